@@ -1,0 +1,1 @@
+"""A replica: one Ray actor that runs the user's callable behind a gRPC server."""

@@ -1,0 +1,1 @@
+"""The caller's side of routing: snapshots of ready replicas, the picker, the queue and the router."""

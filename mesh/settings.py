@@ -1,0 +1,85 @@
+"""Owns the process-wide settings and is the only module that reads the environment.
+
+Every field can be set by an environment variable: `MESH_` and the field's name in capitals, e.g. `MESH_STREAM_CREDIT_ITEMS=64`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from functools import cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    link_batch_max_bytes: int = 256 * 1024
+    """Small frames are coalesced into gRPC messages of at most about this size."""
+
+    link_connect_timeout_s: float = 5.0
+    """A replica that does not answer Hello within this time counts as unreachable."""
+
+    link_reconnect_delay_max_s: float = 1.0
+    """Upper bound of the doubling pause between two attempts to reach a replica that is still listed."""
+
+    stream_credit_items: int = 128
+    """Items a producer may be ahead of its consumer on one streaming call (docs/decisions.md has the figures)."""
+
+    part_bytes: int = 512 * 1024
+    """Messages above this size cross a link in parts of this size, so that other calls pass between them."""
+
+    object_store_min_bytes: int = 1024 * 1024
+    """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
+
+    message_max_bytes: int = 2**31 - 1
+    """Largest single message a link accepts."""
+
+    multiplex_spill_delay_s: float = 0.05
+    """How long a call waits for a replica that holds its model before another free one takes it."""
+
+    retry_attempts_max: int = 16
+    """A call that replicas keep refusing because they drain or break before it ran is tried this often."""
+
+    server_host: str = "0.0.0.0"
+    """Interface on which replicas and the controller listen."""
+
+    gateway_host: str = "0.0.0.0"
+    """Interface on which gateways listen unless options say otherwise."""
+
+    control_timeout_s: float = 30.0
+    """How long an API call waits for a controller that is starting or restarting."""
+
+    sync_report_interval_s: float = 1.0
+    """How often a process reports its load to the controller."""
+
+    error_details_max_chars: int = 4096
+    """Error messages are cut to this length before they become gRPC status details."""
+
+    niceness: str = "0"
+    """`RAY_worker_niceness` for a Ray that the mesh starts itself."""
+
+
+@cache
+def settings() -> Settings:
+    """Settings of this process: defaults overridden by the environment. Raises ValueError naming a bad variable."""
+    values: dict[str, object] = {}
+    for field in fields(Settings):
+        variable = f"MESH_{field.name.upper()}"
+        text = os.environ.get(variable)
+        if text is None:
+            continue
+        convert = type(field.default)
+        try:
+            values[field.name] = convert(text)
+        except ValueError as error:
+            raise ValueError(f"{variable}={text!r} is not a valid {convert.__name__}: correct or unset it.") from error
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def prepare_local_ray() -> None:
+    """Environment of a Ray instance that the mesh itself starts; values the user has set stay."""
+    os.environ.setdefault("RAY_worker_niceness", settings().niceness)
+
+
+def ray_address() -> str | None:
+    """Address of the Ray cluster the environment names, if any."""
+    return os.environ.get("RAY_ADDRESS")

@@ -1,0 +1,412 @@
+from mesh.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GatewayLocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GATEWAY_LOCATION_EVERY_NODE: _ClassVar[GatewayLocation]
+    GATEWAY_LOCATION_HEAD_ONLY: _ClassVar[GatewayLocation]
+    GATEWAY_LOCATION_DISABLED: _ClassVar[GatewayLocation]
+
+class ProcessKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROCESS_KIND_CALLER: _ClassVar[ProcessKind]
+    PROCESS_KIND_REPLICA: _ClassVar[ProcessKind]
+    PROCESS_KIND_GATEWAY: _ClassVar[ProcessKind]
+GATEWAY_LOCATION_EVERY_NODE: GatewayLocation
+GATEWAY_LOCATION_HEAD_ONLY: GatewayLocation
+GATEWAY_LOCATION_DISABLED: GatewayLocation
+PROCESS_KIND_CALLER: ProcessKind
+PROCESS_KIND_REPLICA: ProcessKind
+PROCESS_KIND_GATEWAY: ProcessKind
+
+class GrpcMethod(_message.Message):
+    __slots__ = ("full_name", "streams_request", "streams_response")
+    FULL_NAME_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    full_name: str
+    streams_request: bool
+    streams_response: bool
+    def __init__(self, full_name: _Optional[str] = ..., streams_request: bool = ..., streams_response: bool = ...) -> None: ...
+
+class ActorOptions(_message.Message):
+    __slots__ = ("num_cpus", "num_gpus", "memory_bytes", "resources", "accelerator_type", "runtime_env_json")
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    NUM_CPUS_FIELD_NUMBER: _ClassVar[int]
+    NUM_GPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATOR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_ENV_JSON_FIELD_NUMBER: _ClassVar[int]
+    num_cpus: float
+    num_gpus: float
+    memory_bytes: int
+    resources: _containers.ScalarMap[str, float]
+    accelerator_type: str
+    runtime_env_json: str
+    def __init__(self, num_cpus: _Optional[float] = ..., num_gpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., resources: _Optional[_Mapping[str, float]] = ..., accelerator_type: _Optional[str] = ..., runtime_env_json: _Optional[str] = ...) -> None: ...
+
+class DeploymentOptions(_message.Message):
+    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count")
+    NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    GRACEFUL_SHUTDOWN_WAIT_LOOP_S_FIELD_NUMBER: _ClassVar[int]
+    GRACEFUL_SHUTDOWN_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_CHECK_PERIOD_S_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_CHECK_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    USER_CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    ISOLATE_USER_LOOP_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONSTRUCTOR_RETRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    num_replicas: int
+    max_ongoing_requests: int
+    max_queued_requests: int
+    graceful_shutdown_wait_loop_s: float
+    graceful_shutdown_timeout_s: float
+    health_check_period_s: float
+    health_check_timeout_s: float
+    user_config_json: str
+    isolate_user_loop: bool
+    actor: ActorOptions
+    max_constructor_retry_count: int
+    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ...) -> None: ...
+
+class DeploymentSpec(_message.Message):
+    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    CODE_KEY_FIELD_NUMBER: _ClassVar[int]
+    GRPC_METHODS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    options: DeploymentOptions
+    code: bytes
+    code_key: str
+    grpc_methods: _containers.RepeatedCompositeFieldContainer[GrpcMethod]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ...) -> None: ...
+
+class ApplicationSpec(_message.Message):
+    __slots__ = ("name", "route_prefix", "ingress", "deployments")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    route_prefix: str
+    ingress: str
+    deployments: _containers.RepeatedCompositeFieldContainer[DeploymentSpec]
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ...) -> None: ...
+
+class GatewayOptions(_message.Message):
+    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s")
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
+    GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
+    HTTP_HOST_FIELD_NUMBER: _ClassVar[int]
+    HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    location: GatewayLocation
+    grpc_host: str
+    grpc_port: int
+    http_host: str
+    http_port: int
+    max_message_bytes: int
+    request_timeout_s: float
+    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ...) -> None: ...
+
+class DesiredState(_message.Message):
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_FIELD_NUMBER: _ClassVar[int]
+    APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
+    IS_SHUTTING_DOWN_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    gateways: GatewayOptions
+    applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
+    is_shutting_down: bool
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ...) -> None: ...
+
+class ReplicaSpec(_message.Message):
+    __slots__ = ("replica_id", "deployment", "spec")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    deployment: _common_pb2.DeploymentId
+    spec: DeploymentSpec
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ...) -> None: ...
+
+class ReplicaReady(_message.Message):
+    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    deployment: _common_pb2.DeploymentId
+    version: str
+    address: str
+    node_id: str
+    zone: str
+    pid: int
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class GatewaySpec(_message.Message):
+    __slots__ = ("gateway_id", "node_id", "options")
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    node_id: str
+    options: GatewayOptions
+    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., options: _Optional[_Union[GatewayOptions, _Mapping]] = ...) -> None: ...
+
+class GatewayReady(_message.Message):
+    __slots__ = ("gateway_id", "node_id", "grpc_address", "http_address", "pid")
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    node_id: str
+    grpc_address: str
+    http_address: str
+    pid: int
+    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class DeployRequest(_message.Message):
+    __slots__ = ("application",)
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    application: ApplicationSpec
+    def __init__(self, application: _Optional[_Union[ApplicationSpec, _Mapping]] = ...) -> None: ...
+
+class DeployReply(_message.Message):
+    __slots__ = ("state_version",)
+    STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    state_version: int
+    def __init__(self, state_version: _Optional[int] = ...) -> None: ...
+
+class DeleteRequest(_message.Message):
+    __slots__ = ("application",)
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    application: str
+    def __init__(self, application: _Optional[str] = ...) -> None: ...
+
+class DeleteReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ShutdownRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ShutdownReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReplicaStatus(_message.Message):
+    __slots__ = ("replica_id", "state", "node_id", "pid", "address")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    state: str
+    node_id: str
+    pid: int
+    address: str
+    def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
+
+class DeploymentStatus(_message.Message):
+    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    status: str
+    trigger: str
+    message: str
+    replicas: _containers.RepeatedCompositeFieldContainer[ReplicaStatus]
+    target_replicas: int
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ...) -> None: ...
+
+class ApplicationStatus(_message.Message):
+    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_FIELD_NUMBER: _ClassVar[int]
+    LAST_DEPLOYED_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    status: str
+    message: str
+    route_prefix: str
+    ingress: str
+    last_deployed_time_s: float
+    deployments: _containers.RepeatedCompositeFieldContainer[DeploymentStatus]
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ...) -> None: ...
+
+class GatewayStatus(_message.Message):
+    __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message")
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    node_id: str
+    status: str
+    grpc_address: str
+    http_address: str
+    message: str
+    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., status: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down")
+    APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    IS_SHUTTING_DOWN_FIELD_NUMBER: _ClassVar[int]
+    applications: _containers.RepeatedCompositeFieldContainer[ApplicationStatus]
+    gateways: _containers.RepeatedCompositeFieldContainer[GatewayStatus]
+    gateway_options: GatewayOptions
+    is_shutting_down: bool
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ...) -> None: ...
+
+class ProcessHello(_message.Message):
+    __slots__ = ("process_id", "node_id", "kind", "address")
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    process_id: str
+    node_id: str
+    kind: ProcessKind
+    address: str
+    def __init__(self, process_id: _Optional[str] = ..., node_id: _Optional[str] = ..., kind: _Optional[_Union[ProcessKind, str]] = ..., address: _Optional[str] = ...) -> None: ...
+
+class DeploymentLoad(_message.Message):
+    __slots__ = ("deployment", "queued", "ongoing")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    ONGOING_FIELD_NUMBER: _ClassVar[int]
+    deployment: _common_pb2.DeploymentId
+    queued: int
+    ongoing: int
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., queued: _Optional[int] = ..., ongoing: _Optional[int] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("hello", "subscribe", "loads")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    LOADS_FIELD_NUMBER: _ClassVar[int]
+    hello: ProcessHello
+    subscribe: _containers.RepeatedCompositeFieldContainer[_common_pb2.DeploymentId]
+    loads: _containers.RepeatedCompositeFieldContainer[DeploymentLoad]
+    def __init__(self, hello: _Optional[_Union[ProcessHello, _Mapping]] = ..., subscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ...) -> None: ...
+
+class ReplicaInfo(_message.Message):
+    __slots__ = ("replica_id", "address", "node_id", "zone")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    address: str
+    node_id: str
+    zone: str
+    def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
+
+class DeploymentSnapshot(_message.Message):
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "unavailable")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    deployment: _common_pb2.DeploymentId
+    version: int
+    replicas: _containers.RepeatedCompositeFieldContainer[ReplicaInfo]
+    max_ongoing_requests: int
+    max_queued_requests: int
+    unavailable: str
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., unavailable: _Optional[str] = ...) -> None: ...
+
+class Route(_message.Message):
+    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods")
+    APP_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_FIELD_NUMBER: _ClassVar[int]
+    GRPC_METHODS_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    route_prefix: str
+    ingress: str
+    grpc_methods: _containers.RepeatedCompositeFieldContainer[GrpcMethod]
+    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ...) -> None: ...
+
+class RouteTable(_message.Message):
+    __slots__ = ("version", "routes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    routes: _containers.RepeatedCompositeFieldContainer[Route]
+    def __init__(self, version: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ...) -> None: ...
+
+class Peer(_message.Message):
+    __slots__ = ("process_id", "kind", "address")
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    process_id: str
+    kind: ProcessKind
+    address: str
+    def __init__(self, process_id: _Optional[str] = ..., kind: _Optional[_Union[ProcessKind, str]] = ..., address: _Optional[str] = ...) -> None: ...
+
+class Peers(_message.Message):
+    __slots__ = ("peers",)
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    peers: _containers.RepeatedCompositeFieldContainer[Peer]
+    def __init__(self, peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ...) -> None: ...
+
+class Update(_message.Message):
+    __slots__ = ("snapshots", "routes", "peers")
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[DeploymentSnapshot]
+    routes: RouteTable
+    peers: Peers
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[DeploymentSnapshot, _Mapping]]] = ..., routes: _Optional[_Union[RouteTable, _Mapping]] = ..., peers: _Optional[_Union[Peers, _Mapping]] = ...) -> None: ...

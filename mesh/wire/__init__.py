@@ -1,0 +1,1 @@
+"""What every process needs to speak: the I/O thread, servers and channels, payload codecs, status mapping."""

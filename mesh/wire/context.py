@@ -1,0 +1,54 @@
+"""Owns the request context as the wire carries it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from mesh.v1 import common_pb2
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """What travels with a call to its child calls (all but the model id)."""
+
+    request_id: str
+    route: str = ""
+    app: str = ""
+    multiplexed_model_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+
+    def write(self, message: common_pb2.RequestContext) -> None:
+        """Fill a protobuf message; empty fields are not touched, they cost nothing on the wire."""
+        message.request_id = self.request_id
+        if self.route:
+            message.route = self.route
+        if self.app:
+            message.app = self.app
+        if self.multiplexed_model_id:
+            message.multiplexed_model_id = self.multiplexed_model_id
+        if self.traceparent:
+            message.traceparent = self.traceparent
+            message.tracestate = self.tracestate
+
+    @classmethod
+    def read(cls, message: common_pb2.RequestContext) -> RequestContext:
+        return cls(
+            message.request_id,
+            message.route,
+            message.app,
+            message.multiplexed_model_id,
+            message.traceparent,
+            message.tracestate,
+        )
+
+    def child(self, multiplexed_model_id: str) -> RequestContext:
+        """Context of a call made while serving this one."""
+        return RequestContext(
+            self.request_id, self.route, self.app, multiplexed_model_id, self.traceparent, self.tracestate
+        )
+
+
+def new_request_id() -> str:
+    return str(uuid.uuid4())

@@ -1,0 +1,94 @@
+"""Owns how in-cluster gRPC servers and channels are set up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Two processes must never share a port silently: a caller would reach the wrong replica.
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
+    ("grpc.enable_channelz", 0),
+)
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A host that vanishes is noticed within 15 s; a process that dies breaks its connection at once.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Retries are the router's, on another replica.
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
+    ("grpc.enable_channelz", 0),
+)
+
+
+async def start_server(
+    handlers: Sequence[grpc.GenericRpcHandler],
+    host: str,
+    port: int = 0,
+    *,
+    options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
+) -> tuple[grpc.aio.Server, int]:
+    """Start a server and return it with its port. On the I/O loop. Raises OSError when the port is taken."""
+    server = grpc.aio.server(options=list(options))
+    server.add_generic_rpc_handlers(tuple(handlers))
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {host}:{port}: the port is taken or the interface does not exist") from error
+    await server.start()
+    return server, bound
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to another process of the mesh. Inside a coroutine on the I/O loop."""
+    return grpc.aio.insecure_channel(address, options=list(CHANNEL_OPTIONS))
+
+
+class _Recorder:
+    """Stands in for a server where generated code registers its handlers."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        del generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: dict[str, Any]) -> None:
+        for name, handler in method_handlers.items():
+            self.handlers[f"/{service_name}/{name}"] = handler
+
+
+class _DictHandler(grpc.GenericRpcHandler):
+    def __init__(self, handlers: dict[str, Any]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(handler_call_details.method)
+
+
+def generic_handlers(add_to_server: Callable[[Any, Any], None], servicer: object) -> grpc.GenericRpcHandler:
+    """Handlers of a generated `add_XServicer_to_server`, found by one dict look-up.
+
+    Registered handlers would cost grpc.aio's accept loop one waiter per method and call.
+    """
+    recorder = _Recorder()
+    add_to_server(servicer, recorder)
+    return _DictHandler(recorder.handlers)

@@ -1,0 +1,116 @@
+"""Owns the I/O thread: one uvloop event loop per process that owns every grpc.aio object.
+
+grpc.aio polls one completion queue per process; with several loops every wake-up goes to all of them and completions are
+forwarded between threads. Hence one loop, in a thread of its own, so that user code that blocks cannot stall the wire.
+
+Handing work to the loop wakes it at most once per batch: the first item of an idle mailbox schedules a drain, the
+items that arrive before the drain runs ride along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import uvloop
+
+logger = logging.getLogger("mesh")
+T = TypeVar("T")
+
+
+class Mailbox:
+    """Runs functions on a loop in the order they were posted, from any thread, one wake-up per batch."""
+
+    __slots__ = ("_is_scheduled", "_items", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._items: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._is_scheduled = False
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        self._items.append((function, args))
+        if not self._is_scheduled:
+            # Two threads may both see False: the loop is then woken twice, which is harmless.
+            self._is_scheduled = True
+            try:
+                self.loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:  # the loop was closed: nobody is left to run it
+                self._items.clear()
+
+    def _drain(self) -> None:
+        # Cleared first: an item appended from here on schedules the next drain or is taken by this one.
+        self._is_scheduled = False
+        items = self._items
+        for _ in range(len(items)):
+            function, args = items.popleft()
+            try:
+                function(*args)
+            except Exception:
+                logger.exception("a function posted to an event loop failed: %r", function)
+
+
+class IoThread:
+    """The I/O loop and the ways to hand work to it."""
+
+    def __init__(self) -> None:
+        self.loop = uvloop.new_event_loop()
+        self._mailbox = Mailbox(self.loop)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)
+        self._thread.start()
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        """Run `function(*args)` on the loop soon. Thread-safe, keeps the order."""
+        self._mailbox.post(function, *args)
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for it, from any other thread.
+
+        Raises TimeoutError after `timeout_s`; the coroutine is then cancelled.
+        """
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine on the loop from any other thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Start a task that this thread owns. On the loop only."""
+        task = self.loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("task %s failed", task.get_name(), exc_info=task.exception())
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+
+_lock = threading.Lock()
+_instance: IoThread | None = None
+
+
+def io_thread() -> IoThread:
+    """The I/O thread of this process, started on first use."""
+    global _instance
+    if _instance is None:
+        with _lock:
+            if _instance is None:
+                _instance = IoThread()
+    return _instance

@@ -1,0 +1,57 @@
+"""Owns the mesh token: the shared secret without which no in-cluster port looks at a payload."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from functools import cache
+
+import grpc
+import grpc.aio
+
+from mesh import ray_core
+
+TOKEN_KEY = "mesh-token-bin"
+_KV_KEY = "token"
+_TOKEN_BYTES = 32
+
+
+def create_token() -> None:
+    """Create the cluster's token unless there is one."""
+    ray_core.kv_put(_KV_KEY, secrets.token_bytes(_TOKEN_BYTES), overwrite=False)
+    forget_token()
+
+
+def mesh_token() -> bytes:
+    """The token of this cluster's mesh, from the cluster's KV. Raises LookupError where no mesh was started."""
+    return _read_token()
+
+
+def forget_token() -> None:
+    """Read the token anew on next use: the mesh was shut down or another cluster is used."""
+    _read_token.cache_clear()
+
+
+def token_matches(candidate: bytes) -> bool:
+    """Constant-time comparison."""
+    return hmac.compare_digest(candidate, mesh_token())
+
+
+def token_metadata() -> tuple[tuple[str, bytes], ...]:
+    return ((TOKEN_KEY, mesh_token()),)
+
+
+async def require_token(context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    """Abort the RPC with UNAUTHENTICATED unless it carries the token. Call it before reading the request."""
+    for key, value in context.invocation_metadata() or ():
+        if key == TOKEN_KEY and isinstance(value, bytes) and token_matches(value):
+            return
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This port is the mesh's own; use a gateway.")
+
+
+@cache
+def _read_token() -> bytes:
+    token = ray_core.kv_get(_KV_KEY)
+    if token is None:
+        raise LookupError("There is no mesh on this Ray cluster: call mesh.start() or mesh.run() first.")
+    return token
