@@ -1,0 +1,64 @@
+# Every command a developer needs. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for each in python3.11 python3; do $$each -c '' 2>/dev/null && echo $$each && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PROTOS := $(shell find protos -name '*.proto')
+SERVICE_PROTOS := $(shell grep -l '^service' $(PROTOS))
+# Protos of the benchmarks, examples and tests; their code is generated beside them.
+USER_PROTOS := $(shell find benchmarks examples tests -name '*.proto' 2>/dev/null)
+CODE := mesh gateway tests benchmarks $(wildcard examples)
+
+.PHONY: help setup protos check test demo bench bench-grpcio clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+
+setup: $(INSTALLED)  ## create .venv and install everything, pinned by constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# $(call generate,DIRECTORY): the generated code of all protos, written below DIRECTORY.
+define generate
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$(1) --pyi_out=$(1) $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(1) $(SERVICE_PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(USER_PROTOS)
+endef
+
+protos: setup  ## regenerate the code that comes from .proto files
+	$(call generate,.)
+
+.PHONY: check-protos
+check-protos: setup
+	@rm -rf build/protos && mkdir -p build/protos
+	@$(call generate,build/protos)
+	@cd build/protos && for file in $$(find . -name '*.py*'); do \
+	    cmp "$$file" "../../$$file" || { echo "$$file is not what its .proto says: run 'make protos' and commit"; exit 1; }; done
+
+check: setup check-protos  ## format, lint, types, generated code, architecture, unit and sim tests
+	$(BIN)/ruff format --check --quiet $(CODE)
+	$(BIN)/ruff check --quiet $(CODE)
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py $(wildcard tests/unit tests/sim)
+
+test: check  ## check, then the end-to-end tests on a real Ray
+	$(BIN)/pytest -q tests/e2e
+
+demo: setup  ## deploy an example, call it from a separate client, report, shut down
+	$(BIN)/python -m examples.demo
+
+bench: setup  ## ours, raw grpc.aio and Ray Serve in one table (QUICK=1: three minutes)
+	$(BIN)/python -m benchmarks.compare $(if $(QUICK),--quick)
+
+bench-grpcio: setup  ## raw grpc.aio under the versions of grpcio we could pin
+	$(BIN)/python -m benchmarks.grpcio_versions $(if $(QUICK),--quick)
+
+clean:  ## remove the environments and everything that was built or measured
+	rm -rf .venv .venv-serve build results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
