@@ -1,0 +1,175 @@
+"""Every error a caller of the mesh can meet: its gRPC status code, whether it may be retried, and what to do next."""
+
+import asyncio
+import concurrent.futures
+from collections.abc import Sequence
+from typing import Any, Self
+
+import grpc
+
+from mesh.ray_core import TaskCancelledError
+
+
+class MeshException(Exception):
+    """Root of all errors raised by the mesh itself. Errors of user code keep their own types."""
+
+    code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+    """The status a gRPC client sees."""
+
+    is_retry_safe: bool = False
+    """Whether the same call may be sent again without the risk of executing it twice."""
+
+    def __init__(self, message: str = "") -> None:
+        # Not super().__init__: the sibling bases of some subclasses read their first argument as something else.
+        self.args = (message,)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own way calls the constructor with `args`, which fails for constructors that take anything else
+        # than the message. Here the constructor is never called again.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(cls: type[MeshException], args: tuple[Any, ...], state: dict[str, Any]) -> MeshException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class BackPressureError(MeshException):
+    """The caller's queue for a deployment is full. The call was not sent."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    is_retry_safe = True
+
+    def __init__(
+        self,
+        *,
+        num_queued_requests: int,
+        max_queued_requests: int,
+        status_code: int = 503,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(
+            f"Request dropped due to backpressure (num_queued_requests={num_queued_requests}, "
+            f"max_queued_requests={max_queued_requests}). Retry later; to take more load, raise num_replicas, "
+            "max_ongoing_requests or max_queued_requests of the deployment."
+        )
+        self.num_queued_requests = num_queued_requests
+        self.max_queued_requests = max_queued_requests
+        self.status_code = status_code
+        """HTTP status: 503 or 429."""
+        self.retry_after_s = retry_after_s
+        """What an HTTP client is told in Retry-After."""
+
+
+class DeploymentUnavailableError(MeshException):
+    """The deployment has no replica and will not get one."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    is_retry_safe = True
+
+    def __init__(self, deployment_id: object, reason: str = "") -> None:
+        because = f": {reason.rstrip('.')}" if reason else ""
+        super().__init__(
+            f"{deployment_id} is unavailable{because}. See `mesh status` for why it failed, then deploy it again."
+        )
+        self.deployment_id = deployment_id
+
+
+class ReplicaUnavailableError(MeshException):
+    """The replica that held the call is gone."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+    def __init__(self, replica_id: str, reason: str = "", *, maybe_executed: bool = True) -> None:
+        because = f": {reason.rstrip('.')}" if reason else ""
+        advice = (
+            "The call may have been executed; retry it only if it is idempotent."
+            if maybe_executed
+            else "The call was not executed; retry it."
+        )
+        super().__init__(f"Replica {replica_id} is unavailable{because}. {advice}")
+        self.replica_id = replica_id
+        self.maybe_executed = maybe_executed
+        self.is_retry_safe = not maybe_executed
+
+
+class RequestCancelledError(
+    MeshException, TaskCancelledError, concurrent.futures.CancelledError, asyncio.CancelledError
+):
+    """The call was cancelled by its caller, its caller's caller or its client.
+
+    One class for everything that code written for either generation of the original API may catch, in async and in
+    sync code. Mind that `except Exception` catches it too, unlike a plain asyncio.CancelledError.
+    """
+
+    code = grpc.StatusCode.CANCELLED
+    task_id = None
+    error_message = None
+
+    def __init__(self, message: str = "The request was cancelled.") -> None:
+        super().__init__(message)
+
+
+class DeadlineExceededError(MeshException, TimeoutError):
+    """The deadline of the call, or of a call it belongs to, has passed."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+    def __init__(
+        self, message: str = "The deadline of the request has passed. Allow more time or ask for less work."
+    ) -> None:
+        super().__init__(message)
+
+
+class GrpcStatusError(MeshException):
+    """A gRPC status other than OK: set by user code on its context, or answered by a service that was called."""
+
+    def __init__(
+        self, code: grpc.StatusCode, details: str = "", trailers: Sequence[tuple[str, str | bytes]] = ()
+    ) -> None:
+        super().__init__(f"{code.name}: {details}" if details else code.name)
+        self.code = code
+        self.details = details
+        self.trailers = tuple(trailers)
+
+
+class UnserializableError(MeshException, TypeError):
+    """An argument or a result cannot be pickled."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class RemoteError(MeshException):
+    """Stands for an exception of user code that could not be pickled, or not be unpickled here."""
+
+    def __init__(self, type_name: str, message: str, remote_traceback: str = "") -> None:
+        super().__init__(f"{type_name}: {message}")
+        self.type_name = type_name
+        self.remote_message = message
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\n{self.remote_traceback}" if self.remote_traceback else self.message
+
+
+class ControllerUnavailableError(MeshException):
+    """The control plane did not answer in time."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    is_retry_safe = True
+
+    @classmethod
+    def after(cls, waited_s: float, reason: str) -> Self:
+        return cls(
+            f"The controller of the mesh did not answer for {waited_s:.0f} s ({reason}). "
+            "Look at its actor log (MESH_CONTROLLER); it restarts by itself where Ray can place it."
+        )

@@ -1,0 +1,129 @@
+"""What `mesh.status()` returns: frozen records, and enums that compare equal to their strings."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mesh.v1 import control_pb2
+
+
+class ApplicationStatus(StrEnum):
+    NOT_STARTED = "NOT_STARTED"
+    DEPLOYING = "DEPLOYING"
+    DEPLOY_FAILED = "DEPLOY_FAILED"
+    RUNNING = "RUNNING"
+    UNHEALTHY = "UNHEALTHY"
+    DELETING = "DELETING"
+
+
+class DeploymentStatus(StrEnum):
+    UPDATING = "UPDATING"
+    HEALTHY = "HEALTHY"
+    UNHEALTHY = "UNHEALTHY"
+    DEPLOY_FAILED = "DEPLOY_FAILED"
+    UPSCALING = "UPSCALING"
+    DOWNSCALING = "DOWNSCALING"
+
+
+class DeploymentStatusTrigger(StrEnum):
+    """What brought a deployment into its status."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    CONFIG_UPDATE_STARTED = "CONFIG_UPDATE_STARTED"
+    CONFIG_UPDATE_COMPLETED = "CONFIG_UPDATE_COMPLETED"
+    UPSCALE_COMPLETED = "UPSCALE_COMPLETED"
+    DOWNSCALE_COMPLETED = "DOWNSCALE_COMPLETED"
+    AUTOSCALING = "AUTOSCALING"
+    REPLICA_STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
+    HEALTH_CHECK_FAILED = "HEALTH_CHECK_FAILED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    DELETING = "DELETING"
+
+
+class ReplicaState(StrEnum):
+    STARTING = "STARTING"
+    UPDATING = "UPDATING"
+    RECOVERING = "RECOVERING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    PENDING_MIGRATION = "PENDING_MIGRATION"
+
+
+class GatewayStatus(StrEnum):
+    STARTING = "STARTING"
+    HEALTHY = "HEALTHY"
+    UNHEALTHY = "UNHEALTHY"
+    DRAINING = "DRAINING"
+    DRAINED = "DRAINED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentStatusOverview:
+    status: DeploymentStatus
+    status_trigger: DeploymentStatusTrigger
+    replica_states: Mapping[ReplicaState, int]
+    """How many replicas are in which state; states without a replica are left out."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationStatusOverview:
+    status: ApplicationStatus
+    message: str = ""
+    last_deployed_time_s: float = 0.0
+    """Unix time."""
+    deployments: Mapping[str, DeploymentStatusOverview] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshStatus:
+    """The mesh at one moment. Empty when no mesh is running."""
+
+    proxies: Mapping[str, GatewayStatus] = field(default_factory=dict)
+    """By node id. The worst one where a node has several gateways."""
+    applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
+    target_capacity: float | None = None
+
+
+def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
+    """The controller's answer as public records."""
+    return MeshStatus(
+        proxies=_proxies(reply),
+        applications={app.name: _application(app) for app in reply.applications},
+    )
+
+
+_BEST_FIRST = (
+    GatewayStatus.HEALTHY,
+    GatewayStatus.DRAINED,
+    GatewayStatus.DRAINING,
+    GatewayStatus.STARTING,
+    GatewayStatus.UNHEALTHY,
+)
+
+
+def _proxies(reply: control_pb2.StatusReply) -> dict[str, GatewayStatus]:
+    by_node: dict[str, GatewayStatus] = {}
+    for gateway in reply.gateways:
+        status = GatewayStatus(gateway.status)
+        by_node[gateway.node_id] = max(status, by_node.get(gateway.node_id, status), key=_BEST_FIRST.index)
+    return by_node
+
+
+def _application(app: control_pb2.ApplicationStatus) -> ApplicationStatusOverview:
+    return ApplicationStatusOverview(
+        status=ApplicationStatus(app.status),
+        message=app.message,
+        last_deployed_time_s=app.last_deployed_time_s,
+        deployments={deployment.name: _deployment(deployment) for deployment in app.deployments},
+    )
+
+
+def _deployment(deployment: control_pb2.DeploymentStatus) -> DeploymentStatusOverview:
+    return DeploymentStatusOverview(
+        status=DeploymentStatus(deployment.status),
+        status_trigger=DeploymentStatusTrigger(deployment.trigger or DeploymentStatusTrigger.UNSPECIFIED),
+        replica_states=dict(Counter(ReplicaState(replica.state) for replica in deployment.replicas)),
+        message=deployment.message,
+    )

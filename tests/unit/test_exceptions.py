@@ -1,0 +1,125 @@
+"""mesh.exceptions: each error survives pickling, says what to do next and is caught under every contract name."""
+
+import asyncio
+import concurrent.futures
+import copy
+import pickle
+
+import grpc
+import pytest
+
+from mesh import exceptions
+from mesh.ray_core import TaskCancelledError
+
+ERRORS = [
+    exceptions.MeshException("broken"),
+    exceptions.BackPressureError(num_queued_requests=3, max_queued_requests=2, status_code=429, retry_after_s=1.5),
+    exceptions.DeploymentUnavailableError("Deployment(name='A', app='x')", "the constructor failed"),
+    exceptions.ReplicaUnavailableError("r1", "its process ended", maybe_executed=True),
+    exceptions.RequestCancelledError(),
+    exceptions.DeadlineExceededError(),
+    exceptions.GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such item", [("key", "value"), ("k-bin", b"\0")]),
+    exceptions.UnserializableError("cannot pickle"),
+    exceptions.RemoteError("LockError", "held", "Traceback ..."),
+    exceptions.ControllerUnavailableError.after(3.0, "connection refused"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_every_error_survives_pickling(error: exceptions.MeshException, protocol: int) -> None:
+    """Items 142, 143."""
+    again = pickle.loads(pickle.dumps(error, protocol))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert again.args == error.args
+    assert again.code is error.code
+    assert again.is_retry_safe == error.is_retry_safe
+    assert vars(again) == vars(error)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_every_error_can_be_copied(error: exceptions.MeshException) -> None:
+    assert str(copy.copy(error)) == str(error)
+
+
+def test_every_exported_error_is_tested() -> None:
+    defined = {value for value in vars(exceptions).values() if _is_mesh_error(value)}
+    assert defined == {type(error) for error in ERRORS}
+
+
+def _is_mesh_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, exceptions.MeshException)
+
+
+def test_subclass_with_its_own_constructor_survives_pickling() -> None:
+    again = pickle.loads(pickle.dumps(_Custom(why="x", when=3)))
+    assert (again.why, again.when, str(again)) == ("x", 3, "x at 3")
+
+
+class _Custom(exceptions.MeshException):
+    def __init__(self, *, why: str, when: int) -> None:
+        super().__init__(f"{why} at {when}")
+        self.why = why
+        self.when = when
+
+
+def test_back_pressure_names_both_counts_and_what_http_clients_are_told() -> None:
+    """Item 142."""
+    error = ERRORS[1]
+    assert isinstance(error, exceptions.BackPressureError)
+    assert error.message.startswith(
+        "Request dropped due to backpressure (num_queued_requests=3, max_queued_requests=2)"
+    )
+    assert (error.status_code, error.retry_after_s) == (429, 1.5)
+    assert exceptions.BackPressureError(num_queued_requests=0, max_queued_requests=0).status_code == 503
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        exceptions.MeshException,
+        exceptions.RequestCancelledError,
+        TaskCancelledError,
+        concurrent.futures.CancelledError,
+        asyncio.CancelledError,
+    ],
+)
+def test_a_cancelled_call_is_caught_under_every_contract_name(name: type[BaseException]) -> None:
+    """C1."""
+    with pytest.raises(name):
+        raise exceptions.RequestCancelledError
+
+
+async def _await_cancelled() -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(exceptions.RequestCancelledError())
+    await future
+
+
+@pytest.mark.parametrize("name", [asyncio.CancelledError, exceptions.RequestCancelledError])
+def test_awaiting_a_cancelled_call_raises_both_names(name: type[BaseException]) -> None:
+    """C1."""
+
+    async def main() -> None:
+        with pytest.raises(name):
+            await _await_cancelled()
+
+    asyncio.run(main())
+
+
+def test_a_deadline_is_a_timeout_and_an_unserializable_value_a_type_error() -> None:
+    assert isinstance(exceptions.DeadlineExceededError(), TimeoutError)
+    assert isinstance(exceptions.UnserializableError("x"), TypeError)
+
+
+def test_a_lost_replica_is_named_and_safe_to_retry_only_when_nothing_ran() -> None:
+    ran = exceptions.ReplicaUnavailableError("r1")
+    unsent = exceptions.ReplicaUnavailableError("r1", maybe_executed=False)
+    assert "r1" in str(ran)
+    assert "idempotent" in str(ran)
+    assert (ran.is_retry_safe, unsent.is_retry_safe) == (False, True)
+
+
+def test_a_remote_error_shows_the_remote_traceback() -> None:
+    assert "Traceback ..." in str(exceptions.RemoteError("LockError", "held", "Traceback ..."))

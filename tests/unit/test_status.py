@@ -1,0 +1,71 @@
+"""mesh.status: the controller's reply becomes frozen records whose enums equal their strings."""
+
+import dataclasses
+
+import pytest
+
+from mesh import status
+from mesh.v1 import control_pb2
+
+
+def _reply() -> control_pb2.StatusReply:
+    replicas = [
+        control_pb2.ReplicaStatus(replica_id=str(number), state=state)
+        for number, state in enumerate(["RUNNING", "RUNNING", "STARTING"])
+    ]
+    deployment = control_pb2.DeploymentStatus(
+        name="Model", status="UPDATING", trigger="CONFIG_UPDATE_STARTED", message="one to go", replicas=replicas
+    )
+    app = control_pb2.ApplicationStatus(
+        name="default", status="DEPLOYING", last_deployed_time_s=12.5, deployments=[deployment]
+    )
+    gateways = [
+        control_pb2.GatewayStatus(gateway_id="g1", node_id="n1", status="HEALTHY"),
+        control_pb2.GatewayStatus(gateway_id="g2", node_id="n1", status="STARTING"),
+        control_pb2.GatewayStatus(gateway_id="g3", node_id="n2", status="HEALTHY"),
+    ]
+    return control_pb2.StatusReply(applications=[app], gateways=gateways)
+
+
+def test_values_compare_equal_to_their_strings() -> None:
+    """Item 126."""
+    app = status.from_reply(_reply()).applications["default"]
+    assert app.status == "DEPLOYING"
+    assert app.last_deployed_time_s == 12.5
+    model = app.deployments["Model"]
+    assert (model.status, model.status_trigger) == ("UPDATING", "CONFIG_UPDATE_STARTED")
+    assert model.replica_states == {"RUNNING": 2, "STARTING": 1}
+    assert model.message == "one to go"
+
+
+def test_a_node_shows_the_worst_of_its_gateways() -> None:
+    assert status.from_reply(_reply()).proxies == {"n1": "STARTING", "n2": "HEALTHY"}
+
+
+def test_an_empty_reply_is_an_empty_status() -> None:
+    """Item 126."""
+    assert status.from_reply(control_pb2.StatusReply()) == status.MeshStatus()
+
+
+def test_a_trigger_the_controller_did_not_set_is_unspecified() -> None:
+    reply = _reply()
+    reply.applications[0].deployments[0].trigger = ""
+    assert status.from_reply(reply).applications["default"].deployments["Model"].status_trigger == "UNSPECIFIED"
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        status.MeshStatus().target_capacity = 1.0  # type: ignore[misc]
+
+
+def test_every_status_of_the_contract_exists() -> None:
+    """Items 194, 195, 197, 198, 199."""
+    assert set(status.DeploymentStatus) == {
+        "UPDATING", "HEALTHY", "UNHEALTHY", "DEPLOY_FAILED", "UPSCALING", "DOWNSCALING",
+    }  # fmt: skip
+    assert {"AUTOSCALING", "DELETING", "REPLICA_STARTUP_FAILED"} <= set(status.DeploymentStatusTrigger)
+    assert {"RECOVERING", "PENDING_MIGRATION"} <= set(status.ReplicaState)
+    assert set(status.ApplicationStatus) == {
+        "NOT_STARTED", "DEPLOYING", "DEPLOY_FAILED", "RUNNING", "UNHEALTHY", "DELETING",
+    }  # fmt: skip
+    assert {"DRAINING", "DRAINED"} <= set(status.GatewayStatus)
