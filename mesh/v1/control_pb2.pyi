@@ -102,16 +102,18 @@ class DeploymentSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("name", "route_prefix", "ingress", "deployments")
+    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_DEPLOYED_TIME_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     route_prefix: str
     ingress: str
     deployments: _containers.RepeatedCompositeFieldContainer[DeploymentSpec]
-    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ...) -> None: ...
+    last_deployed_time_s: float
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
     __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s")
@@ -144,17 +146,19 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
-    __slots__ = ("replica_id", "deployment", "spec")
+    __slots__ = ("replica_id", "deployment", "spec", "config_version")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
     spec: DeploymentSpec
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ...) -> None: ...
+    config_version: str
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ...) -> None: ...
 
 class ReplicaReady(_message.Message):
-    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid")
+    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +166,8 @@ class ReplicaReady(_message.Message):
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
     version: str
@@ -169,7 +175,9 @@ class ReplicaReady(_message.Message):
     node_id: str
     zone: str
     pid: int
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+    config_version: str
+    is_draining: bool
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ...) -> None: ...
 
 class GatewaySpec(_message.Message):
     __slots__ = ("gateway_id", "node_id", "options")
