@@ -21,7 +21,7 @@ setup: $(INSTALLED)  ## create .venv and install everything, pinned by constrain
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # $(call generate,DIRECTORY): the generated code of all protos, written below DIRECTORY.

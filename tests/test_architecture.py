@@ -1,0 +1,396 @@
+"""What a machine can check of the design's layers (design.md section 8) and of the house style.
+
+Every finding says where it is and what to do about it.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PRODUCT = ("mesh", "gateway")
+OWN_CODE = (*PRODUCT, "benchmarks", "examples")
+GENERATED_SUFFIXES = ("_pb2.py", "_pb2_grpc.py")
+
+LAYERS = (
+    ("mesh.v1",),
+    ("mesh.settings", "mesh.exceptions", "mesh.telemetry", "mesh.ray_core"),
+    (
+        "mesh.actor_options",
+        "mesh.autoscaling_options",
+        "mesh.checks",
+        "mesh.gateway_options",
+        "mesh.logging_options",
+        "mesh.placement_options",
+        "mesh.status",
+    ),
+    ("mesh.config", "mesh.wire"),
+    ("mesh.link", "mesh.context"),
+    ("mesh.batch_call", "mesh.batch_queue", "mesh.batch_stats", "mesh.batching", "mesh.instance_state"),
+    ("mesh.routing", "mesh.multiplex"),
+    ("mesh.process",),
+    ("mesh.handle", "mesh.replica", "mesh.controller"),
+    ("mesh.deployment", "mesh.application"),
+    ("mesh.api",),
+    ("mesh",),
+    ("mesh.cli",),
+    ("gateway",),
+)
+"""From the bottom up. A module may import what stands below it, and what stands in its own package."""
+
+STRANGERS = {"mesh.handle", "mesh.replica", "mesh.controller"}
+"""Parts of one layer that must not know each other."""
+
+PURE_MODULES = (
+    "mesh/application.py",
+    "mesh/controller/deployment_status.py",
+    "mesh/controller/plan.py",
+    "mesh/controller/replica_state.py",
+    "mesh/controller/rollout.py",
+    "mesh/routing/picker.py",
+    "mesh/routing/snapshot.py",
+    "gateway/routes.py",
+)
+"""Rules without a clock, dice or I/O: what they need is passed in."""
+IMPURE_IMPORTS = {"asyncio", "grpc", "os", "ray", "socket", "subprocess", "threading", "time", "uvloop"}
+
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+CLASS_LINES_MAX = 300
+SELF_ATTRIBUTES_MAX = 12
+PARAMETERS_MAX = 6
+CONTRACT_SIGNATURES = {"deployment", "options", "start"}
+"""Public functions whose parameters the API contract fixes."""
+
+VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils", "wrapper"}
+UNFINISHED_MARKS = ("TODO", "FIXME", "XXX", "NotImplementedError")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Source:
+    """One parsed file of ours."""
+
+    path: str
+    text: str
+    tree: ast.Module
+
+    @property
+    def module(self) -> str:
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    def at(self, node: ast.AST) -> str:
+        return f"{self.path}:{node.lineno}"
+
+    def nodes(self, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, kinds))
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a file imports, as the longest dotted path that can be a module."""
+
+    target: str
+    where: str
+
+
+@cache
+def sources(*roots: str) -> tuple[Source, ...]:
+    paths = sorted(path for root in roots for path in (ROOT / root).rglob("*.py"))
+    return tuple(parse(path) for path in paths if not path.name.endswith(GENERATED_SUFFIXES))
+
+
+def parse(path: Path) -> Source:
+    text = path.read_text()
+    return Source(str(path.relative_to(ROOT)), text, ast.parse(text, filename=str(path)))
+
+
+def imports(source: Source) -> Iterator[Import]:
+    for node in source.nodes(ast.Import, ast.ImportFrom):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, source.at(node)) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = absolute_start(source, node)
+            yield from (Import(submodule_or_module(start, alias.name), source.at(node)) for alias in node.names)
+
+
+def absolute_start(source: Source, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = source.module.split(".") + (["__init__"] if source.path.endswith("__init__.py") else [])
+    return ".".join(package[: -node.level] + ([node.module] if node.module else []))
+
+
+def submodule_or_module(start: str, name: str) -> str:
+    """`from mesh.wire import token` imports mesh.wire.token, `from mesh.wire.token import mesh_token` does not."""
+    place = ROOT / start.replace(".", "/") / name
+    return f"{start}.{name}" if place.with_suffix(".py").exists() or place.is_dir() else start
+
+
+def first_party_imports(source: Source) -> Iterator[Import]:
+    return (each for each in imports(source) if each.target.split(".")[0] in PRODUCT)
+
+
+def part_of(module: str) -> str:
+    """The entry of LAYERS that a module belongs to: the longest one that it equals or lies in."""
+    parts = [part for layer in LAYERS for part in layer]
+    fitting = [part for part in parts if module == part or (part != "mesh" and module.startswith(part + "."))]
+    return max(fitting, key=len, default="")
+
+
+def layer_of(part: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if part in layer)
+
+
+def expect_none(findings: Iterator[str]) -> None:
+    found = list(findings)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+def test_every_module_has_a_layer() -> None:
+    expect_none(
+        f"{source.path}: say in LAYERS of {Path(__file__).name} what this module may import"
+        for source in sources(*PRODUCT)
+        if not part_of(source.module)
+    )
+
+
+def test_imports_point_downward_only() -> None:
+    expect_none(finding for source in sources(*PRODUCT) for finding in upward_imports(source))
+
+
+def upward_imports(source: Source) -> Iterator[str]:
+    own = part_of(source.module)
+    for each in first_party_imports(source):
+        other = part_of(each.target)
+        if not own or not other or own == other:
+            continue
+        if layer_of(other) > layer_of(own):
+            yield f"{each.where}: {own} imports {each.target} from a higher layer; move the code that both need down"
+        elif {own, other} <= STRANGERS:
+            yield f"{each.where}: {own} and {other} must not know each other; put what both need below them"
+
+
+def test_no_module_is_part_of_an_import_cycle() -> None:
+    known = {source.module for source in sources(*PRODUCT)}
+    graph = {
+        source.module: {each.target for each in first_party_imports(source) if each.target in known} - {source.module}
+        for source in sources(*PRODUCT)
+    }
+    while leaves := {module for module, targets in graph.items() if not targets & graph.keys()}:
+        graph = {module: targets for module, targets in graph.items() if module not in leaves}
+    expect_none(f"{module}: imports {', '.join(sorted(graph[module] & graph.keys()))}, a cycle" for module in graph)
+
+
+def test_imports_of_our_own_code_stand_at_the_top_of_the_file() -> None:
+    expect_none(
+        f"{source.at(node)}: import at the top of the file; if that makes a cycle, move code instead"
+        for source in sources(*PRODUCT)
+        for function in source.nodes(ast.FunctionDef, ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom) and imports_ours_or_ray(node)
+    )
+
+
+def imports_ours_or_ray(node: ast.Import | ast.ImportFrom) -> bool:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "mesh"]
+    return any(name.split(".")[0] in (*PRODUCT, "ray") for name in names)
+
+
+def test_only_ray_core_imports_ray() -> None:
+    expect_none(
+        f"{each.where}: only mesh.ray_core imports ray; use or add a function there"
+        for source in sources(*PRODUCT)
+        if source.module != "mesh.ray_core"
+        for each in imports(source)
+        if each.target.split(".")[0] == "ray"
+    )
+
+
+def test_ray_serve_is_only_known_to_the_benchmarks() -> None:
+    expect_none(
+        f"{each.where}: ray.serve is measured against, never used"
+        for source in sources(*PRODUCT, "examples", "tests")
+        for each in imports(source)
+        if each.target == "ray.serve" or each.target.startswith("ray.serve.")
+    )
+
+
+def test_only_settings_reads_the_environment() -> None:
+    expect_none(
+        f"{source.at(node)}: only mesh.settings reads the environment; add a documented field there"
+        for source in sources(*PRODUCT)
+        if source.module != "mesh.settings"
+        for node in source.nodes(ast.Attribute, ast.ImportFrom)
+        if is_environment_access(node)
+    )
+
+
+def is_environment_access(node: ast.AST) -> bool:
+    match node:
+        case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv"):
+            return True
+        case ast.ImportFrom(module="os", names=names):
+            return any(alias.name in {"environ", "environb", "getenv"} for alias in names)
+    return False
+
+
+@pytest.mark.parametrize("path", PURE_MODULES)
+def test_pure_modules_know_no_clock_no_dice_and_no_io(path: str) -> None:
+    assert (ROOT / path).exists(), f"{path} is gone: name the module that took over its rules in PURE_MODULES"
+    source = parse(ROOT / path)
+    expect_none(
+        f"{each.where}: a pure module does not import {each.target}; have the caller pass in what it needs"
+        for each in imports(source)
+        if each.target.split(".")[0] in IMPURE_IMPORTS
+    )
+    expect_none(
+        f"{source.at(node)}: a pure module does not roll dice; take a `random.Random` as a parameter"
+        for node in source.nodes(ast.Call)
+        if isinstance(node, ast.Call) and is_module_level_random(node.func)
+    )
+    expect_none(
+        f"{source.at(node)}: a pure module does not read the clock; take `now_s` as a parameter"
+        for node in source.nodes(ast.Attribute)
+        if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
+    )
+
+
+def is_module_level_random(function: ast.expr) -> bool:
+    match function:
+        case ast.Attribute(value=ast.Name(id="random"), attr=name):
+            return name != "Random"
+    return False
+
+
+def test_files_stay_below_the_wall() -> None:
+    expect_none(
+        f"{source.path}: {lines} lines, the wall is {FILE_LINES_MAX}; it owns two ideas, give one a file of its own"
+        for source in sources(*OWN_CODE)
+        if (lines := source.text.count("\n")) > FILE_LINES_MAX
+    )
+
+
+def test_functions_stay_below_the_wall() -> None:
+    expect_none(
+        f"{source.at(function)}: {function.name} has {lines} lines, the wall is {FUNCTION_LINES_MAX}; split it"
+        for source, function in functions()
+        if (lines := length(function)) > FUNCTION_LINES_MAX
+    )
+
+
+def test_classes_stay_below_the_wall() -> None:
+    expect_none(
+        f"{source.at(owner)}: class {owner.name} has {lines} lines, the wall is {CLASS_LINES_MAX}; split it"
+        for source, owner in classes()
+        if (lines := length(owner)) > CLASS_LINES_MAX
+    )
+
+
+def test_classes_hold_few_attributes() -> None:
+    expect_none(
+        f"{source.at(owner)}: class {owner.name} assigns {len(names)} attributes ({', '.join(sorted(names))}), "
+        f"the wall is {SELF_ATTRIBUTES_MAX}; group some in a record or move them to a part of their own"
+        for source, owner in classes()
+        if len(names := self_attributes(owner)) > SELF_ATTRIBUTES_MAX
+    )
+
+
+def test_functions_take_few_parameters() -> None:
+    expect_none(
+        f"{source.at(function)}: {function.name} takes {count} parameters, the wall is {PARAMETERS_MAX}; "
+        "pass a frozen record"
+        for source, function in functions()
+        if function.name not in CONTRACT_SIGNATURES and (count := parameter_count(function)) > PARAMETERS_MAX
+    )
+
+
+def functions() -> Iterator[tuple[Source, Function]]:
+    for source in sources(*OWN_CODE):
+        for node in source.nodes(ast.FunctionDef, ast.AsyncFunctionDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield source, node
+
+
+def classes() -> Iterator[tuple[Source, ast.ClassDef]]:
+    for source in sources(*OWN_CODE):
+        for node in source.nodes(ast.ClassDef):
+            if isinstance(node, ast.ClassDef):
+                yield source, node
+
+
+def length(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def self_attributes(owner: ast.ClassDef) -> set[str]:
+    return {
+        node.attr
+        for node in ast.walk(owner)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+
+
+def parameter_count(function: Function) -> int:
+    arguments = function.args
+    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return len([name for name in names if name not in {"self", "cls"}])
+
+
+def test_file_names_say_what_the_file_owns() -> None:
+    expect_none(
+        f"{path.relative_to(ROOT)}: a vague name; find the noun for what the file owns"
+        for root in (*OWN_CODE, "tests", "protos")
+        for pattern in ("*.py", "*.proto")
+        for path in sorted((ROOT / root).rglob(pattern))
+        if not path.name.endswith(GENERATED_SUFFIXES) and path.name != "common.proto"
+        if VAGUE_NAMES & set(path.stem.split("_"))
+    )
+
+
+def test_every_module_says_what_it_owns() -> None:
+    expect_none(
+        f"{source.path}: begin with a docstring whose first line says what the file owns"
+        for source in sources(*OWN_CODE, "tests")
+        if source.module != "mesh.v1" and not ast.get_docstring(source.tree)
+    )
+
+
+def test_no_error_is_swallowed() -> None:
+    expect_none(
+        f"{source.at(node)}: swallows every exception; catch the one that is meant and say why it may pass"
+        for source in sources(*OWN_CODE, "tests")
+        for node in source.nodes(ast.ExceptHandler)
+        if isinstance(node, ast.ExceptHandler) and catches_everything(node) and does_nothing(node.body)
+    )
+
+
+def catches_everything(handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or ast.unparse(kind) in {"Exception", "BaseException"} for kind in kinds)
+
+
+def does_nothing(body: list[ast.stmt]) -> bool:
+    return all(isinstance(each, ast.Pass | ast.Continue | ast.Expr) and not calls_something(each) for each in body)
+
+
+def calls_something(statement: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Call | ast.Await | ast.Yield) for node in ast.walk(statement))
+
+
+def test_nothing_is_left_unfinished() -> None:
+    expect_none(
+        f"{source.path}:{number}: finish it or leave it out: {line.strip()}"
+        for source in sources(*OWN_CODE)
+        for number, line in enumerate(source.text.splitlines(), start=1)
+        if any(mark in line for mark in UNFINISHED_MARKS)
+    )
