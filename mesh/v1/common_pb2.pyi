@@ -11,10 +11,8 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CODEC_RAW: _ClassVar[Codec]
     CODEC_PICKLE: _ClassVar[Codec]
-    CODEC_OBJECT: _ClassVar[Codec]
 CODEC_RAW: Codec
 CODEC_PICKLE: Codec
-CODEC_OBJECT: Codec
 
 class DeploymentId(_message.Message):
     __slots__ = ("app", "name")
@@ -40,17 +38,29 @@ class RequestContext(_message.Message):
     tracestate: str
     def __init__(self, request_id: _Optional[str] = ..., route: _Optional[str] = ..., app: _Optional[str] = ..., multiplexed_model_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
+class StoredBuffers(_message.Message):
+    __slots__ = ("object_id", "owner", "object_status")
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_STATUS_FIELD_NUMBER: _ClassVar[int]
+    object_id: bytes
+    owner: bytes
+    object_status: bytes
+    def __init__(self, object_id: _Optional[bytes] = ..., owner: _Optional[bytes] = ..., object_status: _Optional[bytes] = ...) -> None: ...
+
 class Payload(_message.Message):
-    __slots__ = ("codec", "data", "buffers", "owner")
+    __slots__ = ("codec", "data", "buffers", "stored", "section_bytes")
     CODEC_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
-    OWNER_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    SECTION_BYTES_FIELD_NUMBER: _ClassVar[int]
     codec: Codec
     data: bytes
     buffers: _containers.RepeatedScalarFieldContainer[bytes]
-    owner: bytes
-    def __init__(self, codec: _Optional[_Union[Codec, str]] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., owner: _Optional[bytes] = ...) -> None: ...
+    stored: StoredBuffers
+    section_bytes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, codec: _Optional[_Union[Codec, str]] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., stored: _Optional[_Union[StoredBuffers, _Mapping]] = ..., section_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Load(_message.Message):
     __slots__ = ("ongoing",)

@@ -136,12 +136,14 @@ class Drain(_message.Message):
     def __init__(self) -> None: ...
 
 class Part(_message.Message):
-    __slots__ = ("total_bytes", "data")
+    __slots__ = ("total_bytes", "head_bytes", "data")
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HEAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     total_bytes: int
+    head_bytes: int
     data: bytes
-    def __init__(self, total_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, total_bytes: _Optional[int] = ..., head_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("object_id",)

@@ -1,0 +1,62 @@
+"""Owns a replica's strict limit on ongoing calls, and who has to be told when a place gets free. I/O loop only."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class LoadListener(Protocol):
+    """A link whose caller may be waiting for a free place."""
+
+    def push_load(self) -> None: ...
+
+
+class Admission:
+    """Counts ongoing calls against the limit.
+
+    A caller that was last told "full" waits for news; with calls of its own here it gets them with the next result,
+    but without any it would wait forever. So everybody who was told "full" is told once more when a place gets free.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.ongoing = 0
+        self.rejected = 0
+        self.is_closed = False
+        self._told_full: set[LoadListener] = set()
+
+    def try_enter(self) -> bool:
+        """Take a place, unless all are taken or the replica drains."""
+        if self.is_closed or self.ongoing >= self.limit:
+            self.rejected += 1
+            return False
+        self.ongoing += 1
+        return True
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.ongoing -= 1
+        if self._told_full and self.ongoing < self.limit:
+            waiting, self._told_full = self._told_full, set()
+            for listener in waiting:
+                listener.push_load()
+
+    def tell(self, listener: LoadListener) -> int:
+        """The number of ongoing calls, to be told to this listener now."""
+        if self.ongoing >= self.limit:
+            self._told_full.add(listener)
+        return self.ongoing
+
+    def forget(self, listener: LoadListener) -> None:
+        self._told_full.discard(listener)
+
+    def close(self) -> None:
+        """Admit nobody from now on."""
+        self.is_closed = True
+
+    def set_limit(self, limit: int) -> None:
+        is_raised = limit > self.limit
+        self.limit = limit
+        if is_raised:
+            self.ongoing += 1
+            self.leave()

@@ -1,0 +1,134 @@
+"""Owns a call as its caller's process holds it, from submission to outcome. I/O loop only."""
+
+from __future__ import annotations
+
+import itertools
+from asyncio import TimerHandle
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from mesh.settings import settings
+from mesh.wire.context import RequestContext
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from mesh.link.caller import CallerLink
+
+_call_ids = itertools.count(1)
+
+
+class CallState(Enum):
+    QUEUED = "queued"
+    """In the router: not sent, or taken back."""
+    SENT = "sent"
+    """On a link, which still owes a Result."""
+    DONE = "done"
+    """Its sink has the outcome."""
+
+
+class CallSink(Protocol):
+    """Where a call's responses go. Methods are called on the I/O loop and must not block or raise."""
+
+    def on_item(self, payload: Payload) -> None:
+        """One message of a streamed response."""
+
+    def on_credit(self) -> None:
+        """More request items may be sent, see OutgoingCall.request_credit."""
+
+    def on_done(self, outcome: Outcome) -> None:
+        """The call ended. Called exactly once, last."""
+
+
+class OutgoingCall:
+    """One request with its response(s)."""
+
+    __slots__ = (
+        "attempts",
+        "call_id",
+        "context",
+        "deadline_s",
+        "has_large_response",
+        "is_half_closed",
+        "is_idempotent",
+        "link",
+        "metadata",
+        "method",
+        "payload",
+        "peer",
+        "request_credit",
+        "response_credit",
+        "sequence",
+        "sink",
+        "started_s",
+        "state",
+        "streams_request",
+        "streams_response",
+        "timer",
+        "waits_until_s",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        payload: Payload | None,
+        sink: CallSink,
+        *,
+        context: RequestContext,
+        deadline_s: float | None = None,
+        streams_request: bool = False,
+        streams_response: bool = False,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
+        peer: str = "",
+        is_idempotent: bool = False,
+    ) -> None:
+        """`deadline_s` is a time.monotonic() instant; `payload` is None exactly when the request is streamed."""
+        self.method = method
+        self.payload = payload
+        self.sink = sink
+        self.context = context
+        self.deadline_s = deadline_s
+        self.streams_request = streams_request
+        self.streams_response = streams_response
+        self.metadata = metadata
+        self.peer = peer
+        self.is_idempotent = is_idempotent
+        self.call_id = next(_call_ids)
+        self.state = CallState.QUEUED
+        self.link: CallerLink | None = None
+        self.sequence = 0
+        """Order of submission in its router."""
+        self.started_s = 0.0
+        self.attempts = 0
+        self.timer: TimerHandle | None = None
+        self.waits_until_s = 0.0
+        """Until then a queued call with a model id holds out for a replica that has the model."""
+        self.request_credit = 0
+        """Request items that may be sent now."""
+        self.response_credit = settings().stream_credit_items if streams_response else 0
+        """Response items the replica may send from the start."""
+        self.is_half_closed = False
+        self.has_large_response = False
+
+    def send_item(self, payload: Payload) -> None:
+        """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
+        if self.link is not None and self.state is CallState.SENT:
+            self.request_credit -= 1
+            self.link.send_item(self, payload)
+
+    def half_close(self) -> None:
+        """No more request items follow."""
+        self.is_half_closed = True
+        if self.link is not None and self.state is CallState.SENT:
+            self.link.send_half_close(self)
+
+    def grant(self, items: int) -> None:
+        """The consumer took this many response items; the replica may send as many more."""
+        if self.link is not None and self.state is CallState.SENT:
+            self.link.send_credit(self, items)
+
+    @property
+    def is_retry_safe_after_send(self) -> bool:
+        """Whether the call may be sent elsewhere though it may have run."""
+        return self.is_idempotent and not self.streams_request and not self.streams_response

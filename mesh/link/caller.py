@@ -1,0 +1,278 @@
+"""Owns the caller's end of a link: it says Hello, sends calls, and hands results back to the calls and the router.
+
+Theory of operation. One coroutine connects and reads; a second writes. What happens on the link is told to one
+observer, the router: loads, rejections, results, and the end of the link with the calls it still held. The break of
+the stream is the failure detector: a process that dies breaks it within milliseconds.
+
+A call is on the link from `send` until its Result or Reject, also when the caller has lost interest (a Cancel does not
+end it): so the link's number of calls is what the replica really has from us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from mesh.exceptions import ReplicaUnavailableError
+from mesh.link import frames
+from mesh.link.call import CallState, OutgoingCall
+from mesh.link.parts import Assembler, MalformedFrameError
+from mesh.link.writer import CoalescingWriter
+from mesh.ray_core import StoredObject, load_buffers
+from mesh.settings import settings
+from mesh.v1 import common_pb2, replica_pb2
+from mesh.wire.endpoints import open_channel
+from mesh.wire.bulk import run_bulk
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import Outcome, failed, read_status
+from mesh.wire.payload import PICKLE, Payload, read, read_sections
+
+LINK_METHOD = "/mesh.v1.Replica/Link"
+
+
+class LinkObserver(Protocol):
+    """What a link tells its router. On the I/O loop."""
+
+    def on_ready(self, link: CallerLink) -> None: ...
+
+    def on_load(self, link: CallerLink) -> None:
+        """`link.reported_ongoing` or its calls changed."""
+
+    def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None: ...
+
+    def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
+        """The replica did not run the call; `link.is_draining` tells whether it ever will run one again."""
+
+    def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
+        """The link is gone, with calls that never left and calls that may have run."""
+
+
+class CallerLink:
+    """One attempt to be connected to one replica; a new one is made to reconnect."""
+
+    def __init__(self, replica_id: str, address: str, caller_id: str, token: bytes, observer: LinkObserver) -> None:
+        self.replica_id = replica_id
+        self.address = address
+        self._caller_id = caller_id
+        self._token = token
+        self._observer = observer
+        self._calls: dict[int, OutgoingCall] = {}
+        self._open_marks: dict[int, int] = {}
+        """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
+        self._assembler = Assembler(settings().message_max_bytes)
+        self._writer: CoalescingWriter | None = None
+        self.is_ready = False
+        self.is_draining = False
+        self.others_ongoing = 0
+        """Calls of other callers at the replica, when it last told."""
+        self.model_ids: frozenset[str] = frozenset()
+
+    @property
+    def ongoing(self) -> int:
+        """Calls of ours that the replica has."""
+        return len(self._calls)
+
+    @property
+    def load(self) -> int:
+        return self.others_ongoing + len(self._calls)
+
+    # ---- Calls -------------------------------------------------------------------------------------------------------
+
+    def send(self, call: OutgoingCall) -> None:
+        writer = self._writer
+        assert writer is not None
+        call.link = self
+        call.state = CallState.SENT
+        call.attempts += 1
+        self._calls[call.call_id] = call
+        packed = frames.pack_open(call)
+        self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else -1
+        writer.send(packed, call.call_id)
+
+    def send_item(self, call: OutgoingCall, payload: Payload) -> None:
+        if call.call_id in self._calls and self._writer is not None:
+            self._writer.send(frames.pack_item(call.call_id, payload), call.call_id)
+
+    def send_half_close(self, call: OutgoingCall) -> None:
+        if call.call_id in self._calls and self._writer is not None:
+            self._writer.send(frames.pack_half_close(call.call_id), call.call_id)
+
+    def send_credit(self, call: OutgoingCall, items: int) -> None:
+        if call.call_id in self._calls and self._writer is not None:
+            self._writer.send(frames.pack_credit(call.call_id, items), call.call_id)
+
+    def cancel(self, call: OutgoingCall) -> None:
+        """Tell the replica that nobody waits any more. The call stays on the link until its Result."""
+        if call.call_id not in self._calls or self._writer is None:
+            return
+        self._writer.discard(call.call_id)
+        self._writer.send(frames.pack_cancel(call.call_id))
+
+    def release(self, object_id: bytes) -> None:
+        """Tell the replica that a stored object of its has arrived."""
+        if self._writer is not None:
+            self._writer.send(frames.pack_release(object_id))
+
+    # ---- Life --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect, carry calls until the link breaks, and report that. Cancel it to close the link."""
+        reason = "the link was closed"
+        try:
+            async with open_channel(self.address) as channel:
+                reason = await self._converse(channel)
+        finally:
+            self._end(reason)
+
+    async def _converse(self, channel: grpc.aio.Channel) -> str:
+        """Talk until the link breaks; returns why it did."""
+        stream = channel.stream_stream(LINK_METHOD)()
+        writing: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(settings().link_connect_timeout_s):
+                await stream.write(frames.pack_hello(self._caller_id, self.replica_id, self._token))
+                first = await stream.read()
+            if not isinstance(first, bytes):
+                return await _status_text(stream)
+            self._writer = CoalescingWriter(stream.write)
+            writing = asyncio.create_task(self._writer.run(), name=f"link-writer-{self.replica_id}")
+            writing.add_done_callback(_retrieve)
+            self._receive(first)
+            while isinstance(data := await stream.read(), bytes):
+                self._receive(data)
+            return await _status_text(stream)
+        except (grpc.RpcError, asyncio.InvalidStateError, MalformedFrameError, TimeoutError, OSError) as error:
+            return _reason(error)
+        finally:
+            if writing is not None:
+                writing.cancel()
+            stream.cancel()
+
+    def _end(self, reason: str) -> None:
+        self.is_ready = False
+        unsent: list[OutgoingCall] = []
+        sent: list[OutgoingCall] = []
+        for call in self._calls.values():
+            (unsent if self._is_unsent(call) else sent).append(call)
+        self._calls = {}
+        self._writer = None
+        self._observer.on_broken(self, reason, unsent, sent)
+
+    def _is_unsent(self, call: OutgoingCall) -> bool:
+        assert self._writer is not None
+        mark = self._open_marks[call.call_id]
+        return self._writer.holds(call.call_id) if mark < 0 else mark >= self._writer.written
+
+    # ---- Frames ------------------------------------------------------------------------------------------------------
+
+    def _receive(self, data: bytes) -> None:
+        for frame in replica_pb2.Frames.FromString(data).frames:
+            self._on_frame(frame, None)
+
+    def _on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
+        match frame.WhichOneof("kind"):
+            case "result":
+                self._on_result(frame.call_id, frame.result, body)
+            case "item":
+                call = self._calls.get(frame.call_id)
+                if call is not None and call.state is CallState.SENT:
+                    call.sink.on_item(_payload(frame.item.payload, body))
+            case "credit":
+                call = self._calls.get(frame.call_id)
+                if call is not None and call.state is CallState.SENT:
+                    call.request_credit += frame.credit.items
+                    call.sink.on_credit()
+            case "load":
+                self.others_ongoing = max(0, frame.load.ongoing - len(self._calls))
+                self._observer.on_load(self)
+            case "reject":
+                self._on_reject(frame.call_id, frame.reject)
+            case "part":
+                call = self._calls.get(frame.call_id)
+                if call is None:
+                    return
+                call.has_large_response = True
+                whole = self._assembler.add(frame.call_id, frame.part)
+                if whole is not None:
+                    self._on_frame(*whole)
+            case _:
+                self._on_link_frame(frame)
+
+    def _on_link_frame(self, frame: replica_pb2.Frame) -> None:
+        match frame.WhichOneof("kind"):
+            case "welcome":
+                self.others_ongoing = frame.welcome.load.ongoing
+                self.model_ids = frozenset(frame.welcome.model_ids)
+                self.is_ready = True
+                self._observer.on_ready(self)
+            case "drain":
+                self.is_draining = True
+                self._observer.on_load(self)
+            case "models":
+                self.model_ids = frozenset(frame.models.model_ids)
+                self._observer.on_load(self)
+            case kind:
+                raise MalformedFrameError(f"unexpected frame {kind!r} from a replica")
+
+    def _on_result(self, call_id: int, result: replica_pb2.Result, body: memoryview | None) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        del self._open_marks[call_id]
+        self.others_ongoing = max(0, result.load.ongoing - len(self._calls))
+        payload = _payload(result.payload, body) if result.HasField("payload") else None
+        outcome = read_status(result.status, payload) if result.HasField("status") else Outcome(0, "", payload)
+        if body is None and call.has_large_response:
+            self._assembler.discard(call_id)
+        if payload is not None and payload.stored is not None:
+            io_thread().spawn(self._fetch(call, outcome, payload.stored), "fetch-stored-result")
+        else:
+            self._observer.on_result(self, call, outcome)
+
+    async def _fetch(self, call: OutgoingCall, outcome: Outcome, stored: StoredObject) -> None:
+        """Map a result's stored buffers, let the replica's copy go, then hand the result on."""
+        try:
+            buffers = await run_bulk(load_buffers, stored)
+            outcome.payload = Payload(PICKLE, outcome.payload.data if outcome.payload else b"", buffers)
+        except Exception as error:  # the object's owner or node is gone, in whichever way Ray says so
+            outcome = failed(ReplicaUnavailableError(self.replica_id, f"its result was lost: {error}"))
+        finally:
+            self.release(stored.object_id)
+        self._observer.on_result(self, call, outcome)
+
+    def _on_reject(self, call_id: int, reject: replica_pb2.Reject) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        del self._open_marks[call_id]
+        self.is_draining = self.is_draining or reject.draining
+        self.others_ongoing = max(0, reject.load.ongoing - len(self._calls))
+        self._observer.on_reject(self, call)
+
+
+def _payload(message: common_pb2.Payload, body: memoryview | None) -> Payload:
+    return read(message) if body is None else read_sections(message, body)
+
+
+async def _status_text(stream: grpc.aio.StreamStreamCall) -> str:  # type: ignore[type-arg]
+    with contextlib.suppress(asyncio.CancelledError):
+        return f"{(await stream.code()).name}: {await stream.details()}"
+    return "the stream was cancelled"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    if isinstance(error, TimeoutError):
+        return f"no answer to Hello within {settings().link_connect_timeout_s} s"
+    return f"{type(error).__name__}: {error}"
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """A writer ends with the error that its reader meets as well; asyncio is told that it was seen."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,188 @@
+"""Owns the making and packing of frames: from calls to bytes on a link.
+
+A serialised `Frames` message with one frame is a field prefix and the frame; messages may be concatenated. So every
+frame is packed once, by itself, and the writer joins what is ready. A frame whose payload is large becomes a
+`LargeMessage`, which crosses the link in parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from mesh.link.call import OutgoingCall
+from mesh.settings import settings
+from mesh.v1 import common_pb2, replica_pb2
+from mesh.wire import payload as payloads
+from mesh.wire.outcome import Outcome, write_status
+from mesh.wire.payload import Buffer, Payload
+
+Frame = replica_pb2.Frame
+PROTOCOL_VERSION = 1
+
+_FRAMES_TAG = b"\x0a"  # field 1 of Frames, length-delimited
+
+
+class LargeMessage:
+    """A frame head and the sections that follow it, taken part by part; see Part in replica.proto."""
+
+    __slots__ = ("_head_bytes", "_offset", "_sections", "call_id", "total_bytes")
+
+    def __init__(self, call_id: int, head: bytes, sections: Iterable[Buffer]) -> None:
+        self.call_id = call_id
+        self._head_bytes = len(head)
+        self._sections = deque(memoryview(section) for section in (head, *sections) if len(section))
+        self.total_bytes = sum(len(section) for section in self._sections)
+        self._offset = 0
+
+    @property
+    def is_taken(self) -> bool:
+        return not self._sections
+
+    def take_part(self, part_bytes: int) -> bytes:
+        """The next packed Part frame with up to `part_bytes` of the message."""
+        frame = Frame(call_id=self.call_id)
+        part = frame.part
+        if self._head_bytes:
+            part.head_bytes = self._head_bytes
+            part.total_bytes = self.total_bytes
+            self._head_bytes = 0
+        pieces: list[memoryview] = []
+        room = part_bytes
+        while room and self._sections:
+            section = self._sections[0]
+            piece = section[self._offset : self._offset + room]
+            pieces.append(piece)
+            room -= len(piece)
+            self._offset += len(piece)
+            if self._offset == len(section):
+                self._sections.popleft()
+                self._offset = 0
+        part.data = b"".join(pieces)
+        return pack(frame)
+
+
+Packed = bytes | LargeMessage
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+_PREFIXES = [_FRAMES_TAG + _varint(length) for length in range(2048)]
+"""Of the frames that unary calls with small arguments make."""
+
+
+def pack(frame: Frame) -> bytes:
+    """One frame as a serialised Frames message."""
+    body = frame.SerializeToString()
+    length = len(body)
+    return (_PREFIXES[length] if length < 2048 else _FRAMES_TAG + _varint(length)) + body
+
+
+def pack_open(call: OutgoingCall) -> Packed:
+    frame = Frame()
+    frame.call_id = call.call_id
+    message = frame.open
+    message.method = call.method
+    call.context.write(message.context)
+    if call.deadline_s is not None:
+        message.deadline_ms = max(0, int((call.deadline_s - time.monotonic()) * 1000))
+    if call.streams_response:
+        message.streams_response = True
+        message.credit = call.response_credit
+    if call.streams_request:
+        message.streams_request = True
+    for key, value in call.metadata:
+        message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
+    if call.peer:
+        message.peer = call.peer
+    if call.payload is None:
+        return pack(frame)
+    return _pack_with(frame, call.payload, message.payload)
+
+
+def pack_item(call_id: int, payload: Payload) -> Packed:
+    frame = Frame()
+    frame.call_id = call_id
+    return _pack_with(frame, payload, frame.item.payload)
+
+
+def pack_result(call_id: int, outcome: Outcome, ongoing: int) -> Packed:
+    frame = Frame()
+    frame.call_id = call_id
+    message = frame.result
+    message.load.ongoing = ongoing
+    if outcome.code or outcome.trailers or outcome.message:
+        write_status(outcome, message.status)
+    if outcome.payload is None:
+        return pack(frame)
+    return _pack_with(frame, outcome.payload, message.payload)
+
+
+def pack_half_close(call_id: int) -> bytes:
+    return pack(Frame(call_id=call_id, half_close=replica_pb2.HalfClose()))
+
+
+def pack_cancel(call_id: int) -> bytes:
+    return pack(Frame(call_id=call_id, cancel=replica_pb2.Cancel()))
+
+
+def pack_credit(call_id: int, items: int) -> bytes:
+    return pack(Frame(call_id=call_id, credit=replica_pb2.Credit(items=items)))
+
+
+def pack_reject(call_id: int, ongoing: int, *, is_draining: bool) -> bytes:
+    frame = Frame(call_id=call_id)
+    frame.reject.load.ongoing = ongoing
+    frame.reject.draining = is_draining
+    return pack(frame)
+
+
+def pack_load(ongoing: int) -> bytes:
+    frame = Frame()
+    frame.load.ongoing = ongoing
+    return pack(frame)
+
+
+def pack_drain() -> bytes:
+    return pack(Frame(drain=replica_pb2.Drain()))
+
+
+def pack_release(object_id: bytes) -> bytes:
+    return pack(Frame(release=replica_pb2.Release(object_id=object_id)))
+
+
+def pack_models(model_ids: list[str]) -> bytes:
+    return pack(Frame(models=replica_pb2.Models(model_ids=model_ids)))
+
+
+def pack_hello(caller_id: str, replica_id: str, token: bytes) -> bytes:
+    hello = replica_pb2.Hello(
+        protocol_version=PROTOCOL_VERSION, caller_id=caller_id, replica_id=replica_id, token=token
+    )
+    return pack(Frame(hello=hello))
+
+
+def pack_welcome(ongoing: int, max_ongoing_requests: int, model_ids: list[str]) -> bytes:
+    frame = Frame()
+    welcome = frame.welcome
+    welcome.protocol_version = PROTOCOL_VERSION
+    welcome.max_ongoing_requests = max_ongoing_requests
+    welcome.load.ongoing = ongoing
+    welcome.model_ids.extend(model_ids)
+    return pack(frame)
+
+
+def _pack_with(frame: Frame, payload: Payload, message: common_pb2.Payload) -> Packed:
+    if payload.size_bytes <= settings().part_bytes:
+        payloads.write(payload, message)
+        return pack(frame)
+    sections = payloads.write_sections(payload, message)
+    return LargeMessage(frame.call_id, frame.SerializeToString(), sections)

@@ -1,0 +1,276 @@
+"""Owns every touch of Ray: attaching to a cluster, actors, nodes, the cluster's KV and the object store.
+
+No other module imports ray. What the rest of the mesh needs is named here in the mesh's own terms.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError as ActorDied
+from ray.exceptions import ActorUnavailableError as ActorUnavailable
+from ray.exceptions import TaskCancelledError as TaskCancelledError
+from ray.experimental import internal_kv
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mesh.settings import prepare_local_ray, ray_address
+
+__all__ = [
+    "NAMESPACE",
+    "ActorDied",
+    "ActorPlacement",
+    "ActorUnavailable",
+    "Node",
+    "TaskCancelledError",
+    "cloudpickle",
+    "ensure_ray",
+    "find_actor",
+    "is_connected",
+    "kill_actor",
+    "kv_delete",
+    "kv_get",
+    "kv_keys",
+    "kv_put",
+    "list_actor_names",
+    "list_nodes",
+    "spawn_actor",
+]
+
+NAMESPACE = "mesh"
+_KV_NAMESPACE = b"mesh"
+_ACTOR_CONCURRENCY = 10_000
+_ZONE_LABEL = "ray.io/availability-zone"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    node_id: str
+    ip: str
+    is_head: bool
+    is_alive: bool
+    zone: str
+    resources: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorPlacement:
+    """Resources an actor holds and where it runs."""
+
+    num_cpus: float = 0.0
+    num_gpus: float = 0.0
+    memory_bytes: int = 0
+    resources: dict[str, float] = field(default_factory=dict)
+    accelerator_type: str = ""
+    runtime_env: dict[str, Any] = field(default_factory=dict)
+    node_id: str = ""
+    """Run on this node and no other; empty: spread over the cluster."""
+    max_restarts: int = 0
+
+
+# ---- Cluster ---------------------------------------------------------------------------------------------------------
+
+
+def ensure_ray() -> None:
+    """Attach this process to the running Ray cluster, or start a local Ray when there is none."""
+    if ray.is_initialized():
+        return
+    prepare_local_ray()
+    address = ray_address()
+    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
+    if address is not None:
+        ray.init(address=address, **options)
+        return
+    try:
+        ray.init(address="auto", **options)
+    except ConnectionError:
+        ray.init(include_dashboard=False, **options)
+
+
+def is_connected() -> bool:
+    return bool(ray.is_initialized())
+
+
+def is_ray_client() -> bool:
+    """Whether this process is connected through Ray Client (ray://), from outside the cluster's network."""
+    return bool(ray.util.client.ray.is_connected())
+
+
+def node_id() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def node_ip() -> str:
+    return str(ray.util.get_node_ip_address())
+
+
+def host_name() -> str:
+    return socket.gethostname()
+
+
+@cache
+def node_zone() -> str:
+    """Availability zone of this process's node, empty where the node has no such label."""
+    own = node_id()
+    return next((node.zone for node in list_nodes() if node.node_id == own), "")
+
+
+def list_nodes() -> list[Node]:
+    return [
+        Node(
+            node_id=node["NodeID"],
+            ip=node["NodeManagerAddress"],
+            is_head="node:__internal_head__" in node["Resources"],
+            is_alive=node["Alive"],
+            zone=(node.get("Labels") or {}).get(_ZONE_LABEL, ""),
+            resources=dict(node["Resources"]),
+        )
+        for node in ray.nodes()
+    ]
+
+
+def job_runtime_env() -> dict[str, Any]:
+    """Runtime environment of this driver's job; deployments inherit it."""
+    return dict(json.loads(ray.get_runtime_context().get_runtime_env_string() or "{}"))
+
+
+# ---- KV --------------------------------------------------------------------------------------------------------------
+
+
+def kv_put(key: str, value: bytes, *, overwrite: bool = True) -> bool:
+    """Store a value; returns whether it was stored (False: the key exists and `overwrite` is off)."""
+    existed = internal_kv._internal_kv_put(key.encode(), value, overwrite=overwrite, namespace=_KV_NAMESPACE)
+    return overwrite or not existed
+
+
+def kv_get(key: str) -> bytes | None:
+    value: bytes | None = internal_kv._internal_kv_get(key.encode(), namespace=_KV_NAMESPACE)
+    return value
+
+
+def kv_delete(key: str) -> None:
+    internal_kv._internal_kv_del(key.encode(), namespace=_KV_NAMESPACE)
+
+
+def kv_keys(prefix: str) -> list[str]:
+    return [key.decode() for key in internal_kv._internal_kv_list(prefix.encode(), namespace=_KV_NAMESPACE)]
+
+
+# ---- Actors ----------------------------------------------------------------------------------------------------------
+
+
+def spawn_actor(
+    import_path: str,
+    arguments: tuple[Any, ...],
+    *,
+    name: str,
+    placement: ActorPlacement,
+    get_if_exists: bool = False,
+) -> Any:
+    """Start a detached actor of a plain class given as "module:Class" and return its handle at once.
+
+    The class's async methods run on the actor's own Ray loop, which nothing else uses: they answer under any load.
+    """
+    module, _, name_in_module = import_path.partition(":")
+    cls = getattr(importlib.import_module(module), name_in_module)
+    strategy: Any = "SPREAD"
+    if placement.node_id:
+        strategy = NodeAffinitySchedulingStrategy(placement.node_id, soft=False)
+    options: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": get_if_exists,
+        "num_cpus": placement.num_cpus,
+        "num_gpus": placement.num_gpus,
+        "resources": placement.resources,
+        "max_restarts": placement.max_restarts,
+        "max_task_retries": 0,
+        "max_concurrency": _ACTOR_CONCURRENCY,
+        "scheduling_strategy": strategy,
+    }
+    if placement.memory_bytes:
+        options["memory"] = placement.memory_bytes
+    if placement.accelerator_type:
+        options["accelerator_type"] = placement.accelerator_type
+    if placement.runtime_env:
+        options["runtime_env"] = placement.runtime_env
+    return ray.remote(cls).options(**options).remote(*arguments)
+
+
+def find_actor(name: str) -> Any | None:
+    """Handle of a living named actor of the mesh."""
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def list_actor_names() -> list[str]:
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+
+
+def kill_actor(handle: Any) -> None:
+    """End an actor's process at once."""
+    ray.kill(handle, no_restart=True)
+
+
+def exit_this_actor() -> None:
+    """End the calling actor's process after its running methods; call it inside an actor method."""
+    ray.actor.exit_actor()
+
+
+# ---- Object store ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object in the store, named so that another process of the cluster can borrow it.
+
+    A reference pickled outside a task's arguments would pin the object for the life of this process. So the mesh names
+    objects itself: `keep_alive` is the owner's reference, held until the receiver says that it has the object.
+    """
+
+    object_id: bytes
+    owner: bytes
+    status: bytes
+    keep_alive: Any = None
+
+
+def store_buffers(buffers: Sequence[Any]) -> StoredObject:
+    """Copy buffers into the node's object store (the one copy on their way). Blocks for the copy."""
+    reference = ray.put(list(buffers))
+    core_worker = ray._private.worker.global_worker.core_worker
+    _, owner, status = core_worker.serialize_object_ref(reference)
+    return StoredObject(reference.binary(), owner, status, reference)
+
+
+def load_buffers(stored: StoredObject) -> list[Any]:
+    """Map the buffers of a stored object, read-only and without copying on its own node. Blocks."""
+    reference = ray.ObjectRef(stored.object_id, stored.owner, "")
+    core_worker = ray._private.worker.global_worker.core_worker
+    core_worker.deserialize_and_register_object_ref(
+        stored.object_id, ray.ObjectRef.nil(), stored.owner, stored.status
+    )
+    buffers: list[Any] = ray.get(reference)
+    return buffers
+
+
+def put_object(value: Any) -> Any:
+    return ray.put(value)
+
+
+def get_object(reference: Any, timeout_s: float | None = None) -> Any:
+    return ray.get(reference, timeout=timeout_s)
+
+
+def is_object_ref(value: Any) -> bool:
+    return isinstance(value, ray.ObjectRef)

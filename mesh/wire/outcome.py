@@ -1,0 +1,141 @@
+"""Owns how a call ended, and its translation to and from exceptions and status messages."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from dataclasses import dataclass
+
+import grpc
+
+from mesh import ray_core
+from mesh.exceptions import (
+    DeadlineExceededError,
+    GrpcStatusError,
+    MeshException,
+    RemoteError,
+    RequestCancelledError,
+)
+from mesh.settings import settings
+from mesh.v1 import common_pb2
+from mesh.wire.payload import Payload
+
+OK = 0
+CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+Trailers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Result of a call: a status and, for a unary call that went well, a payload."""
+
+    code: int = OK
+    message: str = ""
+    payload: Payload | None = None
+    trailers: Trailers = ()
+    pickled_exception: bytes = b""
+    exception_type: str = ""
+    remote_traceback: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        return self.code == OK
+
+
+def failed(error: MeshException) -> Outcome:
+    """Outcome of a call that one of the mesh's own parts ended."""
+    outcome = Outcome(code=error.code.value[0], message=str(error), exception_type=type(error).__name__)
+    outcome.pickled_exception = _pickled(error)
+    return outcome
+
+
+def failed_in_user_code(error: BaseException) -> Outcome:
+    """Outcome of a call in which user code raised.
+
+    The code is the exception's own where it is one of the mesh's (a child's back-pressure stays back-pressure), else
+    INTERNAL. The exception travels pickled where it survives a round trip; its type name and traceback always do.
+    """
+    code = error.code if isinstance(error, MeshException) else grpc.StatusCode.INTERNAL
+    trailers = error.trailers if isinstance(error, GrpcStatusError) else ()
+    text = error.details if isinstance(error, GrpcStatusError) else _describe(error)
+    return Outcome(
+        code=code.value[0],
+        message=text[: settings().error_details_max_chars],
+        trailers=trailers,
+        pickled_exception=_pickled(error),
+        exception_type=type(error).__qualname__,
+        remote_traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def to_exception(outcome: Outcome) -> BaseException:
+    """The exception a Python caller gets: the original with its remote traceback as a note, or the nearest of ours."""
+    error = _unpickled(outcome) or _by_code(outcome)
+    if outcome.remote_traceback:
+        error.add_note(f"Remote traceback:\n{outcome.remote_traceback.rstrip()}")
+    return error
+
+
+def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
+    message.code = outcome.code
+    message.message = outcome.message
+    for key, value in outcome.trailers:
+        message.trailers.add(key=key, value=value)
+    if outcome.exception_type:
+        message.pickled_exception = outcome.pickled_exception
+        message.exception_type = outcome.exception_type
+        message.remote_traceback = outcome.remote_traceback
+
+
+def read_status(message: common_pb2.Status, payload: Payload | None) -> Outcome:
+    return Outcome(
+        message.code,
+        message.message,
+        payload,
+        tuple((entry.key, entry.value) for entry in message.trailers),
+        message.pickled_exception,
+        message.exception_type,
+        message.remote_traceback,
+    )
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__qualname__}: {error}"
+
+
+def _pickled(error: BaseException) -> bytes:
+    """The exception's pickle, empty unless it can be read back: a custom `__init__` often makes that fail."""
+    for dumps in (pickle.dumps, ray_core.cloudpickle.dumps):
+        try:
+            data: bytes = dumps(error)
+            if dumps is pickle.dumps and b"__main__" in data:
+                continue
+            pickle.loads(data)
+        except Exception:  # whatever __reduce__ or __init__ raises: the type name and traceback still travel
+            continue
+        return data
+    return b""
+
+
+def _unpickled(outcome: Outcome) -> BaseException | None:
+    if not outcome.pickled_exception:
+        return None
+    try:
+        error = pickle.loads(outcome.pickled_exception)
+    except Exception:  # its class may not be importable here; the caller then gets a RemoteError
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _by_code(outcome: Outcome) -> BaseException:
+    if outcome.exception_type:
+        return RemoteError(outcome.exception_type, outcome.message, outcome.remote_traceback)
+    match CODES.get(outcome.code):
+        case grpc.StatusCode.CANCELLED:
+            return RequestCancelledError(outcome.message)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceededError(outcome.message)
+        case code:
+            return GrpcStatusError(code or grpc.StatusCode.UNKNOWN, outcome.message, outcome.trailers)
+

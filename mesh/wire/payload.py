@@ -1,0 +1,142 @@
+"""Owns how Python values and bytes become payloads and back.
+
+Values are pickled with protocol 5 by C `pickle`; what it cannot do, or would do wrongly (classes of `__main__` by name),
+goes to cloudpickle. Large buffers (numpy arrays) stay out of the pickle: through the node's object store where that
+pays, else behind the pickle in the message. They are copied exactly once on the caller's side, because the caller may
+change an array after the call was made, and arrive as read-only views.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mesh import ray_core
+from mesh.exceptions import UnserializableError
+from mesh.ray_core import StoredObject
+from mesh.settings import settings
+from mesh.v1 import common_pb2
+
+RAW = common_pb2.CODEC_RAW
+PICKLE = common_pb2.CODEC_PICKLE
+
+_OUT_OF_BAND_MIN_BYTES = 16 * 1024
+
+Buffer = bytes | memoryview
+
+
+@dataclass(slots=True)
+class Payload:
+    """Bytes and how to read them."""
+
+    codec: int
+    data: Buffer
+    buffers: Sequence[Buffer] = ()
+    stored: StoredObject | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that cross the link."""
+        size = len(self.data)
+        for buffer in self.buffers:
+            size += len(buffer)
+        return size
+
+
+def raw(data: bytes) -> Payload:
+    return Payload(RAW, data)
+
+
+def encode(value: object, what: str = "value") -> Payload:
+    """Pickle a value. Raises UnserializableError naming `what` and the reason."""
+    out_of_band: list[pickle.PickleBuffer] = []
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        if memoryview(buffer).nbytes < _OUT_OF_BAND_MIN_BYTES:
+            return True
+        out_of_band.append(buffer)
+        return False
+
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=keep_in_band)
+    except Exception:  # objects may raise anything from __reduce__; cloudpickle has the last word
+        data = None
+    if data is None or b"__main__" in data:
+        out_of_band.clear()
+        try:
+            data = ray_core.cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
+        except Exception as error:
+            raise UnserializableError(f"The {what} cannot be pickled: {error}") from error
+    if not out_of_band:
+        return Payload(PICKLE, data)
+    return _with_buffers(data, out_of_band)
+
+
+def decode(payload: Payload) -> Any:
+    """The value of a payload. Blocks while buffers are fetched when `payload.stored` is set."""
+    if payload.codec == RAW:
+        return bytes(payload.data)
+    if payload.stored is not None:
+        return pickle.loads(payload.data, buffers=ray_core.load_buffers(payload.stored))
+    if payload.buffers:
+        return pickle.loads(payload.data, buffers=[memoryview(buffer).toreadonly() for buffer in payload.buffers])
+    return pickle.loads(payload.data)
+
+
+def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer]) -> Payload:
+    total = sum(memoryview(buffer).nbytes for buffer in out_of_band)
+    store_min = settings().object_store_min_bytes
+    if store_min and total >= store_min and ray_core.is_connected():
+        return Payload(PICKLE, data, stored=ray_core.store_buffers(out_of_band))
+    return Payload(PICKLE, data, [bytes(buffer.raw()) for buffer in out_of_band])
+
+
+def write(payload: Payload, message: common_pb2.Payload) -> None:
+    """Put a payload into its message, whole."""
+    _write_head(payload, message)
+    message.data = bytes(payload.data) if isinstance(payload.data, memoryview) else payload.data
+    for buffer in payload.buffers:
+        message.buffers.append(bytes(buffer))
+
+
+def write_sections(payload: Payload, message: common_pb2.Payload) -> list[Buffer]:
+    """Put only a payload's head into its message; returns the sections that have to follow it."""
+    _write_head(payload, message)
+    sections = [payload.data, *payload.buffers]
+    message.section_bytes.extend(len(section) for section in sections)
+    return sections
+
+
+def read(message: common_pb2.Payload) -> Payload:
+    if message.HasField("stored"):
+        stored = message.stored
+        return Payload(
+            message.codec,
+            message.data,
+            stored=StoredObject(stored.object_id, stored.owner, stored.object_status),
+        )
+    return Payload(message.codec, message.data, message.buffers)
+
+
+def read_sections(message: common_pb2.Payload, body: memoryview) -> Payload:
+    """A payload whose sections follow its message's head in `body`. Raises ValueError where lengths do not fit."""
+    sections: list[memoryview] = []
+    start = 0
+    for length in message.section_bytes:
+        sections.append(body[start : start + length])
+        start += length
+    if start != len(body) or not sections:
+        raise ValueError(f"sections of {start} bytes in a body of {len(body)}")
+    return Payload(message.codec, sections[0], sections[1:])
+
+
+def _write_head(payload: Payload, message: common_pb2.Payload) -> None:
+    if payload.codec:
+        message.codec = payload.codec  # type: ignore[assignment]
+    if payload.stored is not None:
+        stored = message.stored
+        stored.object_id = payload.stored.object_id
+        stored.owner = payload.stored.owner
+        stored.object_status = payload.stored.status
