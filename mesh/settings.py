@@ -45,6 +45,18 @@ class Settings:
     gateway_host: str = "0.0.0.0"
     """Interface on which gateways listen unless options say otherwise."""
 
+    gateway_drain_timeout_s: float = 30.0
+    """How long a draining gateway waits for its calls before it ends them."""
+
+    gateway_metadata_max_bytes: int = 16 * 1024
+    """Metadata of one gRPC call that a gateway accepts."""
+
+    gateway_streams_max: int = 10_000
+    """Concurrent gRPC calls on one client connection; more wait in the client."""
+
+    scrape_timeout_s: float = 1.0
+    """How long a scrape of a gateway waits for each other process of its node."""
+
     control_timeout_s: float = 30.0
     """How long an API call waits for a controller that is starting or restarting."""
 
