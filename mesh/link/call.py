@@ -57,6 +57,7 @@ class OutgoingCall:
         "method",
         "payload",
         "peer",
+        "prefers_local",
         "request_credit",
         "response_credit",
         "sequence",
@@ -67,6 +68,7 @@ class OutgoingCall:
         "streams_response",
         "timer",
         "waits_until_s",
+        "was_read",
     )
 
     def __init__(
@@ -82,6 +84,7 @@ class OutgoingCall:
         metadata: Sequence[tuple[str, str | bytes]] = (),
         peer: str = "",
         is_idempotent: bool = False,
+        prefers_local: bool = False,
     ) -> None:
         """`deadline_s` is a time.monotonic() instant; `payload` is None exactly when the request is streamed."""
         self.method = method
@@ -94,6 +97,7 @@ class OutgoingCall:
         self.metadata = metadata
         self.peer = peer
         self.is_idempotent = is_idempotent
+        self.prefers_local = prefers_local
         self.call_id = next(_call_ids)
         self.state = CallState.QUEUED
         self.link: CallerLink | None = None
@@ -109,12 +113,15 @@ class OutgoingCall:
         self.response_credit = settings().stream_credit_items if streams_response else 0
         """Response items the replica may send from the start."""
         self.is_half_closed = False
+        self.was_read = False
+        """A request item was sent: the call cannot be sent again."""
         self.has_large_response = False
 
     def send_item(self, payload: Payload) -> None:
         """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
         if self.link is not None and self.state is CallState.SENT:
             self.request_credit -= 1
+            self.was_read = True
             self.link.send_item(self, payload)
 
     def half_close(self) -> None:

@@ -66,6 +66,7 @@ class CallerLink:
         self._assembler = Assembler(settings().message_max_bytes)
         self._writer: CoalescingWriter | None = None
         self.is_ready = False
+        self.was_ready = False
         self.is_draining = False
         self.others_ongoing = 0
         """Calls of other callers at the replica, when it last told."""
@@ -75,10 +76,6 @@ class CallerLink:
     def ongoing(self) -> int:
         """Calls of ours that the replica has."""
         return len(self._calls)
-
-    @property
-    def load(self) -> int:
-        return self.others_ongoing + len(self._calls)
 
     # ---- Calls -------------------------------------------------------------------------------------------------------
 
@@ -207,7 +204,7 @@ class CallerLink:
             case "welcome":
                 self.others_ongoing = frame.welcome.load.ongoing
                 self.model_ids = frozenset(frame.welcome.model_ids)
-                self.is_ready = True
+                self.is_ready = self.was_ready = True
                 self._observer.on_ready(self)
             case "drain":
                 self.is_draining = True

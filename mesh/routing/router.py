@@ -1,0 +1,251 @@
+"""Owns routing: every call of this process to one deployment passes through its router. I/O loop only.
+
+Theory of operation. A call is sent at once when a replica has a free place, else it waits in one queue. Nothing polls:
+the queue is looked at when something happened that can free a place (a result, a rejection, a load report, a new link,
+a new snapshot). All decisions are synchronous; no call has a task of its own.
+
+A call leaves the router exactly once, through `_finish`. A replica that still works on a call nobody waits for keeps
+its place on the link until it answers, so what we believe of its load stays true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from mesh.exceptions import (
+    BackPressureError,
+    DeadlineExceededError,
+    DeploymentUnavailableError,
+    MeshException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+from mesh.link.call import CallState, OutgoingCall
+from mesh.link.caller import CallerLink
+from mesh.routing.picker import pick, pick_for_model, pick_in_tiers
+from mesh.routing.pool import CallerIdentity, LinkPool, Seat
+from mesh.routing.queue import PendingQueue
+from mesh.routing.router_metrics import RouterCounts, publish
+from mesh.routing.snapshot import DeploymentKey, Snapshot
+from mesh.settings import settings
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import Outcome, failed
+
+_HELD_BACK_MAX = 64
+"""Calls that wait for their model, looked at per dispatch before newer ones have to wait too."""
+
+
+class Router:
+    """Routes calls to the replicas of one deployment."""
+
+    def __init__(self, key: DeploymentKey, identity: CallerIdentity) -> None:
+        self.key = key
+        self.counts = RouterCounts()
+        self._snapshot: Snapshot | None = None
+        self._queue = PendingQueue()
+        self._pool = LinkPool(identity, self)
+        self._sequence = 0
+        self._random = random.random
+        self._loop = io_thread().loop
+        publish(self)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def ongoing(self) -> int:
+        return self._pool.ongoing
+
+    @property
+    def link_count(self) -> int:
+        return self._pool.link_count
+
+    @property
+    def has_replicas(self) -> bool:
+        return self._snapshot is not None and bool(self._snapshot.replicas)
+
+    # ---- Callers -----------------------------------------------------------------------------------------------------
+
+    def submit(self, call: OutgoingCall) -> None:
+        """Send the call to a replica, now or when one has a free place. Its sink hears how it ends."""
+        self._sequence += 1
+        call.sequence = self._sequence
+        call.started_s = time.monotonic()
+        if call.deadline_s is not None and not self._set_timer(call):
+            return
+        if not self._queue:
+            seat = self._pick(call)
+            if seat is not None:
+                self._send(seat, call)
+                return
+        self._enqueue(call)
+
+    def cancel(self, call: OutgoingCall) -> None:
+        """End the call now with CANCELLED and tell the replica that has it, if any. Idempotent."""
+        if call.state is CallState.DONE:
+            return
+        self.counts.cancelled += 1
+        self._abandon(call, RequestCancelledError())
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Take over a newer picture of the replicas."""
+        self._snapshot = snapshot
+        self._pool.update(snapshot)
+        if snapshot.unavailable:
+            for call in self._queue.drain():
+                self._finish(call, failed(self._unavailable()))
+        self._dispatch()
+
+    async def close(self) -> None:
+        """Fail what waits and close all links."""
+        for call in self._queue.drain():
+            self._finish(call, failed(RequestCancelledError("This process left the mesh.")))
+        await asyncio.gather(*self._pool.close(), return_exceptions=True)
+
+    # ---- Links (LinkObserver) ----------------------------------------------------------------------------------------
+
+    def on_ready(self, link: CallerLink) -> None:
+        self._pool.refresh()
+        self._dispatch()
+
+    def on_load(self, link: CallerLink) -> None:
+        seat = self._pool.seat_of(link)
+        if seat is not None and link.model_ids:
+            seat.expected_models.clear()
+        if link.is_draining:
+            self._pool.refresh()
+        if self._queue:
+            self._dispatch()
+
+    def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
+        if call.state is CallState.SENT:
+            self._finish(call, outcome)
+        if self._queue:
+            self._dispatch()
+
+    def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
+        self.counts.rejected += 1
+        if link.is_draining:
+            self._pool.refresh()
+        if call.state is CallState.SENT:
+            self.counts.retried_rejected += 1
+            # A full replica rejects again and again under overload: that is waiting, not failing.
+            call.attempts -= 0 if link.is_draining else 1
+            self._take_back(call, f"replica {link.replica_id} refused it")
+        self._dispatch()
+
+    def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
+        self._pool.refresh()
+        for call in (*unsent, *sent):
+            if call.state is not CallState.SENT:
+                continue
+            if call in unsent or call.is_retry_safe_after_send:
+                self.counts.retried_broken += 1
+                self._take_back(call, reason)
+            else:
+                self._finish(call, failed(ReplicaUnavailableError(link.replica_id, reason)))
+        self._dispatch()
+
+    # ---- Decisions ---------------------------------------------------------------------------------------------------
+
+    def _pick(self, call: OutgoingCall) -> Seat | None:
+        model_id = call.context.multiplexed_model_id
+        if model_id:
+            return self._pick_for_model(call, model_id)
+        if call.prefers_local:
+            return pick_in_tiers(self._pool.local_first, self._random)
+        return pick(self._pool.all, self._random)
+
+    def _pick_for_model(self, call: OutgoingCall, model_id: str) -> Seat | None:
+        now_s = time.monotonic()
+        may_spill = 0 < call.waits_until_s <= now_s
+        seat = pick_for_model(self._pool.all, model_id, self._random, may_spill=may_spill)
+        if seat is None and not call.waits_until_s:
+            delay_s = settings().multiplex_spill_delay_s
+            call.waits_until_s = now_s + delay_s
+            self._loop.call_later(delay_s + 0.001, self._dispatch)
+        return seat
+
+    def _dispatch(self) -> None:
+        """Send what can be sent, oldest first. Calls that hold out for their model let newer ones pass."""
+        queue = self._queue
+        held: list[OutgoingCall] = []
+        while queue and len(held) < _HELD_BACK_MAX:
+            call = queue.pop()
+            seat = self._pick(call)
+            if seat is not None:
+                self._send(seat, call)
+                continue
+            held.append(call)
+            if not call.context.multiplexed_model_id:
+                break
+        for call in reversed(held):
+            queue.restore(call)
+
+    def _send(self, seat: Seat, call: OutgoingCall) -> None:
+        if call.context.multiplexed_model_id:
+            seat.expected_models.add(call.context.multiplexed_model_id)
+        assert seat.link is not None
+        seat.link.send(call)
+
+    def _enqueue(self, call: OutgoingCall) -> None:
+        snapshot = self._snapshot
+        if snapshot is not None and snapshot.unavailable:
+            self._finish(call, failed(self._unavailable()))
+            return
+        limit = snapshot.max_queued_requests if snapshot is not None else -1
+        if 0 <= limit <= len(self._queue):
+            self.counts.dropped += 1
+            error = BackPressureError(num_queued_requests=len(self._queue), max_queued_requests=limit)
+            self._finish(call, failed(error))
+            return
+        self._queue.push(call)
+
+    def _take_back(self, call: OutgoingCall, reason: str) -> None:
+        call.state = CallState.QUEUED
+        call.link = None
+        if call.attempts >= settings().retry_attempts_max:
+            error = ReplicaUnavailableError(str(self.key), f"gave up after {call.attempts} attempts: {reason}")
+            self._finish(call, failed(error))
+        elif call.streams_request and call.was_read:
+            # Request items that were sent are gone: only their producer could repeat them.
+            self._finish(call, failed(ReplicaUnavailableError(str(self.key), reason)))
+        else:
+            call.request_credit = 0
+            self._queue.restore(call)
+
+    # ---- Ends --------------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, call: OutgoingCall) -> bool:
+        assert call.deadline_s is not None
+        remaining_s = call.deadline_s - time.monotonic()
+        if remaining_s <= 0:
+            self._finish(call, failed(DeadlineExceededError()))
+            return False
+        call.timer = self._loop.call_later(remaining_s, self._expire, call)
+        return True
+
+    def _expire(self, call: OutgoingCall) -> None:
+        if call.state is not CallState.DONE:
+            self._abandon(call, DeadlineExceededError())
+
+    def _abandon(self, call: OutgoingCall, error: MeshException) -> None:
+        if call.state is CallState.SENT and call.link is not None:
+            call.link.cancel(call)
+        else:
+            self._queue.remove(call)
+        self._finish(call, failed(error))
+
+    def _finish(self, call: OutgoingCall, outcome: Outcome) -> None:
+        call.state = CallState.DONE
+        if call.timer is not None:
+            call.timer.cancel()
+        self.counts.method(call.method).count(outcome.code, time.monotonic() - call.started_s)
+        call.sink.on_done(outcome)
+
+    def _unavailable(self) -> DeploymentUnavailableError:
+        assert self._snapshot is not None
+        return DeploymentUnavailableError(str(self.key), self._snapshot.unavailable)

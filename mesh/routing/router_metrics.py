@@ -1,0 +1,116 @@
+"""Owns what a router counts, and its metric families. Written on the I/O loop only."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mesh import telemetry
+from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
+from mesh.wire.outcome import CODES
+
+if TYPE_CHECKING:
+    from mesh.routing.router import Router
+
+_METHODS_MAX = 100
+"""Methods with series of their own; more than a class has means somebody invents names."""
+OTHER = "other"
+
+_DEPLOYMENT = ("application", "deployment")
+REQUESTS = Family(
+    "mesh_handle_requests_total", COUNTER, "Calls that ended, by gRPC status code.", (*_DEPLOYMENT, "method", "code")
+)
+LATENCY = Family(
+    "mesh_handle_request_latency_seconds",
+    HISTOGRAM,
+    "Time from submission to the last response, queueing included.",
+    (*_DEPLOYMENT, "method"),
+    LATENCY_BOUNDS,
+)
+QUEUED = Family("mesh_handle_queued_requests", GAUGE, "Calls waiting for a replica.", _DEPLOYMENT)
+ONGOING = Family("mesh_handle_ongoing_requests", GAUGE, "Calls sent to replicas and unfinished.", _DEPLOYMENT)
+RETRIED = Family("mesh_handle_retries_total", COUNTER, "Calls sent again to another replica.", (*_DEPLOYMENT, "cause"))
+REJECTED = Family("mesh_handle_rejected_total", COUNTER, "Sends that a full or draining replica refused.", _DEPLOYMENT)
+DROPPED = Family("mesh_handle_dropped_total", COUNTER, "Calls refused because the queue was full.", _DEPLOYMENT)
+CANCELLED = Family("mesh_handle_cancelled_total", COUNTER, "Calls cancelled by their caller.", _DEPLOYMENT)
+LINKS = Family("mesh_links", GAUGE, "Links that are ready.", _DEPLOYMENT)
+
+
+class MethodCounts:
+    """Ended calls of one method."""
+
+    __slots__ = ("by_code", "latency")
+
+    def __init__(self) -> None:
+        self.by_code: dict[int, int] = {}
+        self.latency = Histogram()
+
+    def count(self, code: int, seconds: float) -> None:
+        self.by_code[code] = self.by_code.get(code, 0) + 1
+        self.latency.observe(seconds)
+
+
+class RouterCounts:
+    """Everything one router counts."""
+
+    __slots__ = ("cancelled", "dropped", "methods", "rejected", "retried_broken", "retried_rejected")
+
+    def __init__(self) -> None:
+        self.methods: dict[str, MethodCounts] = {}
+        self.cancelled = 0
+        self.dropped = 0
+        self.rejected = 0
+        self.retried_broken = 0
+        self.retried_rejected = 0
+
+    def method(self, name: str) -> MethodCounts:
+        counts = self.methods.get(name)
+        if counts is None:
+            counts = self._add(name if len(self.methods) < _METHODS_MAX else OTHER)
+        return counts
+
+    def _add(self, name: str) -> MethodCounts:
+        return self.methods.setdefault(name, MethodCounts())
+
+
+def publish(router: Router) -> None:
+    """Make a router's counts part of this process's metrics for as long as the router lives."""
+    reference = weakref.ref(router)
+
+    def source() -> Iterator[tuple[Family, list[Sample]]]:
+        alive = reference()
+        if alive is None:
+            telemetry.unregister(source)
+            return
+        yield from _samples(alive)
+
+    telemetry.register(source)
+
+
+def _samples(router: Router) -> Iterator[tuple[Family, list[Sample]]]:
+    labels = (router.key.app, router.key.name)
+    counts = router.counts
+    methods = list(counts.methods.items())
+    yield (
+        REQUESTS,
+        [
+            Sample((*labels, name, CODES[code].name), number)
+            for name, method in methods
+            for code, number in list(method.by_code.items())
+        ],
+    )
+    yield LATENCY, [method.latency.sample((*labels, name)) for name, method in methods]
+    yield QUEUED, [Sample(labels, router.queued)]
+    yield ONGOING, [Sample(labels, router.ongoing)]
+    yield (
+        RETRIED,
+        [
+            Sample((*labels, "rejected"), counts.retried_rejected),
+            Sample((*labels, "broken_link"), counts.retried_broken),
+        ],
+    )
+    yield REJECTED, [Sample(labels, counts.rejected)]
+    yield DROPPED, [Sample(labels, counts.dropped)]
+    yield CANCELLED, [Sample(labels, counts.cancelled)]
+    yield LINKS, [Sample(labels, router.link_count)]
