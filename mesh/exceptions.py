@@ -103,7 +103,10 @@ class ReplicaUnavailableError(MeshException):
 
 
 class RequestCancelledError(
-    MeshException, TaskCancelledError, concurrent.futures.CancelledError, asyncio.CancelledError
+    MeshException,
+    TaskCancelledError,  # type: ignore[misc]
+    concurrent.futures.CancelledError,
+    asyncio.CancelledError,
 ):
     """The call was cancelled by its caller, its caller's caller or its client.
 
@@ -133,9 +136,7 @@ class DeadlineExceededError(MeshException, TimeoutError):
 class GrpcStatusError(MeshException):
     """A gRPC status other than OK: set by user code on its context, or answered by a service that was called."""
 
-    def __init__(
-        self, code: grpc.StatusCode, details: str = "", trailers: Sequence[tuple[str, str | bytes]] = ()
-    ) -> None:
+    def __init__(self, code: grpc.StatusCode, details: str = "", trailers: Sequence[tuple[str, bytes]] = ()) -> None:
         super().__init__(f"{code.name}: {details}" if details else code.name)
         self.code = code
         self.details = details

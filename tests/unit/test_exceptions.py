@@ -18,7 +18,7 @@ ERRORS = [
     exceptions.ReplicaUnavailableError("r1", "its process ended", maybe_executed=True),
     exceptions.RequestCancelledError(),
     exceptions.DeadlineExceededError(),
-    exceptions.GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such item", [("key", "value"), ("k-bin", b"\0")]),
+    exceptions.GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such item", [("key", b"value"), ("k-bin", b"\0")]),
     exceptions.UnserializableError("cannot pickle"),
     exceptions.RemoteError("LockError", "held", "Traceback ..."),
     exceptions.ControllerUnavailableError.after(3.0, "connection refused"),

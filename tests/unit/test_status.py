@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from mesh import status
+from mesh.status import (
+    ApplicationStatus,
+    DeploymentStatus,
+    DeploymentStatusTrigger,
+    GatewayStatus,
+    MeshStatus,
+    ReplicaState,
+    from_reply,
+)
 from mesh.v1 import control_pb2
 
 
@@ -29,7 +37,7 @@ def _reply() -> control_pb2.StatusReply:
 
 def test_values_compare_equal_to_their_strings() -> None:
     """Item 126."""
-    app = status.from_reply(_reply()).applications["default"]
+    app = from_reply(_reply()).applications["default"]
     assert app.status == "DEPLOYING"
     assert app.last_deployed_time_s == 12.5
     model = app.deployments["Model"]
@@ -39,33 +47,33 @@ def test_values_compare_equal_to_their_strings() -> None:
 
 
 def test_a_node_shows_the_worst_of_its_gateways() -> None:
-    assert status.from_reply(_reply()).proxies == {"n1": "STARTING", "n2": "HEALTHY"}
+    assert from_reply(_reply()).proxies == {"n1": "STARTING", "n2": "HEALTHY"}
 
 
 def test_an_empty_reply_is_an_empty_status() -> None:
     """Item 126."""
-    assert status.from_reply(control_pb2.StatusReply()) == status.MeshStatus()
+    assert from_reply(control_pb2.StatusReply()) == MeshStatus()
 
 
 def test_a_trigger_the_controller_did_not_set_is_unspecified() -> None:
     reply = _reply()
     reply.applications[0].deployments[0].trigger = ""
-    assert status.from_reply(reply).applications["default"].deployments["Model"].status_trigger == "UNSPECIFIED"
+    assert from_reply(reply).applications["default"].deployments["Model"].status_trigger == "UNSPECIFIED"
 
 
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        status.MeshStatus().target_capacity = 1.0  # type: ignore[misc]
+        MeshStatus().target_capacity = 1.0  # type: ignore[misc]
 
 
 def test_every_status_of_the_contract_exists() -> None:
     """Items 194, 195, 197, 198, 199."""
-    assert set(status.DeploymentStatus) == {
+    assert set(DeploymentStatus) == {
         "UPDATING", "HEALTHY", "UNHEALTHY", "DEPLOY_FAILED", "UPSCALING", "DOWNSCALING",
     }  # fmt: skip
-    assert {"AUTOSCALING", "DELETING", "REPLICA_STARTUP_FAILED"} <= set(status.DeploymentStatusTrigger)
-    assert {"RECOVERING", "PENDING_MIGRATION"} <= set(status.ReplicaState)
-    assert set(status.ApplicationStatus) == {
+    assert {"AUTOSCALING", "DELETING", "REPLICA_STARTUP_FAILED"} <= set(DeploymentStatusTrigger)
+    assert {"RECOVERING", "PENDING_MIGRATION"} <= set(ReplicaState)
+    assert set(ApplicationStatus) == {
         "NOT_STARTED", "DEPLOYING", "DEPLOY_FAILED", "RUNNING", "UNHEALTHY", "DELETING",
     }  # fmt: skip
-    assert {"DRAINING", "DRAINED"} <= set(status.GatewayStatus)
+    assert {"DRAINING", "DRAINED"} <= set(GatewayStatus)

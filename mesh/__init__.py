@@ -1,0 +1,1 @@
+"""A mesh of Python microservices on Ray, gRPC first."""

@@ -1,0 +1,40 @@
+"""Owns the small checks that options share; each names the option and what it expects."""
+
+from __future__ import annotations
+
+
+def whole_number(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
+    """`value` as it came. Raises TypeError unless it is an int, ValueError outside the range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    if value < minimum or (maximum is not None and value > maximum):
+        expected = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+        raise ValueError(f"{name} must be {expected}, got {value}.")
+    return value
+
+
+def number(name: str, value: object, *, minimum: float = 0.0, may_equal: bool = True) -> float:
+    """`value` as a float. Raises TypeError unless it is a number, ValueError below the minimum."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+    # Written so that NaN fails too.
+    if not (value >= minimum if may_equal else value > minimum) or value == float("inf"):
+        raise ValueError(f"{name} must be {'at least' if may_equal else 'more than'} {minimum:g}, got {value}.")
+    return float(value)
+
+
+def text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}.")
+    return value
+
+
+def mapping(name: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a dict, got {type(value).__name__}.")
+    return value
+
+
+def not_yet(name: str) -> ValueError:
+    """For options of the contract that this version cannot honour: accepting them silently would be a lie."""
+    return ValueError(f"{name} is not available in this version of the mesh yet. Leave it out.")

@@ -1,0 +1,128 @@
+"""Owns `DeploymentConfig`: the validated options of one deployment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mesh import actor_options, autoscaling_options, checks, logging_options, placement_options
+from mesh.v1 import control_pb2
+
+_MAX_UINT32 = 2**32 - 1
+_MAX_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentConfig:
+    """Raises TypeError or ValueError naming the option when a value is wrong."""
+
+    num_replicas: int = 1
+    """Replicas to keep alive. None means 1."""
+    max_ongoing_requests: int = 5
+    """Requests one replica executes at a time."""
+    max_queued_requests: int = -1
+    """Requests one caller may have waiting; -1: no limit."""
+    user_config: Any = None
+    """JSON value handed to the callable's `reconfigure` after construction; None: not called."""
+    ray_actor_options: Mapping[str, Any] = field(default_factory=dict)
+    """Resources and runtime environment of each replica."""
+    graceful_shutdown_wait_loop_s: float = 2.0
+    """How often a stopping replica looks whether its requests have ended."""
+    graceful_shutdown_timeout_s: float = 20.0
+    """After this a stopping replica is killed; 0: at once."""
+    health_check_period_s: float = 10.0
+    health_check_timeout_s: float = 30.0
+    max_constructor_retry_count: int = 20
+    """Failed starts after which a deployment that never came up is DEPLOY_FAILED."""
+    isolate_user_loop: bool = True
+    """False runs async user code on the loop that also serves the wire: faster, but it must never block."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ray_actor_options", actor_options.checked(self.ray_actor_options))
+        if self.num_replicas is None:
+            object.__setattr__(self, "num_replicas", 1)
+        self._check_counts()
+        checks.number("graceful_shutdown_wait_loop_s", self.graceful_shutdown_wait_loop_s)
+        checks.number("graceful_shutdown_timeout_s", self.graceful_shutdown_timeout_s)
+        checks.number("health_check_period_s", self.health_check_period_s, may_equal=False)
+        checks.number("health_check_timeout_s", self.health_check_timeout_s, may_equal=False)
+        if not isinstance(self.isolate_user_loop, bool):
+            raise TypeError(f"isolate_user_loop must be True or False, got {self.isolate_user_loop!r}.")
+        self._user_config_json()
+
+    def to_message(self) -> control_pb2.DeploymentOptions:
+        """The options as the controller stores them."""
+        return control_pb2.DeploymentOptions(
+            num_replicas=self.num_replicas,
+            max_ongoing_requests=self.max_ongoing_requests,
+            max_queued_requests=self.max_queued_requests,
+            graceful_shutdown_wait_loop_s=self.graceful_shutdown_wait_loop_s,
+            graceful_shutdown_timeout_s=self.graceful_shutdown_timeout_s,
+            health_check_period_s=self.health_check_period_s,
+            health_check_timeout_s=self.health_check_timeout_s,
+            user_config_json=self._user_config_json(),
+            isolate_user_loop=self.isolate_user_loop,
+            actor=actor_options.to_message(self.ray_actor_options),
+            max_constructor_retry_count=self.max_constructor_retry_count,
+        )
+
+    def _check_counts(self) -> None:
+        if self.num_replicas == 0:
+            raise ValueError("num_replicas is expected to larger than 0. Use mesh.delete() to stop an application.")
+        checks.whole_number("num_replicas", self.num_replicas, 1, _MAX_UINT32)
+        if self.max_ongoing_requests is None:
+            raise ValueError("max_ongoing_requests must be a positive integer, got None.")
+        checks.whole_number("max_ongoing_requests", self.max_ongoing_requests, 1, _MAX_UINT32)
+        checks.whole_number("max_queued_requests", self.max_queued_requests, -1, _MAX_INT32)
+        if self.max_queued_requests == 0:
+            raise ValueError("max_queued_requests must be -1 (no limit) or at least 1, got 0.")
+        checks.whole_number("max_constructor_retry_count", self.max_constructor_retry_count, 1, _MAX_UINT32)
+
+    def _user_config_json(self) -> str | None:
+        if self.user_config is None:
+            return None
+        try:
+            return json.dumps(self.user_config)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"user_config must be JSON-serializable: {error}.") from error
+
+
+_NOT_YET = (
+    "autoscaling_config",
+    "logging_config",
+    "max_replicas_per_node",
+    "placement_group_bundles",
+    "placement_group_strategy",
+)
+
+
+def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> DeploymentConfig:
+    """`config` with the options that were given, all of them checked.
+
+    Options that this version cannot honour are checked like the others and then refused with ValueError.
+    """
+    supported = {name: value for name, value in given.items() if name not in _NOT_YET}
+    autoscaling = autoscaling_options.of(given.get("num_replicas"), given.get("autoscaling_config"))
+    if autoscaling is not None:
+        supported.pop("num_replicas", None)
+    result = replace(config, **supported)
+    placement_options.check(
+        given.get("placement_group_bundles"),
+        given.get("placement_group_strategy"),
+        given.get("max_replicas_per_node"),
+        result.ray_actor_options,
+    )
+    if given.get("logging_config") is not None:
+        logging_options.parse(given["logging_config"])
+    _refuse_not_yet(given)
+    return result
+
+
+def _refuse_not_yet(given: Mapping[str, Any]) -> None:
+    for name in _NOT_YET:
+        if given.get(name) is not None:
+            raise checks.not_yet(name)
+    if given.get("num_replicas") == "auto":
+        raise checks.not_yet('num_replicas="auto"')

@@ -1,0 +1,150 @@
+"""mesh.config: every option of a deployment has its default, its checks and its place in the message."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.config import DeploymentConfig, with_options
+
+DEFAULTS = DeploymentConfig()
+
+
+def config(**options: Any) -> DeploymentConfig:
+    return with_options(DEFAULTS, options)
+
+
+def test_defaults_are_the_contract_s() -> None:
+    """Items 79, 95."""
+    assert (DEFAULTS.num_replicas, DEFAULTS.max_ongoing_requests, DEFAULTS.max_queued_requests) == (1, 5, -1)
+    assert (DEFAULTS.graceful_shutdown_wait_loop_s, DEFAULTS.graceful_shutdown_timeout_s) == (2, 20)
+    assert (DEFAULTS.health_check_period_s, DEFAULTS.health_check_timeout_s) == (10, 30)
+    assert DEFAULTS.ray_actor_options == {"num_cpus": 1}
+    assert DEFAULTS.max_constructor_retry_count == 20
+    assert DEFAULTS.user_config is None
+    assert DEFAULTS.isolate_user_loop is True
+
+
+def test_no_number_of_replicas_means_one() -> None:
+    """Item 80."""
+    assert config(num_replicas=None).num_replicas == 1
+
+
+def test_zero_replicas_are_refused_in_the_contract_s_words() -> None:
+    """Item 80."""
+    with pytest.raises(ValueError, match="num_replicas is expected to larger than 0"):
+        config(num_replicas=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("num_replicas", -1, ValueError),
+        ("num_replicas", True, TypeError),
+        ("num_replicas", 1.5, TypeError),
+        ("num_replicas", "many", ValueError),
+        ("max_ongoing_requests", None, ValueError),
+        ("max_ongoing_requests", 0, ValueError),
+        ("max_ongoing_requests", "5", TypeError),
+        ("max_queued_requests", 0, ValueError),
+        ("max_queued_requests", -2, ValueError),
+        ("max_queued_requests", 1.0, TypeError),
+        ("graceful_shutdown_timeout_s", -1, ValueError),
+        ("graceful_shutdown_wait_loop_s", "2", TypeError),
+        ("health_check_period_s", 0, ValueError),
+        ("health_check_timeout_s", float("nan"), ValueError),
+        ("health_check_timeout_s", float("inf"), ValueError),
+        ("max_constructor_retry_count", 0, ValueError),
+        ("isolate_user_loop", 1, TypeError),
+        ("user_config", {"lock": object()}, ValueError),
+        ("ray_actor_options", "num_cpus", TypeError),
+        ("ray_actor_options", {"lifetime": "detached"}, ValueError),
+        ("max_replicas_per_node", "1", TypeError),
+        ("max_replicas_per_node", 101, ValueError),
+        ("placement_group_strategy", "PACK", ValueError),
+        ("autoscaling_config", {"min_replicas": 2, "max_replicas": 1}, ValueError),
+        ("logging_config", {"encoding": "XML"}, ValueError),
+        ("logging_config", {"colour": "red"}, TypeError),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(option: str, value: object, error: type[Exception]) -> None:
+    """Items 80, 83, 84, 85, 86, 87, 88, 226, 235."""
+    with pytest.raises(error):
+        config(**{option: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_replicas": "auto"},
+        {"num_replicas": "auto", "autoscaling_config": {"max_replicas": 3}},
+        {"autoscaling_config": {"max_replicas": 3}},
+        {"max_replicas_per_node": 1},
+        {"placement_group_bundles": [{"CPU": 1}]},
+        {"placement_group_bundles": [{"CPU": 1}], "placement_group_strategy": "SPREAD"},
+        {"logging_config": {"encoding": "json"}},
+    ],
+)
+def test_options_of_a_later_version_are_refused_and_never_ignored(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not available in this version"):
+        config(**options)
+
+
+def test_options_of_a_later_version_may_be_none() -> None:
+    assert config(autoscaling_config=None, placement_group_bundles=None, logging_config=None) == DEFAULTS
+
+
+def test_a_fixed_number_conflicts_with_autoscaling() -> None:
+    """Item 81."""
+    with pytest.raises(ValueError, match="Manually setting num_replicas is not allowed"):
+        config(num_replicas=2, autoscaling_config={"max_replicas": 3})
+
+
+def test_an_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="gang_scheduling_config"):
+        config(gang_scheduling_config=None)
+
+
+def test_options_that_are_not_given_keep_their_values() -> None:
+    """Item 91."""
+    first = config(num_replicas=3, max_queued_requests=7)
+    second = with_options(first, {"num_replicas": 2})
+    assert (second.num_replicas, second.max_queued_requests) == (2, 7)
+
+
+def test_the_message_carries_every_option() -> None:
+    options: dict[str, Any] = {
+        "num_replicas": 3,
+        "max_ongoing_requests": 10,
+        "max_queued_requests": 100,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "graceful_shutdown_timeout_s": 0.0,
+        "health_check_period_s": 1.5,
+        "health_check_timeout_s": 2.5,
+        "max_constructor_retry_count": 4,
+        "isolate_user_loop": False,
+    }
+    message = config(**options, ray_actor_options={"num_cpus": 0.5, "resources": {"disk": 2}}).to_message()
+    assert {name: getattr(message, name) for name in options} == options
+    assert message.actor.num_cpus == 0.5
+    assert dict(message.actor.resources) == {"disk": 2}
+
+
+def test_an_empty_user_config_is_not_an_absent_one() -> None:
+    """Item 85."""
+    assert config(user_config={}).to_message().user_config_json == "{}"
+    assert not DEFAULTS.to_message().HasField("user_config_json")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(_JSON.filter(lambda value: value is not None))
+def test_any_json_value_is_a_user_config(value: Any) -> None:
+    """Item 85."""
+    assert json.loads(config(user_config=value).to_message().user_config_json) == value
