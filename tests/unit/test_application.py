@@ -1,0 +1,187 @@
+"""mesh.application: a bound graph becomes one spec per deployment, with handles where applications were nested."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from mesh import user_code
+from mesh.application import build, checked_route_prefix
+from mesh.deployment import Application, deployment
+from mesh.exceptions import MeshException
+from mesh.v1 import control_pb2
+from tests.unit.protos import shop_pb2_grpc
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Stands for mesh.handle.DeploymentHandle."""
+
+    deployment_name: str
+    app_name: str
+
+
+class Model:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+        self.kwargs = kwargs
+
+
+class Caller(Model): ...
+
+
+class Box:
+    def __init__(self, content: object) -> None:
+        self.content = content
+
+
+model = deployment(Model)
+caller = deployment(Caller)
+
+
+def built(application: Application, **options: Any) -> control_pb2.ApplicationSpec:
+    options = {"name": "app", "route_prefix": "/", "version": "v", "make_handle": Handle, **options}
+    return build(application, **options)
+
+
+def arguments(spec: control_pb2.ApplicationSpec, name: str) -> tuple[Any, ...]:
+    found = next(deployment for deployment in spec.deployments if deployment.name == name)
+    return user_code.unpack(found.code).init_args
+
+
+def names(spec: control_pb2.ApplicationSpec) -> list[str]:
+    return [deployment.name for deployment in spec.deployments]
+
+
+def test_one_deployment_is_its_own_ingress() -> None:
+    spec = built(model.options(num_replicas=2).bind(1), route_prefix="/m")
+    assert (spec.name, spec.route_prefix, spec.ingress) == ("app", "/m", "Model")
+    assert names(spec) == ["Model"]
+    assert spec.deployments[0].options.num_replicas == 2
+    assert spec.deployments[0].version == "v"
+    assert arguments(spec, "Model") == (1,)
+
+
+@pytest.mark.parametrize(
+    ("nest", "dig"),
+    [
+        (lambda app: app, lambda got: got),
+        (lambda app: [app], lambda got: got[0]),
+        (lambda app: {"key": (app,)}, lambda got: got["key"][0]),
+        (lambda app: Box([app]), lambda got: got.content[0]),
+        (lambda app: Box(Box(app)), lambda got: got.content.content),
+    ],
+)
+def test_a_nested_application_arrives_as_a_handle(nest: Any, dig: Any) -> None:
+    """Item 96."""
+    spec = built(caller.bind(nest(model.bind())))
+    assert names(spec) == ["Model", "Caller"]
+    assert spec.ingress == "Caller"
+    assert dig(arguments(spec, "Caller")[0]) == Handle("Model", "app")
+
+
+def test_keyword_arguments_are_searched_too() -> None:
+    """Item 96."""
+    spec = built(caller.bind(inner=model.bind()))
+    assert user_code.unpack(spec.deployments[1].code).init_kwargs == {"inner": Handle("Model", "app")}
+
+
+def test_the_same_application_bound_twice_is_one_deployment() -> None:
+    """Item 97."""
+    shared = model.bind()
+    spec = built(caller.bind(shared, model.options(name="Other").bind(shared)))
+    assert names(spec) == ["Model", "Other", "Caller"]
+    assert arguments(spec, "Caller") == (Handle("Model", "app"), Handle("Other", "app"))
+    assert arguments(spec, "Other") == (Handle("Model", "app"),)
+
+
+def test_two_bindings_of_one_deployment_are_two_and_numbered_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Item 97."""
+    with caplog.at_level(logging.WARNING, "mesh"):
+        spec = built(caller.bind(model.bind(0), model.bind(1), model.bind(2)))
+    assert names(spec) == ["Model", "Model_1", "Model_2", "Caller"]
+    assert [arguments(spec, name) for name in names(spec)[:3]] == [(0,), (1,), (2,)]
+    assert [record.args[2] for record in caplog.records if isinstance(record.args, tuple)] == ["Model_1", "Model_2"]
+
+
+def test_a_number_that_is_a_deployment_s_own_name_is_skipped() -> None:
+    """Item 97."""
+    spec = built(caller.bind(model.options(name="Model_1").bind(), model.bind(), model.bind()))
+    assert names(spec) == ["Model_1", "Model", "Model_2", "Caller"]
+
+
+def test_an_ingress_named_like_a_callee_is_the_one_renamed() -> None:
+    """Item 97."""
+    spec = built(model.bind(model.bind()))
+    assert (names(spec), spec.ingress) == (["Model", "Model_1"], "Model_1")
+
+
+def test_a_cycle_is_refused() -> None:
+    loop: list[Application] = []
+    app = model.bind(loop)
+    loop.append(app)
+    with pytest.raises(ValueError, match="must not form a cycle"):
+        built(app)
+
+
+def test_arguments_that_cannot_be_pickled_are_a_type_error_naming_the_deployment() -> None:
+    """Item 75."""
+    with pytest.raises(TypeError, match="arguments bound to Model"):
+        built(caller.bind(model.bind(threading.Lock())))
+
+
+def test_a_deployment_s_own_version_is_kept() -> None:
+    """C2."""
+    with pytest.warns(DeprecationWarning, match="version"):
+        versioned = model.options(version="v7")
+    assert [each.version for each in built(caller.bind(versioned.bind())).deployments] == ["v7", "v"]
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_an_application_needs_a_name(name: Any) -> None:
+    """Item 63."""
+    with pytest.raises(MeshException, match="Application name must a non-empty string"):
+        built(model.bind(), name=name)
+
+
+@pytest.mark.parametrize("prefix", ["", "x", "/x/", "//", "/{id}", "/x}"])
+def test_bad_route_prefixes_are_refused(prefix: str) -> None:
+    """Item 65."""
+    with pytest.raises(ValueError, match="route_prefix"):
+        checked_route_prefix(prefix)
+
+
+@pytest.mark.parametrize(("prefix", "stored"), [("/", "/"), ("/a/b", "/a/b"), (None, "")])
+def test_good_route_prefixes_are_stored(prefix: str | None, stored: str) -> None:
+    """Item 65."""
+    assert checked_route_prefix(prefix) == stored
+
+
+class Shop(shop_pb2_grpc.ShopServicer):  # type: ignore[misc]
+    def Price(self, request: Any, context: Any) -> Any: ...
+
+    def Count(self, request: Any, context: Any) -> Any: ...
+
+
+def test_the_ingress_names_its_grpc_methods() -> None:
+    """Item 211."""
+    spec = built(deployment(Shop).bind())
+    assert [method.full_name for method in spec.deployments[0].grpc_methods] == ["/mesh.tests.Shop/Price"]
+
+
+def test_servicer_functions_reach_the_ingress_and_nobody_else() -> None:
+    """Items 55, 211."""
+    add = shop_pb2_grpc.add_StockServicer_to_server
+    shop = deployment(Shop)
+    spec = built(shop.options(name="Front").bind(shop.bind()), servicer_functions=[add])
+    inner, front = spec.deployments
+    assert {method.full_name for method in front.grpc_methods} == {
+        "/mesh.tests.Shop/Price",
+        "/mesh.tests.Stock/Price",
+        "/mesh.tests.Stock/Count",
+    }
+    assert not inner.grpc_methods
+    assert user_code.unpack(front.code).servicer_functions == (add,)
+    assert user_code.unpack(inner.code).servicer_functions == ()
