@@ -28,7 +28,7 @@ LAYERS = (
         "mesh.placement_options",
         "mesh.status",
     ),
-    ("mesh.config", "mesh.wire"),
+    ("mesh.config", "mesh.servicers", "mesh.user_code", "mesh.wire"),
     ("mesh.link", "mesh.context"),
     ("mesh.batch_call", "mesh.batch_queue", "mesh.batch_stats", "mesh.batching", "mesh.instance_state"),
     ("mesh.routing", "mesh.multiplex"),
