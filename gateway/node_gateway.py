@@ -1,0 +1,139 @@
+"""Owns the parts of one node's gateway and the order in which they start and stop. I/O loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.grpc_call import CallRouter
+from gateway.grpc_listener import GrpcListener
+from gateway.grpc_metrics import GrpcMetrics
+from gateway.health import Health
+from gateway.node_metrics import NodeMetrics
+from gateway.ops_http import Operations, OpsHttp
+from gateway.peers import PeerClient
+from gateway.routes import NO_ROUTES, Routes, read_routes
+from mesh import telemetry
+from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
+from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh.gateway")
+
+_STOP_GRACE_S = 0.5
+_ANY_INTERFACE = "0.0.0.0"
+
+
+class ReplicaRouter(CallRouter, Protocol):
+    """A router that tells whether it knows replicas."""
+
+    @property
+    def has_replicas(self) -> bool: ...
+
+
+class GatewayProcess(Protocol):
+    """What the gateway needs of its process, see mesh.process."""
+
+    @property
+    def peers(self) -> Sequence[control_pb2.Peer]: ...
+
+    def router(self, key: DeploymentKey) -> ReplicaRouter: ...
+
+    def on_routes(self, callback: Callable[[control_pb2.RouteTable], None]) -> None:
+        """Call `callback` with every route table, first with the one that is known already."""
+
+
+class NodeGateway:
+    """Listens, serves by the routes that arrive, and drains."""
+
+    def __init__(self, spec: control_pb2.GatewaySpec, process: GatewayProcess, node_ip: str) -> None:
+        options = spec.options
+        self._spec = spec
+        self._process = process
+        self._node_ip = node_ip
+        self._routes: Routes = NO_ROUTES
+        self._has_routes = False
+        self._is_draining = False
+        self._health = Health()
+        self._metrics = GrpcMetrics()
+        self._peer_client = PeerClient()
+        self._node_metrics = NodeMetrics(lambda: process.peers, self._peer_client)
+        self._listener = GrpcListener(
+            process.router,
+            self._metrics,
+            self._health.handler(),
+            timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
+        )
+        self._http: OpsHttp | None = None
+
+    async def start(self) -> control_pb2.GatewayReady:
+        """Open the ports. Raises OSError naming a port that is taken."""
+        options = self._spec.options
+        ready = control_pb2.GatewayReady(gateway_id=self._spec.gateway_id, node_id=self._spec.node_id, pid=os.getpid())
+        if options.grpc_port:
+            host = options.grpc_host or settings().gateway_host
+            port = await self._listener.start(host, options.grpc_port, options.max_message_bytes)
+            ready.grpc_address = self._address(host, port)
+        if options.http_port:
+            host = options.http_host or settings().gateway_host
+            self._http = OpsHttp(self._operations(ready.grpc_address))
+            ready.http_address = self._address(host, self._http.start(host, options.http_port))
+        telemetry.register(self._metrics.collect)
+        self._process.on_routes(self._take_routes)
+        return ready
+
+    async def drain(self) -> None:
+        """Say so first, then refuse new calls, wait for those in progress, close the ports."""
+        self._is_draining = True
+        self._health.set_not_serving()
+        self._listener.refuse_new_calls()
+        timeout_s = settings().gateway_drain_timeout_s
+        try:
+            await asyncio.wait_for(self._metrics.in_flight.idle(), timeout_s)
+        except TimeoutError:
+            count = self._metrics.in_flight.count
+            logger.warning("%d calls still in progress %g s after draining began are ended now", count, timeout_s)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the ports. Calls in progress are ended."""
+        self._health.close()
+        await self._listener.stop(_STOP_GRACE_S)
+        if self._http is not None:
+            await self._http.stop()
+        await self._peer_client.keep_only(set())
+        telemetry.unregister(self._metrics.collect)
+
+    def why_unhealthy(self) -> str:
+        """Why clients should be sent elsewhere, empty when they should not."""
+        if self._is_draining:
+            return "This node is being drained."
+        if not self._has_routes:
+            return "Route table is not populated yet."
+        ingresses = [each.ingress for each in self._routes.applications.values() if each.methods]
+        if ingresses and not any(self._process.router(ingress).has_replicas for ingress in ingresses):
+            return "No replicas are available yet."
+        return ""
+
+    def _take_routes(self, table: control_pb2.RouteTable) -> None:
+        self._routes = routes = read_routes(table)
+        self._has_routes = True
+        self._listener.set_routes(routes)
+        if not self._is_draining:
+            self._health.set_serving([*routes.services, *routes.applications])
+
+    def _operations(self, grpc_address: str) -> Operations:
+        return Operations(
+            why_unhealthy=self.why_unhealthy,
+            routes=lambda: {
+                each.route_prefix: each.name for each in self._routes.applications.values() if each.route_prefix
+            },
+            scrape=self._node_metrics.scrape,
+            grpc_address=grpc_address,
+        )
+
+    def _address(self, host: str, port: int) -> str:
+        return f"{self._node_ip if host == _ANY_INTERFACE else host}:{port}"
