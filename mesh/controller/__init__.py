@@ -1,0 +1,1 @@
+"""The controller: the one actor that turns desired state into running replicas and gateways."""

@@ -1,0 +1,66 @@
+"""Owns acting on a plan: hands every action to who carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, assert_never
+
+from mesh.controller.actions import (
+    Action,
+    KillGateway,
+    KillReplica,
+    Plan,
+    ReconfigureReplica,
+    StartGateway,
+    StartReplica,
+    StopGateway,
+    StopReplica,
+)
+from mesh.controller.care import ActorCare
+from mesh.controller.desired import Desired
+from mesh.controller.fleet import Fleet
+from mesh.controller.gateway_keeper import GatewayKeeper
+from mesh.controller.replica_keeper import ReplicaKeeper
+from mesh.controller.runtime import Runtime
+
+
+class Applier:
+    """Nothing here decides, and nothing here waits."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        runtime: Runtime,
+        *,
+        spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
+        new_id: Callable[[], str],
+        before_drain: Callable[[], Awaitable[None]],
+    ) -> None:
+        care = ActorCare(runtime, before_drain)
+        self.replicas = ReplicaKeeper(fleet, runtime, care, spawn_task, new_id)
+        self.gateways = GatewayKeeper(fleet, runtime, care, spawn_task, new_id)
+
+    def apply(self, plan: Plan, desired: Desired) -> None:
+        """Write every intention into the fleet and start the tasks that carry it out."""
+        self.replicas.desired = desired
+        for action in plan.actions:
+            self._begin(action, desired)
+
+    def _begin(self, action: Action, desired: Desired) -> None:
+        match action:
+            case StartReplica(key):
+                self.replicas.start(key)
+            case ReconfigureReplica(replica_id):
+                self.replicas.reconfigure(replica_id)
+            case StopReplica(replica_id):
+                self.replicas.stop(replica_id)
+            case KillReplica(replica_id):
+                self.replicas.kill(replica_id)
+            case StartGateway(node_id):
+                self.gateways.start(node_id, desired.gateways)
+            case StopGateway(gateway_id):
+                self.gateways.stop(gateway_id)
+            case KillGateway(gateway_id):
+                self.gateways.kill(gateway_id)
+            case _:
+                assert_never(action)

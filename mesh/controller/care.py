@@ -1,0 +1,61 @@
+"""Owns the calls that any actor gets, whatever it is: watched, checked, drained, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime
+
+logger = logging.getLogger("mesh")
+
+_WATCH_RETRY_S = 1.0
+
+
+class ActorCare:
+    def __init__(self, runtime: Runtime, before_drain: Callable[[], Awaitable[None]]) -> None:
+        """`before_drain` returns when callers have been told to leave."""
+        self._runtime = runtime
+        self._before_drain = before_drain
+
+    async def last_words(self, name: str) -> str:
+        """Waits until the actor's process has ended and returns why."""
+        while True:
+            try:
+                await self._runtime.call(name, "wait_closed")
+            except ActorGone as error:
+                return str(error)
+            except ActorCallFailed:
+                # Out of reach is not dead: ask again until somebody knows.
+                await asyncio.sleep(_WATCH_RETRY_S)
+            else:
+                return "its process ended"
+
+    async def check(self, name: str, timeout_s: float) -> str | None:
+        """What is wrong with the actor, None when it is healthy."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._runtime.call(name, "check_health")
+        except TimeoutError:
+            return f"no answer within {timeout_s:g} s"
+        except ActorCallFailed as error:
+            return str(error)
+        return None
+
+    async def drain(self, name: str) -> None:
+        """The planner sets the deadline: an actor that outlasts it is killed."""
+        await self._before_drain()
+        try:
+            await self._runtime.call(name, "drain")
+        except ActorGone:
+            return  # as it should
+        except ActorCallFailed as error:
+            logger.warning("%s could not be drained and will be killed: %s", name, error)
+
+    async def kill(self, name: str) -> None:
+        """Should it fail, the planner finds the actor overdue and says it again."""
+        try:
+            await self._runtime.kill(name)
+        except ActorCallFailed as error:
+            logger.warning("%s could not be killed, trying again: %s", name, error)

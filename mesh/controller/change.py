@@ -1,0 +1,87 @@
+"""Owns what Deploy, Delete and Shutdown make of the desired state, and what they refuse. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import grpc
+
+from mesh.v1 import control_pb2
+
+
+class Refused(Exception):
+    """The change makes no sense; `code` is what the caller gets."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def with_application(
+    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec, unix_time_s: float
+) -> control_pb2.DesiredState:
+    """The state with `application` in the place of the one of that name."""
+    check_application(state, application)
+    changed = without_application(state, application.name)
+    added = changed.applications.add()
+    added.CopyFrom(application)
+    added.last_deployed_time_s = unix_time_s
+    return changed
+
+
+def without_application(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
+    """The state without that application; a name that is not there changes nothing."""
+    changed = _copy(state)
+    del changed.applications[:]
+    changed.applications.extend(app for app in state.applications if app.name != name)
+    return changed
+
+
+def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+    changed = _copy(state)
+    del changed.applications[:]
+    changed.is_shutting_down = True
+    return changed
+
+
+def check_application(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> None:
+    """Raises Refused for an application that must not become part of the state."""
+    if state.is_shutting_down:
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down: deploy after a new start.")
+    if not application.name:
+        raise _invalid("The application has no name.")
+    _check_deployments(application)
+    for other in state.applications:
+        if other.name != application.name and other.route_prefix and other.route_prefix == application.route_prefix:
+            raise Refused(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}: choose another one for"
+                f" {application.name!r} or delete {other.name!r} first.",
+            )
+
+
+def _check_deployments(application: control_pb2.ApplicationSpec) -> None:
+    names = Counter(deployment.name for deployment in application.deployments)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise _invalid(f"Application {application.name!r} has several deployments named {twice[0]!r}.")
+    if application.ingress not in names:
+        raise _invalid(f"The ingress {application.ingress!r} is no deployment of application {application.name!r}.")
+    for deployment in application.deployments:
+        if not deployment.name or "#" in deployment.name:
+            raise _invalid(f"{deployment.name!r} is no name for a deployment: it must not be empty or contain '#'.")
+        if not deployment.version:
+            raise _invalid(f"Deployment {deployment.name!r} has no version.")
+        if not (deployment.code or deployment.code_key):
+            raise _invalid(f"Deployment {deployment.name!r} has no code.")
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _copy(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+    changed = control_pb2.DesiredState()
+    changed.CopyFrom(state)
+    changed.version += 1
+    return changed

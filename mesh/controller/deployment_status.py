@@ -1,0 +1,162 @@
+"""Owns what users are told about deployments and applications (spec 194–198). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from mesh.controller.desired import DeploymentTarget
+from mesh.controller.observe import Failures, Replica
+from mesh.controller.rollout import is_given_up, waits_for_resources
+from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger
+
+
+class Fact(Enum):
+    """What a look at a deployment shows. Exactly one holds."""
+
+    UPDATE_WANTED = auto()
+    UPSCALE_WANTED = auto()
+    DOWNSCALE_WANTED = auto()
+    REACHED = auto()
+    GIVEN_UP = auto()
+    START_FAILED = auto()
+    """Too few replicas, and one failed to start or stay."""
+    REPLICA_MISSING = auto()
+    """Too few replicas or too many, without a failure of the wanted version."""
+
+
+_Verdict = tuple[DeploymentStatus, DeploymentStatusTrigger]
+_S, _T = DeploymentStatus, DeploymentStatusTrigger
+
+_WANTED: dict[Fact, _Verdict] = {
+    Fact.UPDATE_WANTED: (_S.UPDATING, _T.CONFIG_UPDATE_STARTED),
+    Fact.UPSCALE_WANTED: (_S.UPSCALING, _T.CONFIG_UPDATE_STARTED),
+    Fact.DOWNSCALE_WANTED: (_S.DOWNSCALING, _T.CONFIG_UPDATE_STARTED),
+}
+
+# What is not in the table changes nothing.
+TRANSITIONS: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
+    **{(status, fact): verdict for status in _S for fact, verdict in _WANTED.items()},
+    (_S.UPDATING, Fact.REACHED): (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
+    (_S.UPSCALING, Fact.REACHED): (_S.HEALTHY, _T.UPSCALE_COMPLETED),
+    (_S.DOWNSCALING, Fact.REACHED): (_S.HEALTHY, _T.DOWNSCALE_COMPLETED),
+    (_S.DEPLOY_FAILED, Fact.REACHED): (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
+    (_S.UNHEALTHY, Fact.REACHED): (_S.HEALTHY, _T.UNSPECIFIED),
+    (_S.UPDATING, Fact.GIVEN_UP): (_S.DEPLOY_FAILED, _T.REPLICA_STARTUP_FAILED),
+    (_S.UPSCALING, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
+    (_S.HEALTHY, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
+    (_S.UPSCALING, Fact.START_FAILED): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
+    (_S.DOWNSCALING, Fact.START_FAILED): (_S.UNHEALTHY, _T.HEALTH_CHECK_FAILED),
+    (_S.HEALTHY, Fact.START_FAILED): (_S.UNHEALTHY, _T.HEALTH_CHECK_FAILED),
+    (_S.HEALTHY, Fact.REPLICA_MISSING): (_S.UNHEALTHY, _T.HEALTH_CHECK_FAILED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status of a deployment and the target it was given for."""
+
+    target: DeploymentTarget | None
+    status: DeploymentStatus
+    trigger: DeploymentStatusTrigger
+    message: str = ""
+
+
+def judge(
+    previous: Verdict | None,
+    target: DeploymentTarget,
+    replicas: Sequence[Replica],
+    failures: Failures,
+    now_s: float,
+) -> Verdict:
+    """The status of a wanted deployment, from the one before."""
+    if previous is None or previous.target is None:
+        status, trigger = _WANTED[Fact.UPDATE_WANTED]
+    else:
+        status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
+    status, trigger = _advance(status, trigger, _look(target, replicas, failures))
+    return Verdict(target, status, trigger, _message(status, target, replicas, failures, now_s))
+
+
+def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
+    """The status of a deployment that is no longer wanted."""
+    message = f"{len(replicas)} replicas are stopping."
+    return Verdict(None, DeploymentStatus.UPDATING, DeploymentStatusTrigger.DELETING, message)
+
+
+def judge_application(deployments: Iterable[DeploymentStatus]) -> ApplicationStatus:
+    """The worst-ranked deployment decides. Scaling alone leaves an application running."""
+    present = set(deployments)
+    if DeploymentStatus.UNHEALTHY in present:
+        return ApplicationStatus.UNHEALTHY
+    if DeploymentStatus.DEPLOY_FAILED in present:
+        return ApplicationStatus.DEPLOY_FAILED
+    if DeploymentStatus.UPDATING in present:
+        return ApplicationStatus.DEPLOYING
+    return ApplicationStatus.RUNNING
+
+
+def _advance(status: DeploymentStatus, trigger: DeploymentStatusTrigger, fact: Fact | None) -> _Verdict:
+    return (status, trigger) if fact is None else TRANSITIONS.get((status, fact), (status, trigger))
+
+
+def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | None:
+    if (before.version, before.config_version) != (after.version, after.config_version):
+        return Fact.UPDATE_WANTED
+    if before.num_replicas == after.num_replicas:
+        return None
+    return Fact.UPSCALE_WANTED if before.num_replicas < after.num_replicas else Fact.DOWNSCALE_WANTED
+
+
+def _look(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> Fact:
+    if _has_reached(target, replicas):
+        return Fact.REACHED
+    if is_given_up(target, replicas, failures):
+        return Fact.GIVEN_UP
+    return Fact.START_FAILED if failures.count else Fact.REPLICA_MISSING
+
+
+def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
+    """As many as wanted serve with the wanted code and configuration, and no others. Those leaving do not count."""
+    staying = [replica for replica in replicas if not replica.is_leaving]
+    return len(staying) == target.num_replicas and all(
+        replica.is_serving and replica.version == target.version and replica.config_version == target.config_version
+        for replica in staying
+    )
+
+
+def _message(
+    status: DeploymentStatus,
+    target: DeploymentTarget,
+    replicas: Sequence[Replica],
+    failures: Failures,
+    now_s: float,
+) -> str:
+    if status == DeploymentStatus.HEALTHY:
+        return ""
+    serving = [replica for replica in replicas if replica.is_serving and replica.version == target.version]
+    parts = [f"{len(serving)} of {target.num_replicas} replicas are running."]
+    if is_given_up(target, replicas, failures):
+        others = sum(replica.is_serving for replica in replicas) - len(serving)
+        parts = [
+            f"Deployment {target.key.name!r} of application {target.key.app!r} failed to start {failures.count} times"
+            " and is not tried again: correct it and deploy it anew."
+        ]
+        if others:
+            parts.append(f"{others} replicas of the version before keep serving.")
+    waiting = sum(waits_for_resources(replica, now_s) for replica in replicas)
+    if waiting:
+        parts.append(f"{waiting} wait for a node with room for them: {_asked(target)}.")
+    if failures.message:
+        parts.append(f"The last failure:\n{failures.message}")
+    return " ".join(parts)
+
+
+def _asked(target: DeploymentTarget) -> str:
+    actor = target.spec.options.actor
+    asked = {"num_cpus": actor.num_cpus, "num_gpus": actor.num_gpus, "memory": actor.memory_bytes, **actor.resources}
+    needs = [f"{name}={amount:g}" for name, amount in asked.items() if amount]
+    if actor.accelerator_type:
+        needs.append(f"accelerator_type={actor.accelerator_type}")
+    return "each asks for " + (", ".join(needs) or "nothing in particular")

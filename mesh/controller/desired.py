@@ -1,0 +1,76 @@
+"""Owns the frozen view of the desired state that the planners read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+_FAILURES_PER_REPLICA = 3
+_FAILURES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentTarget:
+    """What one deployment shall be."""
+
+    key: DeploymentKey
+    version: str
+    """Replicas of another version have to be replaced."""
+    num_replicas: int
+    config_version: str = ""
+    """Replicas with another one have to be reconfigured in place."""
+    constructor_failures_max: int = _FAILURES_MAX
+    """A version none of whose replicas came up is given up after this many failed constructors."""
+    drain_timeout_s: float = 20.0
+    spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    deployments: Mapping[DeploymentKey, DeploymentTarget] = field(default_factory=dict)
+    applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
+    gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
+    is_shutting_down: bool = False
+
+
+def read_desired(state: control_pb2.DesiredState) -> Desired:
+    """The planners' view of the stored state. Copies, so that the state may change afterwards."""
+    stored = control_pb2.DesiredState()
+    stored.CopyFrom(state)
+    return Desired(
+        deployments={target.key: target for app in stored.applications for target in _targets(app)},
+        applications={app.name: app for app in stored.applications},
+        gateways=stored.gateways,
+        is_shutting_down=stored.is_shutting_down,
+    )
+
+
+def _targets(app: control_pb2.ApplicationSpec) -> Iterable[DeploymentTarget]:
+    for spec in app.deployments:
+        options = spec.options
+        failures_max = min(options.max_constructor_retry_count or _FAILURES_MAX, _FAILURES_MAX)
+        yield DeploymentTarget(
+            key=DeploymentKey(app.name, spec.name),
+            version=spec.version,
+            num_replicas=options.num_replicas,
+            config_version=_config_version(options),
+            constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
+            drain_timeout_s=options.graceful_shutdown_timeout_s,
+            spec=spec,
+        )
+
+
+def _config_version(options: control_pb2.DeploymentOptions) -> str:
+    """Digest of the options a running replica takes over in place."""
+    in_place = control_pb2.DeploymentOptions(
+        max_ongoing_requests=options.max_ongoing_requests,
+        graceful_shutdown_wait_loop_s=options.graceful_shutdown_wait_loop_s,
+        graceful_shutdown_timeout_s=options.graceful_shutdown_timeout_s,
+    )
+    if options.HasField("user_config_json"):
+        in_place.user_config_json = options.user_config_json
+    return hashlib.sha256(in_place.SerializeToString(deterministic=True)).hexdigest()[:16]

@@ -1,0 +1,195 @@
+"""Owns the controller's book of replicas and gateways: events go in, the frozen picture comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mesh.controller.observe import NO_FAILURES, Failures, Gateway, Node, Observed, Replica
+from mesh.controller.replica_state import ReplicaEvent, next_state
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import GatewayStatus
+from mesh.v1 import control_pb2
+
+HEALTH_FAILURES_MAX = 3
+"""Health checks that must fail in a row before an actor is replaced."""
+_LONG_LIFE_S = 10.0
+_MESSAGE_MAX_CHARS = 8192
+
+
+class Fleet:
+    """Written by the keepers of actors, read by the planner. One event loop, no lock; forgotten actors are ignored."""
+
+    def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
+        self._clock = clock
+        self._on_change = on_change
+        self._replicas: dict[str, Replica] = {}
+        self._gateways: dict[str, Gateway] = {}
+        self._replica_failures: dict[DeploymentKey, Failures] = {}
+        self._gateway_failures: dict[str, Failures] = {}
+
+    def observed(self, nodes: Sequence[Node]) -> Observed:
+        return Observed(
+            replicas=tuple(self._replicas.values()),
+            gateways=tuple(self._gateways.values()),
+            nodes=tuple(nodes),
+            replica_failures=dict(self._replica_failures),
+            gateway_failures=dict(self._gateway_failures),
+        )
+
+    def replica(self, replica_id: str) -> Replica | None:
+        return self._replicas.get(replica_id)
+
+    def gateway(self, gateway_id: str) -> Gateway | None:
+        return self._gateways.get(gateway_id)
+
+    # ---- replicas --------------------------------------------------------------------------------------------------
+
+    def add_replica(self, replica: Replica) -> None:
+        """A replica that is being started, or was found running."""
+        now_s = self._clock()
+        self._put_replica(replace(replica, since_s=now_s, created_s=now_s))
+
+    def replica_placed(self, replica_id: str) -> None:
+        if replica := self._replicas.get(replica_id):
+            self._put_replica(replace(replica, is_placed=True))
+
+    def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
+        if (replica := self._replicas.get(ready.replica_id)) is None:
+            return
+        self._moved(
+            replace(
+                replica,
+                is_placed=True,
+                config_version=config_version,
+                address=ready.address,
+                node_id=ready.node_id,
+                zone=ready.zone,
+                pid=ready.pid,
+            ),
+            ReplicaEvent.READY,
+        )
+        failures = self._failures_of(replica)
+        self._replica_failures[replica.deployment] = replace(failures, has_succeeded=True)
+
+    def replica_reconfiguring(self, replica_id: str) -> None:
+        if replica := self._replicas.get(replica_id):
+            self._moved(replica, ReplicaEvent.RECONFIGURE)
+
+    def replica_reconfigured(self, replica_id: str, config_version: str) -> None:
+        if replica := self._replicas.get(replica_id):
+            self._moved(replace(replica, config_version=config_version), ReplicaEvent.READY)
+
+    def replica_stopping(self, replica_id: str, drain_timeout_s: float) -> None:
+        replica = self._replicas.get(replica_id)
+        if replica and not replica.is_leaving:
+            self._moved(replace(replica, drain_timeout_s=drain_timeout_s), ReplicaEvent.STOP)
+
+    def replica_broken(self, replica_id: str, message: str) -> None:
+        """It runs but is not to be used: its constructor or its reconfiguration failed."""
+        replica = self._replicas.get(replica_id)
+        if replica and not replica.is_leaving and not replica.unhealthy:
+            self._count_replica_failure(replica, message)
+            self._put_replica(replace(replica, unhealthy=message))
+
+    def replica_checked(self, replica_id: str, failure: str | None) -> None:
+        """The outcome of a health check."""
+        replica = self._replicas.get(replica_id)
+        if replica is None or (failure is None and replica.health_failures == 0):
+            return
+        count = 0 if failure is None else replica.health_failures + 1
+        self._put_replica(replace(replica, health_failures=count))
+        if failure is not None and count >= HEALTH_FAILURES_MAX:
+            self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
+
+    def replica_closed(self, replica_id: str, message: str) -> None:
+        """Its process is gone, or never came to be."""
+        if replica := self._replicas.pop(replica_id, None):
+            if not replica.is_leaving and not replica.unhealthy:
+                self._count_replica_failure(replica, message)
+            self._on_change()
+
+    def forget_failures(self, keep: set[DeploymentKey]) -> None:
+        for key in self._replica_failures.keys() - keep:
+            del self._replica_failures[key]
+
+    def restart_failures(self, key: DeploymentKey) -> None:
+        """A deployment was deployed anew: it gets all its tries again."""
+        self._replica_failures.pop(key, None)
+
+    def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
+        state = next_state(replica.state, event)
+        since_s = replica.since_s if state == replica.state else self._clock()
+        self._put_replica(replace(replica, state=state, since_s=since_s))
+
+    def _put_replica(self, replica: Replica) -> None:
+        self._replicas[replica.replica_id] = replica
+        self._on_change()
+
+    def _failures_of(self, replica: Replica) -> Failures:
+        failures = self._replica_failures.get(replica.deployment, NO_FAILURES)
+        return failures if failures.version == replica.version else Failures(version=replica.version)
+
+    def _count_replica_failure(self, replica: Replica, message: str) -> None:
+        failures = self._failures_of(replica)
+        now_s = self._clock()
+        # One that served for a while proves its version good: its end starts a new count.
+        is_afresh = replica.is_serving and now_s - replica.since_s >= _LONG_LIFE_S
+        self._replica_failures[replica.deployment] = replace(
+            failures, count=1 if is_afresh else failures.count + 1, last_s=now_s, message=message[-_MESSAGE_MAX_CHARS:]
+        )
+
+    # ---- gateways --------------------------------------------------------------------------------------------------
+
+    def add_gateway(self, gateway: Gateway) -> None:
+        self._put_gateway(replace(gateway, since_s=self._clock()))
+
+    def gateway_ready(self, ready: control_pb2.GatewayReady) -> None:
+        gateway = self._gateways.get(ready.gateway_id)
+        if gateway and gateway.state == GatewayStatus.STARTING:
+            self._gateway_failures.pop(gateway.node_id, None)
+            self._put_gateway(
+                replace(
+                    gateway,
+                    state=GatewayStatus.HEALTHY,
+                    since_s=self._clock(),
+                    grpc_address=ready.grpc_address,
+                    http_address=ready.http_address,
+                )
+            )
+
+    def gateway_stopping(self, gateway_id: str) -> None:
+        gateway = self._gateways.get(gateway_id)
+        if gateway and gateway.state != GatewayStatus.DRAINING:
+            self._put_gateway(replace(gateway, state=GatewayStatus.DRAINING, since_s=self._clock()))
+
+    def gateway_broken(self, gateway_id: str, message: str) -> None:
+        gateway = self._gateways.get(gateway_id)
+        if gateway and gateway.state != GatewayStatus.DRAINING and not gateway.unhealthy:
+            self._count_gateway_failure(gateway, message)
+            self._put_gateway(replace(gateway, state=GatewayStatus.UNHEALTHY, unhealthy=message))
+
+    def gateway_checked(self, gateway_id: str, failure: str | None) -> None:
+        gateway = self._gateways.get(gateway_id)
+        if gateway is None or (failure is None and gateway.health_failures == 0):
+            return
+        count = 0 if failure is None else gateway.health_failures + 1
+        self._put_gateway(replace(gateway, health_failures=count))
+        if failure is not None and count >= HEALTH_FAILURES_MAX:
+            self.gateway_broken(gateway_id, f"the gateway failed {count} health checks in a row: {failure}")
+
+    def gateway_closed(self, gateway_id: str, message: str) -> None:
+        if gateway := self._gateways.pop(gateway_id, None):
+            if gateway.state in (GatewayStatus.STARTING, GatewayStatus.HEALTHY):
+                self._count_gateway_failure(gateway, message)
+            self._on_change()
+
+    def _put_gateway(self, gateway: Gateway) -> None:
+        self._gateways[gateway.gateway_id] = gateway
+        self._on_change()
+
+    def _count_gateway_failure(self, gateway: Gateway, message: str) -> None:
+        failures = self._gateway_failures.get(gateway.node_id, NO_FAILURES)
+        self._gateway_failures[gateway.node_id] = replace(
+            failures, count=failures.count + 1, last_s=self._clock(), message=message[-_MESSAGE_MAX_CHARS:]
+        )

@@ -1,0 +1,95 @@
+"""Owns the frozen picture of what is there: replicas, gateways, nodes, and what failed lately."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesh.controller.replica_state import SERVING
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import GatewayStatus, ReplicaState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    replica_id: str
+    deployment: DeploymentKey
+    version: str
+    config_version: str = ""
+    state: ReplicaState = ReplicaState.STARTING
+    since_s: float = 0.0
+    """When it came into its state."""
+    created_s: float = 0.0
+    is_placed: bool = False
+    """Its process runs; before, it waits for resources."""
+    unhealthy: str = ""
+    """Not empty: it failed its health checks or its reconfiguration, and how."""
+    health_failures: int = 0
+    """Consecutive."""
+    drain_timeout_s: float = 20.0
+    address: str = ""
+    node_id: str = ""
+    zone: str = ""
+    pid: int = 0
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.state == ReplicaState.STOPPING
+
+    @property
+    def is_serving(self) -> bool:
+        return self.state in SERVING and not self.unhealthy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    gateway_id: str
+    node_id: str
+    state: GatewayStatus = GatewayStatus.STARTING
+    since_s: float = 0.0
+    health_failures: int = 0
+    unhealthy: str = ""
+    grpc_address: str = ""
+    http_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    node_id: str
+    is_head: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Recent failures of one version of a deployment, or of the gateway of one node."""
+
+    version: str = ""
+    count: int = 0
+    last_s: float = 0.0
+    message: str = ""
+    has_succeeded: bool = False
+    """At least one replica of the version came up."""
+
+
+NO_FAILURES = Failures()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    replicas: tuple[Replica, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
+    gateway_failures: Mapping[str, Failures] = field(default_factory=dict)
+    """By node id."""
+
+    def failures_of(self, key: DeploymentKey, version: str) -> Failures:
+        """Failures of that version; those of an earlier one do not count."""
+        failures = self.replica_failures.get(key, NO_FAILURES)
+        return failures if failures.version == version else NO_FAILURES
+
+    def by_deployment(self) -> dict[DeploymentKey, list[Replica]]:
+        groups: dict[DeploymentKey, list[Replica]] = {}
+        for replica in self.replicas:
+            groups.setdefault(replica.deployment, []).append(replica)
+        return groups

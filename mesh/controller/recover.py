@@ -1,0 +1,58 @@
+"""Owns what a restarted controller does first: find the living actors, adopt who answers, end who does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from mesh.controller.apply import Applier
+from mesh.controller.runtime import GATEWAY_PREFIX, REPLICA_PREFIX, ActorCallFailed, Runtime
+from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh")
+
+_ANSWER_TIMEOUT_S = 10.0
+
+
+async def recover(runtime: Runtime, applier: Applier) -> None:
+    """Adopt the living replicas and gateways of this mesh. Which of them are wanted is the planner's question."""
+    names = await runtime.actor_names()
+    await asyncio.gather(
+        *(_adopt_replica(runtime, applier, name) for name in names if name.startswith(REPLICA_PREFIX)),
+        *(_adopt_gateway(runtime, applier, name) for name in names if name.startswith(GATEWAY_PREFIX)),
+    )
+
+
+async def _adopt_replica(runtime: Runtime, applier: Applier, name: str) -> None:
+    ready = control_pb2.ReplicaReady.FromString(await _answer(runtime, name, "describe"))
+    # Without an address it is still starting, and the call that would have told the end of that died with the caller.
+    if ready.address:
+        applier.replicas.adopt(ready)
+    else:
+        await _end(runtime, name)
+
+
+async def _adopt_gateway(runtime: Runtime, applier: Applier, name: str) -> None:
+    # A second start() of a gateway that runs only tells its addresses.
+    ready = control_pb2.GatewayReady.FromString(await _answer(runtime, name, "start"))
+    if ready.gateway_id:
+        applier.gateways.adopt(ready)
+    else:
+        await _end(runtime, name)
+
+
+async def _answer(runtime: Runtime, name: str, method: str) -> bytes:
+    """Empty when it gives none."""
+    try:
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            return await runtime.call(name, method) or b""
+    except (ActorCallFailed, TimeoutError) as error:
+        logger.warning("%s was left by an earlier controller and does not say who it is: %s", name, error)
+        return b""
+
+
+async def _end(runtime: Runtime, name: str) -> None:
+    try:
+        await runtime.kill(name)
+    except ActorCallFailed as error:
+        logger.warning("%s could not be killed: %s", name, error)

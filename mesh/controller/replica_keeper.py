@@ -1,0 +1,158 @@
+"""Owns what is done to replicas: tasks start, watch and check each and tell the fleet what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from mesh.controller.care import ActorCare
+from mesh.controller.desired import DeploymentTarget, Desired
+from mesh.controller.fleet import Fleet
+from mesh.controller.observe import Replica
+from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, replica_name
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
+
+_DEFAULT_CHECK_PERIOD_S = 10.0
+_DEFAULT_CHECK_TIMEOUT_S = 30.0
+_CHECK_JITTER = 0.1
+
+
+class ReplicaKeeper:
+    def __init__(
+        self,
+        fleet: Fleet,
+        runtime: Runtime,
+        care: ActorCare,
+        spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._fleet = fleet
+        self._runtime = runtime
+        self._care = care
+        self._spawn_task = spawn_task
+        self._new_id = new_id
+        self.desired = Desired()
+        """Options that need no call to the replica are read from here whenever they are needed."""
+
+    def start(self, key: DeploymentKey) -> None:
+        target = self.desired.deployments[key]
+        spec = _replica_spec(self._new_id(), target)
+        self._fleet.add_replica(
+            Replica(
+                replica_id=spec.replica_id,
+                deployment=key,
+                version=target.version,
+                drain_timeout_s=target.drain_timeout_s,
+            )
+        )
+        self._keep("start", spec.replica_id, self._bring_up(replica_name(key, spec.replica_id), spec))
+
+    def adopt(self, ready: control_pb2.ReplicaReady) -> None:
+        """Take over a replica that an earlier controller has started."""
+        key = DeploymentKey(ready.deployment.app, ready.deployment.name)
+        self._fleet.add_replica(
+            Replica(
+                replica_id=ready.replica_id,
+                deployment=key,
+                version=ready.version,
+                state=ReplicaState.RECOVERING,
+                is_placed=True,
+            )
+        )
+        self._fleet.replica_ready(ready, ready.config_version)
+        self._keep("watch", ready.replica_id, self._watch(replica_name(key, ready.replica_id), ready.replica_id))
+        if ready.is_draining:
+            self._mark_stopping(ready.replica_id)
+        else:
+            self._keep("check", ready.replica_id, self._check(ready.replica_id))
+
+    def reconfigure(self, replica_id: str) -> None:
+        if replica := self._fleet.replica(replica_id):
+            self._fleet.replica_reconfiguring(replica_id)
+            spec = _replica_spec(replica_id, self.desired.deployments[replica.deployment])
+            self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
+
+    def stop(self, replica_id: str) -> None:
+        if replica := self._fleet.replica(replica_id):
+            self._mark_stopping(replica_id)
+            self._keep("drain", replica_id, self._care.drain(_name_of(replica)))
+
+    def kill(self, replica_id: str) -> None:
+        if replica := self._fleet.replica(replica_id):
+            self._fleet.replica_stopping(replica_id, 0.0)
+            self._keep("kill", replica_id, self._care.kill(_name_of(replica)))
+
+    def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._spawn_task(coroutine, f"{verb} replica {replica_id}")
+
+    async def _bring_up(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
+        replica_id = spec.replica_id
+        try:
+            await self._runtime.spawn_replica(name, spec)
+        except ActorCallFailed as error:
+            self._fleet.replica_closed(replica_id, str(error))
+            return
+        self._keep("watch", replica_id, self._watch(name, replica_id))
+        try:
+            await self._runtime.wait_placed(name)
+            self._fleet.replica_placed(replica_id)
+            ready = control_pb2.ReplicaReady.FromString(await self._runtime.call(name, "start") or b"")
+        except ActorGone:
+            return  # the watch tells, with the reason
+        except ActorCallFailed as error:
+            self._fleet.replica_broken(replica_id, str(error))
+            return
+        self._fleet.replica_ready(ready, spec.config_version)
+        await self._check(replica_id)
+
+    async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
+        try:
+            await self._runtime.call(name, "reconfigure", spec.SerializeToString())
+        except ActorCallFailed as error:
+            self._fleet.replica_broken(spec.replica_id, str(error))
+        else:
+            self._fleet.replica_reconfigured(spec.replica_id, spec.config_version)
+
+    async def _watch(self, name: str, replica_id: str) -> None:
+        self._fleet.replica_closed(replica_id, await self._care.last_words(name))
+
+    async def _check(self, replica_id: str) -> None:
+        """Check its health for as long as it serves."""
+        while (replica := self._fleet.replica(replica_id)) and replica.is_serving:
+            period_s, timeout_s = self._check_times_s(replica.deployment)
+            await asyncio.sleep(period_s * random.uniform(1 - _CHECK_JITTER, 1 + _CHECK_JITTER))
+            self._fleet.replica_checked(replica_id, await self._care.check(_name_of(replica), timeout_s))
+
+    def _check_times_s(self, key: DeploymentKey) -> tuple[float, float]:
+        target = self.desired.deployments.get(key)
+        if target is None:
+            return _DEFAULT_CHECK_PERIOD_S, _DEFAULT_CHECK_TIMEOUT_S
+        options = target.spec.options
+        return (
+            options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S,
+            options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
+        )
+
+    def _mark_stopping(self, replica_id: str) -> None:
+        """With the drain timeout that holds now; that of a deleted deployment is the last known."""
+        if replica := self._fleet.replica(replica_id):
+            target = self.desired.deployments.get(replica.deployment)
+            drain_timeout_s = target.drain_timeout_s if target else replica.drain_timeout_s
+            self._fleet.replica_stopping(replica_id, drain_timeout_s)
+
+
+def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:
+    return control_pb2.ReplicaSpec(
+        replica_id=replica_id,
+        deployment={"app": target.key.app, "name": target.key.name},
+        spec=target.spec,
+        config_version=target.config_version,
+    )
+
+
+def _name_of(replica: Replica) -> str:
+    return replica_name(replica.deployment, replica.replica_id)

@@ -1,0 +1,40 @@
+"""Owns the life of a replica, as the controller sees it, as a transition table."""
+
+from enum import Enum, auto
+
+from mesh.status import ReplicaState
+
+
+class ReplicaEvent(Enum):
+    READY = auto()
+    """start(), describe() or reconfigure() answered."""
+    RECONFIGURE = auto()
+    STOP = auto()
+
+
+# RECOVERING is the state in which a restarted controller finds a replica. A replica that closed or never started has
+# no state: it is forgotten.
+TRANSITIONS: dict[tuple[ReplicaState, ReplicaEvent], ReplicaState] = {
+    (ReplicaState.STARTING, ReplicaEvent.READY): ReplicaState.RUNNING,
+    (ReplicaState.STARTING, ReplicaEvent.STOP): ReplicaState.STOPPING,
+    (ReplicaState.RECOVERING, ReplicaEvent.READY): ReplicaState.RUNNING,
+    (ReplicaState.RECOVERING, ReplicaEvent.STOP): ReplicaState.STOPPING,
+    (ReplicaState.RUNNING, ReplicaEvent.RECONFIGURE): ReplicaState.UPDATING,
+    (ReplicaState.RUNNING, ReplicaEvent.STOP): ReplicaState.STOPPING,
+    (ReplicaState.UPDATING, ReplicaEvent.READY): ReplicaState.RUNNING,
+    (ReplicaState.UPDATING, ReplicaEvent.STOP): ReplicaState.STOPPING,
+    # Answers that were under way when the replica was told to stop.
+    (ReplicaState.STOPPING, ReplicaEvent.READY): ReplicaState.STOPPING,
+    (ReplicaState.STOPPING, ReplicaEvent.STOP): ReplicaState.STOPPING,
+}
+
+SERVING = frozenset({ReplicaState.RUNNING, ReplicaState.UPDATING})
+"""States in which callers may be sent to a replica. User code keeps serving while it is reconfigured."""
+
+
+def next_state(state: ReplicaState, event: ReplicaEvent) -> ReplicaState:
+    """Raises ValueError for a pair that must not happen."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError as error:
+        raise ValueError(f"a replica that is {state} cannot take {event.name}") from error

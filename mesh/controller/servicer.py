@@ -1,0 +1,73 @@
+"""Owns the Control service: the token, who may ask what when, and the Sync streams."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from mesh.controller.change import Refused, shutting_down, with_application, without_application
+from mesh.controller.loop import ControlLoop
+from mesh.controller.publish import Publisher, Subscriber
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2, control_pb2_grpc
+from mesh.wire.token import require_token
+
+_Context = Any  # grpcio has no types
+
+
+class ControlServicer(control_pb2_grpc.ControlServicer):
+    def __init__(self, loop: ControlLoop, publisher: Publisher, unix_clock: Callable[[], float]) -> None:
+        self._loop = loop
+        self._publisher = publisher
+        self._unix_clock = unix_clock
+
+    async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
+        await require_token(context)
+        application = request.application
+        edit = functools.partial(with_application, application=application, unix_time_s=self._unix_clock())
+        try:
+            version = await self._loop.change(edit, code_of=application)
+        except Refused as error:
+            await context.abort(error.code, str(error))
+        return control_pb2.DeployReply(state_version=version)
+
+    async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
+        await require_token(context)
+        await self._loop.change(functools.partial(without_application, name=request.application))
+        return control_pb2.DeleteReply()
+
+    async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
+        await require_token(context)
+        return self._loop.status()
+
+    async def Shutdown(self, request: control_pb2.ShutdownRequest, context: _Context) -> control_pb2.ShutdownReply:
+        await require_token(context)
+        await self._loop.change(shutting_down)
+        return control_pb2.ShutdownReply()
+
+    async def Sync(self, request_iterator: Any, context: _Context) -> None:
+        await require_token(context)
+        report = await context.read()
+        if report is grpc.aio.EOF or not report.HasField("hello"):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The first Report of a Sync stream must say hello.")
+        subscriber = self._publisher.open(report.hello)
+        writer = asyncio.create_task(self._tell(subscriber, context), name=f"sync {report.hello.process_id}")
+        try:
+            while report is not grpc.aio.EOF:
+                keys = (DeploymentKey(each.app, each.name) for each in report.subscribe)
+                self._publisher.subscribe(subscriber, keys)
+                report = await context.read()
+        finally:
+            self._publisher.close(subscriber)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _tell(self, subscriber: Subscriber, context: _Context) -> None:
+        """Write updates until the stream ends, one at a time: what happens meanwhile goes with the next."""
+        while True:
+            await context.write(await self._publisher.next_update(subscriber))

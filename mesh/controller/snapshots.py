@@ -1,0 +1,67 @@
+"""Owns what callers and gateways are told about each deployment and the routes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mesh.controller.deployment_status import Verdict
+from mesh.controller.desired import DeploymentTarget, Desired
+from mesh.controller.observe import Observed, Replica
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import DeploymentStatus
+from mesh.v1 import control_pb2
+
+
+def build_snapshots(
+    desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict]
+) -> dict[DeploymentKey, control_pb2.DeploymentSnapshot]:
+    """A snapshot of every wanted deployment, without version."""
+    groups = observed.by_deployment()
+    return {
+        key: _snapshot(target, groups.get(key, ()), verdicts.get(key)) for key, target in desired.deployments.items()
+    }
+
+
+def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.DeploymentSnapshot:
+    """What those hear who ask for a deployment that is not wanted: what there is instead."""
+    application = desired.applications.get(key.app)
+    if application is None:
+        there_is = ", ".join(sorted(desired.applications)) or "none"
+        reason = f"Application {key.app!r} does not exist. Applications: {there_is}."
+    else:
+        there_is = ", ".join(sorted(deployment.name for deployment in application.deployments))
+        reason = f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {there_is}."
+    return control_pb2.DeploymentSnapshot(deployment={"app": key.app, "name": key.name}, unavailable=reason)
+
+
+def build_routes(desired: Desired) -> control_pb2.RouteTable:
+    """The routes of all applications, without version."""
+    table = control_pb2.RouteTable()
+    for _, application in sorted(desired.applications.items()):
+        methods = next((d.grpc_methods for d in application.deployments if d.name == application.ingress), ())
+        table.routes.add(
+            app=application.name,
+            route_prefix=application.route_prefix,
+            ingress=application.ingress,
+            grpc_methods=methods,
+        )
+    return table
+
+
+def _snapshot(
+    target: DeploymentTarget, replicas: Iterable[Replica], verdict: Verdict | None
+) -> control_pb2.DeploymentSnapshot:
+    options = target.spec.options
+    serving = sorted((replica for replica in replicas if replica.is_serving), key=lambda replica: replica.replica_id)
+    snapshot = control_pb2.DeploymentSnapshot(
+        deployment={"app": target.key.app, "name": target.key.name},
+        max_ongoing_requests=options.max_ongoing_requests,
+        max_queued_requests=options.max_queued_requests,
+    )
+    for replica in serving:
+        snapshot.replicas.add(
+            replica_id=replica.replica_id, address=replica.address, node_id=replica.node_id, zone=replica.zone
+        )
+    if not serving and verdict and verdict.status == DeploymentStatus.DEPLOY_FAILED:
+        snapshot.unavailable = verdict.message
+    return snapshot
