@@ -1,0 +1,109 @@
+"""`make bench`: all systems in one run, interleaved round by round, one table at the end.
+
+Only one Ray cluster runs at a time: each round starts, measures and stops one system after the other.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.host import FIGURE_MARK
+from benchmarks.leftovers import end_marked, new_marker
+from benchmarks.raw_process import raw_server
+from benchmarks.report import RESULTS, print_report, write_json
+from benchmarks.rows import Figure, measure_raw
+from benchmarks.systems import ROOT, SYSTEMS, System, build_serve_environment
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a run measures."""
+
+    rounds: int
+    seconds: float
+    is_quick: bool
+
+
+FULL = Effort(rounds=3, seconds=2.0, is_quick=False)
+QUICK = Effort(rounds=1, seconds=0.7, is_quick=True)
+
+
+class SystemFailed(Exception):
+    """A system did not get through its rows; names the log with the reason."""
+
+
+def measure(system: System, effort: Effort, *, with_memory: bool) -> Iterator[Figure]:
+    if not system.has_cluster:
+        with raw_server(sys.executable) as address:
+            yield from measure_raw(sys.executable, address, effort.seconds)
+        return
+    marker = new_marker()
+    try:
+        yield from figures_of_host(system, host_command(system, effort, with_memory), system.environment(marker))
+    finally:
+        end_marked(marker)
+
+
+def host_command(system: System, effort: Effort, with_memory: bool) -> list[str]:
+    options = ["--seconds", str(effort.seconds)]
+    options += ["--memory"] if with_memory else []
+    options += ["--quick"] if effort.is_quick else []
+    return [system.python, "-m", "benchmarks.host", system.name, *options]
+
+
+def figures_of_host(system: System, command: list[str], environment: dict[str, str]) -> Iterator[Figure]:
+    log = RESULTS / f"{system.name}.log"
+    with log.open("w") as errors:
+        host = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+        assert host.stdout is not None
+        for line in host.stdout:
+            if line.startswith(FIGURE_MARK):
+                row, value = json.loads(line.removeprefix(FIGURE_MARK))
+                yield row, value
+    if host.wait():
+        raise SystemFailed(f"{system.title} failed, see {log}: {log.read_text().strip().splitlines()[-1:]}")
+
+
+def run(systems: list[System], effort: Effort) -> tuple[dict[str, dict[str, list[float]]], bool]:
+    """Every figure of every round, and whether all systems got through."""
+    figures: dict[str, dict[str, list[float]]] = {system.name: defaultdict(list) for system in systems}
+    is_complete = True
+    for number in range(effort.rounds):
+        # Each round begins with another system, so that none always runs on the warmer machine.
+        for system in systems[number % len(systems) :] + systems[: number % len(systems)]:
+            try:
+                for row, value in measure(system, effort, with_memory=system.has_memory_rows):
+                    figures[system.name][row].append(value)
+                    print(f"round {number + 1}/{effort.rounds}  {system.title}  {row}  {value:,.1f}", flush=True)
+            except SystemFailed as failure:
+                is_complete = False
+                print(failure, file=sys.stderr, flush=True)
+    return figures, is_complete
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--systems", nargs="+", default=[system.name for system in SYSTEMS], metavar="NAME")
+    arguments = parser.parse_args()
+    effort = QUICK if arguments.quick else FULL
+    systems = [system for system in SYSTEMS if system.name in arguments.systems]
+    RESULTS.mkdir(exist_ok=True)
+    if any(system.name.startswith("serve") for system in systems):
+        build_serve_environment()
+    figures, is_complete = run(systems, effort)
+    medians = {name: {row: statistics.median(values) for row, values in rows.items()} for name, rows in figures.items()}
+    print_report(medians)
+    print(f"\nall figures: {write_json(figures, medians, effort.rounds, effort.seconds)}")
+    sys.exit(0 if is_complete else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The process that runs one system once: starts its Ray, deploys the scenario, measures, stops everything.
+
+Prints every figure as a JSON line; `compare` starts it in the system's environment and reads them.
+"""
+
+import argparse
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import ray
+
+from benchmarks.rows import Deployed, Figure, measure_gateway, measure_handles, measure_memory
+from benchmarks.scenario import resident_bytes
+
+FIGURE_MARK = "figure "
+LOGICAL_CPUS = 8
+MEMORY_CALLS = (200_000, 20_000)
+MEMORY_CALLS_QUICK = (40_000, 4_000)
+
+
+class Closable(Deployed, Protocol):
+    def close(self) -> None: ...
+
+
+def deploy(system: str, port: int) -> Closable:
+    """The named system, running. Each is imported where it is installed only."""
+    if system.startswith("mesh"):
+        from benchmarks.mesh_system import MeshSystem
+
+        return MeshSystem(port, is_isolated=system == "mesh")
+    from benchmarks.serve_system import ServeSystem
+
+    return ServeSystem(port, is_tuned=system == "serve-tuned")
+
+
+def free_port_pair() -> int:
+    """A port that is free and has a free neighbour above it, below the range that the kernel hands out."""
+    for port in range(20_000, 30_000, 2):
+        with socket.socket() as first, socket.socket() as second:
+            try:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no two neighbouring ports are free")
+
+
+def bare_actor_bytes() -> int:
+    """Resident memory of a Ray actor that does nothing but import grpc."""
+
+    class Bare:
+        def resident_bytes(self) -> int:
+            import grpc.aio  # noqa: F401
+
+            return resident_bytes()
+
+    actor = ray.remote(Bare).remote()
+    try:
+        return ray.get(actor.resident_bytes.remote())
+    finally:
+        ray.kill(actor)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
+    system = deploy(arguments.system, free_port_pair())
+    try:
+        yield from measure_handles(system, arguments.seconds)
+        yield from measure_gateway(system, sys.executable, arguments.seconds)
+        if arguments.memory:
+            calls = MEMORY_CALLS_QUICK if arguments.quick else MEMORY_CALLS
+            yield from measure_memory(system, bare_actor_bytes, *calls)
+    finally:
+        system.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("system", choices=["mesh", "mesh-inline", "serve", "serve-tuned"])
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    ray.init("local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    try:
+        for row, value in measure(arguments):
+            print(FIGURE_MARK + json.dumps([row, value]), flush=True)
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

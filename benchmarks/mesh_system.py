@@ -1,0 +1,28 @@
+"""Deploys the scenario on the mesh."""
+
+from typing import Any
+
+import mesh
+from benchmarks.scenario import Caller, Echo
+
+ONGOING_MAX = 1_000
+RESULT_TIMEOUT_S = 300.0
+
+
+class MeshSystem:
+    """Two applications, the echo behind the gateway and the caller, with the same isolation for both."""
+
+    def __init__(self, gateway_port: int, *, is_isolated: bool) -> None:
+        self.gateway_headers = {"application": "echo"}
+        self.gateway_address = f"127.0.0.1:{gateway_port}"
+        mesh.start(grpc_options={"port": gateway_port}, http_options={"port": gateway_port + 1})
+        deploy = mesh.deployment(max_ongoing_requests=ONGOING_MAX, isolate_user_loop=is_isolated)
+        mesh.run(deploy(Echo).bind(), name="echo", route_prefix="/echo")
+        echo = mesh.get_app_handle("echo")
+        self._caller = mesh.run(deploy(Caller).bind(echo, {}), name="caller", route_prefix="/caller")
+
+    def call(self, method: str, *args: Any) -> Any:
+        return self._caller.options(method_name=method).remote(*args).result(timeout_s=RESULT_TIMEOUT_S)
+
+    def close(self) -> None:
+        mesh.shutdown()

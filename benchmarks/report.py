@@ -1,0 +1,78 @@
+"""Prints what a run measured as two tables and writes it as JSON."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks.rows import ROWS
+from benchmarks.systems import ROOT, SYSTEMS
+from benchmarks.targets import Medians, Verdict, judge
+
+RESULTS = ROOT / "results"
+PACKAGES = ("grpcio", "protobuf", "ray", "uvloop")
+TITLES = {system.name: system.title for system in SYSTEMS}
+RATIOS = ("serve", "serve-tuned", "raw")
+
+
+def print_report(medians: Medians) -> None:
+    header = ["", *TITLES.values(), *(f"mesh / {TITLES[base]}" for base in RATIOS)]
+    print("\n" + aligned([header, *(row_cells(row, medians) for row in ROWS)]))
+    header = ["target for", "of", "at", "limit", "measured", ""]
+    print("\n" + aligned([header, *(verdict_cells(verdict) for verdict in judge(medians))]))
+
+
+def row_cells(row: str, medians: Medians) -> list[str]:
+    own = medians.get("mesh", {}).get(row)
+    bases = [medians.get(name, {}).get(row) for name in RATIOS]
+    ratios = [f"{own / base:.2f}" if own and base else "" for base in bases]
+    return [ROWS[row], *(number(medians.get(name, {}).get(row)) for name in TITLES), *ratios]
+
+
+def verdict_cells(verdict: Verdict) -> list[str]:
+    target = verdict.target
+    against = f"of {TITLES[target.base]}" if target.base else ""
+    limit = f"{'at most' if target.is_upper_limit else 'at least'} {target.limit:g}"
+    return [ROWS[target.row], TITLES[target.system], against, limit, number(verdict.figure), verdict.word]
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}"
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """The first column to the left, figures to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join(aligned_line(line, widths) for line in lines)
+
+
+def aligned_line(line: Sequence[str], widths: Sequence[int]) -> str:
+    figures = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+    return "  ".join([line[0].ljust(widths[0]), *figures]).rstrip()
+
+
+def write_json(figures: dict[str, dict[str, list[float]]], medians: Medians, rounds: int, seconds: float) -> Path:
+    """The run with all its rounds, in a file of its own below results/."""
+    RESULTS.mkdir(exist_ok=True)
+    when = time.strftime("%Y-%m-%dT%H-%M-%S")
+    run = {
+        "when": when,
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
+        "versions": {package: metadata.version(package) for package in PACKAGES},
+        "rounds": rounds,
+        "seconds_per_row": seconds,
+        "figures": figures,
+        "medians": medians,
+        "targets": [
+            {**asdict(verdict.target), "figure": verdict.figure, "verdict": verdict.word} for verdict in judge(medians)
+        ],
+    }
+    path = RESULTS / f"compare-{when}.json"
+    path.write_text(json.dumps(run, indent=2) + "\n")
+    return path

@@ -1,0 +1,122 @@
+"""What every system deploys: an echo that is called, and a caller that runs the closed loops.
+
+The mesh and Ray Serve get the very same classes; only the decorator around them differs.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import echo_pb2_grpc
+from benchmarks.echo_pb2 import EchoMessage, StreamRequest
+from benchmarks.raw_peer import closed_loop
+
+PAYLOAD = bytes(100)
+STREAM_ITEMS = 1_000
+ARRAY_BYTES = 10 * 2**20
+CANCEL_AFTER_MAX_S = 0.002
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Echo(echo_pb2_grpc.BenchServicer):
+    """Answers with what it got, through handles and through the gateway."""
+
+    async def Echo(self, request: EchoMessage) -> EchoMessage:
+        return request
+
+    async def Stream(self, request: StreamRequest) -> AsyncIterator[EchoMessage]:
+        for _ in range(request.items):
+            yield EchoMessage(body=request.body)
+
+    async def echo(self, value: Any) -> Any:
+        return value
+
+    async def items(self, count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield PAYLOAD
+
+    async def wait_forever(self) -> None:
+        await asyncio.Event().wait()
+
+    async def resident_bytes(self) -> int:
+        return resident_bytes()
+
+
+class Caller:
+    """Calls the echo through a handle, as a deployment does that composes others."""
+
+    def __init__(self, echo: Any, call_options: dict[str, str]) -> None:
+        self._echo = echo.options(**call_options) if call_options else echo
+
+    async def unary(self, in_flight: int, seconds: float) -> float:
+        method = self._echo.options(method_name="echo")
+
+        async def call() -> int:
+            await method.remote(PAYLOAD)
+            return 1
+
+        return await closed_loop(call, in_flight, seconds)
+
+    async def stream(self, seconds: float) -> float:
+        method = self._echo.options(method_name="items", stream=True)
+        return await item_rate(lambda: method.remote(STREAM_ITEMS), seconds)
+
+    async def array(self, seconds: float) -> float:
+        method = self._echo.options(method_name="echo")
+        array = np.arange(ARRAY_BYTES // 8)
+
+        async def call() -> int:
+            answer = await method.remote(array)
+            assert answer.nbytes == ARRAY_BYTES
+            return 1
+
+        return await closed_loop(call, 1, seconds)
+
+    async def many(self, calls: int, in_flight: int) -> None:
+        method = self._echo.options(method_name="echo")
+
+        async def call_in_turn() -> None:
+            for _ in range(calls // in_flight):
+                await method.remote(PAYLOAD)
+
+        await asyncio.gather(*(call_in_turn() for _ in range(in_flight)))
+
+    async def many_cancelled(self, calls: int, in_flight: int) -> None:
+        method = self._echo.options(method_name="wait_forever")
+        dice = random.Random(0)
+
+        async def cancel_in_turn() -> None:
+            for _ in range(calls // in_flight):
+                response = method.remote()
+                await asyncio.sleep(dice.random() * CANCEL_AFTER_MAX_S)
+                response.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await response
+
+        await asyncio.gather(*(cancel_in_turn() for _ in range(in_flight)))
+
+    async def echo_resident_bytes(self) -> int:
+        return await self._echo.options(method_name="resident_bytes").remote()
+
+
+async def item_rate(open_stream: Any, seconds: float) -> float:
+    """Items per second of streams that are read one after the other."""
+    loop = asyncio.get_running_loop()
+    async for _ in open_stream():
+        pass
+    items, started = 0, loop.time()
+    while loop.time() - started < seconds:
+        async for _ in open_stream():
+            items += 1
+    return items / (loop.time() - started)

@@ -1,0 +1,37 @@
+"""Deploys the scenario on Ray Serve; runs in Serve's own environment and imports nothing of the mesh."""
+
+from typing import Any
+
+from ray import serve
+
+from benchmarks.scenario import Caller, Echo
+
+ONGOING_MAX = 1_000
+RESULT_TIMEOUT_S = 300.0
+SERVICER = "benchmarks.echo_pb2_grpc.add_BenchServicer_to_server"
+
+
+class ServeSystem:
+    """The same two applications; tuned means what Serve's documentation offers besides environment flags."""
+
+    def __init__(self, gateway_port: int, *, is_tuned: bool) -> None:
+        self.gateway_headers = {"application": "echo"}
+        self.gateway_address = f"127.0.0.1:{gateway_port}"
+        logging = {"enable_access_log": False, "log_level": "WARNING"} if is_tuned else None
+        call_options = {"request_serialization": "pickle", "response_serialization": "pickle"} if is_tuned else {}
+        serve.start(
+            http_options={"port": gateway_port + 1},
+            grpc_options={"port": gateway_port, "grpc_servicer_functions": [SERVICER]},
+            logging_config=logging,
+        )
+        deploy = serve.deployment(max_ongoing_requests=ONGOING_MAX, logging_config=logging)
+        echo = serve.run(deploy(Echo).bind(), name="echo", route_prefix="/echo")
+        self._caller = serve.run(deploy(Caller).bind(echo, call_options), name="caller", route_prefix="/caller")
+        # Tuned handles need a running event loop unless their router gets one of its own; the driver has none.
+        self._caller._init(_run_router_in_separate_loop=True)
+
+    def call(self, method: str, *args: Any) -> Any:
+        return self._caller.options(method_name=method).remote(*args).result(timeout_s=RESULT_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Nothing: Serve's tuned shutdown takes 30 s, and its cluster ends with this process."""

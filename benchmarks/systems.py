@@ -1,0 +1,67 @@
+"""The systems that are compared: what each is called, which Python runs it and under which flags."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SERVE_ENVIRONMENT = ROOT / ".venv-serve"
+SERVE_REQUIREMENTS = ("ray[serve]==2.60.0", "grpcio", "numpy", "uvloop")
+
+COMMON_FLAGS = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's default of 15 starves every actor beside a busy client.
+    "RAY_worker_niceness": "0",
+}
+SERVE_TUNED_FLAGS = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    # The default of 4 MiB would refuse the array.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """One column of the table."""
+
+    name: str
+    title: str
+    python: str = sys.executable
+    flags: dict[str, str] = field(default_factory=dict)
+    has_cluster: bool = True
+    has_memory_rows: bool = False
+
+    def environment(self, marker: dict[str, str]) -> dict[str, str]:
+        """The environment of its processes; no flag of Serve or the mesh leaks in from the caller's shell."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MESH_"))}
+        return {**inherited, "PYTHONPATH": str(ROOT), **COMMON_FLAGS, **self.flags, **marker}
+
+
+SERVE_PYTHON = str(SERVE_ENVIRONMENT / "bin" / "python")
+SYSTEMS = (
+    System("mesh", "mesh", has_memory_rows=True),
+    System("mesh-inline", "mesh inline"),
+    System("raw", "raw grpc.aio", has_cluster=False),
+    System("serve", "Serve", SERVE_PYTHON),
+    System("serve-tuned", "Serve tuned", SERVE_PYTHON, SERVE_TUNED_FLAGS),
+)
+
+
+def build_serve_environment() -> None:
+    """Ray Serve with the pinned versions that the mesh runs on too; instant when it is there already."""
+    constraints = ROOT / "constraints.txt"
+    wanted = "\n".join(SERVE_REQUIREMENTS) + "\n" + constraints.read_text()
+    stamp = SERVE_ENVIRONMENT / ".installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"building {SERVE_ENVIRONMENT.name} with {SERVE_REQUIREMENTS[0]}", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", SERVE_ENVIRONMENT], check=True)
+    install = [SERVE_PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    subprocess.run([*install, "-c", constraints, *SERVE_REQUIREMENTS], check=True)
+    stamp.write_text(wanted)
