@@ -1,0 +1,55 @@
+"""Owns the explicit finalisation of user objects: `__del__` runs when we say so, once, and never again."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from typing import Any
+
+_finalized: set[int] = set()
+"""Ids of living objects whose `__del__` has run; the guard takes an id out when the object itself dies."""
+
+
+async def finalize(target: object) -> None:
+    """Run `target.__del__`, if it has one: in a thread, or awaited if it is async. Its exception passes through.
+
+    Garbage collection will not run it again.
+    """
+    finalizer = getattr(type(target), "__del__", None)
+    if finalizer is None:
+        return
+    original = getattr(finalizer, "_mesh_original", finalizer)
+    try:
+        if inspect.iscoroutinefunction(original):
+            await original(target)
+        else:
+            await asyncio.to_thread(original, target)
+    finally:
+        if _guard(type(target)):
+            _finalized.add(id(target))
+
+
+def _guard(cls: type) -> bool:
+    """Put a check in front of the `__del__` that `cls` has or inherits. False where the class cannot be changed.
+
+    Python looks `__del__` up on the class, so an attribute of the object could not hide it. Finalisers of classes that
+    cannot be changed are written in C and may run twice.
+    """
+    original = cls.__del__  # type: ignore[attr-defined]
+    if hasattr(original, "_mesh_original"):
+        return True
+
+    @functools.wraps(original)
+    def guarded(self: object) -> Any:
+        if id(self) in _finalized:
+            _finalized.discard(id(self))
+            return None
+        return original(self)
+
+    guarded._mesh_original = original  # type: ignore[attr-defined]
+    try:
+        cls.__del__ = guarded  # type: ignore[attr-defined]
+    except TypeError:
+        return False
+    return True
