@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime
+from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach, Runtime
 
 logger = logging.getLogger("mesh")
 
@@ -44,14 +44,18 @@ class ActorCare:
         return None
 
     async def drain(self, name: str) -> None:
-        """The planner sets the deadline: an actor that outlasts it is killed."""
+        """Let it finish its calls and end. The planner sets the deadline: an actor that outlasts it is killed."""
         await self._before_drain()
         try:
             await self._runtime.call(name, "drain")
         except ActorGone:
-            return  # as it should
+            return
+        except ActorOutOfReach:
+            pass  # so Ray calls an actor that has finished and is about to exit
         except ActorCallFailed as error:
-            logger.warning("%s could not be drained and will be killed: %s", name, error)
+            logger.warning("%s did not drain properly: %s", name, error)
+        # Ray lets an actor exit only when its last method has returned, and wait_closed() never does.
+        await self.kill(name)
 
     async def kill(self, name: str) -> None:
         """Should it fail, the planner finds the actor overdue and says it again."""

@@ -15,11 +15,12 @@ from mesh.controller.apply import Applier
 from mesh.controller.deployment_status import Verdict
 from mesh.controller.desired import Desired, read_desired
 from mesh.controller.fleet import Fleet
-from mesh.controller.observe import Node, Observed
+from mesh.controller.nodes import NodeList
+from mesh.controller.observe import Observed
 from mesh.controller.plan import plan
 from mesh.controller.publish import Publisher
 from mesh.controller.recover import recover
-from mesh.controller.runtime import ActorCallFailed, Runtime
+from mesh.controller.runtime import Runtime
 from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.controller.status_report import build_status, judge_all
 from mesh.controller.store import StateStore
@@ -29,7 +30,6 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _PERIOD_S = 1.0
-_NODES_TIMEOUT_S = 10.0
 
 
 class ControlLoop:
@@ -55,8 +55,7 @@ class ControlLoop:
         )
         self._state = control_pb2.DesiredState()
         self._desired = Desired()
-        self._nodes: list[Node] = []
-        self._nodes_read_s = float("-inf")
+        self._node_list = NodeList(runtime, clock)
         self._verdicts: dict[DeploymentKey, Verdict] = {}
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
@@ -115,8 +114,8 @@ class ControlLoop:
         self._wake.set()
 
     async def _turn(self) -> None:
-        await self._read_nodes()
-        observed = self._fleet.observed(self._nodes)
+        await self._node_list.refresh()
+        observed = self._fleet.observed(self._node_list.nodes)
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
         self._applier.apply(plan(self._desired, observed, self._clock()), self._desired)
         observed = self._judged()
@@ -125,17 +124,6 @@ class ControlLoop:
 
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""
-        observed = self._fleet.observed(self._nodes)
+        observed = self._fleet.observed(self._node_list.nodes)
         self._verdicts = judge_all(self._verdicts, self._desired, observed, self._clock())
         return observed
-
-    async def _read_nodes(self) -> None:
-        if self._clock() - self._nodes_read_s < _PERIOD_S:
-            return
-        try:
-            async with asyncio.timeout(_NODES_TIMEOUT_S):
-                self._nodes = await self._runtime.nodes()
-        except (ActorCallFailed, TimeoutError) as error:
-            # Nodes as known: one that is gone shows in its actors too.
-            logger.warning("the cluster's nodes could not be listed: %s", error)
-        self._nodes_read_s = self._clock()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import traceback
+import re
 from typing import Any
 
 from mesh import ray_core
 from mesh.controller.observe import Node
-from mesh.controller.runtime import ActorCallFailed, ActorGone
+from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach
 from mesh.v1 import control_pb2
 
 _REPLICA_CLASS = "mesh.replica.actor:ReplicaActor"
 _GATEWAY_CLASS = "gateway.actor:GatewayActor"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class RayRuntime:
@@ -94,10 +95,12 @@ async def _outcome(awaitable: Any) -> Any:
         return await awaitable
     except ray_core.ActorDied as error:
         raise ActorGone(str(error)) from error
+    except ray_core.ActorUnavailable as error:
+        raise ActorOutOfReach(str(error)) from error
     except Exception as error:
         raise ActorCallFailed(_words(error)) from error
 
 
 def _words(error: Exception) -> str:
-    """What the status shows. Ray puts the remote traceback into the text of a failed method's error."""
-    return str(error) or "".join(traceback.format_exception_only(error)).strip()
+    """What the status shows. Ray puts the remote traceback, coloured, into the text of a failed method's error."""
+    return _COLOUR.sub("", str(error)) or type(error).__name__

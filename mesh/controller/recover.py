@@ -47,7 +47,8 @@ async def _answer(runtime: Runtime, name: str, method: str) -> bytes:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             return await runtime.call(name, method) or b""
     except (ActorCallFailed, TimeoutError) as error:
-        logger.warning("%s was left by an earlier controller and does not say who it is: %s", name, error)
+        reason = str(error) or f"no answer within {_ANSWER_TIMEOUT_S:g} s"
+        logger.warning("%s was left by an earlier controller and does not say who it is: %s", name, reason)
         return b""
 
 

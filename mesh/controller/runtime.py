@@ -20,6 +20,10 @@ class ActorGone(ActorCallFailed):
     """The actor's process has ended."""
 
 
+class ActorOutOfReach(ActorCallFailed):
+    """Nobody can say whether the actor lives: it is exiting, or the network is broken."""
+
+
 class Runtime(Protocol):
     """What the controller needs of the cluster. Every method may raise ActorCallFailed, and only that."""
 

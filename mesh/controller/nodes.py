@@ -1,0 +1,34 @@
+"""Owns the list of the cluster's living nodes, read anew about every second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from mesh.controller.observe import Node
+from mesh.controller.runtime import ActorCallFailed, Runtime
+
+logger = logging.getLogger("mesh")
+
+_PERIOD_S = 1.0
+_TIMEOUT_S = 10.0
+
+
+class NodeList:
+    def __init__(self, runtime: Runtime, clock: Callable[[], float]) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._read_s = float("-inf")
+        self.nodes: list[Node] = []
+
+    async def refresh(self) -> None:
+        """Does nothing when the list is fresh. When it cannot be read, the nodes stay those that were known."""
+        if self._clock() - self._read_s < _PERIOD_S:
+            return
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                self.nodes = await self._runtime.nodes()
+        except (ActorCallFailed, TimeoutError) as error:
+            logger.warning("the cluster's nodes could not be listed: %s", error)
+        self._read_s = self._clock()
