@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.h2load import require_h2load
 from benchmarks.host import FIGURE_MARK
 from benchmarks.leftovers import end_marked, new_marker
 from benchmarks.raw_process import raw_server
@@ -95,6 +96,7 @@ def main() -> None:
     arguments = parser.parse_args()
     effort = QUICK if arguments.quick else FULL
     systems = [system for system in SYSTEMS if system.name in arguments.systems]
+    require_h2load()
     RESULTS.mkdir(exist_ok=True)
     if any(system.name.startswith("serve") for system in systems):
         build_serve_environment()

@@ -27,8 +27,6 @@ class Load:
 
 def run_h2load(address: str, headers: dict[str, str], streams: int, seconds: float) -> Load:
     """Unary Echo calls over one connection with `streams` of them always in flight."""
-    if not shutil.which("h2load"):
-        raise RuntimeError("h2load is missing: install Debian's nghttp2-client")
     with tempfile.TemporaryDirectory() as directory:
         body, log = Path(directory, "body"), Path(directory, "log")
         body.write_bytes(length_prefixed(EchoMessage(body=bytes(BODY_BYTES)).SerializeToString()))
@@ -39,6 +37,12 @@ def run_h2load(address: str, headers: dict[str, str], streams: int, seconds: flo
         command.append(f"http://{address}/bench.v1.Bench/Echo")
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 2 + GRACE_S, check=True)
         return Load(answered(done.stdout) / seconds, latency_median_us(log))
+
+
+def require_h2load() -> None:
+    """Fails before a long run instead of in the middle of it."""
+    if not shutil.which("h2load"):
+        raise SystemExit("h2load is missing: install Debian's nghttp2-client")
 
 
 def length_prefixed(message: bytes) -> bytes:
