@@ -1,1 +1,39 @@
-"""A mesh of Python microservices on Ray, gRPC first."""
+"""A mesh of Python microservices on Ray, gRPC first. This is the whole public face; see README.md for a tour."""
+
+from mesh import exceptions
+from mesh.api import delete, get_app_handle, get_deployment_handle, run, shutdown, start, status
+from mesh.autoscaling_options import AutoscalingConfig
+from mesh.batching import batch
+from mesh.context import get_replica_context
+from mesh.deployment import Application, Deployment, deployment
+from mesh.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
+from mesh.handle import DeploymentHandle
+from mesh.logging_options import LoggingConfig
+from mesh.multiplex import get_multiplexed_model_id, multiplexed
+from mesh.response import DeploymentResponse, DeploymentResponseGenerator
+
+__all__ = [
+    "Application",
+    "AutoscalingConfig",
+    "Deployment",
+    "DeploymentHandle",
+    "DeploymentResponse",
+    "DeploymentResponseGenerator",
+    "HTTPOptions",
+    "LoggingConfig",
+    "ProxyLocation",
+    "batch",
+    "delete",
+    "deployment",
+    "exceptions",
+    "gRPCOptions",
+    "get_app_handle",
+    "get_deployment_handle",
+    "get_multiplexed_model_id",
+    "get_replica_context",
+    "multiplexed",
+    "run",
+    "shutdown",
+    "start",
+    "status",
+]

@@ -30,6 +30,7 @@ __all__ = [
     "ActorUnavailable",
     "Node",
     "TaskCancelledError",
+    "attach_ray",
     "cloudpickle",
     "ensure_ray",
     "find_actor",
@@ -48,6 +49,7 @@ NAMESPACE = "mesh"
 _KV_NAMESPACE = b"mesh"
 _ACTOR_CONCURRENCY = 10_000
 _ZONE_LABEL = "ray.io/availability-zone"
+_INIT_OPTIONS: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +80,29 @@ class ActorPlacement:
 # ---- Cluster ---------------------------------------------------------------------------------------------------------
 
 
-def ensure_ray() -> None:
+def ensure_ray(address: str | None = None) -> None:
     """Attach this process to the running Ray cluster, or start a local Ray when there is none."""
+    if not attach_ray(address):
+        prepare_local_ray()
+        ray.init(include_dashboard=False, **_INIT_OPTIONS)
+
+
+def attach_ray(address: str | None = None) -> bool:
+    """Attach this process to a running Ray cluster; False when there is none.
+
+    Raises ConnectionError when the cluster at `address`, or at RAY_ADDRESS, does not answer.
+    """
     if ray.is_initialized():
-        return
-    prepare_local_ray()
-    address = ray_address()
-    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
-    if address is not None:
-        ray.init(address=address, **options)
-        return
+        return True
+    named = address or ray_address()
+    if named is not None:
+        ray.init(address=named, **_INIT_OPTIONS)
+        return True
     try:
-        ray.init(address="auto", **options)
+        ray.init(address="auto", **_INIT_OPTIONS)
     except ConnectionError:
-        ray.init(include_dashboard=False, **options)
+        return False
+    return True
 
 
 def is_connected() -> bool:
