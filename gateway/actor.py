@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from gateway.node_gateway import NodeGateway
 from mesh import ray_core
-from mesh.process import mesh_process
+from mesh.process import GATEWAY, MeshProcess, join
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -29,7 +29,8 @@ class GatewayActor:
         """Open the ports; a serialised GatewayReady. When they are open already it only tells where."""
         async with self._is_starting:
             if not self._ready:
-                self._ready = (await _on_io_loop(self._start())).SerializeToString()
+                process = await asyncio.to_thread(join, GATEWAY)
+                self._ready = (await _on_io_loop(self._start(process))).SerializeToString()
             return self._ready
 
     async def check_health(self) -> None:
@@ -46,8 +47,8 @@ class GatewayActor:
         """Never returns: whoever waits learns of this process's end from Ray."""
         await asyncio.Event().wait()
 
-    async def _start(self) -> control_pb2.GatewayReady:
-        self._gateway = NodeGateway(self._spec, mesh_process(), ray_core.node_ip())
+    async def _start(self, process: MeshProcess) -> control_pb2.GatewayReady:
+        self._gateway = NodeGateway(self._spec, process, ray_core.node_ip())
         return await self._gateway.start()
 
 

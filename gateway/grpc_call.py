@@ -195,9 +195,9 @@ class RefusedCall:
 
     async def stream_stream(self, requests: object, rpc: Rpc) -> None:
         self._stats.started += 1
-        self._stats.end(self._refusal.code.value[0], 0.0)
+        self._stats.end(self._refusal.code, 0.0)
         trailers = trailing_metadata(self._request_id, Outcome())
-        await rpc.abort(self._refusal.code, fit_details(self._refusal.message), trailers)
+        await rpc.abort(status_code(self._refusal.code), fit_details(self._refusal.message), trailers)
 
 
 def is_message(payload: Payload | None) -> bool:

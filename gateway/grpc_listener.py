@@ -16,7 +16,7 @@ from gateway.grpc_call import CallRouter, GrpcCall, RefusedCall, ServedMethod, U
 from gateway.grpc_metrics import GrpcMetrics
 from gateway.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
 from gateway.metadata import Invocation, read_invocation
-from gateway.routes import NO_ROUTES, Method, Refusal, Routes
+from gateway.routes import NO_ROUTES, UNAVAILABLE, Method, Refusal, Routes
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.wire.endpoints import start_server
@@ -32,9 +32,9 @@ _FORMS: dict[tuple[bool, bool], type[GrpcCall]] = {
 }
 
 _NOT_READY = Refusal(
-    grpc.StatusCode.UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first."
+    UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first."
 )
-_DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "This gateway is draining. Retry on another gateway.")
+_DRAINING = Refusal(UNAVAILABLE, "This gateway is draining. Retry on another gateway.")
 
 
 class GrpcListener:

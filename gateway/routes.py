@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 
-import grpc
-
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
+
+# google.rpc.Code
+NOT_FOUND = 5
+UNIMPLEMENTED = 12
+UNAVAILABLE = 14
 
 _NAMES_LISTED_MAX = 20
 """Names that a refusal lists; more would not fit into status details."""
@@ -57,7 +60,7 @@ class Application:
 class Refusal:
     """Why a call goes nowhere. `application` is the one it would have gone to, empty if there is none."""
 
-    code: grpc.StatusCode
+    code: int
     message: str
     application: str = ""
 
@@ -87,9 +90,9 @@ class Routes:
         if len(applications) == 1:
             return next(iter(applications.values()))
         if not applications:
-            return Refusal(grpc.StatusCode.NOT_FOUND, "No application is deployed. Deploy one with mesh.run().")
+            return Refusal(NOT_FOUND, "No application is deployed. Deploy one with mesh.run().")
         return Refusal(
-            grpc.StatusCode.NOT_FOUND,
+            NOT_FOUND,
             "Application metadata not set. Several applications are deployed; "
             f"send metadata 'application' with one of: {_listed(applications)}.",
         )
@@ -97,7 +100,7 @@ class Routes:
     def _unknown_application(self, application: str) -> Refusal:
         there_are = f"There are: {_listed(self.applications)}." if self.applications else "None is deployed."
         return Refusal(
-            grpc.StatusCode.NOT_FOUND,
+            NOT_FOUND,
             f"No application is called {_echoed(application)}, which metadata 'application' names. {there_are}",
         )
 
@@ -125,7 +128,7 @@ def _read_application(route: control_pb2.Route) -> Application:
 
 
 def _unknown_method(application: Application, full_name: str) -> Refusal:
-    code = grpc.StatusCode.UNIMPLEMENTED
+    code = UNIMPLEMENTED
     start = f"Application '{application.name}' has no method {_echoed(full_name)}."
     if not application.methods:
         advice = "It serves no gRPC methods: let its ingress inherit a generated servicer."

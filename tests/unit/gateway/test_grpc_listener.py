@@ -1,0 +1,184 @@
+"""The gRPC port, as a whole: refusals, routes, limits, draining and its counts."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import grpc
+import grpc.aio
+import pytest
+
+from gateway.grpc_metrics import OTHER
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import raw
+from tests.unit.gateway.fakes import (
+    CLIENT_STREAM,
+    UNARY,
+    FakeRouter,
+    Gateway,
+    allow,
+    echo,
+    failure_of,
+    finish,
+    on_io_loop,
+    routes_of,
+    serving,
+    until,
+)
+
+REQUESTS = "mesh_gateway_grpc_requests_total"
+
+
+# ---- Refusals --------------------------------------------------------------------------------------------------------
+
+
+async def refused(gateway: Gateway, method: str = UNARY, **metadata: str) -> grpc.aio.AioRpcError:
+    call = gateway.channel.unary_unary(method)(b"", metadata=tuple(metadata.items()), timeout=10)
+    error = await failure_of(call)
+    assert "request_id" in dict(list(error.trailing_metadata()))
+    return error
+
+
+def test_unknown_applications_and_methods_are_refused_and_counted_as_other():
+    """C16, items 212 and 144."""
+
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "a", "b") as gateway:
+            error = await refused(gateway, application="c")
+            assert (error.code(), "There are: a, b." in error.details()) == (grpc.StatusCode.NOT_FOUND, True)
+            error = await refused(gateway)
+            assert error.code() is grpc.StatusCode.NOT_FOUND
+            assert error.details().startswith("Application metadata not set.")
+            error = await refused(gateway, "/shop.Store/Nope", application="a")
+            assert (error.code(), UNARY in error.details()) == (grpc.StatusCode.UNIMPLEMENTED, True)
+            assert gateway.sample(REQUESTS, OTHER, OTHER, "NOT_FOUND") == 2
+            assert gateway.sample(REQUESTS, "a", OTHER, "UNIMPLEMENTED") == 1
+        assert not router.calls
+
+    on_io_loop(scenario())
+
+
+def test_strangers_cannot_make_series():
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "a") as gateway:
+            for number in range(50):
+                await refused(gateway, f"/x{number}.Y/Z", application=f"app{number}")
+            assert sum(len(samples) for _, samples in gateway.metrics.collect()) < 10
+
+    on_io_loop(scenario())
+
+
+def test_before_routes_arrive_calls_are_unavailable():
+    """Lesson 20."""
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo)) as gateway:
+            error = await refused(gateway)
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert "routes" in error.details()
+            gateway.listener.set_routes(routes_of("shop"))
+            assert await gateway.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+
+    on_io_loop(scenario())
+
+
+def test_new_routes_take_effect_and_old_methods_go():
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "old") as gateway:
+            await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
+            gateway.listener.set_routes(routes_of("new"))
+            assert (await refused(gateway, application="old")).code() is grpc.StatusCode.NOT_FOUND
+            await gateway.channel.unary_unary(UNARY)(b"", metadata=(("application", "new"),), timeout=10)
+
+    on_io_loop(scenario())
+
+
+def test_draining_refuses_new_calls_and_finishes_those_in_progress():
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with serving(router, "shop") as gateway:
+            running = asyncio.ensure_future(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
+            await until(lambda: router.calls, "the call")
+            gateway.listener.refuse_new_calls()
+            assert (await refused(gateway)).code() is grpc.StatusCode.UNAVAILABLE
+            idle = asyncio.ensure_future(gateway.metrics.in_flight.idle())
+            await asyncio.sleep(0)
+            assert not idle.done()
+            finish(router.calls[0], Outcome(payload=raw(b"done")))
+            assert await running == b"done"
+            await asyncio.wait_for(idle, 10)
+
+    on_io_loop(scenario())
+
+
+def test_a_message_above_the_limit_is_resource_exhausted():
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop", message_max_bytes=1000) as gateway:
+            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"x" * 1001, timeout=10))
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "1000" in (error.details() or "")
+            assert gateway.metrics.in_flight.count == 0
+        assert not router.calls
+
+    on_io_loop(scenario())
+
+
+def test_a_streamed_message_above_the_limit_cancels_the_upload():
+    router = FakeRouter(partial(allow, items=1000))
+
+    async def scenario() -> None:
+        async with serving(router, "shop", message_max_bytes=1000) as gateway:
+            stream = gateway.channel.stream_unary(CLIENT_STREAM)(timeout=10)
+            await stream.write(b"small")
+            await until(lambda: router.link.items, "the small message")
+            await stream.write(b"x" * 1001)
+            assert await stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await until(lambda: router.cancelled, "the cancel")
+            assert router.link.half_closed == 0
+
+    on_io_loop(scenario())
+
+
+def test_a_taken_port_is_an_error_that_names_it():
+    async def scenario() -> None:
+        async with serving(FakeRouter(), "a") as first:
+            second = Gateway(FakeRouter(), None)
+            with pytest.raises(OSError, match=str(first.port)):
+                await second.listener.start("127.0.0.1", first.port)
+
+    on_io_loop(scenario())
+
+
+# ---- Metrics ---------------------------------------------------------------------------------------------------------
+
+
+def test_calls_are_counted_under_both_naming_schemes():
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "shop") as gateway:
+            for _ in range(3):
+                await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
+            await until(lambda: gateway.metrics.in_flight.count == 0, "the end of the calls")
+            assert gateway.sample(REQUESTS, "shop", UNARY, "OK") == 3
+            assert gateway.sample("mesh_gateway_grpc_request_latency_seconds", "shop", UNARY) == 3
+            labels = ("unary", "shop.Store", "Get")
+            assert gateway.sample("grpc_server_started_total", *labels) == 3
+            assert gateway.sample("grpc_server_handled_total", *labels, "OK") == 3
+            assert gateway.sample("grpc_server_msg_received_total", *labels) == 3
+            assert gateway.sample("grpc_server_msg_sent_total", *labels) == 3
+            assert gateway.sample("grpc_server_handling_seconds", *labels) == 3
+
+    on_io_loop(scenario())
+
+
+def test_codes_are_spelled_as_dashboards_expect_them():
+    async def scenario() -> None:
+        outcome = Outcome(code=5)
+        async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
+            await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
+            assert gateway.sample(REQUESTS, "shop", UNARY, "NOT_FOUND") == 1
+            assert gateway.sample("grpc_server_handled_total", "unary", "shop.Store", "Get", "NotFound") == 1
+
+    on_io_loop(scenario())

@@ -1,0 +1,211 @@
+"""A whole gateway with both ports, its process a fake: how it becomes ready, what operators see, how it drains."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.node_gateway import NodeGateway
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import raw
+from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, finish, on_io_loop, route_table, until
+
+
+class FakeProcess:
+    def __init__(self, router: FakeRouter) -> None:
+        self.peers: tuple[control_pb2.Peer, ...] = ()
+        self.publish: Callable[[control_pb2.RouteTable], None] = lambda table: None
+        self._router = router
+
+    def router(self, key: DeploymentKey) -> FakeRouter:
+        return self._router
+
+    def on_routes(self, callback: Callable[[control_pb2.RouteTable], None]) -> None:
+        self.publish = callback
+
+
+class Node:
+    """One running gateway and its clients."""
+
+    def __init__(self, router: FakeRouter) -> None:
+        self.router = router
+        self.process = FakeProcess(router)
+        options = control_pb2.GatewayOptions(
+            grpc_host="127.0.0.1", grpc_port=free_port(), http_host="127.0.0.1", http_port=free_port()
+        )
+        self.spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=options)
+        self.gateway = NodeGateway(self.spec, self.process, "127.0.0.1")
+        self.ready: control_pb2.GatewayReady
+        self.channel: grpc.aio.Channel
+
+    async def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+        return await asyncio.to_thread(fetch, f"http://{self.ready.http_address}{path}", method)
+
+    async def health(self) -> int:
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        return int(reply.status)
+
+
+def fetch(url: str, method: str) -> tuple[int, str]:
+    request = urllib.request.Request(url, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def running(router: FakeRouter | None = None) -> AsyncIterator[Node]:
+    node = Node(router or FakeRouter(echo))
+    node.ready = await node.gateway.start()
+    async with grpc.aio.insecure_channel(node.ready.grpc_address) as channel:
+        node.channel = channel
+        try:
+            yield node
+        finally:
+            await node.gateway.close()
+
+
+def test_ready_names_both_addresses():
+    async def scenario() -> None:
+        async with running() as node:
+            assert node.ready.grpc_address == f"127.0.0.1:{node.spec.options.grpc_port}"
+            assert node.ready.http_address == f"127.0.0.1:{node.spec.options.http_port}"
+            assert (node.ready.gateway_id, node.ready.node_id) == ("g", "n")
+
+    on_io_loop(scenario())
+
+
+def test_healthy_only_with_routes_and_replicas():
+    """Item 201, lesson 20."""
+
+    async def scenario() -> None:
+        async with running() as node:
+            assert await node.get("/-/healthz") == (503, "Route table is not populated yet.")
+            assert await node.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+            node.router.has_replicas = False
+            node.process.publish(route_table("shop"))
+            assert await node.get("/-/healthz") == (503, "No replicas are available yet.")
+            node.router.has_replicas = True
+            assert await node.get("/-/healthz") == (200, "success")
+            assert await node.health() == health_pb2.HealthCheckResponse.SERVING
+            assert await node.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+
+    on_io_loop(scenario())
+
+
+def test_routes_are_told_by_prefix():
+    """Item 202."""
+
+    async def scenario() -> None:
+        async with running() as node:
+            node.process.publish(route_table("shop", "bank"))
+            status, body = await node.get("/-/routes")
+            assert (status, json.loads(body)) == (200, {"/shop": "shop", "/bank": "bank"})
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_other_paths_are_answered_with_where_to_go(method: str):
+    async def scenario() -> None:
+        async with running() as node:
+            status, body = await node.get("/shop/x", method)
+            assert status == 404
+            assert node.ready.grpc_address in json.loads(body)["error"]
+
+    on_io_loop(scenario())
+
+
+def test_one_scrape_shows_the_gateways_counts():
+    async def scenario() -> None:
+        async with running() as node:
+            node.process.publish(route_table("shop"))
+            await node.channel.unary_unary(UNARY)(b"", timeout=10)
+            status, body = await node.get("/-/metrics")
+        assert status == 200
+        samples = [s for family in text_string_to_metric_families(body) for s in family.samples]
+        (total,) = [s.value for s in samples if s.name == "mesh_gateway_grpc_requests_total"]
+        assert total == 1
+
+    on_io_loop(scenario())
+
+
+def test_draining_says_so_finishes_calls_and_closes_both_ports():
+    """Item 209 and grpc-conventions 3.1."""
+
+    async def scenario() -> None:
+        async with running(FakeRouter()) as node:
+            node.process.publish(route_table("shop"))
+            watch = health_pb2_grpc.HealthStub(node.channel).Watch(health_pb2.HealthCheckRequest(), timeout=10)
+            await watch.read()
+            call = asyncio.ensure_future(node.channel.unary_unary(UNARY)(b"", timeout=10))
+            await until(lambda: node.router.calls, "the call")
+            draining = asyncio.ensure_future(node.gateway.drain())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await node.get("/-/healthz") == (503, "This node is being drained.")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await node.channel.unary_unary(UNARY)(b"", timeout=10)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            node.process.publish(route_table("shop"))  # changes nothing any more
+            assert await node.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert not draining.done()
+            finish(node.router.calls[0], Outcome(payload=raw(b"done")))
+            assert await call == b"done"
+            await asyncio.wait_for(draining, 10)
+            for address in (node.ready.grpc_address, node.ready.http_address):
+                host, _, port = address.partition(":")
+                with pytest.raises(ConnectionRefusedError):
+                    await asyncio.open_connection(host, int(port))
+
+    on_io_loop(scenario())
+
+
+def test_a_taken_http_port_is_an_error_that_names_it():
+    async def scenario() -> None:
+        async with running() as first:
+            second = Node(FakeRouter())
+            second.spec.options.http_port = first.spec.options.http_port
+            try:
+                with pytest.raises(OSError, match=str(first.spec.options.http_port)):
+                    await second.gateway.start()
+            finally:
+                await second.gateway.close()
+
+    on_io_loop(scenario())
+
+
+def test_port_0_turns_a_listener_off():
+    """C15."""
+
+    async def scenario() -> None:
+        node = Node(FakeRouter())
+        node.spec.options.grpc_port = 0
+        ready = await node.gateway.start()
+        assert (ready.grpc_address, bool(ready.http_address)) == ("", True)
+        await node.gateway.close()
+
+    on_io_loop(scenario())
