@@ -42,8 +42,9 @@ def next_step(target: DeploymentTarget, replicas: Sequence[Replica], failures: F
     old = [replica for replica in staying if replica.version != target.version and replica.is_serving]
     useless = [replica for replica in staying if replica.version != target.version and not replica.is_serving]
     excess = _excess(target, new, old, now_s)
+    old_staying = [replica for replica in old if replica not in excess]
     return Step(
-        starts=0 if is_given_up(target, replicas, failures) else _starts(target, new, old, failures, now_s),
+        starts=0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, now_s),
         stops=(*broken, *useless, *excess),
         reconfigures=tuple(_outdated(target, new, excess)),
     )

@@ -1,0 +1,64 @@
+"""Builds the records that tests of the controller are about."""
+
+import itertools
+
+from mesh.controller.desired import DeploymentTarget, Desired, read_desired
+from mesh.controller.observe import Gateway, Node, Observed, Replica
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import GatewayStatus, ReplicaState
+from mesh.v1 import control_pb2
+
+KEY = DeploymentKey("app", "Model")
+NODE = Node(node_id="n1", is_head=True)
+_numbers = itertools.count()
+
+
+def target(num_replicas: int = 2, version: str = "v2", config: str = "c1") -> DeploymentTarget:
+    return DeploymentTarget(KEY, version, num_replicas, config, constructor_failures_max=min(20, 3 * num_replicas))
+
+
+def desired(*targets: DeploymentTarget, is_shutting_down: bool = False, grpc_port: int = 0) -> Desired:
+    return Desired(
+        deployments={each.key: each for each in targets},
+        gateways=control_pb2.GatewayOptions(grpc_port=grpc_port),
+        is_shutting_down=is_shutting_down,
+    )
+
+
+def replica(
+    state: ReplicaState = ReplicaState.RUNNING, version: str = "v2", *, created_s: float = 0.0, unhealthy: str = ""
+) -> Replica:
+    return Replica(
+        replica_id=f"r{next(_numbers)}",
+        deployment=KEY,
+        version=version,
+        config_version="c1",
+        state=state,
+        created_s=created_s,
+        is_placed=True,
+        unhealthy=unhealthy,
+        address="10.0.0.1:7000",
+    )
+
+
+def gateway(state: GatewayStatus = GatewayStatus.HEALTHY, node_id: str = "n1", unhealthy: str = "") -> Gateway:
+    return Gateway(gateway_id=f"g-{node_id}", node_id=node_id, state=state, unhealthy=unhealthy)
+
+
+def observed(*replicas: Replica, gateways: tuple[Gateway, ...] = ()) -> Observed:
+    return Observed(replicas=replicas, gateways=gateways, nodes=(NODE,))
+
+
+def application(
+    name: str = "app", version: str = "v1", num_replicas: int = 2, **options: object
+) -> control_pb2.ApplicationSpec:
+    """An application with one deployment, Model."""
+    spec = control_pb2.DeploymentSpec(name="Model", version=version, code=b"code of " + version.encode())
+    spec.options.num_replicas = num_replicas
+    spec.options.max_ongoing_requests = 5
+    spec.options.graceful_shutdown_timeout_s = 20.0
+    return control_pb2.ApplicationSpec(name=name, route_prefix=f"/{name}", ingress="Model", deployments=[spec])
+
+
+def desired_of(*applications: control_pb2.ApplicationSpec) -> Desired:
+    return read_desired(control_pb2.DesiredState(applications=applications))

@@ -1,0 +1,112 @@
+"""mesh.controller.deployment_status: statuses, triggers and messages (items 194–198)."""
+
+from dataclasses import replace
+
+import pytest
+
+from mesh.controller.deployment_status import Verdict, judge, judge_application, judge_leaving
+from mesh.controller.desired import DeploymentTarget
+from mesh.controller.observe import NO_FAILURES, Failures, Replica
+from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
+from tests.unit.controller.builders import application, desired_of, replica, target
+
+STARTING = ReplicaState.STARTING
+
+
+def look(
+    previous: Verdict | None, wanted: DeploymentTarget, *replicas: Replica, failures: Failures = NO_FAILURES
+) -> Verdict:
+    return judge(previous, wanted, replicas, failures, now_s=0.0)
+
+
+def seen(verdict: Verdict) -> tuple[str, str]:
+    return verdict.status, verdict.trigger
+
+
+@pytest.fixture
+def healthy() -> Verdict:
+    return look(None, target(2), replica(), replica())
+
+
+def test_a_deployment_is_updating_until_its_replicas_run(healthy: Verdict) -> None:
+    begun = look(None, target(2), replica(), replica(STARTING))
+    assert seen(begun) == ("UPDATING", "CONFIG_UPDATE_STARTED")
+    assert begun.message == "1 of 2 replicas are running."
+    assert seen(healthy) == ("HEALTHY", "CONFIG_UPDATE_COMPLETED")
+    assert healthy.message == ""
+
+
+def test_scaling_has_its_own_statuses(healthy: Verdict) -> None:
+    """Item 196: a change of num_replicas alone."""
+    more = look(healthy, target(3), replica(), replica())
+    assert seen(more) == ("UPSCALING", "CONFIG_UPDATE_STARTED")
+    assert seen(look(more, target(3), replica(), replica(), replica())) == ("HEALTHY", "UPSCALE_COMPLETED")
+    less = look(healthy, target(1), replica(), replica())
+    assert seen(less) == ("DOWNSCALING", "CONFIG_UPDATE_STARTED")
+    assert seen(look(less, target(1), replica())) == ("HEALTHY", "DOWNSCALE_COMPLETED")
+
+
+def test_failing_constructors_fail_the_deployment_and_show_why() -> None:
+    """Item 148: with the traceback."""
+    failed = look(None, target(2), failures=Failures(version="v2", count=6, message="ValueError: no model"))
+    assert seen(failed) == ("DEPLOY_FAILED", "REPLICA_STARTUP_FAILED")
+    assert "failed to start 6 times" in failed.message
+    assert failed.message.endswith("ValueError: no model")
+
+
+def test_a_failed_update_says_that_the_old_version_serves(healthy: Verdict) -> None:
+    olds = [replica(version="v1"), replica(version="v1")]
+    failed = look(healthy, target(2, "v3"), *olds, failures=Failures(version="v3", count=6))
+    assert failed.status == "DEPLOY_FAILED"
+    assert "2 replicas of the version before keep serving." in failed.message
+
+
+def test_a_failed_deployment_recovers_when_it_is_deployed_anew() -> None:
+    failed = look(None, target(1), failures=Failures(version="v2", count=3))
+    again = look(failed, target(1, "v3"), replica(STARTING, "v3"))
+    assert seen(again) == ("UPDATING", "CONFIG_UPDATE_STARTED")
+    assert seen(look(again, target(1, "v3"), replica(version="v3"))) == ("HEALTHY", "CONFIG_UPDATE_COMPLETED")
+
+
+def test_a_lost_replica_makes_a_healthy_deployment_unhealthy_until_it_is_replaced(healthy: Verdict) -> None:
+    lost = look(healthy, target(2), replica(), failures=Failures(version="v2", count=1, message="it was killed"))
+    assert seen(lost) == ("UNHEALTHY", "HEALTH_CHECK_FAILED")
+    assert "it was killed" in lost.message
+    assert seen(look(lost, target(2), replica(), replica())) == ("HEALTHY", "UNSPECIFIED")
+
+
+def test_a_constructor_that_fails_while_scaling_makes_it_unhealthy(healthy: Verdict) -> None:
+    """Item 196."""
+    failing = Failures(version="v2", count=1, has_succeeded=True)
+    more = look(healthy, target(3), replica(), replica(), failures=failing)
+    assert seen(more) == ("UNHEALTHY", "REPLICA_STARTUP_FAILED")
+
+
+def test_replicas_that_are_leaving_do_not_keep_a_deployment_updating() -> None:
+    assert look(None, target(1), replica(), replica(ReplicaState.STOPPING)).status == "HEALTHY"
+
+
+def test_replicas_that_wait_for_room_are_told_with_what_they_ask_for() -> None:
+    app = application(num_replicas=1)
+    app.deployments[0].options.actor.num_cpus = 64
+    (wanted,) = desired_of(app).deployments.values()
+    waiting = replace(replica(STARTING, "v1", created_s=-60.0), is_placed=False)
+    assert "1 wait for a node with room for them: each asks for num_cpus=64." in look(None, wanted, waiting).message
+
+
+def test_a_deleted_deployment_says_so() -> None:
+    assert seen(judge_leaving([replica()])) == ("UPDATING", "DELETING")
+
+
+@pytest.mark.parametrize(
+    ("deployments", "application_status"),
+    [
+        (["HEALTHY", "UNHEALTHY", "DEPLOY_FAILED"], ApplicationStatus.UNHEALTHY),
+        (["UPDATING", "DEPLOY_FAILED"], ApplicationStatus.DEPLOY_FAILED),
+        (["HEALTHY", "UPDATING"], ApplicationStatus.DEPLOYING),
+        (["HEALTHY", "UPSCALING", "DOWNSCALING"], ApplicationStatus.RUNNING),
+    ],
+)
+def test_the_worst_deployment_decides(deployments: list[str], application_status: ApplicationStatus) -> None:
+    """Item 198."""
+    assert judge_application(DeploymentStatus(each) for each in deployments) == application_status

@@ -1,0 +1,119 @@
+"""mesh.controller.plan: the actions missing between what shall be and what is."""
+
+from dataclasses import replace
+
+from mesh.controller.actions import (
+    KillGateway,
+    KillReplica,
+    Plan,
+    ReconfigureReplica,
+    StartGateway,
+    StartReplica,
+    StopGateway,
+    StopReplica,
+)
+from mesh.controller.gateway_plan import GATEWAY_DRAIN_TIMEOUT_S, retry_delay_s
+from mesh.controller.observe import Failures, Node, Observed
+from mesh.controller.plan import KILL_MARGIN_S, is_finished, plan
+from mesh.status import GatewayStatus, ReplicaState
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import KEY, NODE, desired, gateway, observed, replica, target
+
+NOW_S = 1000.0
+
+
+def test_nothing_missing_is_an_empty_plan() -> None:
+    wanted = desired(target(1), grpc_port=9000)
+    assert plan(wanted, observed(replica(), gateways=(gateway(),)), NOW_S) == Plan()
+
+
+def test_a_deployment_gets_its_replicas() -> None:
+    assert plan(desired(target(2)), observed(), NOW_S) == Plan((StartReplica(KEY), StartReplica(KEY)))
+
+
+def test_replicas_of_a_deleted_application_are_drained() -> None:
+    running = replica()
+    assert plan(desired(), observed(running), NOW_S) == Plan((StopReplica(running.replica_id),))
+
+
+def test_a_replica_without_a_process_is_killed_as_it_cannot_drain() -> None:
+    waiting = replace(replica(ReplicaState.STARTING), is_placed=False)
+    assert plan(desired(), observed(waiting), NOW_S) == Plan((KillReplica(waiting.replica_id),))
+
+
+def test_a_drain_timeout_of_zero_kills_at_once() -> None:
+    """Item 153."""
+    running = replace(replica(), drain_timeout_s=0.0)
+    assert plan(desired(), observed(running), NOW_S) == Plan((KillReplica(running.replica_id),))
+
+
+def test_a_replica_that_outlasts_its_drain_timeout_is_killed() -> None:
+    """Item 153."""
+    leaving = replace(replica(ReplicaState.STOPPING), drain_timeout_s=20.0, since_s=NOW_S)
+    assert plan(desired(), observed(leaving), NOW_S + 20.0) == Plan()
+    overdue_s = NOW_S + 20.0 + KILL_MARGIN_S + 0.1
+    assert plan(desired(), observed(leaving), overdue_s) == Plan((KillReplica(leaving.replica_id),))
+
+
+def test_a_changed_configuration_reaches_running_replicas() -> None:
+    running = replace(replica(), config_version="c0")
+    assert plan(desired(target(1)), observed(running), NOW_S) == Plan((ReconfigureReplica(running.replica_id),))
+
+
+def test_a_shutdown_drains_gateways_before_replicas() -> None:
+    running, serving = replica(), gateway()
+    ending = desired(is_shutting_down=True, grpc_port=9000)
+    assert plan(ending, observed(running, gateways=(serving,)), NOW_S) == Plan((StopGateway(serving.gateway_id),))
+    draining = replace(serving, state=GatewayStatus.DRAINING, since_s=NOW_S)
+    assert plan(ending, observed(running, gateways=(draining,)), NOW_S) == Plan()
+    assert plan(ending, observed(running), NOW_S) == Plan((StopReplica(running.replica_id),))
+    assert is_finished(ending, observed())
+    assert not is_finished(ending, observed(running))
+
+
+def test_every_node_gets_a_gateway() -> None:
+    nodes = (NODE, Node(node_id="n2"))
+    seen = replace(observed(gateways=(gateway(),)), nodes=nodes)
+    assert plan(desired(grpc_port=9000), seen, NOW_S) == Plan((StartGateway("n2"),))
+
+
+def test_only_the_head_gets_a_gateway_when_asked() -> None:
+    wanted = desired(grpc_port=9000)
+    wanted.gateways.location = control_pb2.GATEWAY_LOCATION_HEAD_ONLY
+    assert plan(wanted, Observed(nodes=(NODE, Node(node_id="n2"))), NOW_S) == Plan((StartGateway("n1"),))
+
+
+def test_disabled_gateways_are_stopped() -> None:
+    wanted = desired(grpc_port=9000)
+    wanted.gateways.location = control_pb2.GATEWAY_LOCATION_DISABLED
+    assert plan(wanted, observed(gateways=(gateway(),)), NOW_S) == Plan((StopGateway("g-n1"),))
+
+
+def test_a_gateway_without_ports_is_not_started() -> None:
+    assert plan(desired(grpc_port=0), observed(), NOW_S) == Plan()
+
+
+def test_a_broken_gateway_is_killed_so_that_its_name_and_ports_are_free() -> None:
+    broken = gateway(GatewayStatus.UNHEALTHY, unhealthy="no answer")
+    assert plan(desired(grpc_port=9000), observed(gateways=(broken,)), NOW_S) == Plan((KillGateway("g-n1"),))
+
+
+def test_a_gateway_that_does_not_finish_draining_is_killed() -> None:
+    draining = replace(gateway(GatewayStatus.DRAINING), since_s=NOW_S)
+    seen = observed(gateways=(draining,))
+    assert plan(desired(), seen, NOW_S + GATEWAY_DRAIN_TIMEOUT_S) == Plan()
+    assert plan(desired(), seen, NOW_S + GATEWAY_DRAIN_TIMEOUT_S + 0.1) == Plan((KillGateway("g-n1"),))
+
+
+def test_a_gateway_that_cannot_start_is_retried_ever_more_slowly() -> None:
+    assert [retry_delay_s(count) for count in (0, 1, 2, 3, 60)] == [0.0, 0.5, 1.0, 2.0, 10.0]
+    seen = replace(observed(), gateway_failures={"n1": Failures(count=3, last_s=NOW_S, message="port taken")})
+    assert plan(desired(grpc_port=9000), seen, NOW_S + 1.9) == Plan()
+    assert plan(desired(grpc_port=9000), seen, NOW_S + 2.0) == Plan((StartGateway("n1"),))
+
+
+def test_ten_thousand_replicas_are_planned_in_one_go() -> None:
+    """The plan is linear: what is complete yields nothing, whatever its size."""
+    targets = [replace(target(100), key=KEY._replace(name=f"D{number}")) for number in range(100)]
+    replicas = [replace(replica(), deployment=each.key) for each in targets for _ in range(100)]
+    assert plan(desired(*targets), observed(*replicas), NOW_S) == Plan()
