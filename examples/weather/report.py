@@ -1,0 +1,70 @@
+"""Owns the lines that the demo's clients print: what was called, what came back, how long it took, is it right."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+STOP_SOON_MS = 1000
+"""On a loaded machine; usually it takes a few."""
+
+
+class Report:
+    """Prints checks as they are made and remembers whether all held."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def check(self, what: str, holds: bool, came_back: str, took_s: float | None = None) -> None:
+        took = f"{took_s * 1000:8.1f} ms" if took_s is not None else " " * 11
+        print(f"  {'ok ' if holds else 'BAD'} {what:<34} {took}  {came_back}", flush=True)
+        self.failures += not holds
+
+    def title(self, text: str) -> None:
+        print(f"\n{text}", flush=True)
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """A part of the report; an exception in it is a failed check, and the report goes on."""
+        try:
+            yield
+        except Exception as error:
+            self.check(what, False, " ".join(f"{type(error).__name__}: {error}".split())[:400])
+
+
+class Stopwatch:
+    def __init__(self) -> None:
+        self._began_s = time.perf_counter()
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self._began_s
+
+
+def latencies(call: Callable[[], object], count: int) -> str:
+    """Median and 99th percentile of calls made one after the other, as text."""
+    took_ms = []
+    for _ in range(count):
+        watch = Stopwatch()
+        call()
+        took_ms.append(watch.elapsed_s * 1000)
+    percentiles = statistics.quantiles(took_ms, n=100)
+    return f"{count} calls: median {percentiles[49]:.2f} ms, 99 % within {percentiles[98]:.2f} ms"
+
+
+def poll(condition: Callable[[], float | None], deadline_s: float = 10.0) -> float | None:
+    """Ask until `condition` gives something other than None, for at most so long; what it gave."""
+    watch = Stopwatch()
+    while (found := condition()) is None and watch.elapsed_s < deadline_s:
+        time.sleep(0.02)
+    return found
+
+
+def describe_stop(seen_at_s: float | None, caused_at_s: float) -> tuple[bool, str]:
+    """Whether cancelled work stopped soon, and in how many milliseconds. Both instants are of one machine's clock."""
+    if seen_at_s is None:
+        return False, "not seen downstream"
+    after_ms = (seen_at_s - caused_at_s) * 1000
+    return after_ms < STOP_SOON_MS, f"seen in the forecaster's code after {after_ms:.1f} ms"
