@@ -37,7 +37,7 @@ _NOT_READY = Refusal(
 _DRAINING = Refusal(UNAVAILABLE, "This gateway is draining. Retry on another gateway.")
 
 
-class GrpcListener:
+class GrpcListener(grpc.GenericRpcHandler):
     """Serves all gRPC calls of one port, as grpc.aio's one generic handler. I/O loop only."""
 
     def __init__(

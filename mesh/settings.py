@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def settings() -> Settings:
         text = os.environ.get(variable)
         if text is None:
             continue
-        convert = type(field.default)
+        convert: type[Any] = type(field.default)
         try:
             values[field.name] = convert(text)
         except ValueError as error:

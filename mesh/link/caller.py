@@ -25,8 +25,8 @@ from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject, load_buffers
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
-from mesh.wire.endpoints import open_channel
 from mesh.wire.bulk import run_bulk
+from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
 from mesh.wire.payload import PICKLE, Payload, read, read_sections
@@ -127,7 +127,7 @@ class CallerLink:
 
     async def _converse(self, channel: grpc.aio.Channel) -> str:
         """Talk until the link breaks; returns why it did."""
-        stream = channel.stream_stream(LINK_METHOD)()
+        stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(LINK_METHOD)()
         writing: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(settings().link_connect_timeout_s):
