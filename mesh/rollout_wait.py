@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from mesh.control_client import ControlClient
 from mesh.control_plane import poll
@@ -15,6 +16,8 @@ logger = logging.getLogger("mesh")
 _GATEWAYS_TIMEOUT_S = 60.0
 _DELETE_TIMEOUT_S = 60.0
 _PATIENCE_S = 10.0
+
+Tell = Callable[[control_pb2.ApplicationStatus], None]
 
 
 def until_gateways_healthy(client: ControlClient) -> None:
@@ -29,11 +32,13 @@ def until_gateways_healthy(client: ControlClient) -> None:
     )
 
 
-def until_running(client: ControlClient, name: str) -> None:
-    """Raises RuntimeError when the application failed or was deleted meanwhile. Waits as long as it takes."""
-    report = _Patience(name)
-    while not poll(lambda: _is_running(_application(client.status(), name), name), _PATIENCE_S):
-        report.tell(_application(client.status(), name))
+def until_running(client: ControlClient, name: str, tell: Tell | None = None) -> None:
+    """Raises RuntimeError when the application failed or was deleted meanwhile. Waits as long as it takes.
+
+    `tell` hears every status on the way; by default a log says now and then why it takes so long.
+    """
+    tell = tell or Patience(time.monotonic)
+    poll(lambda: _is_running(client.status(), name, tell), timeout_s=None)
 
 
 def until_deleted(client: ControlClient, name: str) -> None:
@@ -45,18 +50,22 @@ def until_deleted(client: ControlClient, name: str) -> None:
         )
 
 
-class _Patience:
-    """Says now and then why a rollout is still not through."""
+class Patience:
+    """Logs why a rollout is still not through, every ten seconds of waiting."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._started_s = time.monotonic()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started_s = clock()
+        self._next_s = self._started_s + _PATIENCE_S
 
-    def tell(self, application: control_pb2.ApplicationStatus | None) -> None:
-        if application is not None:
-            waited_s = time.monotonic() - self._started_s
-            message = application.message or "its replicas are starting"
-            logger.warning("application %r is %s for %.0f s: %s", self._name, application.status, waited_s, message)
+    def __call__(self, application: control_pb2.ApplicationStatus) -> None:
+        now_s = self._clock()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _PATIENCE_S
+        message = application.message or "its replicas are starting"
+        waited_s = now_s - self._started_s
+        logger.warning("application %r is %s for %.0f s: %s", application.name, application.status, waited_s, message)
 
 
 def _are_healthy(reply: control_pb2.StatusReply) -> bool:
@@ -68,9 +77,11 @@ def _application(reply: control_pb2.StatusReply, name: str) -> control_pb2.Appli
     return next((application for application in reply.applications if application.name == name), None)
 
 
-def _is_running(application: control_pb2.ApplicationStatus | None, name: str) -> bool:
+def _is_running(reply: control_pb2.StatusReply, name: str, tell: Tell) -> bool:
+    application = _application(reply, name)
     if application is None or application.status == ApplicationStatus.DELETING:
         raise RuntimeError(f"Application {name!r} was deleted while it was being deployed.")
+    tell(application)
     if application.status == ApplicationStatus.DEPLOY_FAILED:
         raise RuntimeError(f"Deploying application {name!r} failed: {application.message}")
     return application.status == ApplicationStatus.RUNNING

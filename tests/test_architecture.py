@@ -35,13 +35,14 @@ LAYERS = (
     ("mesh.batch_call", "mesh.batch_queue", "mesh.batch_stats", "mesh.batching"),
     ("mesh.routing",),
     ("mesh.process",),
+    ("mesh.arguments", "mesh.reply", "mesh.response"),
     ("mesh.handle", "mesh.replica", "mesh.controller"),
     ("mesh.deployment", "mesh.application", "mesh.control_client"),
     ("mesh.control_plane",),
     ("mesh.rollout_wait",),
     ("mesh.api",),
     ("mesh",),
-    ("mesh.cli",),
+    ("mesh.cli", "mesh.cli_report"),
     ("gateway",),
 )
 """From the bottom up. A module may import what stands below or beside it, as long as no cycle comes of it."""

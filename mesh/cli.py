@@ -1,0 +1,203 @@
+"""Owns the `mesh` command: run an application in the foreground, show what runs, delete it, end it all."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from mesh import api, cli_report, control_plane, ray_core, rollout_wait
+from mesh.deployment import Application
+from mesh.exceptions import MeshException
+from mesh.v1 import control_pb2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ADDRESS_HELP = "Ray cluster to use. Default: RAY_ADDRESS, or the one on this machine."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="raymesh")
+@click.option("--verbose", "-v", is_flag=True, help="Show log messages below warnings, and tracebacks of errors.")
+def main(verbose: bool) -> None:
+    """Run Python microservices on a Ray cluster and look after them.
+
+    \b
+    mesh run shop.app:app        deploy `app` of the module shop.app until Ctrl-C
+    mesh status                  applications, deployments, replicas and gateways
+    mesh delete shop             delete one application
+    mesh shutdown                delete everything the mesh runs on the cluster
+    """
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+
+
+def _one_line_errors(command: F) -> F:
+    """Errors of the mesh, and of what it was given, end the command with their message and status 1.
+
+    That is one line, except when a deployment fails: then what its own code raised, on the replica, comes with it.
+    """
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (MeshException, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if click.get_current_context().find_root().params.get("verbose"):
+                raise
+            raise click.ClickException(str(error).strip() or type(error).__name__) from error
+
+    return guarded  # type: ignore[return-value]
+
+
+@main.command()
+@click.argument("import_path", metavar="MODULE:APP")
+@click.option("--name", default="default", show_default=True, help="Name of the application.")
+@click.option("--route-prefix", default="/", show_default=True, help="HTTP path below which it is served.")
+@click.option("--grpc-port", type=int, default=9000, show_default=True, help="Port of the gRPC gateways; 0: none.")
+@click.option("--http-port", type=int, default=8000, show_default=True, help="Port of the HTTP gateways; 0: none.")
+@click.option(
+    "--proxy-location",
+    type=click.Choice(["EveryNode", "HeadOnly", "Disabled"]),
+    default="EveryNode",
+    show_default=True,
+    help="Nodes that run a gateway.",
+)
+@click.option(
+    "--address", help=f"{_ADDRESS_HELP} Where there is none, one is started for as long as this command runs."
+)
+@click.option(
+    "--app-dir",
+    type=click.Path(exists=True, file_okay=False),
+    default=".",
+    show_default=True,
+    help="Directory from which MODULE is imported.",
+)
+@_one_line_errors
+def run(
+    import_path: str,
+    name: str,
+    route_prefix: str,
+    grpc_port: int,
+    http_port: int,
+    proxy_location: str,
+    address: str | None,
+    app_dir: str,
+) -> None:
+    """Deploy an application and keep it running until Ctrl-C.
+
+    MODULE:APP names a bound application, for instance `app` in shop/app.py with `app = Front.bind(Stock.bind())` as
+    shop.app:app. At the end the application is deleted; the mesh too, if this command started it.
+    """
+    application = load_application(import_path, app_dir)
+    ray_core.ensure_ray(address)
+    # From here on kill(1) and a closed terminal clean up as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.ExitStack() as cleanup:
+        is_ours = control_plane.find() is None
+        if is_ours:
+            cleanup.callback(api.shutdown)
+        cleanup.callback(click.echo, "Stopping ...")
+        with contextlib.suppress(KeyboardInterrupt):
+            api.start(proxy_location, {"port": http_port}, {"port": grpc_port})
+            api._run(application, name=name, route_prefix=route_prefix, _blocking=False)
+            if not is_ours:
+                cleanup.callback(api.delete, name)
+            _follow(name)
+            signal.pause()
+
+
+def _follow(name: str) -> None:
+    client = control_plane.require()
+    click.echo(f"Application {name}:")
+    rollout_wait.until_running(client, name, cli_report.Progress(click.echo))
+    for line in cli_report.listening_lines(client.status()):
+        click.echo(line)
+    click.echo("Running; Ctrl-C ends it.")
+
+
+def load_application(import_path: str, app_dir: str) -> Application:
+    """The bound application that MODULE:APP names, imported with `app_dir` first on the search path."""
+    module_name, separator, attribute = import_path.partition(":")
+    if not (module_name and separator and attribute):
+        raise ValueError(f"{import_path!r} is not MODULE:APP: write for instance shop.app:app.")
+    sys.path.insert(0, os.path.abspath(app_dir))
+    target = _import(module_name)
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            raise ValueError(f"Module {module_name!r} has no {attribute!r}. Is the name after the colon right?")
+        target = getattr(target, part)
+    if not isinstance(target, Application):
+        raise TypeError(
+            f"{import_path} is a {type(target).__name__}, not an application: name the result of .bind(...)."
+        )
+    return target
+
+
+def _import(module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:  # a user's module may raise anything
+        raise ImportError(f"Importing {module_name!r} failed: {type(error).__name__}: {error}") from error
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
+@click.option("--address", help=_ADDRESS_HELP)
+@_one_line_errors
+def status(as_json: bool, address: str | None) -> None:
+    """Show applications, their replicas and the gateways."""
+    reply = _attached_status(address)
+    if as_json:
+        click.echo(json.dumps(cli_report.as_dict(reply), indent=2))
+    else:
+        click.echo(cli_report.as_text(reply))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--address", help=_ADDRESS_HELP)
+@_one_line_errors
+def delete(name: str, address: str | None) -> None:
+    """Delete one application.
+
+    Returns when its replicas are gone.
+    """
+    known = [application.name for application in _attached_status(address).applications]
+    if name not in known:
+        raise ValueError(f"There is no application {name!r}. There are: {', '.join(known) or 'none'}.")
+    api.delete(name)
+    click.echo(f"Deleted {name}.")
+
+
+@main.command()
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--address", help=_ADDRESS_HELP)
+@_one_line_errors
+def shutdown(yes: bool, address: str | None) -> None:
+    """Delete everything the mesh runs on the cluster.
+
+    Ray itself keeps running.
+    """
+    applications = [application.name for application in _attached_status(address).applications]
+    if not yes:
+        click.confirm(
+            f"This deletes {', '.join(applications) or 'no application'} and the gateways. Go on?", abort=True
+        )
+    api.shutdown()
+    click.echo("The mesh has ended.")
+
+
+def _attached_status(address: str | None) -> control_pb2.StatusReply:
+    if not ray_core.attach_ray(address):
+        raise ConnectionError("No Ray cluster is running here. Name one with --address.")
+    return control_plane.require().status()

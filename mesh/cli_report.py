@@ -1,0 +1,92 @@
+"""Owns how the `mesh` command shows the state of the mesh. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
+
+
+def as_dict(reply: control_pb2.StatusReply) -> dict[str, Any]:
+    """For `--json`: the whole status under the field names of control.proto."""
+    return MessageToDict(reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def as_text(reply: control_pb2.StatusReply) -> str:
+    return "\n".join((*_gateway_lines(reply.gateways), *_application_lines(reply.applications)))
+
+
+def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
+    lines = []
+    for gateway in reply.gateways:
+        if gateway.grpc_address:
+            lines.append(f"gRPC on {gateway.grpc_address}")
+        if gateway.http_address:
+            lines.append(f"HTTP on http://{gateway.http_address}")
+    return lines
+
+
+class Progress:
+    """Shows each change while an application comes up."""
+
+    def __init__(self, show: Callable[[str], object]) -> None:
+        self._show = show
+        self._shown: list[str] = []
+
+    def __call__(self, application: control_pb2.ApplicationStatus) -> None:
+        lines = _progress_lines(application)
+        for line in lines:
+            if line not in self._shown:
+                self._show(line)
+        self._shown = lines
+
+
+def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
+    return [f"  {each.name}: {_replicas(each)}{_because(each.message)}" for each in application.deployments]
+
+
+def _gateway_lines(gateways: Iterable[control_pb2.GatewayStatus]) -> Iterator[str]:
+    gateways = list(gateways)
+    if not gateways:
+        yield "no gateways"
+    for gateway in gateways:
+        addresses = " ".join(
+            f"{kind}={address}"
+            for kind, address in (("grpc", gateway.grpc_address), ("http", gateway.http_address))
+            if address
+        )
+        yield f"gateway on node {gateway.node_id[:8]}: {gateway.status} {addresses}".rstrip() + _because(
+            gateway.message
+        )
+
+
+def _application_lines(applications: Iterable[control_pb2.ApplicationStatus]) -> Iterator[str]:
+    applications = list(applications)
+    if not applications:
+        yield "no applications"
+    for application in applications:
+        route = f" at {application.route_prefix}" if application.route_prefix else ""
+        yield f"application {application.name}{route}: {application.status}{_because(application.message)}"
+        for deployment in application.deployments:
+            yield f"  {deployment.name}: {deployment.status}, {_replicas(deployment)}{_because(deployment.message)}"
+            for replica in deployment.replicas:
+                where = f"node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}" if replica.address else ""
+                yield f"    {replica.replica_id}: {replica.state} {where}".rstrip()
+
+
+def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
+    states = Counter(replica.state for replica in deployment.replicas)
+    running = states.pop(ReplicaState.RUNNING, 0)
+    others = "".join(f", {count} {state.lower()}" for state, count in sorted(states.items()))
+    return f"{running} of {deployment.target_replicas} replicas running{others}"
+
+
+def _because(message: str) -> str:
+    """The line that says most: of a traceback the last one."""
+    lines = message.strip().splitlines()
+    return f" ({lines[-1].strip()})" if lines else ""
