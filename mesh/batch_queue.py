@@ -16,11 +16,13 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from mesh.batch_call import AnyCall
 from mesh.batch_stats import BatchStats
 from mesh.shared_work import shared_context
+
+SizeFunction: TypeAlias = Callable[[list[Any]], int]
 
 TIMER_GRAIN_S = 0.001
 """Event loops fire timers up to this much early."""
@@ -36,7 +38,7 @@ class BatchOptions:
     """How long the first caller of a batch waits for others."""
     max_concurrent_batches: int
     """Batches that may run at the same time, for each object and event loop."""
-    batch_size_fn: Callable[[list[Any]], int] | None = None
+    batch_size_fn: SizeFunction | None = None
     """Measures a list of items; None counts them."""
 
 
@@ -53,15 +55,13 @@ class Lane:
 
     def add(self, call: AnyCall) -> None:
         """Append the call. One too large for any batch is a RuntimeError; errors of `batch_size_fn` pass through."""
-        size = self._size([call])
-        if size > self._options.max_batch_size:
-            raise RuntimeError(
-                f"One item has size {size}, more than max_batch_size={self._options.max_batch_size}. "
-                "Split the item or raise max_batch_size."
-            )
-        if not self.is_full:
-            self._extend([*self.calls, call] if self._options.batch_size_fn else (), len(self.calls) + 1)
+        if self._options.batch_size_fn is not None:
+            self._check_alone(call, self._options.batch_size_fn)
+            if not self.is_full:
+                self._extend([*self.calls, call], self._options.batch_size_fn)
         self.calls[call] = None
+        if self._options.batch_size_fn is None:
+            self._count()
 
     def remove(self, call: AnyCall) -> None:
         """Drop a queued call. Measure afterwards."""
@@ -80,28 +80,38 @@ class Lane:
 
         An error of `batch_size_fn` goes to all who wait here: nobody could tell which of them may run.
         """
+        if self._options.batch_size_fn is None:
+            self._count()
+            return
         calls = list(self.calls)
         self.is_full, self._fitting = False, 0
         try:
             while not self.is_full and self._fitting < len(calls):
-                count = self._fitting + 1
-                self._extend(calls[:count], count)
+                self._extend(calls[: self._fitting + 1], self._options.batch_size_fn)
         except Exception as error:
             self.calls.clear()
             for call in calls:
                 call.outlet.fail(error)
 
-    def _extend(self, calls: Sequence[AnyCall], count: int) -> None:
-        """Let the first `count` calls be the batch, unless they are too large together."""
-        size = self._size(calls) if self._options.batch_size_fn else count
+    def _count(self) -> None:
+        self._fitting = min(len(self.calls), self._options.max_batch_size)
+        self.is_full = len(self.calls) >= self._options.max_batch_size
+
+    def _extend(self, calls: Sequence[AnyCall], size_fn: SizeFunction) -> None:
+        """Let these calls, from the front of the lane, be the batch, unless they are too large together."""
+        size = size_fn([call.size_item for call in calls])
         # The first always fits: it was measured alone when it came, and the limit may have been lowered since.
-        if size <= self._options.max_batch_size or count == 1:
-            self._fitting = count
+        if size <= self._options.max_batch_size or len(calls) == 1:
+            self._fitting = len(calls)
         self.is_full = size >= self._options.max_batch_size
 
-    def _size(self, calls: Sequence[AnyCall]) -> int:
-        measure = self._options.batch_size_fn
-        return measure([call.size_item for call in calls]) if measure else len(calls)
+    def _check_alone(self, call: AnyCall, size_fn: SizeFunction) -> None:
+        size = size_fn([call.size_item])
+        if size > self._options.max_batch_size:
+            raise RuntimeError(
+                f"One item has size {size}, more than max_batch_size={self._options.max_batch_size}. "
+                "Split the item or raise max_batch_size."
+            )
 
 
 @dataclass(eq=False, slots=True)
@@ -132,7 +142,8 @@ class BatchQueue:
         self._lanes: dict[str, Lane] = {}
         self._running: dict[AnyCall, RunningBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due_s = math.inf
 
     def __len__(self) -> int:
         return sum(len(lane.calls) for lane in list(self._lanes.values()))
@@ -221,17 +232,19 @@ class BatchQueue:
         self._consider(is_wait_checked=True)
 
     def _set_timer(self, due_s: float) -> None:
-        if self._timer is None or self._timer.when() > due_s:
+        # The handle's own `when` is no help: uvloop answers a time that has come with a handle that has none.
+        if due_s < self._timer_due_s:
             self._stop_timer()
             self._timer = self._loop.call_at(due_s, self._on_timer)
+            self._timer_due_s = due_s
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer, self._timer_due_s = None, math.inf
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_due_s = None, math.inf
         self._consider(is_wait_checked=True)
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray import cloudpickle
@@ -264,6 +265,21 @@ def test_a_wait_of_zero_takes_what_is_there() -> None:
         assert recorder.batches[1][0] == pytest.approx(1, abs=0.01)
 
     run(main)
+
+
+@pytest.mark.parametrize("wait_s", [0, 0.001])
+def test_batches_form_on_the_event_loop_of_replicas_too(wait_s: float) -> None:
+    """Item 137 on uvloop, whose timers are not quite those of asyncio."""
+
+    async def main() -> None:
+        recorder = Recorder()
+        function = recorder.batched(max_batch_size=10, batch_wait_timeout_s=wait_s)
+        for _ in range(3):
+            assert await asyncio.gather(*map(function, range(4))) == [0, 10, 20, 30]
+        assert recorder.sizes == [4, 4, 4]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
 
 
 def test_the_wait_begins_only_once_a_slot_is_free() -> None:
