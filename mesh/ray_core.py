@@ -268,9 +268,7 @@ def load_buffers(stored: StoredObject) -> list[Any]:
     """Map the buffers of a stored object, read-only and without copying on its own node. Blocks."""
     reference = ray.ObjectRef(stored.object_id, stored.owner, "")
     core_worker = ray._private.worker.global_worker.core_worker
-    core_worker.deserialize_and_register_object_ref(
-        stored.object_id, ray.ObjectRef.nil(), stored.owner, stored.status
-    )
+    core_worker.deserialize_and_register_object_ref(stored.object_id, ray.ObjectRef.nil(), stored.owner, stored.status)
     buffers: list[Any] = ray.get(reference)
     return buffers
 

@@ -1,6 +1,7 @@
 """Owns the process-wide settings and is the only module that reads the environment.
 
-Every field can be set by an environment variable: `MESH_` and the field's name in capitals, e.g. `MESH_STREAM_CREDIT_ITEMS=64`.
+Every field can be set by an environment variable: `MESH_` and the field's name in capitals, for instance
+`MESH_STREAM_CREDIT_ITEMS=64`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 
@@ -24,6 +25,7 @@ class Admission:
         self.rejected = 0
         self.is_closed = False
         self._told_full: set[LoadListener] = set()
+        self._idle: asyncio.Event | None = None
 
     def try_enter(self) -> bool:
         """Take a place, unless all are taken or the replica drains."""
@@ -36,6 +38,8 @@ class Admission:
     def leave(self) -> None:
         """Give a place back."""
         self.ongoing -= 1
+        if self._idle is not None and self.ongoing == 0:
+            self._idle.set()
         if self._told_full and self.ongoing < self.limit:
             waiting, self._told_full = self._told_full, set()
             for listener in waiting:
@@ -53,6 +57,12 @@ class Admission:
     def close(self) -> None:
         """Admit nobody from now on."""
         self.is_closed = True
+
+    async def idle(self) -> None:
+        """Wait until no call is ongoing."""
+        self._idle = asyncio.Event()
+        if self.ongoing:
+            await self._idle.wait()
 
     def set_limit(self, limit: int) -> None:
         is_raised = limit > self.limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from asyncio import TimerHandle
 from collections.abc import Sequence
 from enum import Enum
@@ -103,7 +104,7 @@ class OutgoingCall:
         self.link: CallerLink | None = None
         self.sequence = 0
         """Order of submission in its router."""
-        self.started_s = 0.0
+        self.started_s = time.monotonic()
         self.attempts = 0
         self.timer: TimerHandle | None = None
         self.waits_until_s = 0.0

@@ -46,6 +46,7 @@ class IncomingCall:
         "method",
         "payload",
         "peer",
+        "started_s",
         "streams_request",
         "streams_response",
     )
@@ -64,6 +65,7 @@ class IncomingCall:
         self.credit = message.credit
         self.metadata = tuple((entry.key, entry.value) for entry in message.metadata) if message.metadata else ()
         self.peer = message.peer
+        self.started_s = time.monotonic()
         self.is_cancelled = False
         self.execution: object = None
         """Whatever the CallService keeps for the call."""
@@ -97,11 +99,13 @@ class CallService(Protocol):
 class LinkServicer:
     """The Replica service: accepts links."""
 
-    def __init__(self, replica_id: str, admission: Admission, service: CallService) -> None:
+    def __init__(
+        self, replica_id: str, admission: Admission, service: CallService, links: set[CalleeLink] | None = None
+    ) -> None:
         self.replica_id = replica_id
         self.admission = admission
         self.service = service
-        self.links: set[CalleeLink] = set()
+        self.links: set[CalleeLink] = set() if links is None else links
         self.model_ids: list[str] = []
         self._stopping = asyncio.Event()
 
@@ -168,9 +172,7 @@ class CalleeLink:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until the caller leaves or the replica stops. Raises MalformedFrameError and DecodeError."""
-        self.send(
-            frames.pack_welcome(self._admission.tell(self), self._admission.limit, self._servicer.model_ids)
-        )
+        self.send(frames.pack_welcome(self._admission.tell(self), self._admission.limit, self._servicer.model_ids))
         writing = asyncio.create_task(self._writer.run(), name="link-writer")
         reading = asyncio.create_task(self._read(), name="link-reader")
         stop = asyncio.create_task(stopping.wait(), name="link-stop")

@@ -73,7 +73,6 @@ class Router:
         """Send the call to a replica, now or when one has a free place. Its sink hears how it ends."""
         self._sequence += 1
         call.sequence = self._sequence
-        call.started_s = time.monotonic()
         if call.deadline_s is not None and not self._set_timer(call):
             return
         if not self._queue:
@@ -89,6 +88,11 @@ class Router:
             return
         self.counts.cancelled += 1
         self._abandon(call, RequestCancelledError())
+
+    def refuse(self, call: OutgoingCall, outcome: Outcome) -> None:
+        """End a call that was never submitted."""
+        if call.state is not CallState.DONE:
+            self._finish(call, outcome)
 
     def update(self, snapshot: Snapshot) -> None:
         """Take over a newer picture of the replicas."""
@@ -128,8 +132,12 @@ class Router:
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
+        seat = self._pool.seat_of(link)
         if link.is_draining:
             self._pool.refresh()
+        elif seat is not None:
+            # Full whatever we thought of its limit. It tells when a place gets free.
+            link.others_ongoing = max(link.others_ongoing, seat.limit - link.ongoing)
         if call.state is CallState.SENT:
             self.counts.retried_rejected += 1
             # A full replica rejects again and again under overload: that is waiting, not failing.
@@ -243,7 +251,7 @@ class Router:
         call.state = CallState.DONE
         if call.timer is not None:
             call.timer.cancel()
-        self.counts.method(call.method).count(outcome.code, time.monotonic() - call.started_s)
+        self.counts.methods[call.method].count(outcome.code, time.monotonic() - call.started_s)
         call.sink.on_done(outcome)
 
     def _unavailable(self) -> DeploymentUnavailableError:

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mesh import telemetry
-from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
+from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
+from mesh.wire.method_counts import CountsByMethod
 from mesh.wire.outcome import CODES
 
 if TYPE_CHECKING:
     from mesh.routing.router import Router
-
-_METHODS_MAX = 100
-"""Methods with series of their own; more than a class has means somebody invents names."""
-OTHER = "other"
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(
@@ -37,41 +34,18 @@ CANCELLED = Family("mesh_handle_cancelled_total", COUNTER, "Calls cancelled by t
 LINKS = Family("mesh_links", GAUGE, "Links that are ready.", _DEPLOYMENT)
 
 
-class MethodCounts:
-    """Ended calls of one method."""
-
-    __slots__ = ("by_code", "latency")
-
-    def __init__(self) -> None:
-        self.by_code: dict[int, int] = {}
-        self.latency = Histogram()
-
-    def count(self, code: int, seconds: float) -> None:
-        self.by_code[code] = self.by_code.get(code, 0) + 1
-        self.latency.observe(seconds)
-
-
 class RouterCounts:
     """Everything one router counts."""
 
     __slots__ = ("cancelled", "dropped", "methods", "rejected", "retried_broken", "retried_rejected")
 
     def __init__(self) -> None:
-        self.methods: dict[str, MethodCounts] = {}
+        self.methods = CountsByMethod()
         self.cancelled = 0
         self.dropped = 0
         self.rejected = 0
         self.retried_broken = 0
         self.retried_rejected = 0
-
-    def method(self, name: str) -> MethodCounts:
-        counts = self.methods.get(name)
-        if counts is None:
-            counts = self._add(name if len(self.methods) < _METHODS_MAX else OTHER)
-        return counts
-
-    def _add(self, name: str) -> MethodCounts:
-        return self.methods.setdefault(name, MethodCounts())
 
 
 def publish(router: Router) -> None:

@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from threading import get_ident
 from typing import Any, TypeVar
 
 import uvloop
@@ -62,12 +63,19 @@ class IoThread:
         self.loop = uvloop.new_event_loop()
         self._mailbox = Mailbox(self.loop)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)
+        self.thread.start()
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
         """Run `function(*args)` on the loop soon. Thread-safe, keeps the order."""
         self._mailbox.post(function, *args)
+
+    def call(self, function: Callable[..., None], *args: Any) -> None:
+        """Run `function(*args)` on the loop: at once when called there, else soon. Thread-safe."""
+        if get_ident() == self.thread.ident:
+            function(*args)
+        else:
+            self._mailbox.post(function, *args)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it, from any other thread.
@@ -100,6 +108,17 @@ class IoThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+
+
+_local = threading.local()
+
+
+def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
+    """The mailbox of the loop that runs in this thread."""
+    mailbox: Mailbox | None = getattr(_local, "mailbox", None)
+    if mailbox is None or mailbox.loop is not loop:
+        mailbox = _local.mailbox = Mailbox(loop)
+    return mailbox
 
 
 _lock = threading.Lock()

@@ -138,4 +138,3 @@ def _by_code(outcome: Outcome) -> BaseException:
             return DeadlineExceededError(outcome.message)
         case code:
             return GrpcStatusError(code or grpc.StatusCode.UNKNOWN, outcome.message, outcome.trailers)
-

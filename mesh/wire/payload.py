@@ -49,8 +49,11 @@ def raw(data: bytes) -> Payload:
     return Payload(RAW, data)
 
 
-def encode(value: object, what: str = "value") -> Payload:
-    """Pickle a value. Raises UnserializableError naming `what` and the reason."""
+def encode(value: object, what: str = "value", *, store: bool = True) -> Payload:
+    """Pickle a value. Raises UnserializableError naming `what` and the reason.
+
+    `store`: large buffers may go through the object store; items of streams may not, their order is the link's.
+    """
     out_of_band: list[pickle.PickleBuffer] = []
 
     def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
@@ -71,7 +74,7 @@ def encode(value: object, what: str = "value") -> Payload:
             raise UnserializableError(f"The {what} cannot be pickled: {error}") from error
     if not out_of_band:
         return Payload(PICKLE, data)
-    return _with_buffers(data, out_of_band)
+    return _with_buffers(data, out_of_band, may_store=store)
 
 
 def decode(payload: Payload) -> Any:
@@ -85,10 +88,10 @@ def decode(payload: Payload) -> Any:
     return pickle.loads(payload.data)
 
 
-def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer]) -> Payload:
+def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer], *, may_store: bool) -> Payload:
     total = sum(memoryview(buffer).nbytes for buffer in out_of_band)
     store_min = settings().object_store_min_bytes
-    if store_min and total >= store_min and ray_core.is_connected():
+    if may_store and store_min and total >= store_min and ray_core.is_connected():
         return Payload(PICKLE, data, stored=ray_core.store_buffers(out_of_band))
     return Payload(PICKLE, data, [bytes(buffer.raw()) for buffer in out_of_band])
 

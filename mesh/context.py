@@ -1,0 +1,108 @@
+"""Owns the context of user code: the request it serves and the replica it runs in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mesh.exceptions import MeshException
+from mesh.wire.context import RequestContext, new_request_id
+
+
+class Child(Protocol):
+    """A call made while serving a request; it is cancelled with the request."""
+
+    def cancel(self) -> object: ...
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """The request that the current code serves."""
+
+    request_id: str = ""
+    route: str = ""
+    app: str = ""
+    multiplexed_model_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+    deadline_s: float | None = None
+    """time.monotonic() instant at which the caller stops waiting."""
+    children: set[Child] = field(default_factory=set)
+    """Unfinished calls made from here."""
+    is_cancelled: bool = False
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline (not below 0), None without one."""
+        return None if self.deadline_s is None else max(0.0, self.deadline_s - time.monotonic())
+
+    def child_context(self, multiplexed_model_id: str) -> RequestContext:
+        """What a call made from here carries along."""
+        return RequestContext(
+            self.request_id or new_request_id(),
+            self.route,
+            self.app,
+            multiplexed_model_id,
+            self.traceparent,
+            self.tracestate,
+        )
+
+    def cancel(self) -> None:
+        """Cancel all calls made from here; calls made from now on are cancelled at once."""
+        self.is_cancelled = True
+        for child in list(self.children):
+            child.cancel()
+
+
+REQUEST: ContextVar[Request | None] = ContextVar("mesh_request", default=None)
+
+
+def current_request() -> Request | None:
+    """The request that the current code serves; None outside of one."""
+    return REQUEST.get()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaContext:
+    """The replica in which the current code runs."""
+
+    app_name: str
+    deployment: str
+    replica_id: str
+    max_ongoing_requests: int = 5
+    code_version: str = ""
+    get_servable_object: Callable[[], Any] = lambda: None
+
+    @property
+    def replica_tag(self) -> str:
+        return self.replica_id
+
+    @property
+    def servable_object(self) -> Any:
+        """The instance of the user's class; None while its constructor runs."""
+        return self.get_servable_object()
+
+
+_replica: ReplicaContext | None = None
+
+
+def set_replica_context(context: ReplicaContext | None) -> None:
+    """Make this process a replica. Called once, before any user code runs."""
+    global _replica
+    _replica = context
+
+
+def in_replica() -> bool:
+    return _replica is not None
+
+
+def get_replica_context() -> ReplicaContext:
+    """The replica in which this code runs. Raises MeshException outside of one."""
+    if _replica is None:
+        raise MeshException(
+            "get_replica_context() works only inside a deployment's code: call it in its constructor or methods."
+        )
+    return _replica

@@ -1,0 +1,237 @@
+"""Owns DeploymentHandle: the caller's Python object for one deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from mesh import ray_core
+from mesh.arguments import PendingArguments, UpstreamError, is_pending
+from mesh.context import REQUEST, Request
+from mesh.exceptions import MeshException
+from mesh.link.call import CallState, OutgoingCall
+from mesh.process import mesh_process
+from mesh.reply import Reply, StreamReply
+from mesh.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.routing.router import Router
+from mesh.routing.snapshot import DeploymentKey
+from mesh.wire.context import RequestContext, new_request_id
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import failed
+from mesh.wire.payload import encode
+
+T = TypeVar("T")
+
+
+class DEFAULT(Enum):
+    """Marks an option that was not given."""
+
+    VALUE = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandleOptions:
+    method_name: str = "__call__"
+    multiplexed_model_id: str = ""
+    stream: bool = False
+    timeout_s: float | None = None
+    """Deadline of each call, from its start; the deadline of the request being served may be earlier."""
+    idempotent: bool = False
+    """Unary calls may be sent to another replica even when the first may have executed them."""
+    _prefer_local_routing: bool = False
+
+
+class DeploymentHandle(Generic[T]):
+    """Calls one deployment, from drivers, tasks, actors and other deployments, from any thread and event loop.
+
+    `handle.method.remote(...)` returns at once. Handles can be pickled and passed around.
+    """
+
+    def __init__(self, deployment_name: str, app_name: str, *, handle_options: HandleOptions | None = None) -> None:
+        self._key = DeploymentKey(app_name, deployment_name)
+        self._options = handle_options or HandleOptions()
+        self._shared = _Shared(self._key)
+
+    @property
+    def deployment_name(self) -> str:
+        return self._key.name
+
+    @property
+    def app_name(self) -> str:
+        return self._key.app
+
+    @property
+    def deployment_id(self) -> DeploymentKey:
+        return self._key
+
+    @property
+    def request_counter(self) -> itertools.count[int]:
+        return self._shared.request_counter
+
+    @property
+    def is_initialized(self) -> bool:
+        return self._shared.router is not None
+
+    def options(
+        self,
+        *,
+        method_name: str | DEFAULT = DEFAULT.VALUE,
+        multiplexed_model_id: str | DEFAULT = DEFAULT.VALUE,
+        stream: bool | DEFAULT = DEFAULT.VALUE,
+        timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
+        idempotent: bool | DEFAULT = DEFAULT.VALUE,
+        use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
+        _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
+        _source: object = DEFAULT.VALUE,
+    ) -> DeploymentHandle[T]:
+        """A new handle with some options changed; what is not named stays as it is here."""
+        del _source
+        if use_new_handle_api is not DEFAULT.VALUE:
+            warnings.warn("use_new_handle_api has no effect any more; leave it out.", stacklevel=2)
+        if stream is True and ray_core.is_ray_client():
+            raise RuntimeError(
+                "Streaming DeploymentHandles are not currently supported when connected to a remote Ray cluster using "
+                "Ray Client. Call the gateway instead."
+            )
+        given = {
+            "method_name": method_name,
+            "multiplexed_model_id": multiplexed_model_id,
+            "stream": stream,
+            "timeout_s": timeout_s,
+            "idempotent": idempotent,
+            "_prefer_local_routing": _prefer_local_routing,
+        }
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not DEFAULT.VALUE}
+        return self._derived(replace(self._options, **changes))
+
+    def remote(self, *args: Any, **kwargs: Any) -> DeploymentResponse[Any] | DeploymentResponseGenerator[Any]:
+        """Call the method. Never blocks on a replica.
+
+        Responses of other calls may be passed as arguments without awaiting them. Raises UnserializableError for
+        arguments that cannot be pickled.
+        """
+        options = self._options
+        router = self._shared.router or self._shared.connect()
+        next(self._shared.request_counter)
+        parent = REQUEST.get()
+        pending = None
+        if is_pending(args) or (kwargs and is_pending(kwargs.values())):
+            pending = PendingArguments(self._key, args, kwargs)
+        payload = None if pending else encode((args, kwargs), "arguments")
+        reply = StreamReply(router, parent) if options.stream else Reply(router, parent)
+        call = OutgoingCall(
+            options.method_name,
+            payload,
+            reply,
+            context=_context(parent, options.multiplexed_model_id),
+            deadline_s=_deadline_s(parent, options.timeout_s),
+            streams_response=options.stream,
+            is_idempotent=options.idempotent,
+            prefers_local=options._prefer_local_routing,
+        )
+        reply.call = call
+        if pending is None:
+            io_thread().call(router.submit, call)
+        else:
+            io_thread().call(_submit_when_complete, router, call, pending)
+        if parent is not None and parent.is_cancelled:
+            reply.cancel()
+        if isinstance(reply, StreamReply):
+            return DeploymentResponseGenerator(reply, call.context.request_id)
+        return DeploymentResponse(reply, call.context.request_id)
+
+    def running_replicas_populated(self) -> bool:
+        """Whether this process knows of a running replica."""
+        router = self._shared.router
+        return router is not None and router.has_replicas
+
+    def shutdown(self) -> None:
+        """Give up what is queued and close the links of this handle and those derived from it."""
+        router, self._shared.router = self._shared.router, None
+        if router is not None:
+            io_thread().submit(mesh_process().drop(router))
+
+    async def shutdown_async(self) -> None:
+        router, self._shared.router = self._shared.router, None
+        if router is not None:
+            await asyncio.wrap_future(io_thread().submit(mesh_process().drop(router)))
+
+    def __getattr__(self, name: str) -> DeploymentHandle[Any]:
+        # Protocols that Python looks up by name (pickling, copying) must not turn into remote methods.
+        if (name.startswith("__") and name.endswith("__")) or name in ("_key", "_options", "_shared"):
+            raise AttributeError(name)
+        return self._derived(replace(self._options, method_name=name))
+
+    @property
+    def _router(self) -> Router | None:
+        return self._shared.router
+
+    def _derived(self, options: HandleOptions) -> DeploymentHandle[Any]:
+        handle: DeploymentHandle[Any] = DeploymentHandle.__new__(DeploymentHandle)
+        handle._key = self._key
+        handle._options = options
+        handle._shared = self._shared
+        return handle
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _restore, (self._key.name, self._key.app, self._options)
+
+    def __repr__(self) -> str:
+        return f"DeploymentHandle(deployment='{self._key.name}')"
+
+
+class _Shared:
+    """What a handle and those derived from it have in common."""
+
+    __slots__ = ("_key", "request_counter", "router")
+
+    def __init__(self, key: DeploymentKey) -> None:
+        self._key = key
+        self.router: Router | None = None
+        self.request_counter = itertools.count()
+
+    def connect(self) -> Router:
+        self.router = mesh_process().router(self._key)
+        return self.router
+
+
+def _restore(deployment_name: str, app_name: str, options: HandleOptions) -> DeploymentHandle[Any]:
+    return DeploymentHandle(deployment_name, app_name, handle_options=options)
+
+
+def _context(parent: Request | None, model_id: str) -> RequestContext:
+    if parent is not None:
+        return parent.child_context(model_id)
+    return RequestContext(new_request_id(), multiplexed_model_id=model_id)
+
+
+def _deadline_s(parent: Request | None, timeout_s: float | None) -> float | None:
+    inherited = parent.deadline_s if parent is not None else None
+    if timeout_s is None:
+        return inherited
+    own = time.monotonic() + timeout_s
+    return own if inherited is None else min(own, inherited)
+
+
+def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
+    io_thread().spawn(_complete_and_submit(router, call, pending), "collect-arguments")
+
+
+async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
+    try:
+        call.payload = await pending.collect()
+    except* UpstreamError as group:
+        first = group.exceptions[0]
+        outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))
+        router.refuse(call, outcome)
+    except* MeshException as group:
+        router.refuse(call, failed(MeshException(str(group.exceptions[0]))))
+    else:
+        if call.state is not CallState.DONE:
+            router.submit(call)

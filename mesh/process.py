@@ -1,0 +1,282 @@
+"""Owns this process's membership in the mesh: its routers, its Sync stream to the controller, its Process service.
+
+Theory of operation. The Sync stream brings whole snapshots of the deployments that this process calls, and takes up how
+busy its callers are. It reconnects by itself: the controller's address is read anew from the cluster's KV. While it is
+down routers go on with what they know. A process that only calls joins on its first call; replicas and gateways join
+when they start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+
+from mesh import ray_core, telemetry
+from mesh.exceptions import MeshException
+from mesh.routing.pool import CallerIdentity
+from mesh.routing.router import Router
+from mesh.routing.snapshot import DeploymentKey, read_snapshot
+from mesh.settings import settings
+from mesh.v1 import common_pb2, control_pb2, telemetry_pb2, telemetry_pb2_grpc
+from mesh.wire.bulk import run_bulk
+from mesh.wire.endpoints import generic_handlers, open_channel, start_server
+from mesh.wire.io_thread import io_thread
+from mesh.wire.token import mesh_token, require_token, token_metadata
+
+logger = logging.getLogger("mesh")
+
+CONTROLLER_ADDRESS_KEY = "controller/address"
+_SYNC_METHOD = "/mesh.v1.Control/Sync"
+_RECONNECT_DELAY_MIN_S = 0.05
+_RECONNECT_DELAY_MAX_S = 1.0
+_CLOSE_TIMEOUT_S = 5.0
+
+CALLER = control_pb2.PROCESS_KIND_CALLER
+REPLICA = control_pb2.PROCESS_KIND_REPLICA
+GATEWAY = control_pb2.PROCESS_KIND_GATEWAY
+
+
+class MeshProcess:
+    """One per process. Made with `join`; everything but `router` belongs to the I/O loop."""
+
+    def __init__(self, kind: control_pb2.ProcessKind) -> None:
+        self.process_id = f"{ray_core.node_id()[:8]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.kind = kind
+        self.identity = CallerIdentity(self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token())
+        self.routes: control_pb2.RouteTable | None = None
+        """Gateways: what the controller last published."""
+        self.peers: tuple[control_pb2.Peer, ...] = ()
+        """Gateways: the other processes of this node."""
+        self._routers: dict[DeploymentKey, Router] = {}
+        self._lock = threading.Lock()
+        self._sync = SyncStream(self)
+        self._server: grpc.aio.Server | None = None
+        self._route_listeners: list[Callable[[control_pb2.RouteTable], None]] = []
+
+    def router(self, key: DeploymentKey) -> Router:
+        """The router of a deployment, made on first use. From any thread."""
+        router = self._routers.get(key)
+        if router is None:
+            with self._lock:
+                router = self._routers.get(key)
+                if router is None:
+                    router = self._routers[key] = Router(key, self.identity)
+            io_thread().post(self._sync.wake)
+        return router
+
+    async def drop(self, router: Router) -> None:
+        """Close a router that nobody uses any more."""
+        if self._routers.get(router.key) is router:
+            del self._routers[router.key]
+        await router.close()
+
+    def routers(self) -> list[Router]:
+        return list(self._routers.values())
+
+    def on_routes(self, listener: Callable[[control_pb2.RouteTable], None]) -> None:
+        """Call `listener` with every route table, at once if there is one already."""
+        self._route_listeners.append(listener)
+        if self.routes is not None:
+            listener(self.routes)
+
+    async def start(self) -> None:
+        """Open the Process service and the Sync stream."""
+        handlers = generic_handlers(telemetry_pb2_grpc.add_ProcessServicer_to_server, _ProcessServicer(self))
+        self._server, port = await start_server([handlers], settings().server_host)
+        self._sync.start(f"{ray_core.node_ip()}:{port}")
+
+    def apply(self, update: control_pb2.Update) -> None:
+        """Hand an update of the controller to whom it concerns."""
+        for message in update.snapshots:
+            snapshot = read_snapshot(message)
+            router = self._routers.get(snapshot.deployment)
+            if router is not None:
+                router.update(snapshot)
+        if update.HasField("peers"):
+            self.peers = tuple(update.peers.peers)
+        if update.HasField("routes"):
+            self.routes = update.routes
+            for listener in self._route_listeners:
+                listener(update.routes)
+
+    async def stop(self) -> None:
+        """Leave the mesh: close the stream, all links and the server."""
+        await self._sync.stop()
+        await asyncio.gather(*(router.close() for router in self._routers.values()))
+        if self._server is not None:
+            await self._server.stop(grace=0)
+
+    def close(self) -> None:
+        """Leave the mesh and wait for it, from any other thread. Idempotent."""
+        _forget(self)
+        with contextlib.suppress(TimeoutError):
+            io_thread().run(self.stop(), _CLOSE_TIMEOUT_S)
+
+
+class SyncStream:
+    """Keeps one Sync stream to the controller open. On the I/O loop."""
+
+    def __init__(self, process: MeshProcess) -> None:
+        self._process = process
+        self._address = ""
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._subscribed: set[DeploymentKey] = set()
+        self._busy: set[DeploymentKey] = set()
+
+    def start(self, process_address: str) -> None:
+        self._address = process_address
+        self._task = io_thread().spawn(self._keep(), "sync")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self) -> None:
+        """There is something to report now."""
+        self._wake.set()
+
+    async def _keep(self) -> None:
+        delay_s = _RECONNECT_DELAY_MIN_S
+        while True:
+            try:
+                if await self._converse():
+                    delay_s = _RECONNECT_DELAY_MIN_S
+            except (grpc.RpcError, asyncio.InvalidStateError, OSError, LookupError) as error:
+                logger.debug("the Sync stream broke: %s", error)
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, _RECONNECT_DELAY_MAX_S)
+
+    async def _converse(self) -> bool:
+        """One stream from start to break; returns whether the controller said anything."""
+        address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
+        if address is None:
+            return False
+        is_heard = False
+        async with open_channel(address.decode()) as channel:
+            stream = channel.stream_stream(
+                _SYNC_METHOD,
+                request_serializer=control_pb2.Report.SerializeToString,
+                response_deserializer=control_pb2.Update.FromString,
+            )(metadata=token_metadata())
+            reporting = asyncio.create_task(self._report(stream), name="sync-report")
+            try:
+                while isinstance(update := await stream.read(), control_pb2.Update):
+                    is_heard = True
+                    self._process.apply(update)
+            finally:
+                reporting.cancel()
+                await asyncio.gather(reporting, return_exceptions=True)
+                stream.cancel()
+        return is_heard
+
+    async def _report(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+        process = self._process
+        hello = control_pb2.ProcessHello(
+            process_id=process.process_id,
+            node_id=process.identity.node_id,
+            kind=process.kind,
+            address=self._address,
+        )
+        self._subscribed.clear()
+        self._busy.clear()
+        report: control_pb2.Report | None = control_pb2.Report(hello=hello)
+        while True:
+            if report is not None:
+                self._fill(report)
+                await stream.write(report)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), settings().sync_report_interval_s)
+            self._wake.clear()
+            report = control_pb2.Report() if self._has_news() else None
+
+    def _has_news(self) -> bool:
+        routers = self._process.routers()
+        return len(routers) > len(self._subscribed) or bool(self._busy) or any(r.queued or r.ongoing for r in routers)
+
+    def _fill(self, report: control_pb2.Report) -> None:
+        busy: set[DeploymentKey] = set()
+        for router in self._process.routers():
+            key = router.key
+            name = common_pb2.DeploymentId(app=key.app, name=key.name)
+            if key not in self._subscribed:
+                self._subscribed.add(key)
+                report.subscribe.append(name)
+            if router.queued or router.ongoing:
+                busy.add(key)
+                report.loads.add(deployment=name, queued=router.queued, ongoing=router.ongoing)
+        self._busy = busy
+
+
+class _ProcessServicer(telemetry_pb2_grpc.ProcessServicer):
+    def __init__(self, process: MeshProcess) -> None:
+        self._process = process
+
+    async def Metrics(
+        self,
+        request: telemetry_pb2.MetricsRequest,
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+    ) -> telemetry_pb2.MetricsReply:
+        del request
+        await require_token(context)
+        return telemetry.to_reply(self._process.process_id)
+
+
+_lock = threading.Lock()
+_instance: MeshProcess | None = None
+
+
+def join(kind: control_pb2.ProcessKind = CALLER) -> MeshProcess:
+    """Make this process a member of the mesh, or return its membership.
+
+    Blocks for some milliseconds the first time. Raises MeshException where no mesh is running.
+    """
+    global _instance
+    if _instance is not None:
+        return _instance
+    with _lock:
+        if _instance is None:
+            _instance = _join(kind)
+        return _instance
+
+
+def mesh_process() -> MeshProcess:
+    """This process's membership; joins as a caller if need be."""
+    return _instance or join()
+
+
+def joined_process() -> MeshProcess | None:
+    """This process's membership if it has one."""
+    return _instance
+
+
+def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
+    if not ray_core.is_connected():
+        raise MeshException("This process is not connected to a Ray cluster: call mesh.start() or ray.init() first.")
+    try:
+        process = MeshProcess(kind)
+    except LookupError as error:
+        raise MeshException(str(error)) from error
+    future = io_thread().submit(process.start())
+    # On the I/O thread itself (user code that is not isolated) the start goes on by itself.
+    if threading.current_thread() is not io_thread().thread:
+        future.result(_CLOSE_TIMEOUT_S)
+    atexit.register(process.close)
+    return process
+
+
+def _forget(process: MeshProcess) -> None:
+    global _instance
+    atexit.unregister(process.close)
+    if _instance is process:
+        _instance = None

@@ -1,0 +1,170 @@
+"""Owns a replica's life: start, serve, drain, stop. Everything here runs on the I/O loop.
+
+Order of start: user object, `reconfigure`, first health check, then the port opens: what is reachable is ready.
+Order of stop: callers are told and new calls refused, ongoing calls end, the user object goes, then the port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from mesh import ray_core, telemetry
+from mesh.context import ReplicaContext, set_replica_context
+from mesh.exceptions import MeshException
+from mesh.link.admission import Admission
+from mesh.link.callee import LinkServicer
+from mesh.multiplex import model_registry
+from mesh.process import REPLICA, join
+from mesh.replica.executor import Executor
+from mesh.replica.methods import MethodTable
+from mesh.replica.replica_metrics import ReplicaCounts
+from mesh.replica.user_loop import UserLoop
+from mesh.replica.user_object import UserObject
+from mesh.servicers import typed_methods
+from mesh.settings import settings
+from mesh.user_code import unpack
+from mesh.v1 import control_pb2
+from mesh.wire.bulk import run_bulk
+from mesh.wire.endpoints import start_server
+from mesh.wire.io_thread import io_thread
+
+logger = logging.getLogger("mesh")
+
+_CLOSE_GRACE_S = 0.5
+
+
+class Replica:
+    """One replica in this process."""
+
+    def __init__(self, spec: control_pb2.ReplicaSpec) -> None:
+        self.spec = spec
+        options = spec.spec.options
+        self._user_loop = UserLoop(is_isolated=options.isolate_user_loop, threads_max=options.max_ongoing_requests)
+        self._object: UserObject | None = None
+        self._admission = Admission(options.max_ongoing_requests)
+        self._servicer: LinkServicer | None = None
+        self._server: grpc.aio.Server | None = None
+        self._address = ""
+
+    @property
+    def is_draining(self) -> bool:
+        return self._admission.is_closed
+
+    async def start(self) -> None:
+        """Raises whatever the user's code raises."""
+        options = self.spec.spec.options
+        set_replica_context(self._context())
+        package = await run_bulk(ray_core.kv_get, self.spec.spec.code_key)
+        if package is None:
+            raise MeshException(f"The code of {self.spec.spec.name} is not in the cluster any more: deploy it again.")
+        await run_bulk(join, REPLICA)
+        code = await self._on_user_loop(_unpacked(package))
+        self._object = user_object = UserObject(code)
+        await self._on_user_loop(user_object.construct())
+        if options.HasField("user_config_json"):
+            await self._on_user_loop(user_object.reconfigure(json.loads(options.user_config_json)))
+        await self._on_user_loop(user_object.check_health())
+        typed = typed_methods(code.callable, code.servicer_functions)
+        await self._serve(MethodTable(user_object.target, typed))
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def ready(self) -> control_pb2.ReplicaReady:
+        """Who this replica is and where it listens."""
+        return control_pb2.ReplicaReady(
+            replica_id=self.spec.replica_id,
+            deployment=self.spec.deployment,
+            version=self.spec.spec.version,
+            address=self._address,
+            node_id=ray_core.node_id(),
+            zone=ray_core.node_zone(),
+            pid=os.getpid(),
+            config_version=self.spec.config_version,
+            is_draining=self.is_draining,
+        )
+
+    async def check_health(self) -> None:
+        if self._object is not None:
+            await self._on_user_loop(self._object.check_health())
+
+    async def reconfigure(self, spec: control_pb2.ReplicaSpec) -> None:
+        """Take over what can change in place: the limit on calls and the user's configuration."""
+        before, options = self.spec.spec.options, spec.spec.options
+        self.spec = spec
+        self._admission.set_limit(options.max_ongoing_requests)
+        is_new = options.user_config_json != before.user_config_json or (
+            options.HasField("user_config_json") and not before.HasField("user_config_json")
+        )
+        if self._object is not None and is_new and options.HasField("user_config_json"):
+            await self._on_user_loop(self._object.reconfigure(json.loads(options.user_config_json)))
+
+    async def drain(self) -> None:
+        """Leave properly; returns when nothing is left to do but to end the process."""
+        timeout_s = self.spec.spec.options.graceful_shutdown_timeout_s
+        if self._servicer is not None:
+            self._servicer.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._admission.idle()
+        if self._object is not None:
+            try:
+                async with asyncio.timeout(max(timeout_s, 1.0)):
+                    await self._on_user_loop(self._object.delete())
+            except Exception:
+                logger.exception("__del__ of %s failed", self.spec.spec.name)
+        await self._close()
+
+    async def _serve(self, methods: MethodTable) -> None:
+        links: set[Any] = set()
+        deployment = self.spec.deployment
+        counts = ReplicaCounts(deployment.app, deployment.name, self._admission, links)
+        executor = Executor(methods, self._user_loop, counts)
+        servicer = self._servicer = LinkServicer(self.spec.replica_id, self._admission, executor, links)
+        model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
+        servicer.announce_models(model_registry.model_ids())
+        telemetry.register(counts.samples)
+        self._server, port = await start_server([_handlers(servicer)], settings().server_host)
+        self._address = f"{ray_core.node_ip()}:{port}"
+
+    async def _close(self) -> None:
+        if self._servicer is not None:
+            self._servicer.stop()
+        if self._server is not None:
+            await self._server.stop(_CLOSE_GRACE_S)
+        self._user_loop.stop()
+
+    async def _on_user_loop(self, coroutine: Any) -> Any:
+        if not self._user_loop.is_isolated:
+            return await coroutine
+        return await asyncio.wrap_future(self._user_loop.submit(coroutine))
+
+    def _context(self) -> ReplicaContext:
+        spec = self.spec
+        return ReplicaContext(
+            app_name=spec.deployment.app,
+            deployment=spec.deployment.name,
+            replica_id=spec.replica_id,
+            max_ongoing_requests=spec.spec.options.max_ongoing_requests,
+            code_version=spec.spec.version,
+            get_servable_object=lambda: self._object.target if self._object is not None else None,
+        )
+
+
+def _handlers(servicer: LinkServicer) -> grpc.GenericRpcHandler:
+    """Frames stay bytes here: the link's ends parse them themselves."""
+    handler: Any = grpc.stream_stream_rpc_method_handler(servicer.Link)
+    return grpc.method_handlers_generic_handler("mesh.v1.Replica", {"Link": handler})
+
+
+async def _unpacked(package: bytes) -> Any:
+    return unpack(package)

@@ -1,0 +1,56 @@
+"""Owns what a replica counts, and its metric families. Written on the I/O loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mesh.link.admission import Admission
+from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
+from mesh.wire.method_counts import CountsByMethod
+from mesh.wire.outcome import CODES
+
+_DEPLOYMENT = ("application", "deployment")
+REQUESTS = Family(
+    "mesh_replica_requests_total", COUNTER, "Calls that ended, by gRPC status code.", (*_DEPLOYMENT, "method", "code")
+)
+PROCESSING = Family(
+    "mesh_replica_processing_latency_seconds",
+    HISTOGRAM,
+    "Time from admission to the last response.",
+    (*_DEPLOYMENT, "method"),
+    LATENCY_BOUNDS,
+)
+ONGOING = Family("mesh_replica_ongoing_requests", GAUGE, "Calls being executed.", _DEPLOYMENT)
+REJECTED = Family("mesh_replica_rejected_total", COUNTER, "Calls refused: full or draining.", _DEPLOYMENT)
+CANCELLED = Family("mesh_replica_cancelled_total", COUNTER, "Calls cancelled while they were here.", _DEPLOYMENT)
+LINKS = Family("mesh_replica_links", GAUGE, "Callers connected.", _DEPLOYMENT)
+
+
+class ReplicaCounts:
+    """Everything one replica counts. Also a telemetry source, once it knows what else to ask."""
+
+    __slots__ = ("_admission", "_labels", "_links", "cancelled", "methods")
+
+    def __init__(self, app: str, deployment: str, admission: Admission, links: set[object]) -> None:
+        self._labels = (app, deployment)
+        self._admission = admission
+        self._links = links
+        self.methods = CountsByMethod()
+        self.cancelled = 0
+
+    def samples(self) -> Iterator[tuple[Family, list[Sample]]]:
+        labels = self._labels
+        methods = list(self.methods.items())
+        yield (
+            REQUESTS,
+            [
+                Sample((*labels, name, CODES[code].name), number)
+                for name, counts in methods
+                for code, number in list(counts.by_code.items())
+            ],
+        )
+        yield PROCESSING, [counts.latency.sample((*labels, name)) for name, counts in methods]
+        yield ONGOING, [Sample(labels, self._admission.ongoing)]
+        yield REJECTED, [Sample(labels, self._admission.rejected)]
+        yield CANCELLED, [Sample(labels, self.cancelled)]
+        yield LINKS, [Sample(labels, len(self._links))]

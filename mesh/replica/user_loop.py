@@ -1,0 +1,54 @@
+"""Owns where user code runs: a loop in a thread of its own, or the I/O loop where the user asked for that.
+
+Isolated, user code that blocks cannot stall the wire. Both directions hand over in batches with one wake-up each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import uvloop
+
+from mesh.wire.io_thread import Mailbox, io_thread
+
+T = TypeVar("T")
+
+
+class UserLoop:
+    """The event loop of async user code, and the threads of `def` methods."""
+
+    def __init__(self, *, is_isolated: bool, threads_max: int) -> None:
+        self.is_isolated = is_isolated
+        self.threads = ThreadPoolExecutor(threads_max, thread_name_prefix="mesh-user-def")
+        if is_isolated:
+            self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            self._mailbox = Mailbox(self.loop)
+            self._thread = threading.Thread(target=self._run, name="mesh-user", daemon=True)
+            self._thread.start()
+        else:
+            self.loop = io_thread().loop
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        """From the I/O loop: run `function(*args)` on the user loop."""
+        if self.is_isolated:
+            self._mailbox.post(function, *args)
+        else:
+            function(*args)
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """From any other thread: run a coroutine on the user loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def stop(self) -> None:
+        """End the threads; what they still run is abandoned."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if self.is_isolated:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()

@@ -1,0 +1,73 @@
+"""Owns the user's object: building, health, reconfiguring and taking it down. On the user loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from mesh.exceptions import MeshException
+from mesh.multiplex import model_registry
+from mesh.user_code import UserCode
+
+
+class UserObject:
+    """The instance of a deployment's class, or its function. Every coroutine runs on the user loop."""
+
+    def __init__(self, code: UserCode) -> None:
+        self._code = code
+        self._is_deleted = False
+        self.target: Any = None
+
+    async def construct(self) -> None:
+        """Run the constructor, sync or async. Raises what it raises."""
+        if not inspect.isclass(self._code.callable):
+            self.target = self._code.callable
+            return
+        instance = self._code.callable.__new__(self._code.callable)
+        self.target = instance
+        await _settled(type(instance).__init__, instance, *self._code.init_args, **self._code.init_kwargs)
+
+    async def reconfigure(self, user_config: Any) -> None:
+        """Raises MeshException when the class has no `reconfigure`, else what that raises."""
+        if not inspect.isclass(self._code.callable):
+            raise ValueError("user_config is for classes: a function deployment has no `reconfigure` to take it.")
+        method = getattr(self.target, "reconfigure", None)
+        if method is None:
+            name = self._code.callable.__name__
+            raise MeshException(f"user_config was given, but {name} has no method `reconfigure(self, config)`.")
+        await _settled(method, user_config)
+
+    async def check_health(self) -> None:
+        """Raises what the user's `check_health` raises. A sync one runs in a thread: it may block."""
+        method = getattr(self.target, "check_health", None)
+        if method is None:
+            return
+        if inspect.iscoroutinefunction(method):
+            await method()
+        else:
+            await asyncio.to_thread(method)
+
+    async def delete(self) -> None:
+        """Unload models and run `__del__`, sync or async, once; Python must not run it again."""
+        await model_registry.unload_all()
+        target, self.target = self.target, None
+        if self._is_deleted or target is None or not inspect.isclass(self._code.callable):
+            return
+        self._is_deleted = True
+        method = getattr(type(target), "__del__", None)
+        if method is None:
+            return
+        _neutralise(type(target))
+        await _settled(method, target)
+
+
+async def _settled(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    result = function(*args, **kwargs)
+    if inspect.isawaitable(result):
+        await result
+
+
+def _neutralise(cls: type) -> None:
+    cls.__del__ = lambda self: None  # type: ignore[attr-defined]
