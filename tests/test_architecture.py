@@ -68,8 +68,8 @@ FUNCTION_LINES_MAX = 60
 CLASS_LINES_MAX = 300
 SELF_ATTRIBUTES_MAX = 12
 PARAMETERS_MAX = 6
-CONTRACT_SIGNATURES = {"deployment", "options", "start"}
-"""Public functions whose parameters the API contract fixes."""
+CONTRACT_SIGNATURES = {"deployment", "options", "run", "start"}
+"""Public functions and commands whose parameters the API contract fixes."""
 
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils", "wrapper"}
 UNFINISHED_MARKS = ("TODO", "FIXME", "XXX", "NotImplementedError")
