@@ -140,6 +140,10 @@ class Gateway:
         self.channel: grpc.aio.Channel
         self.port = 0
 
+    async def idle(self) -> None:
+        """Wait for the handlers: a client has its answer a moment before its call is counted."""
+        await asyncio.wait_for(self.metrics.in_flight.idle(), 10)
+
     def sample(self, family: str, *labels: str) -> float:
         """A counter's or gauge's value; a histogram's number of observations."""
         for each, samples in self.metrics.collect():

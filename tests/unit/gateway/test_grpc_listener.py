@@ -53,6 +53,7 @@ def test_unknown_applications_and_methods_are_refused_and_counted_as_other():
             assert error.details().startswith("Application metadata not set.")
             error = await refused(gateway, "/shop.Store/Nope", application="a")
             assert (error.code(), UNARY in error.details()) == (grpc.StatusCode.UNIMPLEMENTED, True)
+            await gateway.idle()
             assert gateway.sample(REQUESTS, OTHER, OTHER, "NOT_FOUND") == 2
             assert gateway.sample(REQUESTS, "a", OTHER, "UNIMPLEMENTED") == 1
         assert not router.calls
@@ -120,7 +121,7 @@ def test_a_message_above_the_limit_is_resource_exhausted():
             error = await failure_of(gateway.channel.unary_unary(UNARY)(b"x" * 1001, timeout=10))
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "1000" in (error.details() or "")
-            assert gateway.metrics.in_flight.count == 0
+            await gateway.idle()
         assert not router.calls
 
     on_io_loop(scenario())
@@ -160,7 +161,7 @@ def test_calls_are_counted_under_both_naming_schemes():
         async with serving(FakeRouter(echo), "shop") as gateway:
             for _ in range(3):
                 await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
-            await until(lambda: gateway.metrics.in_flight.count == 0, "the end of the calls")
+            await gateway.idle()
             assert gateway.sample(REQUESTS, "shop", UNARY, "OK") == 3
             assert gateway.sample("mesh_gateway_grpc_request_latency_seconds", "shop", UNARY) == 3
             labels = ("unary", "shop.Store", "Get")
@@ -178,6 +179,7 @@ def test_codes_are_spelled_as_dashboards_expect_them():
         outcome = Outcome(code=5)
         async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
             await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
+            await gateway.idle()
             assert gateway.sample(REQUESTS, "shop", UNARY, "NOT_FOUND") == 1
             assert gateway.sample("grpc_server_handled_total", "unary", "shop.Store", "Get", "NotFound") == 1
 
