@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
@@ -58,6 +59,20 @@ def _one_line_errors(command: F) -> F:
     return guarded  # type: ignore[return-value]
 
 
+@dataclass(frozen=True, slots=True)
+class _RunRequest:
+    """What `mesh run` was asked, under the names of its options."""
+
+    import_path: str
+    name: str
+    route_prefix: str
+    grpc_port: int
+    http_port: int
+    proxy_location: str
+    address: str | None
+    app_dir: str
+
+
 @main.command()
 @click.argument("import_path", metavar="MODULE:APP")
 @click.option("--name", default="default", show_default=True, help="Name of the application.")
@@ -82,23 +97,15 @@ def _one_line_errors(command: F) -> F:
     help="Directory from which MODULE is imported.",
 )
 @_one_line_errors
-def run(
-    import_path: str,
-    name: str,
-    route_prefix: str,
-    grpc_port: int,
-    http_port: int,
-    proxy_location: str,
-    address: str | None,
-    app_dir: str,
-) -> None:
+def run(**given: Any) -> None:
     """Deploy an application and keep it running until Ctrl-C.
 
     MODULE:APP names a bound application, for instance `app` in shop/app.py with `app = Front.bind(Stock.bind())` as
     shop.app:app. At the end the application is deleted; the mesh too, if this command started it.
     """
-    application = load_application(import_path, app_dir)
-    ray_core.ensure_ray(address)
+    asked = _RunRequest(**given)
+    application = load_application(asked.import_path, asked.app_dir)
+    ray_core.ensure_ray(asked.address)
     # From here on kill(1) and a closed terminal clean up as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -108,11 +115,11 @@ def run(
             cleanup.callback(api.shutdown)
         cleanup.callback(click.echo, "Stopping ...")
         with contextlib.suppress(KeyboardInterrupt):
-            api.start(proxy_location, {"port": http_port}, {"port": grpc_port})
-            api._run(application, name=name, route_prefix=route_prefix, _blocking=False)
+            api.start(asked.proxy_location, {"port": asked.http_port}, {"port": asked.grpc_port})
+            api._run(application, name=asked.name, route_prefix=asked.route_prefix, _blocking=False)
             if not is_ours:
-                cleanup.callback(api.delete, name)
-            _follow(name)
+                cleanup.callback(api.delete, asked.name)
+            _follow(asked.name)
             signal.pause()
 
 

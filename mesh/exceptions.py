@@ -136,11 +136,13 @@ class DeadlineExceededError(MeshException, TimeoutError):
 class GrpcStatusError(MeshException):
     """A gRPC status other than OK: set by user code on its context, or answered by a service that was called."""
 
-    def __init__(self, code: grpc.StatusCode, details: str = "", trailers: Sequence[tuple[str, bytes]] = ()) -> None:
+    def __init__(
+        self, code: grpc.StatusCode, details: str = "", trailers: Sequence[tuple[str, str | bytes]] = ()
+    ) -> None:
         super().__init__(f"{code.name}: {details}" if details else code.name)
         self.code = code
         self.details = details
-        self.trailers = tuple(trailers)
+        self.trailers = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in trailers)
 
 
 class UnserializableError(MeshException, TypeError):

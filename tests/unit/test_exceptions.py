@@ -121,5 +121,10 @@ def test_a_lost_replica_is_named_and_safe_to_retry_only_when_nothing_ran() -> No
     assert (ran.is_retry_safe, unsent.is_retry_safe) == (False, True)
 
 
+def test_text_in_trailers_becomes_bytes_as_the_wire_has_it() -> None:
+    error = exceptions.GrpcStatusError(grpc.StatusCode.ABORTED, "", [("hint", "later"), ("raw-bin", b"\0")])
+    assert error.trailers == (("hint", b"later"), ("raw-bin", b"\0"))
+
+
 def test_a_remote_error_shows_the_remote_traceback() -> None:
     assert "Traceback ..." in str(exceptions.RemoteError("LockError", "held", "Traceback ..."))

@@ -1,0 +1,126 @@
+"""Fakes of the cluster and of the controller, for tests of the public functions and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from mesh import control_plane, ray_core
+from mesh.v1 import control_pb2
+
+
+class FakeController:
+    """Answers like a ControlClient, at once and from memory."""
+
+    def __init__(self, options: control_pb2.GatewayOptions | None = None) -> None:
+        self.reply = control_pb2.StatusReply(gateway_options=options)
+        self.deployed: list[control_pb2.ApplicationSpec] = []
+        self.on_status: Callable[[control_pb2.StatusReply], None] = lambda reply: None
+        self.deploy_result = ("RUNNING", "")
+        self.is_closed = False
+
+    def deploy(self, application: control_pb2.ApplicationSpec) -> None:
+        self.deployed.append(application)
+        status, message = self.deploy_result
+        self.add(
+            application.name, status, message, application.ingress, [each.name for each in application.deployments]
+        )
+
+    def add(
+        self, name: str, status: str, message: str = "", ingress: str = "", deployments: list[str] | None = None
+    ) -> None:
+        self.delete(name)
+        deployment_statuses = [
+            control_pb2.DeploymentStatus(name=each, status="HEALTHY", target_replicas=1) for each in deployments or []
+        ]
+        self.reply.applications.add(
+            name=name, status=status, message=message, ingress=ingress, deployments=deployment_statuses
+        )
+
+    def delete(self, application: str) -> None:
+        left = [each for each in self.reply.applications if each.name != application]
+        del self.reply.applications[:]
+        self.reply.applications.extend(left)
+
+    def status(self) -> control_pb2.StatusReply:
+        self.on_status(self.reply)
+        return self.reply
+
+    def shutdown(self) -> None:
+        del self.reply.applications[:]
+        del self.reply.gateways[:]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeActor:
+    """Its method `ready` answers at once."""
+
+    def __init__(self) -> None:
+        self.ready = self
+
+    def remote(self) -> None:
+        return None
+
+
+@dataclass
+class FakeCluster:
+    """Stands for Ray: a KV and named actors."""
+
+    controller: FakeController = field(default_factory=FakeController)
+    is_there: bool = True
+    kv: dict[str, bytes] = field(default_factory=dict)
+    actors: dict[str, FakeActor] = field(default_factory=dict)
+    job_runtime_env: dict[str, Any] = field(default_factory=dict)
+
+    def run_controller(self, options: control_pb2.GatewayOptions | None = None) -> FakeController:
+        """As if the mesh had been started before."""
+        self.controller = FakeController(options)
+        self.actors[control_plane.CONTROLLER_NAME] = FakeActor()
+        return self.controller
+
+    def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the place of Ray and of the control client."""
+        stand_ins: dict[str, Callable[..., Any]] = {
+            "attach_ray": lambda address=None: self.is_there,
+            "ensure_ray": self._ensure,
+            "is_connected": lambda: self.is_there,
+            "find_actor": self.actors.get,
+            "list_actor_names": lambda: list(self.actors),
+            "kill_actor": self._kill,
+            "list_nodes": lambda: [],
+            "spawn_actor": self._spawn,
+            "get_object": lambda reference, timeout_s=None: reference,
+            "job_runtime_env": lambda: self.job_runtime_env,
+            "kv_put": self._kv_put,
+            "kv_get": self.kv.get,
+            "kv_delete": self.kv.pop,
+            "kv_keys": lambda prefix: [key for key in self.kv if key.startswith(prefix)],
+        }
+        for name, stand_in in stand_ins.items():
+            monkeypatch.setattr(ray_core, name, stand_in)
+        monkeypatch.setattr(control_plane, "_client", lambda: self.controller)
+
+    def _ensure(self, address: str | None = None) -> None:
+        self.is_there = True
+
+    def _spawn(self, import_path: str, arguments: tuple[bytes, ...], *, name: str, **options: Any) -> FakeActor:
+        options_message = control_pb2.GatewayOptions.FromString(arguments[0])
+        self.run_controller(options_message)
+        if options_message.location != control_pb2.GATEWAY_LOCATION_DISABLED:
+            self.controller.reply.gateways.add(node_id="n1", status="HEALTHY", grpc_address="h:9000")
+        return self.actors[name]
+
+    def _kill(self, actor: FakeActor) -> None:
+        for name in [name for name, each in self.actors.items() if each is actor]:
+            del self.actors[name]
+
+    def _kv_put(self, key: str, value: bytes, *, overwrite: bool = True) -> bool:
+        if not overwrite and key in self.kv:
+            return False
+        self.kv[key] = value
+        return True

@@ -1,0 +1,331 @@
+"""mesh.api: the functions a program drives the mesh with, against a fake cluster (items 52 to 76, 126 to 129)."""
+
+import inspect
+import json
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+import mesh
+from mesh import api, control_plane
+from mesh.context import ReplicaContext, set_replica_context
+from mesh.exceptions import MeshException
+from mesh.gateway_options import parse
+from mesh.status import MeshStatus
+from tests.unit.fakes.mesh_fakes import FakeCluster
+from tests.unit.protos import shop_pb2_grpc
+
+
+@mesh.deployment
+class Model:
+    def __init__(self, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.attach(monkeypatch)
+    api._handle.cache_clear()
+    return cluster
+
+
+# ---- start -----------------------------------------------------------------------------------------------------------
+
+
+def test_start_brings_up_the_gateways(cluster: FakeCluster) -> None:
+    """Item 52."""
+    mesh.start(grpc_options={"port": 9001})
+    assert cluster.controller.reply.gateway_options.grpc_port == 9001
+    assert mesh.status().proxies == {"n1": "HEALTHY"}
+
+
+def test_start_without_gateways_waits_for_none(cluster: FakeCluster) -> None:
+    """Item 53."""
+    mesh.start(proxy_location="Disabled")
+    assert mesh.status() == MeshStatus()
+
+
+def test_a_second_start_only_connects_and_names_what_it_ignores(
+    cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Item 52."""
+    mesh.start(http_options={"port": 8001})
+    first = cluster.controller
+    with caplog.at_level(logging.WARNING, "mesh"):
+        mesh.start()
+        assert not caplog.records
+        mesh.start(http_options={"port": 8002, "host": "0.0.0.0"})
+    assert cluster.controller is first
+    assert "http_host, http_port" in caplog.text
+
+
+def test_the_rest_of_an_interrupted_shutdown_is_removed_before_a_start(cluster: FakeCluster) -> None:
+    """Item 60."""
+    cluster.run_controller().reply.is_shutting_down = True
+    cluster.kv["controller/state"] = b"old"
+    mesh.start()
+    assert "controller/state" not in cluster.kv
+    assert not cluster.controller.reply.is_shutting_down
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({"http_host": "x"}, ValueError, r"http_options=\{'host'"),
+        ({"http_port": 1}, ValueError, r"http_options=\{'port'"),
+        ({"http_middlewares": []}, ValueError, "http_options"),
+        ({"dashboard": True}, TypeError, "unexpected keyword argument 'dashboard'"),
+        ({"proxy_location": "Somewhere"}, ValueError, "proxy_location"),
+        ({"logging_config": {"encoding": "JSON"}}, ValueError, "not available in this version"),
+        ({"grpc_options": {"grpc_servicer_functions": ["nowhere.add_X_to_server"]}}, ModuleNotFoundError, "nowhere"),
+        ({"grpc_options": {"grpc_servicer_functions": ["json.add_X_to_server"]}}, ValueError, "add_X_to_server"),
+    ],
+)
+def test_wrong_options_are_found_before_anything_starts(
+    cluster: FakeCluster, keywords: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    """Items 53, 55, 56."""
+    cluster.is_there = False
+    with pytest.raises(error, match=words):
+        mesh.start(**keywords)
+    assert not cluster.is_there
+
+
+# ---- run -------------------------------------------------------------------------------------------------------------
+
+
+def test_run_starts_the_mesh_and_returns_the_ingress_handle(cluster: FakeCluster) -> None:
+    """Items 62, 66."""
+    cluster.is_there = False
+    handle = mesh.run(Model.options(name="Front").bind(Model.bind()))
+    assert (handle.deployment_name, handle.app_name) == ("Front", "default")
+    (spec,) = cluster.controller.deployed
+    assert (spec.name, spec.route_prefix, spec.ingress) == ("default", "/", "Front")
+
+
+def test_run_takes_the_name_and_prefix(cluster: FakeCluster) -> None:
+    """Items 62, 65."""
+    mesh.run(Model.bind(), name="shop", route_prefix=None)
+    (spec,) = cluster.controller.deployed
+    assert (spec.name, spec.route_prefix) == ("shop", "")
+
+
+def test_every_run_is_a_new_version(cluster: FakeCluster) -> None:
+    """Item 68."""
+    app = Model.bind()
+    mesh.run(app)
+    mesh.run(app)
+    first, second = cluster.controller.deployed
+    assert first.deployments[0].version != second.deployments[0].version
+
+
+def test_run_uses_the_mesh_that_is_there(cluster: FakeCluster, caplog: pytest.LogCaptureFixture) -> None:
+    controller = cluster.run_controller(parse("HeadOnly", {"port": 8123}, None).to_message())
+    mesh.run(Model.bind())
+    assert cluster.controller is controller
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("target", [Model, object, None, "app"])
+def test_only_bound_applications_can_be_run(cluster: FakeCluster, target: Any) -> None:
+    """Item 64."""
+    with pytest.raises(TypeError, match="bind"):
+        mesh.run(target)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({"name": ""}, MeshException, "Application name must a non-empty string"),
+        ({"route_prefix": "x"}, ValueError, "route_prefix"),
+        ({"_local_testing_mode": True}, ValueError, "not available in this version"),
+        ({"logging_config": {}}, ValueError, "not available in this version"),
+    ],
+)
+def test_wrong_arguments_are_found_before_anything_starts(
+    cluster: FakeCluster, keywords: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    """Items 63, 65."""
+    with pytest.raises(error, match=words):
+        mesh.run(Model.bind(), **keywords)
+    assert not cluster.actors
+
+
+def test_arguments_that_cannot_be_pickled_are_a_type_error(cluster: FakeCluster) -> None:
+    """Item 75."""
+    with pytest.raises(TypeError, match="arguments bound to Model"):
+        mesh.run(Model.bind(threading.Lock()))
+
+
+def test_a_failed_deployment_raises_its_message(cluster: FakeCluster) -> None:
+    """Item 66."""
+    cluster.run_controller().deploy_result = ("DEPLOY_FAILED", "Model: no such file")
+    with pytest.raises(RuntimeError, match="Model: no such file"):
+        mesh.run(Model.bind())
+
+
+def test_run_without_waiting_returns_at_once(cluster: FakeCluster) -> None:
+    """Item 72."""
+    cluster.run_controller().deploy_result = ("DEPLOYING", "")
+    assert api._run(Model.bind(), _blocking=False).app_name == "default"
+
+
+def test_a_blocking_run_ends_with_the_interrupt(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Item 70."""
+
+    def interrupt(duration_s: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mesh.run(Model.bind(), blocking=True)
+    assert mesh.status().applications["default"].status == "RUNNING"
+
+
+def test_servicer_functions_of_the_start_reach_the_ingress(cluster: FakeCluster) -> None:
+    """Item 55."""
+
+    @mesh.deployment
+    class Shop:
+        def Price(self, request: Any) -> Any: ...
+
+    mesh.start(grpc_options={"grpc_servicer_functions": [shop_pb2_grpc.add_ShopServicer_to_server]})
+    mesh.run(Shop.bind())
+    (spec,) = cluster.controller.deployed
+    assert [method.full_name for method in spec.deployments[0].grpc_methods] == ["/mesh.tests.Shop/Price"]
+
+
+def test_the_driver_s_runtime_env_is_the_default_of_its_deployments(cluster: FakeCluster) -> None:
+    """Item 101."""
+    cluster.job_runtime_env = {"working_dir": "gcs://x.zip", "env_vars": {"A": "1"}, "_ray_commit": "abc"}
+    own = Model.options(name="Own", ray_actor_options={"runtime_env": {"env_vars": {"B": "2"}}})
+    mesh.run(Model.bind(own.bind()))
+    (spec,) = cluster.controller.deployed
+    env = {each.name: json.loads(each.options.actor.runtime_env_json) for each in spec.deployments}
+    assert env["Model"] == {"working_dir": "gcs://x.zip", "env_vars": {"A": "1"}}
+    assert env["Own"] == {"working_dir": "gcs://x.zip", "env_vars": {"B": "2"}}
+
+
+# ---- status, delete, shutdown ----------------------------------------------------------------------------------------
+
+
+def test_the_status_without_a_mesh_is_empty(cluster: FakeCluster) -> None:
+    """Item 126."""
+    assert mesh.status() == MeshStatus()
+    cluster.is_there = False
+    assert mesh.status() == MeshStatus()
+
+
+def test_delete_removes_the_application_and_does_not_mind_an_unknown_one(cluster: FakeCluster) -> None:
+    """Item 76."""
+    mesh.run(Model.bind(), name="shop")
+    mesh.delete("shop")
+    assert mesh.status().applications == {}
+    mesh.delete("shop")
+
+
+def test_delete_needs_a_mesh(cluster: FakeCluster) -> None:
+    """Item 76."""
+    with pytest.raises(MeshException, match="There is no mesh instance"):
+        mesh.delete("shop")
+
+
+def test_shutdown_without_a_mesh_does_nothing(cluster: FakeCluster) -> None:
+    """Item 60."""
+    mesh.shutdown()
+    cluster.is_there = False
+    mesh.shutdown()
+
+
+def test_a_start_after_a_shutdown_works(cluster: FakeCluster) -> None:
+    """Item 60."""
+    mesh.run(Model.bind())
+    mesh.shutdown()
+    assert (cluster.actors, cluster.kv) == ({}, {})
+    mesh.run(Model.bind(), name="again")
+    assert list(mesh.status().applications) == ["again"]
+
+
+# ---- handles ---------------------------------------------------------------------------------------------------------
+
+
+def test_handle_look_ups_need_a_mesh(cluster: FakeCluster) -> None:
+    """Item 127."""
+    with pytest.raises(MeshException, match="There is no mesh instance"):
+        mesh.get_app_handle("shop")
+    with pytest.raises(MeshException, match="There is no mesh instance"):
+        mesh.get_deployment_handle("Model", "shop")
+
+
+def test_the_app_handle_is_the_ingress(cluster: FakeCluster) -> None:
+    """Item 127."""
+    mesh.run(Model.options(name="Front").bind(Model.bind()), name="shop")
+    assert mesh.get_app_handle("shop").deployment_name == "Front"
+    with pytest.raises(MeshException, match="Application 'x' does not exist"):
+        mesh.get_app_handle("x")
+
+
+def test_a_deployment_handle_is_found_by_name(cluster: FakeCluster) -> None:
+    """Item 128."""
+    mesh.run(Model.options(name="Front").bind(Model.bind()), name="shop")
+    assert mesh.get_deployment_handle("Model", "shop").deployment_name == "Model"
+    with pytest.raises(KeyError, match="Nothing"):
+        mesh.get_deployment_handle("Nothing", "shop")
+    with pytest.raises(KeyError, match="other"):
+        mesh.get_deployment_handle("Model", "other")
+    assert mesh.get_deployment_handle("Nothing", "shop", _check_exists=False).deployment_name == "Nothing"
+
+
+def test_outside_of_a_replica_the_application_has_to_be_named(cluster: FakeCluster) -> None:
+    """Item 128."""
+    with pytest.raises(MeshException, match="app_name"):
+        mesh.get_deployment_handle("Model")
+
+
+def test_inside_of_a_replica_its_own_application_is_meant(cluster: FakeCluster) -> None:
+    """Item 128."""
+    mesh.run(Model.bind(), name="shop")
+    set_replica_context(ReplicaContext("shop", "Model", "r1"))
+    try:
+        assert mesh.get_deployment_handle("Model").app_name == "shop"
+    finally:
+        set_replica_context(None)
+
+
+def test_repeated_look_ups_return_the_same_object(cluster: FakeCluster) -> None:
+    """Item 129."""
+    mesh.run(Model.bind(), name="shop")
+    handle = mesh.get_app_handle("shop")
+    assert mesh.get_app_handle("shop") is handle
+    assert mesh.get_deployment_handle("Model", "shop") is handle
+    mesh.shutdown()
+    mesh.run(Model.bind(), name="shop")
+    assert mesh.get_app_handle("shop") is not handle
+
+
+def test_there_is_no_replica_context_outside_of_a_replica() -> None:
+    """Item 130."""
+    with pytest.raises(MeshException):
+        mesh.get_replica_context()
+
+
+def test_signatures_are_the_contract_s() -> None:
+    """Items 52, 62, 76, 127, 128."""
+    assert list(inspect.signature(mesh.start).parameters) == [
+        "proxy_location", "http_options", "grpc_options", "logging_config", "kwargs",
+    ]  # fmt: skip
+    assert list(inspect.signature(mesh.run).parameters) == [
+        "target", "blocking", "name", "route_prefix", "logging_config", "_local_testing_mode",
+    ]  # fmt: skip
+    assert list(inspect.signature(mesh.delete).parameters) == ["name", "_blocking"]
+    assert list(inspect.signature(mesh.get_app_handle).parameters) == ["name"]
+    assert list(inspect.signature(mesh.get_deployment_handle).parameters) == [
+        "deployment_name", "app_name", "_check_exists",
+    ]  # fmt: skip
+
+
+def test_everything_public_is_there() -> None:
+    assert all(hasattr(mesh, name) for name in mesh.__all__)
+    assert control_plane.CONTROLLER_NAME == "MESH_CONTROLLER"
