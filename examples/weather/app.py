@@ -21,8 +21,11 @@ import mesh
 from examples.weather import weather_pb2, weather_pb2_grpc
 from examples.weather.model import CityModel
 
+SMALL = {"num_cpus": 0.1}
+"""So that all replicas find room on a laptop of two cores."""
 
-@mesh.deployment(num_replicas=2, max_ongoing_requests=50)
+
+@mesh.deployment(num_replicas=2, max_ongoing_requests=50, ray_actor_options=SMALL)
 class Forecaster:
     """Fits a model for a city when it is first asked for it."""
 
@@ -81,7 +84,7 @@ class Forecaster:
         await self._logbook.note.remote(label, self._replica_id, seen_at_s)
 
 
-@mesh.deployment
+@mesh.deployment(ray_actor_options=SMALL)
 class Logbook:
     """Remembers the latest cancelled requests."""
 
@@ -98,7 +101,7 @@ class Logbook:
         return self._entries
 
 
-@mesh.deployment(max_ongoing_requests=100)
+@mesh.deployment(max_ongoing_requests=100, ray_actor_options=SMALL)
 class WeatherService(weather_pb2_grpc.WeatherServicer):
     """What the outside world sees."""
 
