@@ -10,7 +10,8 @@ from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach,
 
 logger = logging.getLogger("mesh")
 
-_WATCH_RETRY_S = 1.0
+_EXIT_POLL_S = 0.05
+_OUT_OF_REACH_POLL_S = 1.0
 
 
 class ActorCare:
@@ -24,13 +25,12 @@ class ActorCare:
         while True:
             try:
                 await self._runtime.call(name, "wait_closed")
+                pause_s = _EXIT_POLL_S  # it has drained: its process ends any moment
             except ActorGone as error:
                 return str(error)
             except ActorCallFailed:
-                # Out of reach is not dead: ask again until somebody knows.
-                await asyncio.sleep(_WATCH_RETRY_S)
-            else:
-                return "its process ended"
+                pause_s = _OUT_OF_REACH_POLL_S  # out of reach is not dead: ask again until somebody knows
+            await asyncio.sleep(pause_s)
 
     async def check(self, name: str, timeout_s: float) -> str | None:
         """What is wrong with the actor, None when it is healthy."""
@@ -54,7 +54,7 @@ class ActorCare:
             pass  # so Ray calls an actor that has finished and is about to exit
         except ActorCallFailed as error:
             logger.warning("%s did not drain properly: %s", name, error)
-        # Ray lets an actor exit only when its last method has returned, and wait_closed() never does.
+        # Ray lets an actor exit only when its last method has returned. One that hangs must not keep it.
         await self.kill(name)
 
     async def kill(self, name: str) -> None:

@@ -66,7 +66,7 @@ class ReplicaKeeper:
         self._fleet.replica_ready(ready, ready.config_version)
         self._keep("watch", ready.replica_id, self._watch(replica_name(key, ready.replica_id), ready.replica_id))
         if ready.is_draining:
-            self._mark_stopping(ready.replica_id)
+            self.stop(ready.replica_id)
         else:
             self._keep("check", ready.replica_id, self._check(ready.replica_id))
 
@@ -77,8 +77,10 @@ class ReplicaKeeper:
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
     def stop(self, replica_id: str) -> None:
+        """With the drain timeout that holds now; that of a deleted deployment is the last known."""
         if replica := self._fleet.replica(replica_id):
-            self._mark_stopping(replica_id)
+            target = self.desired.deployments.get(replica.deployment)
+            self._fleet.replica_stopping(replica_id, target.drain_timeout_s if target else replica.drain_timeout_s)
             self._keep("drain", replica_id, self._care.drain(_name_of(replica)))
 
     def kill(self, replica_id: str) -> None:
@@ -136,13 +138,6 @@ class ReplicaKeeper:
             options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S,
             options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
         )
-
-    def _mark_stopping(self, replica_id: str) -> None:
-        """With the drain timeout that holds now; that of a deleted deployment is the last known."""
-        if replica := self._fleet.replica(replica_id):
-            target = self.desired.deployments.get(replica.deployment)
-            drain_timeout_s = target.drain_timeout_s if target else replica.drain_timeout_s
-            self._fleet.replica_stopping(replica_id, drain_timeout_s)
 
 
 def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:

@@ -42,11 +42,12 @@ def next_step(target: DeploymentTarget, replicas: Sequence[Replica], failures: F
     old = [replica for replica in staying if replica.version != target.version and replica.is_serving]
     useless = [replica for replica in staying if replica.version != target.version and not replica.is_serving]
     excess = _excess(target, new, old, now_s)
-    old_staying = [replica for replica in old if replica not in excess]
+    leaving = {replica.replica_id for replica in excess}
+    old_staying = [replica for replica in old if replica.replica_id not in leaving]
     return Step(
         starts=0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, now_s),
         stops=(*broken, *useless, *excess),
-        reconfigures=tuple(_outdated(target, new, excess)),
+        reconfigures=tuple(_outdated(target, new, leaving)),
     )
 
 
@@ -110,13 +111,12 @@ def _excess(
     return (*old_leaving, *idle, *[replica for replica in by_age if replica.is_serving][:busy_max])
 
 
-def _outdated(target: DeploymentTarget, new: Sequence[Replica], leaving: Sequence[Replica]) -> list[Replica]:
+def _outdated(target: DeploymentTarget, new: Sequence[Replica], leaving: set[str]) -> list[Replica]:
     """Running replicas of the wanted version with another configuration. One that is updating is left to finish."""
-    from_now_on = {replica.replica_id for replica in leaving}
     return [
         replica
         for replica in new
         if replica.state == ReplicaState.RUNNING
         and replica.config_version != target.config_version
-        and replica.replica_id not in from_now_on
+        and replica.replica_id not in leaving
     ]

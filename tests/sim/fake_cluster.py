@@ -1,0 +1,166 @@
+"""A cluster in memory: a Runtime whose actors start slowly, fail, hang, die and find no room, by a seed."""
+
+import asyncio
+import random
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from mesh.controller.observe import Node
+from mesh.controller.runtime import ActorCallFailed, ActorGone
+from mesh.v1 import control_pb2
+
+T = TypeVar("T")
+
+
+@dataclass
+class Faults:
+    """How likely things go wrong; all zero: a calm cluster."""
+
+    spawn: float = 0.0
+    constructor: float = 0.0
+    hang_in_drain: float = 0.0
+    sick: float = 0.0
+    """Chance of a failing health check."""
+
+
+@dataclass(eq=False)
+class Actor:
+    name: str
+    spec: control_pb2.ReplicaSpec | control_pb2.GatewaySpec
+    is_placed: asyncio.Event = field(default_factory=asyncio.Event)
+    is_started: bool = False
+    is_draining: bool = False
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_serving(self) -> bool:
+        return self.is_started and not self.is_draining and not self.closed.is_set()
+
+
+class FakeCluster:
+    def __init__(self, seed: int, *, room: int = 1000) -> None:
+        """`room`: how many replicas have a place at once."""
+        self.random = random.Random(seed)
+        self.faults = Faults()
+        self.actors: dict[str, Actor] = {}
+        self.broken_versions: set[str] = set()
+        """Versions whose constructors always fail."""
+        self._room = asyncio.Semaphore(room)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- Runtime ---------------------------------------------------------------------------------------------------
+
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
+        await self._spawn(Actor(name, spec))
+
+    async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
+        await self._spawn(Actor(name, spec))
+
+    async def wait_placed(self, name: str) -> None:
+        actor = self._find(name)
+        await self._while_alive(actor, actor.is_placed.wait())
+
+    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
+        actor = self._find(name)
+        return await self._while_alive(actor, getattr(self, f"_{method}")(actor, *arguments))
+
+    async def kill(self, name: str) -> None:
+        await asyncio.sleep(self.random.uniform(0, 0.1))
+        if name in self.actors:
+            self.end(self.actors[name])
+
+    async def actor_names(self) -> list[str]:
+        return list(self.actors)
+
+    async def nodes(self) -> list[Node]:
+        return [Node(node_id="n1", is_head=True)]
+
+    # ---- What tests do and see -------------------------------------------------------------------------------------
+
+    def end(self, actor: Actor) -> None:
+        """The process of an actor dies."""
+        actor.closed.set()
+        self.actors.pop(actor.name, None)
+
+    def serving(self, version: str | None = None) -> list[Actor]:
+        """Replicas that would take calls."""
+        return [actor for actor in self.replicas() if actor.is_serving and version in (None, actor.spec.spec.version)]
+
+    def replicas(self) -> list[Actor]:
+        return [actor for actor in self.actors.values() if isinstance(actor.spec, control_pb2.ReplicaSpec)]
+
+    # ---- What actors do --------------------------------------------------------------------------------------------
+
+    async def _spawn(self, actor: Actor) -> None:
+        await asyncio.sleep(self.random.uniform(0, 0.2))
+        if self.random.random() < self.faults.spawn:
+            raise ActorCallFailed("the cluster is in no mood")
+        if actor.name in self.actors:
+            raise ActorCallFailed(f"the name {actor.name} is taken")
+        self.actors[actor.name] = actor
+        task = asyncio.create_task(self._live(actor))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _live(self, actor: Actor) -> None:
+        async with self._room:
+            await asyncio.sleep(self.random.uniform(0.1, 2.0))
+            actor.is_placed.set()
+            await actor.closed.wait()
+
+    async def _while_alive(self, actor: Actor, work: Awaitable[T]) -> T:
+        """The outcome of an actor's method, unless the actor ends first."""
+        method, end = asyncio.ensure_future(work), asyncio.ensure_future(actor.closed.wait())
+        try:
+            await asyncio.wait([method, end], return_when=asyncio.FIRST_COMPLETED)
+            if method.done():
+                return method.result()
+            raise ActorGone(f"{actor.name} died")
+        finally:
+            method.cancel()
+            end.cancel()
+
+    async def _start(self, actor: Actor) -> bytes:
+        if isinstance(actor.spec, control_pb2.GatewaySpec):
+            actor.is_started = True
+            ready = control_pb2.GatewayReady(gateway_id=actor.spec.gateway_id, node_id=actor.spec.node_id)
+            return ready.SerializeToString()
+        await asyncio.sleep(self.random.uniform(0.1, 3.0))
+        if actor.spec.spec.version in self.broken_versions or self.random.random() < self.faults.constructor:
+            raise ActorCallFailed("ValueError: no model")
+        actor.is_started = True
+        return await self._describe(actor)
+
+    async def _describe(self, actor: Actor) -> bytes:
+        spec = actor.spec
+        return control_pb2.ReplicaReady(
+            replica_id=spec.replica_id,
+            deployment=spec.deployment,
+            version=spec.spec.version,
+            config_version=spec.config_version,
+            address="10.0.0.1:7000" if actor.is_started else "",
+            node_id="n1",
+            is_draining=actor.is_draining,
+        ).SerializeToString()
+
+    async def _check_health(self, actor: Actor) -> None:
+        if self.random.random() < self.faults.sick:
+            raise ActorCallFailed("not feeling well")
+
+    async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
+        await asyncio.sleep(self.random.uniform(0, 0.5))
+        actor.spec = control_pb2.ReplicaSpec.FromString(spec)
+
+    async def _drain(self, actor: Actor) -> None:
+        actor.is_draining = True
+        is_hanging = self.random.random() < self.faults.hang_in_drain
+        await asyncio.sleep(1000.0 if is_hanging else self.random.uniform(0, 2.0))
+
+    async def _wait_closed(self, actor: Actor) -> None:
+        await asyncio.Event().wait()
+
+    def _find(self, name: str) -> Actor:
+        if name not in self.actors:
+            raise ActorGone(f"{name} does not exist")
+        return self.actors[name]

@@ -1,0 +1,245 @@
+"""The whole controller but Ray and sockets, in fake time, against a cluster that misbehaves by a seed."""
+
+import asyncio
+import functools
+import itertools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from mesh.controller.change import shutting_down, with_application, without_application
+from mesh.controller.loop import ControlLoop
+from mesh.controller.publish import Publisher
+from mesh.controller.store import StateStore
+from mesh.status import ApplicationStatus
+from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import Actor, FakeCluster, Faults
+from tests.sim.fake_time import run_in_fake_time
+from tests.unit.controller.builders import application
+from tests.unit.controller.dict_kv import DictKeyValue
+
+CALM_WITHIN_S = 120.0
+STORMY = Faults(spawn=0.1, constructor=0.1, hang_in_drain=0.2, sick=0.2)
+
+
+class Mesh:
+    """A controller and its cluster. The controller can be crashed and started again; state and cluster remain."""
+
+    def __init__(self, seed: int, **cluster: Any) -> None:
+        self.cluster = FakeCluster(seed, **cluster)
+        self.kv = DictKeyValue()
+        self._ids = itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.failed: list[BaseException] = []
+
+    async def boot(self) -> None:
+        self.loop = ControlLoop(
+            StateStore(self.kv),
+            self.cluster,
+            Publisher(first_version=next(self._ids)),
+            clock=asyncio.get_running_loop().time,
+            new_id=lambda: f"r{next(self._ids)}",
+            spawn_task=self._spawn,
+        )
+        await self.loop.begin(control_pb2.GatewayOptions(grpc_port=9000))
+        self._spawn(self.loop.run(), "control loop")
+
+    async def crash(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def deploy(self, version: str, num_replicas: int) -> None:
+        app = application(version=version, num_replicas=num_replicas)
+        await self.loop.change(functools.partial(with_application, application=app, unix_time_s=0.0), code_of=app)
+
+    async def delete(self) -> None:
+        await self.loop.change(functools.partial(without_application, name="app"))
+
+    def app_status(self) -> str:
+        return next((app.status for app in self.loop.status().applications), "")
+
+    async def until(self, condition: Callable[[], bool], within_s: float = CALM_WITHIN_S) -> None:
+        async with asyncio.timeout(within_s):
+            while not condition():  # noqa: ASYNC110 - looking again costs nothing in fake time
+                await asyncio.sleep(0.05)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed.append(error)
+
+
+def is_running(mesh: Mesh, version: str, num_replicas: int) -> bool:
+    """Exactly the wanted replicas are there, and the controller says so."""
+    replicas = mesh.cluster.replicas()
+    return (
+        mesh.app_status() == ApplicationStatus.RUNNING
+        and len(replicas) == num_replicas == len(mesh.cluster.serving(version))
+        and not mesh.loop.status().applications[0].deployments[0].message
+    )
+
+
+async def storm(mesh: Mesh, steps: int) -> tuple[str, int]:
+    """Random requests, deaths and crashes of the controller. Returns the version and the size asked for last."""
+    dice = mesh.cluster.random
+    version, size = "v0", dice.randint(1, 4)
+    mesh.cluster.faults = STORMY
+    await mesh.deploy(version, size)
+    for step in range(steps):
+        await asyncio.sleep(dice.uniform(0.0, 12.0))
+        match dice.randrange(6):
+            case 0 | 1:
+                version, size = f"v{step + 1}", dice.randint(1, 4)
+                await mesh.deploy(version, size)
+            case 2 | 3 if mesh.cluster.actors:
+                mesh.cluster.end(dice.choice(list(mesh.cluster.actors.values())))
+            case 4:
+                await mesh.crash()
+                await mesh.boot()
+            case _:
+                size = dice.randint(1, 4)
+                await mesh.deploy(version, size)
+    mesh.cluster.faults = Faults()
+    return version, size
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 25) for start in range(0, 200, 25)])
+def test_the_mesh_reaches_what_was_asked_when_faults_stop(seeds: range, caplog: pytest.LogCaptureFixture) -> None:
+    for seed in seeds:
+        run_in_fake_time(_weather_a_storm(seed))
+        assert not [each for each in caplog.records if each.levelname == "ERROR"], f"seed {seed}"
+
+
+async def _weather_a_storm(seed: int) -> None:
+    mesh = Mesh(seed)
+    await mesh.boot()
+    version, _ = await storm(mesh, steps=10)
+    # What was given up in the storm is tried again when it is deployed again.
+    await mesh.deploy(version, 3)
+    try:
+        await mesh.until(lambda: is_running(mesh, version, 3))
+    except TimeoutError:
+        pytest.fail(f"seed {seed} did not calm down: {mesh.loop.status()}")
+    await mesh.loop.change(shutting_down)
+    await mesh.until(lambda: not mesh.loop.status().applications and not mesh.loop.status().gateways)
+    assert not mesh.cluster.actors, f"seed {seed} left actors behind"
+    assert not mesh.failed, f"seed {seed}"
+    await mesh.crash()
+
+
+@pytest.mark.parametrize("num_replicas", [1, 3, 10])
+def test_an_update_never_takes_the_serving_below_the_target(num_replicas: int) -> None:
+    """C17: every moment of 20 updates in a row."""
+    run_in_fake_time(_update_often(num_replicas))
+
+
+async def _update_often(num_replicas: int) -> None:
+    mesh = Mesh(seed=num_replicas)
+    await mesh.boot()
+    await mesh.deploy("v0", num_replicas)
+    await mesh.until(lambda: is_running(mesh, "v0", num_replicas))
+    fewest = Fewest(mesh.cluster)
+    for update in range(1, 21):
+        await mesh.deploy(f"v{update}", num_replicas)
+        await mesh.until(lambda update=update: is_running(mesh, f"v{update}", num_replicas))
+    assert fewest.serving == num_replicas
+    assert fewest.most <= num_replicas + max(1, num_replicas // 5)
+    await mesh.crash()
+
+
+class Fewest:
+    """Watches how many replicas serve whenever one is told to drain, and how many there are when one is started."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.serving = len(cluster.serving())
+        self.most = 0
+        self._cluster = cluster
+        self._drain, cluster._drain = cluster._drain, self._watched_drain  # type: ignore[method-assign]
+        self._start, cluster._start = cluster._start, self._watched_start  # type: ignore[method-assign]
+
+    async def _watched_drain(self, actor: Actor) -> None:
+        self.serving = min(self.serving, sum(each is not actor for each in self._cluster.serving()))
+        await self._drain(actor)
+
+    async def _watched_start(self, actor: Actor) -> bytes:
+        self.most = max(self.most, sum(not each.is_draining for each in self._cluster.replicas()))
+        return await self._start(actor)
+
+
+def test_a_version_that_fails_leaves_the_old_one_serving() -> None:
+    run_in_fake_time(_update_to_broken())
+
+
+async def _update_to_broken() -> None:
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"bad"}
+    await mesh.boot()
+    await mesh.deploy("good", 2)
+    await mesh.until(lambda: is_running(mesh, "good", 2))
+    pids = mesh.cluster.serving("good")
+    await mesh.deploy("bad", 2)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    await asyncio.sleep(60.0)
+    assert mesh.cluster.replicas() == pids
+    await mesh.deploy("better", 2)
+    await mesh.until(lambda: is_running(mesh, "better", 2))
+    await mesh.crash()
+
+
+def test_an_update_in_a_full_cluster_makes_room() -> None:
+    """C17: stop first where there is no room to start first."""
+    run_in_fake_time(_update_in_full_cluster())
+
+
+async def _update_in_full_cluster() -> None:
+    mesh = Mesh(seed=1, room=3)  # the gateway takes one
+    await mesh.boot()
+    await mesh.deploy("v1", 2)
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
+    await mesh.deploy("v2", 2)
+    await mesh.until(lambda: is_running(mesh, "v2", 2))
+    await mesh.crash()
+
+
+def test_a_crashed_controller_adopts_what_it_finds() -> None:
+    """Item 183: the same replicas serve on, none is started twice."""
+    run_in_fake_time(_crash_and_adopt())
+
+
+async def _crash_and_adopt() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    before = set(mesh.cluster.actors)
+    for _ in range(5):
+        await mesh.crash()
+        await mesh.boot()
+        await asyncio.sleep(30.0)
+        assert set(mesh.cluster.actors) == before
+    assert is_running(mesh, "v1", 3)
+    await mesh.crash()
+
+
+def test_a_deleted_application_leaves_nothing() -> None:
+    run_in_fake_time(_delete())
+
+
+async def _delete() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await asyncio.sleep(1.0)  # some replicas are still in their constructors
+    await mesh.delete()
+    assert mesh.app_status() == ApplicationStatus.DELETING
+    await mesh.until(lambda: mesh.app_status() == "")
+    assert not mesh.cluster.replicas()
+    assert not mesh.kv.keys("code/")
+    await mesh.crash()
