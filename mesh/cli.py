@@ -113,12 +113,12 @@ def run(**given: Any) -> None:
         is_ours = control_plane.find() is None
         if is_ours:
             cleanup.callback(api.shutdown)
-        cleanup.callback(click.echo, "Stopping ...")
         with contextlib.suppress(KeyboardInterrupt):
             api.start(asked.proxy_location, {"port": asked.http_port}, {"port": asked.grpc_port})
             api._run(application, name=asked.name, route_prefix=asked.route_prefix, _blocking=False)
             if not is_ours:
                 cleanup.callback(api.delete, asked.name)
+            cleanup.callback(click.echo, "Stopping ...")
             _follow(asked.name)
             signal.pause()
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mesh import pickle_trace
 from mesh.ray_core import cloudpickle
 
 
@@ -61,10 +62,19 @@ def dumps(value: object, what: str, replace: Replace | None = None) -> bytes:
         raise refusal.reason from None
     except Exception as error:  # objects may raise anything from __reduce__
         raise TypeError(
-            f"The {what} cannot be pickled, so no replica can get it: {type(error).__name__}: {error}. "
+            f"The {what} cannot be pickled, so no replica can get it: {type(error).__name__}: {error}"
+            f"{pickle_trace.describe(value, _can_be_pickled)}. "
             "Create what cannot travel (locks, sockets, clients) in the constructor instead."
         ) from error
     return buffer.getvalue()
+
+
+def _can_be_pickled(value: object) -> bool:
+    try:
+        _Pickler(io.BytesIO(), None).dump(value)
+    except Exception:  # objects may raise anything from __reduce__
+        return False
+    return True
 
 
 class _RefusedError(Exception):

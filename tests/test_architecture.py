@@ -25,6 +25,7 @@ LAYERS = (
         "mesh.checks",
         "mesh.gateway_options",
         "mesh.logging_options",
+        "mesh.pickle_trace",
         "mesh.placement_options",
         "mesh.status",
     ),

@@ -1,0 +1,188 @@
+"""mesh.cli: the `mesh` command against a fake cluster; every failure is a message and a status, no traceback."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mesh import cli
+from tests.unit.fakes.mesh_fakes import FakeCluster
+
+SHOP = """
+import mesh
+
+@mesh.deployment
+class Front:
+    def __init__(self, *callees): ...
+
+app = Front.bind(Front.options(name="Stock").bind())
+unbound = Front
+"""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.attach(monkeypatch)
+    return cluster
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with the application shop_for_cli:app."""
+    (tmp_path / "shop_for_cli.py").write_text(SHOP)
+    (tmp_path / "broken_for_cli.py").write_text("raise KeyError('sugar')")
+    monkeypatch.syspath_prepend(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield tmp_path
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def invoke(*arguments: str, answer: str = "") -> Result:
+    return CliRunner().invoke(cli.main, arguments, input=answer)
+
+
+def interrupting(look: Callable[[], None]) -> Callable[[], None]:
+    """Stands for the wait for Ctrl-C, which comes at once."""
+
+    def pause() -> None:
+        look()
+        raise KeyboardInterrupt
+
+    return pause
+
+
+def test_run_serves_until_interrupted_and_leaves_nothing(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.extend(each.name for each in cluster.controller.deployed[0].deployments)
+        assert cluster.controller.reply.gateway_options.grpc_port == 9100
+
+    monkeypatch.setattr(signal, "pause", interrupting(look))
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop), "--grpc-port", "9100", "--name", "shop")
+    assert result.exit_code == 0, result.output
+    assert seen == ["Stock", "Front"]
+    assert "gRPC on h:9000" in result.output
+    assert result.output.splitlines()[-2:] == ["Running; Ctrl-C ends it.", "Stopping ..."]
+    assert (cluster.actors, cluster.kv) == ({}, {})
+
+
+def test_run_on_a_running_mesh_deletes_only_its_application(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = cluster.run_controller()
+    controller.add("other", "RUNNING")
+    monkeypatch.setattr(signal, "pause", interrupting(lambda: None))
+    assert invoke("run", "shop_for_cli:app", "--app-dir", str(shop), "--name", "shop").exit_code == 0
+    assert [each.name for each in controller.reply.applications] == ["other"]
+    assert "MESH_CONTROLLER" in cluster.actors
+
+
+def test_a_failed_run_says_why_and_cleans_up(cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = cluster.run_controller()
+    controller.deploy_result = ("DEPLOY_FAILED", "Front: no such file")
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert result.exit_code == 1
+    assert "Error: Deploying application 'default' failed: Front: no such file" in result.output
+    assert not controller.reply.applications
+
+
+def test_a_run_that_was_never_deployed_deletes_nothing(cluster: FakeCluster, shop: Path) -> None:
+    controller = cluster.run_controller()
+    controller.add("default", "RUNNING")
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop), "--route-prefix", "bad")
+    assert result.exit_code == 1
+    assert "route_prefix must start with '/'" in result.output
+    assert [each.name for each in controller.reply.applications] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("import_path", "words"),
+    [
+        ("shop_for_cli", "is not MODULE:APP"),
+        (":app", "is not MODULE:APP"),
+        ("no_such_module:app", "Importing 'no_such_module' failed: ModuleNotFoundError"),
+        ("broken_for_cli:app", "Importing 'broken_for_cli' failed: KeyError: 'sugar'"),
+        ("shop_for_cli:nothing", "has no 'nothing'"),
+        ("shop_for_cli:unbound", "is a Deployment, not an application"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(cluster: FakeCluster, shop: Path, import_path: str, words: str) -> None:
+    result = invoke("run", import_path, "--app-dir", str(shop))
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert words in line
+    assert not cluster.actors
+
+
+def test_verbose_shows_the_traceback(cluster: FakeCluster, shop: Path) -> None:
+    result = invoke("-v", "run", "broken_for_cli:app", "--app-dir", str(shop))
+    assert isinstance(result.exception, ImportError)
+
+
+def test_status_is_text_or_json(cluster: FakeCluster) -> None:
+    cluster.run_controller().add("shop", "RUNNING")
+    assert "application shop: RUNNING" in invoke("status").output
+    assert json.loads(invoke("status", "--json").output)["applications"][0]["name"] == "shop"
+
+
+@pytest.mark.parametrize("command", [("status",), ("delete", "shop"), ("shutdown", "-y")])
+def test_commands_say_when_there_is_nothing_to_talk_to(cluster: FakeCluster, command: tuple[str, ...]) -> None:
+    without_mesh = invoke(*command)
+    assert without_mesh.exit_code == 1
+    assert "There is no mesh instance running" in without_mesh.output
+    cluster.is_there = False
+    without_ray = invoke(*command)
+    assert without_ray.exit_code == 1
+    assert "No Ray cluster is running here" in without_ray.output
+
+
+def test_delete_removes_one_application(cluster: FakeCluster) -> None:
+    controller = cluster.run_controller()
+    controller.add("shop", "RUNNING")
+    controller.add("other", "RUNNING")
+    assert invoke("delete", "shop").output == "Deleted shop.\n"
+    assert [each.name for each in controller.reply.applications] == ["other"]
+
+
+def test_delete_names_what_there_is_instead(cluster: FakeCluster) -> None:
+    cluster.run_controller().add("shop", "RUNNING")
+    result = invoke("delete", "shpo")
+    assert result.exit_code == 1
+    assert "There is no application 'shpo'. There are: shop." in result.output
+
+
+def test_shutdown_asks_first(cluster: FakeCluster) -> None:
+    cluster.run_controller().add("shop", "RUNNING")
+    assert invoke("shutdown", answer="n\n").exit_code == 1
+    assert cluster.actors
+    asked = invoke("shutdown", answer="y\n")
+    assert "This deletes shop and the gateways" in asked.output
+    assert not cluster.actors
+
+
+def test_shutdown_does_not_ask_when_told_so(cluster: FakeCluster) -> None:
+    cluster.run_controller()
+    assert invoke("shutdown", "-y").output == "The mesh has ended.\n"
+    assert not cluster.actors
+
+
+def test_the_help_names_every_option() -> None:
+    shown = invoke("run", "--help").output
+    for option in (
+        "--name",
+        "--route-prefix",
+        "--grpc-port",
+        "--http-port",
+        "--proxy-location",
+        "--address",
+        "--app-dir",
+    ):
+        assert option in shown

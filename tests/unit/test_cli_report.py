@@ -1,0 +1,64 @@
+"""mesh.cli_report: what the `mesh` command prints about the state of the mesh."""
+
+from mesh.cli_report import Progress, as_dict, as_text, listening_lines
+from mesh.v1 import control_pb2
+
+
+def reply() -> control_pb2.StatusReply:
+    replicas = [
+        control_pb2.ReplicaStatus(
+            replica_id="r1", state="RUNNING", node_id="abcdef0123", pid=7, address="10.0.0.1:5000"
+        ),
+        control_pb2.ReplicaStatus(replica_id="r2", state="STARTING"),
+    ]
+    deployment = control_pb2.DeploymentStatus(
+        name="Model", status="UPDATING", target_replicas=2, replicas=replicas, message="trace\n  ValueError: bad"
+    )
+    application = control_pb2.ApplicationStatus(
+        name="shop", status="DEPLOYING", route_prefix="/shop", deployments=[deployment]
+    )
+    gateway = control_pb2.GatewayStatus(
+        node_id="abcdef0123", status="HEALTHY", grpc_address="10.0.0.1:9000", http_address="10.0.0.1:8000"
+    )
+    return control_pb2.StatusReply(applications=[application], gateways=[gateway])
+
+
+def test_the_text_shows_every_level() -> None:
+    assert as_text(reply()).splitlines() == [
+        "gateway on node abcdef01: HEALTHY grpc=10.0.0.1:9000 http=10.0.0.1:8000",
+        "application shop at /shop: DEPLOYING",
+        "  Model: UPDATING, 1 of 2 replicas running, 1 starting (ValueError: bad)",
+        "    r1: RUNNING node abcdef01, pid 7, 10.0.0.1:5000",
+        "    r2: STARTING",
+    ]
+
+
+def test_an_empty_mesh_says_so() -> None:
+    assert as_text(control_pb2.StatusReply()).splitlines() == ["no gateways", "no applications"]
+
+
+def test_json_has_the_fields_of_the_protocol() -> None:
+    shown = as_dict(reply())
+    assert shown["applications"][0]["deployments"][0]["replicas"][0]["pid"] == 7
+    assert shown["applications"][0]["deployments"][0]["target_replicas"] == 2
+    assert as_dict(control_pb2.StatusReply())["applications"] == []
+
+
+def test_addresses_are_shown_only_where_something_listens() -> None:
+    assert listening_lines(reply()) == ["gRPC on 10.0.0.1:9000", "HTTP on http://10.0.0.1:8000"]
+    assert listening_lines(control_pb2.StatusReply(gateways=[control_pb2.GatewayStatus(status="STARTING")])) == []
+
+
+def test_progress_shows_each_change_once() -> None:
+    shown: list[str] = []
+    progress = Progress(shown.append)
+    application = reply().applications[0]
+    progress(application)
+    progress(application)
+    application.deployments[0].replicas[1].state = "RUNNING"
+    application.deployments[0].message = ""
+    progress(application)
+    assert shown == [
+        "  Model: 1 of 2 replicas running, 1 starting (ValueError: bad)",
+        "  Model: 2 of 2 replicas running",
+    ]
