@@ -27,8 +27,14 @@ CLIENT_TIMEOUT_S = 120
 EXIT_TIMEOUT_S = 30
 MARK = "MESH_DEMO_RUN"
 """Set to a value of this run before Ray starts; every process that comes from it inherits it and is found by it."""
-SHOWN_METRICS = re.compile(r"mesh_(multiplexed_models_(un)?load|num_multiplexed_models|grpc_|.*cancel)")
-SHOWN_LINES_MAX = 24
+SHOWN_METRICS = re.compile(
+    r"mesh_(gateway_grpc_requests|replica_requests|replica_cancelled|multiplexed_models_(un)?load|num_multiplexed)"
+)
+IN_FLIGHT_METRICS = (
+    "mesh_gateway_grpc_ongoing_requests",
+    "mesh_replica_ongoing_requests",
+    "mesh_handle_ongoing_requests",
+)
 
 
 def main() -> int:
@@ -68,11 +74,8 @@ def call_from_process(report: Report) -> None:
 
 def show_metrics(report: Report) -> None:
     watch = Stopwatch()
-    with urllib.request.urlopen(METRICS_URL, timeout=10) as response:
-        lines = response.read().decode().splitlines()
-    took_s = watch.elapsed_s
-    samples = [line for line in lines if not line.startswith("#")]
-    report.check("scrape", len(samples) > 0, f"{len(samples)} series", took_s)
+    samples = scrape()
+    report.check("scrape", len(samples) > 0, f"{len(samples)} series", watch.elapsed_s)
     loads, unloads, resident = (
         total(samples, name)
         for name in (
@@ -83,9 +86,21 @@ def show_metrics(report: Report) -> None:
     )
     report.check("evictions", unloads > 0, f"{loads:.0f} models were fitted, {unloads:.0f} evicted")
     report.check("models in memory", 0 < resident <= 4, f"{resident:.0f}, at most 2 on each of 2 replicas")
-    shown = [line for line in samples if SHOWN_METRICS.match(line) and "_bucket" not in line and "_created" not in line]
-    for line in shown[:SHOWN_LINES_MAX]:
-        print(f"      {line}")
+    idle = poll(lambda: 0.0 if not in_flight(scrape()) else None)
+    report.check("requests in flight", idle is not None, "none in gateway, replicas and handles")
+    for line in samples:
+        if SHOWN_METRICS.match(line) and not line.endswith(" 0.0"):
+            print(f"      {line}")
+
+
+def scrape() -> list[str]:
+    """The samples, as Prometheus reads them."""
+    with urllib.request.urlopen(METRICS_URL, timeout=10) as response:
+        return [line for line in response.read().decode().splitlines() if not line.startswith("#")]
+
+
+def in_flight(samples: list[str]) -> float:
+    return sum(total(samples, name) for name in IN_FLIGHT_METRICS)
 
 
 def total(samples: list[str], name: str) -> float:

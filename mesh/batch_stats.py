@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from mesh import telemetry
+from mesh.context import in_replica
 from mesh.shared_work import replica_labels
 from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
 
@@ -42,6 +43,8 @@ class BatchStats:
         self._executions.observe(execution_s)
 
     def samples(self) -> Iterator[tuple[Family, list[Sample]]]:
+        if not in_replica() and not any(self._sizes.buckets) and not self._queue_length():
+            return  # a process that only imported the code says nothing about it
         labels = (*replica_labels(), self._function_name)
         yield _BATCHES, [Sample(labels, self._batches)]
         yield _SIZE, [self._sizes.sample(labels)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mesh import telemetry
+from mesh.context import in_replica
 from mesh.shared_work import replica_labels
 from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
 
@@ -61,6 +62,8 @@ class ModelStats:
             self._unload_times.observe(time.perf_counter() - began_s)
 
     def samples(self) -> Iterator[tuple[Family, list[Sample]]]:
+        if not in_replica() and not self.gets:
+            return  # a process that only imported the code says nothing about it
         labels = (*replica_labels(), self._function_name)
         yield _GETS, [Sample(labels, self.gets)]
         yield _LOADS, [Sample(labels, self._loads)]
