@@ -36,17 +36,21 @@ class Applier:
         new_id: Callable[[], str],
         before_drain: Callable[[], Awaitable[None]],
     ) -> None:
+        self._desired = Desired()
         care = ActorCare(runtime, before_drain)
         self.replicas = ReplicaKeeper(fleet, runtime, care, spawn_task, new_id)
         self.gateways = GatewayKeeper(fleet, runtime, care, spawn_task, new_id)
 
-    def apply(self, plan: Plan, desired: Desired) -> None:
-        """Write every intention into the fleet and start the tasks that carry it out."""
-        self.replicas.desired = desired
-        for action in plan.actions:
-            self._begin(action, desired)
+    def use(self, desired: Desired) -> None:
+        """From now on actors are started, checked and stopped as this state says."""
+        self._desired = self.replicas.desired = desired
 
-    def _begin(self, action: Action, desired: Desired) -> None:
+    def apply(self, plan: Plan) -> None:
+        """Write every intention into the fleet and start the tasks that carry it out."""
+        for action in plan.actions:
+            self._begin(action)
+
+    def _begin(self, action: Action) -> None:
         match action:
             case StartReplica(key):
                 self.replicas.start(key)
@@ -57,7 +61,7 @@ class Applier:
             case KillReplica(replica_id):
                 self.replicas.kill(replica_id)
             case StartGateway(node_id):
-                self.gateways.start(node_id, desired.gateways)
+                self.gateways.start(node_id, self._desired.gateways)
             case StopGateway(gateway_id):
                 self.gateways.stop(gateway_id)
             case KillGateway(gateway_id):

@@ -76,9 +76,10 @@ class Fleet:
         if replica := self._replicas.get(replica_id):
             self._moved(replica, ReplicaEvent.RECONFIGURE)
 
-    def replica_reconfigured(self, replica_id: str, config_version: str) -> None:
+    def replica_reconfigured(self, replica_id: str, config_version: str, drain_timeout_s: float) -> None:
         if replica := self._replicas.get(replica_id):
-            self._moved(replace(replica, config_version=config_version), ReplicaEvent.READY)
+            reconfigured = replace(replica, config_version=config_version, drain_timeout_s=drain_timeout_s)
+            self._moved(reconfigured, ReplicaEvent.READY)
 
     def replica_stopping(self, replica_id: str, drain_timeout_s: float) -> None:
         replica = self._replicas.get(replica_id)

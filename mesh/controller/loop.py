@@ -7,6 +7,7 @@ lives on the I/O loop; only the store and Ray's blocking calls leave it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -71,17 +72,18 @@ class ControlLoop:
         """Turn for ever."""
         while True:
             self._wake.clear()
+            began_s = self._clock()
             try:
                 await self._turn()
             except Exception:
                 # The one boundary: whatever went wrong, the next turn starts from the whole picture again.
                 logger.exception("a turn of the control loop failed")
                 await asyncio.sleep(_PERIOD_S)
-            try:
+            # However many events come, at most half of the time goes into turns.
+            await asyncio.sleep(min(self._clock() - began_s, _PERIOD_S))
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PERIOD_S):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
 
     async def change(
         self,
@@ -110,6 +112,7 @@ class ControlLoop:
     def _take_over(self, state: control_pb2.DesiredState) -> None:
         self._state = state
         self._desired = read_desired(state)
+        self._applier.use(self._desired)
         self._fleet.forget_failures(keep=set(self._desired.deployments))
         self._wake.set()
 
@@ -117,7 +120,7 @@ class ControlLoop:
         await self._node_list.refresh()
         observed = self._fleet.observed(self._node_list.nodes)
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
-        self._applier.apply(plan(self._desired, observed, self._clock()), self._desired)
+        self._applier.apply(plan(self._desired, observed, self._clock()))
         observed = self._judged()
         snapshots = build_snapshots(self._desired, observed, self._verdicts)
         self._publisher.publish(self._desired, snapshots, build_routes(self._desired))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from mesh.controller.care import ActorCare
@@ -54,15 +55,14 @@ class ReplicaKeeper:
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
         """Take over a replica that an earlier controller has started."""
         key = DeploymentKey(ready.deployment.app, ready.deployment.name)
-        self._fleet.add_replica(
-            Replica(
-                replica_id=ready.replica_id,
-                deployment=key,
-                version=ready.version,
-                state=ReplicaState.RECOVERING,
-                is_placed=True,
-            )
+        replica = Replica(
+            replica_id=ready.replica_id,
+            deployment=key,
+            version=ready.version,
+            state=ReplicaState.RECOVERING,
+            is_placed=True,
         )
+        self._fleet.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
         self._fleet.replica_ready(ready, ready.config_version)
         self._keep("watch", ready.replica_id, self._watch(replica_name(key, ready.replica_id), ready.replica_id))
         if ready.is_draining:
@@ -77,10 +77,8 @@ class ReplicaKeeper:
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
     def stop(self, replica_id: str) -> None:
-        """With the drain timeout that holds now; that of a deleted deployment is the last known."""
         if replica := self._fleet.replica(replica_id):
-            target = self.desired.deployments.get(replica.deployment)
-            self._fleet.replica_stopping(replica_id, target.drain_timeout_s if target else replica.drain_timeout_s)
+            self._fleet.replica_stopping(replica_id, self._drain_timeout_s(replica))
             self._keep("drain", replica_id, self._care.drain(_name_of(replica)))
 
     def kill(self, replica_id: str) -> None:
@@ -117,7 +115,8 @@ class ReplicaKeeper:
         except ActorCallFailed as error:
             self._fleet.replica_broken(spec.replica_id, str(error))
         else:
-            self._fleet.replica_reconfigured(spec.replica_id, spec.config_version)
+            drain_timeout_s = spec.spec.options.graceful_shutdown_timeout_s
+            self._fleet.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
 
     async def _watch(self, name: str, replica_id: str) -> None:
         self._fleet.replica_closed(replica_id, await self._care.last_words(name))
@@ -138,6 +137,11 @@ class ReplicaKeeper:
             options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S,
             options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
         )
+
+    def _drain_timeout_s(self, replica: Replica) -> float:
+        """The one that holds now; for a deployment that is deleted the last one known."""
+        target = self.desired.deployments.get(replica.deployment)
+        return target.drain_timeout_s if target else replica.drain_timeout_s
 
 
 def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:

@@ -1,0 +1,46 @@
+"""mesh.controller.snapshots: what callers and gateways are told."""
+
+from mesh.controller.deployment_status import judge
+from mesh.controller.observe import Failures, Replica
+from mesh.controller.snapshots import build_routes, build_snapshots
+from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import KEY, application, desired_of, observed, replica
+
+
+def told(*replicas: Replica) -> control_pb2.DeploymentSnapshot:
+    return build_snapshots(desired_of(application(version="v2")), observed(*replicas), {})[KEY]
+
+
+def test_only_replicas_that_serve_are_told() -> None:
+    """Item 153: a replica leaves routing before it drains."""
+    running, updating = replica(), replica(ReplicaState.UPDATING)
+    others = [replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING), replica(unhealthy="no answer")]
+    expected = {running.replica_id, updating.replica_id}
+    assert {each.replica_id for each in told(running, updating, *others).replicas} == expected
+
+
+def test_old_and_new_versions_serve_together() -> None:
+    assert len(told(replica(version="v1"), replica(version="v2")).replicas) == 2
+
+
+def test_limits_come_from_the_options() -> None:
+    assert told(replica()).max_ongoing_requests == 5
+
+
+def test_a_failed_deployment_without_replicas_is_unavailable_with_the_reason() -> None:
+    """Item 142: DeploymentUnavailableError."""
+    desired = desired_of(application(version="v2"))
+    failures = Failures(version="v2", count=6, message="ValueError: no model")
+    verdict = judge(None, desired.deployments[KEY], (), failures, 0.0)
+    assert "ValueError: no model" in build_snapshots(desired, observed(), {KEY: verdict})[KEY].unavailable
+    served = build_snapshots(desired, observed(replica(version="v1")), {KEY: verdict})[KEY]
+    assert served.unavailable == ""
+
+
+def test_routes_carry_the_methods_of_the_ingress() -> None:
+    app = application()
+    app.deployments[0].grpc_methods.add(full_name="/shop.Cart/Add", streams_response=True)
+    app.deployments.add(name="Child").grpc_methods.add(full_name="/shop.Stock/Get")
+    (route,) = build_routes(desired_of(app)).routes
+    assert [method.full_name for method in route.grpc_methods] == ["/shop.Cart/Add"]
