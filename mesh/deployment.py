@@ -5,21 +5,15 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, overload
 
 from mesh import checks, user_code
 from mesh.autoscaling_options import AutoscalingConfig
 from mesh.config import DeploymentConfig, with_options
+from mesh.default import DEFAULT
 from mesh.logging_options import LoggingConfig
 
 T = TypeVar("T")
-
-
-class DEFAULT(Enum):
-    """Says that an option was not given: None is a value for some of them."""
-
-    VALUE = "default"
 
 
 _Unset: TypeAlias = DEFAULT

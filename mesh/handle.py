@@ -8,12 +8,12 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from mesh import ray_core
 from mesh.arguments import PendingArguments, UpstreamError, is_pending
 from mesh.context import REQUEST, Request
+from mesh.default import DEFAULT
 from mesh.exceptions import MeshException
 from mesh.link.call import CallState, OutgoingCall
 from mesh.process import mesh_process
@@ -27,12 +27,6 @@ from mesh.wire.outcome import failed
 from mesh.wire.payload import encode
 
 T = TypeVar("T")
-
-
-class DEFAULT(Enum):
-    """Marks an option that was not given."""
-
-    VALUE = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ LAYERS = (
         "mesh.actor_options",
         "mesh.autoscaling_options",
         "mesh.checks",
+        "mesh.default",
         "mesh.gateway_options",
         "mesh.logging_options",
         "mesh.pickle_trace",
