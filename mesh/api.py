@@ -47,13 +47,12 @@ def start(
     asked = gateway_options.parse(proxy_location, http_options, grpc_options)
     servicer_functions = control_plane.packed_servicer_functions(asked.grpc.grpc_servicer_functions)
     ray_core.ensure_ray()
-    running = _running()
-    if running is not None:
-        _warn_of_differences(asked, running)
-        return
-    client = control_plane.start(asked.to_message(), servicer_functions)
-    if asked.location is not ProxyLocation.Disabled:
-        rollout_wait.until_gateways_healthy(client)
+    client = _running()
+    if client is None:
+        client = control_plane.start(asked.to_message(), servicer_functions)
+    else:
+        _warn_of_differences(asked, client)
+    rollout_wait.until_gateways_healthy(client)
 
 
 def run(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mesh
-from mesh import api, control_plane
+from mesh import api, control_plane, rollout_wait
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.gateway_options import parse
@@ -45,6 +45,17 @@ def test_start_without_gateways_waits_for_none(cluster: FakeCluster) -> None:
     """Item 53."""
     mesh.start(proxy_location="Disabled")
     assert mesh.status() == MeshStatus()
+
+
+def test_a_start_beside_another_waits_for_the_same_gateways(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items 52, 57."""
+    controller = cluster.run_controller()
+    controller.reply.gateways[0].status = "STARTING"
+    monkeypatch.setattr(rollout_wait, "_GATEWAYS_TIMEOUT_S", 0)
+    with pytest.raises(TimeoutError, match="STARTING"):
+        mesh.start()
 
 
 def test_a_second_start_only_connects_and_names_what_it_ignores(

@@ -80,6 +80,8 @@ class FakeCluster:
     def run_controller(self, options: control_pb2.GatewayOptions | None = None) -> FakeController:
         """As if the mesh had been started before."""
         self.controller = FakeController(options)
+        if self.controller.reply.gateway_options.location != control_pb2.GATEWAY_LOCATION_DISABLED:
+            self.controller.reply.gateways.add(node_id="n1", status="HEALTHY", grpc_address="h:9000")
         self.actors[control_plane.CONTROLLER_NAME] = FakeActor()
         return self.controller
 
@@ -109,10 +111,7 @@ class FakeCluster:
         self.is_there = True
 
     def _spawn(self, import_path: str, arguments: tuple[bytes, ...], *, name: str, **options: Any) -> FakeActor:
-        options_message = control_pb2.GatewayOptions.FromString(arguments[0])
-        self.run_controller(options_message)
-        if options_message.location != control_pb2.GATEWAY_LOCATION_DISABLED:
-            self.controller.reply.gateways.add(node_id="n1", status="HEALTHY", grpc_address="h:9000")
+        self.run_controller(control_pb2.GatewayOptions.FromString(arguments[0]))
         return self.actors[name]
 
     def _kill(self, actor: FakeActor) -> None:
