@@ -25,5 +25,6 @@ class InFlight:
     async def idle(self) -> None:
         """Wait until no call is in progress."""
         while self.count:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)  # one for all who wait: none of them may cancel it

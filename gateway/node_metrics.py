@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-import grpc
+import grpc.aio
 
 from gateway.metric_sums import Families, NodeSums, read_reply
 from gateway.peers import PeerClient
@@ -44,8 +44,8 @@ class NodeMetrics:
     async def _ask(self, address: str) -> telemetry_pb2.MetricsReply | None:
         try:
             return await self._client.fetch(address)
-        except grpc.RpcError as error:
-            logger.warning("the process at %s did not send its metrics: %s", address, error)
+        except grpc.aio.AioRpcError as error:
+            logger.warning("the process at %s did not send its metrics: %s", address, error.details())
             return None
 
     def _add_up(self, replies: dict[str, telemetry_pb2.MetricsReply | None]) -> Families:

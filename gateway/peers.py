@@ -17,7 +17,7 @@ class PeerClient:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def fetch(self, address: str) -> telemetry_pb2.MetricsReply:
-        """Metrics of the process at `address`. Raises grpc.RpcError when it does not answer in time."""
+        """Metrics of the process at `address`. Raises grpc.aio.AioRpcError when it does not answer in time."""
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = open_channel(address)

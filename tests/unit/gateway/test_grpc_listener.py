@@ -104,8 +104,9 @@ def test_draining_refuses_new_calls_and_finishes_those_in_progress():
             await until(lambda: router.calls, "the call")
             gateway.listener.refuse_new_calls()
             assert (await refused(gateway)).code() is grpc.StatusCode.UNAVAILABLE
-            idle = asyncio.ensure_future(gateway.metrics.in_flight.idle())
+            impatient, idle = (asyncio.ensure_future(gateway.metrics.in_flight.idle()) for _ in range(2))
             await asyncio.sleep(0)
+            impatient.cancel()
             assert not idle.done()
             finish(router.calls[0], Outcome(payload=raw(b"done")))
             assert await running == b"done"
