@@ -70,17 +70,14 @@ class NodeGateway:
         self._http: OpsHttp | None = None
 
     async def start(self) -> control_pb2.GatewayReady:
-        """Open the ports. Raises OSError naming a port that is taken."""
-        options = self._spec.options
+        """Open the ports. Raises OSError naming a port that is taken; then none stays open."""
         ready = control_pb2.GatewayReady(gateway_id=self._spec.gateway_id, node_id=self._spec.node_id, pid=os.getpid())
-        if options.grpc_port:
-            host = options.grpc_host or settings().gateway_host
-            port = await self._listener.start(host, options.grpc_port, options.max_message_bytes)
-            ready.grpc_address = self._address(host, port)
-        if options.http_port:
-            host = options.http_host or settings().gateway_host
-            self._http = OpsHttp(self._operations(ready.grpc_address))
-            ready.http_address = self._address(host, self._http.start(host, options.http_port))
+        try:
+            ready.grpc_address = await self._open_grpc()
+            ready.http_address = self._open_http(ready.grpc_address)
+        except OSError:
+            await self.close()
+            raise
         telemetry.register(self._metrics.collect)
         self._process.on_routes(self._take_routes)
         return ready
@@ -117,6 +114,23 @@ class NodeGateway:
         if ingresses and not any(self._process.router(ingress).has_replicas for ingress in ingresses):
             return "No replicas are available yet."
         return ""
+
+    async def _open_grpc(self) -> str:
+        options = self._spec.options
+        if not options.grpc_port:
+            return ""
+        host = options.grpc_host or settings().gateway_host
+        return self._address(host, await self._listener.start(host, options.grpc_port, options.max_message_bytes))
+
+    def _open_http(self, grpc_address: str) -> str:
+        options = self._spec.options
+        if not options.http_port:
+            return ""
+        host = options.http_host or settings().gateway_host
+        http = OpsHttp(self._operations(grpc_address))
+        address = self._address(host, http.start(host, options.http_port))
+        self._http = http
+        return address
 
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
         self._routes = routes = read_routes(table)

@@ -184,16 +184,15 @@ def test_draining_says_so_finishes_calls_and_closes_both_ports():
     on_io_loop(scenario())
 
 
-def test_a_taken_http_port_is_an_error_that_names_it():
+def test_a_taken_http_port_is_an_error_that_names_it_and_opens_nothing():
     async def scenario() -> None:
         async with running() as first:
             second = Node(FakeRouter())
             second.spec.options.http_port = first.spec.options.http_port
-            try:
-                with pytest.raises(OSError, match=str(first.spec.options.http_port)):
-                    await second.gateway.start()
-            finally:
-                await second.gateway.close()
+            with pytest.raises(OSError, match=str(first.spec.options.http_port)):
+                await second.gateway.start()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", second.spec.options.grpc_port)
 
     on_io_loop(scenario())
 
