@@ -106,9 +106,10 @@ def run(**given: Any) -> None:
     asked = _RunRequest(**given)
     application = load_application(asked.import_path, asked.app_dir)
     ray_core.ensure_ray(asked.address)
-    # From here on kill(1) and a closed terminal clean up as Ctrl-C does.
+    # From here on kill(1) and a closed terminal clean up as Ctrl-C does; nohup(1) keeps its meaning.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     with contextlib.ExitStack() as cleanup:
         is_ours = control_plane.find() is None
         if is_ours:

@@ -63,7 +63,7 @@ class Patience:
         if now_s < self._next_s:
             return
         self._next_s = now_s + _PATIENCE_S
-        message = application.message or "its replicas are starting"
+        message = "; ".join(application.message.splitlines()) or "its replicas are starting"
         waited_s = now_s - self._started_s
         logger.warning("application %r is %s for %.0f s: %s", application.name, application.status, waited_s, message)
 
