@@ -54,10 +54,16 @@ STRANGERS = {"mesh.handle", "mesh.replica", "mesh.controller"}
 
 PURE_MODULES = (
     "mesh/application.py",
+    "mesh/controller/actions.py",
     "mesh/controller/deployment_status.py",
+    "mesh/controller/desired.py",
+    "mesh/controller/gateway_plan.py",
+    "mesh/controller/observe.py",
     "mesh/controller/plan.py",
     "mesh/controller/replica_state.py",
     "mesh/controller/rollout.py",
+    "mesh/controller/snapshots.py",
+    "mesh/controller/status_report.py",
     "mesh/routing/picker.py",
     "mesh/routing/snapshot.py",
     "gateway/routes.py",
