@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -49,7 +50,11 @@ class GatewayActor:
 
     async def _start(self, process: MeshProcess) -> control_pb2.GatewayReady:
         self._gateway = NodeGateway(self._spec, process, ray_core.node_ip())
-        return await self._gateway.start()
+        ready = await self._gateway.start()
+        # What start-up has made stays for good: no collection has to walk it while calls wait.
+        gc.collect()
+        gc.freeze()
+        return ready
 
 
 async def _on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:
