@@ -27,7 +27,7 @@ Post = Callable[..., None]
 class Execution:
     """One call in user code."""
 
-    __slots__ = ("call", "grpc_context", "method", "post", "request", "requests", "task", "window")
+    __slots__ = ("call", "grpc_context", "has_begun", "method", "post", "request", "requests", "task", "window")
 
     def __init__(self, call: IncomingCall, method: Method, post: Post, loop: asyncio.AbstractEventLoop) -> None:
         self.call = call
@@ -44,6 +44,7 @@ class Execution:
             call.deadline_s,
         )
         self.task: asyncio.Task[None] | None = None
+        self.has_begun = False
         self.window = CreditWindow(call.credit) if call.streams_response else None
         self.requests: RequestStream | None = None
         if call.streams_request:
@@ -59,15 +60,19 @@ class Execution:
             self.window.stop()
         if self.requests is not None:
             self.requests.fail(RequestCancelledError())
-        if self.task is not None:
+        # A task that is cancelled before its first step ends without running a line of `run`, so without an outcome.
+        if self.task is not None and self.has_begun:
             self.task.cancel()
 
     # ---- On the user loop --------------------------------------------------------------------------------------------
 
     async def run(self, conclude: Callable[[Execution, Outcome], None]) -> None:
         """Run an `async def` method or async generator."""
+        self.has_begun = True
         REQUEST.set(self.request)
         try:
+            if self.request.is_cancelled:
+                raise asyncio.CancelledError
             args, kwargs = self._arguments()
             result = self.method.function(*args, **kwargs)
             if inspect.isawaitable(result):
@@ -126,7 +131,10 @@ class Execution:
 
     async def _finish_async(self, result: Any, conclude: Callable[[Execution, Outcome], None]) -> None:
         self.task = asyncio.current_task()
+        self.has_begun = True
         REQUEST.set(self.request)
+        if self.request.is_cancelled and self.task is not None:
+            self.task.cancel()
         try:
             outcome = await self._respond(await result if inspect.isawaitable(result) else result)
         except BaseException as error:
