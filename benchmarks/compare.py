@@ -5,12 +5,14 @@ Only one Ray cluster runs at a time: each round starts, measures and stops one s
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FrameType
 
 from benchmarks.h2load import require_h2load
 from benchmarks.host import FIGURE_MARK
@@ -89,11 +91,17 @@ def run(systems: list[System], effort: Effort) -> tuple[dict[str, dict[str, list
     return figures, is_complete
 
 
+def stop(signal_number: int, frame: FrameType | None) -> None:
+    """Ends the run the way Ctrl-C does, so that the processes of the system under test end too."""
+    sys.exit(128 + signal_number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--systems", nargs="+", default=[system.name for system in SYSTEMS], metavar="NAME")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, stop)
     effort = QUICK if arguments.quick else FULL
     systems = [system for system in SYSTEMS if system.name in arguments.systems]
     require_h2load()

@@ -6,7 +6,7 @@ import mesh
 from benchmarks.scenario import Caller, Echo
 
 ONGOING_MAX = 1_000
-RESULT_TIMEOUT_S = 300.0
+RESULT_TIMEOUT_S = 120.0
 
 
 class MeshSystem:

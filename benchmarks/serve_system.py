@@ -7,7 +7,7 @@ from ray import serve
 from benchmarks.scenario import Caller, Echo
 
 ONGOING_MAX = 1_000
-RESULT_TIMEOUT_S = 300.0
+RESULT_TIMEOUT_S = 120.0
 SERVICER = "benchmarks.echo_pb2_grpc.add_BenchServicer_to_server"
 
 
