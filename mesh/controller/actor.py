@@ -32,7 +32,8 @@ class ControllerActor:
 
     async def ready(self) -> str:
         """Wait until it serves; returns "host:port" of the Control service."""
-        return await asyncio.wrap_future(self._start)
+        # Shielded: whoever stops waiting must not stop the start.
+        return await asyncio.shield(asyncio.wrap_future(self._start))
 
     async def _serve(self) -> str:
         await asyncio.to_thread(create_token)

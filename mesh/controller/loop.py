@@ -26,6 +26,7 @@ from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.controller.status_report import build_status, judge_all
 from mesh.controller.store import StateStore
 from mesh.routing.snapshot import DeploymentKey
+from mesh.status import DeploymentStatus
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
@@ -101,8 +102,7 @@ class ControlLoop:
             state = edit(self._state)
             await asyncio.to_thread(self._store.save, state)
             if code_of is not None:
-                for deployment in code_of.deployments:
-                    self._fleet.restart_failures(DeploymentKey(code_of.name, deployment.name))
+                self._forgive(code_of)
             self._take_over(state)
             return state.version
 
@@ -115,6 +115,15 @@ class ControlLoop:
         self._applier.use(self._desired)
         self._fleet.forget_failures(keep=set(self._desired.deployments))
         self._wake.set()
+
+    def _forgive(self, application: control_pb2.ApplicationSpec) -> None:
+        """Deployed anew, a deployment gets all its tries again, even if nothing about it has changed."""
+        for deployment in application.deployments:
+            key = DeploymentKey(application.name, deployment.name)
+            self._fleet.restart_failures(key)
+            verdict = self._verdicts.get(key)
+            if verdict is not None and verdict.status == DeploymentStatus.DEPLOY_FAILED:
+                del self._verdicts[key]
 
     async def _turn(self) -> None:
         await self._node_list.refresh()

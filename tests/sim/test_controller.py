@@ -130,6 +130,23 @@ async def _update_to_broken() -> None:
     await mesh.crash()
 
 
+def test_a_failed_version_is_tried_again_when_it_is_deployed_again() -> None:
+    run_in_fake_time(_deploy_broken_twice())
+
+
+async def _deploy_broken_twice() -> None:
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"v1"}
+    await mesh.boot()
+    await mesh.deploy("v1", 2)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    mesh.cluster.broken_versions = set()
+    await mesh.deploy("v1", 2)
+    assert mesh.app_status() == ApplicationStatus.DEPLOYING
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
+    await mesh.crash()
+
+
 def test_an_update_in_a_full_cluster_makes_room() -> None:
     """C17: stop first where there is no room to start first."""
     run_in_fake_time(_update_in_full_cluster())
