@@ -47,7 +47,7 @@ class Progress:
 
 
 def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
-    return [f"  {each.name}: {_replicas(each)}{_because(each.message)}" for each in application.deployments]
+    return [f"  {each.name}: {_last_line(each.message) or _replicas(each)}" for each in application.deployments]
 
 
 def _gateway_lines(gateways: Iterable[control_pb2.GatewayStatus]) -> Iterator[str]:
@@ -87,6 +87,9 @@ def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
 
 
 def _because(message: str) -> str:
-    """The line that says most: of a traceback the last one."""
-    lines = message.strip().splitlines()
-    return f" ({lines[-1].strip()})" if lines else ""
+    return f" ({_last_line(message)})" if message.strip() else ""
+
+
+def _last_line(message: str) -> str:
+    """The line that says most: messages may carry the traceback of a replica's failure."""
+    return message.strip().rpartition("\n")[2].strip()

@@ -59,6 +59,6 @@ def test_progress_shows_each_change_once() -> None:
     application.deployments[0].message = ""
     progress(application)
     assert shown == [
-        "  Model: 1 of 2 replicas running, 1 starting (ValueError: bad)",
+        "  Model: ValueError: bad",
         "  Model: 2 of 2 replicas running",
     ]
