@@ -406,7 +406,7 @@ def catches_everything(handler: ast.ExceptHandler) -> bool:
 
 
 def does_nothing(body: list[ast.stmt]) -> bool:
-    return all(isinstance(each, ast.Pass | ast.Continue | ast.Expr) and not calls_something(each) for each in body)
+    return all(isinstance(each, ast.Pass | ast.Expr) and not calls_something(each) for each in body)
 
 
 def calls_something(statement: ast.stmt) -> bool:

@@ -7,15 +7,12 @@ import time
 from asyncio import TimerHandle
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mesh.settings import settings
 from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload
-
-if TYPE_CHECKING:
-    from mesh.link.caller import CallerLink
 
 _call_ids = itertools.count(1)
 
@@ -40,6 +37,18 @@ class CallSink(Protocol):
 
     def on_done(self, outcome: Outcome) -> None:
         """The call ended. Called exactly once, last."""
+
+
+class Carrier(Protocol):
+    """What a call knows of the link that carries it."""
+
+    def send_item(self, call: OutgoingCall, payload: Payload) -> None: ...
+
+    def send_half_close(self, call: OutgoingCall) -> None: ...
+
+    def send_credit(self, call: OutgoingCall, items: int) -> None: ...
+
+    def cancel(self, call: OutgoingCall) -> None: ...
 
 
 class OutgoingCall:
@@ -101,7 +110,7 @@ class OutgoingCall:
         self.prefers_local = prefers_local
         self.call_id = next(_call_ids)
         self.state = CallState.QUEUED
-        self.link: CallerLink | None = None
+        self.link: Carrier | None = None
         self.sequence = 0
         """Order of submission in its router."""
         self.started_s = time.monotonic()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mesh import telemetry
+from mesh.routing.snapshot import DeploymentKey
 from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
 from mesh.wire.method_counts import CountsByMethod
 from mesh.wire.outcome import CODES
-
-if TYPE_CHECKING:
-    from mesh.routing.router import Router
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(
@@ -48,7 +46,23 @@ class RouterCounts:
         self.retried_rejected = 0
 
 
-def publish(router: Router) -> None:
+class Measured(Protocol):
+    """What the families read of a router."""
+
+    key: DeploymentKey
+    counts: RouterCounts
+
+    @property
+    def queued(self) -> int: ...
+
+    @property
+    def ongoing(self) -> int: ...
+
+    @property
+    def link_count(self) -> int: ...
+
+
+def publish(router: Measured) -> None:
     """Make a router's counts part of this process's metrics for as long as the router lives."""
     reference = weakref.ref(router)
 
@@ -62,7 +76,7 @@ def publish(router: Router) -> None:
     telemetry.register(source)
 
 
-def _samples(router: Router) -> Iterator[tuple[Family, list[Sample]]]:
+def _samples(router: Measured) -> Iterator[tuple[Family, list[Sample]]]:
     labels = (router.key.app, router.key.name)
     counts = router.counts
     methods = list(counts.methods.items())
