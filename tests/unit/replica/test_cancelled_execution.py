@@ -1,0 +1,69 @@
+"""A cancel at any moment of an execution ends it in exactly one outcome."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from mesh.replica.execution import Execution
+from mesh.wire.context import RequestContext
+from mesh.wire.outcome import Outcome
+
+CANCELLED_CODE = grpc.StatusCode.CANCELLED.value[0]
+
+
+def started(function: Callable[[], Awaitable[None]], outcomes: list[Outcome]) -> Execution:
+    """An execution whose task is made, but has not taken its first step."""
+    call: Any = SimpleNamespace(
+        context=RequestContext("request-1"),
+        deadline_s=None,
+        metadata=(),
+        payload=None,
+        peer="",
+        streams_request=False,
+        streams_response=False,
+    )
+    method: Any = SimpleNamespace(
+        context_position=-1, function=function, has_context_keyword=False, name="work", typed=None
+    )
+    loop = asyncio.get_running_loop()
+    execution = Execution(call, method, lambda function, *args: function(*args), loop)
+    execution.task = loop.create_task(execution.run(lambda _, outcome: outcomes.append(outcome)))
+    return execution
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_cancel_ends_a_call_however_little_of_it_has_run(steps: int) -> None:
+    outcomes: list[Outcome] = []
+
+    async def scenario() -> None:
+        execution = started(asyncio.Event().wait, outcomes)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        execution.cancel()
+        assert execution.task is not None
+        await asyncio.wait([execution.task])
+
+    asyncio.run(scenario())
+    assert [outcome.code for outcome in outcomes] == [CANCELLED_CODE]
+
+
+def test_user_code_does_not_run_when_the_cancel_came_first() -> None:
+    outcomes: list[Outcome] = []
+    has_run = []
+
+    async def work() -> None:
+        has_run.append(True)
+
+    async def scenario() -> None:
+        execution = started(work, outcomes)
+        execution.cancel()
+        assert execution.task is not None
+        await execution.task
+
+    asyncio.run(scenario())
+    assert not has_run
+    assert len(outcomes) == 1
