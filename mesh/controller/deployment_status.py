@@ -147,7 +147,7 @@ def _message(
             parts.append(f"{others} replicas of the version before keep serving.")
     waiting = sum(waits_for_resources(replica, now_s) for replica in replicas)
     if waiting:
-        parts.append(f"{waiting} wait for a node with room for them: {_asked(target)}.")
+        parts.append(f"{waiting} still wait for a node with room to start a process: {_asked(target)}.")
     if failures.message:
         parts.append(f"The last failure:\n{failures.message}")
     return " ".join(parts)

@@ -91,7 +91,10 @@ def test_replicas_that_wait_for_room_are_told_with_what_they_ask_for() -> None:
     app.deployments[0].options.actor.num_cpus = 64
     (wanted,) = desired_of(app).deployments.values()
     waiting = replace(replica(STARTING, "v1", created_s=-60.0), is_placed=False)
-    assert "1 wait for a node with room for them: each asks for num_cpus=64." in look(None, wanted, waiting).message
+    assert (
+        "1 still wait for a node with room to start a process: each asks for num_cpus=64."
+        in look(None, wanted, waiting).message
+    )
 
 
 def test_a_deleted_deployment_says_so() -> None:
