@@ -20,7 +20,7 @@ from gateway.grpc_status import fit_details, status_code, trailing_metadata
 from gateway.in_flight import InFlight
 from gateway.metadata import Entry, Invocation
 from gateway.routes import Refusal
-from mesh.link.call import OutgoingCall
+from mesh.link.call import CallRequest, OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import RAW, Payload, raw
 
@@ -117,17 +117,18 @@ class GrpcCall:
         context.route = method.full_name
         if request is not None:
             method.stats.received += 1
-        return OutgoingCall(
+        call_request = CallRequest(
             method.full_name,
             None if request is None else raw(request),
-            self,
-            context=context,
-            deadline_s=_deadline_s(rpc.time_remaining(), method.timeout_s),
-            streams_request=self.request_streaming,
-            streams_response=self.response_streaming,
-            metadata=self._invocation.passed_on,
-            peer=rpc.peer(),
+            context,
+            _deadline_s(rpc.time_remaining(), method.timeout_s),
+            self.request_streaming,
+            self.response_streaming,
+            self._invocation.passed_on,
+            rpc.peer(),
+            prefers_local=True,
         )
+        return OutgoingCall(call_request, self)
 
     async def _exchange(self, rpc: Rpc) -> Outcome:
         """Carry messages both ways until the call has ended."""
@@ -136,7 +137,7 @@ class GrpcCall:
     def _abandon(self) -> int:
         """Nobody waits any more. Returns the code that the client has made of it."""
         self._method.router.cancel(self._call)
-        deadline_s = self._call.deadline_s
+        deadline_s = self._call.request.deadline_s
         return _DEADLINE_EXCEEDED if deadline_s is not None and monotonic() >= deadline_s else _CANCELLED
 
     def _made_sendable(self, outcome: Outcome) -> tuple[Outcome, tuple[Entry, ...]]:

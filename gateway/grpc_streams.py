@@ -43,7 +43,7 @@ class _RequestReader:
 
     def start(self) -> None:
         # Never cancelled: the end of the RPC ends a pending read, and cancelling one would leak its batch in gRPC.
-        io_thread().spawn(self._run(), f"requests of {self._call.method}")
+        io_thread().spawn(self._run(), f"requests of {self._call.request.method}")
 
     def wake(self) -> None:
         self._has_credit.set()
@@ -65,7 +65,7 @@ class _RequestReader:
                 self._stats.received += 1
                 self._call.send_item(raw(message))
         except grpc.aio.BaseError as error:
-            logger.debug("reading requests of %s ended: %s", self._call.method, error)
+            logger.debug("reading requests of %s ended: %s", self._call.request.method, error)
 
     async def _may_read(self) -> bool:
         while not self._is_stopped and self._call.request_credit <= 0:

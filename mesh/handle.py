@@ -15,7 +15,7 @@ from mesh.arguments import PendingArguments, UpstreamError, is_pending
 from mesh.context import REQUEST, Request
 from mesh.default import DEFAULT
 from mesh.exceptions import MeshException
-from mesh.link.call import CallState, OutgoingCall
+from mesh.link.call import CallRequest, CallState, OutgoingCall
 from mesh.process import mesh_process
 from mesh.reply import Reply, StreamReply
 from mesh.response import DeploymentResponse, DeploymentResponseGenerator
@@ -119,16 +119,16 @@ class DeploymentHandle(Generic[T]):
             pending = PendingArguments(self._key, args, kwargs)
         payload = None if pending else encode((args, kwargs), "arguments")
         reply = StreamReply(router, parent) if options.stream else Reply(router, parent)
-        call = OutgoingCall(
+        request = CallRequest(
             options.method_name,
             payload,
-            reply,
-            context=_context(parent, options.multiplexed_model_id),
-            deadline_s=_deadline_s(parent, options.timeout_s),
+            _context(parent, options.multiplexed_model_id),
+            _deadline_s(parent, options.timeout_s),
             streams_response=options.stream,
-            is_idempotent=options.idempotent,
             prefers_local=options._prefer_local_routing,
+            is_idempotent=options.idempotent,
         )
+        call = OutgoingCall(request, reply)
         reply.call = call
         if pending is None:
             io_thread().call(router.submit, call)
@@ -137,8 +137,8 @@ class DeploymentHandle(Generic[T]):
         if parent is not None and parent.is_cancelled:
             reply.cancel()
         if isinstance(reply, StreamReply):
-            return DeploymentResponseGenerator(reply, call.context.request_id)
-        return DeploymentResponse(reply, call.context.request_id)
+            return DeploymentResponseGenerator(reply, request.context.request_id)
+        return DeploymentResponse(reply, request.context.request_id)
 
     def running_replicas_populated(self) -> bool:
         """Whether this process knows of a running replica."""
@@ -219,7 +219,7 @@ def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingAr
 
 async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
     try:
-        call.payload = await pending.collect()
+        call.request.payload = await pending.collect()
     except* UpstreamError as group:
         first = group.exceptions[0]
         outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))

@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -261,6 +262,10 @@ def joined_process() -> MeshProcess | None:
 
 
 def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
+    if kind != CALLER:
+        # With Python's 5 ms, user code that computes would hold up every batch on its way in or out. Processes that
+        # only call are the user's own: their interpreter is left alone.
+        sys.setswitchinterval(settings().gil_switch_interval_s)
     if not ray_core.is_connected():
         raise MeshException("This process is not connected to a Ray cluster: call mesh.start() or ray.init() first.")
     try:

@@ -41,6 +41,9 @@ class Settings:
     retry_attempts_max: int = 16
     """A call that replicas keep refusing because they drain or break before it ran is tried this often."""
 
+    gil_switch_interval_s: float = 0.0005
+    """How long a thread of a replica or gateway may keep the interpreter while its I/O thread waits for it."""
+
     server_host: str = "0.0.0.0"
     """Interface on which replicas and the controller listen."""
 

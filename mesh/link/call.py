@@ -6,10 +6,10 @@ import itertools
 import time
 from asyncio import TimerHandle
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from mesh.settings import settings
 from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload
@@ -51,63 +51,54 @@ class Carrier(Protocol):
     def cancel(self, call: OutgoingCall) -> None: ...
 
 
+@dataclass(slots=True)
+class CallRequest:
+    """What is asked of a deployment."""
+
+    method: str
+    """A plain name, or "/package.Service/Method" for typed methods."""
+    payload: Payload | None
+    """None where the request is streamed."""
+    context: RequestContext
+    deadline_s: float | None = None
+    """time.monotonic() instant."""
+    streams_request: bool = False
+    streams_response: bool = False
+    metadata: Sequence[tuple[str, str | bytes]] = ()
+    """gRPC invocation metadata."""
+    peer: str = ""
+    """gRPC peer of the client."""
+    prefers_local: bool = False
+    """Replicas on the caller's node, then in its zone, are tried first."""
+    is_idempotent: bool = False
+    """A unary call may be sent again even when it may have run."""
+
+    @property
+    def is_retry_safe_after_send(self) -> bool:
+        return self.is_idempotent and not self.streams_request and not self.streams_response
+
+
 class OutgoingCall:
     """One request with its response(s)."""
 
     __slots__ = (
         "attempts",
         "call_id",
-        "context",
-        "deadline_s",
-        "has_large_response",
-        "is_half_closed",
-        "is_idempotent",
         "link",
-        "metadata",
-        "method",
-        "payload",
-        "peer",
-        "prefers_local",
+        "request",
         "request_credit",
-        "response_credit",
         "sequence",
         "sink",
         "started_s",
         "state",
-        "streams_request",
-        "streams_response",
         "timer",
         "waits_until_s",
         "was_read",
     )
 
-    def __init__(
-        self,
-        method: str,
-        payload: Payload | None,
-        sink: CallSink,
-        *,
-        context: RequestContext,
-        deadline_s: float | None = None,
-        streams_request: bool = False,
-        streams_response: bool = False,
-        metadata: Sequence[tuple[str, str | bytes]] = (),
-        peer: str = "",
-        is_idempotent: bool = False,
-        prefers_local: bool = False,
-    ) -> None:
-        """`deadline_s` is a time.monotonic() instant; `payload` is None exactly when the request is streamed."""
-        self.method = method
-        self.payload = payload
+    def __init__(self, request: CallRequest, sink: CallSink) -> None:
+        self.request = request
         self.sink = sink
-        self.context = context
-        self.deadline_s = deadline_s
-        self.streams_request = streams_request
-        self.streams_response = streams_response
-        self.metadata = metadata
-        self.peer = peer
-        self.is_idempotent = is_idempotent
-        self.prefers_local = prefers_local
         self.call_id = next(_call_ids)
         self.state = CallState.QUEUED
         self.link: Carrier | None = None
@@ -120,12 +111,8 @@ class OutgoingCall:
         """Until then a queued call with a model id holds out for a replica that has the model."""
         self.request_credit = 0
         """Request items that may be sent now."""
-        self.response_credit = settings().stream_credit_items if streams_response else 0
-        """Response items the replica may send from the start."""
-        self.is_half_closed = False
         self.was_read = False
         """A request item was sent: the call cannot be sent again."""
-        self.has_large_response = False
 
     def send_item(self, payload: Payload) -> None:
         """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
@@ -136,7 +123,6 @@ class OutgoingCall:
 
     def half_close(self) -> None:
         """No more request items follow."""
-        self.is_half_closed = True
         if self.link is not None and self.state is CallState.SENT:
             self.link.send_half_close(self)
 
@@ -144,8 +130,3 @@ class OutgoingCall:
         """The consumer took this many response items; the replica may send as many more."""
         if self.link is not None and self.state is CallState.SENT:
             self.link.send_credit(self, items)
-
-    @property
-    def is_retry_safe_after_send(self) -> bool:
-        """Whether the call may be sent elsewhere though it may have run."""
-        return self.is_idempotent and not self.streams_request and not self.streams_response

@@ -18,14 +18,14 @@ from google.protobuf.message import DecodeError
 
 from mesh.link import frames
 from mesh.link.admission import Admission
+from mesh.link.call import CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError
 from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject
 from mesh.settings import settings
-from mesh.v1 import common_pb2, replica_pb2
-from mesh.wire.context import RequestContext
+from mesh.v1 import replica_pb2
 from mesh.wire.outcome import Outcome
-from mesh.wire.payload import Payload, read, read_sections
+from mesh.wire.payload import Payload
 from mesh.wire.token import token_matches
 
 CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
@@ -34,37 +34,14 @@ CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
 class IncomingCall:
     """One call at its replica."""
 
-    __slots__ = (
-        "call_id",
-        "context",
-        "credit",
-        "deadline_s",
-        "execution",
-        "is_cancelled",
-        "link",
-        "metadata",
-        "method",
-        "payload",
-        "peer",
-        "started_s",
-        "streams_request",
-        "streams_response",
-    )
+    __slots__ = ("call_id", "credit", "execution", "is_cancelled", "link", "request", "started_s")
 
-    def __init__(self, link: CalleeLink, call_id: int, message: replica_pb2.Open, body: memoryview | None) -> None:
+    def __init__(self, link: CalleeLink, call_id: int, request: CallRequest, credit: int) -> None:
         self.link = link
         self.call_id = call_id
-        self.method = message.method
-        self.context = RequestContext.read(message.context)
-        self.deadline_s = time.monotonic() + message.deadline_ms / 1000 if message.HasField("deadline_ms") else None
-        self.payload: Payload | None = None
-        if message.HasField("payload"):
-            self.payload = read(message.payload) if body is None else read_sections(message.payload, body)
-        self.streams_request = message.streams_request
-        self.streams_response = message.streams_response
-        self.credit = message.credit
-        self.metadata = tuple((entry.key, entry.value) for entry in message.metadata) if message.metadata else ()
-        self.peer = message.peer
+        self.request = request
+        self.credit = credit
+        """Response items that may be sent from the start."""
         self.started_s = time.monotonic()
         self.is_cancelled = False
         self.execution: object = None
@@ -236,7 +213,7 @@ class CalleeLink:
             case "cancel":
                 self._on_cancel(call_id, call)
             case "item" if call is not None:
-                self._service.on_item(call, _payload(frame.item.payload, body))
+                self._service.on_item(call, frames.read_payload(frame.item.payload, body))
             case "half_close" if call is not None:
                 self._service.on_half_close(call)
             case "credit" if call is not None:
@@ -259,7 +236,7 @@ class CalleeLink:
             is_draining = self._admission.is_closed
             self.send(frames.pack_reject(call_id, self._admission.tell(self), is_draining=is_draining))
             return
-        call = self._calls[call_id] = IncomingCall(self, call_id, message, body)
+        call = self._calls[call_id] = IncomingCall(self, call_id, frames.read_open(message, body), message.credit)
         self._service.start(call)
 
     def _on_cancel(self, call_id: int, call: IncomingCall | None) -> None:
@@ -277,10 +254,6 @@ class CalleeLink:
         if not call.is_cancelled:
             call.is_cancelled = True
             self._service.cancel(call)
-
-
-def _payload(message: common_pb2.Payload, body: memoryview | None) -> Payload:
-    return read(message) if body is None else read_sections(message, body)
 
 
 def _read_hello(data: bytes) -> replica_pb2.Hello | None:

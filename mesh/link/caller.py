@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from enum import Enum
 from typing import Protocol
 
 import grpc
@@ -24,14 +25,41 @@ from mesh.link.parts import Assembler, MalformedFrameError
 from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject, load_buffers
 from mesh.settings import settings
-from mesh.v1 import common_pb2, replica_pb2
+from mesh.v1 import replica_pb2
 from mesh.wire.bulk import run_bulk
 from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
-from mesh.wire.payload import PICKLE, Payload, read, read_sections
+from mesh.wire.payload import PICKLE, Payload
 
 LINK_METHOD = "/mesh.v1.Replica/Link"
+
+
+class LinkPhase(Enum):
+    CONNECTING = "connecting"
+    READY = "ready"
+    DRAINING = "draining"
+    """Takes no new calls."""
+    CLOSED = "closed"
+
+
+class LinkEvent(Enum):
+    WELCOME = "welcome"
+    DRAIN = "drain"
+    BREAK = "break"
+
+
+TRANSITIONS = {
+    (LinkPhase.CONNECTING, LinkEvent.WELCOME): LinkPhase.READY,
+    # Delisted before it was ready; a Welcome then changes nothing.
+    (LinkPhase.CONNECTING, LinkEvent.DRAIN): LinkPhase.DRAINING,
+    (LinkPhase.CONNECTING, LinkEvent.BREAK): LinkPhase.CLOSED,
+    (LinkPhase.READY, LinkEvent.DRAIN): LinkPhase.DRAINING,
+    (LinkPhase.READY, LinkEvent.BREAK): LinkPhase.CLOSED,
+    (LinkPhase.DRAINING, LinkEvent.WELCOME): LinkPhase.DRAINING,
+    (LinkPhase.DRAINING, LinkEvent.DRAIN): LinkPhase.DRAINING,
+    (LinkPhase.DRAINING, LinkEvent.BREAK): LinkPhase.CLOSED,
+}
 
 
 class LinkObserver(Protocol):
@@ -54,23 +82,30 @@ class LinkObserver(Protocol):
 class CallerLink:
     """One attempt to be connected to one replica; a new one is made to reconnect."""
 
-    def __init__(self, replica_id: str, address: str, caller_id: str, token: bytes, observer: LinkObserver) -> None:
+    def __init__(self, replica_id: str, address: str, hello: bytes, observer: LinkObserver) -> None:
+        """`hello` is the packed Hello frame, see frames.pack_hello."""
         self.replica_id = replica_id
-        self.address = address
-        self._caller_id = caller_id
-        self._token = token
+        self._address = address
+        self._hello = hello
         self._observer = observer
         self._calls: dict[int, OutgoingCall] = {}
         self._open_marks: dict[int, int] = {}
         """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
         self._assembler = Assembler(settings().message_max_bytes)
         self._writer: CoalescingWriter | None = None
-        self.is_ready = False
-        self.was_ready = False
-        self.is_draining = False
+        self.phase = LinkPhase.CONNECTING
         self.others_ongoing = 0
         """Calls of other callers at the replica, when it last told."""
         self.model_ids: frozenset[str] = frozenset()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether new calls may be sent."""
+        return self.phase is LinkPhase.READY
+
+    @property
+    def is_draining(self) -> bool:
+        return self.phase is LinkPhase.DRAINING
 
     @property
     def ongoing(self) -> int:
@@ -86,7 +121,7 @@ class CallerLink:
         call.state = CallState.SENT
         call.attempts += 1
         self._calls[call.call_id] = call
-        packed = frames.pack_open(call)
+        packed = frames.pack_open(call.call_id, call.request)
         self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else -1
         writer.send(packed, call.call_id)
 
@@ -116,12 +151,20 @@ class CallerLink:
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Connect, carry calls until the link breaks, and report that. Cancel it to close the link."""
+    def retire(self) -> None:
+        """Carry what it has, but take no new calls."""
+        self._move(LinkEvent.DRAIN)
+
+    async def run(self) -> bool:
+        """Connect, carry calls until the link breaks, and report that. Cancel it to close the link.
+
+        Returns whether the replica had ever accepted the link.
+        """
         reason = "the link was closed"
         try:
-            async with open_channel(self.address) as channel:
+            async with open_channel(self._address) as channel:
                 reason = await self._converse(channel)
+            return self.phase is not LinkPhase.CONNECTING
         finally:
             self._end(reason)
 
@@ -131,7 +174,7 @@ class CallerLink:
         writing: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(settings().link_connect_timeout_s):
-                await stream.write(frames.pack_hello(self._caller_id, self.replica_id, self._token))
+                await stream.write(self._hello)
                 first = await stream.read()
             if not isinstance(first, bytes):
                 return await _status_text(stream)
@@ -150,7 +193,7 @@ class CallerLink:
             stream.cancel()
 
     def _end(self, reason: str) -> None:
-        self.is_ready = False
+        self._move(LinkEvent.BREAK)
         unsent: list[OutgoingCall] = []
         sent: list[OutgoingCall] = []
         for call in self._calls.values():
@@ -158,6 +201,9 @@ class CallerLink:
         self._calls = {}
         self._writer = None
         self._observer.on_broken(self, reason, unsent, sent)
+
+    def _move(self, event: LinkEvent) -> None:
+        self.phase = TRANSITIONS[self.phase, event]
 
     def _is_unsent(self, call: OutgoingCall) -> bool:
         assert self._writer is not None
@@ -177,7 +223,7 @@ class CallerLink:
             case "item":
                 call = self._calls.get(frame.call_id)
                 if call is not None and call.state is CallState.SENT:
-                    call.sink.on_item(_payload(frame.item.payload, body))
+                    call.sink.on_item(frames.read_payload(frame.item.payload, body))
             case "credit":
                 call = self._calls.get(frame.call_id)
                 if call is not None and call.state is CallState.SENT:
@@ -192,7 +238,6 @@ class CallerLink:
                 call = self._calls.get(frame.call_id)
                 if call is None:
                     return
-                call.has_large_response = True
                 whole = self._assembler.add(frame.call_id, frame.part)
                 if whole is not None:
                     self._on_frame(*whole)
@@ -204,10 +249,10 @@ class CallerLink:
             case "welcome":
                 self.others_ongoing = frame.welcome.load.ongoing
                 self.model_ids = frozenset(frame.welcome.model_ids)
-                self.is_ready = self.was_ready = True
+                self._move(LinkEvent.WELCOME)
                 self._observer.on_ready(self)
             case "drain":
-                self.is_draining = True
+                self._move(LinkEvent.DRAIN)
                 self._observer.on_load(self)
             case "models":
                 self.model_ids = frozenset(frame.models.model_ids)
@@ -221,9 +266,9 @@ class CallerLink:
             return
         del self._open_marks[call_id]
         self.others_ongoing = max(0, result.load.ongoing - len(self._calls))
-        payload = _payload(result.payload, body) if result.HasField("payload") else None
+        payload = frames.read_payload(result.payload, body) if result.HasField("payload") else None
         outcome = read_status(result.status, payload) if result.HasField("status") else Outcome(0, "", payload)
-        if body is None and call.has_large_response:
+        if body is None:
             self._assembler.discard(call_id)
         if payload is not None and payload.stored is not None:
             io_thread().spawn(self._fetch(call, outcome, payload.stored), "fetch-stored-result")
@@ -246,13 +291,10 @@ class CallerLink:
         if call is None:
             return
         del self._open_marks[call_id]
-        self.is_draining = self.is_draining or reject.draining
+        if reject.draining:
+            self._move(LinkEvent.DRAIN)
         self.others_ongoing = max(0, reject.load.ongoing - len(self._calls))
         self._observer.on_reject(self, call)
-
-
-def _payload(message: common_pb2.Payload, body: memoryview | None) -> Payload:
-    return read(message) if body is None else read_sections(message, body)
 
 
 async def _status_text(stream: grpc.aio.StreamStreamCall) -> str:  # type: ignore[type-arg]

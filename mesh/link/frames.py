@@ -11,10 +11,11 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from mesh.link.call import OutgoingCall
+from mesh.link.call import CallRequest
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire import payload as payloads
+from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome, write_status
 from mesh.wire.payload import Buffer, Payload
 
@@ -86,26 +87,47 @@ def pack(frame: Frame) -> bytes:
     return (_PREFIXES[length] if length < 2048 else _FRAMES_TAG + _varint(length)) + body
 
 
-def pack_open(call: OutgoingCall) -> Packed:
+def pack_open(call_id: int, request: CallRequest) -> Packed:
     frame = Frame()
-    frame.call_id = call.call_id
+    frame.call_id = call_id
     message = frame.open
-    message.method = call.method
-    call.context.write(message.context)
-    if call.deadline_s is not None:
-        message.deadline_ms = max(0, int((call.deadline_s - time.monotonic()) * 1000))
-    if call.streams_response:
+    message.method = request.method
+    request.context.write(message.context)
+    if request.deadline_s is not None:
+        message.deadline_ms = max(0, int((request.deadline_s - time.monotonic()) * 1000))
+    if request.streams_response:
         message.streams_response = True
-        message.credit = call.response_credit
-    if call.streams_request:
+        message.credit = settings().stream_credit_items
+    if request.streams_request:
         message.streams_request = True
-    for key, value in call.metadata:
+    for key, value in request.metadata:
         message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
-    if call.peer:
-        message.peer = call.peer
-    if call.payload is None:
+    if request.peer:
+        message.peer = request.peer
+    if request.payload is None:
         return pack(frame)
-    return _pack_with(frame, call.payload, message.payload)
+    return _pack_with(frame, request.payload, message.payload)
+
+
+def read_open(message: replica_pb2.Open, body: memoryview | None) -> CallRequest:
+    """The request of an Open frame; `body` are the sections that followed it, if it came in parts."""
+    payload: Payload | None = None
+    if message.HasField("payload"):
+        payload = read_payload(message.payload, body)
+    return CallRequest(
+        message.method,
+        payload,
+        RequestContext.read(message.context),
+        time.monotonic() + message.deadline_ms / 1000 if message.HasField("deadline_ms") else None,
+        message.streams_request,
+        message.streams_response,
+        tuple((entry.key, entry.value) for entry in message.metadata) if message.metadata else (),
+        message.peer,
+    )
+
+
+def read_payload(message: common_pb2.Payload, body: memoryview | None) -> Payload:
+    return payloads.read(message) if body is None else payloads.read_sections(message, body)
 
 
 def pack_item(call_id: int, payload: Payload) -> Packed:

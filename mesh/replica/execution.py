@@ -33,7 +33,7 @@ class Execution:
         self.call = call
         self.method = method
         self.post = post
-        context = call.context
+        context = call.request.context
         self.request = Request(
             context.request_id,
             context.route,
@@ -41,13 +41,13 @@ class Execution:
             context.multiplexed_model_id,
             context.traceparent,
             context.tracestate,
-            call.deadline_s,
+            call.request.deadline_s,
         )
         self.task: asyncio.Task[None] | None = None
         self.has_begun = False
-        self.window = CreditWindow(call.credit) if call.streams_response else None
+        self.window = CreditWindow(call.credit) if call.request.streams_response else None
         self.requests: RequestStream | None = None
-        if call.streams_request:
+        if call.request.streams_request:
             self.requests = RequestStream(loop, self._grant, self._request_message)
         self.grpc_context: GrpcContext | None = None
         if method.context_position >= 0 or method.has_context_keyword:
@@ -83,7 +83,7 @@ class Execution:
         self.post(conclude, self, self._finished(outcome))
 
     async def _respond(self, result: Any) -> Outcome:
-        if self.call.streams_response:
+        if self.call.request.streams_response:
             if inspect.isasyncgen(result):
                 await self._pump(result)
             elif inspect.isgenerator(result):
@@ -142,7 +142,7 @@ class Execution:
         self.post(conclude, self, self._finished(outcome))
 
     def _respond_in_thread(self, result: Any) -> Outcome:
-        if not self.call.streams_response:
+        if not self.call.request.streams_response:
             return self._unary_outcome(result)
         if not isinstance(result, Iterator):
             raise TypeError(_not_a_generator(self.method.name))
@@ -165,12 +165,12 @@ class Execution:
         call, method = self.call, self.method
         kwargs: dict[str, Any] = {}
         if method.typed is None:
-            args, kwargs = decode(call.payload) if call.payload is not None else ((), {})
+            args, kwargs = decode(call.request.payload) if call.request.payload is not None else ((), {})
         elif self.requests is not None:
             args = (self.requests,)
         else:
-            args = (self._request_message(call.payload or raw(b"")),)
-        call.payload = None
+            args = (self._request_message(call.request.payload or raw(b"")),)
+        call.request.payload = None
         if method.has_context_keyword:
             kwargs.setdefault(CONTEXT_KEYWORD, self.grpc_context)
         elif method.context_position == len(args):
@@ -232,7 +232,7 @@ class Execution:
 
     def _make_context(self) -> None:
         call = self.call
-        context = self.grpc_context = GrpcContext(self.request, call.metadata, call.peer)
+        context = self.grpc_context = GrpcContext(self.request, call.request.metadata, call.request.peer)
         if self.requests is not None:
             context.read_message = self.requests.read
         if self.window is not None:

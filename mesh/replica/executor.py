@@ -35,15 +35,15 @@ class Executor:
     # ---- CallService -------------------------------------------------------------------------------------------------
 
     def start(self, call: IncomingCall) -> None:
-        if call.deadline_s is not None and call.deadline_s <= time.monotonic():
+        if call.request.deadline_s is not None and call.request.deadline_s <= time.monotonic():
             self._end(call, failed(DeadlineExceededError()))
             return
         try:
-            method = self._methods.find(call.method)
+            method = self._methods.find(call.request.method)
         except MeshException as error:
             self._end(call, failed(error))
             return
-        payload = call.payload
+        payload = call.request.payload
         if payload is not None and payload.stored is not None:
             io_thread().spawn(self._fetch_and_run(call, method, payload.stored), "fetch-stored-arguments")
         else:
@@ -77,13 +77,13 @@ class Executor:
     # ---- Running -----------------------------------------------------------------------------------------------------
 
     async def _fetch_and_run(self, call: IncomingCall, method: Method, stored: StoredObject) -> None:
-        assert call.payload is not None
+        assert call.request.payload is not None
         try:
             buffers = await run_bulk(load_buffers, stored)
         except Exception as error:  # the caller or its node is gone, in whichever way Ray says so
             self._end(call, failed(MeshException(f"An argument was lost on its way: {error}")))
             return
-        call.payload = Payload(PICKLE, call.payload.data, buffers)
+        call.request.payload = Payload(PICKLE, call.request.payload.data, buffers)
         if call.is_cancelled:
             self._end(call, failed(RequestCancelledError()))
         else:
@@ -92,7 +92,7 @@ class Executor:
     def _run(self, call: IncomingCall, method: Method) -> None:
         execution = Execution(call, method, self._to_io, self._user.loop)
         call.execution = execution
-        if call.streams_request:
+        if call.request.streams_request:
             call.grant(settings().stream_credit_items)
         if method.kind is Kind.ASYNC:
             self._user.post(self._begin, execution)
@@ -116,5 +116,5 @@ class Executor:
     def _end(self, call: IncomingCall, outcome: Outcome) -> None:
         self._futures.pop(call, None)
         call.execution = None
-        self._counts.methods[call.method].count(outcome.code, time.monotonic() - call.started_s)
+        self._counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_s)
         call.finish(outcome)

@@ -17,11 +17,9 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 class GrpcContext:
     """The servicer context of gRPC as far as a call behind a gateway has one. Same names, sync and async use."""
 
-    def __init__(self, request: Request, metadata: Iterable[tuple[str, bytes]], peer: str) -> None:
+    def __init__(self, request: Request, metadata: Iterable[tuple[str, str | bytes]], peer: str) -> None:
         self._request = request
-        self._metadata: Metadata = tuple(
-            (key, value if key.endswith("-bin") else value.decode("ascii", "replace")) for key, value in metadata
-        )
+        self._metadata: Metadata = tuple(_decoded(key, value) for key, value in metadata)
         self._peer = peer
         self._code: grpc.StatusCode | None = None
         self._details = ""
@@ -129,6 +127,13 @@ class GrpcContext:
         elif self._details:
             outcome.message = self._details
         return outcome
+
+
+def _decoded(key: str, value: str | bytes) -> tuple[str, str | bytes]:
+    """Binary values stay bytes, as gRPC gives them to its users."""
+    if isinstance(value, str) or key.endswith("-bin"):
+        return key, value
+    return key, value.decode("ascii", "replace")
 
 
 def encoded(trailers: Metadata) -> Trailers:

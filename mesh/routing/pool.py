@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh.link.caller import CallerLink, LinkObserver
+from mesh.link.frames import pack_hello
 from mesh.routing.snapshot import ReplicaInfo, Snapshot
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
@@ -52,7 +53,7 @@ class Seat:
 
     @property
     def is_usable(self) -> bool:
-        return self.link is not None and self.link.is_ready and not self.link.is_draining
+        return self.link is not None and self.link.is_usable
 
 
 class LinkPool:
@@ -112,7 +113,7 @@ class LinkPool:
         """The replica is no longer listed: its link carries the calls it has and is then closed."""
         link = seat.link
         if link is not None:
-            link.is_draining = True
+            link.retire()
         if seat.task is not None and (link is None or not link.ongoing):
             seat.task.cancel()
 
@@ -123,13 +124,11 @@ class LinkPool:
         delay_s = _RECONNECT_DELAY_MIN_S
         identity = self._identity
         while self.is_listed(seat):
-            link = CallerLink(
-                seat.info.replica_id, seat.info.address, identity.process_id, identity.token, self._observer
-            )
-            seat.link = link
-            await link.run()
+            hello = pack_hello(identity.process_id, seat.info.replica_id, identity.token)
+            link = seat.link = CallerLink(seat.info.replica_id, seat.info.address, hello, self._observer)
+            was_ready = await link.run()
             seat.link = None
-            if link.was_ready:
+            if was_ready:
                 delay_s = _RECONNECT_DELAY_MIN_S
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, settings().link_reconnect_delay_max_s)

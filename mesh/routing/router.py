@@ -73,7 +73,7 @@ class Router:
         """Send the call to a replica, now or when one has a free place. Its sink hears how it ends."""
         self._sequence += 1
         call.sequence = self._sequence
-        if call.deadline_s is not None and not self._set_timer(call):
+        if call.request.deadline_s is not None and not self._set_timer(call):
             return
         if not self._queue:
             seat = self._pick(call)
@@ -150,7 +150,7 @@ class Router:
         for call in (*unsent, *sent):
             if call.state is not CallState.SENT:
                 continue
-            if call in unsent or call.is_retry_safe_after_send:
+            if call in unsent or call.request.is_retry_safe_after_send:
                 self.counts.retried_broken += 1
                 self._take_back(call, reason)
             else:
@@ -160,10 +160,10 @@ class Router:
     # ---- Decisions ---------------------------------------------------------------------------------------------------
 
     def _pick(self, call: OutgoingCall) -> Seat | None:
-        model_id = call.context.multiplexed_model_id
+        model_id = call.request.context.multiplexed_model_id
         if model_id:
             return self._pick_for_model(call, model_id)
-        if call.prefers_local:
+        if call.request.prefers_local:
             return pick_in_tiers(self._pool.local_first, self._random)
         return pick(self._pool.all, self._random)
 
@@ -188,14 +188,14 @@ class Router:
                 self._send(seat, call)
                 continue
             held.append(call)
-            if not call.context.multiplexed_model_id:
+            if not call.request.context.multiplexed_model_id:
                 break
         for call in reversed(held):
             queue.restore(call)
 
     def _send(self, seat: Seat, call: OutgoingCall) -> None:
-        if call.context.multiplexed_model_id:
-            seat.expected_models.add(call.context.multiplexed_model_id)
+        if call.request.context.multiplexed_model_id:
+            seat.expected_models.add(call.request.context.multiplexed_model_id)
         assert seat.link is not None
         seat.link.send(call)
 
@@ -218,7 +218,7 @@ class Router:
         if call.attempts >= settings().retry_attempts_max:
             error = ReplicaUnavailableError(str(self.key), f"gave up after {call.attempts} attempts: {reason}")
             self._finish(call, failed(error))
-        elif call.streams_request and call.was_read:
+        elif call.request.streams_request and call.was_read:
             # Request items that were sent are gone: only their producer could repeat them.
             self._finish(call, failed(ReplicaUnavailableError(str(self.key), reason)))
         else:
@@ -228,8 +228,8 @@ class Router:
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
     def _set_timer(self, call: OutgoingCall) -> bool:
-        assert call.deadline_s is not None
-        remaining_s = call.deadline_s - time.monotonic()
+        assert call.request.deadline_s is not None
+        remaining_s = call.request.deadline_s - time.monotonic()
         if remaining_s <= 0:
             self._finish(call, failed(DeadlineExceededError()))
             return False
@@ -251,7 +251,7 @@ class Router:
         call.state = CallState.DONE
         if call.timer is not None:
             call.timer.cancel()
-        self.counts.methods[call.method].count(outcome.code, time.monotonic() - call.started_s)
+        self.counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_s)
         call.sink.on_done(outcome)
 
     def _unavailable(self) -> DeploymentUnavailableError:

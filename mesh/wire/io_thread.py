@@ -1,6 +1,6 @@
 """Owns the I/O thread: one uvloop event loop per process that owns every grpc.aio object.
 
-grpc.aio polls one completion queue per process; with several loops every wake-up goes to all of them and completions are
+grpc.aio polls one completion queue per process; with several loops every wake-up goes to all of them, completions are
 forwarded between threads. Hence one loop, in a thread of its own, so that user code that blocks cannot stall the wire.
 
 Handing work to the loop wakes it at most once per batch: the first item of an idle mailbox schedules a drain, the

@@ -1,6 +1,6 @@
 """Owns how Python values and bytes become payloads and back.
 
-Values are pickled with protocol 5 by C `pickle`; what it cannot do, or would do wrongly (classes of `__main__` by name),
+Values are pickled with protocol 5 by C `pickle`; what it cannot do, or would do wrongly (`__main__` by name),
 goes to cloudpickle. Large buffers (numpy arrays) stay out of the pickle: through the node's object store where that
 pays, else behind the pickle in the message. They are copied exactly once on the caller's side, because the caller may
 change an array after the call was made, and arrive as read-only views.

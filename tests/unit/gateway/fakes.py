@@ -92,8 +92,8 @@ class FakeRouter:
 
 
 def echo(call: OutgoingCall) -> None:
-    assert call.payload is not None
-    finish(call, Outcome(payload=call.payload))
+    assert call.request.payload is not None
+    finish(call, Outcome(payload=call.request.payload))
 
 
 def finish(call: OutgoingCall, outcome: Outcome) -> None:

@@ -43,7 +43,7 @@ def test_unary_bytes_pass_untouched():
             data = bytes(range(256)) * 5000
             assert await gateway.channel.unary_unary(UNARY)(data, timeout=10) == data
         (call,) = router.calls
-        assert call.method == UNARY
+        assert call.request.method == UNARY
         assert not router.cancelled
 
     on_io_loop(scenario())
@@ -142,7 +142,7 @@ def test_response_items_are_granted_again_only_as_they_are_written():
             stream = gateway.channel.unary_stream(SERVER_STREAM)(b"", timeout=10)
             await until(lambda: router.calls, "the call")
             (call,) = router.calls
-            assert call.response_credit == window
+            assert call.request.streams_response
             big = b"x" * 1_000_000
             for _ in range(window):
                 item(call, big)
@@ -179,11 +179,11 @@ def test_context_and_metadata_reach_the_call():
             call = gateway.channel.unary_unary(UNARY)(b"", metadata=metadata, timeout=10)
             await call
             assert ("request_id", "r-7") in list(await call.trailing_metadata())
-        context = router.calls[0].context
+        context = router.calls[0].request.context
         assert (context.app, context.route, context.request_id) == ("shop", UNARY, "r-7")
         assert (context.multiplexed_model_id, context.traceparent) == ("m-1", "00-1-2-01")
-        assert ("blob-bin", b"\x00\xff") in list(router.calls[0].metadata)
-        assert router.calls[0].peer.startswith("ipv4:127.0.0.1:")
+        assert ("blob-bin", b"\x00\xff") in list(router.calls[0].request.metadata)
+        assert router.calls[0].request.peer.startswith("ipv4:127.0.0.1:")
 
     on_io_loop(scenario())
 
@@ -196,7 +196,7 @@ def test_a_request_id_is_made_up_and_returned():
             await call
             returned = dict(list(await call.trailing_metadata()))["request_id"]
         assert uuid.UUID(returned).version == 4
-        assert router.calls[0].context.request_id == returned
+        assert router.calls[0].request.context.request_id == returned
 
     on_io_loop(scenario())
 
@@ -208,9 +208,9 @@ def test_the_clients_deadline_becomes_the_calls():
             await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
             await gateway.channel.unary_unary(UNARY)(b"")
         with_deadline, without = router.calls
-        assert with_deadline.deadline_s is not None
-        assert 8 < with_deadline.deadline_s - time.monotonic() < 11
-        assert without.deadline_s is None
+        assert with_deadline.request.deadline_s is not None
+        assert 8 < with_deadline.request.deadline_s - time.monotonic() < 11
+        assert without.request.deadline_s is None
 
     on_io_loop(scenario())
 
@@ -224,7 +224,7 @@ def test_the_gateways_own_limit_shortens_the_clients_deadline():
             await gateway.channel.unary_unary(UNARY)(b"", timeout=100)
             await gateway.channel.unary_unary(UNARY)(b"")
             await gateway.channel.unary_unary(UNARY)(b"", timeout=2)
-        left = [(call.deadline_s or 0) - time.monotonic() for call in router.calls]
+        left = [(call.request.deadline_s or 0) - time.monotonic() for call in router.calls]
         assert all(3 < each < 6 for each in left[:2])
         assert left[2] < 3
 

@@ -54,18 +54,18 @@ class SlowMesh(FakeRouter):
         asyncio.get_running_loop().call_later(self._dice.random() * LONGEST_S, step, call)
 
     def _give_credit(self, call: OutgoingCall) -> None:
-        if call.state is not CallState.DONE and call.streams_request:
+        if call.state is not CallState.DONE and call.request.streams_request:
             allow(call, 3)
 
     def _send_items(self, call: OutgoingCall) -> None:
-        if call.state is not CallState.DONE and call.streams_response:
+        if call.state is not CallState.DONE and call.request.streams_response:
             for _ in range(20):
                 item(call, b"x" * 10_000)
 
     def _end(self, call: OutgoingCall) -> None:
         if call.state is not CallState.DONE:
             self.ended += 1
-            finish(call, Outcome(payload=None if call.streams_response else raw(b"done")))
+            finish(call, Outcome(payload=None if call.request.streams_response else raw(b"done")))
 
 
 async def call_and_leave(channel: grpc.aio.Channel, dice: random.Random) -> None:
