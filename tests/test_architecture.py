@@ -4,7 +4,7 @@ Every finding says where it is and what to do about it.
 """
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -78,9 +78,6 @@ SELF_ATTRIBUTES_MAX = 12
 PARAMETERS_MAX = 6
 CONTRACT_SIGNATURES = {"deployment", "options", "run", "start"}
 """Public functions and commands whose parameters the API contract fixes."""
-
-CALL_RECORDS = {"OutgoingCall", "IncomingCall"}
-"""One flat record with slots per call: fields in groups would cost an allocation and an indirection on every call."""
 
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils", "wrapper"}
 UNFINISHED_MARKS = ("TODO", "FIXME", "XXX", "NotImplementedError")
@@ -327,7 +324,7 @@ def test_classes_hold_few_attributes() -> None:
         f"{source.at(owner)}: class {owner.name} assigns {len(names)} attributes ({', '.join(sorted(names))}), "
         f"the wall is {SELF_ATTRIBUTES_MAX}; group some in a record or move them to a part of their own"
         for source, owner in classes()
-        if owner.name not in CALL_RECORDS and len(names := self_attributes(owner)) > SELF_ATTRIBUTES_MAX
+        if len(names := self_attributes(owner)) > SELF_ATTRIBUTES_MAX
     )
 
 
@@ -335,17 +332,15 @@ def test_functions_take_few_parameters() -> None:
     expect_none(
         f"{source.at(function)}: {function.name} takes {count} parameters, the wall is {PARAMETERS_MAX}; "
         "pass a frozen record"
-        for source, function in functions(without=CALL_RECORDS)
+        for source, function in functions()
         if function.name not in CONTRACT_SIGNATURES and (count := parameter_count(function)) > PARAMETERS_MAX
     )
 
 
-def functions(without: Collection[str] = ()) -> Iterator[tuple[Source, Function]]:
-    """All functions but those of the classes named."""
-    left_out = {id(node) for _, owner in classes() if owner.name in without for node in ast.walk(owner)}
+def functions() -> Iterator[tuple[Source, Function]]:
     for source in sources(*OWN_CODE):
         for node in source.nodes(ast.FunctionDef, ast.AsyncFunctionDef):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and id(node) not in left_out:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield source, node
 
 

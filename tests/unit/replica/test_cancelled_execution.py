@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from mesh.link.call import CallRequest
 from mesh.replica.execution import Execution
 from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome
@@ -17,15 +18,8 @@ CANCELLED_CODE = grpc.StatusCode.CANCELLED.value[0]
 
 def started(function: Callable[[], Awaitable[None]], outcomes: list[Outcome]) -> Execution:
     """An execution whose task is made, but has not taken its first step."""
-    call: Any = SimpleNamespace(
-        context=RequestContext("request-1"),
-        deadline_s=None,
-        metadata=(),
-        payload=None,
-        peer="",
-        streams_request=False,
-        streams_response=False,
-    )
+    request = CallRequest("work", None, RequestContext("request-1"))
+    call: Any = SimpleNamespace(request=request)
     method: Any = SimpleNamespace(
         context_position=-1, function=function, has_context_keyword=False, name="work", typed=None
     )
