@@ -20,8 +20,11 @@ help:  ## list the targets
 setup: $(INSTALLED)  ## create .venv and install everything, pinned by constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@test -n "$(PYTHON)" || { echo "No python3 is on the PATH: install Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not " + sys.version)'
+	@echo "Setting up .venv (once, about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # $(call generate,DIRECTORY): the generated code of all protos, written below DIRECTORY.
@@ -51,7 +54,7 @@ test: check  ## check, then the end-to-end tests on a real Ray
 	$(BIN)/pytest -q tests/e2e
 
 demo: setup  ## deploy an example, call it from a separate client, report, shut down
-	$(BIN)/python -m examples.demo
+	@$(BIN)/python -m examples.demo
 
 bench: setup  ## ours, raw grpc.aio and Ray Serve in one table (QUICK=1: three minutes)
 	$(BIN)/python -m benchmarks.compare $(if $(QUICK),--quick)

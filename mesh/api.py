@@ -40,7 +40,7 @@ def start(
     On a running mesh this only connects; options that differ from its own are ignored with a warning.
 
     Raises TypeError or ValueError for wrong options, ModuleNotFoundError for a servicer function that cannot be
-    imported, TimeoutError when the gateways do not come up within 60 s.
+    imported, TimeoutError when the gateways do not come up within 60 s or keep failing for 10 s.
     """
     _refuse_keywords(kwargs)
     _refuse_logging_config(logging_config)

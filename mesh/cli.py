@@ -10,8 +10,10 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 import click
@@ -23,6 +25,7 @@ from mesh.v1 import control_pb2
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_PORT = click.IntRange(0, 65_535)
 _ADDRESS_HELP = "Ray cluster to use. Default: RAY_ADDRESS, or the one on this machine."
 
 
@@ -33,10 +36,8 @@ def main(verbose: bool) -> None:
     """Run Python microservices on a Ray cluster and look after them.
 
     \b
-    mesh run shop.app:app        deploy `app` of the module shop.app until Ctrl-C
-    mesh status                  applications, deployments, replicas and gateways
-    mesh delete shop             delete one application
-    mesh shutdown                delete everything the mesh runs on the cluster
+    mesh run shop.app:app    run the application `app` of shop/app.py until Ctrl-C
+    mesh status              what runs, where, and why something does not
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
 
@@ -51,6 +52,8 @@ def _one_line_errors(command: F) -> F:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
+        except click.Abort:  # a RuntimeError by descent, and click's own way to say that somebody declined
+            raise
         except (MeshException, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
             if click.get_current_context().find_root().params.get("verbose"):
                 raise
@@ -77,8 +80,10 @@ class _RunRequest:
 @click.argument("import_path", metavar="MODULE:APP")
 @click.option("--name", default="default", show_default=True, help="Name of the application.")
 @click.option("--route-prefix", default="/", show_default=True, help="HTTP path below which it is served.")
-@click.option("--grpc-port", type=int, default=9000, show_default=True, help="Port of the gRPC gateways; 0: none.")
-@click.option("--http-port", type=int, default=8000, show_default=True, help="Port of the HTTP gateways; 0: none.")
+@click.option("--grpc-port", type=_PORT, default=9000, show_default=True, help="Port for gRPC clients; 0: none.")
+@click.option(
+    "--http-port", type=_PORT, default=8000, show_default=True, help="Port for health, routes and metrics; 0: none."
+)
 @click.option(
     "--proxy-location",
     type=click.Choice(["EveryNode", "HeadOnly", "Disabled"]),
@@ -105,7 +110,9 @@ def run(**given: Any) -> None:
     """
     asked = _RunRequest(**given)
     application = load_application(asked.import_path, asked.app_dir)
-    ray_core.ensure_ray(asked.address)
+    if not ray_core.attach_ray(asked.address):
+        click.echo("Starting Ray ...")
+        ray_core.ensure_ray()
     # From here on kill(1) and a closed terminal clean up as Ctrl-C does; nohup(1) keeps its meaning.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -113,6 +120,7 @@ def run(**given: Any) -> None:
     with contextlib.ExitStack() as cleanup:
         is_ours = control_plane.find() is None
         if is_ours:
+            click.echo("Starting the mesh ...")
             cleanup.callback(api.shutdown)
         with contextlib.suppress(KeyboardInterrupt):
             api.start(asked.proxy_location, {"port": asked.http_port}, {"port": asked.grpc_port})
@@ -138,24 +146,48 @@ def load_application(import_path: str, app_dir: str) -> Application:
     module_name, separator, attribute = import_path.partition(":")
     if not (module_name and separator and attribute):
         raise ValueError(f"{import_path!r} is not MODULE:APP: write for instance shop.app:app.")
-    sys.path.insert(0, os.path.abspath(app_dir))
-    target = _import(module_name)
+    directory = os.path.abspath(app_dir)
+    sys.path.insert(0, directory)
+    target: Any = _import(module_name, directory)
+    module = target
     for part in attribute.split("."):
         if not hasattr(target, part):
-            raise ValueError(f"Module {module_name!r} has no {attribute!r}. Is the name after the colon right?")
+            raise ValueError(f"Module {module_name!r} has no {attribute!r}. {_applications_in(module)}")
         target = getattr(target, part)
     if not isinstance(target, Application):
         raise TypeError(
-            f"{import_path} is a {type(target).__name__}, not an application: name the result of .bind(...)."
+            f"{import_path} is a {type(target).__name__}, not an application: name the result of .bind(...). "
+            f"{_applications_in(module)}"
         )
     return target
 
 
-def _import(module_name: str) -> Any:
+def _applications_in(module: ModuleType) -> str:
+    names = sorted(name for name, value in vars(module).items() if isinstance(value, Application))
+    return f"Applications in it: {', '.join(names) or 'none'}."
+
+
+def _import(module_name: str, directory: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything
-        raise ImportError(f"Importing {module_name!r} failed: {type(error).__name__}: {error}") from error
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            raise ImportError(
+                f"There is no module {error.name!r} in {directory} or on Python's path. "
+                "Name the directory it is in with --app-dir."
+            ) from error
+        raise ImportError(
+            f"Importing {module_name!r} failed: {type(error).__name__}: {error}{_place_in_user_code(error)}"
+        ) from error
+
+
+def _place_in_user_code(error: Exception) -> str:
+    """Where the innermost line is that raised; empty for errors that name their place themselves."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:
+        return ""
+    users = [frame for frame in frames if "importlib" not in frame.filename]
+    return f" ({users[-1].filename}, line {users[-1].lineno})"
 
 
 @main.command()
@@ -207,5 +239,7 @@ def shutdown(yes: bool, address: str | None) -> None:
 
 def _attached_status(address: str | None) -> control_pb2.StatusReply:
     if not ray_core.attach_ray(address):
-        raise ConnectionError("No Ray cluster is running here. Name one with --address.")
+        raise ConnectionError(
+            "No Ray cluster is running here. `mesh run` starts one; to use another, name it with --address."
+        )
     return control_plane.require().status()

@@ -47,7 +47,7 @@ class Progress:
 
 
 def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
-    return [f"  {each.name}: {_last_line(each.message) or _replicas(each)}" for each in application.deployments]
+    return [f"  {each.name}: {_headline(each.message) or _replicas(each)}" for each in application.deployments]
 
 
 def _gateway_lines(gateways: Iterable[control_pb2.GatewayStatus]) -> Iterator[str]:
@@ -71,7 +71,9 @@ def _application_lines(applications: Iterable[control_pb2.ApplicationStatus]) ->
         yield "no applications"
     for application in applications:
         route = f" at {application.route_prefix}" if application.route_prefix else ""
-        yield f"application {application.name}{route}: {application.status}{_because(application.message)}"
+        # It repeats what its deployments say, where they say anything.
+        message = "" if any(each.message for each in application.deployments) else application.message
+        yield f"application {application.name}{route}: {application.status}{_because(message)}"
         for deployment in application.deployments:
             yield f"  {deployment.name}: {deployment.status}, {_replicas(deployment)}{_because(deployment.message)}"
             for replica in deployment.replicas:
@@ -87,9 +89,9 @@ def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
 
 
 def _because(message: str) -> str:
-    return f" ({_last_line(message)})" if message.strip() else ""
+    return f" ({_headline(message)})" if message.strip() else ""
 
 
-def _last_line(message: str) -> str:
-    """The line that says most: messages may carry the traceback of a replica's failure."""
-    return message.strip().rpartition("\n")[2].strip()
+def _headline(message: str) -> str:
+    """The line that says most: a traceback may follow it."""
+    return message.strip().partition("\n")[0]

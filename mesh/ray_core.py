@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ __all__ = [
 NAMESPACE = "mesh"
 _KV_NAMESPACE = b"mesh"
 _ACTOR_CONCURRENCY = 10_000
+_LISTENER_TIMEOUT_S = 5.0
+_TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
 _ZONE_LABEL = "ray.io/availability-zone"
 _INIT_OPTIONS: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
 
@@ -94,8 +97,10 @@ def attach_ray(address: str | None = None) -> bool:
     """
     if ray.is_initialized():
         return True
+    logging.getLogger(_TOKEN_LOGGER).addFilter(_is_news)
     named = address or ray_address()
     if named is not None:
+        _require_listener(named)
         ray.init(address=named, **_INIT_OPTIONS)
         return True
     try:
@@ -103,6 +108,23 @@ def attach_ray(address: str | None = None) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Ray warns every process that its safe default, token authentication, is on. That it is off stays a warning."""
+    return "Token authentication is enabled" not in record.getMessage()
+
+
+def _require_listener(address: str) -> None:
+    """Raises ConnectionError at once where nobody listens: Ray itself tries for more than a minute."""
+    host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # one of Ray's words, such as "auto"
+    try:
+        socket.create_connection((host, int(port)), _LISTENER_TIMEOUT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConnectionError(f"No Ray cluster answers at {address}: {reason}. Is the address right?") from error
 
 
 def is_connected() -> bool:

@@ -14,6 +14,7 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _GATEWAYS_TIMEOUT_S = 60.0
+_GATEWAYS_FAILING_TIMEOUT_S = 10.0
 _DELETE_TIMEOUT_S = 60.0
 _PATIENCE_S = 10.0
 
@@ -21,14 +22,23 @@ Tell = Callable[[control_pb2.ApplicationStatus], None]
 
 
 def until_gateways_healthy(client: ControlClient) -> None:
-    """At once where gateways are disabled. Raises TimeoutError naming the gateways that are not healthy."""
-    if poll(lambda: _are_healthy(client.status()), _GATEWAYS_TIMEOUT_S):
+    """At once where gateways are disabled. Raises TimeoutError naming the gateways that are not healthy.
+
+    Gateways may take long to get a process; one that has something to complain of is waited for much shorter.
+    """
+    started_s = time.monotonic()
+    patience = _GatewayPatience(time.monotonic)
+    poll(lambda: patience.is_over(client.status()), _GATEWAYS_TIMEOUT_S)
+    reply = client.status()
+    if _are_healthy(reply):
         return
-    gateways = client.status().gateways
-    states = "; ".join(f"node {each.node_id[:8]}: {each.status} {each.message}".rstrip() for each in gateways)
+    states = "; ".join(
+        f"node {each.node_id[:8]}: {each.status} {_headline(each.message)}".rstrip() for each in reply.gateways
+    )
     raise TimeoutError(
-        f"The gateways were not healthy within {_GATEWAYS_TIMEOUT_S:.0f} s ({states or 'none was started'}). "
-        "Is a port taken? Choose others with grpc_options and http_options, or proxy_location='Disabled'."
+        f"The gateways were not healthy within {time.monotonic() - started_s:.0f} s ({states or 'none was started'}). "
+        "If a port is taken, choose another: grpc_options and http_options of mesh.start(), --grpc-port and "
+        "--http-port of `mesh run`."
     )
 
 
@@ -50,6 +60,22 @@ def until_deleted(client: ControlClient, name: str) -> None:
         )
 
 
+class _GatewayPatience:
+    """Tells when waiting for gateways is over: they are healthy, or the same trouble has lasted for some seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._trouble: set[str] = set()
+        self._since_s = clock()
+
+    def is_over(self, reply: control_pb2.StatusReply) -> bool:
+        trouble = {_headline(gateway.message) for gateway in reply.gateways if gateway.message}
+        if trouble != self._trouble:
+            self._trouble, self._since_s = trouble, self._clock()
+        is_stuck = bool(trouble) and self._clock() - self._since_s >= _GATEWAYS_FAILING_TIMEOUT_S
+        return is_stuck or _are_healthy(reply)
+
+
 class Patience:
     """Logs why a rollout is still not through, every ten seconds of waiting."""
 
@@ -63,7 +89,9 @@ class Patience:
         if now_s < self._next_s:
             return
         self._next_s = now_s + _PATIENCE_S
-        message = "; ".join(application.message.splitlines()) or "its replicas are starting"
+        # Lines of tracebacks are indented.
+        told = [line for line in application.message.splitlines() if not line.startswith(" ")]
+        message = "; ".join(told) or "its replicas are starting"
         waited_s = now_s - self._started_s
         logger.warning("application %r is %s for %.0f s: %s", application.name, application.status, waited_s, message)
 
@@ -73,6 +101,10 @@ def _are_healthy(reply: control_pb2.StatusReply) -> bool:
         return True
     states = [gateway.status for gateway in reply.gateways]
     return bool(states) and all(state == GatewayStatus.HEALTHY for state in states)
+
+
+def _headline(message: str) -> str:
+    return message.partition("\n")[0]
 
 
 def _application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus | None:

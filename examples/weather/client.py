@@ -167,4 +167,7 @@ def _seen_at_s(stub: weather_pb2_grpc.WeatherStub, label: str) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

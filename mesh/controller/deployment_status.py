@@ -147,10 +147,12 @@ def _message(
             parts.append(f"{others} replicas of the version before keep serving.")
     waiting = sum(waits_for_resources(replica, now_s) for replica in replicas)
     if waiting:
-        parts.append(f"{waiting} still wait for a node with room to start a process: {_asked(target)}.")
-    if failures.message:
-        parts.append(f"The last failure:\n{failures.message}")
-    return " ".join(parts)
+        parts.append(f"No node has room yet to start a process for {waiting} of them: {_asked(target)}.")
+    # What was raised last comes first: it is what the user looks for. Its traceback goes to the end.
+    raised, _, traceback = failures.message.partition("\n")
+    if raised:
+        parts.insert(0, f"{raised.rstrip('.')}.")
+    return "\n".join(filter(None, (" ".join(parts), traceback)))
 
 
 def _asked(target: DeploymentTarget) -> str:

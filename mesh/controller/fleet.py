@@ -137,7 +137,7 @@ class Fleet:
         # One that served for a while proves its version good: its end starts a new count.
         is_afresh = replica.is_serving and now_s - replica.since_s >= _LONG_LIFE_S
         self._replica_failures[replica.deployment] = replace(
-            failures, count=1 if is_afresh else failures.count + 1, last_s=now_s, message=message[-_MESSAGE_MAX_CHARS:]
+            failures, count=1 if is_afresh else failures.count + 1, last_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
         )
 
     # ---- gateways --------------------------------------------------------------------------------------------------
@@ -192,5 +192,5 @@ class Fleet:
     def _count_gateway_failure(self, gateway: Gateway, message: str) -> None:
         failures = self._gateway_failures.get(gateway.node_id, NO_FAILURES)
         self._gateway_failures[gateway.node_id] = replace(
-            failures, count=failures.count + 1, last_s=self._clock(), message=message[-_MESSAGE_MAX_CHARS:]
+            failures, count=failures.count + 1, last_s=self._clock(), message=message[:_MESSAGE_MAX_CHARS]
         )

@@ -70,7 +70,7 @@ class GatewayKeeper:
             return  # the watch tells, with the reason
         except ActorCallFailed as error:
             # No user code is involved: what went wrong says enough, where it went wrong is nobody's concern.
-            self._fleet.gateway_broken(spec.gateway_id, str(error).strip().splitlines()[-1])
+            self._fleet.gateway_broken(spec.gateway_id, str(error).partition("\n")[0])
             return
         self._fleet.gateway_ready(ready)
         await self._check(spec.gateway_id)

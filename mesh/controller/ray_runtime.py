@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from typing import Any
 
 from mesh import ray_core
+from mesh.controller.failure_text import readable
 from mesh.controller.observe import Node
 from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach
 from mesh.v1 import control_pb2
 
 _REPLICA_CLASS = "mesh.replica.actor:ReplicaActor"
 _GATEWAY_CLASS = "gateway.actor:GatewayActor"
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class RayRuntime:
@@ -98,9 +97,4 @@ async def _outcome(awaitable: Any) -> Any:
     except ray_core.ActorUnavailable as error:
         raise ActorOutOfReach(str(error)) from error
     except Exception as error:
-        raise ActorCallFailed(_words(error)) from error
-
-
-def _words(error: Exception) -> str:
-    """What the status shows. Ray puts the remote traceback, coloured, into the text of a failed method's error."""
-    return _COLOUR.sub("", str(error)) or type(error).__name__
+        raise ActorCallFailed(readable(str(error)) or type(error).__name__) from error

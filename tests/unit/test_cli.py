@@ -108,10 +108,13 @@ def test_a_run_that_was_never_deployed_deletes_nothing(cluster: FakeCluster, sho
     [
         ("shop_for_cli", "is not MODULE:APP"),
         (":app", "is not MODULE:APP"),
-        ("no_such_module:app", "Importing 'no_such_module' failed: ModuleNotFoundError"),
+        ("no_such_module:app", "There is no module 'no_such_module' in "),
         ("broken_for_cli:app", "Importing 'broken_for_cli' failed: KeyError: 'sugar'"),
-        ("shop_for_cli:nothing", "has no 'nothing'"),
-        ("shop_for_cli:unbound", "is a Deployment, not an application"),
+        ("shop_for_cli:nothing", "has no 'nothing'. Applications in it: app."),
+        (
+            "shop_for_cli:unbound",
+            "is a Deployment, not an application: name the result of .bind(...). Applications in it: app.",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_one_line(cluster: FakeCluster, shop: Path, import_path: str, words: str) -> None:

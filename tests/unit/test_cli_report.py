@@ -12,7 +12,7 @@ def reply() -> control_pb2.StatusReply:
         control_pb2.ReplicaStatus(replica_id="r2", state="STARTING"),
     ]
     deployment = control_pb2.DeploymentStatus(
-        name="Model", status="UPDATING", target_replicas=2, replicas=replicas, message="trace\n  ValueError: bad"
+        name="Model", status="UPDATING", target_replicas=2, replicas=replicas, message="ValueError: bad\n  trace"
     )
     application = control_pb2.ApplicationStatus(
         name="shop", status="DEPLOYING", route_prefix="/shop", deployments=[deployment]

@@ -77,6 +77,15 @@ def test_gateways_that_stay_away_are_named(monkeypatch: pytest.MonkeyPatch) -> N
     rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
 
 
+def test_gateways_that_keep_failing_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Item 57."""
+    monkeypatch.setattr(rollout_wait, "_GATEWAYS_FAILING_TIMEOUT_S", 0)
+    controller = FakeController()
+    controller.reply.gateways.add(node_id="n1", status="UNHEALTHY", message="OSError: port 9000 is taken\n  File")
+    with pytest.raises(TimeoutError, match=r"node n1: UNHEALTHY OSError: port 9000 is taken\)"):
+        rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
+
+
 def test_a_deletion_that_takes_too_long_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Item 76."""
     monkeypatch.setattr(rollout_wait, "_DELETE_TIMEOUT_S", 0)

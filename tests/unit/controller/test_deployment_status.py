@@ -48,10 +48,11 @@ def test_scaling_has_its_own_statuses(healthy: Verdict) -> None:
 
 def test_failing_constructors_fail_the_deployment_and_show_why() -> None:
     """Item 148: with the traceback."""
-    failed = look(None, target(2), failures=Failures(version="v2", count=6, message="ValueError: no model"))
+    failed = look(None, target(2), failures=Failures(version="v2", count=6, message="ValueError: no model\n  File"))
     assert seen(failed) == ("DEPLOY_FAILED", "REPLICA_STARTUP_FAILED")
+    assert failed.message.startswith("ValueError: no model. Deployment 'Model' of application")
     assert "failed to start 6 times" in failed.message
-    assert failed.message.endswith("ValueError: no model")
+    assert failed.message.endswith("\n  File")
 
 
 def test_a_failed_update_says_that_the_old_version_serves(healthy: Verdict) -> None:
@@ -92,7 +93,7 @@ def test_replicas_that_wait_for_room_are_told_with_what_they_ask_for() -> None:
     (wanted,) = desired_of(app).deployments.values()
     waiting = replace(replica(STARTING, "v1", created_s=-60.0), is_placed=False)
     assert (
-        "1 still wait for a node with room to start a process: each asks for num_cpus=64."
+        "No node has room yet to start a process for 1 of them: each asks for num_cpus=64."
         in look(None, wanted, waiting).message
     )
 
