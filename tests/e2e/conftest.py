@@ -1,0 +1,138 @@
+"""The end-to-end environment: one Ray and one mesh for the whole run, and the proof that nothing of them is left."""
+
+import shutil
+import socket
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import ray
+
+import mesh
+from tests.e2e import leftovers
+from tests.e2e.waiting import until
+from tests.unit.protos import shop_pb2_grpc
+
+MESSAGE_MAX_BYTES = 64 * 1024 * 1024
+OBJECT_STORE_BYTES = 300_000_000
+
+Deploy = Callable[..., mesh.DeploymentHandle[Any]]
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where the run's only gateway listens."""
+
+    grpc_port: int
+    http_port: int
+
+    @property
+    def grpc_address(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def start_mesh(self) -> None:
+        """The Stock service is named here; Shop services are inherited by their deployments."""
+        mesh.start(
+            http_options={"port": self.http_port},
+            grpc_options={
+                "port": self.grpc_port,
+                "grpc_servicer_functions": [shop_pb2_grpc.add_StockServicer_to_server],
+            },
+        )
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Path]:
+    """A local Ray whose processes carry the run's mark; gives the directory for their temporary files."""
+    # Short: Ray puts Unix sockets into it.
+    root = Path(tempfile.mkdtemp(prefix="mesh-e2e-"))
+    temporary = root / "tmp"
+    temporary.mkdir()
+    environment = {
+        leftovers.MARK: str(uuid.uuid4()),
+        "MESH_MESSAGE_MAX_BYTES": str(MESSAGE_MAX_BYTES),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "TMPDIR": str(temporary),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        try:
+            ray.init(
+                address="local",
+                namespace="mesh",
+                num_cpus=16,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="warning",
+                _temp_dir=str(root / "ray"),
+            )
+            yield temporary
+            ray.shutdown()
+            until(lambda: not leftovers.processes_of_this_run(), timeout_s=30)
+            assert leftovers.files_below(temporary) == []
+        finally:
+            ray.shutdown()
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gateway(cluster: Path) -> Iterator[Gateway]:
+    """The mesh, with its gateway on ports of this run."""
+    gateway = Gateway(*free_ports(2))
+    gateway.start_mesh()
+    try:
+        yield gateway
+    finally:
+        mesh.shutdown()
+    until(lambda: not leftovers.mesh_processes())
+    assert not [port for port in (gateway.grpc_port, gateway.http_port) if leftovers.is_listening(port)]
+
+
+@pytest.fixture(scope="module")
+def deploy(gateway: Gateway) -> Iterator[Deploy]:
+    """`mesh.run` for applications that end with the test module."""
+    with ExitStack() as stack:
+
+        def run(target: mesh.Application, name: str) -> mesh.DeploymentHandle[Any]:
+            stack.callback(mesh.delete, name)
+            return mesh.run(target, name=name, route_prefix=f"/{name}")
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def channel(gateway: Gateway) -> Iterator[grpc.Channel]:
+    """A stock gRPC client's connection to the gateway."""
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(gateway.grpc_address, options=options) as channel:
+        yield channel
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(60))

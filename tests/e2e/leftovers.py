@@ -1,0 +1,43 @@
+"""Owns the search for what a run leaves behind: processes, listening ports and files. Linux only.
+
+Every process of a run inherits an environment variable with the run's own value and is found by it.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+MARK = "MESH_E2E_RUN"
+
+
+def processes_of_this_run() -> list[str]:
+    """Command lines of other processes that carry this run's mark."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    own = str(os.getpid())
+    candidates = (process for process in Path("/proc").glob("[0-9]*") if process.name != own)
+    return [command for process in candidates if (command := marked_command(process, mark))]
+
+
+def marked_command(process: Path, mark: bytes) -> str:
+    try:
+        if mark not in (process / "environ").read_bytes().split(b"\0"):
+            return ""
+        return f"{process.name} {(process / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()}".strip()
+    except OSError:  # it has just ended, or belongs to another user
+        return ""
+
+
+def mesh_processes() -> list[str]:
+    """Those that Ray runs actors of the mesh in; Ray names them after their classes."""
+    names = ("ReplicaActor", "GatewayActor", "ControllerActor")
+    return [command for command in processes_of_this_run() if any(name in command for name in names)]
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def files_below(directory: Path) -> list[str]:
+    return [str(path) for path in directory.rglob("*") if not path.is_dir()]

@@ -1,0 +1,306 @@
+"""Handles and responses: options, waiting, cancelling, passing on, pickling, threads and loops (api.md 1.1 and 1.2)."""
+
+import asyncio
+import concurrent.futures
+import threading
+from typing import Any
+
+import pytest
+import ray
+
+import mesh
+from mesh.context import current_request
+from mesh.exceptions import MeshException, RequestCancelledError
+from tests.e2e.conftest import Deploy
+from tests.e2e.gate import Gate, small
+from tests.e2e.waiting import until
+
+Handle = mesh.DeploymentHandle[Any]
+
+
+@small(max_ongoing_requests=100)
+class Echo:
+    async def __call__(self, value: Any = None) -> Any:
+        return value
+
+    def shout(self, text: str, *, mark: str = "!") -> str:
+        return text.upper() + mark
+
+    async def add(self, left: Any, right: Any) -> Any:
+        return left + right
+
+    async def fail(self, text: str) -> None:
+        raise LookupError(text)
+
+    async def count(self, items: int) -> Any:
+        for item in range(items):
+            yield item
+
+    async def where(self) -> tuple[str, str, str]:
+        context, request = mesh.get_replica_context(), current_request()
+        return context.app_name, context.deployment, request.request_id if request else ""
+
+
+@small(max_ongoing_requests=1)
+class Single:
+    """One call at a time, which waits at the gate."""
+
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+        self._begun: list[str] = []
+
+    async def __call__(self, label: str) -> str:
+        self._begun.append(label)
+        return await self._gate.wait.remote(label)
+
+    async def begun(self) -> list[str]:
+        return self._begun
+
+
+@small(max_ongoing_requests=100)
+class Front:
+    """Uses handles that came in three ways: bound, as an argument and looked up by name."""
+
+    def __init__(self, echo: Handle, gate: Handle, single: Handle) -> None:
+        self._echo = echo
+
+    async def __call__(self, text: str, passed: Handle) -> list[Any]:
+        found = mesh.get_deployment_handle("Echo")
+        return [await handle.shout.remote(text) for handle in (self._echo, passed, found)]
+
+    async def request_ids(self) -> tuple[str, str]:
+        own = current_request()
+        return own.request_id if own else "", (await self._echo.where.remote())[2]
+
+
+@pytest.fixture(scope="module")
+def front(deploy: Deploy) -> Handle:
+    gate = Gate.bind()
+    return deploy(Front.bind(Echo.bind(), gate, Single.bind(gate)), "handles")
+
+
+@pytest.fixture
+def echo(front: Handle) -> Handle:
+    return mesh.get_deployment_handle("Echo", "handles")
+
+
+@pytest.fixture
+def gate(front: Handle) -> Handle:
+    return mesh.get_deployment_handle("Gate", "handles")
+
+
+@pytest.fixture
+def single(front: Handle) -> Handle:
+    return mesh.get_deployment_handle("Single", "handles")
+
+
+def test_options_make_new_handles_that_share_the_router(echo: Handle) -> None:
+    """Items 2, 3, 4, 6, 7, 8 and 14."""
+    shout = echo.options(method_name="shout")
+    assert (echo.deployment_name, echo.app_name) == ("Echo", "handles")
+    assert repr(echo) == "DeploymentHandle(deployment='Echo')"
+    assert shout.remote("a", mark="?").result(timeout_s=10) == "A?"
+    assert echo.shout.remote("b").result(timeout_s=10) == "B!"
+    assert shout.options(stream=False).remote("c").result(timeout_s=10) == "C!"
+    assert echo.remote("unchanged").result(timeout_s=10) == "unchanged"
+    assert shout._router is echo._router is echo.shout._router
+    assert shout.request_counter is echo.request_counter
+    with pytest.warns(UserWarning, match="use_new_handle_api"):
+        echo.options(use_new_handle_api=True)
+
+
+def test_looking_a_handle_up_gives_the_same_one_again(echo: Handle, front: Handle) -> None:
+    """Items 127, 128 and 129."""
+    assert mesh.get_deployment_handle("Echo", "handles") is echo
+    assert mesh.get_app_handle("handles").deployment_name == "Front"
+    with pytest.raises(MeshException, match=r"Application 'nowhere' does not exist\."):
+        mesh.get_app_handle("nowhere")
+    with pytest.raises(KeyError, match="Nothing"):
+        mesh.get_deployment_handle("Nothing", "handles")
+    with pytest.raises(MeshException, match="app_name"):
+        mesh.get_deployment_handle("Echo")
+
+
+def test_a_result_can_be_had_any_number_of_times(echo: Handle) -> None:
+    """Items 21 and 22."""
+    response = echo.remote([1])
+    assert response.result(timeout_s=10) is response.result(timeout_s=10)
+
+    async def awaited_together() -> list[Any]:
+        response = echo.remote([2])
+        return await asyncio.gather(*(wait_for(response) for _ in range(3)), wait_for(response))
+
+    first, *others = asyncio.run(awaited_together())
+    assert first == [2]
+    assert all(other is first for other in others)
+
+
+async def wait_for(response: Any) -> Any:
+    return await response
+
+
+def test_result_refuses_to_block_a_running_loop(echo: Handle) -> None:
+    """Items 23 and 40."""
+
+    async def block() -> None:
+        response = echo.remote(1)
+        with pytest.raises(RuntimeError, match="Sync methods should not be called from within an `asyncio` event loop"):
+            response.result()
+        with pytest.raises(RuntimeError, match="Sync methods should not be called"):
+            response._to_object_ref_sync()
+        assert await response == 1
+
+    asyncio.run(block())
+
+
+def test_a_timeout_leaves_the_call_running(gate: Handle) -> None:
+    """Item 24."""
+    response = gate.wait.remote("patience")
+    with pytest.raises(TimeoutError):
+        response.result(timeout_s=0.05)
+    gate.open.remote("patience").result(timeout_s=10)
+    assert response.result(timeout_s=10) == "patience"
+
+
+def test_a_call_that_is_cancelled_before_it_was_sent_never_reaches_a_replica(single: Handle, gate: Handle) -> None:
+    """Items 33, 34, 35, 37 and 39; C1."""
+    running = single.remote("running")
+    until(lambda: "running" in gate.entered.remote().result(timeout_s=10))
+    queued = single.remote("queued")
+    queued.cancel()
+    queued.cancel()
+    assert queued.cancelled()
+    with pytest.raises(RequestCancelledError) as caught:
+        queued.result(timeout_s=10)
+    for kind in (asyncio.CancelledError, concurrent.futures.CancelledError, ray.exceptions.TaskCancelledError):
+        assert isinstance(caught.value, kind)
+    gate.open.remote("running").result(timeout_s=10)
+    assert running.result(timeout_s=10) == "running"
+    running.cancel()
+    assert running.cancelled()
+    assert running.result() == "running"
+    assert single.begun.remote().result(timeout_s=10) == ["running"]
+
+
+def test_cancelling_an_executing_call_reaches_its_code_and_no_other(gate: Handle) -> None:
+    """Items 36 and 37."""
+    doomed, spared = gate.wait.remote("doomed"), gate.wait.remote("spared")
+    until(lambda: {"doomed", "spared"} <= set(gate.entered.remote().result(timeout_s=10)))
+    doomed.cancel()
+    with pytest.raises(RequestCancelledError):
+        doomed.result(timeout_s=10)
+    until(lambda: "doomed" in gate.cancelled_at_s.remote().result(timeout_s=10))
+    gate.open.remote("spared").result(timeout_s=10)
+    assert spared.result(timeout_s=10) == "spared"
+
+
+def test_a_cancelled_task_gives_up_the_call_it_awaits(gate: Handle) -> None:
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait_for(gate.wait.remote("given up")), 0.2)
+
+    asyncio.run(give_up())
+    until(lambda: "given up" in gate.cancelled_at_s.remote().result(timeout_s=10))
+
+
+def test_responses_are_passed_on_without_awaiting_them(echo: Handle, gate: Handle) -> None:
+    """Items 29 and 32."""
+    one = echo.remote(1)
+    two = echo.add.remote(one, right=one)
+    chain = two
+    for _ in range(10):
+        chain = echo.add.remote(chain, one)
+    assert echo.add.remote(chain, two).result(timeout_s=10) == 14
+    assert echo.add.remote(ray.put(20), one).result(timeout_s=10) == 21
+    late = echo.add.remote(gate.wait.remote("late"), "r")
+    assert echo.remote("not behind it").result(timeout_s=10) == "not behind it"
+    gate.open.remote("late").result(timeout_s=10)
+    assert late.result(timeout_s=10) == "later"
+
+
+def test_a_failed_response_fails_the_call_it_is_passed_to(echo: Handle) -> None:
+    with pytest.raises(LookupError, match="upstream"):
+        echo.remote(echo.fail.remote("upstream")).result(timeout_s=10)
+
+
+def test_a_nested_response_is_refused_with_a_reason(echo: Handle) -> None:
+    """Items 31 and 41; C13."""
+    response = echo.remote(1)
+    with pytest.raises(MeshException, match="top-level"):
+        echo.remote([response])
+    with pytest.raises(RuntimeError, match="cannot be passed to downstream handle calls"):
+        echo.remote(echo.count.options(stream=True).remote(3))
+    assert response.result(timeout_s=10) == 1
+
+
+def test_a_result_becomes_an_object_ref_when_asked(echo: Handle, gate: Handle) -> None:
+    """Item 40; C6."""
+    assert ray.get(echo.remote("kept")._to_object_ref_sync()) == "kept"
+    waiting = gate.wait.remote("reference")
+    with pytest.raises(TimeoutError, match=r"Timed out resolving to ObjectRef\."):
+        waiting._to_object_ref_sync(_timeout_s=0.05)
+    waiting.cancel()
+
+
+@ray.remote(num_cpus=0)
+def shout_in_task(handle: Handle, text: str) -> str:
+    return handle.remote(text).result(timeout_s=20)
+
+
+@ray.remote(num_cpus=0)
+class Shouter:
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    async def shout(self, text: str) -> str:
+        return await self._handle.remote(text)
+
+
+def test_a_handle_travels_into_tasks_actors_and_deployments(front: Handle, echo: Handle) -> None:
+    """Items 11 and 13."""
+    shout = echo.options(method_name="shout")
+    assert ray.get(shout_in_task.remote(shout, "task"), timeout=30) == "TASK!"
+    actor = Shouter.remote(shout)
+    assert ray.get(actor.shout.remote("actor"), timeout=30) == "ACTOR!"
+    ray.kill(actor)
+    assert front.remote("deployment", echo).result(timeout_s=10) == ["DEPLOYMENT!"] * 3
+
+
+def test_user_code_knows_where_it_is_and_whom_it_serves(front: Handle, echo: Handle) -> None:
+    """Items 13 and 130."""
+    response = echo.where.remote()
+    assert response.result(timeout_s=10) == ("handles", "Echo", response.request_id)
+    own, of_child = front.request_ids.remote().result(timeout_s=10)
+    assert own == of_child
+    with pytest.raises(MeshException):
+        mesh.get_replica_context()
+
+
+def test_a_handle_works_in_many_threads_and_loops_at_once(echo: Handle) -> None:
+    """Items 15 and 16."""
+
+    def call_in_thread(number: int) -> bool:
+        return all(echo.remote(number).result(timeout_s=20) == number for _ in range(20))
+
+    def call_in_loop(number: int) -> bool:
+        async def call() -> bool:
+            return await asyncio.gather(*(wait_for(echo.remote(number)) for _ in range(20))) == [number] * 20
+
+        return asyncio.run(call())
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = [*pool.map(call_in_thread, range(8)), *pool.map(call_in_loop, range(8))]
+    assert all(results)
+
+
+def test_a_loop_that_user_code_blocks_does_not_hold_up_routing(echo: Handle) -> None:
+    """Item 15."""
+
+    async def block_while_calling() -> str:
+        response = echo.remote("sent and answered meanwhile")
+        answered = threading.Event()
+        response._reply.when_done(answered.set)
+        assert answered.wait(10), "the call waited for the loop that called"
+        return await response
+
+    assert asyncio.run(block_while_calling()) == "sent and answered meanwhile"

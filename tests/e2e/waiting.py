@@ -1,0 +1,18 @@
+"""Owns how tests wait: they ask for a condition until it holds, and fail with its last answer when it never does."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PAUSE_S = 0.01
+
+
+def until(condition: Callable[[], T], timeout_s: float = 15.0) -> T:
+    """What `condition` gives as soon as that is true."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline_s, f"not within {timeout_s} s; the last answer was {found!r}"
+        time.sleep(PAUSE_S)
+    return found
