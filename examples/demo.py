@@ -48,9 +48,9 @@ def main() -> int:
         report.title("Shutdown")
         with report.step("shutdown"):
             shut_down(report)
-    print(f"\n{report.verdict()} ({watch.elapsed_s:.0f} s)")
     if is_interrupted:
         return INTERRUPTED
+    print(f"\n{report.verdict()} ({watch.elapsed_s:.0f} s)")
     return 1 if report.failures else 0
 
 

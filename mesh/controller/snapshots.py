@@ -63,5 +63,6 @@ def _snapshot(
             replica_id=replica.replica_id, address=replica.address, node_id=replica.node_id, zone=replica.zone
         )
     if not serving and verdict and verdict.status == DeploymentStatus.DEPLOY_FAILED:
-        snapshot.unavailable = verdict.message
+        # Callers, and clients through them, get the reason; the traceback is for `mesh status`.
+        snapshot.unavailable = verdict.message.partition("\n")[0]
     return snapshot

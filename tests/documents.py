@@ -1,0 +1,91 @@
+"""Owns what the tests of README.md and docs/ read from them, and the tables there that are made from the code."""
+
+import ast
+import importlib
+import inspect
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from mesh import telemetry
+from mesh.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PRINTED = re.compile(r"print\(.*\)  # (.+)$", re.MULTILINE)
+_KINDS = {telemetry.COUNTER: "counter", telemetry.GAUGE: "gauge", telemetry.HISTOGRAM: "histogram"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    document: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def printed(self) -> list[str]:
+        """What the block says that it prints, in comments behind its calls of print."""
+        return _PRINTED.findall(self.text)
+
+
+def blocks_of(document: Path, language: str) -> list[Block]:
+    text = document.read_text()
+    found = (
+        Block(document, text.count("\n", 0, match.start()) + 2, match[1], match[2]) for match in _FENCE.finditer(text)
+    )
+    return [block for block in found if block.language == language]
+
+
+def commands() -> list[tuple[Block, str]]:
+    """Lines of all shell blocks, without comments."""
+    return [
+        (block, line.partition("  #")[0].strip())
+        for document in DOCUMENTS
+        for block in blocks_of(document, "sh")
+        for line in block.text.splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+
+
+def between_markers(document: Path, name: str) -> str:
+    """What stands between the comments `<!-- name:begin -->` and `<!-- name:end -->`."""
+    _, _, rest = document.read_text().partition(f"<!-- {name}:begin -->\n")
+    inside, end, _ = rest.partition(f"<!-- {name}:end -->")
+    assert end, f"{document.name} has no table called {name}"
+    return inside.strip()
+
+
+def settings_table() -> str:
+    """Every setting with its default and the sentences below it in mesh/settings.py."""
+    (described,) = (
+        node for node in ast.parse(inspect.getsource(importlib.import_module("mesh.settings"))).body
+        if isinstance(node, ast.ClassDef)
+    )  # fmt: skip
+    texts = [
+        " ".join(node.value.value.split())
+        for node in described.body[0:]
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    rows = [
+        f"| `MESH_{field.name.upper()}` | {field.default} | {text} |"
+        for field, text in zip(fields(Settings), texts, strict=True)
+    ]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def metrics_table() -> str:
+    """Every metric family that a module of the product declares."""
+    found: dict[str, telemetry.Family] = {}
+    for path in sorted((*ROOT.glob("mesh/**/*.py"), *ROOT.glob("gateway/**/*.py"))):
+        if "= Family(" in path.read_text():
+            module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            found.update({value.name: value for value in vars(module).values() if isinstance(value, telemetry.Family)})
+    rows = [
+        f"| `{name}` | {_KINDS[family.kind]} | {', '.join(family.label_names) or '–'} | {family.help} |"
+        for name, family in sorted(found.items())
+    ]
+    return "\n".join(["| metric | kind | labels | meaning |", "|---|---|---|---|", *rows])

@@ -1,0 +1,74 @@
+"""README.md and docs/: what they say exists exists. Their Python is run by tests/e2e/test_docs.py."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from mesh import cli
+from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
+from tests import documents
+from tests.documents import DOCUMENTS, ROOT
+
+OPERATIONS = ROOT / "docs" / "operations.md"
+_LINK = re.compile(r"\]\(([^)#:]+)\)")
+_PATH = re.compile(r"`((?:mesh|gateway|protos|examples|benchmarks|tests|docs)/[\w./]*)`")
+
+
+@pytest.mark.parametrize(
+    ("block", "command"), [pytest.param(*each, id=each[1]) for each in documents.commands()]
+)  # fmt: skip
+def test_every_command_exists(block: documents.Block, command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        makefile = (ROOT / "Makefile").read_text()
+        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    elif words[0].endswith("mesh"):
+        assert_is_mesh_command(words[1:])
+    elif words[0].endswith("python"):
+        assert words[1] == "-m"
+        assert (ROOT / f"{words[2].replace('.', '/')}.py").exists()
+    else:
+        assert words[0] in ("curl", "git"), f"{block.document.name}:{block.line}: no test knows {command!r}"
+
+
+def assert_is_mesh_command(words: list[str]) -> None:
+    """As click parses it, without running it."""
+    if words[0].startswith("-"):
+        cli.main.make_context("mesh", words[:1], resilient_parsing=True)
+        words = words[1:]
+    command = cli.main.commands[words[0]]
+    if "--help" not in words:
+        parser = command.make_parser(click.Context(command))
+        _, rest, _ = parser.parse_args(words[1:])
+        assert not rest
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_paths_lead_somewhere(document: Path) -> None:
+    text = document.read_text()
+    links = [document.parent / target for target in _LINK.findall(text)]
+    paths = [ROOT / path for path in _PATH.findall(text)]
+    assert [str(path) for path in (*links, *paths) if not path.exists()] == []
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    assert documents.between_markers(OPERATIONS, "settings") == documents.settings_table()
+
+
+def test_the_metrics_are_those_of_the_code() -> None:
+    assert documents.between_markers(OPERATIONS, "metrics") == documents.metrics_table()
+
+
+@pytest.mark.parametrize("states", [ApplicationStatus, DeploymentStatus, ReplicaState, GatewayStatus])
+def test_every_status_is_explained(states: type[ApplicationStatus]) -> None:
+    text = OPERATIONS.read_text()
+    assert [state for state in states if f"`{state}`" not in text] == []
+
+
+def test_the_readme_shows_both_commands_first() -> None:
+    first = documents.blocks_of(ROOT / "README.md", "sh")[0].text
+    assert re.findall(r"^make (\w+)", first, re.MULTILINE) == ["demo", "test"]
