@@ -151,6 +151,21 @@ class UnserializableError(MeshException, TypeError):
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
+class PayloadTooLargeError(MeshException):
+    """An argument, result or stream item is larger than a link carries. It was not sent."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, what: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"The {what} of {size_bytes} bytes exceeds the limit of {limit_bytes} bytes. Send it as a numpy array, "
+            "which travels outside of the message, or as a stream of smaller items; or raise MESH_MESSAGE_MAX_BYTES in "
+            "all processes."
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
 class RemoteError(MeshException):
     """Stands for an exception of user code that could not be pickled, or not be unpickled here."""
 

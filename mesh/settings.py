@@ -33,7 +33,7 @@ class Settings:
     """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
 
     message_max_bytes: int = 2**31 - 1
-    """Largest single message a link accepts."""
+    """Largest argument, result or stream item that crosses a link; what goes through the object store may be larger."""
 
     multiplex_spill_delay_s: float = 0.05
     """How long a call waits for a replica that holds its model before another free one takes it."""

@@ -55,10 +55,11 @@ class Assembler:
         return self._assemblies.pop(call_id, None) is not None
 
     def _begin(self, call_id: int, part: replica_pb2.Part) -> _Assembly:
-        if not 0 < part.head_bytes <= part.total_bytes <= self._message_max_bytes:
+        limit, head, total = self._message_max_bytes, part.head_bytes, part.total_bytes
+        # The limit is on payloads; a frame's head comes on top.
+        if not 0 < head <= total or max(head, total - head) > limit:
             raise MalformedFrameError(
-                f"message of {part.total_bytes} bytes with a head of {part.head_bytes} on call {call_id}; "
-                f"the limit is {self._message_max_bytes}"
+                f"message of {total} bytes with a head of {head} on call {call_id}; the limit is {limit}"
             )
-        assembly = self._assemblies[call_id] = _Assembly(part.total_bytes, part.head_bytes)
+        assembly = self._assemblies[call_id] = _Assembly(total, head)
         return assembly

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh import ray_core
-from mesh.exceptions import UnserializableError
+from mesh.exceptions import PayloadTooLargeError, UnserializableError
 from mesh.ray_core import StoredObject
 from mesh.settings import settings
 from mesh.v1 import common_pb2
@@ -46,11 +46,13 @@ class Payload:
 
 
 def raw(data: bytes) -> Payload:
+    """Bytes as they are. Raises PayloadTooLargeError."""
+    _check_size("message", len(data))
     return Payload(RAW, data)
 
 
 def encode(value: object, what: str = "value", *, store: bool = True) -> Payload:
-    """Pickle a value. Raises UnserializableError naming `what` and the reason.
+    """Pickle a value. Raises UnserializableError naming `what` and the reason, PayloadTooLargeError.
 
     `store`: large buffers may go through the object store; items of streams may not, their order is the link's.
     """
@@ -73,8 +75,11 @@ def encode(value: object, what: str = "value", *, store: bool = True) -> Payload
         except Exception as error:
             raise UnserializableError(f"The {what} cannot be pickled: {error}") from error
     if not out_of_band:
+        _check_size(what, len(data))
         return Payload(PICKLE, data)
-    return _with_buffers(data, out_of_band, may_store=store)
+    payload = _with_buffers(data, out_of_band, may_store=store)
+    _check_size(what, payload.size_bytes)
+    return payload
 
 
 def decode(payload: Payload) -> Any:
@@ -86,6 +91,13 @@ def decode(payload: Payload) -> Any:
     if payload.buffers:
         return pickle.loads(payload.data, buffers=[memoryview(buffer).toreadonly() for buffer in payload.buffers])
     return pickle.loads(payload.data)
+
+
+def _check_size(what: str, size_bytes: int) -> None:
+    """A link would break on what is too large, and with it every other call on it."""
+    limit_bytes = settings().message_max_bytes
+    if size_bytes > limit_bytes:
+        raise PayloadTooLargeError(what, size_bytes, limit_bytes)
 
 
 def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer], *, may_store: bool) -> Payload:

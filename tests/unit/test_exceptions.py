@@ -20,6 +20,7 @@ ERRORS = [
     exceptions.DeadlineExceededError(),
     exceptions.GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such item", [("key", b"value"), ("k-bin", b"\0")]),
     exceptions.UnserializableError("cannot pickle"),
+    exceptions.PayloadTooLargeError("result", 11, 10),
     exceptions.RemoteError("LockError", "held", "Traceback ..."),
     exceptions.ControllerUnavailableError.after(3.0, "connection refused"),
 ]
