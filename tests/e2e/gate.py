@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -46,6 +45,3 @@ class Gate:
     async def cancelled_at_s(self) -> dict[str, float]:
         """By label, as time.time() of this machine."""
         return self._cancelled_at_s
-
-    async def pid(self) -> int:
-        return os.getpid()

@@ -1,0 +1,231 @@
+"""Faults: replicas that are killed, user code that blocks its loop, and strangers at a replica's port (issue 2, 9)."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections import Counter
+from typing import Any
+
+import grpc
+import pytest
+
+import mesh
+from mesh.exceptions import MeshException, ReplicaUnavailableError, RequestCancelledError
+from mesh.link import frames
+from mesh.link.caller import LINK_METHOD
+from mesh.v1 import replica_pb2
+from mesh.wire.token import mesh_token
+from tests.e2e.conftest import Deploy, Gateway
+from tests.e2e.gate import Gate, small
+from tests.e2e.metrics import in_flight, value
+from tests.e2e.replicas import running
+from tests.e2e.waiting import until
+
+Handle = mesh.DeploymentHandle[Any]
+
+PLACES = 50
+BLOCKED_S = 2.0
+
+
+@small(num_replicas=2, max_ongoing_requests=PLACES)
+class Worker:
+    """Its calls wait at the gate and tell which replica they ran on."""
+
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+
+    async def __call__(self, label: str) -> str:
+        await self._gate.wait.remote(label)
+        return mesh.get_replica_context().replica_id
+
+    async def stream(self, label: str) -> Any:
+        yield mesh.get_replica_context().replica_id
+        await self._gate.wait.remote(label)
+        yield label
+
+    async def echo(self, value: Any) -> Any:
+        return value
+
+
+@small(num_replicas=2, max_ongoing_requests=100)
+class Blocker:
+    async def block(self, duration_s: float) -> str:
+        time.sleep(duration_s)  # noqa: ASYNC251 - this is the fault
+        return mesh.get_replica_context().replica_id
+
+    async def where(self) -> str:
+        return mesh.get_replica_context().replica_id
+
+
+@pytest.fixture(scope="module")
+def worker(deploy: Deploy) -> Handle:
+    return deploy(Worker.bind(Gate.bind()), "faults")
+
+
+@pytest.fixture
+def gate(worker: Handle) -> Handle:
+    return mesh.get_deployment_handle("Gate", "faults")
+
+
+def until_two_run(app: str, deployment: str) -> dict[str, Any]:
+    return until(lambda: found if len(found := running(app, deployment)) == 2 else {}, timeout_s=30)
+
+
+def test_a_killed_replica_fails_what_it_executed_and_nothing_else(
+    worker: Handle, gate: Handle, gateway: Gateway
+) -> None:
+    """Items 37, 165 and 166: 200 calls, of which each of 2 replicas executes 50 and the rest is queued."""
+    before = until_two_run("faults", "Worker")
+    calls = [worker.remote("crash") for _ in range(4 * PLACES)]
+    until(lambda: gate.entered.remote().result(timeout_s=10).count("crash") == 2 * PLACES)
+    victim = min(before)
+    os.kill(before[victim].pid, signal.SIGKILL)
+    gate.open.remote("crash").result(timeout_s=10)
+    outcomes = Counter(outcome_of(call) for call in calls)
+    assert outcomes.pop(f"lost on {victim}") == PLACES
+    assert victim not in outcomes
+    assert sum(outcomes.values()) == 3 * PLACES
+    after = until_two_run("faults", "Worker")
+    assert victim not in after
+    assert len(before.keys() & after.keys()) == 1
+    until(lambda: in_flight(gateway, application="faults") == 0)
+
+
+def outcome_of(call: Any) -> str:
+    """The replica that answered, or the one that the error names."""
+    try:
+        return str(call.result(timeout_s=20))
+    except ReplicaUnavailableError as error:
+        is_told = error.maybe_executed and error.replica_id in str(error)
+        return f"lost on {error.replica_id}" if is_told else repr(error)
+
+
+def test_a_stream_from_a_killed_replica_ends_with_an_error_that_names_it(worker: Handle) -> None:
+    before = until_two_run("faults", "Worker")
+    items = worker.options(stream=True).stream.remote("crashed stream")
+    replica_id = next(items)
+    os.kill(before[replica_id].pid, signal.SIGKILL)
+    with pytest.raises(ReplicaUnavailableError, match=replica_id):
+        next(items)
+
+
+def test_a_response_from_a_killed_replica_fails_the_call_it_feeds_and_names_both(worker: Handle, gate: Handle) -> None:
+    """Item 30."""
+    before = until_two_run("faults", "Worker")
+    upstream = worker.remote("crashed upstream")
+    until(lambda: "crashed upstream" in gate.entered.remote().result(timeout_s=10))
+    downstream = gate.wait.remote(upstream)
+    victim = until(lambda: busy_replica(upstream, before))
+    os.kill(before[victim].pid, signal.SIGKILL)
+    with pytest.raises(MeshException, match=r"Gate.*Worker"):
+        downstream.result(timeout_s=20)
+    assert gate.entered.remote().result(timeout_s=10)
+
+
+def busy_replica(response: Any, replicas: dict[str, Any]) -> str:
+    """The replica that has the call now."""
+    call = response._reply.call
+    found = call.link.replica_id if call is not None and call.link is not None else ""
+    return found if found in replicas else ""
+
+
+def test_idempotent_calls_survive_the_death_of_their_replica(worker: Handle, gate: Handle) -> None:
+    before = until_two_run("faults", "Worker")
+    calls = [worker.options(idempotent=True).remote("again") for _ in range(PLACES)]
+    until(lambda: gate.entered.remote().result(timeout_s=10).count("again") == PLACES)
+    victim = min(before)
+    os.kill(before[victim].pid, signal.SIGKILL)
+    gate.open.remote("again").result(timeout_s=10)
+    assert victim not in {call.result(timeout_s=20) for call in calls}
+
+
+def test_code_that_blocks_its_loop_holds_up_nobody_else(deploy: Deploy, gateway: Gateway) -> None:
+    """Items 15 and 147."""
+    blocker = deploy(Blocker.bind(), "blocked")
+    until_two_run("blocked", "Blocker")
+    blocker.where.remote().result(timeout_s=10)
+    until(lambda: value(gateway, "mesh_links", application="blocked") == 2)
+    began_s = time.monotonic()
+    blocking = blocker.block.remote(BLOCKED_S)
+    until(lambda: value(gateway, "mesh_replica_ongoing_requests", application="blocked") == 1)
+    others = {blocker.where.remote().result(timeout_s=1) for _ in range(50)}
+    # Many at once: some go to the blocked replica, and can be cancelled there.
+    many = [blocker.where.remote() for _ in range(20)]
+    stuck = until(lambda: calls_at_the_blocked_replica(gateway, many))
+    for call in stuck:
+        call.cancel()
+        with pytest.raises(RequestCancelledError):
+            call.result(timeout_s=1)
+    assert value(gateway, "mesh_replica_cancelled_total", application="blocked") == len(stuck)
+    assert time.monotonic() - began_s < BLOCKED_S, "all of this happens while the loop is blocked"
+    blocked_replica = blocking.result(timeout_s=10)
+    assert len(others) == 1
+    assert blocked_replica not in others
+
+
+def calls_at_the_blocked_replica(gateway: Gateway, calls: list[Any]) -> list[Any]:
+    """Those without an answer, once all others have theirs: only the blocking call is there besides."""
+    waiting = [call for call in calls if call._reply.outcome is None]
+    ongoing = value(gateway, "mesh_replica_ongoing_requests", application="blocked")
+    return waiting if ongoing == 1 + len(waiting) else []
+
+
+def hello(replica_id: str, token: bytes) -> bytes:
+    return frames.pack_hello("stranger", replica_id, token)
+
+
+def answers(address: str, *messages: bytes) -> tuple[list[bytes], grpc.StatusCode, str]:
+    """What a replica's port answers to messages, and the status it ends the stream with."""
+    with grpc.insecure_channel(address) as channel:
+        stream = channel.stream_stream(LINK_METHOD)(iter(messages), timeout=10)
+        received = []
+        with contextlib.suppress(grpc.RpcError):
+            received.extend(stream)
+        return received, stream.code(), stream.details()
+
+
+def test_a_stranger_is_turned_away_before_anything_of_his_is_looked_at(worker: Handle) -> None:
+    replica_id, replica = next(iter(until_two_run("faults", "Worker").items()))
+    open_frame = frames.pack(replica_pb2.Frame(call_id=1, open=replica_pb2.Open(method="echo")))
+    for first in (hello(replica_id, b"wrong"), hello(replica_id, b""), hello("another", mesh_token()), open_frame, b""):
+        received, code, details = answers(replica.address, first, open_frame)
+        assert (received, code) == ([], grpc.StatusCode.UNAUTHENTICATED), first
+        assert details
+    assert worker.echo.remote("unharmed").result(timeout_s=10) == "unharmed"
+
+
+def test_garbage_ends_the_link_that_sent_it_and_no_other(worker: Handle) -> None:
+    replica_id, replica = next(iter(until_two_run("faults", "Worker").items()))
+    greeting = hello(replica_id, mesh_token())
+    dice = random.Random(9)
+    for size in (1, 10, 1000, 100_000):
+        _, code, _ = answers(replica.address, greeting, b"\xff" + dice.randbytes(size))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        _, code, _ = answers(replica.address, b"\xff" + dice.randbytes(size))
+        assert code is grpc.StatusCode.UNAUTHENTICATED
+    misplaced = frames.pack(replica_pb2.Frame(welcome=replica_pb2.Welcome()))
+    _, code, details = answers(replica.address, greeting, misplaced)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "welcome" in details
+    assert worker.echo.remote("unharmed").result(timeout_s=10) == "unharmed"
+
+
+def test_frames_for_an_unknown_call_are_harmless(worker: Handle) -> None:
+    """The call may have ended while they were on their way."""
+    replica_id, replica = next(iter(until_two_run("faults", "Worker").items()))
+    unknown = 4711
+    stray = [
+        frames.pack_credit(unknown, 5),
+        frames.pack_half_close(unknown),
+        frames.pack(replica_pb2.Frame(call_id=unknown, item=replica_pb2.Item())),
+        frames.pack_release(b"no such object"),
+        frames.pack_cancel(unknown),
+    ]
+    received, code, _ = answers(replica.address, hello(replica_id, mesh_token()), b"".join(stray))
+    kinds = [frame.WhichOneof("kind") for data in received for frame in replica_pb2.Frames.FromString(data).frames]
+    assert code is grpc.StatusCode.OK
+    assert kinds[0] == "welcome"
+    assert set(kinds[1:]) <= {"result"}
+    assert worker.echo.remote("unharmed").result(timeout_s=10) == "unharmed"

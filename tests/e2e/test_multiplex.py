@@ -1,0 +1,133 @@
+"""Multiplexed models: routing by model id, one load for many callers, eviction, failures (api.md 1.9, 176 and 177)."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+import mesh
+from tests.e2e.conftest import Deploy, Gateway
+from tests.e2e.gate import small
+from tests.e2e.metrics import value
+from tests.e2e.waiting import until
+
+Handle = mesh.DeploymentHandle[Any]
+
+MODELS_MAX = 2
+
+
+class Model:
+    def __init__(self, model_id: str, log: list[str]) -> None:
+        self.model_id = model_id
+        self._log = log
+
+    def __del__(self) -> None:
+        self._log.append(f"unload {self.model_id}")
+
+
+@small(num_replicas=2, max_ongoing_requests=100)
+class Models:
+    def __init__(self) -> None:
+        self._log: list[str] = []
+
+    @mesh.multiplexed(max_num_models_per_replica=MODELS_MAX)
+    async def load(self, model_id: str) -> Model:
+        self._log.append(f"load {model_id}")
+        await asyncio.sleep(0.05)
+        if model_id.startswith("broken"):
+            raise LookupError(model_id)
+        return Model(model_id, self._log)
+
+    async def __call__(self) -> tuple[str, str, list[str]]:
+        """The model that served, the replica, and what this replica has loaded and unloaded so far."""
+        model = await self.load(mesh.get_multiplexed_model_id())
+        return model.model_id, mesh.get_replica_context().replica_id, list(self._log)
+
+    async def model_id(self) -> str:
+        return mesh.get_multiplexed_model_id()
+
+
+@small(max_ongoing_requests=100)
+class Caller:
+    def __init__(self, models: Handle) -> None:
+        self._models = models
+
+    async def __call__(self) -> tuple[str, str, str]:
+        """The model id here, at a plain child call, and at one that sets its own."""
+        own = mesh.get_multiplexed_model_id()
+        child = await self._models.model_id.remote()
+        other = await self._models.model_id.options(multiplexed_model_id="other").remote()
+        return own, child, other
+
+
+@pytest.fixture(scope="module")
+def caller(deploy: Deploy, gateway: Gateway) -> Handle:
+    handle = deploy(Caller.bind(Models.bind()), "multiplex")
+    mesh.get_deployment_handle("Models", "multiplex").model_id.remote().result(timeout_s=10)
+    labels = {"application": "multiplex", "deployment": "Models"}
+    until(lambda: value(gateway, "mesh_links", **labels) == 2)
+    return handle
+
+
+@pytest.fixture
+def models(caller: Handle) -> Handle:
+    return mesh.get_deployment_handle("Models", "multiplex")
+
+
+def test_a_model_is_served_where_it_is_loaded_and_new_ones_go_where_fewest_are(models: Handle) -> None:
+    """Items 176 and 177: four models have room on two replicas. First in this file: the replicas are empty."""
+    ids = [f"spread {number}" for number in range(2 * MODELS_MAX)]
+
+    def one_round() -> list[tuple[str, str]]:
+        return [models.options(multiplexed_model_id=each).remote().result(timeout_s=10)[:2] for each in ids]
+
+    placed = dict(one_round())
+    assert Counter(placed.values()) == dict.fromkeys(placed.values(), MODELS_MAX)
+    assert all(dict(one_round()) == placed for _ in range(3))
+
+
+def test_the_model_id_is_set_for_each_hop(caller: Handle) -> None:
+    """Items 13 and 124."""
+    assert caller.options(multiplexed_model_id="mine").remote().result(timeout_s=10) == ("mine", "", "other")
+    assert caller.remote().result(timeout_s=10) == ("", "", "other")
+
+
+def test_many_callers_of_a_model_share_one_load(models: Handle) -> None:
+    """Item 119."""
+    calls = [models.options(multiplexed_model_id="shared").remote() for _ in range(50)]
+    answers = [call.result(timeout_s=10) for call in calls]
+    assert {model_id for model_id, _, _ in answers} == {"shared"}
+    by_replica = {replica_id: log for _, replica_id, log in answers}
+    assert all(log.count("load shared") == 1 for log in by_replica.values())
+
+
+def test_the_least_recently_used_model_is_unloaded_before_another_loads(models: Handle, gateway: Gateway) -> None:
+    """Items 119 and 120."""
+    log: list[str] = []
+    for number in range(2 * MODELS_MAX + 2):
+        _, _, log = models.options(multiplexed_model_id=f"lru {number}").remote().result(timeout_s=10)
+    resident: set[str] = set()
+    for entry in log:
+        action, _, model_id = entry.partition(" ")
+        (resident.add if action == "load" else resident.discard)(model_id)
+        assert len(resident) <= MODELS_MAX, log
+    labels = {"application": "multiplex", "deployment": "Models", "function_name": "load"}
+    assert value(gateway, "mesh_num_multiplexed_models", **labels) <= 2 * MODELS_MAX
+    loads = value(gateway, "mesh_multiplexed_models_load_total", **labels)
+    unloads = value(gateway, "mesh_multiplexed_models_unload_total", **labels)
+    assert 0 < unloads < loads
+
+
+def test_a_failed_load_reaches_its_caller_and_is_tried_again(models: Handle) -> None:
+    """Item 121."""
+    broken = models.options(multiplexed_model_id="broken")
+    for _ in range(2):
+        with pytest.raises(LookupError, match="broken"):
+            broken.remote().result(timeout_s=10)
+
+
+def test_an_empty_model_id_is_refused(models: Handle) -> None:
+    """Item 118."""
+    with pytest.raises(ValueError, match="model id is empty"):
+        models.remote().result(timeout_s=10)
