@@ -1,4 +1,4 @@
-"""Writes the table between the bench markers of README.md from a run's JSON below results/: the newest, or the given."""
+"""Writes README.md's benchmark table from the JSON of a run below results/: the newest, or a given one."""
 
 import argparse
 import json

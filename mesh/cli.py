@@ -122,14 +122,17 @@ def run(**given: Any) -> None:
         if is_ours:
             click.echo("Starting the mesh ...")
             cleanup.callback(api.shutdown)
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             api.start(asked.proxy_location, {"port": asked.http_port}, {"port": asked.grpc_port})
             api._run(application, name=asked.name, route_prefix=asked.route_prefix, _blocking=False)
             if not is_ours:
                 cleanup.callback(api.delete, asked.name)
-            cleanup.callback(click.echo, "Stopping ...")
             _follow(asked.name)
             signal.pause()
+        except KeyboardInterrupt:
+            click.echo()  # behind the terminal's ^C
+        finally:
+            click.echo("Stopping ...")
 
 
 def _follow(name: str) -> None:

@@ -1,4 +1,4 @@
-"""README.md and docs/: every block of Python runs, in order, and prints what it says. See also tests/unit/test_docs.py."""
+"""README.md and docs/: every block of Python runs, in order, and prints what it says it prints."""
 
 import contextlib
 import io

@@ -70,7 +70,7 @@ def test_run_serves_until_interrupted_and_leaves_nothing(
     assert result.exit_code == 0, result.output
     assert seen == ["Stock", "Front"]
     assert "gRPC on h:9000" in result.output
-    assert result.output.splitlines()[-2:] == ["Running; Ctrl-C ends it.", "Stopping ..."]
+    assert result.output.splitlines()[-3:] == ["Running; Ctrl-C ends it.", "", "Stopping ..."]
     assert (cluster.actors, cluster.kv) == ({}, {})
 
 
