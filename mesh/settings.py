@@ -17,6 +17,9 @@ class Settings:
     link_batch_max_bytes: int = 256 * 1024
     """Small frames are coalesced into gRPC messages of at most about this size."""
 
+    link_hold_s: float = 0.001
+    """How long a link with 32 or more calls under way may hold back a small batch for more frames to join it."""
+
     link_connect_timeout_s: float = 5.0
     """A replica that does not answer Hello within this time counts as unreachable."""
 
@@ -41,7 +44,7 @@ class Settings:
     retry_attempts_max: int = 16
     """A call that replicas keep refusing because they drain or break before it ran is tried this often."""
 
-    gil_switch_interval_s: float = 0.0005
+    gil_switch_interval_s: float = 0.0002
     """How long a thread of a replica or gateway may keep the interpreter while its I/O thread waits for it."""
 
     server_host: str = "0.0.0.0"

@@ -15,8 +15,9 @@ class LoadListener(Protocol):
 class Admission:
     """Counts ongoing calls against the limit.
 
-    A caller that was last told "full" waits for news; with calls of its own here it gets them with the next result,
-    but without any it would wait forever. So everybody who was told "full" is told once more when a place gets free.
+    A caller that believes "full" waits for news; with calls of its own here it gets them with the next result, but
+    those may take for ever. So everybody who was told "full", or concludes it from what it was told and has sent since,
+    is told once more when a place gets free.
     """
 
     def __init__(self, limit: int) -> None:
@@ -50,6 +51,13 @@ class Admission:
         if self.ongoing >= self.limit:
             self._told_full.add(listener)
         return self.ongoing
+
+    def watch(self, listener: LoadListener) -> None:
+        """The listener believes that all places are taken: tell it when one is free, now or later."""
+        if self.ongoing < self.limit:
+            listener.push_load()
+        else:
+            self._told_full.add(listener)
 
     def forget(self, listener: LoadListener) -> None:
         self._told_full.discard(listener)

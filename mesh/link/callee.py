@@ -9,6 +9,7 @@ cancelled, but they hold their places until the user's code has ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Protocol
 
@@ -16,6 +17,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from mesh.exceptions import MeshException
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.call import CallRequest
@@ -24,7 +26,7 @@ from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload
 from mesh.wire.token import token_matches
 
@@ -111,13 +113,19 @@ class LinkServicer:
         for link in self.links:
             link.send(frames.pack_drain())
 
+    async def settle(self) -> None:
+        """Wait until all callers have what was sent to them."""
+        await asyncio.gather(*(link.settle() for link in self.links))
+
     def stop(self) -> None:
         """End all links."""
         self._stopping.set()
 
     async def _authenticate(self, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
-        async with asyncio.timeout(settings().link_connect_timeout_s):
-            data = await context.read()
+        data: object = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings().link_connect_timeout_s):
+                data = await context.read()
         hello = _read_hello(data) if isinstance(data, bytes) else None
         if hello is None or not token_matches(hello.token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This port is the mesh's own; use a gateway.")
@@ -140,16 +148,19 @@ class CalleeLink:
         self._admission = servicer.admission
         self._service = servicer.service
         self._context = context
-        self._writer = CoalescingWriter(context.write)
-        self._assembler = Assembler(settings().message_max_bytes)
         self._calls: dict[int, IncomingCall] = {}
+        self._writer = CoalescingWriter(context.write, self._calls.__len__)
+        self._assembler = Assembler(settings().message_max_bytes)
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""
+        self._all_fetched = asyncio.Event()
+        self._others_told = 0
+        """Other callers' calls, as the caller concludes from what it was told last."""
         self._is_open = True
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until the caller leaves or the replica stops. Raises MalformedFrameError and DecodeError."""
-        self.send(frames.pack_welcome(self._admission.tell(self), self._admission.limit, self._servicer.model_ids))
+        self.send(frames.pack_welcome(self._tell(), self._admission.limit, self._servicer.model_ids))
         writing = asyncio.create_task(self._writer.run(), name="link-writer")
         reading = asyncio.create_task(self._read(), name="link-reader")
         stop = asyncio.create_task(stopping.wait(), name="link-stop")
@@ -167,15 +178,24 @@ class CalleeLink:
         self._is_open = False
         self._admission.forget(self)
         self._stored.clear()
+        self._all_fetched.set()
+        self._writer.close()
         for call in list(self._calls.values()):
             self._cancel(call)
+
+    async def settle(self) -> None:
+        """Wait until the caller has what was sent to it, or is gone."""
+        await self._writer.flushed()
+        if self._stored:
+            self._all_fetched.clear()
+            await self._all_fetched.wait()
 
     def send(self, packed: frames.Packed, call_id: int = 0) -> None:
         if self._is_open:
             self._writer.send(packed, call_id)
 
     def push_load(self) -> None:
-        self.send(frames.pack_load(self._admission.tell(self)))
+        self.send(frames.pack_load(self._tell()))
 
     # ---- From the service --------------------------------------------------------------------------------------------
 
@@ -188,12 +208,27 @@ class CalleeLink:
 
     def finish(self, call: IncomingCall, outcome: Outcome) -> None:
         del self._calls[call.call_id]
+        # The result tells this caller the load.
+        self._admission.forget(self)
         self._admission.leave()
         if not self._is_open:
             return
         if outcome.payload is not None and outcome.payload.stored is not None:
             self._stored[outcome.payload.stored.object_id] = outcome.payload.stored
-        self.send(frames.pack_result(call.call_id, outcome, self._admission.tell(self)), call.call_id)
+        load = self._tell()
+        try:
+            packed = frames.pack_result(call.call_id, outcome, load)
+        except (TypeError, ValueError) as error:
+            # A result that no frame can carry: its caller waits for some result all the same.
+            unsendable = failed(MeshException(f"The result cannot be sent: {error}"))
+            packed = frames.pack_result(call.call_id, unsendable, load)
+        self.send(packed, call.call_id)
+
+    def _tell(self) -> int:
+        """The number of ongoing calls, to be told to the caller now."""
+        ongoing = self._admission.tell(self)
+        self._others_told = max(0, ongoing - len(self._calls))
+        return ongoing
 
     # ---- Frames ------------------------------------------------------------------------------------------------------
 
@@ -226,6 +261,8 @@ class CalleeLink:
                     self._on_frame(*whole)
             case "release":
                 self._stored.pop(frame.release.object_id, None)
+                if not self._stored:
+                    self._all_fetched.set()
             case _:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
 
@@ -234,21 +271,24 @@ class CalleeLink:
             raise MalformedFrameError(f"call id {call_id} is in use")
         if not self._admission.try_enter():
             is_draining = self._admission.is_closed
-            self.send(frames.pack_reject(call_id, self._admission.tell(self), is_draining=is_draining))
+            self.send(frames.pack_reject(call_id, self._tell(), is_draining=is_draining))
             return
         call = self._calls[call_id] = IncomingCall(self, call_id, frames.read_open(message, body), message.credit)
+        if self._others_told + len(self._calls) >= self._admission.limit:
+            self._admission.watch(self)
         self._service.start(call)
 
     def _on_cancel(self, call_id: int, call: IncomingCall | None) -> None:
+        # What the caller was sending in parts was cut off.
+        self._assembler.discard(call_id)
         if call is not None:
             self._cancel(call)
             return
         # Its Open was cut off half-way, or its Result is on the way. Answering is right for both: a caller ignores
         # results of calls that it no longer has.
-        self._assembler.discard(call_id)
         self._writer.discard(call_id)
         outcome = Outcome(CANCELLED_CODE, "cancelled before it ran")
-        self.send(frames.pack_result(call_id, outcome, self._admission.tell(self)))
+        self.send(frames.pack_result(call_id, outcome, self._tell()))
 
     def _cancel(self, call: IncomingCall) -> None:
         if not call.is_cancelled:

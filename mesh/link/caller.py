@@ -17,6 +17,7 @@ from typing import Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from mesh.exceptions import ReplicaUnavailableError
 from mesh.link import frames
@@ -92,6 +93,8 @@ class CallerLink:
         self._open_marks: dict[int, int] = {}
         """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
         self._assembler = Assembler(settings().message_max_bytes)
+        self._fetching = 0
+        """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
         self._writer: CoalescingWriter | None = None
         self.phase = LinkPhase.CONNECTING
         self.others_ongoing = 0
@@ -112,16 +115,22 @@ class CallerLink:
         """Calls of ours that the replica has."""
         return len(self._calls)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of ours needs the link."""
+        return not self._calls and not self._fetching
+
     # ---- Calls -------------------------------------------------------------------------------------------------------
 
     def send(self, call: OutgoingCall) -> None:
+        """Raises TypeError, ValueError or OverflowError, and does nothing, for a call that no frame can carry."""
+        packed = frames.pack_open(call.call_id, call.request)
         writer = self._writer
         assert writer is not None
         call.link = self
         call.state = CallState.SENT
         call.attempts += 1
         self._calls[call.call_id] = call
-        packed = frames.pack_open(call.call_id, call.request)
         self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else -1
         writer.send(packed, call.call_id)
 
@@ -178,15 +187,23 @@ class CallerLink:
                 first = await stream.read()
             if not isinstance(first, bytes):
                 return await _status_text(stream)
-            self._writer = CoalescingWriter(stream.write)
+            self._writer = CoalescingWriter(stream.write, self._calls.__len__)
             writing = asyncio.create_task(self._writer.run(), name=f"link-writer-{self.replica_id}")
-            writing.add_done_callback(_retrieve)
+            # Without its writer a link would take calls and never send them.
+            writing.add_done_callback(lambda task: _retrieve(task) and stream.cancel())
             self._receive(first)
             while isinstance(data := await stream.read(), bytes):
                 self._receive(data)
             return await _status_text(stream)
-        except (grpc.RpcError, asyncio.InvalidStateError, MalformedFrameError, TimeoutError, OSError) as error:
+        except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError, OSError) as error:
             return _reason(error)
+        except (DecodeError, MalformedFrameError) as error:
+            return f"the replica sent malformed frames: {error!r}"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return "the stream was cancelled"
         finally:
             if writing is not None:
                 writing.cancel()
@@ -271,6 +288,7 @@ class CallerLink:
         if body is None:
             self._assembler.discard(call_id)
         if payload is not None and payload.stored is not None:
+            self._fetching += 1
             io_thread().spawn(self._fetch(call, outcome, payload.stored), "fetch-stored-result")
         else:
             self._observer.on_result(self, call, outcome)
@@ -283,6 +301,7 @@ class CallerLink:
         except Exception as error:  # the object's owner or node is gone, in whichever way Ray says so
             outcome = failed(ReplicaUnavailableError(self.replica_id, f"its result was lost: {error}"))
         finally:
+            self._fetching -= 1
             self.release(stored.object_id)
         self._observer.on_result(self, call, outcome)
 
@@ -311,7 +330,7 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """A writer ends with the error that its reader meets as well; asyncio is told that it was seen."""
-    if not task.cancelled():
-        task.exception()
+def _retrieve(task: asyncio.Task[None]) -> bool:
+    """Whether a writer failed by itself. What `write` raises its reader meets as well; asyncio is told it was seen."""
+    error = None if task.cancelled() else task.exception()
+    return error is not None and not isinstance(error, grpc.RpcError | asyncio.InvalidStateError)

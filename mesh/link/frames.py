@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from mesh.link.call import CallRequest
+from mesh.link.parts import MalformedFrameError
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire import payload as payloads
@@ -21,6 +22,8 @@ from mesh.wire.payload import Buffer, Payload
 
 Frame = replica_pb2.Frame
 PROTOCOL_VERSION = 1
+
+_DEADLINE_MAX_MS = 2**32 - 1
 
 _FRAMES_TAG = b"\x0a"  # field 1 of Frames, length-delimited
 
@@ -94,7 +97,7 @@ def pack_open(call_id: int, request: CallRequest) -> Packed:
     message.method = request.method
     request.context.write(message.context)
     if request.deadline_s is not None:
-        message.deadline_ms = max(0, int((request.deadline_s - time.monotonic()) * 1000))
+        message.deadline_ms = int(min(max(0.0, request.deadline_s - time.monotonic()) * 1000, _DEADLINE_MAX_MS))
     if request.streams_response:
         message.streams_response = True
         message.credit = settings().stream_credit_items
@@ -127,7 +130,13 @@ def read_open(message: replica_pb2.Open, body: memoryview | None) -> CallRequest
 
 
 def read_payload(message: common_pb2.Payload, body: memoryview | None) -> Payload:
-    return payloads.read(message) if body is None else payloads.read_sections(message, body)
+    """Raises MalformedFrameError where the sections in `body` are not those that the message names."""
+    if body is None:
+        return payloads.read(message)
+    try:
+        return payloads.read_sections(message, body)
+    except ValueError as error:
+        raise MalformedFrameError(str(error)) from error
 
 
 def pack_item(call_id: int, payload: Payload) -> Packed:

@@ -3,7 +3,8 @@
 grpc.aio costs 100-200 µs per message whatever is in it. So one write is in flight at a time, and everything that gets
 ready meanwhile leaves together in the next. Large messages are cut into parts: each write carries at most one part
 besides all small frames, so that a large message delays others by one part's time, not by its own length. Frames of
-one call keep their order: what follows a large message of a call waits behind it.
+one call keep their order: what follows a large message of a call waits behind it, and the first part of a large
+message waits for the small frames that were there before.
 """
 
 from __future__ import annotations
@@ -16,16 +17,29 @@ from mesh.link.frames import LargeMessage, Packed
 from mesh.settings import settings
 
 
+_YIELD_MIN_CALLS = 8
+_HOLD_MIN_CALLS = 32
+_BATCH_SHARE = 8
+"""A batch with frames of at least one in so many calls leaves at once."""
+_YIELDS = 3
+"""Turns of the loop that a batch of fewer calls waits; the frames of calls that wake together arrive within them."""
+
+
 class CoalescingWriter:
     """Frames in, as few gRPC messages as possible out."""
 
-    def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, write: Callable[[bytes], Awaitable[None]], in_flight: Callable[[], int] = lambda: 0) -> None:
+        """`in_flight` tells how many calls are under way on the link."""
         self._write = write
+        self._in_flight = in_flight
         self._small: deque[bytes] = deque()
         self._large: deque[int] = deque()
         """Calls with large messages, in the order of their turns."""
         self._lanes: dict[int, deque[Packed]] = {}
         """By call: its large messages and what follows them."""
+        self._starts: dict[int, int] = {}
+        """By call with a lane: how many small frames have to be written first."""
+        self._flushed: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.accepted = 0
@@ -41,6 +55,7 @@ class CoalescingWriter:
         elif isinstance(packed, LargeMessage):
             self._lanes[call_id] = deque((packed,))
             self._large.append(call_id)
+            self._starts[call_id] = self.accepted
         else:
             self._small.append(packed)
             self.accepted += 1
@@ -59,15 +74,43 @@ class CoalescingWriter:
         if self._lanes.pop(call_id, None) is None:
             return False
         self._large.remove(call_id)
+        del self._starts[call_id]
         return True
+
+    async def flushed(self) -> None:
+        """Wait until what was accepted has been handed to gRPC, or the writer is closed. One waiter at a time."""
+        if self._waiter is None:
+            self._flushed = self._loop.create_future()
+            await self._flushed
+
+    def close(self) -> None:
+        """Nothing will be written any more."""
+        self._tell_flushed()
+
+    def _tell_flushed(self) -> None:
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
 
     async def run(self) -> None:
         """Write until cancelled or the stream breaks (the exception of `write` is raised)."""
         while True:
             if not self._small and not self._large:
                 self._waiter = self._loop.create_future()
+                self._tell_flushed()
                 await self._waiter
+            await self._gather()
             await self._write(self._next_message())
+
+    async def _gather(self) -> None:
+        """Give a batch the chance to grow when many calls are under way and only few of their frames are here."""
+        in_flight = self._in_flight()
+        if in_flight < _YIELD_MIN_CALLS or len(self._small) * _BATCH_SHARE >= in_flight:
+            return
+        if in_flight >= _HOLD_MIN_CALLS:
+            await asyncio.sleep(settings().link_hold_s)
+            return
+        for _ in range(_YIELDS):
+            await asyncio.sleep(0)
 
     def _next_message(self) -> bytes:
         batch: list[bytes] = []
@@ -78,9 +121,17 @@ class CoalescingWriter:
             room -= len(frame)
             batch.append(frame)
         self.written += len(batch)
-        if self._large:
+        if self._large and self._may_start_large():
             batch.append(self._next_part())
         return batch[0] if len(batch) == 1 else b"".join(batch)
+
+    def _may_start_large(self) -> bool:
+        """Bring a call to the front whose earlier small frames are written."""
+        for _ in range(len(self._large)):
+            if self._starts[self._large[0]] <= self.written:
+                return True
+            self._large.rotate(-1)
+        return False
 
     def _next_part(self) -> bytes:
         call_id = self._large.popleft()
@@ -96,5 +147,5 @@ class CoalescingWriter:
         if lane:
             self._large.append(call_id)
         else:
-            del self._lanes[call_id]
+            del self._lanes[call_id], self._starts[call_id]
         return out
