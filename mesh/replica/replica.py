@@ -116,6 +116,8 @@ class Replica:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._admission.idle()
+                if self._servicer is not None:
+                    await self._servicer.settle()
         if self._object is not None:
             try:
                 async with asyncio.timeout(max(timeout_s, 1.0)):
