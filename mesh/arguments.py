@@ -16,7 +16,6 @@ from mesh import ray_core
 from mesh.exceptions import MeshException
 from mesh.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.routing.snapshot import DeploymentKey
-from mesh.wire.bulk import run_bulk
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import Payload, decode, encode
 
@@ -64,12 +63,12 @@ class PendingArguments:
         if isinstance(part, _Encoded):
             return part
         if isinstance(part, DeploymentResponse):
-            outcome = await part._reply.wait()
+            outcome = await part._reply.observe()
             if not outcome.is_ok:
                 raise UpstreamError(self._blame(part, outcome))
             return _Encoded(outcome.payload or encode(None))
         try:
-            value = await run_bulk(ray_core.get_object, part)
+            value = await asyncio.wrap_future(ray_core.object_future(part))
         except Exception as error:  # whatever the task raised that made the object
             raise UpstreamError(failed_in_user_code(error)) from error
         return _Encoded(encode(value, "object"))

@@ -15,7 +15,7 @@ from mesh.arguments import PendingArguments, UpstreamError, is_pending
 from mesh.context import REQUEST, Request
 from mesh.default import DEFAULT
 from mesh.exceptions import MeshException
-from mesh.link.call import CallRequest, CallState, OutgoingCall
+from mesh.link.call import CallRequest, OutgoingCall
 from mesh.process import mesh_process
 from mesh.reply import Reply, StreamReply
 from mesh.response import DeploymentResponse, DeploymentResponseGenerator
@@ -23,7 +23,7 @@ from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire.context import RequestContext, new_request_id
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import failed
+from mesh.wire.outcome import failed, failed_in_user_code
 from mesh.wire.payload import encode
 
 T = TypeVar("T")
@@ -111,7 +111,9 @@ class DeploymentHandle(Generic[T]):
         arguments that cannot be pickled.
         """
         options = self._options
-        router = self._shared.router or self._shared.connect()
+        router = self._shared.router
+        if router is None or router.is_closed:
+            router = self._shared.connect()
         next(self._shared.request_counter)
         parent = REQUEST.get()
         pending = None
@@ -149,12 +151,12 @@ class DeploymentHandle(Generic[T]):
         """Give up what is queued and close the links of this handle and those derived from it."""
         router, self._shared.router = self._shared.router, None
         if router is not None:
-            io_thread().submit(mesh_process().drop(router))
+            mesh_process().drop(router)
 
     async def shutdown_async(self) -> None:
         router, self._shared.router = self._shared.router, None
         if router is not None:
-            await asyncio.wrap_future(io_thread().submit(mesh_process().drop(router)))
+            await asyncio.wrap_future(mesh_process().drop(router))
 
     def __getattr__(self, name: str) -> DeploymentHandle[Any]:
         # Protocols that Python looks up by name (pickling, copying) must not turn into remote methods.
@@ -214,7 +216,8 @@ def _deadline_s(parent: Request | None, timeout_s: float | None) -> float | None
 
 
 def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
-    io_thread().spawn(_complete_and_submit(router, call, pending), "collect-arguments")
+    if router.hold(call):
+        io_thread().spawn(_complete_and_submit(router, call, pending), "collect-arguments")
 
 
 async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
@@ -224,8 +227,7 @@ async def _complete_and_submit(router: Router, call: OutgoingCall, pending: Pend
         first = group.exceptions[0]
         outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))
         router.refuse(call, outcome)
-    except* MeshException as group:
-        router.refuse(call, failed(MeshException(str(group.exceptions[0]))))
+    except* Exception as group:  # whatever pickling and Ray can raise: the call has to end
+        router.refuse(call, failed_in_user_code(group.exceptions[0]))
     else:
-        if call.state is not CallState.DONE:
-            router.submit(call)
+        router.submit(call)

@@ -17,6 +17,8 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -25,13 +27,13 @@ from mesh import ray_core, telemetry
 from mesh.exceptions import MeshException
 from mesh.routing.pool import CallerIdentity
 from mesh.routing.router import Router
-from mesh.routing.snapshot import DeploymentKey, read_snapshot
+from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2, telemetry_pb2, telemetry_pb2_grpc
 from mesh.wire.bulk import run_bulk
 from mesh.wire.endpoints import generic_handlers, open_channel, start_server
 from mesh.wire.io_thread import io_thread
-from mesh.wire.token import mesh_token, require_token, token_metadata
+from mesh.wire.token import forget_token, mesh_token, require_token, token_metadata
 
 logger = logging.getLogger("mesh")
 
@@ -58,6 +60,8 @@ class MeshProcess:
         self.peers: tuple[control_pb2.Peer, ...] = ()
         """Gateways: the other processes of this node."""
         self._routers: dict[DeploymentKey, Router] = {}
+        self._snapshots: dict[DeploymentKey, Snapshot] = {}
+        """The newest of every deployment that was ever called from here: the controller tells changes only."""
         self._lock = threading.Lock()
         self._sync = SyncStream(self)
         self._server: grpc.aio.Server | None = None
@@ -71,14 +75,15 @@ class MeshProcess:
                 router = self._routers.get(key)
                 if router is None:
                     router = self._routers[key] = Router(key, self.identity)
-            io_thread().post(self._sync.wake)
+                    io_thread().post(self._introduce, router)
         return router
 
-    async def drop(self, router: Router) -> None:
-        """Close a router that nobody uses any more."""
-        if self._routers.get(router.key) is router:
-            del self._routers[router.key]
-        await router.close()
+    def drop(self, router: Router) -> Future[None]:
+        """Close a router that nobody uses any more. From any thread."""
+        with self._lock:
+            if self._routers.get(router.key) is router:
+                del self._routers[router.key]
+        return io_thread().submit(router.close())
 
     def routers(self) -> list[Router]:
         return list(self._routers.values())
@@ -99,6 +104,7 @@ class MeshProcess:
         """Hand an update of the controller to whom it concerns."""
         for message in update.snapshots:
             snapshot = read_snapshot(message)
+            self._snapshots[snapshot.deployment] = snapshot
             router = self._routers.get(snapshot.deployment)
             if router is not None:
                 router.update(snapshot)
@@ -108,6 +114,15 @@ class MeshProcess:
             self.routes = update.routes
             for listener in self._route_listeners:
                 listener(update.routes)
+
+    async def renew_token(self) -> None:
+        """The mesh was shut down and started again: use its new token from now on."""
+        forget_token()
+        token = await run_bulk(mesh_token)
+        self._snapshots.clear()
+        self.identity = replace(self.identity, token=token)
+        for router in self.routers():
+            router.identify(self.identity)
 
     async def stop(self) -> None:
         """Leave the mesh: close the stream, all links and the server."""
@@ -121,6 +136,14 @@ class MeshProcess:
         _forget(self)
         with contextlib.suppress(TimeoutError):
             io_thread().run(self.stop(), _CLOSE_TIMEOUT_S)
+
+    def _introduce(self, router: Router) -> None:
+        """Tell a new router what is known, and the controller that it is there."""
+        router.identify(self.identity)
+        snapshot = self._snapshots.get(router.key)
+        if snapshot is not None:
+            router.update(snapshot)
+        self._sync.wake()
 
 
 class SyncStream:
@@ -151,25 +174,35 @@ class SyncStream:
         delay_s = _RECONNECT_DELAY_MIN_S
         while True:
             try:
-                if await self._converse():
+                if await self._attempt():
                     delay_s = _RECONNECT_DELAY_MIN_S
-            except (grpc.RpcError, asyncio.InvalidStateError, OSError, LookupError) as error:
-                logger.debug("the Sync stream broke: %s", error)
+            except Exception as error:  # whatever Ray raises while its GCS restarts: the next attempt may do
+                logger.debug("the Sync stream broke: %r", error)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _RECONNECT_DELAY_MAX_S)
+
+    async def _attempt(self) -> bool:
+        """One stream; where the controller does not know our token, a new one for the next."""
+        try:
+            return await self._converse()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                await self._process.renew_token()
+            raise
 
     async def _converse(self) -> bool:
         """One stream from start to break; returns whether the controller said anything."""
         address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
         if address is None:
             return False
+        metadata = await run_bulk(token_metadata)
         is_heard = False
         async with open_channel(address.decode()) as channel:
             stream = channel.stream_stream(
                 _SYNC_METHOD,
                 request_serializer=control_pb2.Report.SerializeToString,
                 response_deserializer=control_pb2.Update.FromString,
-            )(metadata=token_metadata())
+            )(metadata=metadata)
             reporting = asyncio.create_task(self._report(stream), name="sync-report")
             try:
                 while isinstance(update := await stream.read(), control_pb2.Update):

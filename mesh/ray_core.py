@@ -10,6 +10,7 @@ import json
 import logging
 import socket
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -301,6 +302,12 @@ def put_object(value: Any) -> Any:
 
 def get_object(reference: Any, timeout_s: float | None = None) -> Any:
     return ray.get(reference, timeout=timeout_s)
+
+
+def object_future(reference: Any) -> Future[Any]:
+    """The object's value, once it is there; takes no thread to wait."""
+    future: Future[Any] = reference.future()
+    return future
 
 
 def is_object_ref(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ from mesh.routing.snapshot import ReplicaInfo, Snapshot
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
+logger = logging.getLogger("mesh")
+
 _RECONNECT_DELAY_MIN_S = 0.02
+_EXPECTED_MODELS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,8 @@ class Seat:
         self.limit = limit
         self.link: CallerLink | None = None
         self.task: asyncio.Task[None] | None = None
-        self.expected_models: set[str] = set()
-        """Models that we sent calls for; the replica's own announcement replaces the guess."""
+        self.expected_models: dict[str, None] = {}
+        """Models that we sent calls for, oldest first, until the replica announces them."""
 
     @property
     def load(self) -> int:
@@ -55,14 +59,28 @@ class Seat:
     def is_usable(self) -> bool:
         return self.link is not None and self.link.is_usable
 
+    def expect_model(self, model_id: str) -> None:
+        """A call for the model was sent there. Bounded: clients may name models that nobody ever loads."""
+        self.expected_models[model_id] = None
+        if len(self.expected_models) > _EXPECTED_MODELS_MAX:
+            del self.expected_models[next(iter(self.expected_models))]
+
+    def forget_expected(self) -> None:
+        """What the replica announces needs no guess any more."""
+        if self.expected_models and self.link is not None:
+            for model_id in self.link.model_ids:
+                self.expected_models.pop(model_id, None)
+
 
 class LinkPool:
     """Keeps seats in step with snapshots and tells which of them can take calls."""
 
     def __init__(self, identity: CallerIdentity, observer: LinkObserver) -> None:
-        self._identity = identity
+        self.identity = identity
         self._observer = observer
         self._seats: dict[str, Seat] = {}
+        self._leaving: set[Seat] = set()
+        """Not listed any more, but their links still carry calls."""
         self.all: tuple[Seat, ...] = ()
         """Usable seats."""
         self.local_first: tuple[tuple[Seat, ...], ...] = ((),)
@@ -83,8 +101,8 @@ class LinkPool:
         """Build the tuples of usable seats anew: a link became ready, drains or broke."""
         usable = tuple(seat for seat in self._seats.values() if seat.is_usable)
         self.all = usable
-        same_node = tuple(seat for seat in usable if seat.info.node_id == self._identity.node_id)
-        zone = self._identity.zone
+        same_node = tuple(seat for seat in usable if seat.info.node_id == self.identity.node_id)
+        zone = self.identity.zone
         same_zone = tuple(seat for seat in usable if zone and seat.info.zone == zone)
         self.local_first = (same_node, same_zone, usable)
 
@@ -98,11 +116,12 @@ class LinkPool:
 
     @property
     def ongoing(self) -> int:
-        return sum(seat.link.ongoing for seat in self._seats.values() if seat.link is not None)
+        seats = (*self._seats.values(), *self._leaving)
+        return sum(seat.link.ongoing for seat in seats if seat.link is not None)
 
     def close(self) -> Sequence[asyncio.Task[None]]:
         """Close all links; returns their tasks to wait for."""
-        tasks = [seat.task for seat in self._seats.values() if seat.task is not None]
+        tasks = [seat.task for seat in (*self._seats.values(), *self._leaving) if seat.task is not None]
         for task in tasks:
             task.cancel()
         self._seats.clear()
@@ -111,24 +130,44 @@ class LinkPool:
 
     def _leave(self, seat: Seat) -> None:
         """The replica is no longer listed: its link carries the calls it has and is then closed."""
-        link = seat.link
-        if link is not None:
-            link.retire()
-        if seat.task is not None and (link is None or not link.ongoing):
+        if seat.link is not None and not seat.link.is_idle:
+            self._leaving.add(seat)
+            seat.link.retire()
+        elif seat.task is not None:
             seat.task.cancel()
+
+    def let_go(self, link: CallerLink) -> None:
+        """A call has left the link: close it if it was the last one of a link that is not listed any more."""
+        if not self._leaving or not link.is_idle:
+            return
+        for seat in self._leaving:
+            if seat.link is link and seat.task is not None:
+                seat.task.cancel()
 
     def is_listed(self, seat: Seat) -> bool:
         return self._seats.get(seat.info.replica_id) is seat
 
     async def _keep_link(self, seat: Seat) -> None:
         delay_s = _RECONNECT_DELAY_MIN_S
-        identity = self._identity
-        while self.is_listed(seat):
-            hello = pack_hello(identity.process_id, seat.info.replica_id, identity.token)
-            link = seat.link = CallerLink(seat.info.replica_id, seat.info.address, hello, self._observer)
-            was_ready = await link.run()
+        try:
+            while self.is_listed(seat):
+                if await self._carry(seat):
+                    delay_s = _RECONNECT_DELAY_MIN_S
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, settings().link_reconnect_delay_max_s)
+        finally:
+            self._leaving.discard(seat)
+
+    async def _carry(self, seat: Seat) -> bool:
+        """One link from connecting to its end; returns whether the replica had accepted it."""
+        identity, replica = self.identity, seat.info
+        hello = pack_hello(identity.process_id, replica.replica_id, identity.token)
+        link = seat.link = CallerLink(replica.replica_id, replica.address, hello, self._observer)
+        try:
+            return await link.run()
+        except Exception:
+            # A defect in a link must not end the attempts to reach its replica.
+            logger.exception("the link to replica %s failed", replica.replica_id)
+            return False
+        finally:
             seat.link = None
-            if was_ready:
-                delay_s = _RECONNECT_DELAY_MIN_S
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, settings().link_reconnect_delay_max_s)

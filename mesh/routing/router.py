@@ -21,6 +21,7 @@ from mesh.exceptions import (
     MeshException,
     ReplicaUnavailableError,
     RequestCancelledError,
+    UnserializableError,
 )
 from mesh.link.call import CallState, OutgoingCall
 from mesh.link.caller import CallerLink
@@ -33,6 +34,9 @@ from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
 
+_CLOSED = "This process left the mesh, or the handle was shut down. Make the call again to connect anew."
+_TIMER_MAX_S = 30 * 86400.0
+"""Deadlines beyond this are none: event loops cannot count much further."""
 _HELD_BACK_MAX = 64
 """Calls that wait for their model, looked at per dispatch before newer ones have to wait too."""
 
@@ -47,6 +51,9 @@ class Router:
         self._queue = PendingQueue()
         self._pool = LinkPool(identity, self)
         self._sequence = 0
+        self._only_holdouts_wait = True
+        """Whatever waits holds out for its model: newer calls may pass."""
+        self.is_closed = False
         self._random = random.random
         self._loop = io_thread().loop
         publish(self)
@@ -71,16 +78,26 @@ class Router:
 
     def submit(self, call: OutgoingCall) -> None:
         """Send the call to a replica, now or when one has a free place. Its sink hears how it ends."""
+        # A cancel may overtake the submission: calls from other threads arrive through a mailbox.
+        if not self.hold(call):
+            return
         self._sequence += 1
         call.sequence = self._sequence
-        if call.request.deadline_s is not None and not self._set_timer(call):
-            return
-        if not self._queue:
+        if not self._queue or self._only_holdouts_wait:
             seat = self._pick(call)
             if seat is not None:
                 self._send(seat, call)
                 return
+            self._only_holdouts_wait = bool(call.request.context.multiplexed_model_id)
         self._enqueue(call)
+
+    def hold(self, call: OutgoingCall) -> bool:
+        """Let the deadline of a call count, before its arguments are there. Returns False when the call has ended."""
+        if call.state is not CallState.DONE and self.is_closed:
+            self._finish(call, failed(RequestCancelledError(_CLOSED)))
+        if call.state is not CallState.DONE and call.request.deadline_s is not None and call.timer is None:
+            self._set_timer(call)
+        return call.state is not CallState.DONE
 
     def cancel(self, call: OutgoingCall) -> None:
         """End the call now with CANCELLED and tell the replica that has it, if any. Idempotent."""
@@ -104,10 +121,16 @@ class Router:
         self._dispatch()
 
     async def close(self) -> None:
-        """Fail what waits and close all links."""
-        for call in self._queue.drain():
-            self._finish(call, failed(RequestCancelledError("This process left the mesh.")))
+        """Fail what waits and close all links. Calls that come later fail at once."""
+        self.is_closed = True
         await asyncio.gather(*self._pool.close(), return_exceptions=True)
+        # Last: links give back the calls that they had not sent.
+        for call in self._queue.drain():
+            self._finish(call, failed(RequestCancelledError(_CLOSED)))
+
+    def identify(self, identity: CallerIdentity) -> None:
+        """Introduce this process in another way from the next link on."""
+        self._pool.identity = identity
 
     # ---- Links (LinkObserver) ----------------------------------------------------------------------------------------
 
@@ -117,8 +140,8 @@ class Router:
 
     def on_load(self, link: CallerLink) -> None:
         seat = self._pool.seat_of(link)
-        if seat is not None and link.model_ids:
-            seat.expected_models.clear()
+        if seat is not None:
+            seat.forget_expected()
         if link.is_draining:
             self._pool.refresh()
         if self._queue:
@@ -127,6 +150,7 @@ class Router:
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
         if call.state is CallState.SENT:
             self._finish(call, outcome)
+        self._pool.let_go(link)
         if self._queue:
             self._dispatch()
 
@@ -143,17 +167,22 @@ class Router:
             # A full replica rejects again and again under overload: that is waiting, not failing.
             call.attempts -= 0 if link.is_draining else 1
             self._take_back(call, f"replica {link.replica_id} refused it")
+        self._pool.let_go(link)
         self._dispatch()
 
     def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
         self._pool.refresh()
-        for call in (*unsent, *sent):
-            if call.state is not CallState.SENT:
-                continue
-            if call in unsent or call.request.is_retry_safe_after_send:
+        again, lost = list(unsent), list[OutgoingCall]()
+        for call in sent:
+            (again if call.request.is_retry_safe_after_send else lost).append(call)
+        # Newest first: each then goes to the front of the queue, or near it.
+        again.sort(key=_sequence, reverse=True)
+        for call in again:
+            if call.state is CallState.SENT:
                 self.counts.retried_broken += 1
                 self._take_back(call, reason)
-            else:
+        for call in lost:
+            if call.state is CallState.SENT:
                 self._finish(call, failed(ReplicaUnavailableError(link.replica_id, reason)))
         self._dispatch()
 
@@ -190,14 +219,19 @@ class Router:
             held.append(call)
             if not call.request.context.multiplexed_model_id:
                 break
+        self._only_holdouts_wait = not queue and all(map(_holds_out, held))
         for call in reversed(held):
             queue.restore(call)
 
     def _send(self, seat: Seat, call: OutgoingCall) -> None:
         if call.request.context.multiplexed_model_id:
-            seat.expected_models.add(call.request.context.multiplexed_model_id)
+            seat.expect_model(call.request.context.multiplexed_model_id)
         assert seat.link is not None
-        seat.link.send(call)
+        try:
+            seat.link.send(call)
+        except (TypeError, ValueError, OverflowError) as error:
+            # Strings that are no UTF-8, metadata of odd types: whoever made the call hears of it, nobody else.
+            self._finish(call, failed(UnserializableError(f"The call cannot be sent: {error}")))
 
     def _enqueue(self, call: OutgoingCall) -> None:
         snapshot = self._snapshot
@@ -227,14 +261,13 @@ class Router:
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
-    def _set_timer(self, call: OutgoingCall) -> bool:
+    def _set_timer(self, call: OutgoingCall) -> None:
         assert call.request.deadline_s is not None
         remaining_s = call.request.deadline_s - time.monotonic()
         if remaining_s <= 0:
             self._finish(call, failed(DeadlineExceededError()))
-            return False
-        call.timer = self._loop.call_later(remaining_s, self._expire, call)
-        return True
+        elif remaining_s < _TIMER_MAX_S:
+            call.timer = self._loop.call_later(remaining_s, self._expire, call)
 
     def _expire(self, call: OutgoingCall) -> None:
         if call.state is not CallState.DONE:
@@ -257,3 +290,11 @@ class Router:
     def _unavailable(self) -> DeploymentUnavailableError:
         assert self._snapshot is not None
         return DeploymentUnavailableError(str(self.key), self._snapshot.unavailable)
+
+
+def _sequence(call: OutgoingCall) -> int:
+    return call.sequence
+
+
+def _holds_out(call: OutgoingCall) -> bool:
+    return bool(call.request.context.multiplexed_model_id)
