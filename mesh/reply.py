@@ -40,6 +40,11 @@ class Reply:
         self.is_cancel_requested = True
         io_thread().call(self._cancel)
 
+    def abandon(self) -> None:
+        """Like `cancel`, from a finaliser: those run anywhere, so even on the I/O thread nothing happens at once."""
+        self.is_cancel_requested = True
+        io_thread().post(self._cancel)
+
     def when_done(self, wake: Wake) -> None:
         """Call `wake` once the outcome is there: now, or later on the I/O thread."""
         with self._lock:
@@ -53,15 +58,19 @@ class Reply:
 
     async def wait(self) -> Outcome:
         """Wait for the outcome. A task that is cancelled while it waits gives up the call."""
+        try:
+            return await self.observe()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    async def observe(self) -> Outcome:
+        """Wait for the outcome of a call that others wait for too: it goes on when this wait is cancelled."""
         if self.outcome is None:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
             self.when_done(_waker(loop, future))
-            try:
-                await future
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
+            await future
         assert self.outcome is not None
         return self.outcome
 
@@ -113,6 +122,8 @@ class StreamReply(Reply):
 
     def take(self) -> Payload | None:
         """The next item if one is here. Credit goes back half a window at a time."""
+        if self.is_cancel_requested and not self._has_ended_well:
+            self._items.clear()
         if not self._items:
             return None
         payload = self._items.popleft()
@@ -121,6 +132,11 @@ class StreamReply(Reply):
             taken, self._taken = self._taken, 0
             io_thread().call(self._grant, taken)
         return payload
+
+    @property
+    def _has_ended_well(self) -> bool:
+        outcome = self.outcome
+        return outcome is not None and outcome.is_ok
 
     @property
     def is_exhausted(self) -> bool:
@@ -157,14 +173,16 @@ class StreamReply(Reply):
 
     def _wake_me(self, wake: Wake) -> None:
         """Ask for one wake-up. What arrived before the asking was heard is looked for once more."""
-        self._woken = wake
+        with self._lock:
+            self._woken = wake
         if self._items or self.outcome is not None:
             wake()
 
     def _wake_consumer(self) -> None:
-        wake = self._woken
+        # Taken in one step: a consumer that asks again in between would lose its wake-up with the old one.
+        with self._lock:
+            wake, self._woken = self._woken, None
         if wake is not None:
-            self._woken = None
             wake()
 
     def _grant(self, items: int) -> None:

@@ -94,7 +94,8 @@ class DeploymentResponse(_Response, Generic[R]):
 
     def _get(self) -> R:
         if self._error is not None:
-            raise self._error
+            # Without the frames of earlier raises, which would pile up.
+            raise self._error.with_traceback(None)
         if self._value is _UNSET:
             outcome = self._reply.outcome
             assert outcome is not None
@@ -167,12 +168,15 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         assert outcome is not None
         if outcome.is_ok:
             raise stop
-        raise to_exception(outcome)
+        error = to_exception(outcome)
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            raise RuntimeError(f"the method raised {type(error).__name__}") from error
+        raise error
 
     def __del__(self) -> None:
         reply = getattr(self, "_reply", None)
         if reply is not None and reply.outcome is None:
-            reply.cancel()
+            reply.abandon()
 
 
 def _refuse_in_loop() -> None:
