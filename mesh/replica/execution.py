@@ -80,7 +80,7 @@ class Execution:
             outcome = await self._respond(result)
         except BaseException as error:
             outcome = self._failed(error)
-        self.post(conclude, self, self._finished(outcome))
+        self._conclude(conclude, outcome)
 
     async def _respond(self, result: Any) -> Outcome:
         if self.call.request.streams_response:
@@ -127,7 +127,7 @@ class Execution:
             outcome = self._failed(error)
         finally:
             REQUEST.reset(token)
-        self.post(conclude, self, self._finished(outcome))
+        self._conclude(conclude, outcome)
 
     async def _finish_async(self, result: Any, conclude: Callable[[Execution, Outcome], None]) -> None:
         self.task = asyncio.current_task()
@@ -139,7 +139,7 @@ class Execution:
             outcome = await self._respond(await result if inspect.isawaitable(result) else result)
         except BaseException as error:
             outcome = self._failed(error)
-        self.post(conclude, self, self._finished(outcome))
+        self._conclude(conclude, outcome)
 
     def _respond_in_thread(self, result: Any) -> Outcome:
         if not self.call.request.streams_response:
@@ -150,8 +150,7 @@ class Execution:
         assert window is not None
         try:
             for item in result:
-                if not window.acquire_blocking():
-                    raise RequestCancelledError
+                window.acquire_blocking()
                 self.post(self.call.send_item, self._item(item))
         finally:
             close = getattr(result, "close", None)
@@ -194,6 +193,8 @@ class Execution:
         assert typed is not None
         try:
             data = typed.response_serializer(value) if typed.response_serializer is not None else value
+            if not isinstance(data, bytes):
+                raise TypeError("the message is not serialised")
         except Exception as error:  # the serialiser of a type that the value is not of
             raise TypeError(
                 f"'{typed.full_name}' answered with a {type(value).__name__}, not with its response message: {error}"
@@ -219,12 +220,16 @@ class Execution:
             return failed(RequestCancelledError())
         return failed_in_user_code(error)
 
-    def _finished(self, outcome: Outcome) -> Outcome:
+    def _conclude(self, conclude: Callable[[Execution, Outcome], None], outcome: Outcome) -> None:
+        """Whatever happens here, the call ends."""
         context = self.grpc_context
-        if context is None:
-            return outcome
-        context.done()
-        return context.apply(outcome)
+        if context is not None:
+            try:
+                context.done()
+                outcome = context.apply(outcome)
+            except Exception as error:  # done callbacks, codes and trailers are the user's
+                outcome = self._failed(error)
+        self.post(conclude, self, outcome)
 
     def _wrote_messages(self, result: Any) -> bool:
         """A typed coroutine may answer through `context.write` and return nothing."""

@@ -16,7 +16,7 @@ from mesh.replica.user_loop import UserLoop
 from mesh.settings import settings
 from mesh.wire.bulk import run_bulk
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import Outcome, failed
+from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import PICKLE, Payload
 
 
@@ -40,14 +40,15 @@ class Executor:
             return
         try:
             method = self._methods.find(call.request.method)
+            payload = call.request.payload
+            if payload is not None and payload.stored is not None:
+                io_thread().spawn(self._fetch_and_run(call, method, payload.stored), "fetch-stored-arguments")
+            else:
+                self._run(call, method)
         except MeshException as error:
             self._end(call, failed(error))
-            return
-        payload = call.request.payload
-        if payload is not None and payload.stored is not None:
-            io_thread().spawn(self._fetch_and_run(call, method, payload.stored), "fetch-stored-arguments")
-        else:
-            self._run(call, method)
+        except Exception as error:  # a property of the user's class, or a thread pool that is closed
+            self._end(call, failed_in_user_code(error))
 
     def on_item(self, call: IncomingCall, payload: Payload) -> None:
         if isinstance(call.execution, Execution) and call.execution.requests is not None:
@@ -58,13 +59,9 @@ class Executor:
             self._user.post(call.execution.requests.on_half_close)
 
     def on_credit(self, call: IncomingCall, items: int) -> None:
-        execution = call.execution
-        if not isinstance(execution, Execution) or execution.window is None:
-            return
-        if call in self._futures:
-            execution.window.add_from_outside(items)
-        else:
-            self._user.post(execution.window.add, items)
+        if isinstance(call.execution, Execution) and call.execution.window is not None:
+            call.execution.window.add(items)
+            self._user.post(call.execution.window.wake)
 
     def cancel(self, call: IncomingCall) -> None:
         self._counts.cancelled += 1

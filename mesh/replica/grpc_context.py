@@ -137,8 +137,12 @@ def _decoded(key: str, value: str | bytes) -> tuple[str, str | bytes]:
 
 
 def encoded(trailers: Metadata) -> Trailers:
-    """Trailers as the wire carries them."""
-    return tuple((key, value.encode() if isinstance(value, str) else value) for key, value in trailers)
+    """Trailers as the wire carries them. Raises TypeError for what gRPC could not carry."""
+    pairs = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in trailers)
+    for key, value in pairs:
+        if not isinstance(key, str) or not isinstance(value, bytes):
+            raise TypeError(f"trailing metadata are pairs of a string and a string or bytes, not ({key!r}, {value!r})")
+    return pairs
 
 
 async def _nothing() -> None:

@@ -10,50 +10,81 @@ from typing import Any
 
 import grpc.aio
 
+from mesh.exceptions import RequestCancelledError
 from mesh.settings import settings
 from mesh.wire.payload import Payload
 
 
+class Waiters:
+    """Coroutines of one loop that wait for news. On that loop only."""
+
+    def __init__(self) -> None:
+        self._futures: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        """Wait for the next `wake`, which may have nothing for whoever is woken: look again."""
+        future = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
+        await future
+
+    def wake(self) -> None:
+        futures, self._futures = self._futures, []
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
+
+
 class CreditWindow:
-    """How many response items may be sent now. Async producers wait on the user loop, others in their thread."""
+    """How many response items may be sent now.
+
+    Async producers wait on the user loop, others in their thread; a `def` method may turn out to be either.
+    """
 
     def __init__(self, credit: int) -> None:
         self._credit = credit
-        self._condition = threading.Condition()
-        self._waiter: asyncio.Future[None] | None = None
-        self.is_stopped = False
+        self._condition = threading.Condition(threading.Lock())
+        self._waiters = Waiters()
+        self._is_stopped = False
 
     async def acquire(self) -> None:
-        """On the user loop, as `add`."""
-        while self._credit <= 0:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        self._credit -= 1
+        """On the user loop. Raises RequestCancelledError when the consumer is gone."""
+        while not self._take():
+            await self._waiters.wait()
+
+    def acquire_blocking(self) -> None:
+        """In a thread. Raises RequestCancelledError when the consumer is gone."""
+        with self._condition:
+            self._condition.wait_for(self._has_news)
+        self._take()
 
     def add(self, items: int) -> None:
-        self._credit += items
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def acquire_blocking(self) -> bool:
-        """In a thread; returns False when the consumer is gone."""
-        with self._condition:
-            while self._credit <= 0 and not self.is_stopped:
-                self._condition.wait()
-            self._credit -= 1
-            return not self.is_stopped
-
-    def add_from_outside(self, items: int) -> None:
-        """The counterpart of `acquire_blocking`, from the I/O thread."""
+        """From any thread; `wake` on the user loop has to follow."""
         with self._condition:
             self._credit += items
-            self._condition.notify()
+            self._condition.notify_all()
+
+    def wake(self) -> None:
+        """On the user loop, after `add`."""
+        self._waiters.wake()
 
     def stop(self) -> None:
-        """Nobody consumes any more: wakes a blocked producer."""
+        """Nobody consumes any more: wakes whoever waits. On the user loop."""
         with self._condition:
-            self.is_stopped = True
-            self._condition.notify()
+            self._is_stopped = True
+            self._condition.notify_all()
+        self._waiters.wake()
+
+    def _take(self) -> bool:
+        with self._condition:
+            if self._is_stopped:
+                raise RequestCancelledError
+            if self._credit <= 0:
+                return False
+            self._credit -= 1
+            return True
+
+    def _has_news(self) -> bool:
+        return self._credit > 0 or self._is_stopped
 
 
 class RequestStream:
@@ -73,22 +104,23 @@ class RequestStream:
         self._error: Exception | None = None
         self._taken = 0
         self._window = max(1, settings().stream_credit_items // 2)
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters = Waiters()
 
     # On the user loop, from the link.
 
     def on_item(self, payload: Payload) -> None:
         self._items.append(payload)
-        self._wake()
+        self._waiters.wake()
 
     def on_half_close(self) -> None:
         self._is_closed = True
-        self._wake()
+        self._waiters.wake()
 
     def fail(self, error: Exception) -> None:
-        """The call is over; whoever waits for a message gets the error."""
+        """The call is over; whoever asks for a message gets the error."""
         self._error = error
-        self._wake()
+        self._items.clear()
+        self._waiters.wake()
 
     # For user code.
 
@@ -105,6 +137,8 @@ class RequestStream:
         return self
 
     def __next__(self) -> Any:
+        if _runs_here(self._loop):
+            raise RuntimeError("Iterate over the requests with `async for` in async code: `for` would wait for ever.")
         message = asyncio.run_coroutine_threadsafe(self.read(), self._loop).result()
         if message is grpc.aio.EOF:
             raise StopIteration
@@ -117,8 +151,7 @@ class RequestStream:
                 raise self._error
             if self._is_closed:
                 return grpc.aio.EOF
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            await self._waiters.wait()
         payload = self._items.popleft()
         self._taken += 1
         if self._taken >= self._window:
@@ -126,6 +159,9 @@ class RequestStream:
             self._grant(taken)
         return self._decode(payload)
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import pickle
 import traceback
 from dataclasses import dataclass
@@ -24,6 +27,10 @@ OK = 0
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 Trailers = tuple[tuple[str, bytes], ...]
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_OWN_DIRECTORIES = tuple(os.path.join(_PACKAGE, part, "") for part in ("replica", "wire", "link"))
+"""Where the frames between the wire and the user's code are."""
 
 
 @dataclass(slots=True)
@@ -58,14 +65,14 @@ def failed_in_user_code(error: BaseException) -> Outcome:
     """
     code = error.code if isinstance(error, MeshException) else grpc.StatusCode.INTERNAL
     trailers = error.trailers if isinstance(error, GrpcStatusError) else ()
-    text = error.details if isinstance(error, GrpcStatusError) else _describe(error)
+    text = error.details or "" if isinstance(error, GrpcStatusError) else _describe(error)
     return Outcome(
         code=code.value[0],
         message=text[: settings().error_details_max_chars],
         trailers=trailers,
         pickled_exception=_pickled(error),
         exception_type=type(error).__qualname__,
-        remote_traceback="".join(traceback.format_exception(error)),
+        remote_traceback=users_traceback(error),
     )
 
 
@@ -73,19 +80,20 @@ def to_exception(outcome: Outcome) -> BaseException:
     """The exception a Python caller gets: the original with its remote traceback as a note, or the nearest of ours."""
     error = _unpickled(outcome) or _by_code(outcome)
     if outcome.remote_traceback:
-        error.add_note(f"Remote traceback:\n{outcome.remote_traceback.rstrip()}")
+        with contextlib.suppress(Exception):  # a class may forbid setting attributes
+            error.add_note(f"Remote traceback:\n{outcome.remote_traceback.rstrip()}")
     return error
 
 
 def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
     message.code = outcome.code
-    message.message = outcome.message
+    message.message = _utf8(outcome.message)
     for key, value in outcome.trailers:
         message.trailers.add(key=key, value=value)
     if outcome.exception_type:
         message.pickled_exception = outcome.pickled_exception
-        message.exception_type = outcome.exception_type
-        message.remote_traceback = outcome.remote_traceback
+        message.exception_type = _utf8(outcome.exception_type)
+        message.remote_traceback = _utf8(outcome.remote_traceback)
 
 
 def read_status(message: common_pb2.Status, payload: Payload | None) -> Outcome:
@@ -100,8 +108,37 @@ def read_status(message: common_pb2.Status, payload: Payload | None) -> Outcome:
     )
 
 
+def users_traceback(error: BaseException) -> str:
+    """The traceback as text, causes included, without the mesh's own frames above the user's code."""
+    text = traceback.TracebackException.from_exception(error)
+    _cut_own_frames(text, set())
+    return "".join(text.format())
+
+
+def _cut_own_frames(text: traceback.TracebackException, seen: set[int]) -> None:
+    if id(text) in seen:
+        return
+    seen.add(id(text))
+    own = list(itertools.takewhile(lambda frame: frame.filename.startswith(_OWN_DIRECTORIES), text.stack))
+    # An error that is the mesh's own from top to bottom keeps its frames: there is nothing else to look at.
+    if len(own) < len(text.stack):
+        del text.stack[: len(own)]
+    for other in (text.__cause__, text.__context__, *(text.exceptions or ())):
+        if other is not None:
+            _cut_own_frames(other, seen)
+
+
+def _utf8(text: str) -> str:
+    """The text without what protobuf cannot carry, such as the odd characters of undecodable file names."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}"
+    name = type(error).__qualname__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # the user's __str__
+        return name
 
 
 def _pickled(error: BaseException) -> bytes:
@@ -125,7 +162,8 @@ def _unpickled(outcome: Outcome) -> BaseException | None:
         error = pickle.loads(outcome.pickled_exception)
     except Exception:  # its class may not be importable here; the caller then gets a RemoteError
         return None
-    return error if isinstance(error, BaseException) else None
+    # A SystemExit of the callee must not end its caller.
+    return error if isinstance(error, Exception) else None
 
 
 def _by_code(outcome: Outcome) -> BaseException:
