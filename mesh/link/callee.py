@@ -148,9 +148,9 @@ class CalleeLink:
         self._admission = servicer.admission
         self._service = servicer.service
         self._context = context
-        self._writer = CoalescingWriter(context.write)
-        self._assembler = Assembler(settings().message_max_bytes)
         self._calls: dict[int, IncomingCall] = {}
+        self._writer = CoalescingWriter(context.write, self._calls.__len__)
+        self._assembler = Assembler(settings().message_max_bytes)
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""
         self._all_fetched = asyncio.Event()

@@ -187,7 +187,7 @@ class CallerLink:
                 first = await stream.read()
             if not isinstance(first, bytes):
                 return await _status_text(stream)
-            self._writer = CoalescingWriter(stream.write)
+            self._writer = CoalescingWriter(stream.write, self._calls.__len__)
             writing = asyncio.create_task(self._writer.run(), name=f"link-writer-{self.replica_id}")
             # Without its writer a link would take calls and never send them.
             writing.add_done_callback(lambda task: _retrieve(task) and stream.cancel())

@@ -28,9 +28,10 @@ _YIELDS = 3
 class CoalescingWriter:
     """Frames in, as few gRPC messages as possible out."""
 
-    def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, write: Callable[[bytes], Awaitable[None]], in_flight: Callable[[], int] = lambda: 0) -> None:
         """`in_flight` tells how many calls are under way on the link."""
         self._write = write
+        self._in_flight = in_flight
         self._small: deque[bytes] = deque()
         self._large: deque[int] = deque()
         """Calls with large messages, in the order of their turns."""
@@ -97,7 +98,19 @@ class CoalescingWriter:
                 self._waiter = self._loop.create_future()
                 self._tell_flushed()
                 await self._waiter
+            await self._gather()
             await self._write(self._next_message())
+
+    async def _gather(self) -> None:
+        """Give a batch the chance to grow when many calls are under way and only few of their frames are here."""
+        in_flight = self._in_flight()
+        if in_flight < _YIELD_MIN_CALLS or len(self._small) * _BATCH_SHARE >= in_flight:
+            return
+        if in_flight >= _HOLD_MIN_CALLS:
+            await asyncio.sleep(settings().link_hold_s)
+            return
+        for _ in range(_YIELDS):
+            await asyncio.sleep(0)
 
     def _next_message(self) -> bytes:
         batch: list[bytes] = []
