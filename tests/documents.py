@@ -1,4 +1,7 @@
-"""Owns what the tests of README.md and docs/ read from them, and the tables there that are made from the code."""
+"""Owns what the tests of README.md and docs/ read from them, and the tables there that are made from the code.
+
+`python -m tests.documents` writes these tables anew.
+"""
 
 import ast
 import importlib
@@ -12,6 +15,7 @@ from mesh.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+OPERATIONS = ROOT / "docs" / "operations.md"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PRINTED = re.compile(r"print\(.*\)  # (.+)$", re.MULTILINE)
 _KINDS = {telemetry.COUNTER: "counter", telemetry.GAUGE: "gauge", telemetry.HISTOGRAM: "histogram"}
@@ -53,10 +57,22 @@ def commands() -> list[tuple[Block, str]]:
 
 def between_markers(document: Path, name: str) -> str:
     """What stands between the comments `<!-- name:begin -->` and `<!-- name:end -->`."""
-    _, _, rest = document.read_text().partition(f"<!-- {name}:begin -->\n")
-    inside, end, _ = rest.partition(f"<!-- {name}:end -->")
-    assert end, f"{document.name} has no table called {name}"
-    return inside.strip()
+    return _parts(document.read_text(), name)[1].strip()
+
+
+def write_tables() -> None:
+    """Bring the tables in docs/operations.md up to date."""
+    text = OPERATIONS.read_text()
+    for name, table in (("metrics", metrics_table()), ("settings", settings_table())):
+        before, _, after = _parts(text, name)
+        text = f"{before}{table}\n{after}"
+    OPERATIONS.write_text(text)
+
+
+def _parts(text: str, name: str) -> tuple[str, str, str]:
+    match = re.fullmatch(f"(.*<!-- {name}:begin -->\n)(.*)(<!-- {name}:end -->.*)", text, re.DOTALL)
+    assert match, f"there is no table called {name}"
+    return match[1], match[2], match[3]
 
 
 def settings_table() -> str:
@@ -89,3 +105,7 @@ def metrics_table() -> str:
         for name, family in sorted(found.items())
     ]
     return "\n".join(["| metric | kind | labels | meaning |", "|---|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    write_tables()

@@ -64,6 +64,11 @@ class GatewayKeeper:
             self._fleet.gateway_closed(spec.gateway_id, str(error))
             return
         self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, spec.node_id))
+        gateway = self._fleet.gateway(spec.gateway_id)
+        if gateway and gateway.state == GatewayStatus.DRAINING:
+            # It was stopped when there was nobody yet who could be told to drain.
+            await self._care.kill(name)
+            return
         try:
             ready = control_pb2.GatewayReady.FromString(await self._runtime.call(name, "start") or b"")
         except ActorGone:

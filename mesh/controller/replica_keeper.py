@@ -97,6 +97,11 @@ class ReplicaKeeper:
             self._fleet.replica_closed(replica_id, str(error))
             return
         self._keep("watch", replica_id, self._watch(name, replica_id))
+        replica = self._fleet.replica(replica_id)
+        if replica and replica.is_leaving:
+            # It was stopped when there was nobody yet who could be told to drain.
+            await self._care.kill(name)
+            return
         try:
             await self._runtime.wait_placed(name)
             self._fleet.replica_placed(replica_id)

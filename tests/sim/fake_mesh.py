@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mesh.controller.change import with_application, without_application
+from mesh.controller.change import shutting_down, with_application, without_application
 from mesh.controller.loop import ControlLoop
 from mesh.controller.publish import Publisher
 from mesh.controller.store import StateStore
@@ -52,6 +52,9 @@ class Mesh:
 
     async def delete(self) -> None:
         await self.loop.change(functools.partial(without_application, name="app"))
+
+    async def shut_down(self) -> None:
+        await self.loop.change(shutting_down)
 
     def app_status(self) -> str:
         return next((app.status for app in self.loop.status().applications), "")

@@ -1,6 +1,7 @@
 """The whole controller but Ray and sockets, in fake time, against a cluster that misbehaves by a seed."""
 
 import asyncio
+import functools
 
 import pytest
 
@@ -180,6 +181,28 @@ async def _crash_and_adopt() -> None:
         assert set(mesh.cluster.actors) == before
     assert is_running(mesh, "v1", 3)
     await mesh.crash()
+
+
+def test_what_is_stopped_before_it_was_spawned_ends_at_once() -> None:
+    """Nobody is there yet who could be told to drain."""
+    run_in_fake_time(_shut_down_while_spawning())
+
+
+def is_empty(mesh: Mesh) -> bool:
+    status = mesh.loop.status()
+    return not status.gateways and not status.applications
+
+
+async def _shut_down_while_spawning() -> None:
+    for seed in range(50):
+        mesh = Mesh(seed)
+        await mesh.boot()
+        await mesh.deploy("v1", 3)
+        await asyncio.sleep(0.01)
+        await mesh.shut_down()
+        await mesh.until(functools.partial(is_empty, mesh), within_s=10.0)
+        assert not mesh.cluster.actors
+        await mesh.crash()
 
 
 def test_a_deleted_application_leaves_nothing() -> None:

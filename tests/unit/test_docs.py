@@ -10,9 +10,9 @@ import pytest
 from mesh import cli
 from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
 from tests import documents
-from tests.documents import DOCUMENTS, ROOT
+from tests.documents import DOCUMENTS, OPERATIONS, ROOT
 
-OPERATIONS = ROOT / "docs" / "operations.md"
+STALE = "write the tables anew: python -m tests.documents"
 _LINK = re.compile(r"\]\(([^)#:]+)\)")
 _PATH = re.compile(r"`((?:mesh|gateway|protos|examples|benchmarks|tests|docs)/[\w./]*)`")
 
@@ -56,11 +56,11 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
 
 
 def test_the_settings_are_those_of_the_code() -> None:
-    assert documents.between_markers(OPERATIONS, "settings") == documents.settings_table()
+    assert documents.between_markers(OPERATIONS, "settings") == documents.settings_table(), STALE
 
 
 def test_the_metrics_are_those_of_the_code() -> None:
-    assert documents.between_markers(OPERATIONS, "metrics") == documents.metrics_table()
+    assert documents.between_markers(OPERATIONS, "metrics") == documents.metrics_table(), STALE
 
 
 @pytest.mark.parametrize("states", [ApplicationStatus, DeploymentStatus, ReplicaState, GatewayStatus])
