@@ -110,13 +110,13 @@ def run(**given: Any) -> None:
     """
     asked = _RunRequest(**given)
     application = load_application(asked.import_path, asked.app_dir)
-    if not ray_core.attach_ray(asked.address):
-        click.echo("Starting Ray ...")
-        ray_core.ensure_ray()
     # From here on kill(1) and a closed terminal clean up as Ctrl-C does; nohup(1) keeps its meaning.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    if not ray_core.attach_ray(asked.address):
+        click.echo("Starting Ray ...")
+        ray_core.ensure_ray()
     with contextlib.ExitStack() as cleanup:
         is_ours = control_plane.find() is None
         if is_ours:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import signal
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from types import FrameType
 from typing import Any
 
 import ray
@@ -88,7 +92,7 @@ def ensure_ray(address: str | None = None) -> None:
     """Attach this process to the running Ray cluster, or start a local Ray when there is none."""
     if not attach_ray(address):
         prepare_local_ray()
-        ray.init(include_dashboard=False, **_INIT_OPTIONS)
+        _init(include_dashboard=False)
 
 
 def attach_ray(address: str | None = None) -> bool:
@@ -102,13 +106,44 @@ def attach_ray(address: str | None = None) -> bool:
     named = address or ray_address()
     if named is not None:
         _require_listener(named)
-        ray.init(address=named, **_INIT_OPTIONS)
+        _init(address=named)
         return True
     try:
-        ray.init(address="auto", **_INIT_OPTIONS)
+        _init(address="auto")
     except ConnectionError:
         return False
     return True
+
+
+def _init(**options: Any) -> None:
+    with _first_interrupt_held():
+        ray.init(**options, **_INIT_OPTIONS)
+
+
+@contextmanager
+def _first_interrupt_held() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: Ray, left half-way into its start, crashes the process when that ends.
+
+    The second one does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if held and callable(previous):
+            previous(number, frame)
+        held.append(number)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held and callable(previous):
+        previous(held[0], None)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
