@@ -1,8 +1,9 @@
 """Owns the coalescing writer of one link end.
 
 grpc.aio costs 100-200 µs per message whatever is in it. So one write is in flight at a time, and everything that gets
-ready meanwhile leaves together in the next. Large messages are cut into parts: each write carries at most one part
-besides all small frames, so that a large message delays others by one part's time, not by its own length. Frames of
+ready meanwhile leaves together in the next. Large messages are cut into parts: parts
+take turns with all small frames that are ready, so that a large message delays others by one part's time, not by its
+own length. Frames of
 one call keep their order: what follows a large message of a call waits behind it, and the first part of a large
 message waits for the small frames that were there before.
 """
@@ -15,7 +16,6 @@ from collections.abc import Awaitable, Callable
 
 from mesh.link.frames import LargeMessage, Packed
 from mesh.settings import settings
-
 
 _YIELD_MIN_CALLS = 8
 _HOLD_MIN_CALLS = 32
@@ -39,6 +39,7 @@ class CoalescingWriter:
         """By call: its large messages and what follows them."""
         self._starts: dict[int, int] = {}
         """By call with a lane: how many small frames have to be written first."""
+        self._was_part = False
         self._flushed: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -104,7 +105,7 @@ class CoalescingWriter:
     async def _gather(self) -> None:
         """Give a batch the chance to grow when many calls are under way and only few of their frames are here."""
         in_flight = self._in_flight()
-        if in_flight < _YIELD_MIN_CALLS or len(self._small) * _BATCH_SHARE >= in_flight:
+        if self._large or in_flight < _YIELD_MIN_CALLS or len(self._small) * _BATCH_SHARE >= in_flight:
             return
         if in_flight >= _HOLD_MIN_CALLS:
             await asyncio.sleep(settings().link_hold_s)
@@ -113,6 +114,12 @@ class CoalescingWriter:
             await asyncio.sleep(0)
 
     def _next_message(self) -> bytes:
+        """Small frames and parts take turns. A part travels alone: so neither end copies it into or out of a batch."""
+        is_parts_turn = not self._was_part or not self._small
+        if self._large and is_parts_turn and self._may_start_large():
+            self._was_part = True
+            return self._next_part()
+        self._was_part = False
         batch: list[bytes] = []
         room = settings().link_batch_max_bytes
         small = self._small
@@ -121,8 +128,6 @@ class CoalescingWriter:
             room -= len(frame)
             batch.append(frame)
         self.written += len(batch)
-        if self._large and self._may_start_large():
-            batch.append(self._next_part())
         return batch[0] if len(batch) == 1 else b"".join(batch)
 
     def _may_start_large(self) -> bool:

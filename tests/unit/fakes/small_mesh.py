@@ -1,0 +1,160 @@
+"""Replicas in this process behind real sockets, and a router that calls them: the data plane without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import grpc
+import grpc.aio
+
+from mesh.handle import DeploymentHandle
+from mesh.link.admission import Admission
+from mesh.link.callee import LinkServicer
+from mesh.replica.executor import Executor
+from mesh.replica.methods import MethodTable
+from mesh.replica.replica_metrics import ReplicaCounts
+from mesh.replica.user_loop import UserLoop
+from mesh.routing.pool import CallerIdentity
+from mesh.routing.router import Router
+from mesh.routing.snapshot import DeploymentKey, ReplicaInfo, Snapshot
+from mesh.servicers import typed_methods
+from mesh.wire.endpoints import start_server
+from mesh.wire.io_thread import io_thread
+
+T = TypeVar("T")
+
+TOKEN = b"the token of this test"
+KEY = DeploymentKey("shop", "Store")
+DEADLINE_S = 10.0
+_replica_numbers = itertools.count(1)
+_versions = itertools.count(1)
+
+
+def on_io(coroutine: Coroutine[Any, Any, T]) -> T:
+    """grpc.aio wants one loop per process; it is the I/O loop in tests too."""
+    return io_thread().run(coroutine, DEADLINE_S)
+
+
+def do_on_io(function: Callable[..., T], *args: Any) -> T:
+    async def run() -> T:
+        return function(*args)
+
+    return on_io(run())
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for something that happens on its own."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, f"waited in vain: {what}"
+        time.sleep(0.002)
+
+
+async def until_async(condition: Callable[[], object], what: str) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, f"waited in vain: {what}"
+        await asyncio.sleep(0.002)
+
+
+class SmallReplica:
+    """The data plane of one replica, around any object."""
+
+    def __init__(self, target: object, limit: int = 100, *, is_isolated: bool = True) -> None:
+        self.replica_id = f"replica-{next(_replica_numbers)}"
+        self.target = target
+        self.admission = Admission(limit)
+        self.user_loop = UserLoop(is_isolated=is_isolated, threads_max=limit)
+        links: set[Any] = set()
+        self.counts = ReplicaCounts(KEY.app, KEY.name, self.admission, links)
+        methods = MethodTable(target, typed_methods(type(target)))
+        self.executor = do_on_io(lambda: Executor(methods, self.user_loop, self.counts))
+        self.servicer = do_on_io(lambda: LinkServicer(self.replica_id, self.admission, self.executor, links))
+        self.port = 0
+        self._server: grpc.aio.Server | None = None
+        on_io(self._start())
+
+    @property
+    def info(self) -> ReplicaInfo:
+        return ReplicaInfo(self.replica_id, f"127.0.0.1:{self.port}")
+
+    @property
+    def ongoing(self) -> int:
+        return self.admission.ongoing
+
+    @property
+    def is_idle(self) -> bool:
+        calls = sum(len(link._calls) for link in list(self.servicer.links))
+        return not self.ongoing and not calls and not self.executor._futures
+
+    def kill(self) -> None:
+        """Break all links at once, as the death of the process does."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            on_io(server.stop(None))
+
+    def close(self) -> None:
+        self.kill()
+        self.user_loop.stop()
+
+    async def _start(self) -> None:
+        handler: Any = grpc.stream_stream_rpc_method_handler(self.servicer.Link)
+        handlers = grpc.method_handlers_generic_handler("mesh.v1.Replica", {"Link": handler})
+        self._server, self.port = await start_server([handlers], "127.0.0.1", self.port)
+
+
+class SmallMesh:
+    """Some replicas of one deployment and a router to them."""
+
+    def __init__(self, replicas: tuple[SmallReplica, ...], queued_max: int = -1) -> None:
+        self.replicas = list(replicas)
+        self.queued_max = queued_max
+        self.identity = CallerIdentity("test-process", "node", "", TOKEN)
+        self.router = do_on_io(Router, KEY, self.identity)
+        self.publish()
+
+    def publish(self, *, unavailable: str = "") -> None:
+        """Tell the router of the replicas that are here now."""
+        limit = self.replicas[0].admission.limit if self.replicas else 1
+        infos = tuple(replica.info for replica in self.replicas)
+        snapshot = Snapshot(KEY, next(_versions), infos, limit, self.queued_max, unavailable)
+        do_on_io(self.router.update, snapshot)
+
+    def connected(self) -> SmallMesh:
+        until(lambda: self.router.link_count == len(self.replicas), "links to all replicas")
+        return self
+
+    def handle(self, method: str = "__call__", **options: Any) -> DeploymentHandle[Any]:
+        handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
+        handle._shared.router = self.router
+        return handle.options(method_name=method, **options)
+
+    def assert_idle(self) -> None:
+        """Nothing is left of any call, at either end."""
+        until(self._is_idle, "nothing in flight, queued or held anywhere")
+
+    def _is_idle(self) -> bool:
+        router = self.router
+        return not router.queued and not router.ongoing and all(replica.is_idle for replica in self.replicas)
+
+    def close(self) -> None:
+        on_io(self.router.close())
+        for replica in self.replicas:
+            replica.close()
+
+
+@contextmanager
+def mesh_of(*targets: object, limit: int = 100, queued_max: int = -1, is_isolated: bool = True) -> Iterator[SmallMesh]:
+    """One replica around each target, and links to all of them."""
+    with patch("mesh.wire.token.mesh_token", lambda: TOKEN):
+        mesh = SmallMesh(tuple(SmallReplica(t, limit, is_isolated=is_isolated) for t in targets), queued_max)
+        try:
+            yield mesh.connected()
+        finally:
+            mesh.close()
