@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ import click
 
 from mesh import api, cli_report, control_plane, ray_core, rollout_wait
 from mesh.deployment import Application
-from mesh.exceptions import MeshException
+from mesh.exceptions import ControllerUnavailableError, MeshException
+from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LOOK_AGAIN_S = 1.0
 _PORT = click.IntRange(0, 65_535)
 _ADDRESS_HELP = "Ray cluster to use. Default: RAY_ADDRESS, or the one on this machine."
 
@@ -126,9 +129,9 @@ def run(**given: Any) -> None:
             api.start(asked.proxy_location, {"port": asked.http_port}, {"port": asked.grpc_port})
             api._run(application, name=asked.name, route_prefix=asked.route_prefix, _blocking=False)
             if not is_ours:
-                cleanup.callback(api.delete, asked.name)
+                cleanup.callback(_delete_if_there, asked.name)
             _follow(asked.name)
-            signal.pause()
+            _until_gone(asked.name)
         except KeyboardInterrupt:
             click.echo()  # behind the terminal's ^C
         finally:
@@ -142,6 +145,32 @@ def _follow(name: str) -> None:
     for line in cli_report.listening_lines(client.status()):
         click.echo(line)
     click.echo("Running; Ctrl-C ends it.")
+
+
+def _until_gone(name: str) -> None:
+    while _is_there(name):
+        _pause()
+    click.echo(f"Somebody else has deleted {name}.")
+
+
+def _is_there(name: str) -> bool:
+    client = control_plane.find()
+    if client is None:
+        return False
+    try:
+        applications = client.status().applications
+    except ControllerUnavailableError:  # replicas and gateways serve on
+        return True
+    return any(each.name == name and each.status != ApplicationStatus.DELETING for each in applications)
+
+
+def _delete_if_there(name: str) -> None:
+    if _is_there(name):
+        api.delete(name)
+
+
+def _pause() -> None:
+    time.sleep(_LOOK_AGAIN_S)
 
 
 def load_application(import_path: str, app_dir: str) -> Application:

@@ -65,7 +65,7 @@ def test_run_serves_until_interrupted_and_leaves_nothing(
         seen.extend(each.name for each in cluster.controller.deployed[0].deployments)
         assert cluster.controller.reply.gateway_options.grpc_port == 9100
 
-    monkeypatch.setattr(signal, "pause", interrupting(look))
+    monkeypatch.setattr(cli, "_pause", interrupting(look))
     result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop), "--grpc-port", "9100", "--name", "shop")
     assert result.exit_code == 0, result.output
     assert seen == ["Stock", "Front"]
@@ -79,10 +79,31 @@ def test_run_on_a_running_mesh_deletes_only_its_application(
 ) -> None:
     controller = cluster.run_controller()
     controller.add("other", "RUNNING")
-    monkeypatch.setattr(signal, "pause", interrupting(lambda: None))
+    monkeypatch.setattr(cli, "_pause", interrupting(lambda: None))
     assert invoke("run", "shop_for_cli:app", "--app-dir", str(shop), "--name", "shop").exit_code == 0
     assert [each.name for each in controller.reply.applications] == ["other"]
     assert "MESH_CONTROLLER" in cluster.actors
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_run_ends_when_somebody_else_deletes_its_application(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool
+) -> None:
+    if not is_ours:
+        cluster.run_controller()
+    monkeypatch.setattr(cli, "_pause", lambda: cluster.controller.delete("default"))
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert result.exit_code == 0
+    assert "Somebody else has deleted default." in result.output
+    assert bool(cluster.actors) is not is_ours
+
+
+def test_a_run_ends_when_somebody_else_ends_the_mesh(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.run_controller()
+    monkeypatch.setattr(cli, "_pause", cluster.actors.clear)
+    assert invoke("run", "shop_for_cli:app", "--app-dir", str(shop)).exit_code == 0
 
 
 def test_a_failed_run_says_why_and_cleans_up(cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
