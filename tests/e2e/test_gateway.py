@@ -1,0 +1,311 @@
+"""The gRPC gateway as a stock client sees it: arities, metadata, trailers, statuses and health (api.md 1.18)."""
+
+import os
+import queue
+import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import mesh
+from tests.e2e.conftest import MESSAGE_MAX_BYTES, Deploy
+from tests.e2e.gate import Gate, small
+from tests.e2e.replicas import running
+from tests.e2e.waiting import until
+from tests.unit.protos import shop_pb2, shop_pb2_grpc
+
+Handle = mesh.DeploymentHandle[Any]
+Item = shop_pb2.Item
+Status = grpc.StatusCode
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+TO_SHOP = (("application", "shop"),)
+TO_STOCK = (("application", "stock"),)
+TIMEOUT_S = 20
+LONG = "x" * 1000
+BUFFERED_MAX = 10_000
+"""Long messages that fit into all flow control windows between two ends together; an endless stream does not."""
+
+
+@small(max_ongoing_requests=100)
+class Shop(shop_pb2_grpc.ShopServicer):
+    """Inherits its service. The name of an item says what is to happen."""
+
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+        self._listed = 0
+
+    async def listed(self) -> int:
+        """Long items listed."""
+        return self._listed
+
+    async def Price(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        match request.name:
+            case "metadata":
+                sent = dict(context.invocation_metadata())
+                return Item(name=f"{mesh.get_multiplexed_model_id()} {sent['request_id']} {sent['x-own']}")
+            case "raise":
+                raise LookupError("no such item")
+            case "set code":
+                context.set_code(Status.NOT_FOUND)
+                context.set_details("sold out")
+                context.set_trailing_metadata((("reason", "sold"), ("reason-bin", b"\0\xff")))
+                return Item()
+            case "abort":
+                await context.abort(Status.FAILED_PRECONDITION, "closed", (("opens", "monday"),))
+            case "set code, then raise":
+                context.set_code(Status.DATA_LOSS)
+                raise LookupError("lost")
+            case "wrong type":
+                return "not a message"
+            case "answer":
+                context.set_trailing_metadata((("weight", "7"),))
+                return Item(name="answered", amount=request.amount)
+        return Item(name=await self._gate.wait.remote(request.name))
+
+    def List(self, request: Any, context: Any) -> Iterator[Any]:
+        for number in range(request.amount):
+            self._listed += request.name == LONG
+            yield Item(name=request.name, amount=number)
+        if request.name == "raise":
+            raise LookupError("list broke")
+
+    async def Total(self, request_iterator: AsyncIterator[Any], context: Any) -> Any:
+        return Item(amount=sum([item.amount async for item in request_iterator]))
+
+    async def Haggle(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for item in request_iterator:
+            if item.name:
+                await self._gate.wait.remote(item.name)
+            yield Item(amount=item.amount + 1)
+
+
+@small(max_ongoing_requests=100)
+class Stock:
+    """Inherits nothing: `mesh.start` was given the function that adds the Stock service."""
+
+    def Price(self, request: Any) -> Any:
+        return Item(name="from stock", amount=request.amount)
+
+    async def Count(self, request: Any, grpc_context: Any) -> Any:
+        grpc_context.set_trailing_metadata((("counted", "yes"),))
+        return Item(amount=request.amount + 1)
+
+
+@pytest.fixture(scope="module")
+def gate(deploy: Deploy) -> Handle:
+    deploy(Shop.bind(Gate.bind()), "shop")
+    return mesh.get_deployment_handle("Gate", "shop")
+
+
+@pytest.fixture
+def shop(gate: Handle, channel: grpc.Channel) -> Any:
+    return shop_pb2_grpc.ShopStub(channel)
+
+
+@pytest.fixture(scope="module")
+def deployed_stock(deploy: Deploy) -> Handle:
+    return deploy(Stock.bind(), "stock")
+
+
+@pytest.fixture
+def stock(gate: Handle, deployed_stock: Handle, channel: grpc.Channel) -> Any:
+    return shop_pb2_grpc.StockStub(channel)
+
+
+@pytest.fixture
+def health(gate: Handle, channel: grpc.Channel) -> Any:
+    return health_pb2_grpc.HealthStub(channel)
+
+
+def failure(call: Any, request: Any, metadata: Any = TO_SHOP, timeout: float = TIMEOUT_S) -> grpc.Call:
+    """The error a unary call ends with."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, metadata=metadata, timeout=timeout)
+    error: Any = caught.value
+    return error
+
+
+def test_the_only_application_needs_no_name(shop: Any) -> None:
+    """Item 212, C16. First in this file: no other application runs yet."""
+    assert list(mesh.status().applications) == ["shop"]
+    assert shop.Price(Item(name="answer", amount=3), timeout=TIMEOUT_S).amount == 3
+    error = failure(shop.Price, Item(name="answer"), (("application", "nowhere"),))
+    assert error.code() is Status.NOT_FOUND
+    assert "nowhere" in error.details()
+    assert "shop" in error.details()
+
+
+def test_all_four_arities(shop: Any) -> None:
+    """Items 211, 213, 215 and 216."""
+    options = {"metadata": TO_SHOP, "timeout": TIMEOUT_S}
+    assert shop.Price(Item(name="answer", amount=5), **options) == Item(name="answered", amount=5)
+    assert [item.amount for item in shop.List(Item(amount=1000), **options)] == list(range(1000))
+    assert shop.Total(iter([Item(amount=number) for number in range(1000)]), **options).amount == 499_500
+    assert shop.Total(iter(()), **options).amount == 0
+    assert [item.amount for item in shop.Haggle((Item(amount=n) for n in range(1000)), **options)] == list(
+        range(1, 1001)
+    )
+
+
+def test_a_conversation_goes_back_and_forth(shop: Any) -> None:
+    """Item 216: each answer comes before the next question is asked."""
+    questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    answers = shop.Haggle(iter(questions.get, None), metadata=TO_SHOP, timeout=TIMEOUT_S)
+    for amount in range(5):
+        questions.put(Item(amount=amount))
+        assert next(answers).amount == amount + 1
+    questions.put(None)
+    assert list(answers) == []
+    assert answers.code() is Status.OK
+
+
+def test_metadata_reaches_the_servicer_and_the_request_id_comes_back(shop: Any) -> None:
+    """Items 124 and 214."""
+    sent = (*TO_SHOP, ("request_id", "r-1"), ("multiplexed_model_id", "m-1"), ("x-own", "mine"))
+    reply, call = shop.Price.with_call(Item(name="metadata"), metadata=sent, timeout=TIMEOUT_S)
+    assert reply.name == "m-1 r-1 mine"
+    assert dict(call.trailing_metadata())["request_id"] == "r-1"
+    for _ in range(2):
+        _, call = shop.Price.with_call(Item(name="answer"), metadata=TO_SHOP, timeout=TIMEOUT_S)
+        trailers = dict(call.trailing_metadata())
+        assert trailers["weight"] == "7"
+        assert len(trailers["request_id"]) >= 16
+    stream = shop.List(Item(amount=1), metadata=(*TO_SHOP, ("request_id", "r-2")), timeout=TIMEOUT_S)
+    assert len(list(stream)) == 1
+    assert dict(stream.trailing_metadata())["request_id"] == "r-2"
+
+
+def test_what_user_code_sets_arrives(shop: Any) -> None:
+    """Items 217 and 218."""
+    error = failure(shop.Price, Item(name="set code"))
+    trailers = dict(error.trailing_metadata())
+    assert (error.code(), error.details()) == (Status.NOT_FOUND, "sold out")
+    assert (trailers["reason"], trailers["reason-bin"]) == ("sold", b"\0\xff")
+    error = failure(shop.Price, Item(name="abort"))
+    assert (error.code(), error.details()) == (Status.FAILED_PRECONDITION, "closed")
+    assert dict(error.trailing_metadata())["opens"] == "monday"
+    assert failure(shop.Price, Item(name="set code, then raise")).code() is Status.DATA_LOSS
+
+
+def test_exceptions_of_user_code_are_internal_errors_with_their_text(shop: Any) -> None:
+    """Item 144."""
+    error = failure(shop.Price, Item(name="raise"))
+    assert error.code() is Status.INTERNAL
+    assert "LookupError: no such item" in error.details()
+    assert "request_id" in dict(error.trailing_metadata())
+    error = failure(shop.Price, Item(name="wrong type"))
+    assert error.code() is Status.INTERNAL
+    assert "response message" in error.details()
+    stream = shop.List(Item(name="raise", amount=3), metadata=TO_SHOP, timeout=TIMEOUT_S)
+    assert [next(stream).amount for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(grpc.RpcError, match="list broke"):
+        next(stream)
+    assert stream.code() is Status.INTERNAL
+
+
+def test_a_service_that_is_named_at_start_and_a_second_application(stock: Any, shop: Any) -> None:
+    """Items 211, 212 and 217: both services have a method called Price."""
+    assert stock.Price(Item(amount=2), metadata=TO_STOCK, timeout=TIMEOUT_S) == Item(name="from stock", amount=2)
+    reply, call = stock.Count.with_call(Item(amount=2), metadata=TO_STOCK, timeout=TIMEOUT_S)
+    assert reply.amount == 3
+    assert dict(call.trailing_metadata())["counted"] == "yes"
+    assert shop.Price(Item(name="answer", amount=4), metadata=TO_SHOP, timeout=TIMEOUT_S).amount == 4
+    error = failure(shop.Price, Item(name="answer"), ())
+    assert error.code() is Status.NOT_FOUND
+    assert "Application metadata not set" in error.details()
+    assert "shop" in error.details()
+    assert "stock" in error.details()
+
+
+def test_an_unknown_method_is_answered_with_the_known_ones(stock: Any, channel: grpc.Channel) -> None:
+    for path, hint in (("/mesh.tests.Shop/Prise", "Price"), ("/no.Such/Thing", "mesh.tests.Shop")):
+        error = failure(channel.unary_unary(path), b"")
+        assert error.code() is Status.UNIMPLEMENTED
+        assert hint in error.details()
+    # Shop has a Price, so it serves that method of the named service too; it has no Count.
+    assert failure(stock.Count, Item(), TO_SHOP).code() is Status.UNIMPLEMENTED
+
+
+def test_a_message_beyond_the_limit_is_refused_in_either_direction(shop: Any) -> None:
+    """Item 221."""
+    error = failure(shop.Price, Item(name="x" * MESSAGE_MAX_BYTES))
+    assert error.code() is Status.RESOURCE_EXHAUSTED
+    assert shop.Price(Item(name="answer"), metadata=TO_SHOP, timeout=TIMEOUT_S).name == "answered"
+
+
+def test_a_clients_cancel_and_deadline_reach_user_code_in_every_arity(shop: Any, gate: Handle) -> None:
+    """Item 220."""
+    for name, call in (
+        ("unary gone", shop.Price.future(Item(name="unary gone"), metadata=TO_SHOP)),
+        ("talk gone", shop.Haggle(iter([Item(name="talk gone")]), metadata=TO_SHOP)),
+    ):
+        until(lambda name=name: name in gate.entered.remote().result(timeout_s=10))
+        call.cancel()
+        until(lambda name=name: name in gate.cancelled_at_s.remote().result(timeout_s=10))
+    error = failure(shop.Price, Item(name="too late"), timeout=0.2)
+    assert error.code() is Status.DEADLINE_EXCEEDED
+    until(lambda: "too late" in gate.cancelled_at_s.remote().result(timeout_s=10))
+
+
+def test_a_client_that_does_not_read_holds_back_the_producer(shop: Any, gate: Handle) -> None:
+    stream = shop.List(Item(name=LONG, amount=10_000_000), metadata=TO_SHOP, timeout=TIMEOUT_S)
+    assert next(stream).amount == 0
+    # Meanwhile another stream of the same replica passes completely.
+    other = shop.List(Item(amount=3000), metadata=TO_SHOP, timeout=TIMEOUT_S)
+    assert len(list(other)) == 3000
+    listed = mesh.get_app_handle("shop").listed.remote().result(timeout_s=10)
+    assert 0 < listed < BUFFERED_MAX
+    stream.cancel()
+
+
+def test_a_servicer_that_does_not_read_holds_back_the_client(shop: Any, gate: Handle) -> None:
+    """All that is on its way fits into the flow control windows."""
+    sent = 0
+
+    def endless() -> Iterator[Any]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield Item(name="upload" if sent == 1 else LONG)
+
+    talk = shop.Haggle(endless(), metadata=TO_SHOP, timeout=TIMEOUT_S)
+    until(lambda: "upload" in gate.entered.remote().result(timeout_s=10))
+    assert shop.Total(iter([Item(amount=1)] * 3000), metadata=TO_SHOP, timeout=TIMEOUT_S).amount == 3000
+    assert sent < BUFFERED_MAX
+    talk.cancel()
+
+
+def test_a_dead_replica_is_named(shop: Any, gate: Handle) -> None:
+    """Item 166."""
+    calls = [shop.Price.future(Item(name="dies"), metadata=TO_SHOP, timeout=TIMEOUT_S) for _ in range(10)]
+    until(lambda: gate.entered.remote().result(timeout_s=10).count("dies") == 10)
+    replica_id, replica = next(iter(running("shop", "Shop").items()))
+    os.kill(replica.pid, signal.SIGKILL)
+    for call in calls:
+        with pytest.raises(grpc.RpcError):
+            call.result()
+        assert call.code() is Status.UNAVAILABLE
+        assert replica_id in call.details()
+    # The next call waits for the replacement.
+    assert shop.Price(Item(name="answer"), metadata=TO_SHOP, timeout=TIMEOUT_S).name == "answered"
+
+
+def test_health_tells_of_the_server_its_services_and_applications(health: Any, stock: Any) -> None:
+    for name in ("", "mesh.tests.Shop", "mesh.tests.Stock", "shop", "stock"):
+        assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S).status == SERVING
+    assert failure(health.Check, health_pb2.HealthCheckRequest(service="nothing"), ()).code() is Status.NOT_FOUND
+
+
+def test_a_health_watch_sees_an_application_come_and_go(health: Any) -> None:
+    watch = health.Watch(health_pb2.HealthCheckRequest(service="watched"), timeout=TIMEOUT_S)
+    unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    assert next(watch).status == unknown
+    mesh.run(Stock.bind(), name="watched", route_prefix="/watched")
+    assert next(watch).status == SERVING
+    mesh.delete("watched")
+    assert next(watch).status == unknown
+    watch.cancel()
