@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -72,9 +73,9 @@ class Admission:
         if self.ongoing:
             await self._idle.wait()
 
-    def set_limit(self, limit: int) -> None:
-        is_raised = limit > self.limit
+    def set_limit(self, limit: int, listeners: Iterable[LoadListener] = ()) -> None:
+        """Change the limit; all listeners are told the load, because each may believe "full" under either limit."""
         self.limit = limit
-        if is_raised:
-            self.ongoing += 1
-            self.leave()
+        self._told_full.clear()
+        for listener in listeners:
+            listener.push_load()

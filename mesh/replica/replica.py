@@ -101,7 +101,10 @@ class Replica:
         """Take over what can change in place: the limit on calls and the user's configuration."""
         before, options = self.spec.spec.options, spec.spec.options
         self.spec = spec
-        self._admission.set_limit(options.max_ongoing_requests)
+        self._user_loop.set_threads_max(options.max_ongoing_requests)
+        self._admission.set_limit(
+            options.max_ongoing_requests, self._servicer.links if self._servicer is not None else ()
+        )
         is_new = options.user_config_json != before.user_config_json or (
             options.HasField("user_config_json") and not before.HasField("user_config_json")
         )

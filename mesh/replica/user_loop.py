@@ -6,6 +6,7 @@ Isolated, user code that blocks cannot stall the wire. Both directions hand over
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ import uvloop
 
 from mesh.wire.io_thread import Mailbox, io_thread
 
+logger = logging.getLogger("mesh")
 T = TypeVar("T")
 
 
@@ -23,7 +25,9 @@ class UserLoop:
 
     def __init__(self, *, is_isolated: bool, threads_max: int) -> None:
         self.is_isolated = is_isolated
-        self.threads = ThreadPoolExecutor(threads_max, thread_name_prefix="mesh-user-def")
+        self.threads = _pool(threads_max)
+        self._threads_max = threads_max
+        self._is_stopped = False
         if is_isolated:
             self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
             self._mailbox = Mailbox(self.loop)
@@ -43,12 +47,29 @@ class UserLoop:
         """From any other thread: run a coroutine on the user loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
+    def set_threads_max(self, threads_max: int) -> None:
+        """Calls that come from now on have this many threads; those in the old ones end there."""
+        if threads_max != self._threads_max:
+            self._threads_max = threads_max
+            self.threads.shutdown(wait=False)
+            self.threads = _pool(threads_max)
+
     def stop(self) -> None:
         """End the threads; what they still run is abandoned."""
+        self._is_stopped = True
         self.threads.shutdown(wait=False, cancel_futures=True)
         if self.is_isolated:
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._is_stopped:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these out of the loop when a task of the user's own raises them. The replica goes on.
+                logger.exception("a task of user code tried to end the process")
+
+
+def _pool(threads_max: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads_max, thread_name_prefix="mesh-user-def")

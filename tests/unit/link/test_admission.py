@@ -1,0 +1,97 @@
+"""Admission: never more than the limit, and whoever believes "full" hears when that is over."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.link.admission import Admission
+
+
+class Listener:
+    """A link that asks again whenever it is told of a load."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self.told = -1
+
+    def push_load(self) -> None:
+        self.told = self.admission.tell(self)
+
+    @property
+    def believes_full(self) -> bool:
+        return self.told >= self.admission.limit
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.sampled_from(["enter", "leave", "tell", "forget", "limit"]), st.integers(0, 3)), max_size=60),
+)
+def test_the_limit_holds_and_nobody_is_left_believing_full(limit: int, steps: list[tuple[str, int]]) -> None:
+    admission = Admission(limit)
+    listeners = [Listener(admission) for _ in range(4)]
+    forgotten: set[Listener] = set()
+    for step, number in steps:
+        listener = listeners[number]
+        match step:
+            case "enter":
+                before = admission.ongoing
+                assert admission.try_enter() == (before < admission.limit)
+                assert admission.ongoing <= max(before, admission.limit)
+            case "leave":
+                if admission.ongoing:
+                    admission.leave()
+            case "tell":
+                forgotten.discard(listener)
+                listener.push_load()
+            case "forget":
+                forgotten.add(listener)
+                admission.forget(listener)
+            case "limit":
+                admission.set_limit(number + 1, [each for each in listeners if each.told >= 0])
+        if admission.ongoing < admission.limit:
+            assert not any(each.believes_full for each in listeners if each not in forgotten)
+            assert not admission._told_full
+
+
+def test_whoever_concludes_full_is_told_at_once_when_that_is_wrong() -> None:
+    admission = Admission(2)
+    listener = Listener(admission)
+    admission.watch(listener)
+    assert listener.told == 0
+
+
+def test_whoever_concludes_full_is_told_later_when_that_is_right() -> None:
+    admission = Admission(1)
+    listener = Listener(admission)
+    assert admission.try_enter()
+    admission.watch(listener)
+    assert listener.told == -1
+    admission.leave()
+    assert listener.told == 0
+
+
+def test_a_closed_admission_takes_nobody_and_counts_the_refusals() -> None:
+    admission = Admission(5)
+    admission.close()
+    assert not admission.try_enter()
+    assert admission.rejected == 1
+
+
+def test_idle_comes_with_the_last_call() -> None:
+    async def scenario() -> None:
+        admission = Admission(5)
+        assert admission.try_enter()
+        assert admission.try_enter()
+        waiting = asyncio.create_task(admission.idle())
+        await asyncio.sleep(0)
+        admission.leave()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        admission.leave()
+        async with asyncio.timeout(10):
+            await waiting
+
+    asyncio.run(scenario())
