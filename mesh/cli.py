@@ -154,14 +154,16 @@ def _until_gone(name: str) -> None:
 
 
 def _is_there(name: str) -> bool:
+    """Also while the mesh is being ended: whoever does that must not be disturbed."""
     client = control_plane.find()
     if client is None:
         return False
     try:
-        applications = client.status().applications
+        reply = client.status()
     except ControllerUnavailableError:  # replicas and gateways serve on
         return True
-    return any(each.name == name and each.status != ApplicationStatus.DELETING for each in applications)
+    wanted = [each.name for each in reply.applications if each.status != ApplicationStatus.DELETING]
+    return reply.is_shutting_down or name in wanted
 
 
 def _delete_if_there(name: str) -> None:

@@ -101,9 +101,13 @@ def test_a_run_ends_when_somebody_else_deletes_its_application(
 def test_a_run_ends_when_somebody_else_ends_the_mesh(
     cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster.run_controller()
-    monkeypatch.setattr(cli, "_pause", cluster.actors.clear)
+    controller = cluster.run_controller()
+    steps = iter(
+        (lambda: setattr(controller.reply, "is_shutting_down", True), controller.shutdown, cluster.actors.clear)
+    )
+    monkeypatch.setattr(cli, "_pause", lambda: next(steps)())
     assert invoke("run", "shop_for_cli:app", "--app-dir", str(shop)).exit_code == 0
+    assert next(steps, None) is None
 
 
 def test_a_failed_run_says_why_and_cleans_up(cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
