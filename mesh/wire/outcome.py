@@ -78,7 +78,9 @@ def failed_in_user_code(error: BaseException) -> Outcome:
 
 def to_exception(outcome: Outcome) -> BaseException:
     """The exception a Python caller gets: the original with its remote traceback as a note, or the nearest of ours."""
-    error = _unpickled(outcome) or _by_code(outcome)
+    error = _unpickled(outcome)
+    if error is None:
+        return _by_code(outcome)
     if outcome.remote_traceback:
         with contextlib.suppress(Exception):  # a class may forbid setting attributes
             error.add_note(f"Remote traceback:\n{outcome.remote_traceback.rstrip()}")
@@ -135,8 +137,10 @@ def _utf8(text: str) -> str:
 
 def _describe(error: BaseException) -> str:
     name = type(error).__qualname__
+    # A RemoteError's text holds a traceback, which is nothing for status details.
+    text = error.message if isinstance(error, RemoteError) else error
     try:
-        return f"{name}: {error}"
+        return f"{name}: {text}"
     except Exception:  # the user's __str__
         return name
 
@@ -168,7 +172,8 @@ def _unpickled(outcome: Outcome) -> BaseException | None:
 
 def _by_code(outcome: Outcome) -> BaseException:
     if outcome.exception_type:
-        return RemoteError(outcome.exception_type, outcome.message, outcome.remote_traceback)
+        message = outcome.message.removeprefix(f"{outcome.exception_type}: ")
+        return RemoteError(outcome.exception_type, message, outcome.remote_traceback)
     match CODES.get(outcome.code):
         case grpc.StatusCode.CANCELLED:
             return RequestCancelledError(outcome.message)

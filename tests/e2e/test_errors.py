@@ -103,7 +103,7 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_a_description(faulty: Ha
         with pytest.raises(RemoteError) as caught:
             call.result(timeout_s=10)
         assert caught.value.type_name == type_name
-        assert f"raise {type_name}" in caught.value.remote_traceback
+        assert str(caught.value).count(f"raise {type_name}") == 1
     assert "code 7" in caught.value.message
     with pytest.raises(RemoteError, match="behind a lock"):
         caller.remote("locked").result(timeout_s=10)
@@ -116,8 +116,8 @@ def test_an_exception_that_knows_how_to_travel_keeps_what_it_carries_over_two_ho
     assert (caught.value.code, caught.value.reason) == (7, "seven")
 
 
-def test_user_code_that_exits_fails_its_call_and_not_the_replica(faulty: Handle) -> None:
-    with pytest.raises(SystemExit):
+def test_user_code_that_exits_fails_its_call_and_ends_neither_replica_nor_caller(faulty: Handle) -> None:
+    with pytest.raises(RemoteError, match="SystemExit: 3"):
         faulty.exit.remote().result(timeout_s=10)
     assert faulty.divide.remote(2).result(timeout_s=10) == 0.5
 
