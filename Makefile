@@ -12,7 +12,7 @@ SERVICE_PROTOS := $(shell grep -l '^service' $(PROTOS))
 USER_PROTOS := $(shell find benchmarks examples tests -name '*.proto' 2>/dev/null)
 CODE := mesh gateway tests benchmarks $(wildcard examples)
 
-.PHONY: help setup protos check test demo bench bench-grpcio clean
+.PHONY: help setup protos check test demo bench bench-grpcio bench-tuning clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench: setup  ## ours, raw grpc.aio and Ray Serve in one table (QUICK=1: three m
 
 bench-grpcio: setup  ## raw grpc.aio under the versions of grpcio we could pin
 	$(BIN)/python -m benchmarks.grpcio_versions $(if $(QUICK),--quick)
+
+bench-tuning: setup  ## settings whose defaults come from measurement, value by value
+	$(BIN)/python -m benchmarks.tuning
 
 clean:  ## remove the environments and everything that was built or measured
 	rm -rf .venv .venv-serve build results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

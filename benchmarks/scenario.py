@@ -72,13 +72,13 @@ class Caller:
         method = self._echo.options(method_name="items", stream=True)
         return await item_rate(lambda: method.remote(STREAM_ITEMS), seconds)
 
-    async def array(self, seconds: float) -> float:
+    async def array(self, seconds: float, array_bytes: int = ARRAY_BYTES) -> float:
         method = self._echo.options(method_name="echo")
-        array = np.arange(ARRAY_BYTES // 8)
+        array = np.arange(array_bytes // 8)
 
         async def call() -> int:
             answer = await method.remote(array)
-            assert answer.nbytes == ARRAY_BYTES
+            assert answer.nbytes == array_bytes
             return 1
 
         return await closed_loop(call, 1, seconds)

@@ -21,7 +21,7 @@ from mesh.exceptions import MeshException
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.call import CallRequest
-from mesh.link.parts import Assembler, MalformedFrameError
+from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject
 from mesh.settings import settings
@@ -215,7 +215,11 @@ class CalleeLink:
             return
         if outcome.payload is not None and outcome.payload.stored is not None:
             self._stored[outcome.payload.stored.object_id] = outcome.payload.stored
-        load = self._tell()
+        load: int | None = self._tell()
+        if frames.is_large(outcome.payload) or self._writer.holds(call.call_id):
+            # Results of later calls may overtake it, and its load would then contradict theirs.
+            self.send(frames.pack_load(self._tell()))
+            load = None
         try:
             packed = frames.pack_result(call.call_id, outcome, load)
         except (TypeError, ValueError) as error:
@@ -234,6 +238,10 @@ class CalleeLink:
 
     async def _read(self) -> None:
         while isinstance(data := await self._context.read(), bytes):
+            part = unpack_part(data)
+            if part is not None:
+                self._on_part(part)
+                continue
             for frame in replica_pb2.Frames.FromString(data).frames:
                 self._on_frame(frame, None)
 
@@ -256,15 +264,18 @@ class CalleeLink:
             case "item" | "half_close" | "credit":
                 pass  # the call ended while the frame was on its way
             case "part":
-                whole = self._assembler.add(call_id, frame.part)
-                if whole is not None:
-                    self._on_frame(*whole)
+                self._on_part(read_part(call_id, frame.part))
             case "release":
                 self._stored.pop(frame.release.object_id, None)
                 if not self._stored:
                     self._all_fetched.set()
             case _:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
+
+    def _on_part(self, part: PartView) -> None:
+        whole = self._assembler.add(part)
+        if whole is not None:
+            self._on_frame(*whole)
 
     def _on_open(self, call_id: int, message: replica_pb2.Open, body: memoryview | None) -> None:
         if call_id in self._calls or not call_id:

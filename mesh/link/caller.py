@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from mesh.exceptions import ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.call import CallState, OutgoingCall
-from mesh.link.parts import Assembler, MalformedFrameError
+from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject, load_buffers
 from mesh.settings import settings
@@ -230,6 +230,10 @@ class CallerLink:
     # ---- Frames ------------------------------------------------------------------------------------------------------
 
     def _receive(self, data: bytes) -> None:
+        part = unpack_part(data)
+        if part is not None:
+            self._on_part(part)
+            return
         for frame in replica_pb2.Frames.FromString(data).frames:
             self._on_frame(frame, None)
 
@@ -252,14 +256,16 @@ class CallerLink:
             case "reject":
                 self._on_reject(frame.call_id, frame.reject)
             case "part":
-                call = self._calls.get(frame.call_id)
-                if call is None:
-                    return
-                whole = self._assembler.add(frame.call_id, frame.part)
-                if whole is not None:
-                    self._on_frame(*whole)
+                self._on_part(read_part(frame.call_id, frame.part))
             case _:
                 self._on_link_frame(frame)
+
+    def _on_part(self, part: PartView) -> None:
+        if part.call_id not in self._calls:
+            return
+        whole = self._assembler.add(part)
+        if whole is not None:
+            self._on_frame(*whole)
 
     def _on_link_frame(self, frame: replica_pb2.Frame) -> None:
         match frame.WhichOneof("kind"):
@@ -282,7 +288,8 @@ class CallerLink:
         if call is None:
             return
         del self._open_marks[call_id]
-        self.others_ongoing = max(0, result.load.ongoing - len(self._calls))
+        if result.HasField("load"):
+            self.others_ongoing = max(0, result.load.ongoing - len(self._calls))
         payload = frames.read_payload(result.payload, body) if result.HasField("payload") else None
         outcome = read_status(result.status, payload) if result.HasField("status") else Outcome(0, "", payload)
         if body is None:

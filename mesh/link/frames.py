@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from mesh.link.call import CallRequest
-from mesh.link.parts import MalformedFrameError
+from mesh.link.parts import MalformedFrameError, pack_part
+from mesh.link.varint import varint
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire import payload as payloads
@@ -46,12 +47,8 @@ class LargeMessage:
 
     def take_part(self, part_bytes: int) -> bytes:
         """The next packed Part frame with up to `part_bytes` of the message."""
-        frame = Frame(call_id=self.call_id)
-        part = frame.part
-        if self._head_bytes:
-            part.head_bytes = self._head_bytes
-            part.total_bytes = self.total_bytes
-            self._head_bytes = 0
+        sizes = (self.total_bytes, self._head_bytes) if self._head_bytes else None
+        self._head_bytes = 0
         pieces: list[memoryview] = []
         room = part_bytes
         while room and self._sections:
@@ -63,23 +60,13 @@ class LargeMessage:
             if self._offset == len(section):
                 self._sections.popleft()
                 self._offset = 0
-        part.data = b"".join(pieces)
-        return pack(frame)
+        return pack_part(self.call_id, sizes, pieces)
 
 
 Packed = bytes | LargeMessage
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-_PREFIXES = [_FRAMES_TAG + _varint(length) for length in range(2048)]
+_PREFIXES = [_FRAMES_TAG + varint(length) for length in range(2048)]
 """Of the frames that unary calls with small arguments make."""
 
 
@@ -87,7 +74,7 @@ def pack(frame: Frame) -> bytes:
     """One frame as a serialised Frames message."""
     body = frame.SerializeToString()
     length = len(body)
-    return (_PREFIXES[length] if length < 2048 else _FRAMES_TAG + _varint(length)) + body
+    return (_PREFIXES[length] if length < 2048 else _FRAMES_TAG + varint(length)) + body
 
 
 def pack_open(call_id: int, request: CallRequest) -> Packed:
@@ -145,11 +132,18 @@ def pack_item(call_id: int, payload: Payload) -> Packed:
     return _pack_with(frame, payload, frame.item.payload)
 
 
-def pack_result(call_id: int, outcome: Outcome, ongoing: int) -> Packed:
+def is_large(payload: Payload | None) -> bool:
+    """Whether a frame with this payload crosses the link in parts."""
+    return payload is not None and payload.size_bytes > settings().part_bytes
+
+
+def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:
+    """`ongoing` is the replica's load; None where the result may arrive late and the load would be an old one."""
     frame = Frame()
     frame.call_id = call_id
     message = frame.result
-    message.load.ongoing = ongoing
+    if ongoing is not None:
+        message.load.ongoing = ongoing
     if outcome.code or outcome.trailers or outcome.message:
         write_status(outcome, message.status)
     if outcome.payload is None:
@@ -212,7 +206,7 @@ def pack_welcome(ongoing: int, max_ongoing_requests: int, model_ids: list[str]) 
 
 
 def _pack_with(frame: Frame, payload: Payload, message: common_pb2.Payload) -> Packed:
-    if payload.size_bytes <= settings().part_bytes:
+    if not is_large(payload):
         payloads.write(payload, message)
         return pack(frame)
     sections = payloads.write_sections(payload, message)

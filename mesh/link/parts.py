@@ -1,12 +1,79 @@
-"""Owns putting the parts of large messages together again."""
+"""Owns the parts of large messages: their bytes on the wire, and putting them together again.
+
+A part is the one kind of frame that is not left to protobuf's runtime, which would copy its bytes twice at either end.
+`pack_part` writes the very bytes that serialising the message would give (a test compares them), around data that is
+copied once; `unpack_part` finds the data in a received message without copying it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mesh.link.varint import read_varint, varint
 from mesh.v1 import replica_pb2
+
+_FRAMES_FRAME = 0x0A  # field 1, length-delimited
+_FRAME_CALL_ID = 0x08  # field 1, varint
+_FRAME_PART = 0x6A  # field 13, length-delimited
+_PART_TOTAL_BYTES = 0x08
+_PART_HEAD_BYTES = 0x10
+_PART_DATA = 0x1A  # field 3, length-delimited
+_PREFIX_BYTES_MAX = 64
+"""Everything in front of the data, generously."""
 
 
 class MalformedFrameError(Exception):
     """The peer broke the protocol; the link has to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartView:
+    """A part whose data is still where it was received."""
+
+    call_id: int
+    total_bytes: int
+    head_bytes: int
+    data: bytes | memoryview
+
+
+def pack_part(call_id: int, sizes: tuple[int, int] | None, pieces: Sequence[memoryview]) -> bytes:
+    """A serialised Frames message with one Part. `sizes` are total and head bytes, on the first part only."""
+    length = sum(len(piece) for piece in pieces)
+    announced = b""
+    if sizes is not None:
+        announced = b"%c%b%c%b" % (_PART_TOTAL_BYTES, varint(sizes[0]), _PART_HEAD_BYTES, varint(sizes[1]))
+    part = b"%b%c%b" % (announced, _PART_DATA, varint(length))
+    frame = b"%c%b%c%b%b" % (_FRAME_CALL_ID, varint(call_id), _FRAME_PART, varint(len(part) + length), part)
+    return b"".join((b"%c%b" % (_FRAMES_FRAME, varint(len(frame) + length)), frame, *pieces))
+
+
+def unpack_part(message: bytes) -> PartView | None:
+    """The part of a message that consists of one part in the form of `pack_part`; None for every other message."""
+    numbers: dict[int, int] = {}
+    position = 0
+    head = message[:_PREFIX_BYTES_MAX]
+    for tag in (_FRAMES_FRAME, _FRAME_CALL_ID, _FRAME_PART):
+        if position >= len(head) or head[position] != tag:
+            return None
+        numbers[tag], position = read_varint(head, position + 1)
+    total_bytes = head_bytes = 0
+    if head[position : position + 1] == b"\x08":
+        total_bytes, position = read_varint(head, position + 1)
+        if head[position : position + 1] != b"\x10":
+            return None
+        head_bytes, position = read_varint(head, position + 1)
+    if head[position : position + 1] != b"\x1a":
+        return None
+    length, position = read_varint(head, position + 1)
+    if position + length != len(message):
+        return None
+    return PartView(numbers[_FRAME_CALL_ID], total_bytes, head_bytes, memoryview(message)[position:])
+
+
+def read_part(call_id: int, part: replica_pb2.Part) -> PartView:
+    """A part that came in among other frames."""
+    return PartView(call_id, part.total_bytes, part.head_bytes, part.data)
 
 
 class _Assembly:
@@ -29,11 +96,12 @@ class Assembler:
         self._message_max_bytes = message_max_bytes
         self._assemblies: dict[int, _Assembly] = {}
 
-    def add(self, call_id: int, part: replica_pb2.Part) -> tuple[replica_pb2.Frame, memoryview] | None:
+    def add(self, part: PartView) -> tuple[replica_pb2.Frame, memoryview] | None:
         """Take one part; when it was the last, returns the frame's head and its sections' bytes.
 
         Raises MalformedFrameError for a message that is too large, or parts that do not fit.
         """
+        call_id = part.call_id
         assembly = self._assemblies.get(call_id)
         if assembly is None:
             assembly = self._begin(call_id, part)
@@ -54,7 +122,7 @@ class Assembler:
         """Forget an unfinished message; returns whether there was one."""
         return self._assemblies.pop(call_id, None) is not None
 
-    def _begin(self, call_id: int, part: replica_pb2.Part) -> _Assembly:
+    def _begin(self, call_id: int, part: PartView) -> _Assembly:
         limit, head, total = self._message_max_bytes, part.head_bytes, part.total_bytes
         # The limit is on payloads; a frame's head comes on top.
         if not 0 < head <= total or max(head, total - head) > limit:
