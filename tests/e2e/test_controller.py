@@ -14,10 +14,14 @@ import pytest
 import ray
 
 import mesh
+from mesh import ray_core
 from mesh.exceptions import DeploymentUnavailableError, MeshException
+from mesh.process import CONTROLLER_ADDRESS_KEY
+from mesh.v1 import control_pb2, control_pb2_grpc
+from mesh.wire.token import TOKEN_KEY
 from tests.e2e import leftovers
 from tests.e2e.conftest import Deploy, Gateway
-from tests.e2e.gate import small
+from tests.e2e.gate import Gate, small
 from tests.e2e.replicas import replicas, running
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
@@ -59,6 +63,15 @@ class Mortal:
     def _write(self, line: str) -> None:
         with self._diary.open("a") as diary:
             diary.write(f"{line}\n")
+
+
+@mesh.deployment(ray_actor_options={"num_cpus": 0}, graceful_shutdown_timeout_s=20)
+class Patient:
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+
+    async def __call__(self, label: str) -> str:
+        return await self._gate.wait.remote(label)
 
 
 @small(max_constructor_retry_count=1)
@@ -225,6 +238,39 @@ def test_delete_runs_the_destructor_once_and_ends_the_processes(tmp_path: Path) 
     with pytest.raises(MeshException, match="does not exist"):
         mesh.get_app_handle("mortal")
     mesh.delete("mortal")
+
+
+def test_delete_lets_running_calls_finish(deploy: Deploy) -> None:
+    """Item 153."""
+    gate = deploy(Gate.bind(), "patience")
+    patient = mesh.run(Patient.bind(gate), name="patient", route_prefix="/patient")
+    call = patient.remote("last call")
+    until(lambda: gate.entered.remote().result(timeout_s=10) == ["last call"])
+    mesh.delete("patient", _blocking=False)
+    until(lambda: [each.state for each in replicas("patient", "Patient")] == ["STOPPING"])
+    gate.open.remote("last call").result(timeout_s=10)
+    assert call.result(timeout_s=10) == "last call"
+    mesh.delete("patient")
+
+
+def test_starting_again_with_other_options_warns(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    """Item 52."""
+    gateway.start_mesh()
+    assert "ignored" not in caplog.text
+    mesh.start(grpc_options={"port": gateway.grpc_port + 1}, http_options={"port": gateway.http_port})
+    assert "grpc_port" in caplog.text
+
+
+def test_the_control_port_turns_strangers_away(gateway: Gateway) -> None:
+    address = ray_core.kv_get(CONTROLLER_ADDRESS_KEY)
+    assert address is not None
+    with grpc.insecure_channel(address.decode()) as channel:
+        control = control_pb2_grpc.ControlStub(channel)
+        for metadata in ((), ((TOKEN_KEY, b"wrong"),)):
+            with pytest.raises(grpc.RpcError) as caught:
+                control.Shutdown(control_pb2.ShutdownRequest(), metadata=metadata, timeout=10)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert mesh.status().proxies
 
 
 def is_replica(pid: int) -> bool:

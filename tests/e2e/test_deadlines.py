@@ -116,6 +116,14 @@ def test_a_call_expires_while_it_is_queued(deploy: Deploy, gate: Handle) -> None
     assert "never sent" not in gate.entered.remote().result(timeout_s=10)
 
 
+def test_a_stream_that_is_late_delivers_what_it_had_and_then_says_so(gate: Handle) -> None:
+    items = gate.options(stream=True, timeout_s=SOON_S).stream.remote("late stream")
+    assert next(items) == "first"
+    with pytest.raises(DeadlineExceededError):
+        next(items)
+    until(lambda: "late stream" in gate.cancelled_at_s.remote().result(timeout_s=10))
+
+
 def test_a_deadline_in_the_past_fails_at_once(middle: Handle) -> None:
     with pytest.raises(DeadlineExceededError):
         middle.options(timeout_s=0).remaining_s.remote().result(timeout_s=10)

@@ -109,6 +109,19 @@ def test_options_make_new_handles_that_share_the_router(echo: Handle) -> None:
         echo.options(use_new_handle_api=True)
 
 
+def test_a_handle_connects_at_its_first_call_and_can_be_shut_down(front: Handle) -> None:
+    """Items 1, 12 and 18."""
+    own = mesh.DeploymentHandle("Echo", "handles")
+    assert not own.is_initialized
+    assert not own.running_replicas_populated()
+    assert own.remote(1).result(timeout_s=10) == 1
+    assert own.is_initialized
+    assert own.running_replicas_populated()
+    own.shutdown()
+    asyncio.run(mesh.DeploymentHandle("Echo", "handles").shutdown_async())
+    assert mesh.DeploymentHandle("Echo", "handles").remote(2).result(timeout_s=10) == 2
+
+
 def test_looking_a_handle_up_gives_the_same_one_again(echo: Handle, front: Handle) -> None:
     """Items 127, 128 and 129."""
     assert mesh.get_deployment_handle("Echo", "handles") is echo

@@ -8,7 +8,7 @@ import pytest
 
 import mesh
 from tests.e2e.conftest import Deploy, Gateway
-from tests.e2e.gate import small
+from tests.e2e.gate import Gate, small
 from tests.e2e.metrics import value
 from tests.e2e.waiting import until
 
@@ -46,6 +46,21 @@ class Models:
 
     async def model_id(self) -> str:
         return mesh.get_multiplexed_model_id()
+
+
+@small(num_replicas=2, max_ongoing_requests=2)
+class Hot:
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+
+    @mesh.multiplexed(max_num_models_per_replica=1)
+    async def load(self, model_id: str) -> str:
+        return model_id
+
+    async def __call__(self, label: str) -> str:
+        await self.load(mesh.get_multiplexed_model_id())
+        await self._gate.wait.remote(label)
+        return mesh.get_replica_context().replica_id
 
 
 @small(max_ongoing_requests=100)
@@ -117,6 +132,16 @@ def test_the_least_recently_used_model_is_unloaded_before_another_loads(models: 
     loads = value(gateway, "mesh_multiplexed_models_load_total", **labels)
     unloads = value(gateway, "mesh_multiplexed_models_unload_total", **labels)
     assert 0 < unloads < loads
+
+
+def test_a_hot_model_spreads_when_its_replica_is_full(deploy: Deploy) -> None:
+    """Item 177; the upstream's consequence, item 178, is not ours."""
+    hot = deploy(Hot.bind(Gate.bind()), "hot").options(multiplexed_model_id="hot")
+    gate = mesh.get_deployment_handle("Gate", "hot")
+    calls = [hot.remote("all") for _ in range(4)]
+    until(lambda: gate.entered.remote().result(timeout_s=10).count("all") == 4)
+    gate.open.remote("all").result(timeout_s=10)
+    assert sorted(Counter(call.result(timeout_s=10) for call in calls).values()) == [2, 2]
 
 
 def test_a_failed_load_reaches_its_caller_and_is_tried_again(models: Handle) -> None:
