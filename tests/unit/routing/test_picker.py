@@ -1,0 +1,82 @@
+"""The picker: never a full candidate, always a free one if there is one, and models where they are."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.routing.picker import pick, pick_for_model, pick_in_tiers
+
+
+@dataclass(eq=False)
+class Seat:
+    load: int
+    limit: int
+    models: frozenset[str] = field(default_factory=frozenset)
+
+    def holds(self, model_id: str) -> bool:
+        return model_id in self.models
+
+    @property
+    def model_count(self) -> int:
+        return len(self.models)
+
+    @property
+    def is_free(self) -> bool:
+        return self.load < self.limit
+
+
+models = st.frozensets(st.sampled_from("abc"), max_size=3)
+seats = st.lists(st.builds(Seat, st.integers(0, 5), st.integers(1, 4), models), max_size=6)
+seeds = st.integers(0, 2**32)
+
+
+@given(seats, seeds)
+def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Seat], seed: int) -> None:
+    found = pick(candidates, random.Random(seed).random)
+    assert (found is not None) == any(seat.is_free for seat in candidates)
+    assert found is None or found.is_free
+
+
+@given(st.lists(seats, max_size=3), seeds)
+def test_the_first_tier_with_a_free_candidate_wins(tiers: list[list[Seat]], seed: int) -> None:
+    found = pick_in_tiers(tiers, random.Random(seed).random)
+    free_tiers = [tier for tier in tiers if any(seat.is_free for seat in tier)]
+    assert (found in free_tiers[0]) if free_tiers else (found is None)
+
+
+@given(seats, st.booleans(), seeds)
+def test_a_model_is_picked_where_it_is(candidates: list[Seat], may_spill: bool, seed: int) -> None:
+    found = pick_for_model(candidates, "a", random.Random(seed).random, may_spill=may_spill)
+    holders = [seat for seat in candidates if seat.holds("a")]
+    free = [seat for seat in candidates if seat.is_free]
+    free_holders = [seat for seat in holders if seat.is_free]
+    assert found is None or found.is_free
+    if free_holders:
+        assert found in free_holders
+    elif holders and not may_spill:
+        assert found is None
+    elif free:
+        assert found is not None
+        assert found.model_count == min(seat.model_count for seat in free)
+
+
+def test_the_less_loaded_of_two_is_picked() -> None:
+    busy, idle = Seat(3, 5), Seat(1, 5)
+    assert {pick([busy, idle], random.random) for _ in range(20)} == {idle}
+
+
+def test_equals_share() -> None:
+    candidates = [Seat(0, 5) for _ in range(2)]
+    dice = random.Random(1)
+    picked = [pick(candidates, dice.random) for _ in range(1000)]
+    assert 400 < picked.count(candidates[0]) < 600
+
+
+def test_the_most_loaded_of_many_is_never_picked() -> None:
+    candidates = [Seat(0, 9) for _ in range(4)] + [Seat(5, 9)]
+    dice = random.Random(1)
+    assert candidates[-1] not in {pick(candidates, dice.random) for _ in range(1000)}

@@ -1,0 +1,200 @@
+"""The router over real links: queueing, models, snapshots and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mesh.context import REQUEST
+from mesh.exceptions import DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError
+from mesh.link.call import CallRequest, OutgoingCall
+from mesh.routing.pool import Seat
+from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
+from mesh.settings import settings
+from mesh.v1 import common_pb2, control_pb2
+from mesh.wire.context import RequestContext
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import Outcome, to_exception
+from mesh.wire.payload import Payload, encode
+from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, on_io, until
+
+DEADLINE_S = 10.0
+pytestmark = pytest.mark.timeout(60)
+
+
+class Models:
+    """Knows its models by itself; remembers who asked for which."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, value: Any = None) -> str:
+        request = REQUEST.get()
+        assert request is not None
+        self.asked.append(request.multiplexed_model_id)
+        return request.multiplexed_model_id
+
+    async def wait(self) -> None:
+        await self()
+        await self.gate.wait()
+
+
+class Sink:
+    """Counts how often a call ends."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def on_item(self, payload: Payload) -> None: ...
+
+    def on_credit(self) -> None: ...
+
+    def on_done(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def call_of(sink: Sink, **options: Any) -> OutgoingCall:
+    return OutgoingCall(CallRequest("__call__", encode(((), {})), RequestContext("id"), **options), sink)
+
+
+def announce(mesh: SmallMesh, number: int, *models: str) -> None:
+    replica = mesh.replicas[number]
+    do_on_io(replica.servicer.announce_models, list(models))
+    seat = mesh.router._pool._seats[replica.replica_id]
+    until(lambda: seat.link is not None and seat.link.model_ids == frozenset(models), "the announcement")
+
+
+def test_calls_wait_in_order_until_a_replica_is_there() -> None:
+    with mesh_of(Models(), limit=1) as mesh:
+        replica = mesh.replicas.pop()
+        mesh.publish()
+        responses = [mesh.handle(multiplexed_model_id=str(n)).remote() for n in range(50)]
+        until(lambda: mesh.router.queued == 50, "all to be queued")
+        mesh.replicas.append(replica)
+        mesh.publish()
+        assert [response.result(timeout_s=DEADLINE_S) for response in responses] == [str(n) for n in range(50)]
+        assert replica.target.asked == [str(n) for n in range(50)]
+        mesh.assert_idle()
+
+
+def test_what_waits_fails_when_no_replica_will_come() -> None:
+    with mesh_of() as mesh:
+        waiting = mesh.handle().remote()
+        mesh.publish(unavailable="its constructor failed")
+        with pytest.raises(DeploymentUnavailableError, match="its constructor failed"):
+            waiting.result(timeout_s=DEADLINE_S)
+        with pytest.raises(DeploymentUnavailableError):
+            mesh.handle().remote().result(timeout_s=DEADLINE_S)
+
+
+def test_models_are_asked_for_where_they_are() -> None:
+    with mesh_of(Models(), Models(), Models()) as mesh:
+        for number, model in enumerate("abc"):
+            announce(mesh, number, model)
+        for model in "abcabcabc":
+            mesh.handle(multiplexed_model_id=model).remote().result(timeout_s=DEADLINE_S)
+        assert [replica.target.asked for replica in mesh.replicas] == [["a"] * 3, ["b"] * 3, ["c"] * 3]
+
+
+def test_a_new_model_goes_where_the_fewest_are_and_stays_there() -> None:
+    with mesh_of(Models(), Models()) as mesh:
+        announce(mesh, 0, "a", "b")
+        responses = [mesh.handle(multiplexed_model_id="new").remote() for _ in range(10)]
+        assert [response.result(timeout_s=DEADLINE_S) for response in responses] == ["new"] * 10
+        assert mesh.replicas[1].target.asked == ["new"] * 10
+
+
+def test_a_hot_model_spreads_and_others_pass_what_waits_for_it() -> None:
+    with mesh_of(Models(), Models(), limit=1) as mesh:
+        announce(mesh, 0, "hot")
+        first = mesh.handle("wait", multiplexed_model_id="hot").remote()
+        until(lambda: mesh.replicas[0].ongoing == 1, "the holder to be full")
+        holding_out = mesh.handle(multiplexed_model_id="hot").remote()
+        until(lambda: mesh.router.queued == 1, "the second to hold out")
+        # The other replica is free: a call without a model need not wait behind the one that holds out.
+        passed = mesh.handle().remote()
+        assert passed.result(timeout_s=settings().multiplex_spill_delay_s * 100) == ""
+        assert holding_out.result(timeout_s=DEADLINE_S) == "hot"
+        assert mesh.replicas[1].target.asked == ["", "hot"]
+        mesh.replicas[0].user_loop.post(mesh.replicas[0].target.gate.set)
+        first.result(timeout_s=DEADLINE_S)
+        mesh.assert_idle()
+
+
+def test_models_that_nobody_announces_take_bounded_memory() -> None:
+    seat = Seat(ReplicaInfo("r", "a"), 5)
+    for number in range(1000):
+        seat.expect_model(str(number))
+    assert len(seat.expected_models) <= 64
+    assert seat.holds("999")
+    assert not seat.holds("0")
+
+
+def test_a_call_that_was_cancelled_before_it_came_is_not_sent() -> None:
+    with mesh_of(Models()) as mesh:
+        sink = Sink()
+        call = call_of(sink)
+        do_on_io(mesh.router.cancel, call)
+        do_on_io(mesh.router.submit, call)
+        mesh.assert_idle()
+        assert [outcome.code for outcome in sink.outcomes] == [1]
+        assert mesh.replicas[0].target.asked == []
+
+
+def test_a_closed_router_fails_calls_at_once() -> None:
+    with mesh_of(Models()) as mesh:
+        on_io(mesh.router.close())
+        sink = Sink()
+        do_on_io(mesh.router.submit, call_of(sink))
+        assert isinstance(to_exception(sink.outcomes[0]), RequestCancelledError)
+
+
+def test_a_call_that_replicas_keep_refusing_is_given_up() -> None:
+    """Every attempt meets a draining replica that comes back under the same snapshot."""
+    with mesh_of() as mesh:
+        sink = Sink()
+        call = call_of(sink)
+        call.attempts = settings().retry_attempts_max
+        do_on_io(mesh.router._take_back, call, "it drains")
+        error = to_exception(sink.outcomes[0])
+        assert isinstance(error, ReplicaUnavailableError)
+        assert "it drains" in str(error)
+
+
+def test_many_calls_of_a_broken_link_come_back_quickly_and_in_order() -> None:
+    with mesh_of() as mesh:
+        calls = [call_of(Sink(), is_idempotent=True) for _ in range(20_000)]
+        for call in calls:
+            io_thread().post(mesh.router.submit, call)
+        until(lambda: mesh.router.queued == 20_000, "all to be queued")
+
+        class Link:
+            replica_id = "r"
+            is_draining = False
+
+        async def give_back() -> list[OutgoingCall]:
+            taken = mesh.router._queue.drain()
+            for call in taken:
+                call.state = type(call.state).SENT
+            started_s = asyncio.get_running_loop().time()
+            mesh.router.on_broken(Link(), "gone", taken[::2], taken[1::2])  # type: ignore[arg-type]
+            assert asyncio.get_running_loop().time() - started_s < 2
+            return mesh.router._queue.drain()
+
+        assert on_io(give_back()) == calls
+
+
+def test_snapshots_are_read_from_the_wire() -> None:
+    replica = control_pb2.ReplicaInfo(replica_id="r", address="a:1", node_id="n", zone="z")
+    message = control_pb2.DeploymentSnapshot(
+        deployment=common_pb2.DeploymentId(app="shop", name="Store"),
+        version=4,
+        replicas=[replica],
+        max_ongoing_requests=7,
+        max_queued_requests=9,
+        unavailable="why",
+    )
+    assert read_snapshot(message) == Snapshot(KEY, 4, (ReplicaInfo("r", "a:1", "n", "z"),), 7, 9, "why")
