@@ -19,6 +19,8 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import Payload, decode, encode
 
+_NOT_YET_VALUES = (DeploymentResponse, DeploymentResponseGenerator, ray_core.ObjectRef)
+
 
 class UpstreamError(Exception):
     """An argument's own call failed; carries the outcome for the call it was passed to."""
@@ -32,13 +34,14 @@ def is_pending(arguments: Iterable[object]) -> bool:
     """Whether any argument has to be waited for. Raises RuntimeError for streaming responses."""
     found = False
     for argument in arguments:
-        if isinstance(argument, DeploymentResponse) or ray_core.is_object_ref(argument):
-            found = True
-        elif isinstance(argument, DeploymentResponseGenerator):
+        if not isinstance(argument, _NOT_YET_VALUES):
+            continue
+        if isinstance(argument, DeploymentResponseGenerator):
             raise RuntimeError(
                 "Streaming deployment handle results cannot be passed to downstream handle calls. Iterate over the "
                 "response and pass its items."
             )
+        found = True
     return found
 
 

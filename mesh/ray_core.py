@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray import ObjectRef as ObjectRef
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError as ActorDied
 from ray.exceptions import ActorUnavailableError as ActorUnavailable

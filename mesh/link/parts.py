@@ -19,6 +19,7 @@ _FRAME_PART = 0x6A  # field 13, length-delimited
 _PART_TOTAL_BYTES = 0x08
 _PART_HEAD_BYTES = 0x10
 _PART_DATA = 0x1A  # field 3, length-delimited
+_HAND_READ_MIN_BYTES = 16 * 1024
 _PREFIX_BYTES_MAX = 64
 """Everything in front of the data, generously."""
 
@@ -49,7 +50,15 @@ def pack_part(call_id: int, sizes: tuple[int, int] | None, pieces: Sequence[memo
 
 
 def unpack_part(message: bytes) -> PartView | None:
-    """The part of a message that consists of one part in the form of `pack_part`; None for every other message."""
+    """The part of a large message that consists of one part and nothing else; None for every other message.
+
+    Looking into small messages would cost more than copying the few parts among them.
+    """
+    return find_part(message) if len(message) >= _HAND_READ_MIN_BYTES else None
+
+
+def find_part(message: bytes) -> PartView | None:
+    """The part of a message that is one part in the form of `pack_part`, whatever its size."""
     numbers: dict[int, int] = {}
     position = 0
     head = message[:_PREFIX_BYTES_MAX]

@@ -5,9 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.link.frames import LargeMessage, pack, pack_item
-from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
+from mesh.link.parts import Assembler, MalformedFrameError, PartView, find_part, read_part, unpack_part
 from mesh.v1 import replica_pb2
 from mesh.wire.payload import raw, read_sections
+
+
+def test_only_messages_that_are_worth_it_are_looked_into():
+    large = LargeMessage(1, b"h", [bytes(100_000)])
+    assert unpack_part(large.take_part(50_000)) is not None
+    assert unpack_part(large.take_part(100)) is None
+
 
 CALL_IDS = st.integers(1, 2**63)
 
@@ -23,24 +30,23 @@ def test_a_part_is_what_protobuf_would_have_written(call_id: int, data: bytes, p
         assert packed == replica_pb2.Frames(frames=[frame]).SerializeToString()
         assert frame.call_id == call_id
         assert (frame.part.total_bytes, frame.part.head_bytes) == ((total, 4) if is_first else (0, 0))
-        view = unpack_part(packed)
-        assert view is not None
-        assert view == read_part(call_id, frame.part)
+        with_any_size = find_part(packed)
+        assert with_any_size == read_part(call_id, frame.part)
         is_first = False
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_no_part_or_an_honest_one(data: bytes):
-    view = unpack_part(data)
+    view = find_part(data)
     if view is not None:
         (frame,) = replica_pb2.Frames.FromString(data).frames
         assert bytes(view.data) == frame.part.data
 
 
 def test_other_frames_are_not_taken_for_parts():
-    assert unpack_part(pack(replica_pb2.Frame(call_id=3, cancel=replica_pb2.Cancel()))) is None
+    assert find_part(pack(replica_pb2.Frame(call_id=3, cancel=replica_pb2.Cancel()))) is None
     two = LargeMessage(1, b"h", [b"abc"]).take_part(2) + LargeMessage(2, b"h", [b"abc"]).take_part(2)
-    assert unpack_part(two) is None
+    assert find_part(two) is None
 
 
 @given(st.data(), st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5))
@@ -57,7 +63,7 @@ def test_interleaved_messages_come_together_unchanged(data: st.DataObject, bodie
     received: dict[int, bytes] = {}
     while pending:
         call_id = data.draw(st.sampled_from(sorted(pending)))
-        view = unpack_part(pending[call_id].take_part(data.draw(st.integers(1, 50))))
+        view = find_part(pending[call_id].take_part(data.draw(st.integers(1, 50))))
         assert view is not None
         whole = assembler.add(view)
         if pending[call_id].is_taken:
