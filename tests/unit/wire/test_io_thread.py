@@ -1,0 +1,96 @@
+"""The I/O thread and its mailboxes: everything posted runs once, in order, and one failure stops nobody."""
+
+import asyncio
+import threading
+from collections import defaultdict
+
+import pytest
+
+from mesh.wire.io_thread import Mailbox, io_thread, mailbox_of
+from tests.unit.fakes.small_mesh import do_on_io, on_io, until
+
+DEADLINE_S = 10.0
+
+
+def test_posts_of_many_threads_run_once_and_in_the_order_of_each() -> None:
+    ran: dict[int, list[int]] = defaultdict(list)
+    numbers = range(5000)
+
+    def post(thread: int) -> None:
+        for number in numbers:
+            io_thread().post(ran[thread].append, number)
+
+    threads = [threading.Thread(target=post, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    until(lambda: sum(map(len, ran.values())) == 4 * len(numbers), "all posts")
+    assert all(each == list(numbers) for each in ran.values())
+
+
+def test_a_batch_wakes_the_loop_once() -> None:
+    class Loop:
+        wakes = 0
+
+        def call_soon_threadsafe(self, drain: object) -> None:
+            self.wakes += 1
+
+    loop = Loop()
+    mailbox = Mailbox(loop)  # type: ignore[arg-type]
+    for _ in range(10):
+        mailbox.post(print)
+    assert loop.wakes == 1
+    mailbox._items.clear()
+    mailbox._drain()
+    mailbox.post(print)
+    assert loop.wakes == 2
+
+
+def test_a_post_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[int] = []
+
+    async def scenario() -> None:
+        io_thread().post(int, "no number")
+        io_thread().post(ran.append, 1)
+
+    on_io(scenario())
+    until(lambda: ran, "the second post")
+    assert "failed" in caplog.text
+
+
+def test_call_runs_at_once_on_the_thread_itself() -> None:
+    ran: list[int] = []
+    do_on_io(lambda: (io_thread().call(ran.append, 1), ran.append(2)))
+    assert ran == [1, 2]
+
+
+def test_run_gives_up_in_time_and_cancels() -> None:
+    cancelled = threading.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    with pytest.raises(TimeoutError):
+        io_thread().run(hang(), 0.01)
+    assert cancelled.wait(DEADLINE_S)
+
+
+def test_every_loop_of_a_thread_has_its_own_mailbox() -> None:
+    async def mailbox() -> Mailbox:
+        loop = asyncio.get_running_loop()
+        assert mailbox_of(loop) is mailbox_of(loop)
+        return mailbox_of(loop)
+
+    assert asyncio.run(mailbox()) is not asyncio.run(mailbox())
+
+
+def test_a_post_to_a_closed_loop_is_dropped() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    mailbox = Mailbox(loop)
+    mailbox.post(print)
+    assert not mailbox._items

@@ -1,0 +1,161 @@
+"""Outcomes: errors keep type, code and traceback across the wire, whatever they are; tracebacks begin with the user."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+
+from mesh.exceptions import (
+    BackPressureError,
+    DeadlineExceededError,
+    GrpcStatusError,
+    MeshException,
+    RemoteError,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+from mesh.settings import settings
+from mesh.v1 import common_pb2
+from mesh.wire import payload as payloads
+from mesh.wire.outcome import (
+    Outcome,
+    failed,
+    failed_in_user_code,
+    read_status,
+    to_exception,
+    users_traceback,
+    write_status,
+)
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    reason: str
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def sent(outcome: Outcome) -> Outcome:
+    """What the other end reads."""
+    message = common_pb2.Status()
+    write_status(outcome, message)
+    return read_status(common_pb2.Status.FromString(message.SerializeToString()), None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MeshException("broken"),
+        BackPressureError(num_queued_requests=3, max_queued_requests=2),
+        ReplicaUnavailableError("r1", "gone"),
+        RequestCancelledError(),
+        DeadlineExceededError(),
+        GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such thing", [("k", "v")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_meshs_errors_arrive_as_they_were(error: MeshException) -> None:
+    arrived = to_exception(sent(failed(error)))
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert sent(failed(error)).code == error.code.value[0]
+
+
+def test_an_error_of_the_mesh_in_user_code_keeps_its_code() -> None:
+    outcome = failed_in_user_code(GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such thing", [("k", "v")]))
+    assert (outcome.code, outcome.message, outcome.trailers) == (5, "no such thing", (("k", b"v"),))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FrozenError("stuck"),
+        MuteError(),
+        ValueError("\udcff\ud800"),
+        SystemExit(1),
+        KeyboardInterrupt(),
+        GrpcStatusError(grpc.StatusCode.ABORTED, None),  # type: ignore[arg-type]
+        ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_exception_is_too_odd_to_be_told(error: BaseException) -> None:
+    arrived = to_exception(sent(failed_in_user_code(error)))
+    assert isinstance(arrived, (type(error) if isinstance(error, Exception) else RemoteError, RemoteError))
+    assert isinstance(arrived, Exception)
+
+
+def test_long_messages_are_cut() -> None:
+    outcome = failed_in_user_code(ValueError("x" * 1_000_000))
+    assert len(outcome.message) == settings().error_details_max_chars
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(1, RequestCancelledError), (4, DeadlineExceededError), (5, GrpcStatusError), (99, GrpcStatusError)],
+)
+def test_a_bare_status_becomes_the_nearest_exception(code: int, kind: type[Exception]) -> None:
+    assert isinstance(to_exception(Outcome(code, "why")), kind)
+
+
+def test_an_exception_whose_class_is_missing_here_arrives_by_name() -> None:
+    outcome = Outcome(13, "why", pickled_exception=b"cno.such\nClass\n.", exception_type="Class", remote_traceback="tb")
+    arrived = to_exception(outcome)
+    assert isinstance(arrived, RemoteError)
+    assert arrived.type_name == "Class"
+    assert "tb" in str(arrived)
+
+
+# ---- Tracebacks ------------------------------------------------------------------------------------------------------
+
+
+class Bomb:
+    """Unpickling it calls a function: user code below frames of mesh/wire, as in a replica."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __reduce__(self) -> Any:
+        return self.function, ()
+
+
+def raised_below_the_mesh(data: bytes) -> BaseException:
+    """What decoding raises, with the mesh's frame on top of its traceback."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the test looks at its traceback
+        payloads.decode(payloads.Payload(payloads.PICKLE, data))
+    assert caught.value.__traceback__ is not None
+    return caught.value.with_traceback(caught.value.__traceback__.tb_next)
+
+
+def users_own() -> None:
+    raise ValueError("mine")
+
+
+def users_chain() -> None:
+    try:
+        payloads.decode(payloads.Payload(payloads.PICKLE, pickle.dumps(Bomb(users_own))))
+    except ValueError as error:
+        raise KeyError("later") from error
+
+
+def test_the_meshs_frames_above_the_users_are_cut() -> None:
+    text = users_traceback(raised_below_the_mesh(pickle.dumps(Bomb(users_own))))
+    frames = [line for line in text.splitlines() if line.startswith("  File")]
+    assert len(frames) == 1
+    assert "in users_own" in frames[0]
+
+
+def test_causes_stay() -> None:
+    text = users_traceback(raised_below_the_mesh(pickle.dumps(Bomb(users_chain))))
+    assert text.index("ValueError: mine") < text.index("direct cause") < text.index("KeyError: 'later'")
+
+
+def test_an_error_of_the_mesh_itself_keeps_its_frames() -> None:
+    assert "in decode" in users_traceback(raised_below_the_mesh(b"no pickle"))
