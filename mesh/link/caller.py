@@ -31,7 +31,7 @@ from mesh.wire.bulk import run_bulk
 from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
-from mesh.wire.payload import PICKLE, Payload
+from mesh.wire.payload import PICKLE_BUFFERS, Payload
 
 LINK_METHOD = "/mesh.v1.Replica/Link"
 
@@ -304,7 +304,7 @@ class CallerLink:
         """Map a result's stored buffers, let the replica's copy go, then hand the result on."""
         try:
             buffers = await run_bulk(load_buffers, stored)
-            outcome.payload = Payload(PICKLE, outcome.payload.data if outcome.payload else b"", buffers)
+            outcome.payload = Payload(PICKLE_BUFFERS, outcome.payload.data if outcome.payload else b"", buffers)
         except Exception as error:  # the object's owner or node is gone, in whichever way Ray says so
             outcome = failed(ReplicaUnavailableError(self.replica_id, f"its result was lost: {error}"))
         finally:

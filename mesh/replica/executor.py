@@ -17,7 +17,7 @@ from mesh.settings import settings
 from mesh.wire.bulk import run_bulk
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
-from mesh.wire.payload import PICKLE, Payload
+from mesh.wire.payload import PICKLE_BUFFERS, Payload
 
 
 class Executor:
@@ -80,7 +80,7 @@ class Executor:
         except Exception as error:  # the caller or its node is gone, in whichever way Ray says so
             self._end(call, failed(MeshException(f"An argument was lost on its way: {error}")))
             return
-        call.request.payload = Payload(PICKLE, call.request.payload.data, buffers)
+        call.request.payload = Payload(PICKLE_BUFFERS, call.request.payload.data, buffers)
         if call.is_cancelled:
             self._end(call, failed(RequestCancelledError()))
         else:

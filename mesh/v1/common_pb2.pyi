@@ -11,8 +11,10 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CODEC_RAW: _ClassVar[Codec]
     CODEC_PICKLE: _ClassVar[Codec]
+    CODEC_PICKLE_BUFFERS: _ClassVar[Codec]
 CODEC_RAW: Codec
 CODEC_PICKLE: Codec
+CODEC_PICKLE_BUFFERS: Codec
 
 class DeploymentId(_message.Message):
     __slots__ = ("app", "name")

@@ -21,6 +21,7 @@ from mesh.v1 import common_pb2
 
 RAW = common_pb2.CODEC_RAW
 PICKLE = common_pb2.CODEC_PICKLE
+PICKLE_BUFFERS = common_pb2.CODEC_PICKLE_BUFFERS
 
 _OUT_OF_BAND_MIN_BYTES = 16 * 1024
 
@@ -84,13 +85,13 @@ def encode(value: object, what: str = "value", *, store: bool = True) -> Payload
 
 def decode(payload: Payload) -> Any:
     """The value of a payload. Blocks while buffers are fetched when `payload.stored` is set."""
+    if payload.codec == PICKLE:
+        return pickle.loads(payload.data)
     if payload.codec == RAW:
         return bytes(payload.data)
     if payload.stored is not None:
         return pickle.loads(payload.data, buffers=ray_core.load_buffers(payload.stored))
-    if payload.buffers:
-        return pickle.loads(payload.data, buffers=[memoryview(buffer).toreadonly() for buffer in payload.buffers])
-    return pickle.loads(payload.data)
+    return pickle.loads(payload.data, buffers=[memoryview(buffer).toreadonly() for buffer in payload.buffers])
 
 
 def _check_size(what: str, size_bytes: int) -> None:
@@ -104,8 +105,8 @@ def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer], *, may_st
     total = sum(memoryview(buffer).nbytes for buffer in out_of_band)
     store_min = settings().object_store_min_bytes
     if may_store and store_min and total >= store_min and ray_core.is_connected():
-        return Payload(PICKLE, data, stored=ray_core.store_buffers(out_of_band))
-    return Payload(PICKLE, data, [bytes(buffer.raw()) for buffer in out_of_band])
+        return Payload(PICKLE_BUFFERS, data, stored=ray_core.store_buffers(out_of_band))
+    return Payload(PICKLE_BUFFERS, data, [bytes(buffer.raw()) for buffer in out_of_band])
 
 
 def write(payload: Payload, message: common_pb2.Payload) -> None:
@@ -125,14 +126,17 @@ def write_sections(payload: Payload, message: common_pb2.Payload) -> list[Buffer
 
 
 def read(message: common_pb2.Payload) -> Payload:
+    codec = message.codec
+    if codec != PICKLE_BUFFERS:
+        return Payload(codec, message.data)
     if message.HasField("stored"):
         stored = message.stored
         return Payload(
-            message.codec,
+            codec,
             message.data,
             stored=StoredObject(stored.object_id, stored.owner, stored.object_status),
         )
-    return Payload(message.codec, message.data, message.buffers)
+    return Payload(codec, message.data, message.buffers)
 
 
 def read_sections(message: common_pb2.Payload, body: memoryview) -> Payload:

@@ -18,14 +18,14 @@ from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome, read_status
-from mesh.wire.payload import PICKLE, RAW, Payload
+from mesh.wire.payload import PICKLE, PICKLE_BUFFERS, RAW, Payload
 
 PART_BYTES = 100
 SMALL = replace(settings(), part_bytes=PART_BYTES)
 
 payloads = st.builds(
-    Payload, st.sampled_from([RAW, PICKLE]), st.binary(max_size=400), st.lists(st.binary(max_size=300), max_size=3)
-)
+    Payload, st.just(PICKLE_BUFFERS), st.binary(max_size=400), st.lists(st.binary(max_size=300), max_size=3)
+) | st.builds(Payload, st.sampled_from([RAW, PICKLE]), st.binary(max_size=1200))
 texts = st.text(max_size=20)
 
 
