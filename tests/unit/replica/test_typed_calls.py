@@ -1,0 +1,229 @@
+"""Typed methods of all arities over real links, as the gateway calls them: messages, contexts, statuses, cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from mesh.link.call import CallRequest, OutgoingCall
+from mesh.settings import settings
+from mesh.wire.context import RequestContext
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import Payload, raw
+from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until
+from tests.unit.protos import shop_pb2, shop_pb2_grpc
+
+DEADLINE_S = 10.0
+pytestmark = pytest.mark.timeout(60)
+
+
+class Shop(shop_pb2_grpc.ShopServicer):
+    """`async def` methods, as gRPC users write them."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.done = threading.Event()
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        match request.name:
+            case "missing":
+                await context.abort(grpc.StatusCode.NOT_FOUND, "no such thing", [("k", "v"), ("b-bin", b"\xff")])
+            case "coded":
+                context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
+                context.set_details("sold out")
+                return None
+            case "bad code":
+                context.set_code(5)
+            case "bad trailers":
+                context.set_trailing_metadata([("k", 7)])
+            case "bad callback":
+                context.add_done_callback(lambda _: 1 / 0)
+            case "done":
+                context.add_done_callback(lambda _: self.done.set())
+            case "wrong type":
+                return "a string"
+        return shop_pb2.Item(name=dict(context.invocation_metadata()).get("k", ""), amount=request.amount)
+
+    async def List(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        for number in range(request.amount):
+            yield shop_pb2.Item(amount=number)
+
+    async def Total(self, requests: Any, context: Any) -> Any:
+        total = 0
+        async for item in requests:
+            self.taken += 1
+            total += item.amount
+        return shop_pb2.Item(amount=total)
+
+    async def Haggle(self, requests: Any, context: Any) -> None:
+        while (item := await context.read()) is not grpc.aio.EOF:
+            await asyncio.gather(*(context.write(shop_pb2.Item(amount=item.amount)) for _ in range(2)))
+
+
+class PlainShop(shop_pb2_grpc.ShopServicer):
+    """`def` methods: the same, in threads."""
+
+    taken = 0
+
+    def Price(self, request: Any, context: Any) -> Any:
+        if request.name == "missing":
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
+        return shop_pb2.Item(amount=request.amount)
+
+    def List(self, request: Any, context: Any) -> Iterator[Any]:
+        for number in range(request.amount):
+            yield shop_pb2.Item(amount=number)
+
+    def Total(self, requests: Any, context: Any) -> Any:
+        total = 0
+        for item in requests:
+            self.taken += 1
+            total += item.amount
+        return shop_pb2.Item(amount=total)
+
+    def Haggle(self, requests: Any, context: Any) -> Iterator[Any]:
+        for item in requests:
+            yield item
+            yield item
+
+
+class Client:
+    """One call: sends requests as credit allows and keeps what comes back."""
+
+    def __init__(
+        self, mesh: SmallMesh, method: str, *requests: Any, streams: tuple[bool, bool], half_closes: bool = True
+    ) -> None:
+        self.half_closes = half_closes
+        self.router = mesh.router
+        self.items: list[int] = []
+        self.outcomes: list[Outcome] = []
+        self.ended = threading.Event()
+        self._requests = list(requests)
+        self._sent = 0
+        payload = None if streams[0] else raw(requests[0].SerializeToString())
+        request = CallRequest(
+            f"/mesh.tests.Shop/{method}", payload, RequestContext("id"), None, *streams, metadata=(("k", "value"),)
+        )
+        self.call = OutgoingCall(request, self)
+        io_thread().post(self.router.submit, self.call)
+
+    def on_item(self, payload: Payload) -> None:
+        self.items.append(shop_pb2.Item.FromString(bytes(payload.data)).amount)
+        self.call.grant(1)
+
+    def on_credit(self) -> None:
+        while self._sent < len(self._requests) and self.call.request_credit > 0:
+            self.call.send_item(raw(self._requests[self._sent].SerializeToString()))
+            self._sent += 1
+            if self._sent == len(self._requests) and self.half_closes:
+                self.call.half_close()
+
+    def on_done(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.ended.set()
+
+    def outcome(self) -> Outcome:
+        assert self.ended.wait(DEADLINE_S)
+        (outcome,) = self.outcomes
+        return outcome
+
+    def amount(self) -> int:
+        outcome = self.outcome()
+        assert outcome.is_ok, outcome.message
+        assert outcome.payload is not None
+        amount: int = shop_pb2.Item.FromString(bytes(outcome.payload.data)).amount
+        return amount
+
+
+@pytest.fixture(params=[Shop, PlainShop])
+def mesh(request: pytest.FixtureRequest) -> Iterator[SmallMesh]:
+    with mesh_of(request.param()) as mesh:
+        yield mesh
+        mesh.assert_idle()
+
+
+@pytest.fixture
+def async_mesh() -> Iterator[SmallMesh]:
+    with mesh_of(Shop()) as mesh:
+        yield mesh
+        mesh.assert_idle()
+
+
+def item(amount: int = 0, name: str = "") -> Any:
+    return shop_pb2.Item(amount=amount, name=name)
+
+
+def unary(mesh: SmallMesh, request: Any) -> Client:
+    return Client(mesh, "Price", request, streams=(False, False))
+
+
+def test_unary(mesh: SmallMesh) -> None:
+    assert unary(mesh, item(7)).amount() == 7
+
+
+def test_server_stream(mesh: SmallMesh) -> None:
+    client = Client(mesh, "List", item(1000), streams=(False, True))
+    assert client.outcome().is_ok
+    assert client.items == list(range(1000))
+
+
+def test_client_stream(mesh: SmallMesh) -> None:
+    client = Client(mesh, "Total", *map(item, range(1000)), streams=(True, False))
+    assert client.amount() == sum(range(1000))
+
+
+def test_bidi(mesh: SmallMesh) -> None:
+    client = Client(mesh, "Haggle", *map(item, range(500)), streams=(True, True))
+    assert client.outcome().is_ok
+    assert client.items == [number for number in range(500) for _ in range(2)]
+
+
+def test_a_request_stream_that_is_given_up_ends_its_reader(mesh: SmallMesh) -> None:
+    client = Client(mesh, "Total", item(1), streams=(True, False), half_closes=False)
+    until(lambda: mesh.replicas[0].target.taken == 1, "the first to be taken")
+    do_on_io(mesh.router.cancel, client.call)
+    assert client.outcome().code == 1
+
+
+def test_an_aborted_call_has_its_status(mesh: SmallMesh) -> None:
+    outcome = unary(mesh, item(name="missing")).outcome()
+    assert (outcome.code, outcome.message) == (5, "no such thing")
+
+
+def test_code_details_and_trailers_arrive(async_mesh: SmallMesh) -> None:
+    assert unary(async_mesh, item(name="missing")).outcome().trailers == (("k", b"v"), ("b-bin", b"\xff"))
+    outcome = unary(async_mesh, item(name="coded")).outcome()
+    assert (outcome.code, outcome.message, outcome.payload) == (8, "sold out", None)
+
+
+@pytest.mark.parametrize("name", ["bad code", "bad trailers", "bad callback", "wrong type"])
+def test_whatever_a_method_does_to_its_context_its_call_ends(async_mesh: SmallMesh, name: str) -> None:
+    outcome = unary(async_mesh, item(name=name)).outcome()
+    assert outcome.code == grpc.StatusCode.INTERNAL.value[0]
+    assert unary(async_mesh, item(3)).amount() == 3
+
+
+def test_done_callbacks_run(async_mesh: SmallMesh) -> None:
+    assert unary(async_mesh, item(name="done")).outcome().is_ok
+    assert async_mesh.replicas[0].target.done.wait(DEADLINE_S)
+
+
+def test_a_message_that_cannot_be_parsed_fails_its_call(mesh: SmallMesh) -> None:
+    client = Client.__new__(Client)
+    client.items, client.outcomes, client.ended = [], [], threading.Event()
+    client.call = OutgoingCall(CallRequest("/mesh.tests.Shop/Price", raw(b"\xff"), RequestContext("id")), client)
+    io_thread().post(mesh.router.submit, client.call)
+    assert not client.outcome().is_ok
+
+
+def test_requests_wait_for_credit(async_mesh: SmallMesh) -> None:
+    client = Client(async_mesh, "Total", *map(item, range(3)), streams=(True, False))
+    assert client.amount() == 3
+    assert client.call.request_credit <= settings().stream_credit_items
