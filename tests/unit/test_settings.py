@@ -1,0 +1,35 @@
+"""Settings: defaults, overridden by the environment, with errors that name the variable."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mesh.settings import Settings, settings
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_defaults_hold_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.__dataclass_fields__:
+        monkeypatch.delenv(f"MESH_{field.upper()}", raising=False)
+    assert settings() == Settings()
+    assert settings() is settings()
+
+
+def test_the_environment_overrides_with_the_fields_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_STREAM_CREDIT_ITEMS", "7")
+    monkeypatch.setenv("MESH_LINK_CONNECT_TIMEOUT_S", "0.5")
+    monkeypatch.setenv("MESH_SERVER_HOST", "127.0.0.1")
+    read = settings()
+    assert (read.stream_credit_items, read.link_connect_timeout_s, read.server_host) == (7, 0.5, "127.0.0.1")
+
+
+def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_PART_BYTES", "many")
+    with pytest.raises(ValueError, match="MESH_PART_BYTES='many' is not a valid int"):
+        settings()
