@@ -142,6 +142,7 @@ def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:
     frame = Frame()
     frame.call_id = call_id
     message = frame.result
+    message.SetInParent()  # a result may have nothing to say but that it is one
     if ongoing is not None:
         message.load.ongoing = ongoing
     if outcome.code or outcome.trailers or outcome.message:

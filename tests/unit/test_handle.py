@@ -86,6 +86,10 @@ class Store:
         finally:
             self.closed += 1
 
+    async def large(self, items: int, item_bytes: int) -> AsyncIterator[bytes]:
+        for number in range(items):
+            yield bytes([number]) * item_bytes
+
     def count_plain(self, items: int) -> Iterator[int]:
         try:
             for number in range(items):
@@ -333,6 +337,13 @@ def test_streams_come_in_order_and_whole_42_45(mesh: SmallMesh, method: str, ite
         return [item async for item in mesh.handle(method, stream=True).remote(items)]
 
     assert asyncio.run(read()) == list(range(items))
+
+
+@pytest.mark.parametrize("item_bytes", [100_000, 600_000, 3_000_000])
+def test_large_items_come_in_order_and_whole(mesh: SmallMesh, item_bytes: int) -> None:
+    items = list(mesh.handle("large", stream=True).remote(20, item_bytes))
+    assert [item[0] for item in items] == list(range(20))
+    assert {len(item) for item in items} == {item_bytes}
 
 
 def test_an_exception_comes_after_the_items_before_it_46(mesh: SmallMesh) -> None:

@@ -91,6 +91,13 @@ def test_a_result_arrives_as_it_was_sent(payload: Payload | None, message: str, 
         assert content(frames.read_payload(frame.result.payload, body)) == content(payload)
 
 
+def test_a_result_without_anything_is_a_result() -> None:
+    packed = frames.pack_result(9, Outcome(), None)
+    assert isinstance(packed, bytes)
+    assert only_frame(packed).WhichOneof("kind") == "result"
+    assert not only_frame(packed).result.HasField("load")
+
+
 @given(st.lists(payloads, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_parts_of_different_calls_may_interleave(sent: list[Payload], random: object) -> None:
     messages = {
