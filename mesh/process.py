@@ -54,7 +54,9 @@ class MeshProcess:
     def __init__(self, kind: control_pb2.ProcessKind) -> None:
         self.process_id = f"{ray_core.node_id()[:8]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.kind = kind
-        self.identity = CallerIdentity(self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token())
+        self.identity = CallerIdentity(
+            self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token(), gathers=kind == GATEWAY
+        )
         self.routes: control_pb2.RouteTable | None = None
         """Gateways: what the controller last published."""
         self.peers: tuple[control_pb2.Peer, ...] = ()

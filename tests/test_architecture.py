@@ -64,6 +64,7 @@ PURE_MODULES = (
     "mesh/controller/rollout.py",
     "mesh/controller/snapshots.py",
     "mesh/controller/status_report.py",
+    "mesh/link/gathering.py",
     "mesh/routing/picker.py",
     "mesh/routing/snapshot.py",
     "gateway/routes.py",

@@ -21,6 +21,7 @@ from mesh.exceptions import MeshException
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.call import CallRequest
+from mesh.link.gathering import rule_for
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject
@@ -90,8 +91,8 @@ class LinkServicer:
 
     async def Link(self, request_iterator: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
         del request_iterator
-        await self._authenticate(context)
-        link = CalleeLink(self, context)
+        hello = await self._authenticate(context)
+        link = CalleeLink(self, context, gathers=hello.gathers)
         self.links.add(link)
         try:
             await link.run(self._stopping)
@@ -121,7 +122,8 @@ class LinkServicer:
         """End all links."""
         self._stopping.set()
 
-    async def _authenticate(self, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    async def _authenticate(self, context: grpc.aio.ServicerContext) -> replica_pb2.Hello:  # type: ignore[type-arg]
+        """The caller's Hello; ends the RPC unless it is right."""
         data: object = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings().link_connect_timeout_s):
@@ -129,27 +131,34 @@ class LinkServicer:
         hello = _read_hello(data) if isinstance(data, bytes) else None
         if hello is None or not token_matches(hello.token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This port is the mesh's own; use a gateway.")
-        elif hello.replica_id != self.replica_id:
+        if hello.replica_id != self.replica_id:
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED, f"This is replica {self.replica_id}, not {hello.replica_id}."
             )
-        elif hello.protocol_version != frames.PROTOCOL_VERSION:
+        if hello.protocol_version != frames.PROTOCOL_VERSION:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"This replica speaks protocol {frames.PROTOCOL_VERSION}, not {hello.protocol_version}.",
             )
+        return hello
 
 
 class CalleeLink:
     """The calls of one caller process."""
 
-    def __init__(self, servicer: LinkServicer, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    def __init__(
+        self,
+        servicer: LinkServicer,
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+        *,
+        gathers: bool,
+    ) -> None:
         self._servicer = servicer
         self._admission = servicer.admission
         self._service = servicer.service
         self._context = context
         self._calls: dict[int, IncomingCall] = {}
-        self._writer = CoalescingWriter(context.write, self._calls.__len__)
+        self._writer = CoalescingWriter(context.write, rule_for(gathers=gathers), self._calls.__len__)
         self._assembler = Assembler(settings().message_max_bytes)
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from google.protobuf.message import DecodeError
 from mesh.exceptions import ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.call import CallState, OutgoingCall
+from mesh.link.gathering import rule_for
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject, load_buffers
@@ -63,6 +65,18 @@ TRANSITIONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class LinkTarget:
+    """Which replica to reach, where, and what to say first."""
+
+    replica_id: str
+    address: str
+    hello: bytes
+    """The packed Hello frame."""
+    gathers: bool = False
+    """As the Hello says it."""
+
+
 class LinkObserver(Protocol):
     """What a link tells its router. On the I/O loop."""
 
@@ -83,11 +97,8 @@ class LinkObserver(Protocol):
 class CallerLink:
     """One attempt to be connected to one replica; a new one is made to reconnect."""
 
-    def __init__(self, replica_id: str, address: str, hello: bytes, observer: LinkObserver) -> None:
-        """`hello` is the packed Hello frame, see frames.pack_hello."""
-        self.replica_id = replica_id
-        self._address = address
-        self._hello = hello
+    def __init__(self, target: LinkTarget, observer: LinkObserver) -> None:
+        self._target = target
         self._observer = observer
         self._calls: dict[int, OutgoingCall] = {}
         self._open_marks: dict[int, int] = {}
@@ -100,6 +111,10 @@ class CallerLink:
         self.others_ongoing = 0
         """Calls of other callers at the replica, when it last told."""
         self.model_ids: frozenset[str] = frozenset()
+
+    @property
+    def replica_id(self) -> str:
+        return self._target.replica_id
 
     @property
     def is_usable(self) -> bool:
@@ -171,7 +186,7 @@ class CallerLink:
         """
         reason = "the link was closed"
         try:
-            async with open_channel(self._address) as channel:
+            async with open_channel(self._target.address) as channel:
                 reason = await self._converse(channel)
             return self.phase is not LinkPhase.CONNECTING
         finally:
@@ -183,11 +198,11 @@ class CallerLink:
         writing: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(settings().link_connect_timeout_s):
-                await stream.write(self._hello)
+                await stream.write(self._target.hello)
                 first = await stream.read()
             if not isinstance(first, bytes):
                 return await _status_text(stream)
-            self._writer = CoalescingWriter(stream.write, self._calls.__len__)
+            self._writer = CoalescingWriter(stream.write, rule_for(gathers=self._target.gathers), self._calls.__len__)
             writing = asyncio.create_task(self._writer.run(), name=f"link-writer-{self.replica_id}")
             # Without its writer a link would take calls and never send them.
             writing.add_done_callback(lambda task: _retrieve(task) and stream.cancel())

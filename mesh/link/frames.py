@@ -189,9 +189,9 @@ def pack_models(model_ids: list[str]) -> bytes:
     return pack(Frame(models=replica_pb2.Models(model_ids=model_ids)))
 
 
-def pack_hello(caller_id: str, replica_id: str, token: bytes) -> bytes:
+def pack_hello(caller_id: str, replica_id: str, token: bytes, *, gathers: bool = False) -> bytes:
     hello = replica_pb2.Hello(
-        protocol_version=PROTOCOL_VERSION, caller_id=caller_id, replica_id=replica_id, token=token
+        protocol_version=PROTOCOL_VERSION, caller_id=caller_id, replica_id=replica_id, token=token, gathers=gathers
     )
     return pack(Frame(hello=hello))
 

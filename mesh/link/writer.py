@@ -15,23 +15,27 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from mesh.link.frames import LargeMessage, Packed
+from mesh.link.gathering import Patience, Rule, for_handle_calls
 from mesh.settings import settings
 
-_YIELD_MIN_CALLS = 8
-_HOLD_MIN_CALLS = 32
-_BATCH_SHARE = 8
-"""A batch with frames of at least one in so many calls leaves at once."""
-_YIELDS = 3
-"""Turns of the loop that a batch of fewer calls waits; the frames of calls that wake together arrive within them."""
+_TURNS = 3
 
 
 class CoalescingWriter:
     """Frames in, as few gRPC messages as possible out."""
 
-    def __init__(self, write: Callable[[bytes], Awaitable[None]], in_flight: Callable[[], int] = lambda: 0) -> None:
-        """`in_flight` tells how many calls are under way on the link."""
+    def __init__(
+        self,
+        write: Callable[[bytes], Awaitable[None]],
+        rule: Rule = for_handle_calls,
+        under_way: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`under_way` tells the number of calls on the link."""
         self._write = write
-        self._in_flight = in_flight
+        self._rule = rule
+        self._under_way = under_way
+        self._last_batch = 0
+        """Small frames in the last message; 0: it was a part."""
         self._small: deque[bytes] = deque()
         self._large: deque[int] = deque()
         """Calls with large messages, in the order of their turns."""
@@ -39,10 +43,8 @@ class CoalescingWriter:
         """By call: its large messages and what follows them."""
         self._starts: dict[int, int] = {}
         """By call with a lane: how many small frames have to be written first."""
-        self._was_part = False
         self._flushed: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
         self.accepted = 0
         """Small frames accepted so far."""
         self.written = 0
@@ -81,7 +83,7 @@ class CoalescingWriter:
     async def flushed(self) -> None:
         """Wait until what was accepted has been handed to gRPC, or the writer is closed. One waiter at a time."""
         if self._waiter is None:
-            self._flushed = self._loop.create_future()
+            self._flushed = asyncio.get_running_loop().create_future()
             await self._flushed
 
     def close(self) -> None:
@@ -96,30 +98,29 @@ class CoalescingWriter:
         """Write until cancelled or the stream breaks (the exception of `write` is raised)."""
         while True:
             if not self._small and not self._large:
-                self._waiter = self._loop.create_future()
+                self._waiter = asyncio.get_running_loop().create_future()
                 self._tell_flushed()
                 await self._waiter
             await self._gather()
             await self._write(self._next_message())
 
     async def _gather(self) -> None:
-        """Give a batch the chance to grow when many calls are under way and only few of their frames are here."""
-        in_flight = self._in_flight()
-        if self._large or in_flight < _YIELD_MIN_CALLS or len(self._small) * _BATCH_SHARE >= in_flight:
+        """Let the batch grow as far as the link's rule wants it. Large messages keep the line busy anyway."""
+        if self._large:
             return
-        if in_flight >= _HOLD_MIN_CALLS:
-            await asyncio.sleep(settings().link_hold_s)
-            return
-        for _ in range(_YIELDS):
-            await asyncio.sleep(0)
+        match self._rule(len(self._small), self._last_batch, self._under_way()):
+            case Patience.HOLD:
+                await asyncio.sleep(settings().link_hold_s)
+            case Patience.TURNS:
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
 
     def _next_message(self) -> bytes:
         """Small frames and parts take turns. A part travels alone: so neither end copies it into or out of a batch."""
-        is_parts_turn = not self._was_part or not self._small
+        is_parts_turn = self._last_batch or not self._small
         if self._large and is_parts_turn and self._may_start_large():
-            self._was_part = True
+            self._last_batch = 0
             return self._next_part()
-        self._was_part = False
         batch: list[bytes] = []
         room = settings().link_batch_max_bytes
         small = self._small
@@ -128,6 +129,7 @@ class CoalescingWriter:
             room -= len(frame)
             batch.append(frame)
         self.written += len(batch)
+        self._last_batch = len(batch)
         return batch[0] if len(batch) == 1 else b"".join(batch)
 
     def _may_start_large(self) -> bool:

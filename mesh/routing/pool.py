@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh.link.caller import CallerLink, LinkObserver
+from mesh.link.caller import CallerLink, LinkObserver, LinkTarget
 from mesh.link.frames import pack_hello
 from mesh.routing.snapshot import ReplicaInfo, Snapshot
 from mesh.settings import settings
@@ -27,6 +27,8 @@ class CallerIdentity:
     node_id: str
     zone: str
     token: bytes
+    gathers: bool = False
+    """Its calls come one by one from independent clients (a gateway's): its links let batches grow under load."""
 
 
 class Seat:
@@ -161,8 +163,9 @@ class LinkPool:
     async def _carry(self, seat: Seat) -> bool:
         """One link from connecting to its end; returns whether the replica had accepted it."""
         identity, replica = self.identity, seat.info
-        hello = pack_hello(identity.process_id, replica.replica_id, identity.token)
-        link = seat.link = CallerLink(replica.replica_id, replica.address, hello, self._observer)
+        hello = pack_hello(identity.process_id, replica.replica_id, identity.token, gathers=identity.gathers)
+        target = LinkTarget(replica.replica_id, replica.address, hello, identity.gathers)
+        link = seat.link = CallerLink(target, self._observer)
         try:
             return await link.run()
         except Exception:

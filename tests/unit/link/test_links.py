@@ -298,9 +298,10 @@ def test_calls_that_had_not_left_succeed_elsewhere() -> None:
         small = [mesh.handle().remote(number) for number in range(100)]
         mesh.replicas[0].kill()
         ends = [_end(response) for response in (*small, *large)]
-        # What the writer had taken when the link broke may have run; all else must not fail.
-        assert sum(isinstance(end, ReplicaUnavailableError) for end in ends) <= 2
-        assert sum(isinstance(end, MeshException) for end in ends) <= 2
+        # What the writer had taken when the link broke, one message at most, may have run; all else must not fail.
+        failed = [end for end in ends if isinstance(end, MeshException)]
+        assert all(isinstance(end, ReplicaUnavailableError) for end in failed)
+        assert len(failed) <= writer.written < len(small)
         assert services[0].started == 0
         mesh.replicas.pop(0).close()
         mesh.assert_idle()
