@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -301,6 +302,7 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
         # With Python's 5 ms, user code that computes would hold up every batch on its way in or out. Processes that
         # only call are the user's own: their interpreter is left alone.
         sys.setswitchinterval(settings().gil_switch_interval_s)
+        gc.set_threshold(settings().gc_threshold, 20, 50)
     if not ray_core.is_connected():
         raise MeshException("This process is not connected to a Ray cluster: call mesh.start() or ray.init() first.")
     try:

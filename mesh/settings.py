@@ -44,7 +44,10 @@ class Settings:
     retry_attempts_max: int = 16
     """A call that replicas keep refusing because they drain or break before it ran is tried this often."""
 
-    gil_switch_interval_s: float = 0.0002
+    gc_threshold: int = 10_000
+    """Container objects allocated in a replica or gateway before its youngest generation is collected."""
+
+    gil_switch_interval_s: float = 0.0003
     """How long a thread of a replica or gateway may keep the interpreter while its I/O thread waits for it."""
 
     server_host: str = "0.0.0.0"

@@ -37,11 +37,14 @@ def for_handle_calls(waiting: int, last_batch: int, under_way: int) -> Patience:
 
 
 def for_gateway_calls(waiting: int, last_batch: int, under_way: int) -> Patience:
-    """Calls of independent clients trickle in one by one: that messages carry several is the sign of load."""
-    del waiting, under_way
-    if last_batch >= _LOADED_BATCH:
-        return Patience.HOLD
-    return Patience.TURNS if last_batch > 1 else Patience.NONE
+    """Calls of independent clients trickle in one by one: that the last message carried several is the sign of load.
+
+    As many as it carried never wait: so streams, whose items come in bursts, pass unhindered.
+    """
+    del under_way
+    if waiting >= last_batch:
+        return Patience.NONE
+    return Patience.HOLD if last_batch >= _LOADED_BATCH else Patience.TURNS
 
 
 def rule_for(*, gathers: bool) -> Rule:

@@ -27,6 +27,7 @@ def test_sparse_frames_of_many_handle_calls_are_held_back():
 def test_a_gateway_waits_once_messages_carry_several_frames():
     assert for_gateway_calls(1, 3, 100) is Patience.HOLD
     assert for_gateway_calls(1, 2, 100) is Patience.TURNS
+    assert for_gateway_calls(3, 3, 100) is Patience.NONE
 
 
 def test_links_follow_their_hello():
