@@ -161,14 +161,15 @@ def layer_of(part: str) -> int:
     return next(number for number, layer in enumerate(LAYERS) if part in layer)
 
 
-def expect_none(findings: Iterator[str]) -> None:
+def assert_none(findings: Iterator[str]) -> None:
+    """Fails with every finding on a line of its own, and no traceback."""
     found = list(findings)
     if found:
         pytest.fail("\n".join(found), pytrace=False)
 
 
 def test_every_module_has_a_layer() -> None:
-    expect_none(
+    assert_none(
         f"{source.path}: say in LAYERS of {Path(__file__).name} what this module may import"
         for source in sources(*PRODUCT)
         if not part_of(source.module)
@@ -176,7 +177,7 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_imports_point_downward_only() -> None:
-    expect_none(finding for source in sources(*PRODUCT) for finding in upward_imports(source))
+    assert_none(finding for source in sources(*PRODUCT) for finding in upward_imports(source))
 
 
 def upward_imports(source: Source) -> Iterator[str]:
@@ -198,7 +199,7 @@ def test_no_module_is_part_of_an_import_cycle() -> None:
         for source in sources(*PRODUCT)
     }
     graph = without_ends(graph)
-    expect_none(
+    assert_none(
         f"{module}: imports {', '.join(sorted(targets))}, which comes back to it; move what both need to a third module"
         for module, targets in graph.items()
     )
@@ -216,7 +217,7 @@ def without_ends(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def test_imports_of_our_own_code_stand_at_the_top_of_the_file() -> None:
-    expect_none(
+    assert_none(
         f"{source.at(node)}: import at the top of the file; if that makes a cycle, move code instead"
         for source in sources(*PRODUCT)
         for function in source.nodes(ast.FunctionDef, ast.AsyncFunctionDef)
@@ -231,7 +232,7 @@ def imports_ours_or_ray(node: ast.Import | ast.ImportFrom) -> bool:
 
 
 def test_only_ray_core_imports_ray() -> None:
-    expect_none(
+    assert_none(
         f"{each.where}: only mesh.ray_core imports ray; use or add a function there"
         for source in sources(*PRODUCT)
         if source.module != "mesh.ray_core"
@@ -241,7 +242,7 @@ def test_only_ray_core_imports_ray() -> None:
 
 
 def test_ray_serve_is_only_known_to_the_benchmarks() -> None:
-    expect_none(
+    assert_none(
         f"{each.where}: ray.serve is measured against, never used"
         for source in sources(*PRODUCT, "examples", "tests")
         for each in imports(source)
@@ -250,7 +251,7 @@ def test_ray_serve_is_only_known_to_the_benchmarks() -> None:
 
 
 def test_only_settings_reads_the_environment() -> None:
-    expect_none(
+    assert_none(
         f"{source.at(node)}: only mesh.settings reads the environment; add a documented field there"
         for source in sources(*PRODUCT)
         if source.module != "mesh.settings"
@@ -272,17 +273,17 @@ def is_environment_access(node: ast.AST) -> bool:
 def test_pure_modules_know_no_clock_no_dice_and_no_io(path: str) -> None:
     assert (ROOT / path).exists(), f"{path} is gone: name the module that took over its rules in PURE_MODULES"
     source = parse(ROOT / path)
-    expect_none(
+    assert_none(
         f"{each.where}: a pure module does not import {each.target}; have the caller pass in what it needs"
         for each in imports(source)
         if each.target.split(".")[0] in IMPURE_IMPORTS
     )
-    expect_none(
+    assert_none(
         f"{source.at(node)}: a pure module does not roll dice; take a `random.Random` as a parameter"
         for node in source.nodes(ast.Call)
         if isinstance(node, ast.Call) and is_module_level_random(node.func)
     )
-    expect_none(
+    assert_none(
         f"{source.at(node)}: a pure module does not read the clock; take `now_s` as a parameter"
         for node in source.nodes(ast.Attribute)
         if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
@@ -297,7 +298,7 @@ def is_module_level_random(function: ast.expr) -> bool:
 
 
 def test_files_stay_below_the_wall() -> None:
-    expect_none(
+    assert_none(
         f"{source.path}: {lines} lines, the wall is {FILE_LINES_MAX}; it owns two ideas, give one a file of its own"
         for source in sources(*OWN_CODE)
         if (lines := source.text.count("\n")) > FILE_LINES_MAX
@@ -305,7 +306,7 @@ def test_files_stay_below_the_wall() -> None:
 
 
 def test_functions_stay_below_the_wall() -> None:
-    expect_none(
+    assert_none(
         f"{source.at(function)}: {function.name} has {lines} lines, the wall is {FUNCTION_LINES_MAX}; split it"
         for source, function in functions()
         if (lines := length(function)) > FUNCTION_LINES_MAX
@@ -313,7 +314,7 @@ def test_functions_stay_below_the_wall() -> None:
 
 
 def test_classes_stay_below_the_wall() -> None:
-    expect_none(
+    assert_none(
         f"{source.at(owner)}: class {owner.name} has {lines} lines, the wall is {CLASS_LINES_MAX}; split it"
         for source, owner in classes()
         if (lines := length(owner)) > CLASS_LINES_MAX
@@ -321,7 +322,7 @@ def test_classes_stay_below_the_wall() -> None:
 
 
 def test_classes_hold_few_attributes() -> None:
-    expect_none(
+    assert_none(
         f"{source.at(owner)}: class {owner.name} assigns {len(names)} attributes ({', '.join(sorted(names))}), "
         f"the wall is {SELF_ATTRIBUTES_MAX}; group some in a record or move them to a part of their own"
         for source, owner in classes()
@@ -330,7 +331,7 @@ def test_classes_hold_few_attributes() -> None:
 
 
 def test_functions_take_few_parameters() -> None:
-    expect_none(
+    assert_none(
         f"{source.at(function)}: {function.name} takes {count} parameters, the wall is {PARAMETERS_MAX}; "
         "pass a frozen record"
         for source, function in functions()
@@ -374,7 +375,7 @@ def parameter_count(function: Function) -> int:
 
 
 def test_file_names_say_what_the_file_owns() -> None:
-    expect_none(
+    assert_none(
         f"{path.relative_to(ROOT)}: a vague name; find the noun for what the file owns"
         for root in (*OWN_CODE, "tests", "protos")
         for pattern in ("*.py", "*.proto")
@@ -385,7 +386,7 @@ def test_file_names_say_what_the_file_owns() -> None:
 
 
 def test_every_module_says_what_it_owns() -> None:
-    expect_none(
+    assert_none(
         f"{source.path}: begin with a docstring whose first line says what the file owns"
         for source in sources(*OWN_CODE, "tests")
         if source.module != "mesh.v1" and not ast.get_docstring(source.tree)
@@ -393,7 +394,7 @@ def test_every_module_says_what_it_owns() -> None:
 
 
 def test_no_error_is_swallowed() -> None:
-    expect_none(
+    assert_none(
         f"{source.at(node)}: swallows every exception; catch the one that is meant and say why it may pass"
         for source in sources(*OWN_CODE, "tests")
         for node in source.nodes(ast.ExceptHandler)
@@ -415,7 +416,7 @@ def calls_something(statement: ast.stmt) -> bool:
 
 
 def test_nothing_is_left_unfinished() -> None:
-    expect_none(
+    assert_none(
         f"{source.path}:{number}: finish it or leave it out: {line.strip()}"
         for source in sources(*OWN_CODE)
         for number, line in enumerate(source.text.splitlines(), start=1)

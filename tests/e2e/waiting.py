@@ -10,7 +10,7 @@ PAUSE_S = 0.01
 
 
 def until(condition: Callable[[], T], timeout_s: float = 15.0) -> T:
-    """What `condition` gives as soon as that is true."""
+    """What `condition` gives as soon as that is true. Fails the test when time runs out: to wait is to assert."""
     deadline_s = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < deadline_s, f"not within {timeout_s} s; the last answer was {found!r}"

@@ -1,4 +1,7 @@
-"""The whole controller but Ray and sockets, in fake time, against a cluster that misbehaves by a seed."""
+"""The whole controller but Ray and sockets, in fake time, against a cluster that misbehaves by a seed.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 import functools

@@ -245,7 +245,9 @@ def test_delete_needs_a_mesh(cluster: FakeCluster) -> None:
 
 def test_shutdown_without_a_mesh_does_nothing(cluster: FakeCluster) -> None:
     """Item 60."""
+    before = mesh.status()
     mesh.shutdown()
+    assert mesh.status() == before
     cluster.is_there = False
     mesh.shutdown()
 

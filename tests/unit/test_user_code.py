@@ -70,7 +70,7 @@ def test_the_code_itself_is_not_searched_for_replacements() -> None:
     def refuse(value: object) -> object:
         raise AssertionError(value)
 
-    pack(UserCode(lambda: Greeter("x")), refuse)
+    assert unpack(pack(UserCode(lambda: Greeter("x")), refuse)).init_args == ()
 
 
 def test_what_cannot_be_pickled_is_named() -> None:

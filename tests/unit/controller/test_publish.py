@@ -192,6 +192,7 @@ def test_settling_does_not_wait_for_a_stream_that_is_gone() -> None:
         publisher, subscriber = await _subscribed(KEY)
         settling = asyncio.create_task(publisher.settle())
         await asyncio.sleep(0)
+        assert not settling.done()
         publisher.close(subscriber)
         await asyncio.wait_for(settling, 10.0)
 

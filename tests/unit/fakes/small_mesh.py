@@ -49,7 +49,7 @@ def do_on_io(function: Callable[..., T], *args: Any) -> T:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that happens on its own."""
+    """Wait for something that happens on its own. Fails the test when time runs out: to wait is to assert."""
     end_s = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < end_s, f"waited in vain: {what}"

@@ -259,7 +259,8 @@ def test_a_clients_cancel_reaches_the_router(method: str):
             call = calls[method]()
             await until(lambda: router.calls, "the call")
             call.cancel()
-            await until(lambda: router.cancelled == router.calls, "the cancel")
+            await until(lambda: router.cancelled, "the cancel")
+            assert router.cancelled == router.calls
             await until(lambda: gateway.sample(REQUESTS, "shop", method, "CANCELLED") == 1, "its count")
             await gateway.idle()
 

@@ -129,6 +129,7 @@ def test_a_closed_writer_lets_those_go_who_wait_for_it() -> None:
         link.send(frames.pack_half_close(1), 1)
         flushing = asyncio.create_task(link.flushed())
         await asyncio.sleep(0)
+        assert not flushing.done()
         link.close()
         async with asyncio.timeout(10):
             await flushing
