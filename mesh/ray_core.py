@@ -181,10 +181,6 @@ def node_ip() -> str:
     return str(ray.util.get_node_ip_address())
 
 
-def host_name() -> str:
-    return socket.gethostname()
-
-
 @cache
 def node_zone() -> str:
     """Availability zone of this process's node, empty where the node has no such label."""
