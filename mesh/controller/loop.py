@@ -14,7 +14,8 @@ from typing import Any
 
 from mesh.controller.apply import Applier
 from mesh.controller.deployment_status import Verdict
-from mesh.controller.desired import Desired, read_desired
+from mesh.controller.desired import Desired
+from mesh.controller.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.fleet import Fleet
 from mesh.controller.nodes import NodeList
 from mesh.controller.observe import Observed
@@ -45,28 +46,21 @@ class ControlLoop:
         new_id: Callable[[], str],
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
-        self._store = store
         self._runtime = runtime
         self._publisher = publisher
         self._clock = clock
         self._wake = asyncio.Event()
-        self._change_lock = asyncio.Lock()
+        self._wanted = DesiredKeeper(store, self._use)
         self._fleet = Fleet(clock, self._wake.set)
         self._applier = Applier(
             self._fleet, runtime, spawn_task=spawn_task, new_id=new_id, before_drain=publisher.settle
         )
-        self._state = control_pb2.DesiredState()
-        self._desired = Desired()
         self._node_list = NodeList(runtime, clock)
         self._verdicts: dict[DeploymentKey, Verdict] = {}
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or make the first one, and take over what an earlier controller left running."""
-        state = await asyncio.to_thread(self._store.load)
-        if state is None:
-            state = control_pb2.DesiredState(version=1, gateways=gateways)
-            await asyncio.to_thread(self._store.save, state)
-        self._take_over(state)
+        await self._wanted.load(gateways)
         await recover(self._runtime, self._applier)
 
     async def run(self) -> None:
@@ -86,34 +80,22 @@ class ControlLoop:
                 async with asyncio.timeout(_PERIOD_S):
                     await self._wake.wait()
 
-    async def change(
-        self,
-        edit: Callable[[control_pb2.DesiredState], control_pb2.DesiredState],
-        code_of: control_pb2.ApplicationSpec | None = None,
-    ) -> int:
+    async def change(self, edit: Edit, code_of: control_pb2.ApplicationSpec | None = None) -> int:
         """Store an edited state (and an application's code, before it) and act on it. Returns its version.
 
         What `edit` raises is raised before anything is stored.
         """
-        async with self._change_lock:
-            edit(self._state)
-            if code_of is not None:
-                await asyncio.to_thread(self._store.put_code, code_of)
-            state = edit(self._state)
-            await asyncio.to_thread(self._store.save, state)
-            if code_of is not None:
-                self._forgive(code_of)
-            self._take_over(state)
-            return state.version
+        version = await self._wanted.change(edit, code_of)
+        if code_of is not None:
+            self._forgive(code_of)
+        return version
 
     def status(self) -> control_pb2.StatusReply:
-        return build_status(self._desired, self._judged(), self._verdicts)
+        return build_status(self._wanted.desired, self._judged(), self._verdicts)
 
-    def _take_over(self, state: control_pb2.DesiredState) -> None:
-        self._state = state
-        self._desired = read_desired(state)
-        self._applier.use(self._desired)
-        self._fleet.forget_failures(keep=set(self._desired.deployments))
+    def _use(self, desired: Desired) -> None:
+        self._applier.use(desired)
+        self._fleet.forget_failures(keep=set(desired.deployments))
         self._wake.set()
 
     def _forgive(self, application: control_pb2.ApplicationSpec) -> None:
@@ -127,15 +109,15 @@ class ControlLoop:
 
     async def _turn(self) -> None:
         await self._node_list.refresh()
+        desired = self._wanted.desired
         observed = self._fleet.observed(self._node_list.nodes)
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
-        self._applier.apply(plan(self._desired, observed, self._clock()))
+        self._applier.apply(plan(desired, observed, self._clock()))
         observed = self._judged()
-        snapshots = build_snapshots(self._desired, observed, self._verdicts)
-        self._publisher.publish(self._desired, snapshots, build_routes(self._desired))
+        self._publisher.publish(desired, build_snapshots(desired, observed, self._verdicts), build_routes(desired))
 
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""
         observed = self._fleet.observed(self._node_list.nodes)
-        self._verdicts = judge_all(self._verdicts, self._desired, observed, self._clock())
+        self._verdicts = judge_all(self._verdicts, self._wanted.desired, observed, self._clock())
         return observed

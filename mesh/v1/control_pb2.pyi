@@ -8,6 +8,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Aggregation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AGGREGATION_MEAN: _ClassVar[Aggregation]
+    AGGREGATION_MAX: _ClassVar[Aggregation]
+    AGGREGATION_MIN: _ClassVar[Aggregation]
+
 class GatewayLocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GATEWAY_LOCATION_EVERY_NODE: _ClassVar[GatewayLocation]
@@ -19,6 +25,9 @@ class ProcessKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROCESS_KIND_CALLER: _ClassVar[ProcessKind]
     PROCESS_KIND_REPLICA: _ClassVar[ProcessKind]
     PROCESS_KIND_GATEWAY: _ClassVar[ProcessKind]
+AGGREGATION_MEAN: Aggregation
+AGGREGATION_MAX: Aggregation
+AGGREGATION_MIN: Aggregation
 GATEWAY_LOCATION_EVERY_NODE: GatewayLocation
 GATEWAY_LOCATION_HEAD_ONLY: GatewayLocation
 GATEWAY_LOCATION_DISABLED: GatewayLocation
@@ -59,8 +68,48 @@ class ActorOptions(_message.Message):
     runtime_env_json: str
     def __init__(self, num_cpus: _Optional[float] = ..., num_gpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., resources: _Optional[_Mapping[str, float]] = ..., accelerator_type: _Optional[str] = ..., runtime_env_json: _Optional[str] = ...) -> None: ...
 
+class AutoscalingPolicy(_message.Message):
+    __slots__ = ("function", "kwargs_json", "timeout_s")
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    KWARGS_JSON_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    function: str
+    kwargs_json: str
+    timeout_s: float
+    def __init__(self, function: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+
+class AutoscalingOptions(_message.Message):
+    __slots__ = ("min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests", "metrics_interval_s", "look_back_period_s", "upscaling_factor", "downscaling_factor", "upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s", "aggregation", "policy")
+    MIN_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    LOOK_BACK_PERIOD_S_FIELD_NUMBER: _ClassVar[int]
+    UPSCALING_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    DOWNSCALING_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    UPSCALE_DELAY_S_FIELD_NUMBER: _ClassVar[int]
+    DOWNSCALE_DELAY_S_FIELD_NUMBER: _ClassVar[int]
+    DOWNSCALE_TO_ZERO_DELAY_S_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    min_replicas: int
+    max_replicas: int
+    initial_replicas: int
+    target_ongoing_requests: float
+    metrics_interval_s: float
+    look_back_period_s: float
+    upscaling_factor: float
+    downscaling_factor: float
+    upscale_delay_s: float
+    downscale_delay_s: float
+    downscale_to_zero_delay_s: float
+    aggregation: Aggregation
+    policy: AutoscalingPolicy
+    def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., initial_replicas: _Optional[int] = ..., target_ongoing_requests: _Optional[float] = ..., metrics_interval_s: _Optional[float] = ..., look_back_period_s: _Optional[float] = ..., upscaling_factor: _Optional[float] = ..., downscaling_factor: _Optional[float] = ..., upscale_delay_s: _Optional[float] = ..., downscale_delay_s: _Optional[float] = ..., downscale_to_zero_delay_s: _Optional[float] = ..., aggregation: _Optional[_Union[Aggregation, str]] = ..., policy: _Optional[_Union[AutoscalingPolicy, _Mapping]] = ...) -> None: ...
+
 class DeploymentOptions(_message.Message):
-    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count")
+    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling")
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +121,7 @@ class DeploymentOptions(_message.Message):
     ISOLATE_USER_LOOP_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     MAX_CONSTRUCTOR_RETRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    AUTOSCALING_FIELD_NUMBER: _ClassVar[int]
     num_replicas: int
     max_ongoing_requests: int
     max_queued_requests: int
@@ -83,7 +133,8 @@ class DeploymentOptions(_message.Message):
     isolate_user_loop: bool
     actor: ActorOptions
     max_constructor_retry_count: int
-    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ...) -> None: ...
+    autoscaling: AutoscalingOptions
+    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
     __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods")
@@ -179,6 +230,61 @@ class ReplicaReady(_message.Message):
     is_draining: bool
     def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ...) -> None: ...
 
+class PolicySpec(_message.Message):
+    __slots__ = ("deployment", "policy", "code_key")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    CODE_KEY_FIELD_NUMBER: _ClassVar[int]
+    deployment: _common_pb2.DeploymentId
+    policy: AutoscalingPolicy
+    code_key: str
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., policy: _Optional[_Union[AutoscalingPolicy, _Mapping]] = ..., code_key: _Optional[str] = ...) -> None: ...
+
+class ReplicaStats(_message.Message):
+    __slots__ = ("values",)
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.ScalarMap[str, float]
+    def __init__(self, values: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class PolicyQuestion(_message.Message):
+    __slots__ = ("deployment", "running_replicas", "target_replicas", "queued_requests", "ongoing_requests", "average_requests", "max_requests", "min_requests", "options", "since_last_decision_s", "replica_stats")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MIN_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_LAST_DECISION_S_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_STATS_FIELD_NUMBER: _ClassVar[int]
+    deployment: _common_pb2.DeploymentId
+    running_replicas: int
+    target_replicas: int
+    queued_requests: float
+    ongoing_requests: float
+    average_requests: float
+    max_requests: float
+    min_requests: float
+    options: AutoscalingOptions
+    since_last_decision_s: float
+    replica_stats: _containers.RepeatedCompositeFieldContainer[ReplicaStats]
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., running_replicas: _Optional[int] = ..., target_replicas: _Optional[int] = ..., queued_requests: _Optional[float] = ..., ongoing_requests: _Optional[float] = ..., average_requests: _Optional[float] = ..., max_requests: _Optional[float] = ..., min_requests: _Optional[float] = ..., options: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., since_last_decision_s: _Optional[float] = ..., replica_stats: _Optional[_Iterable[_Union[ReplicaStats, _Mapping]]] = ...) -> None: ...
+
+class PolicyAnswer(_message.Message):
+    __slots__ = ("replicas",)
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    replicas: float
+    def __init__(self, replicas: _Optional[float] = ...) -> None: ...
+
 class GatewaySpec(_message.Message):
     __slots__ = ("gateway_id", "node_id", "options")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -251,21 +357,39 @@ class ReplicaStatus(_message.Message):
     address: str
     def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
+class AutoscalingStatus(_message.Message):
+    __slots__ = ("min_replicas", "max_replicas", "average_requests", "current_requests", "decision", "problem")
+    MIN_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    min_replicas: int
+    max_replicas: int
+    average_requests: float
+    current_requests: float
+    decision: str
+    problem: str
+    def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., average_requests: _Optional[float] = ..., current_requests: _Optional[float] = ..., decision: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+
 class DeploymentStatus(_message.Message):
-    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas")
+    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     TARGET_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    AUTOSCALING_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     trigger: str
     message: str
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaStatus]
     target_replicas: int
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ...) -> None: ...
+    autoscaling: AutoscalingStatus
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
     __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments")
@@ -326,14 +450,25 @@ class ProcessHello(_message.Message):
     def __init__(self, process_id: _Optional[str] = ..., node_id: _Optional[str] = ..., kind: _Optional[_Union[ProcessKind, str]] = ..., address: _Optional[str] = ...) -> None: ...
 
 class DeploymentLoad(_message.Message):
-    __slots__ = ("deployment", "queued", "ongoing")
+    __slots__ = ("deployment", "queued", "ongoing", "executing", "stats")
+    class StatsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     ONGOING_FIELD_NUMBER: _ClassVar[int]
+    EXECUTING_FIELD_NUMBER: _ClassVar[int]
+    STATS_FIELD_NUMBER: _ClassVar[int]
     deployment: _common_pb2.DeploymentId
-    queued: int
-    ongoing: int
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., queued: _Optional[int] = ..., ongoing: _Optional[int] = ...) -> None: ...
+    queued: float
+    ongoing: float
+    executing: float
+    stats: _containers.ScalarMap[str, float]
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., queued: _Optional[float] = ..., ongoing: _Optional[float] = ..., executing: _Optional[float] = ..., stats: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Report(_message.Message):
     __slots__ = ("hello", "subscribe", "loads")
@@ -358,20 +493,22 @@ class ReplicaInfo(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
-    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "unavailable")
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "unavailable", "load_interval_s")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    LOAD_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     deployment: _common_pb2.DeploymentId
     version: int
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaInfo]
     max_ongoing_requests: int
     max_queued_requests: int
     unavailable: str
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., unavailable: _Optional[str] = ...) -> None: ...
+    load_interval_s: float
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("app", "route_prefix", "ingress", "grpc_methods")

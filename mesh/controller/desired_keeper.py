@@ -1,0 +1,48 @@
+"""Owns the desired state in the controller's memory. What is in it was stored before: others only ever see that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from mesh.controller.desired import Desired, read_desired
+from mesh.controller.store import StateStore
+from mesh.v1 import control_pb2
+
+Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
+
+
+class DesiredKeeper:
+    def __init__(self, store: StateStore, on_change: Callable[[Desired], None]) -> None:
+        self._store = store
+        self._on_change = on_change
+        self._lock = asyncio.Lock()
+        self._state = control_pb2.DesiredState()
+        self.desired = Desired()
+
+    async def load(self, gateways: control_pb2.GatewayOptions) -> None:
+        """Read what is stored, or make and store the first state."""
+        state = await asyncio.to_thread(self._store.load)
+        if state is None:
+            state = control_pb2.DesiredState(version=1, gateways=gateways)
+            await asyncio.to_thread(self._store.save, state)
+        self._take_over(state)
+
+    async def change(self, edit: Edit, code_of: control_pb2.ApplicationSpec | None = None) -> int:
+        """Store an edited state, and an application's code before it. Returns its version.
+
+        What `edit` raises is raised before anything is stored.
+        """
+        async with self._lock:
+            edit(self._state)
+            if code_of is not None:
+                await asyncio.to_thread(self._store.put_code, code_of)
+            state = edit(self._state)
+            await asyncio.to_thread(self._store.save, state)
+            self._take_over(state)
+            return state.version
+
+    def _take_over(self, state: control_pb2.DesiredState) -> None:
+        self._state = state
+        self.desired = read_desired(state)
+        self._on_change(self.desired)
