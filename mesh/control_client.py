@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -58,6 +58,16 @@ class ControlClient:
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         """Returns when the application is stored, before it runs."""
         self._call("Deploy", control_pb2.DeployRequest(application=application), control_pb2.DeployReply)
+
+    def apply(self, applications: Iterable[control_pb2.ApplicationSpec], config_file: str | None = None) -> None:
+        """`deploy` of several in one step; with `config_file` they replace all that an earlier file named."""
+        request = control_pb2.ApplyRequest(applications=applications, config_file=config_file)
+        self._call("Apply", request, control_pb2.ApplyReply)
+
+    def config_file(self) -> str | None:
+        """The configuration file that was applied last."""
+        reply = self._call("Config", control_pb2.ConfigRequest(), control_pb2.ConfigReply)
+        return reply.config_file if reply.HasField("config_file") else None
 
     def delete(self, application: str) -> None:
         """Returns when the deletion is stored, before the replicas are gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import grpc
 
@@ -21,38 +22,57 @@ def with_application(
     state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec, unix_time_s: float
 ) -> control_pb2.DesiredState:
     """The state with `application` in the place of the one of that name."""
-    check_application(state, application)
-    changed = without_application(state, application.name)
-    added = changed.applications.add()
-    added.CopyFrom(application)
-    added.last_deployed_time_s = unix_time_s
+    return with_applications(state, [application], unix_time_s)
+
+
+def with_applications(
+    state: control_pb2.DesiredState,
+    applications: Sequence[control_pb2.ApplicationSpec],
+    unix_time_s: float,
+    config_file: str | None = None,
+) -> control_pb2.DesiredState:
+    """The state with each of `applications` in the place of the one of its name.
+
+    With `config_file`, which names all of them, those of the file before go; those that programs deployed stay.
+    """
+    changed = _without(state, {app.name for app in applications})
+    if config_file is not None:
+        changed = _without(changed, {app.name for app in state.applications if app.is_declarative})
+        changed.config_file = config_file
+    changed.version = state.version + 1
+    for application in applications:
+        check_application(changed, application)
+        added = changed.applications.add()
+        added.CopyFrom(application)
+        added.last_deployed_time_s = unix_time_s
+        added.is_declarative = config_file is not None
     return changed
 
 
 def without_application(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
     """The state without that application; a name that is not there changes nothing."""
-    changed = _copy(state)
-    del changed.applications[:]
-    changed.applications.extend(app for app in state.applications if app.name != name)
-    return changed
+    return _without(state, {name})
 
 
 def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
     changed = _copy(state)
     del changed.applications[:]
     changed.is_shutting_down = True
+    changed.ClearField("config_file")
     return changed
 
 
 def check_application(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> None:
-    """Raises Refused for an application that must not become part of the state."""
+    """Raises Refused for an application that must not be added to the state."""
     if state.is_shutting_down:
         raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down: deploy after a new start.")
     if not application.name:
         raise _invalid("The application has no name.")
     _check_deployments(application)
     for other in state.applications:
-        if other.name != application.name and other.route_prefix and other.route_prefix == application.route_prefix:
+        if other.name == application.name:
+            raise _invalid(f"Two applications are named {other.name!r}: give one of them another name.")
+        if other.route_prefix and other.route_prefix == application.route_prefix:
             raise Refused(
                 grpc.StatusCode.ALREADY_EXISTS,
                 f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}: choose another one for"
@@ -78,6 +98,14 @@ def _check_deployments(application: control_pb2.ApplicationSpec) -> None:
 
 def _invalid(message: str) -> Refused:
     return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_pb2.DesiredState:
+    changed = _copy(state)
+    gone = set(names)
+    del changed.applications[:]
+    changed.applications.extend(app for app in state.applications if app.name not in gone)
+    return changed
 
 
 def _copy(state: control_pb2.DesiredState) -> control_pb2.DesiredState:

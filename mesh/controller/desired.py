@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mesh.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -57,20 +57,8 @@ def _targets(app: control_pb2.ApplicationSpec) -> Iterable[DeploymentTarget]:
             key=DeploymentKey(app.name, spec.name),
             version=spec.version,
             num_replicas=options.num_replicas,
-            config_version=_config_version(options),
+            config_version=config_version(options),
             constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
             drain_timeout_s=options.graceful_shutdown_timeout_s,
             spec=spec,
         )
-
-
-def _config_version(options: control_pb2.DeploymentOptions) -> str:
-    """Digest of the options a running replica takes over in place."""
-    in_place = control_pb2.DeploymentOptions(
-        max_ongoing_requests=options.max_ongoing_requests,
-        graceful_shutdown_wait_loop_s=options.graceful_shutdown_wait_loop_s,
-        graceful_shutdown_timeout_s=options.graceful_shutdown_timeout_s,
-    )
-    if options.HasField("user_config_json"):
-        in_place.user_config_json = options.user_config_json
-    return hashlib.sha256(in_place.SerializeToString(deterministic=True)).hexdigest()[:16]

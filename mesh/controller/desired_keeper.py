@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mesh.controller.desired import Desired, read_desired
 from mesh.controller.store import StateStore
@@ -28,15 +28,20 @@ class DesiredKeeper:
             await asyncio.to_thread(self._store.save, state)
         self._take_over(state)
 
-    async def change(self, edit: Edit, code_of: control_pb2.ApplicationSpec | None = None) -> int:
-        """Store an edited state, and an application's code before it. Returns its version.
+    @property
+    def config_file(self) -> str | None:
+        """The configuration file that was applied last."""
+        return self._state.config_file if self._state.HasField("config_file") else None
+
+    async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
+        """Store an edited state, and the code of applications before it. Returns its version.
 
         What `edit` raises is raised before anything is stored.
         """
         async with self._lock:
             edit(self._state)
-            if code_of is not None:
-                await asyncio.to_thread(self._store.put_code, code_of)
+            for application in code_of:
+                await asyncio.to_thread(self._store.put_code, application)
             state = edit(self._state)
             await asyncio.to_thread(self._store.save, state)
             self._take_over(state)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from mesh.controller.apply import Applier
@@ -80,14 +80,19 @@ class ControlLoop:
                 async with asyncio.timeout(_PERIOD_S):
                     await self._wake.wait()
 
-    async def change(self, edit: Edit, code_of: control_pb2.ApplicationSpec | None = None) -> int:
-        """Store an edited state (and an application's code, before it) and act on it. Returns its version.
+    @property
+    def config_file(self) -> str | None:
+        """The configuration file that was applied last."""
+        return self._wanted.config_file
+
+    async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
+        """Store an edited state (and the code of applications, before it) and act on it. Returns its version.
 
         What `edit` raises is raised before anything is stored.
         """
         version = await self._wanted.change(edit, code_of)
-        if code_of is not None:
-            self._forgive(code_of)
+        for application in code_of:
+            self._forgive(application)
         return version
 
     def status(self) -> control_pb2.StatusReply:

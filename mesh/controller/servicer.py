@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from mesh.controller.change import Refused, shutting_down, with_application, without_application
+from mesh.controller.change import Refused, shutting_down, with_applications, without_application
 from mesh.controller.loop import ControlLoop
 from mesh.controller.publish import Publisher, Subscriber
 from mesh.routing.snapshot import DeploymentKey
@@ -28,13 +28,16 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
         await require_token(context)
-        application = request.application
-        edit = functools.partial(with_application, application=application, unix_time_s=self._unix_clock())
-        try:
-            version = await self._loop.change(edit, code_of=application)
-        except Refused as error:
-            await context.abort(error.code, str(error))
-        return control_pb2.DeployReply(state_version=version)
+        return control_pb2.DeployReply(state_version=await self._add([request.application], None, context))
+
+    async def Apply(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
+        await require_token(context)
+        config_file = request.config_file if request.HasField("config_file") else None
+        return control_pb2.ApplyReply(state_version=await self._add(request.applications, config_file, context))
+
+    async def Config(self, request: control_pb2.ConfigRequest, context: _Context) -> control_pb2.ConfigReply:
+        await require_token(context)
+        return control_pb2.ConfigReply(config_file=self._loop.config_file)
 
     async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
         await require_token(context)
@@ -49,6 +52,18 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         await require_token(context)
         await self._loop.change(shutting_down)
         return control_pb2.ShutdownReply()
+
+    async def _add(
+        self, applications: Sequence[control_pb2.ApplicationSpec], config_file: str | None, context: _Context
+    ) -> int:
+        edit = functools.partial(
+            with_applications, applications=applications, unix_time_s=self._unix_clock(), config_file=config_file
+        )
+        try:
+            return await self._loop.change(edit, code_of=applications)
+        except Refused as error:
+            await context.abort(error.code, str(error))
+            raise  # abort() has raised already
 
     async def Sync(self, request_iterator: Any, context: _Context) -> None:
         await require_token(context)

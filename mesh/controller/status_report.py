@@ -58,6 +58,7 @@ def _application(
     status.route_prefix = spec.route_prefix
     status.ingress = spec.ingress
     status.last_deployed_time_s = spec.last_deployed_time_s
+    status.is_declarative = spec.is_declarative
     return status
 
 

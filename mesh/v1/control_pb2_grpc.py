@@ -40,6 +40,16 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.DeployRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.DeployReply.FromString,
                 _registered_method=True)
+        self.Apply = channel.unary_unary(
+                '/mesh.v1.Control/Apply',
+                request_serializer=mesh_dot_v1_dot_control__pb2.ApplyRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+                _registered_method=True)
+        self.Config = channel.unary_unary(
+                '/mesh.v1.Control/Config',
+                request_serializer=mesh_dot_v1_dot_control__pb2.ConfigRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ConfigReply.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/mesh.v1.Control/Delete',
                 request_serializer=mesh_dot_v1_dot_control__pb2.DeleteRequest.SerializeToString,
@@ -68,6 +78,20 @@ class ControlServicer(object):
 
     def Deploy(self, request, context):
         """Replaces the application of that name and returns once the desired state is stored, before it is reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Apply(self, request, context):
+        """Deploy of several applications in one step: all are stored, or none is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Config(self, request, context):
+        """The configuration file that was applied last.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,6 +131,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Deploy,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.DeployRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.DeployReply.SerializeToString,
+            ),
+            'Apply': grpc.unary_unary_rpc_method_handler(
+                    servicer.Apply,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.ApplyRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
+            ),
+            'Config': grpc.unary_unary_rpc_method_handler(
+                    servicer.Config,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.ConfigRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ConfigReply.SerializeToString,
             ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
@@ -157,6 +191,60 @@ class Control(object):
             '/mesh.v1.Control/Deploy',
             mesh_dot_v1_dot_control__pb2.DeployRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.DeployReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Apply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Apply',
+            mesh_dot_v1_dot_control__pb2.ApplyRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Config(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Config',
+            mesh_dot_v1_dot_control__pb2.ConfigRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ConfigReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,7 +48,7 @@ class Mesh:
 
     async def deploy(self, version: str, num_replicas: int) -> None:
         app = application(version=version, num_replicas=num_replicas)
-        await self.loop.change(functools.partial(with_application, application=app, unix_time_s=0.0), code_of=app)
+        await self.loop.change(functools.partial(with_application, application=app, unix_time_s=0.0), code_of=[app])
 
     async def delete(self) -> None:
         await self.loop.change(functools.partial(without_application, name="app"))

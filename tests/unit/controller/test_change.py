@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from mesh.controller.change import Refused, shutting_down, with_application, without_application
+from mesh.controller.change import Refused, shutting_down, with_application, with_applications, without_application
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application
 
@@ -73,3 +73,45 @@ def test_a_senseless_application_is_refused(spoil: object, complaint: str) -> No
     error = refusal(EMPTY, app)
     assert error.code == grpc.StatusCode.INVALID_ARGUMENT
     assert complaint in str(error)
+
+
+def names(state: control_pb2.DesiredState) -> dict[str, bool]:
+    """The applications, and whether they came from a file."""
+    return {app.name: app.is_declarative for app in state.applications}
+
+
+def test_a_file_replaces_what_the_file_before_named_and_nothing_else() -> None:
+    """Item 245."""
+    state = with_application(EMPTY, application("by_program"), 1.0)
+    state = with_applications(state, [application("a"), application("b")], 2.0, "first")
+    assert names(state) == {"by_program": False, "a": True, "b": True}
+    state = with_applications(state, [application("b"), application("c")], 3.0, "second")
+    assert names(state) == {"by_program": False, "b": True, "c": True}
+    assert (state.config_file, state.version) == ("second", 3)
+
+
+def test_several_applications_without_a_file_delete_nothing() -> None:
+    """Item 74."""
+    state = with_applications(EMPTY, [application("a")], 1.0, "file")
+    state = with_applications(state, [application("b"), application("c")], 2.0)
+    assert names(state) == {"a": True, "b": False, "c": False}
+    assert state.config_file == "file"
+
+
+def test_a_program_takes_over_what_a_file_had_named() -> None:
+    state = with_applications(EMPTY, [application("a")], 1.0, "first")
+    state = with_application(state, application("a"), 2.0)
+    assert names(with_applications(state, [], 3.0, "empty")) == {"a": False}
+
+
+def test_applications_of_one_file_may_exchange_their_routes() -> None:
+    first, second = application("a"), application("b")
+    state = with_applications(EMPTY, [first, second], 1.0, "file")
+    first.route_prefix, second.route_prefix = second.route_prefix, first.route_prefix
+    changed = with_applications(state, [first, second], 2.0, "file")
+    assert {app.name: app.route_prefix for app in changed.applications} == {"a": "/b", "b": "/a"}
+
+
+def test_two_applications_of_one_name_are_refused() -> None:
+    with pytest.raises(Refused, match="Two applications are named 'a'"):
+        with_applications(EMPTY, [application("a"), application("a")], 1.0, "file")

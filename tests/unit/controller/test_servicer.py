@@ -65,12 +65,35 @@ def deploy_request() -> control_pb2.DeployRequest:
     return control_pb2.DeployRequest(application=application())
 
 
-@pytest.mark.parametrize("method", ["Deploy", "Delete", "Status", "Shutdown", "Sync"])
+@pytest.mark.parametrize("method", ["Deploy", "Apply", "Config", "Delete", "Status", "Shutdown", "Sync"])
 def test_every_method_wants_the_token(method: str) -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         with pytest.raises(Aborted) as caught:
             await getattr(servicer, method)(None, Context(b"guess"))
         assert caught.value.code == grpc.StatusCode.UNAUTHENTICATED
+
+    with_servicer(scenario)
+
+
+def test_a_file_is_applied_and_told() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        assert not (await servicer.Config(None, Context())).HasField("config_file")
+        request = control_pb2.ApplyRequest(applications=[application("a"), application("b")], config_file="the file")
+        await servicer.Apply(request, Context())
+        assert (await servicer.Config(None, Context())).config_file == "the file"
+        shown = (await servicer.Status(None, Context())).applications
+        assert [(each.name, each.is_declarative) for each in shown] == [("a", True), ("b", True)]
+
+    with_servicer(scenario)
+
+
+def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        good, bad = application("good"), application("bad")
+        bad.ingress = "nobody"
+        with pytest.raises(Aborted, match="'nobody' is no deployment"):
+            await servicer.Apply(control_pb2.ApplyRequest(applications=[good, bad]), Context())
+        assert not (await servicer.Status(None, Context())).applications
 
     with_servicer(scenario)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ class FakeController:
         self.on_status: Callable[[control_pb2.StatusReply], None] = lambda reply: None
         self.deploy_result = ("RUNNING", "")
         self.is_closed = False
+        self._config_file: str | None = None
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         self.deployed.append(application)
@@ -28,6 +29,18 @@ class FakeController:
         self.add(
             application.name, status, message, application.ingress, [each.name for each in application.deployments]
         )
+
+    def apply(self, applications: Sequence[control_pb2.ApplicationSpec], config_file: str | None = None) -> None:
+        if config_file is not None:
+            for name in [each.name for each in self.reply.applications if each.is_declarative]:
+                self.delete(name)
+            self._config_file = config_file
+        for application in applications:
+            self.deploy(application)
+            self.reply.applications[-1].is_declarative = config_file is not None
+
+    def config_file(self) -> str | None:
+        return self._config_file
 
     def add(
         self, name: str, status: str, message: str = "", ingress: str = "", deployments: list[str] | None = None
