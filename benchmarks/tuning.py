@@ -34,7 +34,7 @@ class Question:
 
 
 QUESTIONS = (
-    Question("MESH_STREAM_CREDIT_ITEMS", ("32", "64", "128", "256"), "stream"),
+    Question("MESH_STREAM_CREDITS", ("32", "64", "128", "256"), "stream"),
     Question("MESH_OBJECT_STORE_MIN_BYTES", ("0", "1"), "arrays"),
     Question("MESH_GIL_SWITCH_INTERVAL_S", ("0.005", "0.001", "0.0005", "0.0002", "0.0001"), "handles"),
     Question("MESH_LINK_HOLD_S", ("0", "0.001", "0.002"), "gateway"),

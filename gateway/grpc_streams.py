@@ -100,7 +100,7 @@ class _StreamedResponse(GrpcCall):
         self._has_news.set()
 
     async def _exchange(self, rpc: Rpc) -> Outcome:
-        grant_items = max(1, settings().stream_credit_items // 4)
+        grant_at = max(1, settings().stream_credits // 4)
         written = 0
         while True:
             while self._items:
@@ -110,8 +110,8 @@ class _StreamedResponse(GrpcCall):
                     return self._not_a_message()
                 await rpc.write(message_bytes(payload))
                 self._method.stats.sent += 1
-                written += 1
-                if written == grant_items:
+                written += payload.credits
+                if written >= grant_at:
                     self._call.grant(written)
                     written = 0
             if self._outcome.done():

@@ -34,7 +34,7 @@ from mesh.v1 import common_pb2, control_pb2, telemetry_pb2, telemetry_pb2_grpc
 from mesh.wire.bulk import run_bulk
 from mesh.wire.endpoints import generic_handlers, open_channel, start_server
 from mesh.wire.io_thread import io_thread
-from mesh.wire.token import forget_token, mesh_token, require_token, token_metadata
+from mesh.wire.token import TokenGuard, forget_token, mesh_token, token_metadata
 
 logger = logging.getLogger("mesh")
 
@@ -100,7 +100,7 @@ class MeshProcess:
     async def start(self) -> None:
         """Open the Process service and the Sync stream."""
         handlers = generic_handlers(telemetry_pb2_grpc.add_ProcessServicer_to_server, _ProcessServicer(self))
-        self._server, port = await start_server([handlers], settings().server_host)
+        self._server, port = await start_server([TokenGuard(handlers)], settings().server_host)
         self._sync.start(f"{ray_core.node_ip()}:{port}")
 
     def apply(self, update: control_pb2.Update) -> None:
@@ -264,8 +264,7 @@ class _ProcessServicer(telemetry_pb2_grpc.ProcessServicer):
         request: telemetry_pb2.MetricsRequest,
         context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
     ) -> telemetry_pb2.MetricsReply:
-        del request
-        await require_token(context)
+        del request, context
         return telemetry.to_reply(self._process.process_id)
 
 

@@ -117,7 +117,7 @@ class StreamReply(Reply):
         super().__init__(router, parent)
         self._items: deque[Payload] = deque()
         self._taken = 0
-        self._window = max(1, settings().stream_credit_items // 2)
+        self._window = max(1, settings().stream_credits // 2)
         self._woken: Wake | None = None
 
     def take(self) -> Payload | None:
@@ -127,7 +127,7 @@ class StreamReply(Reply):
         if not self._items:
             return None
         payload = self._items.popleft()
-        self._taken += 1
+        self._taken += payload.credits
         if self._taken >= self._window:
             taken, self._taken = self._taken, 0
             io_thread().call(self._grant, taken)
@@ -185,9 +185,9 @@ class StreamReply(Reply):
         if wake is not None:
             wake()
 
-    def _grant(self, items: int) -> None:
+    def _grant(self, credits: int) -> None:
         if self.call is not None:
-            self.call.grant(items)
+            self.call.grant(credits)
 
 
 def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wake:

@@ -1,7 +1,7 @@
 """Owns the process-wide settings and is the only module that reads the environment.
 
 Every field can be set by an environment variable: `MESH_` and the field's name in capitals, for instance
-`MESH_STREAM_CREDIT_ITEMS=64`.
+`MESH_STREAM_CREDITS=64`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Settings:
     link_reconnect_delay_max_s: float = 1.0
     """Upper bound of the doubling pause between two attempts to reach a replica that is still listed."""
 
-    stream_credit_items: int = 128
-    """Items a producer may be ahead of its consumer on one streaming call (docs/decisions.md has the figures)."""
+    stream_credits: int = 128
+    """Items a producer may be ahead of its consumer on one streaming call; one of 64 KiB or more counts as several."""
 
     part_bytes: int = 512 * 1024
     """Messages above this size cross a link in parts of this size, so that other calls pass between them."""

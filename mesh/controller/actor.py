@@ -18,7 +18,7 @@ from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.io_thread import io_thread
-from mesh.wire.token import create_token
+from mesh.wire.token import TokenGuard, create_token
 
 
 class ControllerActor:
@@ -52,7 +52,7 @@ class ControllerActor:
         io_thread().spawn(loop.run(), "control loop")
         servicer = ControlServicer(loop, publisher, time.time)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
-        self._server, port = await start_server([handlers], settings().server_host)
+        self._server, port = await start_server([TokenGuard(handlers)], settings().server_host)
         address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
         await asyncio.to_thread(store.put_address, address)
         return address

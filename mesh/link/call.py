@@ -46,7 +46,7 @@ class Carrier(Protocol):
 
     def send_half_close(self, call: OutgoingCall) -> None: ...
 
-    def send_credit(self, call: OutgoingCall, items: int) -> None: ...
+    def send_credit(self, call: OutgoingCall, credits: int) -> None: ...
 
     def cancel(self, call: OutgoingCall) -> None: ...
 
@@ -110,14 +110,14 @@ class OutgoingCall:
         self.waits_until_s = 0.0
         """Until then a queued call with a model id holds out for a replica that has the model."""
         self.request_credit = 0
-        """Request items that may be sent now."""
+        """Request items that may be sent now, see Payload.credits."""
         self.was_read = False
         """A request item was sent: the call cannot be sent again."""
 
     def send_item(self, payload: Payload) -> None:
         """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
         if self.link is not None and self.state is CallState.SENT:
-            self.request_credit -= 1
+            self.request_credit -= payload.credits
             self.was_read = True
             self.link.send_item(self, payload)
 
@@ -126,7 +126,7 @@ class OutgoingCall:
         if self.link is not None and self.state is CallState.SENT:
             self.link.send_half_close(self)
 
-    def grant(self, items: int) -> None:
-        """The consumer took this many response items; the replica may send as many more."""
+    def grant(self, credits: int) -> None:
+        """The consumer took response items of so many credits; the replica may send as many more."""
         if self.link is not None and self.state is CallState.SENT:
-            self.link.send_credit(self, items)
+            self.link.send_credit(self, credits)

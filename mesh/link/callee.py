@@ -53,9 +53,9 @@ class IncomingCall:
     def send_item(self, payload: Payload) -> None:
         self.link.send_item(self, payload)
 
-    def grant(self, items: int) -> None:
-        """The user's code took this many request items; the caller may send as many more."""
-        self.link.send_credit(self, items)
+    def grant(self, credits: int) -> None:
+        """The user's code took request items of so many credits; the caller may send as many more."""
+        self.link.send_credit(self, credits)
 
     def finish(self, outcome: Outcome) -> None:
         """End the call. Exactly once."""
@@ -71,7 +71,7 @@ class CallService(Protocol):
 
     def on_half_close(self, call: IncomingCall) -> None: ...
 
-    def on_credit(self, call: IncomingCall, items: int) -> None: ...
+    def on_credit(self, call: IncomingCall, credits: int) -> None: ...
 
     def cancel(self, call: IncomingCall) -> None: ...
 
@@ -212,8 +212,8 @@ class CalleeLink:
         if not call.is_cancelled:
             self.send(frames.pack_item(call.call_id, payload), call.call_id)
 
-    def send_credit(self, call: IncomingCall, items: int) -> None:
-        self.send(frames.pack_credit(call.call_id, items), call.call_id)
+    def send_credit(self, call: IncomingCall, credits: int) -> None:
+        self.send(frames.pack_credit(call.call_id, credits), call.call_id)
 
     def finish(self, call: IncomingCall, outcome: Outcome) -> None:
         del self._calls[call.call_id]
@@ -269,7 +269,7 @@ class CalleeLink:
             case "half_close" if call is not None:
                 self._service.on_half_close(call)
             case "credit" if call is not None:
-                self._service.on_credit(call, frame.credit.items)
+                self._service.on_credit(call, frame.credit.credits)
             case "item" | "half_close" | "credit":
                 pass  # the call ended while the frame was on its way
             case "part":

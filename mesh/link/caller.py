@@ -157,9 +157,9 @@ class CallerLink:
         if call.call_id in self._calls and self._writer is not None:
             self._writer.send(frames.pack_half_close(call.call_id), call.call_id)
 
-    def send_credit(self, call: OutgoingCall, items: int) -> None:
+    def send_credit(self, call: OutgoingCall, credits: int) -> None:
         if call.call_id in self._calls and self._writer is not None:
-            self._writer.send(frames.pack_credit(call.call_id, items), call.call_id)
+            self._writer.send(frames.pack_credit(call.call_id, credits), call.call_id)
 
     def cancel(self, call: OutgoingCall) -> None:
         """Tell the replica that nobody waits any more. The call stays on the link until its Result."""
@@ -263,7 +263,7 @@ class CallerLink:
             case "credit":
                 call = self._calls.get(frame.call_id)
                 if call is not None and call.state is CallState.SENT:
-                    call.request_credit += frame.credit.items
+                    call.request_credit += frame.credit.credits
                     call.sink.on_credit()
             case "load":
                 self.others_ongoing = max(0, frame.load.ongoing - len(self._calls))

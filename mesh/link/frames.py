@@ -87,7 +87,7 @@ def pack_open(call_id: int, request: CallRequest) -> Packed:
         message.deadline_ms = int(min(max(0.0, request.deadline_s - time.monotonic()) * 1000, _DEADLINE_MAX_MS))
     if request.streams_response:
         message.streams_response = True
-        message.credit = settings().stream_credit_items
+        message.credit = settings().stream_credits
     if request.streams_request:
         message.streams_request = True
     for key, value in request.metadata:
@@ -160,8 +160,8 @@ def pack_cancel(call_id: int) -> bytes:
     return pack(Frame(call_id=call_id, cancel=replica_pb2.Cancel()))
 
 
-def pack_credit(call_id: int, items: int) -> bytes:
-    return pack(Frame(call_id=call_id, credit=replica_pb2.Credit(items=items)))
+def pack_credit(call_id: int, credits: int) -> bytes:
+    return pack(Frame(call_id=call_id, credit=replica_pb2.Credit(credits=credits)))
 
 
 def pack_reject(call_id: int, ongoing: int, *, is_draining: bool) -> bytes:

@@ -100,7 +100,7 @@ class Execution:
         try:
             async for item in generator:
                 await window.acquire()
-                self.post(send, self._item(item))
+                self.post(send, self._charged(item))
         finally:
             close = getattr(generator, "aclose", None)
             if close is not None:
@@ -109,7 +109,7 @@ class Execution:
     async def _write(self, message: Any) -> None:
         assert self.window is not None
         await self.window.acquire()
-        self.post(self.call.send_item, self._item(message))
+        self.post(self.call.send_item, self._charged(message))
 
     # ---- In a thread -------------------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class Execution:
         try:
             for item in result:
                 window.acquire_blocking()
-                self.post(self.call.send_item, self._item(item))
+                self.post(self.call.send_item, self._charged(item))
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -182,6 +182,14 @@ class Execution:
             return decode(payload)
         data = bytes(payload.data)
         return typed.request_deserializer(data) if typed.request_deserializer is not None else data
+
+    def _charged(self, value: Any) -> Payload:
+        """A response item; what it takes of the credit beyond the one acquired for it is taken now."""
+        payload = self._item(value)
+        credits = payload.credits
+        if credits > 1 and self.window is not None:
+            self.window.charge(credits - 1)
+        return payload
 
     def _item(self, value: Any) -> Payload:
         if self.method.typed is None:

@@ -58,9 +58,9 @@ class Executor:
         if isinstance(call.execution, Execution) and call.execution.requests is not None:
             self._user.post(call.execution.requests.on_half_close)
 
-    def on_credit(self, call: IncomingCall, items: int) -> None:
+    def on_credit(self, call: IncomingCall, credits: int) -> None:
         if isinstance(call.execution, Execution) and call.execution.window is not None:
-            call.execution.window.add(items)
+            call.execution.window.add(credits)
             self._user.post(call.execution.window.wake)
 
     def cancel(self, call: IncomingCall) -> None:
@@ -90,7 +90,7 @@ class Executor:
         execution = Execution(call, method, self._to_io, self._user.loop)
         call.execution = execution
         if call.request.streams_request:
-            call.grant(settings().stream_credit_items)
+            call.grant(settings().stream_credits)
         if method.kind is Kind.ASYNC:
             self._user.post(self._begin, execution)
         else:

@@ -34,7 +34,7 @@ from mesh.settings import settings
 from mesh.user_code import unpack
 from mesh.v1 import control_pb2
 from mesh.wire.bulk import run_bulk
-from mesh.wire.endpoints import start_server
+from mesh.wire.endpoints import LINK_SERVER_OPTIONS, start_server
 from mesh.wire.io_thread import io_thread
 
 logger = logging.getLogger("mesh")
@@ -138,7 +138,9 @@ class Replica:
         model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
         servicer.announce_models(model_registry.model_ids())
         telemetry.register(counts.samples)
-        self._server, port = await start_server([_handlers(servicer)], settings().server_host)
+        self._server, port = await start_server(
+            [_handlers(servicer)], settings().server_host, options=LINK_SERVER_OPTIONS
+        )
         self._address = f"{ray_core.node_ip()}:{port}"
 
     async def _close(self) -> None:

@@ -57,10 +57,15 @@ class CreditWindow:
             self._condition.wait_for(self._has_news)
         self._take()
 
-    def add(self, items: int) -> None:
+    def charge(self, credits: int) -> None:
+        """The item just acquired for takes so many credits more. It may overdraw: the next one then waits longer."""
+        with self._condition:
+            self._credit -= credits
+
+    def add(self, credits: int) -> None:
         """From any thread; `wake` on the user loop has to follow."""
         with self._condition:
-            self._credit += items
+            self._credit += credits
             self._condition.notify_all()
 
     def wake(self) -> None:
@@ -103,7 +108,7 @@ class RequestStream:
         self._is_closed = False
         self._error: Exception | None = None
         self._taken = 0
-        self._window = max(1, settings().stream_credit_items // 2)
+        self._window = max(1, settings().stream_credits // 2)
         self._waiters = Waiters()
 
     # On the user loop, from the link.
@@ -153,7 +158,7 @@ class RequestStream:
                 return grpc.aio.EOF
             await self._waiters.wait()
         payload = self._items.popleft()
-        self._taken += 1
+        self._taken += payload.credits
         if self._taken >= self._window:
             taken, self._taken = self._taken, 0
             self._grant(taken)

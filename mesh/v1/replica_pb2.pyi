@@ -120,10 +120,10 @@ class Cancel(_message.Message):
     def __init__(self) -> None: ...
 
 class Credit(_message.Message):
-    __slots__ = ("items",)
-    ITEMS_FIELD_NUMBER: _ClassVar[int]
-    items: int
-    def __init__(self, items: _Optional[int] = ...) -> None: ...
+    __slots__ = ("credits",)
+    CREDITS_FIELD_NUMBER: _ClassVar[int]
+    credits: int
+    def __init__(self, credits: _Optional[int] = ...) -> None: ...
 
 class Reject(_message.Message):
     __slots__ = ("load", "draining")

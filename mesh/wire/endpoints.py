@@ -19,6 +19,12 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_channelz", 0),
 )
 
+LINK_SERVER_OPTIONS = (
+    *SERVER_OPTIONS[1:],
+    # Messages of links are batches and parts of bounded size. What a stranger sends before Hello is refused beyond it.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+)
+
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),

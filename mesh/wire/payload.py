@@ -24,6 +24,7 @@ PICKLE = common_pb2.CODEC_PICKLE
 PICKLE_BUFFERS = common_pb2.CODEC_PICKLE_BUFFERS
 
 _OUT_OF_BAND_MIN_BYTES = 16 * 1024
+_CREDIT_BYTES = 64 * 1024
 
 Buffer = bytes | memoryview
 
@@ -44,6 +45,11 @@ class Payload:
         for buffer in self.buffers:
             size += len(buffer)
         return size
+
+    @property
+    def credits(self) -> int:
+        """What it takes of a stream's credit: one, and one more for every 64 KiB, so that memory is bounded too."""
+        return 1 + (self.size_bytes if self.buffers else len(self.data)) // _CREDIT_BYTES
 
 
 def raw(data: bytes) -> Payload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from functools import cache
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -41,12 +42,26 @@ def token_metadata() -> tuple[tuple[str, bytes], ...]:
     return ((TOKEN_KEY, mesh_token()),)
 
 
-async def require_token(context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
-    """Abort the RPC with UNAUTHENTICATED unless it carries the token. Call it before reading the request."""
-    for key, value in context.invocation_metadata() or ():
-        if key == TOKEN_KEY and isinstance(value, bytes) and token_matches(value):
-            return
+class TokenGuard(grpc.GenericRpcHandler):
+    """Lets calls through that carry the token; others end UNAUTHENTICATED before a byte of their request is read."""
+
+    def __init__(self, guarded: grpc.GenericRpcHandler) -> None:
+        self._guarded = guarded
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        for key, value in handler_call_details.invocation_metadata or ():
+            if key == TOKEN_KEY and isinstance(value, bytes) and token_matches(value):
+                return self._guarded.service(handler_call_details)
+        return _REFUSAL
+
+
+async def _refuse(requests: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    del requests
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This port is the mesh's own; use a gateway.")
+
+
+# The widest arity: it fits every call and reads nothing by itself.
+_REFUSAL: Any = grpc.stream_stream_rpc_method_handler(_refuse)
 
 
 @cache

@@ -88,6 +88,7 @@ class Store:
 
     async def large(self, items: int, item_bytes: int) -> AsyncIterator[bytes]:
         for number in range(items):
+            self.produced += 1
             yield bytes([number]) * item_bytes
 
     def count_plain(self, items: int) -> Iterator[int]:
@@ -362,7 +363,7 @@ def test_an_exhausted_stream_stays_exhausted_50(mesh: SmallMesh) -> None:
 @pytest.mark.parametrize("method", STREAMS)
 def test_a_slow_consumer_bounds_its_producer(mesh: SmallMesh, store: Store, method: str) -> None:
     stream = mesh.handle(method, stream=True).remote(10_000)
-    window = settings().stream_credit_items
+    window = settings().stream_credits
     until(lambda: store.produced > window, "the producer to use its credit")
     # Another stream passes the blocked one, on the same link.
     assert len(list(mesh.handle(method, stream=True).remote(1000))) == 1000
@@ -370,6 +371,17 @@ def test_a_slow_consumer_bounds_its_producer(mesh: SmallMesh, store: Store, meth
     assert next(stream) == 0
     stream.cancel()
     until(lambda: store.closed == 2, "both generators to be closed")
+
+
+@pytest.mark.parametrize("item_bytes", [1_000_000, 20_000_000])
+def test_a_slow_consumer_bounds_the_bytes_that_wait_for_it(mesh: SmallMesh, store: Store, item_bytes: int) -> None:
+    stream = mesh.handle("large", stream=True).remote(200, item_bytes)
+    assert len(next(stream)) == item_bytes
+    # Another stream passes: the producer has had its time.
+    assert len(list(mesh.handle("count", stream=True).remote(1000))) == 1000
+    window_bytes = settings().stream_credits * 64 * 1024
+    assert store.produced - 1000 <= window_bytes / item_bytes + 3
+    stream.cancel()
 
 
 @pytest.mark.parametrize("method", STREAMS)

@@ -22,11 +22,11 @@ def test_defaults_hold_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_environment_overrides_with_the_fields_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MESH_STREAM_CREDIT_ITEMS", "7")
+    monkeypatch.setenv("MESH_STREAM_CREDITS", "7")
     monkeypatch.setenv("MESH_LINK_CONNECT_TIMEOUT_S", "0.5")
     monkeypatch.setenv("MESH_SERVER_HOST", "127.0.0.1")
     read = settings()
-    assert (read.stream_credit_items, read.link_connect_timeout_s, read.server_host) == (7, 0.5, "127.0.0.1")
+    assert (read.stream_credits, read.link_connect_timeout_s, read.server_host) == (7, 0.5, "127.0.0.1")
 
 
 def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""mesh.controller.servicer: tokens, refusals and Sync streams, with the real loop and a fake cluster in fake time."""
+"""mesh.controller.servicer: refusals and Sync streams, with the real loop and a fake cluster in fake time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,12 +10,9 @@ import pytest
 
 from mesh.controller.servicer import ControlServicer
 from mesh.v1 import common_pb2, control_pb2
-from mesh.wire import token
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import application
-
-TOKEN = b"secret"
 
 
 class Aborted(Exception):
@@ -27,13 +24,9 @@ class Aborted(Exception):
 class Context:
     """The servicer's end of one RPC; a test plays the client."""
 
-    def __init__(self, candidate: bytes = TOKEN) -> None:
+    def __init__(self) -> None:
         self.reports: asyncio.Queue[Any] = asyncio.Queue()
         self.updates: asyncio.Queue[control_pb2.Update] = asyncio.Queue()
-        self._metadata = ((token.TOKEN_KEY, candidate),)
-
-    def invocation_metadata(self) -> tuple[tuple[str, bytes], ...]:
-        return self._metadata
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         raise Aborted(code, details)
@@ -43,11 +36,6 @@ class Context:
 
     async def write(self, update: control_pb2.Update) -> None:
         await self.updates.put(update)
-
-
-@pytest.fixture(autouse=True)
-def _known_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token, "mesh_token", lambda: TOKEN)
 
 
 def with_servicer(scenario: Callable[[ControlServicer, Mesh], Awaitable[None]]) -> None:
@@ -63,16 +51,6 @@ def with_servicer(scenario: Callable[[ControlServicer, Mesh], Awaitable[None]]) 
 
 def deploy_request() -> control_pb2.DeployRequest:
     return control_pb2.DeployRequest(application=application())
-
-
-@pytest.mark.parametrize("method", ["Deploy", "Apply", "Config", "Delete", "Status", "Shutdown", "Sync"])
-def test_every_method_wants_the_token(method: str) -> None:
-    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
-        with pytest.raises(Aborted) as caught:
-            await getattr(servicer, method)(None, Context(b"guess"))
-        assert caught.value.code == grpc.StatusCode.UNAUTHENTICATED
-
-    with_servicer(scenario)
 
 
 def test_a_file_is_applied_and_told() -> None:

@@ -11,7 +11,6 @@ import grpc.aio
 import pytest
 
 from mesh.link.call import OutgoingCall
-from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
 from tests.unit.gateway.fakes import (
@@ -134,7 +133,9 @@ def test_request_messages_are_not_read_before_the_replica_has_granted_credit():
 
 
 def test_response_items_are_granted_again_only_as_they_are_written():
-    window = settings().stream_credit_items
+    items = 32
+    big = b"x" * 1_000_000
+    credits = items * raw(big).credits
 
     async def scenario() -> None:
         router = FakeRouter()
@@ -143,17 +144,16 @@ def test_response_items_are_granted_again_only_as_they_are_written():
             await until(lambda: router.calls, "the call")
             (call,) = router.calls
             assert call.request.streams_response
-            big = b"x" * 1_000_000
-            for _ in range(window):
+            for _ in range(items):
                 item(call, big)
             # The client reads nothing: HTTP/2 takes a few messages, the rest waits ungranted.
             await until(
                 lambda: gateway.sample("grpc_server_msg_sent_total", "server_stream", "shop.Store", "List"), "one"
             )
-            assert sum(router.link.granted) < window / 2
-            for _ in range(window):
+            assert sum(router.link.granted) < credits / 2
+            for _ in range(items):
                 await stream.read()
-            await until(lambda: sum(router.link.granted) == window, "credit for all that was read")
+            await until(lambda: sum(router.link.granted) == credits, "credit for all that was read")
             finish(call, Outcome())
             assert await stream.read() is grpc.aio.EOF
 
