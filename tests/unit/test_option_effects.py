@@ -1,4 +1,4 @@
-"""mesh.option_effects: which changed options replace replicas, which are taken over, which touch none (items 186–188)."""
+"""mesh.option_effects: which changed options replace replicas, which are taken over in place (items 186–188)."""
 
 import json
 
