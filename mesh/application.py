@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -88,14 +89,20 @@ class _Graph:
         if key in self._open:
             raise ValueError(f"{application!r} is bound to itself. Deployments must not form a cycle.")
         self._open.add(key)
-        code = user_code.pack(self._code(application), self._replace)
+        callees: set[str] = set()
+        code = user_code.pack(self._code(application), functools.partial(self._replace, callees))
         name = self._unique_name(application.deployment.name)
         self._names[key] = name
-        self.specs.append(self._spec(application, name, code))
+        self.specs.append(self._spec(application, name, code, callees))
         return name
 
-    def _replace(self, value: object) -> object:
-        return self._make_handle(self.add(value), self._app_name) if isinstance(value, Application) else value
+    def _replace(self, callees: set[str], value: object) -> object:
+        """The handle in the place of an Application, which becomes one of the `callees` of who is being packed."""
+        if not isinstance(value, Application):
+            return value
+        name = self.add(value)
+        callees.add(name)
+        return self._make_handle(name, self._app_name)
 
     def _unique_name(self, wanted: str) -> str:
         taken = set(self._names.values())
@@ -120,7 +127,7 @@ class _Graph:
             self._servicer_functions if application is self._ingress else (),
         )
 
-    def _spec(self, application: Application, name: str, code: bytes) -> control_pb2.DeploymentSpec:
+    def _spec(self, application: Application, name: str, code: bytes, callees: set[str]) -> control_pb2.DeploymentSpec:
         deployment = application.deployment
         return control_pb2.DeploymentSpec(
             name=name,
@@ -128,6 +135,7 @@ class _Graph:
             options=deployment.config.to_message(),
             code=code,
             grpc_methods=self._grpc_methods(application),
+            callees=sorted(callees),
         )
 
     def _grpc_methods(self, application: Application) -> list[control_pb2.GrpcMethod]:

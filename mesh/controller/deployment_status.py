@@ -81,7 +81,10 @@ def judge(
 
 def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
     """The status of a deployment that is no longer wanted."""
-    message = f"{len(replicas)} replicas are stopping."
+    serving = sum(replica.is_serving for replica in replicas)
+    message = f"{len(replicas) - serving} replicas are stopping."
+    if serving:
+        message += f" {serving} serve until those that call them have stopped."
     return Verdict(None, DeploymentStatus.UPDATING, DeploymentStatusTrigger.DELETING, message)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mesh.controller.replica_state import SERVING
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
+from mesh.v1 import control_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Replica:
     node_id: str = ""
     zone: str = ""
     pid: int = 0
+    spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
+    """What it was started with. Its deployment may not be wanted any more, or with another one."""
 
     @property
     def is_leaving(self) -> bool:

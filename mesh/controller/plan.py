@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mesh.controller.actions import Action, KillReplica, Plan, ReconfigureReplica, StartReplica, StopReplica
 from mesh.controller.desired import DeploymentTarget, Desired
 from mesh.controller.gateway_plan import plan_gateways
 from mesh.controller.observe import Observed, Replica
 from mesh.controller.rollout import next_step
-
-KILL_MARGIN_S = 5.0
-"""A replica that outlasts its graceful shutdown by this much is killed."""
+from mesh.controller.stop_order import held_back, is_overdue
+from mesh.routing.snapshot import DeploymentKey
 
 
 def plan(desired: Desired, observed: Observed, now_s: float) -> Plan:
@@ -27,12 +26,25 @@ def is_finished(desired: Desired, observed: Observed) -> bool:
 def _plan_replicas(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
     groups = observed.by_deployment()
     for key, target in desired.deployments.items():
-        yield from _plan_deployment(target, groups.pop(key, ()), observed, now_s)
-    # Clients come through gateways: what these still carry needs its replicas.
-    must_wait = desired.is_shutting_down and bool(observed.gateways)
-    for replicas in groups.values():
-        if not must_wait:
-            yield from _stops(replica for replica in replicas if not replica.is_leaving)
+        yield from _plan_deployment(target, groups.get(key, ()), observed, now_s)
+    unwanted = groups.keys() - desired.deployments.keys()
+    if unwanted:
+        yield from _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
+
+
+def _plan_unwanted(
+    unwanted: Sequence[DeploymentKey],
+    groups: Mapping[DeploymentKey, Sequence[Replica]],
+    desired: Desired,
+    observed: Observed,
+    now_s: float,
+) -> Iterator[Action]:
+    # Clients come through gateways: what these still carry needs all the replicas there are.
+    is_early = desired.is_shutting_down and bool(observed.gateways)
+    held = set(unwanted) if is_early else held_back(unwanted, groups, now_s)
+    for key in unwanted:
+        replicas = groups[key]
+        yield from _stops(each for each in replicas if not each.is_leaving and not (key in held and each.is_serving))
         yield from _overdue(replicas, now_s)
 
 
@@ -54,6 +66,4 @@ def _stops(replicas: Iterable[Replica]) -> Iterator[Action]:
 
 
 def _overdue(replicas: Iterable[Replica], now_s: float) -> Iterator[Action]:
-    for replica in replicas:
-        if replica.is_leaving and now_s - replica.since_s > replica.drain_timeout_s + KILL_MARGIN_S:
-            yield KillReplica(replica.replica_id)
+    return (KillReplica(replica.replica_id) for replica in replicas if is_overdue(replica, now_s))

@@ -7,7 +7,7 @@ versions, and a stream that reads nothing costs one set.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from mesh.controller.desired import Desired
@@ -99,19 +99,18 @@ class Publisher:
         routes: control_pb2.RouteTable,
     ) -> None:
         """Take over the newest state; marks what differs. Versions in the arguments are ignored."""
-        is_other = self._desired is not desired
         self._desired = desired
         for key, snapshot in snapshots.items():
             self._put_snapshot(key, snapshot)
         # What is missing names what exists, so a deploy or delete changes it too.
-        for key in self._snapshots.keys() - snapshots.keys() if is_other else ():
+        for key in self._snapshots.keys() - snapshots.keys():
             self._put_snapshot(key, missing_snapshot(key, desired))
         routes.version = self._routes.version
         if routes != self._routes:
             routes.version = self._next_version()
             self._routes = routes
             self._mark(_ROUTES)
-        self._forget_unwanted()
+        self._forget_missing(snapshots.keys())
 
     def open(self, hello: control_pb2.ProcessHello) -> Subscriber:
         """A stream has said who it is."""
@@ -164,12 +163,12 @@ class Publisher:
         self._snapshots[key] = snapshot
         self._mark(key)
 
-    def _forget_unwanted(self) -> None:
+    def _forget_missing(self, existing: Set[DeploymentKey]) -> None:
         """Snapshots of what does not exist are kept for those who wait for it, no longer."""
-        unwanted = self._snapshots.keys() - self._desired.deployments.keys()
-        if unwanted:
+        missing = self._snapshots.keys() - existing
+        if missing:
             awaited = set().union(*(subscriber.topics for subscriber in self._subscribers))
-            for key in unwanted - awaited:
+            for key in missing - awaited:
                 del self._snapshots[key]
 
     def _next_version(self) -> int:

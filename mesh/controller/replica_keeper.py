@@ -48,6 +48,7 @@ class ReplicaKeeper:
                 deployment=key,
                 version=target.version,
                 drain_timeout_s=target.drain_timeout_s,
+                spec=target.spec,
             )
         )
         self._keep("start", spec.replica_id, self._bring_up(replica_name(key, spec.replica_id), spec))
@@ -61,6 +62,8 @@ class ReplicaKeeper:
             version=ready.version,
             state=ReplicaState.RECOVERING,
             is_placed=True,
+            drain_timeout_s=ready.spec.options.graceful_shutdown_timeout_s,
+            spec=ready.spec,
         )
         self._fleet.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
         self._fleet.replica_ready(ready, ready.config_version)
@@ -129,15 +132,13 @@ class ReplicaKeeper:
     async def _check(self, replica_id: str) -> None:
         """Check its health for as long as it serves."""
         while (replica := self._fleet.replica(replica_id)) and replica.is_serving:
-            period_s, timeout_s = self._check_times_s(replica.deployment)
+            period_s, timeout_s = self._check_times_s(replica)
             await asyncio.sleep(period_s * random.uniform(1 - _CHECK_JITTER, 1 + _CHECK_JITTER))
             self._fleet.replica_checked(replica_id, await self._care.check(_name_of(replica), timeout_s))
 
-    def _check_times_s(self, key: DeploymentKey) -> tuple[float, float]:
-        target = self.desired.deployments.get(key)
-        if target is None:
-            return _DEFAULT_CHECK_PERIOD_S, _DEFAULT_CHECK_TIMEOUT_S
-        options = target.spec.options
+    def _check_times_s(self, replica: Replica) -> tuple[float, float]:
+        target = self.desired.deployments.get(replica.deployment)
+        options = target.spec.options if target else replica.spec.options
         return (
             options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S,
             options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,

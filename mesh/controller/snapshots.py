@@ -15,11 +15,17 @@ from mesh.v1 import control_pb2
 def build_snapshots(
     desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict]
 ) -> dict[DeploymentKey, control_pb2.DeploymentSnapshot]:
-    """A snapshot of every wanted deployment, without version."""
+    """A snapshot of every deployment that is wanted, or still serves its last callers, without version."""
     groups = observed.by_deployment()
-    return {
-        key: _snapshot(target, groups.get(key, ()), verdicts.get(key)) for key, target in desired.deployments.items()
+    snapshots = {
+        key: _wanted_snapshot(target, groups.pop(key, ()), verdicts.get(key))
+        for key, target in desired.deployments.items()
     }
+    for key, replicas in groups.items():
+        serving = _serving(replicas)
+        if serving:
+            snapshots[key] = _snapshot(key, serving[-1].spec.options, serving)
+    return snapshots
 
 
 def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.DeploymentSnapshot:
@@ -48,13 +54,26 @@ def build_routes(desired: Desired) -> control_pb2.RouteTable:
     return table
 
 
-def _snapshot(
+def _wanted_snapshot(
     target: DeploymentTarget, replicas: Iterable[Replica], verdict: Verdict | None
 ) -> control_pb2.DeploymentSnapshot:
-    options = target.spec.options
-    serving = sorted((replica for replica in replicas if replica.is_serving), key=lambda replica: replica.replica_id)
+    serving = _serving(replicas)
+    snapshot = _snapshot(target.key, target.spec.options, serving)
+    if not serving and verdict and verdict.status == DeploymentStatus.DEPLOY_FAILED:
+        # Callers, and clients through them, get the reason; the traceback is for `mesh status`.
+        snapshot.unavailable = verdict.message.partition("\n")[0]
+    return snapshot
+
+
+def _serving(replicas: Iterable[Replica]) -> list[Replica]:
+    return sorted((replica for replica in replicas if replica.is_serving), key=lambda replica: replica.replica_id)
+
+
+def _snapshot(
+    key: DeploymentKey, options: control_pb2.DeploymentOptions, serving: Iterable[Replica]
+) -> control_pb2.DeploymentSnapshot:
     snapshot = control_pb2.DeploymentSnapshot(
-        deployment={"app": target.key.app, "name": target.key.name},
+        deployment={"app": key.app, "name": key.name},
         max_ongoing_requests=options.max_ongoing_requests,
         max_queued_requests=options.max_queued_requests,
     )
@@ -62,7 +81,4 @@ def _snapshot(
         snapshot.replicas.add(
             replica_id=replica.replica_id, address=replica.address, node_id=replica.node_id, zone=replica.zone
         )
-    if not serving and verdict and verdict.status == DeploymentStatus.DEPLOY_FAILED:
-        # Callers, and clients through them, get the reason; the traceback is for `mesh status`.
-        snapshot.unavailable = verdict.message.partition("\n")[0]
     return snapshot

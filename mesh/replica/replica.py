@@ -91,6 +91,7 @@ class Replica:
             pid=os.getpid(),
             config_version=self.spec.config_version,
             is_draining=self.is_draining,
+            spec=self.spec.spec,
         )
 
     async def check_health(self) -> None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import ray
+from ray.util import placement_group_table
 
 import mesh
+from mesh import control_plane, ray_core
 from mesh.exceptions import MeshException
 from tests.e2e import leftovers
 from tests.e2e.conftest import Gateway
@@ -18,14 +20,27 @@ def answer() -> int:
     return 42
 
 
+@small()
+class Asking:
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    async def __call__(self) -> int:
+        return await self._answer.remote()
+
+
 def test_shutdown_ends_everything_and_a_new_mesh_can_start(gateway: Gateway) -> None:
-    """Items 60, 126 and 127."""
-    handle: Any = mesh.run(answer.bind(), name="last", route_prefix="/last")
+    """Items 60, 126 and 127; issue 3, 9: no actor, process, port, KV key or placement group."""
+    handle: Any = mesh.run(Asking.bind(answer.bind()), name="last", route_prefix="/last")
     assert handle.remote().result(timeout_s=10) == 42
+    ports = {gateway.grpc_port, gateway.http_port, *ports_of_replicas()}
+    assert len(ports) >= 5
     mesh.shutdown()
-    until(lambda: not leftovers.mesh_processes())
-    assert not [port for port in (gateway.grpc_port, gateway.http_port) if leftovers.is_listening(port)]
+    assert ray_core.kv_keys("") == []
     assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == "mesh"]
+    assert not [each for each in placement_group_table().values() if each["state"] != "REMOVED"]
+    until(lambda: not leftovers.mesh_processes())
+    assert not [port for port in ports if leftovers.is_listening(port)]
     mesh.shutdown()
     assert mesh.status() == type(mesh.status())()
     with pytest.raises(MeshException, match="no mesh instance running"):
@@ -36,3 +51,12 @@ def test_shutdown_ends_everything_and_a_new_mesh_can_start(gateway: Gateway) -> 
     again: Any = mesh.run(answer.bind(), name="again", route_prefix="/again")
     assert again.remote().result(timeout_s=10) == 42
     mesh.delete("again")
+
+
+def ports_of_replicas() -> set[int]:
+    return {
+        int(replica.address.rpartition(":")[2])
+        for application in control_plane.require().status().applications
+        for deployment in application.deployments
+        for replica in deployment.replicas
+    }

@@ -64,6 +64,15 @@ def test_one_deployment_is_its_own_ingress() -> None:
     assert arguments(spec, "Model") == (1,)
 
 
+def test_each_deployment_knows_whom_it_was_bound_to() -> None:
+    """Issue 3, 9: the order of a shutdown comes from here."""
+    shared = model.bind()
+    middle = caller.options(name="Middle").bind(shared)
+    spec = built(caller.bind([middle], box=Box(shared)))
+    callees = {deployment.name: list(deployment.callees) for deployment in spec.deployments}
+    assert callees == {"Caller": ["Middle", "Model"], "Middle": ["Model"], "Model": []}
+
+
 @pytest.mark.parametrize(
     ("nest", "dig"),
     [

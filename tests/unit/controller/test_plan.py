@@ -14,7 +14,8 @@ from mesh.controller.actions import (
 )
 from mesh.controller.gateway_plan import GATEWAY_DRAIN_TIMEOUT_S, retry_delay_s
 from mesh.controller.observe import Failures, Node, Observed
-from mesh.controller.plan import KILL_MARGIN_S, is_finished, plan
+from mesh.controller.plan import is_finished, plan
+from mesh.controller.stop_order import KILL_MARGIN_S
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, NODE, desired, gateway, observed, replica, target

@@ -1,5 +1,7 @@
 """mesh.controller.snapshots: what callers and gateways are told."""
 
+from dataclasses import replace
+
 from mesh.controller.deployment_status import judge
 from mesh.controller.observe import Failures, Replica
 from mesh.controller.snapshots import build_routes, build_snapshots
@@ -22,6 +24,16 @@ def test_only_replicas_that_serve_are_told() -> None:
 
 def test_old_and_new_versions_serve_together() -> None:
     assert len(told(replica(version="v1"), replica(version="v2")).replicas) == 2
+
+
+def test_a_deployment_that_is_not_wanted_any_more_serves_until_it_is_told_to_stop() -> None:
+    """Issue 3, 9: those that call it may not have finished yet."""
+    spec = application().deployments[0]
+    last = replace(replica(), spec=spec)
+    (snapshot,) = build_snapshots(desired_of(), observed(last), {}).values()
+    assert [each.replica_id for each in snapshot.replicas] == [last.replica_id]
+    assert snapshot.max_ongoing_requests == 5
+    assert build_snapshots(desired_of(), observed(replica(ReplicaState.STOPPING)), {}) == {}
 
 
 def test_limits_come_from_the_options() -> None:
