@@ -63,6 +63,7 @@ PURE_MODULES = (
     "mesh/controller/plan.py",
     "mesh/controller/replica_state.py",
     "mesh/controller/rollout.py",
+    "mesh/controller/stop_order.py",
     "mesh/controller/snapshots.py",
     "mesh/option_effects.py",
     "mesh/controller/status_report.py",
