@@ -6,8 +6,10 @@ of the report says ok.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -19,10 +21,11 @@ import ray
 import mesh
 from examples.weather.app import app
 from examples.weather.handle_client import call_through_handles
-from examples.weather.metrics_report import METRICS_URL, show_metrics
+from examples.weather.metrics_report import show_metrics
 from examples.weather.report import Report, Stopwatch, poll
 
-GRPC_ADDRESS = "127.0.0.1:9000"
+GRPC_PORT = 9000
+HTTP_PORT = 8000
 CLIENT_TIMEOUT_S = 120
 EXIT_TIMEOUT_S = 30
 INTERRUPTED = 130
@@ -39,7 +42,7 @@ def main() -> int:
     is_interrupted = is_guest = False
     try:
         is_guest = bool(mesh.status().proxies)
-        demonstrate(report)
+        demonstrate(report, *((GRPC_PORT, HTTP_PORT) if is_guest else free_ports(report)))
     except KeyboardInterrupt:
         is_interrupted = True
         print("\nInterrupted.")
@@ -60,22 +63,38 @@ def main() -> int:
     return 1 if report.failures else 0
 
 
-def demonstrate(report: Report) -> None:
+def demonstrate(report: Report, grpc_port: int, http_port: int) -> None:
     report.title("The weather example: a gRPC ingress, 2 forecasters that hold at most 2 of 5 models each, a logbook")
     with report.step("deploy"):
-        deploy(report)
+        deploy(report, grpc_port, http_port)
         report.title("A gRPC client, in a process of its own, with nothing but grpcio and the generated stubs")
-        call_from_process(report)
+        call_from_process(report, f"127.0.0.1:{grpc_port}")
         report.title("A Python client with deployment handles")
         call_through_handles(report)
-        report.title(f"Metrics, scraped from {METRICS_URL}")
-        show_metrics(report)
+        url = f"http://127.0.0.1:{http_port}/-/metrics"
+        report.title(f"Metrics, scraped from {url}")
+        show_metrics(report, url)
 
 
-def deploy(report: Report) -> None:
+def free_ports(report: Report) -> list[int]:
+    """The gateway's usual ports, or others where somebody has them."""
+    return [free_port(report, port) for port in (GRPC_PORT, HTTP_PORT)]
+
+
+def free_port(report: Report, usual: int) -> int:
+    for port in (usual, 0):
+        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)) as server:
+            found: int = server.getsockname()[1]
+            if found != usual:
+                report.note(f"port {usual} is taken: the gateway of this demo gets {found}")
+            return found
+    raise OSError("no port is free")
+
+
+def deploy(report: Report, grpc_port: int, http_port: int) -> None:
     report.note("starting Ray and the mesh ...")
     watch = Stopwatch()
-    mesh.start()
+    mesh.start(grpc_options={"port": grpc_port}, http_options={"port": http_port})
     report.check("mesh.start", True, "the controller and a gateway are up", watch.elapsed_s)
     report.note("starting four replicas ...")
     watch = Stopwatch()
@@ -84,8 +103,8 @@ def deploy(report: Report) -> None:
     report.check("mesh.run", status == "RUNNING", f"the application is {status}", watch.elapsed_s)
 
 
-def call_from_process(report: Report) -> None:
-    command = [sys.executable, "-m", "examples.weather.client", GRPC_ADDRESS]
+def call_from_process(report: Report, address: str) -> None:
+    command = [sys.executable, "-m", "examples.weather.client", address]
     root = Path(__file__).parents[1]
     process = subprocess.run(command, cwd=root, timeout=CLIENT_TIMEOUT_S, check=False)
     report.check("the client process", process.returncode == 0, f"ended with exit code {process.returncode}")

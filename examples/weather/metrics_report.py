@@ -10,7 +10,6 @@ from prometheus_client.samples import Sample
 
 from examples.weather.report import Report, Stopwatch, poll
 
-METRICS_URL = "http://127.0.0.1:8000/-/metrics"
 IN_FLIGHT_METRICS = (
     "mesh_gateway_grpc_ongoing_requests",
     "mesh_replica_ongoing_requests",
@@ -18,9 +17,9 @@ IN_FLIGHT_METRICS = (
 )
 
 
-def show_metrics(report: Report) -> None:
+def show_metrics(report: Report, url: str) -> None:
     watch = Stopwatch()
-    samples = scrape()
+    samples = scrape(url)
     report.check("scrape", len(samples) > 0, f"{len(samples)} series", watch.elapsed_s)
     loads, unloads, resident = (
         total(samples, name)
@@ -32,15 +31,15 @@ def show_metrics(report: Report) -> None:
     )
     report.check("evictions", unloads > 0, f"{loads:.0f} models were fitted, {unloads:.0f} evicted")
     report.check("models in memory", 0 < resident <= 4, f"{resident:.0f}, at most 2 on each of 2 replicas")
-    idle = poll(lambda: 0.0 if not in_flight(scrape()) else None)
+    idle = poll(lambda: 0.0 if not in_flight(scrape(url)) else None)
     report.check("requests in flight", idle is not None, "none in gateway, replicas and handles")
     report.note("calls by deployment, method and status, from mesh_replica_requests_total:")
     for method, codes in calls(samples).items():
         report.note(f"  {method:<42} {codes}")
 
 
-def scrape() -> list[Sample]:
-    with urllib.request.urlopen(METRICS_URL, timeout=10) as response:
+def scrape(url: str) -> list[Sample]:
+    with urllib.request.urlopen(url, timeout=10) as response:
         families = text_string_to_metric_families(response.read().decode())
     return [sample for family in families for sample in family.samples]
 
