@@ -3,6 +3,7 @@
 from mesh import exceptions
 from mesh.api import delete, get_app_handle, get_deployment_handle, run, shutdown, start, status
 from mesh.autoscaling_options import AutoscalingConfig
+from mesh.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
 from mesh.batching import batch
 from mesh.context import get_replica_context
 from mesh.deployment import Application, Deployment, deployment
@@ -15,6 +16,8 @@ from mesh.response import DeploymentResponse, DeploymentResponseGenerator
 __all__ = [
     "Application",
     "AutoscalingConfig",
+    "AutoscalingContext",
+    "AutoscalingPolicy",
     "Deployment",
     "DeploymentHandle",
     "DeploymentResponse",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mesh import actor_options, autoscaling_options, checks, logging_options, placement_options
+from mesh.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 
 _MAX_UINT32 = 2**32 - 1
@@ -38,6 +39,8 @@ class DeploymentConfig:
     """Failed starts after which a deployment that never came up is DEPLOY_FAILED."""
     isolate_user_loop: bool = True
     """False runs async user code on the loop that also serves the wire: faster, but it must never block."""
+    autoscaling_config: AutoscalingConfig | None = None
+    """Lets the number of replicas follow the load; `num_replicas` is then the one to begin with."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ray_actor_options", actor_options.checked(self.ray_actor_options))
@@ -66,12 +69,13 @@ class DeploymentConfig:
             isolate_user_loop=self.isolate_user_loop,
             actor=actor_options.to_message(self.ray_actor_options),
             max_constructor_retry_count=self.max_constructor_retry_count,
+            autoscaling=self.autoscaling_config.to_message() if self.autoscaling_config is not None else None,
         )
 
     def _check_counts(self) -> None:
-        if self.num_replicas == 0:
+        if self.num_replicas == 0 and self.autoscaling_config is None:
             raise ValueError("num_replicas is expected to larger than 0. Use mesh.delete() to stop an application.")
-        checks.whole_number("num_replicas", self.num_replicas, 1, _MAX_UINT32)
+        checks.whole_number("num_replicas", self.num_replicas, 0 if self.autoscaling_config else 1, _MAX_UINT32)
         if self.max_ongoing_requests is None:
             raise ValueError("max_ongoing_requests must be a positive integer, got None.")
         checks.whole_number("max_ongoing_requests", self.max_ongoing_requests, 1, _MAX_UINT32)
@@ -90,7 +94,6 @@ class DeploymentConfig:
 
 
 _NOT_YET = (
-    "autoscaling_config",
     "logging_config",
     "max_replicas_per_node",
     "placement_group_bundles",
@@ -104,10 +107,7 @@ def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> Deployme
     Options that this version cannot honour are checked like the others and then refused with ValueError.
     """
     supported = {name: value for name, value in given.items() if name not in _NOT_YET}
-    autoscaling = autoscaling_options.of(given.get("num_replicas"), given.get("autoscaling_config"))
-    if autoscaling is not None:
-        supported.pop("num_replicas", None)
-    result = replace(config, **supported)
+    result = replace(config, **{**supported, **_scale(given)})
     placement_options.check(
         given.get("placement_group_bundles"),
         given.get("placement_group_strategy"),
@@ -120,9 +120,17 @@ def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> Deployme
     return result
 
 
+def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`num_replicas` and `autoscaling_config` that what was given of both comes to: one of them, never both, rules."""
+    if not {"num_replicas", "autoscaling_config"} & given.keys():
+        return {}
+    autoscaling = autoscaling_options.of(given.get("num_replicas"), given.get("autoscaling_config"))
+    if autoscaling is None:
+        return {"num_replicas": given.get("num_replicas"), "autoscaling_config": None}
+    return {"num_replicas": autoscaling.first_replicas, "autoscaling_config": autoscaling}
+
+
 def _refuse_not_yet(given: Mapping[str, Any]) -> None:
     for name in _NOT_YET:
         if given.get(name) is not None:
             raise checks.not_yet(name)
-    if given.get("num_replicas") == "auto":
-        raise checks.not_yet('num_replicas="auto"')

@@ -59,4 +59,7 @@ def _digest(options: control_pb2.DeploymentOptions, effect: Effect) -> str:
     for name, other in EFFECTS.items():
         if other is not effect:
             chosen.ClearField(name)
+    if effect is Effect.IN_PLACE and options.autoscaling.metrics_interval_s:
+        # How often replicas report is theirs to know; the rest of autoscaling is the controller's own.
+        chosen.autoscaling.metrics_interval_s = options.autoscaling.metrics_interval_s
     return hashlib.sha256(chosen.SerializeToString(deterministic=True)).hexdigest()

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,6 +27,7 @@ import grpc.aio
 
 from mesh import ray_core, telemetry
 from mesh.exceptions import MeshException
+from mesh.routing.load_ledger import LoadLedger, Reading, pause_s
 from mesh.routing.pool import CallerIdentity
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
@@ -65,6 +67,8 @@ class MeshProcess:
         self._routers: dict[DeploymentKey, Router] = {}
         self._snapshots: dict[DeploymentKey, Snapshot] = {}
         """The newest of every deployment that was ever called from here: the controller tells changes only."""
+        self.own_reading: Callable[[], Reading | None] = lambda: None
+        """Replicas: how busy this one is."""
         self._lock = threading.Lock()
         self._sync = SyncStream(self)
         self._server: grpc.aio.Server | None = None
@@ -90,6 +94,11 @@ class MeshProcess:
 
     def routers(self) -> list[Router]:
         return list(self._routers.values())
+
+    def readings(self) -> list[Reading]:
+        """How busy this process is, for the controller."""
+        own = self.own_reading()
+        return [*(router.reading() for router in self.routers()), *([own] if own is not None else ())]
 
     def on_routes(self, listener: Callable[[control_pb2.RouteTable], None]) -> None:
         """Call `listener` with every route table, at once if there is one already."""
@@ -143,6 +152,7 @@ class MeshProcess:
     def _introduce(self, router: Router) -> None:
         """Tell a new router what is known, and the controller that it is there."""
         router.identify(self.identity)
+        router.on_stranded = self._sync.hurry
         snapshot = self._snapshots.get(router.key)
         if snapshot is not None:
             router.update(snapshot)
@@ -158,7 +168,8 @@ class SyncStream:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._subscribed: set[DeploymentKey] = set()
-        self._busy: set[DeploymentKey] = set()
+        self._ledger = LoadLedger()
+        self._urgent: set[DeploymentKey] = set()
 
     def start(self, process_address: str) -> None:
         self._address = process_address
@@ -171,6 +182,11 @@ class SyncStream:
 
     def wake(self) -> None:
         """There is something to report now."""
+        self._wake.set()
+
+    def hurry(self, router: Router) -> None:
+        """Calls wait for a replica that the controller does not know it has to start."""
+        self._urgent.add(router.key)
         self._wake.set()
 
     async def _keep(self) -> None:
@@ -226,33 +242,32 @@ class SyncStream:
             address=self._address,
         )
         self._subscribed.clear()
-        self._busy.clear()
-        report: control_pb2.Report | None = control_pb2.Report(hello=hello)
+        self._ledger.restart()
+        report = control_pb2.Report(hello=hello)
         while True:
-            if report is not None:
-                self._fill(report)
+            self._add_subscriptions(report)
+            readings = self._readings()
+            report.loads.extend(self._ledger.take(readings, time.monotonic()))
+            if report.HasField("hello") or report.subscribe or report.loads:
                 await stream.write(report)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), settings().sync_report_interval_s)
+                await asyncio.wait_for(self._wake.wait(), pause_s(readings, settings().sync_report_interval_s))
             self._wake.clear()
-            report = control_pb2.Report() if self._has_news() else None
+            report = control_pb2.Report()
 
-    def _has_news(self) -> bool:
-        routers = self._process.routers()
-        return len(routers) > len(self._subscribed) or bool(self._busy) or any(r.queued or r.ongoing for r in routers)
-
-    def _fill(self, report: control_pb2.Report) -> None:
-        busy: set[DeploymentKey] = set()
+    def _add_subscriptions(self, report: control_pb2.Report) -> None:
         for router in self._process.routers():
             key = router.key
-            name = common_pb2.DeploymentId(app=key.app, name=key.name)
             if key not in self._subscribed:
                 self._subscribed.add(key)
-                report.subscribe.append(name)
-            if router.queued or router.ongoing:
-                busy.add(key)
-                report.loads.add(deployment=name, queued=router.queued, ongoing=router.ongoing)
-        self._busy = busy
+                report.subscribe.append(common_pb2.DeploymentId(app=key.app, name=key.name))
+
+    def _readings(self) -> list[Reading]:
+        urgent, self._urgent = self._urgent, set()
+        return [
+            replace(reading, is_urgent=True) if reading.deployment in urgent else reading
+            for reading in self._process.readings()
+        ]
 
 
 class _ProcessServicer(telemetry_pb2_grpc.ProcessServicer):

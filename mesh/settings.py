@@ -72,7 +72,7 @@ class Settings:
     """How long an API call waits for a controller that is starting or restarting."""
 
     sync_report_interval_s: float = 1.0
-    """How often a process reports its load to the controller."""
+    """How often a process looks, at least, whether it has something to tell the controller."""
 
     error_details_max_chars: int = 4096
     """Error messages are cut to this length before they become gRPC status details."""

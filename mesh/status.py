@@ -59,12 +59,30 @@ class GatewayStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalingStatus:
+    """How the number of replicas of a deployment follows its load."""
+
+    min_replicas: int
+    max_replicas: int
+    average_requests: float
+    """Queued and ongoing, as aggregated over the look-back period."""
+    current_requests: float
+    decision: str
+    """The target, its reason, and what else is wanted and since when."""
+    problem: str = ""
+    """Not empty: the policy of the deployment fails, and how."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentStatusOverview:
     status: DeploymentStatus
     status_trigger: DeploymentStatusTrigger
     replica_states: Mapping[ReplicaState, int]
     """How many replicas are in which state; states without a replica are left out."""
     message: str = ""
+    target_replicas: int = 0
+    autoscaling: AutoscalingStatus | None = None
+    """None where the number of replicas is fixed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,4 +144,17 @@ def _deployment(deployment: control_pb2.DeploymentStatus) -> DeploymentStatusOve
         status_trigger=DeploymentStatusTrigger(deployment.trigger or DeploymentStatusTrigger.UNSPECIFIED),
         replica_states=dict(Counter(ReplicaState(replica.state) for replica in deployment.replicas)),
         message=deployment.message,
+        target_replicas=deployment.target_replicas,
+        autoscaling=_autoscaling(deployment.autoscaling) if deployment.HasField("autoscaling") else None,
+    )
+
+
+def _autoscaling(status: control_pb2.AutoscalingStatus) -> AutoscalingStatus:
+    return AutoscalingStatus(
+        min_replicas=status.min_replicas,
+        max_replicas=status.max_replicas,
+        average_requests=status.average_requests,
+        current_requests=status.current_requests,
+        decision=status.decision,
+        problem=status.problem,
     )

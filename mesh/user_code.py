@@ -46,11 +46,17 @@ def pack(code: UserCode, replace: Replace | None = None) -> bytes:
 
 def unpack(data: bytes) -> UserCode:
     """The reverse of `pack`. Only for bytes that come from this mesh: unpickling executes code."""
-    search_path, (code, arguments) = pickle.loads(data)
-    sys.path.extend(entry for entry in search_path if entry not in sys.path)
+    extend_search_path(data)
+    _, (code, arguments) = pickle.loads(data)
     callable_, servicer_functions = pickle.loads(code)
     init_args, init_kwargs = pickle.loads(arguments)
     return UserCode(callable_, init_args, init_kwargs, servicer_functions)
+
+
+def extend_search_path(data: bytes) -> None:
+    """Let this process find the modules that the one which packed `data` found. Nothing of the user's is unpickled."""
+    search_path, _ = pickle.loads(data)
+    sys.path.extend(entry for entry in search_path if entry not in sys.path)
 
 
 def dumps(value: object, what: str, replace: Replace | None = None) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 
+from mesh.controller.scaling_rules import replicas_at_deploy
+from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
 
@@ -46,12 +48,25 @@ def with_applications(
         added.CopyFrom(application)
         added.last_deployed_time_s = unix_time_s
         added.is_declarative = config_file is not None
+        before = [spec for app in state.applications if app.name == added.name for spec in app.deployments]
+        _keep_numbers(before, added.deployments)
     return changed
 
 
 def without_application(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
     """The state without that application; a name that is not there changes nothing."""
     return _without(state, {name})
+
+
+def with_replicas(state: control_pb2.DesiredState, targets: Mapping[DeploymentKey, int]) -> control_pb2.DesiredState:
+    """The state with other numbers of replicas. Deployments that are gone or do not autoscale stay as they are."""
+    changed = _copy(state)
+    for app in changed.applications:
+        for spec in app.deployments:
+            target = targets.get(DeploymentKey(app.name, spec.name))
+            if target is not None and spec.options.HasField("autoscaling"):
+                spec.options.num_replicas = target
+    return changed
 
 
 def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
@@ -94,6 +109,13 @@ def _check_deployments(application: control_pb2.ApplicationSpec) -> None:
             raise _invalid(f"Deployment {deployment.name!r} has no version.")
         if not (deployment.code or deployment.code_key):
             raise _invalid(f"Deployment {deployment.name!r} has no code.")
+
+
+def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[control_pb2.DeploymentSpec]) -> None:
+    """Deployments that autoscale go on with the replicas they have, where their options allow it."""
+    options_before = {spec.name: spec.options for spec in before}
+    for spec in after:
+        spec.options.num_replicas = replicas_at_deploy(options_before.get(spec.name), spec.options)
 
 
 def _invalid(message: str) -> Refused:

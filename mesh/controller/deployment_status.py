@@ -18,6 +18,8 @@ class Fact(Enum):
     UPDATE_WANTED = auto()
     UPSCALE_WANTED = auto()
     DOWNSCALE_WANTED = auto()
+    AUTO_UPSCALE_WANTED = auto()
+    AUTO_DOWNSCALE_WANTED = auto()
     REACHED = auto()
     GIVEN_UP = auto()
     START_FAILED = auto()
@@ -34,10 +36,17 @@ _WANTED: dict[Fact, _Verdict] = {
     Fact.UPSCALE_WANTED: (_S.UPSCALING, _T.CONFIG_UPDATE_STARTED),
     Fact.DOWNSCALE_WANTED: (_S.DOWNSCALING, _T.CONFIG_UPDATE_STARTED),
 }
+_AUTO_WANTED: dict[Fact, _Verdict] = {
+    Fact.AUTO_UPSCALE_WANTED: (_S.UPSCALING, _T.AUTOSCALING),
+    Fact.AUTO_DOWNSCALE_WANTED: (_S.DOWNSCALING, _T.AUTOSCALING),
+}
+_SCALABLE = (_S.HEALTHY, _S.UPSCALING, _S.DOWNSCALING)
+"""Statuses that another number alone changes: it completes no update and heals nothing."""
 
 # What is not in the table changes nothing.
 TRANSITIONS: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
     **{(status, fact): verdict for status in _S for fact, verdict in _WANTED.items()},
+    **{(status, fact): verdict for status in _SCALABLE for fact, verdict in _AUTO_WANTED.items()},
     (_S.UPDATING, Fact.REACHED): (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
     (_S.UPSCALING, Fact.REACHED): (_S.HEALTHY, _T.UPSCALE_COMPLETED),
     (_S.DOWNSCALING, Fact.REACHED): (_S.HEALTHY, _T.DOWNSCALE_COMPLETED),
@@ -61,6 +70,8 @@ class Verdict:
     status: DeploymentStatus
     trigger: DeploymentStatusTrigger
     message: str = ""
+    is_given_up: bool = False
+    """No more replicas are started before it is deployed anew."""
 
 
 def judge(
@@ -76,7 +87,8 @@ def judge(
     else:
         status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
     status, trigger = _advance(status, trigger, _look(target, replicas, failures))
-    return Verdict(target, status, trigger, _message(status, target, replicas, failures, now_s))
+    message = _message(status, target, replicas, failures, now_s)
+    return Verdict(target, status, trigger, message, is_given_up(target, replicas, failures))
 
 
 def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
@@ -109,7 +121,11 @@ def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | 
         return Fact.UPDATE_WANTED
     if before.num_replicas == after.num_replicas:
         return None
-    return Fact.UPSCALE_WANTED if before.num_replicas < after.num_replicas else Fact.DOWNSCALE_WANTED
+    is_up = before.num_replicas < after.num_replicas
+    # A redeployment that changes the rules may change the number too; only the rules themselves change it alone.
+    if after.scaling is not None and before.scaling == after.scaling:
+        return Fact.AUTO_UPSCALE_WANTED if is_up else Fact.AUTO_DOWNSCALE_WANTED
+    return Fact.UPSCALE_WANTED if is_up else Fact.DOWNSCALE_WANTED
 
 
 def _look(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> Fact:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mesh.controller.scaling_rules import ScalingRules, read_rules
 from mesh.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -26,6 +27,8 @@ class DeploymentTarget:
     constructor_failures_max: int = _FAILURES_MAX
     """A version none of whose replicas came up is given up after this many failed constructors."""
     drain_timeout_s: float = 20.0
+    scaling: ScalingRules | None = None
+    """How `num_replicas` follows the load; None: it is fixed."""
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
 
 
@@ -60,5 +63,6 @@ def _targets(app: control_pb2.ApplicationSpec) -> Iterable[DeploymentTarget]:
             config_version=config_version(options),
             constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
             drain_timeout_s=options.graceful_shutdown_timeout_s,
+            scaling=read_rules(options.autoscaling) if options.HasField("autoscaling") else None,
             spec=spec,
         )

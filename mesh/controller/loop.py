@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from mesh.controller.apply import Applier
+from mesh.controller.autoscaler import Autoscaler
+from mesh.controller.change import with_replicas
 from mesh.controller.deployment_status import Verdict
 from mesh.controller.desired import Desired
 from mesh.controller.desired_keeper import DesiredKeeper, Edit
@@ -20,8 +23,9 @@ from mesh.controller.fleet import Fleet
 from mesh.controller.nodes import NodeList
 from mesh.controller.observe import Observed
 from mesh.controller.plan import plan
+from mesh.controller.policy_keeper import PolicyKeeper
 from mesh.controller.publish import Publisher
-from mesh.controller.recover import recover
+from mesh.controller.recover import end_policies, recover
 from mesh.controller.runtime import Runtime
 from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.controller.status_report import build_status, judge_all
@@ -55,11 +59,14 @@ class ControlLoop:
         self._applier = Applier(
             self._fleet, runtime, spawn_task=spawn_task, new_id=new_id, before_drain=publisher.settle
         )
+        self.autoscaler = Autoscaler(clock, self._wake.set)
+        self._policies = PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id)
         self._node_list = NodeList(runtime, clock)
         self._verdicts: dict[DeploymentKey, Verdict] = {}
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or make the first one, and take over what an earlier controller left running."""
+        await end_policies(self._runtime)
         await self._wanted.load(gateways)
         await recover(self._runtime, self._applier)
 
@@ -77,7 +84,7 @@ class ControlLoop:
             # However many events come, at most half of the time goes into turns.
             await asyncio.sleep(min(self._clock() - began_s, _PERIOD_S))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PERIOD_S):
+                async with asyncio.timeout(self.autoscaler.period_s(at_most_s=_PERIOD_S)):
                     await self._wake.wait()
 
     @property
@@ -96,10 +103,12 @@ class ControlLoop:
         return version
 
     def status(self) -> control_pb2.StatusReply:
-        return build_status(self._wanted.desired, self._judged(), self._verdicts)
+        return build_status(self._wanted.desired, self._judged(), self._verdicts, self.autoscaler.statuses())
 
     def _use(self, desired: Desired) -> None:
         self._applier.use(desired)
+        self.autoscaler.use(desired)
+        self._policies.use(desired)
         self._fleet.forget_failures(keep=set(desired.deployments))
         self._wake.set()
 
@@ -114,12 +123,20 @@ class ControlLoop:
 
     async def _turn(self) -> None:
         await self._node_list.refresh()
+        await self._scale()
         desired = self._wanted.desired
         observed = self._fleet.observed(self._node_list.nodes)
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
         self._applier.apply(plan(desired, observed, self._clock()))
         observed = self._judged()
         self._publisher.publish(desired, build_snapshots(desired, observed, self._verdicts), build_routes(desired))
+
+    async def _scale(self) -> None:
+        """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""
+        groups = self._fleet.observed(self._node_list.nodes).by_deployment()
+        targets = self.autoscaler.decide(self._wanted.desired, groups)
+        if targets:
+            await self._wanted.change(functools.partial(with_replicas, targets=targets))
 
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""

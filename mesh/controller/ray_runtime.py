@@ -14,6 +14,7 @@ from mesh.v1 import control_pb2
 
 _REPLICA_CLASS = "mesh.replica.actor:ReplicaActor"
 _GATEWAY_CLASS = "gateway.actor:GatewayActor"
+_POLICY_CLASS = "mesh.policy_actor:PolicyActor"
 
 
 class RayRuntime:
@@ -38,6 +39,10 @@ class RayRuntime:
         placement = ray_core.ActorPlacement(node_id=spec.node_id)
         await self._spawn(_GATEWAY_CLASS, name, spec.SerializeToString(), placement)
 
+    async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
+        placement = ray_core.ActorPlacement(runtime_env=json.loads(actor.runtime_env_json or "{}"))
+        await self._spawn(_POLICY_CLASS, name, spec.SerializeToString(), placement)
+
     async def wait_placed(self, name: str) -> None:
         handle = await self._handle(name)
         # Every Ray actor has this method; it answers as soon as there is a process.
@@ -60,6 +65,8 @@ class RayRuntime:
         except ActorGone:
             return
         await _in_thread(ray_core.kill_actor, handle)
+        if self._handles.get(name) is handle:
+            del self._handles[name]
 
     async def actor_names(self) -> list[str]:
         names: list[str] = await _in_thread(ray_core.list_actor_names)

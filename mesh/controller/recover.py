@@ -6,12 +6,18 @@ import asyncio
 import logging
 
 from mesh.controller.apply import Applier
-from mesh.controller.runtime import GATEWAY_PREFIX, REPLICA_PREFIX, ActorCallFailed, Runtime
+from mesh.controller.runtime import GATEWAY_PREFIX, POLICY_PREFIX, REPLICA_PREFIX, ActorCallFailed, Runtime
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
 _ANSWER_TIMEOUT_S = 10.0
+
+
+async def end_policies(runtime: Runtime) -> None:
+    """End what an earlier controller has asked: they remember nothing, and new ones are started where wanted."""
+    names = await runtime.actor_names()
+    await asyncio.gather(*(_end(runtime, name) for name in names if name.startswith(POLICY_PREFIX)))
 
 
 async def recover(runtime: Runtime, applier: Applier) -> None:

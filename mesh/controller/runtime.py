@@ -10,6 +10,7 @@ from mesh.v1 import control_pb2
 
 REPLICA_PREFIX = "MESH_REPLICA::"
 GATEWAY_PREFIX = "MESH_GATEWAY::"
+POLICY_PREFIX = "MESH_POLICY::"
 
 
 class ActorCallFailed(Exception):
@@ -31,6 +32,9 @@ class Runtime(Protocol):
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None: ...
 
+    async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
+        """An actor that takes no resources, with the runtime environment of `actor`."""
+
     async def wait_placed(self, name: str) -> None:
         """Returns when the actor has a process."""
 
@@ -47,6 +51,10 @@ class Runtime(Protocol):
 
 def replica_name(key: DeploymentKey, replica_id: str) -> str:
     return f"{REPLICA_PREFIX}{key}#{replica_id}"
+
+
+def policy_name(key: DeploymentKey, policy_id: str) -> str:
+    return f"{POLICY_PREFIX}{key}#{policy_id}"
 
 
 def gateway_name(node_id: str) -> str:

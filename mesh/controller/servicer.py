@@ -68,9 +68,11 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             while report is not grpc.aio.EOF:
                 keys = (DeploymentKey(each.app, each.name) for each in report.subscribe)
                 self._publisher.subscribe(subscriber, keys)
+                self._loop.autoscaler.heard(subscriber.hello.process_id, subscriber, report.loads)
                 report = await context.read()
         finally:
             self._publisher.close(subscriber)
+            self._loop.autoscaler.lost(subscriber)
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 

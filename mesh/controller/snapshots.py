@@ -59,7 +59,8 @@ def _wanted_snapshot(
 ) -> control_pb2.DeploymentSnapshot:
     serving = _serving(replicas)
     snapshot = _snapshot(target.key, target.spec.options, serving)
-    if not serving and verdict and verdict.status == DeploymentStatus.DEPLOY_FAILED:
+    is_hopeless = verdict and (verdict.status == DeploymentStatus.DEPLOY_FAILED or verdict.is_given_up)
+    if verdict and not serving and is_hopeless:
         # Callers, and clients through them, get the reason; the traceback is for `mesh status`.
         snapshot.unavailable = verdict.message.partition("\n")[0]
     return snapshot
@@ -76,6 +77,7 @@ def _snapshot(
         deployment={"app": key.app, "name": key.name},
         max_ongoing_requests=options.max_ongoing_requests,
         max_queued_requests=options.max_queued_requests,
+        load_interval_s=options.autoscaling.metrics_interval_s,
     )
     for replica in serving:
         snapshot.replicas.add(

@@ -9,10 +9,12 @@ from mesh.controller.desired import Desired
 from mesh.controller.gateway_plan import wanted_nodes
 from mesh.controller.observe import Observed, Replica
 from mesh.routing.snapshot import DeploymentKey
-from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus
+from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
 from mesh.v1 import control_pb2
 
 Verdicts = Mapping[DeploymentKey, Verdict]
+ScalingStatuses = Mapping[DeploymentKey, control_pb2.AutoscalingStatus]
+_NO_SCALING: ScalingStatuses = {}
 
 
 def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: float) -> dict[DeploymentKey, Verdict]:
@@ -26,7 +28,10 @@ def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: f
     return verdicts
 
 
-def build_status(desired: Desired, observed: Observed, verdicts: Verdicts) -> control_pb2.StatusReply:
+def build_status(
+    desired: Desired, observed: Observed, verdicts: Verdicts, scaling: ScalingStatuses = _NO_SCALING
+) -> control_pb2.StatusReply:
+    """`scaling`: of deployments that autoscale."""
     reply = control_pb2.StatusReply(gateway_options=desired.gateways, is_shutting_down=desired.is_shutting_down)
     groups = observed.by_deployment()
     by_app: dict[str, list[DeploymentKey]] = {}
@@ -34,6 +39,8 @@ def build_status(desired: Desired, observed: Observed, verdicts: Verdicts) -> co
         by_app.setdefault(key.app, []).append(key)
     for app, keys in sorted(by_app.items()):
         reply.applications.append(_application(app, keys, desired, groups, verdicts))
+        for deployment in reply.applications[-1].deployments:
+            _add_scaling(deployment, scaling.get(DeploymentKey(app, deployment.name)))
     reply.gateways.extend(_gateways(desired, observed))
     return reply
 
@@ -87,6 +94,19 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], verdict: Verdic
             for replica in replicas
         ],
     )
+
+
+def _add_scaling(deployment: control_pb2.DeploymentStatus, scaling: control_pb2.AutoscalingStatus | None) -> None:
+    """Its message tells what the number of replicas is about to do, and what keeps it from being decided."""
+    if scaling is None:
+        return
+    deployment.autoscaling.CopyFrom(scaling)
+    notes = [deployment.message]
+    if deployment.trigger == DeploymentStatusTrigger.AUTOSCALING:
+        notes.append(f"Autoscaling: {scaling.decision}")
+    if scaling.problem:
+        notes.append(f"Autoscaling policy: {scaling.problem}")
+    deployment.message = "\n".join(filter(None, notes))
 
 
 def _gateways(desired: Desired, observed: Observed) -> Iterable[control_pb2.GatewayStatus]:

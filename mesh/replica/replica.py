@@ -24,11 +24,14 @@ from mesh.link.admission import Admission
 from mesh.link.callee import LinkServicer
 from mesh.multiplex import model_registry
 from mesh.process import REPLICA, join
+from mesh.replica.autoscaling_stats import AutoscalingStats
 from mesh.replica.executor import Executor
 from mesh.replica.methods import MethodTable
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_object import UserObject
+from mesh.routing.load_ledger import Reading
+from mesh.routing.snapshot import DeploymentKey
 from mesh.servicers import typed_methods
 from mesh.settings import settings
 from mesh.user_code import unpack
@@ -54,6 +57,8 @@ class Replica:
         self._servicer: LinkServicer | None = None
         self._server: grpc.aio.Server | None = None
         self._address = ""
+        self._stats: AutoscalingStats | None = None
+        self._stats_task: asyncio.Task[None] | None = None
 
     @property
     def is_draining(self) -> bool:
@@ -66,7 +71,7 @@ class Replica:
         package = await run_bulk(ray_core.kv_get, self.spec.spec.code_key)
         if package is None:
             raise MeshException(f"The code of {self.spec.spec.name} is not in the cluster any more: deploy it again.")
-        await run_bulk(join, REPLICA)
+        process = await run_bulk(join, REPLICA)
         code = await self._on_user_loop(_unpacked(package))
         self._object = user_object = UserObject(code)
         await self._on_user_loop(user_object.construct())
@@ -75,6 +80,10 @@ class Replica:
         await self._on_user_loop(user_object.check_health())
         typed = typed_methods(code.callable, code.servicer_functions)
         await self._serve(MethodTable(user_object.target, typed))
+        process.own_reading = self._reading
+        if user_object.has_autoscaling_stats:
+            stats = self._stats = AutoscalingStats(self._ask_for_stats, lambda: self._load_interval_s)
+            self._stats_task = io_thread().spawn(stats.run(), "autoscaling stats")
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -144,7 +153,26 @@ class Replica:
         )
         self._address = f"{ray_core.node_ip()}:{port}"
 
+    def _reading(self) -> Reading:
+        """How busy this replica is, for the controller."""
+        name = self.spec.deployment
+        return Reading(
+            deployment=DeploymentKey(name.app, name.name),
+            interval_s=self._load_interval_s,
+            executing=self._admission.ongoing,
+            stats=self._stats.values if self._stats is not None else {},
+        )
+
+    @property
+    def _load_interval_s(self) -> float:
+        return self.spec.spec.options.autoscaling.metrics_interval_s
+
+    async def _ask_for_stats(self) -> object:
+        return await self._on_user_loop(self._object.autoscaling_stats()) if self._object is not None else {}
+
     async def _close(self) -> None:
+        if self._stats_task is not None:
+            self._stats_task.cancel()
         if self._servicer is not None:
             self._servicer.stop()
         if self._server is not None:

@@ -49,6 +49,15 @@ class UserObject:
         else:
             await asyncio.to_thread(method)
 
+    @property
+    def has_autoscaling_stats(self) -> bool:
+        return inspect.isclass(self._code.callable) and hasattr(self._code.callable, "record_autoscaling_stats")
+
+    async def autoscaling_stats(self) -> object:
+        """What the user's `record_autoscaling_stats` returns. A sync one runs in a thread: it may block."""
+        method = self.target.record_autoscaling_stats
+        return await method() if inspect.iscoroutinefunction(method) else await asyncio.to_thread(method)
+
     async def delete(self) -> None:
         """Unload models and run `__del__`, sync or async, once; Python must not run it again."""
         await model_registry.unload_all()

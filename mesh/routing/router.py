@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 
 from mesh.exceptions import (
     BackPressureError,
@@ -25,6 +26,7 @@ from mesh.exceptions import (
 )
 from mesh.link.call import CallState, OutgoingCall
 from mesh.link.caller import CallerLink
+from mesh.routing.load_ledger import Reading
 from mesh.routing.picker import pick, pick_for_model, pick_in_tiers
 from mesh.routing.pool import CallerIdentity, LinkPool, Seat
 from mesh.routing.queue import PendingQueue
@@ -54,6 +56,8 @@ class Router:
         self._only_holdouts_wait = True
         """Whatever waits holds out for its model: newer calls may pass."""
         self.is_closed = False
+        self.on_stranded: Callable[[Router], None] = _ignore
+        """Called when calls wait and no replica is there that could take them, ever."""
         self._random = random.random
         self._loop = io_thread().loop
         publish(self)
@@ -69,6 +73,18 @@ class Router:
     @property
     def link_count(self) -> int:
         return self._pool.link_count
+
+    def reading(self) -> Reading:
+        """For the controller."""
+        interval_s = self._snapshot.load_interval_s if self._snapshot is not None else 0.0
+        if interval_s <= 0:
+            return Reading(deployment=self.key, interval_s=0.0)
+        return Reading(deployment=self.key, interval_s=interval_s, queued=self.queued, ongoing=self.ongoing)
+
+    @property
+    def is_stranded(self) -> bool:
+        """Calls wait, and the controller has to start a replica first."""
+        return bool(self._queue) and not self.has_replicas
 
     @property
     def has_replicas(self) -> bool:
@@ -119,6 +135,8 @@ class Router:
             for call in self._queue.drain():
                 self._finish(call, failed(self._unavailable()))
         self._dispatch()
+        if self.is_stranded:
+            self.on_stranded(self)
 
     async def close(self) -> None:
         """Fail what waits and close all links. Calls that come later fail at once."""
@@ -245,6 +263,8 @@ class Router:
             self._finish(call, failed(error))
             return
         self._queue.push(call)
+        if len(self._queue) == 1 and self.is_stranded:
+            self.on_stranded(self)
 
     def _take_back(self, call: OutgoingCall, reason: str) -> None:
         call.state = CallState.QUEUED
@@ -290,6 +310,10 @@ class Router:
     def _unavailable(self) -> DeploymentUnavailableError:
         assert self._snapshot is not None
         return DeploymentUnavailableError(str(self.key), self._snapshot.unavailable)
+
+
+def _ignore(router: Router) -> None:
+    """For routers of a process that has no controller to tell."""
 
 
 def _sequence(call: OutgoingCall) -> int:

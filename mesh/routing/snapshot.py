@@ -36,6 +36,8 @@ class Snapshot:
     max_ongoing_requests: int = 5
     max_queued_requests: int = -1
     unavailable: str = ""
+    load_interval_s: float = 0.0
+    """How often the controller wants to hear how busy callers are; 0: not at all."""
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
@@ -49,4 +51,5 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         max_ongoing_requests=message.max_ongoing_requests,
         max_queued_requests=message.max_queued_requests,
         unavailable=message.unavailable,
+        load_interval_s=message.load_interval_s,
     )

@@ -29,7 +29,7 @@ def marked_command(process: Path, mark: bytes) -> str:
 
 def mesh_processes() -> list[str]:
     """Those that Ray runs actors of the mesh in; Ray names them after their classes."""
-    names = ("ReplicaActor", "GatewayActor", "ControllerActor")
+    names = ("ReplicaActor", "GatewayActor", "ControllerActor", "PolicyActor")
     return [command for command in processes_of_this_run() if any(name in command for name in names)]
 
 

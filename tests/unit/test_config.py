@@ -78,9 +78,6 @@ def test_a_wrong_value_is_refused_by_name(option: str, value: object, error: typ
 @pytest.mark.parametrize(
     "options",
     [
-        {"num_replicas": "auto"},
-        {"num_replicas": "auto", "autoscaling_config": {"max_replicas": 3}},
-        {"autoscaling_config": {"max_replicas": 3}},
         {"max_replicas_per_node": 1},
         {"placement_group_bundles": [{"CPU": 1}]},
         {"placement_group_bundles": [{"CPU": 1}], "placement_group_strategy": "SPREAD"},
@@ -94,6 +91,33 @@ def test_options_of_a_later_version_are_refused_and_never_ignored(options: dict[
 
 def test_options_of_a_later_version_may_be_none() -> None:
     assert config(autoscaling_config=None, placement_group_bundles=None, logging_config=None) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("options", "begins_with", "replicas_max"),
+    [
+        ({"num_replicas": "auto"}, 1, 100),
+        ({"num_replicas": "auto", "autoscaling_config": {"max_replicas": 3}}, 1, 3),
+        ({"autoscaling_config": {"min_replicas": 0, "max_replicas": 3}}, 0, 3),
+        ({"autoscaling_config": {"initial_replicas": 2, "max_replicas": 3}}, 2, 3),
+    ],
+)
+def test_the_number_of_replicas_may_follow_the_load(
+    options: dict[str, Any], begins_with: int, replicas_max: int
+) -> None:
+    """Items 82 and 225."""
+    message = config(**options).to_message()
+    assert (message.num_replicas, message.autoscaling.max_replicas) == (begins_with, replicas_max)
+
+
+def test_of_a_fixed_number_and_autoscaling_the_later_one_counts() -> None:
+    """Item 91."""
+    scaled = config(autoscaling_config={"max_replicas": 3})
+    assert with_options(scaled, {"max_ongoing_requests": 7}).autoscaling_config == scaled.autoscaling_config
+    fixed = with_options(scaled, {"num_replicas": 4})
+    assert (fixed.num_replicas, fixed.autoscaling_config) == (4, None)
+    assert with_options(fixed, {"num_replicas": "auto"}).autoscaling_config is not None
+    assert not config().to_message().HasField("autoscaling")
 
 
 def test_a_fixed_number_conflicts_with_autoscaling() -> None:

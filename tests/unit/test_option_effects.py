@@ -42,6 +42,14 @@ def test_every_option_is_in_the_table() -> None:
     assert {row[0] for row in TABLE} == set(EFFECTS)
 
 
+def test_replicas_take_over_how_often_they_report() -> None:
+    """Item 187."""
+    before = spec(autoscaling=control_pb2.AutoscalingOptions(metrics_interval_s=10.0))
+    after = spec(autoscaling=control_pb2.AutoscalingOptions(metrics_interval_s=1.0))
+    assert config_version(before.options) != config_version(after.options)
+    assert replica_version(before) == replica_version(after)
+
+
 def test_changed_code_replaces_replicas() -> None:
     changed = spec()
     changed.version = "v2"

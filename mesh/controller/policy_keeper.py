@@ -1,0 +1,158 @@
+"""Owns the processes of users' autoscaling policies: each is started, asked again and again, and ended.
+
+Nothing of a policy runs here, and nothing waits for one but the task that asks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from mesh.controller.autoscaler import Autoscaler
+from mesh.controller.desired import DeploymentTarget, Desired
+from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, policy_name
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh")
+
+_START_TIMEOUT_S = 600.0
+"""Setting up a runtime environment may take minutes."""
+_PERIOD_MIN_S = 0.05
+_DELAY_MIN_S = 0.25
+_DELAY_MAX_S = 60.0
+
+
+class PolicyKeeper:
+    def __init__(
+        self,
+        runtime: Runtime,
+        autoscaler: Autoscaler,
+        spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._runtime = runtime
+        self._autoscaler = autoscaler
+        self._spawn_task = spawn_task
+        self._new_id = new_id
+        self._kept: dict[DeploymentKey, _Kept] = {}
+
+    def use(self, desired: Desired) -> None:
+        """From now on the policies of these deployments are asked, and no others."""
+        wanted = {
+            key: target for key, target in desired.deployments.items() if target.scaling and target.scaling.policy
+        }
+        for key, kept in list(self._kept.items()):
+            if key not in wanted or not kept.fits(wanted[key]):
+                del self._kept[key]
+                kept.stop.set()
+                # At once: it may be in the middle of an answer that takes for ever.
+                self._spawn_task(self._end(kept.name), f"end of {kept.name}")
+        for key, target in wanted.items():
+            if key in self._kept:
+                self._kept[key].target = target
+            else:
+                self._kept[key] = kept = _Kept(target)
+                self._spawn_task(self._keep(kept), f"policy of {key}")
+
+    async def _keep(self, kept: _Kept) -> None:
+        """One process after another until it is not wanted any more; each that fails makes the next wait longer."""
+        while not kept.stop.is_set():
+            kept.name = policy_name(kept.target.key, self._new_id())
+            try:
+                await self._begin(kept)
+                await self._ask_while_it_lives(kept)
+            except (ActorCallFailed, TimeoutError) as error:
+                self._complain(kept, str(error) or f"it did not start within {_START_TIMEOUT_S:g} s")
+            finally:
+                await self._end(kept.name)
+            await _pause(kept, kept.delay_s)
+
+    async def _begin(self, kept: _Kept) -> None:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await self._runtime.spawn_policy(kept.name, kept.spec(), kept.target.spec.options.actor)
+            await self._runtime.wait_placed(kept.name)
+
+    async def _ask_while_it_lives(self, kept: _Kept) -> None:
+        """Returns when the process has to be replaced, or nobody wants its answers."""
+        while not kept.stop.is_set():
+            try:
+                await self._ask(kept)
+            except TimeoutError:
+                self._complain(kept, f"no answer within {kept.policy.timeout_s:g} s; its process is started anew")
+                return
+            except ActorGone as error:
+                self._complain(kept, f"its process ended: {error}")
+                return
+            except ActorCallFailed as error:
+                self._complain(kept, str(error))
+            await _pause(kept, max(kept.delay_s, kept.options.metrics_interval_s, _PERIOD_MIN_S))
+
+    async def _ask(self, kept: _Kept) -> None:
+        question = self._autoscaler.question(kept.target.key, kept.options).SerializeToString()
+        async with asyncio.timeout(kept.policy.timeout_s):
+            answer = await self._runtime.call(kept.name, "decide", question)
+        kept.failures = 0
+        if not kept.stop.is_set():
+            replicas = control_pb2.PolicyAnswer.FromString(answer or b"").replicas
+            self._autoscaler.answered(kept.target.key, replicas)
+
+    async def _end(self, name: str) -> None:
+        try:
+            await self._runtime.kill(name)
+        except ActorCallFailed as error:
+            logger.warning("%s could not be killed: %s", name, error)
+
+    def _complain(self, kept: _Kept, problem: str) -> None:
+        kept.failures += 1
+        if not kept.stop.is_set():
+            self._autoscaler.failed(kept.target.key, f"{kept.policy.function} failed: {problem}")
+
+
+class _Kept:
+    """A policy that is asked, until `stop`."""
+
+    def __init__(self, target: DeploymentTarget) -> None:
+        self.target = target
+        self.name = ""
+        """Of the actor that is asked now."""
+        self.failures = 0
+        """In a row."""
+        self.stop = asyncio.Event()
+
+    @property
+    def delay_s(self) -> float:
+        """Pause after so many failures."""
+        return min(_DELAY_MIN_S * 2.0 ** min(self.failures - 1, 30), _DELAY_MAX_S) if self.failures else 0.0
+
+    @property
+    def options(self) -> control_pb2.AutoscalingOptions:
+        return self.target.spec.options.autoscaling
+
+    @property
+    def policy(self) -> control_pb2.AutoscalingPolicy:
+        return self.options.policy
+
+    def spec(self) -> control_pb2.PolicySpec:
+        key = self.target.key
+        return control_pb2.PolicySpec(
+            deployment={"app": key.app, "name": key.name}, policy=self.policy, code_key=self.target.spec.code_key
+        )
+
+    def fits(self, target: DeploymentTarget) -> bool:
+        """Its process can go on for that target: same function, same code, same environment."""
+        own, other = self.target.spec, target.spec
+        return (
+            own.options.autoscaling.policy == other.options.autoscaling.policy
+            and (own.code_key, own.version) == (other.code_key, other.version)
+            and own.options.actor.runtime_env_json == other.options.actor.runtime_env_json
+        )
+
+
+async def _pause(kept: _Kept, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await kept.stop.wait()

@@ -1,0 +1,87 @@
+"""Owns what a deployment's autoscaling options ask for, and with how many replicas it begins (items 225–234). Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mesh.v1 import control_pb2
+
+_EXPIRY_MIN_S = 10.0
+
+AGGREGATIONS = {
+    control_pb2.AGGREGATION_MEAN: "mean",
+    control_pb2.AGGREGATION_MAX: "max",
+    control_pb2.AGGREGATION_MIN: "min",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingRules:
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target_ongoing_requests: float = 2.0
+    metrics_interval_s: float = 10.0
+    look_back_period_s: float = 30.0
+    upscaling_factor: float = 1.0
+    downscaling_factor: float = 1.0
+    upscale_delay_s: float = 30.0
+    downscale_delay_s: float = 600.0
+    downscale_to_zero_delay_s: float = 600.0
+    aggregation: str = "mean"
+    """mean, max or min of the requests within the look-back period."""
+    policy: str = ""
+    """Not empty: the user's function that decides instead of the built-in rule."""
+
+    def clip(self, replicas: int) -> int:
+        return min(max(replicas, self.min_replicas), self.max_replicas)
+
+    @property
+    def expiry_s(self) -> float:
+        """A load that was not reported again for so long is forgotten (item 233)."""
+        return max(2 * self.metrics_interval_s, _EXPIRY_MIN_S)
+
+
+def read_rules(options: control_pb2.AutoscalingOptions, target_capacity_percent: float | None = None) -> ScalingRules:
+    """The rules with their bounds at that capacity."""
+    return ScalingRules(
+        min_replicas=at_capacity(options.min_replicas, target_capacity_percent),
+        max_replicas=at_capacity(options.max_replicas, target_capacity_percent),
+        target_ongoing_requests=options.target_ongoing_requests,
+        metrics_interval_s=options.metrics_interval_s,
+        look_back_period_s=options.look_back_period_s,
+        upscaling_factor=options.upscaling_factor,
+        downscaling_factor=options.downscaling_factor,
+        upscale_delay_s=options.upscale_delay_s,
+        downscale_delay_s=options.downscale_delay_s,
+        downscale_to_zero_delay_s=options.downscale_to_zero_delay_s,
+        aggregation=AGGREGATIONS[options.aggregation],
+        policy=options.policy.function,
+    )
+
+
+def at_capacity(replicas: int, target_capacity_percent: float | None) -> int:
+    """Item 232: the share of `replicas` at that capacity, rounded half up, at least one of some."""
+    if target_capacity_percent is None or replicas == 0 or target_capacity_percent == 0:
+        return 0 if target_capacity_percent == 0 else replicas
+    return max(1, math.floor(replicas * target_capacity_percent / 100 + 0.5))
+
+
+def replicas_at_deploy(before: control_pb2.DeploymentOptions | None, after: control_pb2.DeploymentOptions) -> int:
+    """Item 234: with how many replicas a deployment goes on that is deployed with the options `after`."""
+    if not after.HasField("autoscaling"):
+        return after.num_replicas
+    options = after.autoscaling
+    is_other = before is None or _apart_from_number(before) != _apart_from_number(after)
+    if options.HasField("initial_replicas") and is_other:
+        return options.initial_replicas
+    if before is None:
+        return options.min_replicas
+    return min(max(before.num_replicas, options.min_replicas), options.max_replicas)
+
+
+def _apart_from_number(options: control_pb2.DeploymentOptions) -> control_pb2.DeploymentOptions:
+    rest = control_pb2.DeploymentOptions()
+    rest.CopyFrom(options)
+    rest.ClearField("num_replicas")
+    return rest

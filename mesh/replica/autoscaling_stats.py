@@ -1,0 +1,53 @@
+"""Owns what the user's `record_autoscaling_stats` says, asked again and again for the autoscaling policy (item 155)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+logger = logging.getLogger("mesh")
+
+_TIMEOUT_S = 10.0
+_IDLE_PERIOD_S = 10.0
+
+
+class AutoscalingStats:
+    def __init__(self, record: Callable[[], Awaitable[object]], interval_s: Callable[[], float]) -> None:
+        """`interval_s` may change; 0: nobody wants to know at present."""
+        self._record = record
+        self._interval_s = interval_s
+        self._complaint = ""
+        self.values: Mapping[str, float] = {}
+        """Empty while the hook fails: old figures would mislead."""
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            if self._interval_s() > 0:
+                await self._ask()
+            await asyncio.sleep(self._interval_s() or _IDLE_PERIOD_S)
+
+    async def _ask(self) -> None:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                self.values = _checked(await self._record())
+            complaint = ""
+        except TimeoutError:
+            complaint = f"no answer within {_TIMEOUT_S:g} s"
+        except Exception as error:  # the user's code may raise anything
+            complaint = f"{type(error).__name__}: {error}"
+        if complaint:
+            self.values = {}
+        if complaint and complaint != self._complaint:
+            logger.warning("record_autoscaling_stats failed: %s", complaint)
+        self._complaint = complaint
+
+
+def _checked(values: object) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"it must return a dict of numbers by name, it returned {values!r}")
+    for name, value in values.items():
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"it must return a dict of numbers by name, it returned {name!r}: {value!r}")
+    return {name: float(value) for name, value in values.items()}

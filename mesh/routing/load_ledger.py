@@ -1,0 +1,126 @@
+"""Owns what this process tells the controller of its load, and when. No clock: the caller says what time it is.
+
+Counters are read by a timer; calls pay nothing. A report gives the averages since the one before, so what comes and
+goes between two of them counts too. While there is load it is reported again and again: who falls silent is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+_SAMPLES_PER_REPORT = 10
+_PAUSE_MIN_S = 0.01
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Calls of one deployment, as its router or its replica in this process sees them now."""
+
+    deployment: DeploymentKey
+    interval_s: float
+    """How often the controller wants to hear; 0: not at all."""
+    queued: float = 0
+    ongoing: float = 0
+    executing: float = 0
+    stats: Mapping[str, float] = field(default_factory=dict)
+    is_urgent: bool = False
+    """To be reported now, as it is now."""
+
+
+class LoadLedger:
+    """Averages what is read and says when it is time to report it."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[DeploymentKey, _Account] = {}
+
+    def take(self, readings: Iterable[Reading], now_s: float) -> list[control_pb2.DeploymentLoad]:
+        """Note the readings; returns what has to be reported now."""
+        loads = []
+        for key, reading in _by_deployment(readings).items():
+            account = self._accounts.setdefault(key, _Account(now_s))
+            account.note(reading, now_s)
+            load = account.due(reading, now_s)
+            if load is not None:
+                loads.append(load)
+        return loads
+
+    def restart(self) -> None:
+        """Who hears the next report knows nothing: everything has to be said again."""
+        self._accounts.clear()
+
+
+def pause_s(readings: Iterable[Reading], at_most_s: float) -> float:
+    """How long to wait before the counters are read again."""
+    wanted_s = [reading.interval_s / _SAMPLES_PER_REPORT for reading in readings if reading.interval_s > 0]
+    return max(_PAUSE_MIN_S, min([at_most_s, *wanted_s]))
+
+
+class _Account:
+    """The time since the last report on one deployment."""
+
+    def __init__(self, now_s: float) -> None:
+        self._noted_s = now_s
+        self._reported_s = float("-inf")
+        self._area = (0.0, 0.0, 0.0)
+        """Queued, ongoing and executing calls, times seconds."""
+        self._was_idle = True
+
+    def note(self, reading: Reading, now_s: float) -> None:
+        span_s, self._noted_s = now_s - self._noted_s, now_s
+        queued, ongoing, executing = self._area
+        self._area = (
+            queued + reading.queued * span_s,
+            ongoing + reading.ongoing * span_s,
+            executing + reading.executing * span_s,
+        )
+
+    def due(self, reading: Reading, now_s: float) -> control_pb2.DeploymentLoad | None:
+        """The report, when it is time for one and it says something new."""
+        elapsed_s = now_s - self._reported_s
+        if elapsed_s < reading.interval_s and not reading.is_urgent:
+            return None
+        present = (reading.queued, reading.ongoing, reading.executing)
+        # The first report and an urgent one tell the present.
+        is_average = 0 < elapsed_s < float("inf") and not reading.is_urgent
+        means = tuple(area / elapsed_s for area in self._area) if is_average else present
+        self._reported_s, self._area = now_s, (0.0, 0.0, 0.0)
+        queued, ongoing, executing = (round(mean, _DIGITS) for mean in means)
+        is_idle = not (queued or ongoing or executing or reading.stats)
+        if is_idle and self._was_idle:
+            return None
+        self._was_idle = is_idle
+        return control_pb2.DeploymentLoad(
+            deployment={"app": reading.deployment.app, "name": reading.deployment.name},
+            queued=queued,
+            ongoing=ongoing,
+            executing=executing,
+            stats=dict(reading.stats),
+        )
+
+
+def _by_deployment(readings: Iterable[Reading]) -> dict[DeploymentKey, Reading]:
+    """Those that are of interest. A replica that calls its own deployment has two readings of it."""
+    combined: dict[DeploymentKey, Reading] = {}
+    for reading in readings:
+        if reading.interval_s <= 0:
+            continue
+        other = combined.get(reading.deployment)
+        combined[reading.deployment] = reading if other is None else _sum(other, reading)
+    return combined
+
+
+def _sum(one: Reading, other: Reading) -> Reading:
+    return replace(
+        one,
+        interval_s=min(one.interval_s, other.interval_s),
+        queued=one.queued + other.queued,
+        ongoing=one.ongoing + other.ongoing,
+        executing=one.executing + other.executing,
+        stats={**one.stats, **other.stats},
+        is_urgent=one.is_urgent or other.is_urgent,
+    )

@@ -1,0 +1,27 @@
+"""Autoscaling policies as users write them, in a module that their process imports by its path."""
+
+import os
+import time
+from pathlib import Path
+
+from mesh import AutoscalingContext
+
+
+def obey(context: AutoscalingContext, *, orders: str) -> object:
+    """Does what the file says: a number of replicas, or one of the ways in which policies misbehave."""
+    order = Path(orders).read_text()
+    match order:
+        case "raise":
+            raise LookupError(f"no idea for {context.deployment}")
+        case "hang":
+            time.sleep(3600)
+        case "exit":
+            os._exit(3)
+        case "chatter":
+            return "many"
+    return int(order)
+
+
+async def follow_stats(context: AutoscalingContext) -> float:
+    """As many replicas as the hungriest one says."""
+    return max((stats["hunger"] for stats in context.replica_stats), default=1)
