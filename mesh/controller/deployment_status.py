@@ -21,9 +21,11 @@ class Fact(Enum):
     AUTO_UPSCALE_WANTED = auto()
     AUTO_DOWNSCALE_WANTED = auto()
     REACHED = auto()
+    LEAVING = auto()
+    """As wanted, but for replicas that are still leaving."""
     GIVEN_UP = auto()
     START_FAILED = auto()
-    """Too few replicas, and one failed to start or stay."""
+    """Too few replicas, and one failed to start or stay since the deployment came into its status."""
     REPLICA_MISSING = auto()
     """Too few replicas or too many, without a failure of the wanted version."""
 
@@ -43,15 +45,21 @@ _AUTO_WANTED: dict[Fact, _Verdict] = {
 _SCALABLE = (_S.HEALTHY, _S.UPSCALING, _S.DOWNSCALING)
 """Statuses that another number alone changes: it completes no update and heals nothing."""
 
+_COMPLETED: dict[DeploymentStatus, _Verdict] = {
+    _S.UPDATING: (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
+    _S.UPSCALING: (_S.HEALTHY, _T.UPSCALE_COMPLETED),
+    _S.DOWNSCALING: (_S.HEALTHY, _T.DOWNSCALE_COMPLETED),
+    _S.DEPLOY_FAILED: (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
+    _S.UNHEALTHY: (_S.HEALTHY, _T.UNSPECIFIED),
+}
+
 # What is not in the table changes nothing.
 TRANSITIONS: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
     **{(status, fact): verdict for status in _S for fact, verdict in _WANTED.items()},
     **{(status, fact): verdict for status in _SCALABLE for fact, verdict in _AUTO_WANTED.items()},
-    (_S.UPDATING, Fact.REACHED): (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
-    (_S.UPSCALING, Fact.REACHED): (_S.HEALTHY, _T.UPSCALE_COMPLETED),
-    (_S.DOWNSCALING, Fact.REACHED): (_S.HEALTHY, _T.DOWNSCALE_COMPLETED),
-    (_S.DEPLOY_FAILED, Fact.REACHED): (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
-    (_S.UNHEALTHY, Fact.REACHED): (_S.HEALTHY, _T.UNSPECIFIED),
+    **{(status, Fact.REACHED): verdict for status, verdict in _COMPLETED.items()},
+    # Only a smaller number is about those that leave.
+    **{(status, Fact.LEAVING): verdict for status, verdict in _COMPLETED.items() if status != _S.DOWNSCALING},
     (_S.UPDATING, Fact.GIVEN_UP): (_S.DEPLOY_FAILED, _T.REPLICA_STARTUP_FAILED),
     (_S.UPSCALING, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
     (_S.HEALTHY, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
@@ -72,6 +80,8 @@ class Verdict:
     message: str = ""
     is_given_up: bool = False
     """No more replicas are started before it is deployed anew."""
+    since_s: float = 0.0
+    """When it came into its status."""
 
 
 def judge(
@@ -86,9 +96,16 @@ def judge(
         status, trigger = _WANTED[Fact.UPDATE_WANTED]
     else:
         status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
-    status, trigger = _advance(status, trigger, _look(target, replicas, failures))
-    message = _message(status, target, replicas, failures, now_s)
-    return Verdict(target, status, trigger, message, is_given_up(target, replicas, failures))
+    since_s = previous.since_s if previous is not None and previous.status == status else now_s
+    before, (status, trigger) = status, _advance(status, trigger, _look(target, replicas, failures, since_s))
+    return Verdict(
+        target,
+        status,
+        trigger,
+        _message(status, target, replicas, failures, now_s),
+        is_given_up=is_given_up(target, replicas, failures),
+        since_s=since_s if status == before else now_s,
+    )
 
 
 def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
@@ -128,12 +145,12 @@ def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | 
     return Fact.UPSCALE_WANTED if is_up else Fact.DOWNSCALE_WANTED
 
 
-def _look(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> Fact:
+def _look(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, since_s: float) -> Fact:
     if _has_reached(target, replicas):
-        return Fact.REACHED
+        return Fact.LEAVING if any(replica.is_leaving for replica in replicas) else Fact.REACHED
     if is_given_up(target, replicas, failures):
         return Fact.GIVEN_UP
-    return Fact.START_FAILED if failures.count else Fact.REPLICA_MISSING
+    return Fact.START_FAILED if failures.count and failures.last_s >= since_s else Fact.REPLICA_MISSING
 
 
 def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ class Faults:
 @dataclass(eq=False)
 class Actor:
     name: str
-    spec: control_pb2.ReplicaSpec | control_pb2.GatewaySpec
+    spec: control_pb2.ReplicaSpec | control_pb2.GatewaySpec | control_pb2.PolicySpec
     is_placed: asyncio.Event = field(default_factory=asyncio.Event)
     is_started: bool = False
     is_draining: bool = False
@@ -38,6 +38,13 @@ class Actor:
         return self.is_started and not self.is_draining and not self.closed.is_set()
 
 
+Policy = Callable[[Actor, control_pb2.PolicyQuestion], Awaitable[float]]
+
+
+async def _no_policy(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+    raise ActorCallFailed("no test has said what to answer")
+
+
 class FakeCluster:
     def __init__(self, seed: int, *, room: int = 1000) -> None:
         """`room`: how many replicas have a place at once."""
@@ -46,6 +53,9 @@ class FakeCluster:
         self.actors: dict[str, Actor] = {}
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
+        self.policy: Policy = _no_policy
+        """What policy actors do when they are asked."""
+        self.policies_spawned = 0
         self._room = asyncio.Semaphore(room)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -55,6 +65,10 @@ class FakeCluster:
         await self._spawn(Actor(name, spec))
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
+        await self._spawn(Actor(name, spec))
+
+    async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
+        self.policies_spawned += 1
         await self._spawn(Actor(name, spec))
 
     async def wait_placed(self, name: str) -> None:
@@ -89,6 +103,9 @@ class FakeCluster:
 
     def replicas(self) -> list[Actor]:
         return [actor for actor in self.actors.values() if isinstance(actor.spec, control_pb2.ReplicaSpec)]
+
+    def policies(self) -> list[Actor]:
+        return [actor for actor in self.actors.values() if isinstance(actor.spec, control_pb2.PolicySpec)]
 
     # ---- What actors do --------------------------------------------------------------------------------------------
 
@@ -131,6 +148,10 @@ class FakeCluster:
             raise ActorCallFailed("ValueError: no model")
         actor.is_started = True
         return await self._describe(actor)
+
+    async def _decide(self, actor: Actor, question: bytes) -> bytes:
+        replicas = await self.policy(actor, control_pb2.PolicyQuestion.FromString(question))
+        return control_pb2.PolicyAnswer(replicas=replicas).SerializeToString()
 
     async def _describe(self, actor: Actor) -> bytes:
         spec = actor.spec

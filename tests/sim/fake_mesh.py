@@ -46,8 +46,10 @@ class Mesh:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def deploy(self, version: str, num_replicas: int) -> None:
-        app = application(version=version, num_replicas=num_replicas)
+    async def deploy(
+        self, version: str, num_replicas: int, autoscaling: control_pb2.AutoscalingOptions | None = None
+    ) -> None:
+        app = application(version=version, num_replicas=num_replicas, autoscaling=autoscaling)
         await self.loop.change(functools.partial(with_application, application=app, unix_time_s=0.0), code_of=[app])
 
     async def delete(self) -> None:

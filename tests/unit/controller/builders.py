@@ -50,13 +50,18 @@ def observed(*replicas: Replica, gateways: tuple[Gateway, ...] = ()) -> Observed
 
 
 def application(
-    name: str = "app", version: str = "v1", num_replicas: int = 2, **options: object
+    name: str = "app",
+    version: str = "v1",
+    num_replicas: int = 2,
+    autoscaling: control_pb2.AutoscalingOptions | None = None,
 ) -> control_pb2.ApplicationSpec:
     """An application with one deployment, Model."""
     spec = control_pb2.DeploymentSpec(name="Model", version=version, code=b"code of " + version.encode())
     spec.options.num_replicas = num_replicas
     spec.options.max_ongoing_requests = 5
     spec.options.graceful_shutdown_timeout_s = 20.0
+    if autoscaling is not None:
+        spec.options.autoscaling.CopyFrom(autoscaling)
     return control_pb2.ApplicationSpec(name=name, route_prefix=f"/{name}", ingress="Model", deployments=[spec])
 
 

@@ -7,6 +7,7 @@ import pytest
 from mesh.controller.deployment_status import Verdict, judge, judge_application, judge_leaving
 from mesh.controller.desired import DeploymentTarget
 from mesh.controller.observe import NO_FAILURES, Failures, Replica
+from mesh.controller.scaling_rules import ScalingRules
 from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from tests.unit.controller.builders import application, desired_of, replica, target
 
@@ -44,6 +45,44 @@ def test_scaling_has_its_own_statuses(healthy: Verdict) -> None:
     less = look(healthy, target(1), replica(), replica())
     assert seen(less) == ("DOWNSCALING", "CONFIG_UPDATE_STARTED")
     assert seen(look(less, target(1), replica())) == ("HEALTHY", "DOWNSCALE_COMPLETED")
+
+
+def scaled(num_replicas: int, **rules: int) -> DeploymentTarget:
+    return replace(target(num_replicas), scaling=ScalingRules(max_replicas=9, **rules))
+
+
+def test_autoscaling_has_its_own_trigger() -> None:
+    """Items 195 and 196: unless the options that ask for it have changed."""
+    calm = look(None, scaled(1), replica())
+    more = look(calm, scaled(3), replica())
+    assert seen(more) == ("UPSCALING", "AUTOSCALING")
+    assert seen(look(more, scaled(3), replica(), replica(), replica())) == ("HEALTHY", "UPSCALE_COMPLETED")
+    assert seen(look(calm, scaled(0), replica())) == ("DOWNSCALING", "AUTOSCALING")
+    assert seen(look(calm, scaled(3, min_replicas=3), replica())) == ("UPSCALING", "CONFIG_UPDATE_STARTED")
+
+
+def test_autoscaling_completes_no_update_and_heals_nothing() -> None:
+    updating = look(None, scaled(2), replica())
+    assert seen(look(updating, scaled(3), replica())) == ("UPDATING", "CONFIG_UPDATE_STARTED")
+    failing = Failures(version="v2", count=2)
+    unhealthy = look(look(None, scaled(1), replica()), scaled(1), failures=failing)
+    assert seen(look(unhealthy, scaled(3), replica(), failures=failing)) == seen(unhealthy)
+
+
+def test_a_smaller_deployment_is_downscaling_until_the_others_have_left(healthy: Verdict) -> None:
+    less = look(healthy, target(1), replica(), replica(ReplicaState.STOPPING))
+    assert seen(less) == ("DOWNSCALING", "CONFIG_UPDATE_STARTED")
+    assert seen(look(less, target(1), replica())) == ("HEALTHY", "DOWNSCALE_COMPLETED")
+
+
+def test_a_failure_of_long_ago_does_not_make_scaling_fail(healthy: Verdict) -> None:
+    """A replica died once; since then all is well."""
+    old = Failures(version="v2", count=1, last_s=10.0, has_succeeded=True)
+    calm = judge(healthy, target(2), [replica(), replica()], old, now_s=20.0)
+    more = judge(calm, target(3), [replica(), replica()], old, now_s=30.0)
+    assert more.status == "UPSCALING"
+    fresh = replace(old, count=2, last_s=31.0)
+    assert judge(more, target(3), [replica(), replica()], fresh, now_s=31.0).status == "UNHEALTHY"
 
 
 def test_failing_constructors_fail_the_deployment_and_show_why() -> None:

@@ -1,0 +1,289 @@
+"""The whole controller under changing load, in fake time: to and from zero, crashes, policies (items 183, 227–234)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from mesh.autoscaling_options import AutoscalingConfig
+from mesh.controller.runtime import ActorCallFailed
+from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import Actor
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.traffic import Caller
+
+Scenario = Callable[[Mesh], Awaitable[None]]
+
+
+def play(scenario: Scenario, seed: int = 1) -> None:
+    async def main() -> None:
+        mesh = Mesh(seed)
+        await mesh.boot()
+        await scenario(mesh)
+        await mesh.shut_down()
+        await mesh.until(lambda: not mesh.loop.status().applications and not mesh.cluster.actors)
+        await mesh.crash()
+        assert not mesh.failed
+
+    run_in_fake_time(main())
+
+
+def rules(**fields: Any) -> control_pb2.AutoscalingOptions:
+    return AutoscalingConfig(**{"min_replicas": 0, "max_replicas": 20, "downscale_delay_s": 60, **fields}).to_message()
+
+
+def deployment(mesh: Mesh) -> control_pb2.DeploymentStatus:
+    return mesh.loop.status().applications[0].deployments[0]
+
+
+def seen(mesh: Mesh) -> tuple[str, str]:
+    return deployment(mesh).status, deployment(mesh).trigger
+
+
+def has(mesh: Mesh, count: int) -> Callable[[], bool]:
+    """So many replicas serve, no others are there, and the status is at peace with it."""
+
+    def look() -> bool:
+        if not count == len(mesh.cluster.replicas()) == len(mesh.cluster.serving()):
+            return False
+        present = deployment(mesh)
+        return present.target_replicas == count and present.status == "HEALTHY"
+
+    return look
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_from_zero_to_many_to_zero_again_and_again(seed: int) -> None:
+    """Item 231."""
+
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.deploy("v1", 0, rules())
+        await mesh.until(has(mesh, 0))
+        assert mesh.app_status() == "RUNNING"
+        caller = Caller(mesh)
+        for requests, replicas in ((1, 1), (30, 15), (7, 4)):
+            began_s = asyncio.get_running_loop().time()
+            caller.report(requests)
+            await mesh.until(lambda: bool(mesh.cluster.replicas()), within_s=0.5)
+            await mesh.until(lambda: bool(mesh.cluster.serving()), within_s=10.0)
+            await mesh.until(has(mesh, replicas), within_s=200.0)
+            assert asyncio.get_running_loop().time() - began_s < 120
+            caller.report(0)
+            await mesh.until(has(mesh, 0), within_s=400.0)
+
+    play(scenario, seed)
+
+
+def test_scaling_has_its_own_trigger_and_tells_why() -> None:
+    """Items 195 and 196: and the application stays RUNNING."""
+
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.deploy("v1", 0, rules(min_replicas=1))
+        await mesh.until(has(mesh, 1))
+        caller = Caller(mesh)
+        caller.report(10)
+        await mesh.until(lambda: seen(mesh) == ("UPSCALING", "AUTOSCALING"))
+        assert "Autoscaling: target 5: 10 requests" in deployment(mesh).message
+        assert mesh.app_status() == "RUNNING"
+        await mesh.until(has(mesh, 5))
+        assert seen(mesh) == ("HEALTHY", "UPSCALE_COMPLETED")
+        caller.report(1)
+        await mesh.until(lambda: seen(mesh) == ("DOWNSCALING", "AUTOSCALING"), within_s=400.0)
+        await mesh.until(has(mesh, 1))
+        assert seen(mesh) == ("HEALTHY", "DOWNSCALE_COMPLETED")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("leave", [Caller.crash, Caller.fall_silent])
+def test_callers_that_are_gone_pin_no_replicas(leave: Callable[[Caller], None]) -> None:
+    """Item 233: whether their end is seen or not."""
+
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.deploy("v1", 0, rules())
+        gone, staying = Caller(mesh, "gone"), Caller(mesh, "staying")
+        gone.report(20)
+        staying.report(4)
+        await mesh.until(has(mesh, 12), within_s=200.0)
+        leave(gone)
+        await mesh.until(has(mesh, 2), within_s=250.0)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_controller_that_crashes_keeps_the_number(seed: int) -> None:
+    """Item 183: at any moment, under load that goes on; nobody goes because nobody has reported yet."""
+
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.deploy("v1", 0, rules(downscale_delay_s=0, upscale_delay_s=5, look_back_period_s=5))
+        caller = Caller(mesh)
+        caller.report(16)
+        await mesh.until(has(mesh, 8), within_s=200.0)
+        for _ in range(5):
+            await asyncio.sleep(mesh.cluster.random.uniform(0, 20))
+            serving = set(mesh.cluster.serving())
+            await mesh.crash()
+            await asyncio.sleep(mesh.cluster.random.uniform(0, 5))
+            await mesh.boot()
+            # Its stream opens again after a while.
+            await asyncio.sleep(mesh.cluster.random.uniform(0, 3))
+            caller.report(16)
+            await asyncio.sleep(30)
+            assert set(mesh.cluster.serving()) == serving
+        caller.report(0)
+        await mesh.until(has(mesh, 0), within_s=100.0)
+
+    play(scenario, seed)
+
+
+def test_calls_that_wait_for_the_first_replica_are_served_by_a_controller_that_has_just_started() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.deploy("v1", 0, rules())
+        await mesh.until(has(mesh, 0))
+        await mesh.crash()
+        await mesh.boot()
+        Caller(mesh).report(1)
+        await mesh.until(lambda: bool(mesh.cluster.serving()), within_s=10.0)
+
+    play(scenario)
+
+
+def test_an_update_keeps_the_number() -> None:
+    """Item 234."""
+
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.deploy("v1", 0, rules())
+        caller = Caller(mesh)
+        caller.report(12)
+        await mesh.until(has(mesh, 6), within_s=200.0)
+        await mesh.deploy("v2", 0, rules())
+        await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 6)
+        await mesh.until(has(mesh, 6))
+        await mesh.deploy("v2", 0, rules(max_replicas=4))
+        await mesh.until(has(mesh, 4))
+
+    play(scenario)
+
+
+def test_a_first_replica_that_cannot_start_lets_nobody_wait_for_ever() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        mesh.cluster.broken_versions = {"v1"}
+        await mesh.deploy("v1", 0, rules())
+        await mesh.until(has(mesh, 0))
+        Caller(mesh).report(1)
+        await mesh.until(lambda: seen(mesh) == ("UNHEALTHY", "REPLICA_STARTUP_FAILED"))
+        assert deployment(mesh).message.startswith("ValueError: no model.")
+
+    play(scenario)
+
+
+# ---- Policies --------------------------------------------------------------------------------------------------------
+
+
+def with_policy(**fields: Any) -> control_pb2.AutoscalingOptions:
+    policy = {"policy_function": "shop.scaling:decide", "timeout_s": 5.0}
+    return rules(policy=policy, upscale_delay_s=0, metrics_interval_s=1.0, **fields)
+
+
+def test_a_policy_is_asked_again_and_again() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        questions: list[control_pb2.PolicyQuestion] = []
+
+        async def half_the_queue(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+            questions.append(question)
+            return (question.queued_requests + question.ongoing_requests) / 2
+
+        mesh.cluster.policy = half_the_queue
+        await mesh.deploy("v1", 0, with_policy(min_replicas=1))
+        caller = Caller(mesh)
+        caller.report(9)
+        await mesh.until(has(mesh, 5))
+        assert not questions[0].HasField("since_last_decision_s")
+        assert questions[-1].since_last_decision_s > 0
+        assert (questions[-1].target_replicas, questions[-1].options.max_replicas) == (5, 20)
+        assert mesh.cluster.policies_spawned == 1
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("fault", ["raises", "hangs", "dies"])
+def test_a_policy_that_fails_is_reported_and_tried_less_and_less(fault: str) -> None:
+    async def scenario(mesh: Mesh) -> None:
+        is_broken = False
+
+        async def moody(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+            if is_broken and fault == "raises":
+                raise ActorCallFailed("ZeroDivisionError: division by zero")
+            if is_broken and fault == "hangs":
+                await asyncio.sleep(10_000)
+            if is_broken:
+                mesh.cluster.end(actor)
+                await asyncio.sleep(1)
+            return 3
+
+        mesh.cluster.policy = moody
+        await mesh.deploy("v1", 0, with_policy(min_replicas=1))
+        await mesh.until(has(mesh, 3))
+        is_broken = True
+        await mesh.until(lambda: bool(deployment(mesh).autoscaling.problem))
+        assert "shop.scaling:decide failed" in deployment(mesh).message
+        spawned = mesh.cluster.policies_spawned
+        await asyncio.sleep(3600)
+        assert mesh.cluster.policies_spawned - spawned < 80
+        assert has(mesh, 3)
+        is_broken = False
+        await mesh.until(lambda: not deployment(mesh).autoscaling.problem)
+
+    play(scenario)
+
+
+def test_every_policy_has_one_process_as_long_as_it_is_wanted() -> None:
+    """Not in the way of an update, and ended with its controller, its deployment and when another takes its place."""
+
+    async def scenario(mesh: Mesh) -> None:
+        async def two(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+            return 2
+
+        def one_is_there() -> bool:
+            return len(mesh.cluster.policies()) == 1
+
+        mesh.cluster.policy = two
+        await mesh.deploy("v1", 0, with_policy())
+        await mesh.until(has(mesh, 2))
+        (first,) = mesh.cluster.policies()
+        await mesh.deploy("v1", 0, with_policy(max_replicas=9))
+        await asyncio.sleep(5)
+        assert mesh.cluster.policies() == [first]
+        await mesh.crash()
+        await mesh.boot()
+        await mesh.until(lambda: one_is_there() and mesh.cluster.policies() != [first])
+        (second,) = mesh.cluster.policies()
+        await mesh.deploy("v2", 0, with_policy())
+        await mesh.until(lambda: one_is_there() and mesh.cluster.policies() != [second])
+        await mesh.deploy("v2", 0, rules())
+        await mesh.until(lambda: not mesh.cluster.policies())
+        await mesh.deploy("v2", 0, with_policy())
+        await mesh.until(one_is_there)
+        await mesh.delete()
+        await mesh.until(lambda: not mesh.cluster.policies())
+
+    play(scenario)
+
+
+def test_a_policy_that_hangs_does_not_outlive_its_deployment() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        async def hang(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+            await asyncio.sleep(10_000)
+            return 0
+
+        mesh.cluster.policy = hang
+        await mesh.deploy("v1", 0, with_policy())
+        await mesh.until(lambda: bool(mesh.cluster.policies()))
+        await asyncio.sleep(3)
+        await mesh.delete()
+        await mesh.until(lambda: not mesh.cluster.policies(), within_s=1.0)
+
+    play(scenario)

@@ -1,0 +1,42 @@
+"""Callers in fake time: they report a load that tests choose, as processes do through their Sync streams."""
+
+import asyncio
+
+from mesh.v1 import control_pb2
+from tests.sim.fake_mesh import Mesh
+
+INTERVAL_S = 10.0
+
+
+class Caller:
+    """One process. Its calls take the places there are; the rest is queued."""
+
+    def __init__(self, mesh: Mesh, name: str = "caller", places_per_replica: int = 5) -> None:
+        self.requests = 0.0
+        self._mesh = mesh
+        self._name = name
+        self._places_per_replica = places_per_replica
+        self._stream = object()
+        self._task = asyncio.create_task(self._report_for_ever())
+
+    def report(self, requests: float) -> None:
+        """From now on it has so many calls, and says so at once."""
+        self.requests = requests
+        ongoing = min(requests, len(self._mesh.cluster.serving()) * self._places_per_replica)
+        load = control_pb2.DeploymentLoad(
+            deployment={"app": "app", "name": "Model"}, ongoing=ongoing, queued=requests - ongoing
+        )
+        self._mesh.loop.autoscaler.heard(self._name, self._stream, [load])
+
+    def fall_silent(self) -> None:
+        """Its machine is lost: nobody hears of it again, and its stream does not end."""
+        self._task.cancel()
+
+    def crash(self) -> None:
+        self.fall_silent()
+        self._mesh.loop.autoscaler.lost(self._stream)
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            self.report(self.requests)
