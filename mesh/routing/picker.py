@@ -1,7 +1,7 @@
 """Owns the choice of a replica for one call: pure functions over what a caller knows of the candidates.
 
-Power of two choices: of two random candidates the less loaded one. It needs no global view, does not herd when reports
-are old, and comes close to perfect least-loaded. Randomness is passed in.
+Power of two choices: of two random candidates the less loaded one. It needs no global view and does not herd when
+reports are old. What it makes of old reports is `mesh.routing.tier`'s to better. Randomness is passed in.
 """
 
 from __future__ import annotations
@@ -51,15 +51,6 @@ def pick(candidates: Sequence[C], random: Random) -> C | None:
         return best if best.load < best.limit else _other_if_free(candidates, best)
     if count == 1 and candidates[0].load < candidates[0].limit:
         return candidates[0]
-    return None
-
-
-def pick_in_tiers(tiers: Sequence[Sequence[C]], random: Random) -> C | None:
-    """The first tier (same node, same zone, all) with a free place wins."""
-    for tier in tiers:
-        found = pick(tier, random)
-        if found is not None:
-            return found
     return None
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mesh.link.caller import CallerLink, LinkObserver, LinkTarget
 from mesh.link.frames import pack_hello
 from mesh.routing.snapshot import ReplicaInfo, Snapshot
+from mesh.routing.tier import Tier
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
@@ -83,10 +84,10 @@ class LinkPool:
         self._seats: dict[str, Seat] = {}
         self._leaving: set[Seat] = set()
         """Not listed any more, but their links still carry calls."""
-        self.all: tuple[Seat, ...] = ()
+        self.all: Tier[Seat] = Tier()
         """Usable seats."""
-        self.local_first: tuple[tuple[Seat, ...], ...] = ((),)
-        """Usable seats on the same node, in the same zone, anywhere."""
+        self.local_first: tuple[Tier[Seat], ...] = (self.all,)
+        """Usable seats on the same node, in the same zone, anywhere: as many tiers as differ."""
 
     def update(self, snapshot: Snapshot) -> None:
         listed = {replica.replica_id: replica for replica in snapshot.replicas}
@@ -100,13 +101,21 @@ class LinkPool:
         self.refresh()
 
     def refresh(self) -> None:
-        """Build the tuples of usable seats anew: a link became ready, drains or broke."""
-        usable = tuple(seat for seat in self._seats.values() if seat.is_usable)
-        self.all = usable
-        same_node = tuple(seat for seat in usable if seat.info.node_id == self.identity.node_id)
+        """Build the tiers of usable seats anew: a link became ready, drains or broke."""
+        usable = [seat for seat in self._seats.values() if seat.is_usable]
         zone = self.identity.zone
-        same_zone = tuple(seat for seat in usable if zone and seat.info.zone == zone)
-        self.local_first = (same_node, same_zone, usable)
+        same_zone = [seat for seat in usable if zone and seat.info.zone == zone]
+        same_node = [seat for seat in usable if seat.info.node_id == self.identity.node_id]
+        self.all = Tier(usable, self.all)
+        nearer = [seats for seats in (same_node, same_zone) if 0 < len(seats) < len(usable)]
+        self.local_first = (*(Tier(seats, self.all) for seats in nearer), self.all)
+
+    def note(self, link: CallerLink) -> None:
+        """A result has told the load of the link's replica."""
+        seat = self.seat_of(link) if self.all.remembers else None
+        if seat is not None:
+            for tier in self.local_first:
+                tier.note(seat)
 
     def seat_of(self, link: CallerLink) -> Seat | None:
         seat = self._seats.get(link.replica_id)
@@ -114,7 +123,7 @@ class LinkPool:
 
     @property
     def link_count(self) -> int:
-        return len(self.all)
+        return len(self.all.candidates)
 
     @property
     def ongoing(self) -> int:

@@ -27,11 +27,12 @@ from mesh.exceptions import (
 from mesh.link.call import CallState, OutgoingCall
 from mesh.link.caller import CallerLink
 from mesh.routing.load_ledger import Reading
-from mesh.routing.picker import pick, pick_for_model, pick_in_tiers
+from mesh.routing.picker import pick_for_model
 from mesh.routing.pool import CallerIdentity, LinkPool, Seat
 from mesh.routing.queue import PendingQueue
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
+from mesh.routing.tier import pick_in_tiers
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
@@ -166,6 +167,7 @@ class Router:
             self._dispatch()
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
+        self._pool.note(link)
         if call.state is CallState.SENT:
             self._finish(call, outcome)
         self._pool.let_go(link)
@@ -212,12 +214,12 @@ class Router:
             return self._pick_for_model(call, model_id)
         if call.request.prefers_local:
             return pick_in_tiers(self._pool.local_first, self._random)
-        return pick(self._pool.all, self._random)
+        return self._pool.all.pick(self._random)
 
     def _pick_for_model(self, call: OutgoingCall, model_id: str) -> Seat | None:
         now_s = time.monotonic()
         may_spill = 0 < call.waits_until_s <= now_s
-        seat = pick_for_model(self._pool.all, model_id, self._random, may_spill=may_spill)
+        seat = pick_for_model(self._pool.all.candidates, model_id, self._random, may_spill=may_spill)
         if seat is None and not call.waits_until_s:
             delay_s = settings().multiplex_spill_delay_s
             call.waits_until_s = now_s + delay_s

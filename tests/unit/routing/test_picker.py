@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.picker import pick, pick_for_model, pick_in_tiers
+from mesh.routing.picker import pick, pick_for_model
 
 
 @dataclass(eq=False)
@@ -39,13 +39,6 @@ def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Seat], seed
     found = pick(candidates, random.Random(seed).random)
     assert (found is not None) == any(seat.is_free for seat in candidates)
     assert found is None or found.is_free
-
-
-@given(st.lists(seats, max_size=3), seeds)
-def test_the_first_tier_with_a_free_candidate_wins(tiers: list[list[Seat]], seed: int) -> None:
-    found = pick_in_tiers(tiers, random.Random(seed).random)
-    free_tiers = [tier for tier in tiers if any(seat.is_free for seat in tier)]
-    assert (found in free_tiers[0]) if free_tiers else (found is None)
 
 
 @given(seats, st.booleans(), seeds)
