@@ -1,7 +1,17 @@
 """A mesh of Python microservices on Ray, gRPC first. This is the whole public face; see README.md for a tour."""
 
 from mesh import exceptions
-from mesh.api import delete, get_app_handle, get_deployment_handle, run, shutdown, start, status
+from mesh.api import (
+    RunTarget,
+    delete,
+    get_app_handle,
+    get_deployment_handle,
+    run,
+    run_many,
+    shutdown,
+    start,
+    status,
+)
 from mesh.autoscaling_options import AutoscalingConfig
 from mesh.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
 from mesh.batching import batch
@@ -25,6 +35,7 @@ __all__ = [
     "HTTPOptions",
     "LoggingConfig",
     "ProxyLocation",
+    "RunTarget",
     "batch",
     "delete",
     "deployment",
@@ -36,6 +47,7 @@ __all__ = [
     "get_replica_context",
     "multiplexed",
     "run",
+    "run_many",
     "shutdown",
     "start",
     "status",

@@ -9,15 +9,15 @@ from typing import Any
 from mesh import checks
 from mesh.v1 import control_pb2
 
-_KEYS = ("accelerator_type", "memory", "num_cpus", "num_gpus", "resources", "runtime_env")
+KEYS = ("accelerator_type", "memory", "num_cpus", "num_gpus", "resources", "runtime_env")
 
 
 def checked(options: object) -> dict[str, Any]:
     """A validated copy with `num_cpus` defaulting to 1. Raises TypeError or ValueError naming the bad key."""
     given = checks.mapping("ray_actor_options", {} if options is None else options)
-    unknown = sorted(set(given) - set(_KEYS))
+    unknown = sorted(set(given) - set(KEYS))
     if unknown:
-        raise ValueError(f"ray_actor_options does not take {', '.join(unknown)}. It takes {', '.join(_KEYS)}.")
+        raise ValueError(f"ray_actor_options does not take {', '.join(unknown)}. It takes {', '.join(KEYS)}.")
     result: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     result.setdefault("num_cpus", 1)
     for key in ("num_cpus", "num_gpus", "memory"):

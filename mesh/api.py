@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -87,26 +87,48 @@ def _run(
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
 ) -> DeploymentHandle[Any]:
     """`run` that, with `_blocking=False`, returns as soon as the application is stored."""
-    if not isinstance(target, Application):
-        raise TypeError(f"mesh.run takes an application, the result of Deployment.bind(...), not {target!r}.")
-    application.checked_name(name)
-    application.checked_route_prefix(route_prefix)
-    _refuse_logging_config(logging_config)
+    _check_target(RunTarget(target, name, route_prefix, logging_config))
     ray_core.ensure_ray()
     client = _running() or _started()
-    spec = application.build(
-        target,
-        name=name,
-        route_prefix=route_prefix,
-        version=uuid.uuid4().hex[:10],
-        make_handle=DeploymentHandle,
-        servicer_functions=control_plane.servicer_functions(),
-    )
-    _inherit_runtime_env(spec, ray_core.job_runtime_env())
+    spec = application.build(target, name=name, route_prefix=route_prefix, rules=_rules())
     client.deploy(spec)
     if _blocking:
         rollout_wait.until_running(client, name)
     return _handle(spec.ingress, name)
+
+
+@dataclass(frozen=True, slots=True)
+class RunTarget:
+    """One application for `run_many`."""
+
+    target: Application
+    name: str = "default"
+    route_prefix: str | None = "/"
+    logging_config: LoggingConfig | Mapping[str, Any] | None = None
+
+
+def run_many(
+    targets: Sequence[RunTarget], *, wait_for_applications_running: bool = True
+) -> list[DeploymentHandle[Any]]:
+    """`run` of several applications in one step: all are stored, or none is. Returns their handles in order.
+
+    Raises ValueError for no target or a name given twice, and what `run` raises.
+    """
+    if not targets:
+        raise ValueError("run_many needs at least one RunTarget.")
+    for each in targets:
+        _check_target(each)
+    ray_core.ensure_ray()
+    client = _running() or _started()
+    rules = _rules()
+    specs = [
+        application.build(each.target, name=each.name, route_prefix=each.route_prefix, rules=rules) for each in targets
+    ]
+    client.apply(specs)
+    if wait_for_applications_running:
+        for spec in specs:
+            rollout_wait.until_running(client, spec.name)
+    return [_handle(spec.ingress, spec.name) for spec in specs]
 
 
 def delete(name: str, _blocking: bool = True) -> None:
@@ -213,15 +235,28 @@ def _warn_of_differences(asked: gateway_options.GatewayRequest, client: ControlC
         )
 
 
-def _inherit_runtime_env(spec: control_pb2.ApplicationSpec, job_env: Mapping[str, Any]) -> None:
+def _check_target(asked: RunTarget) -> None:
+    if not isinstance(asked.target, Application):
+        raise TypeError(f"mesh.run takes an application, the result of Deployment.bind(...), not {asked.target!r}.")
+    application.checked_name(asked.name)
+    application.checked_route_prefix(asked.route_prefix)
+    _refuse_logging_config(asked.logging_config)
+
+
+def _rules() -> application.BuildRules:
+    """A version of its own for each run: all replicas are replaced (spec 68)."""
+    version = uuid.uuid4().hex[:10]
+    return application.BuildRules(
+        make_handle=DeploymentHandle,
+        version_of=lambda code, packed: version,
+        servicer_functions=control_plane.servicer_functions(),
+        runtime_env=inherited_runtime_env(),
+    )
+
+
+def inherited_runtime_env() -> dict[str, Any]:
     """What the driver's job runs with is the default for its deployments."""
-    inherited = {key: value for key, value in job_env.items() if not key.startswith("_")}
-    if not inherited:
-        return
-    for deployment in spec.deployments:
-        actor = deployment.options.actor
-        own = json.loads(actor.runtime_env_json or "{}")
-        actor.runtime_env_json = json.dumps({**inherited, **own})
+    return {key: value for key, value in ray_core.job_runtime_env().items() if not key.startswith("_")}
 
 
 def _find_application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from mesh import user_code
-from mesh.deployment import Application
+from mesh import checks, user_code
+from mesh.config import DeploymentConfig, with_options
+from mesh.deployment import Application, Deployment
 from mesh.exceptions import MeshException
+from mesh.option_effects import replica_version
 from mesh.servicers import typed_methods
 from mesh.user_code import UserCode
 from mesh.v1 import control_pb2
@@ -19,26 +24,45 @@ logger = logging.getLogger("mesh")
 MakeHandle = Callable[[str, str], object]
 """(deployment name, app name) -> what stands for a nested Application in its caller's constructor."""
 
+VersionOf = Callable[[UserCode, bytes], str]
+"""(code of a deployment, the same packed) -> version of the code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRules:
+    """What else than the code decides about the deployments."""
+
+    make_handle: MakeHandle
+    version_of: VersionOf
+    """Asked for every deployment that was not given a version."""
+    servicer_functions: tuple[Callable[..., Any], ...] = ()
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options by deployment that win over those in the code."""
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    """Inherited by every deployment; what it says itself wins."""
+
 
 def build(
-    application: Application,
-    *,
-    name: str,
-    route_prefix: str | None,
-    version: str,
-    make_handle: MakeHandle,
-    servicer_functions: Sequence[Callable[..., Any]] = (),
+    application: Application, *, name: str, route_prefix: str | None, rules: BuildRules
 ) -> control_pb2.ApplicationSpec:
     """The whole graph below `application`, which is the ingress.
 
-    `version` goes to every deployment that was not given one. Raises TypeError where bound arguments cannot be pickled.
+    Raises TypeError where bound arguments cannot be pickled, ValueError for overrides that do not fit.
     """
-    checked_name(name)
-    graph = _Graph(name, version, make_handle, application, tuple(servicer_functions))
+    graph = _Graph(checked_name(name), application, rules)
     ingress = graph.add(application)
+    _check_overridden(name, rules.overrides, graph.deployments)
     return control_pb2.ApplicationSpec(
         name=name, route_prefix=checked_route_prefix(route_prefix), ingress=ingress, deployments=graph.specs
     )
+
+
+def deployments_of(application: Application) -> dict[str, Deployment]:
+    """The deployments below `application` under the names they get, the called before their callers."""
+    rules = BuildRules(make_handle=lambda name, app: name, version_of=lambda code, packed: "-")
+    graph = _Graph("-", application, rules)
+    graph.add(application)
+    return graph.deployments
 
 
 def checked_name(name: object) -> str:
@@ -51,6 +75,7 @@ def checked_route_prefix(route_prefix: str | None) -> str:
     """As the controller stores it: empty means not exposed over HTTP."""
     if route_prefix is None:
         return ""
+    checks.text("route_prefix", route_prefix)
     if not route_prefix.startswith("/"):
         raise ValueError(f"route_prefix must start with '/', got {route_prefix!r}. Use None for no HTTP route.")
     if route_prefix != "/" and route_prefix.endswith("/"):
@@ -60,23 +85,26 @@ def checked_route_prefix(route_prefix: str | None) -> str:
     return route_prefix
 
 
+class UnknownDeploymentError(ValueError):
+    """Options were given for a deployment that the application does not have."""
+
+    def __init__(self, deployment: str, message: str) -> None:
+        super().__init__(message)
+        self.deployment = deployment
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnknownDeploymentError, (self.deployment, str(self))
+
+
 class _Graph:
     """Visits each Application once, the called before their callers: the order in which equal names are numbered."""
 
-    def __init__(
-        self,
-        app_name: str,
-        version: str,
-        make_handle: MakeHandle,
-        ingress: Application,
-        servicer_functions: tuple[Callable[..., Any], ...],
-    ) -> None:
+    def __init__(self, app_name: str, ingress: Application, rules: BuildRules) -> None:
         self.specs: list[control_pb2.DeploymentSpec] = []
+        self.deployments: dict[str, Deployment] = {}
         self._app_name = app_name
-        self._version = version
-        self._make_handle = make_handle
         self._ingress = ingress
-        self._servicer_functions = servicer_functions
+        self._rules = rules
         # Keyed by identity: the same object is one deployment, two equal ones are two.
         self._names: dict[int, str] = {}
         self._open: set[int] = set()
@@ -90,10 +118,14 @@ class _Graph:
             raise ValueError(f"{application!r} is bound to itself. Deployments must not form a cycle.")
         self._open.add(key)
         callees: set[str] = set()
-        code = user_code.pack(self._code(application), functools.partial(self._replace, callees))
+        code = self._code(application)
+        packed = user_code.pack(code, functools.partial(self._replace, callees))
         name = self._unique_name(application.deployment.name)
         self._names[key] = name
-        self.specs.append(self._spec(application, name, code, callees))
+        self.deployments[name] = application.deployment
+        version = application.deployment.version or self._rules.version_of(code, packed)
+        self.specs.append(self._spec(application, name, version, packed))
+        self.specs[-1].callees.extend(sorted(callees))
         return name
 
     def _replace(self, callees: set[str], value: object) -> object:
@@ -102,7 +134,7 @@ class _Graph:
             return value
         name = self.add(value)
         callees.add(name)
-        return self._make_handle(name, self._app_name)
+        return self._rules.make_handle(name, self._app_name)
 
     def _unique_name(self, wanted: str) -> str:
         taken = set(self._names.values())
@@ -124,24 +156,27 @@ class _Graph:
             application.deployment.func_or_class,
             application.args,
             application.kwargs,
-            self._servicer_functions if application is self._ingress else (),
+            self._rules.servicer_functions if application is self._ingress else (),
         )
 
-    def _spec(self, application: Application, name: str, code: bytes, callees: set[str]) -> control_pb2.DeploymentSpec:
-        deployment = application.deployment
-        return control_pb2.DeploymentSpec(
+    def _spec(self, application: Application, name: str, version: str, packed: bytes) -> control_pb2.DeploymentSpec:
+        config = _overridden(name, application.deployment.config, self._rules.overrides.get(name, {}))
+        spec = control_pb2.DeploymentSpec(
             name=name,
-            version=deployment.version or self._version,
-            options=deployment.config.to_message(),
-            code=code,
+            version=version,
+            options=config.to_message(),
+            code=packed,
             grpc_methods=self._grpc_methods(application),
-            callees=sorted(callees),
         )
+        _inherit_runtime_env(spec.options.actor, self._rules.runtime_env)
+        # Last: the options are complete.
+        spec.version = replica_version(spec)
+        return spec
 
     def _grpc_methods(self, application: Application) -> list[control_pb2.GrpcMethod]:
         if application is not self._ingress:
             return []
-        methods = typed_methods(application.deployment.func_or_class, self._servicer_functions)
+        methods = typed_methods(application.deployment.func_or_class, self._rules.servicer_functions)
         return [
             control_pb2.GrpcMethod(
                 full_name=method.full_name,
@@ -150,3 +185,30 @@ class _Graph:
             )
             for method in methods.values()
         ]
+
+
+def _overridden(name: str, config: DeploymentConfig, options: Mapping[str, Any]) -> DeploymentConfig:
+    try:
+        return with_options(config, options) if options else config
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"Deployment {name!r}, with what its code says: {error}") from error
+
+
+def _check_overridden(app: str, overrides: Mapping[str, object], deployments: Mapping[str, Deployment]) -> None:
+    for name in overrides:
+        if name not in deployments:
+            close = difflib.get_close_matches(name, deployments, n=1)
+            advice = f" Did you mean {close[0]!r}?" if close else ""
+            raise UnknownDeploymentError(
+                name, f"Deployment {name!r} does not exist: application {app!r} has {', '.join(deployments)}.{advice}"
+            )
+
+
+def _inherit_runtime_env(actor: control_pb2.ActorOptions, inherited: Mapping[str, Any]) -> None:
+    if not inherited:
+        return
+    own = json.loads(actor.runtime_env_json or "{}")
+    merged = {**inherited, **own}
+    if "env_vars" in inherited and "env_vars" in own:
+        merged["env_vars"] = {**inherited["env_vars"], **own["env_vars"]}
+    actor.runtime_env_json = json.dumps(merged)

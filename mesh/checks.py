@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+_WIDE = 2**31 - 1
+
 
 def whole_number(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
     """`value` as it came. Raises TypeError unless it is an int, ValueError outside the range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r}.")
     if value < minimum or (maximum is not None and value > maximum):
-        expected = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+        # What the wire can hold is of no interest to who asks for too little.
+        is_open = maximum is None or (value < minimum and maximum >= _WIDE)
+        expected = f"at least {minimum}" if is_open else f"between {minimum} and {maximum}"
         raise ValueError(f"{name} must be {expected}, got {value}.")
     return value
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from mesh.status import ReplicaState
+from mesh.status import ApplicationStatus, ReplicaState
 from mesh.v1 import control_pb2
 
 
@@ -32,22 +32,25 @@ def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
 
 
 class Progress:
-    """Shows each change while an application comes up."""
+    """Shows each change while applications come up."""
 
     def __init__(self, show: Callable[[str], object]) -> None:
         self._show = show
-        self._shown: list[str] = []
+        self._shown: dict[str, list[str]] = {}
 
     def __call__(self, application: control_pb2.ApplicationStatus) -> None:
         lines = _progress_lines(application)
         for line in lines:
-            if line not in self._shown:
+            if line not in self._shown.get(application.name, ()):
                 self._show(line)
-        self._shown = lines
+        self._shown[application.name] = lines
 
 
 def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
-    return [f"  {each.name}: {_headline(each.message) or _replicas(each)}" for each in application.deployments]
+    name = application.name
+    lines = [f"  {name}/{each.name}: {_headline(each.message) or _replicas(each)}" for each in application.deployments]
+    is_settled = application.status in (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOY_FAILED)
+    return [*lines, f"  {name}: {application.status}"] if is_settled else lines
 
 
 def _gateway_lines(gateways: Iterable[control_pb2.GatewayStatus]) -> Iterator[str]:

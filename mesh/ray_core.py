@@ -294,6 +294,28 @@ def exit_this_actor() -> None:
     ray.actor.exit_actor()
 
 
+# ---- Tasks -----------------------------------------------------------------------------------------------------------
+
+
+def run_task(import_path: str, arguments: tuple[Any, ...], runtime_env: dict[str, Any], timeout_s: float) -> Any:
+    """What the function "module:name" returns in a process of its own with that environment. Blocks.
+
+    Raises RuntimeError when the environment cannot be made or the process dies, TimeoutError.
+    """
+    module, _, name_in_module = import_path.partition(":")
+    function = getattr(importlib.import_module(module), name_in_module)
+    # max_calls: the next task must not find the modules that this one has imported.
+    task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(function).options(runtime_env=runtime_env)
+    reference = task.remote(*arguments)
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except ray.exceptions.GetTimeoutError as error:
+        ray.cancel(reference, force=True)
+        raise TimeoutError(f"{import_path} was not done within {timeout_s:.0f} s in {runtime_env}.") from error
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"The task that imports the application failed: {error}") from error
+
+
 # ---- Object store ----------------------------------------------------------------------------------------------------
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mesh.control_client import ControlClient
 from mesh.control_plane import poll
-from mesh.status import ApplicationStatus, GatewayStatus
+from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
@@ -17,6 +17,7 @@ _GATEWAYS_TIMEOUT_S = 60.0
 _GATEWAYS_FAILING_TIMEOUT_S = 10.0
 _DELETE_TIMEOUT_S = 60.0
 _PATIENCE_S = 10.0
+_RESIZING = (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
 
 Tell = Callable[[control_pb2.ApplicationStatus], None]
 
@@ -49,6 +50,17 @@ def until_running(client: ControlClient, name: str, tell: Tell | None = None) ->
     """
     tell = tell or Patience(time.monotonic)
     poll(lambda: _is_running(client.status(), name, tell), timeout_s=None)
+
+
+def until_all_running(client: ControlClient, names: Sequence[str], tell: Tell) -> None:
+    """`until_running` of several, and until they have as many replicas as asked for.
+
+    Raises RuntimeError with all failures, when what has not failed runs.
+    """
+    failures: dict[str, str] = {}
+    poll(lambda: _are_settled(client.status(), names, tell, failures), timeout_s=None)
+    if failures:
+        raise RuntimeError("\n".join(failures[name] for name in names if name in failures))
 
 
 def until_deleted(client: ControlClient, name: str) -> None:
@@ -119,3 +131,24 @@ def _is_running(reply: control_pb2.StatusReply, name: str, tell: Tell) -> bool:
     if application.status == ApplicationStatus.DEPLOY_FAILED:
         raise RuntimeError(f"Deploying application {name!r} failed: {application.message}")
     return application.status == ApplicationStatus.RUNNING
+
+
+def _are_settled(reply: control_pb2.StatusReply, names: Sequence[str], tell: Tell, failures: dict[str, str]) -> bool:
+    """Each runs, or is now in `failures` with the reason why not."""
+    running = []
+    for name in names:
+        try:
+            running.append(_is_running(reply, name, tell) and not _is_resizing(_application(reply, name)))
+            failures.pop(name, None)
+        except RuntimeError as error:
+            failures[name] = str(error)
+            running.append(True)
+    return all(running)
+
+
+def _is_resizing(application: control_pb2.ApplicationStatus | None) -> bool:
+    """Another number of replicas was asked for: the application runs all the while, but is not yet as asked."""
+    return application is not None and any(
+        each.status in _RESIZING and each.trigger == DeploymentStatusTrigger.CONFIG_UPDATE_STARTED
+        for each in application.deployments
+    )

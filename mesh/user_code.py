@@ -59,6 +59,12 @@ def extend_search_path(data: bytes) -> None:
     sys.path.extend(entry for entry in search_path if entry not in sys.path)
 
 
+def pickled_arguments(data: bytes) -> bytes:
+    """The bound arguments in what `pack` returned, still pickled."""
+    _, (_, arguments) = pickle.loads(data)
+    return bytes(arguments)
+
+
 def dumps(value: object, what: str, replace: Replace | None = None) -> bytes:
     """Cloudpickle. Raises TypeError naming `what` and the reason."""
     buffer = io.BytesIO()

@@ -43,10 +43,10 @@ LAYERS = (
     ("mesh.handle", "mesh.replica", "mesh.controller"),
     ("mesh.deployment", "mesh.application", "mesh.control_client"),
     ("mesh.control_plane",),
-    ("mesh.rollout_wait",),
+    ("mesh.rollout_wait", "mesh.declarative"),
     ("mesh.api",),
     ("mesh",),
-    ("mesh.cli", "mesh.cli_report"),
+    ("mesh.cli", "mesh.cli_deploy", "mesh.cli_errors", "mesh.cli_report", "mesh.cli_target"),
     ("gateway",),
 )
 """From the bottom up. A module may import what stands below or beside it, as long as no cycle comes of it."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh import user_code
-from mesh.application import build, checked_route_prefix
+from mesh.application import BuildRules, build, checked_route_prefix
 from mesh.deployment import Application, deployment
 from mesh.exceptions import MeshException
 from mesh.v1 import control_pb2
@@ -42,8 +42,9 @@ caller = deployment(Caller)
 
 
 def built(application: Application, **options: Any) -> control_pb2.ApplicationSpec:
-    options = {"name": "app", "route_prefix": "/", "version": "v", "make_handle": Handle, **options}
-    return build(application, **options)
+    place = {"name": options.pop("name", "app"), "route_prefix": options.pop("route_prefix", "/")}
+    rules = {"make_handle": Handle, "version_of": lambda code, packed: "v", **options}
+    return build(application, **place, rules=BuildRules(**rules))
 
 
 def arguments(spec: control_pb2.ApplicationSpec, name: str) -> tuple[Any, ...]:
@@ -60,7 +61,7 @@ def test_one_deployment_is_its_own_ingress() -> None:
     assert (spec.name, spec.route_prefix, spec.ingress) == ("app", "/m", "Model")
     assert names(spec) == ["Model"]
     assert spec.deployments[0].options.num_replicas == 2
-    assert spec.deployments[0].version == "v"
+    assert spec.deployments[0].version.startswith("v-")
     assert arguments(spec, "Model") == (1,)
 
 
@@ -145,7 +146,8 @@ def test_a_deployment_s_own_version_is_kept() -> None:
     """C2."""
     with pytest.warns(DeprecationWarning, match="version"):
         versioned = model.options(version="v7")
-    assert [each.version for each in built(caller.bind(versioned.bind())).deployments] == ["v7", "v"]
+    versions = [each.version.partition("-")[0] for each in built(caller.bind(versioned.bind())).deployments]
+    assert versions == ["v7", "v"]
 
 
 @pytest.mark.parametrize("name", ["", None, 3])
@@ -184,7 +186,7 @@ def test_servicer_functions_reach_the_ingress_and_nobody_else() -> None:
     """Items 55, 211."""
     add = shop_pb2_grpc.add_StockServicer_to_server
     shop = deployment(Shop)
-    spec = built(shop.options(name="Front").bind(shop.bind()), servicer_functions=[add])
+    spec = built(shop.options(name="Front").bind(shop.bind()), servicer_functions=(add,))
     inner, front = spec.deployments
     assert {method.full_name for method in front.grpc_methods} == {
         "/mesh.tests.Shop/Price",

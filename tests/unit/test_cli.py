@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -134,11 +135,11 @@ def test_a_run_that_was_never_deployed_deletes_nothing(cluster: FakeCluster, sho
         ("shop_for_cli", "is not MODULE:APP"),
         (":app", "is not MODULE:APP"),
         ("no_such_module:app", "There is no module 'no_such_module' in "),
-        ("broken_for_cli:app", "Importing 'broken_for_cli' failed: KeyError: 'sugar'"),
         ("shop_for_cli:nothing", "has no 'nothing'. Applications in it: app."),
         (
             "shop_for_cli:unbound",
-            "is a Deployment, not an application: name the result of .bind(...). Applications in it: app.",
+            "is a Deployment, not an application: name the result of .bind(...), or a function that returns one. "
+            "Applications in it: app.",
         ),
     ],
 )
@@ -147,6 +148,17 @@ def test_what_cannot_be_run_is_one_line(cluster: FakeCluster, shop: Path, import
     assert result.exit_code == 1
     (line,) = result.output.splitlines()
     assert words in line
+    assert not cluster.actors
+
+
+def test_an_import_that_fails_shows_the_lines_of_user_code(cluster: FakeCluster, shop: Path) -> None:
+    """Item 250."""
+    lines = invoke("run", "broken_for_cli:app", "--app-dir", str(shop)).output.splitlines()
+    assert lines == [
+        "Error: Importing 'broken_for_cli' failed: KeyError: 'sugar'",
+        f'  File "{shop}/broken_for_cli.py", line 1, in <module>',
+        "    raise KeyError('sugar')",
+    ]
     assert not cluster.actors
 
 
@@ -159,6 +171,15 @@ def test_status_is_text_or_json(cluster: FakeCluster) -> None:
     cluster.run_controller().add("shop", "RUNNING")
     assert "application shop: RUNNING" in invoke("status").output
     assert json.loads(invoke("status", "--json").output)["applications"][0]["name"] == "shop"
+
+
+def test_status_of_one_application(cluster: FakeCluster) -> None:
+    """Item 244."""
+    controller = cluster.run_controller()
+    controller.add("shop", "RUNNING")
+    controller.add("other", "RUNNING")
+    assert "shop" not in invoke("status", "--name", "other").output
+    assert "There is no application 'nobody'. There are: shop, other." in invoke("status", "--name", "nobody").output
 
 
 @pytest.mark.parametrize("command", [("status",), ("delete", "shop"), ("shutdown", "-y")])
@@ -202,15 +223,19 @@ def test_shutdown_does_not_ask_when_told_so(cluster: FakeCluster) -> None:
     assert not cluster.actors
 
 
-def test_the_help_names_every_option() -> None:
-    shown = invoke("run", "--help").output
-    for option in (
-        "--name",
-        "--route-prefix",
-        "--grpc-port",
-        "--http-port",
-        "--proxy-location",
-        "--address",
-        "--app-dir",
-    ):
-        assert option in shown
+def test_start_chooses_ports_beforehand(cluster: FakeCluster) -> None:
+    """Item 241."""
+    result = invoke("start", "--grpc-port", "9100", "--http-host", "0.0.0.0", "--proxy-location", "HeadOnly")
+    assert result.output == "gRPC on h:9000\n"
+    options = cluster.controller.reply.gateway_options
+    assert (options.grpc_port, options.http_host, options.http_port) == (9100, "0.0.0.0", 8000)
+    cluster.is_there = False
+    assert "Start one with `ray start --head`" in invoke("start").output
+
+
+def test_every_command_and_option_is_explained() -> None:
+    for name, command in cli.main.commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            is_explained = isinstance(parameter, click.Argument) or getattr(parameter, "help", None)
+            assert is_explained, f"mesh {name}: {parameter.name}"

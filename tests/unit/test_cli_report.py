@@ -57,8 +57,10 @@ def test_progress_shows_each_change_once() -> None:
     progress(application)
     application.deployments[0].replicas[1].state = "RUNNING"
     application.deployments[0].message = ""
+    application.status = "RUNNING"
     progress(application)
     assert shown == [
-        "  Model: ValueError: bad",
-        "  Model: 2 of 2 replicas running",
+        "  shop/Model: ValueError: bad",
+        "  shop/Model: 2 of 2 replicas running",
+        "  shop: RUNNING",
     ]

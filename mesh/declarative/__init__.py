@@ -1,0 +1,1 @@
+"""Applications as data: a YAML file, import paths and arguments become what the controller stores."""

@@ -1,0 +1,117 @@
+"""Owns the arguments of builder functions: from a file or a command line to the type that the function asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+import yaml
+
+from mesh.declarative.blame import unknown_field
+from mesh.declarative.places import Finding, Path, dotted
+
+_MSGSPEC_PLACE = re.compile(r"(?P<reason>.*) - at `\$(?P<way>.*)`", re.DOTALL)
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
+class BadArgsError(ValueError):
+    """The arguments are not what the builder takes. `findings` have paths from the arguments on."""
+
+    def __init__(self, builder: str, findings: list[Finding]) -> None:
+        lines = (f"{dotted(each.path)}: {each.message}" if each.path else each.message for each in findings)
+        super().__init__(f"Wrong arguments for {builder}: {'; '.join(lines)}")
+        self.builder = builder
+        self.findings = findings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BadArgsError, (self.builder, self.findings)
+
+
+def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
+    """`key=value` words of a command line. Values are text, unless they are lists or mappings in YAML's short form."""
+    args: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not (separator and key.isidentifier()):
+            raise ValueError(f"{pair!r} is not KEY=VALUE: arguments of the application's builder look like size=3.")
+        if key in args:
+            raise ValueError(f"{key} is given twice: {args[key]!r} and {value!r}.")
+        args[key] = _short_form(key, value)
+    return args
+
+
+def _short_form(key: str, value: str) -> Any:
+    if not value.startswith(("[", "{")):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{key}={value}: this is neither a list nor a mapping in YAML.") from error
+
+
+def call_builder(builder: Callable[..., Any], args: Mapping[str, Any]) -> Any:
+    """What the builder returns. Raises BadArgsError, TypeError for what is no builder, and what the builder raises."""
+    name = getattr(builder, "__name__", repr(builder))
+    parameters = list(inspect.signature(builder).parameters.values())
+    if len(parameters) != 1:
+        raise TypeError(
+            f"{name} takes {len(parameters)} parameters. A builder takes exactly one, its arguments: a dict, a "
+            "dataclass or a pydantic model."
+        )
+    annotation = typing.get_type_hints(builder).get(parameters[0].name, dict)
+    return builder(_converted(name, annotation, dict(args)))
+
+
+def _converted(builder: str, annotation: Any, args: dict[str, Any]) -> Any:
+    if isinstance(annotation, type) and hasattr(annotation, "model_validate"):
+        return _by_pydantic(builder, annotation.model_validate, args)
+    if isinstance(annotation, type) and hasattr(annotation, "parse_obj"):
+        return _by_pydantic(builder, annotation.parse_obj, args)
+    if annotation is inspect.Parameter.empty or typing.get_origin(annotation) in (dict, Mapping):
+        return args
+    if annotation in (dict, Mapping, Any):
+        return args
+    return _by_msgspec(builder, annotation, args)
+
+
+def _by_pydantic(builder: str, validate: Callable[[Any], Any], args: dict[str, Any]) -> Any:
+    try:
+        return validate(args)
+    except ValueError as error:
+        # Known by its shape: pydantic is the user's, of either generation, and not a dependency.
+        errors = getattr(error, "errors", None)
+        if errors is None:
+            raise
+        findings = [Finding(tuple(each["loc"]), _with_input(each)) for each in errors()]
+        raise BadArgsError(builder, findings) from error
+
+
+def _with_input(error: Mapping[str, Any]) -> str:
+    given = error.get("input")
+    is_scalar = isinstance(given, str | int | float)
+    return f"{error['msg']}, got {given!r}." if is_scalar else f"{error['msg']}."
+
+
+def _by_msgspec(builder: str, annotation: Any, args: dict[str, Any]) -> Any:
+    if dataclasses.is_dataclass(annotation):
+        known = [each.name for each in dataclasses.fields(annotation)]
+        unknown = [unknown_field((), name, known) for name in args if name not in known]
+        if unknown:
+            raise BadArgsError(builder, unknown)
+    try:
+        return msgspec.convert(args, annotation, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadArgsError(builder, [_msgspec_finding(str(error))]) from error
+
+
+def _msgspec_finding(message: str) -> Finding:
+    match = _MSGSPEC_PLACE.fullmatch(message)
+    if match is None:
+        return Finding((), f"{message}.")
+    path: Path = tuple(step[1] or int(step[2]) for step in _STEP.finditer(match["way"]))
+    return Finding(path, f"{match['reason']}.")

@@ -1,0 +1,151 @@
+"""Owns turning an import path and what a file says about it into the spec that the controller stores.
+
+Without a runtime environment the user's module is imported right here. With one it is imported in a Ray task that has
+it: what the module needs may exist nowhere else. Never in the controller.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, TypeVar
+
+from mesh import application, ray_core
+from mesh.application import UnknownDeploymentError
+from mesh.declarative.builder_args import BadArgsError
+from mesh.declarative.content_version import make_version_of
+from mesh.declarative.import_path import load_application
+from mesh.declarative.places import Finding, Path, Source
+from mesh.declarative.schema import ApplicationEntry, MeshConfig
+from mesh.deployment import Application
+from mesh.handle import DeploymentHandle
+from mesh.user_code import UserCode, pack, unpack
+from mesh.v1 import control_pb2
+
+_IMPORT_TIMEOUT_S = 600.0
+"""Includes the making of the runtime environment, which may install packages."""
+
+_USERS_ERRORS = (ImportError, TypeError, ValueError)
+
+Say = Callable[[str], object]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the cluster adds to every application."""
+
+    servicer_functions: tuple[Callable[..., Any], ...] = ()
+    job_runtime_env: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(config: MeshConfig, source: Source | None = None) -> list[Application | None]:
+    """What can be imported right here: None for applications with a runtime environment. Needs no cluster.
+
+    Raises ConfigError with all that is wrong, each at its place in `source`; without a source what was raised first.
+    """
+    with _Collected(source) as collected:
+        return [
+            collected.of(number, entry, lambda entry=entry: _loaded(entry))  # type: ignore[misc]
+            for number, entry in enumerate(config.applications)
+        ]
+
+
+def compose(
+    config: MeshConfig, source: Source | None, loaded: Sequence[Application | None], around: Surroundings, say: Say
+) -> list[control_pb2.ApplicationSpec]:
+    """One spec for each application. Raises like `load`."""
+    with _Collected(source) as collected:
+        specs = [
+            collected.of(number, entry, lambda entry=entry, target=target: _composed(entry, target, around, say))  # type: ignore[misc]
+            for number, (entry, target) in enumerate(zip(config.applications, loaded, strict=True))
+        ]
+    return [spec for spec in specs if spec is not None]
+
+
+def _loaded(entry: ApplicationEntry) -> Application | None:
+    return None if entry.runtime_env else load_application(entry.import_path, entry.args)
+
+
+def _composed(
+    entry: ApplicationEntry, target: Application | None, around: Surroundings, say: Say
+) -> control_pb2.ApplicationSpec:
+    if target is not None:
+        return _build(entry, target, around)
+    say(f"Importing {entry.import_path} in its runtime environment ...")
+    # The functions were loaded by name here, and may be of no module that the task could import.
+    functions = pack(UserCode(tuple, servicer_functions=around.servicer_functions))
+    request = pickle.dumps((entry, functions, dict(around.job_runtime_env)))
+    answer = ray_core.run_task(
+        "mesh.declarative.compose:_build_in_task", (request,), dict(entry.runtime_env), _IMPORT_TIMEOUT_S
+    )
+    result = pickle.loads(answer)
+    if isinstance(result, Exception):
+        raise result
+    return control_pb2.ApplicationSpec.FromString(result)
+
+
+def _build_in_task(request: bytes) -> bytes:
+    """In the Ray task: the spec, or the error that the user gets to read."""
+    entry, functions, job_runtime_env = pickle.loads(request)
+    around = Surroundings(servicer_functions=unpack(functions).servicer_functions, job_runtime_env=job_runtime_env)
+    try:
+        target = load_application(entry.import_path, entry.args)
+        result: Any = _build(entry, target, around).SerializeToString()
+    except _USERS_ERRORS as error:
+        # Its cause may be of a class that only this environment knows.
+        result = error.with_traceback(None)
+        result.__cause__ = result.__context__ = None
+    return pickle.dumps(result)
+
+
+def _build(entry: ApplicationEntry, target: Application, around: Surroundings) -> control_pb2.ApplicationSpec:
+    recipe = json.dumps([entry.import_path, dict(entry.args), dict(entry.runtime_env)], sort_keys=True)
+    rules = application.BuildRules(
+        make_handle=DeploymentHandle,
+        version_of=make_version_of(recipe.encode()),
+        servicer_functions=around.servicer_functions,
+        overrides=entry.deployments,
+        runtime_env={**around.job_runtime_env, **entry.runtime_env},
+    )
+    return application.build(target, name=entry.name, route_prefix=entry.route_prefix, rules=rules)
+
+
+class _Collected:
+    """Keeps the errors of one application from hiding those of the next; raises them all at the end."""
+
+    def __init__(self, source: Source | None) -> None:
+        self._source = source
+        self._findings: list[Finding] = []
+
+    def of(self, number: int, entry: ApplicationEntry, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except _USERS_ERRORS as error:
+            if self._source is None:
+                raise
+            self._findings.extend(_findings(("applications", number), entry, error))
+            return None
+
+    def __enter__(self) -> _Collected:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._findings and error is None and self._source is not None:
+            raise self._source.error(self._findings)
+
+
+def _findings(path: Path, entry: ApplicationEntry, error: Exception) -> list[Finding]:
+    """Where in the file the reason of the error stands."""
+    match error:
+        case BadArgsError():
+            return [Finding((*path, "args", *each.path), each.message, each.is_about_key) for each in error.findings]
+        case UnknownDeploymentError():
+            number = list(entry.deployments).index(error.deployment)
+            return [Finding((*path, "deployments", number, "name"), str(error))]
+    return [Finding((*path, "import_path"), str(error))]

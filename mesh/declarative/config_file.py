@@ -1,0 +1,169 @@
+"""Owns the way from the text of a configuration file to a checked `MeshConfig`. No cluster and no user code needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from mesh import application, gateway_options
+from mesh.config import DeploymentConfig, with_options
+from mesh.declarative import schema
+from mesh.declarative.blame import finding, unknown_field
+from mesh.declarative.import_path import parse_import_path
+from mesh.declarative.places import Finding, Path, Source, read_yaml
+from mesh.declarative.schema import ApplicationEntry, MeshConfig
+
+T = TypeVar("T")
+
+_URI_FIELDS = ("working_dir", "py_modules")
+
+
+def read_config(text: str, name: str) -> tuple[MeshConfig, Source]:
+    """Raises ConfigError with everything that is wrong in the file called `name`, each with its line and field."""
+    source = read_yaml(text, name)
+    checker = _Checker()
+    config = checker.file(source.data)
+    if checker.findings:
+        raise source.error(checker.findings)
+    return config, source
+
+
+class _Checker:
+    """Goes on after a finding, so that one look shows them all."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def file(self, data: Any) -> MeshConfig:
+        fields = self._mapping((), data or {}, schema.TOP_FIELDS)
+        self._refuse_not_yet((), fields)
+        gateways = self._gateways(fields)
+        entries = self._list(("applications",), fields.get("applications", []))
+        applications = [self._application(("applications", number), entry) for number, entry in enumerate(entries)]
+        self._check_unique("name", [each.name for each in applications])
+        self._check_unique("route_prefix", [each.route_prefix for each in applications])
+        return MeshConfig(**gateways, applications=tuple(applications))
+
+    def _gateways(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        names = ("proxy_location", "http_options", "grpc_options")
+        given = {name: fields[name] for name in names if fields.get(name) is not None}
+        for name in ("http_options", "grpc_options"):
+            if name in given:
+                given[name] = self._mapping((name,), given[name], schema.NESTED_FIELDS[name])
+        self._try_options(
+            (),
+            given,
+            lambda: gateway_options.parse(*(given.get(name) for name in names)),
+        )
+        return given
+
+    def _application(self, path: Path, data: Any) -> ApplicationEntry:
+        fields = self._mapping(path, data, schema.APPLICATION_FIELDS)
+        self._refuse_not_yet(path, fields)
+        if "import_path" not in fields and isinstance(data, dict):
+            self.findings.append(Finding(path, "import_path is missing: write for instance import_path: shop.app:app."))
+        checked: dict[str, Any] = {"import_path": fields.get("import_path", "a:b")}
+        self._check((*path, "import_path"), lambda: parse_import_path(checked["import_path"]))
+        for name, check in (("name", application.checked_name), ("route_prefix", application.checked_route_prefix)):
+            if name in fields:
+                checked[name] = fields[name]
+                self._check((*path, name), lambda check=check, name=name: check(fields[name]))  # type: ignore[misc]
+        for name in ("runtime_env", "args"):
+            if fields.get(name) is not None:
+                checked[name] = self._mapping((*path, name), fields[name])
+                self._check((*path, name), lambda name=name: json.dumps(fields[name]))  # type: ignore[misc]
+        self._check_uris((*path, "runtime_env"), checked.get("runtime_env", {}))
+        return ApplicationEntry(**checked, deployments=self._deployments((*path, "deployments"), fields))
+
+    def _deployments(self, path: Path, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for number, entry in enumerate(self._list(path, fields.get("deployments") or [])):
+            place = (*path, number)
+            options = dict(self._mapping(place, entry, ("name", *schema.DEPLOYMENT_OPTIONS)))
+            name = options.pop("name", None)
+            if not isinstance(name, str) or not name:
+                self.findings.append(Finding(place, "name is missing: say which deployment these options are for."))
+            elif name in found:
+                self.findings.append(Finding((*place, "name"), f"deployment {name!r} is listed twice."))
+            else:
+                found[name] = options
+            self._check_options(place, options)
+        return found
+
+    def _check_options(self, path: Path, options: Mapping[str, Any]) -> None:
+        for name in schema.NESTED_FIELDS.keys() & options.keys():
+            if isinstance(options[name], dict):
+                self._mapping((*path, name), options[name], schema.NESTED_FIELDS[name])
+        known = {name: self._without_unknown(name, value) for name, value in options.items()}
+        self._try_options(path, known, lambda: with_options(DeploymentConfig(), known))
+
+    def _try_options(self, path: Path, given: dict[str, Any], check: Callable[[], object]) -> None:
+        """Until `check` passes: note what it says, and leave out the option that it is about."""
+        while True:
+            try:
+                check()
+            except (TypeError, ValueError) as error:
+                found = finding(path, given, error)
+                self.findings.append(found)
+                if len(found.path) == len(path):
+                    return
+                given.pop(str(found.path[len(path)]))
+            else:
+                return
+
+    @staticmethod
+    def _without_unknown(name: str, value: Any) -> Any:
+        known = schema.NESTED_FIELDS.get(name)
+        if known is None or not isinstance(value, dict):
+            return value
+        return {key: inner for key, inner in value.items() if key in known}
+
+    def _check_uris(self, path: Path, runtime_env: Mapping[str, Any]) -> None:
+        for name in _URI_FIELDS:
+            value = runtime_env.get(name, [])
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, str) and "://" not in each:
+                    message = f"must be a URI that every node can fetch (https://, s3://, gs:// ...), got {each!r}."
+                    self.findings.append(Finding((*path, name), message))
+
+    def _refuse_not_yet(self, path: Path, fields: Mapping[str, Any]) -> None:
+        for name in schema.NOT_YET:
+            if fields.get(name) is not None:
+                message = "is not available in this version of the mesh yet. Leave it out."
+                self.findings.append(Finding((*path, name), message))
+
+    def _check_unique(self, field: str, values: list[Any]) -> None:
+        first: dict[Any, int] = {}
+        for number, value in enumerate(values):
+            if value is None or not isinstance(value, str):
+                continue
+            if value in first:
+                message = f"{value!r} is that of applications[{first[value]}] already: each needs its own."
+                self.findings.append(Finding(("applications", number, field), message))
+            first.setdefault(value, number)
+
+    def _check(self, path: Path, check: Callable[[], object]) -> None:
+        try:
+            check()
+        except Exception as error:  # MeshException, TypeError and ValueError, as the checks of the API raise
+            found = finding(path[:-1], {str(path[-1]): None}, error)
+            self.findings.append(found if found.path != path[:-1] else Finding(path, found.message))
+
+    def _mapping(self, path: Path, value: Any, known: tuple[str, ...] | None = None) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.findings.append(Finding(path, f"must be a mapping of fields to values, got {_shown(value)}."))
+            return {}
+        unknown = [] if known is None else [name for name in value if name not in known]
+        self.findings.extend(unknown_field(path, name, known or ()) for name in unknown)
+        return {name: each for name, each in value.items() if name not in unknown}
+
+    def _list(self, path: Path, value: Any) -> list[Any]:
+        if isinstance(value, list):
+            return value
+        self.findings.append(Finding(path, f"must be a list (lines that begin with '- '), got {_shown(value)}."))
+        return []
+
+
+def _shown(value: Any) -> str:
+    return "a mapping" if isinstance(value, dict) else repr(value)

@@ -1,0 +1,112 @@
+"""Owns the version of a deployment's code: the same for the same content, whoever deploys it and whenever (spec 185).
+
+What counts: the class by name, the arguments bound to it, and the source of the module it is from with all that this
+module imports, as far as they are the user's own files. Installed packages do not count: their versions belong to the
+environment. The pickle of the class does not count either: it differs from process to process. A class that a function
+made may hold what its source does not show; there the import path, the builder's arguments and the runtime environment
+count too, since the function knew nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mesh import user_code
+from mesh.user_code import UserCode
+
+_MODULES_MAX = 2000
+_OWN_PACKAGE = Path(__file__).parents[1]
+
+
+def make_version_of(recipe: bytes) -> Callable[[UserCode, bytes], str]:
+    """`recipe` says how the application is made: import path, arguments and runtime environment."""
+
+    def version_of(code: UserCode, packed: bytes) -> str:
+        parts = [_name(each).encode() for each in (code.callable, *code.servicer_functions)]
+        parts.append(user_code.pickled_arguments(packed))
+        parts.extend(_sources_of(code.callable.__module__))
+        if not _is_importable(code.callable):
+            parts.append(recipe)
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+
+    return version_of
+
+
+def _is_importable(target: Callable[..., Any]) -> bool:
+    """Whether its source says everything about it."""
+    found: Any = sys.modules.get(target.__module__)
+    for part in target.__qualname__.split("."):
+        found = getattr(found, part, None)
+    # Under the class's name stands the deployment that was made of it.
+    return getattr(found, "func_or_class", found) is target and target.__module__ != "__main__"
+
+
+def _name(target: Callable[..., Any]) -> str:
+    return f"{target.__module__}:{target.__qualname__}"
+
+
+def _sources_of(module: str) -> list[bytes]:
+    """Of the module and of everything of the user's that it imports, in the order of their names."""
+    found: dict[str, bytes] = {}
+    waiting = [module]
+    while waiting and len(found) < _MODULES_MAX:
+        name = waiting.pop()
+        path = None if name in found else _users_file(name)
+        if path is None:
+            continue
+        found[name] = path.read_bytes()
+        waiting.extend(_imported_by(found[name], name, is_package=path.name == "__init__.py"))
+    return [found[name] for name in sorted(found)]
+
+
+def _users_file(module: str) -> Path | None:
+    parent = module.rpartition(".")[0]
+    if parent and parent not in sys.modules:
+        return None  # to look for it would execute its package
+    loaded = sys.modules.get(module)
+    try:
+        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    origin = getattr(loaded, "__file__", None) or (spec.origin if spec is not None else None)
+    path = Path(origin) if origin else None
+    is_users = path is not None and path.suffix == ".py" and path.exists() and not _is_installed(path.resolve())
+    return path if is_users else None
+
+
+def _is_installed(path: Path) -> bool:
+    roots = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return "site-packages" in path.parts or any(path.is_relative_to(root) for root in (*roots, _OWN_PACKAGE))
+
+
+def _imported_by(source: bytes, module: str, *, is_package: bool) -> Iterator[str]:
+    """Every module that may be imported, also inside of functions: those that do not exist are not found later."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            start = _absolute(node, package)
+            yield from _with_parents(start)
+            yield from (f"{start}.{alias.name}" for alias in node.names if start)
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    return ".".join((*parts[: len(parts) - node.level + 1], *filter(None, [node.module])))
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]

@@ -1,0 +1,69 @@
+"""Owns what a configuration file may hold: the records it becomes, and the options of a deployment in it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mesh import actor_options
+from mesh.autoscaling_options import AutoscalingConfig
+from mesh.deployment import Deployment
+from mesh.gateway_options import HTTPOptions, gRPCOptions
+from mesh.logging_options import LoggingConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationEntry:
+    """One of `applications`."""
+
+    import_path: str
+    """`package.module:attribute` of a bound application, or of a function that builds one. Required."""
+    name: str = "default"
+    """Unique in the file."""
+    route_prefix: str | None = "/"
+    """HTTP path below which it is served, unique in the file; null: no HTTP."""
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    """Ray runtime environment in which it is imported and its replicas run; working_dir and py_modules as URIs."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments for the function that builds the application."""
+    deployments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options by deployment, see below. What is not given is as in the code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshConfig:
+    """A whole file."""
+
+    proxy_location: str | None = None
+    """Nodes with a gateway: EveryNode, HeadOnly or Disabled."""
+    http_options: Mapping[str, Any] = field(default_factory=dict)
+    """HTTP listener of the gateways: host, port."""
+    grpc_options: Mapping[str, Any] = field(default_factory=dict)
+    """gRPC listener of the gateways: port, grpc_servicer_functions, request_timeout_s."""
+    applications: tuple[ApplicationEntry, ...] = ()
+    """What shall run."""
+
+
+NOT_YET = ("logging_config", "target_capacity")
+"""Fields of the contract's schema that are refused."""
+
+TOP_FIELDS = (*(each.name for each in fields(MeshConfig)), *NOT_YET)
+APPLICATION_FIELDS = (*(each.name for each in fields(ApplicationEntry)), "logging_config")
+
+DEPLOYMENT_OPTIONS = tuple(
+    name
+    for name in inspect.signature(Deployment.options).parameters
+    if name not in ("self", "func_or_class", "name", "version", "route_prefix")
+)
+"""What the decorator takes; deployments are told apart by name, and versions are made from content."""
+
+NESTED_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "ray_actor_options": actor_options.KEYS,
+    "autoscaling_config": tuple(each.name for each in fields(AutoscalingConfig)),
+    "logging_config": tuple(each.name for each in fields(LoggingConfig)),
+    "http_options": tuple(each.name for each in fields(HTTPOptions)),
+    "grpc_options": tuple(each.name for each in fields(gRPCOptions)),
+}
+"""By field: what the mapping in it may hold."""
