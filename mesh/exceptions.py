@@ -137,12 +137,20 @@ class GrpcStatusError(MeshException):
     """A gRPC status other than OK: set by user code on its context, or answered by a service that was called."""
 
     def __init__(
-        self, code: grpc.StatusCode, details: str = "", trailers: Sequence[tuple[str, str | bytes]] = ()
+        self, code: grpc.StatusCode, details: object = "", trailers: Sequence[tuple[str, str | bytes]] = ()
     ) -> None:
+        if not isinstance(code, grpc.StatusCode):
+            raise TypeError(f"A gRPC status has a grpc.StatusCode, not {code!r}.")
+        details = details_text(details)
         super().__init__(f"{code.name}: {details}" if details else code.name)
         self.code = code
         self.details = details
         self.trailers = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in trailers)
+
+
+def details_text(details: object) -> str:
+    """Status details as text: exceptions are often given as they are."""
+    return "" if details is None else str(details)
 
 
 class UnserializableError(MeshException, TypeError):

@@ -28,6 +28,8 @@ from mesh.wire.payload import encode
 
 T = TypeVar("T")
 
+_NAME_MAX_CHARS = 16 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandleOptions:
@@ -40,6 +42,10 @@ class HandleOptions:
     """Unary calls may be sent to another replica even when the first may have executed them."""
     _prefer_local_routing: bool = False
 
+    def __post_init__(self) -> None:
+        _require_text("method_name", self.method_name)
+        _require_text("multiplexed_model_id", self.multiplexed_model_id)
+
 
 class DeploymentHandle(Generic[T]):
     """Calls one deployment, from drivers, tasks, actors and other deployments, from any thread and event loop.
@@ -48,6 +54,8 @@ class DeploymentHandle(Generic[T]):
     """
 
     def __init__(self, deployment_name: str, app_name: str, *, handle_options: HandleOptions | None = None) -> None:
+        _require_text("deployment_name", deployment_name)
+        _require_text("app_name", app_name)
         self._key = DeploymentKey(app_name, deployment_name)
         self._options = handle_options or HandleOptions()
         self._shared = _Shared(self._key)
@@ -120,7 +128,6 @@ class DeploymentHandle(Generic[T]):
         if is_pending(args) or (kwargs and is_pending(kwargs.values())):
             pending = PendingArguments(self._key, args, kwargs)
         payload = None if pending else encode((args, kwargs), "arguments")
-        reply = StreamReply(router, parent) if options.stream else Reply(router, parent)
         request = CallRequest(
             options.method_name,
             payload,
@@ -130,6 +137,7 @@ class DeploymentHandle(Generic[T]):
             prefers_local=options._prefer_local_routing,
             is_idempotent=options.idempotent,
         )
+        reply = StreamReply(router, parent) if options.stream else Reply(router, parent)
         call = OutgoingCall(request, reply)
         reply.call = call
         if pending is None:
@@ -195,6 +203,20 @@ class _Shared:
     def connect(self) -> Router:
         self.router = mesh_process().router(self._key)
         return self.router
+
+
+def _require_text(what: str, value: object) -> None:
+    """Names are sent, and are labels of metrics and keys of tables: what is no text would fail far from its caller."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {value!r}.")
+    if len(value) > _NAME_MAX_CHARS:
+        raise ValueError(f"{what} has {len(value)} characters; {_NAME_MAX_CHARS} are the limit.")
+    if not value.isascii() and _is_no_utf8(value):
+        raise ValueError(f"{what} {value!r} cannot be encoded as UTF-8.")
+
+
+def _is_no_utf8(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _restore(deployment_name: str, app_name: str, options: HandleOptions) -> DeploymentHandle[Any]:

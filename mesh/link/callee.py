@@ -231,7 +231,7 @@ class CalleeLink:
             load = None
         try:
             packed = frames.pack_result(call.call_id, outcome, load)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # whatever protobuf raises for what it cannot hold
             # A result that no frame can carry: its caller waits for some result all the same.
             unsendable = failed(MeshException(f"The result cannot be sent: {error}"))
             packed = frames.pack_result(call.call_id, unsendable, load)
@@ -289,11 +289,13 @@ class CalleeLink:
     def _on_open(self, call_id: int, message: replica_pb2.Open, body: memoryview | None) -> None:
         if call_id in self._calls or not call_id:
             raise MalformedFrameError(f"call id {call_id} is in use")
+        # Read first: a place taken for a malformed call would never be given back.
+        request = frames.read_open(message, body)
         if not self._admission.try_enter():
             is_draining = self._admission.is_closed
             self.send(frames.pack_reject(call_id, self._tell(), is_draining=is_draining))
             return
-        call = self._calls[call_id] = IncomingCall(self, call_id, frames.read_open(message, body), message.credit)
+        call = self._calls[call_id] = IncomingCall(self, call_id, request, message.credit)
         if self._others_told + len(self._calls) >= self._admission.limit:
             self._admission.watch(self)
         self._service.start(call)

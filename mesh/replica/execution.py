@@ -235,7 +235,7 @@ class Execution:
             try:
                 context.done()
                 outcome = context.apply(outcome)
-            except Exception as error:  # done callbacks, codes and trailers are the user's
+            except BaseException as error:  # done callbacks, codes and trailers are the user's
                 outcome = self._failed(error)
         self.post(conclude, self, outcome)
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import grpc
 
 from mesh.context import Request
-from mesh.exceptions import GrpcStatusError
+from mesh.exceptions import GrpcStatusError, details_text
 from mesh.wire.outcome import Outcome, Trailers
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -65,8 +65,8 @@ class GrpcContext:
     def details(self) -> str:
         return self._details
 
-    def set_details(self, details: str) -> None:
-        self._details = details
+    def set_details(self, details: object) -> None:
+        self._details = details_text(details)
 
     def trailing_metadata(self) -> Metadata:
         return self._trailers
@@ -83,12 +83,13 @@ class GrpcContext:
         """Accepted for compatibility: links do not compress."""
 
     def abort(
-        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[tuple[str, str | bytes]] = ()
+        self, code: grpc.StatusCode, details: object = "", trailing_metadata: Iterable[tuple[str, str | bytes]] = ()
     ) -> NoReturn:
         """End the call with this status. Raises, with and without `await`."""
         self._trailers = tuple(trailing_metadata) or self._trailers
-        self._code, self._details = code, details
-        raise GrpcStatusError(code, details, encoded(self._trailers))
+        error = GrpcStatusError(code, details, encoded(self._trailers))
+        self._code, self._details = code, error.details
+        raise error
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         self.abort(status.code, status.details, status.trailing_metadata or ())

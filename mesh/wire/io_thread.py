@@ -107,7 +107,13 @@ class IoThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these out of the loop when a task raises them: one of user code that is not isolated.
+                # Without this thread the process would neither serve nor end.
+                logger.exception("a task on the I/O thread tried to end the process")
 
 
 _local = threading.local()

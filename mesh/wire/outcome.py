@@ -31,6 +31,9 @@ Trailers = tuple[tuple[str, bytes], ...]
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OWN_DIRECTORIES = tuple(os.path.join(_PACKAGE, part, "") for part in ("replica", "wire", "link"))
 """Where the frames between the wire and the user's code are."""
+_TRACEBACK_MAX_CHARS = 256 * 1024
+_PICKLED_EXCEPTION_MAX_BYTES = 4 * 1024 * 1024
+"""A status is never cut into parts: one that holds whatever an exception may hold would block its link."""
 
 
 @dataclass(slots=True)
@@ -62,17 +65,29 @@ def failed_in_user_code(error: BaseException) -> Outcome:
 
     The code is the exception's own where it is one of the mesh's (a child's back-pressure stays back-pressure), else
     INTERNAL. The exception travels pickled where it survives a round trip; its type name and traceback always do.
+    Never raises: whatever the exception is, its call has to end.
     """
-    code = error.code if isinstance(error, MeshException) else grpc.StatusCode.INTERNAL
+    try:
+        return _described(error)
+    except Exception as flaw:  # what an exception's class defines is the user's code as well
+        name = type(error).__qualname__
+        text = f"{name}, which cannot be described: its class raised {type(flaw).__qualname__}"
+        return Outcome(code=grpc.StatusCode.INTERNAL.value[0], message=text, exception_type=name)
+
+
+def _described(error: BaseException) -> Outcome:
+    code = error.code if isinstance(error, MeshException) else None
+    if not isinstance(code, grpc.StatusCode):
+        code = grpc.StatusCode.INTERNAL
     trailers = error.trailers if isinstance(error, GrpcStatusError) else ()
-    text = error.details or "" if isinstance(error, GrpcStatusError) else _describe(error)
+    text = error.details if isinstance(error, GrpcStatusError) else _describe(error)
     return Outcome(
         code=code.value[0],
         message=text[: settings().error_details_max_chars],
         trailers=trailers,
         pickled_exception=_pickled(error),
         exception_type=type(error).__qualname__,
-        remote_traceback=users_traceback(error),
+        remote_traceback=users_traceback(error)[:_TRACEBACK_MAX_CHARS],
     )
 
 
@@ -150,6 +165,8 @@ def _pickled(error: BaseException) -> bytes:
     for dumps in (pickle.dumps, ray_core.cloudpickle.dumps):
         try:
             data: bytes = dumps(error)
+            if len(data) > _PICKLED_EXCEPTION_MAX_BYTES:
+                return b""
             if dumps is pickle.dumps and b"__main__" in data:
                 continue
             pickle.loads(data)

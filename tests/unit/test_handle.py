@@ -311,8 +311,33 @@ def test_stream_needs_a_generator_44(mesh: SmallMesh) -> None:
 
 
 def test_calls_that_no_frame_can_carry_fail_alone(mesh: SmallMesh) -> None:
-    assert isinstance(raised(mesh.handle("\udcff").remote()), UnserializableError)
+    token = REQUEST.set(Request(route="\udcff"))
+    try:
+        response = mesh.handle().remote()
+    finally:
+        REQUEST.reset(token)
+    assert isinstance(raised(response), UnserializableError)
     assert result(mesh.handle().remote("still there")) == "still there"
+
+
+@pytest.mark.parametrize("name", [None, 5, b"plain", ["plain"], "\udcff", "x" * 100_000], ids=str)
+@pytest.mark.parametrize("option", ["method_name", "multiplexed_model_id"])
+def test_names_that_are_no_text_are_refused_where_they_are_given(mesh: SmallMesh, option: str, name: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=option):
+        mesh.handle().options(**{option: name})
+    with pytest.raises((TypeError, ValueError), match="deployment_name"):
+        DeploymentHandle(name, "app")
+
+
+def test_a_call_that_cannot_be_made_is_nobodys_child_38(mesh: SmallMesh) -> None:
+    parent = Request()
+    token = REQUEST.set(parent)
+    try:
+        with pytest.raises(TypeError):
+            mesh.handle(timeout_s="soon").remote()
+    finally:
+        REQUEST.reset(token)
+    assert not parent.children
 
 
 @pytest.mark.parametrize("timeout_s", [1e7, 1e12, 1e300, float("inf")])

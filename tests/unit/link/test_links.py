@@ -16,7 +16,7 @@ from mesh.exceptions import MeshException, ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.call import CallRequest
 from mesh.link.caller import LINK_METHOD
-from mesh.v1 import replica_pb2
+from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.context import RequestContext
 from mesh.wire.endpoints import open_channel
 from mesh.wire.payload import encode
@@ -141,6 +141,10 @@ def test_whoever_does_not_say_hello_is_refused(first: bytes) -> None:
 
 # ---- Malformed frames ------------------------------------------------------------------------------------------------
 
+_MISFIT_HEAD = replica_pb2.Frame(
+    call_id=9, open=replica_pb2.Open(method="hang", payload=common_pb2.Payload(section_bytes=[5]))
+).SerializeToString()
+_MISFIT = replica_pb2.Part(total_bytes=len(_MISFIT_HEAD) + 3, head_bytes=len(_MISFIT_HEAD), data=_MISFIT_HEAD + b"abc")
 _PART = replica_pb2.Part(total_bytes=2**40, head_bytes=10, data=b"x")
 
 
@@ -154,9 +158,20 @@ _PART = replica_pb2.Part(total_bytes=2**40, head_bytes=10, data=b"x")
         open_frame(0),
         open_frame(1),
         frames.pack(replica_pb2.Frame(call_id=9, part=_PART)),
+        frames.pack(replica_pb2.Frame(call_id=9, part=_MISFIT)),
         frames.pack(replica_pb2.Frame(call_id=9, part=replica_pb2.Part(data=b"no beginning"))),
     ],
-    ids=["garbage", "cut off", "not a caller's", "of no kind", "id 0", "id in use", "too large", "no beginning"],
+    ids=[
+        "garbage",
+        "cut off",
+        "not a caller's",
+        "of no kind",
+        "id 0",
+        "id in use",
+        "too large",
+        "sections that do not fit",
+        "no beginning",
+    ],
 )
 def test_malformed_frames_end_the_link_and_its_calls(malformed: bytes) -> None:
     async def talk(peer: Peer) -> Any:

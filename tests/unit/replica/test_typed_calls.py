@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -45,6 +46,15 @@ class Shop(shop_pb2_grpc.ShopServicer):
                 context.set_trailing_metadata([("k", 7)])
             case "bad callback":
                 context.add_done_callback(lambda _: 1 / 0)
+            case "exiting callback":
+                context.add_done_callback(lambda _: sys.exit(1))
+            case "bad abort":
+                context.abort("NOT_FOUND", "no such thing")
+            case "error as details":
+                context.abort(grpc.StatusCode.NOT_FOUND, KeyError("no such thing"))
+            case "number as details":
+                context.set_code(grpc.StatusCode.NOT_FOUND)
+                context.set_details(404)
             case "done":
                 context.add_done_callback(lambda _: self.done.set())
             case "wrong type":
@@ -203,11 +213,19 @@ def test_code_details_and_trailers_arrive(async_mesh: SmallMesh) -> None:
     assert (outcome.code, outcome.message, outcome.payload) == (8, "sold out", None)
 
 
-@pytest.mark.parametrize("name", ["bad code", "bad trailers", "bad callback", "wrong type"])
+@pytest.mark.parametrize(
+    "name", ["bad code", "bad trailers", "bad callback", "exiting callback", "bad abort", "wrong type"]
+)
 def test_whatever_a_method_does_to_its_context_its_call_ends(async_mesh: SmallMesh, name: str) -> None:
     outcome = unary(async_mesh, item(name=name)).outcome()
     assert outcome.code == grpc.StatusCode.INTERNAL.value[0]
     assert unary(async_mesh, item(3)).amount() == 3
+
+
+@pytest.mark.parametrize(("name", "details"), [("error as details", "'no such thing'"), ("number as details", "404")])
+def test_details_may_be_anything_that_has_a_text(async_mesh: SmallMesh, name: str, details: str) -> None:
+    outcome = unary(async_mesh, item(name=name)).outcome()
+    assert (outcome.code, outcome.message) == (5, details)
 
 
 def test_done_callbacks_run(async_mesh: SmallMesh) -> None:

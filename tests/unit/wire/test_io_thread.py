@@ -79,6 +79,15 @@ def test_run_gives_up_in_time_and_cancels() -> None:
     assert cancelled.wait(DEADLINE_S)
 
 
+def test_a_task_that_tries_to_end_the_process_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    async def leave() -> None:
+        raise SystemExit(1)
+
+    io_thread().submit(leave())
+    until(lambda: "tried to end the process" in caplog.text, "the attempt")
+    do_on_io(lambda: None)
+
+
 def test_every_loop_of_a_thread_has_its_own_mailbox() -> None:
     async def mailbox() -> Mailbox:
         loop = asyncio.get_running_loop()

@@ -42,6 +42,16 @@ class MuteError(Exception):
         raise RuntimeError("no words")
 
 
+class SecretiveError(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise RuntimeError("no notes")
+
+
+class OddlyCodedError(MeshException):
+    code = 5  # type: ignore[assignment]
+
+
 def sent(outcome: Outcome) -> Outcome:
     """What the other end reads."""
     message = common_pb2.Status()
@@ -81,7 +91,10 @@ def test_an_error_of_the_mesh_in_user_code_keeps_its_code() -> None:
         ValueError("\udcff\ud800"),
         SystemExit(1),
         KeyboardInterrupt(),
-        GrpcStatusError(grpc.StatusCode.ABORTED, None),  # type: ignore[arg-type]
+        SecretiveError(),
+        OddlyCodedError("no status code"),
+        GrpcStatusError(grpc.StatusCode.ABORTED, None),
+        GrpcStatusError(grpc.StatusCode.ABORTED, ValueError("an exception for details")),
         ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
     ],
     ids=lambda error: type(error).__name__,
@@ -95,6 +108,12 @@ def test_no_exception_is_too_odd_to_be_told(error: BaseException) -> None:
 def test_long_messages_are_cut() -> None:
     outcome = failed_in_user_code(ValueError("x" * 1_000_000))
     assert len(outcome.message) == settings().error_details_max_chars
+
+
+def test_an_exception_that_holds_much_does_not_travel_whole() -> None:
+    outcome = failed_in_user_code(ValueError(b"x" * 10_000_000))
+    assert len(outcome.pickled_exception) + len(outcome.remote_traceback) < 1_000_000
+    assert isinstance(to_exception(sent(outcome)), RemoteError)
 
 
 @pytest.mark.parametrize(
