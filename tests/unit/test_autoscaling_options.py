@@ -51,6 +51,11 @@ def test_other_words_than_auto_are_refused() -> None:
         ({"target_ongoing_requests": 0}, ValueError),
         ({"upscaling_factor": 0}, ValueError),
         ({"upscale_delay_s": -1}, ValueError),
+        ({"downscale_to_zero_delay_s": -1}, ValueError),
+        ({"upscale_delay_s": None}, TypeError),
+        ({"upscale_smoothing_factor": 0}, ValueError),
+        ({"aggregation_function": "median"}, ValueError),
+        ({"policy": "shop.scaling"}, ValueError),
         ({"max_replicas": "3"}, TypeError),
         ({"replicas": 3}, TypeError),
     ],
@@ -59,3 +64,18 @@ def test_contradictions_are_refused(fields: dict[str, Any], error: type[Exceptio
     """Items 225, 226."""
     with pytest.raises(error):
         parse(fields)
+
+
+def test_nothing_is_left_to_default_for_the_controller() -> None:
+    """Item 225."""
+    message = AutoscalingConfig(smoothing_factor=0.5, downscaling_factor=0.2, downscale_delay_s=7).to_message()
+    assert (message.min_replicas, message.max_replicas, message.target_ongoing_requests) == (1, 1, 2.0)
+    assert (message.metrics_interval_s, message.look_back_period_s) == (10.0, 30.0)
+    assert (message.upscaling_factor, message.downscaling_factor) == (0.5, 0.2)
+    assert (message.upscale_delay_s, message.downscale_delay_s, message.downscale_to_zero_delay_s) == (30.0, 7.0, 7.0)
+    assert not message.HasField("initial_replicas")
+    assert not message.HasField("policy")
+
+
+def test_the_last_replica_may_go_at_once() -> None:
+    assert AutoscalingConfig(downscale_to_zero_delay_s=0).to_message().downscale_to_zero_delay_s == 0.0

@@ -11,7 +11,9 @@ import grpc.aio
 import pytest
 
 from mesh import ray_core
+from mesh.handle import DeploymentHandle
 from mesh.process import CALLER, CONTROLLER_ADDRESS_KEY, MeshProcess
+from mesh.routing.load_ledger import Reading
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.endpoints import start_server
@@ -31,6 +33,9 @@ class Controller:
         self.refused = 0
         self.subscriptions: list[DeploymentKey] = []
         self.processes: list[str] = []
+        self.loads: list[control_pb2.DeploymentLoad] = []
+        self.load_interval_s = 0.0
+        self.unavailable = f"said by the controller with {token.decode()}"
         self._server: grpc.aio.Server | None = None
         on_io(self._start())
 
@@ -46,9 +51,12 @@ class Controller:
                 self.subscriptions.append(DeploymentKey(name.app, name.name))
                 snapshot = control_pb2.DeploymentSnapshot(
                     deployment=common_pb2.DeploymentId(app=name.app, name=name.name),
-                    unavailable=f"said by the controller with {self.token.decode()}",
+                    unavailable=self.unavailable,
+                    load_interval_s=self.load_interval_s,
+                    max_queued_requests=-1,
                 )
                 yield control_pb2.Update(snapshots=[snapshot]).SerializeToString()
+            self.loads.extend(report.loads)
 
     def stop(self) -> None:
         if self._server is not None:
@@ -152,6 +160,41 @@ def test_a_stream_survives_whatever_ray_raises(
     controller.stop()
     on_io(controller._start())
     until(lambda: controller.subscriptions == [KEY, KEY], "the stream to be there again")
+
+
+def test_a_process_reports_its_load_as_long_as_there_is_any(process: MeshProcess, controller: Controller) -> None:
+    """Items 227 and 233."""
+    executing = 3
+    process.own_reading = lambda: Reading(deployment=KEY, interval_s=0.02, executing=executing)
+    until(lambda: len(controller.loads) > 3, "reports")
+    assert {load.executing for load in controller.loads} == {3.0}
+    executing = 0
+    until(lambda: controller.loads[-1].executing == 0.0, "the last report")
+
+
+def test_a_new_controller_is_told_the_load_at_once(process: MeshProcess, controller: Controller) -> None:
+    """Item 183: and not after the interval."""
+    process.own_reading = lambda: Reading(deployment=KEY, interval_s=3600.0, executing=3)
+    until(lambda: len(controller.loads) == 1, "the first report")
+    controller.stop()
+    on_io(controller._start())
+    until(lambda: len(controller.loads) == 2, "the report to the new controller")
+
+
+def test_a_call_that_waits_for_the_first_replica_is_reported_at_once(
+    process: MeshProcess, controller: Controller
+) -> None:
+    """Item 231."""
+    controller.load_interval_s = 3600.0
+    controller.unavailable = ""
+    router = process.router(KEY)
+    until(lambda: router.reading().interval_s > 0, "the snapshot")
+    handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
+    handle._shared.router = router
+    call = handle.remote()
+    until(lambda: bool(controller.loads), "the report")
+    assert controller.loads[0].queued == 1.0
+    call.cancel()
 
 
 def test_the_process_leaves_nothing_running(kv: dict[str, bytes]) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from mesh.status import (
     ApplicationStatus,
+    AutoscalingStatus,
     DeploymentStatus,
     DeploymentStatusTrigger,
     GatewayStatus,
@@ -44,6 +45,23 @@ def test_values_compare_equal_to_their_strings() -> None:
     assert (model.status, model.status_trigger) == ("UPDATING", "CONFIG_UPDATE_STARTED")
     assert model.replica_states == {"RUNNING": 2, "STARTING": 1}
     assert model.message == "one to go"
+
+
+def test_autoscaling_is_shown_where_there_is_any() -> None:
+    reply = _reply()
+    assert from_reply(reply).applications["default"].deployments["Model"].autoscaling is None
+    scaled = reply.applications[0].deployments[0]
+    scaled.target_replicas = 3
+    scaled.autoscaling.CopyFrom(
+        control_pb2.AutoscalingStatus(
+            min_replicas=1, max_replicas=9, average_requests=5.0, current_requests=6.0, decision="so", problem="but"
+        )
+    )
+    model = from_reply(reply).applications["default"].deployments["Model"]
+    assert model.target_replicas == 3
+    assert model.autoscaling == AutoscalingStatus(
+        min_replicas=1, max_replicas=9, average_requests=5.0, current_requests=6.0, decision="so", problem="but"
+    )
 
 
 def test_a_node_shows_the_worst_of_its_gateways() -> None:

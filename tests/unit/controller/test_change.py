@@ -3,7 +3,16 @@
 import grpc
 import pytest
 
-from mesh.controller.change import Refused, shutting_down, with_application, with_applications, without_application
+from mesh.autoscaling_options import AutoscalingConfig
+from mesh.controller.change import (
+    Refused,
+    shutting_down,
+    with_application,
+    with_applications,
+    with_replicas,
+    without_application,
+)
+from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application
 
@@ -115,3 +124,25 @@ def test_applications_of_one_file_may_exchange_their_routes() -> None:
 def test_two_applications_of_one_name_are_refused() -> None:
     with pytest.raises(Refused, match="Two applications are named 'a'"):
         with_applications(EMPTY, [application("a"), application("a")], 1.0, "file")
+
+
+def numbers(state: control_pb2.DesiredState) -> dict[str, int]:
+    return {app.name: app.deployments[0].options.num_replicas for app in state.applications}
+
+
+def test_a_redeployment_keeps_what_autoscaling_has_decided() -> None:
+    """Item 234; and a fixed number is what was deployed."""
+    scaled = application("scaled", num_replicas=1, autoscaling=AutoscalingConfig(max_replicas=9).to_message())
+    state = with_application(with_application(EMPTY, scaled, 0.0), application("fixed"), 0.0)
+    state = with_replicas(state, {DeploymentKey("scaled", "Model"): 7})
+    assert numbers(state) == {"scaled": 7, "fixed": 2}
+    state = with_application(with_application(state, scaled, 1.0), application("fixed", num_replicas=3), 1.0)
+    assert numbers(state) == {"scaled": 7, "fixed": 3}
+
+
+def test_a_decision_about_what_is_gone_or_fixed_by_now_changes_nothing() -> None:
+    state = with_application(EMPTY, application("fixed"), 0.0)
+    targets = {DeploymentKey("fixed", "Model"): 7, DeploymentKey("gone", "Model"): 3}
+    changed = with_replicas(state, targets)
+    assert numbers(changed) == {"fixed": 2}
+    assert numbers(state) == {"fixed": 2}

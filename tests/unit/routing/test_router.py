@@ -198,3 +198,36 @@ def test_snapshots_are_read_from_the_wire() -> None:
         unavailable="why",
     )
     assert read_snapshot(message) == Snapshot(KEY, 4, (ReplicaInfo("r", "a:1", "n", "z"),), 7, 9, "why")
+
+
+def test_calls_that_find_no_replica_are_told_of_at_once() -> None:
+    """Item 231: when the first begins to wait, and when the last replica goes while calls wait."""
+    with mesh_of(Models()) as mesh:
+        told: list[int] = []
+        mesh.router.on_stranded = lambda router: told.append(router.queued)
+        replicas, mesh.replicas = mesh.replicas, []
+        mesh.publish()
+        assert told == []
+        do_on_io(mesh.router.submit, call_of(Sink()))
+        do_on_io(mesh.router.submit, call_of(Sink()))
+        assert told == [1]
+        mesh.publish()
+        assert told == [1, 2]
+        mesh.replicas = replicas
+        mesh.publish()
+        mesh.assert_idle()
+        assert told == [1, 2]
+
+
+def test_a_router_reads_its_load_only_where_somebody_wants_to_hear_of_it() -> None:
+    with mesh_of(Models(), limit=2) as mesh:
+        calls = [mesh.handle("wait").remote() for _ in range(5)]
+        until(lambda: (mesh.router.queued, mesh.router.ongoing) == (3, 2), "calls to wait")
+        assert mesh.router.reading().interval_s == 0
+        replicas = tuple(replica.info for replica in mesh.replicas)
+        do_on_io(mesh.router.update, Snapshot(KEY, 10**9, replicas, 2, load_interval_s=10.0))
+        reading = mesh.router.reading()
+        assert (reading.deployment, reading.queued, reading.ongoing, reading.interval_s) == (KEY, 3, 2, 10.0)
+        for call in calls:
+            call.cancel()
+        mesh.assert_idle()

@@ -1,0 +1,68 @@
+"""mesh.policy_actor: policies are imported, called and checked."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh import ray_core
+from mesh.policy_actor import PolicyActor
+from mesh.user_code import UserCode, pack
+from mesh.v1 import control_pb2
+
+MODULE = """
+class Rules:
+    @staticmethod
+    async def twice(context, *, count):
+        return 2 * count
+
+async def more(context):
+    return context.running_replicas + 0.5
+
+def wrong(context):
+    return {"none": None, "word": "two", "flag": True, "nan": float("nan")}[context.deployment]
+
+number = 7
+"""
+
+
+@pytest.fixture
+def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes an actor for a function of a module that only the search path in the deployment's code leads to."""
+    (tmp_path / "rules_of_scaling.py").write_text(MODULE)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    package = pack(UserCode(dict))
+    monkeypatch.setattr(sys, "path", sys.path[:-1])
+    monkeypatch.setattr(ray_core, "kv_get", {"code/x": package}.get)
+
+    def make(function: str, kwargs_json: str = "{}") -> PolicyActor:
+        policy = control_pb2.AutoscalingPolicy(function=f"rules_of_scaling:{function}", kwargs_json=kwargs_json)
+        return PolicyActor(control_pb2.PolicySpec(policy=policy, code_key="code/x").SerializeToString())
+
+    yield make
+    sys.modules.pop("rules_of_scaling", None)
+
+
+def ask(actor: PolicyActor, deployment: str = "Model") -> float:
+    question = control_pb2.PolicyQuestion(deployment={"app": "shop", "name": deployment}, running_replicas=3)
+    answer = asyncio.run(actor.decide(question.SerializeToString()))
+    return control_pb2.PolicyAnswer.FromString(answer).replicas
+
+
+def test_functions_are_found_where_the_deployment_finds_its_modules(actor: Any) -> None:
+    assert ask(actor("more")) == 3.5
+    assert ask(actor("Rules.twice", '{"count": 4}')) == 8
+
+
+@pytest.mark.parametrize("answer", ["none", "word", "flag", "nan"])
+def test_what_is_no_number_is_refused(actor: Any, answer: str) -> None:
+    with pytest.raises(TypeError, match="must return a number of replicas"):
+        ask(actor("wrong"), answer)
+
+
+@pytest.mark.parametrize(("function", "error"), [("missing", AttributeError), ("number", TypeError)])
+def test_what_cannot_be_called_is_told(actor: Any, function: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"missing|no function"):
+        ask(actor(function))
