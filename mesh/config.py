@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,12 @@ class DeploymentConfig:
     """False runs async user code on the loop that also serves the wire: faster, but it must never block."""
     autoscaling_config: AutoscalingConfig | None = None
     """Lets the number of replicas follow the load; `num_replicas` is then the one to begin with."""
+    max_replicas_per_node: int | None = None
+    """Replicas of this deployment that one node may hold; None: no limit."""
+    placement_group_bundles: Sequence[Mapping[str, float]] | None = None
+    """Each replica gets a placement group of these bundles; its actor runs in the first."""
+    placement_group_strategy: str | None = None
+    """How a replica's bundles are spread over nodes; None means PACK."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ray_actor_options", actor_options.checked(self.ray_actor_options))
@@ -53,6 +59,12 @@ class DeploymentConfig:
         checks.number("health_check_timeout_s", self.health_check_timeout_s, may_equal=False)
         if not isinstance(self.isolate_user_loop, bool):
             raise TypeError(f"isolate_user_loop must be True or False, got {self.isolate_user_loop!r}.")
+        placement_options.check(
+            self.placement_group_bundles,
+            self.placement_group_strategy,
+            self.max_replicas_per_node,
+            self.ray_actor_options,
+        )
         self._user_config_json()
 
     def to_message(self) -> control_pb2.DeploymentOptions:
@@ -70,6 +82,8 @@ class DeploymentConfig:
             actor=actor_options.to_message(self.ray_actor_options),
             max_constructor_retry_count=self.max_constructor_retry_count,
             autoscaling=self.autoscaling_config.to_message() if self.autoscaling_config is not None else None,
+            max_replicas_per_node=self.max_replicas_per_node or 0,
+            **placement_options.to_fields(self.placement_group_bundles, self.placement_group_strategy),
         )
 
     def _check_counts(self) -> None:
@@ -93,12 +107,7 @@ class DeploymentConfig:
             raise ValueError(f"user_config must be JSON-serializable: {error}.") from error
 
 
-_NOT_YET = (
-    "logging_config",
-    "max_replicas_per_node",
-    "placement_group_bundles",
-    "placement_group_strategy",
-)
+_NOT_YET = ("logging_config",)
 
 
 def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> DeploymentConfig:
@@ -108,12 +117,6 @@ def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> Deployme
     """
     supported = {name: value for name, value in given.items() if name not in _NOT_YET}
     result = replace(config, **{**supported, **_scale(given)})
-    placement_options.check(
-        given.get("placement_group_bundles"),
-        given.get("placement_group_strategy"),
-        given.get("max_replicas_per_node"),
-        result.ray_actor_options,
-    )
     if given.get("logging_config") is not None:
         logging_options.parse(given["logging_config"])
     _refuse_not_yet(given)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from mesh import ray_core
+from mesh import ray_core, ray_placement
 from mesh.control_client import ControlClient
 from mesh.exceptions import MeshException
 from mesh.process import joined_process
@@ -149,6 +149,9 @@ def _kill_actors() -> None:
             ray_core.kill_actor(actor)
     # A name is free again only when its actor is gone: the next start would find the dying controller.
     poll(lambda: not _own_actor_names(), _KILL_TIMEOUT_S)
+    for name, group in ray_placement.list_placement_groups().items():
+        if name.startswith(_ACTOR_PREFIX):
+            ray_placement.remove_placement_group(group)
 
 
 def _own_actor_names() -> list[str]:

@@ -1,14 +1,18 @@
-"""Owns the checks of options that say where replicas run: placement groups and replicas per node."""
+"""Owns options that say where replicas run and what they hold there: placement groups and replicas per node."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mesh import checks
+from mesh.v1 import control_pb2
 
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+DEFAULT_STRATEGY = "PACK"
 _MAX_REPLICAS_PER_NODE_LIMIT = 100
+_ACCELERATOR_SHARE = 0.001
+"""Of the node's resource that names its kind of accelerator, as Ray counts it."""
 
 
 def check(bundles: object, strategy: object, max_replicas_per_node: object, actor_options: Mapping[str, Any]) -> None:
@@ -22,6 +26,27 @@ def check(bundles: object, strategy: object, max_replicas_per_node: object, acto
     if max_replicas_per_node is not None:
         raise ValueError("max_replicas_per_node cannot be combined with placement_group_bundles.")
     _check_bundles(bundles, actor_options)
+
+
+def to_fields(bundles: Sequence[Mapping[str, float]] | None, strategy: str | None) -> dict[str, Any]:
+    """Checked options as fields of the DeploymentOptions message."""
+    if bundles is None:
+        return {}
+    return {
+        "placement_group_bundles": [control_pb2.Bundle(resources=bundle) for bundle in bundles],
+        "placement_group_strategy": strategy or DEFAULT_STRATEGY,
+    }
+
+
+def bundles_held(options: control_pb2.DeploymentOptions) -> list[control_pb2.Bundle]:
+    """What a replica holds of the cluster: its placement group, or one bundle with its actor's resources."""
+    if options.placement_group_bundles:
+        return list(options.placement_group_bundles)
+    actor = options.actor
+    held = {"CPU": actor.num_cpus, "GPU": actor.num_gpus, "memory": float(actor.memory_bytes), **actor.resources}
+    if actor.accelerator_type:
+        held[f"accelerator_type:{actor.accelerator_type}"] = _ACCELERATOR_SHARE
+    return [control_pb2.Bundle(resources={name: amount for name, amount in held.items() if amount})]
 
 
 def _check_strategy(strategy: object, *, has_bundles: bool) -> None:

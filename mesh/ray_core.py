@@ -26,7 +26,7 @@ from ray.exceptions import ActorDiedError as ActorDied
 from ray.exceptions import ActorUnavailableError as ActorUnavailable
 from ray.exceptions import TaskCancelledError as TaskCancelledError
 from ray.experimental import internal_kv
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from mesh.settings import prepare_local_ray, ray_address
 
@@ -57,6 +57,7 @@ _KV_NAMESPACE = b"mesh"
 _ACTOR_CONCURRENCY = 10_000
 _LISTENER_TIMEOUT_S = 5.0
 _TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
+HEAD_RESOURCE = "node:__internal_head__"
 _ZONE_LABEL = "ray.io/availability-zone"
 _INIT_OPTIONS: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
 
@@ -82,7 +83,11 @@ class ActorPlacement:
     accelerator_type: str = ""
     runtime_env: dict[str, Any] = field(default_factory=dict)
     node_id: str = ""
-    """Run on this node and no other; empty: spread over the cluster."""
+    """Run on this node; empty: spread over the cluster."""
+    is_bound: bool = False
+    """On that node and no other; otherwise Ray takes another one where there is no room on it."""
+    placement_group: Any = None
+    """Run in its first bundle; tasks and actors of the actor run in it too unless they say otherwise."""
     max_restarts: int = 0
 
 
@@ -193,7 +198,7 @@ def list_nodes() -> list[Node]:
         Node(
             node_id=node["NodeID"],
             ip=node["NodeManagerAddress"],
-            is_head="node:__internal_head__" in node["Resources"],
+            is_head=HEAD_RESOURCE in node["Resources"],
             is_alive=node["Alive"],
             zone=(node.get("Labels") or {}).get(_ZONE_LABEL, ""),
             resources=dict(node["Resources"]),
@@ -246,9 +251,6 @@ def spawn_actor(
     """
     module, _, name_in_module = import_path.partition(":")
     cls = getattr(importlib.import_module(module), name_in_module)
-    strategy: Any = "SPREAD"
-    if placement.node_id:
-        strategy = NodeAffinitySchedulingStrategy(placement.node_id, soft=False)
     options: dict[str, Any] = {
         "name": name,
         "namespace": NAMESPACE,
@@ -260,7 +262,7 @@ def spawn_actor(
         "max_restarts": placement.max_restarts,
         "max_task_retries": 0,
         "max_concurrency": _ACTOR_CONCURRENCY,
-        "scheduling_strategy": strategy,
+        "scheduling_strategy": _strategy(placement),
     }
     if placement.memory_bytes:
         options["memory"] = placement.memory_bytes
@@ -269,6 +271,16 @@ def spawn_actor(
     if placement.runtime_env:
         options["runtime_env"] = placement.runtime_env
     return ray.remote(cls).options(**options).remote(*arguments)
+
+
+def _strategy(placement: ActorPlacement) -> Any:
+    if placement.placement_group is not None:
+        return PlacementGroupSchedulingStrategy(placement.placement_group, 0, placement_group_capture_child_tasks=True)
+    if not placement.node_id:
+        return "SPREAD"
+    if placement.is_bound:
+        return NodeAffinitySchedulingStrategy(placement.node_id, soft=False)
+    return NodeAffinitySchedulingStrategy(placement.node_id, soft=True, _spill_on_unavailable=True)
 
 
 def find_actor(name: str) -> Any | None:
@@ -287,6 +299,11 @@ def list_actor_names() -> list[str]:
 def kill_actor(handle: Any) -> None:
     """End an actor's process at once."""
     ray.kill(handle, no_restart=True)
+
+
+def died_with_node(error: ActorDied) -> bool:
+    """Ray says it in words only."""
+    return "node has died" in str(error)
 
 
 def exit_this_actor() -> None:

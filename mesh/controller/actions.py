@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mesh.controller.placement import ANYWHERE, Spot
 from mesh.routing.snapshot import DeploymentKey
 
 
 @dataclass(frozen=True, slots=True)
 class StartReplica:
     deployment: DeploymentKey
+    spot: Spot = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)

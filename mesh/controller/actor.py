@@ -42,7 +42,7 @@ class ControllerActor:
         publisher = Publisher(first_version=time.time_ns() // 1000)
         loop = ControlLoop(
             store,
-            RayRuntime(),
+            RayRuntime(time.monotonic, time.time),
             publisher,
             clock=time.monotonic,
             new_id=lambda: uuid.uuid4().hex[:8],

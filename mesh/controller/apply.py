@@ -52,8 +52,8 @@ class Applier:
 
     def _begin(self, action: Action) -> None:
         match action:
-            case StartReplica(key):
-                self.replicas.start(key)
+            case StartReplica(key, spot):
+                self.replicas.start(key, spot)
             case ReconfigureReplica(replica_id):
                 self.replicas.reconfigure(replica_id)
             case StopReplica(replica_id):

@@ -12,6 +12,8 @@ logger = logging.getLogger("mesh")
 
 _EXIT_POLL_S = 0.05
 _OUT_OF_REACH_POLL_S = 1.0
+_RELEASE_ATTEMPTS_MAX = 30
+_RELEASE_PAUSE_S = 1.0
 
 
 class ActorCare:
@@ -20,14 +22,14 @@ class ActorCare:
         self._runtime = runtime
         self._before_drain = before_drain
 
-    async def last_words(self, name: str) -> str:
+    async def last_words(self, name: str) -> ActorGone:
         """Waits until the actor's process has ended and returns why."""
         while True:
             try:
                 await self._runtime.call(name, "wait_closed")
                 pause_s = _EXIT_POLL_S  # it has drained: its process ends any moment
             except ActorGone as error:
-                return str(error)
+                return error
             except ActorCallFailed:
                 pause_s = _OUT_OF_REACH_POLL_S  # out of reach is not dead: ask again until somebody knows
             await asyncio.sleep(pause_s)
@@ -63,3 +65,13 @@ class ActorCare:
             await self._runtime.kill(name)
         except ActorCallFailed as error:
             logger.warning("%s could not be killed, trying again: %s", name, error)
+
+    async def release(self, name: str) -> None:
+        """Give back what the cluster holds for an actor that has ended. A name without such a thing is no error."""
+        for attempt in range(1, _RELEASE_ATTEMPTS_MAX + 1):
+            try:
+                await self._runtime.release(name)
+                return
+            except ActorCallFailed as error:
+                logger.warning("the placement group of %s could not be removed (attempt %d): %s", name, attempt, error)
+            await asyncio.sleep(_RELEASE_PAUSE_S)

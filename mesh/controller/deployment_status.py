@@ -8,7 +8,9 @@ from enum import Enum, auto
 
 from mesh.controller.desired import DeploymentTarget
 from mesh.controller.observe import Failures, Replica
-from mesh.controller.rollout import is_given_up, waits_for_resources
+from mesh.controller.placement import Ledger
+from mesh.controller.rollout import is_given_up
+from mesh.controller.shortage import explain
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger
 
 
@@ -89,22 +91,22 @@ def judge(
     target: DeploymentTarget,
     replicas: Sequence[Replica],
     failures: Failures,
-    now_s: float,
+    ledger: Ledger,
 ) -> Verdict:
-    """The status of a wanted deployment, from the one before."""
+    """The status of a wanted deployment, from the one before. `ledger`: what the cluster has."""
     if previous is None or previous.target is None:
         status, trigger = _WANTED[Fact.UPDATE_WANTED]
     else:
         status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
-    since_s = previous.since_s if previous is not None and previous.status == status else now_s
+    since_s = previous.since_s if previous is not None and previous.status == status else ledger.now_s
     before, (status, trigger) = status, _advance(status, trigger, _look(target, replicas, failures, since_s))
     return Verdict(
         target,
         status,
         trigger,
-        _message(status, target, replicas, failures, now_s),
+        _message(status, target, replicas, failures, ledger),
         is_given_up=is_given_up(target, replicas, failures),
-        since_s=since_s if status == before else now_s,
+        since_s=since_s if status == before else ledger.now_s,
     )
 
 
@@ -154,11 +156,18 @@ def _look(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failu
 
 
 def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
-    """As many as wanted serve with the wanted code and configuration, and no others. Those leaving do not count."""
+    """As many as wanted serve with the wanted code and configuration, and no others. Those leaving do not count.
+
+    While replicas move off a node, more may be there.
+    """
     staying = [replica for replica in replicas if not replica.is_leaving]
-    return len(staying) == target.num_replicas and all(
-        replica.is_serving and replica.version == target.version and replica.config_version == target.config_version
-        for replica in staying
+    serving = [replica for replica in staying if replica.is_serving and replica.version == target.version]
+    if any(replica.is_migrating for replica in staying):
+        settled = [replica for replica in staying if not replica.is_migrating]
+        is_one_version = all(replica.version == target.version for replica in staying)
+        return is_one_version and len(settled) <= target.num_replicas <= len(serving)
+    return len(serving) == len(staying) == target.num_replicas and all(
+        replica.config_version == target.config_version for replica in serving
     )
 
 
@@ -167,7 +176,7 @@ def _message(
     target: DeploymentTarget,
     replicas: Sequence[Replica],
     failures: Failures,
-    now_s: float,
+    ledger: Ledger,
 ) -> str:
     if status == DeploymentStatus.HEALTHY:
         return ""
@@ -181,20 +190,9 @@ def _message(
         ]
         if others:
             parts.append(f"{others} replicas of the version before keep serving.")
-    waiting = sum(waits_for_resources(replica, now_s) for replica in replicas)
-    if waiting:
-        parts.append(f"No node has room yet to start a process for {waiting} of them: {_asked(target)}.")
+    parts.append(explain(target, replicas, ledger))
     # What was raised last comes first: it is what the user looks for. Its traceback goes to the end.
     raised, _, traceback = failures.message.partition("\n")
     if raised:
         parts.insert(0, f"{raised.rstrip('.')}.")
-    return "\n".join(filter(None, (" ".join(parts), traceback)))
-
-
-def _asked(target: DeploymentTarget) -> str:
-    actor = target.spec.options.actor
-    asked = {"num_cpus": actor.num_cpus, "num_gpus": actor.num_gpus, "memory": actor.memory_bytes, **actor.resources}
-    needs = [f"{name}={amount:g}" for name, amount in asked.items() if amount]
-    if actor.accelerator_type:
-        needs.append(f"accelerator_type={actor.accelerator_type}")
-    return "each asks for " + (", ".join(needs) or "nothing in particular")
+    return "\n".join(filter(None, (" ".join(filter(None, parts)), traceback)))

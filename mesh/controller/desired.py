@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mesh.controller.ask import Ask, ask_of
 from mesh.controller.scaling_rules import ScalingRules, read_rules
 from mesh.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
@@ -29,6 +30,7 @@ class DeploymentTarget:
     drain_timeout_s: float = 20.0
     scaling: ScalingRules | None = None
     """How `num_replicas` follows the load; None: it is fixed."""
+    ask: Ask = field(default_factory=Ask)
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
 
 
@@ -64,5 +66,6 @@ def _targets(app: control_pb2.ApplicationSpec) -> Iterable[DeploymentTarget]:
             constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
             drain_timeout_s=options.graceful_shutdown_timeout_s,
             scaling=read_rules(options.autoscaling) if options.HasField("autoscaling") else None,
+            ask=ask_of(options),
             spec=spec,
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mesh.controller.observe import NO_FAILURES, Failures, Gateway, Node, Observed, Replica
+from mesh.controller.ask import ask_of
+from mesh.controller.observe import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
 from mesh.controller.replica_state import ReplicaEvent, next_state
 from mesh.routing.snapshot import DeploymentKey
-from mesh.status import GatewayStatus
+from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
 
 HEALTH_FAILURES_MAX = 3
 """Health checks that must fail in a row before an actor is replaced."""
+VACANCY_S = 30.0
+"""How long it is remembered that a replica has gone."""
 _LONG_LIFE_S = 10.0
 _MESSAGE_MAX_CHARS = 8192
 
@@ -27,14 +31,19 @@ class Fleet:
         self._gateways: dict[str, Gateway] = {}
         self._replica_failures: dict[DeploymentKey, Failures] = {}
         self._gateway_failures: dict[str, Failures] = {}
+        self._vacancies: deque[Vacancy] = deque()
+        self._nodes: tuple[Node, ...] = ()
 
-    def observed(self, nodes: Sequence[Node]) -> Observed:
+    def observed(self) -> Observed:
+        while self._vacancies and self._clock() - self._vacancies[0].at_s > VACANCY_S:
+            self._vacancies.popleft()
         return Observed(
             replicas=tuple(self._replicas.values()),
             gateways=tuple(self._gateways.values()),
-            nodes=tuple(nodes),
+            nodes=self._nodes,
             replica_failures=dict(self._replica_failures),
             gateway_failures=dict(self._gateway_failures),
+            vacancies=tuple(self._vacancies),
         )
 
     def replica(self, replica_id: str) -> Replica | None:
@@ -43,6 +52,31 @@ class Fleet:
     def gateway(self, gateway_id: str) -> Gateway | None:
         return self._gateways.get(gateway_id)
 
+    # ---- nodes -----------------------------------------------------------------------------------------------------
+
+    def see_nodes(self, nodes: Sequence[Node]) -> None:
+        """The cluster's living nodes, as they are now. What was on one that is gone is gone too."""
+        ends_s = {node.node_id: node.ends_s for node in nodes}
+        gone = {node.node_id for node in self._nodes} - ends_s.keys()
+        self._nodes = tuple(nodes)
+        for replica in list(self._replicas.values()):
+            if replica.node_id in gone and replica.is_placed:
+                self.replica_closed(replica.replica_id, f"its node {replica.node_id[:8]} is gone", is_node_lost=True)
+            elif replica.node_ends_s != (end_s := ends_s.get(replica.node_id)):
+                self._node_ends(replica, end_s)
+        for gateway in list(self._gateways.values()):
+            if gateway.node_id in gone:
+                self.gateway_closed(gateway.gateway_id, "its node is gone")
+
+    def _node_ends(self, replica: Replica, end_s: float | None) -> None:
+        marked = replace(replica, node_ends_s=end_s)
+        if end_s is not None and replica.state in (ReplicaState.RUNNING, ReplicaState.UPDATING):
+            self._moved(marked, ReplicaEvent.NODE_DRAINS)
+        elif end_s is None and replica.is_migrating:
+            self._moved(marked, ReplicaEvent.NODE_STAYS)
+        else:
+            self._put_replica(marked)
+
     # ---- replicas --------------------------------------------------------------------------------------------------
 
     def add_replica(self, replica: Replica) -> None:
@@ -50,9 +84,10 @@ class Fleet:
         now_s = self._clock()
         self._put_replica(replace(replica, since_s=now_s, created_s=now_s))
 
-    def replica_placed(self, replica_id: str) -> None:
+    def replica_placed(self, replica_id: str, bundle_nodes: Sequence[str]) -> None:
+        """It has a process; its bundles are on these nodes."""
         if replica := self._replicas.get(replica_id):
-            self._put_replica(replace(replica, is_placed=True))
+            self._put_replica(replace(replica, is_placed=True, bundle_nodes=tuple(bundle_nodes)))
 
     def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
         if (replica := self._replicas.get(ready.replica_id)) is None:
@@ -63,7 +98,8 @@ class Fleet:
                 is_placed=True,
                 config_version=config_version,
                 address=ready.address,
-                node_id=ready.node_id,
+                bundles=ask_of(ready.spec.options).bundles if ready.HasField("spec") else replica.bundles,
+                bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
                 zone=ready.zone,
                 pid=ready.pid,
             ),
@@ -103,12 +139,25 @@ class Fleet:
         if failure is not None and count >= HEALTH_FAILURES_MAX:
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
-    def replica_closed(self, replica_id: str, message: str) -> None:
-        """Its process is gone, or never came to be."""
-        if replica := self._replicas.pop(replica_id, None):
-            if not replica.is_leaving and not replica.unhealthy:
-                self._count_replica_failure(replica, message)
-            self._on_change()
+    def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
+        """Its process is gone, or never came to be. That it went with its node is not held against its version."""
+        replica = self._replicas.pop(replica_id, None)
+        if replica is None:
+            return
+        is_failure = not replica.is_leaving and not replica.unhealthy
+        if is_failure and not is_node_lost:
+            self._count_replica_failure(replica, message)
+        self._vacancies.append(
+            Vacancy(
+                replica_id=replica_id,
+                deployment=replica.deployment,
+                at_s=self._clock(),
+                is_lost=replica.is_placed and (is_failure or is_node_lost),
+                bundles=replica.bundles,
+                bundle_nodes=replica.bundle_nodes,
+            )
+        )
+        self._on_change()
 
     def forget_failures(self, keep: set[DeploymentKey]) -> None:
         for key in self._replica_failures.keys() - keep:

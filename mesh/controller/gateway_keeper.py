@@ -81,7 +81,7 @@ class GatewayKeeper:
         await self._check(spec.gateway_id)
 
     async def _watch(self, gateway_id: str, node_id: str) -> None:
-        self._fleet.gateway_closed(gateway_id, await self._care.last_words(gateway_name(node_id)))
+        self._fleet.gateway_closed(gateway_id, str(await self._care.last_words(gateway_name(node_id))))
 
     async def _check(self, gateway_id: str) -> None:
         """Check its health for as long as it serves."""

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 
 from mesh.controller.actions import Action, KillGateway, StartGateway, StopGateway
 from mesh.controller.desired import Desired
-from mesh.controller.observe import NO_FAILURES, Gateway, Observed
+from mesh.controller.observe import NO_FAILURES, Gateway, Observed, Vacancy
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 
 GATEWAY_DRAIN_TIMEOUT_S = 35.0
+LINGER_S = 30.0
+"""A gateway stays this long on a node that has lost its last replica."""
 _DELAY_BASE_S = 0.5
 _DELAY_MAX_S = 10.0
 
 
 def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
     """One gateway on every wanted node; a broken one is replaced, one that will not start is retried more slowly."""
-    wanted = wanted_nodes(desired, observed)
+    wanted = wanted_nodes(desired, observed, now_s)
     for gateway in observed.gateways:
         yield from _plan_gateway(gateway, wanted, now_s)
     occupied = {gateway.node_id for gateway in observed.gateways}
@@ -27,17 +29,31 @@ def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterato
             yield StartGateway(node_id)
 
 
-def wanted_nodes(desired: Desired, observed: Observed) -> set[str]:
+def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
+    """Nodes that are being drained send their clients away."""
     options = desired.gateways
     if desired.is_shutting_down or not (options.grpc_port or options.http_port):
         return set()
+    staying = [node for node in observed.nodes if node.ends_s is None]
+    heads = {node.node_id for node in staying if node.is_head}
     match options.location:
         case control_pb2.GATEWAY_LOCATION_EVERY_NODE:
-            return {node.node_id for node in observed.nodes}
+            return heads | (_occupied_nodes(observed, now_s) & {node.node_id for node in staying})
         case control_pb2.GATEWAY_LOCATION_HEAD_ONLY:
-            return {node.node_id for node in observed.nodes if node.is_head}
+            return heads
         case _:
             return set()
+
+
+def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
+    """Nodes that have replicas, or had some lately: they may get some again (spec 200 and 209)."""
+    occupied = {replica.node_id for replica in observed.replicas}
+    occupied.update(each.bundle_nodes[0] for each in observed.vacancies if each.bundle_nodes and _is_late(each, now_s))
+    return occupied
+
+
+def _is_late(vacancy: Vacancy, now_s: float) -> bool:
+    return now_s - vacancy.at_s < LINGER_S
 
 
 def retry_delay_s(failures: int) -> float:

@@ -103,7 +103,9 @@ class ControlLoop:
         return version
 
     def status(self) -> control_pb2.StatusReply:
-        return build_status(self._wanted.desired, self._judged(), self._verdicts, self.autoscaler.statuses())
+        return build_status(
+            self._wanted.desired, self._judged(), self._verdicts, self._clock(), self.autoscaler.statuses()
+        )
 
     def _use(self, desired: Desired) -> None:
         self._applier.use(desired)
@@ -125,7 +127,8 @@ class ControlLoop:
         await self._node_list.refresh()
         await self._scale()
         desired = self._wanted.desired
-        observed = self._fleet.observed(self._node_list.nodes)
+        self._fleet.see_nodes(self._node_list.nodes)
+        observed = self._fleet.observed()
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
         self._applier.apply(plan(desired, observed, self._clock()))
         observed = self._judged()
@@ -133,13 +136,13 @@ class ControlLoop:
 
     async def _scale(self) -> None:
         """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""
-        groups = self._fleet.observed(self._node_list.nodes).by_deployment()
+        groups = self._fleet.observed().by_deployment()
         targets = self.autoscaler.decide(self._wanted.desired, groups)
         if targets:
             await self._wanted.change(functools.partial(with_replicas, targets=targets))
 
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""
-        observed = self._fleet.observed(self._node_list.nodes)
+        observed = self._fleet.observed()
         self._verdicts = judge_all(self._verdicts, self._wanted.desired, observed, self._clock())
         return observed

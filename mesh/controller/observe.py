@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mesh.controller.ask import Bundle
 from mesh.controller.replica_state import SERVING
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
@@ -28,16 +29,30 @@ class Replica:
     health_failures: int = 0
     """Consecutive."""
     drain_timeout_s: float = 20.0
+    bundles: tuple[Bundle, ...] = ()
+    """What it holds of the cluster; its process is in the first."""
+    bundle_nodes: tuple[str, ...] = ()
+    """Where: as planned until it has a process, then as it is. Empty: not known."""
+    node_ends_s: float | None = None
+    """Its node is being drained: when that ends, infinite where nobody said. None: the node stays."""
     address: str = ""
-    node_id: str = ""
     zone: str = ""
     pid: int = 0
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
     """What it was started with. Its deployment may not be wanted any more, or with another one."""
 
     @property
+    def node_id(self) -> str:
+        return self.bundle_nodes[0] if self.bundle_nodes else ""
+
+    @property
     def is_leaving(self) -> bool:
         return self.state == ReplicaState.STOPPING
+
+    @property
+    def is_migrating(self) -> bool:
+        """It serves until another one does in its place."""
+        return self.state == ReplicaState.PENDING_MIGRATION
 
     @property
     def is_serving(self) -> bool:
@@ -60,6 +75,25 @@ class Gateway:
 class Node:
     node_id: str
     is_head: bool = False
+    total: Mapping[str, float] = field(default_factory=dict)
+    """Resources by name."""
+    available: Mapping[str, float] = field(default_factory=dict)
+    """As last reported; what is used up may be missing."""
+    ends_s: float | None = None
+    """It is being drained: when it ends, infinite where nobody said. None: it stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vacancy:
+    """A replica that has gone lately."""
+
+    replica_id: str
+    deployment: DeploymentKey
+    at_s: float
+    is_lost: bool
+    """It died: nobody told its callers to leave."""
+    bundles: tuple[Bundle, ...] = ()
+    bundle_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +119,7 @@ class Observed:
     replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
     gateway_failures: Mapping[str, Failures] = field(default_factory=dict)
     """By node id."""
+    vacancies: tuple[Vacancy, ...] = ()
 
     def failures_of(self, key: DeploymentKey, version: str) -> Failures:
         """Failures of that version; those of an earlier one do not count."""

@@ -8,6 +8,7 @@ from mesh.controller.actions import Action, KillReplica, Plan, ReconfigureReplic
 from mesh.controller.desired import DeploymentTarget, Desired
 from mesh.controller.gateway_plan import plan_gateways
 from mesh.controller.observe import Observed, Replica
+from mesh.controller.placement import Ledger, Room
 from mesh.controller.rollout import next_step
 from mesh.controller.stop_order import held_back, is_overdue
 from mesh.routing.snapshot import DeploymentKey
@@ -25,8 +26,9 @@ def is_finished(desired: Desired, observed: Observed) -> bool:
 
 def _plan_replicas(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
     groups = observed.by_deployment()
+    ledger = Ledger(observed, now_s)
     for key, target in desired.deployments.items():
-        yield from _plan_deployment(target, groups.get(key, ()), observed, now_s)
+        yield from _plan_deployment(target, groups.get(key, ()), ledger)
     unwanted = groups.keys() - desired.deployments.keys()
     if unwanted:
         yield from _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
@@ -48,11 +50,15 @@ def _plan_unwanted(
         yield from _overdue(replicas, now_s)
 
 
-def _plan_deployment(
-    target: DeploymentTarget, replicas: Sequence[Replica], observed: Observed, now_s: float
-) -> Iterator[Action]:
-    step = next_step(target, replicas, observed.failures_of(target.key, target.version), now_s)
-    yield from (StartReplica(target.key) for _ in range(step.starts))
+def _plan_deployment(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledger) -> Iterator[Action]:
+    failures, now_s = ledger.observed.failures_of(target.key, target.version), ledger.now_s
+    room = Room(ledger, target.ask, replicas, target.version)
+    step = next_step(target, replicas, failures, room, now_s)
+    spots = room.spots(step.starts)
+    if len(spots) < step.starts:
+        # Some may not start before there is a node for them: perhaps others can make room.
+        step = next_step(target, replicas, failures, room, now_s)
+    yield from (StartReplica(target.key, spot) for spot in spots)
     yield from _stops(step.stops)
     yield from (ReconfigureReplica(replica.replica_id) for replica in step.reconfigures)
     yield from _overdue(replicas, now_s)

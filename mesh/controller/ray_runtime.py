@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+from collections.abc import Callable
 from typing import Any
 
-from mesh import ray_core
+from mesh import ray_core, ray_placement
 from mesh.controller.failure_text import readable
 from mesh.controller.observe import Node
+from mesh.controller.placement import Spot
 from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach
 from mesh.v1 import control_pb2
 
@@ -20,11 +23,23 @@ _POLICY_CLASS = "mesh.policy_actor:PolicyActor"
 class RayRuntime:
     """Ray's blocking calls go to threads. What Ray raises becomes ActorCallFailed here and nowhere else."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float], unix_clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._unix_clock = unix_clock
         self._handles: dict[str, Any] = {}
+        self._groups: dict[str, Any] = {}
+        """Placement groups by the name they share with their replica."""
+        self._ends_s: dict[tuple[str, float], float] = {}
+        """When nodes end, on our clock, by node and what Ray says."""
 
-    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
-        actor = spec.spec.options.actor
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        options = spec.spec.options
+        actor = options.actor
+        if options.placement_group_bundles:
+            bundles = [dict(bundle.resources) for bundle in options.placement_group_bundles]
+            self._groups[name] = await _in_thread(
+                ray_placement.create_placement_group, name, bundles, options.placement_group_strategy
+            )
         placement = ray_core.ActorPlacement(
             num_cpus=actor.num_cpus,
             num_gpus=actor.num_gpus,
@@ -32,21 +47,27 @@ class RayRuntime:
             resources=dict(actor.resources),
             accelerator_type=actor.accelerator_type,
             runtime_env=json.loads(actor.runtime_env_json or "{}"),
+            node_id="" if options.placement_group_bundles or not spot.node_ids else spot.node_ids[0],
+            is_bound=options.max_replicas_per_node > 0,
+            placement_group=self._groups.get(name),
         )
         await self._spawn(_REPLICA_CLASS, name, spec.SerializeToString(), placement)
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
-        placement = ray_core.ActorPlacement(node_id=spec.node_id)
+        placement = ray_core.ActorPlacement(node_id=spec.node_id, is_bound=True)
         await self._spawn(_GATEWAY_CLASS, name, spec.SerializeToString(), placement)
 
     async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
         placement = ray_core.ActorPlacement(runtime_env=json.loads(actor.runtime_env_json or "{}"))
         await self._spawn(_POLICY_CLASS, name, spec.SerializeToString(), placement)
 
-    async def wait_placed(self, name: str) -> None:
-        handle = await self._handle(name)
-        # Every Ray actor has this method; it answers as soon as there is a process.
-        await _outcome(handle.__ray_ready__.remote())
+    async def wait_placed(self, name: str) -> tuple[str, ...]:
+        node_id = (await self.call(name, "locate") or b"").decode()
+        group = self._groups.get(name)
+        if group is None:
+            return (node_id,)
+        nodes: list[str] = await _in_thread(ray_placement.bundle_nodes, group)
+        return tuple(nodes)
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         handle = await self._handle(name)
@@ -68,13 +89,39 @@ class RayRuntime:
         if self._handles.get(name) is handle:
             del self._handles[name]
 
+    async def release(self, name: str) -> None:
+        group = self._groups.get(name)
+        if group is not None:
+            await _in_thread(ray_placement.remove_placement_group, group)
+            del self._groups[name]
+
+    async def placement_group_names(self) -> list[str]:
+        self._groups.update(await _in_thread(ray_placement.list_placement_groups))
+        return list(self._groups)
+
     async def actor_names(self) -> list[str]:
         names: list[str] = await _in_thread(ray_core.list_actor_names)
         return names
 
     async def nodes(self) -> list[Node]:
-        nodes: list[ray_core.Node] = await _in_thread(ray_core.list_nodes)
-        return [Node(node_id=node.node_id, is_head=node.is_head) for node in nodes if node.is_alive]
+        states: list[ray_placement.NodeState] = await _in_thread(ray_placement.list_node_states)
+        return [
+            Node(
+                node_id=state.node_id,
+                is_head=state.is_head,
+                total=state.total,
+                available=state.available,
+                ends_s=self._end_of(state),
+            )
+            for state in states
+        ]
+
+    def _end_of(self, state: ray_placement.NodeState) -> float | None:
+        """On our clock, the same every time: whoever compares must not see news where there is none."""
+        if state.ends_unix_s is None or math.isinf(state.ends_unix_s):
+            return state.ends_unix_s
+        ends_s = self._clock() + state.ends_unix_s - self._unix_clock()
+        return self._ends_s.setdefault((state.node_id, state.ends_unix_s), ends_s)
 
     async def _spawn(self, import_path: str, name: str, argument: bytes, placement: ray_core.ActorPlacement) -> None:
         self._handles[name] = await _in_thread(
@@ -100,7 +147,7 @@ async def _outcome(awaitable: Any) -> Any:
     try:
         return await awaitable
     except ray_core.ActorDied as error:
-        raise ActorGone(str(error)) from error
+        raise ActorGone(str(error), is_node_lost=ray_core.died_with_node(error)) from error
     except ray_core.ActorUnavailable as error:
         raise ActorOutOfReach(str(error)) from error
     except Exception as error:

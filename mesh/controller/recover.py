@@ -22,8 +22,11 @@ async def end_policies(runtime: Runtime) -> None:
 
 async def recover(runtime: Runtime, applier: Applier) -> None:
     """Adopt the living replicas and gateways of this mesh. Which of them are wanted is the planner's question."""
+    # Groups first: one that is made after this belongs to an actor that is made after this.
+    groups = await runtime.placement_group_names()
     names = await runtime.actor_names()
     await asyncio.gather(
+        *(_release(runtime, name) for name in set(groups) - set(names) if name.startswith(REPLICA_PREFIX)),
         *(_adopt_replica(runtime, applier, name) for name in names if name.startswith(REPLICA_PREFIX)),
         *(_adopt_gateway(runtime, applier, name) for name in names if name.startswith(GATEWAY_PREFIX)),
     )
@@ -63,3 +66,12 @@ async def _end(runtime: Runtime, name: str) -> None:
         await runtime.kill(name)
     except ActorCallFailed as error:
         logger.warning("%s could not be killed: %s", name, error)
+    await _release(runtime, name)
+
+
+async def _release(runtime: Runtime, name: str) -> None:
+    """The controller crashed between the end of an actor and that of its placement group, or before the actor."""
+    try:
+        await runtime.release(name)
+    except ActorCallFailed as error:
+        logger.warning("the placement group of %s could not be removed: %s", name, error)

@@ -12,6 +12,7 @@ from mesh.controller.care import ActorCare
 from mesh.controller.desired import DeploymentTarget, Desired
 from mesh.controller.fleet import Fleet
 from mesh.controller.observe import Replica
+from mesh.controller.placement import Spot
 from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, replica_name
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
@@ -39,7 +40,7 @@ class ReplicaKeeper:
         self.desired = Desired()
         """Options that need no call to the replica are read from here whenever they are needed."""
 
-    def start(self, key: DeploymentKey) -> None:
+    def start(self, key: DeploymentKey, spot: Spot) -> None:
         target = self.desired.deployments[key]
         spec = _replica_spec(self._new_id(), target)
         self._fleet.add_replica(
@@ -49,9 +50,11 @@ class ReplicaKeeper:
                 version=target.version,
                 drain_timeout_s=target.drain_timeout_s,
                 spec=target.spec,
+                bundles=target.ask.bundles,
+                bundle_nodes=spot.node_ids,
             )
         )
-        self._keep("start", spec.replica_id, self._bring_up(replica_name(key, spec.replica_id), spec))
+        self._keep("start", spec.replica_id, self._bring_up(replica_name(key, spec.replica_id), spec, spot))
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
         """Take over a replica that an earlier controller has started."""
@@ -92,11 +95,12 @@ class ReplicaKeeper:
     def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} replica {replica_id}")
 
-    async def _bring_up(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
+    async def _bring_up(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
         replica_id = spec.replica_id
         try:
-            await self._runtime.spawn_replica(name, spec)
+            await self._runtime.spawn_replica(name, spec, spot)
         except ActorCallFailed as error:
+            await self._care.release(name)
             self._fleet.replica_closed(replica_id, str(error))
             return
         self._keep("watch", replica_id, self._watch(name, replica_id))
@@ -106,8 +110,7 @@ class ReplicaKeeper:
             await self._care.kill(name)
             return
         try:
-            await self._runtime.wait_placed(name)
-            self._fleet.replica_placed(replica_id)
+            self._fleet.replica_placed(replica_id, await self._runtime.wait_placed(name))
             ready = control_pb2.ReplicaReady.FromString(await self._runtime.call(name, "start") or b"")
         except ActorGone:
             return  # the watch tells, with the reason
@@ -127,7 +130,15 @@ class ReplicaKeeper:
             self._fleet.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
 
     async def _watch(self, name: str, replica_id: str) -> None:
-        self._fleet.replica_closed(replica_id, await self._care.last_words(name))
+        gone = await self._care.last_words(name)
+        replica = self._fleet.replica(replica_id)
+        is_news = replica is not None and not replica.is_leaving
+        if not is_news:
+            # When it is out of the book, all that it held is given back: a shutdown ends when the book is empty.
+            await self._care.release(name)
+        self._fleet.replica_closed(replica_id, str(gone), is_node_lost=gone.is_node_lost)
+        if is_news:
+            await self._care.release(name)
 
     async def _check(self, replica_id: str) -> None:
         """Check its health for as long as it serves."""

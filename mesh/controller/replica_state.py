@@ -10,6 +10,9 @@ class ReplicaEvent(Enum):
     """start(), describe() or reconfigure() answered."""
     RECONFIGURE = auto()
     STOP = auto()
+    NODE_DRAINS = auto()
+    NODE_STAYS = auto()
+    """The drain of its node was called off."""
 
 
 # RECOVERING is the state in which a restarted controller finds a replica. A replica that closed or never started has
@@ -23,13 +26,19 @@ TRANSITIONS: dict[tuple[ReplicaState, ReplicaEvent], ReplicaState] = {
     (ReplicaState.RUNNING, ReplicaEvent.STOP): ReplicaState.STOPPING,
     (ReplicaState.UPDATING, ReplicaEvent.READY): ReplicaState.RUNNING,
     (ReplicaState.UPDATING, ReplicaEvent.STOP): ReplicaState.STOPPING,
+    (ReplicaState.RUNNING, ReplicaEvent.NODE_DRAINS): ReplicaState.PENDING_MIGRATION,
+    (ReplicaState.UPDATING, ReplicaEvent.NODE_DRAINS): ReplicaState.PENDING_MIGRATION,
+    (ReplicaState.PENDING_MIGRATION, ReplicaEvent.NODE_STAYS): ReplicaState.RUNNING,
+    (ReplicaState.PENDING_MIGRATION, ReplicaEvent.STOP): ReplicaState.STOPPING,
+    # It was being reconfigured when its node began to drain.
+    (ReplicaState.PENDING_MIGRATION, ReplicaEvent.READY): ReplicaState.PENDING_MIGRATION,
     # Answers that were under way when the replica was told to stop.
     (ReplicaState.STOPPING, ReplicaEvent.READY): ReplicaState.STOPPING,
     (ReplicaState.STOPPING, ReplicaEvent.STOP): ReplicaState.STOPPING,
 }
 
-SERVING = frozenset({ReplicaState.RUNNING, ReplicaState.UPDATING})
-"""States in which callers may be sent to a replica. User code keeps serving while it is reconfigured."""
+SERVING = frozenset({ReplicaState.RUNNING, ReplicaState.UPDATING, ReplicaState.PENDING_MIGRATION})
+"""States in which callers may be sent to a replica. User code keeps serving while it is reconfigured or replaced."""
 
 
 def next_state(state: ReplicaState, event: ReplicaEvent) -> ReplicaState:

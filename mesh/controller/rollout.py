@@ -6,9 +6,12 @@ Theory of operation. Replicas are of the wanted version ("new") or of another on
 2. How many new ones are missing? They start together; while old ones serve, only as many as the surge allows.
 3. How many serving replicas are above the target? So many leave: old ones first, then new ones above the target.
 
-So the number of serving replicas falls below the target only through failures. There is one exception: where new
-replicas wait for resources that the old ones may hold, old ones make room, at most as many as the surge is wide.
+So the number of serving replicas falls below the target only through failures. There is one exception: where there is
+no room for new replicas unless old ones leave, so many leave at once, but at most as many as the surge is wide.
 A version whose constructors keep failing starts no more replicas; the old ones stay.
+
+A replica whose node is being drained counts as old (spec 192): it serves until a new one does elsewhere. Its
+replacements do not wait for each other, and it leaves in time before its node ends, replaced or not.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from dataclasses import dataclass
 
 from mesh.controller.desired import DeploymentTarget
 from mesh.controller.observe import Failures, Replica
+from mesh.controller.placement import Room
 from mesh.status import ReplicaState
 
 _SURGE_FRACTION = 0.2
-_PLACEMENT_PATIENCE_S = 10.0
+_MIGRATION_MARGIN_S = 5.0
+"""A replica begins to leave a node so long before its drain timeout would outlast the node."""
 _RETRY_DELAY_BASE_S = 0.25
 _RETRY_DELAY_MAX_S = 10.0
 
@@ -34,14 +39,17 @@ class Step:
     reconfigures: tuple[Replica, ...] = ()
 
 
-def next_step(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, now_s: float) -> Step:
+def next_step(
+    target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, room: Room, now_s: float
+) -> Step:
     """What brings `replicas` (all of the deployment) closer to `target`."""
     staying = [replica for replica in replicas if not replica.is_leaving and not replica.unhealthy]
     broken = [replica for replica in replicas if not replica.is_leaving and replica.unhealthy]
-    new = [replica for replica in staying if replica.version == target.version]
-    old = [replica for replica in staying if replica.version != target.version and replica.is_serving]
-    useless = [replica for replica in staying if replica.version != target.version and not replica.is_serving]
-    excess = _excess(target, new, old, now_s)
+    new = [replica for replica in staying if _is_new(target, replica) and not room.is_stranded(replica)]
+    others = [replica for replica in staying if not _is_new(target, replica) or room.is_stranded(replica)]
+    old = [replica for replica in others if replica.is_serving]
+    useless = [replica for replica in others if not replica.is_serving]
+    excess = _excess(target, new, old, room, now_s)
     leaving = {replica.replica_id for replica in excess}
     old_staying = [replica for replica in old if replica.replica_id not in leaving]
     return Step(
@@ -49,6 +57,11 @@ def next_step(target: DeploymentTarget, replicas: Sequence[Replica], failures: F
         stops=(*broken, *useless, *excess),
         reconfigures=tuple(_outdated(target, new, leaving)),
     )
+
+
+def _is_new(target: DeploymentTarget, replica: Replica) -> bool:
+    """It counts towards the target: it has the wanted version and, as far as we know, its node stays."""
+    return replica.version == target.version and replica.node_ends_s is None
 
 
 def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
@@ -71,11 +84,6 @@ def surge_max(target: DeploymentTarget) -> int:
     return max(1, math.ceil(target.num_replicas * _SURGE_FRACTION))
 
 
-def waits_for_resources(replica: Replica, now_s: float) -> bool:
-    """It has not been given a process for so long that there seems to be no room for it."""
-    return not replica.is_placed and not replica.is_leaving and now_s - replica.created_s > _PLACEMENT_PATIENCE_S
-
-
 def retry_delay_s(failures: int) -> float:
     """Pause before a replacement after this many failures in a row: the first one comes at once."""
     if failures <= 1:
@@ -88,7 +96,9 @@ def _starts(
 ) -> int:
     missing = target.num_replicas - len(new)
     if old:
-        missing = min(missing, target.num_replicas + surge_max(target) - len(new) - len(old))
+        # A node that ends waits for nobody: what is there has to be replaced as fast as there is room.
+        updating = sum(replica.node_ends_s is None for replica in old)
+        missing = min(missing, target.num_replicas + surge_max(target) - len(new) - updating)
     if missing <= 0:
         return 0
     # Before the first success every try counts towards giving up, so it is not drawn out.
@@ -97,18 +107,36 @@ def _starts(
 
 
 def _excess(
-    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], now_s: float
+    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], room: Room, now_s: float
 ) -> tuple[Replica, ...]:
-    serving = len(old) + sum(replica.is_serving for replica in new)
-    spare = serving - target.num_replicas
-    waiting = sum(waits_for_resources(replica, now_s) for replica in new)
-    old_leaving = old[: max(0, spare, min(waiting, spare + surge_max(target)))]
-    # Of new ones above the target those go first that serve nobody yet, then the newest.
+    new_serving = [replica for replica in new if replica.is_serving]
+    spare = len(old) + len(new_serving) - target.num_replicas
+    old_leaving = _old_leaving(old, spare, spare + surge_max(target), room, now_s) if old else []
+    # Of new ones above the target those go first that serve nobody yet.
     surplus = max(0, len(new) - target.num_replicas)
-    by_age = sorted(new, key=lambda replica: -replica.created_s)
-    idle = [replica for replica in by_age if not replica.is_serving][:surplus]
+    idle = room.victims_first(replica for replica in new if not replica.is_serving)[:surplus] if surplus else []
     busy_max = max(0, min(surplus - len(idle), spare - len(old_leaving)))
-    return (*old_leaving, *idle, *[replica for replica in by_age if replica.is_serving][:busy_max])
+    busy = room.victims_first(new_serving)[:busy_max] if busy_max else []
+    return (*old_leaving, *idle, *busy)
+
+
+def _old_leaving(old: Sequence[Replica], spare: int, most: int, room: Room, now_s: float) -> list[Replica]:
+    """As many as there are to spare. More where their time is over, or where their leaving makes room."""
+    # Where nodes end, those go first, in the order of their ends.
+    by_end = sorted(room.victims_first(old), key=_leaves_s)
+    overdue = sum(_leaves_s(replica) <= now_s for replica in by_end)
+    makers = room.room_makers(by_end[overdue:], most - overdue)
+    made = {replica.replica_id for replica in makers}
+    others = [replica for replica in by_end[overdue:] if replica.replica_id not in made]
+    first = [*by_end[:overdue], *makers]
+    return [*first, *others[: max(0, spare - len(first))]]
+
+
+def _leaves_s(replica: Replica) -> float:
+    """When it has to begin to leave so that its calls can end on its node."""
+    if replica.node_ends_s is None:
+        return math.inf
+    return replica.node_ends_s - replica.drain_timeout_s - _MIGRATION_MARGIN_S
 
 
 def _outdated(target: DeploymentTarget, new: Sequence[Replica], leaving: set[str]) -> list[Replica]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mesh.controller.observe import Node
+from mesh.controller.placement import Spot
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -20,6 +21,11 @@ class ActorCallFailed(Exception):
 class ActorGone(ActorCallFailed):
     """The actor's process has ended."""
 
+    def __init__(self, message: str, *, is_node_lost: bool = False) -> None:
+        super().__init__(message)
+        self.is_node_lost = is_node_lost
+        """It went with its node."""
+
 
 class ActorOutOfReach(ActorCallFailed):
     """Nobody can say whether the actor lives: it is exiting, or the network is broken."""
@@ -28,21 +34,29 @@ class ActorOutOfReach(ActorCallFailed):
 class Runtime(Protocol):
     """What the controller needs of the cluster. Every method may raise ActorCallFailed, and only that."""
 
-    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec) -> None: ...
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        """With its placement group, if it has one, which bears its name."""
+        ...
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None: ...
 
     async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
         """An actor that takes no resources, with the runtime environment of `actor`."""
 
-    async def wait_placed(self, name: str) -> None:
-        """Returns when the actor has a process."""
+    async def wait_placed(self, name: str) -> tuple[str, ...]:
+        """When the actor has a process: the nodes of its bundles, its own first."""
+        ...
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None: ...
 
     async def kill(self, name: str) -> None: ...
 
+    async def release(self, name: str) -> None:
+        """Remove the placement group of that name, if there is one."""
+
     async def actor_names(self) -> list[str]: ...
+
+    async def placement_group_names(self) -> list[str]: ...
 
     async def nodes(self) -> list[Node]:
         """The living ones."""

@@ -8,6 +8,7 @@ from mesh.controller.deployment_status import Verdict, judge, judge_application,
 from mesh.controller.desired import Desired
 from mesh.controller.gateway_plan import wanted_nodes
 from mesh.controller.observe import Observed, Replica
+from mesh.controller.placement import Ledger
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
 from mesh.v1 import control_pb2
@@ -20,8 +21,9 @@ _NO_SCALING: ScalingStatuses = {}
 def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: float) -> dict[DeploymentKey, Verdict]:
     """The status of every deployment that is wanted or still has replicas."""
     groups = observed.by_deployment()
+    ledger = Ledger(observed, now_s)
     verdicts = {
-        key: judge(previous.get(key), target, groups.pop(key, ()), observed.failures_of(key, target.version), now_s)
+        key: judge(previous.get(key), target, groups.pop(key, ()), observed.failures_of(key, target.version), ledger)
         for key, target in desired.deployments.items()
     }
     verdicts.update((key, judge_leaving(replicas)) for key, replicas in groups.items())
@@ -29,7 +31,7 @@ def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: f
 
 
 def build_status(
-    desired: Desired, observed: Observed, verdicts: Verdicts, scaling: ScalingStatuses = _NO_SCALING
+    desired: Desired, observed: Observed, verdicts: Verdicts, now_s: float, scaling: ScalingStatuses = _NO_SCALING
 ) -> control_pb2.StatusReply:
     """`scaling`: of deployments that autoscale."""
     reply = control_pb2.StatusReply(gateway_options=desired.gateways, is_shutting_down=desired.is_shutting_down)
@@ -41,7 +43,7 @@ def build_status(
         reply.applications.append(_application(app, keys, desired, groups, verdicts))
         for deployment in reply.applications[-1].deployments:
             _add_scaling(deployment, scaling.get(DeploymentKey(app, deployment.name)))
-    reply.gateways.extend(_gateways(desired, observed))
+    reply.gateways.extend(_gateways(desired, observed, now_s))
     return reply
 
 
@@ -109,7 +111,7 @@ def _add_scaling(deployment: control_pb2.DeploymentStatus, scaling: control_pb2.
     deployment.message = "\n".join(filter(None, notes))
 
 
-def _gateways(desired: Desired, observed: Observed) -> Iterable[control_pb2.GatewayStatus]:
+def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[control_pb2.GatewayStatus]:
     for gateway in observed.gateways:
         failures = observed.gateway_failures.get(gateway.node_id)
         yield control_pb2.GatewayStatus(
@@ -121,7 +123,7 @@ def _gateways(desired: Desired, observed: Observed) -> Iterable[control_pb2.Gate
             message=gateway.unhealthy or (failures.message if failures else ""),
         )
     # Between two tries to start one there is no gateway, but somebody will want to know why.
-    missing = wanted_nodes(desired, observed) - {gateway.node_id for gateway in observed.gateways}
+    missing = wanted_nodes(desired, observed, now_s) - {gateway.node_id for gateway in observed.gateways}
     for node_id in sorted(missing & observed.gateway_failures.keys()):
         yield control_pb2.GatewayStatus(
             node_id=node_id, status=GatewayStatus.UNHEALTHY, message=observed.gateway_failures[node_id].message

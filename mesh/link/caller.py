@@ -180,7 +180,7 @@ class CallerLink:
         self._move(LinkEvent.DRAIN)
 
     async def run(self) -> bool:
-        """Connect, carry calls until the link breaks, and report that. Cancel it to close the link.
+        """Connect, carry calls until the link breaks, and report that. Cancel it to close the link, with the reason.
 
         Returns whether the replica had ever accepted the link.
         """
@@ -189,6 +189,9 @@ class CallerLink:
             async with open_channel(self._target.address) as channel:
                 reason = await self._converse(channel)
             return self.phase is not LinkPhase.CONNECTING
+        except asyncio.CancelledError as cancelled:
+            reason = str(cancelled) or reason
+            raise
         finally:
             self._end(reason)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from mesh import ray_core
 from mesh.replica.replica import Replica
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -18,6 +19,10 @@ class ReplicaActor:
 
     def __init__(self, spec: bytes) -> None:
         self._replica = Replica(control_pb2.ReplicaSpec.FromString(spec))
+
+    async def locate(self) -> bytes:
+        """Answers as soon as there is a process: the id of its node."""
+        return ray_core.node_id().encode()
 
     async def start(self) -> bytes:
         """Build the user's object and serve. Returns ReplicaReady; raises what the user's code raises."""

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from mesh import ray_core, telemetry
+from mesh import ray_core, ray_placement, telemetry
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.link.admission import Admission
@@ -101,6 +101,7 @@ class Replica:
             config_version=self.spec.config_version,
             is_draining=self.is_draining,
             spec=self.spec.spec,
+            bundle_node_ids=ray_placement.own_bundle_nodes() or [ray_core.node_id()],
         )
 
     async def check_health(self) -> None:

@@ -18,6 +18,7 @@ logger = logging.getLogger("mesh")
 
 _RECONNECT_DELAY_MIN_S = 0.02
 _EXPECTED_MODELS_MAX = 64
+_LOST = "the controller says that its process or its node is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class LinkPool:
         listed = {replica.replica_id: replica for replica in snapshot.replicas}
         for replica_id in self._seats.keys() - listed.keys():
             self._leave(self._seats.pop(replica_id))
+        if snapshot.lost:
+            self._give_up(snapshot.lost)
         for replica_id, replica in listed.items():
             if replica_id not in self._seats:
                 seat = self._seats[replica_id] = Seat(replica, snapshot.max_ongoing_requests)
@@ -146,6 +149,12 @@ class LinkPool:
             seat.link.retire()
         elif seat.task is not None:
             seat.task.cancel()
+
+    def _give_up(self, lost: frozenset[str]) -> None:
+        """Their calls fail now: the connection to a host that has vanished would look alive for some seconds more."""
+        for seat in list(self._leaving):
+            if seat.info.replica_id in lost and seat.task is not None:
+                seat.task.cancel(_LOST)
 
     def let_go(self, link: CallerLink) -> None:
         """A call has left the link: close it if it was the last one of a link that is not listed any more."""

@@ -38,6 +38,8 @@ class Snapshot:
     unavailable: str = ""
     load_interval_s: float = 0.0
     """How often the controller wants to hear how busy callers are; 0: not at all."""
+    lost: frozenset[str] = frozenset()
+    """Replicas that have died lately."""
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
@@ -52,4 +54,5 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         max_queued_requests=message.max_queued_requests,
         unavailable=message.unavailable,
         load_interval_s=message.load_interval_s,
+        lost=frozenset(message.lost_replica_ids),
     )

@@ -108,8 +108,21 @@ class AutoscalingOptions(_message.Message):
     policy: AutoscalingPolicy
     def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., initial_replicas: _Optional[int] = ..., target_ongoing_requests: _Optional[float] = ..., metrics_interval_s: _Optional[float] = ..., look_back_period_s: _Optional[float] = ..., upscaling_factor: _Optional[float] = ..., downscaling_factor: _Optional[float] = ..., upscale_delay_s: _Optional[float] = ..., downscale_delay_s: _Optional[float] = ..., downscale_to_zero_delay_s: _Optional[float] = ..., aggregation: _Optional[_Union[Aggregation, str]] = ..., policy: _Optional[_Union[AutoscalingPolicy, _Mapping]] = ...) -> None: ...
 
+class Bundle(_message.Message):
+    __slots__ = ("resources",)
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    resources: _containers.ScalarMap[str, float]
+    def __init__(self, resources: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
 class DeploymentOptions(_message.Message):
-    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling")
+    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node")
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +135,9 @@ class DeploymentOptions(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     MAX_CONSTRUCTOR_RETRY_COUNT_FIELD_NUMBER: _ClassVar[int]
     AUTOSCALING_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_GROUP_BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_GROUP_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    MAX_REPLICAS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
     num_replicas: int
     max_ongoing_requests: int
     max_queued_requests: int
@@ -134,7 +150,10 @@ class DeploymentOptions(_message.Message):
     actor: ActorOptions
     max_constructor_retry_count: int
     autoscaling: AutoscalingOptions
-    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ...) -> None: ...
+    placement_group_bundles: _containers.RepeatedCompositeFieldContainer[Bundle]
+    placement_group_strategy: str
+    max_replicas_per_node: int
+    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
     __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees")
@@ -215,7 +234,7 @@ class ReplicaSpec(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ...) -> None: ...
 
 class ReplicaReady(_message.Message):
-    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "spec")
+    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +244,7 @@ class ReplicaReady(_message.Message):
     PID_FIELD_NUMBER: _ClassVar[int]
     CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
     IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_NODE_IDS_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
@@ -235,8 +255,9 @@ class ReplicaReady(_message.Message):
     pid: int
     config_version: str
     is_draining: bool
+    bundle_node_ids: _containers.RepeatedScalarFieldContainer[str]
     spec: DeploymentSpec
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., bundle_node_ids: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ...) -> None: ...
 
 class PolicySpec(_message.Message):
     __slots__ = ("deployment", "policy", "code_key")
@@ -527,7 +548,7 @@ class ReplicaInfo(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
-    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "unavailable", "load_interval_s")
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "unavailable", "load_interval_s", "lost_replica_ids")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -535,6 +556,7 @@ class DeploymentSnapshot(_message.Message):
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
     LOAD_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    LOST_REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
     deployment: _common_pb2.DeploymentId
     version: int
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaInfo]
@@ -542,7 +564,8 @@ class DeploymentSnapshot(_message.Message):
     max_queued_requests: int
     unavailable: str
     load_interval_s: float
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ...) -> None: ...
+    lost_replica_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("app", "route_prefix", "ingress", "grpc_methods")

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mesh.controller.observe import Node
+from mesh.controller.placement import ANYWHERE, Spot
 from mesh.controller.runtime import ActorCallFailed, ActorGone
 from mesh.v1 import control_pb2
 
@@ -28,6 +29,9 @@ class Faults:
 class Actor:
     name: str
     spec: control_pb2.ReplicaSpec | control_pb2.GatewaySpec | control_pb2.PolicySpec
+    spot: Spot = ANYWHERE
+    node_id: str = ""
+    """Where its process is."""
     is_placed: asyncio.Event = field(default_factory=asyncio.Event)
     is_started: bool = False
     is_draining: bool = False
@@ -46,34 +50,42 @@ async def _no_policy(actor: Actor, question: control_pb2.PolicyQuestion) -> floa
 
 
 class FakeCluster:
-    def __init__(self, seed: int, *, room: int = 1000) -> None:
-        """`room`: how many replicas have a place at once."""
+    def __init__(self, seed: int, *, cpus: Mapping[str, float] | None = None) -> None:
+        """`cpus`: of each node. The first one is the head."""
         self.random = random.Random(seed)
+        self.cpus = dict(cpus or {"n1": 1000.0})
+        self.head = next(iter(self.cpus))
+        self.ends_s: dict[str, float] = {}
+        """Nodes that are being drained, and when they end."""
         self.faults = Faults()
         self.actors: dict[str, Actor] = {}
+        self.groups: set[str] = set()
+        """Placement groups by name."""
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
         self.policy: Policy = _no_policy
         """What policy actors do when they are asked."""
         self.policies_spawned = 0
-        self._room = asyncio.Semaphore(room)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ---- Runtime ---------------------------------------------------------------------------------------------------
 
-    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
-        await self._spawn(Actor(name, spec))
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        if spec.spec.options.placement_group_bundles:
+            self.groups.add(name)
+        await self._spawn(Actor(name, spec, spot))
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
-        await self._spawn(Actor(name, spec))
+        await self._spawn(Actor(name, spec, Spot((spec.node_id,))))
 
     async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
         self.policies_spawned += 1
         await self._spawn(Actor(name, spec))
 
-    async def wait_placed(self, name: str) -> None:
+    async def wait_placed(self, name: str) -> tuple[str, ...]:
         actor = self._find(name)
         await self._while_alive(actor, actor.is_placed.wait())
+        return (actor.node_id,)
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         actor = self._find(name)
@@ -87,10 +99,37 @@ class FakeCluster:
     async def actor_names(self) -> list[str]:
         return list(self.actors)
 
+    async def release(self, name: str) -> None:
+        await asyncio.sleep(self.random.uniform(0, 0.05))
+        self.groups.discard(name)
+
+    async def placement_group_names(self) -> list[str]:
+        return list(self.groups)
+
     async def nodes(self) -> list[Node]:
-        return [Node(node_id="n1", is_head=True)]
+        return [
+            Node(
+                node_id=node_id,
+                is_head=node_id == self.head,
+                total={"CPU": cpus},
+                available={"CPU": cpus - self.used(node_id)},
+                ends_s=self.ends_s.get(node_id),
+            )
+            for node_id, cpus in self.cpus.items()
+        ]
 
     # ---- What tests do and see -------------------------------------------------------------------------------------
+
+    def lose_node(self, node_id: str) -> None:
+        """It vanishes with everything on it."""
+        del self.cpus[node_id]
+        self.ends_s.pop(node_id, None)
+        for actor in list(self.actors.values()):
+            if actor.node_id == node_id:
+                self.end(actor)
+
+    def used(self, node_id: str) -> float:
+        return sum(_cpus_of(actor) for actor in self.actors.values() if actor.node_id == node_id)
 
     def end(self, actor: Actor) -> None:
         """The process of an actor dies."""
@@ -121,10 +160,26 @@ class FakeCluster:
         task.add_done_callback(self._tasks.discard)
 
     async def _live(self, actor: Actor) -> None:
-        async with self._room:
-            await asyncio.sleep(self.random.uniform(0.1, 2.0))
-            actor.is_placed.set()
-            await actor.closed.wait()
+        while not actor.closed.is_set():
+            if node_id := self._choose(actor):
+                actor.node_id = node_id
+                await asyncio.sleep(self.random.uniform(0.1, 2.0))
+                actor.is_placed.set()
+                return
+            await asyncio.sleep(0.1)
+
+    def _choose(self, actor: Actor) -> str:
+        """As Ray does: the wanted node; where that has no room any other, unless the actor is bound to it."""
+        planned = actor.spot.node_ids[:1]
+        if planned and _is_bound(actor) and planned[0] not in self.cpus:
+            self.end(actor)
+            return ""
+        others = () if planned and _is_bound(actor) else self.random.sample(sorted(self.cpus), len(self.cpus))
+        for node_id in (*planned, *others):
+            has_room = node_id in self.cpus and self.cpus[node_id] - self.used(node_id) >= _cpus_of(actor)
+            if has_room and (node_id not in self.ends_s or isinstance(actor.spec, control_pb2.GatewaySpec)):
+                return node_id
+        return ""
 
     async def _while_alive(self, actor: Actor, work: Awaitable[T]) -> T:
         """The outcome of an actor's method, unless the actor ends first."""
@@ -161,7 +216,7 @@ class FakeCluster:
             version=spec.spec.version,
             config_version=spec.config_version,
             address="10.0.0.1:7000" if actor.is_started else "",
-            node_id="n1",
+            node_id=actor.node_id,
             is_draining=actor.is_draining,
         ).SerializeToString()
 
@@ -185,3 +240,13 @@ class FakeCluster:
         if name not in self.actors:
             raise ActorGone(f"{name} does not exist")
         return self.actors[name]
+
+
+def _cpus_of(actor: Actor) -> float:
+    return actor.spec.spec.options.actor.num_cpus if isinstance(actor.spec, control_pb2.ReplicaSpec) else 0.0
+
+
+def _is_bound(actor: Actor) -> bool:
+    if isinstance(actor.spec, control_pb2.ReplicaSpec):
+        return actor.spec.spec.options.max_replicas_per_node > 0
+    return bool(actor.spot.node_ids)

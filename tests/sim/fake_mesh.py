@@ -47,9 +47,15 @@ class Mesh:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def deploy(
-        self, version: str, num_replicas: int, autoscaling: control_pb2.AutoscalingOptions | None = None
+        self,
+        version: str,
+        num_replicas: int,
+        autoscaling: control_pb2.AutoscalingOptions | None = None,
+        **options: Any,
     ) -> None:
+        """`options`: fields of DeploymentOptions."""
         app = application(version=version, num_replicas=num_replicas, autoscaling=autoscaling)
+        app.deployments[0].options.MergeFrom(control_pb2.DeploymentOptions(**options))
         await self.loop.change(functools.partial(with_application, application=app, unix_time_s=0.0), code_of=[app])
 
     async def delete(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mesh.controller.change import shutting_down
 from mesh.status import ApplicationStatus
+from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster, Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
@@ -157,11 +158,12 @@ def test_an_update_in_a_full_cluster_makes_room() -> None:
 
 
 async def _update_in_full_cluster() -> None:
-    mesh = Mesh(seed=1, room=3)  # the gateway takes one
+    mesh = Mesh(seed=1, cpus={"n1": 2.0})
     await mesh.boot()
-    await mesh.deploy("v1", 2)
+    one_cpu = control_pb2.ActorOptions(num_cpus=1)
+    await mesh.deploy("v1", 2, actor=one_cpu)
     await mesh.until(lambda: is_running(mesh, "v1", 2))
-    await mesh.deploy("v2", 2)
+    await mesh.deploy("v2", 2, actor=one_cpu)
     await mesh.until(lambda: is_running(mesh, "v2", 2))
     await mesh.crash()
 

@@ -78,9 +78,6 @@ def test_a_wrong_value_is_refused_by_name(option: str, value: object, error: typ
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_replicas_per_node": 1},
-        {"placement_group_bundles": [{"CPU": 1}]},
-        {"placement_group_bundles": [{"CPU": 1}], "placement_group_strategy": "SPREAD"},
         {"logging_config": {"encoding": "json"}},
     ],
 )

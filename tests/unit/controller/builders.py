@@ -38,6 +38,8 @@ def replica(
         is_placed=True,
         unhealthy=unhealthy,
         address="10.0.0.1:7000",
+        bundles=((("CPU", 1.0),),),
+        bundle_nodes=("n1",),
     )
 
 

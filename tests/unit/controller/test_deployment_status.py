@@ -7,9 +7,10 @@ import pytest
 from mesh.controller.deployment_status import Verdict, judge, judge_application, judge_leaving
 from mesh.controller.desired import DeploymentTarget
 from mesh.controller.observe import NO_FAILURES, Failures, Replica
+from mesh.controller.placement import Ledger
 from mesh.controller.scaling_rules import ScalingRules
 from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
-from tests.unit.controller.builders import application, desired_of, replica, target
+from tests.unit.controller.builders import observed, replica, target
 
 STARTING = ReplicaState.STARTING
 
@@ -17,7 +18,7 @@ STARTING = ReplicaState.STARTING
 def look(
     previous: Verdict | None, wanted: DeploymentTarget, *replicas: Replica, failures: Failures = NO_FAILURES
 ) -> Verdict:
-    return judge(previous, wanted, replicas, failures, now_s=0.0)
+    return judge(previous, wanted, replicas, failures, Ledger(observed(*replicas), now_s=0.0))
 
 
 def seen(verdict: Verdict) -> tuple[str, str]:
@@ -78,11 +79,11 @@ def test_a_smaller_deployment_is_downscaling_until_the_others_have_left(healthy:
 def test_a_failure_of_long_ago_does_not_make_scaling_fail(healthy: Verdict) -> None:
     """A replica died once; since then all is well."""
     old = Failures(version="v2", count=1, last_s=10.0, has_succeeded=True)
-    calm = judge(healthy, target(2), [replica(), replica()], old, now_s=20.0)
-    more = judge(calm, target(3), [replica(), replica()], old, now_s=30.0)
+    calm = judge(healthy, target(2), [replica(), replica()], old, Ledger(observed(), now_s=20.0))
+    more = judge(calm, target(3), [replica(), replica()], old, Ledger(observed(), now_s=30.0))
     assert more.status == "UPSCALING"
     fresh = replace(old, count=2, last_s=31.0)
-    assert judge(more, target(3), [replica(), replica()], fresh, now_s=31.0).status == "UNHEALTHY"
+    assert judge(more, target(3), [replica(), replica()], fresh, Ledger(observed(), now_s=31.0)).status == "UNHEALTHY"
 
 
 def test_failing_constructors_fail_the_deployment_and_show_why() -> None:
@@ -126,15 +127,17 @@ def test_replicas_that_are_leaving_do_not_keep_a_deployment_updating() -> None:
     assert look(None, target(1), replica(), replica(ReplicaState.STOPPING)).status == "HEALTHY"
 
 
-def test_replicas_that_wait_for_room_are_told_with_what_they_ask_for() -> None:
-    app = application(num_replicas=1)
-    app.deployments[0].options.actor.num_cpus = 64
-    (wanted,) = desired_of(app).deployments.values()
-    waiting = replace(replica(STARTING, "v1", created_s=-60.0), is_placed=False)
-    assert (
-        "No node has room yet to start a process for 1 of them: each asks for num_cpus=64."
-        in look(None, wanted, waiting).message
-    )
+def test_replicas_that_wait_for_room_are_told_of() -> None:
+    waiting = replace(replica(STARTING, created_s=-60.0), is_placed=False)
+    assert "1 of 1 replicas wait for room" in look(None, target(1), waiting).message
+
+
+def test_a_replica_that_moves_off_its_node_leaves_the_deployment_healthy(healthy: Verdict) -> None:
+    """Item 192."""
+    moving = replica(ReplicaState.PENDING_MIGRATION)
+    assert look(healthy, target(2), replica(), moving).status == "HEALTHY"
+    assert look(healthy, target(2), replica(), moving, replica(STARTING)).status == "HEALTHY"
+    assert look(healthy, target(2), replica(), moving, replica()).status == "HEALTHY"
 
 
 def test_a_deleted_deployment_says_so() -> None:

@@ -6,7 +6,7 @@ from mesh.controller.fleet import HEALTH_FAILURES_MAX, Fleet
 from mesh.controller.observe import Observed
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import KEY, NODE, gateway, replica
+from tests.unit.controller.builders import KEY, gateway, replica
 
 
 class Book(Fleet):
@@ -22,7 +22,7 @@ class Book(Fleet):
 
     @property
     def seen(self) -> Observed:
-        return self.observed([NODE])
+        return self.observed()
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_reconfiguration_that_fails_takes_the_replica_out(book: Book) -> None:
 
 
 def test_news_of_a_forgotten_replica_are_ignored(book: Book) -> None:
-    book.replica_placed("nobody")
+    book.replica_placed("nobody", ("n1",))
     book.replica_ready(control_pb2.ReplicaReady(replica_id="nobody"), "c1")
     book.replica_checked("nobody", "slow")
     book.replica_closed("nobody", "ended")

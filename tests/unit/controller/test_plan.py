@@ -1,5 +1,6 @@
 """mesh.controller.plan: the actions missing between what shall be and what is."""
 
+import math
 from dataclasses import replace
 
 from mesh.controller.actions import (
@@ -12,8 +13,9 @@ from mesh.controller.actions import (
     StopGateway,
     StopReplica,
 )
-from mesh.controller.gateway_plan import GATEWAY_DRAIN_TIMEOUT_S, retry_delay_s
-from mesh.controller.observe import Failures, Node, Observed
+from mesh.controller.gateway_plan import GATEWAY_DRAIN_TIMEOUT_S, LINGER_S, retry_delay_s
+from mesh.controller.observe import Failures, Gateway, Node, Observed, Replica, Vacancy
+from mesh.controller.placement import Spot
 from mesh.controller.plan import is_finished, plan
 from mesh.controller.stop_order import KILL_MARGIN_S
 from mesh.status import GatewayStatus, ReplicaState
@@ -29,7 +31,8 @@ def test_nothing_missing_is_an_empty_plan() -> None:
 
 
 def test_a_deployment_gets_its_replicas() -> None:
-    assert plan(desired(target(2)), observed(), NOW_S) == Plan((StartReplica(KEY), StartReplica(KEY)))
+    start = StartReplica(KEY, Spot(("n1",)))
+    assert plan(desired(target(2)), observed(), NOW_S) == Plan((start, start))
 
 
 def test_replicas_of_a_deleted_application_are_drained() -> None:
@@ -72,10 +75,58 @@ def test_a_shutdown_drains_gateways_before_replicas() -> None:
     assert not is_finished(ending, observed(running))
 
 
-def test_every_node_gets_a_gateway() -> None:
-    nodes = (NODE, Node(node_id="n2"))
-    seen = replace(observed(gateways=(gateway(),)), nodes=nodes)
-    assert plan(desired(grpc_port=9000), seen, NOW_S) == Plan((StartGateway("n2"),))
+def on_nodes(*replicas: Replica, node: Node | None = None, gateways: tuple[Gateway, ...] = ()) -> Observed:
+    """With a second node that is not the head."""
+    return replace(observed(*replicas, gateways=gateways), nodes=(NODE, node or Node(node_id="n2")))
+
+
+def test_every_node_with_replicas_and_the_head_get_a_gateway() -> None:
+    """Item 200."""
+    wanted = desired(target(1), grpc_port=9000)
+    seen = on_nodes(replace(replica(), bundle_nodes=("n2",)), gateways=(gateway(),))
+    assert plan(wanted, seen, NOW_S) == Plan((StartGateway("n2"),))
+    assert plan(desired(grpc_port=9000), on_nodes(), NOW_S) == Plan((StartGateway("n1"),))
+
+
+def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
+    """Item 209: and stays when one comes back meanwhile."""
+    gone = Vacancy(replica_id="r", deployment=KEY, at_s=NOW_S, is_lost=False, bundle_nodes=("n2",))
+    seen = replace(on_nodes(gateways=(gateway(), gateway(node_id="n2"))), vacancies=(gone,))
+    assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S - 1.0) == Plan()
+    assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S) == Plan((StopGateway("g-n2"),))
+
+
+def test_a_gateway_leaves_a_node_that_is_being_drained() -> None:
+    """Item 192."""
+    seen = on_nodes(node=Node(node_id="n2", ends_s=math.inf), gateways=(gateway(), gateway(node_id="n2")))
+    assert plan(desired(grpc_port=9000), seen, NOW_S) == Plan((StopGateway("g-n2"),))
+
+
+def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first() -> None:
+    """Item 192."""
+    draining = Node(node_id="n2", ends_s=NOW_S + 60.0)
+    moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
+    wanted = desired(target(1))
+    assert plan(wanted, on_nodes(moving, node=draining), NOW_S) == Plan((StartReplica(KEY, Spot(("n1",))),))
+    other = replace(replica(), bundle_nodes=("n1",))
+    assert plan(wanted, on_nodes(moving, other, node=draining), NOW_S) == Plan((StopReplica(moving.replica_id),))
+
+
+def test_a_replica_leaves_in_time_before_its_node_ends_replaced_or_not() -> None:
+    """Item 192."""
+    draining = Node(node_id="n2", ends_s=NOW_S + 60.0)
+    moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
+    starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n1",))
+    seen = on_nodes(moving, starting, node=draining)
+    assert plan(desired(target(1)), seen, NOW_S + 34.0) == Plan()
+    assert plan(desired(target(1)), seen, NOW_S + 35.0) == Plan((StopReplica(moving.replica_id),))
+
+
+def test_a_replica_that_starts_on_a_node_that_is_being_drained_is_started_elsewhere() -> None:
+    starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n2",), node_ends_s=math.inf)
+    seen = on_nodes(starting, node=Node(node_id="n2", ends_s=math.inf))
+    made = plan(desired(target(1)), seen, NOW_S)
+    assert made == Plan((StartReplica(KEY, Spot(("n1",))), StopReplica(starting.replica_id)))
 
 
 def test_only_the_head_gets_a_gateway_when_asked() -> None:

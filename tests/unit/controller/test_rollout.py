@@ -5,17 +5,23 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.controller.observe import NO_FAILURES, Failures, Replica
+from mesh.controller.ask import Ask
+from mesh.controller.observe import NO_FAILURES, Failures, Node, Observed, Replica
+from mesh.controller.placement import PATIENCE_S, Ledger, Room
 from mesh.controller.rollout import Step, next_step, retry_delay_s, surge_max
 from mesh.status import ReplicaState
 from tests.unit.controller.builders import replica, target
 
+ONE_CPU = Ask(((("CPU", 1.0),),))
 RUNNING, STARTING, STOPPING = ReplicaState.RUNNING, ReplicaState.STARTING, ReplicaState.STOPPING
 NOW_S = 1000.0
 
 
-def step(wanted: int, *replicas: Replica, failures: Failures = NO_FAILURES) -> Step:
-    return next_step(target(wanted), replicas, failures, NOW_S)
+def step(wanted: int, *replicas: Replica, failures: Failures = NO_FAILURES, cpus: float = 1000.0) -> Step:
+    """In a cluster of one node; every replica of the builders holds one CPU."""
+    node = Node(node_id="n1", is_head=True, total={"CPU": cpus}, available={"CPU": cpus})
+    ledger = Ledger(Observed(replicas=replicas, nodes=(node,)), NOW_S)
+    return next_step(target(wanted), replicas, failures, Room(ledger, ONE_CPU, replicas, "v2"), NOW_S)
 
 
 def test_a_new_deployment_starts_all_its_replicas_together() -> None:
@@ -92,19 +98,57 @@ def test_replacements_of_a_crashing_replica_slow_down() -> None:
     assert [retry_delay_s(count) for count in (0, 1, 2, 3, 50)] == [0.0, 0.0, 0.25, 0.5, 10.0]
 
 
-def test_an_old_replica_makes_room_for_a_new_one_that_finds_none() -> None:
+def homeless() -> Replica:
+    """Just started, and no node has room for it."""
+    return replace(replica(STARTING, created_s=NOW_S), is_placed=False, bundle_nodes=())
+
+
+def test_an_old_replica_makes_room_at_once_for_a_new_one_that_finds_none() -> None:
     """C17: falls back to stop-first where the cluster has no room."""
     old = replica(version="v1")
-    waiting = replace(replica(STARTING, created_s=NOW_S - 11.0), is_placed=False)
-    assert step(1, old, waiting).stops == (old,)
-    assert step(1, old, replace(waiting, created_s=NOW_S - 5.0)).stops == ()
+    assert step(1, old, homeless(), cpus=1).stops == (old,)
+    assert step(1, old, homeless(), cpus=2).stops == ()
+
+
+def test_nobody_makes_room_while_room_is_coming() -> None:
+    """What is leaving makes room enough."""
+    leaving, old = replica(STOPPING, version="v1"), replica(version="v1")
+    assert step(1, leaving, old, homeless(), cpus=2).stops == ()
+
+
+def test_nobody_makes_room_in_vain() -> None:
+    old = replace(replica(version="v1"), bundles=((("GPU", 1.0),),))
+    assert step(1, old, homeless(), cpus=0).stops == ()
+
+
+def test_an_old_replica_makes_room_when_the_accounts_are_wrong() -> None:
+    """Others may use more of the cluster than Ray has reported."""
+    old = replica(version="v1")
+    waiting = replace(replica(STARTING, created_s=NOW_S - PATIENCE_S - 1.0), is_placed=False)
+    assert step(1, old, waiting, cpus=1000).stops == (old,)
+    assert step(1, old, replace(waiting, created_s=NOW_S - PATIENCE_S + 1.0), cpus=1000).stops == ()
 
 
 def test_room_is_made_for_no_more_than_the_surge() -> None:
     olds = [replica(version="v1"), replica(version="v1")]
-    waiting = [replace(replica(STARTING, created_s=0.0), is_placed=False) for _ in range(2)]
-    assert len(step(3, *olds, *waiting).stops) == 0
-    assert len(step(2, *olds, *waiting).stops) == 1
+    waiting = [homeless(), homeless()]
+    assert len(step(3, *olds, *waiting, cpus=2).stops) == 0
+    assert len(step(2, *olds, *waiting, cpus=2).stops) == 1
+
+
+def test_those_on_a_node_that_ends_soonest_leave_first() -> None:
+    """Item 192."""
+    old = replica(version="v1")
+    late, soon = (
+        replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + after_s) for after_s in (90.0, 60.0)
+    )
+    assert step(2, old, late, soon, replica()).stops == (soon, late)
+
+
+def test_replacements_on_other_nodes_do_not_wait_for_each_other() -> None:
+    """Item 192: a node that ends waits for nobody, so the surge does not hold for what moves off it."""
+    moving = [replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + 60.0) for _ in range(10)]
+    assert step(10, *moving).starts == 10
 
 
 def test_another_configuration_is_taken_over_in_place() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from mesh.controller.deployment_status import judge
 from mesh.controller.observe import Failures, Replica
+from mesh.controller.placement import Ledger
 from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -44,7 +45,7 @@ def test_a_failed_deployment_without_replicas_is_unavailable_with_the_reason() -
     """Item 142: DeploymentUnavailableError."""
     desired = desired_of(application(version="v2"))
     failures = Failures(version="v2", count=6, message="ValueError: no model")
-    verdict = judge(None, desired.deployments[KEY], (), failures, 0.0)
+    verdict = judge(None, desired.deployments[KEY], (), failures, Ledger(observed(), 0.0))
     assert "ValueError: no model" in build_snapshots(desired, observed(), {KEY: verdict})[KEY].unavailable
     served = build_snapshots(desired, observed(replica(version="v1")), {KEY: verdict})[KEY]
     assert served.unavailable == ""

@@ -11,7 +11,7 @@ from tests.unit.controller.builders import application, desired, desired_of, gat
 
 
 def status(wanted: Desired, seen: Observed) -> control_pb2.StatusReply:
-    return build_status(wanted, seen, judge_all({}, wanted, seen, 0.0))
+    return build_status(wanted, seen, judge_all({}, wanted, seen, 0.0), 0.0)
 
 
 def test_an_application_that_runs() -> None:
