@@ -28,10 +28,10 @@ _ANY_INTERFACE = "0.0.0.0"
 
 
 class ReplicaRouter(CallRouter, Protocol):
-    """A router that tells whether it knows replicas."""
+    """A router that tells whether calls would be answered."""
 
     @property
-    def has_replicas(self) -> bool: ...
+    def can_serve(self) -> bool: ...
 
 
 class GatewayProcess(Protocol):
@@ -111,7 +111,7 @@ class NodeGateway:
         if not self._has_routes:
             return "Route table is not populated yet."
         ingresses = [each.ingress for each in self._routes.applications.values() if each.methods]
-        if ingresses and not any(self._process.router(ingress).has_replicas for ingress in ingresses):
+        if ingresses and not any(self._process.router(ingress).can_serve for ingress in ingresses):
             return "No replicas are available yet."
         return ""
 

@@ -58,14 +58,16 @@ def without_application(state: control_pb2.DesiredState, name: str) -> control_p
     return _without(state, {name})
 
 
-def with_replicas(state: control_pb2.DesiredState, targets: Mapping[DeploymentKey, int]) -> control_pb2.DesiredState:
-    """The state with other numbers of replicas. Deployments that are gone or do not autoscale stay as they are."""
+def with_replicas(
+    state: control_pb2.DesiredState, targets: Mapping[DeploymentKey, tuple[int, int]]
+) -> control_pb2.DesiredState:
+    """The state with other numbers of replicas: before and after. One that was deployed meanwhile stays as it is."""
     changed = _copy(state)
     for app in changed.applications:
         for spec in app.deployments:
-            target = targets.get(DeploymentKey(app.name, spec.name))
-            if target is not None and spec.options.HasField("autoscaling"):
-                spec.options.num_replicas = target
+            before, after = targets.get(DeploymentKey(app.name, spec.name), (None, 0))
+            if spec.options.HasField("autoscaling") and spec.options.num_replicas == before:
+                spec.options.num_replicas = after
     return changed
 
 

@@ -136,9 +136,11 @@ class ControlLoop:
 
     async def _scale(self) -> None:
         """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""
+        desired = self._wanted.desired
         groups = self._fleet.observed().by_deployment()
-        targets = self.autoscaler.decide(self._wanted.desired, groups)
-        if targets:
+        decided = self.autoscaler.decide(desired, groups)
+        if decided:
+            targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
             await self._wanted.change(functools.partial(with_replicas, targets=targets))
 
     def _judged(self) -> Observed:

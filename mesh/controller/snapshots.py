@@ -81,6 +81,7 @@ def _snapshot(
         max_ongoing_requests=options.max_ongoing_requests,
         max_queued_requests=options.max_queued_requests,
         load_interval_s=options.autoscaling.metrics_interval_s,
+        starts_on_demand=options.HasField("autoscaling") and options.autoscaling.min_replicas == 0,
     )
     for replica in serving:
         snapshot.replicas.add(

@@ -91,6 +91,12 @@ class Router:
     def has_replicas(self) -> bool:
         return self._snapshot is not None and bool(self._snapshot.replicas)
 
+    @property
+    def can_serve(self) -> bool:
+        """A call would be answered: replicas are there, or come when somebody calls."""
+        snapshot = self._snapshot
+        return self.has_replicas or (snapshot is not None and snapshot.starts_on_demand and not snapshot.unavailable)
+
     # ---- Callers -----------------------------------------------------------------------------------------------------
 
     def submit(self, call: OutgoingCall) -> None:

@@ -40,6 +40,8 @@ class Snapshot:
     """How often the controller wants to hear how busy callers are; 0: not at all."""
     lost: frozenset[str] = frozenset()
     """Replicas that have died lately."""
+    starts_on_demand: bool = False
+    """It may have no replica while nobody calls; the first call starts one."""
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
@@ -55,4 +57,5 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         unavailable=message.unavailable,
         load_interval_s=message.load_interval_s,
         lost=frozenset(message.lost_replica_ids),
+        starts_on_demand=message.starts_on_demand,
     )

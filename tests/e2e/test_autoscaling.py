@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import ray
 
@@ -17,6 +18,7 @@ from tests.e2e.gate import Gate, small
 from tests.e2e.replicas import running
 from tests.e2e.scaling_policies import follow_stats
 from tests.e2e.waiting import until
+from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]
 
@@ -55,6 +57,12 @@ class Hungry:
         return {"hunger": self._hunger}
 
 
+@small(autoscaling_config={**QUICK, "min_replicas": 0, "max_replicas": 1})
+class Pricer(shop_pb2_grpc.ShopServicer):
+    async def Price(self, request: Any, context: Any) -> Any:
+        return request
+
+
 @pytest.fixture(scope="module")
 def gate(deploy: Deploy) -> Handle:
     return deploy(Gate.bind(), "scaling-gate")
@@ -79,7 +87,7 @@ def test_replicas_come_with_the_load_and_go_with_it(deploy: Deploy, gate: Handle
     assert has("load", 1)
     calls = [handle.remote("load") for _ in range(7)]
     until(lambda: has("load", 3), timeout_s=30)
-    assert "7 requests" in until(lambda: found if (found := status_of("load").autoscaling.decision) else "")
+    until(lambda: "target 3: 7 requests" in status_of("load").autoscaling.decision)
     assert until(lambda: status_of("load").status_trigger == "UPSCALE_COMPLETED")
     gate.open.remote("load").result(timeout_s=10)
     assert [call.result(timeout_s=10) for call in calls] == ["load"] * 7
@@ -101,6 +109,14 @@ def test_from_zero_and_back(deploy: Deploy, gate: Handle) -> None:
         until(lambda: has("zero-and-back", 0), timeout_s=30)
         assert status_of("zero-and-back").status == "HEALTHY"
         assert quick.ping.remote().result(timeout_s=20) == "pong"
+
+
+def test_a_grpc_client_is_served_from_zero(deploy: Deploy, channel: grpc.Channel) -> None:
+    """Item 231, through a gateway."""
+    deploy(Pricer.bind(), "zero-typed")
+    assert has("zero-typed", 0, "Pricer")
+    shop = shop_pb2_grpc.ShopStub(channel)
+    assert shop.Price(shop_pb2.Item(name="pear"), metadata=[("application", "zero-typed")], timeout=20).name == "pear"
 
 
 CALLER = """

@@ -134,15 +134,16 @@ def test_a_redeployment_keeps_what_autoscaling_has_decided() -> None:
     """Item 234; and a fixed number is what was deployed."""
     scaled = application("scaled", num_replicas=1, autoscaling=AutoscalingConfig(max_replicas=9).to_message())
     state = with_application(with_application(EMPTY, scaled, 0.0), application("fixed"), 0.0)
-    state = with_replicas(state, {DeploymentKey("scaled", "Model"): 7})
+    state = with_replicas(state, {DeploymentKey("scaled", "Model"): (1, 7)})
     assert numbers(state) == {"scaled": 7, "fixed": 2}
     state = with_application(with_application(state, scaled, 1.0), application("fixed", num_replicas=3), 1.0)
     assert numbers(state) == {"scaled": 7, "fixed": 3}
 
 
-def test_a_decision_about_what_is_gone_or_fixed_by_now_changes_nothing() -> None:
-    state = with_application(EMPTY, application("fixed"), 0.0)
-    targets = {DeploymentKey("fixed", "Model"): 7, DeploymentKey("gone", "Model"): 3}
-    changed = with_replicas(state, targets)
-    assert numbers(changed) == {"fixed": 2}
-    assert numbers(state) == {"fixed": 2}
+def test_a_decision_about_what_was_deployed_or_deleted_meanwhile_changes_nothing() -> None:
+    rules = AutoscalingConfig(max_replicas=9, initial_replicas=4).to_message()
+    state = with_application(
+        with_application(EMPTY, application("fixed"), 0.0), application("new", autoscaling=rules), 0
+    )
+    targets = {DeploymentKey(app, "Model"): (2, 7) for app in ("fixed", "new", "gone")}
+    assert numbers(with_replicas(state, targets)) == numbers(state) == {"fixed": 2, "new": 4}

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from mesh.autoscaling_options import AutoscalingConfig
 from mesh.controller.deployment_status import judge
 from mesh.controller.observe import Failures, Replica
 from mesh.controller.placement import Ledger
 from mesh.controller.snapshots import build_routes, build_snapshots
-from mesh.status import ReplicaState
+from mesh.status import DeploymentStatus, ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, application, desired_of, observed, replica
 
@@ -57,3 +58,22 @@ def test_routes_carry_the_methods_of_the_ingress() -> None:
     app.deployments.add(name="Child").grpc_methods.add(full_name="/shop.Stock/Get")
     (route,) = build_routes(desired_of(app)).routes
     assert [method.full_name for method in route.grpc_methods] == ["/shop.Cart/Add"]
+
+
+def test_callers_are_told_how_often_to_report_and_whether_replicas_come_on_demand() -> None:
+    """Items 227 and 231."""
+    for min_replicas, starts_on_demand in ((0, True), (1, False)):
+        rules = AutoscalingConfig(min_replicas=min_replicas, max_replicas=2, metrics_interval_s=3.0).to_message()
+        snapshot = build_snapshots(desired_of(application(autoscaling=rules)), observed(), {})[KEY]
+        assert (snapshot.load_interval_s, snapshot.starts_on_demand) == (3.0, starts_on_demand)
+    assert (told(replica()).load_interval_s, told(replica()).starts_on_demand) == (0.0, False)
+
+
+def test_a_version_that_is_given_up_lets_nobody_wait() -> None:
+    """Item 167: also where the first replica was wanted by autoscaling, which is no failed deployment."""
+    wanted = desired_of(application(version="v2", num_replicas=1))
+    verdict = judge(
+        None, wanted.deployments[KEY], [], Failures(version="v2", count=3, message="ValueError: no model"), 0
+    )
+    unhealthy = replace(verdict, status=DeploymentStatus.UNHEALTHY)
+    assert build_snapshots(wanted, observed(), {KEY: unhealthy})[KEY].unavailable.startswith("ValueError: no model")

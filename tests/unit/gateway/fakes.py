@@ -77,7 +77,7 @@ class FakeRouter:
         self.calls: list[OutgoingCall] = []
         self.cancelled: list[OutgoingCall] = []
         self.link = FakeLink()
-        self.has_replicas = True
+        self.can_serve = True
 
     def submit(self, call: OutgoingCall) -> None:
         self.calls.append(call)

@@ -106,10 +106,10 @@ def test_healthy_only_with_routes_and_replicas():
         async with running() as node:
             assert await node.get("/-/healthz") == (503, "Route table is not populated yet.")
             assert await node.health() == health_pb2.HealthCheckResponse.NOT_SERVING
-            node.router.has_replicas = False
+            node.router.can_serve = False
             node.process.publish(route_table("shop"))
             assert await node.get("/-/healthz") == (503, "No replicas are available yet.")
-            node.router.has_replicas = True
+            node.router.can_serve = True
             assert await node.get("/-/healthz") == (200, "success")
             assert await node.health() == health_pb2.HealthCheckResponse.SERVING
             assert await node.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"

@@ -231,3 +231,17 @@ def test_a_router_reads_its_load_only_where_somebody_wants_to_hear_of_it() -> No
         for call in calls:
             call.cancel()
         mesh.assert_idle()
+
+
+def test_a_deployment_that_starts_on_demand_can_serve_without_replicas() -> None:
+    """Item 201: a gateway that calls itself unhealthy would get no call that starts one."""
+    with mesh_of(Models()) as mesh:
+        assert mesh.router.can_serve
+        for snapshot, can_serve in (
+            (Snapshot(KEY, 10**9), False),
+            (Snapshot(KEY, 10**9 + 1, starts_on_demand=True), True),
+            (Snapshot(KEY, 10**9 + 2, starts_on_demand=True, unavailable="its constructor fails"), False),
+        ):
+            do_on_io(mesh.router.update, snapshot)
+            assert mesh.router.can_serve is can_serve
+            assert not mesh.router.has_replicas
