@@ -72,8 +72,7 @@ def test_callers_are_told_how_often_to_report_and_whether_replicas_come_on_deman
 def test_a_version_that_is_given_up_lets_nobody_wait() -> None:
     """Item 167: also where the first replica was wanted by autoscaling, which is no failed deployment."""
     wanted = desired_of(application(version="v2", num_replicas=1))
-    verdict = judge(
-        None, wanted.deployments[KEY], [], Failures(version="v2", count=3, message="ValueError: no model"), 0
-    )
+    failures = Failures(version="v2", count=3, message="ValueError: no model")
+    verdict = judge(None, wanted.deployments[KEY], (), failures, Ledger(observed(), 0.0))
     unhealthy = replace(verdict, status=DeploymentStatus.UNHEALTHY)
     assert build_snapshots(wanted, observed(), {KEY: unhealthy})[KEY].unavailable.startswith("ValueError: no model")
