@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from mesh import ray_core
 from mesh.exceptions import ControllerUnavailableError, MeshException
-from mesh.process import CONTROLLER_ADDRESS_KEY
+from mesh.process import CONTROLLER_ADDRESS_KEY, CONTROLLER_FAILURE_KEY
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.bulk import run_bulk
@@ -43,6 +43,10 @@ class Line(Protocol):
     async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message: ...
 
     async def hang_up(self) -> None: ...
+
+    async def complaint(self) -> str:
+        """What the controller itself says is the matter, empty when it says nothing."""
+        ...
 
 
 class ControlClient:
@@ -112,7 +116,7 @@ async def until_answered(
                 raise MeshException(error.details() or error.code().name) from error
         await line.hang_up()
         await asyncio.sleep(_RETRY_DELAY_S)
-    raise ControllerUnavailableError.after(timeout_s, reason)
+    raise ControllerUnavailableError.after(timeout_s, await line.complaint() or reason)
 
 
 class GrpcLine:
@@ -140,6 +144,10 @@ class GrpcLine:
         if self._channel is not None:
             channel, self._channel = self._channel, None
             await channel.close()
+
+    async def complaint(self) -> str:
+        failure = await run_bulk(ray_core.kv_get, CONTROLLER_FAILURE_KEY)
+        return f"its start fails: {failure.decode()}" if failure else ""
 
 
 async def _dial() -> grpc.aio.Channel:

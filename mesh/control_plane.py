@@ -11,7 +11,7 @@ from typing import Any
 from mesh import ray_core, ray_placement
 from mesh.control_client import ControlClient
 from mesh.exceptions import MeshException
-from mesh.process import joined_process
+from mesh.process import CONTROLLER_FAILURE_KEY, joined_process
 from mesh.servicers import load_servicer_function
 from mesh.user_code import UserCode, pack, unpack
 from mesh.v1 import control_pb2
@@ -25,6 +25,7 @@ _ACTOR_PREFIX = "MESH_"
 _SERVICER_FUNCTIONS_KEY = "servicer_functions"
 _POLL_S = 0.05
 _START_TIMEOUT_S = 60.0
+_START_FAILING_TIMEOUT_S = 8.0
 _SHUTDOWN_TIMEOUT_S = 30.0
 _KILL_TIMEOUT_S = 10.0
 
@@ -54,6 +55,7 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
     # A membership from an earlier mesh, which somebody else has ended, knows the wrong token.
     _leave()
     ray_core.kv_put(_SERVICER_FUNCTIONS_KEY, servicer_functions)
+    is_first = ray_core.find_actor(CONTROLLER_NAME) is None
     placement = ray_core.ActorPlacement(node_id=_head_node_id(), max_restarts=-1)
     actor = ray_core.spawn_actor(
         _CONTROLLER_CLASS,
@@ -62,7 +64,13 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
         placement=placement,
         get_if_exists=True,
     )
-    _wait_serving(actor, time.monotonic() + _START_TIMEOUT_S)
+    try:
+        _wait_serving(actor, time.monotonic() + _START_TIMEOUT_S)
+    except MeshException:
+        if is_first:
+            # It would go on trying with options that do not work, and in the way of better ones.
+            _erase()
+        raise
     return _client()
 
 
@@ -75,9 +83,7 @@ def destroy(client: ControlClient) -> None:
     except MeshException as error:
         logger.warning("the mesh is killed: %s", error)
     _leave()
-    _kill_actors()
-    for key in ray_core.kv_keys(""):
-        ray_core.kv_delete(key)
+    _erase()
     client.close()
 
 
@@ -121,6 +127,8 @@ def _head_node_id() -> str:
 
 
 def _wait_serving(actor: Any, deadline_s: float) -> None:
+    """Ray restarts a controller that failed to start: it gets some tries, as what failed may pass."""
+    failing_since_s: float | None = None
     while True:
         try:
             ray_core.get_object(actor.ready.remote(), timeout_s=max(0.0, deadline_s - time.monotonic()))
@@ -133,12 +141,27 @@ def _wait_serving(actor: Any, deadline_s: float) -> None:
                 f"The controller of the mesh was not ready within {_START_TIMEOUT_S:.0f} s. "
                 "Look at the log of the actor MESH_CONTROLLER."
             ) from error
+        except Exception as error:  # what its start raised, whatever that is
+            failing_since_s = failing_since_s or time.monotonic()
+            if time.monotonic() - failing_since_s > _START_FAILING_TIMEOUT_S:
+                raise MeshException(f"The controller of the mesh cannot start: {_failure() or error}") from error
+            time.sleep(_POLL_S)
         else:
             return
 
 
+def _failure() -> str:
+    return (ray_core.kv_get(CONTROLLER_FAILURE_KEY) or b"").decode()
+
+
 def _is_empty(reply: control_pb2.StatusReply) -> bool:
     return not reply.applications and not reply.gateways
+
+
+def _erase() -> None:
+    _kill_actors()
+    for key in ray_core.kv_keys(""):
+        ray_core.kv_delete(key)
 
 
 def _kill_actors() -> None:

@@ -41,6 +41,8 @@ from mesh.wire.token import TokenGuard, forget_token, mesh_token, token_metadata
 logger = logging.getLogger("mesh")
 
 CONTROLLER_ADDRESS_KEY = "controller/address"
+CONTROLLER_FAILURE_KEY = "controller/failure"
+"""Why the controller's last start failed; there only while that is so."""
 _SYNC_METHOD = "/mesh.v1.Control/Sync"
 _RECONNECT_DELAY_MIN_S = 0.05
 _RECONNECT_DELAY_MAX_S = 1.0

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import threading
 import time
 import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import grpc.aio
 
@@ -13,12 +19,20 @@ from mesh.controller.loop import ControlLoop
 from mesh.controller.publish import Publisher
 from mesh.controller.ray_runtime import RayRuntime
 from mesh.controller.servicer import ControlServicer
-from mesh.controller.store import StateStore
+from mesh.controller.store import StateStore, StoreFailed
+from mesh.process import CONTROLLER_FAILURE_KEY
 from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.io_thread import io_thread
 from mesh.wire.token import TokenGuard, create_token
+
+logger = logging.getLogger("mesh")
+
+_RESTART_PAUSE_S = 2.0
+_FAILURE_MAX_CHARS = 2000
+
+T = TypeVar("T")
 
 
 class ControllerActor:
@@ -28,12 +42,24 @@ class ControllerActor:
         """`gateway_options`: a serialised GatewayOptions, for a mesh that has no stored state yet."""
         self._gateway_options = control_pb2.GatewayOptions.FromString(gateway_options)
         self._server: grpc.aio.Server | None = None
-        self._start = io_thread().submit(self._serve())
+        self._start = io_thread().submit(self._begin())
+        self._start.add_done_callback(_end_if_failed)
 
     async def ready(self) -> str:
-        """Wait until it serves; returns "host:port" of the Control service."""
+        """Wait until it serves; returns "host:port" of the Control service. Raises why it cannot serve."""
         # Shielded: whoever stops waiting must not stop the start.
         return await asyncio.shield(asyncio.wrap_future(self._start))
+
+    async def _begin(self) -> str:
+        """Serve; a failure is written down for clients that wait, and removed by the start that succeeds."""
+        try:
+            address = await self._serve()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
+            await asyncio.to_thread(ray_core.kv_put, CONTROLLER_FAILURE_KEY, reason.encode())
+            raise
+        await asyncio.to_thread(ray_core.kv_delete, CONTROLLER_FAILURE_KEY)
+        return address
 
     async def _serve(self) -> str:
         await asyncio.to_thread(create_token)
@@ -58,17 +84,32 @@ class ControllerActor:
         return address
 
 
+def _end_if_failed(start: Future[str]) -> None:
+    """A controller that does not serve must not stay: Ray starts it anew. Until then `ready` tells why."""
+    if start.cancelled() or (error := start.exception()) is None:
+        return
+    logger.error("the controller could not start; the next try is in %g s", _RESTART_PAUSE_S, exc_info=error)
+    threading.Timer(_RESTART_PAUSE_S, os._exit, (1,)).start()
+
+
 class _RayKeyValue:
     """The cluster's KV behind the store's seam."""
 
     def get(self, key: str) -> bytes | None:
-        return ray_core.kv_get(key)
+        return _answer(lambda: ray_core.kv_get(key))
 
     def put(self, key: str, value: bytes) -> None:
-        ray_core.kv_put(key, value)
+        _answer(lambda: ray_core.kv_put(key, value))
 
     def delete(self, key: str) -> None:
-        ray_core.kv_delete(key)
+        _answer(lambda: ray_core.kv_delete(key))
 
     def keys(self, prefix: str) -> list[str]:
-        return ray_core.kv_keys(prefix)
+        return _answer(lambda: ray_core.kv_keys(prefix))
+
+
+def _answer(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except Exception as error:  # whatever Ray raises while its GCS is away
+        raise StoreFailed(f"the cluster's KV does not answer: {error}") from error

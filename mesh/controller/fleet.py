@@ -9,6 +9,7 @@ from dataclasses import replace
 from mesh.controller.ask import ask_of
 from mesh.controller.observe import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
 from mesh.controller.replica_state import ReplicaEvent, next_state
+from mesh.controller.runtime import gateway_name, replica_name
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -76,6 +77,11 @@ class Fleet:
             self._moved(marked, ReplicaEvent.NODE_STAYS)
         else:
             self._put_replica(marked)
+
+    def actor_names(self) -> set[str]:
+        """Of everything that is in the book."""
+        replicas = {replica_name(each.deployment, each.replica_id) for each in self._replicas.values()}
+        return replicas | {gateway_name(each.node_id) for each in self._gateways.values()}
 
     # ---- replicas --------------------------------------------------------------------------------------------------
 

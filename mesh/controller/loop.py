@@ -30,6 +30,7 @@ from mesh.controller.runtime import Runtime
 from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.controller.status_report import build_status, judge_all
 from mesh.controller.store import StateStore
+from mesh.controller.strays import Strays
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import DeploymentStatus
 from mesh.v1 import control_pb2
@@ -51,6 +52,7 @@ class ControlLoop:
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
         self._runtime = runtime
+        self._spawn_task = spawn_task
         self._publisher = publisher
         self._clock = clock
         self._wake = asyncio.Event()
@@ -69,9 +71,12 @@ class ControlLoop:
         await end_policies(self._runtime)
         await self._wanted.load(gateways)
         await recover(self._runtime, self._applier)
+        # Whoever asks from now on hears of what was found, not that there is nothing.
+        await self._turn()
 
     async def run(self) -> None:
         """Turn for ever."""
+        self._spawn_task(Strays(self._runtime, self._fleet.actor_names).keep_away(), "strays")
         while True:
             self._wake.clear()
             began_s = self._clock()

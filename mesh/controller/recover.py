@@ -6,12 +6,20 @@ import asyncio
 import logging
 
 from mesh.controller.apply import Applier
-from mesh.controller.runtime import GATEWAY_PREFIX, POLICY_PREFIX, REPLICA_PREFIX, ActorCallFailed, Runtime
+from mesh.controller.runtime import (
+    GATEWAY_PREFIX,
+    POLICY_PREFIX,
+    REPLICA_PREFIX,
+    ActorCallFailed,
+    ActorOutOfReach,
+    Runtime,
+)
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
 _ANSWER_TIMEOUT_S = 10.0
+_RETRY_PAUSE_S = 0.2
 
 
 async def end_policies(runtime: Runtime) -> None:
@@ -34,8 +42,7 @@ async def recover(runtime: Runtime, applier: Applier) -> None:
 
 async def _adopt_replica(runtime: Runtime, applier: Applier, name: str) -> None:
     ready = control_pb2.ReplicaReady.FromString(await _answer(runtime, name, "describe"))
-    # Without an address it is still starting, and the call that would have told the end of that died with the caller.
-    if ready.address:
+    if ready.replica_id:
         applier.replicas.adopt(ready)
     else:
         await _end(runtime, name)
@@ -51,14 +58,23 @@ async def _adopt_gateway(runtime: Runtime, applier: Applier, name: str) -> None:
 
 
 async def _answer(runtime: Runtime, name: str, method: str) -> bytes:
-    """Empty when it gives none."""
+    """Empty when it gives none: it has no process yet, or one that hangs."""
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            return await runtime.call(name, method) or b""
+            return await _reached(runtime, name, method)
     except (ActorCallFailed, TimeoutError) as error:
         reason = str(error) or f"no answer within {_ANSWER_TIMEOUT_S:g} s"
         logger.warning("%s was left by an earlier controller and does not say who it is: %s", name, reason)
         return b""
+
+
+async def _reached(runtime: Runtime, name: str, method: str) -> bytes:
+    """A message that was lost is no answer: what serves must not be ended for it."""
+    while True:
+        try:
+            return await runtime.call(name, method) or b""
+        except ActorOutOfReach:
+            await asyncio.sleep(_RETRY_PAUSE_S)
 
 
 async def _end(runtime: Runtime, name: str) -> None:

@@ -57,24 +57,29 @@ class ReplicaKeeper:
         self._keep("start", spec.replica_id, self._bring_up(replica_name(key, spec.replica_id), spec, spot))
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
-        """Take over a replica that an earlier controller has started."""
+        """Take over a replica from under an earlier controller. Without an address it is still starting."""
         key = DeploymentKey(ready.deployment.app, ready.deployment.name)
+        name = replica_name(key, ready.replica_id)
         replica = Replica(
             replica_id=ready.replica_id,
             deployment=key,
             version=ready.version,
-            state=ReplicaState.RECOVERING,
+            config_version=ready.config_version,
+            state=ReplicaState.RECOVERING if ready.address else ReplicaState.STARTING,
             is_placed=True,
             drain_timeout_s=ready.spec.options.graceful_shutdown_timeout_s,
             spec=ready.spec,
         )
         self._fleet.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
-        self._fleet.replica_ready(ready, ready.config_version)
-        self._keep("watch", ready.replica_id, self._watch(replica_name(key, ready.replica_id), ready.replica_id))
+        self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
+        if ready.address:
+            self._fleet.replica_ready(ready, ready.config_version)
         if ready.is_draining:
             self.stop(ready.replica_id)
-        else:
+        elif ready.address:
             self._keep("check", ready.replica_id, self._check(ready.replica_id))
+        else:
+            self._keep("start", ready.replica_id, self._await_start(name, ready.replica_id, ready.config_version))
 
     def reconfigure(self, replica_id: str) -> None:
         if replica := self._fleet.replica(replica_id):
@@ -109,6 +114,9 @@ class ReplicaKeeper:
             # It was stopped when there was nobody yet who could be told to drain.
             await self._care.kill(name)
             return
+        await self._await_start(name, replica_id, spec.config_version)
+
+    async def _await_start(self, name: str, replica_id: str, config_version: str) -> None:
         try:
             self._fleet.replica_placed(replica_id, await self._runtime.wait_placed(name))
             ready = control_pb2.ReplicaReady.FromString(await self._runtime.call(name, "start") or b"")
@@ -117,7 +125,7 @@ class ReplicaKeeper:
         except ActorCallFailed as error:
             self._fleet.replica_broken(replica_id, str(error))
             return
-        self._fleet.replica_ready(ready, spec.config_version)
+        self._fleet.replica_ready(ready, config_version)
         await self._check(replica_id)
 
     async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:

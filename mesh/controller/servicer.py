@@ -11,8 +11,10 @@ import grpc
 import grpc.aio
 
 from mesh.controller.change import Refused, shutting_down, with_applications, without_application
+from mesh.controller.desired_keeper import Edit
 from mesh.controller.loop import ControlLoop
 from mesh.controller.publish import Publisher, Subscriber
+from mesh.controller.store import StoreFailed
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2, control_pb2_grpc
 
@@ -36,14 +38,14 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return control_pb2.ConfigReply(config_file=self._loop.config_file)
 
     async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
-        await self._loop.change(functools.partial(without_application, name=request.application))
+        await self._change(functools.partial(without_application, name=request.application), (), context)
         return control_pb2.DeleteReply()
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
         return self._loop.status()
 
     async def Shutdown(self, request: control_pb2.ShutdownRequest, context: _Context) -> control_pb2.ShutdownReply:
-        await self._loop.change(shutting_down)
+        await self._change(shutting_down, (), context)
         return control_pb2.ShutdownReply()
 
     async def _add(
@@ -52,10 +54,17 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         edit = functools.partial(
             with_applications, applications=applications, unix_time_s=self._unix_clock(), config_file=config_file
         )
+        return await self._change(edit, applications, context)
+
+    async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], context: _Context) -> int:
         try:
-            return await self._loop.change(edit, code_of=applications)
+            return await self._loop.change(edit, code_of=code_of)
         except Refused as error:
             await context.abort(error.code, str(error))
+            raise  # abort() has raised already
+        except StoreFailed as error:
+            # Clients take this for a controller that is away, and try again.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise  # abort() has raised already
 
     async def Sync(self, request_iterator: Any, context: _Context) -> None:

@@ -12,8 +12,12 @@ ADDRESS_KEY = "controller/address"
 CODE_PREFIX = "code/"
 
 
+class StoreFailed(Exception):
+    """The KV did not answer. A change may or may not be stored: making it again is safe."""
+
+
 class KeyValue(Protocol):
-    """The cluster's KV, or a dict in tests. Blocking."""
+    """The cluster's KV, or a dict in tests. Blocking. Every method may raise StoreFailed, and only that."""
 
     def get(self, key: str) -> bytes | None: ...
 
@@ -31,8 +35,13 @@ class StateStore:
         self._kv = kv
 
     def load(self) -> control_pb2.DesiredState | None:
+        """What was stored last. Code that an interrupted change left behind is removed."""
         data = self._kv.get(STATE_KEY)
-        return None if data is None else control_pb2.DesiredState.FromString(data)
+        if data is None:
+            return None
+        state = control_pb2.DesiredState.FromString(data)
+        self._remove_waste(state)
+        return state
 
     def put_code(self, application: control_pb2.ApplicationSpec) -> None:
         """Move the code of the deployments out of `application` into the KV, under its digest."""
@@ -46,6 +55,9 @@ class StateStore:
     def save(self, state: control_pb2.DesiredState) -> None:
         """Store `state`, then remove code nobody refers to any more: a crash in between leaves only waste behind."""
         self._kv.put(STATE_KEY, state.SerializeToString())
+        self._remove_waste(state)
+
+    def _remove_waste(self, state: control_pb2.DesiredState) -> None:
         referenced = {deployment.code_key for app in state.applications for deployment in app.deployments}
         for key in self._kv.keys(CODE_PREFIX):
             if key not in referenced:

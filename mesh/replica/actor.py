@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from mesh import ray_core
@@ -19,18 +20,25 @@ class ReplicaActor:
 
     def __init__(self, spec: bytes) -> None:
         self._replica = Replica(control_pb2.ReplicaSpec.FromString(spec))
+        self._start: Future[None] | None = None
 
     async def locate(self) -> bytes:
         """Answers as soon as there is a process: the id of its node."""
         return ray_core.node_id().encode()
 
     async def start(self) -> bytes:
-        """Build the user's object and serve. Returns ReplicaReady; raises what the user's code raises."""
-        await _on_io(self._replica.start())
+        """Build the user's object and serve. Returns ReplicaReady; raises what the user's code raises.
+
+        A restarted controller asks again and gets the outcome of the one start there is.
+        """
+        if self._start is None:
+            self._start = io_thread().submit(self._replica.start())
+        # Shielded: the start outlives the controller that asked for it.
+        await asyncio.shield(asyncio.wrap_future(self._start))
         return await self.describe()
 
     async def describe(self) -> bytes:
-        """ReplicaReady of a replica that started before, e.g. under an earlier controller."""
+        """ReplicaReady of a replica from under an earlier controller; without an address while it starts."""
         return self._replica.ready().SerializeToString()
 
     async def check_health(self) -> None:

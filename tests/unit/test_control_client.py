@@ -25,6 +25,7 @@ class FakeLine:
         self._answers = deque(answers)
         self.requests: list[tuple[str, Message]] = []
         self.hang_ups = 0
+        self.failure = ""
 
     async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message:
         self.requests.append((method, request))
@@ -35,6 +36,9 @@ class FakeLine:
 
     async def hang_up(self) -> None:
         self.hang_ups += 1
+
+    async def complaint(self) -> str:
+        return self.failure
 
 
 class FakeClock:

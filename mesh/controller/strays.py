@@ -1,0 +1,41 @@
+"""Owns the search for actors that nobody knows: those whose start was carried out, but reported as failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Set
+
+from mesh.controller.runtime import GATEWAY_PREFIX, REPLICA_PREFIX, ActorCallFailed, Runtime
+
+logger = logging.getLogger("mesh")
+
+_PERIOD_S = 10.0
+_LIST_TIMEOUT_S = 10.0
+
+
+class Strays:
+    def __init__(self, runtime: Runtime, known_names: Callable[[], Set[str]]) -> None:
+        self._runtime = runtime
+        self._known_names = known_names
+        self._suspects: frozenset[str] = frozenset()
+
+    async def keep_away(self) -> None:
+        """Look now and then, for ever."""
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            try:
+                async with asyncio.timeout(_LIST_TIMEOUT_S):
+                    await self._look()
+            except (ActorCallFailed, TimeoutError) as error:
+                logger.warning("the actors of the mesh could not be looked through: %s", error)
+
+    async def _look(self) -> None:
+        names = await self._runtime.actor_names()
+        ours = {name for name in names if name.startswith((REPLICA_PREFIX, GATEWAY_PREFIX))}
+        unknown = frozenset(ours - self._known_names())
+        # Seen once it may just be ending; an actor that is being started is known before it exists.
+        for name in sorted(unknown & self._suspects):
+            logger.warning("%s runs without anybody having a use for it: it is ended", name)
+            await self._runtime.kill(name)
+        self._suspects = unknown
