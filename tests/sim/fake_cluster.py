@@ -1,17 +1,19 @@
 """A cluster in memory: a Runtime whose actors start slowly, fail, hang, die and find no room, by a seed."""
 
 import asyncio
+import functools
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mesh.controller.observe import Node
 from mesh.controller.placement import ANYWHERE, Spot
-from mesh.controller.runtime import ActorCallFailed, ActorGone
+from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach
 from mesh.v1 import control_pb2
 
 T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, T]]
 
 
 @dataclass
@@ -23,6 +25,15 @@ class Faults:
     hang_in_drain: float = 0.0
     sick: float = 0.0
     """Chance of a failing health check."""
+    lost: float = 0.0
+    """Chance of a message that does not arrive, and of an answer that does not."""
+    late: float = 0.0
+    """Chance of a message that takes seconds."""
+    twice: float = 0.0
+    """Chance of a message that arrives twice."""
+    slow_constructor: float = 0.0
+    kv: float = 0.0
+    """Chance of a KV request that is lost, and of an answer that is."""
 
 
 @dataclass(eq=False)
@@ -33,8 +44,11 @@ class Actor:
     node_id: str = ""
     """Where its process is."""
     is_placed: asyncio.Event = field(default_factory=asyncio.Event)
+    start: asyncio.Task[None] | None = None
     is_started: bool = False
     is_draining: bool = False
+    ongoing: int = 0
+    """Calls it executes."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -66,21 +80,21 @@ class FakeCluster:
         self.policy: Policy = _no_policy
         """What policy actors do when they are asked."""
         self.policies_spawned = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- Runtime ---------------------------------------------------------------------------------------------------
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
         if spec.spec.options.placement_group_bundles:
             self.groups.add(name)
-        await self._spawn(Actor(name, spec, spot))
+        await self._delivered(functools.partial(self._spawn, Actor(name, spec, spot)))
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
-        await self._spawn(Actor(name, spec, Spot((spec.node_id,))))
+        await self._delivered(functools.partial(self._spawn, Actor(name, spec, Spot((spec.node_id,)))))
 
     async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
         self.policies_spawned += 1
-        await self._spawn(Actor(name, spec))
+        await self._delivered(functools.partial(self._spawn, Actor(name, spec)))
 
     async def wait_placed(self, name: str) -> tuple[str, ...]:
         actor = self._find(name)
@@ -89,12 +103,13 @@ class FakeCluster:
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         actor = self._find(name)
-        return await self._while_alive(actor, getattr(self, f"_{method}")(actor, *arguments))
+        work = functools.partial(self._run, actor, functools.partial(getattr(self, f"_{method}"), actor, *arguments))
+        if self.happens(self.faults.twice):
+            self._own(work())
+        return await self._delivered(work)
 
     async def kill(self, name: str) -> None:
-        await asyncio.sleep(self.random.uniform(0, 0.1))
-        if name in self.actors:
-            self.end(self.actors[name])
+        await self._delivered(functools.partial(self._kill, name))
 
     async def actor_names(self) -> list[str]:
         return list(self.actors)
@@ -134,7 +149,8 @@ class FakeCluster:
     def end(self, actor: Actor) -> None:
         """The process of an actor dies."""
         actor.closed.set()
-        self.actors.pop(actor.name, None)
+        if self.actors.get(actor.name) is actor:
+            del self.actors[actor.name]
 
     def serving(self, version: str | None = None) -> list[Actor]:
         """Replicas that would take calls."""
@@ -146,18 +162,46 @@ class FakeCluster:
     def policies(self) -> list[Actor]:
         return [actor for actor in self.actors.values() if isinstance(actor.spec, control_pb2.PolicySpec)]
 
+    # ---- Messages --------------------------------------------------------------------------------------------------
+
+    async def _delivered(self, work: Work[T]) -> T:
+        """The outcome of work that others do. It is done even when who asked for it does not live to hear of it."""
+        if self.happens(self.faults.lost):
+            raise ActorOutOfReach("the message was lost")
+        delay_s = self.random.uniform(0.5, 5.0) if self.happens(self.faults.late) else 0.0
+        answer = await asyncio.shield(self._own(self._later(delay_s, work) if delay_s else work()))
+        if self.happens(self.faults.lost):
+            raise ActorOutOfReach("the answer was lost")
+        return answer
+
+    async def _later(self, delay_s: float, work: Work[T]) -> T:
+        await asyncio.sleep(delay_s)
+        return await work()
+
+    def happens(self, chance: float) -> bool:
+        return chance > 0 and self.random.random() < chance
+
+    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone: then nobody else looks at it
+
     # ---- What actors do --------------------------------------------------------------------------------------------
 
     async def _spawn(self, actor: Actor) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.2))
-        if self.random.random() < self.faults.spawn:
+        if self.happens(self.faults.spawn):
             raise ActorCallFailed("the cluster is in no mood")
         if actor.name in self.actors:
             raise ActorCallFailed(f"the name {actor.name} is taken")
         self.actors[actor.name] = actor
-        task = asyncio.create_task(self._live(actor))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._own(self._live(actor))
 
     async def _live(self, actor: Actor) -> None:
         while not actor.closed.is_set():
@@ -181,6 +225,20 @@ class FakeCluster:
                 return node_id
         return ""
 
+    async def _kill(self, name: str) -> None:
+        await asyncio.sleep(self.random.uniform(0, 0.1))
+        if name in self.actors:
+            self.end(self.actors[name])
+
+    async def _run(self, actor: Actor, work: Work[T]) -> T:
+        """The outcome of an actor's method. Methods run in processes: before there is one they wait."""
+
+        async def method() -> T:
+            await actor.is_placed.wait()
+            return await work()
+
+        return await self._while_alive(actor, method())
+
     async def _while_alive(self, actor: Actor, work: Awaitable[T]) -> T:
         """The outcome of an actor's method, unless the actor ends first."""
         method, end = asyncio.ensure_future(work), asyncio.ensure_future(actor.closed.wait())
@@ -194,15 +252,22 @@ class FakeCluster:
             end.cancel()
 
     async def _start(self, actor: Actor) -> bytes:
+        """A second start hears the outcome of the first."""
         if isinstance(actor.spec, control_pb2.GatewaySpec):
             actor.is_started = True
             ready = control_pb2.GatewayReady(gateway_id=actor.spec.gateway_id, node_id=actor.spec.node_id)
             return ready.SerializeToString()
-        await asyncio.sleep(self.random.uniform(0.1, 3.0))
-        if actor.spec.spec.version in self.broken_versions or self.random.random() < self.faults.constructor:
+        if actor.start is None:
+            actor.start = self._own(self._construct(actor))
+        await asyncio.shield(actor.start)
+        return await self._describe(actor)
+
+    async def _construct(self, actor: Actor) -> None:
+        is_slow = self.happens(self.faults.slow_constructor)
+        await asyncio.sleep(self.random.uniform(10.0, 40.0) if is_slow else self.random.uniform(0.1, 3.0))
+        if actor.spec.spec.version in self.broken_versions or self.happens(self.faults.constructor):
             raise ActorCallFailed("ValueError: no model")
         actor.is_started = True
-        return await self._describe(actor)
 
     async def _decide(self, actor: Actor, question: bytes) -> bytes:
         replicas = await self.policy(actor, control_pb2.PolicyQuestion.FromString(question))
@@ -218,10 +283,13 @@ class FakeCluster:
             address="10.0.0.1:7000" if actor.is_started else "",
             node_id=actor.node_id,
             is_draining=actor.is_draining,
+            spec=spec.spec,
         ).SerializeToString()
 
     async def _check_health(self, actor: Actor) -> None:
-        if self.random.random() < self.faults.sick:
+        if actor.is_draining:
+            raise ActorCallFailed("leaving")
+        if self.happens(self.faults.sick):
             raise ActorCallFailed("not feeling well")
 
     async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
@@ -230,8 +298,10 @@ class FakeCluster:
 
     async def _drain(self, actor: Actor) -> None:
         actor.is_draining = True
-        is_hanging = self.random.random() < self.faults.hang_in_drain
+        is_hanging = self.happens(self.faults.hang_in_drain)
         await asyncio.sleep(1000.0 if is_hanging else self.random.uniform(0, 2.0))
+        while actor.ongoing:  # noqa: ASYNC110 - looking again costs nothing in fake time
+            await asyncio.sleep(0.05)
 
     async def _wait_closed(self, actor: Actor) -> None:
         await asyncio.Event().wait()

@@ -3,48 +3,102 @@
 import asyncio
 import functools
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from mesh.controller.change import shutting_down, with_application, without_application
+from mesh.controller.desired_keeper import Edit
 from mesh.controller.loop import ControlLoop
 from mesh.controller.publish import Publisher
-from mesh.controller.store import StateStore
+from mesh.controller.runtime import ActorCallFailed
+from mesh.controller.store import StateStore, StoreFailed
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
+from tests.sim.mortal import ControllerCrashed, Life, MortalKeyValue, MortalRuntime
 from tests.unit.controller.builders import application
 from tests.unit.controller.dict_kv import DictKeyValue
 
 CALM_WITHIN_S = 120.0
+_RESTART_S = 1.0
+_CLIENT_PAUSE_S = 0.2
+_LOOK_S = 0.25
 
 
 class Mesh:
     """A controller and its cluster. The controller can be crashed and started again; state and cluster remain."""
 
-    def __init__(self, seed: int, **cluster: Any) -> None:
-        self.cluster = FakeCluster(seed, **cluster)
+    def __init__(
+        self,
+        seed: int,
+        *,
+        cpus: Mapping[str, float] | None = None,
+        cluster: FakeCluster | None = None,
+        make_publisher: Callable[[int], Publisher] = Publisher,
+    ) -> None:
+        self.cluster = cluster or FakeCluster(seed, cpus=cpus)
+        self._make_publisher = make_publisher
         self.kv = DictKeyValue()
-        self._ids = itertools.count()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.deaths: list[int] = []
+        """Steps after which the next controllers die."""
+        self.life = Life(self._die)
+        self.is_up = False
+        self._is_booting = asyncio.Lock()
         self.failed: list[BaseException] = []
+        self._ids = itertools.count()
+        # In the order of their start: a run has to be the same every time.
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._restart: asyncio.Task[None] | None = None
+
+    # ---- The controller's lives ------------------------------------------------------------------------------------
 
     async def boot(self) -> None:
-        self.publisher = Publisher(first_version=next(self._ids))
+        """Start a controller, like Ray again and again until it serves."""
+        async with self._is_booting:
+            while not self.is_up:
+                try:
+                    await self._boot()
+                except (StoreFailed, ActorCallFailed, ControllerCrashed):
+                    await self.crash()
+                    await asyncio.sleep(_RESTART_S)
+
+    async def crash(self) -> None:
+        """End the controller at once; nobody starts the next one."""
+        self.is_up = False
+        self.life.is_over = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*list(self._tasks), return_exceptions=True)
+
+    async def _boot(self) -> None:
+        life = self.life = Life(self._die)
+        life.dies_at_step = self.deaths.pop(0) if self.deaths else 0
+        self.publisher = self._make_publisher(next(self._ids))
         self.loop = ControlLoop(
-            StateStore(self.kv),
-            self.cluster,
+            StateStore(MortalKeyValue(self.kv, life, lambda: self.cluster.happens(self.cluster.faults.kv))),
+            MortalRuntime(self.cluster, life),
             self.publisher,
             clock=asyncio.get_running_loop().time,
             new_id=lambda: f"r{next(self._ids)}",
             spawn_task=self._spawn,
         )
         await self.loop.begin(control_pb2.GatewayOptions(grpc_port=9000))
+        if life.is_over:
+            raise ControllerCrashed
         self._spawn(self.loop.run(), "control loop")
+        self.is_up = True
 
-    async def crash(self) -> None:
-        for task in self._tasks:
+    def _die(self) -> None:
+        was_up, self.is_up = self.is_up, False
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if was_up:
+            self._restart = asyncio.create_task(self._boot_later())
+
+    async def _boot_later(self) -> None:
+        await asyncio.sleep(_RESTART_S)
+        await self.boot()
+
+    # ---- What clients ask for --------------------------------------------------------------------------------------
 
     async def deploy(
         self,
@@ -54,30 +108,65 @@ class Mesh:
         **options: Any,
     ) -> None:
         """`options`: fields of DeploymentOptions."""
-        app = application(version=version, num_replicas=num_replicas, autoscaling=autoscaling)
-        app.deployments[0].options.MergeFrom(control_pb2.DeploymentOptions(**options))
-        await self.loop.change(functools.partial(with_application, application=app, unix_time_s=0.0), code_of=[app])
+
+        def make() -> control_pb2.ApplicationSpec:
+            app = application(version=version, num_replicas=num_replicas, autoscaling=autoscaling)
+            app.deployments[0].options.MergeFrom(control_pb2.DeploymentOptions(**options))
+            return app
+
+        await self.run(make)
+
+    async def run(self, make: Callable[[], control_pb2.ApplicationSpec]) -> None:
+        """`make` builds the request, which is sent anew when the controller was not there to answer it."""
+
+        def request() -> tuple[Edit, Sequence[control_pb2.ApplicationSpec]]:
+            app = make()
+            return functools.partial(with_application, application=app, unix_time_s=0.0), [app]
+
+        await self._ask(request)
 
     async def delete(self) -> None:
-        await self.loop.change(functools.partial(without_application, name="app"))
+        await self._ask(lambda: (functools.partial(without_application, name="app"), ()))
 
     async def shut_down(self) -> None:
-        await self.loop.change(shutting_down)
+        await self._ask(lambda: (shutting_down, ()))
+
+    async def _ask(self, request: Callable[[], tuple[Edit, Sequence[control_pb2.ApplicationSpec]]]) -> None:
+        while True:
+            try:
+                if self.is_up:
+                    await self.loop.change(*request())
+                    return
+            except (ControllerCrashed, StoreFailed):
+                pass  # as clients do: tried again
+            await asyncio.sleep(_CLIENT_PAUSE_S)
+
+    # ---- What tests see --------------------------------------------------------------------------------------------
+
+    def stored(self) -> control_pb2.DesiredState:
+        return StateStore(self.kv).load() or control_pb2.DesiredState()
 
     def app_status(self) -> str:
         return next((app.status for app in self.loop.status().applications), "")
 
+    def is_empty(self) -> bool:
+        status = self.loop.status()
+        return not status.gateways and not status.applications
+
     async def until(self, condition: Callable[[], bool], within_s: float = CALM_WITHIN_S) -> None:
         async with asyncio.timeout(within_s):
-            while not condition():  # noqa: ASYNC110 - looking again costs nothing in fake time
-                await asyncio.sleep(0.05)
+            while not (self.is_up and condition()):  # noqa: ASYNC110 - looking again costs nothing in fake time
+                await asyncio.sleep(_LOOK_S)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        self._tasks.pop(task, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, ControllerCrashed):
             self.failed.append(error)

@@ -4,28 +4,17 @@ A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
-import functools
 
 import pytest
 
-from mesh.controller.change import shutting_down
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster, Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running
 
 STORMY = Faults(spawn=0.1, constructor=0.1, hang_in_drain=0.2, sick=0.2)
-
-
-def is_running(mesh: Mesh, version: str, num_replicas: int) -> bool:
-    """Exactly the wanted replicas are there, and the controller says so."""
-    replicas = mesh.cluster.replicas()
-    return (
-        mesh.app_status() == ApplicationStatus.RUNNING
-        and len(replicas) == num_replicas == len(mesh.cluster.serving(version))
-        and not mesh.loop.status().applications[0].deployments[0].message
-    )
 
 
 async def storm(mesh: Mesh, steps: int) -> tuple[str, int]:
@@ -69,8 +58,8 @@ async def _weather_a_storm(seed: int) -> None:
         await mesh.until(lambda: is_running(mesh, version, 3))
     except TimeoutError:
         pytest.fail(f"seed {seed} did not calm down: {mesh.loop.status()}")
-    await mesh.loop.change(shutting_down)
-    await mesh.until(lambda: not mesh.loop.status().applications and not mesh.loop.status().gateways)
+    await mesh.shut_down()
+    await mesh.until(mesh.is_empty)
     assert not mesh.cluster.actors, f"seed {seed} left actors behind"
     assert not mesh.failed, f"seed {seed}"
     await mesh.crash()
@@ -193,11 +182,6 @@ def test_what_is_stopped_before_it_was_spawned_ends_at_once() -> None:
     run_in_fake_time(_shut_down_while_spawning())
 
 
-def is_empty(mesh: Mesh) -> bool:
-    status = mesh.loop.status()
-    return not status.gateways and not status.applications
-
-
 async def _shut_down_while_spawning() -> None:
     for seed in range(50):
         mesh = Mesh(seed)
@@ -205,7 +189,7 @@ async def _shut_down_while_spawning() -> None:
         await mesh.deploy("v1", 3)
         await asyncio.sleep(0.01)
         await mesh.shut_down()
-        await mesh.until(functools.partial(is_empty, mesh), within_s=10.0)
+        await mesh.until(mesh.is_empty, within_s=10.0)
         assert not mesh.cluster.actors
         await mesh.crash()
 

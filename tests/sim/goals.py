@@ -1,0 +1,14 @@
+"""What simulated meshes are expected to come to."""
+
+from mesh.status import ApplicationStatus
+from tests.sim.fake_mesh import Mesh
+
+
+def is_running(mesh: Mesh, version: str, num_replicas: int) -> bool:
+    """Exactly the wanted replicas are there, and the controller says so."""
+    replicas = mesh.cluster.replicas()
+    return (
+        len(replicas) == num_replicas == len(mesh.cluster.serving(version))
+        and mesh.app_status() == ApplicationStatus.RUNNING
+        and not mesh.loop.status().applications[0].deployments[0].message
+    )
