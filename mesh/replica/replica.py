@@ -105,6 +105,9 @@ class Replica:
         )
 
     async def check_health(self) -> None:
+        if self.is_draining:
+            # An earlier controller's last word, which the present one does not know of.
+            raise MeshException("The replica is leaving: it takes no calls.")
         if self._object is not None:
             await self._on_user_loop(self._object.check_health())
 

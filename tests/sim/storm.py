@@ -1,0 +1,232 @@
+"""A mesh under random faults, by a seed: what is asked for, what dies, and what must hold all the while.
+
+`.venv/bin/python -m tests.sim.storm SEED` replays one seed, exactly, and prints what happened.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mesh.controller.desired import Desired
+from mesh.controller.placement import Spot
+from mesh.controller.publish import Publisher
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import Actor, FakeCluster, Faults
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running
+from tests.unit.controller.builders import KEY, application
+
+STEPS = 6
+STEP_S = 8.0
+CALM_SIZE = 3
+SURGE = 0.2
+ENDLESS_S = 3600.0
+STORMY = Faults(
+    spawn=0.1,
+    constructor=0.1,
+    hang_in_drain=0.2,
+    sick=0.2,
+    lost=0.03,
+    late=0.05,
+    twice=0.05,
+    slow_constructor=0.1,
+    kv=0.05,
+)
+
+
+def weather(seed: int) -> str:
+    """What went wrong in the run of a seed, empty when nothing did."""
+    run = Storm(seed)
+    try:
+        run_in_fake_time(asyncio.wait_for(run.rage(), ENDLESS_S))
+    except TimeoutError:
+        return f"did not come to rest: {run.mesh.loop.status()}"
+    except AssertionError as error:
+        return str(error) or repr(error)
+    return run.cluster.complaints()
+
+
+def history(seed: int) -> list[str]:
+    """Everything that happened in the run of a seed."""
+    run = Storm(seed)
+    with contextlib.suppress(TimeoutError, AssertionError):
+        run_in_fake_time(asyncio.wait_for(run.rage(), ENDLESS_S))
+    return run.cluster.history
+
+
+@dataclass
+class Wish:
+    """What was asked for last."""
+
+    version: str = "v0"
+    num_replicas: int = 2
+    user_config: str = "{}"
+
+    def spec(self) -> control_pb2.ApplicationSpec:
+        app = application(version=self.version, num_replicas=self.num_replicas)
+        app.deployments[0].options.user_config_json = self.user_config
+        return app
+
+
+class Storm:
+    def __init__(self, seed: int) -> None:
+        # Health checks are spread by Python's own dice.
+        random.seed(seed)
+        self.cluster = WatchedCluster(seed)
+        self.mesh = Mesh(seed, cluster=self.cluster, make_publisher=self._publisher)
+        self.cluster.mesh = self.mesh
+        self._wish = Wish()
+
+    async def rage(self) -> None:
+        mesh = self.mesh
+        await mesh.boot()
+        mesh.cluster.faults = STORMY
+        for step in range(STEPS):
+            await self._something_happens(step)
+            await asyncio.sleep(mesh.cluster.random.uniform(0.0, STEP_S))
+        mesh.cluster.faults = Faults()
+        # What was given up in the storm is tried again when it is deployed again.
+        self._wish.num_replicas = CALM_SIZE
+        await mesh.run(self._wish.spec)
+        await mesh.until(lambda: is_running(mesh, self._wish.version, CALM_SIZE))
+        await mesh.shut_down()
+        # An actor whose start was reported as failed is found only when it is looked for.
+        await mesh.until(lambda: mesh.is_empty() and not mesh.cluster.actors)
+        assert mesh.kv.keys("code/") == []
+        assert not mesh.failed, mesh.failed
+        await mesh.crash()
+
+    async def _something_happens(self, step: int) -> None:
+        mesh, dice = self.mesh, self.mesh.cluster.random
+        match dice.randrange(10):
+            case 0 | 1:
+                self._wish.version = f"v{step + 1}"
+                self._wish.num_replicas = dice.randint(1, 4)
+                await mesh.run(self._wish.spec)
+            case 2:
+                self._wish.num_replicas = dice.randint(1, 4)
+                await mesh.run(self._wish.spec)
+            case 3:
+                self._wish.user_config = f"[{step}]"
+                await mesh.run(self._wish.spec)
+            case 4:
+                await mesh.delete()
+            case 5 | 6 if mesh.cluster.actors:
+                mesh.cluster.end(dice.choice(list(mesh.cluster.actors.values())))
+            case 7:
+                self._lose_or_add_a_node()
+            case 8:
+                await mesh.crash()
+                await mesh.boot()
+            case _:
+                mesh.life.dies_at_step = mesh.life.steps + dice.randint(1, 50)
+
+    def _lose_or_add_a_node(self) -> None:
+        cluster = self.mesh.cluster
+        others = [node_id for node_id in cluster.cpus if node_id != cluster.head]
+        if others:
+            cluster.lose_node(others[0])
+        else:
+            cluster.cpus["n2"] = cluster.cpus[cluster.head]
+
+    def _publisher(self, first_version: int) -> Publisher:
+        return WatchedPublisher(first_version, self.mesh)
+
+
+class WatchedCluster(FakeCluster):
+    """Writes down what happens, and what must not."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.history: list[str] = []
+        self.wrongs: list[str] = []
+        self.mesh: Mesh | None = None
+        self.blamed: set[str] = set()
+        """Actors of which the controller has heard something bad, if only by a message that was lost."""
+
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        self.note(f"spawn {name} {spec.spec.version}")
+        self._check_surge()
+        await super().spawn_replica(name, spec, spot)
+
+    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
+        self.note(f"{method} {name}")
+        try:
+            return await super().call(name, method, *arguments)
+        except Exception:
+            self.blamed.add(name)
+            raise
+
+    def end(self, actor: Actor) -> None:
+        self.note(f"end {actor.name}")
+        super().end(actor)
+
+    def note(self, what: str) -> None:
+        self.history.append(f"{asyncio.get_running_loop().time():9.3f} {what}")
+
+    def wrong(self, what: str) -> None:
+        self.note(f"WRONG: {what}")
+        self.wrongs.append(self.history[-1])
+
+    def complaints(self) -> str:
+        return "\n".join(self.wrongs)
+
+    def _check_surge(self) -> None:
+        """Both versions together are never more than the target and the surge."""
+        assert self.mesh is not None
+        for app in self.mesh.loop.status().applications:
+            for deployment in app.deployments:
+                staying = sum(replica.state != "STOPPING" for replica in deployment.replicas)
+                wanted = deployment.target_replicas
+                if staying > wanted + max(1, math.ceil(wanted * SURGE)):
+                    self.wrong(f"{staying} replicas where {wanted} are wanted")
+
+
+class WatchedPublisher(Publisher):
+    """Looks at what callers are told: replicas in good order are taken from them only when enough are left."""
+
+    def __init__(self, first_version: int, mesh: Mesh) -> None:
+        super().__init__(first_version)
+        self._mesh = mesh
+        self._told: set[str] = set()
+
+    def publish(
+        self,
+        desired: Desired,
+        snapshots: Mapping[DeploymentKey, control_pb2.DeploymentSnapshot],
+        routes: control_pb2.RouteTable,
+    ) -> None:
+        super().publish(desired, snapshots, routes)
+        target, snapshot = desired.deployments.get(KEY), snapshots.get(KEY)
+        told = {each.replica_id for each in snapshot.replicas} if snapshot else set()
+        taken = [replica_id for replica_id in self._told - told if self._is_in_good_order(replica_id)]
+        if target and taken and len(told) < target.num_replicas:
+            self._cluster.wrong(f"{sorted(taken)} were taken away, {len(told)} of {target.num_replicas} are left")
+        self._told = told
+
+    def _is_in_good_order(self, replica_id: str) -> bool:
+        actors = [each for each in self._cluster.serving() if each.name.endswith(f"#{replica_id}")]
+        return any(actor.name not in self._cluster.blamed for actor in actors)
+
+    @property
+    def _cluster(self) -> WatchedCluster:
+        assert isinstance(self._mesh.cluster, WatchedCluster)
+        return self._mesh.cluster
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    seed = int(sys.argv[1])
+    print(weather(seed) or "nothing went wrong")
+    print(*history(seed), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
