@@ -38,4 +38,6 @@ class Strays:
         for name in sorted(unknown & self._suspects):
             logger.warning("%s runs without anybody having a use for it: it is ended", name)
             await self._runtime.kill(name)
+            if name.startswith(REPLICA_PREFIX):
+                await self._runtime.release(name)
         self._suspects = unknown
