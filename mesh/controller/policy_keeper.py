@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from mesh.controller.autoscaler import Autoscaler
 from mesh.controller.desired import DeploymentTarget, Desired
@@ -24,6 +27,7 @@ _START_TIMEOUT_S = 600.0
 _PERIOD_MIN_S = 0.05
 _DELAY_MIN_S = 0.25
 _DELAY_MAX_S = 60.0
+_PROBLEM_MAX_CHARS = 8192
 
 
 class PolicyKeeper:
@@ -95,9 +99,9 @@ class PolicyKeeper:
         question = self._autoscaler.question(kept.target.key, kept.options).SerializeToString()
         async with asyncio.timeout(kept.policy.timeout_s):
             answer = await self._runtime.call(kept.name, "decide", question)
+        replicas = _read(answer)
         kept.failures = 0
         if not kept.stop.is_set():
-            replicas = control_pb2.PolicyAnswer.FromString(answer or b"").replicas
             self._autoscaler.answered(kept.target.key, replicas)
 
     async def _end(self, name: str) -> None:
@@ -109,7 +113,7 @@ class PolicyKeeper:
     def _complain(self, kept: _Kept, problem: str) -> None:
         kept.failures += 1
         if not kept.stop.is_set():
-            self._autoscaler.failed(kept.target.key, f"{kept.policy.function} failed: {problem}")
+            self._autoscaler.failed(kept.target.key, f"{kept.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}")
 
 
 class _Kept:
@@ -150,6 +154,17 @@ class _Kept:
             and (own.code_key, own.version) == (other.code_key, other.version)
             and own.options.actor.runtime_env_json == other.options.actor.runtime_env_json
         )
+
+
+def _read(answer: bytes | None) -> float:
+    """The user's code shares the process that checks its answers, so what comes from there is checked again."""
+    try:
+        replicas = control_pb2.PolicyAnswer.FromString(answer or b"").replicas
+    except DecodeError as error:
+        raise ActorCallFailed("its process does not answer in our terms") from error
+    if not math.isfinite(replicas):
+        raise ActorCallFailed(f"its process answers {replicas} replicas")
+    return replicas
 
 
 async def _pause(kept: _Kept, seconds: float) -> None:

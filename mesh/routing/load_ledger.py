@@ -40,8 +40,9 @@ class LoadLedger:
 
     def take(self, readings: Iterable[Reading], now_s: float) -> list[control_pb2.DeploymentLoad]:
         """Note the readings; returns what has to be reported now."""
-        loads = []
-        for key, reading in _by_deployment(readings).items():
+        combined = _by_deployment(readings)
+        loads = [_idle(key) for key in self._accounts.keys() - combined.keys() if not self._accounts.pop(key).was_idle]
+        for key, reading in combined.items():
             account = self._accounts.setdefault(key, _Account(now_s))
             account.note(reading, now_s)
             load = account.due(reading, now_s)
@@ -52,6 +53,11 @@ class LoadLedger:
     def restart(self) -> None:
         """Who hears the next report knows nothing: everything has to be said again."""
         self._accounts.clear()
+
+
+def _idle(key: DeploymentKey) -> control_pb2.DeploymentLoad:
+    """Nobody here has to do with the deployment any more."""
+    return control_pb2.DeploymentLoad(deployment={"app": key.app, "name": key.name})
 
 
 def pause_s(readings: Iterable[Reading], at_most_s: float) -> float:
@@ -68,7 +74,7 @@ class _Account:
         self._reported_s = float("-inf")
         self._area = (0.0, 0.0, 0.0)
         """Queued, ongoing and executing calls, times seconds."""
-        self._was_idle = True
+        self.was_idle = True
 
     def note(self, reading: Reading, now_s: float) -> None:
         span_s, self._noted_s = now_s - self._noted_s, now_s
@@ -91,9 +97,9 @@ class _Account:
         self._reported_s, self._area = now_s, (0.0, 0.0, 0.0)
         queued, ongoing, executing = (round(mean, _DIGITS) for mean in means)
         is_idle = not (queued or ongoing or executing or reading.stats)
-        if is_idle and self._was_idle:
+        if is_idle and self.was_idle:
             return None
-        self._was_idle = is_idle
+        self.was_idle = is_idle
         return control_pb2.DeploymentLoad(
             deployment={"app": reading.deployment.app, "name": reading.deployment.name},
             queued=queued,

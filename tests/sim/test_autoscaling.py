@@ -240,6 +240,19 @@ def test_a_policy_that_fails_is_reported_and_tried_less_and_less(fault: str) -> 
     play(scenario)
 
 
+def test_an_answer_that_is_no_number_does_not_reach_the_rules() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        async def nonsense(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+            return float("nan")
+
+        mesh.cluster.policy = nonsense
+        await mesh.deploy("v1", 0, with_policy(min_replicas=1))
+        await mesh.until(has(mesh, 1))
+        await mesh.until(lambda: "answers nan replicas" in deployment(mesh).autoscaling.problem)
+
+    play(scenario)
+
+
 def test_every_policy_has_one_process_as_long_as_it_is_wanted() -> None:
     """Not in the way of an update, and ended with its controller, its deployment and when another takes its place."""
 

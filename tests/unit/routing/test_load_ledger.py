@@ -80,6 +80,14 @@ def test_every_deployment_has_its_own_times() -> None:
     assert [load.deployment.name for load in ledger.take([slow, fast], 1.0)] == ["Other"]
 
 
+def test_who_is_not_read_any_more_has_no_load(ledger: LoadLedger) -> None:
+    """A handle was shut down: nobody waits until its last report expires."""
+    assert ledger.take([reading(ongoing=1)], 10.0)
+    (load,) = ledger.take([], 10.1)
+    assert (load.deployment.name, load.ongoing) == (KEY.name, 0.0)
+    assert ledger.take([], 30.0) == []
+
+
 def test_counters_are_read_more_often_than_they_are_reported() -> None:
     assert pause_s([reading(), reading(interval_s=2.0)], at_most_s=1.0) == pytest.approx(0.2)
     assert pause_s([reading(interval_s=60.0)], at_most_s=1.0) == 1.0
