@@ -79,6 +79,8 @@ def _application_lines(applications: Iterable[control_pb2.ApplicationStatus]) ->
         yield f"application {application.name}{route}: {application.status}{_because(message)}"
         for deployment in application.deployments:
             yield f"  {deployment.name}: {deployment.status}, {_replicas(deployment)}{_because(deployment.message)}"
+            if deployment.autoscaling.decision:
+                yield f"    autoscaling: {deployment.autoscaling.decision}"
             for replica in deployment.replicas:
                 where = f"node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}" if replica.address else ""
                 yield f"    {replica.replica_id}: {replica.state} {where}".rstrip()

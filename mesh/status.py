@@ -102,6 +102,7 @@ class MeshStatus:
     """By node id. The worst one where a node has several gateways."""
     applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
     target_capacity: float | None = None
+    """Percent of the replicas asked for that run, if a configuration file restricts them."""
 
 
 def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
@@ -109,6 +110,7 @@ def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
     return MeshStatus(
         proxies=_proxies(reply),
         applications={app.name: _application(app) for app in reply.applications},
+        target_capacity=reply.target_capacity if reply.HasField("target_capacity") else None,
     )
 
 

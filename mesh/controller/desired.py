@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.controller.ask import Ask, ask_of
-from mesh.controller.scaling_rules import ScalingRules, read_rules
+from mesh.controller.scaling_rules import ScalingRules, at_capacity, read_rules
 from mesh.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -40,32 +40,38 @@ class Desired:
     applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
     gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
     is_shutting_down: bool = False
+    target_capacity: float | None = None
+    """Percent of the replicas asked for that `deployments` already have."""
 
 
 def read_desired(state: control_pb2.DesiredState) -> Desired:
     """The planners' view of the stored state. Copies, so that the state may change afterwards."""
     stored = control_pb2.DesiredState()
     stored.CopyFrom(state)
+    capacity = stored.target_capacity if stored.HasField("target_capacity") else None
     return Desired(
-        deployments={target.key: target for app in stored.applications for target in _targets(app)},
+        deployments={target.key: target for app in stored.applications for target in _targets(app, capacity)},
         applications={app.name: app for app in stored.applications},
         gateways=stored.gateways,
         is_shutting_down=stored.is_shutting_down,
+        target_capacity=capacity,
     )
 
 
-def _targets(app: control_pb2.ApplicationSpec) -> Iterable[DeploymentTarget]:
+def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:
     for spec in app.deployments:
         options = spec.options
+        scaling = read_rules(options.autoscaling, target_capacity) if options.HasField("autoscaling") else None
         failures_max = min(options.max_constructor_retry_count or _FAILURES_MAX, _FAILURES_MAX)
         yield DeploymentTarget(
             key=DeploymentKey(app.name, spec.name),
             version=spec.version,
-            num_replicas=options.num_replicas,
+            # Autoscaling has counted with the capacity when it decided.
+            num_replicas=options.num_replicas if scaling else at_capacity(options.num_replicas, target_capacity),
             config_version=config_version(options),
             constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
             drain_timeout_s=options.graceful_shutdown_timeout_s,
-            scaling=read_rules(options.autoscaling) if options.HasField("autoscaling") else None,
+            scaling=scaling,
             ask=ask_of(options),
             spec=spec,
         )

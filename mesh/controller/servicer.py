@@ -28,11 +28,11 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._unix_clock = unix_clock
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
-        return control_pb2.DeployReply(state_version=await self._add([request.application], None, context))
+        one = control_pb2.ApplyRequest(applications=[request.application])
+        return control_pb2.DeployReply(state_version=await self._add(one, context))
 
     async def Apply(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
-        config_file = request.config_file if request.HasField("config_file") else None
-        return control_pb2.ApplyReply(state_version=await self._add(request.applications, config_file, context))
+        return control_pb2.ApplyReply(state_version=await self._add(request, context))
 
     async def Config(self, request: control_pb2.ConfigRequest, context: _Context) -> control_pb2.ConfigReply:
         return control_pb2.ConfigReply(config_file=self._loop.config_file)
@@ -48,13 +48,15 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         await self._change(shutting_down, (), context)
         return control_pb2.ShutdownReply()
 
-    async def _add(
-        self, applications: Sequence[control_pb2.ApplicationSpec], config_file: str | None, context: _Context
-    ) -> int:
+    async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> int:
         edit = functools.partial(
-            with_applications, applications=applications, unix_time_s=self._unix_clock(), config_file=config_file
+            with_applications,
+            applications=request.applications,
+            unix_time_s=self._unix_clock(),
+            config_file=request.config_file if request.HasField("config_file") else None,
+            target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
         )
-        return await self._change(edit, applications, context)
+        return await self._change(edit, request.applications, context)
 
     async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], context: _Context) -> int:
         try:

@@ -34,7 +34,11 @@ def build_status(
     desired: Desired, observed: Observed, verdicts: Verdicts, now_s: float, scaling: ScalingStatuses = _NO_SCALING
 ) -> control_pb2.StatusReply:
     """`scaling`: of deployments that autoscale."""
-    reply = control_pb2.StatusReply(gateway_options=desired.gateways, is_shutting_down=desired.is_shutting_down)
+    reply = control_pb2.StatusReply(
+        gateway_options=desired.gateways,
+        is_shutting_down=desired.is_shutting_down,
+        target_capacity=desired.target_capacity,
+    )
     groups = observed.by_deployment()
     by_app: dict[str, list[DeploymentKey]] = {}
     for key in verdicts:

@@ -208,18 +208,20 @@ class GatewayOptions(_message.Message):
     def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     IS_SHUTTING_DOWN_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     is_shutting_down: bool
     config_file: str
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ...) -> None: ...
+    target_capacity: float
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
     __slots__ = ("replica_id", "deployment", "spec", "config_version")
@@ -351,12 +353,14 @@ class DeployReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("applications", "config_file")
+    __slots__ = ("applications", "config_file", "target_capacity")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     config_file: str
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ...) -> None: ...
+    target_capacity: float
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ...) -> None: ...
 
 class ApplyReply(_message.Message):
     __slots__ = ("state_version",)
@@ -481,16 +485,18 @@ class GatewayStatus(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., status: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down")
+    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     IS_SHUTTING_DOWN_FIELD_NUMBER: _ClassVar[int]
+    TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationStatus]
     gateways: _containers.RepeatedCompositeFieldContainer[GatewayStatus]
     gateway_options: GatewayOptions
     is_shutting_down: bool
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ...) -> None: ...
+    target_capacity: float
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ...) -> None: ...
 
 class ProcessHello(_message.Message):
     __slots__ = ("process_id", "node_id", "kind", "address")

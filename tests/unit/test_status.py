@@ -64,6 +64,12 @@ def test_autoscaling_is_shown_where_there_is_any() -> None:
     )
 
 
+def test_the_capacity_is_shown() -> None:
+    """Item 232."""
+    assert from_reply(control_pb2.StatusReply(target_capacity=50)).target_capacity == 50.0
+    assert from_reply(_reply()).target_capacity is None
+
+
 def test_a_node_shows_the_worst_of_its_gateways() -> None:
     assert from_reply(_reply()).proxies == {"n1": "STARTING", "n2": "HEALTHY"}
 

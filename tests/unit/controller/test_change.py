@@ -12,6 +12,7 @@ from mesh.controller.change import (
     with_replicas,
     without_application,
 )
+from mesh.controller.desired import read_desired
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application
@@ -147,3 +148,21 @@ def test_a_decision_about_what_was_deployed_or_deleted_meanwhile_changes_nothing
     )
     targets = {DeploymentKey(app, "Model"): (2, 7) for app in ("fixed", "new", "gone")}
     assert numbers(with_replicas(state, targets)) == numbers(state) == {"fixed": 2, "new": 4}
+
+
+def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:
+    """Item 232: of fixed numbers and of bounds; and the next file may ask for all of them again."""
+    rules = AutoscalingConfig(min_replicas=4, max_replicas=10).to_message()
+    apps = [application("fixed", num_replicas=5), application("scaled", autoscaling=rules)]
+    half = with_applications(EMPTY, apps, 0.0, "file", 50.0)
+    wanted = read_desired(half)
+    assert wanted.target_capacity == 50.0
+    assert wanted.deployments[DeploymentKey("fixed", "Model")].num_replicas == 3
+    scaling = wanted.deployments[DeploymentKey("scaled", "Model")].scaling
+    assert scaling is not None
+    assert (scaling.min_replicas, scaling.max_replicas) == (2, 5)
+    by_program = with_application(half, application("other", num_replicas=5), 0.0)
+    assert read_desired(by_program).deployments[DeploymentKey("other", "Model")].num_replicas == 3
+    whole = read_desired(with_applications(by_program, apps, 0.0, "file"))
+    assert whole.target_capacity is None
+    assert whole.deployments[DeploymentKey("fixed", "Model")].num_replicas == 5

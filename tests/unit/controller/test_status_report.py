@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mesh.autoscaling_options import AutoscalingConfig
 from mesh.controller.desired import Desired
 from mesh.controller.observe import Failures, Observed
 from mesh.controller.status_report import build_status, judge_all
@@ -22,6 +23,30 @@ def test_an_application_that_runs() -> None:
     (deployment,) = app.deployments
     assert (deployment.status, deployment.target_replicas) == ("HEALTHY", 1)
     assert [each.state for each in deployment.replicas] == ["RUNNING"]
+
+
+def test_the_capacity_is_told_where_it_is_restricted() -> None:
+    """Item 232."""
+    assert status(Desired(target_capacity=50.0), observed()).target_capacity == 50.0
+    assert not status(Desired(), observed()).HasField("target_capacity")
+
+
+def test_autoscaling_explains_itself_in_the_message() -> None:
+    rules = AutoscalingConfig(max_replicas=9).to_message()
+    before, after = (desired_of(application(version="v2", num_replicas=number, autoscaling=rules)) for number in (1, 3))
+    (key,) = after.deployments
+    (config_version,) = {target.config_version for target in after.deployments.values()}
+    seen = observed(replace(replica(), config_version=config_version))
+    calm = judge_all({}, before, seen, 0.0)
+    said = {key: control_pb2.AutoscalingStatus(decision="target 3: so.", problem="m:f failed: no idea")}
+    (app,) = build_status(after, seen, judge_all(calm, after, seen, 1.0), 1.0, said).applications
+    assert app.status == "RUNNING"
+    assert app.deployments[0].message == (
+        "1 of 3 replicas are running.\nAutoscaling: target 3: so.\nAutoscaling policy: m:f failed: no idea"
+    )
+    assert app.deployments[0].autoscaling == said[key]
+    (app,) = build_status(before, seen, calm, 1.0, said).applications
+    assert app.deployments[0].message == "Autoscaling policy: m:f failed: no idea"
 
 
 def test_an_application_is_deleting_until_its_last_replica_is_gone() -> None:
