@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from mesh import ray_core, user_code
 from mesh.autoscaling_policy import read_context
@@ -20,12 +20,14 @@ class PolicyActor:
 
     def __init__(self, spec: bytes) -> None:
         self._spec = control_pb2.PolicySpec.FromString(spec)
-        self._policy: Callable[..., Any] | None = None
+        self._policy: Callable[..., Any] = _not_started
+
+    async def start(self) -> None:
+        """Import the policy. Raises what that raises."""
+        self._policy = await asyncio.to_thread(self._load)
 
     async def decide(self, question: bytes) -> bytes:
         """A PolicyQuestion's PolicyAnswer. Raises what the policy raises, and TypeError for what is no number."""
-        if self._policy is None:
-            self._policy = await asyncio.to_thread(self._load)
         context = read_context(control_pb2.PolicyQuestion.FromString(question))
         answer = self._policy(context, **json.loads(self._spec.policy.kwargs_json))
         if inspect.isawaitable(answer):
@@ -49,3 +51,7 @@ class PolicyActor:
         if not is_number or not math.isfinite(answer):  # type: ignore[arg-type]
             raise TypeError(f"{self._spec.policy.function} must return a number of replicas, it returned {answer!r}")
         return float(answer)  # type: ignore[arg-type]
+
+
+def _not_started(context: object) -> NoReturn:
+    raise RuntimeError("the policy was asked before it was started")

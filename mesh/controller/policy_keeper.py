@@ -23,7 +23,7 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _START_TIMEOUT_S = 600.0
-"""Setting up a runtime environment may take minutes."""
+"""Setting up a runtime environment and importing what a policy needs may take minutes."""
 _PERIOD_MIN_S = 0.05
 _DELAY_MIN_S = 0.25
 _DELAY_MAX_S = 60.0
@@ -78,7 +78,7 @@ class PolicyKeeper:
     async def _begin(self, kept: _Kept) -> None:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await self._runtime.spawn_policy(kept.name, kept.spec(), kept.target.spec.options.actor)
-            await self._runtime.wait_placed(kept.name)
+            await self._runtime.call(kept.name, "start")
 
     async def _ask_while_it_lives(self, kept: _Kept) -> None:
         """Returns when the process has to be replaced, or nobody wants its answers."""

@@ -257,6 +257,9 @@ class FakeCluster:
             actor.is_started = True
             ready = control_pb2.GatewayReady(gateway_id=actor.spec.gateway_id, node_id=actor.spec.node_id)
             return ready.SerializeToString()
+        if isinstance(actor.spec, control_pb2.PolicySpec):
+            await actor.is_placed.wait()
+            return b""
         if actor.start is None:
             actor.start = self._own(self._construct(actor))
         await asyncio.shield(actor.start)

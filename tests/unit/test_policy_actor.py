@@ -47,8 +47,12 @@ def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def ask(actor: PolicyActor, deployment: str = "Model") -> float:
     question = control_pb2.PolicyQuestion(deployment={"app": "shop", "name": deployment}, running_replicas=3)
-    answer = asyncio.run(actor.decide(question.SerializeToString()))
-    return control_pb2.PolicyAnswer.FromString(answer).replicas
+
+    async def start_and_decide() -> bytes:
+        await actor.start()
+        return await actor.decide(question.SerializeToString())
+
+    return control_pb2.PolicyAnswer.FromString(asyncio.run(start_and_decide())).replicas
 
 
 def test_functions_are_found_where_the_deployment_finds_its_modules(actor: Any) -> None:
