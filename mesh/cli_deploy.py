@@ -13,6 +13,7 @@ import yaml
 from mesh import api, application, cli_report, control_plane, rollout_wait
 from mesh.cli_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.cli_target import Target, read_target, target_options
+from mesh.declarative.builder_args import parse_pairs
 from mesh.declarative.import_path import import_attribute, is_builder, load_application
 from mesh.declarative.template import BuiltApplication, render
 
@@ -103,7 +104,7 @@ def _part_of(text: str, name: str) -> str:
 
 
 @click.command()
-@click.argument("import_paths", metavar="MODULE:APP...", nargs=-1, required=True)
+@click.argument("words", metavar="MODULE:APP [KEY=VALUE]...", nargs=-1, required=True)
 @click.option("--output", "-o", metavar="FILE", help="Write to this file, which must not exist. Default: print.")
 @click.option(
     "--app-dir",
@@ -113,15 +114,19 @@ def _part_of(text: str, name: str) -> str:
     help="Directory from which modules are imported.",
 )
 @one_line_errors
-def build(import_paths: tuple[str, ...], output: str | None, app_dir: str) -> None:
+def build(words: tuple[str, ...], output: str | None, app_dir: str) -> None:
     """Write a configuration file from code.
 
-    It has every deployment of the applications with the options that its code sets, and all others as comments with
-    their defaults. Deployed as it is, it runs what the code says.
+    \b
+    mesh build shop.app:app -o mesh.yaml
+    mesh build shop.app:build size=3 blog.app:app       two applications, one of them built with arguments
+
+    The file has every deployment of the applications with the options that its code sets, and all others as comments
+    with their defaults. Deployed as it is, it runs what the code says.
     """
     sys.path.insert(0, os.path.abspath(app_dir))
-    built = [_built(path, number, len(import_paths)) for number, path in enumerate(import_paths)]
-    text = render(built, output or "FILE")
+    asked = _with_arguments(words)
+    text = render([_built(path, pairs, number, len(asked)) for number, (path, pairs) in enumerate(asked)], output)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -133,12 +138,27 @@ def build(import_paths: tuple[str, ...], output: str | None, app_dir: str) -> No
     click.echo(f"Wrote {output}. Deploy it with `mesh deploy {output}`.")
 
 
-def _built(import_path: str, number: int, count: int) -> BuiltApplication:
+def _with_arguments(words: tuple[str, ...]) -> list[tuple[str, list[str]]]:
+    """Import paths, each with the KEY=VALUE words behind it."""
+    asked: list[tuple[str, list[str]]] = []
+    for word in words:
+        if "=" not in word:
+            asked.append((word, []))
+        elif asked:
+            asked[-1][1].append(word)
+        else:
+            raise ValueError(f"{word!r} comes before the MODULE:APP that it is for.")
+    return asked
+
+
+def _built(import_path: str, pairs: list[str], number: int, count: int) -> BuiltApplication:
+    args = parse_pairs(pairs)
     name = "default" if count == 1 else f"app{number + 1}"
     return BuiltApplication(
         import_path=import_path,
         name=name,
         route_prefix="/" if count == 1 else f"/{name}",
-        deployments=application.deployments_of(load_application(import_path, {})),
+        deployments=application.deployments_of(load_application(import_path, args)),
         is_builder=is_builder(import_attribute(import_path)),
+        args=args,
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from google.protobuf.json_format import MessageToDict
 
 from mesh.status import ApplicationStatus, ReplicaState
 from mesh.v1 import control_pb2
+
+_Row: TypeAlias = tuple[str, str, str]
 
 
 def as_dict(reply: control_pb2.StatusReply) -> dict[str, Any]:
@@ -18,7 +20,10 @@ def as_dict(reply: control_pb2.StatusReply) -> dict[str, Any]:
 
 
 def as_text(reply: control_pb2.StatusReply) -> str:
-    return "\n".join((*_gateway_lines(reply.gateways), *_application_lines(reply.applications)))
+    """A table; what belongs to something stands indented below it."""
+    rows = [("NAME", "STATUS", "DETAILS"), *_gateway_rows(reply), *_application_rows(reply.applications)]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{name:{widths[0]}}  {status:{widths[1]}}  {details}".rstrip() for name, status, details in rows)
 
 
 def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
@@ -53,37 +58,41 @@ def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
     return [*lines, f"  {name}: {application.status}"] if is_settled else lines
 
 
-def _gateway_lines(gateways: Iterable[control_pb2.GatewayStatus]) -> Iterator[str]:
-    gateways = list(gateways)
-    if not gateways:
-        yield "no gateways"
-    for gateway in gateways:
-        addresses = " ".join(
-            f"{kind}={address}"
-            for kind, address in (("grpc", gateway.grpc_address), ("http", gateway.http_address))
-            if address
-        )
-        yield f"gateway on node {gateway.node_id[:8]}: {gateway.status} {addresses}".rstrip() + _because(
-            gateway.message
-        )
+def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
+    for gateway in reply.gateways:
+        addresses = (("grpc", gateway.grpc_address), ("http", gateway.http_address))
+        listening = " ".join(f"{kind}={address}" for kind, address in addresses if address)
+        yield f"gateway on node {gateway.node_id[:8]}", gateway.status, _joined(listening, gateway.message)
+    if not reply.gateways:
+        yield "no gateways", "", ""
 
 
-def _application_lines(applications: Iterable[control_pb2.ApplicationStatus]) -> Iterator[str]:
-    applications = list(applications)
-    if not applications:
-        yield "no applications"
+def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> Iterator[_Row]:
     for application in applications:
-        route = f" at {application.route_prefix}" if application.route_prefix else ""
-        # It repeats what its deployments say, where they say anything.
+        route = f"at {application.route_prefix}" if application.route_prefix else ""
+        origin = "from a file" if application.is_declarative else ""
+        # Its message repeats what its deployments say, where they say anything.
         message = "" if any(each.message for each in application.deployments) else application.message
-        yield f"application {application.name}{route}: {application.status}{_because(message)}"
+        yield application.name, application.status, _joined(route, origin, message)
         for deployment in application.deployments:
-            yield f"  {deployment.name}: {deployment.status}, {_replicas(deployment)}{_because(deployment.message)}"
-            if deployment.autoscaling.decision:
-                yield f"    autoscaling: {deployment.autoscaling.decision}"
-            for replica in deployment.replicas:
-                where = f"node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}" if replica.address else ""
-                yield f"    {replica.replica_id}: {replica.state} {where}".rstrip()
+            yield from _deployment_rows(deployment)
+    if not applications:
+        yield "no applications", "", ""
+
+
+def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]:
+    details = _joined(_replicas(deployment), _autoscaling(deployment), deployment.message)
+    yield f"  {deployment.name}", deployment.status, details
+    for replica in deployment.replicas:
+        where = f"node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}" if replica.address else ""
+        yield f"    {replica.replica_id}", replica.state, where
+
+
+def _autoscaling(deployment: control_pb2.DeploymentStatus) -> str:
+    if not deployment.HasField("autoscaling"):
+        return ""
+    told = deployment.autoscaling
+    return _joined(f"scales from {told.min_replicas} to {told.max_replicas}", told.decision, told.problem)
 
 
 def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
@@ -93,8 +102,8 @@ def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
     return f"{running} of {deployment.target_replicas} replicas running{others}"
 
 
-def _because(message: str) -> str:
-    return f" ({_headline(message)})" if message.strip() else ""
+def _joined(*parts: str) -> str:
+    return "; ".join(_headline(part).rstrip(".") for part in parts if part.strip())
 
 
 def _headline(message: str) -> str:

@@ -124,7 +124,7 @@ class _Collected:
     def of(self, number: int, entry: ApplicationEntry, make: Callable[[], T]) -> T | None:
         try:
             return make()
-        except _USERS_ERRORS as error:
+        except (*_USERS_ERRORS, RuntimeError, TimeoutError) as error:
             if self._source is None:
                 raise
             self._findings.extend(_findings(("applications", number), entry, error))
@@ -145,6 +145,8 @@ def _findings(path: Path, entry: ApplicationEntry, error: Exception) -> list[Fin
     match error:
         case BadArgsError():
             return [Finding((*path, "args", *each.path), each.message, each.is_about_key) for each in error.findings]
+        case RuntimeError() | TimeoutError():  # of the task, not of the user's code
+            return [Finding((*path, "runtime_env"), str(error))]
         case UnknownDeploymentError():
             number = list(entry.deployments).index(error.deployment)
             return [Finding((*path, "deployments", number, "name"), str(error))]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 import yaml
 
+from mesh.autoscaling_options import AutoscalingConfig
+from mesh.autoscaling_policy import AutoscalingPolicy
 from mesh.config import DeploymentConfig
 from mesh.declarative.schema import DEPLOYMENT_OPTIONS
 from mesh.deployment import Deployment
@@ -36,19 +38,22 @@ class BuiltApplication:
     route_prefix: str
     deployments: Mapping[str, Deployment]
     is_builder: bool
+    args: Mapping[str, Any]
 
 
-def render(applications: list[BuiltApplication], file: str) -> str:
+def render(applications: list[BuiltApplication], file: str | None) -> str:
     """The text of a file that deploys `applications` as their code says."""
     lines = (line for each in applications for line in _application(each))
-    return _HEAD.format(file=file) + "\n".join(lines) + "\n"
+    return _HEAD.format(file=file or "FILE") + "\n".join(lines) + "\n"
 
 
 def _application(built: BuiltApplication) -> Iterator[str]:
     yield from _as_item(
         {"name": built.name, "route_prefix": built.route_prefix, "import_path": built.import_path}, indent=2
     )
-    if built.is_builder:
+    if built.args:
+        yield from _indented({"args": built.args}, 4)
+    elif built.is_builder:
         yield "    # args: {}  # for the function that builds the application"
     yield "    # runtime_env: {}"
     yield "    deployments:"
@@ -57,22 +62,32 @@ def _application(built: BuiltApplication) -> Iterator[str]:
 
 
 def _deployment(name: str, deployment: Deployment) -> Iterator[str]:
-    given = deployment.user_configured_option_names
-    set_here = {
-        option: getattr(deployment.config, option)
-        for option in DEPLOYMENT_OPTIONS
-        if option in given & _DEFAULTS.keys()
-    }
+    set_here = _set_in_code(deployment)
     yield from _as_item({"name": name, **set_here}, indent=6)
+    decided = {*set_here, *(["num_replicas"] if "autoscaling_config" in set_here else [])}
     for option in DEPLOYMENT_OPTIONS:
-        if option in _DEFAULTS and option not in set_here:
+        if option in _DEFAULTS and option not in decided:
             yield f"        # {_dump({option: _DEFAULTS[option]}, flow=True)}"
 
 
+def _set_in_code(deployment: Deployment) -> dict[str, Any]:
+    given = deployment.user_configured_option_names
+    values = {name: getattr(deployment.config, name) for name in DEPLOYMENT_OPTIONS if name in given & _DEFAULTS.keys()}
+    if deployment.config.autoscaling_config is not None:
+        # Also of num_replicas="auto", of which nothing else is left.
+        values["autoscaling_config"] = deployment.config.autoscaling_config
+        values.pop("num_replicas", None)
+    return values
+
+
 def _as_item(values: Mapping[str, Any], indent: int) -> Iterator[str]:
-    first, *rest = _dump(values, flow=False).splitlines()
-    yield f"{' ' * indent}- {first}"
-    yield from (f"{' ' * indent}  {line}" for line in rest)
+    first, *rest = _indented(values, indent + 2)
+    yield f"{' ' * indent}- {first.lstrip()}"
+    yield from rest
+
+
+def _indented(values: Mapping[str, Any], indent: int) -> Iterator[str]:
+    return (f"{' ' * indent}{line}" for line in _dump(values, flow=False).splitlines())
 
 
 def _dump(values: Mapping[str, Any], *, flow: bool) -> str:
@@ -81,10 +96,17 @@ def _dump(values: Mapping[str, Any], *, flow: bool) -> str:
     return text.removeprefix("{").removesuffix("}") if flow else text
 
 
+def _default_of(field: Field[Any]) -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
 def _plain(value: Any) -> Any:
     match value:
         case Mapping():
             return {key: _plain(each) for key, each in value.items()}
         case list() | tuple():
             return [_plain(each) for each in value]
+        case AutoscalingConfig() | AutoscalingPolicy():
+            given = ((each.name, getattr(value, each.name), each) for each in fields(value))
+            return {name: _plain(each) for name, each, field in given if each != _default_of(field)}
     return value

@@ -343,3 +343,23 @@ def test_signatures_are_the_contract_s() -> None:
 def test_everything_public_is_there() -> None:
     assert all(hasattr(mesh, name) for name in mesh.__all__)
     assert control_plane.CONTROLLER_NAME == "MESH_CONTROLLER"
+
+
+# ---- run_many --------------------------------------------------------------------------------------------------------
+
+
+def test_several_applications_are_run_in_one_step(cluster: FakeCluster) -> None:
+    """Item 74."""
+    targets = [mesh.RunTarget(Model.bind(), name="a", route_prefix="/a"), mesh.RunTarget(Model.bind(), "b", "/b")]
+    handles = mesh.run_many(targets)
+    assert [each.name for each in cluster.controller.deployed] == ["a", "b"]
+    assert [(each.deployment_name, each.app_name) for each in handles] == [("Model", "a"), ("Model", "b")]
+
+
+def test_run_many_needs_targets_and_checks_each(cluster: FakeCluster) -> None:
+    """Item 74."""
+    with pytest.raises(ValueError, match="at least one RunTarget"):
+        mesh.run_many([])
+    with pytest.raises(TypeError, match="takes an application"):
+        mesh.run_many([mesh.RunTarget(Model.bind(), "a"), mesh.RunTarget(Model, "b")])  # type: ignore[arg-type]
+    assert not cluster.controller.deployed

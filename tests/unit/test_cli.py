@@ -169,7 +169,7 @@ def test_verbose_shows_the_traceback(cluster: FakeCluster, shop: Path) -> None:
 
 def test_status_is_text_or_json(cluster: FakeCluster) -> None:
     cluster.run_controller().add("shop", "RUNNING")
-    assert "application shop: RUNNING" in invoke("status").output
+    assert "shop                RUNNING" in invoke("status").output
     assert json.loads(invoke("status", "--json").output)["applications"][0]["name"] == "shop"
 
 

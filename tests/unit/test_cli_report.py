@@ -15,7 +15,7 @@ def reply() -> control_pb2.StatusReply:
         name="Model", status="UPDATING", target_replicas=2, replicas=replicas, message="ValueError: bad\n  trace"
     )
     application = control_pb2.ApplicationStatus(
-        name="shop", status="DEPLOYING", route_prefix="/shop", deployments=[deployment]
+        name="shop", status="DEPLOYING", route_prefix="/shop", deployments=[deployment], is_declarative=True
     )
     gateway = control_pb2.GatewayStatus(
         node_id="abcdef0123", status="HEALTHY", grpc_address="10.0.0.1:9000", http_address="10.0.0.1:8000"
@@ -23,18 +23,30 @@ def reply() -> control_pb2.StatusReply:
     return control_pb2.StatusReply(applications=[application], gateways=[gateway])
 
 
-def test_the_text_shows_every_level() -> None:
+def test_the_table_shows_every_level() -> None:
+    """Item 244."""
     assert as_text(reply()).splitlines() == [
-        "gateway on node abcdef01: HEALTHY grpc=10.0.0.1:9000 http=10.0.0.1:8000",
-        "application shop at /shop: DEPLOYING",
-        "  Model: UPDATING, 1 of 2 replicas running, 1 starting (ValueError: bad)",
-        "    r1: RUNNING node abcdef01, pid 7, 10.0.0.1:5000",
-        "    r2: STARTING",
+        "NAME                      STATUS     DETAILS",
+        "gateway on node abcdef01  HEALTHY    grpc=10.0.0.1:9000 http=10.0.0.1:8000",
+        "shop                      DEPLOYING  at /shop; from a file",
+        "  Model                   UPDATING   1 of 2 replicas running, 1 starting; ValueError: bad",
+        "    r1                    RUNNING    node abcdef01, pid 7, 10.0.0.1:5000",
+        "    r2                    STARTING",
     ]
 
 
+def test_the_table_says_how_a_deployment_scales() -> None:
+    shown = reply()
+    scaling = control_pb2.AutoscalingStatus(min_replicas=1, max_replicas=9, decision="3 replicas are wanted.")
+    shown.applications[0].deployments[0].autoscaling.CopyFrom(scaling)
+    assert "1 starting; scales from 1 to 9; 3 replicas are wanted; ValueError: bad" in as_text(shown)
+
+
 def test_an_empty_mesh_says_so() -> None:
-    assert as_text(control_pb2.StatusReply()).splitlines() == ["no gateways", "no applications"]
+    assert [line.strip() for line in as_text(control_pb2.StatusReply()).splitlines()[1:]] == [
+        "no gateways",
+        "no applications",
+    ]
 
 
 def test_json_has_the_fields_of_the_protocol() -> None:

@@ -1,0 +1,106 @@
+"""mesh.declarative.content_version: unchanged content keeps its version in every process, changed content does not."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+# Prints the versions of the deployments of shop.app:NAME, with the recipe given.
+SHOW = """
+import sys
+from mesh.application import BuildRules, build
+from mesh.declarative.content_version import make_version_of
+from mesh.declarative.import_path import load_application
+name, recipe, *args = sys.argv[1:]
+rules = BuildRules(make_handle=lambda name, app: (name, app), version_of=make_version_of(recipe.encode()))
+application = load_application(f"shop.app:{name}", {"size": int(args[0])} if args else {})
+for spec in build(application, name="shop", route_prefix=None, rules=rules).deployments:
+    print(spec.name, spec.version.partition("-")[0])
+"""
+
+FILES = {
+    "shop/__init__.py": "",
+    "shop/words.py": "GREETING = 'Hello'",
+    "shop/unused.py": "",
+    "shop/late.py": "",
+    "shop/app.py": """
+        import mesh
+        from .words import GREETING
+
+        @mesh.deployment
+        class Stock:
+            def __init__(self, size=1): ...
+            def method(self):
+                from shop import late
+
+        @mesh.deployment
+        class Front:
+            def __init__(self, stock): ...
+
+        app = Front.bind(Stock.bind())
+
+        def build(args):
+            return Front.bind(Stock.bind(args["size"]))
+
+        def dynamic(args):
+            @mesh.deployment
+            class Made:
+                size = args["size"]
+
+            return Made.bind()
+    """,
+}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    return tmp_path
+
+
+def versions(shop: Path, name: str = "app", recipe: str = "", *args: str) -> dict[str, str]:
+    """In a process of its own, as each `mesh deploy` is."""
+    command = [sys.executable, "-B", "-c", SHOW, name, recipe, *args]
+    environment = {"PYTHONPATH": f"{shop}:{Path(__file__).parents[3]}"}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    return {name: version for name, _, version in (line.partition(" ") for line in shown.stdout.splitlines())}
+
+
+def test_unchanged_content_keeps_its_version_whatever_process_looks(shop: Path) -> None:
+    """Item 185."""
+    before = versions(shop, "app", "a recipe")
+    assert before.keys() == {"Stock", "Front"}
+    # The recipe is for what its source does not tell everything about.
+    assert versions(shop, "app", "another recipe") == before
+
+
+@pytest.mark.parametrize("changed", ["app", "words", "late"])
+def test_changed_source_is_another_version_also_of_modules_that_are_imported_late(shop: Path, changed: str) -> None:
+    before = versions(shop)
+    with (shop / f"shop/{changed}.py").open("a") as file:
+        file.write("\n# changed\n")
+    after = versions(shop)
+    assert not set(before.values()) & set(after.values())
+
+
+def test_source_that_nobody_imports_does_not_count(shop: Path) -> None:
+    before = versions(shop)
+    (shop / "shop/unused.py").write_text("changed = True")
+    assert versions(shop) == before
+
+
+def test_bound_arguments_change_the_version_of_who_gets_them(shop: Path) -> None:
+    small, large = versions(shop, "build", "", "1"), versions(shop, "build", "", "2")
+    assert small["Front"] == large["Front"]
+    assert small["Stock"] != large["Stock"]
+
+
+def test_a_class_that_a_function_made_goes_by_the_recipe(shop: Path) -> None:
+    assert versions(shop, "dynamic", "a", "1") == versions(shop, "dynamic", "a", "1")
+    assert versions(shop, "dynamic", "a", "1") != versions(shop, "dynamic", "b", "1")
