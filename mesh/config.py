@@ -34,7 +34,9 @@ class DeploymentConfig:
     graceful_shutdown_timeout_s: float = 20.0
     """After this a stopping replica is killed; 0: at once."""
     health_check_period_s: float = 10.0
+    """Time between two health checks of a replica; three failures in a row replace it."""
     health_check_timeout_s: float = 30.0
+    """A health check that takes longer has failed."""
     max_constructor_retry_count: int = 20
     """Failed starts after which a deployment that never came up is DEPLOY_FAILED."""
     isolate_user_loop: bool = True

@@ -7,15 +7,24 @@ import ast
 import importlib
 import inspect
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from mesh import telemetry
+from mesh.config import DeploymentConfig
+from mesh.declarative.schema import DEPLOYMENT_OPTIONS, ApplicationEntry, MeshConfig
+from mesh.option_effects import EFFECTS
 from mesh.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 OPERATIONS = ROOT / "docs" / "operations.md"
+CONFIG = ROOT / "docs" / "config.md"
+EXAMPLE_CONFIG = ROOT / "examples" / "weather" / "mesh.yaml"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PRINTED = re.compile(r"print\(.*\)  # (.+)$", re.MULTILINE)
 _KINDS = {telemetry.COUNTER: "counter", telemetry.GAUGE: "gauge", telemetry.HISTOGRAM: "histogram"}
@@ -61,12 +70,10 @@ def between_markers(document: Path, name: str) -> str:
 
 
 def write_tables() -> None:
-    """Bring the tables in docs/operations.md up to date."""
-    text = OPERATIONS.read_text()
-    for name, table in (("metrics", metrics_table()), ("settings", settings_table())):
-        before, _, after = _parts(text, name)
-        text = f"{before}{table}\n{after}"
-    OPERATIONS.write_text(text)
+    """Bring everything between markers up to date."""
+    for document, name, make in TABLES:
+        before, _, after = _parts(document.read_text(), name)
+        document.write_text(f"{before}{make()}\n{after}")
 
 
 def _parts(text: str, name: str) -> tuple[str, str, str]:
@@ -105,6 +112,64 @@ def metrics_table() -> str:
         for name, family in sorted(found.items())
     ]
     return "\n".join(["| metric | kind | labels | meaning |", "|---|---|---|---|", *rows])
+
+
+def fields_table(record: type[Any]) -> str:
+    """Every field of a record of the configuration file, with what is written below it."""
+    meanings = _documented(record)
+    rows = [f"| `{each.name}` | {_default(each)} | {meanings[each.name]} |" for each in fields(record)]
+    return "\n".join(["| field | default | meaning |", "|---|---|---|", *rows])
+
+
+def options_table() -> str:
+    """Every option of a deployment in a file: what it means, and what a change of it does."""
+    meanings = _documented(DeploymentConfig)
+    rows = [
+        f"| `{each.name}` | {_default(each)} | {meanings[each.name]} | {EFFECTS[_STORED.get(each.name, each.name)]} |"
+        for each in fields(DeploymentConfig)
+        if each.name in DEPLOYMENT_OPTIONS
+    ]
+    return "\n".join(["| option | default | meaning | when it changes |", "|---|---|---|---|", *rows])
+
+
+_STORED = {
+    "user_config": "user_config_json",
+    "ray_actor_options": "actor",
+    "autoscaling_config": "autoscaling",
+}
+"""Options that have another name in the stored state."""
+
+
+def example_config() -> str:
+    return f"```yaml\n{EXAMPLE_CONFIG.read_text()}```"
+
+
+def _documented(record: type[Any]) -> dict[str, str]:
+    """The docstrings below the fields of a dataclass."""
+    (described,) = ast.parse(inspect.getsource(record)).body
+    assert isinstance(described, ast.ClassDef)
+    texts: dict[str, str] = {}
+    for field, below in pairwise([*described.body, ast.Pass()]):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            texts[field.target.id] = " ".join(str(below.value.value).split()) if is_text else ""
+    return texts
+
+
+def _default(field: Field[Any]) -> str:
+    value = field.default_factory() if field.default_factory is not MISSING else field.default
+    return "–" if value in (MISSING, None, {}, ()) else f"`{value}`"
+
+
+TABLES: tuple[tuple[Path, str, Callable[[], str]], ...] = (
+    (OPERATIONS, "metrics", metrics_table),
+    (OPERATIONS, "settings", settings_table),
+    (CONFIG, "file", partial(fields_table, MeshConfig)),
+    (CONFIG, "application", partial(fields_table, ApplicationEntry)),
+    (CONFIG, "deployment", options_table),
+    (CONFIG, "example", example_config),
+)
+"""What is made from the code: document, name of the markers, and who makes it."""
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     client ── gRPC ──▶ WeatherService ── handle ──▶ Forecaster (2 replicas, at most 2 models each)
                              └───────── handle ──▶ Logbook ◀── handle ── Forecaster
 
-Run it in the foreground with `mesh run examples.weather.app:app`.
+Run it in the foreground with `mesh run examples.weather.app:app`, or as `mesh.yaml` beside this file says with
+`mesh run examples/weather/mesh.yaml`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextvars
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -88,14 +90,13 @@ class Forecaster:
 class Logbook:
     """Remembers the latest cancelled requests."""
 
-    ENTRIES_MAX = 1000
-
-    def __init__(self) -> None:
+    def __init__(self, entries_max: int = 1000) -> None:
+        self._entries_max = entries_max
         self._entries: list[weather_pb2.Cancellation] = []
 
     def note(self, label: str, replica_id: str, seen_at_s: float) -> None:
         entry = weather_pb2.Cancellation(label=label, replica_id=replica_id, seen_at_s=seen_at_s)
-        self._entries = [*self._entries, entry][-self.ENTRIES_MAX :]
+        self._entries = [*self._entries, entry][-self._entries_max :]
 
     def entries(self) -> list[weather_pb2.Cancellation]:
         return self._entries
@@ -154,5 +155,16 @@ class WeatherService(weather_pb2_grpc.WeatherServicer):
         return reply
 
 
-logbook = Logbook.bind()
-app = WeatherService.bind(Forecaster.bind(logbook), logbook)
+@dataclass
+class WeatherArgs:
+    """What a configuration file or a command line may choose."""
+
+    log_entries: int = 1000
+
+
+def build(args: WeatherArgs) -> mesh.Application:
+    logbook = Logbook.bind(args.log_entries)
+    return WeatherService.bind(Forecaster.bind(logbook), logbook)
+
+
+app = build(WeatherArgs())

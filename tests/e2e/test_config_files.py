@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import ray
 from click.testing import CliRunner, Result
 
 import mesh
+from examples.weather import weather_pb2, weather_pb2_grpc
 from mesh import cli, control_plane
+from tests.documents import EXAMPLE_CONFIG, ROOT
 from tests.e2e.replicas import replicas, running
 from tests.e2e.waiting import until
 
@@ -308,3 +311,12 @@ def test_run_of_a_file_ends_with_ctrl_c_and_leaves_nothing(project: Project) -> 
     rest, _ = command.communicate(timeout=40)
     assert (command.returncode, rest.split()) == (0, ["Stopping", "..."]), lines
     assert not {"first", "second"} & set(mesh.status().applications)
+
+
+def test_the_example_s_file_serves_stock_clients(project: Project, channel: grpc.Channel) -> None:
+    result = project.mesh("deploy", str(EXAMPLE_CONFIG), "--app-dir", str(ROOT))
+    assert result.exit_code == 0, result.output
+    request = weather_pb2.ForecastRequest(city="midtown", hour=12)
+    stub = weather_pb2_grpc.WeatherStub(channel)
+    assert stub.Forecast(request, metadata=[("application", "weather")], timeout=20).celsius
+    assert len(running("weather", "Forecaster")) == 2

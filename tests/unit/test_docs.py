@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
 from mesh import cli
+from mesh.declarative.config_file import read_config
 from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
 from tests import documents
 from tests.documents import DOCUMENTS, OPERATIONS, ROOT
@@ -55,12 +57,22 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
     assert [str(path) for path in (*links, *paths) if not path.exists()] == []
 
 
-def test_the_settings_are_those_of_the_code() -> None:
-    assert documents.between_markers(OPERATIONS, "settings") == documents.settings_table(), STALE
+@pytest.mark.parametrize(
+    ("document", "name", "make"), [pytest.param(*each, id=each[1]) for each in documents.TABLES]
+)  # fmt: skip
+def test_tables_are_those_of_the_code(document: Path, name: str, make: Callable[[], str]) -> None:
+    assert documents.between_markers(document, name) == make(), STALE
 
 
-def test_the_metrics_are_those_of_the_code() -> None:
-    assert documents.between_markers(OPERATIONS, "metrics") == documents.metrics_table(), STALE
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_configuration_files_are_valid(document: Path) -> None:
+    for block in documents.blocks_of(document, "yaml"):
+        read_config("\n" * (block.line - 1) + block.text, document.name)
+
+
+def test_every_command_is_told() -> None:
+    told = {shlex.split(command)[1] for _, command in documents.commands() if command.startswith("mesh ")}
+    assert set(cli.main.commands) - told == set()
 
 
 @pytest.mark.parametrize("states", [ApplicationStatus, DeploymentStatus, ReplicaState, GatewayStatus])
