@@ -44,7 +44,7 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
     specs = asked.specs()
     client = control_plane.require()
     obsolete = {each.name for each in client.status().applications if each.is_declarative} - set(asked.names)
-    client.apply(specs, asked.text)
+    client.apply(specs, asked.text, asked.config.target_capacity)
     if asked.text is not None:
         for name in sorted(obsolete):
             click.echo(f"Deleting {name}, which the file no longer names.")

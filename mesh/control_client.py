@@ -63,9 +63,19 @@ class ControlClient:
         """Returns when the application is stored, before it runs."""
         self._call("Deploy", control_pb2.DeployRequest(application=application), control_pb2.DeployReply)
 
-    def apply(self, applications: Iterable[control_pb2.ApplicationSpec], config_file: str | None = None) -> None:
-        """`deploy` of several in one step; with `config_file` they replace all that an earlier file named."""
-        request = control_pb2.ApplyRequest(applications=applications, config_file=config_file)
+    def apply(
+        self,
+        applications: Iterable[control_pb2.ApplicationSpec],
+        config_file: str | None = None,
+        target_capacity: float | None = None,
+    ) -> None:
+        """`deploy` of several in one step; with `config_file` they replace all that an earlier file named.
+
+        `target_capacity` is what that file says of it.
+        """
+        request = control_pb2.ApplyRequest(
+            applications=applications, config_file=config_file, target_capacity=target_capacity
+        )
         self._call("Apply", request, control_pb2.ApplyReply)
 
     def config_file(self) -> str | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from mesh import application, gateway_options
+from mesh import application, checks, gateway_options
 from mesh.config import DeploymentConfig, with_options
 from mesh.declarative import schema
 from mesh.declarative.blame import finding, unknown_field
@@ -43,7 +43,10 @@ class _Checker:
         applications = [self._application(("applications", number), entry) for number, entry in enumerate(entries)]
         self._check_unique("name", [each.name for each in applications])
         self._check_unique("route_prefix", [each.route_prefix for each in applications])
-        return MeshConfig(**gateways, applications=tuple(applications))
+        capacity = fields.get("target_capacity")
+        if capacity is not None:
+            self._check(("target_capacity",), lambda: _check_percent("target_capacity", capacity))
+        return MeshConfig(**gateways, target_capacity=capacity, applications=tuple(applications))
 
     def _gateways(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         names = ("proxy_location", "http_options", "grpc_options")
@@ -167,3 +170,8 @@ class _Checker:
 
 def _shown(value: Any) -> str:
     return "a mapping" if isinstance(value, dict) else repr(value)
+
+
+def _check_percent(name: str, value: object) -> None:
+    if checks.number(name, value) > 100:
+        raise ValueError(f"{name} must be at most 100, got {value}.")

@@ -42,11 +42,13 @@ class MeshConfig:
     """HTTP listener of the gateways: host, port."""
     grpc_options: Mapping[str, Any] = field(default_factory=dict)
     """gRPC listener of the gateways: port, grpc_servicer_functions, request_timeout_s."""
+    target_capacity: float | None = None
+    """Percent of all numbers of replicas and of autoscaling's bounds that shall run; None: all."""
     applications: tuple[ApplicationEntry, ...] = ()
     """What shall run."""
 
 
-NOT_YET = ("logging_config", "target_capacity")
+NOT_YET = ("logging_config",)
 """Fields of the contract's schema that are refused."""
 
 TOP_FIELDS = (*(each.name for each in fields(MeshConfig)), *NOT_YET)

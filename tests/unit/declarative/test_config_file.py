@@ -106,6 +106,12 @@ def test_merged_mappings_may_be_overridden() -> None:
     assert [(each.name, each.args) for each in config.applications] == [("a", {"x": 1}), ("b", {"x": 1})]
 
 
+def test_a_file_may_restrict_all_replicas_to_a_share() -> None:
+    """Item 232."""
+    assert read("target_capacity: 50").target_capacity == 50
+    assert read("applications: []").target_capacity is None
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -124,8 +130,12 @@ def test_merged_mappings_may_be_overridden() -> None:
         ("http_options: 8000", "mesh.yaml:1:15: http_options: must be a mapping of fields to values, got 8000."),
         ("grpc_options:\n  port: no", "mesh.yaml:2:9: grpc_options.port: must be an integer, got False."),
         (
-            "target_capacity: 50",
-            "mesh.yaml:1:18: target_capacity: is not available in this version of the mesh yet. Leave it out.",
+            "target_capacity: 150",
+            "mesh.yaml:1:18: target_capacity: must be at most 100, got 150.",
+        ),
+        (
+            "target_capacity: half",
+            "mesh.yaml:1:18: target_capacity: must be a number, got 'half'.",
         ),
         (
             "logging_config: {log_level: DEBUG}",
