@@ -80,6 +80,14 @@ def options(spec: control_pb2.ApplicationSpec) -> dict[str, control_pb2.Deployme
     return {each.name: each.options for each in spec.deployments}
 
 
+def test_a_file_may_ask_for_a_share_of_the_replicas(cluster: FakeCluster, shop: Path) -> None:
+    """Item 232."""
+    path = shop / "mesh.yaml"
+    path.write_text(f"target_capacity: 50\n{path.read_text()}")
+    assert invoke("deploy", "mesh.yaml").exit_code == 0
+    assert cluster.controller.target_capacity == 50.0
+
+
 def test_a_file_is_deployed_whole(cluster: FakeCluster, shop: Path) -> None:
     """Items 242, 248 and 249."""
     result = invoke("deploy", "mesh.yaml")

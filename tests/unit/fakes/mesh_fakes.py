@@ -21,6 +21,7 @@ class FakeController:
         self.on_status: Callable[[control_pb2.StatusReply], None] = lambda reply: None
         self.deploy_result = ("RUNNING", "")
         self.is_closed = False
+        self.target_capacity: float | None = None
         self._config_file: str | None = None
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
@@ -30,8 +31,14 @@ class FakeController:
             application.name, status, message, application.ingress, [each.name for each in application.deployments]
         )
 
-    def apply(self, applications: Sequence[control_pb2.ApplicationSpec], config_file: str | None = None) -> None:
+    def apply(
+        self,
+        applications: Sequence[control_pb2.ApplicationSpec],
+        config_file: str | None = None,
+        target_capacity: float | None = None,
+    ) -> None:
         if config_file is not None:
+            self.target_capacity = target_capacity
             for name in [each.name for each in self.reply.applications if each.is_declarative]:
                 self.delete(name)
             self._config_file = config_file
