@@ -95,10 +95,11 @@ class GrpcCall:
             try:
                 method.router.submit(self._call)
                 outcome = await self._exchange(rpc)
-            except (asyncio.CancelledError, grpc.aio.BaseError):
+            except (asyncio.CancelledError, grpc.aio.BaseError) as error:
                 # The client is gone, its deadline has passed, or the server stops: gRPC knows, the replica does not.
                 code = self._abandon()
-                raise
+                # grpc.aio logs a write that failed because the client left, with its traceback; not a cancellation.
+                raise asyncio.CancelledError from error
             except Exception:
                 self._abandon()
                 logger.exception("the gateway failed in a call of %s", method.full_name)

@@ -119,8 +119,10 @@ class GrpcListener(grpc.GenericRpcHandler):
 
 def _server_options(message_max_bytes: int) -> tuple[tuple[str, int], ...]:
     metadata_max_bytes = settings().gateway_metadata_max_bytes
+    # What links do not carry is refused here, where gRPC has a status for it.
+    carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().message_max_bytes)
     return (
-        ("grpc.max_receive_message_length", min(message_max_bytes or MESSAGE_MAX_BYTES, MESSAGE_MAX_BYTES)),
+        ("grpc.max_receive_message_length", min(message_max_bytes or carried_max_bytes, carried_max_bytes)),
         ("grpc.max_send_message_length", -1),
         # The only gateway process of its node: a taken port is an error, not a port shared with whoever has it.
         ("grpc.so_reuseport", 0),

@@ -186,7 +186,7 @@ async def _hand_out_streams(generator: AsyncIterator[Any], calls: Sequence[Call[
     async for items in generator:
         _require_one_each(items, calls)
         for call, item in zip(calls, items, strict=True):
-            if isinstance(item, StopIteration | StopAsyncIteration) or item in (StopIteration, StopAsyncIteration):
+            if _is_end(item):
                 call.outlet.end()
             else:
                 call.outlet.deliver(item)
@@ -196,6 +196,11 @@ async def _hand_out_streams(generator: AsyncIterator[Any], calls: Sequence[Call[
             return
     for call in calls:
         call.outlet.end()
+
+
+def _is_end(item: Any) -> bool:
+    # Identity, not equality: arrays compare element by element.
+    return isinstance(item, StopIteration | StopAsyncIteration) or item is StopIteration or item is StopAsyncIteration
 
 
 def _require_one_each(results: Any, calls: Sequence[AnyCall]) -> None:

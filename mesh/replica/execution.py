@@ -84,7 +84,7 @@ class Execution:
 
     async def _respond(self, result: Any) -> Outcome:
         if self.call.request.streams_response:
-            if inspect.isasyncgen(result):
+            if isinstance(result, AsyncIterator):
                 await self._pump(result)
             elif inspect.isgenerator(result):
                 raise TypeError(f"Method '{self.method.name}' returned a sync generator from async code.")
@@ -119,7 +119,7 @@ class Execution:
         try:
             args, kwargs = self._arguments()
             result = self.method.function(*args, **kwargs)
-            if inspect.isawaitable(result) or inspect.isasyncgen(result):
+            if inspect.isawaitable(result) or isinstance(result, AsyncIterator):
                 run_async(self._finish_async(result, conclude))
                 return
             outcome = self._respond_in_thread(result)
@@ -136,7 +136,9 @@ class Execution:
         if self.request.is_cancelled and self.task is not None:
             self.task.cancel()
         try:
-            outcome = await self._respond(await result if inspect.isawaitable(result) else result)
+            # The response of another streaming call is both: a generator with an `__await__` that explains itself.
+            is_awaited = inspect.isawaitable(result) and not isinstance(result, AsyncIterator)
+            outcome = await self._respond(await result if is_awaited else result)
         except BaseException as error:
             outcome = self._failed(error)
         self._conclude(conclude, outcome)

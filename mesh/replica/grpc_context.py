@@ -120,7 +120,8 @@ class GrpcContext:
         """The outcome with the status that the method has set."""
         if self._trailers:
             outcome.trailers = encoded(self._trailers)
-        if self._code is not None:
+        # A failure stays one: OK would tell the client that a stream that broke off was complete.
+        if self._code is not None and (outcome.is_ok or self._code is not grpc.StatusCode.OK):
             outcome.code = self._code.value[0]
             outcome.message = self._details or outcome.message
             if not outcome.is_ok:

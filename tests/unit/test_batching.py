@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import uvloop
 from hypothesis import given, settings
@@ -325,6 +326,20 @@ def test_a_generator_gives_every_caller_its_item_of_every_list() -> None:
     async def main() -> None:
         streams = await asyncio.gather(*(_collect(count(limit)) for limit in (1, 3, 2)))
         assert streams == [[0], [0, 1, 2], [0, 1]]
+
+    run(main)
+
+
+def test_items_may_be_arrays() -> None:
+    """Item 138. An array is never compared with an end: that would ask for the truth of many."""
+
+    @batch(max_batch_size=2)
+    async def stream(values: list[int]) -> AsyncIterator[list[Any]]:
+        yield [np.full(3, value) for value in values]
+
+    async def main() -> None:
+        streams = await asyncio.gather(_collect(stream(1)), _collect(stream(2)))
+        assert [[item.tolist() for item in items] for items in streams] == [[[1, 1, 1]], [[2, 2, 2]]]
 
     run(main)
 

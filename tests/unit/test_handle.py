@@ -51,6 +51,7 @@ class Store:
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+        self.peer: DeploymentHandle[Any] | None = None
         self.started = 0
         self.cancelled = 0
         self.produced = 0
@@ -102,6 +103,14 @@ class Store:
     def count_indirect(self, items: int) -> AsyncIterator[int]:
         """A `def` method that runs in a thread and returns an async generator."""
         return self.count(items)
+
+    def relay(self, items: int) -> Any:
+        """Returns the responses of another streaming call."""
+        assert self.peer is not None
+        return self.peer.options(method_name="count", stream=True).remote(items)
+
+    async def relay_async(self, items: int) -> Any:
+        return self.relay(items)
 
     async def stubborn(self) -> AsyncIterator[int]:
         """Goes on yielding after a cancel."""
@@ -352,6 +361,12 @@ def test_an_expired_deadline_ends_the_call_and_the_code(mesh: SmallMesh, store: 
 
 
 # ---- Streams ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["relay", "relay_async"])
+def test_the_responses_of_a_streaming_call_may_be_returned_42(mesh: SmallMesh, store: Store, method: str) -> None:
+    store.peer = mesh.handle()
+    assert list(mesh.handle(method, stream=True).remote(300)) == list(range(300))
 
 
 @pytest.mark.parametrize("method", STREAMS)

@@ -123,5 +123,23 @@ def test_calls_that_clients_leave_at_random_leave_no_trace(caplog: pytest.LogCap
     assert not caplog.records
 
 
+def test_a_deadline_that_passes_during_a_write_is_not_worth_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    def flood(call: OutgoingCall) -> None:
+        for _ in range(100):
+            item(call, b"x" * 1_000_000)
+
+    async def scenario() -> None:
+        router = FakeRouter(flood)
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.unary_stream(SERVER_STREAM)(b"", timeout=0.2)
+            await stream.read()
+            await until(lambda: router.cancelled, "the cancel")
+            await gateway.idle()
+
+    with caplog.at_level(logging.INFO):
+        on_io_loop(scenario())
+    assert not caplog.records
+
+
 def reading_tasks() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name().startswith("requests of")]

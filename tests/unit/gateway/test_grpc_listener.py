@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import grpc
@@ -10,6 +11,7 @@ import grpc.aio
 import pytest
 
 from gateway.grpc_metrics import OTHER
+from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.gateway.fakes import (
@@ -124,6 +126,18 @@ def test_a_message_above_the_limit_is_resource_exhausted():
             assert "1000" in (error.details() or "")
             await gateway.idle()
         assert not router.calls
+
+    on_io_loop(scenario())
+
+
+def test_what_links_do_not_carry_is_refused_at_the_port(monkeypatch: pytest.MonkeyPatch):
+    small = replace(settings(), message_max_bytes=1000)
+    monkeypatch.setattr("gateway.grpc_listener.settings", lambda: small)
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "shop") as gateway:
+            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"x" * 1001, timeout=10))
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     on_io_loop(scenario())
 

@@ -57,6 +57,9 @@ class Shop(shop_pb2_grpc.ShopServicer):
                 context.set_details(404)
             case "done":
                 context.add_done_callback(lambda _: self.done.set())
+            case "fine and failed":
+                context.set_code(grpc.StatusCode.OK)
+                raise ValueError("all is not well")
             case "wrong type":
                 return "a string"
         return shop_pb2.Item(name=dict(context.invocation_metadata()).get("k", ""), amount=request.amount)
@@ -226,6 +229,11 @@ def test_whatever_a_method_does_to_its_context_its_call_ends(async_mesh: SmallMe
 def test_details_may_be_anything_that_has_a_text(async_mesh: SmallMesh, name: str, details: str) -> None:
     outcome = unary(async_mesh, item(name=name)).outcome()
     assert (outcome.code, outcome.message) == (5, details)
+
+
+def test_a_call_that_failed_cannot_be_made_ok_218(async_mesh: SmallMesh) -> None:
+    outcome = unary(async_mesh, item(name="fine and failed")).outcome()
+    assert (outcome.code, outcome.message) == (grpc.StatusCode.INTERNAL.value[0], "ValueError: all is not well")
 
 
 def test_done_callbacks_run(async_mesh: SmallMesh) -> None:
