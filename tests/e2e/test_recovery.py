@@ -1,0 +1,233 @@
+"""The controller is killed in the middle of everything: calls go on, and the next one finishes what was begun.
+
+Issue 3, 1. That it may die between any two steps is shown in tests/sim/test_crashes.py; here it is a real process.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import mesh
+from mesh import control_client, ray_core
+from mesh.controller.store import STATE_KEY
+from mesh.exceptions import ControllerUnavailableError
+from mesh.settings import settings
+from tests.e2e import leftovers
+from tests.e2e.conftest import Deploy, Gateway
+from tests.e2e.gate import Gate, small
+from tests.e2e.load import Load
+from tests.e2e.replicas import replicas, running
+from tests.e2e.waiting import until
+from tests.unit.protos import shop_pb2, shop_pb2_grpc
+
+Handle = mesh.DeploymentHandle[Any]
+
+
+@small(num_replicas=2, max_ongoing_requests=100)
+class Steady(shop_pb2_grpc.ShopServicer):
+    async def __call__(self) -> int:
+        return os.getpid()
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        return shop_pb2.Item(name=str(os.getpid()))
+
+
+@small(num_replicas=2, max_ongoing_requests=100)
+class Slow:
+    """Its constructor writes down that it runs and then waits for a file."""
+
+    def __init__(self, directory: Path, version: str) -> None:
+        with (directory / f"{version}.began").open("a") as began:
+            began.write(f"{os.getpid()}\n")
+        while not (directory / f"{version}.go").exists():
+            time.sleep(0.01)
+        self._version = version
+
+    async def __call__(self) -> str:
+        return self._version
+
+
+@mesh.deployment(ray_actor_options={"num_cpus": 0}, graceful_shutdown_timeout_s=20)
+class Patient:
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+
+    async def __call__(self, label: str) -> str:
+        return await self._gate.wait.remote(label)
+
+
+def controller_pid() -> int:
+    found = [command for command in leftovers.mesh_processes() if "ControllerActor" in command]
+    return int(found[0].partition(" ")[0]) if found else 0
+
+
+def kill_controller() -> None:
+    pid = controller_pid()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: controller_pid() != pid)
+
+
+@contextmanager
+def in_background(work: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Gives a list that gets the outcome; the end of the block waits for it."""
+    outcome: list[Any] = []
+
+    def noted() -> None:
+        try:
+            outcome.append(work())
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=noted)
+    thread.start()
+    yield outcome
+    thread.join(timeout=40)
+    assert outcome
+    assert not isinstance(outcome[0], Exception), outcome
+
+
+def began(directory: Path, version: str) -> list[int]:
+    path = directory / f"{version}.began"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def pids(app: str, deployment: str) -> set[int]:
+    return {replica.pid for replica in running(app, deployment).values()}
+
+
+def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Deploy, gateway: Gateway) -> None:
+    """Items 181 and 183: the same processes serve before and after."""
+    handle = deploy(Steady.bind(), "steady")
+    before = until(lambda: found if len(found := pids("steady", "Steady")) == 2 else None)
+    with Load(lambda: handle.remote().result(timeout_s=20), grpc_price(gateway, "steady")) as load:
+        load.until_answered(50)
+        for _ in range(2):
+            kill_controller()
+            load.until_answered(50)
+            assert mesh.status().applications["steady"].status == "RUNNING"
+            load.until_answered(50)
+        kill_controller()
+        again = mesh.run(Steady.bind(), name="steady-too", route_prefix="/steady-too")
+        assert again.remote().result(timeout_s=10)
+        mesh.delete("steady-too")
+    assert load.errors == []
+    assert pids("steady", "Steady") == before
+    assert {int(answer) for answer in load.answers} == before
+
+
+def grpc_price(gateway: Gateway, app: str) -> Callable[[], str]:
+    channel = grpc.insecure_channel(gateway.grpc_address)
+    stub = shop_pb2_grpc.ShopStub(channel)
+    return lambda: stub.Price(shop_pb2.Item(), metadata=(("application", app),), timeout=20).name
+
+
+def test_a_deploy_is_finished_with_the_replicas_that_were_starting(tmp_path: Path) -> None:
+    with in_background(lambda: mesh.run(Slow.bind(tmp_path, "v1"), name="slow", route_prefix="/slow")):
+        until(lambda: len(began(tmp_path, "v1")) == 2)
+        kill_controller()
+        until(lambda: [each.state for each in replicas("slow", "Slow")] == ["STARTING"] * 2)
+        (tmp_path / "v1.go").touch()
+    assert pids("slow", "Slow") == set(began(tmp_path, "v1"))
+    assert len(began(tmp_path, "v1")) == 2, "a replica was started twice"
+    mesh.delete("slow")
+
+
+def test_an_update_is_finished_without_a_failed_call(tmp_path: Path) -> None:
+    (tmp_path / "v1.go").touch()
+    handle: Any = mesh.run(Slow.bind(tmp_path, "v1"), name="updated", route_prefix="/updated")
+    with Load(lambda: handle.remote().result(timeout_s=20)) as load:
+        load.until_answered(50)
+        with in_background(lambda: mesh.run(Slow.bind(tmp_path, "v2"), name="updated", route_prefix="/updated")):
+            until(lambda: began(tmp_path, "v2"))
+            kill_controller()
+            load.until_answered(50)
+            (tmp_path / "v2.go").touch()
+            until(lambda: len(pids("updated", "Slow") & set(began(tmp_path, "v2"))) >= 1)
+            kill_controller()
+        load.until_answered(50)
+    assert load.errors == []
+    assert set(load.answers) == {"v1", "v2"}
+    assert Counter(began(tmp_path, "v2")) == Counter(pids("updated", "Slow")), "a replica was started twice"
+    mesh.delete("updated")
+
+
+def test_a_delete_is_finished_and_the_last_call_too(deploy: Deploy) -> None:
+    gate = deploy(Gate.bind(), "recovery-gate")
+    patient: Any = mesh.run(Patient.bind(gate), name="leaving", route_prefix="/leaving")
+    call = patient.remote("last")
+    until(lambda: gate.entered.remote().result(timeout_s=10) == ["last"])
+    mesh.delete("leaving", _blocking=False)
+    until(lambda: [each.state for each in replicas("leaving", "Patient")] == ["STOPPING"])
+    kill_controller()
+    until(lambda: [each.state for each in replicas("leaving", "Patient")] == ["STOPPING"])
+    gate.open.remote("last").result(timeout_s=10)
+    assert call.result(timeout_s=10) == "last"
+    mesh.delete("leaving")
+    assert "leaving" not in mesh.status().applications
+
+
+def test_a_controller_that_cannot_start_says_why_and_recovers_by_itself(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = deploy(Steady.bind(), "unreadable")
+    before = until(lambda: found if len(found := pids("unreadable", "Steady")) == 2 else None)
+    state = ray_core.kv_get(STATE_KEY)
+    assert state is not None
+    with Load(lambda: handle.remote().result(timeout_s=20)) as load:
+        load.until_answered(10)
+        ray_core.kv_put(STATE_KEY, b"\xff no protobuf")
+        kill_controller()
+        with pytest.raises(ControllerUnavailableError, match=r"its start fails: DecodeError"):
+            control_client_with(timeout_s=8.0, monkeypatch=monkeypatch).status()
+        ray_core.kv_put(STATE_KEY, state)
+        until(lambda: mesh.status().applications["unreadable"].status == "RUNNING", timeout_s=30)
+        load.until_answered(10)
+    assert load.errors == []
+    assert pids("unreadable", "Steady") == before
+
+
+def control_client_with(*, timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of a little patience."""
+    impatient = replace(settings(), control_timeout_s=timeout_s)
+    monkeypatch.setattr(control_client, "settings", lambda: impatient)
+    return control_client.ControlClient()
+
+
+def test_a_shutdown_is_finished(gateway: Gateway) -> None:
+    """A call in progress holds it up at the gateway; the controller dies, and the next one goes on."""
+    gate: Any = mesh.run(Gate.bind(), name="ending-gate", route_prefix="/ending-gate")
+    mesh.run(Steady.bind(), name="ending", route_prefix="/ending")
+    mesh.run(SlowShop.bind(gate), name="slow-shop", route_prefix="/slow-shop")
+    with grpc.insecure_channel(gateway.grpc_address) as channel:
+        call = shop_pb2_grpc.ShopStub(channel).Price.future(
+            shop_pb2.Item(name="shutdown"), metadata=(("application", "slow-shop"),), timeout=30
+        )
+        until(lambda: gate.entered.remote().result(timeout_s=10) == ["shutdown"])
+        with in_background(mesh.shutdown):
+            until(lambda: set(mesh.status().proxies.values()) == {"DRAINING"})
+            kill_controller()
+            until(lambda: set(mesh.status().proxies.values()) == {"DRAINING"})
+            gate.open.remote("shutdown").result(timeout_s=10)
+            assert call.result().name == "shutdown"
+    assert ray_core.kv_keys("") == []
+    until(lambda: not leftovers.mesh_processes())
+    gateway.start_mesh()
+
+
+@small()
+class SlowShop(shop_pb2_grpc.ShopServicer):
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        return shop_pb2.Item(name=await self._gate.wait.remote(request.name))
