@@ -17,10 +17,10 @@ class Load:
         self.errors: list[BaseException] = []
         self.slowest_s = 0.0
         self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._keep_calling, args=(call,)) for call in calls]
+        self.threads = [threading.Thread(target=self._keep_calling, args=(call,)) for call in calls]
 
     def __enter__(self) -> "Load":
-        for thread in self._threads:
+        for thread in self.threads:
             thread.start()
         return self
 
@@ -28,7 +28,7 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_over.set()
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(timeout=30)
 
     def until_answered(self, count: int) -> None:

@@ -1,0 +1,72 @@
+"""Updates and deaths under constant load: who was not touched by them notices nothing (issue 3, 4).
+
+How long the slowest call takes is measured by `make bench`; the bounds here only tell a stall from a busy machine.
+"""
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+import mesh
+from mesh.exceptions import ReplicaUnavailableError
+from tests.e2e.conftest import Deploy
+from tests.e2e.gate import small
+from tests.e2e.load import Load
+from tests.e2e.replicas import running
+from tests.e2e.waiting import until
+
+UPDATES = 20
+STALL_S = 2.0
+
+
+@small(max_ongoing_requests=100)
+class Versioned:
+    def __init__(self, version: str) -> None:
+        self._version = version
+
+    async def __call__(self) -> str:
+        return self._version
+
+    async def where(self) -> str:
+        return mesh.get_replica_context().replica_id
+
+
+def of_version(number: int) -> mesh.Application:
+    return Versioned.bind(f"v{number}")
+
+
+@pytest.mark.timeout(180)
+def test_twenty_updates_of_one_replica_under_load_lose_and_stall_no_call() -> None:
+    handle: Any = mesh.run(of_version(0), name="rolling", route_prefix="/rolling")
+    with Load(*[lambda: handle.remote().result(timeout_s=20)] * 3) as load:
+        load.until_answered(50)
+        for number in range(1, UPDATES + 1):
+            mesh.run(of_version(number), name="rolling", route_prefix="/rolling")
+            load.until_answered(1)
+        until(lambda: load.answers[-1] == f"v{UPDATES}")
+    assert load.errors == []
+    assert set(load.answers) == {f"v{number}" for number in range(UPDATES + 1)}
+    assert load.slowest_s < STALL_S
+    mesh.delete("rolling")
+
+
+def test_a_killed_replica_costs_only_the_calls_it_executes(deploy: Deploy) -> None:
+    handle = deploy(Versioned.options(num_replicas=2).bind("v1"), "mourned")
+    before = until(lambda: found if len(found := running("mourned", "Versioned")) == 2 else None)
+    victim, survivor = sorted(before)
+    with Load(*[lambda: handle.where.remote().result(timeout_s=20)] * 4) as load:
+        load.until_answered(100)
+        os.kill(before[victim].pid, signal.SIGKILL)
+        until(lambda: len(running("mourned", "Versioned").keys() - before.keys()) == 1, timeout_s=30)
+        until(lambda: set(load.answers[-50:]) == running("mourned", "Versioned").keys(), timeout_s=30)
+    assert len(load.errors) <= calls_at_once(load)
+    assert all(isinstance(error, ReplicaUnavailableError) and error.replica_id == victim for error in load.errors)
+    assert survivor in running("mourned", "Versioned")
+    assert load.slowest_s < STALL_S
+
+
+def calls_at_once(load: Load) -> int:
+    """A thread has one call at a time, and the dead replica executed no more than that."""
+    return len(load.threads)
