@@ -11,7 +11,9 @@ from mesh.controller.observe import Failures, Replica
 from mesh.controller.placement import Ledger
 from mesh.controller.rollout import is_given_up
 from mesh.controller.shortage import explain
-from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger
+from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, ReplicaState
+
+_START_PATIENCE_S = 10.0
 
 
 class Fact(Enum):
@@ -171,6 +173,17 @@ def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
     )
 
 
+def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
+    """There is no limit: a model may take its time to load. But one that hangs should be seen to."""
+    starting = [each for each in replicas if each.state == ReplicaState.STARTING and each.is_placed]
+    longest_s = max((now_s - max(each.placed_s, each.created_s) for each in starting), default=0.0)
+    if longest_s < _START_PATIENCE_S:
+        return ""
+    return (
+        f"{len(starting)} replicas are starting, the longest for {longest_s:.0f} s: its constructor has not returned."
+    )
+
+
 def _message(
     status: DeploymentStatus,
     target: DeploymentTarget,
@@ -191,6 +204,7 @@ def _message(
         if others:
             parts.append(f"{others} replicas of the version before keep serving.")
     parts.append(explain(target, replicas, ledger))
+    parts.append(_long_starts(replicas, ledger.now_s))
     # What was raised last comes first: it is what the user looks for. Its traceback goes to the end.
     raised, _, traceback = failures.message.partition("\n")
     if raised:

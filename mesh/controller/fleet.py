@@ -93,7 +93,9 @@ class Fleet:
     def replica_placed(self, replica_id: str, bundle_nodes: Sequence[str]) -> None:
         """It has a process; its bundles are on these nodes."""
         if replica := self._replicas.get(replica_id):
-            self._put_replica(replace(replica, is_placed=True, bundle_nodes=tuple(bundle_nodes)))
+            self._put_replica(
+                replace(replica, is_placed=True, placed_s=self._clock(), bundle_nodes=tuple(bundle_nodes))
+            )
 
     def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
         if (replica := self._replicas.get(ready.replica_id)) is None:

@@ -24,6 +24,7 @@ class Replica:
     created_s: float = 0.0
     is_placed: bool = False
     """Its process runs; before, it waits for resources."""
+    placed_s: float = 0.0
     unhealthy: str = ""
     """Not empty: it failed its health checks or its reconfiguration, and how."""
     health_failures: int = 0

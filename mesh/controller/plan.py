@@ -12,6 +12,7 @@ from mesh.controller.placement import Ledger, Room
 from mesh.controller.rollout import next_step
 from mesh.controller.stop_order import held_back, is_overdue
 from mesh.routing.snapshot import DeploymentKey
+from mesh.status import ReplicaState
 
 
 def plan(desired: Desired, observed: Observed, now_s: float) -> Plan:
@@ -66,8 +67,8 @@ def _plan_deployment(target: DeploymentTarget, replicas: Sequence[Replica], ledg
 
 def _stops(replicas: Iterable[Replica]) -> Iterator[Action]:
     for replica in replicas:
-        # Without a process there is nobody to drain, and without a drain timeout nothing to wait for.
-        is_immediate = not replica.is_placed or replica.drain_timeout_s <= 0
+        # Who has not started serves nobody, and without a drain timeout there is nothing to wait for.
+        is_immediate = replica.state == ReplicaState.STARTING or replica.drain_timeout_s <= 0
         yield KillReplica(replica.replica_id) if is_immediate else StopReplica(replica.replica_id)
 
 

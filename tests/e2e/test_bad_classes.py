@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import mesh
+from mesh.api import _run
 from mesh.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from tests.e2e.conftest import Deploy
 from tests.e2e.gate import small
@@ -122,11 +123,10 @@ def message_of(app: str) -> str:
 
 def test_a_constructor_that_hangs_is_reported_and_can_be_deleted(tmp_path: Path) -> None:
     began = tmp_path / "began"
-    handle = mesh.run(HangsInConstructor.bind(began), name="hangs", route_prefix="/hangs", _blocking=False)
+    _run(HangsInConstructor.bind(began), name="hangs", route_prefix="/hangs", _blocking=False)
     until(began.exists)
     until(lambda: "constructor" in message_of("hangs"), timeout_s=30)
     assert mesh.status().applications["hangs"].status == "DEPLOYING"
-    del handle
     mesh.delete("hangs")
     assert "hangs" not in mesh.status().applications
 
@@ -177,12 +177,11 @@ def test_a_replica_that_the_kernel_kills_is_replaced(deploy: Deploy) -> None:
 def test_a_reconfiguration_that_never_returns_shows_and_can_be_deleted() -> None:
     """Item 154."""
     calm = NeverReconfigured.options(user_config={"hang": False})
-    handle: Any = mesh.run(calm.options(version="1").bind(), name="stuck", route_prefix="/stuck")
+    mesh.run(calm.options(version="1").bind(), name="stuck", route_prefix="/stuck")
     hanging = calm.options(version="1", user_config={"hang": True})
-    mesh.run(hanging.bind(), name="stuck", route_prefix="/stuck", _blocking=False)
+    _run(hanging.bind(), name="stuck", route_prefix="/stuck", _blocking=False)
     until(lambda: [each.state for each in replicas("stuck", "NeverReconfigured")] == ["UPDATING"])
     assert mesh.status().applications["stuck"].status == "DEPLOYING"
-    del handle
     mesh.delete("stuck")
     assert "stuck" not in mesh.status().applications
 

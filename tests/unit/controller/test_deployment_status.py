@@ -132,6 +132,14 @@ def test_replicas_that_wait_for_room_are_told_of() -> None:
     assert "1 of 1 replicas wait for room" in look(None, target(1), waiting).message
 
 
+def test_a_constructor_that_takes_long_is_told_of() -> None:
+    """Issue 3, bad input: it may hang."""
+    started = replace(replica(STARTING, created_s=-60.0), placed_s=-42.0)
+    assert "the longest for 42 s: its constructor has not returned" in look(None, target(1), started).message
+    fresh = replace(replica(STARTING, created_s=-60.0), placed_s=-3.0)
+    assert "constructor" not in look(None, target(1), fresh).message
+
+
 def test_a_replica_that_moves_off_its_node_leaves_the_deployment_healthy(healthy: Verdict) -> None:
     """Item 192."""
     moving = replica(ReplicaState.PENDING_MIGRATION)

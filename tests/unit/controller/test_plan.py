@@ -45,6 +45,12 @@ def test_a_replica_without_a_process_is_killed_as_it_cannot_drain() -> None:
     assert plan(desired(), observed(waiting), NOW_S) == Plan((KillReplica(waiting.replica_id),))
 
 
+def test_a_replica_that_is_still_starting_is_killed_as_it_serves_nobody() -> None:
+    """Its constructor may hang: a drain would wait for it."""
+    starting = replica(ReplicaState.STARTING)
+    assert plan(desired(), observed(starting), NOW_S) == Plan((KillReplica(starting.replica_id),))
+
+
 def test_a_drain_timeout_of_zero_kills_at_once() -> None:
     """Item 153."""
     running = replace(replica(), drain_timeout_s=0.0)
