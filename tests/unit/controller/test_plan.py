@@ -132,7 +132,7 @@ def test_a_replica_that_starts_on_a_node_that_is_being_drained_is_started_elsewh
     starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n2",), node_ends_s=math.inf)
     seen = on_nodes(starting, node=Node(node_id="n2", ends_s=math.inf))
     made = plan(desired(target(1)), seen, NOW_S)
-    assert made == Plan((StartReplica(KEY, Spot(("n1",))), StopReplica(starting.replica_id)))
+    assert made == Plan((StartReplica(KEY, Spot(("n1",))), KillReplica(starting.replica_id)))
 
 
 def test_only_the_head_gets_a_gateway_when_asked() -> None:
