@@ -136,18 +136,23 @@ class GrpcLine:
         self._channel: grpc.aio.Channel | None = None
 
     async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message:
-        if self._channel is None:
-            self._channel = await _dial()
+        channel = self._channel = self._channel or await _dial()
         try:
             metadata = await run_bulk(token_metadata)
         except LookupError as error:
             raise NotServing("it has not created its token yet") from error
-        rpc: Any = self._channel.unary_unary(
+        rpc: Any = channel.unary_unary(
             f"/mesh.v1.Control/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=reply.FromString,
         )
-        return cast(Message, await rpc(request, timeout=timeout_s, metadata=metadata))
+        try:
+            return cast(Message, await rpc(request, timeout=timeout_s, metadata=metadata))
+        except (asyncio.CancelledError, grpc.aio.UsageError):
+            if self._channel is channel:
+                raise
+            # Another thread's call found the controller gone and closed the channel that they share.
+            raise NotServing("the connection was given up") from None
 
     async def hang_up(self) -> None:
         forget_token()

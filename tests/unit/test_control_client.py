@@ -8,6 +8,7 @@ import grpc.aio
 import pytest
 from google.protobuf.message import Message
 
+from mesh import control_client
 from mesh.control_client import ControlClient, NotServing, until_answered
 from mesh.exceptions import ControllerUnavailableError, MeshException
 from mesh.v1 import control_pb2
@@ -93,6 +94,36 @@ def test_a_controller_that_does_not_answer_in_time_is_not_asked_twice() -> None:
     with pytest.raises(ControllerUnavailableError, match="DEADLINE_EXCEEDED"):
         ask(line)
     assert len(line.requests) == 1
+
+
+def test_what_the_controller_says_itself_comes_before_how_it_was_missed() -> None:
+    line = FakeLine(NotServing("still starting"))
+    line.failure = "its start fails: DecodeError: no protobuf"
+    with pytest.raises(ControllerUnavailableError, match=r"its start fails: DecodeError"):
+        ask(line)
+
+
+def test_a_call_whose_channel_another_thread_closes_is_one_to_make_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share the line: one that finds the controller gone hangs up for all of them."""
+    dialled = asyncio.Event()
+
+    async def dial() -> grpc.aio.Channel:
+        dialled.set()
+        return grpc.aio.insecure_channel("127.0.0.1:1", options=[("grpc.enable_retries", 0)])
+
+    monkeypatch.setattr(control_client, "_dial", dial)
+    monkeypatch.setattr(control_client, "token_metadata", lambda: ())
+    monkeypatch.setattr(control_client, "forget_token", lambda: None)
+
+    async def call_and_hang_up() -> None:
+        line = control_client.GrpcLine()
+        call = asyncio.ensure_future(line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 10.0))
+        await dialled.wait()
+        await line.hang_up()
+        with pytest.raises(NotServing, match="given up"):
+            await call
+
+    io_thread().run(call_and_hang_up(), 10)
 
 
 def test_a_refusal_is_raised_in_the_controller_s_words() -> None:
