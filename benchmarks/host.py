@@ -12,6 +12,7 @@ from typing import Protocol
 
 import ray
 
+from benchmarks.operations import Operated, measure_operations
 from benchmarks.rows import Deployed, Figure, measure_gateway, measure_handles, measure_memory
 from benchmarks.scenario import resident_bytes
 
@@ -21,7 +22,7 @@ MEMORY_CALLS = (200_000, 20_000)
 MEMORY_CALLS_QUICK = (40_000, 4_000)
 
 
-class Closable(Deployed, Protocol):
+class Closable(Deployed, Operated, Protocol):
     def close(self) -> None: ...
 
 
@@ -74,6 +75,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
             yield from measure_memory(system, bare_actor_bytes, *calls)
         yield from measure_handles(system, arguments.seconds)
         yield from measure_gateway(system, sys.executable, arguments.seconds)
+        if arguments.operations:
+            yield from measure_operations(system)
     finally:
         system.close()
 
@@ -83,6 +86,7 @@ def main() -> None:
     parser.add_argument("system", choices=["mesh", "mesh-inline", "serve", "serve-tuned"])
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--operations", action="store_true")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     ray.init("local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, logging_level="warning")

@@ -24,5 +24,12 @@ class MeshSystem:
     def call(self, method: str, *args: Any) -> Any:
         return self._caller.options(method_name=method).remote(*args).result(timeout_s=RESULT_TIMEOUT_S)
 
+    def run(self, user_class: type, argument: Any, *, name: str, num_replicas: int) -> Any:
+        deployed = mesh.deployment(num_replicas=num_replicas, ray_actor_options={"num_cpus": 0})(user_class)
+        return mesh.run(deployed.bind(argument), name=name, route_prefix=f"/{name}")
+
+    def delete(self, name: str) -> None:
+        mesh.delete(name)
+
     def close(self) -> None:
         mesh.shutdown()

@@ -22,6 +22,11 @@ ROWS = {
     "rss_over_bare": "replica RSS over a bare actor with grpc, MB",
     "rss_after_calls": "replica RSS growth over 200,000 calls (quick: 40,000), MB",
     "rss_after_cancels": "same over 20,000 cancelled calls (quick: 4,000), MB",
+    "update_longest": "longest call while one replica is updated 5 times, ms",
+    "update_failed": "calls that failed meanwhile",
+    "kill_longest": "longest answered call when one of two replicas is killed, ms",
+    "kill_failed": "calls that failed meanwhile, of 4 under way",
+    "start_many": "time until 40 no-op replicas run, s",
 }
 """What each row is called in the table, in the table's order."""
 

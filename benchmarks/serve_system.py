@@ -33,5 +33,15 @@ class ServeSystem:
     def call(self, method: str, *args: Any) -> Any:
         return self._caller.options(method_name=method).remote(*args).result(timeout_s=RESULT_TIMEOUT_S)
 
+    def run(self, user_class: type, argument: Any, *, name: str, num_replicas: int) -> Any:
+        deployed = serve.deployment(num_replicas=num_replicas, ray_actor_options={"num_cpus": 0})(user_class)
+        handle = serve.run(deployed.bind(argument), name=name, route_prefix=f"/{name}")
+        if not handle.is_initialized:
+            handle._init(_run_router_in_separate_loop=True)
+        return handle
+
+    def delete(self, name: str) -> None:
+        serve.delete(name)
+
     def close(self) -> None:
         """Nothing: Serve's tuned shutdown takes 30 s, and its cluster ends with this process."""

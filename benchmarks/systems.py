@@ -36,6 +36,7 @@ class System:
     flags: dict[str, str] = field(default_factory=dict)
     has_cluster: bool = True
     has_memory_rows: bool = False
+    has_operation_rows: bool = False
 
     def environment(self, marker: dict[str, str]) -> dict[str, str]:
         """The environment of its processes; no flag of Serve or the mesh leaks in from the caller's shell."""
@@ -45,11 +46,11 @@ class System:
 
 SERVE_PYTHON = str(SERVE_ENVIRONMENT / "bin" / "python")
 SYSTEMS = (
-    System("mesh", "mesh", has_memory_rows=True),
+    System("mesh", "mesh", has_memory_rows=True, has_operation_rows=True),
     System("mesh-inline", "mesh inline"),
     System("raw", "raw grpc.aio", has_cluster=False),
-    System("serve", "Serve", SERVE_PYTHON),
-    System("serve-tuned", "Serve tuned", SERVE_PYTHON, SERVE_TUNED_FLAGS),
+    System("serve", "Serve", SERVE_PYTHON, has_operation_rows=True),
+    System("serve-tuned", "Serve tuned", SERVE_PYTHON, SERVE_TUNED_FLAGS, has_operation_rows=True),
 )
 
 
