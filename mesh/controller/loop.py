@@ -25,7 +25,7 @@ from mesh.controller.observe import Observed
 from mesh.controller.plan import plan
 from mesh.controller.policy_keeper import PolicyKeeper
 from mesh.controller.publish import Publisher
-from mesh.controller.recover import end_policies, recover
+from mesh.controller.recover import recover
 from mesh.controller.runtime import Runtime
 from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.controller.status_report import build_status, judge_all
@@ -68,7 +68,6 @@ class ControlLoop:
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or make the first one, and take over what an earlier controller left running."""
-        await end_policies(self._runtime)
         await self._wanted.load(gateways)
         await recover(self._runtime, self._applier)
         # Whoever asks from now on hears of what was found, not that there is nothing.
@@ -76,7 +75,7 @@ class ControlLoop:
 
     async def run(self) -> None:
         """Turn for ever."""
-        self._spawn_task(Strays(self._runtime, self._fleet.actor_names).keep_away(), "strays")
+        self._spawn_task(Strays(self._runtime, self._actor_names).keep_away(), "strays")
         while True:
             self._wake.clear()
             began_s = self._clock()
@@ -138,6 +137,10 @@ class ControlLoop:
         self._applier.apply(plan(desired, observed, self._clock()))
         observed = self._judged()
         self._publisher.publish(desired, build_snapshots(desired, observed, self._verdicts), build_routes(desired))
+
+    def _actor_names(self) -> set[str]:
+        """Of everything that is ours to end."""
+        return self._fleet.actor_names() | self._policies.actor_names()
 
     async def _scale(self) -> None:
         """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""

@@ -62,6 +62,10 @@ class PolicyKeeper:
                 self._kept[key] = kept = _Kept(target)
                 self._spawn_task(self._keep(kept), f"policy of {key}")
 
+    def actor_names(self) -> set[str]:
+        """Of the processes that are asked now."""
+        return {kept.name for kept in self._kept.values()}
+
     async def _keep(self, kept: _Kept) -> None:
         """One process after another until it is not wanted any more; each that fails makes the next wait longer."""
         while not kept.stop.is_set():
@@ -105,6 +109,7 @@ class PolicyKeeper:
             self._autoscaler.answered(kept.target.key, replicas)
 
     async def _end(self, name: str) -> None:
+        """Should it fail, the process is a stray from now on."""
         try:
             await self._runtime.kill(name)
         except ActorCallFailed as error:

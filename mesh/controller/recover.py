@@ -8,7 +8,6 @@ import logging
 from mesh.controller.apply import Applier
 from mesh.controller.runtime import (
     GATEWAY_PREFIX,
-    POLICY_PREFIX,
     REPLICA_PREFIX,
     ActorCallFailed,
     ActorOutOfReach,
@@ -20,12 +19,6 @@ logger = logging.getLogger("mesh")
 
 _ANSWER_TIMEOUT_S = 10.0
 _RETRY_PAUSE_S = 0.2
-
-
-async def end_policies(runtime: Runtime) -> None:
-    """End what an earlier controller has asked: they remember nothing, and new ones are started where wanted."""
-    names = await runtime.actor_names()
-    await asyncio.gather(*(_end(runtime, name) for name in names if name.startswith(POLICY_PREFIX)))
 
 
 async def recover(runtime: Runtime, applier: Applier) -> None:

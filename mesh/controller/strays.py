@@ -1,4 +1,5 @@
-"""Owns the search for actors that nobody knows: those whose start was carried out, but reported as failed."""
+"""Owns the search for actors that nobody knows: those whose start was carried out, but reported as failed, those that
+could not be ended, and policies that an earlier controller has asked."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Set
 
-from mesh.controller.runtime import GATEWAY_PREFIX, REPLICA_PREFIX, ActorCallFailed, Runtime
+from mesh.controller.runtime import GATEWAY_PREFIX, POLICY_PREFIX, REPLICA_PREFIX, ActorCallFailed, Runtime
 
 logger = logging.getLogger("mesh")
 
@@ -32,7 +33,7 @@ class Strays:
 
     async def _look(self) -> None:
         names = await self._runtime.actor_names()
-        ours = {name for name in names if name.startswith((REPLICA_PREFIX, GATEWAY_PREFIX))}
+        ours = {name for name in names if name.startswith((REPLICA_PREFIX, GATEWAY_PREFIX, POLICY_PREFIX))}
         unknown = frozenset(ours - self._known_names())
         # Seen once it may just be ending; an actor that is being started is known before it exists.
         for name in sorted(unknown & self._suspects):
