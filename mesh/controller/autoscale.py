@@ -107,8 +107,9 @@ def decide(rules: ScalingRules, state: ScalingState, sight: Sight, now_s: float)
     elif wanted > sight.target or (wanted < sight.target and now_s >= state.paused_until_s):
         leaning = _lean(state.leaning, wanted, wanted > sight.target, now_s)
         if now_s - leaning.since_s >= _delay_s(rules, sight.target, wanted):
-            target, leaning = leaning.replicas, None
-    state = replace(state, target=target, leaning=leaning)
+            target = leaning.replicas
+    # Until the target is seen to have changed nothing is forgotten: a decision that got lost is made again at once.
+    state = replace(state, target=sight.target, leaning=leaning)
     return Decision(target=target, wanted=wanted, cause=cause, state=state, requests=requests)
 
 

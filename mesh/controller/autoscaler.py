@@ -30,6 +30,10 @@ class _Scaled:
     policy_replicas: float | None = None
     policy_problem: str = ""
 
+    @property
+    def target(self) -> int:
+        return self.decision.target if self.decision is not None else self.state.target
+
 
 class Autoscaler:
     """Reports and answers of policies come in, targets come out. On the control loop's event loop."""
@@ -59,7 +63,7 @@ class Autoscaler:
             if scaled is None:
                 continue
             self._book.report(process_id, stream, load, self._clock())
-            if scaled.state.target == 0 and self._book.load(key).total:
+            if scaled.target == 0 and self._book.load(key).total:
                 self._wake()  # somebody waits for the first replica
 
     def lost(self, stream: object) -> None:
@@ -108,7 +112,7 @@ class Autoscaler:
         question = control_pb2.PolicyQuestion(
             deployment={"app": key.app, "name": key.name},
             running_replicas=scaled.running,
-            target_replicas=scaled.state.target,
+            target_replicas=scaled.target,
             queued_requests=load.queued,
             ongoing_requests=load.ongoing,
             average_requests=window.aggregate("mean", now_s),

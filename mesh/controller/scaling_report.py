@@ -27,7 +27,7 @@ def explain(rules: ScalingRules, decision: Decision, now_s: float) -> str:
     """One sentence: the target, why it is that, and what else is wanted since when."""
     leaning = decision.state.leaning
     parts = [f"target {decision.target}", _reason(rules, decision)]
-    if leaning is not None:
+    if leaning is not None and leaning.replicas != decision.target:
         parts.append(_outlook(leaning, now_s))
     elif decision.wanted < decision.target:
         parts.append(f"wants {decision.wanted} but waits until everybody has reported their load")

@@ -232,6 +232,17 @@ def test_a_target_that_somebody_else_changed_lets_nothing_persist() -> None:
     assert deployment.run(2, from_s=590, to_s=700) == 6
 
 
+def test_a_decision_that_could_not_be_stored_is_made_again_at_once() -> None:
+    """Without the delay that has passed already."""
+    deployment = Deployment(RULES, 5)
+    deployment.run(2, from_s=0, to_s=600)
+    for now_s in (600.0, 601.0, 602.0):
+        assert deployment.look(now_s, 2).target == 1
+        deployment.target = 5
+    deployment.target = 1
+    assert deployment.look(603.0, 2).state.leaning is None
+
+
 def test_other_bounds_hold_at_once() -> None:
     deployment = Deployment(ScalingRules(min_replicas=2, max_replicas=4), 9)
     assert deployment.look(0.0, 1000).cause is Cause.BOUNDS
