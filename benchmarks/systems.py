@@ -41,6 +41,8 @@ class System:
     def environment(self, marker: dict[str, str]) -> dict[str, str]:
         """The environment of its processes; no flag of Serve or the mesh leaks in from the caller's shell."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MESH_"))}
+        # Serve's packages were compiled when they were installed: ours may keep their bytecode too.
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         return {**inherited, "PYTHONPATH": str(ROOT), **COMMON_FLAGS, **self.flags, **marker}
 
 

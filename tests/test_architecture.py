@@ -65,6 +65,7 @@ PURE_MODULES = (
     "mesh/controller/gateway_plan.py",
     "mesh/controller/load_book.py",
     "mesh/controller/load_window.py",
+    "mesh/controller/gateway_state.py",
     "mesh/controller/observe.py",
     "mesh/controller/placement.py",
     "mesh/controller/plan.py",

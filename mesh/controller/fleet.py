@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mesh.controller.ask import ask_of
+from mesh.controller.gateway_state import GatewayEvent, next_status
 from mesh.controller.observe import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
 from mesh.controller.replica_state import ReplicaEvent, next_state
 from mesh.controller.runtime import gateway_name, replica_name
@@ -206,26 +207,18 @@ class Fleet:
         gateway = self._gateways.get(ready.gateway_id)
         if gateway and gateway.state == GatewayStatus.STARTING:
             self._gateway_failures.pop(gateway.node_id, None)
-            self._put_gateway(
-                replace(
-                    gateway,
-                    state=GatewayStatus.HEALTHY,
-                    since_s=self._clock(),
-                    grpc_address=ready.grpc_address,
-                    http_address=ready.http_address,
-                )
-            )
+            addressed = replace(gateway, grpc_address=ready.grpc_address, http_address=ready.http_address)
+            self._gateway_moved(addressed, GatewayEvent.READY)
 
     def gateway_stopping(self, gateway_id: str) -> None:
-        gateway = self._gateways.get(gateway_id)
-        if gateway and gateway.state != GatewayStatus.DRAINING:
-            self._put_gateway(replace(gateway, state=GatewayStatus.DRAINING, since_s=self._clock()))
+        if gateway := self._gateways.get(gateway_id):
+            self._gateway_moved(gateway, GatewayEvent.STOP)
 
     def gateway_broken(self, gateway_id: str, message: str) -> None:
         gateway = self._gateways.get(gateway_id)
         if gateway and gateway.state != GatewayStatus.DRAINING and not gateway.unhealthy:
             self._count_gateway_failure(gateway, message)
-            self._put_gateway(replace(gateway, state=GatewayStatus.UNHEALTHY, unhealthy=message))
+            self._gateway_moved(replace(gateway, unhealthy=message), GatewayEvent.BREAK)
 
     def gateway_checked(self, gateway_id: str, failure: str | None) -> None:
         gateway = self._gateways.get(gateway_id)
@@ -241,6 +234,11 @@ class Fleet:
             if gateway.state in (GatewayStatus.STARTING, GatewayStatus.HEALTHY):
                 self._count_gateway_failure(gateway, message)
             self._on_change()
+
+    def _gateway_moved(self, gateway: Gateway, event: GatewayEvent) -> None:
+        state = next_status(gateway.state, event)
+        since_s = gateway.since_s if state == gateway.state else self._clock()
+        self._put_gateway(replace(gateway, state=state, since_s=since_s))
 
     def _put_gateway(self, gateway: Gateway) -> None:
         self._gateways[gateway.gateway_id] = gateway

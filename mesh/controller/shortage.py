@@ -18,6 +18,8 @@ def explain(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledge
     waiting = sum(ledger.is_homeless(each) for each in unplaced) + _withheld(target, replicas, len(new), ledger)
     if not waiting:
         return ""
+    if not (target.ask.whole or target.ask.is_bound):
+        return f"{waiting} of {target.num_replicas} replicas wait for Ray to start their processes."
     nodes = [node for node in ledger.observed.nodes if node.ends_s is None]
     return (
         f"{waiting} of {target.num_replicas} replicas wait for room: each asks for {target.ask.text}; "

@@ -127,9 +127,9 @@ def test_replicas_that_are_leaving_do_not_keep_a_deployment_updating() -> None:
     assert look(None, target(1), replica(), replica(ReplicaState.STOPPING)).status == "HEALTHY"
 
 
-def test_replicas_that_wait_for_room_are_told_of() -> None:
+def test_replicas_that_wait_for_a_process_are_told_of() -> None:
     waiting = replace(replica(STARTING, created_s=-60.0), is_placed=False)
-    assert "1 of 1 replicas wait for room" in look(None, target(1), waiting).message
+    assert "1 of 1 replicas wait for Ray to start their processes" in look(None, target(1), waiting).message
 
 
 def test_a_constructor_that_takes_long_is_told_of() -> None:
