@@ -185,7 +185,11 @@ def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
     if not found:
         names = ", ".join(each.name for each in reply.applications)
         raise ValueError(f"There is no application {name!r}. There are: {names or 'none'}.")
-    return control_pb2.StatusReply(applications=found)
+    part = control_pb2.StatusReply()
+    part.CopyFrom(reply)
+    del part.applications[:]
+    part.applications.extend(found)
+    return part
 
 
 @main.command()

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.json_format import MessageToDict
 
-from mesh.status import ApplicationStatus, ReplicaState
+from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from mesh.v1 import control_pb2
 
 _Row: TypeAlias = tuple[str, str, str]
@@ -54,11 +54,17 @@ class Progress:
 def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
     name = application.name
     lines = [f"  {name}/{each.name}: {_headline(each.message) or _replicas(each)}" for each in application.deployments]
-    is_settled = application.status in (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOY_FAILED)
+    # Also an application that changes its number of replicas is running, but there is more to come.
+    is_complete = all(each.status == DeploymentStatus.HEALTHY for each in application.deployments)
+    is_settled = application.status == ApplicationStatus.DEPLOY_FAILED or (
+        application.status == ApplicationStatus.RUNNING and is_complete
+    )
     return [*lines, f"  {name}: {application.status}"] if is_settled else lines
 
 
 def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
+    if reply.HasField("target_capacity"):
+        yield "target capacity", f"{reply.target_capacity:g} %", "of all numbers of replicas"
     for gateway in reply.gateways:
         addresses = (("grpc", gateway.grpc_address), ("http", gateway.http_address))
         listening = " ".join(f"{kind}={address}" for kind, address in addresses if address)

@@ -42,7 +42,8 @@ def require() -> ControlClient:
     client = find()
     if client is None:
         raise MeshException(
-            "There is no mesh instance running on this Ray cluster. Start one with mesh.start() or mesh.run()."
+            "There is no mesh instance running on this Ray cluster. Start one with mesh.start() or mesh.run(), "
+            "or with `mesh deploy` on the command line."
         )
     return client
 

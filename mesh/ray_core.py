@@ -329,6 +329,10 @@ def run_task(import_path: str, arguments: tuple[Any, ...], runtime_env: dict[str
     except ray.exceptions.GetTimeoutError as error:
         ray.cancel(reference, force=True)
         raise TimeoutError(f"{import_path} was not done within {timeout_s:.0f} s in {runtime_env}.") from error
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        # Its last line says what went wrong, the others where in Ray.
+        reason = str(error).strip().rpartition("\n")[2]
+        raise RuntimeError(f"The runtime environment {runtime_env} cannot be made: {reason}") from error
     except ray.exceptions.RayError as error:
         raise RuntimeError(f"The task that imports the application failed: {error}") from error
 

@@ -320,3 +320,14 @@ def test_the_example_s_file_serves_stock_clients(project: Project, channel: grpc
     stub = weather_pb2_grpc.WeatherStub(channel)
     assert stub.Forecast(request, metadata=[("application", "weather")], timeout=20).celsius
     assert len(running("weather", "Forecaster")) == 2
+
+
+def test_an_environment_that_cannot_be_made_is_said_in_a_line(project: Project) -> None:
+    """Item 250."""
+    environment = '{"working_dir": "file:///nowhere/at_all.zip"}'
+    result = project.mesh("deploy", f"{project.module}:app", "--runtime-env-json", environment)
+    assert result.exit_code == 1
+    last = result.output.splitlines()[-1]
+    assert last.startswith(
+        "Error: The runtime environment {'working_dir': 'file:///nowhere/at_all.zip'} cannot be made:"
+    )

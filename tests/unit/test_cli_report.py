@@ -71,8 +71,16 @@ def test_progress_shows_each_change_once() -> None:
     application.deployments[0].message = ""
     application.status = "RUNNING"
     progress(application)
+    application.deployments[0].status = "HEALTHY"
+    progress(application)
     assert shown == [
         "  shop/Model: ValueError: bad",
         "  shop/Model: 2 of 2 replicas running",
         "  shop: RUNNING",
     ]
+
+
+def test_the_table_says_when_only_a_part_is_wanted() -> None:
+    shown = reply()
+    shown.target_capacity = 50
+    assert "target capacity           50 %       of all numbers of replicas" in as_text(shown).splitlines()
