@@ -24,6 +24,7 @@ from ray import ObjectRef as ObjectRef
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError as ActorDied
 from ray.exceptions import ActorUnavailableError as ActorUnavailable
+from ray.exceptions import ActorUnschedulableError as ActorUnschedulable
 from ray.exceptions import TaskCancelledError as TaskCancelledError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
@@ -35,6 +36,7 @@ __all__ = [
     "ActorDied",
     "ActorPlacement",
     "ActorUnavailable",
+    "ActorUnschedulable",
     "Node",
     "TaskCancelledError",
     "attach_ray",

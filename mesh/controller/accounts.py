@@ -15,12 +15,14 @@ _EPSILON = 1e-6
 class Account:
     """What one node has left."""
 
-    __slots__ = ("free", "node_id", "order", "replicas", "soon", "total")
+    __slots__ = ("free", "is_suspect", "node_id", "order", "replicas", "soon", "total")
 
-    def __init__(self, node: Node, order: tuple[bool, int], replicas: int) -> None:
+    def __init__(self, node: Node, order: tuple[bool, int], replicas: int, *, is_suspect: bool = False) -> None:
+        """`is_suspect`: it has probably died, so it is nobody's first choice."""
         self.node_id = node.node_id
         self.order = order
         self.replicas = replicas
+        self.is_suspect = is_suspect
         self.total = node.total
         self.free = dict(node.available)
         self.soon = dict(node.available)
@@ -30,11 +32,11 @@ def take_singles(
     accounts: Iterable[Account], ask: Ask, count: int, views: Sequence[str], on: Counter[str]
 ) -> Iterator[tuple[str, ...]]:
     """Spread: a heap gives the emptiest node; one that has no place for one has none for the next either."""
-    heap = [(on[each.node_id], each.replicas, each.order, each) for each in accounts]
+    heap = [_place_in_line(each, on) for each in accounts]
     heapq.heapify(heap)
     bundle = ask.whole
     while count and heap:
-        account = heap[0][3]
+        account = heap[0][-1]
         if not has_place(account, ask, views, on):
             heapq.heappop(heap)
             continue
@@ -43,14 +45,19 @@ def take_singles(
         on[account.node_id] += 1
         account.replicas += 1
         count -= 1
-        heapq.heapreplace(heap, (on[account.node_id], account.replicas, account.order, account))
+        heapq.heapreplace(heap, _place_in_line(account, on))
         yield (account.node_id,)
+
+
+def _place_in_line(account: Account, on: Counter[str]) -> tuple[bool, int, int, tuple[bool, int], Account]:
+    """Sorts the node first that has the fewest replicas of the deployment, then the fewest of all."""
+    return account.is_suspect, on[account.node_id], account.replicas, account.order, account
 
 
 def has_place(account: Account, ask: Ask, views: Sequence[str], on: Counter[str]) -> bool:
     if ask.per_node_max and on[account.node_id] >= ask.per_node_max:
         return False
-    return all(_fits(getattr(account, view), ask.whole) for view in views)
+    return _fits_all(account, views, ask.whole)
 
 
 def take_gangs(
@@ -58,7 +65,7 @@ def take_gangs(
 ) -> Iterator[tuple[str, ...]]:
     """Placement groups. Ray decides where they really go; this tells whether they can."""
     for _ in range(count):
-        ordered = sorted(accounts, key=lambda each: (each.replicas, each.order))
+        ordered = sorted(accounts, key=lambda each: (each.is_suspect, each.replicas, each.order))
         taken = _take_gang(ordered, ask, views)
         if len(taken) < len(ask.bundles) or is_trial:
             for number, account in taken.items():
@@ -73,7 +80,7 @@ def take_gangs(
 def _take_gang(accounts: Sequence[Account], ask: Ask, views: Sequence[str]) -> dict[int, Account]:
     """Nodes by number of the bundle. All of them where they fit."""
     if ask.strategy in ("PACK", "STRICT_PACK"):
-        whole = next((each for each in accounts if all(_fits(getattr(each, view), ask.whole) for view in views)), None)
+        whole = next((each for each in accounts if _fits_all(each, views, ask.whole)), None)
         if whole is not None:
             _book_all(whole, views, ask.whole, -1)
             return dict.fromkeys(range(len(ask.bundles)), whole)
@@ -83,7 +90,7 @@ def _take_gang(accounts: Sequence[Account], ask: Ask, views: Sequence[str]) -> d
     for number in sorted(range(len(ask.bundles)), key=lambda number: _size(ask.bundles[number])):
         bundle = ask.bundles[number]
         for account in _candidates(accounts, ask.strategy, set(taken.values())):
-            if all(_fits(getattr(account, view), bundle) for view in views):
+            if _fits_all(account, views, bundle):
                 _book_all(account, views, bundle, -1)
                 taken[number] = account
                 break
@@ -103,6 +110,13 @@ def _size(bundle: Bundle) -> tuple[float, ...]:
     """Sorts the largest bundle first."""
     amounts = dict(bundle)
     return (-amounts.get("GPU", 0.0), -amounts.get("CPU", 0.0), -amounts.get("memory", 0.0))
+
+
+def _fits_all(account: Account, views: Sequence[str], bundle: Bundle) -> bool:
+    for view in views:  # noqa: SIM110 - as below
+        if not _fits(getattr(account, view), bundle):
+            return False
+    return True
 
 
 def _fits(view: dict[str, float], bundle: Bundle) -> bool:

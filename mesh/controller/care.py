@@ -22,14 +22,22 @@ class ActorCare:
         self._runtime = runtime
         self._before_drain = before_drain
 
-    async def last_words(self, name: str) -> ActorGone:
-        """Waits until the actor's process has ended and returns why."""
+    async def last_words(self, name: str, address: Callable[[], str] = lambda: "") -> ActorGone:
+        """Waits until the actor's process has ended and returns why.
+
+        `address` tells where it should be listening: Ray takes long to notice that a node has died, its ports do not.
+        """
         while True:
             try:
                 await self._runtime.call(name, "wait_closed")
                 pause_s = _EXIT_POLL_S  # it has drained: its process ends any moment
             except ActorGone as error:
                 return error
+            except ActorOutOfReach:
+                # While its node lives, Ray hears of an actor's death before it says that the actor is out of reach.
+                if await self._runtime.refuses(address()):
+                    return ActorGone("its process is gone, and probably its node", is_node_lost=True)
+                pause_s = _OUT_OF_REACH_POLL_S
             except ActorCallFailed:
                 pause_s = _OUT_OF_REACH_POLL_S  # out of reach is not dead: ask again until somebody knows
             await asyncio.sleep(pause_s)

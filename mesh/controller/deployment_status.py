@@ -192,7 +192,12 @@ def _message(
     ledger: Ledger,
 ) -> str:
     if status == DeploymentStatus.HEALTHY:
-        return ""
+        moving = sum(replica.is_migrating for replica in replicas)
+        return (
+            f"{moving} replicas move off nodes that are being drained. {explain(target, replicas, ledger)}".rstrip()
+            if moving
+            else ""
+        )
     serving = [replica for replica in replicas if replica.is_serving and replica.version == target.version]
     parts = [f"{len(serving)} of {target.num_replicas} replicas are running."]
     if is_given_up(target, replicas, failures):

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mesh.controller.ask import ask_of
 from mesh.controller.gateway_state import GatewayEvent, next_status
 from mesh.controller.observe import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
 from mesh.controller.replica_state import ReplicaEvent, next_state
@@ -107,7 +106,6 @@ class Fleet:
                 is_placed=True,
                 config_version=config_version,
                 address=ready.address,
-                bundles=ask_of(ready.spec.options).bundles if ready.HasField("spec") else replica.bundles,
                 bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
                 zone=ready.zone,
                 pid=ready.pid,
@@ -162,6 +160,7 @@ class Fleet:
                 deployment=replica.deployment,
                 at_s=self._clock(),
                 is_lost=replica.is_placed and (is_failure or is_node_lost),
+                is_node_lost=is_node_lost,
                 bundles=replica.bundles,
                 bundle_nodes=replica.bundle_nodes,
             )

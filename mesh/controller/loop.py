@@ -116,6 +116,7 @@ class ControlLoop:
         self.autoscaler.use(desired)
         self._policies.use(desired)
         self._fleet.forget_failures(keep=set(desired.deployments))
+        self._node_list.expire()
         self._wake.set()
 
     def _forgive(self, application: control_pb2.ApplicationSpec) -> None:

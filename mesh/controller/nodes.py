@@ -22,6 +22,10 @@ class NodeList:
         self._read_s = float("-inf")
         self.nodes: list[Node] = []
 
+    def expire(self) -> None:
+        """Read the list at the next look, however fresh it is: much is about to be placed by it."""
+        self._read_s = float("-inf")
+
     async def refresh(self) -> None:
         """Does nothing when the list is fresh. When it cannot be read, the nodes stay those that were known."""
         if self._clock() - self._read_s < _PERIOD_S:

@@ -93,6 +93,8 @@ class Vacancy:
     at_s: float
     is_lost: bool
     """It died: nobody told its callers to leave."""
+    is_node_lost: bool = False
+    """Probably with its node, even if Ray still lists that."""
     bundles: tuple[Bundle, ...] = ()
     bundle_nodes: tuple[str, ...] = ()
 

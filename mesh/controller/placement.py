@@ -65,8 +65,14 @@ class Ledger:
     def accounts(self) -> dict[str, Account]:
         """Of the nodes that take new replicas. The head comes last among equals: it has the controller to carry."""
         nodes = [node for node in self.observed.nodes if node.ends_s is None]
+        suspects = {node_id for each in self.observed.vacancies if each.is_node_lost for node_id in each.bundle_nodes}
         accounts = {
-            node.node_id: Account(node, (node.is_head, number), self.replicas_on[node.node_id])
+            node.node_id: Account(
+                node,
+                (node.is_head, number),
+                self.replicas_on[node.node_id],
+                is_suspect=node.node_id in suspects,
+            )
             for number, node in enumerate(nodes)
         }
         self._settle(accounts)
@@ -74,9 +80,11 @@ class Ledger:
 
     def is_homeless(self, replica: Replica) -> bool:
         """It has no process, and no node or none that it can be believed to get."""
-        if replica.is_placed:
-            return False
-        return replica.node_id not in self.accounts or self.now_s - replica.created_s > TRUST_S
+        return not replica.is_placed and (replica.node_id not in self.accounts or self.is_slow(replica))
+
+    def is_slow(self, replica: Replica) -> bool:
+        """It ought to have a process by now."""
+        return not replica.is_placed and self.now_s - replica.created_s > TRUST_S
 
     def _settle(self, accounts: dict[str, Account]) -> None:
         staying: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -128,6 +136,11 @@ class Room:
         """Replicas of the wanted version for which there is no room, now or soon."""
         return self._unhoused + self._withheld
 
+    @property
+    def roomless(self) -> int:
+        """Like `short`, but only those for which the accounts show no room."""
+        return self._roomless + self._withheld
+
     def room_makers(self, candidates: Sequence[Replica], most: int) -> list[Replica]:
         """Those of `candidates` whose leaving gives room to replicas that are short of it. Nobody leaves in vain."""
         while len(self._makers) < most and self._helped < self.short:
@@ -171,16 +184,25 @@ class Room:
     @cached_property
     def _unhoused(self) -> int:
         """Replicas of the wanted version that wait in vain. Room that comes soon is kept for those that do not."""
-        ledger = self._ledger
-        unplaced = [each for each in self._replicas if not each.is_placed and self._is_wanted(each)]
-        waiting = [each for each in unplaced if ledger.is_homeless(each)]
-        if not waiting:
-            return 0
-        stuck = sum(ledger.now_s - each.created_s > PATIENCE_S for each in waiting)
-        return max(stuck, len(waiting) - _count(self._take(len(waiting), from_now=False)))
+        # One that asks for nothing waits for its process, not for room.
+        stuck = (
+            sum(self._ledger.now_s - each.created_s > PATIENCE_S for each in self._waiting) if self._ask.whole else 0
+        )
+        return max(stuck, self._roomless)
+
+    @cached_property
+    def _roomless(self) -> int:
+        waiting = len(self._waiting)
+        return waiting - _count(self._take(waiting, from_now=False)) if waiting else 0
+
+    @cached_property
+    def _waiting(self) -> list[Replica]:
+        unplaced = (each for each in self._replicas if not each.is_placed and self._is_wanted(each))
+        return [each for each in unplaced if self._ledger.is_homeless(each)]
 
     def _is_wanted(self, replica: Replica) -> bool:
-        return replica.version == self._version and not replica.is_leaving and not replica.unhealthy
+        is_staying = not replica.is_leaving and not replica.unhealthy and replica.node_ends_s is None
+        return is_staying and replica.version == self._version
 
     def _take(self, count: int, *, from_now: bool) -> Iterable[tuple[str, ...]]:
         """Take room for `count` replicas; yields the nodes of each that finds it. What is taken now is taken soon."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh import ray_core, ray_placement
+from mesh.controller.ask import ask_of
 from mesh.controller.failure_text import readable
 from mesh.controller.observe import Node
 from mesh.controller.placement import Spot
@@ -18,6 +19,7 @@ from mesh.v1 import control_pb2
 _REPLICA_CLASS = "mesh.replica.actor:ReplicaActor"
 _GATEWAY_CLASS = "gateway.actor:GatewayActor"
 _POLICY_CLASS = "mesh.policy_actor:PolicyActor"
+_PROBE_TIMEOUT_S = 1.0
 
 
 class RayRuntime:
@@ -48,7 +50,8 @@ class RayRuntime:
             accelerator_type=actor.accelerator_type,
             runtime_env=json.loads(actor.runtime_env_json or "{}"),
             node_id="" if options.placement_group_bundles or not spot.node_ids else spot.node_ids[0],
-            is_bound=options.max_replicas_per_node > 0,
+            # Ray does not heed a mere preference of an actor that asks for nothing.
+            is_bound=options.max_replicas_per_node > 0 or not ask_of(options).whole,
             placement_group=self._groups.get(name),
         )
         await self._spawn(_REPLICA_CLASS, name, spec.SerializeToString(), placement)
@@ -88,6 +91,20 @@ class RayRuntime:
         await _in_thread(ray_core.kill_actor, handle)
         if self._handles.get(name) is handle:
             del self._handles[name]
+
+    async def refuses(self, address: str) -> bool:
+        host, _, port = address.rpartition(":")
+        if not host:
+            return False
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(host, int(port))
+        except ConnectionRefusedError:
+            return True
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return False
 
     async def release(self, name: str) -> None:
         group = self._groups.get(name)
@@ -148,6 +165,8 @@ async def _outcome(awaitable: Any) -> Any:
         return await awaitable
     except ray_core.ActorDied as error:
         raise ActorGone(str(error), is_node_lost=ray_core.died_with_node(error)) from error
+    except ray_core.ActorUnschedulable as error:
+        raise ActorGone("the node on which it had to run is gone", is_node_lost=True) from error
     except ray_core.ActorUnavailable as error:
         raise ActorOutOfReach(str(error)) from error
     except Exception as error:

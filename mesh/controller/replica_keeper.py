@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from mesh.controller.ask import ask_of
 from mesh.controller.care import ActorCare
 from mesh.controller.desired import DeploymentTarget, Desired
 from mesh.controller.fleet import Fleet
@@ -69,6 +70,8 @@ class ReplicaKeeper:
             is_placed=True,
             drain_timeout_s=ready.spec.options.graceful_shutdown_timeout_s,
             spec=ready.spec,
+            bundles=ask_of(ready.spec.options).bundles,
+            bundle_nodes=tuple(ready.bundle_node_ids),
         )
         self._fleet.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
         self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
@@ -138,7 +141,7 @@ class ReplicaKeeper:
             self._fleet.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
 
     async def _watch(self, name: str, replica_id: str) -> None:
-        gone = await self._care.last_words(name)
+        gone = await self._care.last_words(name, lambda: self._address(replica_id))
         replica = self._fleet.replica(replica_id)
         is_news = replica is not None and not replica.is_leaving
         if not is_news:
@@ -147,6 +150,11 @@ class ReplicaKeeper:
         self._fleet.replica_closed(replica_id, str(gone), is_node_lost=gone.is_node_lost)
         if is_news:
             await self._care.release(name)
+
+    def _address(self, replica_id: str) -> str:
+        """Where it has to listen: nowhere when it leaves."""
+        replica = self._fleet.replica(replica_id)
+        return replica.address if replica is not None and not replica.is_leaving else ""
 
     async def _check(self, replica_id: str) -> None:
         """Check its health for as long as it serves."""

@@ -51,6 +51,10 @@ class Runtime(Protocol):
 
     async def kill(self, name: str) -> None: ...
 
+    async def refuses(self, address: str) -> bool:
+        """Whether the host is there and nobody listens at "host:port"; no for an empty address."""
+        ...
+
     async def release(self, name: str) -> None:
         """Remove the placement group of that name, if there is one."""
 

@@ -13,27 +13,25 @@ from mesh.controller.placement import Ledger, Room
 
 def explain(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledger) -> str:
     """Empty when no replica waits for room. `ledger`: one from which nothing was taken."""
-    new = [each for each in replicas if each.version == target.version and not each.is_leaving and not each.unhealthy]
-    unplaced = [each for each in new if not each.is_placed]
-    waiting = sum(ledger.is_homeless(each) for each in unplaced) + _withheld(target, replicas, len(new), ledger)
-    if not waiting:
+    new = [each for each in replicas if _is_new(target, each)]
+    if all(each.is_placed for each in new) and not target.ask.is_bound:
         return ""
-    if not (target.ask.whole or target.ask.is_bound):
-        return f"{waiting} of {target.num_replicas} replicas wait for Ray to start their processes."
+    trial = Room(Ledger(ledger.observed, ledger.now_s), target.ask, replicas, target.version)
+    # Those that must not run just anywhere are not even started.
+    trial.spots(max(0, target.num_replicas - len(new)) if target.ask.is_bound else 0)
+    if not trial.roomless:
+        slow = sum(ledger.is_slow(each) for each in new)
+        return f"{slow} of {target.num_replicas} replicas wait for Ray to start their processes." if slow else ""
     nodes = [node for node in ledger.observed.nodes if node.ends_s is None]
     return (
-        f"{waiting} of {target.num_replicas} replicas wait for room: each asks for {target.ask.text}; "
+        f"{trial.roomless} of {target.num_replicas} replicas wait for room: each asks for {target.ask.text}; "
         + _what_there_is(target.ask, nodes, ledger)
     )
 
 
-def _withheld(target: DeploymentTarget, replicas: Sequence[Replica], new: int, ledger: Ledger) -> int:
-    """Replicas that are not even started because no node may take them."""
-    missing = target.num_replicas - new
-    if missing <= 0 or not target.ask.is_bound:
-        return 0
-    trial = Room(Ledger(ledger.observed, ledger.now_s), target.ask, replicas, target.version)
-    return missing - len(trial.spots(missing))
+def _is_new(target: DeploymentTarget, replica: Replica) -> bool:
+    is_staying = not replica.is_leaving and not replica.unhealthy and replica.node_ends_s is None
+    return is_staying and replica.version == target.version
 
 
 def _what_there_is(ask: Ask, nodes: Sequence[Node], ledger: Ledger) -> str:

@@ -111,6 +111,9 @@ class FakeCluster:
     async def kill(self, name: str) -> None:
         await self._delivered(functools.partial(self._kill, name))
 
+    async def refuses(self, address: str) -> bool:
+        return False
+
     async def actor_names(self) -> list[str]:
         return list(self.actors)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from mesh.controller.ask import Ask
 from mesh.controller.deployment_status import Verdict, judge, judge_application, judge_leaving
 from mesh.controller.desired import DeploymentTarget
 from mesh.controller.observe import NO_FAILURES, Failures, Replica
@@ -129,6 +130,8 @@ def test_replicas_that_are_leaving_do_not_keep_a_deployment_updating() -> None:
 
 def test_replicas_that_wait_for_a_process_are_told_of() -> None:
     waiting = replace(replica(STARTING, created_s=-60.0), is_placed=False)
+    wanted = replace(target(1), ask=Ask(((("CPU", 1.0),),)))
+    assert "1 of 1 replicas wait for room" in look(None, wanted, waiting).message
     assert "1 of 1 replicas wait for Ray to start their processes" in look(None, target(1), waiting).message
 
 

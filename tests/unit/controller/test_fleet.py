@@ -1,12 +1,14 @@
 """mesh.controller.fleet: the book of replicas and gateways."""
 
+from dataclasses import replace
+
 import pytest
 
-from mesh.controller.fleet import HEALTH_FAILURES_MAX, Fleet
-from mesh.controller.observe import Observed
+from mesh.controller.fleet import HEALTH_FAILURES_MAX, VACANCY_S, Fleet
+from mesh.controller.observe import Node, Observed
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import KEY, gateway, replica
+from tests.unit.controller.builders import KEY, NODE, gateway, replica
 
 
 class Book(Fleet):
@@ -93,6 +95,61 @@ def test_a_reconfiguration_that_fails_takes_the_replica_out(book: Book) -> None:
     book.replica_broken(replica_id, "bad config")
     assert not book.seen.replicas[0].is_serving
     assert book.seen.failures_of(KEY, "v2").count == 1
+
+
+def on_node(book: Book, node_id: str = "n2") -> str:
+    starting = replica(ReplicaState.STARTING)
+    book.add_replica(starting)
+    ready = control_pb2.ReplicaReady(replica_id=starting.replica_id, address="10.0.0.1:7000", node_id=node_id)
+    book.replica_ready(ready, "c1")
+    return starting.replica_id
+
+
+N2 = Node(node_id="n2")
+
+
+def test_replicas_of_a_node_that_has_gone_are_lost_and_nobody_is_to_blame(book: Book) -> None:
+    """Issue 3, 7: many that die with their node must not slow their replacement down."""
+    book.see_nodes([NODE, N2])
+    on_node(book)
+    book.add_gateway(gateway(GatewayStatus.HEALTHY, "n2"))
+    book.see_nodes([NODE])
+    assert (book.seen.replicas, book.seen.gateways) == ((), ())
+    (vacancy,) = book.seen.vacancies
+    assert vacancy.is_lost
+    assert vacancy.bundle_nodes == ("n2",)
+    assert book.seen.failures_of(KEY, "v2").count == 0
+
+
+def test_a_node_that_the_list_does_not_have_yet_has_not_gone(book: Book) -> None:
+    """Ray may place a replica on a node that has joined since the list was read."""
+    book.see_nodes([NODE])
+    on_node(book)
+    book.see_nodes([NODE])
+    assert len(book.seen.replicas) == 1
+
+
+def test_replicas_of_a_node_that_is_being_drained_are_pending_migration(book: Book) -> None:
+    """Item 192: they serve, and stay when the drain is called off."""
+    on_node(book)
+    book.see_nodes([NODE, replace(N2, ends_s=60.0)])
+    (moving,) = book.seen.replicas
+    assert (moving.state, moving.node_ends_s, moving.is_serving) == (ReplicaState.PENDING_MIGRATION, 60.0, True)
+    changes = book.changes
+    book.see_nodes([NODE, replace(N2, ends_s=60.0)])
+    assert book.changes == changes
+    book.see_nodes([NODE, N2])
+    assert book.seen.replicas[0].state == ReplicaState.RUNNING
+
+
+def test_a_replica_that_leaves_is_not_lost_and_is_soon_forgotten(book: Book) -> None:
+    leaving, dying = on_node(book), on_node(book)
+    book.replica_stopping(leaving, 1.0)
+    book.replica_closed(leaving, "drained")
+    book.replica_closed(dying, "killed")
+    assert [each.is_lost for each in book.seen.vacancies] == [False, True]
+    book.now_s += VACANCY_S + 1.0
+    assert book.seen.vacancies == ()
 
 
 def test_news_of_a_forgotten_replica_are_ignored(book: Book) -> None:

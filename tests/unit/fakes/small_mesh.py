@@ -119,11 +119,11 @@ class SmallMesh:
         self.router = do_on_io(Router, KEY, self.identity)
         self.publish()
 
-    def publish(self, *, unavailable: str = "") -> None:
-        """Tell the router of the replicas that are here now."""
+    def publish(self, *, unavailable: str = "", lost: frozenset[str] = frozenset()) -> None:
+        """Tell the router of the replicas that are here now, and of those that died."""
         limit = self.replicas[0].admission.limit if self.replicas else 1
         infos = tuple(replica.info for replica in self.replicas)
-        snapshot = Snapshot(KEY, next(_versions), infos, limit, self.queued_max, unavailable)
+        snapshot = Snapshot(KEY, next(_versions), infos, limit, self.queued_max, unavailable, lost=lost)
         do_on_io(self.router.update, snapshot)
 
     def connected(self) -> SmallMesh:

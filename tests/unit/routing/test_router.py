@@ -187,6 +187,22 @@ def test_many_calls_of_a_broken_link_come_back_quickly_and_in_order() -> None:
         assert on_io(give_back()) == calls
 
 
+def test_a_replica_that_leaves_finishes_its_calls_and_one_that_was_lost_does_not() -> None:
+    """Issue 3, 7: the controller may know before the connection shows it that a host has vanished."""
+    with mesh_of(Models()) as mesh:
+        (replica,) = mesh.replicas
+        call = mesh.handle("wait").remote()
+        until(lambda: replica.ongoing == 1, "the call to run")
+        mesh.replicas.remove(replica)
+        mesh.publish()
+        with pytest.raises(TimeoutError):
+            call.result(timeout_s=0.1)
+        mesh.publish(lost=frozenset({replica.replica_id}))
+        with pytest.raises(ReplicaUnavailableError, match=f"{replica.replica_id}.*its process or its node is gone"):
+            call.result(timeout_s=DEADLINE_S)
+        replica.close()
+
+
 def test_snapshots_are_read_from_the_wire() -> None:
     replica = control_pb2.ReplicaInfo(replica_id="r", address="a:1", node_id="n", zone="z")
     message = control_pb2.DeploymentSnapshot(

@@ -1,0 +1,183 @@
+"""Nodes that join, leave, are drained and shrink, under the whole controller in fake time, by a seed."""
+
+import asyncio
+import math
+from collections import Counter
+
+import pytest
+
+from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import Actor, FakeCluster
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running
+from tests.unit.controller.builders import application
+
+ONE_CPU = control_pb2.ActorOptions(num_cpus=1)
+SEEDS = range(60)
+STEPS = 12
+
+
+def app(version: str, num_replicas: int, per_node_max: int = 0, bundles: int = 0) -> control_pb2.ApplicationSpec:
+    """Each replica takes one CPU, or so many bundles of one."""
+    spec = application(version=version, num_replicas=num_replicas)
+    options = spec.deployments[0].options
+    options.actor.CopyFrom(ONE_CPU)
+    options.max_replicas_per_node = per_node_max
+    options.placement_group_bundles.extend(control_pb2.Bundle(resources={"CPU": 1}) for _ in range(bundles))
+    return spec
+
+
+class WatchedCluster(FakeCluster):
+    """Writes down what must not happen."""
+
+    def __init__(self, seed: int, cpus: dict[str, float]) -> None:
+        super().__init__(seed, cpus=cpus)
+        self.wrongs: list[str] = []
+        self.fewest = math.inf
+        """Replicas that served whenever one was told to drain."""
+
+    def _choose(self, actor: Actor) -> str:
+        node_id = super()._choose(actor)
+        limit = actor.spec.spec.options.max_replicas_per_node if isinstance(actor.spec, control_pb2.ReplicaSpec) else 0
+        there = sum(each.node_id == node_id for each in self.replicas())
+        if node_id and limit and there >= limit:
+            self.wrongs.append(f"{actor.name} is number {there + 1} on {node_id}")
+        return node_id
+
+    async def _drain(self, actor: Actor) -> None:
+        self.fewest = min(self.fewest, sum(each is not actor for each in self.serving()))
+        await super()._drain(actor)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_nodes_do_the_mesh_comes_to_what_was_asked(seed: int) -> None:
+    """Nothing is left behind, and no node ever holds more replicas than it may."""
+    run_in_fake_time(_weather(seed))
+
+
+async def _weather(seed: int) -> None:
+    cluster = WatchedCluster(seed, {"n0": 4.0, "n1": 2.0})
+    mesh, dice = Mesh(seed, cluster=cluster), cluster.random
+    await mesh.boot()
+    size, per_node_max = dice.randint(2, 6), dice.choice([0, 0, 2])
+    bundles = 0 if per_node_max else dice.choice([0, 0, 2])
+    for step in range(STEPS):
+        if dice.random() < 0.3:
+            await mesh.run(lambda step=step: app(f"v{step}", size, per_node_max, bundles))
+        await _something_happens(cluster, step)
+        await asyncio.sleep(dice.uniform(0.0, 20.0))
+    cluster.cpus.update({"large1": 20.0, "large2": 20.0, "large3": 20.0})
+    await mesh.run(lambda: app("last", size, per_node_max, bundles))
+    await mesh.until(lambda: is_running(mesh, "last", size), within_s=300.0)
+    assert cluster.wrongs == []
+    await mesh.until(lambda: len(cluster.groups) == (size if bundles else 0))
+    await mesh.shut_down()
+    await mesh.until(lambda: mesh.is_empty() and not cluster.actors)
+    assert not cluster.groups
+    assert not mesh.failed
+    await mesh.crash()
+
+
+async def _something_happens(cluster: FakeCluster, step: int) -> None:
+    dice = cluster.random
+    others = [node_id for node_id in cluster.cpus if node_id != cluster.head]
+    match dice.randrange(5):
+        case 0:
+            cluster.cpus[f"added{step}"] = float(dice.randint(1, 4))
+        case 1 if others:
+            cluster.lose_node(dice.choice(others))
+        case 2 if others:
+            leaving = dice.choice(others)
+            now_s = asyncio.get_running_loop().time()
+            cluster.ends_s[leaving] = dice.choice([math.inf, now_s + dice.uniform(5.0, 60.0)])
+        case 3 if cluster.ends_s:
+            # Drained or not, its time is over; or the drain is called off.
+            ended = next(iter(cluster.ends_s))
+            if dice.random() < 0.5:
+                cluster.lose_node(ended)
+            else:
+                del cluster.ends_s[ended]
+        case _:
+            shrunk = dice.choice(list(cluster.cpus))
+            cluster.cpus[shrunk] = max(1.0, cluster.cpus[shrunk] - 1.0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_drained_node_costs_nothing_where_there_is_room(seed: int) -> None:
+    """Item 192: at no moment do fewer serve than are wanted."""
+    run_in_fake_time(_drain_one_after_the_other(seed))
+
+
+async def _drain_one_after_the_other(seed: int) -> None:
+    cluster = WatchedCluster(seed, {"head": 2.0, "n1": 2.0, "n2": 2.0})
+    mesh = Mesh(seed, cluster=cluster)
+    await mesh.boot()
+    await mesh.run(lambda: app("v1", 4))
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    for leaving in ("n1", "n2"):
+        cluster.cpus[f"{leaving}'"] = 2.0
+        cluster.ends_s[leaving] = asyncio.get_running_loop().time() + 120.0
+        await mesh.until(lambda leaving=leaving: not cluster.used(leaving) and is_running(mesh, "v1", 4))
+        assert cluster.fewest >= 4
+        cluster.lose_node(leaving)
+    await mesh.crash()
+
+
+def test_an_update_without_room_is_as_fast_as_its_replicas() -> None:
+    """C17: nothing waits for patience to run out; and never are fewer up than the target less the surge."""
+    run_in_fake_time(_update_without_room())
+
+
+async def _update_without_room() -> None:
+    cluster = WatchedCluster(7, {"head": 2.0, "n1": 3.0, "n2": 5.0})
+    mesh = Mesh(7, cluster=cluster)
+    await mesh.boot()
+    await mesh.run(lambda: app("v1", 10))
+    await mesh.until(lambda: is_running(mesh, "v1", 10))
+    began_s = asyncio.get_running_loop().time()
+    await mesh.run(lambda: app("v2", 10))
+    await mesh.until(lambda: is_running(mesh, "v2", 10))
+    # Five rounds of two, each a drain (2 s), a process (2 s) and a constructor (3 s) at the most.
+    assert asyncio.get_running_loop().time() - began_s < 5 * 10.0
+    assert cluster.fewest >= 8
+    await mesh.crash()
+
+
+def test_an_update_that_finds_room_on_another_node_keeps_all_serving() -> None:
+    run_in_fake_time(_update_with_room())
+
+
+async def _update_with_room() -> None:
+    cluster = WatchedCluster(3, {"head": 2.0, "n1": 3.0})
+    mesh = Mesh(3, cluster=cluster)
+    await mesh.boot()
+    for version in ("v1", "v2", "v3", "v4"):
+        await mesh.run(lambda version=version: app(version, 4))
+        await mesh.until(lambda version=version: is_running(mesh, version, 4))
+    assert cluster.fewest >= 4
+    await mesh.crash()
+
+
+def test_replicas_are_spread_again_over_nodes_that_came_later() -> None:
+    """Item 193, and item 191: the emptiest node is emptied first."""
+    run_in_fake_time(_scale_up_and_down())
+
+
+async def _scale_up_and_down() -> None:
+    cluster = WatchedCluster(5, {"head": 8.0})
+    mesh = Mesh(5, cluster=cluster)
+    await mesh.boot()
+    await mesh.run(lambda: app("v1", 4))
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    cluster.cpus.update({"n1": 8.0, "n2": 8.0})
+    await asyncio.sleep(2.0)
+    await mesh.run(lambda: app("v1", 12))
+    await mesh.until(lambda: is_running(mesh, "v1", 12))
+    assert Counter(actor.node_id for actor in cluster.replicas()) == {"head": 4, "n1": 4, "n2": 4}
+    await mesh.run(lambda: app("v1", 8))
+    await mesh.until(lambda: is_running(mesh, "v1", 8))
+    there = Counter(actor.node_id for actor in cluster.replicas())
+    assert there["head"] == 4
+    assert sorted((there["n1"], there["n2"])) == [0, 4]
+    await mesh.crash()
