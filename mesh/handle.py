@@ -80,6 +80,22 @@ class DeploymentHandle(Generic[T]):
     def is_initialized(self) -> bool:
         return self._shared.router is not None
 
+    def _init(
+        self,
+        *,
+        _prefer_local_routing: bool = False,
+        _source: object = DEFAULT.VALUE,
+        _run_router_in_separate_loop: bool = True,
+    ) -> None:
+        """Set what has to be known before the first call. Raises RuntimeError after it, or the second time."""
+        del _source
+        if self._shared.is_used:
+            raise RuntimeError("_init() comes once, before the first .options() or .remote() of a handle.")
+        if not _run_router_in_separate_loop:
+            _require_loop()  # accepted for compatibility: routers always run on the I/O thread
+        self._shared.is_used = True
+        self._options = replace(self._options, _prefer_local_routing=_prefer_local_routing)
+
     def options(
         self,
         *,
@@ -181,6 +197,7 @@ class DeploymentHandle(Generic[T]):
         handle._key = self._key
         handle._options = options
         handle._shared = self._shared
+        self._shared.is_used = True
         return handle
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -193,14 +210,16 @@ class DeploymentHandle(Generic[T]):
 class _Shared:
     """What a handle and those derived from it have in common."""
 
-    __slots__ = ("_key", "request_counter", "router")
+    __slots__ = ("_key", "is_used", "request_counter", "router")
 
     def __init__(self, key: DeploymentKey) -> None:
         self._key = key
         self.router: Router | None = None
+        self.is_used = False
         self.request_counter = itertools.count()
 
     def connect(self) -> Router:
+        self.is_used = True
         self.router = mesh_process().router(self._key)
         return self.router
 
@@ -213,6 +232,13 @@ def _require_text(what: str, value: object) -> None:
         raise ValueError(f"{what} has {len(value)} characters; {_NAME_MAX_CHARS} are the limit.")
     if not value.isascii() and _is_no_utf8(value):
         raise ValueError(f"{what} {value!r} cannot be encoded as UTF-8.")
+
+
+def _require_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise RuntimeError("No event loop running: leave out _run_router_in_separate_loop.") from error
 
 
 def _is_no_utf8(text: str) -> bool:

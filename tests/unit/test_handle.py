@@ -250,6 +250,20 @@ def test_options_make_new_handles_that_share_the_router_6_8(mesh: SmallMesh) -> 
     assert other.request_counter == handle.request_counter
 
 
+def test_init_comes_once_and_first_17() -> None:
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    with pytest.raises(RuntimeError, match="No event loop running"):
+        handle._init(_run_router_in_separate_loop=False)
+    handle._init(_prefer_local_routing=True)
+    assert handle.options(method_name="plain")._options._prefer_local_routing
+    with pytest.raises(RuntimeError, match="once"):
+        handle._init()
+    used: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    used.options(stream=True)
+    with pytest.raises(RuntimeError, match="before the first"):
+        used._init()
+
+
 def test_handles_can_be_pickled_with_their_options_11() -> None:
     handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop").options(method_name="plain")
     copy = pickle.loads(pickle.dumps(handle))
