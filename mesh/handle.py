@@ -7,6 +7,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +17,7 @@ from mesh.context import REQUEST, Request
 from mesh.default import DEFAULT
 from mesh.exceptions import MeshException
 from mesh.link.call import CallRequest, OutgoingCall
-from mesh.process import mesh_process
+from mesh.process import joined_process, mesh_process
 from mesh.reply import Reply, StreamReply
 from mesh.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.routing.router import Router
@@ -172,15 +173,15 @@ class DeploymentHandle(Generic[T]):
         return router is not None and router.has_replicas
 
     def shutdown(self) -> None:
-        """Give up what is queued and close the links of this handle and those derived from it."""
-        router, self._shared.router = self._shared.router, None
-        if router is not None:
-            mesh_process().drop(router)
+        """Give up what is queued and close the links of this handle and those derived from it.
+
+        They stay where other handles of this process use them too.
+        """
+        self._shared.disconnect()
 
     async def shutdown_async(self) -> None:
-        router, self._shared.router = self._shared.router, None
-        if router is not None:
-            await asyncio.wrap_future(mesh_process().drop(router))
+        """`shutdown`, and wait until the links are closed."""
+        await asyncio.wrap_future(self._shared.disconnect())
 
     def __getattr__(self, name: str) -> DeploymentHandle[Any]:
         # Protocols that Python looks up by name (pickling, copying) must not turn into remote methods.
@@ -210,7 +211,7 @@ class DeploymentHandle(Generic[T]):
 class _Shared:
     """What a handle and those derived from it have in common."""
 
-    __slots__ = ("_key", "is_used", "request_counter", "router")
+    __slots__ = ("__weakref__", "_key", "is_used", "request_counter", "router")
 
     def __init__(self, key: DeploymentKey) -> None:
         self._key = key
@@ -220,8 +221,17 @@ class _Shared:
 
     def connect(self) -> Router:
         self.is_used = True
-        self.router = mesh_process().router(self._key)
+        self.router = mesh_process().use(self._key, self)
         return self.router
+
+    def disconnect(self) -> Future[None]:
+        router, self.router = self.router, None
+        process = joined_process()
+        if router is not None and process is not None:
+            return process.leave(router, self)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 def _require_text(what: str, value: object) -> None:

@@ -81,18 +81,32 @@ class MeshProcess:
         router = self._routers.get(key)
         if router is None:
             with self._lock:
-                router = self._routers.get(key)
-                if router is None:
-                    router = self._routers[key] = Router(key, self.identity)
-                    io_thread().post(self._introduce, router)
+                router = self._routers.get(key) or self._make(key)
         return router
 
-    def drop(self, router: Router) -> Future[None]:
-        """Close a router that nobody uses any more. From any thread."""
+    def use(self, key: DeploymentKey, user: object) -> Router:
+        """The router of a deployment, which stays until all its users have left it. From any thread."""
         with self._lock:
+            router = self._routers.get(key) or self._make(key)
+            router.users.add(user)
+        return router
+
+    def leave(self, router: Router, user: object) -> Future[None]:
+        """The user needs the router no more; the last one to say so closes it. From any thread."""
+        with self._lock:
+            router.users.discard(user)
+            if router.users:
+                done: Future[None] = Future()
+                done.set_result(None)
+                return done
             if self._routers.get(router.key) is router:
                 del self._routers[router.key]
         return io_thread().submit(router.close())
+
+    def _make(self, key: DeploymentKey) -> Router:
+        router = self._routers[key] = Router(key, self.identity)
+        io_thread().post(self._introduce, router)
+        return router
 
     def routers(self) -> list[Router]:
         return list(self._routers.values())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import weakref
 from collections.abc import Callable
 
 from mesh.exceptions import (
@@ -57,6 +58,8 @@ class Router:
         self._only_holdouts_wait = True
         """Whatever waits holds out for its model: newer calls may pass."""
         self.is_closed = False
+        self.users: weakref.WeakSet[object] = weakref.WeakSet()
+        """The handles of this process that share the router."""
         self.on_stranded: Callable[[Router], None] = _ignore
         """Called when calls wait and no replica is there that could take them, ever."""
         self._random = random.random

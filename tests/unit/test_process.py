@@ -109,14 +109,30 @@ def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, cont
 
 
 def test_a_router_that_is_made_anew_knows_what_the_first_knew(process: MeshProcess, controller: Controller) -> None:
-    first = process.router(KEY)
+    first = process.use(KEY, controller)
     until(lambda: told(first, "the old token"), "the snapshot")
-    process.drop(first).result(10)
+    process.leave(first, controller).result(10)
     assert first.is_closed
     second = process.router(KEY)
     assert second is not first
     until(lambda: told(second, "the old token"), "the snapshot, which the controller does not send again")
     assert controller.subscriptions == [KEY]
+
+
+def test_a_handle_that_is_shut_down_takes_the_router_from_no_other_12(
+    process: MeshProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
+    monkeypatch.setattr("mesh.handle.joined_process", lambda: process)
+    first, second = (DeploymentHandle[Any](KEY.name, KEY.app) for _ in range(2))
+    router = first._shared.connect()
+    assert second._shared.connect() is router
+    on_io(first.shutdown_async())
+    assert not router.is_closed
+    first.shutdown()
+    on_io(second.shutdown_async())
+    assert router.is_closed
+    assert process.router(KEY) is not router
 
 
 def test_a_controller_that_restarts_is_found_again(process: MeshProcess, controller: Controller) -> None:
