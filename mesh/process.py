@@ -266,8 +266,10 @@ class SyncStream:
             report.loads.extend(self._ledger.take(readings, time.monotonic()))
             if report.HasField("hello") or report.subscribe or report.loads:
                 await stream.write(report)
+            # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets the wake-up.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s(readings, settings().sync_report_interval_s))
+                async with asyncio.timeout(pause_s(readings, settings().sync_report_interval_s)):
+                    await self._wake.wait()
             self._wake.clear()
             report = control_pb2.Report()
 

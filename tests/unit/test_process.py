@@ -135,6 +135,21 @@ def test_a_handle_that_is_shut_down_takes_the_router_from_no_other_12(
     assert process.router(KEY) is not router
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controller: Controller, turns: int) -> None:
+    """The news and the end meet in the same turn of the loop, whichever it is."""
+    process.router(KEY)
+    until(lambda: controller.subscriptions, "the stream")
+
+    async def scenario() -> None:
+        process._sync.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(process._sync.stop(), 5)
+
+    on_io(scenario())
+
+
 def test_a_controller_that_restarts_is_found_again(process: MeshProcess, controller: Controller) -> None:
     router = process.router(KEY)
     until(lambda: told(router, "the old token"), "the snapshot")
