@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import time
 from collections import Counter
 from typing import Any
@@ -139,6 +140,32 @@ def test_idempotent_calls_survive_the_death_of_their_replica(worker: Handle, gat
     os.kill(before[victim].pid, signal.SIGKILL)
     gate.open.remote("again").result(timeout_s=10)
     assert victim not in {call.result(timeout_s=20) for call in calls}
+
+
+def test_a_link_that_breaks_is_made_again_to_the_same_replica(deploy: Deploy) -> None:
+    """What was under way may have run, so it fails; the replica is well, and the next call finds it."""
+    gate = deploy(Gate.bind(), "cut")
+    (replica,) = until(lambda: running("cut", "Gate")).values()
+    call = gate.wait.remote("cut off")
+    until(lambda: gate.entered.remote().result(timeout_s=10) == ["cut off"])
+    assert break_connections(replica.address) == 1
+    with pytest.raises(ReplicaUnavailableError, match=replica.replica_id):
+        call.result(timeout_s=20)
+    assert gate.entered.remote().result(timeout_s=10) == ["cut off"], "it is the same object as before"
+    until(lambda: "cut off" in gate.cancelled_at_s.remote().result(timeout_s=10))
+    assert running("cut", "Gate")[replica.replica_id].pid == replica.pid
+
+
+def break_connections(address: str) -> int:
+    """End the TCP connections of this process to an address; returns how many there were."""
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as connection:
+            host, port = connection.getpeername()[:2]
+            if f"{host.removeprefix('::ffff:')}:{port}" == address:
+                connection.shutdown(socket.SHUT_RDWR)
+                count += 1
+    return count
 
 
 def test_code_that_blocks_its_loop_holds_up_nobody_else(deploy: Deploy, gateway: Gateway) -> None:
