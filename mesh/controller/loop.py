@@ -29,7 +29,7 @@ from mesh.controller.recover import recover
 from mesh.controller.runtime import Runtime
 from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.controller.status_report import build_status, judge_all
-from mesh.controller.store import StateStore
+from mesh.controller.store import StateStore, StoreFailed
 from mesh.controller.strays import Strays
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import DeploymentStatus
@@ -71,7 +71,7 @@ class ControlLoop:
         await self._wanted.load(gateways)
         await recover(self._runtime, self._applier)
         # Whoever asks from now on hears of what was found, not that there is nothing.
-        await self._turn()
+        await self._try_turn()
 
     async def run(self) -> None:
         """Turn for ever."""
@@ -79,11 +79,7 @@ class ControlLoop:
         while True:
             self._wake.clear()
             began_s = self._clock()
-            try:
-                await self._turn()
-            except Exception:
-                # The one boundary: whatever went wrong, the next turn starts from the whole picture again.
-                logger.exception("a turn of the control loop failed")
+            if not await self._try_turn():
                 await asyncio.sleep(_PERIOD_S)
             # However many events come, at most half of the time goes into turns.
             await asyncio.sleep(min(self._clock() - began_s, _PERIOD_S))
@@ -128,6 +124,15 @@ class ControlLoop:
             if verdict is not None and verdict.status == DeploymentStatus.DEPLOY_FAILED:
                 del self._verdicts[key]
 
+    async def _try_turn(self) -> bool:
+        """The one boundary: whatever went wrong, the next turn starts from the whole picture again."""
+        try:
+            await self._turn()
+        except Exception:
+            logger.exception("a turn of the control loop failed")
+            return False
+        return True
+
     async def _turn(self) -> None:
         await self._node_list.refresh()
         await self._scale()
@@ -150,7 +155,10 @@ class ControlLoop:
         decided = self.autoscaler.decide(desired, groups)
         if decided:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
-            await self._wanted.change(functools.partial(with_replicas, targets=targets))
+            try:
+                await self._wanted.change(functools.partial(with_replicas, targets=targets))
+            except StoreFailed as error:
+                logger.warning("the numbers of replicas stay as they are: %s", error)
 
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""

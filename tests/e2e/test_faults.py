@@ -160,11 +160,15 @@ def break_connections(address: str) -> int:
     """End the TCP connections of this process to an address; returns how many there were."""
     count = 0
     for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as connection:
-            host, port = connection.getpeername()[:2]
-            if f"{host.removeprefix('::ffff:')}:{port}" == address:
-                connection.shutdown(socket.SHUT_RDWR)
-                count += 1
+        # What is open may be closed by another thread between any two of these lines.
+        with contextlib.suppress(OSError):
+            if not os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(number))) as connection:
+                host, port = connection.getpeername()[:2]
+                if f"{host.removeprefix('::ffff:')}:{port}" == address:
+                    connection.shutdown(socket.SHUT_RDWR)
+                    count += 1
     return count
 
 
