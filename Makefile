@@ -52,6 +52,7 @@ check: setup check-protos  ## format, lint, types, generated code, architecture,
 
 test: check  ## check, then the end-to-end tests on a real Ray
 	$(BIN)/pytest -q tests/e2e
+	$(BIN)/pytest -q tests/nodes
 
 demo: setup  ## deploy an example, call it from a separate client, report, shut down
 	@$(BIN)/python -m examples.demo

@@ -30,7 +30,7 @@ from mesh.ray_core import StoredObject, load_buffers
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.bulk import run_bulk
-from mesh.wire.endpoints import open_channel
+from mesh.wire.endpoints import LINK_OPTIONS, open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
@@ -186,7 +186,7 @@ class CallerLink:
         """
         reason = "the link was closed"
         try:
-            async with open_channel(self._target.address) as channel:
+            async with open_channel(self._target.address, options=LINK_OPTIONS) as channel:
                 reason = await self._converse(channel)
             return self.phase is not LinkPhase.CONNECTING
         except asyncio.CancelledError as cancelled:

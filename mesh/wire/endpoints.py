@@ -28,9 +28,10 @@ LINK_SERVER_OPTIONS = (
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A host that vanishes is noticed within 8 s; a process that dies breaks its connection at once.
-    ("grpc.keepalive_time_ms", 4_000),
-    ("grpc.keepalive_timeout_ms", 4_000),
+    # A host that vanishes is noticed within 15 s; a process that dies breaks its connection at once.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -42,6 +43,14 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
     ("grpc.enable_channelz", 0),
+)
+
+LINK_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Calls wait for what a link brings: on links a host that vanishes is noticed within 8 s.
+    ("grpc.keepalive_time_ms", 4_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    # Of the keepalive pings too, whatever their own timeout says.
+    ("grpc.http2.ping_timeout_ms", 4_000),
 )
 
 
@@ -63,9 +72,9 @@ async def start_server(
     return server, bound
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to another process of the mesh. Inside a coroutine on the I/O loop."""
-    return grpc.aio.insecure_channel(address, options=list(CHANNEL_OPTIONS))
+def open_channel(address: str, *, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
+    """A channel to another process of the mesh, with `options` in the place of ours. In a coroutine on the I/O loop."""
+    return grpc.aio.insecure_channel(address, options=list({**dict(CHANNEL_OPTIONS), **dict(options)}.items()))
 
 
 class _Recorder:
