@@ -135,6 +135,17 @@ def test_options_that_are_not_given_keep_their_values() -> None:
     assert (second.num_replicas, second.max_queued_requests) == (2, 7)
 
 
+def test_the_message_carries_where_replicas_run() -> None:
+    """Items 87 and 88."""
+    assert config(max_replicas_per_node=2).to_message().max_replicas_per_node == 2
+    message = config(placement_group_bundles=[{"CPU": 1, "disk": 2}, {"CPU": 3}]).to_message()
+    assert [dict(bundle.resources) for bundle in message.placement_group_bundles] == [{"CPU": 1, "disk": 2}, {"CPU": 3}]
+    assert message.placement_group_strategy == "PACK"
+    spread = config(placement_group_bundles=[{"CPU": 1}], placement_group_strategy="SPREAD").to_message()
+    assert spread.placement_group_strategy == "SPREAD"
+    assert DEFAULTS.to_message().placement_group_strategy == ""
+
+
 def test_the_message_carries_every_option() -> None:
     options: dict[str, Any] = {
         "num_replicas": 3,
