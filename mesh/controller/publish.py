@@ -106,7 +106,8 @@ class Publisher:
         for key in self._snapshots.keys() - snapshots.keys():
             self._put_snapshot(key, missing_snapshot(key, desired))
         routes.version = self._routes.version
-        if routes != self._routes:
+        # At a shutdown gateways refuse calls themselves: to clients the mesh goes away, not the application alone.
+        if routes != self._routes and not desired.is_shutting_down:
             routes.version = self._next_version()
             self._routes = routes
             self._mark(_ROUTES)

@@ -165,6 +165,8 @@ def break_connections(address: str) -> int:
             if not os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(number))) as connection:
+                if connection.family not in (socket.AF_INET, socket.AF_INET6):
+                    continue
                 host, port = connection.getpeername()[:2]
                 if f"{host.removeprefix('::ffff:')}:{port}" == address:
                     connection.shutdown(socket.SHUT_RDWR)

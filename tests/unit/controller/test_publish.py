@@ -158,6 +158,20 @@ def test_a_gateway_hears_routes_first_even_when_there_are_none() -> None:
     asyncio.run(scenario())
 
 
+def test_a_gateway_keeps_its_routes_at_a_shutdown() -> None:
+    """Issue 3, 9: it refuses new calls itself; what clients hear is not that their application does not exist."""
+
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        await heard(publisher, gateway)
+        publish(publisher, Desired(is_shutting_down=True), snapshot(KEY, "r1"))
+        assert await is_silent(publisher, gateway)
+
+    asyncio.run(scenario())
+
+
 def test_a_gateway_hears_of_the_other_processes_of_its_node() -> None:
     async def scenario() -> None:
         publisher = Publisher(first_version=7)
