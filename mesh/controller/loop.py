@@ -134,7 +134,7 @@ class ControlLoop:
         return True
 
     async def _turn(self) -> None:
-        await self._node_list.refresh()
+        await self._node_list.refresh(is_calm=self._is_calm)
         await self._scale()
         desired = self._wanted.desired
         self._fleet.see_nodes(self._node_list.nodes)
@@ -147,6 +147,12 @@ class ControlLoop:
     def _actor_names(self) -> set[str]:
         """Of everything that is ours to end."""
         return self._fleet.actor_names() | self._policies.actor_names()
+
+    @property
+    def _is_calm(self) -> bool:
+        """Every deployment is as it shall be, and no node is about to end."""
+        stays = all(node.ends_s is None for node in self._node_list.nodes)
+        return stays and all(verdict.status == DeploymentStatus.HEALTHY for verdict in self._verdicts.values())
 
     async def _scale(self) -> None:
         """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""

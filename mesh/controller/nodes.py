@@ -1,4 +1,4 @@
-"""Owns the list of the cluster's living nodes, read anew about every second."""
+"""Owns the list of the cluster's living nodes, read anew every second or, in calm times, every third."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mesh.controller.runtime import ActorCallFailed, Runtime
 logger = logging.getLogger("mesh")
 
 _PERIOD_S = 1.0
+_CALM_PERIOD_S = 3.0
 _TIMEOUT_S = 10.0
 
 
@@ -26,9 +27,12 @@ class NodeList:
         """Read the list at the next look, however fresh it is: much is about to be placed by it."""
         self._read_s = float("-inf")
 
-    async def refresh(self) -> None:
-        """Does nothing when the list is fresh. When it cannot be read, the nodes stay those that were known."""
-        if self._clock() - self._read_s < _PERIOD_S:
+    async def refresh(self, *, is_calm: bool) -> None:
+        """Does nothing when the list is fresh, which it is for longer where nobody waits for room or moves.
+
+        When it cannot be read, the nodes stay those that were known.
+        """
+        if self._clock() - self._read_s < (_CALM_PERIOD_S if is_calm else _PERIOD_S):
             return
         try:
             async with asyncio.timeout(_TIMEOUT_S):
