@@ -48,7 +48,7 @@ check: setup check-protos  ## format, lint, types, generated code, architecture,
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff check --quiet $(CODE)
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/test_architecture.py $(wildcard tests/unit tests/sim)
+	$(BIN)/pytest -q -n auto tests/test_architecture.py $(wildcard tests/unit tests/sim)
 
 test: check  ## check, then the end-to-end tests on a real Ray
 	$(BIN)/pytest -q tests/e2e
