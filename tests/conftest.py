@@ -1,6 +1,11 @@
 """Settings of all tests: none of them is timed, because the machine may be busy with something else."""
 
+import signal
+
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# Started in the background by a shell without job control, tests would ignore Ctrl-C, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
