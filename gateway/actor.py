@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from gateway.node_gateway import NodeGateway
 from mesh import ray_core
 from mesh.process import GATEWAY, MeshProcess, join
+from mesh.user_failure import told_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -26,6 +27,7 @@ class GatewayActor:
         self._ready: bytes = b""
         self._is_starting = asyncio.Lock()
 
+    @told_as_text  # add-functions of servicers are the user's
     async def start(self) -> bytes:
         """Open the ports; a serialised GatewayReady. When they are open already it only tells where."""
         async with self._is_starting:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from mesh import ray_core, user_code
 from mesh.autoscaling_policy import read_context
+from mesh.user_failure import told_as_text
 from mesh.v1 import control_pb2
 
 
@@ -22,12 +23,14 @@ class PolicyActor:
         self._spec = control_pb2.PolicySpec.FromString(spec)
         self._policy: Callable[..., Any] = _not_started
 
+    @told_as_text
     async def start(self) -> None:
-        """Import the policy. Raises what that raises."""
+        """Import the policy. Raises UserCodeFailed with what that raised."""
         self._policy = await asyncio.to_thread(self._load)
 
+    @told_as_text
     async def decide(self, question: bytes) -> bytes:
-        """A PolicyQuestion's PolicyAnswer. Raises what the policy raises, and TypeError for what is no number."""
+        """A PolicyQuestion's PolicyAnswer. Raises UserCodeFailed with what it raised, or for no number."""
         context = read_context(control_pb2.PolicyQuestion.FromString(question))
         answer = self._policy(context, **json.loads(self._spec.policy.kwargs_json))
         if inspect.isawaitable(answer):

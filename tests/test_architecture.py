@@ -31,6 +31,7 @@ LAYERS = (
         "mesh.pickle_trace",
         "mesh.placement_options",
         "mesh.status",
+        "mesh.user_failure",
     ),
     ("mesh.config", "mesh.servicers", "mesh.user_code", "mesh.wire"),
     ("mesh.link", "mesh.context"),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+from mesh.user_failure import PREFIX
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = '  File "'
-_WAY_TO_USER_CODE = re.compile(r'  File ".*/(mesh/replica|concurrent/futures|asyncio)/\w+\.py"')
+_WAY_TO_USER_CODE = re.compile(
+    r'  File ".*/(mesh/(replica/\w+|policy_actor|user_failure)|(concurrent/futures|asyncio)/\w+)\.py"'
+)
 _HEADERS = ("ray::", "Traceback ")
 
 
@@ -22,7 +26,8 @@ def readable(text: str) -> str:
     raised_at = frames[-1] + 1
     while raised_at < len(lines) and lines[raised_at].startswith("    "):
         raised_at += 1
-    return "\n".join((*lines[raised_at:], *_users_lines(lines[:raised_at])))
+    raised = "\n".join(lines[raised_at:]).removeprefix(PREFIX)
+    return "\n".join((raised, *_users_lines(lines[:raised_at])))
 
 
 def _users_lines(traceback: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from mesh import ray_core
 from mesh.replica.replica import Replica
+from mesh.user_failure import told_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -26,10 +27,12 @@ class ReplicaActor:
         """Answers as soon as there is a process: the id of its node."""
         return ray_core.node_id().encode()
 
+    @told_as_text
     async def start(self) -> bytes:
-        """Build the user's object and serve. Returns ReplicaReady; raises what the user's code raises.
+        """Build the user's object and serve. Returns ReplicaReady.
 
-        A restarted controller asks again and gets the outcome of the one start there is.
+        Raises UserCodeFailed with what the user's code raised. A restarted controller asks again and gets the outcome
+        of the one start there is.
         """
         if self._start is None:
             self._start = io_thread().submit(self._replica.start())
@@ -41,10 +44,12 @@ class ReplicaActor:
         """ReplicaReady of a replica from under an earlier controller; without an address while it starts."""
         return self._replica.ready().SerializeToString()
 
+    @told_as_text
     async def check_health(self) -> None:
-        """Raises when the user's `check_health` does."""
+        """Raises UserCodeFailed when the user's `check_health` raises."""
         await _on_io(self._replica.check_health())
 
+    @told_as_text
     async def reconfigure(self, spec: bytes) -> None:
         """Take over a changed ReplicaSpec in place."""
         await _on_io(self._replica.reconfigure(control_pb2.ReplicaSpec.FromString(spec)))

@@ -7,12 +7,19 @@ from pathlib import Path
 from mesh import AutoscalingContext
 
 
+class Venomous(Exception):
+    """Ends the process of whoever unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (4,)
+
+
 def obey(context: AutoscalingContext, *, orders: str) -> object:
     """Does what the file says: a number of replicas, or one of the ways in which policies misbehave."""
     order = Path(orders).read_text()
     match order:
         case "raise":
-            raise LookupError(f"no idea for {context.deployment}")
+            raise Venomous(f"no idea for {context.deployment}")
         case "hang":
             time.sleep(3600)
         case "exit":

@@ -171,7 +171,7 @@ def test_a_policy_decides_and_cannot_do_harm(deploy: Deploy, gate: Handle, tmp_p
     handle = deploy(worker(gate, min_replicas=1, max_replicas=3, policy=policy), "policy")
     until(lambda: has("policy", 2), timeout_s=30)
     for order, complaint in (
-        ("raise", "no idea for Worker"),
+        ("raise", "Venomous: no idea for Worker"),
         ("chatter", "must return a number of replicas, it returned 'many'"),
         ("hang", "no answer within 1 s"),
         ("exit", "its process ended"),

@@ -1,0 +1,48 @@
+"""Owns how what user code raised leaves its process for the controller: as text, never as the user's own exception.
+
+Ray pickles exceptions and unpickles them in whoever called. That would run the user's code in the controller: an import
+that does not succeed there, a constructor that takes other arguments, or worse.
+"""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UserCodeFailed(Exception):
+    """Its text is the class and the message of what was raised; its traceback and causes are those of that."""
+
+
+PREFIX = f"{UserCodeFailed.__module__}.{UserCodeFailed.__qualname__}: "
+"""What Python puts before the text when it prints one."""
+
+
+def told_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """For methods of actors: whatever they raise arrives as UserCodeFailed."""
+
+    @functools.wraps(method)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except Exception as error:
+            failure = _as_text(error)
+        raise failure
+
+    return guarded
+
+
+def _as_text(error: Exception) -> UserCodeFailed:
+    lines = traceback.format_exception_only(error)
+    if isinstance(error, SyntaxError):  # prints its place first
+        lines = [f"{type(error).__name__}: {error}"]
+    failure = UserCodeFailed("".join(lines).strip())
+    # These do not leave the process: Ray takes along how they print.
+    failure.__cause__, failure.__context__ = error.__cause__, error.__context__
+    failure.__suppress_context__ = error.__suppress_context__
+    return failure.with_traceback(error.__traceback__)
