@@ -13,10 +13,12 @@ view has room is it short of room, and others may have to leave for it: a report
 
 Ray has the last word. A replica that has a node on paper and no process after some time is placed again on paper; one
 that seems to have room for very long and still has no process is taken to be short, whatever the reason.
+Where Ray has to make a runtime environment first, which may take minutes, both come much later.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,9 @@ TRUST_S = 10.0
 """How long a replica without a process is believed to get the node it was given."""
 PATIENCE_S = 30.0
 """A replica without a process for so long finds no room, whatever the accounts say."""
+ENVIRONMENT_PATIENCE_S = 600.0
+"""Both, for a replica whose runtime environment Ray has to make first: that may install packages."""
+_QUICK_ENVIRONMENT = {"env_vars"}
 REPORT_LAG_S = 2.0
 """Ray's report of free resources is at most about this old."""
 
@@ -82,16 +87,30 @@ class Ledger:
         """It has no process, and no node or none that it can be believed to get."""
         return not replica.is_placed and (replica.node_id not in self.accounts or self.is_slow(replica))
 
+    def is_late(self, replica: Replica) -> bool:
+        """It has no process after some time."""
+        return not replica.is_placed and self.now_s - replica.created_s > TRUST_S
+
     def is_slow(self, replica: Replica) -> bool:
         """It ought to have a process by now."""
-        return not replica.is_placed and self.now_s - replica.created_s > TRUST_S
+        return self.is_late(replica) and not self._is_equipped(replica)
+
+    def is_stuck(self, replica: Replica) -> bool:
+        """It finds no room, whatever the accounts say."""
+        return self.is_slow(replica) and self.now_s - replica.created_s > PATIENCE_S
+
+    def _is_equipped(self, replica: Replica) -> bool:
+        """Ray may be making its runtime environment, and keeps its room for it meanwhile."""
+        environment = json.loads(replica.spec.options.actor.runtime_env_json or "{}")
+        is_young = self.now_s - replica.created_s <= ENVIRONMENT_PATIENCE_S
+        return is_young and bool(environment.keys() - _QUICK_ENVIRONMENT)
 
     def _settle(self, accounts: dict[str, Account]) -> None:
         staying: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         leaving: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         gone: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for replica in self.observed.replicas:
-            if replica.is_placed or replica.is_leaving or self.now_s - replica.created_s <= TRUST_S:
+            if replica.is_leaving or not self.is_slow(replica):
                 _enter(leaving if replica.is_leaving else staying, replica.bundles, replica.bundle_nodes)
         for vacancy in self.observed.vacancies:
             if self.now_s - vacancy.at_s <= REPORT_LAG_S:
@@ -155,7 +174,7 @@ class Room:
 
     def is_stranded(self, replica: Replica) -> bool:
         """It may run on one node only and has waited there in vain: it has to be started anew for another one."""
-        return self._ask.is_bound and not replica.is_placed and self._ledger.now_s - replica.created_s > PATIENCE_S
+        return self._ask.is_bound and self._ledger.is_stuck(replica)
 
     def victims_first(self, replicas: Iterable[Replica]) -> list[Replica]:
         """In the order in which they leave (spec 191): off the head node, from nodes with the fewest replicas, newest.
@@ -185,9 +204,7 @@ class Room:
     def _unhoused(self) -> int:
         """Replicas of the wanted version that wait in vain. Room that comes soon is kept for those that do not."""
         # One that asks for nothing waits for its process, not for room.
-        stuck = (
-            sum(self._ledger.now_s - each.created_s > PATIENCE_S for each in self._waiting) if self._ask.whole else 0
-        )
+        stuck = sum(self._ledger.is_stuck(each) for each in self._waiting) if self._ask.whole else 0
         return max(stuck, self._roomless)
 
     @cached_property

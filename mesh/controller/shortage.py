@@ -20,7 +20,7 @@ def explain(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledge
     # Those that must not run just anywhere are not even started.
     trial.spots(max(0, target.num_replicas - len(new)) if target.ask.is_bound else 0)
     if not trial.roomless:
-        slow = sum(ledger.is_slow(each) for each in new)
+        slow = sum(ledger.is_late(each) for each in new)
         return f"{slow} of {target.num_replicas} replicas wait for Ray to start their processes." if slow else ""
     nodes = [node for node in ledger.observed.nodes if node.ends_s is None]
     return (

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from mesh.controller.ask import Ask
 from mesh.controller.observe import NO_FAILURES, Failures, Node, Observed, Replica
-from mesh.controller.placement import PATIENCE_S, Ledger, Room
+from mesh.controller.placement import ENVIRONMENT_PATIENCE_S, PATIENCE_S, Ledger, Room
 from mesh.controller.rollout import Step, next_step, retry_delay_s, surge_max
 from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
 from tests.unit.controller.builders import replica, target
 
 ONE_CPU = Ask(((("CPU", 1.0),),))
@@ -50,6 +51,16 @@ def test_one_replica_is_replaced_by_starting_the_new_one_first() -> None:
     assert step(1, old) == Step(starts=1)
     assert step(1, old, replica(STARTING)) == Step()
     assert step(1, old, replica()) == Step(stops=(old,))
+
+
+def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> None:
+    """It may take minutes, and Ray counts the room as taken meanwhile: that is no shortage."""
+    spec = control_pb2.DeploymentSpec(options={"actor": {"runtime_env_json": '{"pip": ["torch"]}'}})
+    for age_s, leaves in ((PATIENCE_S + 1, False), (ENVIRONMENT_PATIENCE_S + 1, True)):
+        old, new = replica(version="v1"), replica(STARTING, created_s=NOW_S - age_s)
+        new = replace(new, is_placed=False, spec=spec)
+        for cpus in (2.0, 1000.0):
+            assert bool(step(1, old, new, cpus=cpus).stops) == leaves
 
 
 def test_an_update_starts_a_fifth_beyond_the_target() -> None:
