@@ -28,6 +28,10 @@ _START_TIMEOUT_S = 60.0
 _START_FAILING_TIMEOUT_S = 8.0
 _SHUTDOWN_TIMEOUT_S = 30.0
 _KILL_TIMEOUT_S = 10.0
+_NOT_READY = (
+    f"The controller of the mesh was not ready within {_START_TIMEOUT_S:.0f} s. "
+    f"Look at the log of the actor {CONTROLLER_NAME}."
+)
 
 
 def find() -> ControlClient | None:
@@ -133,15 +137,14 @@ def _wait_serving(actor: Any, deadline_s: float) -> None:
     while True:
         try:
             ray_core.get_object(actor.ready.remote(), timeout_s=max(0.0, deadline_s - time.monotonic()))
-        except ray_core.ActorUnavailable:  # Ray is restarting it
+        except ray_core.ActorUnavailable as error:  # Ray is restarting it
+            if time.monotonic() >= deadline_s:
+                raise TimeoutError(_NOT_READY) from error
             time.sleep(_POLL_S)
         except ray_core.ActorDied as error:
             raise MeshException(f"The controller of the mesh could not be started: {error}") from error
         except TimeoutError as error:
-            raise TimeoutError(
-                f"The controller of the mesh was not ready within {_START_TIMEOUT_S:.0f} s. "
-                "Look at the log of the actor MESH_CONTROLLER."
-            ) from error
+            raise TimeoutError(_NOT_READY) from error
         except Exception as error:  # what its start raised, whatever that is
             failing_since_s = failing_since_s or time.monotonic()
             if time.monotonic() - failing_since_s > _START_FAILING_TIMEOUT_S:

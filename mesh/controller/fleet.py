@@ -68,6 +68,8 @@ class Fleet:
         for gateway in list(self._gateways.values()):
             if gateway.node_id in gone:
                 self.gateway_closed(gateway.gateway_id, "its node is gone")
+        for node_id in gone:
+            self._gateway_failures.pop(node_id, None)
 
     def _node_ends(self, replica: Replica, end_s: float | None) -> None:
         marked = replace(replica, node_ends_s=end_s)
@@ -114,6 +116,8 @@ class Fleet:
         )
         failures = self._failures_of(replica)
         self._replica_failures[replica.deployment] = replace(failures, has_succeeded=True)
+        # Its node may have begun to drain while it started.
+        self._node_ends(self._replicas[replica.replica_id], replica.node_ends_s)
 
     def replica_reconfiguring(self, replica_id: str) -> None:
         if replica := self._replicas.get(replica_id):

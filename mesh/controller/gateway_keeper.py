@@ -15,6 +15,8 @@ from mesh.v1 import control_pb2
 
 _CHECK_PERIOD_S = 10.0
 _CHECK_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 120.0
+"""Includes the making of its process."""
 
 
 class GatewayKeeper:
@@ -70,7 +72,11 @@ class GatewayKeeper:
             await self._care.kill(name)
             return
         try:
-            ready = control_pb2.GatewayReady.FromString(await self._runtime.call(name, "start") or b"")
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                ready = control_pb2.GatewayReady.FromString(await self._runtime.call(name, "start") or b"")
+        except TimeoutError:
+            self._fleet.gateway_broken(spec.gateway_id, f"the gateway did not start within {_START_TIMEOUT_S:g} s")
+            return
         except ActorGone:
             return  # the watch tells, with the reason
         except ActorCallFailed as error:

@@ -110,7 +110,7 @@ class RayRuntime:
         group = self._groups.get(name)
         if group is not None:
             await _in_thread(ray_placement.remove_placement_group, group)
-            del self._groups[name]
+            self._groups.pop(name, None)
 
     async def placement_group_names(self) -> list[str]:
         self._groups.update(await _in_thread(ray_placement.list_placement_groups))

@@ -21,6 +21,7 @@ from mesh.v1 import control_pb2
 
 _DEFAULT_CHECK_PERIOD_S = 10.0
 _DEFAULT_CHECK_TIMEOUT_S = 30.0
+_CHECK_PERIOD_MIN_S = 0.05
 _CHECK_JITTER = 0.1
 
 
@@ -167,7 +168,7 @@ class ReplicaKeeper:
         target = self.desired.deployments.get(replica.deployment)
         options = target.spec.options if target else replica.spec.options
         return (
-            options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S,
+            max(options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S, _CHECK_PERIOD_MIN_S),
             options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
         )
 

@@ -30,7 +30,8 @@ TRANSITIONS: dict[tuple[ReplicaState, ReplicaEvent], ReplicaState] = {
     (ReplicaState.UPDATING, ReplicaEvent.NODE_DRAINS): ReplicaState.PENDING_MIGRATION,
     (ReplicaState.PENDING_MIGRATION, ReplicaEvent.NODE_STAYS): ReplicaState.RUNNING,
     (ReplicaState.PENDING_MIGRATION, ReplicaEvent.STOP): ReplicaState.STOPPING,
-    # It was being reconfigured when its node began to drain.
+    # It was being reconfigured when its node began to drain, and when that was called off.
+    (ReplicaState.RUNNING, ReplicaEvent.READY): ReplicaState.RUNNING,
     (ReplicaState.PENDING_MIGRATION, ReplicaEvent.READY): ReplicaState.PENDING_MIGRATION,
     # Answers that were under way when the replica was told to stop.
     (ReplicaState.STOPPING, ReplicaEvent.READY): ReplicaState.STOPPING,

@@ -10,6 +10,7 @@ logger = logging.getLogger("mesh")
 
 _TIMEOUT_S = 10.0
 _IDLE_PERIOD_S = 10.0
+_PERIOD_MIN_S = 0.05
 
 
 class AutoscalingStats:
@@ -26,7 +27,7 @@ class AutoscalingStats:
         while True:
             if self._interval_s() > 0:
                 await self._ask()
-            await asyncio.sleep(self._interval_s() or _IDLE_PERIOD_S)
+            await asyncio.sleep(max(self._interval_s() or _IDLE_PERIOD_S, _PERIOD_MIN_S))
 
     async def _ask(self) -> None:
         try:

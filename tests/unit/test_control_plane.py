@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh import control_plane
+from mesh import control_plane, ray_core
 from mesh.exceptions import MeshException
 from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster
@@ -43,6 +43,18 @@ def test_servicer_functions_reach_later_drivers(cluster: FakeCluster) -> None:
     )
     control_plane.start(control_pb2.GatewayOptions(), packed)
     assert control_plane.servicer_functions() == (shop_pb2_grpc.add_StockServicer_to_server, add)
+
+
+def test_a_controller_that_restarts_for_ever_is_not_waited_for(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restarting(reference: object, timeout_s: float) -> None:
+        raise ray_core.ActorUnavailable("restarting", b"\0" * 16)
+
+    monkeypatch.setattr(ray_core, "get_object", restarting)
+    monkeypatch.setattr(control_plane, "_START_TIMEOUT_S", 0.0)
+    with pytest.raises(TimeoutError, match="was not ready within 60 s"):
+        control_plane.start(control_pb2.GatewayOptions(), b"")
 
 
 def test_destroying_leaves_no_actor_and_no_key_of_the_mesh(cluster: FakeCluster) -> None:

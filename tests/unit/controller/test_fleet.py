@@ -168,6 +168,37 @@ def test_a_healthy_check_is_no_news(book: Book) -> None:
     assert book.changes == before
 
 
+def test_a_replica_that_becomes_ready_on_a_draining_node_moves_off_it(book: Book) -> None:
+    """Item 192."""
+    book.see_nodes([NODE])
+    starting = replica(ReplicaState.STARTING)
+    book.add_replica(starting)
+    book.see_nodes([replace(NODE, ends_s=100.0)])
+    book.replica_ready(control_pb2.ReplicaReady(replica_id=starting.replica_id, node_id="n1"), "c1")
+    assert book.seen.replicas[0].state == ReplicaState.PENDING_MIGRATION
+
+
+def test_a_drain_that_is_called_off_while_a_replica_reconfigures(book: Book) -> None:
+    serving = replica()
+    book.add_replica(serving)
+    book.replica_reconfiguring(serving.replica_id)
+    book.see_nodes([replace(NODE, ends_s=100.0)])
+    book.see_nodes([NODE])
+    book.replica_reconfigured(serving.replica_id, "c2", 5.0)
+    (running,) = book.seen.replicas
+    assert (running.state, running.config_version) == (ReplicaState.RUNNING, "c2")
+
+
+def test_failures_of_a_node_that_is_gone_are_forgotten(book: Book) -> None:
+    """Nodes come and go without end."""
+    book.see_nodes([NODE])
+    book.add_gateway(gateway(GatewayStatus.STARTING))
+    book.gateway_broken(gateway().gateway_id, "port taken")
+    book.see_nodes([])
+    assert not book.seen.gateways
+    assert not book.seen.gateway_failures
+
+
 def test_a_gateway_that_starts_forgets_its_failures(book: Book) -> None:
     starting = gateway(GatewayStatus.STARTING)
     book.add_gateway(starting)
