@@ -10,6 +10,7 @@ from mesh import checks
 from mesh.v1 import control_pb2
 
 KEYS = ("accelerator_type", "memory", "num_cpus", "num_gpus", "resources", "runtime_env")
+_MEMORY_MAX_BYTES = 2**53
 
 
 def checked(options: object) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def checked(options: object) -> dict[str, Any]:
     result.setdefault("num_cpus", 1)
     for key in ("num_cpus", "num_gpus", "memory"):
         checks.number(f"ray_actor_options[{key!r}]", result.get(key, 0))
+    if result.get("memory", 0) > _MEMORY_MAX_BYTES:
+        raise ValueError(f"ray_actor_options['memory'] is in bytes and must be at most 2**53, got {result['memory']}.")
     checks.text("ray_actor_options['accelerator_type']", result.get("accelerator_type", ""))
     _check_resources(result.get("resources", {}))
     _runtime_env_json(result)

@@ -53,8 +53,8 @@ class AutoscalingConfig:
     """A function of yours instead of the built-in rule; see `AutoscalingPolicy`."""
 
     def __post_init__(self) -> None:
-        checks.whole_number("min_replicas", self.min_replicas, 0)
-        checks.whole_number("max_replicas", self.max_replicas, 1)
+        checks.whole_number("min_replicas", self.min_replicas, 0, checks.REPLICAS_MAX)
+        checks.whole_number("max_replicas", self.max_replicas, 1, checks.REPLICAS_MAX)
         if self.max_replicas < self.min_replicas:
             raise ValueError(f"max_replicas ({self.max_replicas}) must be at least min_replicas ({self.min_replicas}).")
         if self.initial_replicas is not None:
@@ -67,7 +67,7 @@ class AutoscalingConfig:
         for name in ("upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s"):
             if getattr(self, name) is not None or name != "downscale_to_zero_delay_s":
                 checks.number(name, getattr(self, name))
-        if self.aggregation_function not in _AGGREGATIONS:
+        if not isinstance(self.aggregation_function, str) or self.aggregation_function not in _AGGREGATIONS:
             expected = ", ".join(_AGGREGATIONS)
             raise ValueError(f"aggregation_function must be one of {expected}, got {self.aggregation_function!r}.")
         if self.policy is not None:

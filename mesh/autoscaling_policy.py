@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mesh import checks
@@ -78,6 +78,9 @@ class AutoscalingPolicy:
             raise type(error)(f"policy_kwargs must be a dict of JSON values: {error}") from error
 
 
+_FIELDS = frozenset(each.name for each in fields(AutoscalingPolicy))
+
+
 def parse(policy: object) -> AutoscalingPolicy:
     """Any of the forms in which a policy can be given. Raises TypeError or ValueError saying what is wrong with it."""
     if isinstance(policy, AutoscalingPolicy):
@@ -87,6 +90,9 @@ def parse(policy: object) -> AutoscalingPolicy:
             raise ValueError(
                 'policy needs "policy_function": the import path of a function, "package.module:function".'
             )
+        unknown = sorted(map(str, policy.keys() - _FIELDS))
+        if unknown:
+            raise TypeError(f"policy does not take {', '.join(unknown)}. It takes {', '.join(sorted(_FIELDS))}.")
         return AutoscalingPolicy(**policy)
     return AutoscalingPolicy(policy_function=policy)  # type: ignore[arg-type]
 

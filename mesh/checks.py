@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-_WIDE = 2**31 - 1
+import sys
+
+REPLICAS_MAX = 100_000
+"""Of one deployment: what is planned for more would not fit into the controller, now or after any restart."""
 
 
 def whole_number(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
@@ -11,7 +14,7 @@ def whole_number(name: str, value: object, minimum: int, maximum: int | None = N
         raise TypeError(f"{name} must be an integer, got {value!r}.")
     if value < minimum or (maximum is not None and value > maximum):
         # What the wire can hold is of no interest to who asks for too little.
-        is_open = maximum is None or (value < minimum and maximum >= _WIDE)
+        is_open = maximum is None or (value < minimum and maximum >= REPLICAS_MAX)
         expected = f"at least {minimum}" if is_open else f"between {minimum} and {maximum}"
         raise ValueError(f"{name} must be {expected}, got {value}.")
     return value
@@ -22,7 +25,9 @@ def number(name: str, value: object, *, minimum: float = 0.0, may_equal: bool = 
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {value!r}.")
     # Written so that NaN fails too.
-    if not (value >= minimum if may_equal else value > minimum) or value == float("inf"):
+    if value > sys.float_info.max:
+        raise ValueError(f"{name} must be a finite number, got one that is too large.")
+    if not (value >= minimum if may_equal else value > minimum):
         raise ValueError(f"{name} must be {'at least' if may_equal else 'more than'} {minimum:g}, got {value}.")
     return float(value)
 

@@ -83,6 +83,8 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
             specs = asked.specs()
             if not is_ours:
                 cleanup.callback(_delete_if_there, asked.names)
+            if asked.config.target_capacity is not None:
+                click.echo("target_capacity is for `mesh deploy`: here all replicas run.", err=True)
             control_plane.require().apply(specs)
             follow(asked)
             click.echo("Running; Ctrl-C ends it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,8 +30,11 @@ def one_line_errors(command: F) -> F:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except click.Abort:  # a RuntimeError by descent, and click's own way to say that somebody declined
+        except (click.Abort, BrokenPipeError):  # click's own: somebody declined, or reads no more
             raise
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(INTERRUPTED)
         except (MeshException, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
             if click.get_current_context().find_root().params.get("verbose"):
                 raise

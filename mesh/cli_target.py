@@ -92,9 +92,16 @@ def _of_file(path: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Targ
     if pairs or options:
         what = [*(f"--{name.replace('_', '-')}" for name in options), *pairs]
         raise ValueError(f"{what[0]} goes with MODULE:APP; for {path} say it in the file.")
-    text = Path(path).read_text()
+    text = _text_of(path)
     config, source = read_config(text, path)
     return Target(config, tuple(compose.load(config, source)), source, text)
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.") from error
 
 
 def _entry(target: str, pairs: tuple[str, ...], options: dict[str, Any]) -> ApplicationEntry:
@@ -107,7 +114,7 @@ def _runtime_env(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("--runtime-env and --runtime-env-json are two ways to say one thing: give one of them.")
     try:
         if "runtime_env" in options:
-            value = yaml.safe_load(Path(options["runtime_env"]).read_text())
+            value = yaml.safe_load(_text_of(options["runtime_env"]))
         else:
             value = json.loads(options.get("runtime_env_json", "{}"))
     except (yaml.YAMLError, json.JSONDecodeError) as error:

@@ -91,7 +91,7 @@ class DeploymentConfig:
     def _check_counts(self) -> None:
         if self.num_replicas == 0 and self.autoscaling_config is None:
             raise ValueError("num_replicas is expected to larger than 0. Use mesh.delete() to stop an application.")
-        checks.whole_number("num_replicas", self.num_replicas, 0 if self.autoscaling_config else 1, _MAX_UINT32)
+        checks.whole_number("num_replicas", self.num_replicas, 0 if self.autoscaling_config else 1, checks.REPLICAS_MAX)
         if self.max_ongoing_requests is None:
             raise ValueError("max_ongoing_requests must be a positive integer, got None.")
         checks.whole_number("max_ongoing_requests", self.max_ongoing_requests, 1, _MAX_UINT32)

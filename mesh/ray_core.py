@@ -330,13 +330,18 @@ def run_task(import_path: str, arguments: tuple[Any, ...], runtime_env: dict[str
         return ray.get(reference, timeout=timeout_s)
     except ray.exceptions.GetTimeoutError as error:
         ray.cancel(reference, force=True)
-        raise TimeoutError(f"{import_path} was not done within {timeout_s:.0f} s in {runtime_env}.") from error
+        raise TimeoutError(f"{import_path} was not done within {timeout_s:.0f} s in {_shown(runtime_env)}.") from error
     except ray.exceptions.RuntimeEnvSetupError as error:
         # Its last line says what went wrong, the others where in Ray.
         reason = str(error).strip().rpartition("\n")[2]
-        raise RuntimeError(f"The runtime environment {runtime_env} cannot be made: {reason}") from error
+        raise RuntimeError(f"The runtime environment {_shown(runtime_env)} cannot be made: {reason}") from error
     except ray.exceptions.RayError as error:
         raise RuntimeError(f"The task that imports the application failed: {error}") from error
+
+
+def _shown(runtime_env: dict[str, Any]) -> dict[str, Any]:
+    """Without the values of its variables: they may be secrets."""
+    return {key: dict.fromkeys(value, "...") if key == "env_vars" else value for key, value in runtime_env.items()}
 
 
 # ---- Object store ----------------------------------------------------------------------------------------------------

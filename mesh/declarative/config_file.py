@@ -36,7 +36,7 @@ class _Checker:
         self.findings: list[Finding] = []
 
     def file(self, data: Any) -> MeshConfig:
-        fields = self._mapping((), data or {}, schema.TOP_FIELDS)
+        fields = self._mapping((), {} if data is None else data, schema.TOP_FIELDS)
         self._refuse_not_yet((), fields)
         gateways = self._gateways(fields)
         entries = self._list(("applications",), fields.get("applications", []))
@@ -81,7 +81,9 @@ class _Checker:
 
     def _deployments(self, path: Path, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        for number, entry in enumerate(self._list(path, fields.get("deployments") or [])):
+        for number, entry in enumerate(
+            self._list(path, [] if fields.get("deployments") is None else fields["deployments"])
+        ):
             place = (*path, number)
             options = dict(self._mapping(place, entry, ("name", *schema.DEPLOYMENT_OPTIONS)))
             name = options.pop("name", None)

@@ -10,6 +10,8 @@ import yaml
 
 _NODES_MAX = 100_000
 """Aliases multiply: a small file must not become a huge value."""
+_CHARS_MAX = 2_000_000
+"""Reading more would take minutes."""
 
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys of mappings and numbers of list items."""
@@ -66,8 +68,10 @@ def dotted(path: Path) -> str:
 
 def read_yaml(text: str, name: str) -> Source:
     """Raises ConfigError naming line and column for what is not YAML, for repeated keys and keys that are no text."""
+    if len(text) > _CHARS_MAX:
+        raise ConfigError(f"{name}:1:1: the file has more than {_CHARS_MAX} characters")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         reader = _Reader(loader, name)
         data = None if node is None else reader.read(node, ())
@@ -77,6 +81,8 @@ def read_yaml(text: str, name: str) -> Source:
         line, column = _counted(text[: error.position])
         reason = f"unacceptable character {chr(error.character)!r}"
         raise ConfigError(f"{name}:{line}:{column}: this is not YAML: {reason}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}:1:1: the values are nested too deeply") from error
     return Source(name, data, reader.values, reader.keys)
 
 
@@ -91,6 +97,15 @@ def _position(error: yaml.MarkedYAMLError) -> str:
 
 def _reason(error: yaml.MarkedYAMLError) -> str:
     return " ".join(filter(None, (error.context, error.problem)))
+
+
+class _Loader(yaml.SafeLoader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merged mappings (<<) may be made of merged ones: each level multiplies."""
+        super().flatten_mapping(node)
+        if len(node.value) > _NODES_MAX:
+            problem = f"merged mappings (<<) have more than {_NODES_MAX} fields"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 class _Reader:
@@ -119,14 +134,23 @@ class _Reader:
                 return dict(self._items(node, path))
             case yaml.SequenceNode():
                 return [self.read(item, (*path, number)) for number, item in enumerate(node.value)]
-        return self._loader.construct_object(node, deep=True)
+        return self._scalar(node, path)
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:  # whatever Python raises for a date such as 2024-13-45
+            kind = node.tag.rpartition(":")[2]
+            raise self._error(node, path, f"this is read as {kind} and is none; put text into quotes") from error
 
     def _items(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
         written = {id(key_node) for key_node, _ in node.value}
         self._loader.flatten_mapping(node)
         seen: dict[str, int] = {}
         for key_node, value_node in node.value:
-            key = self._loader.construct_object(key_node, deep=True)
+            key = self._scalar(key_node, path)
             if not isinstance(key, str):
                 raise self._error(key_node, path, f"the key {key!r} is no text: put it into quotes")
             # What a merged mapping (<<) holds may be said again here; a key written twice is a mistake.

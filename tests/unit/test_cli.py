@@ -1,5 +1,6 @@
 """mesh.cli: the `mesh` command against a fake cluster; every failure is a message and a status, no traceback."""
 
+import errno
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -231,6 +232,39 @@ def test_start_chooses_ports_beforehand(cluster: FakeCluster) -> None:
     assert (options.grpc_port, options.http_host, options.http_port) == (9100, "0.0.0.0", 8000)
     cluster.is_there = False
     assert "Start one with `ray start --head`" in invoke("start").output
+
+
+def test_a_reader_that_stops_reading_is_no_error(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mesh status | head -1`"""
+    cluster.run_controller()
+
+    def break_off(*args: object, **options: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("mesh.cli.click.echo", break_off)
+    result = invoke("status")
+    assert (result.exit_code, result.output) == (1, "")
+
+
+def test_an_interrupted_command_ends_like_one(cluster: FakeCluster) -> None:
+    def interrupt(reply: object) -> None:
+        raise KeyboardInterrupt
+
+    cluster.run_controller().on_status = interrupt
+    result = invoke("status")
+    assert result.exit_code == 130
+    assert "Interrupted." in result.output
+
+
+def test_run_tells_that_a_target_capacity_is_not_for_it(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = shop / "mesh.yaml"
+    file.write_text("target_capacity: 50\napplications: [{import_path: 'shop_for_cli:app'}]\n")
+    monkeypatch.setattr(cli, "_pause", interrupting(lambda: None))
+    result = invoke("run", str(file), "--app-dir", str(shop))
+    assert result.exit_code == 0
+    assert "target_capacity is for `mesh deploy`" in result.output
 
 
 def test_every_command_and_option_is_explained() -> None:

@@ -1,5 +1,6 @@
 """mesh.declarative.config_file: every mistake is named with its line, column and field, and what to do about it."""
 
+import itertools
 import textwrap
 
 import pytest
@@ -64,6 +65,53 @@ def test_a_whole_file() -> None:
     assert shop.deployments == {"Front": {"num_replicas": 2, "user_config": {"greeting": "Hello"}}, "Stock": {}}
     assert (shop.args, shop.runtime_env["env_vars"]) == ({"size": 3}, {"LEVEL": "debug"})
     assert quiet == ApplicationEntry(name="quiet", route_prefix=None, import_path="quiet.app")
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("[]", "mesh.yaml:1:1: must be a mapping of fields to values, got []."),
+        ("false", "mesh.yaml:1:1: must be a mapping of fields to values, got False."),
+        ("x: 2024-13-45", "mesh.yaml:1:4: x: this is read as timestamp and is none; put text into quotes"),
+        ("2024-13-45: x", "mesh.yaml:1:1: this is read as timestamp and is none; put text into quotes"),
+        ("x: 0x_", "mesh.yaml:1:4: x: this is read as int and is none; put text into quotes"),
+        ("x: " + "9" * 5000, "mesh.yaml:1:4: x: this is read as int and is none; put text into quotes"),
+        ("x: !!bool perhaps", "mesh.yaml:1:4: x: this is read as bool and is none; put text into quotes"),
+        ("[" * 3000, "mesh.yaml:1:1: the values are nested too deeply"),
+        ("#" * 2_000_001, "mesh.yaml:1:1: the file has more than 2000000 characters"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_what_no_file_may_be(text: str, mistake: str) -> None:
+    assert mistakes(text) == [mistake]
+
+
+def test_merged_mappings_do_not_multiply_without_end() -> None:
+    levels = [
+        f"{name}: &{name} {{<<: [{', '.join([f'*{below}'] * 30)}]}}" for below, name in itertools.pairwise("abcdefg")
+    ]
+    (mistake,) = mistakes("\n".join(["a: &a {k: 1}", *levels]))
+    assert "merged mappings (<<) have more than 100000 fields" in mistake
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (f"health_check_period_s: {'9' * 400}", "must be a finite number, got one that is too large."),
+        ("autoscaling_config: {max_replicas: 99999999999}", "must be between 1 and 100000, got 99999999999."),
+        ("num_replicas: 100001", "must be between 1 and 100000, got 100001."),
+        ("autoscaling_config: {aggregation_function: [mean]}", "must be one of mean, max, min, got ['mean']."),
+        (
+            "autoscaling_config: {policy: {policy_function: 'a:b', x: 1}}",
+            "does not take x. It takes policy_function, policy_kwargs, timeout_s.",
+        ),
+        ("ray_actor_options: {memory: 1.0e+30}", "is in bytes and must be at most 2**53, got 1e+30."),
+    ],
+)
+def test_values_that_nothing_can_hold(option: str, reason: str) -> None:
+    (mistake,) = mistakes(deployment(option))
+    assert mistake.endswith(reason)
+    assert mistake.startswith("mesh.yaml:5:")
 
 
 def test_an_empty_file_wants_nothing_to_run() -> None:
