@@ -55,7 +55,7 @@ def measure(system: System, effort: Effort, *, with_memory: bool) -> Iterator[Fi
 def host_command(system: System, effort: Effort, with_memory: bool) -> list[str]:
     options = ["--seconds", str(effort.seconds)]
     options += ["--memory"] if with_memory else []
-    options += ["--operations"] if system.has_operation_rows else []
+    options += ["--operations"] if system.has_operation_rows and not effort.is_quick else []
     options += ["--quick"] if effort.is_quick else []
     return [system.python, "-m", "benchmarks.host", system.name, *options]
 

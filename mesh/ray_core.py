@@ -265,6 +265,8 @@ def spawn_actor(
         "max_task_retries": 0,
         "max_concurrency": _ACTOR_CONCURRENCY,
         "scheduling_strategy": _strategy(placement),
+        # Ray's history of tasks would be of health checks, and cost every process more than they do.
+        "enable_task_events": False,
     }
     if placement.memory_bytes:
         options["memory"] = placement.memory_bytes
