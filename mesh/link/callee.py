@@ -114,6 +114,10 @@ class LinkServicer:
         for link in self.links:
             link.send(frames.pack_drain())
 
+    async def farewell(self) -> None:
+        """After `drain`: wait until no caller has calls on the way to here that it could not know the fate of."""
+        await asyncio.gather(*(link.farewell() for link in self.links))
+
     async def settle(self) -> None:
         """Wait until all callers have what was sent to them."""
         await asyncio.gather(*(link.settle() for link in self.links))
@@ -165,10 +169,15 @@ class CalleeLink:
         self._all_fetched = asyncio.Event()
         self._others_told = 0
         """Other callers' calls, as the caller concludes from what it was told last."""
+        self._has_left = asyncio.Event()
+        """The caller has answered the Drain, or is gone."""
         self._is_open = True
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until the caller leaves or the replica stops. Raises MalformedFrameError and DecodeError."""
+        if self._admission.is_closed:
+            # Before it can send a call.
+            self.send(frames.pack_drain())
         self.send(frames.pack_welcome(self._tell(), self._admission.limit, self._servicer.model_ids))
         writing = asyncio.create_task(self._writer.run(), name="link-writer")
         reading = asyncio.create_task(self._read(), name="link-reader")
@@ -188,9 +197,13 @@ class CalleeLink:
         self._admission.forget(self)
         self._stored.clear()
         self._all_fetched.set()
+        self._has_left.set()
         self._writer.close()
         for call in list(self._calls.values()):
             self._cancel(call)
+
+    async def farewell(self) -> None:
+        await self._has_left.wait()
 
     async def settle(self) -> None:
         """Wait until the caller has what was sent to it, or is gone."""
@@ -278,6 +291,8 @@ class CalleeLink:
                 self._stored.pop(frame.release.object_id, None)
                 if not self._stored:
                     self._all_fetched.set()
+            case "drain" if self._admission.is_closed:
+                self._has_left.set()
             case _:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
 

@@ -294,12 +294,25 @@ class CallerLink:
                 self._observer.on_ready(self)
             case "drain":
                 self._move(LinkEvent.DRAIN)
+                self._take_back_unsent()
+                assert self._writer is not None
+                # Behind the last Open: when the replica reads this, nothing of ours can be lost on the way to it.
+                self._writer.send(frames.pack_drain())
                 self._observer.on_load(self)
             case "models":
                 self.model_ids = frozenset(frame.models.model_ids)
                 self._observer.on_load(self)
             case kind:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a replica")
+
+    def _take_back_unsent(self) -> None:
+        """Large calls that have not left completely would only be refused."""
+        assert self._writer is not None
+        for call in list(self._calls.values()):
+            if self._open_marks[call.call_id] < 0 and self._writer.discard(call.call_id):
+                self._writer.send(frames.pack_cancel(call.call_id))
+                del self._calls[call.call_id], self._open_marks[call.call_id]
+                self._observer.on_reject(self, call)
 
     def _on_result(self, call_id: int, result: replica_pb2.Result, body: memoryview | None) -> None:
         call = self._calls.pop(call_id, None)
@@ -343,7 +356,8 @@ class CallerLink:
 
 async def _status_text(stream: grpc.aio.StreamStreamCall) -> str:  # type: ignore[type-arg]
     with contextlib.suppress(asyncio.CancelledError):
-        return f"{(await stream.code()).name}: {await stream.details()}"
+        code = await stream.code()
+        return "it has ended" if code is grpc.StatusCode.OK else f"{code.name}: {await stream.details()}"
     return "the stream was cancelled"
 
 

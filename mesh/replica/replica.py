@@ -43,6 +43,8 @@ from mesh.wire.io_thread import io_thread
 logger = logging.getLogger("mesh")
 
 _CLOSE_GRACE_S = 0.5
+_FAREWELL_MAX_S = 1.0
+"""Callers answer a Drain at once; one that hangs must not hold up the replica's end."""
 
 
 class Replica:
@@ -130,6 +132,9 @@ class Replica:
         timeout_s = self.spec.spec.options.graceful_shutdown_timeout_s
         if self._servicer is not None:
             self._servicer.drain()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_MAX_S):
+                    await self._servicer.farewell()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._admission.idle()

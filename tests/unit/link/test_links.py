@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -388,14 +390,69 @@ def test_a_drain_waits_until_results_have_left() -> None:
         response = mesh.handle().remote(value)
         until(lambda: replica.counts.methods["__call__"].by_code, "the call to have ended at its replica")
 
-        async def leave() -> None:
-            replica.servicer.drain()
-            await replica.admission.idle()
-            await replica.servicer.settle()
-            replica.servicer.stop()
-
-        on_io(leave())
+        on_io(leave(replica))
         assert response.result(timeout_s=DEADLINE_S) == value
+
+
+async def leave(replica: SmallReplica) -> None:
+    """As a replica does that is told to drain and has no calls."""
+    replica.servicer.drain()
+    await replica.servicer.farewell()
+    await replica.admission.idle()
+    await replica.servicer.settle()
+    replica.servicer.stop()
+
+
+@pytest.mark.parametrize("size", [1, 300_000], ids=["small", "in parts"])
+def test_no_call_is_lost_on_the_way_to_a_replica_that_leaves(size: int) -> None:
+    with mesh_of(*(Service() for _ in range(12))) as mesh:
+        value = b"x" * size
+
+        def call_on() -> int:
+            count = 0
+            while not is_over.is_set():
+                assert mesh.handle().remote(value).result(timeout_s=DEADLINE_S) == value
+                count += 1
+            return count
+
+        is_over = threading.Event()
+        with ThreadPoolExecutor(8) as pool:
+            callers = [pool.submit(call_on) for _ in range(8)]
+            try:
+                for replica in mesh.replicas[1:]:
+                    on_io(leave(replica))
+            finally:
+                is_over.set()
+        assert all(caller.result() for caller in callers)
+        mesh.assert_idle()
+
+
+def test_a_call_that_crosses_a_drain_is_refused_and_not_lost() -> None:
+    async def talk(peer: Peer) -> list[str]:
+        await peer.write(hello(replica))
+        await peer.read()
+        leaving = asyncio.create_task(leave(replica))
+        assert [each.WhichOneof("kind") for each in await peer.read()] == ["drain"]
+        await peer.write(open_frame(1))
+        answers = [each.WhichOneof("kind") or "" for each in await peer.read()]
+        assert not leaving.done()
+        await peer.write(frames.pack_drain())
+        await leaving
+        assert (await peer.failure())[0] is grpc.StatusCode.OK
+        return answers
+
+    with replica_of(Service()) as replica:
+        assert converse(replica, talk) == ["reject"]
+
+
+def test_a_caller_that_connects_to_a_leaving_replica_hears_it_first() -> None:
+    async def talk(peer: Peer) -> list[str]:
+        await peer.write(hello(replica))
+        return [each.WhichOneof("kind") or "" for each in await peer.read()]
+
+    with replica_of(Service()) as replica:
+        do_on_io(replica.servicer.drain)
+        assert converse(replica, talk) == ["drain", "welcome"]
 
 
 def test_a_delisted_replica_ends_its_calls_and_then_its_link() -> None:
