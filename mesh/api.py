@@ -160,9 +160,11 @@ def shutdown() -> None:
 
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
     """Handle of an application's ingress. Raises MeshException when there is no such application."""
-    found = _find_application(_require().status(), name)
+    reply = _require().status()
+    found = _find_application(reply, name)
     if found is None or not found.ingress:
-        raise MeshException(f"Application '{name}' does not exist.")
+        advice = checks.did_you_mean(name, (each.name for each in reply.applications))
+        raise MeshException(f"Application '{name}' does not exist.{advice}")
     return _handle(found.ingress, name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import logging
@@ -197,8 +196,7 @@ def _overridden(name: str, config: DeploymentConfig, options: Mapping[str, Any])
 def _check_overridden(app: str, overrides: Mapping[str, object], deployments: Mapping[str, Deployment]) -> None:
     for name in overrides:
         if name not in deployments:
-            close = difflib.get_close_matches(name, deployments, n=1)
-            advice = f" Did you mean {close[0]!r}?" if close else ""
+            advice = checks.did_you_mean(name, deployments)
             raise UnknownDeploymentError(
                 name, f"Deployment {name!r} does not exist: application {app!r} has {', '.join(deployments)}.{advice}"
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Iterable
 
 REPLICAS_MAX = 100_000
 """Of one deployment: what is planned for more would not fit into the controller, now or after any restart."""
@@ -42,6 +44,12 @@ def mapping(name: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise TypeError(f"{name} must be a dict, got {type(value).__name__}.")
     return value
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence to put behind an error about a name that is not known; empty where no known one is like it."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def not_yet(name: str) -> ValueError:

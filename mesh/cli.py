@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from mesh import api, cli_report, control_plane, ray_core
+from mesh import api, checks, cli_report, control_plane, ray_core
 from mesh.cli_deploy import build, config, deploy, follow, start_mesh
 from mesh.cli_errors import ADDRESS_HELP, attached_status, one_line_errors, require_ray
 from mesh.cli_target import read_target, target_options
@@ -67,6 +67,8 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
     alone.
     """
     asked = read_target(target, pairs, app_dir, given)
+    if not asked.names:
+        raise ValueError(f"{target} names no application: there is nothing to run.")
     # From here on kill(1) and a closed terminal clean up as Ctrl-C does; nohup(1) keeps its meaning.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -80,12 +82,13 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
             cleanup.callback(api.shutdown)
         try:
             start_mesh(asked, **given)
+            client = control_plane.require()
+            if not is_ours:
+                _check_capacity(asked.config.target_capacity, client.status())
             specs = asked.specs()
             if not is_ours:
                 cleanup.callback(_delete_if_there, asked.names)
-            if asked.config.target_capacity is not None:
-                click.echo("target_capacity is for `mesh deploy`: here all replicas run.", err=True)
-            control_plane.require().apply(specs)
+            client.apply(specs, target_capacity=asked.config.target_capacity)
             follow(asked)
             click.echo("Running; Ctrl-C ends it.")
             _until_gone(asked.names)
@@ -93,6 +96,16 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
             click.echo()  # behind the terminal's ^C
         finally:
             click.echo("Stopping ...")
+
+
+def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> None:
+    """It holds for applications of others too, for which a command that only runs its own must not decide."""
+    now = running.target_capacity if running.HasField("target_capacity") else None
+    if asked not in (None, now):
+        there = "not set" if now is None else f"{now:g}"
+        raise ValueError(
+            f"target_capacity is {asked:g} in the file and {there} for the mesh that is running. It holds for all applications: leave it out, or use `mesh deploy`, which changes it."
+        )
 
 
 def _until_gone(names: Sequence[str]) -> None:
@@ -185,8 +198,9 @@ def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
     """The part of one application. Raises ValueError naming those that there are."""
     found = [each for each in reply.applications if each.name == name]
     if not found:
-        names = ", ".join(each.name for each in reply.applications)
-        raise ValueError(f"There is no application {name!r}. There are: {names or 'none'}.")
+        names = [each.name for each in reply.applications]
+        advice = checks.did_you_mean(name, names)
+        raise ValueError(f"There is no application {name!r}. There are: {', '.join(names) or 'none'}.{advice}")
     part = control_pb2.StatusReply()
     part.CopyFrom(reply)
     del part.applications[:]

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import yaml
 
-from mesh import api, application, cli_report, control_plane, rollout_wait
+from mesh import api, application, checks, cli_report, control_plane, rollout_wait
 from mesh.cli_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.cli_target import Target, read_target, target_options
 from mesh.declarative.builder_args import parse_pairs
@@ -99,7 +99,8 @@ def _part_of(text: str, name: str) -> str:
     applications = (yaml.safe_load(text) or {}).get("applications") or []
     found = {each.get("name", "default"): each for each in applications}
     if name not in found:
-        raise ValueError(f"The file names no application {name!r}. It has: {', '.join(found) or 'none'}.")
+        advice = checks.did_you_mean(name, found)
+        raise ValueError(f"The file names no application {name!r}. It has: {', '.join(found) or 'none'}.{advice}")
     return yaml.safe_dump(found[name], sort_keys=False)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 import yaml
 
-from mesh import api, control_plane
+from mesh import api, checks, control_plane
 from mesh.declarative import compose
 from mesh.declarative.builder_args import parse_pairs
 from mesh.declarative.config_file import read_config
@@ -92,9 +92,19 @@ def _of_file(path: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Targ
     if pairs or options:
         what = [*(f"--{name.replace('_', '-')}" for name in options), *pairs]
         raise ValueError(f"{what[0]} goes with MODULE:APP; for {path} say it in the file.")
+    if not os.path.exists(path):
+        raise ValueError(f"There is no file {os.path.abspath(path)}.{_similar_file(path)}")
     text = _text_of(path)
     config, source = read_config(text, path)
     return Target(config, tuple(compose.load(config, source)), source, text)
+
+
+def _similar_file(path: str) -> str:
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        return ""
+    names = (name for name in os.listdir(directory) if name.endswith(_FILE_SUFFIXES))
+    return checks.did_you_mean(os.path.basename(path), names)
 
 
 def _text_of(path: str) -> str:

@@ -36,16 +36,16 @@ def with_applications(
 ) -> control_pb2.DesiredState:
     """The state with each of `applications` in the place of the one of its name.
 
-    With `config_file`, which names all of them, those of the file before go; those that programs deployed stay. Then
-    `target_capacity` holds for all, None for no such restriction.
+    With `config_file`, which names all of them, those of the file before go; those that programs deployed stay, and
+    `target_capacity` holds for all, None for no such restriction. Without a file None leaves it as it is.
     """
     changed = _without(state, {app.name for app in applications})
     if config_file is not None:
         changed = _without(changed, {app.name for app in state.applications if app.is_declarative})
         changed.config_file = config_file
         changed.ClearField("target_capacity")
-        if target_capacity is not None:
-            changed.target_capacity = target_capacity
+    if target_capacity is not None:
+        changed.target_capacity = target_capacity
     changed.version = state.version + 1
     for application in applications:
         check_application(changed, application)

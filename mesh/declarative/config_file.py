@@ -17,6 +17,7 @@ from mesh.declarative.schema import ApplicationEntry, MeshConfig
 T = TypeVar("T")
 
 _URI_FIELDS = ("working_dir", "py_modules")
+_ADVICE = "list what shall run, or write `applications: []` to delete all that an earlier file named."
 
 
 def read_config(text: str, name: str) -> tuple[MeshConfig, Source]:
@@ -39,7 +40,7 @@ class _Checker:
         fields = self._mapping((), {} if data is None else data, schema.TOP_FIELDS)
         self._refuse_not_yet((), fields)
         gateways = self._gateways(fields)
-        entries = self._list(("applications",), fields.get("applications", []))
+        entries = self._entries(fields, data)
         applications = [self._application(("applications", number), entry) for number, entry in enumerate(entries)]
         self._check_unique("name", [each.name for each in applications])
         self._check_unique("route_prefix", [each.route_prefix for each in applications])
@@ -47,6 +48,16 @@ class _Checker:
         if capacity is not None:
             self._check(("target_capacity",), lambda: _check_percent("target_capacity", capacity))
         return MeshConfig(**gateways, target_capacity=capacity, applications=tuple(applications))
+
+    def _entries(self, fields: Mapping[str, Any], data: Any) -> list[Any]:
+        """Nothing is asked for only by saying so: a file that was cut off or emptied must not delete everything."""
+        if fields.get("applications") is not None:
+            return self._list(("applications",), fields["applications"])
+        if "applications" in fields:
+            self.findings.append(Finding(("applications",), f"is empty: {_ADVICE}"))
+        elif data is None or (isinstance(data, dict) and not checks.did_you_mean("applications", data)):
+            self.findings.append(Finding((), f"applications is missing: {_ADVICE}"))
+        return []
 
     def _gateways(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         names = ("proxy_location", "http_options", "grpc_options")

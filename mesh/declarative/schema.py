@@ -45,7 +45,7 @@ class MeshConfig:
     target_capacity: float | None = None
     """Percent of all numbers of replicas and of autoscaling's bounds that shall run; None: all."""
     applications: tuple[ApplicationEntry, ...] = ()
-    """What shall run."""
+    """What shall run. Required; `[]`: nothing."""
 
 
 NOT_YET = ("logging_config",)

@@ -277,7 +277,7 @@ def test_the_app_handle_is_the_ingress(cluster: FakeCluster) -> None:
     """Item 127."""
     mesh.run(Model.options(name="Front").bind(Model.bind()), name="shop")
     assert mesh.get_app_handle("shop").deployment_name == "Front"
-    with pytest.raises(MeshException, match="Application 'x' does not exist"):
+    with pytest.raises(MeshException, match=r"Application 'x' does not exist\."):
         mesh.get_app_handle("x")
 
 

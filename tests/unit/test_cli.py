@@ -206,7 +206,7 @@ def test_delete_names_what_there_is_instead(cluster: FakeCluster) -> None:
     cluster.run_controller().add("shop", "RUNNING")
     result = invoke("delete", "shpo")
     assert result.exit_code == 1
-    assert "There is no application 'shpo'. There are: shop." in result.output
+    assert "There is no application 'shpo'. There are: shop. Did you mean 'shop'?" in result.output
 
 
 def test_shutdown_asks_first(cluster: FakeCluster) -> None:
@@ -256,15 +256,44 @@ def test_an_interrupted_command_ends_like_one(cluster: FakeCluster) -> None:
     assert "Interrupted." in result.output
 
 
-def test_run_tells_that_a_target_capacity_is_not_for_it(
-    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def half(shop: Path) -> tuple[str, ...]:
+    """Arguments of `mesh run`, for a file that asks for half of the replicas."""
     file = shop / "mesh.yaml"
     file.write_text("target_capacity: 50\napplications: [{import_path: 'shop_for_cli:app'}]\n")
+    return str(file), "--app-dir", str(shop)
+
+
+def test_run_of_a_file_keeps_to_its_target_capacity(
+    cluster: FakeCluster, half: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items 232 and 247."""
+    seen: list[float | None] = []
+    monkeypatch.setattr(cli, "_pause", interrupting(lambda: seen.append(cluster.controller.target_capacity)))
+    assert invoke("run", *half).exit_code == 0
+    assert seen == [50.0]
+
+
+def test_run_does_not_change_the_target_capacity_of_others(
+    cluster: FakeCluster, half: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = cluster.run_controller()
+    result = invoke("run", *half)
+    assert result.exit_code == 1
+    assert "target_capacity is 50 in the file and not set for the mesh that is running." in result.output
+    assert (controller.deployed, controller.target_capacity) == ([], None)
+    controller.reply.target_capacity = 50.0
     monkeypatch.setattr(cli, "_pause", interrupting(lambda: None))
-    result = invoke("run", str(file), "--app-dir", str(shop))
-    assert result.exit_code == 0
-    assert "target_capacity is for `mesh deploy`" in result.output
+    assert invoke("run", *half).exit_code == 0
+    assert len(controller.deployed) == 1
+
+
+def test_a_file_without_applications_cannot_be_run(cluster: FakeCluster, shop: Path) -> None:
+    file = shop / "mesh.yaml"
+    file.write_text("applications: []")
+    result = invoke("run", str(file))
+    assert (result.exit_code, "names no application: there is nothing to run" in result.output) == (1, True)
+    assert not cluster.actors
 
 
 def test_every_command_and_option_is_explained() -> None:

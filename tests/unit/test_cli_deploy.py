@@ -209,7 +209,8 @@ def test_mistakes_of_several_applications_come_together(cluster: FakeCluster, sh
     [
         (("mesh.yaml", "size=3"), "size=3 goes with MODULE:APP; for mesh.yaml say it in the file."),
         (("mesh.yaml", "--name", "x"), "--name goes with MODULE:APP; for mesh.yaml say it in the file."),
-        (("nowhere.yaml",), "No such file or directory: 'nowhere.yaml'"),
+        (("nowhere.yaml",), "nowhere.yaml.\n"),
+        (("mesh.yml",), "mesh.yml. Did you mean 'mesh.yaml'?"),
         (("shop_for_deploy:build", "size"), "'size' is not KEY=VALUE"),
         (("shop_for_deploy:build", "size=x"), "Wrong arguments for build: size: Expected `int`, got `str`."),
         (("shop_for_deploy:app", "--runtime-env-json", "{"), "The runtime environment cannot be read: "),

@@ -163,6 +163,8 @@ def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:
     assert (scaling.min_replicas, scaling.max_replicas) == (2, 5)
     by_program = with_application(half, application("other", num_replicas=5), 0.0)
     assert read_desired(by_program).deployments[DeploymentKey("other", "Model")].num_replicas == 3
+    assert read_desired(with_applications(by_program, apps, 0.0)).target_capacity == 50.0
+    assert read_desired(with_applications(EMPTY, apps, 0.0, target_capacity=50.0)).target_capacity == 50.0
     whole = read_desired(with_applications(by_program, apps, 0.0, "file"))
     assert whole.target_capacity is None
     assert whole.deployments[DeploymentKey("fixed", "Model")].num_replicas == 5

@@ -114,8 +114,18 @@ def test_values_that_nothing_can_hold(option: str, reason: str) -> None:
     assert mistake.startswith("mesh.yaml:5:")
 
 
-def test_an_empty_file_wants_nothing_to_run() -> None:
-    assert read("") == read("# nothing") == read("applications: []") == MeshConfig()
+@pytest.mark.parametrize("text", ["", "# nothing", "null", "{}", "http_options: {port: 8001}", "---"])
+def test_that_nothing_shall_run_must_be_said(text: str) -> None:
+    """Deploying what was cut off or emptied by mistake would delete every application."""
+    (mistake,) = mistakes(text)
+    assert ": applications is missing: list what shall run, or write `applications: []`" in mistake
+    assert mistake.startswith("mesh.yaml:1:")
+    assert read("applications: []") == MeshConfig()
+
+
+def test_an_emptied_list_of_applications_is_none() -> None:
+    (mistake,) = mistakes("applications:\n  # - name: shop\nproxy_location: HeadOnly")
+    assert mistake.startswith("mesh.yaml:1:14: applications: is empty: list what shall run, or write")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +166,7 @@ def test_merged_mappings_may_be_overridden() -> None:
 
 def test_a_file_may_restrict_all_replicas_to_a_share() -> None:
     """Item 232."""
-    assert read("target_capacity: 50").target_capacity == 50
+    assert read("target_capacity: 50\napplications: []").target_capacity == 50
     assert read("applications: []").target_capacity is None
 
 
@@ -192,7 +202,7 @@ def test_a_file_may_restrict_all_replicas_to_a_share() -> None:
     ],
 )
 def test_mistakes_at_the_top(text: str, expected: str) -> None:
-    (line,) = mistakes(text)
+    (line,) = mistakes(text if "ap" in text[:2] else f"{text}\napplications: []")
     assert line.startswith(expected)
 
 

@@ -37,8 +37,9 @@ class FakeController:
         config_file: str | None = None,
         target_capacity: float | None = None,
     ) -> None:
-        if config_file is not None:
+        if config_file is not None or target_capacity is not None:
             self.target_capacity = target_capacity
+        if config_file is not None:
             for name in [each.name for each in self.reply.applications if each.is_declarative]:
                 self.delete(name)
             self._config_file = config_file
