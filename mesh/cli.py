@@ -104,7 +104,8 @@ def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> No
     if asked not in (None, now):
         there = "not set" if now is None else f"{now:g}"
         raise ValueError(
-            f"target_capacity is {asked:g} in the file and {there} for the mesh that is running. It holds for all applications: leave it out, or use `mesh deploy`, which changes it."
+            f"target_capacity is {asked:g} in the file and {there} for the mesh that is running. It holds for all "
+            "applications: leave it out, or use `mesh deploy`, which changes it."
         )
 
 
