@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mesh.controller.placement import ANYWHERE, Spot
 from mesh.routing.snapshot import DeploymentKey
@@ -46,9 +47,13 @@ class KillGateway:
     gateway_id: str
 
 
-Action = StartReplica | ReconfigureReplica | StopReplica | KillReplica | StartGateway | StopGateway | KillGateway
+ReplicaAction = StartReplica | ReconfigureReplica | StopReplica | KillReplica
+GatewayAction = StartGateway | StopGateway | KillGateway
+Action = ReplicaAction | GatewayAction
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     actions: tuple[Action, ...] = ()
+    problems: Mapping[DeploymentKey, Exception] = field(default_factory=dict)
+    """Deployments for which no plan could be made. Nothing is done about them."""

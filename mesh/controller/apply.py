@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, assert_never
 
 from mesh.controller.actions import (
-    Action,
+    GatewayAction,
     KillGateway,
     KillReplica,
     Plan,
     ReconfigureReplica,
+    ReplicaAction,
     StartGateway,
     StartReplica,
     StopGateway,
@@ -22,6 +23,8 @@ from mesh.controller.fleet import Fleet
 from mesh.controller.gateway_keeper import GatewayKeeper
 from mesh.controller.replica_keeper import ReplicaKeeper
 from mesh.controller.runtime import Runtime
+from mesh.controller.troubles import Problems, confined
+from mesh.routing.snapshot import DeploymentKey
 
 
 class Applier:
@@ -37,6 +40,7 @@ class Applier:
         before_drain: Callable[[], Awaitable[None]],
     ) -> None:
         self._desired = Desired()
+        self._fleet = fleet
         care = ActorCare(runtime, before_drain)
         self.replicas = ReplicaKeeper(fleet, runtime, care, spawn_task, new_id)
         self.gateways = GatewayKeeper(fleet, runtime, care, spawn_task, new_id)
@@ -45,12 +49,25 @@ class Applier:
         """From now on actors are started, checked and stopped as this state says."""
         self._desired = self.replicas.desired = desired
 
-    def apply(self, plan: Plan) -> None:
-        """Write every intention into the fleet and start the tasks that carry it out."""
+    def apply(self, plan: Plan) -> Problems:
+        """Write every intention into the fleet and start the tasks that carry it out. Returns where that failed."""
+        problems: Problems = {}
         for action in plan.actions:
-            self._begin(action)
+            if isinstance(action, GatewayAction):
+                self._begin_gateway(action)
+            elif key := self._deployment_of(action):
+                with confined(key, problems):
+                    self._begin_replica(action)
+        return problems
 
-    def _begin(self, action: Action) -> None:
+    def _deployment_of(self, action: ReplicaAction) -> DeploymentKey | None:
+        """None for a replica that has gone."""
+        if isinstance(action, StartReplica):
+            return action.deployment
+        replica = self._fleet.replica(action.replica_id)
+        return replica.deployment if replica is not None else None
+
+    def _begin_replica(self, action: ReplicaAction) -> None:
         match action:
             case StartReplica(key, spot):
                 self.replicas.start(key, spot)
@@ -60,6 +77,11 @@ class Applier:
                 self.replicas.stop(replica_id)
             case KillReplica(replica_id):
                 self.replicas.kill(replica_id)
+            case _:
+                assert_never(action)
+
+    def _begin_gateway(self, action: GatewayAction) -> None:
+        match action:
             case StartGateway(node_id):
                 self.gateways.start(node_id, self._desired.gateways)
             case StopGateway(gateway_id):

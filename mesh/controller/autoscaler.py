@@ -11,6 +11,7 @@ from mesh.controller.load_book import LoadBook
 from mesh.controller.observe import Replica
 from mesh.controller.scaling_report import scaling_status
 from mesh.controller.scaling_rules import ScalingRules
+from mesh.controller.troubles import Problems, confined
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -45,6 +46,8 @@ class Autoscaler:
         self._scaled: dict[DeploymentKey, _Scaled] = {}
         self._known: frozenset[DeploymentKey] | None = None
         """Deployments of the desired state before, None in a controller that has just started."""
+        self.problems: Problems = {}
+        """Of the last look: deployments that could not be decided about keep their targets."""
 
     def use(self, desired: Desired) -> None:
         """From now on these deployments are scaled, by these rules."""
@@ -75,20 +78,14 @@ class Autoscaler:
         now_s = self._clock()
         self._book.keep({key: now_s - scaled.rules.expiry_s for key, scaled in self._scaled.items()})
         targets: dict[DeploymentKey, int] = {}
+        self.problems = {}
         for key, scaled in self._scaled.items():
-            target = desired.deployments[key].num_replicas
-            scaled.running = sum(replica.is_serving for replica in replicas.get(key, ()))
-            sight = Sight(
-                target=target,
-                running=scaled.running,
-                load=self._book.load(key),
-                policy_replicas=scaled.policy_replicas,
-            )
-            scaled.decision = decide(scaled.rules, scaled.state, sight, now_s)
-            scaled.state = scaled.decision.state
-            if scaled.decision.target != target:
-                scaled.decided_s = now_s
-                targets[key] = scaled.decision.target
+            with confined(key, self.problems):
+                before = desired.deployments[key].num_replicas
+                scaled.running = sum(replica.is_serving for replica in replicas.get(key, ()))
+                after = self._decide(key, scaled, before, now_s)
+                if after != before:
+                    targets[key] = after
         return targets
 
     def period_s(self, at_most_s: float) -> float:
@@ -102,6 +99,19 @@ class Autoscaler:
             key: scaling_status(scaled.rules, scaled.decision, self._book.load(key).total, scaled.policy_problem, now_s)
             for key, scaled in self._scaled.items()
         }
+
+    def _decide(self, key: DeploymentKey, scaled: _Scaled, target: int, now_s: float) -> int:
+        sight = Sight(
+            target=target,
+            running=scaled.running,
+            load=self._book.load(key),
+            policy_replicas=scaled.policy_replicas,
+        )
+        scaled.decision = decide(scaled.rules, scaled.state, sight, now_s)
+        scaled.state = scaled.decision.state
+        if scaled.decision.target != target:
+            scaled.decided_s = now_s
+        return scaled.decision.target
 
     # ---- Policies ----------------------------------------------------------------------------------------------------
 

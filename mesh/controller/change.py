@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -116,6 +117,18 @@ def _check_deployments(application: control_pb2.ApplicationSpec) -> None:
             raise _invalid(f"Deployment {deployment.name!r} has no version.")
         if not (deployment.code or deployment.code_key):
             raise _invalid(f"Deployment {deployment.name!r} has no code.")
+        _check_runtime_env(deployment)
+
+
+def _check_runtime_env(deployment: control_pb2.DeploymentSpec) -> None:
+    """Placement reads it for all deployments together."""
+    text = deployment.options.actor.runtime_env_json or "{}"
+    try:
+        is_valid = isinstance(json.loads(text), dict)
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise _invalid(f"The runtime environment of deployment {deployment.name!r} is no JSON object: {text[:200]}")
 
 
 def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[control_pb2.DeploymentSpec]) -> None:

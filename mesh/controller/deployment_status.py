@@ -112,6 +112,12 @@ def judge(
     )
 
 
+def first_verdict(target: DeploymentTarget, now_s: float) -> Verdict:
+    """Of a deployment of which nothing is known yet."""
+    status, trigger = _WANTED[Fact.UPDATE_WANTED]
+    return Verdict(target, status, trigger, since_s=now_s)
+
+
 def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
     """The status of a deployment that is no longer wanted."""
     serving = sum(replica.is_serving for replica in replicas)

@@ -26,7 +26,7 @@ class DesiredKeeper:
         if state is None:
             state = control_pb2.DesiredState(version=1, gateways=gateways)
             await asyncio.to_thread(self._store.save, state)
-        self._take_over(state)
+        self._take_over(state, read_desired(state))
 
     @property
     def config_file(self) -> str | None:
@@ -43,11 +43,13 @@ class DesiredKeeper:
             for application in code_of:
                 await asyncio.to_thread(self._store.put_code, application)
             state = edit(self._state)
+            # Read first: what cannot be read must not be stored, or no later controller could start.
+            desired = read_desired(state)
             await asyncio.to_thread(self._store.save, state)
-            self._take_over(state)
+            self._take_over(state, desired)
             return state.version
 
-    def _take_over(self, state: control_pb2.DesiredState) -> None:
+    def _take_over(self, state: control_pb2.DesiredState, desired: Desired) -> None:
         self._state = state
-        self.desired = read_desired(state)
-        self._on_change(self.desired)
+        self.desired = desired
+        self._on_change(desired)

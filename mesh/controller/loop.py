@@ -31,6 +31,7 @@ from mesh.controller.snapshots import build_routes, build_snapshots
 from mesh.controller.status_report import build_status, judge_all
 from mesh.controller.store import StateStore, StoreFailed
 from mesh.controller.strays import Strays
+from mesh.controller.troubles import Troubles
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import DeploymentStatus
 from mesh.v1 import control_pb2
@@ -65,6 +66,7 @@ class ControlLoop:
         self._policies = PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id)
         self._node_list = NodeList(runtime, clock)
         self._verdicts: dict[DeploymentKey, Verdict] = {}
+        self._troubles = Troubles()
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or make the first one, and take over what an earlier controller left running."""
@@ -103,8 +105,14 @@ class ControlLoop:
         return version
 
     def status(self) -> control_pb2.StatusReply:
+        observed = self._judged()
         return build_status(
-            self._wanted.desired, self._judged(), self._verdicts, self._clock(), self.autoscaler.statuses()
+            self._wanted.desired,
+            observed,
+            self._verdicts,
+            self._clock(),
+            self.autoscaler.statuses(),
+            self._troubles.texts(),
         )
 
     def _use(self, desired: Desired) -> None:
@@ -112,6 +120,7 @@ class ControlLoop:
         self.autoscaler.use(desired)
         self._policies.use(desired)
         self._fleet.forget_failures(keep=set(desired.deployments))
+        self._troubles.keep(set(desired.deployments))
         self._node_list.expire()
         self._wake.set()
 
@@ -140,7 +149,9 @@ class ControlLoop:
         self._fleet.see_nodes(self._node_list.nodes)
         observed = self._fleet.observed()
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
-        self._applier.apply(plan(desired, observed, self._clock()))
+        planned = plan(desired, observed, self._clock())
+        self._troubles.note("planning", planned.problems)
+        self._troubles.note("work on replicas", self._applier.apply(planned))
         observed = self._judged()
         self._publisher.publish(desired, build_snapshots(desired, observed, self._verdicts), build_routes(desired))
 
@@ -159,6 +170,7 @@ class ControlLoop:
         desired = self._wanted.desired
         groups = self._fleet.observed().by_deployment()
         decided = self.autoscaler.decide(desired, groups)
+        self._troubles.note("autoscaling", self.autoscaler.problems)
         if decided:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
             try:
@@ -169,5 +181,7 @@ class ControlLoop:
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""
         observed = self._fleet.observed()
-        self._verdicts = judge_all(self._verdicts, self._wanted.desired, observed, self._clock())
+        judgement = judge_all(self._verdicts, self._wanted.desired, observed, self._clock())
+        self._verdicts = judgement.verdicts
+        self._troubles.note("judgement", judgement.problems)
         return observed

@@ -11,13 +11,16 @@ from mesh.controller.observe import Observed, Replica
 from mesh.controller.placement import Ledger, Room
 from mesh.controller.rollout import next_step
 from mesh.controller.stop_order import held_back, is_overdue
+from mesh.controller.troubles import Problems, confined
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
 
 
 def plan(desired: Desired, observed: Observed, now_s: float) -> Plan:
     """The actions missing between `observed` and `desired`. Empty when nothing is."""
-    return Plan((*plan_gateways(desired, observed, now_s), *_plan_replicas(desired, observed, now_s)))
+    problems: Problems = {}
+    replicas = _plan_replicas(desired, observed, now_s, problems)
+    return Plan((*plan_gateways(desired, observed, now_s), *replicas), problems)
 
 
 def is_finished(desired: Desired, observed: Observed) -> bool:
@@ -25,14 +28,18 @@ def is_finished(desired: Desired, observed: Observed) -> bool:
     return desired.is_shutting_down and not observed.replicas and not observed.gateways
 
 
-def _plan_replicas(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
+def _plan_replicas(desired: Desired, observed: Observed, now_s: float, problems: Problems) -> list[Action]:
     groups = observed.by_deployment()
     ledger = Ledger(observed, now_s)
+    actions: list[Action] = []
     for key, target in desired.deployments.items():
-        yield from _plan_deployment(target, groups.get(key, ()), ledger)
+        with confined(key, problems):
+            # A plan is whole or not at all: starts without their stops would be another one.
+            actions += tuple(_plan_deployment(target, groups.get(key, ()), ledger))
     unwanted = groups.keys() - desired.deployments.keys()
     if unwanted:
-        yield from _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
+        actions += _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
+    return actions
 
 
 def _plan_unwanted(

@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from mesh.controller.deployment_status import Verdict, judge, judge_application, judge_leaving
+from mesh.controller.deployment_status import Verdict, first_verdict, judge, judge_application, judge_leaving
 from mesh.controller.desired import Desired
 from mesh.controller.gateway_plan import wanted_nodes
 from mesh.controller.observe import Observed, Replica
 from mesh.controller.placement import Ledger
+from mesh.controller.troubles import Problems, confined
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
 from mesh.v1 import control_pb2
 
 Verdicts = Mapping[DeploymentKey, Verdict]
 ScalingStatuses = Mapping[DeploymentKey, control_pb2.AutoscalingStatus]
+Texts = Mapping[DeploymentKey, str]
 _NO_SCALING: ScalingStatuses = {}
+_NO_TEXTS: Texts = {}
 
 
-def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: float) -> dict[DeploymentKey, Verdict]:
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    verdicts: dict[DeploymentKey, Verdict]
+    problems: Problems
+    """Deployments that could not be judged. They keep the verdict before."""
+
+
+def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: float) -> Judgement:
     """The status of every deployment that is wanted or still has replicas."""
     groups = observed.by_deployment()
     ledger = Ledger(observed, now_s)
-    verdicts = {
-        key: judge(previous.get(key), target, groups.pop(key, ()), observed.failures_of(key, target.version), ledger)
-        for key, target in desired.deployments.items()
-    }
+    problems: Problems = {}
+    verdicts = {key: previous.get(key) or first_verdict(target, now_s) for key, target in desired.deployments.items()}
+    for key, target in desired.deployments.items():
+        replicas, failures = groups.pop(key, ()), observed.failures_of(key, target.version)
+        with confined(key, problems):
+            verdicts[key] = judge(previous.get(key), target, replicas, failures, ledger)
     verdicts.update((key, judge_leaving(replicas)) for key, replicas in groups.items())
-    return verdicts
+    return Judgement(verdicts, problems)
 
 
 def build_status(
-    desired: Desired, observed: Observed, verdicts: Verdicts, now_s: float, scaling: ScalingStatuses = _NO_SCALING
+    desired: Desired,
+    observed: Observed,
+    verdicts: Verdicts,
+    now_s: float,
+    scaling: ScalingStatuses = _NO_SCALING,
+    troubles: Texts = _NO_TEXTS,
 ) -> control_pb2.StatusReply:
-    """`scaling`: of deployments that autoscale."""
+    """`scaling`: of deployments that autoscale. `troubles`: where the controller itself goes wrong."""
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
         is_shutting_down=desired.is_shutting_down,
@@ -46,7 +64,9 @@ def build_status(
     for app, keys in sorted(by_app.items()):
         reply.applications.append(_application(app, keys, desired, groups, verdicts))
         for deployment in reply.applications[-1].deployments:
-            _add_scaling(deployment, scaling.get(DeploymentKey(app, deployment.name)))
+            key = DeploymentKey(app, deployment.name)
+            _add_scaling(deployment, scaling.get(key))
+            deployment.message = "\n".join(filter(None, (troubles.get(key), deployment.message)))
     reply.gateways.extend(_gateways(desired, observed, now_s))
     return reply
 

@@ -168,3 +168,13 @@ def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:
     whole = read_desired(with_applications(by_program, apps, 0.0, "file"))
     assert whole.target_capacity is None
     assert whole.deployments[DeploymentKey("fixed", "Model")].num_replicas == 5
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_a_runtime_environment_that_is_no_object_is_refused(text: str) -> None:
+    """It would be read when replicas are placed, of this deployment and of all others."""
+    app = application()
+    app.deployments[0].options.actor.runtime_env_json = text
+    refused = refusal(EMPTY, app)
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "runtime environment of deployment 'Model' is no JSON object" in str(refused)

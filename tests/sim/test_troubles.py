@@ -1,0 +1,70 @@
+"""A fault of the controller's own that one deployment brings out, in fake time: the others notice nothing of it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mesh.controller import autoscaler, plan, status_report
+from mesh.controller.replica_keeper import ReplicaKeeper
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.unit.controller.builders import application
+
+BAD = DeploymentKey("bad", "Model")
+
+
+def raises_for_bad(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with a fault: it fails where the bad application is among its arguments."""
+
+    def faulty(*arguments: Any, **options: Any) -> Any:
+        if any(_is_bad(each) for each in arguments):
+            raise LookupError("no such thing")
+        return function(*arguments, **options)
+
+    return faulty
+
+
+def _is_bad(argument: object) -> bool:
+    return BAD in (argument, getattr(argument, "key", None)) or getattr(argument, "max_replicas", 0) == 13
+
+
+FAULTS = {
+    "planning": (plan, "next_step"),
+    "judgement": (status_report, "judge"),
+    "work on replicas": (ReplicaKeeper, "start"),
+    "autoscaling": (autoscaler, "decide"),
+}
+
+
+@pytest.mark.parametrize("step", FAULTS)
+def test_a_deployment_that_the_controller_fails_at_stops_no_other(
+    step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner, name = FAULTS[step]
+    monkeypatch.setattr(owner, name, raises_for_bad(getattr(owner, name)))
+    run_in_fake_time(_deploy_both(step))
+    assert len([record for record in caplog.records if "no such thing" in record.message]) == 1
+
+
+async def _deploy_both(step: str) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    unlike = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=13, target_ongoing_requests=2)
+    await mesh.run(lambda: application("bad", "v1", 2, autoscaling=unlike))
+    await mesh.run(lambda: application("good", "v1", 2))
+    await mesh.until(lambda: statuses(mesh)["good"].status == "RUNNING")
+    await asyncio.sleep(60.0)
+    assert f"{step} of this deployment fails" in statuses(mesh)["bad"].deployments[0].message
+    assert "LookupError: no such thing" in statuses(mesh)["bad"].deployments[0].message
+    await mesh.run(lambda: application("good", "v2", 3))
+    await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 3 and statuses(mesh)["good"].status == "RUNNING")
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def statuses(mesh: Mesh) -> dict[str, control_pb2.ApplicationStatus]:
+    return {app.name: app for app in mesh.loop.status().applications}
