@@ -16,10 +16,10 @@ from typing import Any
 from mesh.controller.apply import Applier
 from mesh.controller.autoscaler import Autoscaler
 from mesh.controller.change import with_replicas
-from mesh.controller.deployment_status import Verdict
 from mesh.controller.desired import Desired
 from mesh.controller.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.fleet import Fleet
+from mesh.controller.judge import Judge
 from mesh.controller.nodes import NodeList
 from mesh.controller.observe import Observed
 from mesh.controller.plan import plan
@@ -28,12 +28,10 @@ from mesh.controller.publish import Publisher
 from mesh.controller.recover import recover
 from mesh.controller.runtime import Runtime
 from mesh.controller.snapshots import build_routes, build_snapshots
-from mesh.controller.status_report import build_status, judge_all
+from mesh.controller.status_report import build_status
 from mesh.controller.store import StateStore, StoreFailed
 from mesh.controller.strays import Strays
-from mesh.controller.troubles import Troubles
 from mesh.routing.snapshot import DeploymentKey
-from mesh.status import DeploymentStatus
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
@@ -65,8 +63,7 @@ class ControlLoop:
         self.autoscaler = Autoscaler(clock, self._wake.set)
         self._policies = PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id)
         self._node_list = NodeList(runtime, clock)
-        self._verdicts: dict[DeploymentKey, Verdict] = {}
-        self._troubles = Troubles()
+        self._judge = Judge()
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or make the first one, and take over what an earlier controller left running."""
@@ -109,10 +106,10 @@ class ControlLoop:
         return build_status(
             self._wanted.desired,
             observed,
-            self._verdicts,
+            self._judge.verdicts,
             self._clock(),
             self.autoscaler.statuses(),
-            self._troubles.texts(),
+            self._judge.troubles.texts(),
         )
 
     def _use(self, desired: Desired) -> None:
@@ -120,7 +117,7 @@ class ControlLoop:
         self.autoscaler.use(desired)
         self._policies.use(desired)
         self._fleet.forget_failures(keep=set(desired.deployments))
-        self._troubles.keep(set(desired.deployments))
+        self._judge.troubles.keep(set(desired.deployments))
         self._node_list.expire()
         self._wake.set()
 
@@ -129,9 +126,7 @@ class ControlLoop:
         for deployment in application.deployments:
             key = DeploymentKey(application.name, deployment.name)
             self._fleet.restart_failures(key)
-            verdict = self._verdicts.get(key)
-            if verdict is not None and verdict.status == DeploymentStatus.DEPLOY_FAILED:
-                del self._verdicts[key]
+            self._judge.forgive(key)
 
     async def _try_turn(self) -> bool:
         """The one boundary: whatever went wrong, the next turn starts from the whole picture again."""
@@ -150,10 +145,12 @@ class ControlLoop:
         observed = self._fleet.observed()
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
         planned = plan(desired, observed, self._clock())
-        self._troubles.note("planning", planned.problems)
-        self._troubles.note("work on replicas", self._applier.apply(planned))
+        self._judge.troubles.note("planning", planned.problems)
+        self._judge.troubles.note("work on replicas", self._applier.apply(planned))
         observed = self._judged()
-        self._publisher.publish(desired, build_snapshots(desired, observed, self._verdicts), build_routes(desired))
+        self._publisher.publish(
+            desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired)
+        )
 
     def _actor_names(self) -> set[str]:
         """Of everything that is ours to end."""
@@ -163,14 +160,14 @@ class ControlLoop:
     def _is_calm(self) -> bool:
         """Every deployment is as it shall be, and no node is about to end."""
         stays = all(node.ends_s is None for node in self._node_list.nodes)
-        return stays and all(verdict.status == DeploymentStatus.HEALTHY for verdict in self._verdicts.values())
+        return stays and self._judge.are_all_healthy
 
     async def _scale(self) -> None:
         """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""
         desired = self._wanted.desired
         groups = self._fleet.observed().by_deployment()
         decided = self.autoscaler.decide(desired, groups)
-        self._troubles.note("autoscaling", self.autoscaler.problems)
+        self._judge.troubles.note("autoscaling", self.autoscaler.problems)
         if decided:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
             try:
@@ -181,7 +178,5 @@ class ControlLoop:
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""
         observed = self._fleet.observed()
-        judgement = judge_all(self._verdicts, self._wanted.desired, observed, self._clock())
-        self._verdicts = judgement.verdicts
-        self._troubles.note("judgement", judgement.problems)
+        self._judge.look(self._wanted.desired, observed, self._clock())
         return observed
