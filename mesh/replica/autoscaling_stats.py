@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 logger = logging.getLogger("mesh")
 
@@ -14,7 +15,7 @@ _PERIOD_MIN_S = 0.05
 
 
 class AutoscalingStats:
-    def __init__(self, record: Callable[[], Awaitable[object]], interval_s: Callable[[], float]) -> None:
+    def __init__(self, record: Callable[[], Coroutine[Any, Any, object]], interval_s: Callable[[], float]) -> None:
         """`interval_s` may change; 0: nobody wants to know at present."""
         self._record = record
         self._interval_s = interval_s
@@ -32,17 +33,26 @@ class AutoscalingStats:
     async def _ask(self) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                self.values = _checked(await self._record())
+                # In a task of its own: it may cancel the one it runs in.
+                self.values = _checked(await asyncio.create_task(self._record(), name="record_autoscaling_stats"))
             complaint = ""
         except TimeoutError:
             complaint = f"no answer within {_TIMEOUT_S:g} s"
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # the user's code may raise anything
+            if _is_cancelled():
+                raise
             complaint = f"{type(error).__name__}: {error}"
         if complaint:
             self.values = {}
         if complaint and complaint != self._complaint:
             logger.warning("record_autoscaling_stats failed: %s", complaint)
         self._complaint = complaint
+
+
+def _is_cancelled() -> bool:
+    """This task itself, not what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _checked(values: object) -> dict[str, float]:

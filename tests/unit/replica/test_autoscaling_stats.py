@@ -1,7 +1,7 @@
 """mesh.replica.autoscaling_stats: the user's hook, its answers and its faults (item 155)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from mesh.replica.autoscaling_stats import AutoscalingStats
 from tests.sim.fake_time import run_in_fake_time
 
 
-def watch(record: Callable[[], Awaitable[object]], interval_s: float = 5.0, duration_s: float = 12.0) -> Any:
+def watch(record: Callable[[], Coroutine[Any, Any, object]], interval_s: float = 5.0, duration_s: float = 12.0) -> Any:
     """What it says after that time."""
 
     async def main() -> Any:
@@ -67,3 +67,24 @@ def test_a_hook_that_hangs_is_left_alone(caplog: pytest.LogCaptureFixture) -> No
 
     assert watch(record, duration_s=11.0) == {}
     assert "no answer within 10 s" in caplog.text
+
+
+@pytest.mark.parametrize("cancels_itself", [True, False])
+def test_a_hook_that_is_cancelled_has_failed_and_is_asked_again(
+    cancels_itself: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[int] = []
+
+    async def record() -> object:
+        asked.append(1)
+        if len(asked) == 2 and cancels_itself and (task := asyncio.current_task()):
+            task.cancel()
+            await asyncio.sleep(0)
+        if len(asked) == 2:
+            raise asyncio.CancelledError
+        return {"asked": len(asked)}
+
+    assert watch(record, duration_s=7.0) == {}
+    assert "record_autoscaling_stats failed: CancelledError" in caplog.text
+    asked.clear()
+    assert watch(record) == {"asked": 3.0}
