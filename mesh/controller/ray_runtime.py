@@ -13,7 +13,7 @@ from mesh.controller.ask import ask_of
 from mesh.controller.failure_text import readable
 from mesh.controller.observe import Node
 from mesh.controller.placement import Spot
-from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.runtime import REPLICA_PREFIX, ActorCallFailed, ActorGone, ActorOutOfReach
 from mesh.v1 import control_pb2
 
 _REPLICA_CLASS = "mesh.replica.actor:ReplicaActor"
@@ -113,8 +113,10 @@ class RayRuntime:
             self._groups.pop(name, None)
 
     async def placement_group_names(self) -> list[str]:
-        self._groups.update(await _in_thread(ray_placement.list_placement_groups))
-        return list(self._groups)
+        groups = await _in_thread(ray_placement.list_placement_groups)
+        ours = {name: group for name, group in groups.items() if name.startswith(REPLICA_PREFIX)}
+        self._groups.update(ours)
+        return list(ours)
 
     async def actor_names(self) -> list[str]:
         names: list[str] = await _in_thread(ray_core.list_actor_names)

@@ -27,7 +27,7 @@ async def recover(runtime: Runtime, applier: Applier) -> None:
     groups = await runtime.placement_group_names()
     names = await runtime.actor_names()
     await asyncio.gather(
-        *(_release(runtime, name) for name in set(groups) - set(names) if name.startswith(REPLICA_PREFIX)),
+        *(_release(runtime, name) for name in set(groups) - set(names)),
         *(_adopt_replica(runtime, applier, name) for name in names if name.startswith(REPLICA_PREFIX)),
         *(_adopt_gateway(runtime, applier, name) for name in names if name.startswith(GATEWAY_PREFIX)),
     )

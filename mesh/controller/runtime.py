@@ -60,7 +60,9 @@ class Runtime(Protocol):
 
     async def actor_names(self) -> list[str]: ...
 
-    async def placement_group_names(self) -> list[str]: ...
+    async def placement_group_names(self) -> list[str]:
+        """Those of replicas, also where the replica is gone."""
+        ...
 
     async def nodes(self) -> list[Node]:
         """The living ones."""

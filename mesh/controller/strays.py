@@ -1,5 +1,5 @@
-"""Owns the search for actors that nobody knows: those whose start was carried out, but reported as failed, those that
-could not be ended, and policies that an earlier controller has asked."""
+"""Owns the search for actors and placement groups that nobody knows: those whose start was carried out, but reported as
+failed, those that could not be ended, and policies that an earlier controller has asked."""
 
 from __future__ import annotations
 
@@ -32,13 +32,21 @@ class Strays:
                 logger.warning("the actors of the mesh could not be looked through: %s", error)
 
     async def _look(self) -> None:
-        names = await self._runtime.actor_names()
-        ours = {name for name in names if name.startswith((REPLICA_PREFIX, GATEWAY_PREFIX, POLICY_PREFIX))}
+        actors = await self._runtime.actor_names()
+        ours = {name for name in actors if name.startswith((REPLICA_PREFIX, GATEWAY_PREFIX, POLICY_PREFIX))}
+        # A placement group bears the name of its replica, which may have ended long ago or never begun.
+        ours.update(await self._runtime.placement_group_names())
         unknown = frozenset(ours - self._known_names())
-        # Seen once it may just be ending; an actor that is being started is known before it exists.
+        # Seen once it may just be ending; what is being started is known before it exists.
         for name in sorted(unknown & self._suspects):
-            logger.warning("%s runs without anybody having a use for it: it is ended", name)
-            await self._runtime.kill(name)
-            if name.startswith(REPLICA_PREFIX):
-                await self._runtime.release(name)
+            await self._end(name)
         self._suspects = unknown
+
+    async def _end(self, name: str) -> None:
+        """Should it fail, it is found again; that one cannot be ended must not save the others."""
+        logger.warning("%s is there without anybody having a use for it: it is ended", name)
+        try:
+            await self._runtime.kill(name)
+            await self._runtime.release(name)
+        except ActorCallFailed as error:
+            logger.warning("%s could not be ended: %s", name, error)

@@ -75,6 +75,8 @@ class FakeCluster:
         self.actors: dict[str, Actor] = {}
         self.groups: set[str] = set()
         """Placement groups by name."""
+        self._known_groups: set[str] = set()
+        """Those of which the controller has heard: others it cannot release."""
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
         self.policy: Policy = _no_policy
@@ -86,7 +88,8 @@ class FakeCluster:
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
         if spec.spec.options.placement_group_bundles:
-            self.groups.add(name)
+            await self._delivered(functools.partial(self._create_group, name))
+            self._known_groups.add(name)
         await self._delivered(functools.partial(self._spawn, Actor(name, spec, spot)))
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
@@ -119,10 +122,12 @@ class FakeCluster:
 
     async def release(self, name: str) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.05))
-        self.groups.discard(name)
+        if name in self._known_groups:
+            self.groups.discard(name)
 
     async def placement_group_names(self) -> list[str]:
-        return list(self.groups)
+        self._known_groups |= self.groups
+        return sorted(self.groups)
 
     async def nodes(self) -> list[Node]:
         return [
@@ -196,6 +201,9 @@ class FakeCluster:
             task.exception()  # who asked may be gone: then nobody else looks at it
 
     # ---- What actors do --------------------------------------------------------------------------------------------
+
+    async def _create_group(self, name: str) -> None:
+        self.groups.add(name)
 
     async def _spawn(self, actor: Actor) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.2))

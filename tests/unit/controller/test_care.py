@@ -77,6 +77,7 @@ def test_a_placement_group_is_given_back_however_often_it_takes() -> None:
     async def main() -> set[str]:
         cluster = Silent(refuses_after_s=0.0, gone_after_s=0.0)
         cluster.groups, cluster.releases_that_fail = {"actor"}, 5
+        await cluster.placement_group_names()
         await care_of(cluster).release("actor")
         return cluster.groups
 

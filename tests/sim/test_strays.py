@@ -1,0 +1,75 @@
+"""What was made though the controller heard otherwise, in fake time: it is found and ended."""
+
+import asyncio
+from collections import Counter
+
+from mesh.controller.runtime import REPLICA_PREFIX, ActorCallFailed
+from mesh.controller.strays import Strays
+from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import FakeCluster
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running
+from tests.unit.controller.builders import application
+
+ONE_CPU = control_pb2.Bundle(resources={"CPU": 1})
+
+
+class Mumbling(FakeCluster):
+    """The first placement group is made, and nobody hears of it."""
+
+    async def _create_group(self, name: str) -> None:
+        is_first = not self.groups
+        await super()._create_group(name)
+        if is_first:
+            raise ActorCallFailed("the GCS did not answer in time")
+
+
+def with_group() -> control_pb2.ApplicationSpec:
+    app = application("app", "v1", 1)
+    app.deployments[0].options.placement_group_bundles.append(ONE_CPU)
+    return app
+
+
+def test_a_placement_group_whose_creation_was_reported_as_failed_is_removed() -> None:
+    run_in_fake_time(_lose_a_group())
+
+
+async def _lose_a_group() -> None:
+    mesh = Mesh(1, cluster=Mumbling(1))
+    await mesh.boot()
+    await mesh.run(with_group)
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 1)
+    assert len(mesh.cluster.groups) == 2
+    await mesh.until(lambda: len(mesh.cluster.groups) == 1, within_s=30.0)
+    await asyncio.sleep(60.0)
+    assert is_running(mesh, "v1", 1)
+    assert mesh.cluster.groups == {actor.name for actor in mesh.cluster.replicas()}
+    await mesh.crash()
+
+
+class Stubborn(FakeCluster):
+    """One placement group cannot be removed."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.groups = {f"{REPLICA_PREFIX}app#Model#a", f"{REPLICA_PREFIX}app#Model#b"}
+        self.tried: Counter[str] = Counter()
+
+    async def release(self, name: str) -> None:
+        self.tried[name] += 1
+        if name.endswith("#a"):
+            raise ActorCallFailed("no")
+        await super().release(name)
+
+
+def test_one_stray_that_cannot_be_ended_saves_no_other() -> None:
+    async def main() -> None:
+        cluster = Stubborn()
+        search = asyncio.create_task(Strays(cluster, set).keep_away())
+        await asyncio.sleep(45.0)
+        search.cancel()
+        assert cluster.groups == {f"{REPLICA_PREFIX}app#Model#a"}
+        assert cluster.tried == {f"{REPLICA_PREFIX}app#Model#a": 3, f"{REPLICA_PREFIX}app#Model#b": 1}
+
+    run_in_fake_time(main())
