@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from mesh.wire.context import RequestContext, new_request_id
 
-APPLICATION_KEY = "application"
 REQUEST_ID_KEY = "request_id"
 
 _REQUEST_ID_MAX_CHARS = 200

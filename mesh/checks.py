@@ -26,9 +26,9 @@ def number(name: str, value: object, *, minimum: float = 0.0, may_equal: bool = 
     """`value` as a float. Raises TypeError unless it is a number, ValueError below the minimum."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {value!r}.")
-    # Written so that NaN fails too.
     if value > sys.float_info.max:
         raise ValueError(f"{name} must be a finite number, got one that is too large.")
+    # Written so that NaN fails too.
     if not (value >= minimum if may_equal else value > minimum):
         raise ValueError(f"{name} must be {'at least' if may_equal else 'more than'} {minimum:g}, got {value}.")
     return float(value)

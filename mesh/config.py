@@ -30,7 +30,7 @@ class DeploymentConfig:
     ray_actor_options: Mapping[str, Any] = field(default_factory=dict)
     """Resources and runtime environment of each replica."""
     graceful_shutdown_wait_loop_s: float = 2.0
-    """How often a stopping replica looks whether its requests have ended."""
+    """Accepted for compatibility: a stopping replica learns at once that its requests have ended."""
     graceful_shutdown_timeout_s: float = 20.0
     """After this a stopping replica is killed; 0: at once."""
     health_check_period_s: float = 10.0

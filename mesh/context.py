@@ -82,7 +82,7 @@ class ReplicaContext:
 
     @property
     def servable_object(self) -> Any:
-        """The instance of the user's class; None while its constructor runs."""
+        """The instance of the user's class, incomplete while its constructor runs; None before."""
         return self.get_servable_object()
 
 

@@ -38,7 +38,7 @@ def pack(code: UserCode, replace: Replace | None = None) -> bytes:
     Raises TypeError saying what cannot be pickled.
     """
     parts = (
-        dumps((code.callable, code.servicer_functions), f"{_name(code)}"),
+        dumps((code.callable, code.servicer_functions), _name(code)),
         dumps((code.init_args, code.init_kwargs), f"arguments bound to {_name(code)}", replace),
     )
     return pickle.dumps((_search_path(), parts), protocol=5)

@@ -265,7 +265,7 @@ def _count(taken: Iterable[object]) -> int:
     return sum(1 for _ in taken)
 
 
-def _enter(book: dict[str, dict[str, float]], bundles: Sequence[Bundle], node_ids: Sequence[str]) -> None:
+def _enter(amounts: dict[str, dict[str, float]], bundles: Sequence[Bundle], node_ids: Sequence[str]) -> None:
     for bundle, node_id in zip(bundles, node_ids, strict=False):
         for name, amount in bundle:
-            book[node_id][name] += amount
+            amounts[node_id][name] += amount

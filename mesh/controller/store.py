@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
+from mesh.process import CONTROLLER_ADDRESS_KEY
 from mesh.v1 import control_pb2
 
 STATE_KEY = "controller/state"
-ADDRESS_KEY = "controller/address"
 CODE_PREFIX = "code/"
 
 
@@ -64,9 +64,4 @@ class StateStore:
                 self._kv.delete(key)
 
     def put_address(self, address: str) -> None:
-        self._kv.put(ADDRESS_KEY, address.encode())
-
-    def erase(self) -> None:
-        """Remove everything the controller has written. For who ends the controller, afterwards."""
-        for key in (ADDRESS_KEY, STATE_KEY, *self._kv.keys(CODE_PREFIX)):
-            self._kv.delete(key)
+        self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())

@@ -66,15 +66,16 @@ class LargeMessage:
 Packed = bytes | LargeMessage
 
 
-_PREFIXES = [_FRAMES_TAG + varint(length) for length in range(2048)]
-"""Of the frames that unary calls with small arguments make."""
+_PREFIXES_MAX = 2048
+_PREFIXES = [_FRAMES_TAG + varint(length) for length in range(_PREFIXES_MAX)]
+"""By length of the frame, for those that unary calls with small arguments make."""
 
 
 def pack(frame: Frame) -> bytes:
     """One frame as a serialised Frames message."""
     body = frame.SerializeToString()
     length = len(body)
-    return (_PREFIXES[length] if length < 2048 else _FRAMES_TAG + varint(length)) + body
+    return (_PREFIXES[length] if length < _PREFIXES_MAX else _FRAMES_TAG + varint(length)) + body
 
 
 def pack_open(call_id: int, request: CallRequest) -> Packed:

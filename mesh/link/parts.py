@@ -16,8 +16,8 @@ from mesh.v1 import replica_pb2
 _FRAMES_FRAME = 0x0A  # field 1, length-delimited
 _FRAME_CALL_ID = 0x08  # field 1, varint
 _FRAME_PART = 0x6A  # field 13, length-delimited
-_PART_TOTAL_BYTES = 0x08
-_PART_HEAD_BYTES = 0x10
+_PART_TOTAL_BYTES = 0x08  # field 1, varint
+_PART_HEAD_BYTES = 0x10  # field 2, varint
 _PART_DATA = 0x1A  # field 3, length-delimited
 _HAND_READ_MIN_BYTES = 16 * 1024
 _PREFIX_BYTES_MAX = 64
@@ -63,21 +63,25 @@ def find_part(message: bytes) -> PartView | None:
     position = 0
     head = message[:_PREFIX_BYTES_MAX]
     for tag in (_FRAMES_FRAME, _FRAME_CALL_ID, _FRAME_PART):
-        if position >= len(head) or head[position] != tag:
+        if not _stands_at(head, position, tag):
             return None
         numbers[tag], position = read_varint(head, position + 1)
     total_bytes = head_bytes = 0
-    if head[position : position + 1] == b"\x08":
+    if _stands_at(head, position, _PART_TOTAL_BYTES):
         total_bytes, position = read_varint(head, position + 1)
-        if head[position : position + 1] != b"\x10":
+        if not _stands_at(head, position, _PART_HEAD_BYTES):
             return None
         head_bytes, position = read_varint(head, position + 1)
-    if head[position : position + 1] != b"\x1a":
+    if not _stands_at(head, position, _PART_DATA):
         return None
     length, position = read_varint(head, position + 1)
     if position + length != len(message):
         return None
     return PartView(numbers[_FRAME_CALL_ID], total_bytes, head_bytes, memoryview(message)[position:])
+
+
+def _stands_at(head: bytes, position: int, tag: int) -> bool:
+    return position < len(head) and head[position] == tag
 
 
 def read_part(call_id: int, part: replica_pb2.Part) -> PartView:

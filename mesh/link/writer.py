@@ -1,11 +1,10 @@
 """Owns the coalescing writer of one link end.
 
 grpc.aio costs 100-200 µs per message whatever is in it. So one write is in flight at a time, and everything that gets
-ready meanwhile leaves together in the next. Large messages are cut into parts: parts
-take turns with all small frames that are ready, so that a large message delays others by one part's time, not by its
-own length. Frames of
-one call keep their order: what follows a large message of a call waits behind it, and the first part of a large
-message waits for the small frames that were there before.
+ready meanwhile leaves together in the next. Large messages are cut into parts, which take turns with all small frames
+that are ready: so a large message delays others by one part's time, not by its own length. Frames of one call keep
+their order: what follows a large message of a call waits behind it, and the first part of a large message waits for
+the small frames that were there before.
 """
 
 from __future__ import annotations

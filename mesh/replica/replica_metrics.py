@@ -27,7 +27,7 @@ LINKS = Family("mesh_replica_links", GAUGE, "Callers connected.", _DEPLOYMENT)
 
 
 class ReplicaCounts:
-    """Everything one replica counts. Also a telemetry source, once it knows what else to ask."""
+    """Everything one replica counts; `samples` is its telemetry source."""
 
     __slots__ = ("_admission", "_labels", "_links", "cancelled", "methods")
 

@@ -48,12 +48,6 @@ class RequestContext:
             message.tracestate,
         )
 
-    def child(self, multiplexed_model_id: str) -> RequestContext:
-        """Context of a call made while serving this one."""
-        return RequestContext(
-            self.request_id, self.route, self.app, multiplexed_model_id, self.traceparent, self.tracestate
-        )
-
 
 def new_request_id() -> str:
     """A random UUID4. Made by hand: every call needs one, and `uuid.uuid4()` takes three times as long."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from mesh.controller.store import ADDRESS_KEY, STATE_KEY
+from mesh.controller.store import STATE_KEY
+from mesh.process import CONTROLLER_ADDRESS_KEY
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor
 from tests.sim.fake_mesh import Mesh
@@ -107,7 +108,7 @@ def assert_tidy(mesh: Mesh) -> None:
     assert {actor.name.partition("::")[2] for actor in mesh.cluster.replicas()} == known
     state = mesh.stored()
     codes = {deployment.code_key for app in state.applications for deployment in app.deployments}
-    assert set(mesh.kv.keys("")) - {STATE_KEY, ADDRESS_KEY} == codes
+    assert set(mesh.kv.keys("")) - {STATE_KEY, CONTROLLER_ADDRESS_KEY} == codes
 
 
 def _replicas(app: control_pb2.ApplicationStatus) -> list[control_pb2.ReplicaStatus]:

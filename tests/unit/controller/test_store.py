@@ -4,6 +4,7 @@ import pytest
 
 from mesh.controller.change import with_application
 from mesh.controller.store import CODE_PREFIX, StateStore
+from mesh.process import CONTROLLER_ADDRESS_KEY
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application
 from tests.unit.controller.dict_kv import DictKeyValue
@@ -50,8 +51,6 @@ def test_code_that_nobody_refers_to_is_removed(store: StateStore, kv: DictKeyVal
     assert [kv.entries[key] for key in kv.keys(CODE_PREFIX)] == [b"code of v2"]
 
 
-def test_erasing_leaves_nothing(store: StateStore, kv: DictKeyValue) -> None:
-    deployed(store, control_pb2.DesiredState(), "v1")
+def test_the_address_stands_where_clients_look_for_it(store: StateStore, kv: DictKeyValue) -> None:
     store.put_address("10.0.0.1:7000")
-    store.erase()
-    assert kv.entries == {}
+    assert kv.entries == {CONTROLLER_ADDRESS_KEY: b"10.0.0.1:7000"}
