@@ -41,7 +41,8 @@ class Admission:
         """Give a place back."""
         self.ongoing -= 1
         if self._idle is not None and self.ongoing == 0:
-            self._idle.set()
+            idle, self._idle = self._idle, None
+            idle.set()
         if self._told_full and self.ongoing < self.limit:
             waiting, self._told_full = self._told_full, set()
             for listener in waiting:
@@ -69,8 +70,8 @@ class Admission:
 
     async def idle(self) -> None:
         """Wait until no call is ongoing."""
-        self._idle = asyncio.Event()
-        if self.ongoing:
+        while self.ongoing:
+            self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
     def set_limit(self, limit: int, listeners: Iterable[LoadListener] = ()) -> None:

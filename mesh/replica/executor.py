@@ -8,7 +8,7 @@ from typing import Any
 
 from mesh.exceptions import DeadlineExceededError, MeshException, RequestCancelledError
 from mesh.link.callee import IncomingCall
-from mesh.ray_core import StoredObject, load_buffers
+from mesh.ray_core import load_buffers
 from mesh.replica.execution import Execution
 from mesh.replica.methods import Kind, Method, MethodTable
 from mesh.replica.replica_metrics import ReplicaCounts
@@ -38,17 +38,11 @@ class Executor:
         if call.request.deadline_s is not None and call.request.deadline_s <= time.monotonic():
             self._end(call, failed(DeadlineExceededError()))
             return
-        try:
-            method = self._methods.find(call.request.method)
-            payload = call.request.payload
-            if payload is not None and payload.stored is not None:
-                io_thread().spawn(self._fetch_and_run(call, method, payload.stored), "fetch-stored-arguments")
-            else:
-                self._run(call, method)
-        except MeshException as error:
-            self._end(call, failed(error))
-        except Exception as error:  # a property of the user's class, or a thread pool that is closed
-            self._end(call, failed_in_user_code(error))
+        payload = call.request.payload
+        if payload is not None and payload.stored is not None:
+            io_thread().spawn(self._fetch_and_run(call, payload), "fetch-stored-arguments")
+        else:
+            self._run(call)
 
     def on_item(self, call: IncomingCall, payload: Payload) -> None:
         if isinstance(call.execution, Execution) and call.execution.requests is not None:
@@ -73,20 +67,29 @@ class Executor:
 
     # ---- Running -----------------------------------------------------------------------------------------------------
 
-    async def _fetch_and_run(self, call: IncomingCall, method: Method, stored: StoredObject) -> None:
-        assert call.request.payload is not None
+    async def _fetch_and_run(self, call: IncomingCall, payload: Payload) -> None:
+        assert payload.stored is not None
         try:
-            buffers = await run_bulk(load_buffers, stored)
+            buffers = await run_bulk(load_buffers, payload.stored)
         except Exception as error:  # the caller or its node is gone, in whichever way Ray says so
             self._end(call, failed(MeshException(f"An argument was lost on its way: {error}")))
             return
-        call.request.payload = Payload(PICKLE_BUFFERS, call.request.payload.data, buffers)
+        call.request.payload = Payload(PICKLE_BUFFERS, payload.data, buffers)
         if call.is_cancelled:
             self._end(call, failed(RequestCancelledError()))
         else:
-            self._run(call, method)
+            self._run(call)
 
-    def _run(self, call: IncomingCall, method: Method) -> None:
+    def _run(self, call: IncomingCall) -> None:
+        """Whatever goes wrong here, the call ends: it holds a place."""
+        try:
+            self._hand_over(call, self._methods.find(call.request.method))
+        except MeshException as error:
+            self._end(call, failed(error))
+        except Exception as error:  # a property of the user's class, or a thread pool that is closed
+            self._end(call, failed_in_user_code(error))
+
+    def _hand_over(self, call: IncomingCall, method: Method) -> None:
         execution = Execution(call, method, self._to_io, self._user.loop)
         call.execution = execution
         if call.request.streams_request:
@@ -107,7 +110,6 @@ class Executor:
         self._user.submit(coroutine)
 
     def _conclude(self, execution: Execution, outcome: Outcome) -> None:
-        self._futures.pop(execution.call, None)
         self._end(execution.call, outcome)
 
     def _end(self, call: IncomingCall, outcome: Outcome) -> None:

@@ -41,8 +41,9 @@ class Mailbox:
             self._is_scheduled = True
             try:
                 self.loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:  # the loop was closed: nobody is left to run it
+            except RuntimeError:  # the loop was closed: nobody is left to run it, nor what is posted later
                 self._items.clear()
+                self._is_scheduled = False
 
     def _drain(self) -> None:
         # Cleared first: an item appended from here on schedules the next drain or is taken by this one.

@@ -95,3 +95,16 @@ def test_idle_comes_with_the_last_call() -> None:
             await waiting
 
     asyncio.run(scenario())
+
+
+def test_all_who_wait_for_idle_hear_of_it() -> None:
+    async def scenario() -> None:
+        admission = Admission(5)
+        assert admission.try_enter()
+        waiting = [asyncio.create_task(admission.idle()) for _ in range(2)]
+        await asyncio.sleep(0)
+        admission.leave()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*waiting)
+
+    asyncio.run(scenario())

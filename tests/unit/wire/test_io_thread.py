@@ -97,9 +97,10 @@ def test_every_loop_of_a_thread_has_its_own_mailbox() -> None:
     assert asyncio.run(mailbox()) is not asyncio.run(mailbox())
 
 
-def test_a_post_to_a_closed_loop_is_dropped() -> None:
+def test_posts_to_a_closed_loop_are_dropped() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     mailbox = Mailbox(loop)
-    mailbox.post(print)
-    assert not mailbox._items
+    for _ in range(3):
+        mailbox.post(print)
+        assert not mailbox._items
