@@ -11,10 +11,10 @@ _finalized: set[int] = set()
 """Ids of living objects whose `__del__` has run; the guard takes an id out when the object itself dies."""
 
 
-async def finalize(target: object) -> None:
-    """Run `target.__del__`, if it has one: in a thread, or awaited if it is async. Its exception passes through.
+async def finalize(target: object, *, in_thread: bool = True) -> None:
+    """Run `target.__del__`, if it has one: awaited if it is async, else in a thread or right here.
 
-    Garbage collection will not run it again.
+    Its exception passes through. Garbage collection will not run it again.
     """
     finalizer = getattr(type(target), "__del__", None)
     if finalizer is None:
@@ -23,8 +23,10 @@ async def finalize(target: object) -> None:
     try:
         if inspect.iscoroutinefunction(original):
             await original(target)
-        else:
+        elif in_thread:
             await asyncio.to_thread(original, target)
+        else:
+            original(target)
     finally:
         if _guard(type(target)):
             _finalized.add(id(target))

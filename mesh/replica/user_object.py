@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.exceptions import MeshException
+from mesh.finalizer import finalize
 from mesh.multiplex import model_registry
 from mesh.user_code import UserCode
 
@@ -17,7 +18,6 @@ class UserObject:
 
     def __init__(self, code: UserCode) -> None:
         self._code = code
-        self._is_deleted = False
         self.target: Any = None
 
     async def construct(self) -> None:
@@ -25,9 +25,10 @@ class UserObject:
         if not inspect.isclass(self._code.callable):
             self.target = self._code.callable
             return
-        instance = self._code.callable.__new__(self._code.callable)
-        self.target = instance
-        await _settled(type(instance).__init__, instance, *self._code.init_args, **self._code.init_kwargs)
+        cls, args, kwargs = self._code.callable, self._code.init_args, self._code.init_kwargs
+        # Kept before it is complete: `__del__` runs even where the constructor has not returned.
+        self.target = instance = cls.__new__(cls, *args, **kwargs)
+        await _settled(type(instance).__init__, instance, *args, **kwargs)
 
     async def reconfigure(self, user_config: Any) -> None:
         """Raises MeshException when the class has no `reconfigure`, else what that raises."""
@@ -59,24 +60,14 @@ class UserObject:
         return await method() if inspect.iscoroutinefunction(method) else await asyncio.to_thread(method)
 
     async def delete(self) -> None:
-        """Unload models and run `__del__`, sync or async, once; Python must not run it again."""
+        """Unload models and run `__del__`, sync or async, once; Python does not run it again. Raises what it raises."""
         await model_registry.unload_all()
         target, self.target = self.target, None
-        if self._is_deleted or target is None or not inspect.isclass(self._code.callable):
-            return
-        self._is_deleted = True
-        method = getattr(type(target), "__del__", None)
-        if method is None:
-            return
-        _neutralise(type(target))
-        await _settled(method, target)
+        if target is not None and inspect.isclass(self._code.callable):
+            await finalize(target, in_thread=False)
 
 
 async def _settled(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     result = function(*args, **kwargs)
     if inspect.isawaitable(result):
         await result
-
-
-def _neutralise(cls: type) -> None:
-    cls.__del__ = lambda self: None  # type: ignore[attr-defined]

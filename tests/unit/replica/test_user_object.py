@@ -1,0 +1,85 @@
+"""mesh.replica.user_object: how the user's object comes to be and how it goes."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mesh.replica.user_object import UserObject
+from mesh.user_code import UserCode
+
+
+def constructed(cls: Callable[..., Any], *args: Any) -> UserObject:
+    user_object = UserObject(UserCode(cls, args))
+    asyncio.run(user_object.construct())
+    return user_object
+
+
+def test_arguments_reach_new_and_init() -> None:
+    class Sized:
+        def __new__(cls, size: int) -> "Sized":
+            made = super().__new__(cls)
+            made.size_at_birth = size
+            return made
+
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        size_at_birth: int
+
+    target = constructed(Sized, 3).target
+    assert (target.size_at_birth, target.size) == (3, 3)
+
+
+def test_wrong_arguments_are_a_type_error() -> None:
+    with pytest.raises(TypeError):
+        constructed(type("Plain", (), {}), 3)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_finaliser_runs_once_where_the_constructor_ran_99(is_async: bool) -> None:
+    ended: list[int] = []
+
+    class Sync:
+        def __del__(self) -> None:
+            ended.append(threading.get_ident())
+
+    class Async:
+        async def __del__(self) -> None:
+            ended.append(threading.get_ident())
+
+    user_object = constructed(Async if is_async else Sync)
+    asyncio.run(user_object.delete())
+    asyncio.run(user_object.delete())
+    gc.collect()
+    assert ended == [threading.get_ident()]
+
+
+def test_other_objects_of_the_class_keep_their_finaliser() -> None:
+    ended: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __del__(self) -> None:
+            ended.append(self.name)
+
+    user_object = constructed(Named, "the replica's")
+    other = Named("the user's own")
+    asyncio.run(user_object.delete())
+    del other
+    gc.collect()
+    assert ended == ["the replica's", "the user's own"]
+
+
+def test_what_a_finaliser_raises_is_raised() -> None:
+    class Bad:
+        def __del__(self) -> None:
+            raise ValueError("not in order")
+
+    with pytest.raises(ValueError, match="not in order"):
+        asyncio.run(constructed(Bad).delete())
