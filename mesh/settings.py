@@ -6,6 +6,7 @@ Every field can be set by an environment variable: `MESH_` and the field's name 
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, fields
 from functools import cache
@@ -81,6 +82,18 @@ class Settings:
     """`RAY_worker_niceness` for a Ray that the mesh starts itself."""
 
 
+_LEAST_IS_ZERO = {
+    "error_details_max_chars",
+    "gateway_drain_timeout_s",
+    "gc_threshold",
+    "link_hold_s",
+    "link_reconnect_delay_max_s",
+    "multiplex_spill_delay_s",
+    "object_store_min_bytes",
+}
+"""The other numbers must be more than 0: without credit, time or room nothing would ever move."""
+
+
 @cache
 def settings() -> Settings:
     """Settings of this process: defaults overridden by the environment. Raises ValueError naming a bad variable."""
@@ -92,10 +105,19 @@ def settings() -> Settings:
             continue
         convert: type[Any] = type(field.default)
         try:
-            values[field.name] = convert(text)
+            values[field.name] = value = convert(text)
         except ValueError as error:
             raise ValueError(f"{variable}={text!r} is not a valid {convert.__name__}: correct or unset it.") from error
+        if convert is not str:
+            _check_range(variable, value, least_is_zero=field.name in _LEAST_IS_ZERO)
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _check_range(variable: str, value: float, *, least_is_zero: bool) -> None:
+    # Written so that NaN fails too.
+    if not 0 <= value < math.inf or (value == 0 and not least_is_zero):
+        least = "0 or more" if least_is_zero else "more than 0"
+        raise ValueError(f"{variable}={value} is out of range: it must be {least}, and finite. Correct or unset it.")
 
 
 def prepare_local_ray() -> None:

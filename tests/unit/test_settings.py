@@ -33,3 +33,27 @@ def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_PART_BYTES", "many")
     with pytest.raises(ValueError, match="MESH_PART_BYTES='many' is not a valid int"):
         settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MESH_STREAM_CREDITS", "0"),
+        ("MESH_PART_BYTES", "-1"),
+        ("MESH_CONTROL_TIMEOUT_S", "nan"),
+        ("MESH_SYNC_REPORT_INTERVAL_S", "inf"),
+        ("MESH_LINK_HOLD_S", "-0.001"),
+    ],
+)
+def test_values_with_which_nothing_would_move_are_refused(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"{variable}=.* is out of range"):
+        settings()
+
+
+def test_zero_turns_off_what_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_OBJECT_STORE_MIN_BYTES", "0")
+    monkeypatch.setenv("MESH_LINK_HOLD_S", "0")
+    assert (settings().object_store_min_bytes, settings().link_hold_s) == (0, 0)
