@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -23,6 +23,7 @@ from mesh.wire.io_thread import io_thread
 from mesh.wire.token import forget_token, token_metadata
 
 _RETRY_DELAY_S = 0.1
+_COMPLAINT_TIMEOUT_S = 2.0
 _RETRIED = (
     grpc.StatusCode.UNAVAILABLE,
     # The address or the token may be those of an earlier controller.
@@ -136,11 +137,11 @@ class GrpcLine:
         self._channel: grpc.aio.Channel | None = None
 
     async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message:
-        channel = self._channel = self._channel or await _dial()
         try:
-            metadata = await run_bulk(token_metadata)
-        except LookupError as error:
-            raise NotServing("it has not created its token yet") from error
+            async with asyncio.timeout(timeout_s):
+                channel, metadata = await self._looked_up()
+        except TimeoutError as error:
+            raise NotServing("the cluster's KV, which has its address, does not answer") from error
         rpc: Any = channel.unary_unary(
             f"/mesh.v1.Control/{method}",
             request_serializer=type(request).SerializeToString,
@@ -154,6 +155,13 @@ class GrpcLine:
             # Another thread's call found the controller gone and closed the channel that they share.
             raise NotServing("the connection was given up") from None
 
+    async def _looked_up(self) -> tuple[grpc.aio.Channel, Sequence[tuple[str, bytes]]]:
+        channel = self._channel = self._channel or await _dial()
+        try:
+            return channel, await run_bulk(token_metadata)
+        except LookupError as error:
+            raise NotServing("it has not created its token yet") from error
+
     async def hang_up(self) -> None:
         forget_token()
         if self._channel is not None:
@@ -161,7 +169,11 @@ class GrpcLine:
             await channel.close()
 
     async def complaint(self) -> str:
-        failure = await run_bulk(ray_core.kv_get, CONTROLLER_FAILURE_KEY)
+        try:
+            async with asyncio.timeout(_COMPLAINT_TIMEOUT_S):
+                failure = await run_bulk(ray_core.kv_get, CONTROLLER_FAILURE_KEY)
+        except TimeoutError:
+            return ""
         return f"its start fails: {failure.decode()}" if failure else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class HandleOptions:
     def __post_init__(self) -> None:
         _require_text("method_name", self.method_name)
         _require_text("multiplexed_model_id", self.multiplexed_model_id)
+        _require_seconds("timeout_s", self.timeout_s)
 
 
 class DeploymentHandle(Generic[T]):
@@ -242,6 +244,16 @@ def _require_text(what: str, value: object) -> None:
         raise ValueError(f"{what} has {len(value)} characters; {_NAME_MAX_CHARS} are the limit.")
     if not value.isascii() and _is_no_utf8(value):
         raise ValueError(f"{what} {value!r} cannot be encoded as UTF-8.")
+
+
+def _require_seconds(what: str, value: object) -> None:
+    """None, or any number: a deadline that has passed already is one too."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number of seconds or None, not {value!r}.")
+    if math.isnan(value):
+        raise ValueError(f"{what} must be a number of seconds or None, not NaN.")
 
 
 def _require_loop() -> None:

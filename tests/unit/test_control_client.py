@@ -126,6 +126,22 @@ def test_a_call_whose_channel_another_thread_closes_is_one_to_make_again(monkeyp
     io_thread().run(call_and_hang_up(), 10)
 
 
+def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(control_client, "run_bulk", never)
+    monkeypatch.setattr(control_client, "_COMPLAINT_TIMEOUT_S", 0.01)
+    line = control_client.GrpcLine()
+
+    async def call() -> str:
+        with pytest.raises(NotServing, match="KV"):
+            await line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 0.01)
+        return await line.complaint()
+
+    assert asyncio.run(call()) == ""
+
+
 def test_a_refusal_is_raised_in_the_controller_s_words() -> None:
     """Item 67."""
     with pytest.raises(MeshException, match="prefix '/x' belongs to 'other'"):

@@ -352,12 +352,18 @@ def test_names_that_are_no_text_are_refused_where_they_are_given(mesh: SmallMesh
         DeploymentHandle(name, "app")
 
 
+@pytest.mark.parametrize(("timeout_s", "error"), [("5", TypeError), (True, TypeError), (float("nan"), ValueError)])
+def test_a_timeout_is_a_number_of_seconds(timeout_s: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="timeout_s must be a number of seconds"):
+        DeploymentHandle("Store", "shop").options(timeout_s=timeout_s)
+
+
 def test_a_call_that_cannot_be_made_is_nobodys_child_38(mesh: SmallMesh) -> None:
     parent = Request()
     token = REQUEST.set(parent)
     try:
         with pytest.raises(TypeError):
-            mesh.handle(timeout_s="soon").remote()
+            mesh.handle().remote(threading.Lock())
     finally:
         REQUEST.reset(token)
     assert not parent.children
