@@ -92,6 +92,8 @@ class LinkServicer:
     async def Link(self, request_iterator: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
         del request_iterator
         hello = await self._authenticate(context)
+        # Else the first write sends it, and grpc.aio forgets that when the write is cancelled: no status would follow.
+        await context.send_initial_metadata(())
         link = CalleeLink(self, context, gathers=hello.gathers)
         self.links.add(link)
         try:

@@ -17,7 +17,9 @@ import pytest
 from mesh.exceptions import MeshException, ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.call import CallRequest
+from mesh.link.callee import CalleeLink
 from mesh.link.caller import LINK_METHOD
+from mesh.link.parts import MalformedFrameError
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.context import RequestContext
 from mesh.wire.endpoints import open_channel
@@ -188,6 +190,20 @@ def test_malformed_frames_end_the_link_and_its_calls(malformed: bytes) -> None:
         assert details.startswith("malformed frames")
         until(lambda: replica.is_idle, "the link's call to be gone")
         assert service.cancelled == service.started
+
+
+def test_a_link_that_ends_while_its_welcome_is_being_written_has_a_status() -> None:
+    async def talk(peer: Peer) -> Any:
+        await peer.write(hello(replica))
+        return await peer.failure()
+
+    class Impatient(CalleeLink):
+        async def _read(self) -> None:
+            raise MalformedFrameError("at once")
+
+    with patch("mesh.link.callee.CalleeLink", Impatient), replica_of(Service()) as replica:
+        statuses = {converse(replica, talk)[0] for _ in range(20)}
+        assert statuses == {grpc.StatusCode.INVALID_ARGUMENT}
 
 
 def test_frames_of_unknown_calls_are_ignored_and_their_cancels_answered() -> None:
