@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mesh import checks
+from mesh.absent_options import why_unknown
 from mesh.v1 import control_pb2
 
 KEYS = ("accelerator_type", "memory", "num_cpus", "num_gpus", "resources", "runtime_env")
@@ -16,9 +17,9 @@ _MEMORY_MAX_BYTES = 2**53
 def checked(options: object) -> dict[str, Any]:
     """A validated copy with `num_cpus` defaulting to 1. Raises TypeError or ValueError naming the bad key."""
     given = checks.mapping("ray_actor_options", {} if options is None else options)
-    unknown = sorted(set(given) - set(KEYS))
-    if unknown:
-        raise ValueError(f"ray_actor_options does not take {', '.join(unknown)}. It takes {', '.join(KEYS)}.")
+    for key in given:
+        if key not in KEYS:
+            raise ValueError(f"ray_actor_options[{key!r}] {why_unknown(key, KEYS)}")
     result: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     result.setdefault("num_cpus", 1)
     for key in ("num_cpus", "num_gpus", "memory"):

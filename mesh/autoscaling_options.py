@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mesh import autoscaling_policy, checks
+from mesh.absent_options import check_known
 from mesh.autoscaling_policy import AutoscalingPolicy
 from mesh.v1 import control_pb2
 
@@ -102,7 +103,9 @@ def parse(config: AutoscalingConfig | Mapping[str, Any]) -> AutoscalingConfig:
     """Raises TypeError for unknown fields and wrong types, ValueError for contradictions."""
     if isinstance(config, AutoscalingConfig):
         return config
-    return AutoscalingConfig(**checks.mapping("autoscaling_config", config))  # type: ignore[arg-type]
+    given = checks.mapping("autoscaling_config", config)
+    check_known("autoscaling_config", given, (each.name for each in fields(AutoscalingConfig)))
+    return AutoscalingConfig(**given)  # type: ignore[arg-type]
 
 
 def of(num_replicas: object, config: AutoscalingConfig | Mapping[str, Any] | None) -> AutoscalingConfig | None:

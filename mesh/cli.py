@@ -69,13 +69,11 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
     asked = read_target(target, pairs, app_dir, given)
     if not asked.names:
         raise ValueError(f"{target} names no application: there is nothing to run.")
-    # From here on kill(1) and a closed terminal clean up as Ctrl-C does; nohup(1) keeps its meaning.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    _end_as_on_ctrl_c()
     if not ray_core.attach_ray(address):
         click.echo("Starting Ray ...")
         ray_core.ensure_ray()
+    _end_as_on_ctrl_c()  # Ray has put a handler before this one that prints a stack trace
     with contextlib.ExitStack() as cleanup:
         is_ours = control_plane.find() is None
         if is_ours:
@@ -96,6 +94,13 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
             click.echo()  # behind the terminal's ^C
         finally:
             click.echo("Stopping ...")
+
+
+def _end_as_on_ctrl_c() -> None:
+    """kill(1) and a closed terminal clean up too; nohup(1) keeps its meaning."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> None:

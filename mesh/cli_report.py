@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from mesh.v1 import control_pb2
 
+_DURATION = re.compile(r"\bfor (\d+) s\b")
+_LIFE_SIGN_S = 30
 _Row: TypeAlias = tuple[str, str, str]
 
 
 def as_dict(reply: control_pb2.StatusReply) -> dict[str, Any]:
-    """For `--json`: the whole status under the field names of control.proto."""
-    return MessageToDict(reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    """For `--json`: the whole status under the field names of control.proto, all of them; what is not set is None."""
+    return _as_dict(reply)
 
 
 def as_text(reply: control_pb2.StatusReply) -> str:
@@ -36,24 +39,44 @@ def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
     return lines
 
 
+def _as_dict(message: Message) -> dict[str, Any]:
+    return {field.name: _json_value(message, field) for field in message.DESCRIPTOR.fields}
+
+
+def _json_value(message: Message, field: Any) -> Any:
+    """`field` is a FieldDescriptor of either of protobuf's implementations."""
+    value = getattr(message, field.name)
+    if field.is_repeated:
+        return [_as_dict(each) if isinstance(each, Message) else each for each in value]
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    if isinstance(value, Message):
+        return _as_dict(value)
+    return field.enum_type.values_by_number[value].name if field.enum_type else value
+
+
 class Progress:
-    """Shows each change while applications come up."""
+    """Shows each change while applications come up. That time passes is one every half minute."""
 
     def __init__(self, show: Callable[[str], object]) -> None:
         self._show = show
         self._shown: dict[str, list[str]] = {}
 
     def __call__(self, application: control_pb2.ApplicationStatus) -> None:
-        lines = _progress_lines(application)
-        for line in lines:
-            if line not in self._shown.get(application.name, ()):
+        lines = {_at_leisure(line): line for line in _progress_lines(application)}
+        for key, line in lines.items():
+            if key not in self._shown.get(application.name, ()):
                 self._show(line)
-        self._shown[application.name] = lines
+        self._shown[application.name] = list(lines)
+
+
+def _at_leisure(line: str) -> str:
+    return _DURATION.sub(lambda match: f"for {int(match[1]) // _LIFE_SIGN_S}", line)
 
 
 def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
     name = application.name
-    lines = [f"  {name}/{each.name}: {_headline(each.message) or _replicas(each)}" for each in application.deployments]
+    lines = [f"  {name}/{each.name}: {_joined(_running(each), _news(each))}" for each in application.deployments]
     # Also an application that changes its number of replicas is running, but there is more to come.
     is_complete = all(each.status == DeploymentStatus.HEALTHY for each in application.deployments)
     is_settled = application.status == ApplicationStatus.DEPLOY_FAILED or (
@@ -87,7 +110,7 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
 
 
 def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]:
-    details = _joined(_replicas(deployment), _autoscaling(deployment), deployment.message)
+    details = _joined(_replicas(deployment), _autoscaling(deployment), _news(deployment))
     yield f"  {deployment.name}", deployment.status, details
     for replica in deployment.replicas:
         where = f"node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}" if replica.address else ""
@@ -102,10 +125,20 @@ def _autoscaling(deployment: control_pb2.DeploymentStatus) -> str:
 
 
 def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
-    states = Counter(replica.state for replica in deployment.replicas)
-    running = states.pop(ReplicaState.RUNNING, 0)
+    states = Counter(replica.state for replica in deployment.replicas if replica.state != ReplicaState.RUNNING)
     others = "".join(f", {count} {state.lower()}" for state, count in sorted(states.items()))
-    return f"{running} of {deployment.target_replicas} replicas running{others}"
+    return f"{_running(deployment)}{others}"
+
+
+def _running(deployment: control_pb2.DeploymentStatus) -> str:
+    running = sum(replica.state == ReplicaState.RUNNING for replica in deployment.replicas)
+    return f"{running} of {deployment.target_replicas} replicas running"
+
+
+def _news(deployment: control_pb2.DeploymentStatus) -> str:
+    """Its message, without the numbers that stand before it here."""
+    told = _running(deployment).replace("running", "are running.")
+    return " ".join(_headline(deployment.message).replace(told, "").split())
 
 
 def _joined(*parts: str) -> str:

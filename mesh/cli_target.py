@@ -57,7 +57,7 @@ def target_options(command: F) -> F:
         click.argument("target", metavar="FILE|MODULE:APP"),
         click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]..."),
         click.option("--name", help="Name of the application.  [default: default]"),
-        click.option("--route-prefix", help="HTTP path below which it is served.  [default: /]"),
+        click.option("--route-prefix", help="HTTP path below which it is served; none: no HTTP.  [default: /]"),
         click.option(
             "--runtime-env",
             type=click.Path(exists=True, dir_okay=False),
@@ -116,6 +116,8 @@ def _text_of(path: str) -> str:
 
 def _entry(target: str, pairs: tuple[str, ...], options: dict[str, Any]) -> ApplicationEntry:
     values = {name: options[name] for name in ("name", "route_prefix") if name in options}
+    if values.get("route_prefix") == "none":
+        values["route_prefix"] = None
     return ApplicationEntry(import_path=target, args=parse_pairs(pairs), runtime_env=_runtime_env(options), **values)
 
 

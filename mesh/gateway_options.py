@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from mesh import checks
+from mesh.absent_options import check_known
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 
@@ -134,7 +135,9 @@ def _parse_http(options: HTTPOptions | Mapping[str, Any] | None) -> HTTPOptions:
 def _parse_grpc(options: gRPCOptions | Mapping[str, Any] | None) -> gRPCOptions:
     if isinstance(options, gRPCOptions):
         return options
-    return gRPCOptions(**checks.mapping("grpc_options", {} if options is None else options))  # type: ignore[arg-type]
+    given = checks.mapping("grpc_options", {} if options is None else options)
+    check_known("grpc_options", given, (field.name for field in fields(gRPCOptions)))
+    return gRPCOptions(**given)  # type: ignore[arg-type]
 
 
 def _location(proxy_location: ProxyLocation | str | None, http: HTTPOptions) -> ProxyLocation:

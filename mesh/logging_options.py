@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mesh import checks
+from mesh.absent_options import check_known
 
 _ENCODINGS = ("TEXT", "JSON")
 
@@ -36,7 +37,9 @@ def parse(config: LoggingConfig | Mapping[str, Any]) -> LoggingConfig:
     """Raises TypeError for unknown fields and wrong types, ValueError for values that do not exist."""
     if isinstance(config, LoggingConfig):
         return config
-    return LoggingConfig(**checks.mapping("logging_config", config))  # type: ignore[arg-type]
+    given = checks.mapping("logging_config", config)
+    check_known("logging_config", given, (each.name for each in fields(LoggingConfig)))
+    return LoggingConfig(**given)  # type: ignore[arg-type]
 
 
 def _check_level(level: object) -> None:

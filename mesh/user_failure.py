@@ -30,14 +30,14 @@ def told_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Cor
     async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(*args, **kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a constructor that calls sys.exit() must not end its actor unsaid
             failure = _as_text(error)
         raise failure
 
     return guarded
 
 
-def _as_text(error: Exception) -> UserCodeFailed:
+def _as_text(error: BaseException) -> UserCodeFailed:
     lines = traceback.format_exception_only(error)
     if isinstance(error, SyntaxError):  # prints its place first
         lines = [f"{type(error).__name__}: {error}"]

@@ -20,6 +20,7 @@ LAYERS = (
     ("mesh.v1",),
     ("mesh.settings", "mesh.exceptions", "mesh.telemetry", "mesh.ray_core", "mesh.ray_placement"),
     (
+        "mesh.absent_options",
         "mesh.actor_options",
         "mesh.autoscaling_options",
         "mesh.autoscaling_policy",
@@ -56,6 +57,7 @@ STRANGERS = {"mesh.handle", "mesh.replica", "mesh.controller"}
 """Parts of one layer that must not know each other."""
 
 PURE_MODULES = (
+    "mesh/absent_options.py",
     "mesh/application.py",
     "mesh/controller/accounts.py",
     "mesh/controller/actions.py",

@@ -9,8 +9,13 @@ from mesh.user_failure import PREFIX
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = '  File "'
 _WAY_TO_USER_CODE = re.compile(
-    r'  File ".*/(mesh/(replica/\w+|policy_actor|user_failure)|(concurrent/futures|asyncio)/\w+)\.py"'
+    r'  File "(uvloop/'
+    r'|.*/(mesh/(replica/\w+|policy_actor|user_failure|wire/io_thread)|(concurrent/futures|asyncio)/\w+)\.py")'
 )
+_PROCESS = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
+_HOST = re.compile(r"^\s*ip: (\S+)$", re.MULTILINE)
+_WAY_OUT = re.compile(r"^.*Worker exit type: .*$", re.MULTILINE)
+_OUT_OF_MEMORY = ("OUT_OF_MEMORY", "low on memory")
 _HEADERS = ("ray::", "Traceback ")
 
 
@@ -28,6 +33,24 @@ def readable(text: str) -> str:
         raised_at += 1
     raised = "\n".join(lines[raised_at:]).removeprefix(PREFIX)
     return "\n".join((raised, *_users_lines(lines[:raised_at])))
+
+
+def readable_death(text: str) -> str:
+    """`text` is what Ray says of an actor that has died. What happened and where to look comes first, then how it died.
+
+    Other texts come back as they are.
+    """
+    way_out, process = _WAY_OUT.search(text), _PROCESS.search(text)
+    if way_out is None or process is None:
+        return text.strip()
+    host = _HOST.search(text)
+    where = f"{process[1]} on {host[1]}" if host else process[1]
+    is_memory = any(words in way_out[0] for words in _OUT_OF_MEMORY)
+    how = "was killed by Ray, as the node ran out of memory" if is_memory else "exited, crashed or was killed"
+    return (
+        f"Its process {how} (pid {where}). What it wrote is in the files *-{process[1]}.* of Ray's logs there.\n"
+        f"{way_out[0].strip()}"
+    )
 
 
 def _users_lines(traceback: list[str]) -> list[str]:

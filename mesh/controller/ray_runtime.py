@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh import ray_core, ray_placement
 from mesh.controller.ask import ask_of
-from mesh.controller.failure_text import readable
+from mesh.controller.failure_text import readable, readable_death
 from mesh.controller.observe import Node
 from mesh.controller.placement import Spot
 from mesh.controller.runtime import REPLICA_PREFIX, ActorCallFailed, ActorGone, ActorOutOfReach
@@ -166,7 +166,7 @@ async def _outcome(awaitable: Any) -> Any:
     try:
         return await awaitable
     except ray_core.ActorDied as error:
-        raise ActorGone(str(error), is_node_lost=ray_core.died_with_node(error)) from error
+        raise ActorGone(readable_death(str(error)), is_node_lost=ray_core.died_with_node(error)) from error
     except ray_core.ActorUnschedulable as error:
         raise ActorGone("the node on which it had to run is gone", is_node_lost=True) from error
     except ray_core.ActorUnavailable as error:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mesh.absent_options import ADVICE, why_unknown
 from mesh.declarative.places import Finding, Path
 from mesh.declarative.schema import NESTED_FIELDS
 
@@ -22,7 +23,8 @@ def unknown_field(path: Path, name: str, known: Iterable[str]) -> Finding:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}."
-    return Finding((*path, name), f"no such field: {advice}", is_about_key=True)
+    message = why_unknown(name, known) if name in ADVICE else f"no such field: {advice}"
+    return Finding((*path, name), message, is_about_key=True)
 
 
 def finding(path: Path, given: Mapping[str, Any], error: Exception) -> Finding:

@@ -25,7 +25,7 @@ def test_the_given_dict_is_not_changed() -> None:
     ("options", "error", "words"),
     [
         ([], TypeError, "must be a dict"),
-        ({"name": "x"}, ValueError, "does not take name"),
+        ({"name": "x"}, ValueError, "is unknown. There are: accelerator_type, "),
         ({"num_cpus": -1}, ValueError, "num_cpus"),
         ({"num_gpus": "one"}, TypeError, "num_gpus"),
         ({"accelerator_type": 4}, TypeError, "accelerator_type"),

@@ -76,6 +76,17 @@ def test_run_serves_until_interrupted_and_leaves_nothing(
     assert (cluster.actors, cluster.kv) == ({}, {})
 
 
+def test_kill_ends_a_run_as_ctrl_c_does(cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own handler, which prints a stack trace, does not stay in the way."""
+    monkeypatch.setattr(
+        "mesh.ray_core.attach_ray", lambda address=None: bool(signal.signal(signal.SIGTERM, lambda *_: None)) or True
+    )
+    monkeypatch.setattr(cli, "_pause", lambda: signal.raise_signal(signal.SIGTERM))
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "Stopping ...")
+    assert not cluster.actors
+
+
 def test_run_on_a_running_mesh_deletes_only_its_application(
     cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

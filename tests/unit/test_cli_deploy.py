@@ -134,6 +134,11 @@ def test_an_import_path_leaves_other_applications_and_the_file_alone(cluster: Fa
     assert not controller.reply.applications[-1].is_declarative
 
 
+def test_an_application_may_have_no_route(cluster: FakeCluster, shop: Path) -> None:
+    assert invoke("deploy", "shop_for_deploy:app", "--route-prefix", "none").exit_code == 0
+    assert cluster.controller.deployed[0].route_prefix == ""
+
+
 def test_without_waiting(cluster: FakeCluster, shop: Path) -> None:
     assert invoke("deploy", "mesh.yaml", "--no-wait").output.splitlines()[-1] == "Stored: shop, built."
 

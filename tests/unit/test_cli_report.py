@@ -1,5 +1,7 @@
 """mesh.cli_report: what the `mesh` command prints about the state of the mesh."""
 
+import json
+
 from mesh.cli_report import Progress, as_dict, as_text, listening_lines
 from mesh.v1 import control_pb2
 
@@ -56,6 +58,20 @@ def test_json_has_the_fields_of_the_protocol() -> None:
     assert as_dict(control_pb2.StatusReply())["applications"] == []
 
 
+def test_programs_find_all_keys_always() -> None:
+    shown = as_dict(reply())
+    assert shown["target_capacity"] is shown["applications"][0]["deployments"][0]["autoscaling"] is None
+    full = reply()
+    full.target_capacity = 50
+    full.gateway_options.max_message_bytes = 2**31
+    full.applications[0].deployments[0].autoscaling.decision = "target 3"
+    filled = json.loads(json.dumps(as_dict(full)))
+    assert filled.keys() == shown.keys()
+    assert filled["gateway_options"]["max_message_bytes"] == 2**31
+    assert filled["gateway_options"]["location"].startswith("GATEWAY_LOCATION_")
+    assert filled["applications"][0]["deployments"][0]["autoscaling"]["max_replicas"] == 0
+
+
 def test_addresses_are_shown_only_where_something_listens() -> None:
     assert listening_lines(reply()) == ["gRPC on 10.0.0.1:9000", "HTTP on http://10.0.0.1:8000"]
     assert listening_lines(control_pb2.StatusReply(gateways=[control_pb2.GatewayStatus(status="STARTING")])) == []
@@ -74,7 +90,7 @@ def test_progress_shows_each_change_once() -> None:
     application.deployments[0].status = "HEALTHY"
     progress(application)
     assert shown == [
-        "  shop/Model: ValueError: bad",
+        "  shop/Model: 1 of 2 replicas running; ValueError: bad",
         "  shop/Model: 2 of 2 replicas running",
         "  shop: RUNNING",
     ]
@@ -84,3 +100,22 @@ def test_the_table_says_when_only_a_part_is_wanted() -> None:
     shown = reply()
     shown.target_capacity = 50
     assert "target capacity           50 %       of all numbers of replicas" in as_text(shown).splitlines()
+
+
+def test_numbers_are_told_once() -> None:
+    shown = reply()
+    shown.applications[0].deployments[0].message = "ValueError: bad. 1 of 2 replicas are running. No room.\n  File"
+    (line,) = [line for line in as_text(shown).splitlines() if line.startswith("  Model")]
+    assert line.endswith("1 of 2 replicas running, 1 starting; ValueError: bad. No room")
+
+
+def test_that_time_passes_is_shown_now_and_then() -> None:
+    shown: list[str] = []
+    progress = Progress(shown.append)
+    application = reply().applications[0]
+    for second in range(10, 70):
+        application.deployments[0].message = f"1 replicas are starting, the longest for {second} s: it hangs."
+        progress(application)
+    assert [line.partition("the longest ")[2] for line in shown] == [
+        f"for {second} s: it hangs" for second in (10, 30, 60)
+    ]

@@ -23,7 +23,7 @@ class Speechless(Exception):
         raise LookupError("no words")
 
 
-def failure_of(error: Exception) -> UserCodeFailed:
+def failure_of(error: BaseException) -> UserCodeFailed:
     @told_as_text
     async def fail() -> None:
         try:
@@ -53,11 +53,12 @@ def test_it_reads_as_if_the_users_exception_had_been_raised() -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
+        (SystemExit("bye"), "SystemExit: bye"),
         (Speechless(), "Speechless: <exception str() failed>"),
         (SyntaxError("bad", ("shop.py", 3, 1, "def")), "SyntaxError: bad (shop.py, line 3)"),
     ],
 )
-def test_odd_exceptions_are_told_too(error: Exception, text: str) -> None:
+def test_odd_exceptions_are_told_too(error: BaseException, text: str) -> None:
     assert str(failure_of(error)).endswith(text)
 
 
