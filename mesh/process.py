@@ -34,6 +34,7 @@ from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2, telemetry_pb2, telemetry_pb2_grpc
 from mesh.wire.bulk import run_bulk
+from mesh.wire.duplex import converse
 from mesh.wire.endpoints import generic_handlers, open_channel, start_server
 from mesh.wire.io_thread import io_thread
 from mesh.wire.token import TokenGuard, forget_token, mesh_token, token_metadata
@@ -186,6 +187,9 @@ class SyncStream:
         self._subscribed: set[DeploymentKey] = set()
         self._ledger = LoadLedger()
         self._urgent: set[DeploymentKey] = set()
+        self._is_heard = False
+        """The controller has said something on the present stream."""
+        self._complaint = ""
 
     def start(self, process_address: str) -> None:
         self._address = process_address
@@ -208,46 +212,53 @@ class SyncStream:
     async def _keep(self) -> None:
         delay_s = _RECONNECT_DELAY_MIN_S
         while True:
+            self._is_heard = False
             try:
-                if await self._attempt():
-                    delay_s = _RECONNECT_DELAY_MIN_S
+                await self._attempt()
             except Exception as error:  # whatever Ray raises while its GCS restarts: the next attempt may do
-                logger.debug("the Sync stream broke: %r", error)
+                self._complain(error)
+            if self._is_heard:
+                delay_s = _RECONNECT_DELAY_MIN_S
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _RECONNECT_DELAY_MAX_S)
 
-    async def _attempt(self) -> bool:
+    def _complain(self, error: Exception) -> None:
+        """That the controller is away is no news, it will be back. Anything else is told, the same thing once."""
+        is_away = isinstance(error, grpc.RpcError | LookupError)
+        level = logging.DEBUG if is_away or repr(error) == self._complaint else logging.WARNING
+        logger.log(level, "the stream to the controller broke and is made anew: %r", error, exc_info=error)
+        self._complaint = repr(error)
+
+    async def _attempt(self) -> None:
         """One stream; where the controller does not know our token, a new one for the next."""
         try:
-            return await self._converse()
+            await self._converse()
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 await self._process.renew_token()
             raise
 
-    async def _converse(self) -> bool:
-        """One stream from start to break; returns whether the controller said anything."""
+    async def _converse(self) -> None:
+        """One stream from start to break."""
         address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
         if address is None:
-            return False
+            return
         metadata = await run_bulk(token_metadata)
-        is_heard = False
         async with open_channel(address.decode()) as channel:
             stream = channel.stream_stream(
                 _SYNC_METHOD,
                 request_serializer=control_pb2.Report.SerializeToString,
                 response_deserializer=control_pb2.Update.FromString,
             )(metadata=metadata)
-            reporting = asyncio.create_task(self._report(stream), name="sync-report")
             try:
-                while isinstance(update := await stream.read(), control_pb2.Update):
-                    is_heard = True
-                    self._process.apply(update)
+                await converse(self._hear(stream), self._report(stream))
             finally:
-                reporting.cancel()
-                await asyncio.gather(reporting, return_exceptions=True)
                 stream.cancel()
-        return is_heard
+
+    async def _hear(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+        while isinstance(update := await stream.read(), control_pb2.Update):
+            self._is_heard = True
+            self._process.apply(update)
 
     async def _report(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
         process = self._process

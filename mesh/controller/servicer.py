@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from mesh.controller.publish import Publisher, Subscriber
 from mesh.controller.store import StoreFailed
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2, control_pb2_grpc
+from mesh.wire.duplex import converse
 
 _Context = Any  # grpcio has no types
 
@@ -74,18 +74,18 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         if report is grpc.aio.EOF or not report.HasField("hello"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The first Report of a Sync stream must say hello.")
         subscriber = self._publisher.open(report.hello)
-        writer = asyncio.create_task(self._tell(subscriber, context), name=f"sync {report.hello.process_id}")
         try:
-            while report is not grpc.aio.EOF:
-                keys = (DeploymentKey(each.app, each.name) for each in report.subscribe)
-                self._publisher.subscribe(subscriber, keys)
-                self._loop.autoscaler.heard(subscriber.hello.process_id, subscriber, report.loads)
-                report = await context.read()
+            await converse(self._hear(subscriber, report, context), self._tell(subscriber, context))
         finally:
             self._publisher.close(subscriber)
             self._loop.autoscaler.lost(subscriber)
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _hear(self, subscriber: Subscriber, report: Any, context: _Context) -> None:
+        while report is not grpc.aio.EOF:
+            keys = (DeploymentKey(each.app, each.name) for each in report.subscribe)
+            self._publisher.subscribe(subscriber, keys)
+            self._loop.autoscaler.heard(subscriber.hello.process_id, subscriber, report.loads)
+            report = await context.read()
 
     async def _tell(self, subscriber: Subscriber, context: _Context) -> None:
         """Write updates until the stream ends, one at a time: what happens meanwhile goes with the next."""

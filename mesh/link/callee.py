@@ -27,6 +27,7 @@ from mesh.link.writer import CoalescingWriter
 from mesh.ray_core import StoredObject
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
+from mesh.wire.duplex import raise_defect
 from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload
 from mesh.wire.token import token_matches
@@ -176,7 +177,7 @@ class CalleeLink:
         self._is_open = True
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Serve until the caller leaves or the replica stops. Raises MalformedFrameError and DecodeError."""
+        """Serve until the caller leaves or the replica stops. Raises MalformedFrameError, DecodeError, and defects."""
         if self._admission.is_closed:
             # Before it can send a call.
             self.send(frames.pack_drain())
@@ -186,6 +187,7 @@ class CalleeLink:
         stop = asyncio.create_task(stopping.wait(), name="link-stop")
         try:
             done, _ = await asyncio.wait((writing, reading, stop), return_when=asyncio.FIRST_COMPLETED)
+            raise_defect(writing)
             if reading in done:
                 reading.result()
         finally:

@@ -30,6 +30,7 @@ from mesh.ray_core import StoredObject, load_buffers
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.bulk import run_bulk
+from mesh.wire.duplex import converse
 from mesh.wire.endpoints import LINK_OPTIONS, open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
@@ -198,7 +199,6 @@ class CallerLink:
     async def _converse(self, channel: grpc.aio.Channel) -> str:
         """Talk until the link breaks; returns why it did."""
         stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(LINK_METHOD)()
-        writing: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(settings().link_connect_timeout_s):
                 await stream.write(self._target.hello)
@@ -206,12 +206,7 @@ class CallerLink:
             if not isinstance(first, bytes):
                 return await _status_text(stream)
             self._writer = CoalescingWriter(stream.write, rule_for(gathers=self._target.gathers), self._calls.__len__)
-            writing = asyncio.create_task(self._writer.run(), name=f"link-writer-{self.replica_id}")
-            # Without its writer a link would take calls and never send them.
-            writing.add_done_callback(lambda task: _retrieve(task) and stream.cancel())
-            self._receive(first)
-            while isinstance(data := await stream.read(), bytes):
-                self._receive(data)
+            await converse(self._read(stream, first), self._writer.run())
             return await _status_text(stream)
         except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError, OSError) as error:
             return _reason(error)
@@ -223,8 +218,6 @@ class CallerLink:
                 raise
             return "the stream was cancelled"
         finally:
-            if writing is not None:
-                writing.cancel()
             stream.cancel()
 
     def _end(self, reason: str) -> None:
@@ -246,6 +239,11 @@ class CallerLink:
         return self._writer.holds(call.call_id) if mark < 0 else mark >= self._writer.written
 
     # ---- Frames ------------------------------------------------------------------------------------------------------
+
+    async def _read(self, stream: grpc.aio.StreamStreamCall[bytes, bytes], first: bytes) -> None:
+        self._receive(first)
+        while isinstance(data := await stream.read(), bytes):
+            self._receive(data)
 
     def _receive(self, data: bytes) -> None:
         part = unpack_part(data)
@@ -367,9 +365,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer to Hello within {settings().link_connect_timeout_s} s"
     return f"{type(error).__name__}: {error}"
-
-
-def _retrieve(task: asyncio.Task[None]) -> bool:
-    """Whether a writer failed by itself. What `write` raises its reader meets as well; asyncio is told it was seen."""
-    error = None if task.cancelled() else task.exception()
-    return error is not None and not isinstance(error, grpc.RpcError | asyncio.InvalidStateError)

@@ -193,6 +193,19 @@ def test_a_stream_survives_whatever_ray_raises(
     until(lambda: controller.subscriptions == [KEY, KEY], "the stream to be there again")
 
 
+def test_a_report_that_cannot_be_made_is_told_once_and_stops_no_other(
+    process: MeshProcess, controller: Controller, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Reading:
+        raise ZeroDivisionError("no reading")
+
+    process.own_reading = fail
+    until(lambda: "no reading" in caplog.text, "the complaint")
+    process.own_reading = lambda: Reading(deployment=KEY, interval_s=0.02, executing=3)
+    until(lambda: controller.loads, "reports on a new stream")
+    assert len([record for record in caplog.records if "no reading" in record.message]) == 1
+
+
 def test_a_process_reports_its_load_as_long_as_there_is_any(process: MeshProcess, controller: Controller) -> None:
     """Items 227 and 233."""
     executing = 3

@@ -140,6 +140,20 @@ def test_a_sync_stream_follows_a_deployment_from_nothing_to_running_to_nothing()
     with_servicer(scenario)
 
 
+def test_a_sync_stream_on_which_nothing_more_could_be_told_ends() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        async def fail(subscriber: object) -> control_pb2.Update:
+            raise ZeroDivisionError("no update")
+
+        mesh.publisher.next_update = fail  # type: ignore[assignment]
+        context = Context()
+        context.reports.put_nowait(control_pb2.Report(hello=control_pb2.ProcessHello(process_id="p1")))
+        with pytest.raises(ZeroDivisionError):
+            await servicer.Sync(None, context)
+
+    with_servicer(scenario)
+
+
 def test_a_replica_leaves_the_snapshots_before_it_drains() -> None:
     """Item 153."""
 

@@ -340,6 +340,21 @@ def test_calls_that_had_not_left_succeed_elsewhere() -> None:
         mesh.assert_idle()
 
 
+def test_a_link_that_cannot_write_breaks_and_is_made_again(caplog: pytest.LogCaptureFixture) -> None:
+    with mesh_of(Service()) as mesh:
+        (seat,) = mesh.router._pool._seats.values()
+        assert seat.link is not None
+        writer: Any = seat.link._writer
+
+        def fail() -> bytes:
+            raise ZeroDivisionError("a defect")
+
+        writer._next_message = fail
+        response = mesh.handle().remote(1)
+        assert response.result(timeout_s=DEADLINE_S) == 1, "it had not left: the next link carries it"
+        assert "a defect" in caplog.text
+
+
 def _end(response: Any) -> Any:
     try:
         return response.result(timeout_s=DEADLINE_S)
