@@ -84,6 +84,7 @@ class OutgoingCall:
     __slots__ = (
         "attempts",
         "call_id",
+        "has_sent_items",
         "link",
         "request",
         "request_credit",
@@ -93,7 +94,6 @@ class OutgoingCall:
         "state",
         "timer",
         "waits_until_s",
-        "was_read",
     )
 
     def __init__(self, request: CallRequest, sink: CallSink) -> None:
@@ -111,14 +111,14 @@ class OutgoingCall:
         """Until then a queued call with a model id holds out for a replica that has the model."""
         self.request_credit = 0
         """Request items that may be sent now, see Payload.credits."""
-        self.was_read = False
-        """A request item was sent: the call cannot be sent again."""
+        self.has_sent_items = False
+        """Of its request stream: the call cannot be sent again."""
 
     def send_item(self, payload: Payload) -> None:
         """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
         if self.link is not None and self.state is CallState.SENT:
             self.request_credit -= payload.credits
-            self.was_read = True
+            self.has_sent_items = True
             self.link.send_item(self, payload)
 
     def half_close(self) -> None:

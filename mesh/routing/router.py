@@ -193,9 +193,10 @@ class Router:
             link.others_ongoing = max(link.others_ongoing, seat.limit - link.ongoing)
         if call.state is CallState.SENT:
             self.counts.retried_rejected += 1
-            # A full replica rejects again and again under overload: that is waiting, not failing.
-            call.attempts -= 0 if link.is_draining else 1
-            self._take_back(call, f"replica {link.replica_id} refused it")
+            if not link.is_draining:
+                # A full replica rejects again and again under overload: that is waiting, not failing.
+                call.attempts -= 1
+            self._take_back(call, link.replica_id, "it refuses calls")
         self._pool.let_go(link)
         self._dispatch()
 
@@ -209,7 +210,7 @@ class Router:
         for call in again:
             if call.state is CallState.SENT:
                 self.counts.retried_broken += 1
-                self._take_back(call, reason)
+                self._take_back(call, link.replica_id, reason)
         for call in lost:
             if call.state is CallState.SENT:
                 self._finish(call, failed(ReplicaUnavailableError(link.replica_id, reason)))
@@ -277,15 +278,15 @@ class Router:
         if len(self._queue) == 1 and self.is_stranded:
             self.on_stranded(self)
 
-    def _take_back(self, call: OutgoingCall, reason: str) -> None:
+    def _take_back(self, call: OutgoingCall, replica_id: str, reason: str) -> None:
+        """From a replica. It did not run there, unless it is one that may run twice."""
         call.state = CallState.QUEUED
         call.link = None
         if call.attempts >= settings().retry_attempts_max:
-            error = ReplicaUnavailableError(str(self.key), f"gave up after {call.attempts} attempts: {reason}")
-            self._finish(call, failed(error))
-        elif call.request.streams_request and call.was_read:
-            # Request items that were sent are gone: only their producer could repeat them.
-            self._finish(call, failed(ReplicaUnavailableError(str(self.key), reason)))
+            self._give_up(call, replica_id, f"{reason} (attempt {call.attempts}, the last one)")
+        elif call.request.streams_request and call.has_sent_items:
+            # They are gone: only their producer could repeat them.
+            self._give_up(call, replica_id, reason)
         else:
             call.request_credit = 0
             self._queue.restore(call)
@@ -317,6 +318,10 @@ class Router:
             call.timer.cancel()
         self.counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_s)
         call.sink.on_done(outcome)
+
+    def _give_up(self, call: OutgoingCall, replica_id: str, reason: str) -> None:
+        maybe_executed = call.request.is_retry_safe_after_send
+        self._finish(call, failed(ReplicaUnavailableError(replica_id, reason, maybe_executed=maybe_executed)))
 
     def _unavailable(self) -> DeploymentUnavailableError:
         assert self._snapshot is not None

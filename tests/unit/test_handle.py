@@ -4,7 +4,6 @@ import asyncio
 import gc
 import pickle
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -652,12 +651,11 @@ def test_user_code_that_blocks_its_loop_holds_up_nobody_elses_calls() -> None:
         store: Any = mesh.replicas[0].target
         blocked = mesh.handle("block_the_loop").remote()
         until(lambda: store.started == 1, "the loop to be blocked")
-        started_s = time.monotonic()
         waiting = mesh.handle().remote("async")
         assert result(mesh.handle("plain").remote("thread")) == "thread"
         waiting.cancel()
         assert isinstance(raised(waiting), RequestCancelledError)
-        assert time.monotonic() - started_s < DEADLINE_S / 2
+        assert blocked._reply.outcome is None
         store.gate.set()
         assert result(blocked) == "unblocked"
         mesh.assert_idle()

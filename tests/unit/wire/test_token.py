@@ -73,7 +73,12 @@ def test_who_has_the_token_is_served(method: str) -> None:
 @pytest.mark.parametrize("method", [UNARY, STREAM])
 def test_nobody_else_is_even_listened_to(method: str, metadata: tuple[tuple[str, bytes], ...]) -> None:
     service = Service()
-    with pytest.raises(grpc.aio.AioRpcError, match="use a gateway") as caught:
-        asyncio.run(call(service, method, metadata))
+    for _ in range(10):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            asyncio.run(call(service, method, metadata))
+        # A client whose message meets the refusal on its way loses the status: then it has to ask again.
+        if caught.value.code() is not grpc.StatusCode.INTERNAL:
+            break
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "use a gateway" in (caught.value.details() or "")
     assert service.read == 0
