@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.core.generated import autoscaler_pb2
+from ray.core.generated import autoscaler_pb2, gcs_pb2
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 
-from mesh.ray_core import HEAD_RESOURCE
+from mesh.ray_core import HEAD_RESOURCE, NAMESPACE
+
+_NOT_THERE_YET = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,14 @@ def list_node_states() -> list[NodeState]:
         for node_id, node in states
         if node.status != autoscaler_pb2.NodeStatus.DEAD
     ]
+
+
+def list_pending_actor_names() -> list[str]:
+    """Named actors of the mesh that have no process yet: they wait for resources, or their process is being made."""
+    accessor = ray._private.state.state._connect_and_get_accessor()
+    rows = [row for state in _NOT_THERE_YET for row in accessor.get_actor_table(None, state)]
+    actors = [gcs_pb2.ActorTableData.FromString(row) for row in rows]
+    return [actor.name for actor in actors if actor.name and actor.ray_namespace == NAMESPACE]
 
 
 def create_placement_group(name: str, bundles: list[dict[str, float]], strategy: str) -> Any:

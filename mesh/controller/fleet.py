@@ -82,7 +82,7 @@ class Fleet:
 
     def actor_names(self) -> set[str]:
         """Of everything that is in the book."""
-        replicas = {replica_name(each.deployment, each.replica_id) for each in self._replicas.values()}
+        replicas = {replica_name(each.deployment, each.replica_id, each.version) for each in self._replicas.values()}
         return replicas | {gateway_name(each.node_id) for each in self._gateways.values()}
 
     # ---- replicas --------------------------------------------------------------------------------------------------

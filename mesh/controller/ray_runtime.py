@@ -122,6 +122,10 @@ class RayRuntime:
         names: list[str] = await _in_thread(ray_core.list_actor_names)
         return names
 
+    async def pending_actor_names(self) -> list[str]:
+        names: list[str] = await _in_thread(ray_placement.list_pending_actor_names)
+        return names
+
     async def nodes(self) -> list[Node]:
         states: list[ray_placement.NodeState] = await _in_thread(ray_placement.list_node_states)
         return [

@@ -1,4 +1,7 @@
-"""Owns what a restarted controller does first: find the living actors, adopt who answers, end who does not."""
+"""Owns what a restarted controller does first: find the actors there are, adopt who answers, end who does not.
+
+Who has no process yet cannot answer: there its name must do.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from mesh.controller.runtime import (
     REPLICA_PREFIX,
     ActorCallFailed,
     ActorOutOfReach,
+    ReplicaName,
     Runtime,
 )
 from mesh.v1 import control_pb2
@@ -26,9 +30,12 @@ async def recover(runtime: Runtime, applier: Applier) -> None:
     # Groups first: one that is made after this belongs to an actor that is made after this.
     groups = await runtime.placement_group_names()
     names = await runtime.actor_names()
+    replicas = [name for name in names if name.startswith(REPLICA_PREFIX)]
+    pending = set(await runtime.pending_actor_names())
     await asyncio.gather(
         *(_release(runtime, name) for name in set(groups) - set(names)),
-        *(_adopt_replica(runtime, applier, name) for name in names if name.startswith(REPLICA_PREFIX)),
+        *(_adopt_replica(runtime, applier, name) for name in replicas if name not in pending),
+        *(_adopt_pending(runtime, applier, name) for name in replicas if name in pending),
         *(_adopt_gateway(runtime, applier, name) for name in names if name.startswith(GATEWAY_PREFIX)),
     )
 
@@ -38,6 +45,12 @@ async def _adopt_replica(runtime: Runtime, applier: Applier, name: str) -> None:
     if ready.replica_id:
         applier.replicas.adopt(ready)
     else:
+        await _end(runtime, name)
+
+
+async def _adopt_pending(runtime: Runtime, applier: Applier, name: str) -> None:
+    read = ReplicaName.read(name)
+    if read is None or not applier.replicas.adopt_pending(read):
         await _end(runtime, name)
 
 
@@ -51,7 +64,7 @@ async def _adopt_gateway(runtime: Runtime, applier: Applier, name: str) -> None:
 
 
 async def _answer(runtime: Runtime, name: str, method: str) -> bytes:
-    """Empty when it gives none: it has no process yet, or one that hangs."""
+    """Empty when it gives none: its process hangs."""
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             return await _reached(runtime, name, method)

@@ -13,8 +13,8 @@ from mesh.controller.care import ActorCare
 from mesh.controller.desired import DeploymentTarget, Desired
 from mesh.controller.fleet import Fleet
 from mesh.controller.observe import Replica
-from mesh.controller.placement import Spot
-from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, replica_name
+from mesh.controller.placement import ANYWHERE, Spot
+from mesh.controller.runtime import ActorCallFailed, ActorGone, ReplicaName, Runtime, replica_name
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -45,23 +45,13 @@ class ReplicaKeeper:
     def start(self, key: DeploymentKey, spot: Spot) -> None:
         target = self.desired.deployments[key]
         spec = _replica_spec(self._new_id(), target)
-        self._fleet.add_replica(
-            Replica(
-                replica_id=spec.replica_id,
-                deployment=key,
-                version=target.version,
-                drain_timeout_s=target.drain_timeout_s,
-                spec=target.spec,
-                bundles=target.ask.bundles,
-                bundle_nodes=spot.node_ids,
-            )
-        )
-        self._keep("start", spec.replica_id, self._bring_up(replica_name(key, spec.replica_id), spec, spot))
+        replica = _new_replica(spec.replica_id, target, spot)
+        self._fleet.add_replica(replica)
+        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, spot))
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
         """Take over a replica from under an earlier controller. Without an address it is still starting."""
         key = DeploymentKey(ready.deployment.app, ready.deployment.name)
-        name = replica_name(key, ready.replica_id)
         replica = Replica(
             replica_id=ready.replica_id,
             deployment=key,
@@ -74,6 +64,7 @@ class ReplicaKeeper:
             bundles=ask_of(ready.spec.options).bundles,
             bundle_nodes=tuple(ready.bundle_node_ids),
         )
+        name = _name_of(replica)
         self._fleet.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
         self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
         if ready.address:
@@ -83,7 +74,21 @@ class ReplicaKeeper:
         elif ready.address:
             self._keep("check", ready.replica_id, self._check(ready.replica_id))
         else:
-            self._keep("start", ready.replica_id, self._await_start(name, ready.replica_id, ready.config_version))
+            self._keep("start", ready.replica_id, self._await_start(name, ready.replica_id))
+
+    def adopt_pending(self, name: ReplicaName) -> bool:
+        """Take over a replica that has no process yet, if it is what its deployment wants.
+
+        Not one that has to run on a certain node: nobody knows any more on which.
+        """
+        target = self.desired.deployments.get(name.deployment)
+        if target is None or not name.is_of(target.version) or target.ask.is_bound:
+            return False
+        replica = _new_replica(name.replica_id, target, ANYWHERE)
+        self._fleet.add_replica(replica)
+        self._keep("watch", replica.replica_id, self._watch(_name_of(replica), replica.replica_id))
+        self._keep("start", replica.replica_id, self._await_start(_name_of(replica), replica.replica_id))
+        return True
 
     def reconfigure(self, replica_id: str) -> None:
         if replica := self._fleet.replica(replica_id):
@@ -118,9 +123,9 @@ class ReplicaKeeper:
             # It was stopped when there was nobody yet who could be told to drain.
             await self._care.kill(name)
             return
-        await self._await_start(name, replica_id, spec.config_version)
+        await self._await_start(name, replica_id)
 
-    async def _await_start(self, name: str, replica_id: str, config_version: str) -> None:
+    async def _await_start(self, name: str, replica_id: str) -> None:
         try:
             self._fleet.replica_placed(replica_id, await self._runtime.wait_placed(name))
             ready = control_pb2.ReplicaReady.FromString(await self._runtime.call(name, "start") or b"")
@@ -129,7 +134,7 @@ class ReplicaKeeper:
         except ActorCallFailed as error:
             self._fleet.replica_broken(replica_id, str(error))
             return
-        self._fleet.replica_ready(ready, config_version)
+        self._fleet.replica_ready(ready, ready.config_version)
         await self._check(replica_id)
 
     async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
@@ -187,5 +192,17 @@ def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.Repl
     )
 
 
+def _new_replica(replica_id: str, target: DeploymentTarget, spot: Spot) -> Replica:
+    return Replica(
+        replica_id=replica_id,
+        deployment=target.key,
+        version=target.version,
+        drain_timeout_s=target.drain_timeout_s,
+        spec=target.spec,
+        bundles=target.ask.bundles,
+        bundle_nodes=spot.node_ids,
+    )
+
+
 def _name_of(replica: Replica) -> str:
-    return replica_name(replica.deployment, replica.replica_id)
+    return replica_name(replica.deployment, replica.replica_id, replica.version)

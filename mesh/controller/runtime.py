@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.controller.observe import Node
@@ -60,6 +62,10 @@ class Runtime(Protocol):
 
     async def actor_names(self) -> list[str]: ...
 
+    async def pending_actor_names(self) -> list[str]:
+        """Those that have no process yet."""
+        ...
+
     async def placement_group_names(self) -> list[str]:
         """Those of replicas, also where the replica is gone."""
         ...
@@ -69,8 +75,34 @@ class Runtime(Protocol):
         ...
 
 
-def replica_name(key: DeploymentKey, replica_id: str) -> str:
-    return f"{REPLICA_PREFIX}{key}#{replica_id}"
+@dataclass(frozen=True, slots=True)
+class ReplicaName:
+    """The name of a replica's actor tells who it is before it has a process that could be asked."""
+
+    deployment: DeploymentKey
+    replica_id: str
+    version_digest: str
+
+    @classmethod
+    def read(cls, name: str) -> ReplicaName | None:
+        """From what `replica_name` has made; None for another name."""
+        parts = name.removeprefix(REPLICA_PREFIX).rsplit("#", 3)
+        if len(parts) != 4:
+            return None
+        app, deployment, version_digest, replica_id = parts
+        return cls(DeploymentKey(app, deployment), replica_id, version_digest)
+
+    def is_of(self, version: str) -> bool:
+        return self.version_digest == _digest(version)
+
+
+def replica_name(key: DeploymentKey, replica_id: str, version: str) -> str:
+    return f"{REPLICA_PREFIX}{key}#{_digest(version)}#{replica_id}"
+
+
+def _digest(version: str) -> str:
+    """Versions are of any length, and may be words of the user's."""
+    return hashlib.sha256(version.encode()).hexdigest()[:8]
 
 
 def policy_name(key: DeploymentKey, policy_id: str) -> str:

@@ -120,6 +120,9 @@ class FakeCluster:
     async def actor_names(self) -> list[str]:
         return list(self.actors)
 
+    async def pending_actor_names(self) -> list[str]:
+        return [actor.name for actor in self.actors.values() if not actor.is_placed.is_set()]
+
     async def release(self, name: str) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.05))
         if name in self._known_groups:

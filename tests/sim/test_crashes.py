@@ -18,7 +18,6 @@ from tests.sim.fake_cluster import Actor
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
-from tests.unit.controller.builders import KEY
 
 SIZE = 2
 LONG_S = 30.0
@@ -104,8 +103,8 @@ async def _die_at(operation: Operation, steps: list[int]) -> bool:
 
 def assert_tidy(mesh: Mesh) -> None:
     """Everything that is there belongs to what was asked for."""
-    known = {f"{KEY}#{replica.replica_id}" for app in mesh.loop.status().applications for replica in _replicas(app)}
-    assert {actor.name.partition("::")[2] for actor in mesh.cluster.replicas()} == known
+    known = {replica.replica_id for app in mesh.loop.status().applications for replica in _replicas(app)}
+    assert {actor.name.rpartition("#")[2] for actor in mesh.cluster.replicas()} == known
     state = mesh.stored()
     codes = {deployment.code_key for app in state.applications for deployment in app.deployments}
     assert set(mesh.kv.keys("")) - {STATE_KEY, CONTROLLER_ADDRESS_KEY} == codes

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from mesh.controller.publish import Publisher
-from mesh.controller.runtime import replica_name
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor
@@ -51,9 +50,9 @@ class Process:
             if snapshot is not None and snapshot.unavailable:
                 return None
             for info in snapshot.replicas if snapshot is not None else ():
-                actor = self._mesh.cluster.actors.get(replica_name(DeploymentKey("app", name), info.replica_id))
-                if actor is not None and actor.is_serving:
-                    return actor
+                for actor in self._mesh.cluster.serving():
+                    if actor.name.endswith(f"#{info.replica_id}"):
+                        return actor
             await asyncio.sleep(0.02)
 
     async def _follow(self) -> None:

@@ -1,0 +1,98 @@
+"""A restarted controller and replicas that still wait for a process, in fake time."""
+
+import asyncio
+import functools
+
+from mesh.controller.change import with_application
+from mesh.controller.store import StateStore
+from mesh.v1 import control_pb2
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running
+from tests.unit.controller.builders import application
+
+SIZE = 100
+AT_ONCE_S = 1.0
+
+
+def app(version: str = "v1", cpus: float = 1.0, per_node_max: int = 0) -> control_pb2.ApplicationSpec:
+    spec = application("app", version, SIZE)
+    spec.deployments[0].options.actor.num_cpus = cpus
+    spec.deployments[0].options.max_replicas_per_node = per_node_max
+    return spec
+
+
+async def full_mesh(spec: control_pb2.ApplicationSpec) -> Mesh:
+    """One replica has room. The controller has crashed."""
+    mesh = Mesh(seed=1, cpus={"n1": 1.0})
+    await mesh.boot()
+    await mesh.run(functools.partial(_copy, spec))
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 1)
+    await asyncio.sleep(5.0)
+    await mesh.crash()
+    return mesh
+
+
+async def boot(mesh: Mesh) -> None:
+    began_s = asyncio.get_running_loop().time()
+    await mesh.boot()
+    assert asyncio.get_running_loop().time() - began_s < AT_ONCE_S
+
+
+def test_replicas_that_wait_for_room_are_adopted_at_once_and_keep_their_place() -> None:
+    run_in_fake_time(_adopt_waiting())
+
+
+async def _adopt_waiting() -> None:
+    mesh = await full_mesh(app())
+    before = set(mesh.cluster.actors)
+    await boot(mesh)
+    await asyncio.sleep(20.0)
+    assert set(mesh.cluster.actors) == before
+    assert f"{SIZE - 1} of {SIZE} replicas wait for room" in deployment(mesh).message
+    mesh.cluster.cpus["n2"] = SIZE
+    await mesh.until(lambda: is_running(mesh, "v1", SIZE))
+    assert {name for name in before if "REPLICA" in name} == {actor.name for actor in mesh.cluster.replicas()}
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def test_waiting_replicas_of_another_version_are_ended_at_once() -> None:
+    """They may ask for what the cluster never has, which the new version corrects."""
+    run_in_fake_time(_correct_while_away())
+
+
+async def _correct_while_away() -> None:
+    mesh = await full_mesh(app())
+    store = StateStore(mesh.kv)
+    corrected = app("v2", cpus=0.0)
+    store.put_code(corrected)
+    store.save(with_application(mesh.stored(), corrected, 0.0))
+    await boot(mesh)
+    await mesh.until(lambda: is_running(mesh, "v2", SIZE))
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def test_waiting_replicas_that_are_bound_to_a_node_are_started_anew() -> None:
+    """Nobody knows any more to which node, and no node may get more than its number."""
+    run_in_fake_time(_lose_bound())
+
+
+async def _lose_bound() -> None:
+    mesh = await full_mesh(app(per_node_max=SIZE))
+    await boot(mesh)
+    mesh.cluster.cpus["n2"] = SIZE
+    await mesh.until(lambda: is_running(mesh, "v1", SIZE))
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def deployment(mesh: Mesh) -> control_pb2.DeploymentStatus:
+    return mesh.loop.status().applications[0].deployments[0]
+
+
+def _copy(spec: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
+    copy = control_pb2.ApplicationSpec()
+    copy.CopyFrom(spec)
+    return copy
