@@ -12,6 +12,7 @@ logger = logging.getLogger("mesh")
 
 _EXIT_POLL_S = 0.05
 _OUT_OF_REACH_POLL_S = 1.0
+_KILL_TIMEOUT_S = 60.0
 _RELEASE_ATTEMPTS_MAX = 30
 _RELEASE_PAUSE_S = 1.0
 
@@ -21,6 +22,7 @@ class ActorCare:
         """`before_drain` returns when callers have been told to leave."""
         self._runtime = runtime
         self._before_drain = before_drain
+        self._being_killed: set[str] = set()
 
     async def last_words(self, name: str, address: Callable[[], str] = lambda: "") -> ActorGone:
         """Waits until the actor's process has ended and returns why.
@@ -68,11 +70,21 @@ class ActorCare:
         await self.kill(name)
 
     async def kill(self, name: str) -> None:
-        """Should it fail, the planner finds the actor overdue and says it again."""
+        """Should it fail, the planner finds the actor overdue and says it again.
+
+        It does so at every turn, and Ray may take long: once at a time is enough.
+        """
+        if name in self._being_killed:
+            return
+        self._being_killed.add(name)
         try:
-            await self._runtime.kill(name)
-        except ActorCallFailed as error:
-            logger.warning("%s could not be killed, trying again: %s", name, error)
+            async with asyncio.timeout(_KILL_TIMEOUT_S):
+                await self._runtime.kill(name)
+        except (ActorCallFailed, TimeoutError) as error:
+            reason = str(error) or f"no answer within {_KILL_TIMEOUT_S:g} s"
+            logger.warning("%s could not be killed, trying again: %s", name, reason)
+        finally:
+            self._being_killed.discard(name)
 
     async def release(self, name: str) -> None:
         """Give back what the cluster holds for an actor that has ended. A name without such a thing is no error."""

@@ -19,8 +19,10 @@ import pytest
 
 import mesh
 from mesh import control_client, ray_core
+from mesh.api import _run
 from mesh.controller.store import STATE_KEY
 from mesh.exceptions import ControllerUnavailableError
+from mesh.ray_placement import list_pending_actor_names
 from mesh.settings import settings
 from tests.e2e import leftovers
 from tests.e2e.conftest import Deploy, Gateway
@@ -105,6 +107,10 @@ def pids(app: str, deployment: str) -> set[int]:
     return {replica.pid for replica in running(app, deployment).values()}
 
 
+def ids(app: str, deployment: str) -> set[str]:
+    return {replica.replica_id for replica in replicas(app, deployment)}
+
+
 def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Deploy, gateway: Gateway) -> None:
     """Items 181 and 183: the same processes serve before and after."""
     handle = deploy(Steady.bind(), "steady")
@@ -140,6 +146,39 @@ def test_a_deploy_is_finished_with_the_replicas_that_were_starting(tmp_path: Pat
     assert pids("slow", "Slow") == set(began(tmp_path, "v1"))
     assert len(began(tmp_path, "v1")) == 2, "a replica was started twice"
     mesh.delete("slow")
+
+
+def test_replicas_that_wait_for_resources_wait_on() -> None:
+    """They have no process that could be asked who they are."""
+    asking = Steady.options(ray_actor_options={"num_cpus": 0, "resources": {"nowhere": 1}})
+    _run(asking.bind(), name="waiting", route_prefix="/waiting", _blocking=False)
+    before = until(lambda: found if len(found := ids("waiting", "Steady")) == 2 else None)
+    until(lambda: before <= {name.rpartition("#")[2] for name in list_pending_actor_names()})
+    kill_controller()
+    assert ids("waiting", "Steady") == before
+    until(lambda: "no node has any nowhere" in mesh.status().applications["waiting"].deployments["Steady"].message)
+    assert ids("waiting", "Steady") == before
+    mesh.delete("waiting")
+
+
+@small(isolate_user_loop=False)
+class Blocking:
+    async def __call__(self, directory: Path) -> int:
+        (directory / "entered").touch()
+        while not (directory / "go").exists():
+            time.sleep(0.01)  # noqa: ASYNC251 - it shall block
+        return os.getpid()
+
+
+def test_a_replica_whose_code_blocks_its_wire_says_who_it_is(deploy: Deploy, tmp_path: Path) -> None:
+    handle = deploy(Blocking.bind(), "blocking")
+    before = until(lambda: pids("blocking", "Blocking"))
+    call = handle.remote(tmp_path)
+    until((tmp_path / "entered").exists)
+    kill_controller()
+    until(lambda: pids("blocking", "Blocking") == before)
+    (tmp_path / "go").touch()
+    assert {call.result(timeout_s=20)} == before
 
 
 def test_an_update_is_finished_without_a_failed_call(tmp_path: Path) -> None:

@@ -82,3 +82,46 @@ def test_a_placement_group_is_given_back_however_often_it_takes() -> None:
         return cluster.groups
 
     assert run_in_fake_time(main()) == set()
+
+
+def test_an_actor_is_killed_once_at_a_time() -> None:
+    """The planner says it at every turn, and while Ray's GCS is away every kill takes long."""
+    run_in_fake_time(_kill_often())
+
+
+async def _kill_often() -> None:
+    cluster = Unhurried()
+    care = care_of(cluster)
+    async with asyncio.TaskGroup() as turns:
+        for _ in range(50):
+            turns.create_task(care.kill("actor"))
+            await asyncio.sleep(1.0)
+    assert cluster.most == 1
+    assert cluster.kills == 3  # each took 20 s, and the next turn said it again
+
+
+class Unhurried(Silent):
+    def __init__(self) -> None:
+        super().__init__(refuses_after_s=0.0, gone_after_s=0.0)
+        self.kills = self.most = self._now = 0
+
+    async def kill(self, name: str) -> None:
+        self.kills += 1
+        self._now += 1
+        self.most = max(self.most, self._now)
+        await asyncio.sleep(19.5)
+        self._now -= 1
+        raise ActorCallFailed("no GCS")
+
+
+def test_a_placement_group_that_is_not_removed_at_once_is_removed_at_the_second_attempt() -> None:
+    async def main() -> tuple[set[str], float]:
+        cluster = Silent(refuses_after_s=0.0, gone_after_s=0.0)
+        cluster.groups, cluster.releases_that_fail = {"actor"}, 1
+        await cluster.placement_group_names()
+        await care_of(cluster).release("actor")
+        return cluster.groups, now_s()
+
+    groups, after_s = run_in_fake_time(main())
+    assert groups == set()
+    assert 1.0 <= after_s < 2.0
