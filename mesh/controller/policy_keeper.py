@@ -27,6 +27,8 @@ _START_TIMEOUT_S = 600.0
 _PERIOD_MIN_S = 0.05
 _DELAY_MIN_S = 0.25
 _DELAY_MAX_S = 60.0
+_LONG_LIFE_S = 60.0
+"""A process that ends sooner makes the next one wait longer, whatever it has answered."""
 _PROBLEM_MAX_CHARS = 8192
 
 
@@ -70,14 +72,17 @@ class PolicyKeeper:
         """One process after another until it is not wanted any more; each that fails makes the next wait longer."""
         while not kept.stop.is_set():
             kept.name = policy_name(kept.target.key, self._new_id())
+            began_s = asyncio.get_running_loop().time()
             try:
                 await self._begin(kept)
                 await self._ask_while_it_lives(kept)
             except (ActorCallFailed, TimeoutError) as error:
-                self._complain(kept, str(error) or f"it did not start within {_START_TIMEOUT_S:g} s")
+                is_short = asyncio.get_running_loop().time() - began_s < _LONG_LIFE_S
+                kept.short_lives = kept.short_lives + 1 if is_short else 0
+                self._complain(kept, str(error) or f"it did not start within {_START_TIMEOUT_S:g} s", is_over=True)
             finally:
                 await self._end(kept.name)
-            await _pause(kept, kept.delay_s)
+            await _pause(kept, kept.restart_delay_s)
 
     async def _begin(self, kept: _Kept) -> None:
         async with asyncio.timeout(_START_TIMEOUT_S):
@@ -85,16 +90,14 @@ class PolicyKeeper:
             await self._runtime.call(kept.name, "start")
 
     async def _ask_while_it_lives(self, kept: _Kept) -> None:
-        """Returns when the process has to be replaced, or nobody wants its answers."""
+        """Returns when nobody wants its answers. Raises ActorCallFailed when the process has to be replaced."""
         while not kept.stop.is_set():
             try:
                 await self._ask(kept)
-            except TimeoutError:
-                self._complain(kept, f"no answer within {kept.policy.timeout_s:g} s; its process is started anew")
-                return
+            except TimeoutError as error:
+                raise ActorCallFailed(f"no answer within {kept.policy.timeout_s:g} s") from error
             except ActorGone as error:
-                self._complain(kept, f"its process ended: {error}")
-                return
+                raise ActorCallFailed(f"its process ended: {error}") from error
             except ActorCallFailed as error:
                 self._complain(kept, str(error))
             await _pause(kept, max(kept.delay_s, kept.options.metrics_interval_s, _PERIOD_MIN_S))
@@ -115,10 +118,14 @@ class PolicyKeeper:
         except ActorCallFailed as error:
             logger.warning("%s could not be killed: %s", name, error)
 
-    def _complain(self, kept: _Kept, problem: str) -> None:
+    def _complain(self, kept: _Kept, problem: str, *, is_over: bool = False) -> None:
+        """`is_over`: its process is at its end."""
         kept.failures += 1
+        text = f"{kept.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
+        if is_over:
+            text += f"\nIts next process starts in {kept.restart_delay_s:g} s."
         if not kept.stop.is_set():
-            self._autoscaler.failed(kept.target.key, f"{kept.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}")
+            self._autoscaler.failed(kept.target.key, text)
 
 
 class _Kept:
@@ -130,12 +137,19 @@ class _Kept:
         """Of the actor that is asked now."""
         self.failures = 0
         """In a row."""
+        self.short_lives = 0
+        """Processes in a row that soon came to an end."""
         self.stop = asyncio.Event()
 
     @property
     def delay_s(self) -> float:
         """Pause after so many failures."""
-        return min(_DELAY_MIN_S * 2.0 ** min(self.failures - 1, 30), _DELAY_MAX_S) if self.failures else 0.0
+        return _delay_s(self.failures)
+
+    @property
+    def restart_delay_s(self) -> float:
+        """Pause before the next process. An answer makes good for failures, not for a process that dies of the next."""
+        return _delay_s(max(self.failures, self.short_lives))
 
     @property
     def options(self) -> control_pb2.AutoscalingOptions:
@@ -170,6 +184,10 @@ def _read(answer: bytes | None) -> float:
     if not math.isfinite(replicas):
         raise ActorCallFailed(f"its process answers {replicas} replicas")
     return replicas
+
+
+def _delay_s(failures: int) -> float:
+    return min(_DELAY_MIN_S * 2.0 ** min(failures - 1, 30), _DELAY_MAX_S) if failures else 0.0
 
 
 async def _pause(kept: _Kept, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """The whole controller under changing load, in fake time: to and from zero, crashes, policies (items 183, 227–234)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -236,6 +237,33 @@ def test_a_policy_that_fails_is_reported_and_tried_less_and_less(fault: str) -> 
         assert has(mesh, 3)
         is_broken = False
         await mesh.until(lambda: not deployment(mesh).autoscaling.problem)
+
+    play(scenario)
+
+
+def test_a_policy_whose_processes_die_after_one_answer_is_started_less_and_less() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        asked: Counter[str] = Counter()
+        is_broken = True
+
+        async def mortal(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+            asked[actor.name] += 1
+            if asked[actor.name] > 1 and is_broken:
+                mesh.cluster.end(actor)
+                await asyncio.sleep(1)
+            return 3
+
+        mesh.cluster.policy = mortal
+        await mesh.deploy("v1", 0, with_policy(min_replicas=1))
+        await asyncio.sleep(600)
+        assert mesh.cluster.policies_spawned < 30
+        assert has(mesh, 3)
+        await mesh.until(lambda: "Its next process starts in 60 s" in deployment(mesh).autoscaling.problem)
+        is_broken = False
+        spawned = mesh.cluster.policies_spawned
+        await asyncio.sleep(600)
+        assert not deployment(mesh).autoscaling.problem
+        assert mesh.cluster.policies_spawned <= spawned + 1
 
     play(scenario)
 
