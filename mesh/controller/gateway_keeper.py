@@ -10,6 +10,7 @@ from mesh.controller.care import ActorCare
 from mesh.controller.fleet import Fleet
 from mesh.controller.observe import Gateway
 from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, gateway_name
+from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 
@@ -36,12 +37,12 @@ class GatewayKeeper:
 
     def start(self, node_id: str, options: control_pb2.GatewayOptions) -> None:
         spec = control_pb2.GatewaySpec(gateway_id=self._new_id(), node_id=node_id, options=options)
-        self._fleet.add_gateway(Gateway(gateway_id=spec.gateway_id, node_id=node_id))
+        self._add(spec.gateway_id, node_id)
         self._keep("start", spec.gateway_id, self._bring_up(spec))
 
     def adopt(self, ready: control_pb2.GatewayReady) -> None:
         """Take over a gateway that an earlier controller has started."""
-        self._fleet.add_gateway(Gateway(gateway_id=ready.gateway_id, node_id=ready.node_id))
+        self._add(ready.gateway_id, ready.node_id)
         self._fleet.gateway_ready(ready)
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, ready.node_id))
         self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
@@ -54,6 +55,10 @@ class GatewayKeeper:
     def kill(self, gateway_id: str) -> None:
         if gateway := self._fleet.gateway(gateway_id):
             self._keep("kill", gateway_id, self._care.kill(gateway_name(gateway.node_id)))
+
+    def _add(self, gateway_id: str, node_id: str) -> None:
+        drain_timeout_s = settings().gateway_drain_timeout_s
+        self._fleet.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain_timeout_s=drain_timeout_s))
 
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} gateway {gateway_id}")

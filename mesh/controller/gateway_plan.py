@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from mesh.controller.actions import Action, KillGateway, StartGateway, StopGateway
 from mesh.controller.desired import Desired
 from mesh.controller.observe import NO_FAILURES, Gateway, Observed, Vacancy
+from mesh.controller.stop_order import KILL_MARGIN_S
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 
-GATEWAY_DRAIN_TIMEOUT_S = 35.0
 LINGER_S = 30.0
 """A gateway stays this long on a node that has lost its last replica."""
 _DELAY_BASE_S = 0.5
@@ -63,7 +63,7 @@ def retry_delay_s(failures: int) -> float:
 
 def _plan_gateway(gateway: Gateway, wanted: set[str], now_s: float) -> Iterator[Action]:
     if gateway.state == GatewayStatus.DRAINING:
-        if now_s - gateway.since_s > GATEWAY_DRAIN_TIMEOUT_S:
+        if now_s - gateway.since_s > gateway.drain_timeout_s + KILL_MARGIN_S:
             yield KillGateway(gateway.gateway_id)
     elif gateway.unhealthy:
         # Its name has to be free before the next one can have it, and a broken one drains nothing.

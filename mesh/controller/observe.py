@@ -66,6 +66,7 @@ class Gateway:
     node_id: str
     state: GatewayStatus = GatewayStatus.STARTING
     since_s: float = 0.0
+    drain_timeout_s: float = 30.0
     health_failures: int = 0
     unhealthy: str = ""
     grpc_address: str = ""

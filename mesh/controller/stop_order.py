@@ -12,7 +12,7 @@ from mesh.controller.observe import Replica
 from mesh.routing.snapshot import DeploymentKey
 
 KILL_MARGIN_S = 5.0
-"""A replica that outlasts its graceful shutdown by this much is killed."""
+"""A replica or gateway that outlasts its graceful shutdown by this much is killed."""
 
 _Calls = Mapping[DeploymentKey, set[DeploymentKey]]
 

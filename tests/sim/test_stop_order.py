@@ -167,3 +167,25 @@ async def _end_under_load(seed: int, ending: str, with_crash: bool) -> None:
     assert traffic.failed == [], f"seed {seed}"
     assert traffic.through > 20
     await mesh.crash()
+
+
+@pytest.mark.parametrize("ending", ["delete", "shutdown"])
+def test_however_the_replicas_hang_an_end_comes_in_time(ending: str) -> None:
+    """docs/operations.md, Draining: the sum of the stages, and what it takes to notice."""
+    run_in_fake_time(_end_with_all_hanging(ending))
+
+
+async def _end_with_all_hanging(ending: str) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.run(lambda: chain(CHAIN))
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 6)
+    mesh.cluster.faults.hang_in_drain = 1.0
+    began_s = asyncio.get_running_loop().time()
+    ask, is_done = ENDINGS[ending]
+    await ask(mesh)
+    gateways_s = 35.0 if ending == "shutdown" else 0.0
+    await mesh.until(lambda: is_done(mesh), within_s=300.0)
+    took_s = asyncio.get_running_loop().time() - began_s
+    assert len(CHAIN) * 20.0 < took_s < gateways_s + len(CHAIN) * 25.0 + 10.0
+    await mesh.crash()
