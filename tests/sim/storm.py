@@ -21,11 +21,15 @@ from tests.sim.fake_cluster import Actor, FakeCluster, Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
+from tests.sim.traffic import Caller
 from tests.unit.controller.builders import KEY, application
 
 STEPS = 6
 STEP_S = 8.0
 CALM_SIZE = 3
+CALLS_PER_REPLICA = 2.0
+AUTOSCALED_EVERY = 4
+"""One seed of so many is of a deployment that follows its load."""
 SURGE = 0.2
 ENDLESS_S = 3600.0
 STORMY = Faults(
@@ -68,11 +72,31 @@ class Wish:
     version: str = "v0"
     num_replicas: int = 2
     user_config: str = "{}"
+    is_autoscaled: bool = False
+    """Then `num_replicas` are the most there may be."""
+    min_replicas: int = 0
 
     def spec(self) -> control_pb2.ApplicationSpec:
         app = application(version=self.version, num_replicas=self.num_replicas)
         app.deployments[0].options.user_config_json = self.user_config
+        if self.is_autoscaled:
+            app.deployments[0].options.autoscaling.CopyFrom(self._scaling())
         return app
+
+    def _scaling(self) -> control_pb2.AutoscalingOptions:
+        return control_pb2.AutoscalingOptions(
+            min_replicas=min(self.min_replicas, self.num_replicas),
+            max_replicas=self.num_replicas,
+            target_ongoing_requests=CALLS_PER_REPLICA,
+            metrics_interval_s=1.0,
+            look_back_period_s=2.0,
+            upscaling_factor=1.0,
+            downscaling_factor=1.0,
+            upscale_delay_s=0.5,
+            downscale_delay_s=2.0,
+            downscale_to_zero_delay_s=3.0,
+            aggregation=control_pb2.AGGREGATION_MEAN,
+        )
 
 
 class Storm:
@@ -82,25 +106,32 @@ class Storm:
         self.cluster = WatchedCluster(seed)
         self.mesh = Mesh(seed, cluster=self.cluster, make_publisher=self._publisher)
         self.cluster.mesh = self.mesh
-        self._wish = Wish()
+        self._wish = Wish(is_autoscaled=seed % AUTOSCALED_EVERY == 0)
 
     async def rage(self) -> None:
         mesh = self.mesh
         await mesh.boot()
+        caller = Caller(mesh, interval_s=1.0) if self._wish.is_autoscaled else None
         mesh.cluster.faults = STORMY
         for step in range(STEPS):
             await self._something_happens(step)
+            if caller is not None:
+                self._load_changes(caller)
             await asyncio.sleep(mesh.cluster.random.uniform(0.0, STEP_S))
         mesh.cluster.faults = Faults()
         # What was given up in the storm is tried again when it is deployed again.
         self._wish.num_replicas = CALM_SIZE
         await mesh.run(self._wish.spec)
+        if caller is not None:
+            caller.report(CALM_SIZE * CALLS_PER_REPLICA)
         await mesh.until(lambda: is_running(mesh, self._wish.version, CALM_SIZE))
         await mesh.shut_down()
         # An actor whose start was reported as failed is found only when it is looked for.
         await mesh.until(lambda: mesh.is_empty() and not mesh.cluster.actors)
         assert mesh.kv.keys("code/") == []
         assert not mesh.failed, mesh.failed
+        if caller is not None:
+            caller.fall_silent()
         await mesh.crash()
 
     async def _something_happens(self, step: int) -> None:
@@ -127,6 +158,11 @@ class Storm:
                 await mesh.boot()
             case _:
                 mesh.life.dies_at_step = mesh.life.steps + dice.randint(1, 50)
+
+    def _load_changes(self, caller: Caller) -> None:
+        dice = self.cluster.random
+        self._wish.min_replicas = dice.randint(0, 2)
+        caller.report(dice.choice([0.0, 0.0, 1.0, dice.uniform(0.0, 10.0)]))
 
     def _lose_or_add_a_node(self) -> None:
         cluster = self.mesh.cluster

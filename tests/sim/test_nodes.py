@@ -181,3 +181,27 @@ async def _scale_up_and_down() -> None:
     assert there["head"] == 4
     assert sorted((there["n1"], there["n2"])) == [0, 4]
     await mesh.crash()
+
+
+@pytest.mark.parametrize("per_node_max", [0, 1])
+def test_a_node_that_joins_is_used_at_once_while_replicas_wait(per_node_max: int) -> None:
+    """In calm times the nodes are looked at less often; to wait for room is not calm."""
+    run_in_fake_time(_join(per_node_max))
+
+
+async def _join(per_node_max: int) -> None:
+    cluster = WatchedCluster(1, {"n0": 1.0})
+    mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.run(lambda: app("v1", 1, per_node_max))
+    await mesh.until(lambda: is_running(mesh, "v1", 1))
+    for count in range(2, 12):
+        await mesh.run(lambda count=count: app("v1", count, per_node_max))
+        await asyncio.sleep(cluster.random.uniform(5.0, 8.0))
+        assert len(cluster.serving()) == count - 1
+        cluster.cpus[f"n{count}"] = 1.0
+        # A look at the nodes every second, and the start: a message of 0.2 s before the process is there.
+        await asyncio.sleep(1.5)
+        assert cluster.used(f"n{count}") == 1.0
+        await mesh.until(lambda count=count: is_running(mesh, "v1", count))
+    await mesh.crash()

@@ -11,11 +11,14 @@ INTERVAL_S = 10.0
 class Caller:
     """One process. Its calls take the places there are; the rest is queued."""
 
-    def __init__(self, mesh: Mesh, name: str = "caller", places_per_replica: int = 5) -> None:
+    def __init__(
+        self, mesh: Mesh, name: str = "caller", places_per_replica: int = 5, interval_s: float = INTERVAL_S
+    ) -> None:
         self.requests = 0.0
         self._mesh = mesh
         self._name = name
         self._places_per_replica = places_per_replica
+        self._interval_s = interval_s
         self._stream = object()
         self._task = asyncio.create_task(self._report_for_ever())
 
@@ -38,5 +41,5 @@ class Caller:
 
     async def _report_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(self._interval_s)
             self.report(self.requests)
