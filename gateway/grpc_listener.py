@@ -42,14 +42,17 @@ class GrpcListener(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        router_of: Callable[[DeploymentKey], CallRouter],
+        router_for: Callable[[DeploymentKey, object], CallRouter],
         metrics: GrpcMetrics,
         built_in: grpc.GenericRpcHandler,
         *,
         timeout_s: float | None = None,
     ) -> None:
-        """`built_in` handles the gateway's own services, whatever applications call theirs."""
-        self._router_of = router_of
+        """`router_for` gives the router of a deployment, which stays while the second argument lives.
+
+        `built_in` handles the gateway's own services, whatever applications call theirs.
+        """
+        self._router_for = router_for
         self._metrics = metrics
         self._built_in = built_in
         self._timeout_s = timeout_s
@@ -73,7 +76,7 @@ class GrpcListener(grpc.GenericRpcHandler):
         for application in routes.applications.values():
             if application.methods:
                 # Asked for now, so that the first call does not wait for the replicas to become known.
-                self._router_of(application.ingress)
+                self._router_for(application.ingress, routes)
 
     def refuse_new_calls(self) -> None:
         """Draining: calls in progress go on, new ones are told to go elsewhere."""
@@ -110,7 +113,7 @@ class GrpcListener(grpc.GenericRpcHandler):
         return _FORMS[method.streams_request, method.streams_response], ServedMethod(
             full_name=method.full_name,
             application=method.deployment.app,
-            router=self._router_of(method.deployment),
+            router=self._router_for(method.deployment, self._routes),
             stats=self._metrics.of_method(method),
             in_flight=self._metrics.in_flight,
             timeout_s=self._timeout_s,

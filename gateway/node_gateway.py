@@ -40,7 +40,8 @@ class GatewayProcess(Protocol):
     @property
     def peers(self) -> Sequence[control_pb2.Peer]: ...
 
-    def router(self, key: DeploymentKey) -> ReplicaRouter: ...
+    def use(self, key: DeploymentKey, user: object) -> ReplicaRouter:
+        """The router of a deployment, which stays while `user` lives."""
 
     def on_routes(self, callback: Callable[[control_pb2.RouteTable], None]) -> None:
         """Call `callback` with every route table, first with the one that is known already."""
@@ -62,7 +63,7 @@ class NodeGateway:
         self._peer_client = PeerClient()
         self._node_metrics = NodeMetrics(lambda: process.peers, self._peer_client)
         self._listener = GrpcListener(
-            process.router,
+            process.use,
             self._metrics,
             self._health.handler(),
             timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
@@ -111,7 +112,7 @@ class NodeGateway:
         if not self._has_routes:
             return "Route table is not populated yet."
         ingresses = [each.ingress for each in self._routes.applications.values() if each.methods]
-        if ingresses and not any(self._process.router(ingress).can_serve for ingress in ingresses):
+        if ingresses and not any(self._process.use(each, self._routes).can_serve for each in ingresses):
             return "No replicas are available yet."
         return ""
 

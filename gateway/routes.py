@@ -65,7 +65,7 @@ class Refusal:
     application: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Routes:
     version: int
     applications: Mapping[str, Application]

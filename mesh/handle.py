@@ -291,6 +291,7 @@ def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingAr
 
 
 async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
+    router.counts.collecting += 1
     try:
         call.request.payload = await pending.collect()
     except* UpstreamError as group:
@@ -301,3 +302,5 @@ async def _complete_and_submit(router: Router, call: OutgoingCall, pending: Pend
         router.refuse(call, failed_in_user_code(group.exceptions[0]))
     else:
         router.submit(call)
+    finally:
+        router.counts.collecting -= 1

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -69,7 +69,7 @@ class MeshProcess:
         """Gateways: the other processes of this node."""
         self._routers: dict[DeploymentKey, Router] = {}
         self._snapshots: dict[DeploymentKey, Snapshot] = {}
-        """The newest of every deployment that was ever called from here: the controller tells changes only."""
+        """The newest of every deployment that the Sync stream subscribes to: the controller tells changes only."""
         self.own_reading: Callable[[], Reading | None] = lambda: None
         """Replicas: how busy this one is."""
         self._lock = threading.Lock()
@@ -103,6 +103,27 @@ class MeshProcess:
             if self._routers.get(router.key) is router:
                 del self._routers[router.key]
         return io_thread().submit(router.close())
+
+    def let_go_of_deleted(self) -> None:
+        """Drop the routers of deployments that were deleted, once nobody here has to do with them. On the I/O loop.
+
+        Who calls such a deployment again, because it may have come back, gets a new router, which asks anew.
+        """
+        for router in self.routers():
+            if router.is_superfluous and not router.users:
+                self._drop(router)
+
+    def _drop(self, router: Router) -> None:
+        with self._lock:
+            if router.users:  # somebody has just come
+                return
+            del self._routers[router.key]
+        io_thread().spawn(router.close(), f"close router of {router.key}")
+
+    def keep_snapshots(self, keys: Set[DeploymentKey]) -> None:
+        """Of other deployments nothing more will be told."""
+        for key in self._snapshots.keys() - keys:
+            del self._snapshots[key]
 
     def _make(self, key: DeploymentKey) -> Router:
         router = self._routers[key] = Router(key, self.identity)
@@ -272,10 +293,11 @@ class SyncStream:
         self._ledger.restart()
         report = control_pb2.Report(hello=hello)
         while True:
-            self._add_subscriptions(report)
+            self._process.let_go_of_deleted()
+            self._update_subscriptions(report)
             readings = self._readings()
             report.loads.extend(self._ledger.take(readings, time.monotonic()))
-            if report.HasField("hello") or report.subscribe or report.loads:
+            if report.ByteSize():
                 await stream.write(report)
             # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets the wake-up.
             with contextlib.suppress(TimeoutError):
@@ -284,12 +306,12 @@ class SyncStream:
             self._wake.clear()
             report = control_pb2.Report()
 
-    def _add_subscriptions(self, report: control_pb2.Report) -> None:
-        for router in self._process.routers():
-            key = router.key
-            if key not in self._subscribed:
-                self._subscribed.add(key)
-                report.subscribe.append(common_pb2.DeploymentId(app=key.app, name=key.name))
+    def _update_subscriptions(self, report: control_pb2.Report) -> None:
+        wanted = {router.key for router in self._process.routers()}
+        report.subscribe.extend(_name_of(key) for key in wanted - self._subscribed)
+        report.unsubscribe.extend(_name_of(key) for key in self._subscribed - wanted)
+        self._subscribed = wanted
+        self._process.keep_snapshots(wanted)
 
     def _readings(self) -> list[Reading]:
         urgent, self._urgent = self._urgent, set()
@@ -297,6 +319,10 @@ class SyncStream:
             replace(reading, is_urgent=True) if reading.deployment in urgent else reading
             for reading in self._process.readings()
         ]
+
+
+def _name_of(key: DeploymentKey) -> common_pb2.DeploymentId:
+    return common_pb2.DeploymentId(app=key.app, name=key.name)
 
 
 class _ProcessServicer(telemetry_pb2_grpc.ProcessServicer):

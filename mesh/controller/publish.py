@@ -55,6 +55,12 @@ class Subscriber:
                 self.topics.add(topic)
                 self.mark(topic)
 
+    def remove(self, topics: Iterable[Topic]) -> None:
+        """Unsubscribe: nothing about them is told any more."""
+        gone = frozenset(topics)
+        self.topics -= gone
+        self._stale -= gone
+
     def mark(self, topic: Topic) -> None:
         """There is news about a topic; of no interest to a stream that has not subscribed to it."""
         if topic in self.topics:
@@ -132,6 +138,10 @@ class Publisher:
             if key not in self._snapshots:
                 self._put_snapshot(key, missing_snapshot(key, self._desired))
             subscriber.add((key,))
+
+    def unsubscribe(self, subscriber: Subscriber, keys: Iterable[DeploymentKey]) -> None:
+        subscriber.remove(keys)
+        self._forget_missing({key for key, snapshot in self._snapshots.items() if not snapshot.is_missing})
 
     async def next_update(self, subscriber: Subscriber) -> control_pb2.Update:
         """What the stream has to be told, as soon as there is anything. Ask again when it was written."""

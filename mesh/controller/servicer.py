@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ from mesh.controller.loop import ControlLoop
 from mesh.controller.publish import Publisher, Subscriber
 from mesh.controller.store import StoreFailed
 from mesh.routing.snapshot import DeploymentKey
-from mesh.v1 import control_pb2, control_pb2_grpc
+from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
 from mesh.wire.duplex import converse
 
 _Context = Any  # grpcio has no types
@@ -82,8 +82,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def _hear(self, subscriber: Subscriber, report: Any, context: _Context) -> None:
         while report is not grpc.aio.EOF:
-            keys = (DeploymentKey(each.app, each.name) for each in report.subscribe)
-            self._publisher.subscribe(subscriber, keys)
+            if report.unsubscribe:
+                self._publisher.unsubscribe(subscriber, _keys(report.unsubscribe))
+            self._publisher.subscribe(subscriber, _keys(report.subscribe))
             self._loop.autoscaler.heard(subscriber.hello.process_id, subscriber, report.loads)
             report = await context.read()
 
@@ -91,3 +92,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         """Write updates until the stream ends, one at a time: what happens meanwhile goes with the next."""
         while True:
             await context.write(await self._publisher.next_update(subscriber))
+
+
+def _keys(names: Iterable[common_pb2.DeploymentId]) -> list[DeploymentKey]:
+    return [DeploymentKey(each.app, each.name) for each in names]

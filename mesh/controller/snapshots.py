@@ -40,7 +40,8 @@ def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.Deploy
     else:
         there_is = ", ".join(sorted(deployment.name for deployment in application.deployments))
         reason = f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {there_is}."
-    return control_pb2.DeploymentSnapshot(deployment={"app": key.app, "name": key.name}, unavailable=reason)
+    deployment = {"app": key.app, "name": key.name}
+    return control_pb2.DeploymentSnapshot(deployment=deployment, unavailable=reason, is_missing=True)
 
 
 def build_routes(desired: Desired) -> control_pb2.RouteTable:

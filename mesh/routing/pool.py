@@ -133,6 +133,11 @@ class LinkPool:
         seats = (*self._seats.values(), *self._leaving)
         return sum(seat.link.ongoing for seat in seats if seat.link is not None)
 
+    @property
+    def is_empty(self) -> bool:
+        """No replica is listed, and no link of one that was carries anything."""
+        return not self._seats and not self._leaving
+
     def close(self) -> Sequence[asyncio.Task[None]]:
         """Close all links; returns their tasks to wait for."""
         tasks = [seat.task for seat in (*self._seats.values(), *self._leaving) if seat.task is not None]

@@ -100,6 +100,13 @@ class Router:
         snapshot = self._snapshot
         return self.has_replicas or (snapshot is not None and snapshot.starts_on_demand and not snapshot.unavailable)
 
+    @property
+    def is_superfluous(self) -> bool:
+        """Its deployment was deleted, and no call is left."""
+        snapshot = self._snapshot
+        is_missing = snapshot is not None and snapshot.is_missing
+        return is_missing and not self.counts.collecting and not self._queue and self._pool.is_empty
+
     # ---- Callers -----------------------------------------------------------------------------------------------------
 
     def submit(self, call: OutgoingCall) -> None:
@@ -120,7 +127,7 @@ class Router:
     def hold(self, call: OutgoingCall) -> bool:
         """Let the deadline of a call count, before its arguments are there. Returns False when the call has ended."""
         if call.state is not CallState.DONE and self.is_closed:
-            self._finish(call, failed(RequestCancelledError(_CLOSED)))
+            self._finish(call, failed(self._closed()))
         if call.state is not CallState.DONE and call.request.deadline_s is not None and call.timer is None:
             self._set_timer(call)
         return call.state is not CallState.DONE
@@ -151,10 +158,11 @@ class Router:
     async def close(self) -> None:
         """Fail what waits and close all links. Calls that come later fail at once."""
         self.is_closed = True
+        self.counts.withdraw()
         await asyncio.gather(*self._pool.close(), return_exceptions=True)
         # Last: links give back the calls that they had not sent.
         for call in self._queue.drain():
-            self._finish(call, failed(RequestCancelledError(_CLOSED)))
+            self._finish(call, failed(self._closed()))
 
     def identify(self, identity: CallerIdentity) -> None:
         """Introduce this process in another way from the next link on."""
@@ -322,6 +330,11 @@ class Router:
     def _give_up(self, call: OutgoingCall, replica_id: str, reason: str) -> None:
         maybe_executed = call.request.is_retry_safe_after_send
         self._finish(call, failed(ReplicaUnavailableError(replica_id, reason, maybe_executed=maybe_executed)))
+
+    def _closed(self) -> MeshException:
+        # A call may have been on its way here when the router of a deleted deployment was let go of.
+        is_missing = self._snapshot is not None and self._snapshot.is_missing
+        return self._unavailable() if is_missing else RequestCancelledError(_CLOSED)
 
     def _unavailable(self) -> DeploymentUnavailableError:
         assert self._snapshot is not None

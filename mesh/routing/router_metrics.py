@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from mesh import telemetry
@@ -35,15 +36,28 @@ LINKS = Family("mesh_links", GAUGE, "Links that are ready.", _DEPLOYMENT)
 class RouterCounts:
     """Everything one router counts."""
 
-    __slots__ = ("cancelled", "dropped", "methods", "rejected", "retried_broken", "retried_rejected")
+    __slots__ = (
+        "cancelled",
+        "collecting",
+        "dropped",
+        "methods",
+        "rejected",
+        "retried_broken",
+        "retried_rejected",
+        "withdraw",
+    )
 
     def __init__(self) -> None:
         self.methods = CountsByMethod()
         self.cancelled = 0
+        self.collecting = 0
+        """Calls whose arguments are not complete yet."""
         self.dropped = 0
         self.rejected = 0
         self.retried_broken = 0
         self.retried_rejected = 0
+        self.withdraw: Callable[[], None]
+        """Set by `publish`: makes them part of this process's metrics no more."""
 
 
 class Measured(Protocol):
@@ -63,7 +77,7 @@ class Measured(Protocol):
 
 
 def publish(router: Measured) -> None:
-    """Make a router's counts part of this process's metrics for as long as the router lives."""
+    """Make a router's counts part of this process's metrics, until they are withdrawn or the router is forgotten."""
     reference = weakref.ref(router)
 
     def source() -> Iterator[tuple[Family, list[Sample]]]:
@@ -74,6 +88,7 @@ def publish(router: Measured) -> None:
         yield from _samples(alive)
 
     telemetry.register(source)
+    router.counts.withdraw = partial(telemetry.unregister, source)
 
 
 def _samples(router: Measured) -> Iterator[tuple[Family, list[Sample]]]:

@@ -42,6 +42,8 @@ class Snapshot:
     """Replicas that have died lately."""
     starts_on_demand: bool = False
     """It may have no replica while nobody calls; the first call starts one."""
+    is_missing: bool = False
+    """It is not deployed."""
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
@@ -58,4 +60,5 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         load_interval_s=message.load_interval_s,
         lost=frozenset(message.lost_replica_ids),
         starts_on_demand=message.starts_on_demand,
+        is_missing=message.is_missing,
     )

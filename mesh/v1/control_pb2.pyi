@@ -532,14 +532,16 @@ class DeploymentLoad(_message.Message):
     def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., queued: _Optional[float] = ..., ongoing: _Optional[float] = ..., executing: _Optional[float] = ..., stats: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("hello", "subscribe", "loads")
+    __slots__ = ("hello", "subscribe", "loads", "unsubscribe")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     LOADS_FIELD_NUMBER: _ClassVar[int]
+    UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     hello: ProcessHello
     subscribe: _containers.RepeatedCompositeFieldContainer[_common_pb2.DeploymentId]
     loads: _containers.RepeatedCompositeFieldContainer[DeploymentLoad]
-    def __init__(self, hello: _Optional[_Union[ProcessHello, _Mapping]] = ..., subscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ...) -> None: ...
+    unsubscribe: _containers.RepeatedCompositeFieldContainer[_common_pb2.DeploymentId]
+    def __init__(self, hello: _Optional[_Union[ProcessHello, _Mapping]] = ..., subscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ..., unsubscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ...) -> None: ...
 
 class ReplicaInfo(_message.Message):
     __slots__ = ("replica_id", "address", "node_id", "zone")
@@ -554,7 +556,7 @@ class ReplicaInfo(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
-    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand")
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -564,6 +566,7 @@ class DeploymentSnapshot(_message.Message):
     LOAD_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     LOST_REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
     STARTS_ON_DEMAND_FIELD_NUMBER: _ClassVar[int]
+    IS_MISSING_FIELD_NUMBER: _ClassVar[int]
     deployment: _common_pb2.DeploymentId
     version: int
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaInfo]
@@ -573,7 +576,8 @@ class DeploymentSnapshot(_message.Message):
     load_interval_s: float
     lost_replica_ids: _containers.RepeatedScalarFieldContainer[str]
     starts_on_demand: bool
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ...) -> None: ...
+    is_missing: bool
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("app", "route_prefix", "ingress", "grpc_methods")

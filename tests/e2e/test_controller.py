@@ -316,3 +316,13 @@ def test_another_driver_finds_calls_and_deploys_applications(deploy: Deploy) -> 
         assert mesh.get_app_handle("seven").remote().result(timeout_s=10) == 7
     finally:
         mesh.delete("seven")
+
+
+def test_an_old_handle_finds_the_application_that_was_deployed_again(deploy: Deploy) -> None:
+    handle = deploy(Versioned.bind("first"), "again")
+    assert handle.remote().result(timeout_s=30) == "first"
+    mesh.delete("again")
+    with pytest.raises(DeploymentUnavailableError, match="does not exist"):
+        handle.remote().result(timeout_s=30)
+    deploy(Versioned.bind("second"), "again")
+    assert handle.remote().result(timeout_s=30) == "second"

@@ -136,7 +136,7 @@ class Gateway:
         self.router = router
         self.metrics = GrpcMetrics()
         self.health = Health()
-        self.listener = GrpcListener(lambda _: router, self.metrics, self.health.handler(), timeout_s=timeout_s)
+        self.listener = GrpcListener(lambda *_: router, self.metrics, self.health.handler(), timeout_s=timeout_s)
         self.channel: grpc.aio.Channel
         self.port = 0
 

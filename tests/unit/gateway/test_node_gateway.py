@@ -30,7 +30,7 @@ class FakeProcess:
         self.publish: Callable[[control_pb2.RouteTable], None] = lambda table: None
         self._router = router
 
-    def router(self, key: DeploymentKey) -> FakeRouter:
+    def use(self, key: DeploymentKey, user: object) -> FakeRouter:
         return self._router
 
     def on_routes(self, callback: Callable[[control_pb2.RouteTable], None]) -> None:
