@@ -2,10 +2,14 @@
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_RUN_MAX_S = 100.0
+"""Real time of one run: a loop of endless timers would outlast pytest's own limit, whose exception asyncio swallows."""
 
 
 class FakeTimeLoop(asyncio.SelectorEventLoop):
@@ -29,10 +33,13 @@ class _TimeSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self._ends_s = time.monotonic() + _RUN_MAX_S
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("everything waits for something that never comes")
+        if time.monotonic() > self._ends_s:
+            raise RuntimeError(f"not done after {_RUN_MAX_S:g} s of real time and {self.now_s:g} s of fake time")
         if timeout > 0:
             self.now_s += timeout
         return []  # nothing comes from outside: the kernel need not be asked

@@ -34,6 +34,9 @@ class Context:
     async def read(self) -> Any:
         return await self.reports.get()
 
+    async def send_initial_metadata(self, metadata: tuple[()]) -> None:
+        assert self.updates.empty(), "gRPC sends it before the first message"
+
     async def write(self, update: control_pb2.Update) -> None:
         await self.updates.put(update)
 
