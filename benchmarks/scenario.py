@@ -15,10 +15,9 @@ import numpy as np
 
 from benchmarks import echo_pb2_grpc
 from benchmarks.echo_pb2 import EchoMessage, StreamRequest
-from benchmarks.raw_peer import closed_loop
+from benchmarks.raw_peer import STREAM_ITEMS, closed_loop
 
 PAYLOAD = bytes(100)
-STREAM_ITEMS = 1_000
 ARRAY_BYTES = 10 * 2**20
 CANCEL_AFTER_MAX_S = 0.002
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
+from mesh import checks
 from mesh.batch_call import AnyCall, Call, ItemStream, Outlet, Reply, merge_arguments
 from mesh.batch_queue import BatchOptions, BatchQueue
 from mesh.batch_stats import BatchStats
@@ -42,9 +43,11 @@ def batch(
     """
     if function is not None and not callable(function):
         raise TypeError(f"@mesh.batch decorates an async def function, not {function!r}.")
+    if batch_size_fn is not None and not callable(batch_size_fn):
+        raise TypeError(f"batch_size_fn must be a function that measures a list of items, got {batch_size_fn!r}.")
     options = BatchOptions(
         max_batch_size=_count("max_batch_size", max_batch_size),
-        batch_wait_timeout_s=_duration("batch_wait_timeout_s", batch_wait_timeout_s),
+        batch_wait_timeout_s=checks.number("batch_wait_timeout_s", batch_wait_timeout_s),
         max_concurrent_batches=_count("max_concurrent_batches", max_concurrent_batches),
         batch_size_fn=batch_size_fn,
     )
@@ -118,7 +121,7 @@ class Batcher:
         self._options_changed()
 
     def set_batch_wait_timeout_s(self, batch_wait_timeout_s: float) -> None:
-        self._options.batch_wait_timeout_s = _duration("batch_wait_timeout_s", batch_wait_timeout_s)
+        self._options.batch_wait_timeout_s = checks.number("batch_wait_timeout_s", batch_wait_timeout_s)
         self._options_changed()
 
     def _options_changed(self) -> None:
@@ -221,19 +224,6 @@ def _caller_signature(function: Callable[..., Any]) -> tuple[inspect.Signature, 
     return signature.replace(parameters=parameters[is_method:]), is_method
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}.")
-    return value
-
-
-def _duration(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}.")
-    if not value >= 0:
-        raise ValueError(f"{name} must be 0 or more, not {value}.")
-    return float(value)
+def _count(name: str, value: object) -> int:
+    """Numbers from a `user_config` may be 8.0 where 8 is meant."""
+    return checks.whole_number(name, int(value) if isinstance(value, float) and value.is_integer() else value, 1)

@@ -19,6 +19,8 @@ class UserObject:
     def __init__(self, code: UserCode) -> None:
         self._code = code
         self.target: Any = None
+        self._recording: asyncio.Future[object] | None = None
+        """The call of a sync `record_autoscaling_stats` that was made last."""
 
     async def construct(self) -> None:
         """Run the constructor, sync or async. Raises what it raises."""
@@ -57,7 +59,12 @@ class UserObject:
     async def autoscaling_stats(self) -> object:
         """What the user's `record_autoscaling_stats` returns. A sync one runs in a thread: it may block."""
         method = self.target.record_autoscaling_stats
-        return await method() if inspect.iscoroutinefunction(method) else await asyncio.to_thread(method)
+        if inspect.iscoroutinefunction(method):
+            return await method()
+        # One that hangs keeps its thread. Asked again it gets no other, or `check_health` would soon find none.
+        if self._recording is None or self._recording.done():
+            self._recording = asyncio.ensure_future(asyncio.to_thread(method))
+        return await asyncio.shield(self._recording)
 
     async def delete(self) -> None:
         """Unload models and run `__del__`, sync or async, once; Python does not run it again. Raises what it raises."""

@@ -104,6 +104,7 @@ def test_only_async_functions_are_batched(wrong: Any) -> None:
         ({"batch_wait_timeout_s": float("nan")}, ValueError),
         ({"batch_wait_timeout_s": "1"}, TypeError),
         ({"max_concurrent_batches": 0}, ValueError),
+        ({"batch_size_fn": 8}, TypeError),
         ({"max_concurrent_batches": 1.5}, TypeError),
     ],
 )

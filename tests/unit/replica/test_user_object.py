@@ -83,3 +83,31 @@ def test_what_a_finaliser_raises_is_raised() -> None:
 
     with pytest.raises(ValueError, match="not in order"):
         asyncio.run(constructed(Bad).delete())
+
+
+def test_a_stats_hook_that_hangs_takes_one_thread_however_often_it_is_asked() -> None:
+    entered: list[int] = []
+    released = threading.Event()
+
+    class Slow:
+        def record_autoscaling_stats(self) -> dict[str, float]:
+            entered.append(1)
+            released.wait(timeout=10)
+            return {"entered": len(entered)}
+
+    user_object = constructed(Slow)
+
+    async def ask_in_vain() -> None:
+        asking = asyncio.ensure_future(user_object.autoscaling_stats())
+        while not entered:  # noqa: ASYNC110 - nothing tells when the thread has begun
+            await asyncio.sleep(0.002)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+    async def scenario() -> list[object]:
+        for _ in range(3):
+            await ask_in_vain()
+        released.set()
+        return [await user_object.autoscaling_stats() for _ in range(2)]
+
+    assert asyncio.run(scenario()) == [{"entered": 1}, {"entered": 2}]
