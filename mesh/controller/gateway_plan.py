@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.controller.actions import Action, KillGateway, StartGateway, StopGateway
+from mesh.controller.backoff import Backoff
 from mesh.controller.desired import Desired
 from mesh.controller.observe import NO_FAILURES, Gateway, Observed, Vacancy
 from mesh.controller.stop_order import KILL_MARGIN_S
@@ -13,8 +14,7 @@ from mesh.v1 import control_pb2
 
 LINGER_S = 30.0
 """A gateway stays this long on a node that has lost its last replica."""
-_DELAY_BASE_S = 0.5
-_DELAY_MAX_S = 10.0
+_RETRY = Backoff(first_s=0.5, max_s=10.0)
 
 
 def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
@@ -25,7 +25,7 @@ def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterato
     occupied = {gateway.node_id for gateway in observed.gateways}
     for node_id in sorted(wanted - occupied):
         failures = observed.gateway_failures.get(node_id, NO_FAILURES)
-        if now_s >= failures.last_s + retry_delay_s(failures.count):
+        if now_s >= failures.last_s + _RETRY.pause_s(failures.count):
             yield StartGateway(node_id)
 
 
@@ -54,11 +54,6 @@ def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
 
 def _is_late(vacancy: Vacancy, now_s: float) -> bool:
     return now_s - vacancy.at_s < LINGER_S
-
-
-def retry_delay_s(failures: int) -> float:
-    """Pause before the next try after this many failures in a row."""
-    return float(min(_DELAY_BASE_S * 2.0 ** min(failures - 1, 30), _DELAY_MAX_S)) if failures else 0.0
 
 
 def _plan_gateway(gateway: Gateway, wanted: set[str], now_s: float) -> Iterator[Action]:

@@ -59,6 +59,11 @@ class Replica:
     def is_serving(self) -> bool:
         return self.state in SERVING and not self.unhealthy
 
+    def stays_as(self, version: str) -> bool:
+        """It counts towards a target of that version: as far as we know, neither it nor its node is about to end."""
+        is_staying = not self.is_leaving and not self.unhealthy and self.node_ends_s is None
+        return is_staying and self.version == version
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:

@@ -214,12 +214,8 @@ class Room:
 
     @cached_property
     def _waiting(self) -> list[Replica]:
-        unplaced = (each for each in self._replicas if not each.is_placed and self._is_wanted(each))
+        unplaced = (each for each in self._replicas if not each.is_placed and each.stays_as(self._version))
         return [each for each in unplaced if self._ledger.is_homeless(each)]
-
-    def _is_wanted(self, replica: Replica) -> bool:
-        is_staying = not replica.is_leaving and not replica.unhealthy and replica.node_ends_s is None
-        return is_staying and replica.version == self._version
 
     def _take(self, count: int, *, from_now: bool) -> Iterable[tuple[str, ...]]:
         """Take room for `count` replicas; yields the nodes of each that finds it. What is taken now is taken soon."""

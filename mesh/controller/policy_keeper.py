@@ -15,6 +15,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from mesh.controller.autoscaler import Autoscaler
+from mesh.controller.backoff import Backoff
 from mesh.controller.desired import DeploymentTarget, Desired
 from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, policy_name
 from mesh.routing.snapshot import DeploymentKey
@@ -25,8 +26,7 @@ logger = logging.getLogger("mesh")
 _START_TIMEOUT_S = 600.0
 """Setting up a runtime environment and importing what a policy needs may take minutes."""
 _PERIOD_MIN_S = 0.05
-_DELAY_MIN_S = 0.25
-_DELAY_MAX_S = 60.0
+_RETRY = Backoff(first_s=0.25, max_s=60.0)
 _LONG_LIFE_S = 60.0
 """A process that ends sooner makes the next one wait longer, whatever it has answered."""
 _PROBLEM_MAX_CHARS = 8192
@@ -144,12 +144,12 @@ class _Kept:
     @property
     def delay_s(self) -> float:
         """Pause after so many failures."""
-        return _delay_s(self.failures)
+        return _RETRY.pause_s(self.failures)
 
     @property
     def restart_delay_s(self) -> float:
         """Pause before the next process. An answer makes good for failures, not for a process that dies of the next."""
-        return _delay_s(max(self.failures, self.short_lives))
+        return _RETRY.pause_s(max(self.failures, self.short_lives))
 
     @property
     def options(self) -> control_pb2.AutoscalingOptions:
@@ -184,10 +184,6 @@ def _read(answer: bytes | None) -> float:
     if not math.isfinite(replicas):
         raise ActorCallFailed(f"its process answers {replicas} replicas")
     return replicas
-
-
-def _delay_s(failures: int) -> float:
-    return min(_DELAY_MIN_S * 2.0 ** min(failures - 1, 30), _DELAY_MAX_S) if failures else 0.0
 
 
 async def _pause(kept: _Kept, seconds: float) -> None:

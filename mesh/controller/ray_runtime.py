@@ -128,6 +128,8 @@ class RayRuntime:
 
     async def nodes(self) -> list[Node]:
         states: list[ray_placement.NodeState] = await _in_thread(ray_placement.list_node_states)
+        living = {state.node_id for state in states}
+        self._ends_s = {key: ends_s for key, ends_s in self._ends_s.items() if key[0] in living}
         return [
             Node(
                 node_id=state.node_id,

@@ -20,6 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mesh.controller.backoff import Backoff
 from mesh.controller.desired import DeploymentTarget
 from mesh.controller.observe import Failures, Replica
 from mesh.controller.placement import Room
@@ -28,8 +29,7 @@ from mesh.status import ReplicaState
 _SURGE_FRACTION = 0.2
 _MIGRATION_MARGIN_S = 5.0
 """A replica begins to leave a node so long before its drain timeout would outlast the node."""
-_RETRY_DELAY_BASE_S = 0.25
-_RETRY_DELAY_MAX_S = 10.0
+_RETRY = Backoff(first_s=0.25, max_s=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ def next_step(
     """What brings `replicas` (all of the deployment) closer to `target`."""
     staying = [replica for replica in replicas if not replica.is_leaving and not replica.unhealthy]
     broken = [replica for replica in replicas if not replica.is_leaving and replica.unhealthy]
-    new = [replica for replica in staying if _is_new(target, replica) and not room.is_stranded(replica)]
-    others = [replica for replica in staying if not _is_new(target, replica) or room.is_stranded(replica)]
+    new = [replica for replica in staying if replica.stays_as(target.version) and not room.is_stranded(replica)]
+    others = [replica for replica in staying if not replica.stays_as(target.version) or room.is_stranded(replica)]
     old = [replica for replica in others if replica.is_serving]
     useless = [replica for replica in others if not replica.is_serving]
     excess = _excess(target, new, old, room, now_s)
@@ -57,11 +57,6 @@ def next_step(
         stops=(*broken, *useless, *excess),
         reconfigures=tuple(_outdated(target, new, leaving)),
     )
-
-
-def _is_new(target: DeploymentTarget, replica: Replica) -> bool:
-    """It counts towards the target: it has the wanted version and, as far as we know, its node stays."""
-    return replica.version == target.version and replica.node_ends_s is None
 
 
 def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
@@ -86,9 +81,7 @@ def surge_max(target: DeploymentTarget) -> int:
 
 def retry_delay_s(failures: int) -> float:
     """Pause before a replacement after this many failures in a row: the first one comes at once."""
-    if failures <= 1:
-        return 0.0
-    return float(min(_RETRY_DELAY_BASE_S * 2.0 ** min(failures - 2, 30), _RETRY_DELAY_MAX_S))
+    return _RETRY.pause_s(failures - 1)
 
 
 def _starts(

@@ -13,7 +13,7 @@ from mesh.controller.placement import Ledger, Room
 
 def explain(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledger) -> str:
     """Empty when no replica waits for room. `ledger`: one from which nothing was taken."""
-    new = [each for each in replicas if _is_new(target, each)]
+    new = [each for each in replicas if each.stays_as(target.version)]
     if all(each.is_placed for each in new) and not target.ask.is_bound:
         return ""
     trial = Room(Ledger(ledger.observed, ledger.now_s), target.ask, replicas, target.version)
@@ -27,11 +27,6 @@ def explain(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledge
         f"{trial.roomless} of {target.num_replicas} replicas wait for room: each asks for {target.ask.text}; "
         + _what_there_is(target.ask, nodes, ledger)
     )
-
-
-def _is_new(target: DeploymentTarget, replica: Replica) -> bool:
-    is_staying = not replica.is_leaving and not replica.unhealthy and replica.node_ends_s is None
-    return is_staying and replica.version == target.version
 
 
 def _what_there_is(ask: Ask, nodes: Sequence[Node], ledger: Ledger) -> str:
