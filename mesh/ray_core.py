@@ -25,6 +25,7 @@ from ray import cloudpickle
 from ray.exceptions import ActorDiedError as ActorDied
 from ray.exceptions import ActorUnavailableError as ActorUnavailable
 from ray.exceptions import ActorUnschedulableError as ActorUnschedulable
+from ray.exceptions import OutOfMemoryError as ActorOutOfMemory
 from ray.exceptions import TaskCancelledError as TaskCancelledError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
@@ -34,6 +35,7 @@ from mesh.settings import prepare_local_ray, ray_address
 __all__ = [
     "NAMESPACE",
     "ActorDied",
+    "ActorOutOfMemory",
     "ActorPlacement",
     "ActorUnavailable",
     "ActorUnschedulable",

@@ -16,6 +16,7 @@ _PROCESS = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
 _HOST = re.compile(r"^\s*ip: (\S+)$", re.MULTILINE)
 _WAY_OUT = re.compile(r"^.*Worker exit type: .*$", re.MULTILINE)
 _OUT_OF_MEMORY = ("OUT_OF_MEMORY", "low on memory")
+_STARVED = "Ray killed its process because the node ran out of memory: let it use less, or ask for `memory`."
 _HEADERS = ("ray::", "Traceback ")
 
 
@@ -40,15 +41,16 @@ def readable_death(text: str) -> str:
 
     Other texts come back as they are.
     """
+    if any(words in text for words in _OUT_OF_MEMORY):
+        return f"{_STARVED}\n{text.strip()}"
     way_out, process = _WAY_OUT.search(text), _PROCESS.search(text)
     if way_out is None or process is None:
         return text.strip()
     host = _HOST.search(text)
     where = f"{process[1]} on {host[1]}" if host else process[1]
-    is_memory = any(words in way_out[0] for words in _OUT_OF_MEMORY)
-    how = "was killed by Ray, as the node ran out of memory" if is_memory else "exited, crashed or was killed"
     return (
-        f"Its process {how} (pid {where}). What it wrote is in the files *-{process[1]}.* of Ray's logs there.\n"
+        f"Its process exited, crashed or was killed (pid {where}). "
+        f"What it wrote is in the files *-{process[1]}.* of Ray's logs there.\n"
         f"{way_out[0].strip()}"
     )
 

@@ -173,6 +173,8 @@ async def _outcome(awaitable: Any) -> Any:
         return await awaitable
     except ray_core.ActorDied as error:
         raise ActorGone(readable_death(str(error)), is_node_lost=ray_core.died_with_node(error)) from error
+    except ray_core.ActorOutOfMemory as error:  # Ray has killed its process: this is all it says from now on
+        raise ActorGone(readable_death(str(error))) from error
     except ray_core.ActorUnschedulable as error:
         raise ActorGone("the node on which it had to run is gone", is_node_lost=True) from error
     except ray_core.ActorUnavailable as error:

@@ -67,8 +67,9 @@ def test_a_death_says_what_happened_and_where_to_look() -> None:
         "Ray's logs there."
     )
     assert detail.endswith("Worker exit type: SYSTEM_ERROR Worker exit detail: End of file.")
-    starved = readable_death(
-        DIED.format("NODE_OUT_OF_MEMORY", "Task was killed due to the node running low on memory.")
-    )
-    assert starved.startswith("Its process was killed by Ray, as the node ran out of memory (pid 15820 on 10.0.0.1).")
+    starved = "Task was killed due to the node running low on memory.\nMemory on the node was 9GB / 10GB."
+    assert readable_death(starved).splitlines() == [
+        "Ray killed its process because the node ran out of memory: let it use less, or ask for `memory`.",
+        *starved.splitlines(),
+    ]
     assert readable_death("The actor is dead: ray.kill was called\n") == "The actor is dead: ray.kill was called"
