@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh import telemetry
+from mesh.absent_options import ADVICE
 from mesh.config import DeploymentConfig
 from mesh.declarative.schema import DEPLOYMENT_OPTIONS, ApplicationEntry, MeshConfig
 from mesh.option_effects import EFFECTS
@@ -23,6 +24,7 @@ from mesh.settings import Settings
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 OPERATIONS = ROOT / "docs" / "operations.md"
+FROM_RAY_SERVE = ROOT / "docs" / "from-ray-serve.md"
 CONFIG = ROOT / "docs" / "config.md"
 EXAMPLE_CONFIG = ROOT / "examples" / "weather" / "mesh.yaml"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -140,6 +142,12 @@ _STORED = {
 """Options that have another name in the stored state."""
 
 
+def absent_table() -> str:
+    """Every option of Ray Serve that is refused, with what the error advises."""
+    rows = [f"| `{name}` | {advice} |" for name, advice in ADVICE.items()]
+    return "\n".join(["| option | instead |", "|---|---|", *rows])
+
+
 def example_config() -> str:
     return f"```yaml\n{EXAMPLE_CONFIG.read_text()}```"
 
@@ -168,6 +176,7 @@ TABLES: tuple[tuple[Path, str, Callable[[], str]], ...] = (
     (CONFIG, "application", partial(fields_table, ApplicationEntry)),
     (CONFIG, "deployment", options_table),
     (CONFIG, "example", example_config),
+    (FROM_RAY_SERVE, "absent", absent_table),
 )
 """What is made from the code: document, name of the markers, and who makes it."""
 

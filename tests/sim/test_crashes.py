@@ -59,6 +59,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_survives_the_death_of_the_controller_at_every_step(name: str) -> None:
+    """Items 182 and 183: it is written before anything is done."""
     for step in itertools.count(1):
         has_died = run_in_fake_time(_die_at(OPERATIONS[name], [step]))
         if not has_died:

@@ -46,7 +46,7 @@ def test_a_leaving_replica_is_replaced_before_it_is_gone() -> None:
 
 
 def test_one_replica_is_replaced_by_starting_the_new_one_first() -> None:
-    """C17: a deployment with one replica has no gap."""
+    """Item 189 as C17 has it: a deployment with one replica has no gap."""
     old = replica(version="v1")
     assert step(1, old) == Step(starts=1)
     assert step(1, old, replica(STARTING)) == Step()
@@ -64,6 +64,7 @@ def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> No
 
 
 def test_an_update_starts_a_fifth_beyond_the_target() -> None:
+    """Item 189."""
     olds = [replica(version="v1") for _ in range(10)]
     assert step(10, *olds) == Step(starts=2)
 

@@ -1,0 +1,59 @@
+"""A replica from outside: the actor that it is, and how one that is ill leaves."""
+
+from pathlib import Path
+from typing import Any
+
+import ray
+
+import mesh
+from tests.e2e.conftest import Deploy
+from tests.e2e.gate import Gate, small
+from tests.e2e.replicas import replicas, running
+from tests.e2e.waiting import until
+
+
+@small()
+class Plain:
+    async def __call__(self) -> str:
+        return "well"
+
+
+@small(health_check_period_s=0.1, graceful_shutdown_timeout_s=20)
+class FallsIll:
+    def __init__(self, gate: mesh.DeploymentHandle[Any], sick: Path) -> None:
+        self._gate = gate
+        self._sick = sick
+
+    async def __call__(self, label: str) -> Any:
+        return await self._gate.wait.remote(label)
+
+    async def check_health(self) -> None:
+        if self._sick.exists():
+            raise RuntimeError("ill")
+
+
+def test_a_replica_is_one_named_actor(deploy: Deploy) -> None:
+    """Item 145: operators find it by the names that `mesh status` shows."""
+    deploy(Plain.options(num_replicas=2).bind(), "plain")
+    named = {
+        each["name"]
+        for each in ray.util.list_named_actors(all_namespaces=True)
+        if each["namespace"] == "mesh" and each["name"].startswith("MESH_REPLICA::plain#")
+    }
+    assert named == {f"MESH_REPLICA::plain#Plain#{replica_id}" for replica_id in running("plain", "Plain")}
+
+
+def test_an_unhealthy_replica_finishes_its_calls(deploy: Deploy, tmp_path: Path) -> None:
+    """Item 152: it is stopped gracefully, not killed, when it has failed three checks."""
+    sick = tmp_path / "sick"
+    gate = deploy(Gate.bind(), "sickbed")
+    handle = deploy(FallsIll.bind(gate, sick), "falls-ill")
+    call = handle.remote("last call")
+    until(lambda: gate.entered.remote().result(timeout_s=10) == ["last call"])
+    (ill,) = running("falls-ill", "FallsIll")
+    sick.touch()
+    until(lambda: ("STOPPING", ill) in {(each.state, each.replica_id) for each in replicas("falls-ill", "FallsIll")})
+    sick.unlink()
+    gate.open.remote("last call").result(timeout_s=10)
+    assert call.result(timeout_s=20) == "last call"
+    until(lambda: running("falls-ill", "FallsIll").keys() - {ill}, timeout_s=30)
