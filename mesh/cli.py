@@ -168,6 +168,10 @@ def start(
 ) -> None:
     """Start the mesh on a running cluster, without applications.
 
+    \b
+    mesh start --grpc-port 9100 --http-host 0.0.0.0
+    mesh start --proxy-location HeadOnly
+
     Only needed to choose ports and gateways beforehand: `mesh deploy` and `mesh run` start it by themselves. On a
     running mesh nothing changes.
     """
@@ -189,7 +193,10 @@ def start(
 def status(as_json: bool, name: str | None, address: str | None) -> None:
     """Show applications, their replicas and the gateways.
 
-    What does not run says why.
+    \b
+    mesh status                      everything in one table; what does not run says why
+    mesh status --name shop          one application; also the tracebacks of what failed
+    mesh status --json               for programs: every key always, null where nothing is set
     """
     reply = attached_status(address)
     if name is not None:
@@ -198,6 +205,8 @@ def status(as_json: bool, name: str | None, address: str | None) -> None:
         click.echo(json.dumps(cli_report.as_dict(reply), indent=2))
     else:
         click.echo(cli_report.as_text(reply))
+        if name is not None and (failures := cli_report.failures_in_full(reply)):
+            click.echo(failures)
 
 
 def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
@@ -221,7 +230,11 @@ def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
 def delete(name: str, address: str | None) -> None:
     """Delete one application.
 
-    Returns when its replicas are gone.
+    \b
+    mesh delete shop
+
+    Returns when its replicas are gone. Calls that run get graceful_shutdown_timeout_s to end. An application of a
+    configuration file comes back when the file is deployed again: take it out there.
     """
     _only(attached_status(address), name)
     api.delete(name)
@@ -235,7 +248,11 @@ def delete(name: str, address: str | None) -> None:
 def shutdown(yes: bool, address: str | None) -> None:
     """Delete everything the mesh runs on the cluster.
 
-    Ray itself keeps running.
+    \b
+    mesh shutdown                    asks first
+    mesh shutdown --yes              does not
+
+    Gateways stop first, then applications from their ingress inwards. Ray itself keeps running.
     """
     applications = [application.name for application in attached_status(address).applications]
     if not yes:

@@ -85,6 +85,10 @@ def follow(asked: Target) -> None:
 def config(name: str | None, address: str | None) -> None:
     """Show the configuration file that was deployed last.
 
+    \b
+    mesh config                      all of it
+    mesh config --name shop          the part of one application
+
     Word for word, with its comments. What programs and import paths have deployed is not in it; `mesh status` shows
     everything that runs.
     """

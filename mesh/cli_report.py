@@ -29,6 +29,16 @@ def as_text(reply: control_pb2.StatusReply) -> str:
     return "\n".join(f"{name:{widths[0]}}  {status:{widths[1]}}  {details}".rstrip() for name, status, details in rows)
 
 
+def failures_in_full(reply: control_pb2.StatusReply) -> str:
+    """What the table has no room for: where user code raised, deployment by deployment."""
+    return "\n".join(
+        f"\n{application.name}/{deployment.name}: {deployment.message}"
+        for application in reply.applications
+        for deployment in application.deployments
+        if "\n" in deployment.message
+    )
+
+
 def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
     lines = []
     for gateway in reply.gateways:

@@ -194,6 +194,15 @@ def test_status_of_one_application(cluster: FakeCluster) -> None:
     assert "There is no application 'nobody'. There are: shop, other." in invoke("status", "--name", "nobody").output
 
 
+def test_status_of_one_application_has_the_tracebacks(cluster: FakeCluster) -> None:
+    controller = cluster.run_controller()
+    controller.add("shop", "DEPLOY_FAILED", deployments=["Front", "Stock"])
+    controller.reply.applications[0].deployments[0].message = 'ValueError: bad\n  File "shop.py", line 3'
+    shown = invoke("status", "--name", "shop").output
+    assert shown.endswith('\n\nshop/Front: ValueError: bad\n  File "shop.py", line 3\n')
+    assert "shop.py" not in invoke("status").output
+
+
 @pytest.mark.parametrize("command", [("status",), ("delete", "shop"), ("shutdown", "-y")])
 def test_commands_say_when_there_is_nothing_to_talk_to(cluster: FakeCluster, command: tuple[str, ...]) -> None:
     without_mesh = invoke(*command)
