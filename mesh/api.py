@@ -181,8 +181,10 @@ def get_deployment_handle(
         app_name = get_replica_context().app_name
     if _check_exists:
         found = _find_application(_require().status(), app_name)
-        if found is None or deployment_name not in {each.name for each in found.deployments}:
-            raise KeyError(f"Deployment '{deployment_name}' of application '{app_name}' does not exist.")
+        names = [] if found is None else [each.name for each in found.deployments]
+        if deployment_name not in names:
+            advice = checks.did_you_mean(deployment_name, names)
+            raise KeyError(f"Deployment '{deployment_name}' of application '{app_name}' does not exist.{advice}")
     return _handle(deployment_name, app_name)
 
 

@@ -6,6 +6,13 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+_INSTEAD = {
+    "logging_config": "a constructor can configure Python's logging for its replica",
+    "_local_testing_mode": "mesh.run() starts a Ray on this machine where none is running",
+    "http_options['request_timeout_s']": "grpc_options has one",
+}
+"""What to do without an option, where something can be done."""
+
 REPLICAS_MAX = 100_000
 """Of one deployment: what is planned for more would not fit into the controller, now or after any restart."""
 
@@ -54,4 +61,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def not_yet(name: str) -> ValueError:
     """For options of the contract that this version cannot honour: accepting them silently would be a lie."""
-    return ValueError(f"{name} is not available in this version of the mesh yet. Leave it out.")
+    return ValueError(f"{name} {why_not_yet(name)}")
+
+
+def why_not_yet(name: str) -> str:
+    instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
+    return f"is not available in this version of the mesh yet. Leave it out{instead}."

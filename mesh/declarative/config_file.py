@@ -146,8 +146,7 @@ class _Checker:
     def _refuse_not_yet(self, path: Path, fields: Mapping[str, Any]) -> None:
         for name in schema.NOT_YET:
             if fields.get(name) is not None:
-                message = "is not available in this version of the mesh yet. Leave it out."
-                self.findings.append(Finding((*path, name), message))
+                self.findings.append(Finding((*path, name), checks.why_not_yet(name)))
 
     def _check_unique(self, field: str, values: list[Any]) -> None:
         first: dict[Any, int] = {}

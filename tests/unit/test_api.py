@@ -289,6 +289,10 @@ def test_a_deployment_handle_is_found_by_name(cluster: FakeCluster) -> None:
         mesh.get_deployment_handle("Nothing", "shop")
     with pytest.raises(KeyError, match="other"):
         mesh.get_deployment_handle("Model", "other")
+    with pytest.raises(KeyError, match="Did you mean 'Model'"):
+        mesh.get_deployment_handle("Modell", "shop")
+    with pytest.raises(MeshException, match="Did you mean 'shop'"):
+        mesh.get_app_handle("shopp")
     assert mesh.get_deployment_handle("Nothing", "shop", _check_exists=False).deployment_name == "Nothing"
 
 

@@ -197,7 +197,7 @@ def test_a_file_may_restrict_all_replicas_to_a_share() -> None:
         ),
         (
             "logging_config: {log_level: DEBUG}",
-            "mesh.yaml:1:17: logging_config: is not available in this version of the mesh yet. Leave it out.",
+            "mesh.yaml:1:17: logging_config: is not available in this version of the mesh yet. Leave it out: a",
         ),
     ],
 )
