@@ -64,12 +64,17 @@ def until_all_running(client: ControlClient, names: Sequence[str], tell: Tell) -
 
 
 def until_deleted(client: ControlClient, name: str) -> None:
-    """Raises TimeoutError."""
-    if not poll(lambda: _application(client.status(), name) is None, _DELETE_TIMEOUT_S):
+    """Returns also when somebody has deployed it again meanwhile. Raises TimeoutError."""
+    if not poll(lambda: not _is_being_deleted(client.status(), name), _DELETE_TIMEOUT_S):
         raise TimeoutError(
             f"Application {name!r} was not gone after {_DELETE_TIMEOUT_S:.0f} s; it is still being deleted. "
             "See `mesh status` for the replicas that are left."
         )
+
+
+def _is_being_deleted(reply: control_pb2.StatusReply, name: str) -> bool:
+    application = _application(reply, name)
+    return application is not None and application.status == ApplicationStatus.DELETING
 
 
 class _GatewayPatience:

@@ -9,7 +9,7 @@ from typing import Any
 from mesh.controller.care import ActorCare
 from mesh.controller.fleet import Fleet
 from mesh.controller.observe import Gateway
-from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, gateway_name
+from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, gateway_name, read_answer
 from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
@@ -78,7 +78,7 @@ class GatewayKeeper:
             return
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                ready = control_pb2.GatewayReady.FromString(await self._runtime.call(name, "start") or b"")
+                ready = read_answer(control_pb2.GatewayReady, await self._runtime.call(name, "start"))
         except TimeoutError:
             self._fleet.gateway_broken(spec.gateway_id, f"the gateway did not start within {_START_TIMEOUT_S:g} s")
             return

@@ -27,6 +27,7 @@ from functools import cached_property
 from mesh.controller.accounts import Account, book, has_place, take_gangs, take_singles
 from mesh.controller.ask import Ask, Bundle
 from mesh.controller.observe import Observed, Replica
+from mesh.v1 import control_pb2
 
 TRUST_S = 10.0
 """How long a replica without a process is believed to get the node it was given."""
@@ -101,7 +102,7 @@ class Ledger:
 
     def _is_equipped(self, replica: Replica) -> bool:
         """Ray may be making its runtime environment, and keeps its room for it meanwhile."""
-        environment = json.loads(replica.spec.options.actor.runtime_env_json or "{}")
+        environment = _environment(replica.spec)
         is_young = self.now_s - replica.created_s <= ENVIRONMENT_PATIENCE_S
         return is_young and bool(environment.keys() - _QUICK_ENVIRONMENT)
 
@@ -255,6 +256,15 @@ class Room:
             for bundle, node_id in zip(replica.bundles, replica.bundle_nodes, strict=False):
                 if account := self._ledger.accounts.get(node_id):
                     book(account.soon, bundle, sign)
+
+
+def _environment(spec: control_pb2.DeploymentSpec) -> dict[str, object]:
+    """Empty where it cannot be read: one spec must not stop the placing of all."""
+    try:
+        environment = json.loads(spec.options.actor.runtime_env_json or "{}")
+    except ValueError:
+        return {}
+    return environment if isinstance(environment, dict) else {}
 
 
 def _count(taken: Iterable[object]) -> int:

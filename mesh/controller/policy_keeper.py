@@ -12,12 +12,10 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from mesh.controller.autoscaler import Autoscaler
 from mesh.controller.backoff import Backoff
 from mesh.controller.desired import DeploymentTarget, Desired
-from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, policy_name
+from mesh.controller.runtime import ActorCallFailed, ActorGone, Runtime, policy_name, read_answer
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -177,10 +175,7 @@ class _Kept:
 
 def _read(answer: bytes | None) -> float:
     """The user's code shares the process that checks its answers, so what comes from there is checked again."""
-    try:
-        replicas = control_pb2.PolicyAnswer.FromString(answer or b"").replicas
-    except DecodeError as error:
-        raise ActorCallFailed("its process does not answer in our terms") from error
+    replicas = read_answer(control_pb2.PolicyAnswer, answer).replicas
     if not math.isfinite(replicas):
         raise ActorCallFailed(f"its process answers {replicas} replicas")
     return replicas

@@ -35,6 +35,9 @@ class RayRuntime:
         """When nodes end, on our clock, by node and what Ray says."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        await _outcome(self._spawn_replica(name, spec, spot))
+
+    async def _spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
         options = spec.spec.options
         actor = options.actor
         if options.placement_group_bundles:
@@ -75,12 +78,14 @@ class RayRuntime:
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         handle = await self._handle(name)
         try:
-            answer: bytes | None = await _outcome(getattr(handle, method).remote(*arguments))
+            answer = await _outcome(getattr(handle, method).remote(*arguments))
         except ActorGone:
             # Another actor may have its name by now.
             if self._handles.get(name) is handle:
                 del self._handles[name]
             raise
+        if answer is not None and not isinstance(answer, bytes):
+            raise ActorCallFailed(f"its process answers {method} with {type(answer).__name__}")
         return answer
 
     async def kill(self, name: str) -> None:
@@ -171,6 +176,8 @@ async def _outcome(awaitable: Any) -> Any:
     """The result of Ray's work. User code's own exceptions come this way too, so every kind is expected."""
     try:
         return await awaitable
+    except ActorCallFailed:
+        raise
     except ray_core.ActorDied as error:
         raise ActorGone(readable_death(str(error)), is_node_lost=ray_core.died_with_node(error)) from error
     except ray_core.ActorOutOfMemory as error:  # Ray has killed its process: this is all it says from now on

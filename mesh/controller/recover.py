@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from mesh.controller.apply import Applier
 from mesh.controller.runtime import (
@@ -16,6 +19,7 @@ from mesh.controller.runtime import (
     ActorOutOfReach,
     ReplicaName,
     Runtime,
+    read_answer,
 )
 from mesh.v1 import control_pb2
 
@@ -23,6 +27,8 @@ logger = logging.getLogger("mesh")
 
 _ANSWER_TIMEOUT_S = 10.0
 _RETRY_PAUSE_S = 0.2
+
+M = TypeVar("M", bound=Message)
 
 
 async def recover(runtime: Runtime, applier: Applier) -> None:
@@ -41,8 +47,8 @@ async def recover(runtime: Runtime, applier: Applier) -> None:
 
 
 async def _adopt_replica(runtime: Runtime, applier: Applier, name: str) -> None:
-    ready = control_pb2.ReplicaReady.FromString(await _answer(runtime, name, "describe"))
-    if ready.replica_id:
+    ready = await _answer(runtime, name, "describe", control_pb2.ReplicaReady)
+    if ready is not None and name.endswith(f"#{ready.replica_id}"):
         applier.replicas.adopt(ready)
     else:
         await _end(runtime, name)
@@ -56,29 +62,29 @@ async def _adopt_pending(runtime: Runtime, applier: Applier, name: str) -> None:
 
 async def _adopt_gateway(runtime: Runtime, applier: Applier, name: str) -> None:
     # A second start() of a gateway that runs only tells its addresses.
-    ready = control_pb2.GatewayReady.FromString(await _answer(runtime, name, "start"))
-    if ready.gateway_id:
+    ready = await _answer(runtime, name, "start", control_pb2.GatewayReady)
+    if ready is not None and ready.gateway_id:
         applier.gateways.adopt(ready)
     else:
         await _end(runtime, name)
 
 
-async def _answer(runtime: Runtime, name: str, method: str) -> bytes:
-    """Empty when it gives none: its process hangs."""
+async def _answer(runtime: Runtime, name: str, method: str, kind: type[M]) -> M | None:
+    """None when it gives none: its process hangs, or user code has spoiled it."""
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            return await _reached(runtime, name, method)
+            return read_answer(kind, await _reached(runtime, name, method))
     except (ActorCallFailed, TimeoutError) as error:
         reason = str(error) or f"no answer within {_ANSWER_TIMEOUT_S:g} s"
         logger.warning("%s was left by an earlier controller and does not say who it is: %s", name, reason)
-        return b""
+        return None
 
 
-async def _reached(runtime: Runtime, name: str, method: str) -> bytes:
+async def _reached(runtime: Runtime, name: str, method: str) -> bytes | None:
     """A message that was lost is no answer: what serves must not be ended for it."""
     while True:
         try:
-            return await runtime.call(name, method) or b""
+            return await runtime.call(name, method)
         except ActorOutOfReach:
             await asyncio.sleep(_RETRY_PAUSE_S)
 

@@ -14,7 +14,7 @@ from mesh.controller.desired import DeploymentTarget, Desired
 from mesh.controller.fleet import Fleet
 from mesh.controller.observe import Replica
 from mesh.controller.placement import ANYWHERE, Spot
-from mesh.controller.runtime import ActorCallFailed, ActorGone, ReplicaName, Runtime, replica_name
+from mesh.controller.runtime import ActorCallFailed, ActorGone, ReplicaName, Runtime, read_answer, replica_name
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -128,7 +128,9 @@ class ReplicaKeeper:
     async def _await_start(self, name: str, replica_id: str) -> None:
         try:
             self._fleet.replica_placed(replica_id, await self._runtime.wait_placed(name))
-            ready = control_pb2.ReplicaReady.FromString(await self._runtime.call(name, "start") or b"")
+            ready = read_answer(control_pb2.ReplicaReady, await self._runtime.call(name, "start"))
+            if ready.replica_id != replica_id:
+                raise ActorCallFailed(f"its process says that it is replica {ready.replica_id!r}")
         except ActorGone:
             return  # the watch tells, with the reason
         except ActorCallFailed as error:

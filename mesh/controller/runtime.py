@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from mesh.controller.observe import Node
 from mesh.controller.placement import Spot
@@ -31,6 +33,17 @@ class ActorGone(ActorCallFailed):
 
 class ActorOutOfReach(ActorCallFailed):
     """Nobody can say whether the actor lives: it is exiting, or the network is broken."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+def read_answer(kind: type[M], answer: bytes | None) -> M:
+    """An actor's answer. User code shares its process, so it may be anything: then ActorCallFailed is raised."""
+    try:
+        return kind.FromString(answer or b"")
+    except DecodeError as error:
+        raise ActorCallFailed(f"its process answers with what is no {kind.DESCRIPTOR.name}") from error
 
 
 class Runtime(Protocol):

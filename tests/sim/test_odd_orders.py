@@ -1,6 +1,8 @@
-"""What users ask for in odd orders, by a seed: applications that are deployed anew while they stop, deployments that change
-their names, numbers that change in the middle of an update, two drivers at once, versions that fail, and controllers
-that die of old age in between. In the end the mesh is what was asked for last."""
+"""What users ask for in odd orders, by a seed. In the end the mesh is what was asked for last.
+
+Applications are deployed anew while they stop, deployments change their names, numbers change in the middle of an
+update, two drivers deploy at once, versions fail, and controllers die in between.
+"""
 
 import asyncio
 from dataclasses import replace

@@ -3,9 +3,12 @@
 import asyncio
 import functools
 
+import pytest
+
 from mesh.controller.change import with_application
 from mesh.controller.store import StateStore
 from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import Actor, FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
@@ -84,6 +87,56 @@ async def _lose_bound() -> None:
     await boot(mesh)
     mesh.cluster.cpus["n2"] = SIZE
     await mesh.until(lambda: is_running(mesh, "v1", SIZE))
+    assert not mesh.failed
+    await mesh.crash()
+
+
+class Spoiled(FakeCluster):
+    """The process of one replica answers nonsense: user code can do that."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.nonsense: bytes | None = None
+
+    async def _describe(self, actor: Actor) -> bytes:
+        if self.nonsense is not None and actor is self.replicas()[0]:
+            return self.nonsense
+        return await super()._describe(actor)
+
+
+@pytest.mark.parametrize("nonsense", [b"\xff", b"", control_pb2.ReplicaReady(replica_id="r99").SerializeToString()])
+def test_a_replica_that_answers_nonsense_keeps_no_controller_from_its_work(nonsense: bytes) -> None:
+    run_in_fake_time(_answer_nonsense(nonsense))
+
+
+async def _answer_nonsense(nonsense: bytes) -> None:
+    mesh = Mesh(1, cluster=(cluster := Spoiled()))
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    spoiled, *good = cluster.replicas()
+    await mesh.crash()
+    cluster.nonsense = nonsense
+    await boot(mesh)
+    cluster.nonsense = None
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    assert spoiled.closed.is_set()
+    assert set(good) < set(cluster.replicas())
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def test_a_replica_that_answers_its_start_with_nonsense_has_failed() -> None:
+    run_in_fake_time(_start_with_nonsense())
+
+
+async def _start_with_nonsense() -> None:
+    mesh = Mesh(1, cluster=(cluster := Spoiled()))
+    await mesh.boot()
+    cluster.nonsense = b""
+    await mesh.deploy("v1", 1)
+    await mesh.until(lambda: deployment(mesh).status == "DEPLOY_FAILED")
+    assert deployment(mesh).message.startswith("its process says that it is replica ''")
     assert not mesh.failed
     await mesh.crash()
 

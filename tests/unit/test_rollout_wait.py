@@ -86,6 +86,13 @@ def test_gateways_that_keep_failing_are_not_waited_for(monkeypatch: pytest.Monke
         rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
 
 
+def test_a_deletion_is_over_when_somebody_has_deployed_the_application_again() -> None:
+    controller = FakeController()
+    controller.add("app", "DELETING")
+    later(controller, "DEPLOYING")
+    rollout_wait.until_deleted(controller, "app")  # type: ignore[arg-type]
+
+
 def test_a_deletion_that_takes_too_long_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Item 76."""
     monkeypatch.setattr(rollout_wait, "_DELETE_TIMEOUT_S", 0)

@@ -13,6 +13,7 @@ from mesh.controller.ask import Ask, Bundle
 from mesh.controller.observe import Node, Observed, Replica, Vacancy
 from mesh.controller.placement import ANYWHERE, PATIENCE_S, TRUST_S, Ledger, Room, Spot
 from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, replica
 
 NOW_S = 1000.0
@@ -279,6 +280,13 @@ def test_bundles_never_exceed_their_nodes_and_keep_their_strategy(
         assert strategy != "STRICT_SPREAD" or len(set(spot.node_ids)) == len(bundles)
     free = {each.node_id: each.available["CPU"] if each.ends_s is None else 0.0 for each in nodes}
     assert all(amount <= free[node_id] + EPSILON for node_id, amount in used.items())
+
+
+def test_a_runtime_environment_that_nobody_can_read_stops_no_planning() -> None:
+    spec = control_pb2.DeploymentSpec()
+    spec.options.actor.runtime_env_json = "{"
+    broken = replace(unplaced("n1", age_s=TRUST_S + 1), spec=spec)
+    assert room([node("n1")], others=[broken]).spots(1) == [Spot(("n1",))]
 
 
 @given(nodes=clusters, olds=st.lists(st.tuples(st.integers(0, 5), amounts), max_size=6), asked=amounts)
