@@ -47,6 +47,7 @@ CONTROLLER_FAILURE_KEY = "controller/failure"
 _SYNC_METHOD = "/mesh.v1.Control/Sync"
 _RECONNECT_DELAY_MIN_S = 0.05
 _RECONNECT_DELAY_MAX_S = 1.0
+_START_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 5.0
 
 CALLER = control_pb2.PROCESS_KIND_CALLER
@@ -115,7 +116,8 @@ class MeshProcess:
 
     def _drop(self, router: Router) -> None:
         with self._lock:
-            if router.users:  # somebody has just come
+            # Somebody may just have come, or have left and closed it.
+            if router.users or self._routers.get(router.key) is not router:
                 return
             del self._routers[router.key]
         io_thread().spawn(router.close(), f"close router of {router.key}")
@@ -381,7 +383,13 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
     future = io_thread().submit(process.start())
     # On the I/O thread itself (user code that is not isolated) the start goes on by itself.
     if threading.current_thread() is not io_thread().thread:
-        future.result(_CLOSE_TIMEOUT_S)
+        try:
+            future.result(_START_TIMEOUT_S)
+        except TimeoutError as error:
+            future.cancel()
+            raise MeshException(
+                f"This process did not get its port within {_START_TIMEOUT_S:g} s. Try again."
+            ) from error
     atexit.register(process.close)
     return process
 

@@ -231,6 +231,16 @@ def test_calls_under_way_keep_the_router_of_a_deleted_deployment(process: MeshPr
         until_reported(process, lambda: process._routers.keys() == {key}, "the router of the deleted one to go")
 
 
+def test_a_router_that_its_last_handle_closes_meanwhile_is_dropped_by_nobody_else(process: MeshProcess) -> None:
+    """The I/O loop has found it superfluous, then a thread shuts the handle down."""
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    router = process.use(DeploymentKey("shop", "Store"), handle)
+    process.leave(router, handle).result(10)
+    later = process.router(router.key)
+    do_on_io(process._drop, router)
+    assert process._routers == {router.key: later}
+
+
 def test_a_gateway_uses_what_its_routes_name(process: MeshProcess, control: ControlPlane) -> None:
     listener = GrpcListener(process.use, GrpcMetrics(), Health().handler())
     keys = keys_of_round(0)
