@@ -12,14 +12,14 @@ import pickle
 from collections.abc import Iterable
 from typing import Any
 
-from mesh import ray_core
+from mesh import ray_objects
 from mesh.exceptions import MeshException
 from mesh.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import Payload, decode, encode
 
-_NOT_YET_VALUES = (DeploymentResponse, DeploymentResponseGenerator, ray_core.ObjectRef)
+_NOT_YET_VALUES = (DeploymentResponse, DeploymentResponseGenerator, ray_objects.ObjectRef)
 
 
 class UpstreamError(Exception):
@@ -71,7 +71,7 @@ class PendingArguments:
                 raise UpstreamError(self._blame(part, outcome))
             return _Encoded(outcome.payload or encode(None))
         try:
-            value = await asyncio.wrap_future(ray_core.object_future(part))
+            value = await asyncio.wrap_future(ray_objects.object_future(part))
         except Exception as error:  # whatever the task raised that made the object
             raise UpstreamError(failed_in_user_code(error)) from error
         return _Encoded(encode(value, "object"))
@@ -106,7 +106,7 @@ class _Encoded:
 
 
 def _begin(argument: object) -> object:
-    if isinstance(argument, DeploymentResponse) or ray_core.is_object_ref(argument):
+    if isinstance(argument, DeploymentResponse | ray_objects.ObjectRef):
         return argument
     return _Encoded(encode(argument, "argument"))
 
@@ -116,4 +116,4 @@ def _decoded(codec: int, data: bytes, buffers: list[Any]) -> Any:
 
 
 def _decoded_stored(data: bytes, object_id: bytes, owner: bytes, status: bytes) -> Any:
-    return pickle.loads(data, buffers=ray_core.load_buffers(ray_core.StoredObject(object_id, owner, status)))
+    return pickle.loads(data, buffers=ray_objects.load_buffers(ray_objects.StoredObject(object_id, owner, status)))

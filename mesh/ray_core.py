@@ -1,6 +1,6 @@
-"""Owns every touch of Ray: attaching to a cluster, actors, nodes, the cluster's KV and the object store.
+"""Owns what the mesh needs of Ray, in the mesh's own terms: attaching to a cluster, actors, nodes, tasks and the KV.
 
-No other module imports ray. What the rest of the mesh needs is named here in the mesh's own terms.
+Beside it stand mesh.ray_objects and mesh.ray_placement; no other module imports ray.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +19,6 @@ from types import FrameType
 from typing import Any
 
 import ray
-from ray import ObjectRef as ObjectRef
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError as ActorDied
 from ray.exceptions import ActorUnavailableError as ActorUnavailable
@@ -33,6 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from mesh.settings import prepare_local_ray, ray_address
 
 __all__ = [
+    "HEAD_RESOURCE",
     "NAMESPACE",
     "ActorDied",
     "ActorOutOfMemory",
@@ -43,9 +42,14 @@ __all__ = [
     "TaskCancelledError",
     "attach_ray",
     "cloudpickle",
+    "died_with_node",
     "ensure_ray",
+    "exit_this_actor",
     "find_actor",
+    "get_object",
     "is_connected",
+    "is_ray_client",
+    "job_runtime_env",
     "kill_actor",
     "kv_delete",
     "kv_get",
@@ -53,6 +57,10 @@ __all__ = [
     "kv_put",
     "list_actor_names",
     "list_nodes",
+    "node_id",
+    "node_ip",
+    "node_zone",
+    "run_task",
     "spawn_actor",
 ]
 
@@ -302,6 +310,11 @@ def list_actor_names() -> list[str]:
     return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
 
 
+def get_object(reference: Any, timeout_s: float | None = None) -> Any:
+    """What a method of an actor answers. Blocks; raises TimeoutError, and what the method raised."""
+    return ray.get(reference, timeout=timeout_s)
+
+
 def kill_actor(handle: Any) -> None:
     """End an actor's process at once."""
     ray.kill(handle, no_restart=True)
@@ -346,55 +359,3 @@ def run_task(import_path: str, arguments: tuple[Any, ...], runtime_env: dict[str
 def _shown(runtime_env: dict[str, Any]) -> dict[str, Any]:
     """Without the values of its variables: they may be secrets."""
     return {key: dict.fromkeys(value, "...") if key == "env_vars" else value for key, value in runtime_env.items()}
-
-
-# ---- Object store ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An object in the store, named so that another process of the cluster can borrow it.
-
-    A reference pickled outside a task's arguments would pin the object for the life of this process. So the mesh names
-    objects itself: `keep_alive` is the owner's reference, held until the receiver says that it has the object.
-    """
-
-    object_id: bytes
-    owner: bytes
-    status: bytes
-    keep_alive: Any = None
-
-
-def store_buffers(buffers: Sequence[Any]) -> StoredObject:
-    """Copy buffers into the node's object store (the one copy on their way). Blocks for the copy."""
-    reference = ray.put(list(buffers))
-    core_worker = ray._private.worker.global_worker.core_worker
-    _, owner, status = core_worker.serialize_object_ref(reference)
-    return StoredObject(reference.binary(), owner, status, reference)
-
-
-def load_buffers(stored: StoredObject) -> list[Any]:
-    """Map the buffers of a stored object, read-only and without copying on its own node. Blocks."""
-    reference = ray.ObjectRef(stored.object_id, stored.owner, "")
-    core_worker = ray._private.worker.global_worker.core_worker
-    core_worker.deserialize_and_register_object_ref(stored.object_id, ray.ObjectRef.nil(), stored.owner, stored.status)
-    buffers: list[Any] = ray.get(reference)
-    return buffers
-
-
-def put_object(value: Any) -> Any:
-    return ray.put(value)
-
-
-def get_object(reference: Any, timeout_s: float | None = None) -> Any:
-    return ray.get(reference, timeout=timeout_s)
-
-
-def object_future(reference: Any) -> Future[Any]:
-    """The object's value, once it is there; takes no thread to wait."""
-    future: Future[Any] = reference.future()
-    return future
-
-
-def is_object_ref(value: Any) -> bool:
-    return isinstance(value, ray.ObjectRef)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, Generic, NoReturn, TypeVar
 
-from mesh import ray_core
+from mesh import ray_objects
 from mesh.exceptions import MeshException
 from mesh.reply import Reply, StreamReply
 from mesh.wire.outcome import Outcome, to_exception
@@ -80,7 +80,7 @@ class DeploymentResponse(_Response, Generic[R]):
     async def _to_object_ref(self) -> Any:
         """Reference to the result in Ray's object store, for a Ray task or actor."""
         value = await self
-        return ray_core.put_object(value)
+        return ray_objects.put_object(value)
 
     def _to_object_ref_sync(self, _timeout_s: float | None = None, _allow_running_in_asyncio_loop: bool = False) -> Any:
         """Like `_to_object_ref`, blocking. Raises TimeoutError."""
@@ -90,7 +90,7 @@ class DeploymentResponse(_Response, Generic[R]):
             self._reply.wait_blocking(_timeout_s)
         except TimeoutError as error:
             raise TimeoutError("Timed out resolving to ObjectRef.") from error
-        return ray_core.put_object(self._get())
+        return ray_objects.put_object(self._get())
 
     def _get(self) -> R:
         if self._error is not None:
@@ -157,11 +157,11 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
 
     def _to_object_ref_gen_sync(self, _timeout_s: float | None = None) -> Iterator[Any]:
         del _timeout_s
-        return (ray_core.put_object(item) for item in self)
+        return (ray_objects.put_object(item) for item in self)
 
     async def _references(self) -> AsyncIterator[Any]:
         async for item in self:
-            yield ray_core.put_object(item)
+            yield ray_objects.put_object(item)
 
     def _raise_end(self, stop: type[Exception]) -> NoReturn:
         outcome = self._reply.outcome

@@ -16,9 +16,11 @@ PRODUCT = ("mesh", "gateway")
 OWN_CODE = (*PRODUCT, "benchmarks", "examples")
 GENERATED_SUFFIXES = ("_pb2.py", "_pb2_grpc.py")
 
+WITH_RAY = ("mesh.ray_core", "mesh.ray_objects", "mesh.ray_placement")
+
 LAYERS = (
     ("mesh.v1",),
-    ("mesh.settings", "mesh.exceptions", "mesh.telemetry", "mesh.ray_core", "mesh.ray_placement"),
+    ("mesh.settings", "mesh.exceptions", "mesh.telemetry", *WITH_RAY),
     (
         "mesh.absent_options",
         "mesh.actor_options",
@@ -248,12 +250,11 @@ def imports_ours_or_ray(node: ast.Import | ast.ImportFrom) -> bool:
     return any(name.split(".")[0] in (*PRODUCT, "ray") for name in names)
 
 
-def test_only_ray_core_imports_ray() -> None:
-    """And what stands beside it for placement."""
+def test_only_three_modules_import_ray() -> None:
     assert_none(
-        f"{each.where}: only mesh.ray_core and mesh.ray_placement import ray; use or add a function there"
+        f"{each.where}: only {', '.join(WITH_RAY)} import ray; use or add a function there"
         for source in sources(*PRODUCT)
-        if source.module not in ("mesh.ray_core", "mesh.ray_placement")
+        if source.module not in WITH_RAY
         for each in imports(source)
         if each.target.split(".")[0] == "ray"
     )

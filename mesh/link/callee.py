@@ -24,7 +24,7 @@ from mesh.link.call import CallRequest
 from mesh.link.gathering import rule_for
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
-from mesh.ray_core import StoredObject
+from mesh.ray_objects import StoredObject
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.duplex import raise_defect

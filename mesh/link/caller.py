@@ -26,7 +26,7 @@ from mesh.link.call import CallState, OutgoingCall
 from mesh.link.gathering import rule_for
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
-from mesh.ray_core import StoredObject, load_buffers
+from mesh.ray_objects import StoredObject, load_buffers
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.bulk import run_bulk

@@ -8,7 +8,7 @@ from typing import Any
 
 from mesh.exceptions import DeadlineExceededError, MeshException, RequestCancelledError
 from mesh.link.callee import IncomingCall
-from mesh.ray_core import load_buffers
+from mesh.ray_objects import load_buffers
 from mesh.replica.execution import Execution
 from mesh.replica.methods import Kind, Method, MethodTable
 from mesh.replica.replica_metrics import ReplicaCounts

@@ -15,7 +15,7 @@ from typing import Any
 
 from mesh import ray_core
 from mesh.exceptions import PayloadTooLargeError, UnserializableError
-from mesh.ray_core import StoredObject
+from mesh.ray_objects import StoredObject, load_buffers, store_buffers
 from mesh.settings import settings
 from mesh.v1 import common_pb2
 
@@ -96,7 +96,7 @@ def decode(payload: Payload) -> Any:
     if payload.codec == RAW:
         return bytes(payload.data)
     if payload.stored is not None:
-        return pickle.loads(payload.data, buffers=ray_core.load_buffers(payload.stored))
+        return pickle.loads(payload.data, buffers=load_buffers(payload.stored))
     return pickle.loads(payload.data, buffers=[memoryview(buffer).toreadonly() for buffer in payload.buffers])
 
 
@@ -111,7 +111,7 @@ def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer], *, may_st
     total = sum(memoryview(buffer).nbytes for buffer in out_of_band)
     store_min = settings().object_store_min_bytes
     if may_store and store_min and total >= store_min and ray_core.is_connected():
-        return Payload(PICKLE_BUFFERS, data, stored=ray_core.store_buffers(out_of_band))
+        return Payload(PICKLE_BUFFERS, data, stored=store_buffers(out_of_band))
     return Payload(PICKLE_BUFFERS, data, [bytes(buffer.raw()) for buffer in out_of_band])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.link.call import CallRequest
 from mesh.link.callee import IncomingCall
-from mesh.ray_core import StoredObject
+from mesh.ray_objects import StoredObject
 from mesh.replica import executor
 from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome
