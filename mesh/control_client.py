@@ -13,8 +13,8 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from mesh import ray_core
+from mesh.controller_keys import CONTROLLER_ADDRESS_KEY, CONTROLLER_FAILURE_KEY
 from mesh.exceptions import ControllerUnavailableError, MeshException
-from mesh.process import CONTROLLER_ADDRESS_KEY, CONTROLLER_FAILURE_KEY
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.bulk import run_bulk

@@ -10,8 +10,9 @@ from typing import Any
 
 from mesh import ray_core, ray_placement
 from mesh.control_client import ControlClient
+from mesh.controller_keys import CONTROLLER_FAILURE_KEY
 from mesh.exceptions import MeshException
-from mesh.process import CONTROLLER_FAILURE_KEY, joined_process
+from mesh.process import joined_process
 from mesh.servicers import load_servicer_function
 from mesh.user_code import UserCode, pack, unpack
 from mesh.v1 import control_pb2

@@ -1,9 +1,8 @@
 """Owns this process's membership in the mesh: its routers, its Sync stream to the controller, its Process service.
 
-Theory of operation. The Sync stream brings whole snapshots of the deployments that this process calls, and takes up how
-busy its callers are. It reconnects by itself: the controller's address is read anew from the cluster's KV. While it is
-down routers go on with what they know. A process that only calls joins on its first call; replicas and gateways join
-when they start.
+Theory of operation. The Sync stream (`mesh.sync_stream`) brings whole snapshots of the deployments that this process
+calls, and takes up how busy its callers are. While it is down routers go on with what they know. A process that only
+calls joins on its first call; replicas and gateways join when they start.
 """
 
 from __future__ import annotations
@@ -12,41 +11,30 @@ import asyncio
 import atexit
 import contextlib
 import gc
-import logging
 import os
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Set
 from concurrent.futures import Future
 from dataclasses import replace
 
-import grpc
 import grpc.aio
 
 from mesh import ray_core, telemetry
 from mesh.exceptions import MeshException
-from mesh.routing.load_ledger import LoadLedger, Reading, pause_s
+from mesh.routing.load_ledger import Reading
 from mesh.routing.pool import CallerIdentity
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
 from mesh.settings import settings
-from mesh.v1 import common_pb2, control_pb2, telemetry_pb2, telemetry_pb2_grpc
+from mesh.sync_stream import SyncStream
+from mesh.v1 import control_pb2, telemetry_pb2, telemetry_pb2_grpc
 from mesh.wire.bulk import run_bulk
-from mesh.wire.duplex import converse
-from mesh.wire.endpoints import generic_handlers, open_channel, start_server
+from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.io_thread import io_thread
-from mesh.wire.token import TokenGuard, forget_token, mesh_token, token_metadata
+from mesh.wire.token import TokenGuard, forget_token, mesh_token
 
-logger = logging.getLogger("mesh")
-
-CONTROLLER_ADDRESS_KEY = "controller/address"
-CONTROLLER_FAILURE_KEY = "controller/failure"
-"""Why the controller's last start failed; there only while that is so."""
-_SYNC_METHOD = "/mesh.v1.Control/Sync"
-_RECONNECT_DELAY_MIN_S = 0.05
-_RECONNECT_DELAY_MAX_S = 1.0
 _START_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -197,134 +185,6 @@ class MeshProcess:
         if snapshot is not None:
             router.update(snapshot)
         self._sync.wake()
-
-
-class SyncStream:
-    """Keeps one Sync stream to the controller open. On the I/O loop."""
-
-    def __init__(self, process: MeshProcess) -> None:
-        self._process = process
-        self._address = ""
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._subscribed: set[DeploymentKey] = set()
-        self._ledger = LoadLedger()
-        self._urgent: set[DeploymentKey] = set()
-        self._is_heard = False
-        """The controller has said something on the present stream."""
-        self._complaint = ""
-
-    def start(self, process_address: str) -> None:
-        self._address = process_address
-        self._task = io_thread().spawn(self._keep(), "sync")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    def wake(self) -> None:
-        """There is something to report now."""
-        self._wake.set()
-
-    def hurry(self, router: Router) -> None:
-        """Calls wait for a replica that the controller does not know it has to start."""
-        self._urgent.add(router.key)
-        self._wake.set()
-
-    async def _keep(self) -> None:
-        delay_s = _RECONNECT_DELAY_MIN_S
-        while True:
-            self._is_heard = False
-            try:
-                await self._attempt()
-            except Exception as error:  # whatever Ray raises while its GCS restarts: the next attempt may do
-                self._complain(error)
-            if self._is_heard:
-                delay_s = _RECONNECT_DELAY_MIN_S
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, _RECONNECT_DELAY_MAX_S)
-
-    def _complain(self, error: Exception) -> None:
-        """That the controller is away is no news, it will be back. Anything else is told, the same thing once."""
-        is_away = isinstance(error, grpc.RpcError | LookupError)
-        level = logging.DEBUG if is_away or repr(error) == self._complaint else logging.WARNING
-        logger.log(level, "the stream to the controller broke and is made anew: %r", error, exc_info=error)
-        self._complaint = repr(error)
-
-    async def _attempt(self) -> None:
-        """One stream; where the controller does not know our token, a new one for the next."""
-        try:
-            await self._converse()
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                await self._process.renew_token()
-            raise
-
-    async def _converse(self) -> None:
-        """One stream from start to break."""
-        address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
-        if address is None:
-            return
-        metadata = await run_bulk(token_metadata)
-        async with open_channel(address.decode()) as channel:
-            stream = channel.stream_stream(
-                _SYNC_METHOD,
-                request_serializer=control_pb2.Report.SerializeToString,
-                response_deserializer=control_pb2.Update.FromString,
-            )(metadata=metadata)
-            try:
-                await converse(self._hear(stream), self._report(stream))
-            finally:
-                stream.cancel()
-
-    async def _hear(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
-        while isinstance(update := await stream.read(), control_pb2.Update):
-            self._is_heard = True
-            self._process.apply(update)
-
-    async def _report(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
-        process = self._process
-        hello = control_pb2.ProcessHello(
-            process_id=process.process_id,
-            node_id=process.identity.node_id,
-            kind=process.kind,
-            address=self._address,
-        )
-        self._subscribed.clear()
-        self._ledger.restart()
-        report = control_pb2.Report(hello=hello)
-        while True:
-            self._process.let_go_of_deleted()
-            self._update_subscriptions(report)
-            readings = self._readings()
-            report.loads.extend(self._ledger.take(readings, time.monotonic()))
-            if report.ByteSize():
-                await stream.write(report)
-            # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets the wake-up.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s(readings, settings().sync_report_interval_s)):
-                    await self._wake.wait()
-            self._wake.clear()
-            report = control_pb2.Report()
-
-    def _update_subscriptions(self, report: control_pb2.Report) -> None:
-        wanted = {router.key for router in self._process.routers()}
-        report.subscribe.extend(_name_of(key) for key in wanted - self._subscribed)
-        report.unsubscribe.extend(_name_of(key) for key in self._subscribed - wanted)
-        self._subscribed = wanted
-        self._process.keep_snapshots(wanted)
-
-    def _readings(self) -> list[Reading]:
-        urgent, self._urgent = self._urgent, set()
-        return [
-            replace(reading, is_urgent=True) if reading.deployment in urgent else reading
-            for reading in self._process.readings()
-        ]
-
-
-def _name_of(key: DeploymentKey) -> common_pb2.DeploymentId:
-    return common_pb2.DeploymentId(app=key.app, name=key.name)
 
 
 class _ProcessServicer(telemetry_pb2_grpc.ProcessServicer):

@@ -20,7 +20,7 @@ from mesh.controller.publish import Publisher
 from mesh.controller.ray_runtime import RayRuntime
 from mesh.controller.servicer import ControlServicer
 from mesh.controller.store import StateStore, StoreFailed
-from mesh.process import CONTROLLER_FAILURE_KEY
+from mesh.controller_keys import CONTROLLER_FAILURE_KEY
 from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire.endpoints import generic_handlers, start_server

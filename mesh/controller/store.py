@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from mesh.process import CONTROLLER_ADDRESS_KEY
+from mesh.controller_keys import CONTROLLER_ADDRESS_KEY
 from mesh.v1 import control_pb2
 
 STATE_KEY = "controller/state"

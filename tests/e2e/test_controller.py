@@ -15,8 +15,8 @@ import ray
 
 import mesh
 from mesh import ray_core
+from mesh.controller_keys import CONTROLLER_ADDRESS_KEY
 from mesh.exceptions import DeploymentUnavailableError, MeshException
-from mesh.process import CONTROLLER_ADDRESS_KEY
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire.token import TOKEN_KEY
 from tests.e2e import leftovers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from mesh.controller.store import STATE_KEY
-from mesh.process import CONTROLLER_ADDRESS_KEY
+from mesh.controller_keys import CONTROLLER_ADDRESS_KEY
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor
 from tests.sim.fake_mesh import Mesh

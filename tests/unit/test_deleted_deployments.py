@@ -19,9 +19,10 @@ from mesh import ray_core, telemetry
 from mesh.controller.desired import Desired
 from mesh.controller.publish import Publisher
 from mesh.controller.servicer import ControlServicer
+from mesh.controller_keys import CONTROLLER_ADDRESS_KEY
 from mesh.exceptions import DeploymentUnavailableError
 from mesh.handle import DeploymentHandle
-from mesh.process import CALLER, CONTROLLER_ADDRESS_KEY, MeshProcess
+from mesh.process import CALLER, MeshProcess
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire.endpoints import generic_handlers, start_server

@@ -11,8 +11,9 @@ import grpc.aio
 import pytest
 
 from mesh import ray_core
+from mesh.controller_keys import CONTROLLER_ADDRESS_KEY
 from mesh.handle import DeploymentHandle
-from mesh.process import CALLER, CONTROLLER_ADDRESS_KEY, MeshProcess
+from mesh.process import CALLER, MeshProcess
 from mesh.routing.load_ledger import Reading
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2

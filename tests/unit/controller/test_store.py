@@ -4,7 +4,7 @@ import pytest
 
 from mesh.controller.change import with_application
 from mesh.controller.store import CODE_PREFIX, StateStore
-from mesh.process import CONTROLLER_ADDRESS_KEY
+from mesh.controller_keys import CONTROLLER_ADDRESS_KEY
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application
 from tests.unit.controller.dict_kv import DictKeyValue
