@@ -43,6 +43,14 @@ def main(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
 
 
+def command() -> None:
+    """The program `mesh`. Once all is done another Ctrl-C would only make Ray's way out print a traceback."""
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 main.add_command(build)
 main.add_command(config)
 main.add_command(deploy)

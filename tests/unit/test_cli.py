@@ -316,6 +316,18 @@ def test_a_file_without_applications_cannot_be_run(cluster: FakeCluster, shop: P
     assert not cluster.actors
 
 
+def test_when_all_is_done_ctrl_c_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["mesh", "--version"])
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.command()
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert caught.value.code == 0
+
+
 def test_every_command_and_option_is_explained() -> None:
     for name, command in cli.main.commands.items():
         assert command.help, name
