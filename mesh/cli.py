@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +15,8 @@ import click
 
 from mesh import api, checks, cli_report, control_plane, ray_core
 from mesh.cli_deploy import build, config, deploy, follow, start_mesh
-from mesh.cli_errors import ADDRESS_HELP, attached_status, one_line_errors, require_ray
-from mesh.cli_target import read_target, target_options
+from mesh.cli_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_ray
+from mesh.cli_target import Target, read_target, target_options
 from mesh.exceptions import ControllerUnavailableError
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
@@ -82,6 +83,15 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
         click.echo("Starting Ray ...")
         ray_core.ensure_ray()
     _end_as_on_ctrl_c()  # Ray has put a handler before this one that prints a stack trace
+    try:
+        _serve(asked, given)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. `mesh status` shows what is left, `mesh shutdown` ends it.", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _serve(asked: Target, given: dict[str, Any]) -> None:
+    """Until the first Ctrl-C. Raises KeyboardInterrupt when another one cuts the cleaning up short."""
     with contextlib.ExitStack() as cleanup:
         is_ours = control_plane.find() is None
         if is_ours:

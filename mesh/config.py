@@ -42,7 +42,7 @@ class DeploymentConfig:
     isolate_user_loop: bool = True
     """False runs async user code on the loop that also serves the wire: faster, but it must never block."""
     autoscaling_config: AutoscalingConfig | None = None
-    """Lets the number of replicas follow the load; `num_replicas` is then the one to begin with."""
+    """Lets the number of replicas follow the load; `num_replicas` must not be given then."""
     max_replicas_per_node: int | None = None
     """Replicas of this deployment that one node may hold; None: no limit."""
     placement_group_bundles: Sequence[Mapping[str, float]] | None = None

@@ -76,6 +76,19 @@ def test_run_serves_until_interrupted_and_leaves_nothing(
     assert (cluster.actors, cluster.kv) == ({}, {})
 
 
+def test_a_second_ctrl_c_cuts_the_cleaning_up_short(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_pause", interrupt)
+    monkeypatch.setattr(cli.api, "shutdown", interrupt)
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert result.exit_code == 130
+    assert result.output.splitlines()[-1] == ("Interrupted. `mesh status` shows what is left, `mesh shutdown` ends it.")
+
+
 def test_kill_ends_a_run_as_ctrl_c_does(cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray's own handler, which prints a stack trace, does not stay in the way."""
     monkeypatch.setattr(
