@@ -18,8 +18,7 @@ from mesh.exceptions import MeshException
 from mesh.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
 from mesh.handle import DeploymentHandle
 from mesh.logging_options import LoggingConfig
-from mesh.status import MeshStatus, from_reply
-from mesh.v1 import control_pb2
+from mesh.status import MeshStatus, find_application, from_reply
 
 logger = logging.getLogger("mesh")
 
@@ -161,7 +160,7 @@ def shutdown() -> None:
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
     """Handle of an application's ingress. Raises MeshException when there is no such application."""
     reply = _require().status()
-    found = _find_application(reply, name)
+    found = find_application(reply, name)
     if found is None or not found.ingress:
         advice = checks.did_you_mean(name, (each.name for each in reply.applications))
         raise MeshException(f"Application '{name}' does not exist.{advice}")
@@ -180,7 +179,7 @@ def get_deployment_handle(
             raise MeshException("Outside of a deployment get_deployment_handle needs app_name.")
         app_name = get_replica_context().app_name
     if _check_exists:
-        found = _find_application(_require().status(), app_name)
+        found = find_application(_require().status(), app_name)
         names = [] if found is None else [each.name for each in found.deployments]
         if deployment_name not in names:
             advice = checks.did_you_mean(deployment_name, names)
@@ -261,10 +260,6 @@ def _rules() -> application.BuildRules:
 def inherited_runtime_env() -> dict[str, Any]:
     """What the driver's job runs with is the default for its deployments."""
     return {key: value for key, value in ray_core.job_runtime_env().items() if not key.startswith("_")}
-
-
-def _find_application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus | None:
-    return next((found for found in reply.applications if found.name == name), None)
 
 
 def _block() -> None:

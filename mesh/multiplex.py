@@ -88,11 +88,6 @@ class ModelRegistry:
 model_registry = ModelRegistry()
 
 
-async def unload_all() -> None:
-    """Unload every model of this process, as a replica does when it stops."""
-    await model_registry.unload_all()
-
-
 class MultiplexedLoader:
     """One multiplexed function: its limit, its figures and the caches of its objects."""
 

@@ -10,6 +10,8 @@ from typing import Any
 import ray
 from ray import ObjectRef as ObjectRef
 
+from mesh.settings import settings
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
@@ -36,12 +38,13 @@ def store_buffers(buffers: Sequence[Any]) -> StoredObject:
 def load_buffers(stored: StoredObject) -> list[Any]:
     """Map the buffers of a stored object, read-only and without copying on its own node. Blocks.
 
-    Raises what Ray raises where the object's owner or its node is gone.
+    Raises TimeoutError after `Settings.object_fetch_timeout_s`, and what Ray raises where the object's owner or its
+    node is gone.
     """
     reference = ray.ObjectRef(stored.object_id, stored.owner, "")
     core_worker = ray._private.worker.global_worker.core_worker
     core_worker.deserialize_and_register_object_ref(stored.object_id, ray.ObjectRef.nil(), stored.owner, stored.status)
-    buffers: list[Any] = ray.get(reference)
+    buffers: list[Any] = ray.get(reference, timeout=settings().object_fetch_timeout_s)
     return buffers
 
 

@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 
 from mesh.control_client import ControlClient
 from mesh.control_plane import poll
-from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
+from mesh.status import (
+    ApplicationStatus,
+    DeploymentStatus,
+    DeploymentStatusTrigger,
+    GatewayStatus,
+    find_application,
+)
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
@@ -73,7 +79,7 @@ def until_deleted(client: ControlClient, name: str) -> None:
 
 
 def _is_being_deleted(reply: control_pb2.StatusReply, name: str) -> bool:
-    application = _application(reply, name)
+    application = find_application(reply, name)
     return application is not None and application.status == ApplicationStatus.DELETING
 
 
@@ -124,12 +130,8 @@ def _headline(message: str) -> str:
     return message.partition("\n")[0]
 
 
-def _application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus | None:
-    return next((application for application in reply.applications if application.name == name), None)
-
-
 def _is_running(reply: control_pb2.StatusReply, name: str, tell: Tell) -> bool:
-    application = _application(reply, name)
+    application = find_application(reply, name)
     if application is None or application.status == ApplicationStatus.DELETING:
         raise RuntimeError(f"Application {name!r} was deleted while it was being deployed.")
     tell(application)
@@ -143,7 +145,7 @@ def _are_settled(reply: control_pb2.StatusReply, names: Sequence[str], tell: Tel
     running = []
     for name in names:
         try:
-            running.append(_is_running(reply, name, tell) and not _is_resizing(_application(reply, name)))
+            running.append(_is_running(reply, name, tell) and not _is_resizing(find_application(reply, name)))
             failures.pop(name, None)
         except RuntimeError as error:
             failures[name] = str(error)

@@ -36,6 +36,9 @@ class Settings:
     object_store_min_bytes: int = 1024 * 1024
     """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
 
+    object_fetch_timeout_s: float = 300.0
+    """How long a payload may take through the object store before it counts as lost."""
+
     message_max_bytes: int = 2**31 - 1
     """Largest argument, result or stream item that crosses a link; what goes through the object store may be larger."""
 

@@ -114,6 +114,10 @@ def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
     )
 
 
+def find_application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus | None:
+    return next((application for application in reply.applications if application.name == name), None)
+
+
 _BEST_FIRST = (
     GatewayStatus.HEALTHY,
     GatewayStatus.DRAINED,

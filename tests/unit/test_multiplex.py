@@ -18,7 +18,7 @@ from mesh import telemetry
 from mesh.context import REQUEST, Request, current_request
 from mesh.model_cache import ModelCache
 from mesh.model_stats import ModelStats
-from mesh.multiplex import get_multiplexed_model_id, model_registry, multiplexed, unload_all
+from mesh.multiplex import get_multiplexed_model_id, model_registry, multiplexed
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +122,7 @@ async def test_plain_functions_are_loaders_too() -> None:
         return [model_id]
 
     assert await load("a") is await load("a")
-    await unload_all()
+    await model_registry.unload_all()
 
 
 async def test_the_least_recently_used_model_goes_before_the_next_loads() -> None:
@@ -201,7 +201,7 @@ async def test_a_synchronous_finaliser_runs_once_and_in_a_thread() -> None:
     gc.collect()
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
-    await unload_all()
+    await model_registry.unload_all()
     gc.collect()
     assert len(threads) == 2
 
@@ -239,7 +239,7 @@ async def test_an_asynchronous_finaliser_is_awaited_once() -> None:
         await load(str(model_id))
     gc.collect()
     assert unloaded == ["0", "1"]
-    await unload_all()
+    await model_registry.unload_all()
 
 
 async def test_inherited_finalisers_run_whole_and_once() -> None:
@@ -263,7 +263,7 @@ async def test_inherited_finalisers_run_whole_and_once() -> None:
         await load(model_id)
         gc.collect()
     assert log == ["base", "derived", "base"]
-    await unload_all()
+    await model_registry.unload_all()
 
 
 async def test_an_error_of_a_finaliser_reaches_who_caused_the_eviction() -> None:
@@ -281,7 +281,7 @@ async def test_an_error_of_a_finaliser_reaches_who_caused_the_eviction() -> None
     with pytest.raises(OSError, match="will not go"):
         await load("b")
     assert await load("b") == "b"
-    await unload_all()
+    await model_registry.unload_all()
 
 
 async def test_two_loaders_of_one_class_keep_their_models_apart() -> None:
@@ -350,7 +350,7 @@ async def test_unload_all_stops_loads_and_unloads_every_model_whatever_they_rais
     zoo.gate.clear()
     loading = asyncio.create_task(zoo.load("f"))
     await asyncio.sleep(0)
-    await unload_all()
+    await model_registry.unload_all()
     assert [entry for entry in zoo.log if entry.startswith("unload")] == [f"unload {name}" for name in "abcde"]
     assert loading.cancelled()
     assert model_registry.model_ids() == []
