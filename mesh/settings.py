@@ -95,6 +95,8 @@ _LEAST_IS_ZERO = {
     "object_store_min_bytes",
 }
 """The other numbers must be more than 0: without credit, time or room nothing would ever move."""
+_MOST = {"link_batch_max_bytes": 32 * 1024 * 1024, "part_bytes": 32 * 1024 * 1024}
+"""Replicas break a link on which a message of more than 64 MiB comes, whoever sends it."""
 
 
 @cache
@@ -112,15 +114,17 @@ def settings() -> Settings:
         except ValueError as error:
             raise ValueError(f"{variable}={text!r} is not a valid {convert.__name__}: correct or unset it.") from error
         if convert is not str:
-            _check_range(variable, value, least_is_zero=field.name in _LEAST_IS_ZERO)
+            most = _MOST.get(field.name, math.inf)
+            _check_range(variable, value, least_is_zero=field.name in _LEAST_IS_ZERO, most=most)
     return Settings(**values)  # type: ignore[arg-type]
 
 
-def _check_range(variable: str, value: float, *, least_is_zero: bool) -> None:
+def _check_range(variable: str, value: float, *, least_is_zero: bool, most: float) -> None:
     # Written so that NaN fails too.
-    if not 0 <= value < math.inf or (value == 0 and not least_is_zero):
+    if not 0 <= value <= most or math.isinf(value) or (value == 0 and not least_is_zero):
         least = "0 or more" if least_is_zero else "more than 0"
-        raise ValueError(f"{variable}={value} is out of range: it must be {least}, and finite. Correct or unset it.")
+        limit = "finite" if math.isinf(most) else f"at most {most}"
+        raise ValueError(f"{variable}={value} is out of range: it must be {least}, and {limit}. Correct or unset it.")
 
 
 def prepare_local_ray() -> None:

@@ -40,12 +40,13 @@ def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("MESH_STREAM_CREDITS", "0"),
         ("MESH_PART_BYTES", "-1"),
+        ("MESH_PART_BYTES", "100000000"),
         ("MESH_CONTROL_TIMEOUT_S", "nan"),
         ("MESH_SYNC_REPORT_INTERVAL_S", "inf"),
         ("MESH_LINK_HOLD_S", "-0.001"),
     ],
 )
-def test_values_with_which_nothing_would_move_are_refused(
+def test_values_with_which_nothing_would_work_are_refused(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
