@@ -16,12 +16,12 @@ import grpc
 import grpc.aio
 
 from gateway.grpc_metrics import MethodStats
-from gateway.grpc_status import fit_details, status_code, trailing_metadata
+from gateway.grpc_status import fit_details, trailing_metadata
 from gateway.in_flight import InFlight
 from gateway.metadata import Entry, Invocation
 from gateway.routes import Refusal
 from mesh.link.call import CallRequest, OutgoingCall
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, status_code
 from mesh.wire.payload import RAW, Payload, raw
 
 logger = logging.getLogger("mesh.gateway")

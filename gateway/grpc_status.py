@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 
-import grpc
-
 from gateway.metadata import REQUEST_ID_KEY, Entry
 from mesh.settings import settings
-from mesh.wire.outcome import CODES, Outcome
+from mesh.wire.outcome import Outcome
 
 _DETAILS_MAX_WIRE_BYTES = 5 * 1024
 """Details are percent-encoded, up to 12 bytes a character; clients refuse trailers above 8 KiB in all."""
@@ -20,11 +18,6 @@ _DETAILS_MAX_WIRE_BYTES = 5 * 1024
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _RICH_ERROR_KEY = "grpc-status-details-bin"
 _TEXT = re.compile(r"[\x20-\x7e]*")
-
-
-def status_code(code: int) -> grpc.StatusCode:
-    """gRPC's own type for a code; UNKNOWN for numbers that gRPC does not define."""
-    return CODES.get(code, grpc.StatusCode.UNKNOWN)
 
 
 def trailing_metadata(request_id: str, outcome: Outcome) -> tuple[Entry, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mesh.link.admission import Admission
 from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
 from mesh.wire.method_counts import CountsByMethod
-from mesh.wire.outcome import CODES
+from mesh.wire.outcome import status_code
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(
@@ -44,7 +44,7 @@ class ReplicaCounts:
         yield (
             REQUESTS,
             [
-                Sample((*labels, name, CODES[code].name), number)
+                Sample((*labels, name, status_code(code).name), number)
                 for name, counts in methods
                 for code, number in list(counts.by_code.items())
             ],

@@ -11,7 +11,7 @@ from mesh import telemetry
 from mesh.routing.snapshot import DeploymentKey
 from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
 from mesh.wire.method_counts import CountsByMethod
-from mesh.wire.outcome import CODES
+from mesh.wire.outcome import status_code
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(
@@ -98,7 +98,7 @@ def _samples(router: Measured) -> Iterator[tuple[Family, list[Sample]]]:
     yield (
         REQUESTS,
         [
-            Sample((*labels, name, CODES[code].name), number)
+            Sample((*labels, name, status_code(code).name), number)
             for name, method in methods
             for code, number in list(method.by_code.items())
         ],

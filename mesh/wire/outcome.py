@@ -24,7 +24,7 @@ from mesh.v1 import common_pb2
 from mesh.wire.payload import Payload
 
 OK = 0
-CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 Trailers = tuple[tuple[str, bytes], ...]
 
@@ -51,6 +51,11 @@ class Outcome:
     @property
     def is_ok(self) -> bool:
         return self.code == OK
+
+
+def status_code(code: int) -> grpc.StatusCode:
+    """gRPC's own type for a code; UNKNOWN for numbers that gRPC does not define."""
+    return _CODES.get(code, grpc.StatusCode.UNKNOWN)
 
 
 def failed(error: MeshException) -> Outcome:
@@ -191,10 +196,10 @@ def _by_code(outcome: Outcome) -> BaseException:
     if outcome.exception_type:
         message = outcome.message.removeprefix(f"{outcome.exception_type}: ")
         return RemoteError(outcome.exception_type, message, outcome.remote_traceback)
-    match CODES.get(outcome.code):
+    match status_code(outcome.code):
         case grpc.StatusCode.CANCELLED:
             return RequestCancelledError(outcome.message)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceededError(outcome.message)
         case code:
-            return GrpcStatusError(code or grpc.StatusCode.UNKNOWN, outcome.message, outcome.trailers)
+            return GrpcStatusError(code, outcome.message, outcome.trailers)

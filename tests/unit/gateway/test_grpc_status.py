@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.grpc_status import fit_details, status_code, trailing_metadata
+from gateway.grpc_status import fit_details, trailing_metadata
 from mesh.wire.outcome import Outcome
 
 
@@ -38,8 +37,3 @@ def test_details_fit_into_trailers_whatever_their_characters(message: str):
     fitted = fit_details(message)
     assert message.startswith(fitted)
     assert len(quote(fitted, safe=" ", errors="replace")) <= 6 * 1024
-
-
-def test_codes_that_grpc_does_not_define_become_unknown():
-    assert status_code(5) is grpc.StatusCode.NOT_FOUND
-    assert status_code(77) is grpc.StatusCode.UNKNOWN

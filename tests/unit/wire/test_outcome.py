@@ -26,6 +26,7 @@ from mesh.wire.outcome import (
     failed,
     failed_in_user_code,
     read_status,
+    status_code,
     to_exception,
     users_traceback,
     write_status,
@@ -178,3 +179,11 @@ def test_causes_stay() -> None:
 
 def test_an_error_of_the_mesh_itself_keeps_its_frames() -> None:
     assert "in decode" in users_traceback(raised_below_the_mesh(b"no pickle"))
+
+
+def test_codes_that_grpc_does_not_define_become_unknown() -> None:
+    assert status_code(5) is grpc.StatusCode.NOT_FOUND
+    assert status_code(77) is grpc.StatusCode.UNKNOWN
+    error = to_exception(Outcome(77, "from a mesh of the future"))
+    assert isinstance(error, GrpcStatusError)
+    assert error.code is grpc.StatusCode.UNKNOWN
