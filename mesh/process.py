@@ -228,7 +228,19 @@ def joined_process() -> MeshProcess | None:
     return _instance
 
 
+def _leave_to_parent() -> None:
+    """In a forked process: the membership is the parent's."""
+    global _instance, _lock
+    _lock = threading.Lock()
+    if _instance is not None:
+        _forget(_instance)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
+    io_thread().require()
     if kind != CALLER:
         # With Python's 5 ms, user code that computes would hold up every batch on its way in or out. Processes that
         # only call are the user's own: their interpreter is left alone.

@@ -69,20 +69,33 @@ class Reply:
         if self.outcome is None:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
-            self.when_done(_waker(loop, future))
-            await future
+            wake = _waker(loop, future)
+            self.when_done(wake)
+            try:
+                await future
+            except asyncio.CancelledError:
+                self._forget(wake)
+                raise
         assert self.outcome is not None
         return self.outcome
 
     def wait_blocking(self, timeout_s: float | None) -> Outcome:
         """Wait in a thread without a running loop. Raises TimeoutError; the call goes on."""
         if self.outcome is None:
+            io_thread().require()
             event = threading.Event()
             self.when_done(event.set)
             if not event.wait(timeout_s):
+                self._forget(event.set)
                 raise TimeoutError(f"No result within {timeout_s} s. The call goes on: wait again, or cancel it.")
         assert self.outcome is not None
         return self.outcome
+
+    def _forget(self, wake: Wake) -> None:
+        """Whoever gave it waits no more. Those who ask again and again would pile up."""
+        with self._lock:
+            if self._wakes is not None:
+                self._wakes.remove(wake)
 
     # ---- CallSink, on the I/O thread ---------------------------------------------------------------------------------
 
@@ -158,6 +171,7 @@ class StreamReply(Reply):
 
     def next_item_blocking(self) -> Payload | None:
         while (payload := self.take()) is None and not self.is_exhausted:
+            io_thread().require()
             event = threading.Event()
             self._wake_me(event.set)
             event.wait()

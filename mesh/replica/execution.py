@@ -240,6 +240,8 @@ class Execution:
             except BaseException as error:  # done callbacks, codes and trailers are the user's
                 outcome = self._failed(error)
         self.post(conclude, self, outcome)
+        if self.requests is not None:
+            self.requests.end()
 
     def _wrote_messages(self, result: Any) -> bool:
         """A typed coroutine may answer through `context.write` and return nothing."""

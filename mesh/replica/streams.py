@@ -10,9 +10,13 @@ from typing import Any
 
 import grpc.aio
 
-from mesh.exceptions import RequestCancelledError
+from mesh.exceptions import MeshException, RequestCancelledError
 from mesh.settings import settings
 from mesh.wire.payload import Payload
+
+_ENDED = (
+    "The call has ended: its requests can be read until the method returns, so not by a task that goes on after it."
+)
 
 
 class Waiters:
@@ -126,6 +130,15 @@ class RequestStream:
         self._error = error
         self._items.clear()
         self._waiters.wake()
+
+    def end(self) -> None:
+        """The method has returned, and nothing more arrives. From any thread."""
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self._is_closed and self._error is None:
+            self._error = MeshException(_ENDED)
+            self._waiters.wake()
 
     # For user code.
 

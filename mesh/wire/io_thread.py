@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -19,6 +20,8 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 import uvloop
+
+from mesh.exceptions import MeshException
 
 logger = logging.getLogger("mesh")
 T = TypeVar("T")
@@ -101,6 +104,9 @@ class IoThread:
         task.add_done_callback(self._forget)
         return task
 
+    def require(self) -> None:
+        """Raises MeshException where the thread cannot be used."""
+
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
@@ -117,6 +123,25 @@ class IoThread:
                 logger.exception("a task on the I/O thread tried to end the process")
 
 
+class _LeftBehind(IoThread):
+    """Stands in a forked process for the thread of its parent: neither threads nor gRPC follow a fork."""
+
+    def __init__(self) -> None:
+        pass
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        """Finalisers of what the parent made have nothing to do here."""
+
+    def require(self) -> None:
+        raise MeshException(
+            "This process was forked from one that uses the mesh, and cannot use it itself. Start it anew instead, for "
+            "example with multiprocessing.get_context('spawn')."
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        self.require()
+
+
 _local = threading.local()
 
 
@@ -130,6 +155,16 @@ def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
 
 _lock = threading.Lock()
 _instance: IoThread | None = None
+
+
+def _leave_behind() -> None:
+    global _instance, _lock
+    _lock = threading.Lock()
+    if _instance is not None:
+        _instance = _LeftBehind()
+
+
+os.register_at_fork(after_in_child=_leave_behind)
 
 
 def io_thread() -> IoThread:

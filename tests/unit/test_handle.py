@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import os
 import pickle
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -237,6 +239,59 @@ def test_a_result_that_is_late_can_still_be_had_24(mesh: SmallMesh, store: Store
         response.result(timeout_s=0.01)
     store.gate.set()
     assert result(response) == "unblocked"
+
+
+def test_polling_for_a_result_keeps_nothing_24(mesh: SmallMesh, store: Store) -> None:
+    response = mesh.handle("block").remote()
+    for _ in range(100):
+        with pytest.raises(TimeoutError):
+            response.result(timeout_s=0)
+
+    async def ask() -> None:
+        asking = [asyncio.ensure_future(response._reply.observe()) for _ in range(100)]
+        await asyncio.sleep(0)
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    asyncio.run(ask())
+    assert not response._reply._wakes
+    store.gate.set()
+    assert result(response) == "unblocked"
+
+
+def test_a_forked_process_hears_that_it_cannot_use_the_mesh(mesh: SmallMesh, store: Store) -> None:
+    """Neither the I/O thread nor gRPC follows a fork: waiting for them would last for ever."""
+    handle = mesh.handle()
+    pending = mesh.handle("block").remote()
+    attempts: list[Callable[[], Any]] = [
+        handle.remote,
+        lambda: DeploymentHandle[Any]("New", "shop").remote(),
+        lambda: pending.result(timeout_s=DEADLINE_S),
+        lambda: asyncio.run(_awaited(pending)),
+        pending.cancel,
+    ]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(DEADLINE_S))
+        os._exit(sum(1 << number for number, attempt in enumerate(attempts) if not _is_refused_after_fork(attempt)))
+    _, status = os.waitpid(child, 0)
+    assert status == 0, "the attempts that hung (a signal) or went through (bits)"
+    store.gate.set()
+    assert result(pending) == "unblocked"
+    assert result(handle.remote(7)) == 7
+
+
+def _is_refused_after_fork(attempt: Callable[[], Any]) -> bool:
+    try:
+        attempt()
+    except MeshException as error:
+        return "was forked" in str(error)
+    return False
+
+
+async def _awaited(response: Any) -> Any:
+    return await response
 
 
 def test_options_make_new_handles_that_share_the_router_6_8(mesh: SmallMesh) -> None:

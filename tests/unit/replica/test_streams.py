@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from mesh.exceptions import RequestCancelledError
+from mesh.exceptions import MeshException, RequestCancelledError
 from mesh.replica.streams import CreditWindow, RequestStream
 from mesh.settings import settings
 from mesh.wire.payload import raw
@@ -125,3 +125,30 @@ def test_a_plain_loop_over_requests_in_async_code_is_refused() -> None:
 
     with pytest.raises(RuntimeError, match="async for"):
         asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_requests_that_are_read_after_the_method_has_returned_end(is_complete: bool) -> None:
+    """A task that goes on after the call gets what has arrived, then the end or an error, and never waits for ever."""
+
+    async def scenario() -> None:
+        stream = RequestStream(asyncio.get_running_loop(), lambda _: None, lambda payload: bytes(payload.data))
+        stream.on_item(raw(b"first"))
+        if is_complete:
+            stream.on_half_close()
+        waiting = asyncio.ensure_future(_read_all(stream))
+        await asyncio.to_thread(stream.end)
+        async with asyncio.timeout(DEADLINE_S):
+            if is_complete:
+                assert await waiting == [b"first"]
+            else:
+                with pytest.raises(MeshException, match="until the method returns"):
+                    await waiting
+                with pytest.raises(MeshException, match="until the method returns"):
+                    await stream.read()
+
+    asyncio.run(scenario())
+
+
+async def _read_all(stream: RequestStream) -> list[Any]:
+    return [message async for message in stream]
