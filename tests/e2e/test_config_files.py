@@ -265,8 +265,8 @@ def test_a_replica_that_fails_is_shown_while_it_happens(project: Project) -> Non
     result = project.deploy()
     assert result.exit_code == 1
     assert (
-        "second/Front: mesh.exceptions.MeshException: user_config was given, but Front has no method `reconfigure"
-        in result.output
+        "second/Front: 0 of 1 replicas running; mesh.exceptions.MeshException: user_config was given, but Front has no "
+        "method `reconfigure" in result.output
     )
     assert (
         "Error: Deploying application 'second' failed: Front: mesh.exceptions.MeshException: user_config was given"
