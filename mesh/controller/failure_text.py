@@ -30,7 +30,7 @@ def readable(text: str) -> str:
     if not frames:
         return "\n".join(lines)
     raised_at = frames[-1] + 1
-    while raised_at < len(lines) and lines[raised_at].startswith("    "):
+    while raised_at < len(lines) and lines[raised_at].startswith("  "):  # code, carets, "[Previous line repeated ..."
         raised_at += 1
     raised = "\n".join(lines[raised_at:]).removeprefix(PREFIX)
     return "\n".join((raised, *_users_lines(lines[:raised_at])))

@@ -45,6 +45,14 @@ def test_the_cause_of_a_chained_exception_stays() -> None:
     ]
 
 
+def test_an_endless_recursion_is_named() -> None:
+    frame = '  File "/me/a.py", line 1, in f\n    f()\n    ^^^\n'
+    text = f"ray::A.start()\n{frame}  [Previous line repeated 990 more times]\nRecursionError: maximum depth exceeded"
+    lines = readable(text).splitlines()
+    assert lines[0] == "RecursionError: maximum depth exceeded"
+    assert lines[-1] == "  [Previous line repeated 990 more times]"
+
+
 def test_texts_without_a_traceback_stay_as_they_are() -> None:
     assert readable("no answer within 3 s\nsecond line\n") == "no answer within 3 s\nsecond line"
     assert readable("") == ""
