@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import sys
 import traceback
@@ -53,6 +53,8 @@ def import_attribute(import_path: str) -> Any:
     target: Any = module
     for part in attribute.split("."):
         if not hasattr(target, part):
+            if ":" not in import_path and importlib.util.find_spec(import_path) is not None:
+                raise ValueError(f"{import_path} is a module: name what is in it, for instance {import_path}:app.")
             raise ValueError(f"Module {module_name!r} has no {attribute!r}. {_found_in(module)}")
         target = getattr(target, part)
     return target
