@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import grpc
 
 from gateway.in_flight import InFlight
+from gateway.known_applications import KnownApplications
 from gateway.routes import Method, service_of
 from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
 
@@ -73,6 +74,14 @@ class MethodStats:
         self.codes = [0] * _CODES_COUNT
         self.latency = Histogram()
 
+    def add(self, other: MethodStats) -> None:
+        """Count what the other has counted too."""
+        self.started += other.started
+        self.received += other.received
+        self.sent += other.sent
+        self.codes = [mine + theirs for mine, theirs in zip(self.codes, other.codes, strict=True)]
+        self.latency.add(other.latency)
+
     def end(self, code: int, duration_s: float) -> None:
         self.codes[code if 0 <= code < _CODES_COUNT else _UNKNOWN] += 1
         self.latency.observe(duration_s)
@@ -83,10 +92,11 @@ class MethodStats:
 
 
 class GrpcMetrics:
-    """All counts of this gateway's gRPC side. They outlive the routes: a counter never disappears."""
+    """All counts of this gateway's gRPC side. They outlive the routes, see KnownApplications."""
 
     def __init__(self) -> None:
         self.in_flight = InFlight()
+        self._known = KnownApplications()
         self._stats: dict[tuple[str, str, str], MethodStats] = {}
 
     def of_method(self, method: Method) -> MethodStats:
@@ -96,6 +106,20 @@ class GrpcMetrics:
     def of_refused(self, application: str) -> MethodStats:
         """Calls that no method took. `application` is a deployed one, or empty."""
         return self._get(application or OTHER, OTHER, _TYPES[True, True])
+
+    @property
+    def applications(self) -> frozenset[str]:
+        """Those that have series of their own."""
+        return self._known.names
+
+    def set_applications(self, deployed: Iterable[str]) -> None:
+        """The counts of those that are long gone go on as those of "other": so totals over applications never fall."""
+        self._known.update(deployed)
+        known = self._known.names
+        gone = [key for key in self._stats if key[0] not in known and key[0] != OTHER]
+        for key in gone:
+            _, method, grpc_type = key
+            self._get(OTHER, method, grpc_type).add(self._stats.pop(key))
 
     def collect(self) -> Iterator[tuple[Family, list[Sample]]]:
         """A telemetry source."""

@@ -6,7 +6,7 @@ that what Prometheus takes for a rate never falls; their gauges go with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from mesh.telemetry import GAUGE, Family, Sample
 from mesh.v1 import telemetry_pb2
@@ -14,6 +14,7 @@ from mesh.v1 import telemetry_pb2
 Families = list[tuple[Family, list[Sample]]]
 
 _DEPARTED_KEPT_APART_MAX = 64
+_APPLICATION = "application"
 
 
 class MetricSums:
@@ -32,6 +33,12 @@ class MetricSums:
                 continue  # another version of the mesh: the two cannot be added up
             for sample in samples:
                 _add_to(sums, sample)
+
+    def keep_only(self, applications: Set[str]) -> None:
+        """Forget the samples of other applications."""
+        for family, sums in self._families.values():
+            for label_values in [each for each in sums if not _is_of(family, each, applications)]:
+                del sums[label_values]
 
     def families(self) -> Families:
         return [(family, list(sums.values())) for family, sums in self._families.values()]
@@ -64,6 +71,15 @@ class NodeSums:
         sums.add(self._retained.families())
         return sums.families()
 
+    def keep_only(self, applications: Set[str]) -> None:
+        """What processes that went away have counted for other applications is forgotten."""
+        for process_id, families in self._departed.items():
+            self._departed[process_id] = [
+                (family, [sample for sample in samples if _is_of(family, sample.label_values, applications)])
+                for family, samples in families
+            ]
+        self._retained.keep_only(applications)
+
     def _fold_oldest_departed(self) -> None:
         while len(self._departed) > _DEPARTED_KEPT_APART_MAX:
             oldest = next(iter(self._departed))
@@ -82,6 +98,14 @@ def read_reply(reply: telemetry_pb2.MetricsReply) -> Families:
         )
         for family in reply.families
     ]
+
+
+def _is_of(family: Family, label_values: tuple[str, ...], applications: Set[str]) -> bool:
+    """Whether a series is of one of the applications, or of none at all."""
+    if _APPLICATION not in family.label_names:
+        return True
+    application = label_values[family.label_names.index(_APPLICATION)]
+    return not application or application in applications
 
 
 def _add_to(sums: dict[tuple[str, ...], Sample], sample: Sample) -> None:

@@ -61,7 +61,7 @@ class NodeGateway:
         self._health = Health()
         self._metrics = GrpcMetrics()
         self._peer_client = PeerClient()
-        self._node_metrics = NodeMetrics(lambda: process.peers, self._peer_client)
+        self._node_metrics = NodeMetrics(lambda: process.peers, self._peer_client, lambda: self._metrics.applications)
         self._listener = GrpcListener(
             process.use,
             self._metrics,
@@ -137,6 +137,7 @@ class NodeGateway:
         self._routes = routes = read_routes(table)
         self._has_routes = True
         self._listener.set_routes(routes)
+        self._metrics.set_applications(routes.applications)
         if not self._is_draining:
             self._health.set_serving([*routes.services, *routes.applications])
 

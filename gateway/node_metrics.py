@@ -23,10 +23,13 @@ class NodeMetrics:
         self,
         peers: Callable[[], Sequence[control_pb2.Peer]],
         client: PeerClient,
+        applications: Callable[[], frozenset[str]],
         own: Callable[[], Families] = telemetry.collect,
     ) -> None:
+        """`applications`: those that have series of their own."""
         self._peers = peers
         self._client = client
+        self._applications = applications
         self._own = own
         self._sums = NodeSums()
         self._one_at_a_time = asyncio.Lock()
@@ -39,7 +42,7 @@ class NodeMetrics:
             replies = await asyncio.gather(*map(self._ask, peers.values()))
             by_process = dict(zip(peers, replies, strict=True))
             # Thousands of additions: in a thread, so that the calls that this loop carries do not wait for them.
-            return await asyncio.to_thread(self._add_up, by_process)
+            return await asyncio.to_thread(self._add_up, by_process, self._applications())
 
     async def _ask(self, address: str) -> telemetry_pb2.MetricsReply | None:
         try:
@@ -48,6 +51,7 @@ class NodeMetrics:
             logger.warning("the process at %s did not send its metrics: %s", address, error.details())
             return None
 
-    def _add_up(self, replies: dict[str, telemetry_pb2.MetricsReply | None]) -> Families:
+    def _add_up(self, replies: dict[str, telemetry_pb2.MetricsReply | None], applications: frozenset[str]) -> Families:
+        self._sums.keep_only(applications)
         families = {each: None if reply is None else read_reply(reply) for each, reply in replies.items()}
         return self._sums.update(self._own(), families)

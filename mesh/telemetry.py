@@ -58,6 +58,11 @@ class Histogram:
         self.buckets[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: Histogram) -> None:
+        """Count what another of the same bounds has counted too."""
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.sum += other.sum
+
     def sample(self, label_values: tuple[str, ...]) -> Sample:
         return Sample(label_values, buckets=list(self.buckets), sum=self.sum)
 

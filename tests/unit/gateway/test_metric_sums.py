@@ -96,3 +96,21 @@ def test_counters_never_fall(scrapes: list[dict[str, int | None]]):
         before = now
         if len(seen) <= 64:  # so many departed processes may still come back
             assert now == sum(seen.values())
+
+
+def test_what_departed_processes_counted_for_applications_long_gone_is_forgotten():
+    by_application = Family("mesh_calls_total", COUNTER, "Calls.", ("application", "deployment"))
+    sums = NodeSums()
+    for number in range(200):
+        name = f"app-{number}"
+        families: Families = [
+            (by_application, [Sample((name, "D"), 1), Sample(("stays", "D"), 1), Sample(("", ""), 1)]),
+        ]
+        sums.update([], {name: families})
+        sums.keep_only({"stays", name})
+    (found,) = (samples for family, samples in sums.update([], {}) if family == by_application)
+    assert {sample.label_values: sample.value for sample in found} == {
+        ("stays", "D"): 200,
+        ("", ""): 200,
+        ("app-199", "D"): 1,
+    }

@@ -68,7 +68,7 @@ async def node(*processes: Process) -> AsyncIterator[tuple[NodeMetrics, list[con
         return [(CALLS, [Sample((), 1)])]
 
     try:
-        yield NodeMetrics(lambda: peers, client, own), peers, servers
+        yield NodeMetrics(lambda: peers, client, frozenset, own), peers, servers
     finally:
         await client.keep_only(set())
         for server in servers:
