@@ -77,11 +77,10 @@ _INIT_OPTIONS: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False,
 @dataclass(frozen=True, slots=True)
 class Node:
     node_id: str
-    ip: str
     is_head: bool
     is_alive: bool
     zone: str
-    resources: dict[str, float]
+    """Availability zone, empty where the node has no such label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,22 +197,24 @@ def node_ip() -> str:
     return str(ray.util.get_node_ip_address())
 
 
-@cache
 def node_zone() -> str:
     """Availability zone of this process's node, empty where the node has no such label."""
-    own = node_id()
-    return next((node.zone for node in list_nodes() if node.node_id == own), "")
+    return _zone_of(node_id())
+
+
+@cache
+def _zone_of(own_node_id: str) -> str:
+    return next((node.zone for node in list_nodes() if node.node_id == own_node_id), "")
 
 
 def list_nodes() -> list[Node]:
+    """The cluster's nodes, dead ones too."""
     return [
         Node(
             node_id=node["NodeID"],
-            ip=node["NodeManagerAddress"],
             is_head=HEAD_RESOURCE in node["Resources"],
             is_alive=node["Alive"],
             zone=(node.get("Labels") or {}).get(_ZONE_LABEL, ""),
-            resources=dict(node["Resources"]),
         )
         for node in ray.nodes()
     ]
@@ -225,6 +226,7 @@ def job_runtime_env() -> dict[str, Any]:
 
 
 # ---- KV --------------------------------------------------------------------------------------------------------------
+# Each blocks for a round trip, a few milliseconds, and raises what Ray raises while its GCS is away.
 
 
 def kv_put(key: str, value: bytes, *, overwrite: bool = True) -> bool:
@@ -234,11 +236,13 @@ def kv_put(key: str, value: bytes, *, overwrite: bool = True) -> bool:
 
 
 def kv_get(key: str) -> bytes | None:
+    """The value, None where there is none."""
     value: bytes | None = internal_kv._internal_kv_get(key.encode(), namespace=_KV_NAMESPACE)
     return value
 
 
 def kv_delete(key: str) -> None:
+    """A key that is not there is no error."""
     internal_kv._internal_kv_del(key.encode(), namespace=_KV_NAMESPACE)
 
 
