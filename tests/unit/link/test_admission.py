@@ -16,8 +16,10 @@ class Listener:
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
         self.told = -1
+        self.pushes = 0
 
     def push_load(self) -> None:
+        self.pushes += 1
         self.told = self.admission.tell(self)
 
     @property
@@ -71,6 +73,19 @@ def test_whoever_concludes_full_is_told_later_when_that_is_right() -> None:
     assert listener.told == -1
     admission.leave()
     assert listener.told == 0
+
+
+def test_an_end_that_frees_no_place_under_a_lowered_limit_is_told_to_nobody() -> None:
+    admission = Admission(3)
+    listener = Listener(admission)
+    for _ in range(3):
+        assert admission.try_enter()
+    admission.set_limit(2, [listener])
+    assert listener.pushes == 1
+    admission.leave()
+    assert listener.pushes == 1, "two are left, as many as may be"
+    admission.leave()
+    assert (listener.pushes, listener.told) == (2, 1)
 
 
 def test_a_closed_admission_takes_nobody_and_counts_the_refusals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,11 @@ def test_a_model_is_picked_where_it_is(candidates: list[Seat], may_spill: bool, 
         assert found.model_count == min(seat.model_count for seat in free)
 
 
+def test_a_full_candidate_with_fewer_models_hides_no_free_one() -> None:
+    full, free = Seat(1, 1), Seat(0, 1, frozenset("b"))
+    assert pick_for_model([full, free], "a", random.random, may_spill=False) is free
+
+
 def test_the_less_loaded_of_two_is_picked() -> None:
     busy, idle = Seat(3, 5), Seat(1, 5)
     assert {pick([busy, idle], random.random) for _ in range(20)} == {idle}
@@ -69,7 +75,10 @@ def test_equals_share() -> None:
     assert 400 < picked.count(candidates[0]) < 600
 
 
-def test_the_most_loaded_of_many_is_never_picked() -> None:
-    candidates = [Seat(0, 9) for _ in range(4)] + [Seat(5, 9)]
+@pytest.mark.parametrize("position", range(5))
+def test_the_most_loaded_of_many_is_never_picked(position: int) -> None:
+    """The two that are looked at are never one and the same."""
+    candidates = [Seat(0, 9) for _ in range(5)]
+    candidates[position].load = 5
     dice = random.Random(1)
-    assert candidates[-1] not in {pick(candidates, dice.random) for _ in range(1000)}
+    assert candidates[position] not in {pick(candidates, dice.random) for _ in range(1000)}
