@@ -74,7 +74,7 @@ def failed_in_user_code(error: BaseException) -> Outcome:
     """
     try:
         return _described(error)
-    except Exception as flaw:  # what an exception's class defines is the user's code as well
+    except BaseException as flaw:  # what an exception's class defines is the user's code as well
         name = type(error).__qualname__
         text = f"{name}, which cannot be described: its class raised {type(flaw).__qualname__}"
         return Outcome(code=grpc.StatusCode.INTERNAL.value[0], message=text, exception_type=name)
@@ -161,7 +161,7 @@ def _describe(error: BaseException) -> str:
     text = error.message if isinstance(error, RemoteError) else error
     try:
         return f"{name}: {text}"
-    except Exception:  # the user's __str__
+    except BaseException:  # the user's __str__
         return name
 
 
@@ -175,7 +175,7 @@ def _pickled(error: BaseException) -> bytes:
             if dumps is pickle.dumps and b"__main__" in data:
                 continue
             pickle.loads(data)
-        except Exception:  # whatever __reduce__ or __init__ raises: the type name and traceback still travel
+        except BaseException:  # whatever __reduce__ or __init__ raises: the type name and traceback still travel
             continue
         return data
     return b""

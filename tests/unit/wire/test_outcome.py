@@ -187,3 +187,37 @@ def test_codes_that_grpc_does_not_define_become_unknown() -> None:
     error = to_exception(Outcome(77, "from a mesh of the future"))
     assert isinstance(error, GrpcStatusError)
     assert error.code is grpc.StatusCode.UNKNOWN
+
+
+class ExitingError(Exception):
+    """Ends the process when it is looked at, as far as it depends on it."""
+
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+    def __reduce__(self) -> str:
+        raise KeyboardInterrupt
+
+    __repr__ = __str__
+
+
+def test_an_exception_whose_own_code_tries_to_end_the_process_is_told_by_its_name() -> None:
+    outcome = failed_in_user_code(ExitingError())
+    assert (outcome.message, outcome.exception_type, outcome.pickled_exception) == ("ExitingError", "ExitingError", b"")
+    assert isinstance(to_exception(outcome), RemoteError)
+
+
+class NamelessError(Exception):
+    """Raises where nobody expects it."""
+
+    @property
+    def __notes__(self) -> list[str]:
+        raise SystemExit(1)
+
+    @property
+    def __cause__(self) -> BaseException | None:  # type: ignore[override]
+        raise SystemExit(1)
+
+
+def test_an_exception_that_cannot_be_described_at_all_has_an_outcome() -> None:
+    assert "NamelessError" in failed_in_user_code(NamelessError()).message
