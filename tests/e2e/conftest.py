@@ -21,6 +21,7 @@ from tests.unit.protos import shop_pb2_grpc
 
 MESSAGE_MAX_BYTES = 64 * 1024 * 1024
 OBJECT_STORE_BYTES = 300_000_000
+CPUS = 16
 
 Deploy = Callable[..., mesh.DeploymentHandle[Any]]
 
@@ -74,7 +75,7 @@ def cluster() -> Iterator[Path]:
             ray.init(
                 address="local",
                 namespace="mesh",
-                num_cpus=16,
+                num_cpus=CPUS,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 log_to_driver=False,

@@ -25,7 +25,7 @@ from mesh.exceptions import ControllerUnavailableError
 from mesh.ray_placement import list_pending_actor_names
 from mesh.settings import settings
 from tests.e2e import leftovers
-from tests.e2e.conftest import Deploy, Gateway
+from tests.e2e.conftest import CPUS, Deploy, Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.load import Load
 from tests.e2e.replicas import replicas, running
@@ -148,16 +148,17 @@ def test_a_deploy_is_finished_with_the_replicas_that_were_starting(tmp_path: Pat
     mesh.delete("slow")
 
 
-def test_replicas_that_wait_for_resources_wait_on() -> None:
+def test_replicas_that_wait_for_room_wait_on_and_get_it() -> None:
     """They have no process that could be asked who they are."""
-    asking = Steady.options(ray_actor_options={"num_cpus": 0, "resources": {"nowhere": 1}})
-    _run(asking.bind(), name="waiting", route_prefix="/waiting", _blocking=False)
-    before = until(lambda: found if len(found := ids("waiting", "Steady")) == 2 else None)
+    large = Steady.options(num_replicas=1, ray_actor_options={"num_cpus": CPUS / 2 + 1})
+    mesh.run(large.bind(), name="there", route_prefix="/there")
+    _run(large.bind(), name="waiting", route_prefix="/waiting", _blocking=False)
+    before = until(lambda: ids("waiting", "Steady"))
     until(lambda: before <= {name.rpartition("#")[2] for name in list_pending_actor_names()})
     kill_controller()
     assert ids("waiting", "Steady") == before
-    until(lambda: "no node has any nowhere" in mesh.status().applications["waiting"].deployments["Steady"].message)
-    assert ids("waiting", "Steady") == before
+    mesh.delete("there")
+    until(lambda: running("waiting", "Steady").keys() == before, timeout_s=30)
     mesh.delete("waiting")
 
 
