@@ -17,6 +17,7 @@ class DesiredKeeper:
         self._store = store
         self._on_change = on_change
         self._lock = asyncio.Lock()
+        self._changes: set[asyncio.Task[int]] = set()
         self._state = control_pb2.DesiredState()
         self.desired = Desired()
 
@@ -36,8 +37,20 @@ class DesiredKeeper:
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
         """Store an edited state, and the code of applications before it. Returns its version.
 
-        What `edit` raises is raised before anything is stored.
+        What `edit` raises is raised before anything is stored. A change that has begun is finished, even when nobody
+        waits for it any more: cut off in the middle, it would be stored and not known, or be stored over the next one.
         """
+        task = asyncio.create_task(self._change(edit, code_of), name="change of the desired state")
+        self._changes.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[int]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone: then nobody else looks at it
+
+    async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec]) -> int:
         async with self._lock:
             edit(self._state)
             for application in code_of:
