@@ -185,9 +185,8 @@ def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
     longest_s = max((now_s - max(each.placed_s, each.created_s) for each in starting), default=0.0)
     if longest_s < _START_PATIENCE_S:
         return ""
-    return (
-        f"{len(starting)} replicas are starting, the longest for {longest_s:.0f} s: its constructor has not returned."
-    )
+    who = "1 replica is starting" if len(starting) == 1 else f"{len(starting)} replicas are starting, the longest"
+    return f"{who} for {longest_s:.0f} s: its constructor has not returned."
 
 
 def _message(
