@@ -122,7 +122,7 @@ class Reply:
 
 
 class StreamReply(Reply):
-    """Sink of a call with a streamed response: one consumer takes its items in order."""
+    """Sink of a call with a streamed response: consumers take its items in order, each item goes to one of them."""
 
     __slots__ = ("_items", "_taken", "_window", "_woken")
 
@@ -139,8 +139,12 @@ class StreamReply(Reply):
             self._items.clear()
         if not self._items:
             return None
-        payload = self._items.popleft()
-        self._taken += payload.credits
+        try:
+            payload = self._items.popleft()
+        except IndexError:  # another thread was faster
+            return None
+        credits = payload.credits
+        self._taken += credits
         if self._taken >= self._window:
             taken, self._taken = self._taken, 0
             io_thread().call(self._grant, taken)
@@ -188,9 +192,10 @@ class StreamReply(Reply):
     def _wake_me(self, wake: Wake) -> None:
         """Ask for one wake-up. What arrived before the asking was heard is looked for once more."""
         with self._lock:
-            self._woken = wake
+            earlier = self._woken
+            self._woken = wake if earlier is None else _both(earlier, wake)
         if self._items or self.outcome is not None:
-            wake()
+            self._wake_consumer()
 
     def _wake_consumer(self) -> None:
         # Taken in one step: a consumer that asks again in between would lose its wake-up with the old one.
@@ -210,6 +215,14 @@ def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wak
         return lambda: _resolve(future)
     mailbox = mailbox_of(loop)
     return lambda: mailbox.post(_resolve, future)
+
+
+def _both(first: Wake, second: Wake) -> Wake:
+    def wake() -> None:
+        first()
+        second()
+
+    return wake
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -81,8 +81,14 @@ class MethodTable:
         if inspect.isfunction(self._target):
             return ["__call__"]
         names = {name for name in dir(self._target) if not name.startswith("_")}
-        public = sorted(name for name in names if callable(getattr(self._target, name, None)))
+        public = sorted(name for name in names if _looks_callable(self._target, name))
         return [*(["__call__"] if callable(self._target) else []), *public]
+
+
+def _looks_callable(target: object, name: str) -> bool:
+    """Without running the user's code: properties may load models, or raise."""
+    found = inspect.getattr_static(target, name, None)
+    return callable(found) or isinstance(found, classmethod)
 
 
 def _kind(function: Callable[..., Any]) -> Kind:

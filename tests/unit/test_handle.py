@@ -371,6 +371,25 @@ def test_unknown_methods_name_those_there_are_26(mesh: SmallMesh) -> None:
     assert "'plain'" in str(error)
 
 
+def test_looking_for_methods_runs_no_property_26() -> None:
+    class Lazy:
+        read = 0
+
+        @property
+        def model(self) -> Any:
+            Lazy.read += 1
+            raise ValueError("not loaded")
+
+        @classmethod
+        def of_class(cls) -> None: ...
+
+    with mesh_of(Lazy()) as mesh:
+        error = raised(mesh.handle("nothing").remote())
+    assert "'of_class'" in str(error)
+    assert "'model'" not in str(error)
+    assert not Lazy.read
+
+
 def test_wrong_arguments_are_a_type_error_27(mesh: SmallMesh) -> None:
     assert isinstance(raised(mesh.handle("plain").remote(1, 2, 3)), TypeError)
 
@@ -459,6 +478,32 @@ def test_large_items_come_in_order_and_whole(mesh: SmallMesh, item_bytes: int) -
     items = list(mesh.handle("large", stream=True).remote(20, item_bytes))
     assert [item[0] for item in items] == list(range(20))
     assert {len(item) for item in items} == {item_bytes}
+
+
+def test_consumers_of_one_stream_share_its_items_42(mesh: SmallMesh) -> None:
+    """None of them waits for an item that another has been woken for."""
+    count = 4 * settings().stream_credits
+    stream = mesh.handle("count", stream=True).remote(count)
+    taken: list[int] = []
+
+    async def take() -> None:
+        async for item in stream:
+            taken.append(item)
+            await asyncio.sleep(0)
+
+    async def consume() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(*(take() for _ in range(3)))
+
+    asyncio.run(consume())
+    assert sorted(taken) == list(range(count))
+    stream = mesh.handle("count", stream=True).remote(count)
+    threads = [threading.Thread(target=lambda: taken.extend(stream)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert sorted(taken) == sorted([*range(count), *range(count)])
 
 
 def test_an_exception_comes_after_the_items_before_it_46(mesh: SmallMesh) -> None:
