@@ -109,3 +109,33 @@ def test_a_new_tier_remembers_what_is_still_there() -> None:
     del candidates[3]
     tier = Tier(candidates, previous=tier)
     assert tier.pick(random.Random(1).random) is candidates[4]
+
+
+def test_news_of_a_replica_that_is_elsewhere_are_of_no_interest() -> None:
+    """A caller notes what it hears in every tier; only some of them have the replica."""
+    near, far = Tier(Seat(1) for _ in range(5)), Seat(0)
+    near.note(far)
+    assert far not in {near.pick(random.random) for _ in range(50)}
+
+
+def test_a_tier_remembers_the_latest_few_only() -> None:
+    candidates = [Seat(3) for _ in range(12)]
+    tier = heard_of(candidates, list(range(12)))
+    assert list(tier._recent) == candidates[-8:]
+
+
+def test_one_that_has_just_told_that_it_is_full_is_left_alone() -> None:
+    full, others = Seat(4, limit=4), [Seat(3, limit=4) for _ in range(3)]
+    tier = Tier([full, *others])
+    for _ in range(50):
+        tier.note(full)
+        assert tier.pick(random.random) in others
+
+
+def test_news_win_by_no_more_than_what_is_usual() -> None:
+    heard, others = Seat(2, limit=9), [Seat(0, limit=9) for _ in range(3)]
+    tier = Tier([heard, *others])
+    for _ in range(200):
+        tier.note(heard)
+    heard.load = 8
+    assert tier.pick(random.random) in others
