@@ -34,6 +34,10 @@ class DesiredKeeper:
         """The configuration file that was applied last."""
         return self._state.config_file if self._state.HasField("config_file") else None
 
+    @property
+    def is_changing(self) -> bool:
+        return bool(self._changes)
+
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
         """Store an edited state, and the code of applications before it. Returns its version.
 

@@ -37,6 +37,7 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _PERIOD_S = 1.0
+_STORE_PATIENCE_S = 1.0
 
 
 class ControlLoop:
@@ -168,10 +169,14 @@ class ControlLoop:
         groups = self._fleet.observed().by_deployment()
         decided = self.autoscaler.decide(desired, groups)
         self._judge.troubles.note("autoscaling", self.autoscaler.problems)
-        if decided:
+        # While something else is stored nothing is lost: the end of that wakes the loop, and it is decided again.
+        if decided and not self._wanted.is_changing:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
             try:
-                await self._wanted.change(functools.partial(with_replicas, targets=targets))
+                async with asyncio.timeout(_STORE_PATIENCE_S):
+                    await self._wanted.change(functools.partial(with_replicas, targets=targets))
+            except TimeoutError:
+                logger.warning("the cluster's KV is slow: numbers of replicas change when they are stored")
             except StoreFailed as error:
                 logger.warning("the numbers of replicas stay as they are: %s", error)
 

@@ -12,6 +12,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
+from tests.sim.traffic import Caller
 from tests.unit.controller.builders import application
 
 BAD = DeploymentKey("bad", "Model")
@@ -68,3 +69,41 @@ async def _deploy_both(step: str) -> None:
 
 def statuses(mesh: Mesh) -> dict[str, control_pb2.ApplicationStatus]:
     return {app.name: app for app in mesh.loop.status().applications}
+
+
+def test_a_slow_kv_that_holds_up_the_scaling_of_one_deployment_holds_up_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run_in_fake_time(_scale_by_a_slow_kv())
+    assert len([record for record in caplog.records if "KV is slow" in record.message]) == 1
+
+
+async def _scale_by_a_slow_kv() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    scaling = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=9, target_ongoing_requests=2)
+    scaling.metrics_interval_s = scaling.look_back_period_s = scaling.upscaling_factor = 1.0
+    await mesh.run(lambda: application("app", "v1", 1, autoscaling=scaling))
+    await mesh.run(lambda: application("good", "v1", 2))
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 3)
+    slow_down(30.0)
+    Caller(mesh).report(8)
+    await asyncio.sleep(3.0)
+    mesh.cluster.end(next(each for each in mesh.cluster.serving() if each.spec.deployment.app == "good"))  # type: ignore[union-attr]
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 3, within_s=8.0)
+    assert len(mesh.cluster.replicas()) == 3, "the number is not stored yet"
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 6)
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def slow_down(seconds: float) -> None:
+    """From now on whatever runs in a thread takes so long."""
+    loop = asyncio.get_running_loop()
+
+    def run_later(executor: object, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        future = loop.create_future()
+        loop.call_later(seconds, lambda: future.set_result(function(*arguments)))
+        return future
+
+    loop.run_in_executor = run_later  # type: ignore[method-assign, assignment]
