@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,8 @@ class LinkPool:
         """Usable seats."""
         self.local_first: tuple[Tier[Seat], ...] = (self.all,)
         """Usable seats on the same node, in the same zone, anywhere: as many tiers as differ."""
+        self.unlisted_since_s = float("inf")
+        """time.monotonic() when the list of replicas was found to be empty; infinite where it is not."""
 
     def update(self, snapshot: Snapshot) -> None:
         listed = {replica.replica_id: replica for replica in snapshot.replicas}
@@ -101,6 +104,10 @@ class LinkPool:
                 seat = self._seats[replica_id] = Seat(replica, snapshot.max_ongoing_requests)
                 seat.task = io_thread().spawn(self._keep_link(seat), f"link-{replica_id}")
             self._seats[replica_id].limit = snapshot.max_ongoing_requests
+        if listed:
+            self.unlisted_since_s = float("inf")
+        else:
+            self.unlisted_since_s = min(self.unlisted_since_s, time.monotonic())
         self.refresh()
 
     def refresh(self) -> None:

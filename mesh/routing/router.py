@@ -41,6 +41,9 @@ from mesh.wire.outcome import Outcome, failed
 _CLOSED = "This process left the mesh, or the handle was shut down. Make the call again to connect anew."
 _TIMER_MAX_S = 30 * 86400.0
 """Deadlines beyond this are none: event loops cannot count much further."""
+_LINGER_S = 10.0
+"""How long routers of deleted deployments stay at least: who calls such a one again and again shall not ask the
+controller each time."""
 _HELD_BACK_MAX = 64
 """Calls that wait for their model, looked at per dispatch before newer ones have to wait too."""
 
@@ -102,10 +105,11 @@ class Router:
 
     @property
     def is_superfluous(self) -> bool:
-        """Its deployment was deleted, and no call is left."""
-        snapshot = self._snapshot
-        is_missing = snapshot is not None and snapshot.is_missing
-        return is_missing and not self.counts.collecting and not self._queue and self._pool.is_empty
+        """Its deployment was deleted some time ago, and no call is left."""
+        if self._snapshot is None or not self._snapshot.is_missing:
+            return False
+        is_over = self._pool.unlisted_since_s + _LINGER_S <= time.monotonic()
+        return is_over and not self.counts.collecting and not self._queue and self._pool.is_empty
 
     # ---- Callers -----------------------------------------------------------------------------------------------------
 

@@ -118,6 +118,7 @@ def process(control: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     process = do_on_io(MeshProcess, CALLER)
     on_io(process.start())
     monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
+    monkeypatch.setattr("mesh.routing.router._LINGER_S", 0.0)
     yield process
     on_io(process.stop())
 
@@ -191,6 +192,20 @@ def test_who_comes_after_the_router_was_dropped_gets_a_new_one(process: MeshProc
     with mesh_of(lambda: "here") as mesh:
         control.deploy(key, replicas=tuple(mesh.replicas))
         assert call(key).result(timeout_s=10) == "here"
+
+
+def test_calls_of_what_does_not_exist_ask_the_controller_once(
+    process: MeshProcess, control: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.routing.router._LINGER_S", 3600.0)
+    key = DeploymentKey("shop", "Store")
+    routers = set()
+    for _ in range(20):
+        with pytest.raises(DeploymentUnavailableError):
+            call(key).result(timeout_s=10)
+        do_on_io(process.let_go_of_deleted)
+        routers.add(process._routers[key])
+    assert len(routers) == 1
 
 
 def test_a_call_on_its_way_to_a_dropped_router_hears_that_nothing_is_there(
