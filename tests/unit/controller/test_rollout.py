@@ -148,6 +148,13 @@ def test_room_is_made_for_no_more_than_the_surge() -> None:
     assert len(step(2, *olds, *waiting, cpus=2).stops) == 1
 
 
+def test_those_whose_time_is_over_count_towards_the_surge() -> None:
+    """They leave in any case: then nobody else makes room."""
+    overdue = replace(replica(version="v1"), node_ends_s=NOW_S + 1.0)
+    olds = [overdue, replica(version="v1"), replica(version="v1")]
+    assert step(3, *olds, homeless(), homeless(), cpus=3).stops == (overdue,)
+
+
 def test_those_on_a_node_that_ends_soonest_leave_first() -> None:
     """Item 192."""
     old = replica(version="v1")
