@@ -94,7 +94,10 @@ def test_a_version_whose_constructors_keep_failing_is_given_up() -> None:
 
 def test_a_version_that_has_come_up_once_is_tried_for_ever() -> None:
     """Item 148."""
-    assert step(2, failures=Failures(version="v2", count=60, has_succeeded=True)).starts == 2
+    failures = Failures(version="v2", count=60, has_succeeded=True)
+    assert step(2, failures=failures).starts == 2
+    assert step(2, replica(), failures=failures).starts == 1, "one that serves is of the same version"
+    assert step(2, replica(STARTING, version="v1"), failures=failures).starts == 2, "an old one that never served"
 
 
 def test_a_failing_version_leaves_the_old_one_serving() -> None:
