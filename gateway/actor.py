@@ -37,8 +37,8 @@ class GatewayActor:
             return self._ready
 
     async def check_health(self) -> None:
-        """Raises unless the I/O loop answers; the caller's timeout covers a loop that is stuck."""
-        await _on_io_loop(asyncio.sleep(0))
+        if self._gateway is not None:
+            await _on_io_loop(self._gateway.check_health())
 
     async def drain(self) -> None:
         """Send clients away, finish their calls, end this process."""

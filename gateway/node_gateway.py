@@ -17,6 +17,7 @@ from gateway.ops_http import Operations, OpsHttp
 from gateway.peers import PeerClient
 from gateway.routes import NO_ROUTES, Routes, read_routes
 from mesh import telemetry
+from mesh.exceptions import MeshException
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -104,6 +105,11 @@ class NodeGateway:
             await self._http.stop()
         await self._peer_client.keep_only(set())
         telemetry.unregister(self._metrics.collect)
+
+    async def check_health(self) -> None:
+        """Raises MeshException when a port has died; hangs when the I/O loop does: the caller's timeout covers that."""
+        if self._http is not None and self._http.has_died and not self._is_draining:
+            raise MeshException("The server of the HTTP port has ended.")
 
     def why_unhealthy(self) -> str:
         """Why clients should be sent elsewhere, empty when they should not."""

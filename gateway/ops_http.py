@@ -61,6 +61,10 @@ class OpsHttp:
         bound: int = listening.getsockname()[1]
         return bound
 
+    @property
+    def has_died(self) -> bool:
+        return self._serving is not None and self._serving.done()
+
     async def stop(self) -> None:
         """Close the port after the requests in progress."""
         if self._server is not None and self._serving is not None:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.node_gateway import NodeGateway
+from mesh.exceptions import MeshException
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from mesh.wire.outcome import Outcome
@@ -206,5 +207,18 @@ def test_port_0_turns_a_listener_off():
         ready = await node.gateway.start()
         assert (ready.grpc_address, bool(ready.http_address)) == ("", True)
         await node.gateway.close()
+
+    on_io_loop(scenario())
+
+
+def test_a_gateway_whose_http_port_has_died_is_unhealthy() -> None:
+    async def scenario() -> None:
+        async with running(FakeRouter(echo)) as node:
+            await node.gateway.check_health()
+            http = node.gateway._http
+            assert http is not None
+            await http.stop()
+            with pytest.raises(MeshException, match="HTTP port has ended"):
+                await node.gateway.check_health()
 
     on_io_loop(scenario())
