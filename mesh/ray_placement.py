@@ -56,6 +56,21 @@ def list_pending_actor_names() -> list[str]:
     return [actor.name for actor in actors if actor.name and actor.ray_namespace == NAMESPACE]
 
 
+def list_memory_deaths(since_unix_s: float) -> dict[str, str]:
+    """What Ray says of this job's actors of the mesh that it has killed since then for want of memory, by name."""
+    job_id = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    rows = ray._private.state.state._connect_and_get_accessor().get_actor_table(job_id, "DEAD")
+    actors = [gcs_pb2.ActorTableData.FromString(row) for row in rows]
+    return {
+        actor.name: actor.death_cause.oom_context.error_message
+        for actor in actors
+        if actor.name
+        and actor.ray_namespace == NAMESPACE
+        and actor.death_cause.HasField("oom_context")
+        and actor.end_time / 1000 >= since_unix_s
+    }
+
+
 def create_placement_group(name: str, bundles: list[dict[str, float]], strategy: str) -> Any:
     """A placement group that outlives this process. Returns at once; it is there when its resources are."""
     return placement_group(bundles, strategy=strategy, name=name, lifetime="detached")

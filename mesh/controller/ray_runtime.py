@@ -131,6 +131,10 @@ class RayRuntime:
         names: list[str] = await _in_thread(ray_placement.list_pending_actor_names)
         return names
 
+    async def memory_deaths(self, within_s: float) -> dict[str, str]:
+        deaths = await _in_thread(ray_placement.list_memory_deaths, self._unix_clock() - within_s)
+        return {name: readable_death(text) for name, text in deaths.items()}
+
     async def nodes(self) -> list[Node]:
         states: list[ray_placement.NodeState] = await _in_thread(ray_placement.list_node_states)
         living = {state.node_id for state in states}

@@ -27,6 +27,8 @@ logger = logging.getLogger("mesh")
 
 _ANSWER_TIMEOUT_S = 10.0
 _RETRY_PAUSE_S = 0.2
+_MOURNED_S = 60.0
+"""Ray may kill the controller first and then the replica that took all the memory: as long ago that may have been."""
 
 M = TypeVar("M", bound=Message)
 
@@ -38,12 +40,26 @@ async def recover(runtime: Runtime, applier: Applier) -> None:
     names = await runtime.actor_names()
     replicas = [name for name in names if name.startswith(REPLICA_PREFIX)]
     pending = set(await runtime.pending_actor_names())
+    await _mourn(runtime, applier)
     await asyncio.gather(
         *(_release(runtime, name) for name in set(groups) - set(names)),
         *(_adopt_replica(runtime, applier, name) for name in replicas if name not in pending),
         *(_adopt_pending(runtime, applier, name) for name in replicas if name in pending),
         *(_adopt_gateway(runtime, applier, name) for name in names if name.startswith(GATEWAY_PREFIX)),
     )
+
+
+async def _mourn(runtime: Runtime, applier: Applier) -> None:
+    """Count the replicas that were killed for want of memory while nobody was there to see it."""
+    try:
+        deaths = await runtime.memory_deaths(_MOURNED_S)
+    except ActorCallFailed as error:
+        logger.warning("what died while there was no controller is not known: %s", error)
+        return
+    for name, reason in deaths.items():
+        read = ReplicaName.read(name) if name.startswith(REPLICA_PREFIX) else None
+        if read is not None:
+            applier.replicas.mourn(read, reason)
 
 
 async def _adopt_replica(runtime: Runtime, applier: Applier, name: str) -> None:

@@ -90,6 +90,13 @@ class ReplicaKeeper:
         self._keep("start", replica.replica_id, self._await_start(_name_of(replica), replica.replica_id))
         return True
 
+    def mourn(self, name: ReplicaName, reason: str) -> None:
+        """A replica was killed while there was no controller: a failure of its version, if that is still wanted."""
+        target = self.desired.deployments.get(name.deployment)
+        if target is not None and name.is_of(target.version):
+            self._fleet.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
+            self._fleet.replica_closed(name.replica_id, reason)
+
     def reconfigure(self, replica_id: str) -> None:
         if replica := self._fleet.replica(replica_id):
             self._fleet.replica_reconfiguring(replica_id)

@@ -79,6 +79,10 @@ class Runtime(Protocol):
         """Those that have no process yet."""
         ...
 
+    async def memory_deaths(self, within_s: float) -> dict[str, str]:
+        """Actors that were killed lately because their node ran out of memory, with the reason for the status."""
+        ...
+
     async def placement_group_names(self) -> list[str]:
         """Those of replicas, also where the replica is gone."""
         ...

@@ -73,6 +73,8 @@ class FakeCluster:
         """Nodes that are being drained, and when they end."""
         self.faults = Faults()
         self.actors: dict[str, Actor] = {}
+        self.starved: dict[str, str] = {}
+        """Actors that were killed for want of memory, with Ray's words."""
         self.groups: set[str] = set()
         """Placement groups by name."""
         self._known_groups: set[str] = set()
@@ -122,6 +124,9 @@ class FakeCluster:
 
     async def pending_actor_names(self) -> list[str]:
         return [actor.name for actor in self.actors.values() if not actor.is_placed.is_set()]
+
+    async def memory_deaths(self, within_s: float) -> dict[str, str]:
+        return self.starved
 
     async def release(self, name: str) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.05))

@@ -6,7 +6,9 @@ import functools
 import pytest
 
 from mesh.controller.change import with_application
+from mesh.controller.runtime import replica_name
 from mesh.controller.store import StateStore
+from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster
 from tests.sim.fake_mesh import Mesh
@@ -87,6 +89,28 @@ async def _lose_bound() -> None:
     await boot(mesh)
     mesh.cluster.cpus["n2"] = SIZE
     await mesh.until(lambda: is_running(mesh, "v1", SIZE))
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def test_a_replica_that_starves_while_there_is_no_controller_is_told_of() -> None:
+    run_in_fake_time(_starve())
+
+
+async def _starve() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.run(functools.partial(_copy, application("app", "v1", 2)))
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
+    await mesh.crash()
+    victim = mesh.cluster.replicas()[0]
+    mesh.cluster.end(victim)
+    of_an_older_version = replica_name(DeploymentKey("app", "Model"), "r98", "v0")
+    mesh.cluster.starved = {victim.name: "no memory", of_an_older_version: "old", "MESH_GATEWAY::n1": "a gateway"}
+    await mesh.boot()
+    assert "no memory" in deployment(mesh).message
+    assert "old" not in deployment(mesh).message
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
     assert not mesh.failed
     await mesh.crash()
 
