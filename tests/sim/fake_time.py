@@ -46,5 +46,7 @@ class _TimeSelector(selectors.SelectSelector):
 
 
 def run_in_fake_time(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a scenario to its end. What it asserts, or waits for in vain, is raised here: a test whose body is only this
+    call asserts there."""
     with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
         return runner.run(main)
