@@ -1,1 +1,4 @@
-"""The mesh's door to the outside world: one process per node that speaks gRPC and, for operators, HTTP."""
+"""The gateway: one process per node that speaks gRPC to clients and HTTP to operators.
+
+Its rooms are requests, ops and dialects, in the order of imports; it imports mesh, never the other way round.
+"""

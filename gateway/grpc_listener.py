@@ -12,11 +12,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gateway.grpc_call import CallRouter, GrpcCall, RefusedCall, ServedMethod, UnaryUnaryCall
-from gateway.grpc_metrics import GrpcMetrics
-from gateway.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
-from gateway.metadata import Invocation, read_invocation
-from gateway.routes import NO_ROUTES, UNAVAILABLE, Method, Refusal, Routes
+from gateway.dialects.grpc_call import CallRouter, GrpcCall, RefusedCall, ServedMethod, UnaryUnaryCall
+from gateway.dialects.grpc_metadata import Invocation, read_invocation
+from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
+from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Method, Refusal, Routes
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.wire.endpoints import start_server

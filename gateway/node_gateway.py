@@ -8,19 +8,19 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.grpc_call import CallRouter
+from gateway.dialects.grpc_call import CallRouter
 from gateway.grpc_listener import GrpcListener
-from gateway.grpc_metrics import GrpcMetrics
-from gateway.health import Health
-from gateway.node_metrics import NodeMetrics
-from gateway.ops_http import Operations, OpsHttp
-from gateway.peers import PeerClient
-from gateway.routes import NO_ROUTES, Routes, read_routes
-from mesh import telemetry
+from gateway.ops.grpc_health import Health
+from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.ops.node_metrics import NodeMetrics
+from gateway.ops.node_peers import PeerClient
+from gateway.ops.ops_http import Operations, OpsHttp
+from gateway.requests.routes import NO_ROUTES, Routes, read_routes
 from mesh.exceptions import MeshException
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
+from mesh.wire import telemetry
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -36,7 +36,7 @@ class ReplicaRouter(CallRouter, Protocol):
 
 
 class GatewayProcess(Protocol):
-    """What the gateway needs of its process, see mesh.process."""
+    """What the gateway needs of its process, see mesh.membership.mesh_process."""
 
     @property
     def peers(self) -> Sequence[control_pb2.Peer]: ...

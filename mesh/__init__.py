@@ -12,16 +12,16 @@ from mesh.api import (
     start,
     status,
 )
-from mesh.autoscaling_options import AutoscalingConfig
-from mesh.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
-from mesh.batching import batch
+from mesh.batching.batch_decorator import batch
+from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.context import get_replica_context
 from mesh.deployment import Application, Deployment, deployment
-from mesh.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
 from mesh.handle import DeploymentHandle
-from mesh.logging_options import LoggingConfig
-from mesh.multiplex import get_multiplexed_model_id, multiplexed
-from mesh.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id, multiplexed
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
+from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
+from mesh.options.logging_options import LoggingConfig
 
 __all__ = [
     "Application",

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mesh import application, checks, control_plane, gateway_options, logging_options, ray_core, rollout_wait
+from mesh import application
+from mesh.client import mesh_lifecycle, rollout_wait
+from mesh.client.control_client import ControlClient
+from mesh.cluster import ray_core
 from mesh.context import get_replica_context, in_replica
-from mesh.control_client import ControlClient
 from mesh.deployment import Application
 from mesh.exceptions import MeshException
-from mesh.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
 from mesh.handle import DeploymentHandle
-from mesh.logging_options import LoggingConfig
+from mesh.options import gateway_options, logging_options, option_checks
+from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
+from mesh.options.logging_options import LoggingConfig
 from mesh.status import MeshStatus, find_application, from_reply
 
 logger = logging.getLogger("mesh")
@@ -44,11 +47,11 @@ def start(
     _refuse_keywords(kwargs)
     _refuse_logging_config(logging_config)
     asked = gateway_options.parse(proxy_location, http_options, grpc_options)
-    servicer_functions = control_plane.packed_servicer_functions(asked.grpc.grpc_servicer_functions)
+    servicer_functions = mesh_lifecycle.packed_servicer_functions(asked.grpc.grpc_servicer_functions)
     ray_core.ensure_ray()
     client = _running()
     if client is None:
-        client = control_plane.start(asked.to_message(), servicer_functions)
+        client = mesh_lifecycle.start(asked.to_message(), servicer_functions)
     else:
         _warn_of_differences(asked, client)
     rollout_wait.until_gateways_healthy(client)
@@ -70,7 +73,7 @@ def run(
     prefix, MeshException when the prefix belongs to another application, RuntimeError when the deployment failed.
     """
     if _local_testing_mode:
-        raise checks.not_yet("_local_testing_mode")
+        raise option_checks.not_yet("_local_testing_mode")
     handle = _run(target, name=name, route_prefix=route_prefix, logging_config=logging_config)
     if blocking:
         _block()
@@ -143,18 +146,18 @@ def delete(name: str, _blocking: bool = True) -> None:
 
 def status() -> MeshStatus:
     """The mesh now; empty where none is running."""
-    client = control_plane.find() if ray_core.attach_ray() else None
+    client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     return MeshStatus() if client is None else from_reply(client.status())
 
 
 def shutdown() -> None:
     """End every application, the gateways and the controller. Nothing happens where no mesh is running."""
-    client = control_plane.find() if ray_core.attach_ray() else None
+    client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     _handle.cache_clear()
     if client is None:
         logger.info("no mesh is running: nothing to shut down")
         return
-    control_plane.destroy(client)
+    mesh_lifecycle.destroy(client)
 
 
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
@@ -162,7 +165,7 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     reply = _require().status()
     found = find_application(reply, name)
     if found is None or not found.ingress:
-        advice = checks.did_you_mean(name, (each.name for each in reply.applications))
+        advice = option_checks.did_you_mean(name, (each.name for each in reply.applications))
         raise MeshException(f"Application '{name}' does not exist.{advice}")
     return _handle(found.ingress, name)
 
@@ -182,7 +185,7 @@ def get_deployment_handle(
         found = find_application(_require().status(), app_name)
         names = [] if found is None else [each.name for each in found.deployments]
         if deployment_name not in names:
-            advice = checks.did_you_mean(deployment_name, names)
+            advice = option_checks.did_you_mean(deployment_name, names)
             raise KeyError(f"Deployment '{deployment_name}' of application '{app_name}' does not exist.{advice}")
     return _handle(deployment_name, app_name)
 
@@ -194,21 +197,21 @@ def _handle(deployment_name: str, app_name: str) -> DeploymentHandle[Any]:
 
 def _require() -> ControlClient:
     ray_core.attach_ray()
-    return control_plane.require()
+    return mesh_lifecycle.require()
 
 
 def _running() -> ControlClient | None:
     """The mesh that is there; the rest of one whose shutdown was interrupted is removed first."""
-    client = control_plane.find()
+    client = mesh_lifecycle.find()
     if client is not None and client.status().is_shutting_down:
-        control_plane.destroy(client)
+        mesh_lifecycle.destroy(client)
         return None
     return client
 
 
 def _started() -> ControlClient:
     start()
-    return control_plane.require()
+    return mesh_lifecycle.require()
 
 
 def _refuse_keywords(keywords: Mapping[str, object]) -> None:
@@ -222,7 +225,7 @@ def _refuse_keywords(keywords: Mapping[str, object]) -> None:
 def _refuse_logging_config(config: LoggingConfig | Mapping[str, Any] | None) -> None:
     if config is not None:
         logging_options.parse(config)
-        raise checks.not_yet("logging_config")
+        raise option_checks.not_yet("logging_config")
 
 
 def _warn_of_differences(asked: gateway_options.GatewayRequest, client: ControlClient) -> None:
@@ -252,7 +255,7 @@ def _rules() -> application.BuildRules:
     return application.BuildRules(
         make_handle=DeploymentHandle,
         version_of=lambda code, packed: version,
-        servicer_functions=control_plane.servicer_functions(),
+        servicer_functions=mesh_lifecycle.servicer_functions(),
         runtime_env=inherited_runtime_env(),
     )
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh import checks, user_code
 from mesh.config import DeploymentConfig, with_options
 from mesh.deployment import Application, Deployment
 from mesh.exceptions import MeshException
-from mesh.option_effects import replica_version
-from mesh.servicers import typed_methods
-from mesh.user_code import UserCode
+from mesh.options import option_checks
+from mesh.options.option_effects import replica_version
+from mesh.usercode import user_code
+from mesh.usercode.served_methods import typed_methods
+from mesh.usercode.user_code import UserCode
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
@@ -74,7 +75,7 @@ def checked_route_prefix(route_prefix: str | None) -> str:
     """As the controller stores it: empty means not exposed over HTTP."""
     if route_prefix is None:
         return ""
-    checks.text("route_prefix", route_prefix)
+    option_checks.text("route_prefix", route_prefix)
     if not route_prefix.startswith("/"):
         raise ValueError(f"route_prefix must start with '/', got {route_prefix!r}. Use None for no HTTP route.")
     if route_prefix != "/" and route_prefix.endswith("/"):
@@ -196,7 +197,7 @@ def _overridden(name: str, config: DeploymentConfig, options: Mapping[str, Any])
 def _check_overridden(app: str, overrides: Mapping[str, object], deployments: Mapping[str, Deployment]) -> None:
     for name in overrides:
         if name not in deployments:
-            advice = checks.did_you_mean(name, deployments)
+            advice = option_checks.did_you_mean(name, deployments)
             raise UnknownDeploymentError(
                 name, f"Deployment {name!r} does not exist: application {app!r} has {', '.join(deployments)}.{advice}"
             )

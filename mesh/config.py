@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mesh import actor_options, autoscaling_options, checks, logging_options, placement_options
-from mesh.autoscaling_options import AutoscalingConfig
+from mesh.options import actor_options, autoscaling_options, logging_options, option_checks, placement_options
+from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 
 _MAX_UINT32 = 2**32 - 1
@@ -55,10 +55,10 @@ class DeploymentConfig:
         if self.num_replicas is None:
             object.__setattr__(self, "num_replicas", 1)
         self._check_counts()
-        checks.number("graceful_shutdown_wait_loop_s", self.graceful_shutdown_wait_loop_s)
-        checks.number("graceful_shutdown_timeout_s", self.graceful_shutdown_timeout_s)
-        checks.number("health_check_period_s", self.health_check_period_s, may_equal=False)
-        checks.number("health_check_timeout_s", self.health_check_timeout_s, may_equal=False)
+        option_checks.number("graceful_shutdown_wait_loop_s", self.graceful_shutdown_wait_loop_s)
+        option_checks.number("graceful_shutdown_timeout_s", self.graceful_shutdown_timeout_s)
+        option_checks.number("health_check_period_s", self.health_check_period_s, may_equal=False)
+        option_checks.number("health_check_timeout_s", self.health_check_timeout_s, may_equal=False)
         if not isinstance(self.isolate_user_loop, bool):
             raise TypeError(f"isolate_user_loop must be True or False, got {self.isolate_user_loop!r}.")
         placement_options.check(
@@ -91,14 +91,16 @@ class DeploymentConfig:
     def _check_counts(self) -> None:
         if self.num_replicas == 0 and self.autoscaling_config is None:
             raise ValueError("num_replicas is expected to larger than 0. Use mesh.delete() to stop an application.")
-        checks.whole_number("num_replicas", self.num_replicas, 0 if self.autoscaling_config else 1, checks.REPLICAS_MAX)
+        option_checks.whole_number(
+            "num_replicas", self.num_replicas, 0 if self.autoscaling_config else 1, option_checks.REPLICAS_MAX
+        )
         if self.max_ongoing_requests is None:
             raise ValueError("max_ongoing_requests must be a positive integer, got None.")
-        checks.whole_number("max_ongoing_requests", self.max_ongoing_requests, 1, _MAX_UINT32)
-        checks.whole_number("max_queued_requests", self.max_queued_requests, -1, _MAX_INT32)
+        option_checks.whole_number("max_ongoing_requests", self.max_ongoing_requests, 1, _MAX_UINT32)
+        option_checks.whole_number("max_queued_requests", self.max_queued_requests, -1, _MAX_INT32)
         if self.max_queued_requests == 0:
             raise ValueError("max_queued_requests must be -1 (no limit) or at least 1, got 0.")
-        checks.whole_number("max_constructor_retry_count", self.max_constructor_retry_count, 1, _MAX_UINT32)
+        option_checks.whole_number("max_constructor_retry_count", self.max_constructor_retry_count, 1, _MAX_UINT32)
 
     def _user_config_json(self) -> str | None:
         if self.user_config is None:
@@ -138,4 +140,4 @@ def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_not_yet(given: Mapping[str, Any]) -> None:
     for name in _NOT_YET:
         if given.get(name) is not None:
-            raise checks.not_yet(name)
+            raise option_checks.not_yet(name)

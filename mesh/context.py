@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mesh.exceptions import MeshException
-from mesh.wire.context import RequestContext, new_request_id
+from mesh.wire.request_context import RequestContext, new_request_id
 
 
 class Child(Protocol):

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, overload
 
-from mesh import checks, user_code
-from mesh.autoscaling_options import AutoscalingConfig
 from mesh.config import DeploymentConfig, with_options
-from mesh.default import DEFAULT
-from mesh.logging_options import LoggingConfig
+from mesh.options import option_checks
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.default import DEFAULT
+from mesh.options.logging_options import LoggingConfig
+from mesh.usercode import user_code
 
 T = TypeVar("T")
 
@@ -237,7 +238,7 @@ def _own_name(func_or_class: Callable[..., Any]) -> str:
 
 
 def _checked_name(name: object) -> str:
-    name = checks.text("name", name)
+    name = option_checks.text("name", name)
     if not name or "#" in name:
         raise ValueError(f"name must not be empty or contain '#', got {name!r}.")
     return name
@@ -251,7 +252,7 @@ def _checked_version(version: object) -> str:
         DeprecationWarning,
         stacklevel=4,
     )
-    return checks.text("version", version)
+    return option_checks.text("version", version)
 
 
 def _refuse_route_prefix(options: dict[str, Any]) -> None:

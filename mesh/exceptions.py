@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import grpc
 
-from mesh.ray_core import TaskCancelledError
+from mesh.cluster.ray_core import TaskCancelledError
 
 
 class MeshException(Exception):

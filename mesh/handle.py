@@ -12,21 +12,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from mesh import ray_core
-from mesh.arguments import PendingArguments, UpstreamError, is_pending
+from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
+from mesh.caller.call_future import Reply, StreamReply
+from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
-from mesh.default import DEFAULT
 from mesh.exceptions import MeshException
-from mesh.link.call import CallRequest, OutgoingCall
-from mesh.process import joined_process, mesh_process
-from mesh.reply import Reply, StreamReply
-from mesh.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.membership.mesh_process import joined_process, mesh_process
+from mesh.options.default import DEFAULT
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
-from mesh.wire.context import RequestContext, new_request_id
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import failed, failed_in_user_code
 from mesh.wire.payload import encode
+from mesh.wire.request_context import RequestContext, new_request_id
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mesh import telemetry
-from mesh.absent_options import ADVICE
 from mesh.config import DeploymentConfig
 from mesh.declarative.schema import DEPLOYMENT_OPTIONS, ApplicationEntry, MeshConfig
-from mesh.option_effects import EFFECTS
+from mesh.options.absent_options import ADVICE
+from mesh.options.option_effects import EFFECTS
 from mesh.settings import Settings
+from mesh.wire import telemetry
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -1,9 +1,10 @@
-"""What a machine can check of the design's layers (design.md section 8) and of the house style.
+"""What a machine can check of the plan of rooms and of the house style.
 
 Every finding says where it is and what to do about it.
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,78 +17,93 @@ PRODUCT = ("mesh", "gateway")
 OWN_CODE = (*PRODUCT, "benchmarks", "examples")
 GENERATED_SUFFIXES = ("_pb2.py", "_pb2_grpc.py")
 
-WITH_RAY = ("mesh.ray_core", "mesh.ray_objects", "mesh.ray_placement")
+WITH_RAY = ("mesh.cluster.ray_core", "mesh.cluster.ray_objects", "mesh.cluster.ray_placement")
 
-LAYERS = (
-    ("mesh.v1",),
-    ("mesh.settings", "mesh.exceptions", "mesh.telemetry", *WITH_RAY),
-    (
-        "mesh.absent_options",
-        "mesh.actor_options",
-        "mesh.autoscaling_options",
-        "mesh.autoscaling_policy",
-        "mesh.checks",
-        "mesh.controller_keys",
-        "mesh.default",
-        "mesh.gateway_options",
-        "mesh.logging_options",
-        "mesh.option_effects",
-        "mesh.pickle_trace",
-        "mesh.placement_options",
-        "mesh.status",
-        "mesh.user_failure",
-    ),
-    ("mesh.config", "mesh.servicers", "mesh.user_code", "mesh.wire"),
-    ("mesh.link", "mesh.context"),
-    ("mesh.finalizer", "mesh.instance_state", "mesh.shared_work"),
-    ("mesh.model_cache", "mesh.model_stats", "mesh.multiplex"),
-    ("mesh.batch_call", "mesh.batch_queue", "mesh.batch_stats", "mesh.batching"),
-    ("mesh.routing",),
-    ("mesh.process", "mesh.sync_stream"),
-    ("mesh.arguments", "mesh.policy_actor", "mesh.reply", "mesh.response"),
-    ("mesh.handle", "mesh.replica", "mesh.controller"),
-    ("mesh.deployment", "mesh.application", "mesh.control_client"),
-    ("mesh.control_plane",),
-    ("mesh.rollout_wait", "mesh.declarative"),
-    ("mesh.api",),
-    ("mesh",),
-    ("mesh.cli", "mesh.cli_deploy", "mesh.cli_errors", "mesh.cli_report", "mesh.cli_target"),
-    ("gateway",),
+PUBLIC_FACE = frozenset(
+    {"__init__", "api", "application", "config", "context", "deployment", "exceptions", "handle", "settings", "status"}
 )
-"""From the bottom up. A module may import what stands below or beside it, as long as no cycle comes of it."""
+"""The modules in the root of `mesh/`. Everything else lives in a room."""
 
-STRANGERS = {"mesh.handle", "mesh.replica", "mesh.controller"}
-"""Parts of one layer that must not know each other."""
+ROOM_MODULES_MAX = 16
+
+ROOMS: dict[str, str] = {
+    "mesh.v1": "",
+    "mesh.settings": "",
+    "mesh.cluster": "settings",
+    "mesh.exceptions": "cluster",
+    "mesh.wire": "cluster exceptions settings v1",
+    "mesh.context": "exceptions wire",
+    "mesh.options": "settings v1",
+    "mesh.config": "options v1",
+    "mesh.status": "v1",
+    "mesh.usercode": "cluster context",
+    "mesh.link": "cluster exceptions settings v1 wire",
+    "mesh.routing": "exceptions link settings v1 wire",
+    "mesh.membership": "cluster exceptions routing settings v1 wire",
+    "mesh.multiplex": "context usercode wire",
+    "mesh.batching": "context exceptions multiplex options usercode wire",
+    "mesh.caller": "cluster context exceptions link routing settings wire",
+    "mesh.handle": "caller cluster context exceptions link membership options routing wire",
+    "mesh.replica": "cluster context exceptions link membership multiplex routing settings usercode v1 wire",
+    "mesh.deployment": "config options usercode",
+    "mesh.application": "config deployment exceptions options usercode v1",
+    "mesh.controller.desired": "cluster options routing v1",
+    "mesh.controller.plan": "controller.desired routing status v1",
+    "mesh.controller.actors": "cluster controller.desired controller.plan routing settings status usercode v1",
+    "mesh.controller.scaling": (
+        "cluster controller.actors controller.desired controller.plan options routing usercode v1"
+    ),
+    "mesh.controller.report": "controller.desired controller.plan routing status v1",
+    "mesh.controller": (
+        "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
+        " routing settings v1 wire"
+    ),
+    "mesh.client": "cluster exceptions membership settings status usercode v1 wire",
+    "mesh.api": "application client cluster context deployment exceptions handle options status",
+    "mesh": "api batching caller context deployment exceptions handle multiplex options",
+    "mesh.declarative": "application cluster config deployment handle options usercode v1",
+    "mesh.cli": "api application client cluster declarative deployment exceptions options status v1",
+    "gateway.requests": "routing v1",
+    "gateway.ops": "gateway.requests settings v1 wire",
+    "gateway.dialects": "gateway.ops gateway.requests link settings wire",
+    "gateway": (
+        "gateway.dialects gateway.ops gateway.requests cluster exceptions membership routing settings usercode v1 wire"
+    ),
+}
+"""Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.
+
+Names without `gateway.` are below `mesh.`. A room may only import rooms that stand above it in this table.
+"""
 
 PURE_MODULES = (
-    "mesh/absent_options.py",
+    "mesh/options/absent_options.py",
     "mesh/application.py",
-    "mesh/controller/accounts.py",
-    "mesh/controller/actions.py",
-    "mesh/controller/ask.py",
-    "mesh/controller/autoscale.py",
-    "mesh/controller/deployment_status.py",
-    "mesh/controller/desired.py",
-    "mesh/controller/gateway_plan.py",
-    "mesh/controller/load_book.py",
-    "mesh/controller/load_window.py",
-    "mesh/controller/gateway_state.py",
-    "mesh/controller/observe.py",
-    "mesh/controller/placement.py",
-    "mesh/controller/plan.py",
-    "mesh/controller/replica_state.py",
-    "mesh/controller/rollout.py",
-    "mesh/controller/scaling_report.py",
-    "mesh/controller/scaling_rules.py",
-    "mesh/controller/shortage.py",
-    "mesh/controller/stop_order.py",
-    "mesh/controller/snapshots.py",
-    "mesh/option_effects.py",
-    "mesh/controller/status_report.py",
+    "mesh/controller/plan/node_resources.py",
+    "mesh/controller/plan/actions.py",
+    "mesh/controller/desired/resource_request.py",
+    "mesh/controller/scaling/scaling_rule.py",
+    "mesh/controller/report/deployment_status.py",
+    "mesh/controller/desired/desired_state.py",
+    "mesh/controller/plan/gateway_plan.py",
+    "mesh/controller/scaling/reported_loads.py",
+    "mesh/controller/scaling/load_window.py",
+    "mesh/controller/actors/gateway_state.py",
+    "mesh/controller/plan/cluster_picture.py",
+    "mesh/controller/plan/replica_placement.py",
+    "mesh/controller/plan/planner.py",
+    "mesh/controller/plan/replica_state.py",
+    "mesh/controller/plan/rollout.py",
+    "mesh/controller/scaling/scaling_report.py",
+    "mesh/controller/desired/autoscaling_targets.py",
+    "mesh/controller/report/shortage_text.py",
+    "mesh/controller/plan/stop_order.py",
+    "mesh/controller/report/snapshots.py",
+    "mesh/options/option_effects.py",
+    "mesh/controller/report/status_report.py",
     "mesh/link/gathering.py",
     "mesh/routing/picker.py",
     "mesh/routing/snapshot.py",
-    "gateway/routes.py",
+    "gateway/requests/routes.py",
 )
 """Rules without a clock, dice or I/O: what they need is passed in."""
 IMPURE_IMPORTS = {"asyncio", "grpc", "os", "ray", "socket", "subprocess", "threading", "time", "uvloop"}
@@ -161,7 +177,7 @@ def absolute_start(source: Source, node: ast.ImportFrom) -> str:
 
 
 def submodule_or_module(start: str, name: str) -> str:
-    """`from mesh.wire import token` imports mesh.wire.token, `from mesh.wire.token import mesh_token` does not."""
+    """`from mesh.wire import payload` and `from mesh.wire.payload import encode` both import mesh.wire.payload."""
     place = ROOT / start.replace(".", "/") / name
     return f"{start}.{name}" if place.with_suffix(".py").exists() or place.is_dir() else start
 
@@ -170,15 +186,15 @@ def first_party_imports(source: Source) -> Iterator[Import]:
     return (each for each in imports(source) if each.target.split(".")[0] in PRODUCT)
 
 
-def part_of(module: str) -> str:
-    """The entry of LAYERS that a module belongs to: the longest one that it equals or lies in."""
-    parts = [part for layer in LAYERS for part in layer]
-    fitting = [part for part in parts if module == part or (part != "mesh" and module.startswith(part + "."))]
+def room_of(module: str) -> str:
+    """The entry of ROOMS that a module belongs to: the longest one that it equals or lies in."""
+    fitting = [room for room in ROOMS if module == room or (room != "mesh" and module.startswith(room + "."))]
     return max(fitting, key=len, default="")
 
 
-def layer_of(part: str) -> int:
-    return next(number for number, layer in enumerate(LAYERS) if part in layer)
+def rooms_for(room: str) -> set[str]:
+    """The rooms that `room` may import, by their full names."""
+    return {name if name.startswith("gateway.") else f"mesh.{name}" for name in ROOMS[room].split()}
 
 
 def assert_none(findings: Iterator[str]) -> None:
@@ -188,28 +204,70 @@ def assert_none(findings: Iterator[str]) -> None:
         pytest.fail("\n".join(found), pytrace=False)
 
 
-def test_every_module_has_a_layer() -> None:
+def test_every_module_has_a_room() -> None:
     assert_none(
-        f"{source.path}: say in LAYERS of {Path(__file__).name} what this module may import"
+        f"{source.path}: say in ROOMS of {Path(__file__).name} what this module may import"
         for source in sources(*PRODUCT)
-        if not part_of(source.module)
+        if not room_of(source.module)
     )
 
 
-def test_imports_point_downward_only() -> None:
-    assert_none(finding for source in sources(*PRODUCT) for finding in upward_imports(source))
+def test_the_root_is_the_public_face_only() -> None:
+    assert {path.stem for path in (ROOT / "mesh").glob("*.py")} == PUBLIC_FACE
 
 
-def upward_imports(source: Source) -> Iterator[str]:
-    own = part_of(source.module)
+def test_rooms_are_small_enough_to_survey() -> None:
+    folders = Counter(str(Path(source.path).parent) for source in sources(*PRODUCT) if not is_package(source))
+    assert_none(
+        f"{folder}/: {count} modules side by side, the wall is {ROOM_MODULES_MAX}; it holds two ideas, split it"
+        for folder, count in folders.items()
+        if count > ROOM_MODULES_MAX
+    )
+
+
+def test_no_two_modules_share_a_name() -> None:
+    by_name: dict[str, list[str]] = {}
+    for source in sources(*PRODUCT):
+        if not is_package(source):
+            by_name.setdefault(Path(source.path).stem, []).append(source.path)
+    assert_none(f"{' and '.join(paths)}: two modules of one name" for paths in by_name.values() if len(paths) > 1)
+
+
+def is_package(source: Source) -> bool:
+    return source.path.endswith("__init__.py")
+
+
+def test_the_table_of_rooms_stands_in_the_order_of_imports() -> None:
+    order = list(ROOMS)
+    assert_none(
+        f"ROOMS: {room} may import {other}, which does not stand above it"
+        for room in ROOMS
+        for other in sorted(rooms_for(room))
+        if other not in order[: order.index(room)]
+    )
+
+
+def test_rooms_import_only_what_the_table_allows() -> None:
+    assert_none(finding for source in sources(*PRODUCT) for finding in forbidden_imports(source))
+
+
+def forbidden_imports(source: Source) -> Iterator[str]:
+    own = room_of(source.module)
     for each in first_party_imports(source):
-        other = part_of(each.target)
-        if not own or not other or own == other:
-            continue
-        if layer_of(other) > layer_of(own):
-            yield f"{each.where}: {own} imports {each.target} from a higher layer; move the code that both need down"
-        elif {own, other} <= STRANGERS:
-            yield f"{each.where}: {own} and {other} must not know each other; put what both need below them"
+        other = room_of(each.target)
+        if other != own and other not in rooms_for(own):
+            yield f"{each.where}: {own} may not import {each.target}; see ROOMS, or move the code that both need"
+
+
+def test_the_table_of_rooms_allows_only_what_is_used() -> None:
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for source in sources(*PRODUCT):
+        used[room_of(source.module)].update(room_of(each.target) for each in first_party_imports(source))
+    assert_none(
+        f"ROOMS: {room} no longer imports {', '.join(sorted(unused))}; take it out"
+        for room in ROOMS
+        if (unused := rooms_for(room) - used[room])
+    )
 
 
 def test_no_module_is_part_of_an_import_cycle() -> None:

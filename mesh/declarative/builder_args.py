@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from mesh.declarative.blame import unknown_field
-from mesh.declarative.places import Finding, Path, dotted
+from mesh.declarative.error_field import unknown_field
+from mesh.declarative.yaml_positions import Finding, Path, dotted
 
 _MSGSPEC_PLACE = re.compile(r"(?P<reason>.*) - at `\$(?P<way>.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")

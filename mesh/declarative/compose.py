@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from mesh import application, ray_core
+from mesh import application
 from mesh.application import UnknownDeploymentError
+from mesh.cluster import ray_core
 from mesh.declarative.builder_args import BadArgsError
 from mesh.declarative.content_version import make_version_of
 from mesh.declarative.import_path import load_application
-from mesh.declarative.places import Finding, Path, Source
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
+from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
-from mesh.user_code import UserCode, pack, unpack
+from mesh.usercode.user_code import UserCode, pack, unpack
 from mesh.v1 import control_pb2
 
 _IMPORT_TIMEOUT_S = 600.0

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from mesh import application, checks, gateway_options
+from mesh import application
 from mesh.config import DeploymentConfig, with_options
 from mesh.declarative import schema
-from mesh.declarative.blame import finding, unknown_field
+from mesh.declarative.error_field import finding, unknown_field
 from mesh.declarative.import_path import parse_import_path
-from mesh.declarative.places import Finding, Path, Source, read_yaml
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
+from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
+from mesh.options import gateway_options, option_checks
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class _Checker:
             return self._list(("applications",), fields["applications"])
         if "applications" in fields:
             self.findings.append(Finding(("applications",), f"is empty: {_ADVICE}"))
-        elif data is None or (isinstance(data, dict) and not checks.did_you_mean("applications", data)):
+        elif data is None or (isinstance(data, dict) and not option_checks.did_you_mean("applications", data)):
             self.findings.append(Finding((), f"applications is missing: {_ADVICE}"))
         return []
 
@@ -146,7 +147,7 @@ class _Checker:
     def _refuse_not_yet(self, path: Path, fields: Mapping[str, Any]) -> None:
         for name in schema.NOT_YET:
             if fields.get(name) is not None:
-                self.findings.append(Finding((*path, name), checks.why_not_yet(name)))
+                self.findings.append(Finding((*path, name), option_checks.why_not_yet(name)))
 
     def _check_unique(self, field: str, values: list[Any]) -> None:
         first: dict[Any, int] = {}
@@ -185,5 +186,5 @@ def _shown(value: Any) -> str:
 
 
 def _check_percent(name: str, value: object) -> None:
-    if checks.number(name, value) > 100:
+    if option_checks.number(name, value) > 100:
         raise ValueError(f"{name} must be at most 100, got {value}.")

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mesh import user_code
-from mesh.user_code import UserCode
+from mesh.usercode import user_code
+from mesh.usercode.user_code import UserCode
 
 _MODULES_MAX = 2000
 _OWN_PACKAGE = Path(__file__).parents[1]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mesh import actor_options
-from mesh.autoscaling_options import AutoscalingConfig
 from mesh.deployment import Deployment
-from mesh.gateway_options import HTTPOptions, gRPCOptions
-from mesh.logging_options import LoggingConfig
+from mesh.options import actor_options
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.gateway_options import HTTPOptions, gRPCOptions
+from mesh.options.logging_options import LoggingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

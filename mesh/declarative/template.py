@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from mesh.autoscaling_options import AutoscalingConfig
-from mesh.autoscaling_policy import AutoscalingPolicy
 from mesh.config import DeploymentConfig
 from mesh.declarative.schema import DEPLOYMENT_OPTIONS
 from mesh.deployment import Deployment
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.autoscaling_policy import AutoscalingPolicy
 
 _DEFAULTS: Mapping[str, Any] = {each.name: getattr(DeploymentConfig(), each.name) for each in fields(DeploymentConfig)}
 

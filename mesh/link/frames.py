@@ -11,15 +11,15 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from mesh.link.call import CallRequest
+from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError, pack_part
 from mesh.link.varint import varint
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire import payload as payloads
-from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome, write_status
 from mesh.wire.payload import Buffer, Payload
+from mesh.wire.request_context import RequestContext
 
 Frame = replica_pb2.Frame
 PROTOCOL_VERSION = 1

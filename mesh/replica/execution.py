@@ -14,10 +14,10 @@ from typing import Any
 
 from mesh.context import REQUEST, Request
 from mesh.exceptions import MeshException, RequestCancelledError
-from mesh.link.callee import IncomingCall
+from mesh.link.callee_link import IncomingCall
+from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.replica.grpc_context import GrpcContext
-from mesh.replica.methods import CONTEXT_KEYWORD, Method
-from mesh.replica.streams import CreditWindow, RequestStream
+from mesh.replica.user_methods import CONTEXT_KEYWORD, Method
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import Payload, decode, encode, raw
 

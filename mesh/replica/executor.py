@@ -6,15 +6,15 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
+from mesh.cluster.ray_objects import load_buffers
 from mesh.exceptions import DeadlineExceededError, MeshException, RequestCancelledError
-from mesh.link.callee import IncomingCall
-from mesh.ray_objects import load_buffers
+from mesh.link.callee_link import IncomingCall
 from mesh.replica.execution import Execution
-from mesh.replica.methods import Kind, Method, MethodTable
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
+from mesh.replica.user_methods import Kind, Method, MethodTable
 from mesh.settings import settings
-from mesh.wire.bulk import run_bulk
+from mesh.wire.bulk_fetch import run_bulk
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import PICKLE_BUFFERS, Payload

@@ -17,26 +17,27 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from mesh import ray_core, ray_placement, telemetry
+from mesh.cluster import ray_core, ray_placement
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.link.admission import Admission
-from mesh.link.callee import LinkServicer
-from mesh.multiplex import model_registry
-from mesh.process import REPLICA, join
+from mesh.link.callee_link import LinkServicer
+from mesh.membership.mesh_process import REPLICA, join
+from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.replica.autoscaling_stats import AutoscalingStats
 from mesh.replica.executor import Executor
-from mesh.replica.methods import MethodTable
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
+from mesh.replica.user_methods import MethodTable
 from mesh.replica.user_object import UserObject
-from mesh.routing.load_ledger import Reading
+from mesh.routing.load_reports import Reading
 from mesh.routing.snapshot import DeploymentKey
-from mesh.servicers import typed_methods
 from mesh.settings import settings
-from mesh.user_code import unpack
+from mesh.usercode.served_methods import typed_methods
+from mesh.usercode.user_code import unpack
 from mesh.v1 import control_pb2
-from mesh.wire.bulk import run_bulk
+from mesh.wire import telemetry
+from mesh.wire.bulk_fetch import run_bulk
 from mesh.wire.endpoints import LINK_SERVER_OPTIONS, start_server
 from mesh.wire.io_thread import io_thread
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.link.admission import Admission
-from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
 from mesh.wire.method_counts import CountsByMethod
 from mesh.wire.outcome import status_code
+from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.exceptions import MeshException
-from mesh.finalizer import finalize
-from mesh.multiplex import model_registry
-from mesh.user_code import UserCode
+from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.usercode.finalizer import finalize
+from mesh.usercode.user_code import UserCode
 
 
 class UserObject:

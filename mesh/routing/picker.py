@@ -1,7 +1,7 @@
 """Owns the choice of a replica for one call: pure functions over what a caller knows of the candidates.
 
 Power of two choices: of two random candidates the less loaded one. It needs no global view and does not herd when
-reports are old. What it makes of old reports is `mesh.routing.tier`'s to better. Randomness is passed in.
+reports are old. What it makes of old reports is `mesh.routing.locality`'s to better. Randomness is passed in.
 """
 
 from __future__ import annotations

@@ -25,15 +25,15 @@ from mesh.exceptions import (
     RequestCancelledError,
     UnserializableError,
 )
-from mesh.link.call import CallState, OutgoingCall
-from mesh.link.caller import CallerLink
-from mesh.routing.load_ledger import Reading
+from mesh.link.caller_link import CallerLink
+from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.routing.call_queue import PendingQueue
+from mesh.routing.link_pool import CallerIdentity, LinkPool, Seat
+from mesh.routing.load_reports import Reading
+from mesh.routing.locality import pick_in_tiers
 from mesh.routing.picker import pick_for_model
-from mesh.routing.pool import CallerIdentity, LinkPool, Seat
-from mesh.routing.queue import PendingQueue
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
-from mesh.routing.tier import pick_in_tiers
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed

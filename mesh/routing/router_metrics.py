@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
-from mesh import telemetry
 from mesh.routing.snapshot import DeploymentKey
-from mesh.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
+from mesh.wire import telemetry
 from mesh.wire.method_counts import CountsByMethod
 from mesh.wire.outcome import status_code
+from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(

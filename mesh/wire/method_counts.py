@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.telemetry import Histogram
+from mesh.wire.telemetry import Histogram
 
 METHODS_MAX = 100
 """Methods with series of their own; more than a class has means that somebody invents names."""

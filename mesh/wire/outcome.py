@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from mesh import ray_core
+from mesh.cluster import ray_core
 from mesh.exceptions import (
     DeadlineExceededError,
     GrpcStatusError,

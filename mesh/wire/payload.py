@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh import ray_core
+from mesh.cluster import ray_core
+from mesh.cluster.ray_objects import StoredObject, load_buffers, store_buffers
 from mesh.exceptions import PayloadTooLargeError, UnserializableError
-from mesh.ray_objects import StoredObject, load_buffers, store_buffers
 from mesh.settings import settings
 from mesh.v1 import common_pb2
 

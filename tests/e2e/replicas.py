@@ -1,6 +1,6 @@
 """Owns what tests know of an application's replicas beyond the public API: ids, process ids and addresses."""
 
-from mesh import control_plane
+from mesh.client import mesh_lifecycle
 from mesh.v1 import control_pb2
 
 
@@ -8,7 +8,7 @@ def replicas(app: str, deployment: str) -> list[control_pb2.ReplicaStatus]:
     """All that there are, in any state."""
     return [
         replica
-        for application in control_plane.require().status().applications
+        for application in mesh_lifecycle.require().status().applications
         if application.name == app
         for each in application.deployments
         if each.name == deployment

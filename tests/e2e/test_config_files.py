@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 import mesh
 from examples.weather import weather_pb2, weather_pb2_grpc
-from mesh import cli, control_plane
+from mesh.cli import main
+from mesh.client import mesh_lifecycle
 from tests.documents import EXAMPLE_CONFIG, ROOT
 from tests.e2e.replicas import replicas, running
 from tests.e2e.waiting import until
@@ -81,7 +82,7 @@ class Project:
         for name in [name for name in sys.modules if name.startswith(self.module)]:
             del sys.modules[name]
         sys.path_importer_cache.clear()
-        return CliRunner().invoke(cli.main, [*arguments])
+        return CliRunner().invoke(main.main, [*arguments])
 
     def deploy(self) -> Result:
         return self.mesh("deploy", str(self.directory / "mesh.yaml"), "--app-dir", str(self.directory))
@@ -99,7 +100,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     project = Project(tmp_path, f"project_{uuid.uuid4().hex[:8]}")
     project.write()
     yield project
-    client = control_plane.require()
+    client = mesh_lifecycle.require()
     client.apply([], "")
     until(lambda: not [each for each in client.status().applications if each.is_declarative], timeout_s=30)
 
@@ -177,7 +178,7 @@ def test_applications_that_a_file_no_longer_names_are_removed(project: Project, 
 
 
 def test_every_option_that_replicas_take_over_leaves_their_processes_alone(project: Project) -> None:
-    """Items 186 to 188: the table is tests/unit/test_option_effects.py, here it is true."""
+    """Items 186 to 188: the table is tests/unit/options/test_option_effects.py, here it is true."""
     text = """
         applications:
           - name: first
@@ -201,7 +202,7 @@ def test_every_option_that_replicas_take_over_leaves_their_processes_alone(proje
     project.deployed()
     assert answer("first")["config"] == {"mood": "merry"}
     assert (pids("first", "Stock"), pids("first", "Front")) == before
-    (shown,) = [each for each in control_plane.require().status().applications if each.name == "first"]
+    (shown,) = [each for each in mesh_lifecycle.require().status().applications if each.name == "first"]
     assert shown.route_prefix == "/new"
 
     project.configure(text.format(route="/new", mood="merry", number=8) + "        isolate_user_loop: false\n")
@@ -295,7 +296,7 @@ def test_run_of_a_file_ends_with_ctrl_c_and_leaves_nothing(project: Project) -> 
     project.configure(TWO_APPS)
     arguments = ["run", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory)]
     command = subprocess.Popen(
-        [sys.executable, "-c", "from mesh.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from mesh.cli.main import main; main()", *arguments],
         env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "PYTHONPATH": os.getcwd()},
         stdout=subprocess.PIPE,
         text=True,

@@ -14,11 +14,11 @@ import pytest
 import ray
 
 import mesh
-from mesh import ray_core
-from mesh.controller_keys import CONTROLLER_ADDRESS_KEY
+from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
 from mesh.exceptions import DeploymentUnavailableError, MeshException
 from mesh.v1 import control_pb2, control_pb2_grpc
-from mesh.wire.token import TOKEN_KEY
+from mesh.wire.mesh_token import TOKEN_KEY
 from tests.e2e import leftovers
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small

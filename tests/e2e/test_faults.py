@@ -16,9 +16,9 @@ import pytest
 import mesh
 from mesh.exceptions import MeshException, ReplicaUnavailableError, RequestCancelledError
 from mesh.link import frames
-from mesh.link.caller import LINK_METHOD
+from mesh.link.caller_link import LINK_METHOD
 from mesh.v1 import replica_pb2
-from mesh.wire.token import mesh_token
+from mesh.wire.mesh_token import mesh_token
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.metrics import in_flight, value

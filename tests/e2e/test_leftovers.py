@@ -7,7 +7,8 @@ import ray
 from ray.util import placement_group_table
 
 import mesh
-from mesh import control_plane, ray_core
+from mesh.client import mesh_lifecycle
+from mesh.cluster import ray_core
 from mesh.exceptions import MeshException
 from tests.e2e import leftovers
 from tests.e2e.conftest import Gateway
@@ -56,7 +57,7 @@ def test_shutdown_ends_everything_and_a_new_mesh_can_start(gateway: Gateway) -> 
 def ports_of_replicas() -> set[int]:
     return {
         int(replica.address.rpartition(":")[2])
-        for application in control_plane.require().status().applications
+        for application in mesh_lifecycle.require().status().applications
         for deployment in application.deployments
         for replica in deployment.replicas
     }

@@ -18,11 +18,12 @@ import grpc
 import pytest
 
 import mesh
-from mesh import control_client, ray_core
 from mesh.api import _run
-from mesh.controller.store import STATE_KEY
+from mesh.client import control_client
+from mesh.cluster import ray_core
+from mesh.cluster.ray_placement import list_pending_actor_names
+from mesh.controller.desired.desired_store import STATE_KEY
 from mesh.exceptions import ControllerUnavailableError
-from mesh.ray_placement import list_pending_actor_names
 from mesh.settings import settings
 from tests.e2e import leftovers
 from tests.e2e.conftest import CPUS, Deploy, Gateway

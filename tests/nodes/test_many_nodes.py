@@ -12,7 +12,7 @@ import pytest
 import ray
 
 import mesh
-from mesh import ray_core
+from mesh.cluster import ray_core
 from mesh.exceptions import ReplicaUnavailableError
 from tests.e2e.conftest import Deploy
 from tests.e2e.gate import small

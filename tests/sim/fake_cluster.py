@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mesh.controller.observe import Node
-from mesh.controller.placement import ANYWHERE, Spot
-from mesh.controller.runtime import ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.plan.cluster_picture import Node
+from mesh.controller.plan.replica_placement import ANYWHERE, Spot
 from mesh.v1 import control_pb2
 
 T = TypeVar("T")

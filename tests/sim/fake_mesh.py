@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from mesh.controller.change import shutting_down, with_application, without_application
-from mesh.controller.desired_keeper import Edit
-from mesh.controller.loop import ControlLoop
-from mesh.controller.publish import Publisher
-from mesh.controller.runtime import ActorCallFailed
-from mesh.controller.store import StateStore, StoreFailed
+from mesh.controller.actors.cluster_runtime import ActorCallFailed
+from mesh.controller.control_loop import ControlLoop
+from mesh.controller.desired.desired_change import shutting_down, with_application, without_application
+from mesh.controller.desired.desired_keeper import Edit
+from mesh.controller.desired.desired_store import StateStore, StoreFailed
+from mesh.controller.report.publisher import Publisher
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.mortal import ControllerCrashed, Life, MortalKeyValue, MortalRuntime

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mesh.controller.store import StoreFailed
+from mesh.controller.desired.desired_store import StoreFailed
 from tests.sim.fake_cluster import FakeCluster
 from tests.unit.controller.dict_kv import DictKeyValue
 

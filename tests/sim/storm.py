@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mesh.controller.desired import Desired
-from mesh.controller.placement import Spot
-from mesh.controller.publish import Publisher
+from mesh.controller.desired.desired_state import Desired
+from mesh.controller.plan.replica_placement import Spot
+from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster, Faults

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mesh.autoscaling_options import AutoscalingConfig
-from mesh.controller.runtime import ActorCallFailed
+from mesh.controller.actors.cluster_runtime import ActorCallFailed
+from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor
 from tests.sim.fake_mesh import Mesh

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from mesh.controller.actions import KillReplica, StartReplica, StopReplica
-from mesh.controller.autoscale import Load, ScalingState, Sight, decide
-from mesh.controller.desired import DeploymentTarget, Desired
-from mesh.controller.observe import Observed, Replica
-from mesh.controller.plan import plan
-from mesh.controller.scaling_rules import ScalingRules
+from mesh.controller.desired.autoscaling_targets import ScalingRules
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired
+from mesh.controller.plan.actions import KillReplica, StartReplica, StopReplica
+from mesh.controller.plan.cluster_picture import Observed, Replica
+from mesh.controller.plan.planner import plan
+from mesh.controller.scaling.scaling_rule import Load, ScalingState, Sight, decide
 from mesh.status import ReplicaState
 from tests.unit.controller.builders import KEY
 

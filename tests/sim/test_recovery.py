@@ -5,9 +5,9 @@ import functools
 
 import pytest
 
-from mesh.controller.change import with_application
-from mesh.controller.runtime import replica_name
-from mesh.controller.store import StateStore
+from mesh.controller.actors.cluster_runtime import replica_name
+from mesh.controller.desired.desired_change import with_application
+from mesh.controller.desired.desired_store import StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster

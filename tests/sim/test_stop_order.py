@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from mesh.controller.publish import Publisher
+from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor

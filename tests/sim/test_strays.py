@@ -3,8 +3,8 @@
 import asyncio
 from collections import Counter
 
-from mesh.controller.runtime import REPLICA_PREFIX, ActorCallFailed
-from mesh.controller.strays import Strays
+from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallFailed
+from mesh.controller.actors.orphans import Strays
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh

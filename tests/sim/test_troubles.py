@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from mesh.controller import autoscaler, plan, status_report
-from mesh.controller.replica_keeper import ReplicaKeeper
+from mesh.controller.actors.replica_keeper import ReplicaKeeper
+from mesh.controller.plan import planner
+from mesh.controller.report import status_report
+from mesh.controller.scaling import scaling_memory
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
@@ -34,10 +36,10 @@ def _is_bad(argument: object) -> bool:
 
 
 FAULTS = {
-    "planning": (plan, "next_step"),
+    "planning": (planner, "next_step"),
     "judgement": (status_report, "judge"),
     "work on replicas": (ReplicaKeeper, "start"),
-    "autoscaling": (autoscaler, "decide"),
+    "autoscaling": (scaling_memory, "decide"),
 }
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import mesh
-from mesh import api, control_plane, rollout_wait
+from mesh import api
+from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
-from mesh.gateway_options import parse
+from mesh.options.gateway_options import parse
 from mesh.status import MeshStatus
 from tests.unit.fakes.mesh_fakes import FakeCluster
 from tests.unit.protos import shop_pb2_grpc
@@ -346,7 +347,7 @@ def test_signatures_are_the_contract_s() -> None:
 
 def test_everything_public_is_there() -> None:
     assert all(hasattr(mesh, name) for name in mesh.__all__)
-    assert control_plane.CONTROLLER_NAME == "MESH_CONTROLLER"
+    assert mesh_lifecycle.CONTROLLER_NAME == "MESH_CONTROLLER"
 
 
 # ---- run_many --------------------------------------------------------------------------------------------------------

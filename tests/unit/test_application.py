@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mesh import user_code
 from mesh.application import BuildRules, build, checked_route_prefix
 from mesh.deployment import Application, deployment
 from mesh.exceptions import MeshException
+from mesh.usercode import user_code
 from mesh.v1 import control_pb2
 from tests.unit.protos import shop_pb2_grpc
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mesh import cli
+from mesh.cli import main
 from mesh.declarative.config_file import read_config
 from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
 from tests import documents
@@ -40,9 +40,9 @@ def test_every_command_exists(block: documents.Block, command: str) -> None:
 def assert_is_mesh_command(words: list[str]) -> None:
     """As click parses it, without running it."""
     if words[0].startswith("-"):
-        cli.main.make_context("mesh", words[:1], resilient_parsing=True)
+        main.main.make_context("mesh", words[:1], resilient_parsing=True)
         words = words[1:]
-    command = cli.main.commands[words[0]]
+    command = main.main.commands[words[0]]
     if "--help" not in words:
         parser = command.make_parser(click.Context(command))
         _, rest, _ = parser.parse_args(words[1:])
@@ -72,7 +72,7 @@ def test_configuration_files_are_valid(document: Path) -> None:
 
 def test_every_command_is_told() -> None:
     told = {shlex.split(command)[1] for _, command in documents.commands() if command.startswith("mesh ")}
-    assert set(cli.main.commands) - told == set()
+    assert set(main.main.commands) - told == set()
 
 
 @pytest.mark.parametrize("states", [ApplicationStatus, DeploymentStatus, ReplicaState, GatewayStatus])

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mesh import exceptions
-from mesh.ray_core import TaskCancelledError
+from mesh.cluster.ray_core import TaskCancelledError
 
 ERRORS = [
     exceptions.MeshException("broken"),

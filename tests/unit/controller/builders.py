@@ -2,8 +2,8 @@
 
 import itertools
 
-from mesh.controller.desired import DeploymentTarget, Desired, read_desired
-from mesh.controller.observe import Gateway, Node, Observed, Replica
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
+from mesh.controller.plan.cluster_picture import Gateway, Node, Observed, Replica
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2

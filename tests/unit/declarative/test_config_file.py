@@ -6,8 +6,8 @@ import textwrap
 import pytest
 
 from mesh.declarative.config_file import read_config
-from mesh.declarative.places import ConfigError
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
+from mesh.declarative.yaml_positions import ConfigError
 
 NAME = "mesh.yaml"
 

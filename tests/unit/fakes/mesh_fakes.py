@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mesh import control_plane, ray_core
+from mesh.client import mesh_lifecycle
+from mesh.cluster import ray_core
 from mesh.v1 import control_pb2
 
 
@@ -103,7 +104,7 @@ class FakeCluster:
         self.controller = FakeController(options)
         if self.controller.reply.gateway_options.location != control_pb2.GATEWAY_LOCATION_DISABLED:
             self.controller.reply.gateways.add(node_id="n1", status="HEALTHY", grpc_address="h:9000")
-        self.actors[control_plane.CONTROLLER_NAME] = FakeActor()
+        self.actors[mesh_lifecycle.CONTROLLER_NAME] = FakeActor()
         return self.controller
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +127,7 @@ class FakeCluster:
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(ray_core, name, stand_in)
-        monkeypatch.setattr(control_plane, "_client", lambda: self.controller)
+        monkeypatch.setattr(mesh_lifecycle, "_client", lambda: self.controller)
 
     def _ensure(self, address: str | None = None) -> None:
         self.is_there = True

@@ -15,15 +15,15 @@ import grpc.aio
 
 from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
-from mesh.link.callee import LinkServicer
+from mesh.link.callee_link import LinkServicer
 from mesh.replica.executor import Executor
-from mesh.replica.methods import MethodTable
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
-from mesh.routing.pool import CallerIdentity
+from mesh.replica.user_methods import MethodTable
+from mesh.routing.link_pool import CallerIdentity
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, ReplicaInfo, Snapshot
-from mesh.servicers import typed_methods
+from mesh.usercode.served_methods import typed_methods
 from mesh.wire.endpoints import start_server
 from mesh.wire.io_thread import io_thread
 
@@ -152,7 +152,7 @@ class SmallMesh:
 @contextmanager
 def mesh_of(*targets: object, limit: int = 100, queued_max: int = -1, is_isolated: bool = True) -> Iterator[SmallMesh]:
     """One replica around each target, and links to all of them."""
-    with patch("mesh.wire.token.mesh_token", lambda: TOKEN):
+    with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
         mesh = SmallMesh(tuple(SmallReplica(t, limit, is_isolated=is_isolated) for t in targets), queued_max)
         try:
             yield mesh.connected()

@@ -11,10 +11,10 @@ import grpc.aio
 import pytest
 
 from gateway.grpc_listener import GrpcListener
-from gateway.grpc_metrics import GrpcMetrics
-from gateway.health import Health
-from gateway.routes import Routes, read_routes
-from mesh.link.call import CallState, OutgoingCall
+from gateway.ops.grpc_health import Health
+from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.routes import Routes, read_routes
+from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome

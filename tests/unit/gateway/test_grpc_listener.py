@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from gateway.grpc_metrics import OTHER
+from gateway.ops.grpc_metrics import OTHER
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw

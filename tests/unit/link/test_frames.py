@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.link import frames
-from mesh.link.call import CallRequest
 from mesh.link.frames import LargeMessage
+from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, read_part
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
-from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome, read_status
 from mesh.wire.payload import PICKLE, PICKLE_BUFFERS, RAW, Payload
+from mesh.wire.request_context import RequestContext
 
 PART_BYTES = 100
 SMALL = replace(settings(), part_bytes=PART_BYTES)

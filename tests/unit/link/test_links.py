@@ -16,14 +16,14 @@ import pytest
 
 from mesh.exceptions import MeshException, ReplicaUnavailableError
 from mesh.link import frames
-from mesh.link.call import CallRequest
-from mesh.link.callee import CalleeLink
-from mesh.link.caller import LINK_METHOD
+from mesh.link.callee_link import CalleeLink
+from mesh.link.caller_link import LINK_METHOD
+from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError
 from mesh.v1 import common_pb2, replica_pb2
-from mesh.wire.context import RequestContext
 from mesh.wire.endpoints import open_channel
 from mesh.wire.payload import encode
+from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import TOKEN, SmallMesh, SmallReplica, do_on_io, mesh_of, on_io, until
 
 DEADLINE_S = 10.0
@@ -53,7 +53,7 @@ class Service:
 
 @contextmanager
 def replica_of(target: object, limit: int = 10) -> Iterator[SmallReplica]:
-    with patch("mesh.wire.token.mesh_token", lambda: TOKEN):
+    with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
         replica = SmallReplica(target, limit)
         try:
             yield replica
@@ -201,7 +201,7 @@ def test_a_link_that_ends_while_its_welcome_is_being_written_has_a_status() -> N
         async def _read(self) -> None:
             raise MalformedFrameError("at once")
 
-    with patch("mesh.link.callee.CalleeLink", Impatient), replica_of(Service()) as replica:
+    with patch("mesh.link.callee_link.CalleeLink", Impatient), replica_of(Service()) as replica:
         statuses = {converse(replica, talk)[0] for _ in range(20)}
         assert statuses == {grpc.StatusCode.INVALID_ARGUMENT}
 

@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 import pytest
 
-from mesh.link.call import CallRequest
+from mesh.link.outgoing_call import CallRequest
 from mesh.replica.execution import Execution
-from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome
+from mesh.wire.request_context import RequestContext
 
 CANCELLED_CODE = grpc.StatusCode.CANCELLED.value[0]
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from mesh.link.call import CallRequest
-from mesh.link.callee import IncomingCall
-from mesh.ray_objects import StoredObject
+from mesh.cluster.ray_objects import StoredObject
+from mesh.link.callee_link import IncomingCall
+from mesh.link.outgoing_call import CallRequest
 from mesh.replica import executor
-from mesh.wire.context import RequestContext
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
+from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallReplica, do_on_io, until
 
 

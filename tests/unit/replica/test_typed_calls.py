@@ -12,12 +12,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from mesh.link.call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.settings import settings
-from mesh.wire.context import RequestContext
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload, raw
+from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.replica.user_object import UserObject
-from mesh.user_code import UserCode
+from mesh.usercode.user_code import UserCode
 
 
 def constructed(cls: Callable[..., Any], *args: Any) -> UserObject:

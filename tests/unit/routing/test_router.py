@@ -9,16 +9,16 @@ import pytest
 
 from mesh.context import REQUEST
 from mesh.exceptions import DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError
-from mesh.link.call import CallRequest, OutgoingCall
-from mesh.routing.pool import Seat
-from mesh.routing.queue import PendingQueue
+from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.routing.call_queue import PendingQueue
+from mesh.routing.link_pool import Seat
 from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2
-from mesh.wire.context import RequestContext
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, to_exception
 from mesh.wire.payload import Payload, encode
+from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, on_io, until
 
 DEADLINE_S = 10.0

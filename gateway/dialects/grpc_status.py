@@ -1,0 +1,59 @@
+"""Owns the last thing a gRPC client reads of a call: code, details and trailing metadata, made fit for the wire.
+
+gRPC refuses to send metadata it finds illegal, and a client refuses trailers that are too large; either would hide the
+status itself. So both are checked here, where the answer can still be a status that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Entry
+from mesh.settings import settings
+from mesh.wire.outcome import Outcome
+
+_DETAILS_MAX_WIRE_BYTES = 5 * 1024
+"""Details are percent-encoded, up to 12 bytes a character; clients refuse trailers above 8 KiB in all."""
+
+_KEY = re.compile(r"[0-9a-z_.-]+")
+_RICH_ERROR_KEY = "grpc-status-details-bin"
+_TEXT = re.compile(r"[\x20-\x7e]*")
+
+
+def trailing_metadata(request_id: str, outcome: Outcome) -> tuple[Entry, ...]:
+    """The request id and what user code set. Raises ValueError naming an entry that gRPC cannot carry."""
+    own = (REQUEST_ID_KEY, request_id)
+    if not outcome.trailers:
+        return (own,)
+    return (own, *(_entry(key, value) for key, value in outcome.trailers if key != REQUEST_ID_KEY))
+
+
+def fit_details(message: str) -> str:
+    """`message` cut to what status details may hold."""
+    message = message[: settings().error_details_max_chars]
+    if 12 * len(message) <= _DETAILS_MAX_WIRE_BYTES:
+        return message
+    wire_bytes = 0
+    for position, character in enumerate(message):
+        is_plain = " " <= character <= "~" and character != "%"
+        wire_bytes += 1 if is_plain else 3 * len(character.encode("utf-8", "replace"))
+        if wire_bytes > _DETAILS_MAX_WIRE_BYTES:
+            return message[:position]
+    return message
+
+
+def _entry(key: str, value: bytes) -> Entry:
+    if not _KEY.fullmatch(key) or (key.startswith("grpc-") and key != _RICH_ERROR_KEY):
+        raise ValueError(
+            f"User code set trailing metadata {key!r}. Keys are lower-case letters, digits, '_', '-' and '.', "
+            "and do not start with 'grpc-'."
+        )
+    if key.endswith("-bin"):
+        return key, value
+    text = value.decode("utf-8", "replace")
+    if not _TEXT.fullmatch(text):
+        raise ValueError(
+            f"User code set trailing metadata {key!r} to a value that is not printable ASCII. "
+            "Give a key that ends in '-bin' to send other bytes."
+        )
+    return key, text

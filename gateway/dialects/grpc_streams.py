@@ -1,0 +1,184 @@
+"""Owns gRPC calls that stream: the request, the response or both.
+
+Flow control goes through in both directions and nothing piles up here. A request message is read only while the replica
+has granted credit for it; until then it waits in the client, held by HTTP/2. A response message is granted again only
+after it was written, which waits while the client does not read.
+
+When a client cancels an upload, grpc.aio reports the end of the stream first and the cancellation right after it. Taken
+at its word, the replica would complete half an upload. A second read is answered only after the cancellation was
+delivered, so the end of the stream is believed once the RPC has survived that read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+
+import grpc.aio
+
+from gateway.dialects.grpc_call import GrpcCall, Rpc, ServedMethod, is_message, message_bytes
+from gateway.dialects.grpc_metadata import Invocation
+from gateway.ops.grpc_metrics import MethodStats
+from mesh.link.outgoing_call import OutgoingCall
+from mesh.settings import settings
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import Payload, raw
+
+logger = logging.getLogger("mesh.gateway")
+
+
+class _RequestReader:
+    """Moves request messages from the client to the call, as fast as the replica grants."""
+
+    __slots__ = ("_call", "_has_credit", "_is_stopped", "_rpc", "_stats")
+
+    def __init__(self, rpc: Rpc, call: OutgoingCall, stats: MethodStats) -> None:
+        self._rpc = rpc
+        self._call = call
+        self._stats = stats
+        self._is_stopped = False
+        self._has_credit = asyncio.Event()
+
+    def start(self) -> None:
+        # Never cancelled: the end of the RPC ends a pending read, and cancelling one would leak its batch in gRPC.
+        io_thread().spawn(self._run(), f"requests of {self._call.request.method}")
+
+    def wake(self) -> None:
+        self._has_credit.set()
+
+    def stop(self) -> None:
+        """The call is over; nothing is sent from now on."""
+        self._is_stopped = True
+        self._has_credit.set()
+
+    async def _run(self) -> None:
+        try:
+            while await self._may_read():
+                message = await self._rpc.read()
+                if self._is_stopped:
+                    return
+                if message is grpc.aio.EOF:
+                    await self._half_close()
+                    return
+                self._stats.received += 1
+                self._call.send_item(raw(message))
+        except grpc.aio.BaseError as error:
+            logger.debug("reading requests of %s ended: %s", self._call.request.method, error)
+
+    async def _may_read(self) -> bool:
+        while not self._is_stopped and self._call.request_credit <= 0:
+            self._has_credit.clear()
+            await self._has_credit.wait()
+        return not self._is_stopped
+
+    async def _half_close(self) -> None:
+        await self._rpc.read()  # see the top of this file
+        if not self._is_stopped:
+            self._call.half_close()
+
+
+class _StreamedResponse(GrpcCall):
+    """Adds the writing of response messages."""
+
+    __slots__ = ("_has_news", "_items")
+
+    response_streaming = True
+
+    def __init__(self, method: ServedMethod, invocation: Invocation) -> None:
+        super().__init__(method, invocation)
+        self._items: deque[Payload] = deque()  # no longer than the credit that was granted
+        self._has_news = asyncio.Event()
+
+    def on_item(self, payload: Payload) -> None:
+        self._items.append(payload)
+        self._has_news.set()
+
+    def on_done(self, outcome: Outcome) -> None:
+        super().on_done(outcome)
+        self._has_news.set()
+
+    async def _exchange(self, rpc: Rpc) -> Outcome:
+        grant_at = max(1, settings().stream_credits // 4)
+        written = 0
+        while True:
+            while self._items:
+                payload = self._items.popleft()
+                if not is_message(payload):
+                    self._abandon()
+                    return self._not_a_message()
+                await rpc.write(message_bytes(payload))
+                self._method.stats.sent += 1
+                written += payload.credits
+                if written >= grant_at:
+                    self._call.grant(written)
+                    written = 0
+            if self._outcome.done():
+                return self._outcome.result()
+            self._has_news.clear()
+            await self._has_news.wait()
+
+
+class UnaryStreamCall(_StreamedResponse):
+    """One request, many responses."""
+
+    __slots__ = ()
+
+    request_streaming = False
+
+    async def unary_stream(self, request: bytes, rpc: Rpc) -> None:
+        await self._serve(rpc, request)
+
+
+class StreamUnaryCall(GrpcCall):
+    """Many requests, one response."""
+
+    __slots__ = ("_reader",)
+
+    request_streaming = True
+    response_streaming = False
+
+    def on_credit(self) -> None:
+        self._reader.wake()
+
+    async def stream_unary(self, requests: object, rpc: Rpc) -> bytes | None:
+        return await self._serve(rpc, None)
+
+    def _open(self, rpc: Rpc, request: bytes | None) -> OutgoingCall:
+        call = super()._open(rpc, request)
+        self._reader = _RequestReader(rpc, call, self._method.stats)
+        return call
+
+    async def _exchange(self, rpc: Rpc) -> Outcome:
+        self._reader.start()
+        try:
+            return await super()._exchange(rpc)
+        finally:
+            self._reader.stop()
+
+
+class StreamStreamCall(_StreamedResponse):
+    """Many requests, many responses."""
+
+    __slots__ = ("_reader",)
+
+    request_streaming = True
+
+    def on_credit(self) -> None:
+        self._reader.wake()
+
+    async def stream_stream(self, requests: object, rpc: Rpc) -> None:
+        await self._serve(rpc, None)
+
+    def _open(self, rpc: Rpc, request: bytes | None) -> OutgoingCall:
+        call = super()._open(rpc, request)
+        self._reader = _RequestReader(rpc, call, self._method.stats)
+        return call
+
+    async def _exchange(self, rpc: Rpc) -> Outcome:
+        self._reader.start()
+        try:
+            return await super()._exchange(rpc)
+        finally:
+            self._reader.stop()

@@ -1,0 +1,63 @@
+"""Owns the gateway as a Ray actor: its methods run on Ray's loop, everything they do runs on the I/O loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from gateway.node_gateway import NodeGateway
+from mesh.cluster import ray_core
+from mesh.membership.mesh_process import GATEWAY, MeshProcess, join
+from mesh.usercode.user_failure import told_as_text
+from mesh.v1 import control_pb2
+from mesh.wire.io_thread import io_thread
+
+T = TypeVar("T")
+
+
+class GatewayActor:
+    """One per node. A plain class; the controller makes an actor of it."""
+
+    def __init__(self, spec: bytes) -> None:
+        """`spec`: a serialised GatewaySpec."""
+        self._spec = control_pb2.GatewaySpec.FromString(spec)
+        self._gateway: NodeGateway | None = None
+        self._ready: bytes = b""
+        self._is_starting = asyncio.Lock()
+
+    @told_as_text  # add-functions of servicers are the user's
+    async def start(self) -> bytes:
+        """Open the ports; a serialised GatewayReady. When they are open already it only tells where."""
+        async with self._is_starting:
+            if not self._ready:
+                process = await asyncio.to_thread(join, GATEWAY)
+                self._ready = (await _on_io_loop(self._start(process))).SerializeToString()
+            return self._ready
+
+    async def check_health(self) -> None:
+        if self._gateway is not None:
+            await _on_io_loop(self._gateway.check_health())
+
+    async def drain(self) -> None:
+        """Send clients away, finish their calls, end this process."""
+        if self._gateway is not None:
+            await _on_io_loop(self._gateway.drain())
+        ray_core.exit_this_actor()
+
+    async def wait_closed(self) -> None:
+        """Never returns: whoever waits learns of this process's end from Ray."""
+        await asyncio.Event().wait()
+
+    async def _start(self, process: MeshProcess) -> control_pb2.GatewayReady:
+        self._gateway = NodeGateway(self._spec, process, ray_core.node_ip())
+        ready = await self._gateway.start()
+        # What start-up has made stays for good: no collection has to walk it while calls wait.
+        gc.collect()
+        gc.freeze()
+        return ready
+
+
+async def _on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    return await asyncio.wrap_future(io_thread().submit(coroutine))

@@ -1,0 +1,4 @@
+"""What operators ask a gateway: health, routes and the metrics of its node.
+
+May import requests and mesh.
+"""

@@ -1,0 +1,229 @@
+"""Owns `@mesh.batch`: single calls of an async function or method are executed together, as lists."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+from mesh.batching.batch_call import AnyCall, Call, ItemStream, Outlet, Reply, merge_arguments
+from mesh.batching.batch_queue import BatchOptions, BatchQueue
+from mesh.batching.batch_stats import BatchStats
+from mesh.context import get_replica_context, in_replica
+from mesh.exceptions import MeshException
+from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id
+from mesh.options import option_checks
+from mesh.usercode.instance_state import InstanceState
+
+logger = logging.getLogger(__name__)
+
+
+def batch(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    max_batch_size: int = 10,
+    batch_wait_timeout_s: float = 0.01,
+    max_concurrent_batches: int = 1,
+    batch_size_fn: Callable[[list[Any]], int] | None = None,
+) -> Any:
+    """Let an `async def` take lists, one entry per caller, and return a list of as many results.
+
+    Callers pass single values and get single results. An async generator yields lists with one item per caller; a
+    `StopIteration` in a caller's place ends that caller's stream. A batch starts when `max_batch_size` callers wait, or
+    `batch_wait_timeout_s` after the first of them came. Callers with different multiplexed model ids never share one.
+    `batch_size_fn` measures a list of items where counting them is not enough; `max_batch_size` then limits its result.
+
+    Each object has its own queue for a method (its first parameter is called `self` or `cls`). The decorated function
+    has `set_max_batch_size` and `set_batch_wait_timeout_s`. TypeError and ValueError tell of unusable options.
+    """
+    if function is not None and not callable(function):
+        raise TypeError(f"@mesh.batch decorates an async def function, not {function!r}.")
+    if batch_size_fn is not None and not callable(batch_size_fn):
+        raise TypeError(f"batch_size_fn must be a function that measures a list of items, got {batch_size_fn!r}.")
+    options = BatchOptions(
+        max_batch_size=_count("max_batch_size", max_batch_size),
+        batch_wait_timeout_s=option_checks.number("batch_wait_timeout_s", batch_wait_timeout_s),
+        max_concurrent_batches=_count("max_concurrent_batches", max_concurrent_batches),
+        batch_size_fn=batch_size_fn,
+    )
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return _wrap(Batcher(function, options))
+
+    return decorate if function is None else decorate(function)
+
+
+def _wrap(batcher: Batcher) -> Any:
+    """A real function of the same kind, so that whoever inspects the method sees what it is."""
+    function = batcher.function
+
+    @functools.wraps(function)
+    async def call_batched(*args: Any, **kwargs: Any) -> Any:
+        return await batcher.call(args, kwargs)
+
+    @functools.wraps(function)
+    async def stream_batched(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async with aclosing(batcher.stream(args, kwargs)) as items:  # type: ignore[type-var]
+            async for item in items:
+                yield item
+
+    wrapped: Any = stream_batched if batcher.is_generator else call_batched
+    wrapped.set_max_batch_size = batcher.set_max_batch_size
+    wrapped.set_batch_wait_timeout_s = batcher.set_batch_wait_timeout_s
+    return wrapped
+
+
+class Batcher:
+    """One batched function: its options, its figures and the queues of its objects."""
+
+    def __init__(self, function: Callable[..., Any], options: BatchOptions) -> None:
+        self.function = function
+        self.is_generator = inspect.isasyncgenfunction(function)
+        if not self.is_generator and not inspect.iscoroutinefunction(function):
+            raise TypeError(f"@mesh.batch needs an `async def` function; {function!r} is none. Declare it `async def`.")
+        self._options = options
+        self._signature, self._is_method = _caller_signature(function)
+        self._queues: InstanceState[dict[asyncio.AbstractEventLoop, BatchQueue]] = InstanceState()
+        self._stats = BatchStats(function.__name__, self._queue_length)
+        self._is_capacity_checked = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Decorated classes are pickled by value into replicas. What waits here belongs to this process.
+        return Batcher, (self.function, self._options)
+
+    async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = self._call(Reply(), args, kwargs)
+        queue = self._queue_of(call.owner)
+        queue.add(call)
+        try:
+            return await call.outlet.result()
+        finally:
+            queue.leave(call)
+
+    async def stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        call = self._call(ItemStream(), args, kwargs)
+        queue = self._queue_of(call.owner)
+        queue.add(call)
+        try:
+            async for item in call.outlet.items():
+                yield item
+        finally:
+            queue.leave(call)
+            call.outlet.end()
+
+    def set_max_batch_size(self, max_batch_size: int) -> None:
+        self._options.max_batch_size = _count("max_batch_size", max_batch_size)
+        self._options_changed()
+
+    def set_batch_wait_timeout_s(self, batch_wait_timeout_s: float) -> None:
+        self._options.batch_wait_timeout_s = option_checks.number("batch_wait_timeout_s", batch_wait_timeout_s)
+        self._options_changed()
+
+    def _options_changed(self) -> None:
+        for queues in self._queues.values():
+            for loop, queue in queues.items():
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(queue.options_changed)
+
+    def _call(self, outlet: Outlet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Outlet]:
+        owner, args = (args[0], args[1:]) if self._is_method else (None, args)
+        arguments = self._signature.bind(*args, **kwargs)
+        return Call(owner, arguments, outlet, get_multiplexed_model_id(), asyncio.get_running_loop().time())
+
+    def _queue_of(self, owner: object | None) -> BatchQueue:
+        queues = self._queues.get(owner, dict)
+        loop = asyncio.get_running_loop()
+        queue = queues.get(loop)
+        if queue is None:
+            self._check_capacity()
+            for closed in [other for other in queues if other.is_closed()]:
+                del queues[closed]
+            queue = queues[loop] = BatchQueue(self._options, self._stats, self._execute)
+        return queue
+
+    def _queue_length(self) -> int:
+        return sum(len(queue) for queues in self._queues.values() for queue in list(queues.values()))
+
+    def _check_capacity(self) -> None:
+        """Warn, once, of batches that can never fill because the replica takes fewer requests than they need."""
+        if self._is_capacity_checked or not in_replica():
+            return
+        self._is_capacity_checked = True
+        needed = self._options.max_batch_size * self._options.max_concurrent_batches
+        max_ongoing_requests = get_replica_context().max_ongoing_requests
+        if self._options.batch_size_fn is None and needed > max_ongoing_requests:
+            logger.warning(
+                "%s: max_batch_size (%d) x max_concurrent_batches (%d) is more than max_ongoing_requests (%d), so "
+                "batches cannot fill. Raise max_ongoing_requests of the deployment to at least %d.",
+                self.function.__qualname__,
+                self._options.max_batch_size,
+                self._options.max_concurrent_batches,
+                max_ongoing_requests,
+                needed,
+            )
+
+    async def _execute(self, calls: Sequence[AnyCall]) -> None:
+        arguments = merge_arguments(calls)
+        receiver = (calls[0].owner,) if self._is_method else ()
+        outcome = self.function(*receiver, *arguments.args, **arguments.kwargs)
+        if self.is_generator:
+            async with aclosing(outcome):
+                await _hand_out_streams(outcome, cast("Sequence[Call[ItemStream]]", calls))
+        else:
+            _hand_out(await outcome, calls)
+
+
+def _hand_out(results: Any, calls: Sequence[AnyCall]) -> None:
+    _require_one_each(results, calls)
+    for call, result in zip(calls, results, strict=True):
+        call.outlet.deliver(result)
+
+
+async def _hand_out_streams(generator: AsyncIterator[Any], calls: Sequence[Call[ItemStream]]) -> None:
+    """Give every caller its item of every yielded list, until the generator or the last caller is done."""
+    async for items in generator:
+        _require_one_each(items, calls)
+        for call, item in zip(calls, items, strict=True):
+            if _is_end(item):
+                call.outlet.end()
+            else:
+                call.outlet.deliver(item)
+        for call in calls:
+            await call.outlet.room()
+        if all(call.outlet.is_finished for call in calls):
+            return
+    for call in calls:
+        call.outlet.end()
+
+
+def _is_end(item: Any) -> bool:
+    # Identity, not equality: arrays compare element by element.
+    return isinstance(item, StopIteration | StopAsyncIteration) or item is StopIteration or item is StopAsyncIteration
+
+
+def _require_one_each(results: Any, calls: Sequence[AnyCall]) -> None:
+    count = len(results) if hasattr(results, "__len__") else None
+    if count != len(calls):
+        given = f"{count} results" if count is not None else f"a {type(results).__name__}"
+        raise MeshException(
+            f"Batched function doesn't preserve batch size: {len(calls)} callers, {given}. "
+            "Return a list with one entry per caller, in their order."
+        )
+
+
+def _caller_signature(function: Callable[..., Any]) -> tuple[inspect.Signature, bool]:
+    """What callers pass, and whether an object comes before it."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    is_method = bool(parameters) and parameters[0].name in ("self", "cls")
+    return signature.replace(parameters=parameters[is_method:]), is_method
+
+
+def _count(name: str, value: object) -> int:
+    """Numbers from a `user_config` may be 8.0 where 8 is meant."""
+    return option_checks.whole_number(name, int(value) if isinstance(value, float) and value.is_integer() else value, 1)

@@ -1,0 +1,252 @@
+"""Owns the queue of one batched function on one event loop: which callers go together, and when.
+
+There is no task that loops over the queue and could die or outlive it. Four events move the queue: a caller comes, a
+caller leaves, a timer fires, a batch ends. Each of them ends in `_consider`, a synchronous look at the whole queue that
+starts every batch that may start and sets the timer for the next one. While nobody waits and nothing runs, the queue is
+only a small object.
+
+Callers wait in lanes, one per multiplexed model id, since a batch has one model. A lane may start when a full batch
+waits in it, or when its wait is over; the wait begins with the first caller, but not before a slot is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeAlias
+
+from mesh.batching.batch_call import AnyCall
+from mesh.batching.batch_stats import BatchStats
+from mesh.usercode.shared_work import shared_context
+
+SizeFunction: TypeAlias = Callable[[list[Any]], int]
+
+TIMER_GRAIN_S = 0.001
+"""Event loops fire timers up to this much early."""
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchOptions:
+    """Options of one batched function. The first two may change while it runs."""
+
+    max_batch_size: int
+    """Callers per batch, or the most that `batch_size_fn` may return for a batch."""
+    batch_wait_timeout_s: float
+    """How long the first caller of a batch waits for others."""
+    max_concurrent_batches: int
+    """Batches that may run at the same time, for each object and event loop."""
+    batch_size_fn: SizeFunction | None = None
+    """Measures a list of items; None counts them."""
+
+
+class Lane:
+    """Callers with the same model id, in order of arrival."""
+
+    def __init__(self, options: BatchOptions) -> None:
+        self.calls: dict[AnyCall, None] = {}
+        self.due_s: float | None = None
+        """Loop time when the wait is over; None while it has not begun."""
+        self.is_full = False
+        self._options = options
+        self._fitting = 0
+
+    def add(self, call: AnyCall) -> None:
+        """Append the call. One too large for any batch is a RuntimeError; errors of `batch_size_fn` pass through."""
+        if self._options.batch_size_fn is not None:
+            self._check_alone(call, self._options.batch_size_fn)
+            if not self.is_full:
+                self._extend([*self.calls, call], self._options.batch_size_fn)
+        self.calls[call] = None
+        if self._options.batch_size_fn is None:
+            self._count()
+
+    def remove(self, call: AnyCall) -> None:
+        """Drop a queued call. Measure afterwards."""
+        del self.calls[call]
+
+    def take(self) -> list[AnyCall]:
+        """The calls of the next batch, removed from the lane. Measure afterwards."""
+        batch = list(islice(self.calls, self._fitting))
+        for call in batch:
+            del self.calls[call]
+        self.due_s = None
+        return batch
+
+    def measure(self) -> None:
+        """Find again how many calls from the front fit into one batch.
+
+        An error of `batch_size_fn` goes to all who wait here: nobody could tell which of them may run.
+        """
+        if self._options.batch_size_fn is None:
+            self._count()
+            return
+        calls = list(self.calls)
+        self.is_full, self._fitting = False, 0
+        try:
+            while not self.is_full and self._fitting < len(calls):
+                self._extend(calls[: self._fitting + 1], self._options.batch_size_fn)
+        except Exception as error:
+            self.calls.clear()
+            for call in calls:
+                call.outlet.fail(error)
+
+    def _count(self) -> None:
+        self._fitting = min(len(self.calls), self._options.max_batch_size)
+        self.is_full = len(self.calls) >= self._options.max_batch_size
+
+    def _extend(self, calls: Sequence[AnyCall], size_fn: SizeFunction) -> None:
+        """Let these calls, from the front of the lane, be the batch, unless they are too large together."""
+        size = size_fn([call.size_item for call in calls])
+        # The first always fits: it was measured alone when it came, and the limit may have been lowered since.
+        if size <= self._options.max_batch_size or len(calls) == 1:
+            self._fitting = len(calls)
+        self.is_full = size >= self._options.max_batch_size
+
+    def _check_alone(self, call: AnyCall, size_fn: SizeFunction) -> None:
+        size = size_fn([call.size_item])
+        if size > self._options.max_batch_size:
+            raise RuntimeError(
+                f"One item has size {size}, more than max_batch_size={self._options.max_batch_size}. "
+                "Split the item or raise max_batch_size."
+            )
+
+
+@dataclass(eq=False, slots=True)
+class RunningBatch:
+    """A batch in execution and the callers that still wait for it."""
+
+    calls: list[AnyCall]
+    waiting: set[AnyCall] = field(init=False)
+    task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.waiting = set(self.calls)
+
+
+class BatchQueue:
+    """Turns calls into batches and runs them. Every method is for the thread of its event loop."""
+
+    def __init__(
+        self,
+        options: BatchOptions,
+        stats: BatchStats,
+        execute: Callable[[Sequence[AnyCall]], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._options = options
+        self._stats = stats
+        self._execute = execute
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[str, Lane] = {}
+        self._running: dict[AnyCall, RunningBatch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.Handle | None = None
+        self._timer_due_s = math.inf
+
+    def __len__(self) -> int:
+        return sum(len(lane.calls) for lane in list(self._lanes.values()))
+
+    def add(self, call: AnyCall) -> None:
+        """Queue the call; its outlet gets the outcome. Every added call must be taken out by `leave` in the end."""
+        lane = self._lanes.get(call.model_id) or Lane(self._options)
+        lane.add(call)
+        self._lanes[call.model_id] = lane
+        # Only a full batch starts at once. Even a wait of zero goes through the timer, that is once round the loop,
+        # so that callers that were started together meet in one batch.
+        self._consider(is_wait_checked=False)
+
+    def leave(self, call: AnyCall) -> None:
+        """The caller waits no longer: drop it if it is queued; stop its batch if it was the last to wait for it."""
+        lane = self._lanes.get(call.model_id)
+        if lane is not None and call in lane.calls:
+            lane.remove(call)
+            self._measure(lane, call.model_id)
+            return
+        batch = self._running.pop(call, None)
+        if batch is None:
+            return
+        batch.waiting.discard(call)
+        if not batch.waiting and not call.outlet.is_finished and batch.task is not None:
+            batch.task.cancel()
+
+    def options_changed(self) -> None:
+        """Look again at everything that waits; a wait begins anew."""
+        for model_id, lane in list(self._lanes.items()):
+            lane.due_s = None
+            self._measure(lane, model_id)
+        self._stop_timer()
+        self._consider(is_wait_checked=False)
+
+    def _consider(self, *, is_wait_checked: bool) -> None:
+        while self._lanes and len(self._tasks) < self._options.max_concurrent_batches:
+            now_s = self._loop.time()
+            self._begin_waits(now_s)
+            startable = [
+                (lane.due_s, model_id)
+                for model_id, lane in self._lanes.items()
+                if lane.is_full or (is_wait_checked and _due_s(lane) <= now_s + TIMER_GRAIN_S)
+            ]
+            if not startable:
+                self._set_timer(min(map(_due_s, self._lanes.values())))
+                return
+            _, model_id = min(startable)
+            lane = self._lanes[model_id]
+            self._start(lane.take())
+            self._measure(lane, model_id)
+
+    def _begin_waits(self, now_s: float) -> None:
+        for lane in self._lanes.values():
+            if lane.due_s is None:
+                lane.due_s = now_s + self._options.batch_wait_timeout_s
+
+    def _measure(self, lane: Lane, model_id: str) -> None:
+        lane.measure()
+        if not lane.calls:
+            del self._lanes[model_id]
+
+    def _start(self, calls: list[AnyCall]) -> None:
+        batch = RunningBatch(calls)
+        for call in calls:
+            self._running[call] = batch
+        batch.task = self._loop.create_task(self._run(batch), context=shared_context(calls[0].context))
+        self._tasks.add(batch.task)
+        batch.task.add_done_callback(self._on_done)
+
+    async def _run(self, batch: RunningBatch) -> None:
+        started_s = self._loop.time()
+        self._stats.batch_started([started_s - call.enqueued_s for call in batch.calls])
+        try:
+            await self._execute(batch.calls)
+        except BaseException as error:  # a cancellation too: whoever waits must hear of it
+            for call in batch.calls:
+                call.outlet.fail(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._stats.batch_ended(self._loop.time() - started_s)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._consider(is_wait_checked=True)
+
+    def _set_timer(self, due_s: float) -> None:
+        # The handle's own `when` is no help: uvloop answers a time that has come with a handle that has none.
+        if due_s < self._timer_due_s:
+            self._stop_timer()
+            self._timer = self._loop.call_at(due_s, self._on_timer)
+            self._timer_due_s = due_s
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_due_s = None, math.inf
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_due_s = None, math.inf
+        self._consider(is_wait_checked=True)
+
+
+def _due_s(lane: Lane) -> float:
+    return math.inf if lane.due_s is None else lane.due_s

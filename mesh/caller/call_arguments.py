@@ -1,0 +1,119 @@
+"""Owns how the arguments of a handle call become one payload, waiting for those that are still on their way.
+
+Responses of other calls and object references may be passed un-awaited, as top-level arguments. Each argument of such
+a call is pickled by itself: the ordinary ones at once, because their caller may change them, a response as the bytes
+it arrives in, without being unpickled here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterable
+from typing import Any
+
+from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.cluster import ray_objects
+from mesh.exceptions import MeshException
+from mesh.routing.snapshot import DeploymentKey
+from mesh.wire.outcome import Outcome, failed, failed_in_user_code
+from mesh.wire.payload import Payload, decode, encode
+
+_NOT_YET_VALUES = (DeploymentResponse, DeploymentResponseGenerator, ray_objects.ObjectRef)
+
+
+class UpstreamError(Exception):
+    """An argument's own call failed; carries the outcome for the call it was passed to."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+def is_pending(arguments: Iterable[object]) -> bool:
+    """Whether any argument has to be waited for. Raises RuntimeError for streaming responses."""
+    found = False
+    for argument in arguments:
+        if not isinstance(argument, _NOT_YET_VALUES):
+            continue
+        if isinstance(argument, DeploymentResponseGenerator):
+            raise RuntimeError(
+                "Streaming deployment handle results cannot be passed to downstream handle calls. Iterate over the "
+                "response and pass its items."
+            )
+        found = True
+    return found
+
+
+class PendingArguments:
+    """Arguments of which some are on their way."""
+
+    def __init__(self, target: DeploymentKey, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        self._target = target
+        self._args = [_begin(argument) for argument in args]
+        self._kwargs = {name: _begin(argument) for name, argument in kwargs.items()}
+
+    async def collect(self) -> Payload:
+        """Wait for all. On the I/O loop. Raises UpstreamError as soon as one fails."""
+        parts = [*self._args, *self._kwargs.values()]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._resolve(part)) for part in parts]
+        values = [task.result() for task in tasks]
+        count = len(self._args)
+        return encode((tuple(values[:count]), dict(zip(self._kwargs, values[count:], strict=True))), "arguments")
+
+    async def _resolve(self, part: Any) -> _Encoded:
+        if isinstance(part, _Encoded):
+            return part
+        if isinstance(part, DeploymentResponse):
+            outcome = await part._reply.observe()
+            if not outcome.is_ok:
+                raise UpstreamError(self._blame(part, outcome))
+            return _Encoded(outcome.payload or encode(None))
+        try:
+            value = await asyncio.wrap_future(ray_objects.object_future(part))
+        except Exception as error:  # whatever the task raised that made the object
+            raise UpstreamError(failed_in_user_code(error)) from error
+        return _Encoded(encode(value, "object"))
+
+    def _blame(self, upstream: DeploymentResponse[Any], outcome: Outcome) -> Outcome:
+        """A failure of the mesh names both deployments; an exception of user code is passed on as it is."""
+        if outcome.exception_type != "ReplicaUnavailableError":
+            return outcome
+        error = MeshException(
+            f"The call to {self._target} was not sent: its argument, a call to {upstream._reply.router.key}, failed: "
+            f"{outcome.message}"
+        )
+        return failed(error)
+
+
+class _Encoded:
+    """A pickled value; unpickling it gives the value itself."""
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        payload = self.payload
+        if payload.stored is not None:
+            return _decoded_stored, (
+                payload.data,
+                payload.stored.object_id,
+                payload.stored.owner,
+                payload.stored.status,
+            )
+        return _decoded, (payload.codec, bytes(payload.data), [pickle.PickleBuffer(b) for b in payload.buffers])
+
+
+def _begin(argument: object) -> object:
+    if isinstance(argument, DeploymentResponse | ray_objects.ObjectRef):
+        return argument
+    return _Encoded(encode(argument, "argument"))
+
+
+def _decoded(codec: int, data: bytes, buffers: list[Any]) -> Any:
+    return decode(Payload(codec, data, [memoryview(buffer) for buffer in buffers]))
+
+
+def _decoded_stored(data: bytes, object_id: bytes, owner: bytes, status: bytes) -> Any:
+    return pickle.loads(data, buffers=ray_objects.load_buffers(ray_objects.StoredObject(object_id, owner, status)))

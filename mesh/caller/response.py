@@ -1,0 +1,191 @@
+"""Owns what `handle.remote()` returns: DeploymentResponse and DeploymentResponseGenerator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any, Generic, NoReturn, TypeVar
+
+from mesh.caller.call_future import Reply, StreamReply
+from mesh.cluster import ray_objects
+from mesh.exceptions import MeshException
+from mesh.wire.outcome import Outcome, to_exception
+from mesh.wire.payload import decode
+
+R = TypeVar("R")
+
+_SYNC_IN_LOOP = (
+    "Sync methods should not be called from within an `asyncio` event loop. Use `await response` "
+    "(or `async for` on a generator) instead."
+)
+_UNSET: Any = object()
+
+
+class _Response:
+    """What both kinds share."""
+
+    _reply: Reply
+
+    @property
+    def request_id(self) -> str:
+        return self._request_id
+
+    def __init__(self, reply: Reply, request_id: str) -> None:
+        self._reply = reply
+        self._request_id = request_id
+        self._is_cancelled = False
+
+    def cancel(self) -> None:
+        """Give up the call and everything it has called in turn. Best effort, idempotent, from any thread."""
+        self._is_cancelled = True
+        self._reply.cancel()
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called, even if the call had completed."""
+        return self._is_cancelled
+
+    def __reduce__(self) -> NoReturn:
+        raise MeshException(
+            f"A {type(self).__name__} cannot be pickled. Pass it as a top-level argument of a handle call, or await it "
+            "and pass the value."
+        )
+
+
+class DeploymentResponse(_Response, Generic[R]):
+    """The future value of one call.
+
+    `await` it in any event loop, or call `result()` in a thread without one; both any number of times.
+    """
+
+    def __init__(self, reply: Reply, request_id: str) -> None:
+        super().__init__(reply, request_id)
+        self._value: Any = _UNSET
+        self._error: BaseException | None = None
+
+    def __await__(self) -> Generator[Any, None, R]:
+        if self._reply.outcome is None:
+            yield from self._reply.wait().__await__()
+        return self._get()
+
+    def result(self, *, timeout_s: float | None = None) -> R:
+        """The value; blocks up to `timeout_s` seconds.
+
+        Raises what the method raised, TimeoutError (the call goes on), RequestCancelledError, and RuntimeError in a
+        thread that runs an event loop.
+        """
+        _refuse_in_loop()
+        self._reply.wait_blocking(timeout_s)
+        return self._get()
+
+    async def _to_object_ref(self) -> Any:
+        """Reference to the result in Ray's object store, for a Ray task or actor."""
+        value = await self
+        return ray_objects.put_object(value)
+
+    def _to_object_ref_sync(self, _timeout_s: float | None = None, _allow_running_in_asyncio_loop: bool = False) -> Any:
+        """Like `_to_object_ref`, blocking. Raises TimeoutError."""
+        if not _allow_running_in_asyncio_loop:
+            _refuse_in_loop()
+        try:
+            self._reply.wait_blocking(_timeout_s)
+        except TimeoutError as error:
+            raise TimeoutError("Timed out resolving to ObjectRef.") from error
+        return ray_objects.put_object(self._get())
+
+    def _get(self) -> R:
+        if self._error is not None:
+            # Without the frames of earlier raises, which would pile up.
+            raise self._error.with_traceback(None)
+        if self._value is _UNSET:
+            outcome = self._reply.outcome
+            assert outcome is not None
+            if not outcome.is_ok:
+                self._error = to_exception(outcome)
+                raise self._error
+            self._value = _value_of(outcome)
+        value: R = self._value
+        return value
+
+
+class DeploymentResponseGenerator(_Response, Generic[R]):
+    """The future values of one streaming call, in order, as they are produced.
+
+    Iterate with `async for` inside an event loop, with `for` elsewhere. Dropping it half-read stops the producer.
+    """
+
+    _reply: StreamReply
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(
+            "A DeploymentResponseGenerator cannot be awaited. Use `async for` to get its items, or "
+            "`_to_object_ref_gen` for references."
+        )
+
+    def __aiter__(self) -> AsyncIterator[R]:
+        return self
+
+    async def __anext__(self) -> R:
+        payload = self._reply.take()
+        if payload is None:
+            payload = await self._reply.next_item()
+        if payload is None:
+            self._raise_end(StopAsyncIteration)
+        item: R = decode(payload)
+        return item
+
+    def __iter__(self) -> Iterator[R]:
+        return self
+
+    def __next__(self) -> R:
+        _refuse_in_loop()
+        payload = self._reply.next_item_blocking()
+        if payload is None:
+            self._raise_end(StopIteration)
+        item: R = decode(payload)
+        return item
+
+    async def aclose(self) -> None:
+        """Stop the producer; like `cancel`, under the name that `contextlib.aclosing` looks for."""
+        self.cancel()
+
+    def result(self, *, timeout_s: float | None = None) -> NoReturn:
+        raise TypeError("A streaming response has no single result. Iterate over it with `for` or `async for`.")
+
+    async def _to_object_ref_gen(self) -> AsyncIterator[Any]:
+        """References to the items in Ray's object store."""
+        return self._references()
+
+    def _to_object_ref_gen_sync(self, _timeout_s: float | None = None) -> Iterator[Any]:
+        del _timeout_s
+        return (ray_objects.put_object(item) for item in self)
+
+    async def _references(self) -> AsyncIterator[Any]:
+        async for item in self:
+            yield ray_objects.put_object(item)
+
+    def _raise_end(self, stop: type[Exception]) -> NoReturn:
+        outcome = self._reply.outcome
+        assert outcome is not None
+        if outcome.is_ok:
+            raise stop
+        error = to_exception(outcome)
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            raise RuntimeError(f"the method raised {type(error).__name__}") from error
+        raise error
+
+    def __del__(self) -> None:
+        reply = getattr(self, "_reply", None)
+        if reply is not None and reply.outcome is None:
+            reply.abandon()
+
+
+def _refuse_in_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(_SYNC_IN_LOOP)
+
+
+def _value_of(outcome: Outcome) -> Any:
+    return decode(outcome.payload) if outcome.payload is not None else None

@@ -1,0 +1,59 @@
+"""Owns how commands of `mesh` reach a cluster, and how their errors end them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from mesh.client import mesh_lifecycle
+from mesh.cluster import ray_core
+from mesh.exceptions import MeshException
+from mesh.v1 import control_pb2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ADDRESS_HELP = "Ray cluster to use. Default: RAY_ADDRESS, or the one on this machine."
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def one_line_errors(command: F) -> F:
+    """Errors of the mesh, and of what it was given, end the command with their message and status 1.
+
+    That is one line, unless code of the user's own failed: then what it raised, and where, comes with it.
+    """
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (click.Abort, BrokenPipeError):  # click's own: somebody declined, or reads no more
+            raise
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(INTERRUPTED)
+        except (MeshException, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if click.get_current_context().find_root().params.get("verbose"):
+                raise
+            raise click.ClickException(str(error).strip() or type(error).__name__) from error
+
+    return guarded  # type: ignore[return-value]
+
+
+def require_ray(address: str | None) -> None:
+    """Raises ConnectionError where no Ray cluster is running."""
+    if not ray_core.attach_ray(address):
+        raise ConnectionError(
+            "No Ray cluster is running here. Start one with `ray start --head`, or let `mesh run` start one for as long"
+            " as it runs; to use another, name it with --address."
+        )
+
+
+def attached_status(address: str | None) -> control_pb2.StatusReply:
+    """The state of the mesh. Raises ConnectionError or MeshException where there is none."""
+    require_ray(address)
+    return mesh_lifecycle.require().status()

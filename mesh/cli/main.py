@@ -1,0 +1,285 @@
+"""Owns the `mesh` command: run applications in the foreground, show what runs, delete it, end it all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from mesh import api
+from mesh.cli import status_text
+from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_ray
+from mesh.cli.config_commands import build, config, deploy, follow, start_mesh
+from mesh.cli.run_target import Target, read_target, target_options
+from mesh.client import mesh_lifecycle
+from mesh.cluster import ray_core
+from mesh.exceptions import ControllerUnavailableError
+from mesh.options import option_checks
+from mesh.status import ApplicationStatus
+from mesh.v1 import control_pb2
+
+_LOOK_AGAIN_S = 1.0
+_PORT = click.IntRange(0, 65_535)
+_LOCATION = click.Choice(["EveryNode", "HeadOnly", "Disabled"])
+_GRPC_PORT_HELP = "Port for gRPC clients; 0: none.  [default: 9000]"
+_HTTP_PORT_HELP = "Port for health, routes and metrics; 0: none.  [default: 8000]"
+_LOCATION_HELP = "Nodes that run a gateway.  [default: EveryNode]"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="raymesh")
+@click.option("--verbose", "-v", is_flag=True, help="Show log messages below warnings, and tracebacks of errors.")
+def main(verbose: bool) -> None:
+    """Run Python microservices on a Ray cluster and look after them.
+
+    \b
+    mesh run shop.app:app         run the application `app` of shop/app.py until Ctrl-C
+    mesh deploy mesh.yaml         bring the cluster to what the file says, and return
+    mesh build shop.app:app       write such a file from code
+    mesh status                   what runs, where, and why something does not
+    """
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+
+
+def command() -> None:
+    """The program `mesh`. Once all is done another Ctrl-C would only make Ray's way out print a traceback."""
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+main.add_command(build)
+main.add_command(config)
+main.add_command(deploy)
+
+
+@main.command()
+@target_options
+@click.option("--grpc-port", type=_PORT, help=_GRPC_PORT_HELP)
+@click.option("--http-port", type=_PORT, help=_HTTP_PORT_HELP)
+@click.option("--proxy-location", type=_LOCATION, help=_LOCATION_HELP)
+@click.option("--address", help=f"{ADDRESS_HELP} Where there is none, one is started for as long as this command runs.")
+@one_line_errors
+def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, **given: Any) -> None:
+    """Deploy applications and keep them running until Ctrl-C.
+
+    \b
+    mesh run shop.app:app               `app = Front.bind(Stock.bind())` in shop/app.py
+    mesh run shop.app:build size=3      what the function `build` makes of arguments
+    mesh run mesh.yaml                  all applications of a configuration file
+
+    At the end the applications are deleted; the mesh too, if this command started it. Other applications are left
+    alone.
+    """
+    asked = read_target(target, pairs, app_dir, given)
+    if not asked.names:
+        raise ValueError(f"{target} names no application: there is nothing to run.")
+    _end_as_on_ctrl_c()
+    if not ray_core.attach_ray(address):
+        click.echo("Starting Ray ...")
+        ray_core.ensure_ray()
+    _end_as_on_ctrl_c()  # Ray has put a handler before this one that prints a stack trace
+    try:
+        _serve(asked, given)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. `mesh status` shows what is left, `mesh shutdown` ends it.", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _serve(asked: Target, given: dict[str, Any]) -> None:
+    """Until the first Ctrl-C. Raises KeyboardInterrupt when another one cuts the cleaning up short."""
+    with contextlib.ExitStack() as cleanup:
+        is_ours = mesh_lifecycle.find() is None
+        if is_ours:
+            cleanup.callback(api.shutdown)
+        try:
+            start_mesh(asked, **given)
+            client = mesh_lifecycle.require()
+            if not is_ours:
+                _check_capacity(asked.config.target_capacity, client.status())
+            specs = asked.specs()
+            if not is_ours:
+                cleanup.callback(_delete_if_there, asked.names)
+            client.apply(specs, target_capacity=asked.config.target_capacity)
+            follow(asked)
+            click.echo("Running; Ctrl-C ends it.")
+            _until_gone(asked.names)
+        except KeyboardInterrupt:
+            click.echo()  # behind the terminal's ^C
+        finally:
+            click.echo("Stopping ...")
+
+
+def _end_as_on_ctrl_c() -> None:
+    """kill(1) and a closed terminal clean up too; nohup(1) keeps its meaning."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> None:
+    """It holds for applications of others too, for which a command that only runs its own must not decide."""
+    now = running.target_capacity if running.HasField("target_capacity") else None
+    if asked not in (None, now):
+        there = "not set" if now is None else f"{now:g}"
+        raise ValueError(
+            f"target_capacity is {asked:g} in the file and {there} for the mesh that is running. It holds for all "
+            "applications: leave it out, or use `mesh deploy`, which changes it."
+        )
+
+
+def _until_gone(names: Sequence[str]) -> None:
+    while _still_there(names):
+        _pause()
+    click.echo(f"Somebody else has deleted {', '.join(names)}.")
+
+
+def _still_there(names: Sequence[str]) -> list[str]:
+    """Also while the mesh is being ended: whoever does that must not be disturbed."""
+    client = mesh_lifecycle.find()
+    if client is None:
+        return []
+    try:
+        reply = client.status()
+    except ControllerUnavailableError:  # replicas and gateways serve on
+        return list(names)
+    wanted = {each.name for each in reply.applications if each.status != ApplicationStatus.DELETING}
+    return [name for name in names if reply.is_shutting_down or name in wanted]
+
+
+def _delete_if_there(names: Sequence[str]) -> None:
+    names = _still_there(names)
+    for name in names:
+        api.delete(name, _blocking=False)
+    for name in names:
+        api.delete(name)  # already being deleted: waits for the end
+
+
+def _pause() -> None:
+    time.sleep(_LOOK_AGAIN_S)
+
+
+@main.command()
+@click.option("--grpc-port", type=_PORT, help=_GRPC_PORT_HELP)
+@click.option("--http-host", help="Interface for HTTP.  [default: localhost]")
+@click.option("--http-port", type=_PORT, help=_HTTP_PORT_HELP)
+@click.option("--proxy-location", type=_LOCATION, help=_LOCATION_HELP)
+@click.option(
+    "--grpc-servicer-functions",
+    multiple=True,
+    metavar="MODULE:FUNCTION",
+    help="An add_XServicer_to_server whose methods every ingress serves if it has them. May be repeated.",
+)
+@click.option("--address", help=ADDRESS_HELP)
+@one_line_errors
+def start(
+    grpc_port: int | None,
+    http_host: str | None,
+    http_port: int | None,
+    proxy_location: str | None,
+    grpc_servicer_functions: tuple[str, ...],
+    address: str | None,
+) -> None:
+    """Start the mesh on a running cluster, without applications.
+
+    \b
+    mesh start --grpc-port 9100 --http-host 0.0.0.0
+    mesh start --proxy-location HeadOnly
+
+    Only needed to choose ports and gateways beforehand: `mesh deploy` and `mesh run` start it by themselves. On a
+    running mesh nothing changes.
+    """
+    require_ray(address)
+    http = {name: value for name, value in (("host", http_host), ("port", http_port)) if value is not None}
+    grpc: dict[str, Any] = {} if grpc_port is None else {"port": grpc_port}
+    if grpc_servicer_functions:
+        grpc["grpc_servicer_functions"] = list(grpc_servicer_functions)
+    api.start(proxy_location, http, grpc)
+    for line in status_text.listening_lines(mesh_lifecycle.require().status()):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
+@click.option("--name", help="Only this application.")
+@click.option("--address", help=ADDRESS_HELP)
+@one_line_errors
+def status(as_json: bool, name: str | None, address: str | None) -> None:
+    """Show applications, their replicas and the gateways.
+
+    \b
+    mesh status                      everything in one table; what does not run says why
+    mesh status --name shop          one application; also the tracebacks of what failed
+    mesh status --json               for programs: every key always, null where nothing is set
+    """
+    reply = attached_status(address)
+    if name is not None:
+        reply = _only(reply, name)
+    if as_json:
+        click.echo(json.dumps(status_text.as_dict(reply), indent=2))
+    else:
+        click.echo(status_text.as_text(reply))
+        if name is not None and (failures := status_text.failures_in_full(reply)):
+            click.echo(failures)
+
+
+def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
+    """The part of one application. Raises ValueError naming those that there are."""
+    found = [each for each in reply.applications if each.name == name]
+    if not found:
+        names = [each.name for each in reply.applications]
+        advice = option_checks.did_you_mean(name, names)
+        raise ValueError(f"There is no application {name!r}. There are: {', '.join(names) or 'none'}.{advice}")
+    part = control_pb2.StatusReply()
+    part.CopyFrom(reply)
+    del part.applications[:]
+    part.applications.extend(found)
+    return part
+
+
+@main.command()
+@click.argument("name")
+@click.option("--address", help=ADDRESS_HELP)
+@one_line_errors
+def delete(name: str, address: str | None) -> None:
+    """Delete one application.
+
+    \b
+    mesh delete shop
+
+    Returns when its replicas are gone. Calls that run get graceful_shutdown_timeout_s to end. An application of a
+    configuration file comes back when the file is deployed again: take it out there.
+    """
+    _only(attached_status(address), name)
+    api.delete(name)
+    click.echo(f"Deleted {name}.")
+
+
+@main.command()
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--address", help=ADDRESS_HELP)
+@one_line_errors
+def shutdown(yes: bool, address: str | None) -> None:
+    """Delete everything the mesh runs on the cluster.
+
+    \b
+    mesh shutdown                    asks first
+    mesh shutdown --yes              does not
+
+    Gateways stop first, then applications from their ingress inwards. Ray itself keeps running.
+    """
+    applications = [application.name for application in attached_status(address).applications]
+    if not yes:
+        click.confirm(
+            f"This deletes {', '.join(applications) or 'no application'} and the gateways. Go on?", abort=True
+        )
+    api.shutdown()
+    click.echo("The mesh has ended.")

@@ -1,0 +1,138 @@
+"""Owns what `mesh run` and `mesh deploy` are told to run: a configuration file, or an import path with arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import yaml
+
+from mesh import api
+from mesh.client import mesh_lifecycle
+from mesh.declarative import compose
+from mesh.declarative.builder_args import parse_pairs
+from mesh.declarative.config_file import read_config
+from mesh.declarative.import_path import parse_import_path
+from mesh.declarative.schema import ApplicationEntry, MeshConfig
+from mesh.declarative.yaml_positions import Source
+from mesh.deployment import Application
+from mesh.options import option_checks
+from mesh.v1 import control_pb2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FILE_SUFFIXES = (".yaml", ".yml", ".json")
+_TARGET_OPTIONS = ("name", "route_prefix", "runtime_env", "runtime_env_json")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What shall run, imported already as far as this process can."""
+
+    config: MeshConfig
+    loaded: tuple[Application | None, ...]
+    source: Source | None = None
+    text: str | None = None
+    """Of the file, for which alone both are there."""
+
+    @property
+    def names(self) -> list[str]:
+        return [each.name for each in self.config.applications]
+
+    def specs(self) -> list[control_pb2.ApplicationSpec]:
+        """As the controller of the running mesh shall store them."""
+        around = compose.Surroundings(
+            servicer_functions=mesh_lifecycle.servicer_functions(), job_runtime_env=api.inherited_runtime_env()
+        )
+        return compose.compose(self.config, self.source, self.loaded, around, click.echo)
+
+
+def target_options(command: F) -> F:
+    """The arguments and options of commands that take a target."""
+    decorators = (
+        click.argument("target", metavar="FILE|MODULE:APP"),
+        click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]..."),
+        click.option("--name", help="Name of the application.  [default: default]"),
+        click.option("--route-prefix", help="HTTP path below which it is served; none: no HTTP.  [default: /]"),
+        click.option(
+            "--runtime-env",
+            type=click.Path(exists=True, dir_okay=False),
+            help="YAML file with the Ray runtime environment in which it is imported and runs.",
+        ),
+        click.option("--runtime-env-json", help="The same as JSON."),
+        click.option(
+            "--app-dir",
+            type=click.Path(exists=True, file_okay=False),
+            default=".",
+            show_default=True,
+            help="Directory from which modules are imported.",
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def read_target(target: str, pairs: tuple[str, ...], app_dir: str, given: dict[str, Any]) -> Target:
+    """Read, check and import it. Raises what says what to correct; nothing was started until then."""
+    sys.path.insert(0, os.path.abspath(app_dir))
+    options = {name: given[name] for name in _TARGET_OPTIONS if given[name] is not None}
+    if target.endswith(_FILE_SUFFIXES) or os.path.isfile(target):
+        return _of_file(target, pairs, options)
+    parse_import_path(target)
+    config = MeshConfig(applications=(_entry(target, pairs, options),))
+    return Target(config, tuple(compose.load(config)))
+
+
+def _of_file(path: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Target:
+    if pairs or options:
+        what = [*(f"--{name.replace('_', '-')}" for name in options), *pairs]
+        raise ValueError(f"{what[0]} goes with MODULE:APP; for {path} say it in the file.")
+    if not os.path.exists(path):
+        raise ValueError(f"There is no file {os.path.abspath(path)}.{_similar_file(path)}")
+    text = _text_of(path)
+    config, source = read_config(text, path)
+    return Target(config, tuple(compose.load(config, source)), source, text)
+
+
+def _similar_file(path: str) -> str:
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        return ""
+    names = (name for name in os.listdir(directory) if name.endswith(_FILE_SUFFIXES))
+    return option_checks.did_you_mean(os.path.basename(path), names)
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.") from error
+
+
+def _entry(target: str, pairs: tuple[str, ...], options: dict[str, Any]) -> ApplicationEntry:
+    values = {name: options[name] for name in ("name", "route_prefix") if name in options}
+    if values.get("route_prefix") == "none":
+        values["route_prefix"] = None
+    return ApplicationEntry(import_path=target, args=parse_pairs(pairs), runtime_env=_runtime_env(options), **values)
+
+
+def _runtime_env(options: dict[str, Any]) -> dict[str, Any]:
+    if len(options.keys() & {"runtime_env", "runtime_env_json"}) == 2:
+        raise ValueError("--runtime-env and --runtime-env-json are two ways to say one thing: give one of them.")
+    try:
+        if "runtime_env" in options:
+            value = yaml.safe_load(_text_of(options["runtime_env"]))
+        else:
+            value = json.loads(options.get("runtime_env_json", "{}"))
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise ValueError(f"The runtime environment cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"The runtime environment must be a mapping, got {value!r}.")
+    return value

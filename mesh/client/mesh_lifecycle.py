@@ -1,0 +1,187 @@
+"""Owns the life of the mesh on a cluster: finding it, starting it and ending it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from mesh.client.control_client import ControlClient
+from mesh.cluster import ray_core, ray_placement
+from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
+from mesh.exceptions import MeshException
+from mesh.membership.mesh_process import joined_process
+from mesh.usercode.served_methods import load_servicer_function
+from mesh.usercode.user_code import UserCode, pack, unpack
+from mesh.v1 import control_pb2
+from mesh.wire.mesh_token import forget_token
+
+logger = logging.getLogger("mesh")
+
+CONTROLLER_NAME = "MESH_CONTROLLER"
+_CONTROLLER_CLASS = "mesh.controller.controller_actor:ControllerActor"
+_ACTOR_PREFIX = "MESH_"
+_SERVICER_FUNCTIONS_KEY = "servicer_functions"
+_POLL_S = 0.05
+_START_TIMEOUT_S = 60.0
+_START_FAILING_TIMEOUT_S = 8.0
+_SHUTDOWN_TIMEOUT_S = 30.0
+_KILL_TIMEOUT_S = 10.0
+_NOT_READY = (
+    f"The controller of the mesh was not ready within {_START_TIMEOUT_S:.0f} s. "
+    f"Look at the log of the actor {CONTROLLER_NAME}."
+)
+
+
+def find() -> ControlClient | None:
+    """The mesh of the cluster this process is connected to; None where there is none."""
+    if not ray_core.is_connected() or ray_core.find_actor(CONTROLLER_NAME) is None:
+        return None
+    return _client()
+
+
+def require() -> ControlClient:
+    """The mesh of the cluster. Raises MeshException where there is none."""
+    client = find()
+    if client is None:
+        raise MeshException(
+            "There is no mesh instance running on this Ray cluster. Start one with mesh.start() or mesh.run(), "
+            "or with `mesh deploy` on the command line."
+        )
+    return client
+
+
+def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> ControlClient:
+    """Start the controller, or find the one another process starts at the same time, and wait until it serves.
+
+    `servicer_functions`, packed, are kept where every later run, from any driver, finds them.
+    """
+    # A membership from an earlier mesh, which somebody else has ended, knows the wrong token.
+    _leave()
+    ray_core.kv_put(_SERVICER_FUNCTIONS_KEY, servicer_functions)
+    is_first = ray_core.find_actor(CONTROLLER_NAME) is None
+    placement = ray_core.ActorPlacement(node_id=_head_node_id(), max_restarts=-1)
+    actor = ray_core.spawn_actor(
+        _CONTROLLER_CLASS,
+        (options.SerializeToString(),),
+        name=CONTROLLER_NAME,
+        placement=placement,
+        get_if_exists=True,
+    )
+    try:
+        _wait_serving(actor, time.monotonic() + _START_TIMEOUT_S)
+    except MeshException:
+        if is_first:
+            # It would go on trying with options that do not work, and in the way of better ones.
+            _erase()
+        raise
+    return _client()
+
+
+def destroy(client: ControlClient) -> None:
+    """End everything of the mesh on the cluster, this process's membership too. What does not end is killed."""
+    try:
+        client.shutdown()
+        if not poll(lambda: _is_empty(client.status()), _SHUTDOWN_TIMEOUT_S):
+            logger.warning("the mesh did not end by itself within %.0f s; it is killed", _SHUTDOWN_TIMEOUT_S)
+    except MeshException as error:
+        logger.warning("the mesh is killed: %s", error)
+    _leave()
+    _erase()
+    client.close()
+
+
+def poll(is_reached: Callable[[], bool], timeout_s: float | None) -> bool:
+    """Ask until the answer is yes; False once `timeout_s` have passed."""
+    deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    while not is_reached():
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def packed_servicer_functions(functions: Sequence[str | Callable[..., Any]]) -> bytes:
+    """Raises what `load_servicer_function` raises, and TypeError for a function that cannot be pickled."""
+    loaded = tuple(load_servicer_function(function) for function in functions)
+    # The callable is of no interest here; what counts is that other processes find the functions.
+    return pack(UserCode(tuple, servicer_functions=loaded))
+
+
+def servicer_functions() -> tuple[Callable[..., Any], ...]:
+    """The add-functions that `mesh.start` was given."""
+    data = ray_core.kv_get(_SERVICER_FUNCTIONS_KEY)
+    return () if data is None else unpack(data).servicer_functions
+
+
+@cache
+def _client() -> ControlClient:
+    return ControlClient()
+
+
+def _leave() -> None:
+    process = joined_process()
+    if process is not None:
+        process.close()
+    forget_token()
+
+
+def _head_node_id() -> str:
+    return next((node.node_id for node in ray_core.list_nodes() if node.is_head and node.is_alive), "")
+
+
+def _wait_serving(actor: Any, deadline_s: float) -> None:
+    """Ray restarts a controller that failed to start: it gets some tries, as what failed may pass."""
+    failing_since_s: float | None = None
+    while True:
+        try:
+            ray_core.get_object(actor.ready.remote(), timeout_s=max(0.0, deadline_s - time.monotonic()))
+        except ray_core.ActorUnavailable as error:  # Ray is restarting it
+            if time.monotonic() >= deadline_s:
+                raise TimeoutError(_NOT_READY) from error
+            time.sleep(_POLL_S)
+        except ray_core.ActorDied as error:
+            raise MeshException(f"The controller of the mesh could not be started: {error}") from error
+        except TimeoutError as error:
+            raise TimeoutError(_NOT_READY) from error
+        except Exception as error:  # what its start raised, whatever that is
+            failing_since_s = failing_since_s or time.monotonic()
+            if time.monotonic() - failing_since_s > _START_FAILING_TIMEOUT_S:
+                raise MeshException(f"The controller of the mesh cannot start: {_failure() or error}") from error
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
+def _failure() -> str:
+    return (ray_core.kv_get(CONTROLLER_FAILURE_KEY) or b"").decode()
+
+
+def _is_empty(reply: control_pb2.StatusReply) -> bool:
+    return not reply.applications and not reply.gateways
+
+
+def _erase() -> None:
+    _kill_actors()
+    for key in ray_core.kv_keys(""):
+        ray_core.kv_delete(key)
+
+
+def _kill_actors() -> None:
+    # The controller first: it would replace what dies.
+    for name in sorted(_own_actor_names(), key=lambda name: name != CONTROLLER_NAME):
+        actor = ray_core.find_actor(name)
+        if actor is not None:
+            ray_core.kill_actor(actor)
+    # A name is free again only when its actor is gone: the next start would find the dying controller.
+    poll(lambda: not _own_actor_names(), _KILL_TIMEOUT_S)
+    for name, group in ray_placement.list_placement_groups().items():
+        if name.startswith(_ACTOR_PREFIX):
+            ray_placement.remove_placement_group(group)
+
+
+def _own_actor_names() -> list[str]:
+    """Named actors of user code may share the namespace."""
+    return [name for name in ray_core.list_actor_names() if name.startswith(_ACTOR_PREFIX)]

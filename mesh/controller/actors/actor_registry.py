@@ -1,0 +1,254 @@
+"""Owns the controller's book of replicas and gateways: events go in, the frozen picture comes out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mesh.controller.actors.cluster_runtime import gateway_name, replica_name
+from mesh.controller.actors.gateway_state import GatewayEvent, next_status
+from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
+from mesh.controller.plan.replica_state import ReplicaEvent, next_state
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import GatewayStatus, ReplicaState
+from mesh.v1 import control_pb2
+
+HEALTH_FAILURES_MAX = 3
+"""Health checks that must fail in a row before an actor is replaced."""
+VACANCY_S = 30.0
+"""How long it is remembered that a replica has gone."""
+_LONG_LIFE_S = 10.0
+_MESSAGE_MAX_CHARS = 8192
+
+
+class Fleet:
+    """Written by the keepers of actors, read by the planner. One event loop, no lock; forgotten actors are ignored."""
+
+    def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
+        self._clock = clock
+        self._on_change = on_change
+        self._replicas: dict[str, Replica] = {}
+        self._gateways: dict[str, Gateway] = {}
+        self._replica_failures: dict[DeploymentKey, Failures] = {}
+        self._gateway_failures: dict[str, Failures] = {}
+        self._vacancies: deque[Vacancy] = deque()
+        self._nodes: tuple[Node, ...] = ()
+
+    def observed(self) -> Observed:
+        while self._vacancies and self._clock() - self._vacancies[0].at_s > VACANCY_S:
+            self._vacancies.popleft()
+        return Observed(
+            replicas=tuple(self._replicas.values()),
+            gateways=tuple(self._gateways.values()),
+            nodes=self._nodes,
+            replica_failures=dict(self._replica_failures),
+            gateway_failures=dict(self._gateway_failures),
+            vacancies=tuple(self._vacancies),
+        )
+
+    def replica(self, replica_id: str) -> Replica | None:
+        return self._replicas.get(replica_id)
+
+    def gateway(self, gateway_id: str) -> Gateway | None:
+        return self._gateways.get(gateway_id)
+
+    # ---- nodes -----------------------------------------------------------------------------------------------------
+
+    def see_nodes(self, nodes: Sequence[Node]) -> None:
+        """The cluster's living nodes, as they are now. What was on one that is gone is gone too."""
+        ends_s = {node.node_id: node.ends_s for node in nodes}
+        gone = {node.node_id for node in self._nodes} - ends_s.keys()
+        self._nodes = tuple(nodes)
+        for replica in list(self._replicas.values()):
+            if replica.node_id in gone and replica.is_placed:
+                self.replica_closed(replica.replica_id, f"its node {replica.node_id[:8]} is gone", is_node_lost=True)
+            elif replica.node_ends_s != (end_s := ends_s.get(replica.node_id)):
+                self._node_ends(replica, end_s)
+        for gateway in list(self._gateways.values()):
+            if gateway.node_id in gone:
+                self.gateway_closed(gateway.gateway_id, "its node is gone")
+        for node_id in gone:
+            self._gateway_failures.pop(node_id, None)
+
+    def _node_ends(self, replica: Replica, end_s: float | None) -> None:
+        marked = replace(replica, node_ends_s=end_s)
+        if end_s is not None and replica.state in (ReplicaState.RUNNING, ReplicaState.UPDATING):
+            self._moved(marked, ReplicaEvent.NODE_DRAINS)
+        elif end_s is None and replica.is_migrating:
+            self._moved(marked, ReplicaEvent.NODE_STAYS)
+        else:
+            self._put_replica(marked)
+
+    def actor_names(self) -> set[str]:
+        """Of everything that is in the book."""
+        replicas = {replica_name(each.deployment, each.replica_id, each.version) for each in self._replicas.values()}
+        return replicas | {gateway_name(each.node_id) for each in self._gateways.values()}
+
+    # ---- replicas --------------------------------------------------------------------------------------------------
+
+    def add_replica(self, replica: Replica) -> None:
+        """A replica that is being started, or was found running."""
+        now_s = self._clock()
+        self._put_replica(replace(replica, since_s=now_s, created_s=now_s))
+
+    def replica_placed(self, replica_id: str, bundle_nodes: Sequence[str]) -> None:
+        """It has a process; its bundles are on these nodes."""
+        if replica := self._replicas.get(replica_id):
+            self._put_replica(
+                replace(replica, is_placed=True, placed_s=self._clock(), bundle_nodes=tuple(bundle_nodes))
+            )
+
+    def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
+        if (replica := self._replicas.get(ready.replica_id)) is None:
+            return
+        self._moved(
+            replace(
+                replica,
+                is_placed=True,
+                config_version=config_version,
+                address=ready.address,
+                bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
+                zone=ready.zone,
+                pid=ready.pid,
+            ),
+            ReplicaEvent.READY,
+        )
+        failures = self._failures_of(replica)
+        self._replica_failures[replica.deployment] = replace(failures, has_succeeded=True)
+        # Its node may have begun to drain while it started.
+        self._node_ends(self._replicas[replica.replica_id], replica.node_ends_s)
+
+    def replica_reconfiguring(self, replica_id: str) -> None:
+        if replica := self._replicas.get(replica_id):
+            self._moved(replica, ReplicaEvent.RECONFIGURE)
+
+    def replica_reconfigured(self, replica_id: str, config_version: str, drain_timeout_s: float) -> None:
+        if replica := self._replicas.get(replica_id):
+            reconfigured = replace(replica, config_version=config_version, drain_timeout_s=drain_timeout_s)
+            self._moved(reconfigured, ReplicaEvent.READY)
+
+    def replica_stopping(self, replica_id: str, drain_timeout_s: float) -> None:
+        replica = self._replicas.get(replica_id)
+        if replica and not replica.is_leaving:
+            self._moved(replace(replica, drain_timeout_s=drain_timeout_s), ReplicaEvent.STOP)
+
+    def replica_broken(self, replica_id: str, message: str) -> None:
+        """It runs but is not to be used: its constructor or its reconfiguration failed."""
+        replica = self._replicas.get(replica_id)
+        if replica and not replica.is_leaving and not replica.unhealthy:
+            self._count_replica_failure(replica, message)
+            self._put_replica(replace(replica, unhealthy=message))
+
+    def replica_checked(self, replica_id: str, failure: str | None) -> None:
+        """The outcome of a health check."""
+        replica = self._replicas.get(replica_id)
+        if replica is None or (failure is None and replica.health_failures == 0):
+            return
+        count = 0 if failure is None else replica.health_failures + 1
+        self._put_replica(replace(replica, health_failures=count))
+        if failure is not None and count >= HEALTH_FAILURES_MAX:
+            self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
+
+    def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
+        """Its process is gone, or never came to be. That it went with its node is not held against its version."""
+        replica = self._replicas.pop(replica_id, None)
+        if replica is None:
+            return
+        is_failure = not replica.is_leaving and not replica.unhealthy
+        if is_failure and not is_node_lost:
+            self._count_replica_failure(replica, message)
+        self._vacancies.append(
+            Vacancy(
+                replica_id=replica_id,
+                deployment=replica.deployment,
+                at_s=self._clock(),
+                is_lost=replica.is_placed and (is_failure or is_node_lost),
+                is_node_lost=is_node_lost,
+                bundles=replica.bundles,
+                bundle_nodes=replica.bundle_nodes,
+            )
+        )
+        self._on_change()
+
+    def forget_failures(self, keep: set[DeploymentKey]) -> None:
+        for key in self._replica_failures.keys() - keep:
+            del self._replica_failures[key]
+
+    def restart_failures(self, key: DeploymentKey) -> None:
+        """A deployment was deployed anew: it gets all its tries again."""
+        self._replica_failures.pop(key, None)
+
+    def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
+        state = next_state(replica.state, event)
+        since_s = replica.since_s if state == replica.state else self._clock()
+        self._put_replica(replace(replica, state=state, since_s=since_s))
+
+    def _put_replica(self, replica: Replica) -> None:
+        self._replicas[replica.replica_id] = replica
+        self._on_change()
+
+    def _failures_of(self, replica: Replica) -> Failures:
+        failures = self._replica_failures.get(replica.deployment, NO_FAILURES)
+        return failures if failures.version == replica.version else Failures(version=replica.version)
+
+    def _count_replica_failure(self, replica: Replica, message: str) -> None:
+        failures = self._failures_of(replica)
+        now_s = self._clock()
+        # One that served for a while proves its version good: its end starts a new count.
+        is_afresh = replica.is_serving and now_s - replica.since_s >= _LONG_LIFE_S
+        self._replica_failures[replica.deployment] = replace(
+            failures, count=1 if is_afresh else failures.count + 1, last_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
+        )
+
+    # ---- gateways --------------------------------------------------------------------------------------------------
+
+    def add_gateway(self, gateway: Gateway) -> None:
+        self._put_gateway(replace(gateway, since_s=self._clock()))
+
+    def gateway_ready(self, ready: control_pb2.GatewayReady) -> None:
+        gateway = self._gateways.get(ready.gateway_id)
+        if gateway and gateway.state == GatewayStatus.STARTING:
+            self._gateway_failures.pop(gateway.node_id, None)
+            addressed = replace(gateway, grpc_address=ready.grpc_address, http_address=ready.http_address)
+            self._gateway_moved(addressed, GatewayEvent.READY)
+
+    def gateway_stopping(self, gateway_id: str) -> None:
+        if gateway := self._gateways.get(gateway_id):
+            self._gateway_moved(gateway, GatewayEvent.STOP)
+
+    def gateway_broken(self, gateway_id: str, message: str) -> None:
+        gateway = self._gateways.get(gateway_id)
+        if gateway and gateway.state != GatewayStatus.DRAINING and not gateway.unhealthy:
+            self._count_gateway_failure(gateway, message)
+            self._gateway_moved(replace(gateway, unhealthy=message), GatewayEvent.BREAK)
+
+    def gateway_checked(self, gateway_id: str, failure: str | None) -> None:
+        gateway = self._gateways.get(gateway_id)
+        if gateway is None or (failure is None and gateway.health_failures == 0):
+            return
+        count = 0 if failure is None else gateway.health_failures + 1
+        self._put_gateway(replace(gateway, health_failures=count))
+        if failure is not None and count >= HEALTH_FAILURES_MAX:
+            self.gateway_broken(gateway_id, f"the gateway failed {count} health checks in a row: {failure}")
+
+    def gateway_closed(self, gateway_id: str, message: str) -> None:
+        if gateway := self._gateways.pop(gateway_id, None):
+            if gateway.state in (GatewayStatus.STARTING, GatewayStatus.HEALTHY):
+                self._count_gateway_failure(gateway, message)
+            self._on_change()
+
+    def _gateway_moved(self, gateway: Gateway, event: GatewayEvent) -> None:
+        state = next_status(gateway.state, event)
+        since_s = gateway.since_s if state == gateway.state else self._clock()
+        self._put_gateway(replace(gateway, state=state, since_s=since_s))
+
+    def _put_gateway(self, gateway: Gateway) -> None:
+        self._gateways[gateway.gateway_id] = gateway
+        self._on_change()
+
+    def _count_gateway_failure(self, gateway: Gateway, message: str) -> None:
+        failures = self._gateway_failures.get(gateway.node_id, NO_FAILURES)
+        self._gateway_failures[gateway.node_id] = replace(
+            failures, count=failures.count + 1, last_s=self._clock(), message=message[:_MESSAGE_MAX_CHARS]
+        )

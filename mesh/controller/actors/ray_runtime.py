@@ -1,0 +1,194 @@
+"""Owns the real Runtime: actors over Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from mesh.cluster import ray_core, ray_placement
+from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.actors.failure_text import readable, readable_death
+from mesh.controller.desired.resource_request import ask_of
+from mesh.controller.plan.cluster_picture import Node
+from mesh.controller.plan.replica_placement import Spot
+from mesh.v1 import control_pb2
+
+_REPLICA_CLASS = "mesh.replica.replica_actor:ReplicaActor"
+_GATEWAY_CLASS = "gateway.gateway_actor:GatewayActor"
+_POLICY_CLASS = "mesh.controller.scaling.policy_actor:PolicyActor"
+_PROBE_TIMEOUT_S = 1.0
+
+
+class RayRuntime:
+    """Ray's blocking calls go to threads. What Ray raises becomes ActorCallFailed here and nowhere else."""
+
+    def __init__(self, clock: Callable[[], float], unix_clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._unix_clock = unix_clock
+        self._handles: dict[str, Any] = {}
+        self._groups: dict[str, Any] = {}
+        """Placement groups by the name they share with their replica."""
+        self._ends_s: dict[tuple[str, float], float] = {}
+        """When nodes end, on our clock, by node and what Ray says."""
+
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        await _outcome(self._spawn_replica(name, spec, spot))
+
+    async def _spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        options = spec.spec.options
+        actor = options.actor
+        if options.placement_group_bundles:
+            bundles = [dict(bundle.resources) for bundle in options.placement_group_bundles]
+            self._groups[name] = await _in_thread(
+                ray_placement.create_placement_group, name, bundles, options.placement_group_strategy
+            )
+        placement = ray_core.ActorPlacement(
+            num_cpus=actor.num_cpus,
+            num_gpus=actor.num_gpus,
+            memory_bytes=actor.memory_bytes,
+            resources=dict(actor.resources),
+            accelerator_type=actor.accelerator_type,
+            runtime_env=json.loads(actor.runtime_env_json or "{}"),
+            node_id="" if options.placement_group_bundles or not spot.node_ids else spot.node_ids[0],
+            # Ray does not heed a mere preference of an actor that asks for nothing.
+            is_bound=options.max_replicas_per_node > 0 or not ask_of(options).whole,
+            placement_group=self._groups.get(name),
+        )
+        await self._spawn(_REPLICA_CLASS, name, spec.SerializeToString(), placement)
+
+    async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
+        placement = ray_core.ActorPlacement(node_id=spec.node_id, is_bound=True)
+        await self._spawn(_GATEWAY_CLASS, name, spec.SerializeToString(), placement)
+
+    async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
+        placement = ray_core.ActorPlacement(runtime_env=json.loads(actor.runtime_env_json or "{}"))
+        await self._spawn(_POLICY_CLASS, name, spec.SerializeToString(), placement)
+
+    async def wait_placed(self, name: str) -> tuple[str, ...]:
+        node_id = (await self.call(name, "locate") or b"").decode()
+        group = self._groups.get(name)
+        if group is None:
+            return (node_id,)
+        nodes: list[str] = await _in_thread(ray_placement.bundle_nodes, group)
+        return tuple(nodes)
+
+    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
+        handle = await self._handle(name)
+        try:
+            answer = await _outcome(getattr(handle, method).remote(*arguments))
+        except ActorGone:
+            # Another actor may have its name by now.
+            if self._handles.get(name) is handle:
+                del self._handles[name]
+            raise
+        if answer is not None and not isinstance(answer, bytes):
+            raise ActorCallFailed(f"its process answers {method} with {type(answer).__name__}")
+        return answer
+
+    async def kill(self, name: str) -> None:
+        try:
+            handle = await self._handle(name)
+        except ActorGone:
+            return
+        await _in_thread(ray_core.kill_actor, handle)
+        if self._handles.get(name) is handle:
+            del self._handles[name]
+
+    async def refuses(self, address: str) -> bool:
+        host, _, port = address.rpartition(":")
+        if not host:
+            return False
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(host, int(port))
+        except ConnectionRefusedError:
+            return True
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return False
+
+    async def release(self, name: str) -> None:
+        group = self._groups.get(name)
+        if group is not None:
+            await _in_thread(ray_placement.remove_placement_group, group)
+            self._groups.pop(name, None)
+
+    async def placement_group_names(self) -> list[str]:
+        groups = await _in_thread(ray_placement.list_placement_groups)
+        ours = {name: group for name, group in groups.items() if name.startswith(REPLICA_PREFIX)}
+        self._groups.update(ours)
+        return list(ours)
+
+    async def actor_names(self) -> list[str]:
+        names: list[str] = await _in_thread(ray_core.list_actor_names)
+        return names
+
+    async def pending_actor_names(self) -> list[str]:
+        names: list[str] = await _in_thread(ray_placement.list_pending_actor_names)
+        return names
+
+    async def memory_deaths(self, within_s: float) -> dict[str, str]:
+        deaths = await _in_thread(ray_placement.list_memory_deaths, self._unix_clock() - within_s)
+        return {name: readable_death(text) for name, text in deaths.items()}
+
+    async def nodes(self) -> list[Node]:
+        states: list[ray_placement.NodeState] = await _in_thread(ray_placement.list_node_states)
+        living = {state.node_id for state in states}
+        self._ends_s = {key: ends_s for key, ends_s in self._ends_s.items() if key[0] in living}
+        return [
+            Node(
+                node_id=state.node_id,
+                is_head=state.is_head,
+                total=state.total,
+                available=state.available,
+                ends_s=self._end_of(state),
+            )
+            for state in states
+        ]
+
+    def _end_of(self, state: ray_placement.NodeState) -> float | None:
+        """On our clock, the same every time: whoever compares must not see news where there is none."""
+        if state.ends_unix_s is None or math.isinf(state.ends_unix_s):
+            return state.ends_unix_s
+        ends_s = self._clock() + state.ends_unix_s - self._unix_clock()
+        return self._ends_s.setdefault((state.node_id, state.ends_unix_s), ends_s)
+
+    async def _spawn(self, import_path: str, name: str, argument: bytes, placement: ray_core.ActorPlacement) -> None:
+        self._handles[name] = await _in_thread(
+            lambda: ray_core.spawn_actor(import_path, (argument,), name=name, placement=placement)
+        )
+
+    async def _handle(self, name: str) -> Any:
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = await _in_thread(ray_core.find_actor, name)
+            if handle is None:
+                raise ActorGone(f"{name} does not exist")
+            self._handles[name] = handle
+        return handle
+
+
+async def _in_thread(function: Any, *arguments: Any) -> Any:
+    return await _outcome(asyncio.to_thread(function, *arguments))
+
+
+async def _outcome(awaitable: Any) -> Any:
+    """The result of Ray's work. User code's own exceptions come this way too, so every kind is expected."""
+    try:
+        return await awaitable
+    except ActorCallFailed:
+        raise
+    except ray_core.ActorDied as error:
+        raise ActorGone(readable_death(str(error)), is_node_lost=ray_core.died_with_node(error)) from error
+    except ray_core.ActorOutOfMemory as error:  # Ray has killed its process: this is all it says from now on
+        raise ActorGone(readable_death(str(error))) from error
+    except ray_core.ActorUnschedulable as error:
+        raise ActorGone("the node on which it had to run is gone", is_node_lost=True) from error
+    except ray_core.ActorUnavailable as error:
+        raise ActorOutOfReach(str(error)) from error
+    except Exception as error:
+        raise ActorCallFailed(readable(str(error)) or type(error).__name__) from error

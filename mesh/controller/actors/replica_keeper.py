@@ -1,0 +1,224 @@
+"""Owns what is done to replicas: tasks start, watch and check each and tell the fleet what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from mesh.controller.actors.actor_calls import ActorCare
+from mesh.controller.actors.actor_registry import Fleet
+from mesh.controller.actors.cluster_runtime import (
+    ActorCallFailed,
+    ActorGone,
+    ReplicaName,
+    Runtime,
+    read_answer,
+    replica_name,
+)
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired
+from mesh.controller.desired.resource_request import ask_of
+from mesh.controller.plan.cluster_picture import Replica
+from mesh.controller.plan.replica_placement import ANYWHERE, Spot
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
+
+_DEFAULT_CHECK_PERIOD_S = 10.0
+_DEFAULT_CHECK_TIMEOUT_S = 30.0
+_CHECK_PERIOD_MIN_S = 0.05
+_CHECK_JITTER = 0.1
+
+
+class ReplicaKeeper:
+    def __init__(
+        self,
+        fleet: Fleet,
+        runtime: Runtime,
+        care: ActorCare,
+        spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._fleet = fleet
+        self._runtime = runtime
+        self._care = care
+        self._spawn_task = spawn_task
+        self._new_id = new_id
+        self.desired = Desired()
+        """Options that need no call to the replica are read from here whenever they are needed."""
+
+    def start(self, key: DeploymentKey, spot: Spot) -> None:
+        target = self.desired.deployments[key]
+        spec = _replica_spec(self._new_id(), target)
+        replica = _new_replica(spec.replica_id, target, spot)
+        self._fleet.add_replica(replica)
+        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, spot))
+
+    def adopt(self, ready: control_pb2.ReplicaReady) -> None:
+        """Take over a replica from under an earlier controller. Without an address it is still starting."""
+        key = DeploymentKey(ready.deployment.app, ready.deployment.name)
+        replica = Replica(
+            replica_id=ready.replica_id,
+            deployment=key,
+            version=ready.version,
+            config_version=ready.config_version,
+            state=ReplicaState.RECOVERING if ready.address else ReplicaState.STARTING,
+            is_placed=True,
+            drain_timeout_s=ready.spec.options.graceful_shutdown_timeout_s,
+            spec=ready.spec,
+            bundles=ask_of(ready.spec.options).bundles,
+            bundle_nodes=tuple(ready.bundle_node_ids),
+        )
+        name = _name_of(replica)
+        self._fleet.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
+        self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
+        if ready.address:
+            self._fleet.replica_ready(ready, ready.config_version)
+        if ready.is_draining:
+            self.stop(ready.replica_id)
+        elif ready.address:
+            self._keep("check", ready.replica_id, self._check(ready.replica_id))
+        else:
+            self._keep("start", ready.replica_id, self._await_start(name, ready.replica_id))
+
+    def adopt_pending(self, name: ReplicaName) -> bool:
+        """Take over a replica that has no process yet, if it is what its deployment wants.
+
+        Not one that has to run on a certain node: nobody knows any more on which.
+        """
+        target = self.desired.deployments.get(name.deployment)
+        if target is None or not name.is_of(target.version) or target.ask.is_bound:
+            return False
+        replica = _new_replica(name.replica_id, target, ANYWHERE)
+        self._fleet.add_replica(replica)
+        self._keep("watch", replica.replica_id, self._watch(_name_of(replica), replica.replica_id))
+        self._keep("start", replica.replica_id, self._await_start(_name_of(replica), replica.replica_id))
+        return True
+
+    def mourn(self, name: ReplicaName, reason: str) -> None:
+        """A replica was killed while there was no controller: a failure of its version, if that is still wanted."""
+        target = self.desired.deployments.get(name.deployment)
+        if target is not None and name.is_of(target.version):
+            self._fleet.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
+            self._fleet.replica_closed(name.replica_id, reason)
+
+    def reconfigure(self, replica_id: str) -> None:
+        if replica := self._fleet.replica(replica_id):
+            self._fleet.replica_reconfiguring(replica_id)
+            spec = _replica_spec(replica_id, self.desired.deployments[replica.deployment])
+            self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
+
+    def stop(self, replica_id: str) -> None:
+        if replica := self._fleet.replica(replica_id):
+            self._fleet.replica_stopping(replica_id, self._drain_timeout_s(replica))
+            self._keep("drain", replica_id, self._care.drain(_name_of(replica)))
+
+    def kill(self, replica_id: str) -> None:
+        if replica := self._fleet.replica(replica_id):
+            self._fleet.replica_stopping(replica_id, 0.0)
+            self._keep("kill", replica_id, self._care.kill(_name_of(replica)))
+
+    def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._spawn_task(coroutine, f"{verb} replica {replica_id}")
+
+    async def _bring_up(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+        replica_id = spec.replica_id
+        try:
+            await self._runtime.spawn_replica(name, spec, spot)
+        except ActorCallFailed as error:
+            await self._care.release(name)
+            self._fleet.replica_closed(replica_id, str(error))
+            return
+        self._keep("watch", replica_id, self._watch(name, replica_id))
+        replica = self._fleet.replica(replica_id)
+        if replica and replica.is_leaving:
+            # It was stopped when there was nobody yet who could be told to drain.
+            await self._care.kill(name)
+            return
+        await self._await_start(name, replica_id)
+
+    async def _await_start(self, name: str, replica_id: str) -> None:
+        try:
+            self._fleet.replica_placed(replica_id, await self._runtime.wait_placed(name))
+            ready = read_answer(control_pb2.ReplicaReady, await self._runtime.call(name, "start"))
+            if ready.replica_id != replica_id:
+                raise ActorCallFailed(f"its process says that it is replica {ready.replica_id!r}")
+        except ActorGone:
+            return  # the watch tells, with the reason
+        except ActorCallFailed as error:
+            self._fleet.replica_broken(replica_id, str(error))
+            return
+        self._fleet.replica_ready(ready, ready.config_version)
+        await self._check(replica_id)
+
+    async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
+        try:
+            await self._runtime.call(name, "reconfigure", spec.SerializeToString())
+        except ActorCallFailed as error:
+            self._fleet.replica_broken(spec.replica_id, str(error))
+        else:
+            drain_timeout_s = spec.spec.options.graceful_shutdown_timeout_s
+            self._fleet.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
+
+    async def _watch(self, name: str, replica_id: str) -> None:
+        gone = await self._care.last_words(name, lambda: self._address(replica_id))
+        replica = self._fleet.replica(replica_id)
+        is_news = replica is not None and not replica.is_leaving
+        if not is_news:
+            # When it is out of the book, all that it held is given back: a shutdown ends when the book is empty.
+            await self._care.release(name)
+        self._fleet.replica_closed(replica_id, str(gone), is_node_lost=gone.is_node_lost)
+        if is_news:
+            await self._care.release(name)
+
+    def _address(self, replica_id: str) -> str:
+        """Where it has to listen: nowhere when it leaves."""
+        replica = self._fleet.replica(replica_id)
+        return replica.address if replica is not None and not replica.is_leaving else ""
+
+    async def _check(self, replica_id: str) -> None:
+        """Check its health for as long as it serves."""
+        while (replica := self._fleet.replica(replica_id)) and replica.is_serving:
+            period_s, timeout_s = self._check_times_s(replica)
+            await asyncio.sleep(period_s * random.uniform(1 - _CHECK_JITTER, 1 + _CHECK_JITTER))
+            self._fleet.replica_checked(replica_id, await self._care.check(_name_of(replica), timeout_s))
+
+    def _check_times_s(self, replica: Replica) -> tuple[float, float]:
+        target = self.desired.deployments.get(replica.deployment)
+        options = target.spec.options if target else replica.spec.options
+        return (
+            max(options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S, _CHECK_PERIOD_MIN_S),
+            options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
+        )
+
+    def _drain_timeout_s(self, replica: Replica) -> float:
+        """The one that holds now; for a deployment that is deleted the last one known."""
+        target = self.desired.deployments.get(replica.deployment)
+        return target.drain_timeout_s if target else replica.drain_timeout_s
+
+
+def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:
+    return control_pb2.ReplicaSpec(
+        replica_id=replica_id,
+        deployment={"app": target.key.app, "name": target.key.name},
+        spec=target.spec,
+        config_version=target.config_version,
+    )
+
+
+def _new_replica(replica_id: str, target: DeploymentTarget, spot: Spot) -> Replica:
+    return Replica(
+        replica_id=replica_id,
+        deployment=target.key,
+        version=target.version,
+        drain_timeout_s=target.drain_timeout_s,
+        spec=target.spec,
+        bundles=target.ask.bundles,
+        bundle_nodes=spot.node_ids,
+    )
+
+
+def _name_of(replica: Replica) -> str:
+    return replica_name(replica.deployment, replica.replica_id, replica.version)

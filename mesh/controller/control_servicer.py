@@ -1,0 +1,100 @@
+"""Owns the Control service: who may ask what when, and the Sync streams. Callers without the token never get here."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from mesh.controller.control_loop import ControlLoop
+from mesh.controller.desired.desired_change import Refused, shutting_down, with_applications, without_application
+from mesh.controller.desired.desired_keeper import Edit
+from mesh.controller.desired.desired_store import StoreFailed
+from mesh.controller.report.publisher import Publisher, Subscriber
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
+from mesh.wire.duplex import converse
+
+_Context = Any  # grpcio has no types
+
+
+class ControlServicer(control_pb2_grpc.ControlServicer):
+    def __init__(self, loop: ControlLoop, publisher: Publisher, unix_clock: Callable[[], float]) -> None:
+        self._loop = loop
+        self._publisher = publisher
+        self._unix_clock = unix_clock
+
+    async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
+        one = control_pb2.ApplyRequest(applications=[request.application])
+        return control_pb2.DeployReply(state_version=await self._add(one, context))
+
+    async def Apply(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
+        return control_pb2.ApplyReply(state_version=await self._add(request, context))
+
+    async def Config(self, request: control_pb2.ConfigRequest, context: _Context) -> control_pb2.ConfigReply:
+        return control_pb2.ConfigReply(config_file=self._loop.config_file)
+
+    async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
+        await self._change(functools.partial(without_application, name=request.application), (), context)
+        return control_pb2.DeleteReply()
+
+    async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
+        return self._loop.status()
+
+    async def Shutdown(self, request: control_pb2.ShutdownRequest, context: _Context) -> control_pb2.ShutdownReply:
+        await self._change(shutting_down, (), context)
+        return control_pb2.ShutdownReply()
+
+    async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> int:
+        edit = functools.partial(
+            with_applications,
+            applications=request.applications,
+            unix_time_s=self._unix_clock(),
+            config_file=request.config_file if request.HasField("config_file") else None,
+            target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
+        )
+        return await self._change(edit, request.applications, context)
+
+    async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], context: _Context) -> int:
+        try:
+            return await self._loop.change(edit, code_of=code_of)
+        except Refused as error:
+            await context.abort(error.code, str(error))
+            raise  # abort() has raised already
+        except StoreFailed as error:
+            # Clients take this for a controller that is away, and try again.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise  # abort() has raised already
+
+    async def Sync(self, request_iterator: Any, context: _Context) -> None:
+        report = await context.read()
+        if report is grpc.aio.EOF or not report.HasField("hello"):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The first Report of a Sync stream must say hello.")
+        # As in mesh/link/callee_link.py: a first write that is cancelled would leave the stream without a status.
+        await context.send_initial_metadata(())
+        subscriber = self._publisher.open(report.hello)
+        try:
+            await converse(self._hear(subscriber, report, context), self._tell(subscriber, context))
+        finally:
+            self._publisher.close(subscriber)
+            self._loop.autoscaler.lost(subscriber)
+
+    async def _hear(self, subscriber: Subscriber, report: Any, context: _Context) -> None:
+        while report is not grpc.aio.EOF:
+            if report.unsubscribe:
+                self._publisher.unsubscribe(subscriber, _keys(report.unsubscribe))
+            self._publisher.subscribe(subscriber, _keys(report.subscribe))
+            self._loop.autoscaler.heard(subscriber.hello.process_id, subscriber, report.loads)
+            report = await context.read()
+
+    async def _tell(self, subscriber: Subscriber, context: _Context) -> None:
+        """Write updates until the stream ends, one at a time: what happens meanwhile goes with the next."""
+        while True:
+            await context.write(await self._publisher.next_update(subscriber))
+
+
+def _keys(names: Iterable[common_pb2.DeploymentId]) -> list[DeploymentKey]:
+    return [DeploymentKey(each.app, each.name) for each in names]

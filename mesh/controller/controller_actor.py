@@ -1,0 +1,115 @@
+"""Owns the controller's process: it puts the parts together and serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import grpc.aio
+
+from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
+from mesh.controller.actors.ray_runtime import RayRuntime
+from mesh.controller.control_loop import ControlLoop
+from mesh.controller.control_servicer import ControlServicer
+from mesh.controller.desired.desired_store import StateStore, StoreFailed
+from mesh.controller.report.publisher import Publisher
+from mesh.settings import settings
+from mesh.v1 import control_pb2, control_pb2_grpc
+from mesh.wire.endpoints import generic_handlers, start_server
+from mesh.wire.io_thread import io_thread
+from mesh.wire.mesh_token import TokenGuard, create_token
+
+logger = logging.getLogger("mesh")
+
+_RESTART_PAUSE_S = 2.0
+_FAILURE_MAX_CHARS = 2000
+
+T = TypeVar("T")
+
+
+class ControllerActor:
+    """Spawned once per mesh; Ray restarts it when it dies. It never unpickles what users deploy."""
+
+    def __init__(self, gateway_options: bytes) -> None:
+        """`gateway_options`: a serialised GatewayOptions, for a mesh that has no stored state yet."""
+        self._gateway_options = control_pb2.GatewayOptions.FromString(gateway_options)
+        self._server: grpc.aio.Server | None = None
+        self._start = io_thread().submit(self._begin())
+        self._start.add_done_callback(_end_if_failed)
+
+    async def ready(self) -> str:
+        """Wait until it serves; returns "host:port" of the Control service. Raises why it cannot serve."""
+        # Shielded: whoever stops waiting must not stop the start.
+        return await asyncio.shield(asyncio.wrap_future(self._start))
+
+    async def _begin(self) -> str:
+        """Serve; a failure is written down for clients that wait, and removed by the start that succeeds."""
+        try:
+            address = await self._serve()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
+            await asyncio.to_thread(ray_core.kv_put, CONTROLLER_FAILURE_KEY, reason.encode())
+            raise
+        await asyncio.to_thread(ray_core.kv_delete, CONTROLLER_FAILURE_KEY)
+        return address
+
+    async def _serve(self) -> str:
+        await asyncio.to_thread(create_token)
+        store = StateStore(_RayKeyValue())
+        # Versions must not fall behind those an earlier controller has told; no clock runs a version per microsecond.
+        publisher = Publisher(first_version=time.time_ns() // 1000)
+        loop = ControlLoop(
+            store,
+            RayRuntime(time.monotonic, time.time),
+            publisher,
+            clock=time.monotonic,
+            new_id=lambda: uuid.uuid4().hex[:8],
+            spawn_task=io_thread().spawn,
+        )
+        await loop.begin(self._gateway_options)
+        io_thread().spawn(loop.run(), "control loop")
+        servicer = ControlServicer(loop, publisher, time.time)
+        handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
+        self._server, port = await start_server([TokenGuard(handlers)], settings().server_host)
+        address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
+        await asyncio.to_thread(store.put_address, address)
+        return address
+
+
+def _end_if_failed(start: Future[str]) -> None:
+    """A controller that does not serve must not stay: Ray starts it anew. Until then `ready` tells why."""
+    if start.cancelled() or (error := start.exception()) is None:
+        return
+    logger.error("the controller could not start; the next try is in %g s", _RESTART_PAUSE_S, exc_info=error)
+    threading.Timer(_RESTART_PAUSE_S, os._exit, (1,)).start()
+
+
+class _RayKeyValue:
+    """The cluster's KV behind the store's seam."""
+
+    def get(self, key: str) -> bytes | None:
+        return _answer(lambda: ray_core.kv_get(key))
+
+    def put(self, key: str, value: bytes) -> None:
+        _answer(lambda: ray_core.kv_put(key, value))
+
+    def delete(self, key: str) -> None:
+        _answer(lambda: ray_core.kv_delete(key))
+
+    def keys(self, prefix: str) -> list[str]:
+        return _answer(lambda: ray_core.kv_keys(prefix))
+
+
+def _answer(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except Exception as error:  # whatever Ray raises while its GCS is away
+        raise StoreFailed(f"the cluster's KV does not answer: {error}") from error

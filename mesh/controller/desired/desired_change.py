@@ -1,0 +1,157 @@
+"""Owns what Deploy, Delete and Shutdown make of the desired state, and what they refuse. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import grpc
+
+from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+
+class Refused(Exception):
+    """The change makes no sense; `code` is what the caller gets."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def with_application(
+    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec, unix_time_s: float
+) -> control_pb2.DesiredState:
+    """The state with `application` in the place of the one of that name."""
+    return with_applications(state, [application], unix_time_s)
+
+
+def with_applications(
+    state: control_pb2.DesiredState,
+    applications: Sequence[control_pb2.ApplicationSpec],
+    unix_time_s: float,
+    config_file: str | None = None,
+    target_capacity: float | None = None,
+) -> control_pb2.DesiredState:
+    """The state with each of `applications` in the place of the one of its name.
+
+    With `config_file`, which names all of them, those of the file before go; those that programs deployed stay, and
+    `target_capacity` holds for all, None for no such restriction. Without a file None leaves it as it is.
+    """
+    changed = _without(state, {app.name for app in applications})
+    if config_file is not None:
+        changed = _without(changed, {app.name for app in state.applications if app.is_declarative})
+        changed.config_file = config_file
+        changed.ClearField("target_capacity")
+    if target_capacity is not None:
+        changed.target_capacity = target_capacity
+    changed.version = state.version + 1
+    for application in applications:
+        check_application(changed, application)
+        added = changed.applications.add()
+        added.CopyFrom(application)
+        added.last_deployed_time_s = unix_time_s
+        added.is_declarative = config_file is not None
+        before = [spec for app in state.applications if app.name == added.name for spec in app.deployments]
+        _keep_numbers(before, added.deployments)
+    return changed
+
+
+def without_application(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
+    """The state without that application; a name that is not there changes nothing."""
+    return _without(state, {name})
+
+
+def with_replicas(
+    state: control_pb2.DesiredState, targets: Mapping[DeploymentKey, tuple[int, int]]
+) -> control_pb2.DesiredState:
+    """The state with other numbers of replicas: before and after. One that was deployed meanwhile stays as it is."""
+    changed = _copy(state)
+    for app in changed.applications:
+        for spec in app.deployments:
+            before, after = targets.get(DeploymentKey(app.name, spec.name), (None, 0))
+            if spec.options.HasField("autoscaling") and spec.options.num_replicas == before:
+                spec.options.num_replicas = after
+    return changed
+
+
+def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+    changed = _copy(state)
+    del changed.applications[:]
+    changed.is_shutting_down = True
+    changed.ClearField("config_file")
+    return changed
+
+
+def check_application(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> None:
+    """Raises Refused for an application that must not be added to the state."""
+    if state.is_shutting_down:
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down: deploy after a new start.")
+    if not application.name:
+        raise _invalid("The application has no name.")
+    _check_deployments(application)
+    for other in state.applications:
+        if other.name == application.name:
+            raise _invalid(f"Two applications are named {other.name!r}: give one of them another name.")
+        if other.route_prefix and other.route_prefix == application.route_prefix:
+            raise Refused(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}: choose another one for"
+                f" {application.name!r} or delete {other.name!r} first.",
+            )
+
+
+def _check_deployments(application: control_pb2.ApplicationSpec) -> None:
+    names = Counter(deployment.name for deployment in application.deployments)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise _invalid(f"Application {application.name!r} has several deployments named {twice[0]!r}.")
+    if application.ingress not in names:
+        raise _invalid(f"The ingress {application.ingress!r} is no deployment of application {application.name!r}.")
+    for deployment in application.deployments:
+        if not deployment.name or "#" in deployment.name:
+            raise _invalid(f"{deployment.name!r} is no name for a deployment: it must not be empty or contain '#'.")
+        if not deployment.version:
+            raise _invalid(f"Deployment {deployment.name!r} has no version.")
+        if not (deployment.code or deployment.code_key):
+            raise _invalid(f"Deployment {deployment.name!r} has no code.")
+        _check_runtime_env(deployment)
+
+
+def _check_runtime_env(deployment: control_pb2.DeploymentSpec) -> None:
+    """Placement reads it for all deployments together."""
+    text = deployment.options.actor.runtime_env_json or "{}"
+    try:
+        is_valid = isinstance(json.loads(text), dict)
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise _invalid(f"The runtime environment of deployment {deployment.name!r} is no JSON object: {text[:200]}")
+
+
+def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[control_pb2.DeploymentSpec]) -> None:
+    """Deployments that autoscale go on with the replicas they have, where their options allow it."""
+    options_before = {spec.name: spec.options for spec in before}
+    for spec in after:
+        spec.options.num_replicas = replicas_at_deploy(options_before.get(spec.name), spec.options)
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_pb2.DesiredState:
+    changed = _copy(state)
+    gone = set(names)
+    del changed.applications[:]
+    changed.applications.extend(app for app in state.applications if app.name not in gone)
+    return changed
+
+
+def _copy(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+    changed = control_pb2.DesiredState()
+    changed.CopyFrom(state)
+    changed.version += 1
+    return changed

@@ -1,0 +1,72 @@
+"""Owns the desired state in the controller's memory. What is in it was stored before: others only ever see that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from mesh.controller.desired.desired_state import Desired, read_desired
+from mesh.controller.desired.desired_store import StateStore
+from mesh.v1 import control_pb2
+
+Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
+
+
+class DesiredKeeper:
+    def __init__(self, store: StateStore, on_change: Callable[[Desired], None]) -> None:
+        self._store = store
+        self._on_change = on_change
+        self._lock = asyncio.Lock()
+        self._changes: set[asyncio.Task[int]] = set()
+        self._state = control_pb2.DesiredState()
+        self.desired = Desired()
+
+    async def load(self, gateways: control_pb2.GatewayOptions) -> None:
+        """Read what is stored, or make and store the first state."""
+        state = await asyncio.to_thread(self._store.load)
+        if state is None:
+            state = control_pb2.DesiredState(version=1, gateways=gateways)
+            await asyncio.to_thread(self._store.save, state)
+        self._take_over(state, read_desired(state))
+
+    @property
+    def config_file(self) -> str | None:
+        """The configuration file that was applied last."""
+        return self._state.config_file if self._state.HasField("config_file") else None
+
+    @property
+    def is_changing(self) -> bool:
+        return bool(self._changes)
+
+    async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
+        """Store an edited state, and the code of applications before it. Returns its version.
+
+        What `edit` raises is raised before anything is stored. A change that has begun is finished, even when nobody
+        waits for it any more: cut off in the middle, it would be stored and not known, or be stored over the next one.
+        """
+        task = asyncio.create_task(self._change(edit, code_of), name="change of the desired state")
+        self._changes.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[int]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone: then nobody else looks at it
+
+    async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec]) -> int:
+        async with self._lock:
+            edit(self._state)
+            for application in code_of:
+                await asyncio.to_thread(self._store.put_code, application)
+            state = edit(self._state)
+            # Read first: what cannot be read must not be stored, or no later controller could start.
+            desired = read_desired(state)
+            await asyncio.to_thread(self._store.save, state)
+            self._take_over(state, desired)
+            return state.version
+
+    def _take_over(self, state: control_pb2.DesiredState, desired: Desired) -> None:
+        self._state = state
+        self.desired = desired
+        self._on_change(desired)

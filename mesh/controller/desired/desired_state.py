@@ -1,0 +1,77 @@
+"""Owns the frozen view of the desired state that the planners read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules
+from mesh.controller.desired.resource_request import Ask, ask_of
+from mesh.options.option_effects import config_version
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+_FAILURES_PER_REPLICA = 3
+_FAILURES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentTarget:
+    """What one deployment shall be."""
+
+    key: DeploymentKey
+    version: str
+    """Replicas of another version have to be replaced."""
+    num_replicas: int
+    config_version: str = ""
+    """Replicas with another one have to be reconfigured in place."""
+    constructor_failures_max: int = _FAILURES_MAX
+    """A version none of whose replicas came up is given up after this many failed constructors."""
+    drain_timeout_s: float = 20.0
+    scaling: ScalingRules | None = None
+    """How `num_replicas` follows the load; None: it is fixed."""
+    ask: Ask = field(default_factory=Ask)
+    spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    deployments: Mapping[DeploymentKey, DeploymentTarget] = field(default_factory=dict)
+    applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
+    gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
+    is_shutting_down: bool = False
+    target_capacity: float | None = None
+    """Percent of the replicas asked for that `deployments` already have."""
+
+
+def read_desired(state: control_pb2.DesiredState) -> Desired:
+    """The planners' view of the stored state. Copies, so that the state may change afterwards."""
+    stored = control_pb2.DesiredState()
+    stored.CopyFrom(state)
+    capacity = stored.target_capacity if stored.HasField("target_capacity") else None
+    return Desired(
+        deployments={target.key: target for app in stored.applications for target in _targets(app, capacity)},
+        applications={app.name: app for app in stored.applications},
+        gateways=stored.gateways,
+        is_shutting_down=stored.is_shutting_down,
+        target_capacity=capacity,
+    )
+
+
+def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:
+    for spec in app.deployments:
+        options = spec.options
+        scaling = read_rules(options.autoscaling, target_capacity) if options.HasField("autoscaling") else None
+        failures_max = min(options.max_constructor_retry_count or _FAILURES_MAX, _FAILURES_MAX)
+        yield DeploymentTarget(
+            key=DeploymentKey(app.name, spec.name),
+            version=spec.version,
+            # Autoscaling has counted with the capacity when it decided.
+            num_replicas=options.num_replicas if scaling else at_capacity(options.num_replicas, target_capacity),
+            config_version=config_version(options),
+            constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
+            drain_timeout_s=options.graceful_shutdown_timeout_s,
+            scaling=scaling,
+            ask=ask_of(options),
+            spec=spec,
+        )

@@ -1,0 +1,67 @@
+"""Owns the desired state in the cluster KV: written before it is acted on, code apart from the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
+from mesh.v1 import control_pb2
+
+STATE_KEY = "controller/state"
+CODE_PREFIX = "code/"
+
+
+class StoreFailed(Exception):
+    """The KV did not answer. A change may or may not be stored: making it again is safe."""
+
+
+class KeyValue(Protocol):
+    """The cluster's KV, or a dict in tests. Blocking. Every method may raise StoreFailed, and only that."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, value: bytes) -> None: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def keys(self, prefix: str) -> list[str]: ...
+
+
+class StateStore:
+    """Every method blocks for a few KV round trips."""
+
+    def __init__(self, kv: KeyValue) -> None:
+        self._kv = kv
+
+    def load(self) -> control_pb2.DesiredState | None:
+        """What was stored last. Code that an interrupted change left behind is removed."""
+        data = self._kv.get(STATE_KEY)
+        if data is None:
+            return None
+        state = control_pb2.DesiredState.FromString(data)
+        self._remove_waste(state)
+        return state
+
+    def put_code(self, application: control_pb2.ApplicationSpec) -> None:
+        """Move the code of the deployments out of `application` into the KV, under its digest."""
+        for deployment in application.deployments:
+            if not deployment.code:
+                continue
+            deployment.code_key = CODE_PREFIX + hashlib.sha256(deployment.code).hexdigest()
+            self._kv.put(deployment.code_key, deployment.code)
+            deployment.ClearField("code")
+
+    def save(self, state: control_pb2.DesiredState) -> None:
+        """Store `state`, then remove code nobody refers to any more: a crash in between leaves only waste behind."""
+        self._kv.put(STATE_KEY, state.SerializeToString())
+        self._remove_waste(state)
+
+    def _remove_waste(self, state: control_pb2.DesiredState) -> None:
+        referenced = {deployment.code_key for app in state.applications for deployment in app.deployments}
+        for key in self._kv.keys(CODE_PREFIX):
+            if key not in referenced:
+                self._kv.delete(key)
+
+    def put_address(self, address: str) -> None:
+        self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())

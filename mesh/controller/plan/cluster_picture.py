@@ -1,0 +1,142 @@
+"""Owns the frozen picture of what is there: replicas, gateways, nodes, and what failed lately."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesh.controller.desired.resource_request import Bundle
+from mesh.controller.plan.replica_state import SERVING
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import GatewayStatus, ReplicaState
+from mesh.v1 import control_pb2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    replica_id: str
+    deployment: DeploymentKey
+    version: str
+    config_version: str = ""
+    state: ReplicaState = ReplicaState.STARTING
+    since_s: float = 0.0
+    """When it came into its state."""
+    created_s: float = 0.0
+    is_placed: bool = False
+    """Its process runs; before, it waits for resources."""
+    placed_s: float = 0.0
+    unhealthy: str = ""
+    """Not empty: it failed its health checks or its reconfiguration, and how."""
+    health_failures: int = 0
+    """Consecutive."""
+    drain_timeout_s: float = 20.0
+    bundles: tuple[Bundle, ...] = ()
+    """What it holds of the cluster; its process is in the first."""
+    bundle_nodes: tuple[str, ...] = ()
+    """Where: as planned until it has a process, then as it is. Empty: not known."""
+    node_ends_s: float | None = None
+    """Its node is being drained: when that ends, infinite where nobody said. None: the node stays."""
+    address: str = ""
+    zone: str = ""
+    pid: int = 0
+    spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
+    """What it was started with. Its deployment may not be wanted any more, or with another one."""
+
+    @property
+    def node_id(self) -> str:
+        return self.bundle_nodes[0] if self.bundle_nodes else ""
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.state == ReplicaState.STOPPING
+
+    @property
+    def is_migrating(self) -> bool:
+        """It serves until another one does in its place."""
+        return self.state == ReplicaState.PENDING_MIGRATION
+
+    @property
+    def is_serving(self) -> bool:
+        return self.state in SERVING and not self.unhealthy
+
+    def stays_as(self, version: str) -> bool:
+        """It counts towards a target of that version: as far as we know, neither it nor its node is about to end."""
+        is_staying = not self.is_leaving and not self.unhealthy and self.node_ends_s is None
+        return is_staying and self.version == version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    gateway_id: str
+    node_id: str
+    state: GatewayStatus = GatewayStatus.STARTING
+    since_s: float = 0.0
+    drain_timeout_s: float = 30.0
+    health_failures: int = 0
+    unhealthy: str = ""
+    grpc_address: str = ""
+    http_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    node_id: str
+    is_head: bool = False
+    total: Mapping[str, float] = field(default_factory=dict)
+    """Resources by name."""
+    available: Mapping[str, float] = field(default_factory=dict)
+    """As last reported; what is used up may be missing."""
+    ends_s: float | None = None
+    """It is being drained: when it ends, infinite where nobody said. None: it stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vacancy:
+    """A replica that has gone lately."""
+
+    replica_id: str
+    deployment: DeploymentKey
+    at_s: float
+    is_lost: bool
+    """It died: nobody told its callers to leave."""
+    is_node_lost: bool = False
+    """Probably with its node, even if Ray still lists that."""
+    bundles: tuple[Bundle, ...] = ()
+    bundle_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Recent failures of one version of a deployment, or of the gateway of one node."""
+
+    version: str = ""
+    count: int = 0
+    last_s: float = 0.0
+    message: str = ""
+    has_succeeded: bool = False
+    """At least one replica of the version came up."""
+
+
+NO_FAILURES = Failures()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    replicas: tuple[Replica, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
+    gateway_failures: Mapping[str, Failures] = field(default_factory=dict)
+    """By node id."""
+    vacancies: tuple[Vacancy, ...] = ()
+
+    def failures_of(self, key: DeploymentKey, version: str) -> Failures:
+        """Failures of that version; those of an earlier one do not count."""
+        failures = self.replica_failures.get(key, NO_FAILURES)
+        return failures if failures.version == version else NO_FAILURES
+
+    def by_deployment(self) -> dict[DeploymentKey, list[Replica]]:
+        groups: dict[DeploymentKey, list[Replica]] = {}
+        for replica in self.replicas:
+            groups.setdefault(replica.deployment, []).append(replica)
+        return groups

@@ -1,0 +1,67 @@
+"""Owns which nodes have a gateway. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mesh.controller.desired.desired_state import Desired
+from mesh.controller.plan.actions import Action, KillGateway, StartGateway, StopGateway
+from mesh.controller.plan.backoff import Backoff
+from mesh.controller.plan.cluster_picture import NO_FAILURES, Gateway, Observed, Vacancy
+from mesh.controller.plan.stop_order import KILL_MARGIN_S
+from mesh.status import GatewayStatus
+from mesh.v1 import control_pb2
+
+LINGER_S = 30.0
+"""A gateway stays this long on a node that has lost its last replica."""
+_RETRY = Backoff(first_s=0.5, max_s=10.0)
+
+
+def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
+    """One gateway on every wanted node; a broken one is replaced, one that will not start is retried more slowly."""
+    wanted = wanted_nodes(desired, observed, now_s)
+    for gateway in observed.gateways:
+        yield from _plan_gateway(gateway, wanted, now_s)
+    occupied = {gateway.node_id for gateway in observed.gateways}
+    for node_id in sorted(wanted - occupied):
+        failures = observed.gateway_failures.get(node_id, NO_FAILURES)
+        if now_s >= failures.last_s + _RETRY.pause_s(failures.count):
+            yield StartGateway(node_id)
+
+
+def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
+    """Nodes that are being drained send their clients away."""
+    options = desired.gateways
+    if desired.is_shutting_down or not (options.grpc_port or options.http_port):
+        return set()
+    staying = [node for node in observed.nodes if node.ends_s is None]
+    heads = {node.node_id for node in staying if node.is_head}
+    match options.location:
+        case control_pb2.GATEWAY_LOCATION_EVERY_NODE:
+            return heads | (_occupied_nodes(observed, now_s) & {node.node_id for node in staying})
+        case control_pb2.GATEWAY_LOCATION_HEAD_ONLY:
+            return heads
+        case _:
+            return set()
+
+
+def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
+    """Nodes that have replicas, or had some lately: they may get some again (spec 200 and 209)."""
+    occupied = {replica.node_id for replica in observed.replicas}
+    occupied.update(each.bundle_nodes[0] for each in observed.vacancies if each.bundle_nodes and _is_late(each, now_s))
+    return occupied
+
+
+def _is_late(vacancy: Vacancy, now_s: float) -> bool:
+    return now_s - vacancy.at_s < LINGER_S
+
+
+def _plan_gateway(gateway: Gateway, wanted: set[str], now_s: float) -> Iterator[Action]:
+    if gateway.state == GatewayStatus.DRAINING:
+        if now_s - gateway.since_s > gateway.drain_timeout_s + KILL_MARGIN_S:
+            yield KillGateway(gateway.gateway_id)
+    elif gateway.unhealthy:
+        # Its name has to be free before the next one can have it, and a broken one drains nothing.
+        yield KillGateway(gateway.gateway_id)
+    elif gateway.node_id not in wanted:
+        yield StopGateway(gateway.gateway_id)

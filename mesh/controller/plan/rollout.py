@@ -1,0 +1,143 @@
+"""Owns how a deployment gets from the replicas it has to those it shall have. Pure.
+
+Theory of operation. Replicas are of the wanted version ("new") or of another one ("old"). A step asks three questions:
+
+1. Which replicas serve nobody and are not wanted? They go at once: unhealthy ones, old ones that are not up yet.
+2. How many new ones are missing? They start together; while old ones serve, only as many as the surge allows.
+3. How many serving replicas are above the target? So many leave: old ones first, then new ones above the target.
+
+So the number of serving replicas falls below the target only through failures. There is one exception: where there is
+no room for new replicas unless old ones leave, so many leave at once, but at most as many as the surge is wide.
+A version whose constructors keep failing starts no more replicas; the old ones stay.
+
+A replica whose node is being drained counts as old (spec 192): it serves until a new one does elsewhere. Its
+replacements do not wait for each other, and it leaves in time before its node ends, replaced or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mesh.controller.desired.desired_state import DeploymentTarget
+from mesh.controller.plan.backoff import Backoff
+from mesh.controller.plan.cluster_picture import Failures, Replica
+from mesh.controller.plan.replica_placement import Room
+from mesh.status import ReplicaState
+
+_SURGE_FRACTION = 0.2
+_MIGRATION_MARGIN_S = 5.0
+"""A replica begins to leave a node so long before its drain timeout would outlast the node."""
+_RETRY = Backoff(first_s=0.25, max_s=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    starts: int = 0
+    stops: tuple[Replica, ...] = ()
+    reconfigures: tuple[Replica, ...] = ()
+
+
+def next_step(
+    target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, room: Room, now_s: float
+) -> Step:
+    """What brings `replicas` (all of the deployment) closer to `target`."""
+    staying = [replica for replica in replicas if not replica.is_leaving and not replica.unhealthy]
+    broken = [replica for replica in replicas if not replica.is_leaving and replica.unhealthy]
+    new = [replica for replica in staying if replica.stays_as(target.version) and not room.is_stranded(replica)]
+    others = [replica for replica in staying if not replica.stays_as(target.version) or room.is_stranded(replica)]
+    old = [replica for replica in others if replica.is_serving]
+    useless = [replica for replica in others if not replica.is_serving]
+    excess = _excess(target, new, old, room, now_s)
+    leaving = {replica.replica_id for replica in excess}
+    old_staying = [replica for replica in old if replica.replica_id not in leaving]
+    return Step(
+        starts=0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, now_s),
+        stops=(*broken, *useless, *excess),
+        reconfigures=tuple(_outdated(target, new, leaving)),
+    )
+
+
+def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
+    """The version failed so often that no more replicas of it are started.
+
+    Once one has come up, failures are taken for passing ones; but not while an old version serves, which a bad new one
+    must not replace.
+    """
+    if failures.count < target.constructor_failures_max:
+        return False
+    return not failures.has_succeeded or has_old_serving(target, replicas)
+
+
+def has_old_serving(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
+    return any(replica.version != target.version and replica.is_serving for replica in replicas)
+
+
+def surge_max(target: DeploymentTarget) -> int:
+    """Replicas that may run beyond the target while a version replaces another."""
+    return max(1, math.ceil(target.num_replicas * _SURGE_FRACTION))
+
+
+def retry_delay_s(failures: int) -> float:
+    """Pause before a replacement after this many failures in a row: the first one comes at once."""
+    return _RETRY.pause_s(failures - 1)
+
+
+def _starts(
+    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], failures: Failures, now_s: float
+) -> int:
+    missing = target.num_replicas - len(new)
+    if old:
+        # A node that ends waits for nobody: what is there has to be replaced as fast as there is room.
+        updating = sum(replica.node_ends_s is None for replica in old)
+        missing = min(missing, target.num_replicas + surge_max(target) - len(new) - updating)
+    if missing <= 0:
+        return 0
+    # Before the first success every try counts towards giving up, so it is not drawn out.
+    is_paused = failures.has_succeeded and now_s < failures.last_s + retry_delay_s(failures.count)
+    return 0 if is_paused else missing
+
+
+def _excess(
+    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], room: Room, now_s: float
+) -> tuple[Replica, ...]:
+    new_serving = [replica for replica in new if replica.is_serving]
+    spare = len(old) + len(new_serving) - target.num_replicas
+    old_leaving = _old_leaving(old, spare, spare + surge_max(target), room, now_s) if old else []
+    # Of new ones above the target those go first that serve nobody yet.
+    surplus = max(0, len(new) - target.num_replicas)
+    idle = room.victims_first(replica for replica in new if not replica.is_serving)[:surplus] if surplus else []
+    busy_max = max(0, min(surplus - len(idle), spare - len(old_leaving)))
+    busy = room.victims_first(new_serving)[:busy_max] if busy_max else []
+    return (*old_leaving, *idle, *busy)
+
+
+def _old_leaving(old: Sequence[Replica], spare: int, most: int, room: Room, now_s: float) -> list[Replica]:
+    """As many as there are to spare. More where their time is over, or where their leaving makes room."""
+    # Where nodes end, those go first, in the order of their ends.
+    by_end = sorted(room.victims_first(old), key=_leaves_s)
+    overdue = sum(_leaves_s(replica) <= now_s for replica in by_end)
+    makers = room.room_makers(by_end[overdue:], most - overdue)
+    made = {replica.replica_id for replica in makers}
+    others = [replica for replica in by_end[overdue:] if replica.replica_id not in made]
+    first = [*by_end[:overdue], *makers]
+    return [*first, *others[: max(0, spare - len(first))]]
+
+
+def _leaves_s(replica: Replica) -> float:
+    """When it has to begin to leave so that its calls can end on its node."""
+    if replica.node_ends_s is None:
+        return math.inf
+    return replica.node_ends_s - replica.drain_timeout_s - _MIGRATION_MARGIN_S
+
+
+def _outdated(target: DeploymentTarget, new: Sequence[Replica], leaving: set[str]) -> list[Replica]:
+    """Running replicas of the wanted version with another configuration. One that is updating is left to finish."""
+    return [
+        replica
+        for replica in new
+        if replica.state == ReplicaState.RUNNING
+        and replica.config_version != target.config_version
+        and replica.replica_id not in leaving
+    ]

@@ -1,0 +1,69 @@
+"""Owns who may stop yet of what is not wanted any more: callers leave before those they call. Pure.
+
+Whom a deployment calls is known from its replicas: each carries the spec it was started with. So the order also holds
+while a version that is being replaced still calls a deployment that the new version has no use for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mesh.controller.plan.cluster_picture import Replica
+from mesh.routing.snapshot import DeploymentKey
+
+KILL_MARGIN_S = 5.0
+"""A replica or gateway that outlasts its graceful shutdown by this much is killed."""
+
+_Calls = Mapping[DeploymentKey, set[DeploymentKey]]
+
+
+def held_back(
+    unwanted: Iterable[DeploymentKey], groups: Mapping[DeploymentKey, Sequence[Replica]], now_s: float
+) -> set[DeploymentKey]:
+    """Those of `unwanted` that somebody may still call.
+
+    Deployments that call each other in a circle hold up nobody in it. A caller that is overdue is not waited for, so
+    each stage takes at most the drain timeout of its slowest replica and the margin.
+    """
+    callees = _callees(groups, now_s)
+    callers = _reversed(callees)
+    return {key for key in unwanted if _reachable(key, callers) - _reachable(key, callees) - {key}}
+
+
+def is_overdue(replica: Replica, now_s: float) -> bool:
+    return replica.is_leaving and now_s - replica.since_s > replica.drain_timeout_s + KILL_MARGIN_S
+
+
+def _callees(groups: Mapping[DeploymentKey, Sequence[Replica]], now_s: float) -> _Calls:
+    """Whom the replicas that may be executing calls were bound to."""
+    calls: dict[DeploymentKey, set[DeploymentKey]] = {}
+    for key, replicas in groups.items():
+        # Replicas of one version share their spec: looking at each version once is enough.
+        specs = {replica.version: replica.spec for replica in replicas if _may_call(replica, now_s)}
+        names = {name for spec in specs.values() for name in spec.callees}
+        if names:
+            calls[key] = {DeploymentKey(key.app, name) for name in names}
+    return calls
+
+
+def _may_call(replica: Replica, now_s: float) -> bool:
+    return replica.is_serving or (replica.is_leaving and not is_overdue(replica, now_s))
+
+
+def _reversed(calls: _Calls) -> _Calls:
+    callers: dict[DeploymentKey, set[DeploymentKey]] = {}
+    for caller, callees in calls.items():
+        for callee in callees:
+            callers.setdefault(callee, set()).add(caller)
+    return callers
+
+
+def _reachable(start: DeploymentKey, edges: _Calls) -> set[DeploymentKey]:
+    found: set[DeploymentKey] = set()
+    left = [start]
+    while left:
+        for key in edges.get(left.pop(), ()):
+            if key not in found:
+                found.add(key)
+                left.append(key)
+    return found

@@ -1,0 +1,222 @@
+"""Owns what users are told about deployments and applications (spec 194–198). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from mesh.controller.desired.desired_state import DeploymentTarget
+from mesh.controller.plan.cluster_picture import Failures, Replica
+from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.plan.rollout import is_given_up
+from mesh.controller.report.shortage_text import explain
+from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, ReplicaState
+
+_START_PATIENCE_S = 10.0
+
+
+class Fact(Enum):
+    """What a look at a deployment shows. Exactly one holds."""
+
+    UPDATE_WANTED = auto()
+    UPSCALE_WANTED = auto()
+    DOWNSCALE_WANTED = auto()
+    AUTO_UPSCALE_WANTED = auto()
+    AUTO_DOWNSCALE_WANTED = auto()
+    REACHED = auto()
+    LEAVING = auto()
+    """As wanted, but for replicas that are still leaving."""
+    GIVEN_UP = auto()
+    START_FAILED = auto()
+    """Too few replicas, and one failed to start or stay since the deployment came into its status."""
+    REPLICA_MISSING = auto()
+    """Too few replicas or too many, without a failure of the wanted version."""
+
+
+_Verdict = tuple[DeploymentStatus, DeploymentStatusTrigger]
+_S, _T = DeploymentStatus, DeploymentStatusTrigger
+
+_WANTED: dict[Fact, _Verdict] = {
+    Fact.UPDATE_WANTED: (_S.UPDATING, _T.CONFIG_UPDATE_STARTED),
+    Fact.UPSCALE_WANTED: (_S.UPSCALING, _T.CONFIG_UPDATE_STARTED),
+    Fact.DOWNSCALE_WANTED: (_S.DOWNSCALING, _T.CONFIG_UPDATE_STARTED),
+}
+_AUTO_WANTED: dict[Fact, _Verdict] = {
+    Fact.AUTO_UPSCALE_WANTED: (_S.UPSCALING, _T.AUTOSCALING),
+    Fact.AUTO_DOWNSCALE_WANTED: (_S.DOWNSCALING, _T.AUTOSCALING),
+}
+_SCALABLE = (_S.HEALTHY, _S.UPSCALING, _S.DOWNSCALING)
+"""Statuses that another number alone changes: it completes no update and heals nothing."""
+
+_COMPLETED: dict[DeploymentStatus, _Verdict] = {
+    _S.UPDATING: (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
+    _S.UPSCALING: (_S.HEALTHY, _T.UPSCALE_COMPLETED),
+    _S.DOWNSCALING: (_S.HEALTHY, _T.DOWNSCALE_COMPLETED),
+    _S.DEPLOY_FAILED: (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
+    _S.UNHEALTHY: (_S.HEALTHY, _T.UNSPECIFIED),
+}
+
+# What is not in the table changes nothing.
+TRANSITIONS: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
+    **{(status, fact): verdict for status in _S for fact, verdict in _WANTED.items()},
+    **{(status, fact): verdict for status in _SCALABLE for fact, verdict in _AUTO_WANTED.items()},
+    **{(status, Fact.REACHED): verdict for status, verdict in _COMPLETED.items()},
+    # Only a smaller number is about those that leave.
+    **{(status, Fact.LEAVING): verdict for status, verdict in _COMPLETED.items() if status != _S.DOWNSCALING},
+    (_S.UPDATING, Fact.GIVEN_UP): (_S.DEPLOY_FAILED, _T.REPLICA_STARTUP_FAILED),
+    (_S.UPSCALING, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
+    (_S.HEALTHY, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
+    (_S.UPSCALING, Fact.START_FAILED): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
+    (_S.DOWNSCALING, Fact.START_FAILED): (_S.UNHEALTHY, _T.HEALTH_CHECK_FAILED),
+    (_S.HEALTHY, Fact.START_FAILED): (_S.UNHEALTHY, _T.HEALTH_CHECK_FAILED),
+    (_S.HEALTHY, Fact.REPLICA_MISSING): (_S.UNHEALTHY, _T.HEALTH_CHECK_FAILED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status of a deployment and the target it was given for."""
+
+    target: DeploymentTarget | None
+    status: DeploymentStatus
+    trigger: DeploymentStatusTrigger
+    message: str = ""
+    is_given_up: bool = False
+    """No more replicas are started before it is deployed anew."""
+    since_s: float = 0.0
+    """When it came into its status."""
+
+
+def judge(
+    previous: Verdict | None,
+    target: DeploymentTarget,
+    replicas: Sequence[Replica],
+    failures: Failures,
+    ledger: Ledger,
+) -> Verdict:
+    """The status of a wanted deployment, from the one before. `ledger`: what the cluster has."""
+    if previous is None or previous.target is None:
+        status, trigger = _WANTED[Fact.UPDATE_WANTED]
+    else:
+        status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
+    since_s = previous.since_s if previous is not None and previous.status == status else ledger.now_s
+    before, (status, trigger) = status, _advance(status, trigger, _look(target, replicas, failures, since_s))
+    return Verdict(
+        target,
+        status,
+        trigger,
+        _message(status, target, replicas, failures, ledger),
+        is_given_up=is_given_up(target, replicas, failures),
+        since_s=since_s if status == before else ledger.now_s,
+    )
+
+
+def first_verdict(target: DeploymentTarget, now_s: float) -> Verdict:
+    """Of a deployment of which nothing is known yet."""
+    status, trigger = _WANTED[Fact.UPDATE_WANTED]
+    return Verdict(target, status, trigger, since_s=now_s)
+
+
+def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
+    """The status of a deployment that is no longer wanted."""
+    serving = sum(replica.is_serving for replica in replicas)
+    message = f"{len(replicas) - serving} replicas are stopping."
+    if serving:
+        message += f" {serving} serve until those that call them have stopped."
+    return Verdict(None, DeploymentStatus.UPDATING, DeploymentStatusTrigger.DELETING, message)
+
+
+def judge_application(deployments: Iterable[DeploymentStatus]) -> ApplicationStatus:
+    """The worst-ranked deployment decides. Scaling alone leaves an application running."""
+    present = set(deployments)
+    if DeploymentStatus.UNHEALTHY in present:
+        return ApplicationStatus.UNHEALTHY
+    if DeploymentStatus.DEPLOY_FAILED in present:
+        return ApplicationStatus.DEPLOY_FAILED
+    if DeploymentStatus.UPDATING in present:
+        return ApplicationStatus.DEPLOYING
+    return ApplicationStatus.RUNNING
+
+
+def _advance(status: DeploymentStatus, trigger: DeploymentStatusTrigger, fact: Fact | None) -> _Verdict:
+    return (status, trigger) if fact is None else TRANSITIONS.get((status, fact), (status, trigger))
+
+
+def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | None:
+    if (before.version, before.config_version) != (after.version, after.config_version):
+        return Fact.UPDATE_WANTED
+    if before.num_replicas == after.num_replicas:
+        return None
+    is_up = before.num_replicas < after.num_replicas
+    # A redeployment that changes the rules may change the number too; only the rules themselves change it alone.
+    if after.scaling is not None and before.scaling == after.scaling:
+        return Fact.AUTO_UPSCALE_WANTED if is_up else Fact.AUTO_DOWNSCALE_WANTED
+    return Fact.UPSCALE_WANTED if is_up else Fact.DOWNSCALE_WANTED
+
+
+def _look(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, since_s: float) -> Fact:
+    if _has_reached(target, replicas):
+        return Fact.LEAVING if any(replica.is_leaving for replica in replicas) else Fact.REACHED
+    if is_given_up(target, replicas, failures):
+        return Fact.GIVEN_UP
+    return Fact.START_FAILED if failures.count and failures.last_s >= since_s else Fact.REPLICA_MISSING
+
+
+def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
+    """As many as wanted serve with the wanted code and configuration, and no others. Those leaving do not count.
+
+    While replicas move off a node, more may be there.
+    """
+    staying = [replica for replica in replicas if not replica.is_leaving]
+    serving = [replica for replica in staying if replica.is_serving and replica.version == target.version]
+    if any(replica.is_migrating for replica in staying):
+        settled = [replica for replica in staying if not replica.is_migrating]
+        is_one_version = all(replica.version == target.version for replica in staying)
+        return is_one_version and len(settled) <= target.num_replicas <= len(serving)
+    return len(serving) == len(staying) == target.num_replicas and all(
+        replica.config_version == target.config_version for replica in serving
+    )
+
+
+def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
+    """There is no limit: a model may take its time to load. But one that hangs should be seen to."""
+    starting = [each for each in replicas if each.state == ReplicaState.STARTING and each.is_placed]
+    longest_s = max((now_s - max(each.placed_s, each.created_s) for each in starting), default=0.0)
+    if longest_s < _START_PATIENCE_S:
+        return ""
+    who = "1 replica is starting" if len(starting) == 1 else f"{len(starting)} replicas are starting, the longest"
+    return f"{who} for {longest_s:.0f} s: its constructor has not returned."
+
+
+def _message(
+    status: DeploymentStatus,
+    target: DeploymentTarget,
+    replicas: Sequence[Replica],
+    failures: Failures,
+    ledger: Ledger,
+) -> str:
+    if status == DeploymentStatus.HEALTHY:
+        moving = sum(replica.is_migrating for replica in replicas)
+        return (
+            f"{moving} replicas move off nodes that are being drained. {explain(target, replicas, ledger)}".rstrip()
+            if moving
+            else ""
+        )
+    serving = [replica for replica in replicas if replica.is_serving and replica.version == target.version]
+    parts = [f"{len(serving)} of {target.num_replicas} replicas are running."]
+    if is_given_up(target, replicas, failures):
+        others = sum(replica.is_serving for replica in replicas) - len(serving)
+        parts = [
+            f"Deployment {target.key.name!r} of application {target.key.app!r} failed to start {failures.count} times"
+            " and is not tried again: correct it and deploy it anew."
+        ]
+        if others:
+            parts.append(f"{others} replicas of the version before keep serving.")
+    parts.append(explain(target, replicas, ledger))
+    parts.append(_long_starts(replicas, ledger.now_s))
+    # What was raised last comes first: it is what the user looks for. Its traceback goes to the end.
+    raised, _, traceback = failures.message.partition("\n")
+    if raised:
+        parts.insert(0, f"{raised.rstrip('.')}.")
+    return "\n".join(filter(None, (" ".join(filter(None, parts)), traceback)))

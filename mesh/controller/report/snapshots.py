@@ -1,0 +1,91 @@
+"""Owns what callers and gateways are told about each deployment and the routes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired
+from mesh.controller.plan.cluster_picture import Observed, Replica
+from mesh.controller.report.deployment_status import Verdict
+from mesh.routing.snapshot import DeploymentKey
+from mesh.status import DeploymentStatus
+from mesh.v1 import control_pb2
+
+
+def build_snapshots(
+    desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict]
+) -> dict[DeploymentKey, control_pb2.DeploymentSnapshot]:
+    """A snapshot of every deployment that is wanted, or still serves its last callers, without version."""
+    groups = observed.by_deployment()
+    snapshots = {
+        key: _wanted_snapshot(target, groups.pop(key, ()), verdicts.get(key))
+        for key, target in desired.deployments.items()
+    }
+    for key, replicas in groups.items():
+        serving = _serving(replicas)
+        if serving:
+            snapshots[key] = _snapshot(key, serving[-1].spec.options, serving)
+    for vacancy in observed.vacancies:
+        if vacancy.is_lost and vacancy.deployment in snapshots:
+            snapshots[vacancy.deployment].lost_replica_ids.append(vacancy.replica_id)
+    return snapshots
+
+
+def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.DeploymentSnapshot:
+    """What those hear who ask for a deployment that is not wanted: what there is instead."""
+    application = desired.applications.get(key.app)
+    if application is None:
+        there_is = ", ".join(sorted(desired.applications)) or "none"
+        reason = f"Application {key.app!r} does not exist. Applications: {there_is}."
+    else:
+        there_is = ", ".join(sorted(deployment.name for deployment in application.deployments))
+        reason = f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {there_is}."
+    deployment = {"app": key.app, "name": key.name}
+    return control_pb2.DeploymentSnapshot(deployment=deployment, unavailable=reason, is_missing=True)
+
+
+def build_routes(desired: Desired) -> control_pb2.RouteTable:
+    """The routes of all applications, without version."""
+    table = control_pb2.RouteTable()
+    for _, application in sorted(desired.applications.items()):
+        methods = next((d.grpc_methods for d in application.deployments if d.name == application.ingress), ())
+        table.routes.add(
+            app=application.name,
+            route_prefix=application.route_prefix,
+            ingress=application.ingress,
+            grpc_methods=methods,
+        )
+    return table
+
+
+def _wanted_snapshot(
+    target: DeploymentTarget, replicas: Iterable[Replica], verdict: Verdict | None
+) -> control_pb2.DeploymentSnapshot:
+    serving = _serving(replicas)
+    snapshot = _snapshot(target.key, target.spec.options, serving)
+    is_hopeless = verdict and (verdict.status == DeploymentStatus.DEPLOY_FAILED or verdict.is_given_up)
+    if verdict and not serving and is_hopeless:
+        # Callers, and clients through them, get the reason; the traceback is for `mesh status`.
+        snapshot.unavailable = verdict.message.partition("\n")[0]
+    return snapshot
+
+
+def _serving(replicas: Iterable[Replica]) -> list[Replica]:
+    return sorted((replica for replica in replicas if replica.is_serving), key=lambda replica: replica.replica_id)
+
+
+def _snapshot(
+    key: DeploymentKey, options: control_pb2.DeploymentOptions, serving: Iterable[Replica]
+) -> control_pb2.DeploymentSnapshot:
+    snapshot = control_pb2.DeploymentSnapshot(
+        deployment={"app": key.app, "name": key.name},
+        max_ongoing_requests=options.max_ongoing_requests,
+        max_queued_requests=options.max_queued_requests,
+        load_interval_s=options.autoscaling.metrics_interval_s,
+        starts_on_demand=options.HasField("autoscaling") and options.autoscaling.min_replicas == 0,
+    )
+    for replica in serving:
+        snapshot.replicas.add(
+            replica_id=replica.replica_id, address=replica.address, node_id=replica.node_id, zone=replica.zone
+        )
+    return snapshot

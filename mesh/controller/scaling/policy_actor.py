@@ -1,0 +1,61 @@
+"""Owns the process in which a user's autoscaling policy runs: whatever it does there, the controller goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mesh.cluster import ray_core
+from mesh.options.autoscaling_policy import read_context
+from mesh.usercode import user_code
+from mesh.usercode.user_failure import told_as_text
+from mesh.v1 import control_pb2
+
+
+class PolicyActor:
+    """Plain class; made an actor where it is spawned. Arguments and answers are serialised mesh.v1 messages."""
+
+    def __init__(self, spec: bytes) -> None:
+        self._spec = control_pb2.PolicySpec.FromString(spec)
+        self._policy: Callable[..., Any] = _not_started
+
+    @told_as_text
+    async def start(self) -> None:
+        """Import the policy. Raises UserCodeFailed with what that raised."""
+        self._policy = await asyncio.to_thread(self._load)
+
+    @told_as_text
+    async def decide(self, question: bytes) -> bytes:
+        """A PolicyQuestion's PolicyAnswer. Raises UserCodeFailed with what it raised, or for no number."""
+        context = read_context(control_pb2.PolicyQuestion.FromString(question))
+        answer = self._policy(context, **json.loads(self._spec.policy.kwargs_json))
+        if inspect.isawaitable(answer):
+            answer = await answer
+        return control_pb2.PolicyAnswer(replicas=self._checked(answer)).SerializeToString()
+
+    def _load(self) -> Callable[..., Any]:
+        package = ray_core.kv_get(self._spec.code_key)
+        if package is not None:
+            user_code.extend_search_path(package)
+        module_name, _, name = self._spec.policy.function.partition(":")
+        policy: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            policy = getattr(policy, part)
+        if not callable(policy):
+            raise TypeError(f"{self._spec.policy.function} is no function, but {policy!r}")
+        return policy  # type: ignore[no-any-return]
+
+    def _checked(self, answer: object) -> float:
+        is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
+        if not is_number or not math.isfinite(answer):  # type: ignore[arg-type]
+            raise TypeError(f"{self._spec.policy.function} must return a number of replicas, it returned {answer!r}")
+        return float(answer)  # type: ignore[arg-type]
+
+
+def _not_started(context: object) -> NoReturn:
+    raise RuntimeError("the policy was asked before it was started")

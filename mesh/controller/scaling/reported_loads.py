@@ -1,0 +1,59 @@
+"""Owns what processes have reported of their load, until it is reported anew, too old, or its Sync stream ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesh.controller.scaling.scaling_rule import Load
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    stream: object
+    reported_s: float
+    queued: float
+    ongoing: float
+    executing: float
+    stats: Mapping[str, float] = field(default_factory=dict)
+
+
+class LoadBook:
+    """By deployment and process. A process that says it is idle has no entry."""
+
+    def __init__(self) -> None:
+        self._entries: dict[DeploymentKey, dict[str, _Entry]] = {}
+
+    def report(self, process_id: str, stream: object, load: control_pb2.DeploymentLoad, now_s: float) -> None:
+        """`stream` is what the report came by: with its end the load is forgotten, unless it came anew by another."""
+        entries = self._entries.setdefault(DeploymentKey(load.deployment.app, load.deployment.name), {})
+        if load.queued or load.ongoing or load.executing or load.stats:
+            entries[process_id] = _Entry(stream, now_s, load.queued, load.ongoing, load.executing, dict(load.stats))
+        else:
+            entries.pop(process_id, None)
+
+    def forget(self, stream: object) -> None:
+        """The stream has ended: who used it is gone, or reports by another one."""
+        for entries in self._entries.values():
+            for process_id in [each for each, entry in entries.items() if entry.stream is stream]:
+                del entries[process_id]
+
+    def keep(self, oldest_s: Mapping[DeploymentKey, float]) -> None:
+        """Only these deployments are of interest, and of each only what was reported since then."""
+        for key in self._entries.keys() - oldest_s.keys():
+            del self._entries[key]
+        for key, entries in self._entries.items():
+            for process_id in [each for each, entry in entries.items() if entry.reported_s < oldest_s[key]]:
+                del entries[process_id]
+
+    def load(self, key: DeploymentKey) -> Load:
+        """Callers and replicas both tell of ongoing calls. The larger sum counts: one side may have been lost."""
+        entries = self._entries.get(key, {}).values()
+        ongoing = max(sum(entry.ongoing for entry in entries), sum(entry.executing for entry in entries))
+        return Load(queued=sum(entry.queued for entry in entries), ongoing=ongoing)
+
+    def stats(self, key: DeploymentKey) -> list[Mapping[str, float]]:
+        """What replicas' `record_autoscaling_stats` said last."""
+        return [entry.stats for entry in self._entries.get(key, {}).values() if entry.stats]

@@ -1,0 +1,161 @@
+"""Owns what the controller remembers of each deployment that autoscales, between reports, policies and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mesh.controller.desired.autoscaling_targets import ScalingRules
+from mesh.controller.desired.controller_faults import Problems, confined
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired
+from mesh.controller.plan.cluster_picture import Replica
+from mesh.controller.scaling.reported_loads import LoadBook
+from mesh.controller.scaling.scaling_report import scaling_status
+from mesh.controller.scaling.scaling_rule import Decision, ScalingState, Sight, decide
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+_PERIOD_MIN_S = 0.05
+
+
+@dataclass(slots=True)
+class _Scaled:
+    """One deployment."""
+
+    rules: ScalingRules
+    state: ScalingState = field(default_factory=ScalingState)
+    decision: Decision | None = None
+    decided_s: float | None = None
+    """When the target was changed last."""
+    running: int = 0
+    policy_replicas: float | None = None
+    policy_problem: str = ""
+
+    @property
+    def target(self) -> int:
+        return self.decision.target if self.decision is not None else self.state.target
+
+
+class Autoscaler:
+    """Reports and answers of policies come in, targets come out. On the control loop's event loop."""
+
+    def __init__(self, clock: Callable[[], float], wake: Callable[[], None]) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._book = LoadBook()
+        self._scaled: dict[DeploymentKey, _Scaled] = {}
+        self._known: frozenset[DeploymentKey] | None = None
+        """Deployments of the desired state before, None in a controller that has just started."""
+        self.problems: Problems = {}
+        """Of the last look: deployments that could not be decided about keep their targets."""
+
+    def use(self, desired: Desired) -> None:
+        """From now on these deployments are scaled, by these rules."""
+        scaled: dict[DeploymentKey, _Scaled] = {}
+        for key, target in desired.deployments.items():
+            if target.scaling is not None:
+                scaled[key] = self._with_rules(key, target, target.scaling)
+        self._scaled = scaled
+        self._known = frozenset(desired.deployments)
+
+    def heard(self, process_id: str, stream: object, loads: Iterable[control_pb2.DeploymentLoad]) -> None:
+        """A process has reported."""
+        for load in loads:
+            key = DeploymentKey(load.deployment.app, load.deployment.name)
+            scaled = self._scaled.get(key)
+            if scaled is None:
+                continue
+            self._book.report(process_id, stream, load, self._clock())
+            if scaled.target == 0 and self._book.load(key).total:
+                self._wake()  # somebody waits for the first replica
+
+    def lost(self, stream: object) -> None:
+        """A process's Sync stream has ended."""
+        self._book.forget(stream)
+
+    def decide(self, desired: Desired, replicas: Mapping[DeploymentKey, Sequence[Replica]]) -> dict[DeploymentKey, int]:
+        """The targets that have to change, and to what."""
+        now_s = self._clock()
+        self._book.keep({key: now_s - scaled.rules.expiry_s for key, scaled in self._scaled.items()})
+        targets: dict[DeploymentKey, int] = {}
+        self.problems = {}
+        for key, scaled in self._scaled.items():
+            with confined(key, self.problems):
+                before = desired.deployments[key].num_replicas
+                scaled.running = sum(replica.is_serving for replica in replicas.get(key, ()))
+                after = self._decide(key, scaled, before, now_s)
+                if after != before:
+                    targets[key] = after
+        return targets
+
+    def period_s(self, at_most_s: float) -> float:
+        """How soon the next decision is due."""
+        shortest_s = min((scaled.rules.metrics_interval_s for scaled in self._scaled.values()), default=at_most_s)
+        return min(at_most_s, max(_PERIOD_MIN_S, shortest_s))
+
+    def statuses(self) -> dict[DeploymentKey, control_pb2.AutoscalingStatus]:
+        now_s = self._clock()
+        return {
+            key: scaling_status(scaled.rules, scaled.decision, self._book.load(key).total, scaled.policy_problem, now_s)
+            for key, scaled in self._scaled.items()
+        }
+
+    def _decide(self, key: DeploymentKey, scaled: _Scaled, target: int, now_s: float) -> int:
+        sight = Sight(
+            target=target,
+            running=scaled.running,
+            load=self._book.load(key),
+            policy_replicas=scaled.policy_replicas,
+        )
+        scaled.decision = decide(scaled.rules, scaled.state, sight, now_s)
+        scaled.state = scaled.decision.state
+        if scaled.decision.target != target:
+            scaled.decided_s = now_s
+        return scaled.decision.target
+
+    # ---- Policies ----------------------------------------------------------------------------------------------------
+
+    def question(self, key: DeploymentKey, options: control_pb2.AutoscalingOptions) -> control_pb2.PolicyQuestion:
+        """What a policy is asked now. The deployment must be one that is scaled."""
+        now_s, scaled, load = self._clock(), self._scaled[key], self._book.load(key)
+        window = scaled.state.window
+        question = control_pb2.PolicyQuestion(
+            deployment={"app": key.app, "name": key.name},
+            running_replicas=scaled.running,
+            target_replicas=scaled.target,
+            queued_requests=load.queued,
+            ongoing_requests=load.ongoing,
+            average_requests=window.aggregate("mean", now_s),
+            max_requests=window.aggregate("max", now_s),
+            min_requests=window.aggregate("min", now_s),
+            options=options,
+            replica_stats=[control_pb2.ReplicaStats(values=dict(stats)) for stats in self._book.stats(key)],
+        )
+        if scaled.decided_s is not None:
+            question.since_last_decision_s = now_s - scaled.decided_s
+        return question
+
+    def answered(self, key: DeploymentKey, replicas: float) -> None:
+        """A policy wants that many."""
+        if scaled := self._scaled.get(key):
+            is_news = scaled.policy_replicas != replicas
+            scaled.policy_replicas, scaled.policy_problem = replicas, ""
+            if is_news:
+                self._wake()
+
+    def failed(self, key: DeploymentKey, problem: str) -> None:
+        """A policy gave no answer. What it said last stays."""
+        if scaled := self._scaled.get(key):
+            scaled.policy_problem = problem
+
+    def _with_rules(self, key: DeploymentKey, target: DeploymentTarget, rules: ScalingRules) -> _Scaled:
+        scaled = self._scaled.get(key)
+        if scaled is None:
+            # Of one that was there before, callers and replicas still have to tell how busy they are.
+            is_new = self._known is not None and key not in self._known
+            paused_until_s = float("-inf") if is_new else self._clock() + rules.expiry_s
+            return _Scaled(rules, ScalingState(target=target.num_replicas, paused_until_s=paused_until_s))
+        if scaled.rules.policy != rules.policy:
+            scaled.policy_replicas, scaled.policy_problem = None, ""
+        scaled.rules = rules
+        return scaled

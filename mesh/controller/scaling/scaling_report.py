@@ -1,0 +1,61 @@
+"""Owns how the state of autoscaling reads in the status. Pure."""
+
+from __future__ import annotations
+
+from mesh.controller.desired.autoscaling_targets import ScalingRules
+from mesh.controller.scaling.scaling_rule import Cause, Decision, Leaning
+from mesh.v1 import control_pb2
+
+
+def scaling_status(
+    rules: ScalingRules, decision: Decision | None, current_requests: float, problem: str, now_s: float
+) -> control_pb2.AutoscalingStatus:
+    """`decision` is the newest one, None before the first."""
+    status = control_pb2.AutoscalingStatus(
+        min_replicas=rules.min_replicas,
+        max_replicas=rules.max_replicas,
+        current_requests=current_requests,
+        problem=problem,
+    )
+    if decision is not None:
+        status.average_requests = decision.requests
+        status.decision = explain(rules, decision, now_s)
+    return status
+
+
+def explain(rules: ScalingRules, decision: Decision, now_s: float) -> str:
+    """One sentence: the target, why it is that, and what else is wanted since when."""
+    leaning = decision.state.leaning
+    parts = [f"target {decision.target}", _reason(rules, decision)]
+    if leaning is not None and leaning.replicas != decision.target:
+        parts.append(_outlook(leaning, now_s))
+    elif decision.wanted < decision.target:
+        parts.append(f"wants {decision.wanted} but waits until everybody has reported their load")
+    return ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:]) + "."
+
+
+def _reason(rules: ScalingRules, decision: Decision) -> str:
+    match decision.cause:
+        case Cause.FROM_ZERO:
+            return "requests came while there was no replica"
+        case Cause.BOUNDS:
+            return f"the bounds are {rules.min_replicas} to {rules.max_replicas}"
+        case Cause.NOBODY_RUNS:
+            return f"no replica runs yet, and {_requests(decision.requests)} wait"
+        case Cause.NO_ANSWER:
+            return f"the policy {rules.policy} has not answered yet"
+        case Cause.POLICY:
+            return f"the policy {rules.policy} asks for {decision.wanted}"
+        case Cause.LOAD:
+            return (
+                f"{_requests(decision.requests)} ({rules.aggregation} of {rules.look_back_period_s:g} s), "
+                f"{rules.target_ongoing_requests:g} wanted per replica"
+            )
+
+
+def _outlook(leaning: Leaning, now_s: float) -> str:
+    return f"{leaning.replicas} wanted for {now_s - leaning.since_s:.0f} s"
+
+
+def _requests(count: float) -> str:
+    return f"{round(count, 1):g} requests"

@@ -1,0 +1,173 @@
+"""Owns how many replicas a deployment shall have, given its load: the formula, the delays, to and from zero. Pure.
+
+Theory of operation. A decision looks at the whole state and is made at every turn of the control loop:
+
+1. The load of the look-back period says how many replicas are *wanted* (or the user's policy does).
+2. Wanted more or wanted less has to persist before it becomes the *target*. A change of direction starts anew. What
+   becomes the target then is for more replicas the newest number, for fewer the largest that was wanted meanwhile: to
+   add too late costs calls, to remove too early does too.
+3. Zero is special: a call that finds no replica gets one at once, and the last replica leaves by a delay of its own.
+
+After a restart of the controller nothing is known of the load until everybody has reported. Meanwhile
+(`paused_until_s`) the number may grow but not shrink.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+
+from mesh.controller.desired.autoscaling_targets import ScalingRules
+from mesh.controller.scaling.load_window import LoadWindow
+
+_ROUNDING = 1e-9
+"""What sums of floats are off by must not cost a replica."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests of a deployment at one moment."""
+
+    queued: float = 0.0
+    """Waiting in their callers for a replica."""
+    ongoing: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.queued + self.ongoing
+
+
+class Cause(Enum):
+    """Why a number is wanted."""
+
+    LOAD = auto()
+    POLICY = auto()
+    FROM_ZERO = auto()
+    BOUNDS = auto()
+    NOBODY_RUNS = auto()
+    """Replicas were asked for and none runs yet: nothing can be said of what one of them carries."""
+    NO_ANSWER = auto()
+    """The user's policy has not said anything yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaning:
+    """Another number than the target has been wanted since then."""
+
+    is_up: bool
+    since_s: float
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingState:
+    """What is remembered between two looks at a deployment."""
+
+    target: int = 0
+    """The target when it was looked at last."""
+    window: LoadWindow = field(default_factory=LoadWindow)
+    leaning: Leaning | None = None
+    paused_until_s: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a look at a deployment shows."""
+
+    target: int
+    """Replicas it shall have until now."""
+    running: int
+    """Replicas that serve."""
+    load: Load = field(default_factory=Load)
+    policy_replicas: float | None = None
+    """What the user's policy said last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    target: int
+    """Replicas it shall have from now on."""
+    wanted: int
+    """What the load asks for: the target once that has persisted."""
+    cause: Cause
+    state: ScalingState
+    requests: float
+    """Of the look-back period, as the rules aggregate it."""
+
+
+def decide(rules: ScalingRules, state: ScalingState, sight: Sight, now_s: float) -> Decision:
+    """The target after a look at the deployment."""
+    state = _remember(rules, state, sight, now_s)
+    requests = state.window.aggregate(rules.aggregation, now_s)
+    wanted, cause = _wanted(rules, sight, requests)
+    target, leaning = sight.target, None
+    if cause in (Cause.BOUNDS, Cause.FROM_ZERO):
+        target = wanted
+    elif wanted > sight.target or (wanted < sight.target and now_s >= state.paused_until_s):
+        leaning = _lean(state.leaning, wanted, wanted > sight.target, now_s)
+        if now_s - leaning.since_s >= _delay_s(rules, sight.target, wanted):
+            target = leaning.replicas
+    # Until the target is seen to have changed nothing is forgotten: a decision that got lost is made again at once.
+    state = replace(state, target=sight.target, leaning=leaning)
+    return Decision(target=target, wanted=wanted, cause=cause, state=state, requests=requests)
+
+
+def replicas_for(rules: ScalingRules, running: int, requests: float) -> int:
+    """Items 228 and 229: replicas for that many requests, seen while `running` (at least 1) shared them. Not clipped.
+
+    A small factor may round a smaller number back to the present one; then it is one less, unless the requests need
+    all that run: forced down regardless, the number would go up again at once.
+    """
+    error = requests / running / rules.target_ongoing_requests
+    factor = rules.upscaling_factor if error >= 1 else rules.downscaling_factor
+    wanted = _rounded_up(running * (1 + (error - 1) * factor))
+    if wanted == running and _rounded_up(requests / rules.target_ongoing_requests) < running:
+        wanted -= 1
+    return max(0, wanted)
+
+
+def _remember(rules: ScalingRules, state: ScalingState, sight: Sight, now_s: float) -> ScalingState:
+    """The state with what is seen now. Somebody else may have changed the target: then nothing has persisted."""
+    # What was seen before everybody had reported says nothing about the past.
+    window = LoadWindow() if now_s < state.paused_until_s else state.window
+    return replace(
+        state,
+        window=window.with_sample(now_s, sight.load.total, rules.look_back_period_s),
+        leaning=state.leaning if state.target == sight.target else None,
+    )
+
+
+def _wanted(rules: ScalingRules, sight: Sight, requests: float) -> tuple[int, Cause]:
+    if rules.clip(sight.target) != sight.target:
+        return rules.clip(sight.target), Cause.BOUNDS
+    if sight.target == 0 and sight.load.total > 0:
+        return rules.clip(_rounded_up(rules.upscaling_factor)), Cause.FROM_ZERO
+    if rules.policy and sight.policy_replicas is None:
+        return sight.target, Cause.NO_ANSWER
+    if rules.policy and sight.policy_replicas is not None:
+        return _by_way_of_one(rules.clip(_rounded_up(sight.policy_replicas)), sight.target), Cause.POLICY
+    if sight.running == 0 and requests > 0:
+        return sight.target, Cause.NOBODY_RUNS
+    return _by_way_of_one(rules.clip(replicas_for(rules, max(1, sight.running), requests)), sight.target), Cause.LOAD
+
+
+def _by_way_of_one(wanted: int, target: int) -> int:
+    """Item 231: to zero only from one."""
+    return 1 if wanted == 0 and target > 1 else wanted
+
+
+def _lean(before: Leaning | None, wanted: int, is_up: bool, now_s: float) -> Leaning:
+    if before is None or before.is_up != is_up:
+        return Leaning(is_up, now_s, wanted)
+    return replace(before, replicas=wanted if is_up else max(before.replicas, wanted))
+
+
+def _delay_s(rules: ScalingRules, target: int, wanted: int) -> float:
+    if wanted > target:
+        return rules.upscale_delay_s
+    return rules.downscale_to_zero_delay_s if wanted == 0 else rules.downscale_delay_s
+
+
+def _rounded_up(replicas: float) -> int:
+    return math.ceil(replicas - _ROUNDING)

@@ -1,0 +1,43 @@
+"""Owns finding the field of a file that an error message of the option checks is about. Pure.
+
+The checks are those of the decorator and of `mesh.start`: their messages begin with the option's name. In a file the
+name is said already, by the place, so it is taken off.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mesh.declarative.schema import NESTED_FIELDS
+from mesh.declarative.yaml_positions import Finding, Path
+from mesh.options.absent_options import ADVICE, why_unknown
+
+_SUBJECT = re.compile(r"(?P<name>[a-z_]\w*)(?P<way>(?:\[[^\]]+\])*) (?P<rest>.+)", re.DOTALL)
+_STEP = re.compile(r"\[(?:(\d+)|'([^']*)')\]")
+
+
+def unknown_field(path: Path, name: str, known: Iterable[str]) -> Finding:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}."
+    message = why_unknown(name, known) if name in ADVICE else f"no such field: {advice}"
+    return Finding((*path, name), message, is_about_key=True)
+
+
+def finding(path: Path, given: Mapping[str, Any], error: Exception) -> Finding:
+    """What `error` says about one of the options `given`, which stand at `path`."""
+    message = str(error)
+    match = _SUBJECT.fullmatch(message)
+    if match is None:
+        return Finding(path, message)
+    name = match["name"]
+    steps = tuple(int(step[1]) if step[1] else step[2] for step in _STEP.finditer(match["way"]))
+    if name in given:
+        return Finding((*path, name, *steps), match["rest"])
+    for option, value in given.items():
+        if isinstance(value, Mapping) and name in NESTED_FIELDS.get(option, ()):
+            return Finding((*path, option, name, *steps), match["rest"])
+    return Finding(path, message)

@@ -1,0 +1,347 @@
+"""Owns the replica's end of links: it authenticates callers, admits their calls and sends back results. I/O loop only.
+
+Theory of operation. Every link is one RPC of the Replica service. Nothing but Hello is looked at until its token and
+replica id are right: payloads may be pickles. Then each Open is admitted or rejected at once; admitted calls go to the
+`CallService`, the replica's executor, which answers through the IncomingCall. When a link ends, its calls are
+cancelled, but they hold their places until the user's code has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from mesh.cluster.ray_objects import StoredObject
+from mesh.exceptions import MeshException
+from mesh.link import frames
+from mesh.link.admission import Admission
+from mesh.link.gathering import rule_for
+from mesh.link.outgoing_call import CallRequest
+from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
+from mesh.link.writer import CoalescingWriter
+from mesh.settings import settings
+from mesh.v1 import replica_pb2
+from mesh.wire.duplex import raise_defect
+from mesh.wire.mesh_token import token_matches
+from mesh.wire.outcome import Outcome, failed
+from mesh.wire.payload import Payload
+
+CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
+
+
+class IncomingCall:
+    """One call at its replica."""
+
+    __slots__ = ("call_id", "credit", "execution", "is_cancelled", "link", "request", "started_s")
+
+    def __init__(self, link: CalleeLink, call_id: int, request: CallRequest, credit: int) -> None:
+        self.link = link
+        self.call_id = call_id
+        self.request = request
+        self.credit = credit
+        """Response items that may be sent from the start."""
+        self.started_s = time.monotonic()
+        self.is_cancelled = False
+        self.execution: object = None
+        """Whatever the CallService keeps for the call."""
+
+    def send_item(self, payload: Payload) -> None:
+        self.link.send_item(self, payload)
+
+    def grant(self, credits: int) -> None:
+        """The user's code took request items of so many credits; the caller may send as many more."""
+        self.link.send_credit(self, credits)
+
+    def finish(self, outcome: Outcome) -> None:
+        """End the call. Exactly once."""
+        self.link.finish(self, outcome)
+
+
+class CallService(Protocol):
+    """Runs admitted calls. On the I/O loop; must not block."""
+
+    def start(self, call: IncomingCall) -> None: ...
+
+    def on_item(self, call: IncomingCall, payload: Payload) -> None: ...
+
+    def on_half_close(self, call: IncomingCall) -> None: ...
+
+    def on_credit(self, call: IncomingCall, credits: int) -> None: ...
+
+    def cancel(self, call: IncomingCall) -> None: ...
+
+
+class LinkServicer:
+    """The Replica service: accepts links."""
+
+    def __init__(
+        self, replica_id: str, admission: Admission, service: CallService, links: set[CalleeLink] | None = None
+    ) -> None:
+        self.replica_id = replica_id
+        self.admission = admission
+        self.service = service
+        self.links: set[CalleeLink] = set() if links is None else links
+        self.model_ids: list[str] = []
+        self._stopping = asyncio.Event()
+
+    async def Link(self, request_iterator: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+        del request_iterator
+        hello = await self._authenticate(context)
+        # Else the first write sends it, and grpc.aio forgets that when the write is cancelled: no status would follow.
+        await context.send_initial_metadata(())
+        link = CalleeLink(self, context, gathers=hello.gathers)
+        self.links.add(link)
+        try:
+            await link.run(self._stopping)
+        except (DecodeError, MalformedFrameError) as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed frames: {error}")
+        finally:
+            self.links.discard(link)
+            link.close()
+
+    def announce_models(self, model_ids: list[str]) -> None:
+        """Tell all callers which models are here."""
+        self.model_ids = model_ids
+        for link in self.links:
+            link.send(frames.pack_models(model_ids))
+
+    def drain(self) -> None:
+        """Refuse new calls from now on and tell all callers so."""
+        self.admission.close()
+        for link in self.links:
+            link.send(frames.pack_drain())
+
+    async def farewell(self) -> None:
+        """After `drain`: wait until no caller has calls on the way to here that it could not know the fate of."""
+        await asyncio.gather(*(link.farewell() for link in self.links))
+
+    async def settle(self) -> None:
+        """Wait until all callers have what was sent to them."""
+        await asyncio.gather(*(link.settle() for link in self.links))
+
+    def stop(self) -> None:
+        """End all links."""
+        self._stopping.set()
+
+    async def _authenticate(self, context: grpc.aio.ServicerContext) -> replica_pb2.Hello:  # type: ignore[type-arg]
+        """The caller's Hello; ends the RPC unless it is right."""
+        data: object = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings().link_connect_timeout_s):
+                data = await context.read()
+        hello = _read_hello(data) if isinstance(data, bytes) else None
+        if hello is None or not token_matches(hello.token):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This port is the mesh's own; use a gateway.")
+        if hello.replica_id != self.replica_id:
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, f"This is replica {self.replica_id}, not {hello.replica_id}."
+            )
+        if hello.protocol_version != frames.PROTOCOL_VERSION:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"This replica speaks protocol {frames.PROTOCOL_VERSION}, not {hello.protocol_version}.",
+            )
+        return hello
+
+
+class CalleeLink:
+    """The calls of one caller process."""
+
+    def __init__(
+        self,
+        servicer: LinkServicer,
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+        *,
+        gathers: bool,
+    ) -> None:
+        self._servicer = servicer
+        self._admission = servicer.admission
+        self._service = servicer.service
+        self._context = context
+        self._calls: dict[int, IncomingCall] = {}
+        self._writer = CoalescingWriter(context.write, rule_for(gathers=gathers), self._calls.__len__)
+        self._assembler = Assembler(settings().message_max_bytes)
+        self._stored: dict[bytes, StoredObject] = {}
+        """Results in the object store that the caller has not fetched yet."""
+        self._all_fetched = asyncio.Event()
+        self._others_told = 0
+        """Other callers' calls, as the caller concludes from what it was told last."""
+        self._has_left = asyncio.Event()
+        """The caller has answered the Drain, or is gone."""
+        self._is_open = True
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until the caller leaves or the replica stops. Raises MalformedFrameError, DecodeError, and defects."""
+        if self._admission.is_closed:
+            # Before it can send a call.
+            self.send(frames.pack_drain())
+        self.send(frames.pack_welcome(self._tell(), self._admission.limit, self._servicer.model_ids))
+        writing = asyncio.create_task(self._writer.run(), name="link-writer")
+        reading = asyncio.create_task(self._read(), name="link-reader")
+        stop = asyncio.create_task(stopping.wait(), name="link-stop")
+        try:
+            done, _ = await asyncio.wait((writing, reading, stop), return_when=asyncio.FIRST_COMPLETED)
+            raise_defect(writing)
+            if reading in done:
+                reading.result()
+        finally:
+            for task in (writing, reading, stop):
+                task.cancel()
+            await asyncio.gather(writing, reading, stop, return_exceptions=True)
+
+    def close(self) -> None:
+        """The caller is gone: nobody waits for its calls any more."""
+        self._is_open = False
+        self._admission.forget(self)
+        self._stored.clear()
+        self._all_fetched.set()
+        self._has_left.set()
+        self._writer.close()
+        for call in list(self._calls.values()):
+            self._cancel(call)
+
+    async def farewell(self) -> None:
+        await self._has_left.wait()
+
+    async def settle(self) -> None:
+        """Wait until the caller has what was sent to it, or is gone."""
+        await self._writer.flushed()
+        if self._stored:
+            self._all_fetched.clear()
+            await self._all_fetched.wait()
+
+    def send(self, packed: frames.Packed, call_id: int = 0) -> None:
+        if self._is_open:
+            self._writer.send(packed, call_id)
+
+    def push_load(self) -> None:
+        self.send(frames.pack_load(self._tell()))
+
+    # ---- From the service --------------------------------------------------------------------------------------------
+
+    def send_item(self, call: IncomingCall, payload: Payload) -> None:
+        if not call.is_cancelled:
+            self.send(frames.pack_item(call.call_id, payload), call.call_id)
+
+    def send_credit(self, call: IncomingCall, credits: int) -> None:
+        self.send(frames.pack_credit(call.call_id, credits), call.call_id)
+
+    def finish(self, call: IncomingCall, outcome: Outcome) -> None:
+        del self._calls[call.call_id]
+        # The result tells this caller the load.
+        self._admission.forget(self)
+        self._admission.leave()
+        if not self._is_open:
+            return
+        if outcome.payload is not None and outcome.payload.stored is not None:
+            self._stored[outcome.payload.stored.object_id] = outcome.payload.stored
+        load: int | None = self._tell()
+        if frames.is_large(outcome.payload) or self._writer.holds(call.call_id):
+            # Results of later calls may overtake it, and its load would then contradict theirs.
+            self.send(frames.pack_load(self._tell()))
+            load = None
+        try:
+            packed = frames.pack_result(call.call_id, outcome, load)
+        except Exception as error:  # whatever protobuf raises for what it cannot hold
+            # A result that no frame can carry: its caller waits for some result all the same.
+            unsendable = failed(MeshException(f"The result cannot be sent: {error}"))
+            packed = frames.pack_result(call.call_id, unsendable, load)
+        self.send(packed, call.call_id)
+
+    def _tell(self) -> int:
+        """The number of ongoing calls, to be told to the caller now."""
+        ongoing = self._admission.tell(self)
+        self._others_told = max(0, ongoing - len(self._calls))
+        return ongoing
+
+    # ---- Frames ------------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while isinstance(data := await self._context.read(), bytes):
+            part = unpack_part(data)
+            if part is not None:
+                self._on_part(part)
+                continue
+            for frame in replica_pb2.Frames.FromString(data).frames:
+                self._on_frame(frame, None)
+
+    def _on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
+        call_id = frame.call_id
+        kind = frame.WhichOneof("kind")
+        if kind == "open":
+            self._on_open(call_id, frame.open, body)
+            return
+        call = self._calls.get(call_id)
+        match kind:
+            case "cancel":
+                self._on_cancel(call_id, call)
+            case "item" if call is not None:
+                self._service.on_item(call, frames.read_payload(frame.item.payload, body))
+            case "half_close" if call is not None:
+                self._service.on_half_close(call)
+            case "credit" if call is not None:
+                self._service.on_credit(call, frame.credit.credits)
+            case "item" | "half_close" | "credit":
+                pass  # the call ended while the frame was on its way
+            case "part":
+                self._on_part(read_part(call_id, frame.part))
+            case "release":
+                self._stored.pop(frame.release.object_id, None)
+                if not self._stored:
+                    self._all_fetched.set()
+            case "drain" if self._admission.is_closed:
+                self._has_left.set()
+            case _:
+                raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
+
+    def _on_part(self, part: PartView) -> None:
+        whole = self._assembler.add(part)
+        if whole is not None:
+            self._on_frame(*whole)
+
+    def _on_open(self, call_id: int, message: replica_pb2.Open, body: memoryview | None) -> None:
+        if call_id in self._calls or not call_id:
+            raise MalformedFrameError(f"call id {call_id} is in use")
+        # Read first: a place taken for a malformed call would never be given back.
+        request = frames.read_open(message, body)
+        if not self._admission.try_enter():
+            is_draining = self._admission.is_closed
+            self.send(frames.pack_reject(call_id, self._tell(), is_draining=is_draining))
+            return
+        call = self._calls[call_id] = IncomingCall(self, call_id, request, message.credit)
+        if self._others_told + len(self._calls) >= self._admission.limit:
+            self._admission.watch(self)
+        self._service.start(call)
+
+    def _on_cancel(self, call_id: int, call: IncomingCall | None) -> None:
+        # What the caller was sending in parts was cut off.
+        self._assembler.discard(call_id)
+        if call is not None:
+            self._cancel(call)
+            return
+        # Its Open was cut off half-way, or its Result is on the way. Answering is right for both: a caller ignores
+        # results of calls that it no longer has.
+        self._writer.discard(call_id)
+        outcome = Outcome(CANCELLED_CODE, "cancelled before it ran")
+        self.send(frames.pack_result(call_id, outcome, self._tell()))
+
+    def _cancel(self, call: IncomingCall) -> None:
+        if not call.is_cancelled:
+            call.is_cancelled = True
+            self._service.cancel(call)
+
+
+def _read_hello(data: bytes) -> replica_pb2.Hello | None:
+    try:
+        message = replica_pb2.Frames.FromString(data)
+    except DecodeError:
+        return None
+    if len(message.frames) == 1 and message.frames[0].WhichOneof("kind") == "hello":
+        return message.frames[0].hello
+    return None

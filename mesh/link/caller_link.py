@@ -1,0 +1,367 @@
+"""Owns the caller's end of a link: it says Hello, sends calls, and hands results back to the calls and the router.
+
+Theory of operation. One coroutine connects and reads; a second writes. What happens on the link is told to one
+observer, the router: loads, rejections, results, and the end of the link with the calls it still held. The break of
+the stream is the failure detector: a process that dies breaks it within milliseconds.
+
+A call is on the link from `send` until its Result or Reject, also when the caller has lost interest (a Cancel does not
+end it): so the link's number of calls is what the replica really has from us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from mesh.cluster.ray_objects import StoredObject, load_buffers
+from mesh.exceptions import ReplicaUnavailableError
+from mesh.link import frames
+from mesh.link.gathering import rule_for
+from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
+from mesh.link.writer import CoalescingWriter
+from mesh.settings import settings
+from mesh.v1 import replica_pb2
+from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.duplex import converse
+from mesh.wire.endpoints import LINK_OPTIONS, open_channel
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import Outcome, failed, read_status
+from mesh.wire.payload import PICKLE_BUFFERS, Payload
+
+LINK_METHOD = "/mesh.v1.Replica/Link"
+
+
+class LinkPhase(Enum):
+    CONNECTING = "connecting"
+    READY = "ready"
+    DRAINING = "draining"
+    """Takes no new calls."""
+    CLOSED = "closed"
+
+
+class LinkEvent(Enum):
+    WELCOME = "welcome"
+    DRAIN = "drain"
+    BREAK = "break"
+
+
+TRANSITIONS = {
+    (LinkPhase.CONNECTING, LinkEvent.WELCOME): LinkPhase.READY,
+    # Delisted before it was ready; a Welcome then changes nothing.
+    (LinkPhase.CONNECTING, LinkEvent.DRAIN): LinkPhase.DRAINING,
+    (LinkPhase.CONNECTING, LinkEvent.BREAK): LinkPhase.CLOSED,
+    (LinkPhase.READY, LinkEvent.DRAIN): LinkPhase.DRAINING,
+    (LinkPhase.READY, LinkEvent.BREAK): LinkPhase.CLOSED,
+    (LinkPhase.DRAINING, LinkEvent.WELCOME): LinkPhase.DRAINING,
+    (LinkPhase.DRAINING, LinkEvent.DRAIN): LinkPhase.DRAINING,
+    (LinkPhase.DRAINING, LinkEvent.BREAK): LinkPhase.CLOSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTarget:
+    """Which replica to reach, where, and what to say first."""
+
+    replica_id: str
+    address: str
+    hello: bytes
+    """The packed Hello frame."""
+    gathers: bool = False
+    """As the Hello says it."""
+
+
+class LinkObserver(Protocol):
+    """What a link tells its router. On the I/O loop."""
+
+    def on_ready(self, link: CallerLink) -> None: ...
+
+    def on_load(self, link: CallerLink) -> None:
+        """`link.reported_ongoing` or its calls changed."""
+
+    def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None: ...
+
+    def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
+        """The replica did not run the call; `link.is_draining` tells whether it ever will run one again."""
+
+    def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
+        """The link is gone, with calls that never left and calls that may have run."""
+
+
+class CallerLink:
+    """One attempt to be connected to one replica; a new one is made to reconnect."""
+
+    def __init__(self, target: LinkTarget, observer: LinkObserver) -> None:
+        self._target = target
+        self._observer = observer
+        self._calls: dict[int, OutgoingCall] = {}
+        self._open_marks: dict[int, int] = {}
+        """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
+        self._assembler = Assembler(settings().message_max_bytes)
+        self._fetching = 0
+        """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
+        self._writer: CoalescingWriter | None = None
+        self.phase = LinkPhase.CONNECTING
+        self.others_ongoing = 0
+        """Calls of other callers at the replica, when it last told."""
+        self.model_ids: frozenset[str] = frozenset()
+
+    @property
+    def replica_id(self) -> str:
+        return self._target.replica_id
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether new calls may be sent."""
+        return self.phase is LinkPhase.READY
+
+    @property
+    def is_draining(self) -> bool:
+        return self.phase is LinkPhase.DRAINING
+
+    @property
+    def ongoing(self) -> int:
+        """Calls of ours that the replica has."""
+        return len(self._calls)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of ours needs the link."""
+        return not self._calls and not self._fetching
+
+    # ---- Calls -------------------------------------------------------------------------------------------------------
+
+    def send(self, call: OutgoingCall) -> None:
+        """Raises TypeError, ValueError or OverflowError, and does nothing, for a call that no frame can carry."""
+        packed = frames.pack_open(call.call_id, call.request)
+        writer = self._writer
+        assert writer is not None
+        call.link = self
+        call.state = CallState.SENT
+        call.attempts += 1
+        self._calls[call.call_id] = call
+        self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else -1
+        writer.send(packed, call.call_id)
+
+    def send_item(self, call: OutgoingCall, payload: Payload) -> None:
+        if call.call_id in self._calls and self._writer is not None:
+            self._writer.send(frames.pack_item(call.call_id, payload), call.call_id)
+
+    def send_half_close(self, call: OutgoingCall) -> None:
+        if call.call_id in self._calls and self._writer is not None:
+            self._writer.send(frames.pack_half_close(call.call_id), call.call_id)
+
+    def send_credit(self, call: OutgoingCall, credits: int) -> None:
+        if call.call_id in self._calls and self._writer is not None:
+            self._writer.send(frames.pack_credit(call.call_id, credits), call.call_id)
+
+    def cancel(self, call: OutgoingCall) -> None:
+        """Tell the replica that nobody waits any more. The call stays on the link until its Result."""
+        if call.call_id not in self._calls or self._writer is None:
+            return
+        self._writer.discard(call.call_id)
+        self._writer.send(frames.pack_cancel(call.call_id))
+
+    def release(self, object_id: bytes) -> None:
+        """Tell the replica that a stored object of its has arrived."""
+        if self._writer is not None:
+            self._writer.send(frames.pack_release(object_id))
+
+    # ---- Life --------------------------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """Carry what it has, but take no new calls."""
+        self._move(LinkEvent.DRAIN)
+
+    async def run(self) -> bool:
+        """Connect, carry calls until the link breaks, and report that. Cancel it to close the link, with the reason.
+
+        Returns whether the replica had ever accepted the link.
+        """
+        reason = "the link was closed"
+        try:
+            async with open_channel(self._target.address, options=LINK_OPTIONS) as channel:
+                reason = await self._converse(channel)
+            return self.phase is not LinkPhase.CONNECTING
+        except asyncio.CancelledError as cancelled:
+            reason = str(cancelled) or reason
+            raise
+        finally:
+            self._end(reason)
+
+    async def _converse(self, channel: grpc.aio.Channel) -> str:
+        """Talk until the link breaks; returns why it did."""
+        stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(LINK_METHOD)()
+        try:
+            async with asyncio.timeout(settings().link_connect_timeout_s):
+                await stream.write(self._target.hello)
+                first = await stream.read()
+            if not isinstance(first, bytes):
+                return await _status_text(stream)
+            self._writer = CoalescingWriter(stream.write, rule_for(gathers=self._target.gathers), self._calls.__len__)
+            await converse(self._read(stream, first), self._writer.run())
+            return await _status_text(stream)
+        except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError, OSError) as error:
+            return _reason(error)
+        except (DecodeError, MalformedFrameError) as error:
+            return f"the replica sent malformed frames: {error!r}"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return "the stream was cancelled"
+        finally:
+            stream.cancel()
+
+    def _end(self, reason: str) -> None:
+        self._move(LinkEvent.BREAK)
+        unsent: list[OutgoingCall] = []
+        sent: list[OutgoingCall] = []
+        for call in self._calls.values():
+            (unsent if self._is_unsent(call) else sent).append(call)
+        self._calls = {}
+        self._writer = None
+        self._observer.on_broken(self, reason, unsent, sent)
+
+    def _move(self, event: LinkEvent) -> None:
+        self.phase = TRANSITIONS[self.phase, event]
+
+    def _is_unsent(self, call: OutgoingCall) -> bool:
+        assert self._writer is not None
+        mark = self._open_marks[call.call_id]
+        return self._writer.holds(call.call_id) if mark < 0 else mark >= self._writer.written
+
+    # ---- Frames ------------------------------------------------------------------------------------------------------
+
+    async def _read(self, stream: grpc.aio.StreamStreamCall[bytes, bytes], first: bytes) -> None:
+        self._receive(first)
+        while isinstance(data := await stream.read(), bytes):
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        part = unpack_part(data)
+        if part is not None:
+            self._on_part(part)
+            return
+        for frame in replica_pb2.Frames.FromString(data).frames:
+            self._on_frame(frame, None)
+
+    def _on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
+        match frame.WhichOneof("kind"):
+            case "result":
+                self._on_result(frame.call_id, frame.result, body)
+            case "item":
+                call = self._calls.get(frame.call_id)
+                if call is not None and call.state is CallState.SENT:
+                    call.sink.on_item(frames.read_payload(frame.item.payload, body))
+            case "credit":
+                call = self._calls.get(frame.call_id)
+                if call is not None and call.state is CallState.SENT:
+                    call.request_credit += frame.credit.credits
+                    call.sink.on_credit()
+            case "load":
+                self.others_ongoing = max(0, frame.load.ongoing - len(self._calls))
+                self._observer.on_load(self)
+            case "reject":
+                self._on_reject(frame.call_id, frame.reject)
+            case "part":
+                self._on_part(read_part(frame.call_id, frame.part))
+            case _:
+                self._on_link_frame(frame)
+
+    def _on_part(self, part: PartView) -> None:
+        if part.call_id not in self._calls:
+            return
+        whole = self._assembler.add(part)
+        if whole is not None:
+            self._on_frame(*whole)
+
+    def _on_link_frame(self, frame: replica_pb2.Frame) -> None:
+        match frame.WhichOneof("kind"):
+            case "welcome":
+                self.others_ongoing = frame.welcome.load.ongoing
+                self.model_ids = frozenset(frame.welcome.model_ids)
+                self._move(LinkEvent.WELCOME)
+                self._observer.on_ready(self)
+            case "drain":
+                self._move(LinkEvent.DRAIN)
+                self._take_back_unsent()
+                assert self._writer is not None
+                # Behind the last Open: when the replica reads this, nothing of ours can be lost on the way to it.
+                self._writer.send(frames.pack_drain())
+                self._observer.on_load(self)
+            case "models":
+                self.model_ids = frozenset(frame.models.model_ids)
+                self._observer.on_load(self)
+            case kind:
+                raise MalformedFrameError(f"unexpected frame {kind!r} from a replica")
+
+    def _take_back_unsent(self) -> None:
+        """Large calls that have not left completely would only be refused."""
+        assert self._writer is not None
+        for call in list(self._calls.values()):
+            if self._open_marks[call.call_id] < 0 and self._writer.discard(call.call_id):
+                self._writer.send(frames.pack_cancel(call.call_id))
+                del self._calls[call.call_id], self._open_marks[call.call_id]
+                self._observer.on_reject(self, call)
+
+    def _on_result(self, call_id: int, result: replica_pb2.Result, body: memoryview | None) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        del self._open_marks[call_id]
+        if result.HasField("load"):
+            self.others_ongoing = max(0, result.load.ongoing - len(self._calls))
+        payload = frames.read_payload(result.payload, body) if result.HasField("payload") else None
+        outcome = read_status(result.status, payload) if result.HasField("status") else Outcome(0, "", payload)
+        if body is None:
+            self._assembler.discard(call_id)
+        if payload is not None and payload.stored is not None:
+            self._fetching += 1
+            io_thread().spawn(self._fetch(call, outcome, payload.stored), "fetch-stored-result")
+        else:
+            self._observer.on_result(self, call, outcome)
+
+    async def _fetch(self, call: OutgoingCall, outcome: Outcome, stored: StoredObject) -> None:
+        """Map a result's stored buffers, let the replica's copy go, then hand the result on."""
+        try:
+            buffers = await run_bulk(load_buffers, stored)
+            outcome.payload = Payload(PICKLE_BUFFERS, outcome.payload.data if outcome.payload else b"", buffers)
+        except Exception as error:  # the object's owner or node is gone, in whichever way Ray says so
+            outcome = failed(ReplicaUnavailableError(self.replica_id, f"its result was lost: {error}"))
+        finally:
+            self._fetching -= 1
+            self.release(stored.object_id)
+        self._observer.on_result(self, call, outcome)
+
+    def _on_reject(self, call_id: int, reject: replica_pb2.Reject) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        del self._open_marks[call_id]
+        if reject.draining:
+            self._move(LinkEvent.DRAIN)
+        self.others_ongoing = max(0, reject.load.ongoing - len(self._calls))
+        self._observer.on_reject(self, call)
+
+
+async def _status_text(stream: grpc.aio.StreamStreamCall) -> str:  # type: ignore[type-arg]
+    with contextlib.suppress(asyncio.CancelledError):
+        code = await stream.code()
+        return "it has ended" if code is grpc.StatusCode.OK else f"{code.name}: {await stream.details()}"
+    return "the stream was cancelled"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    if isinstance(error, TimeoutError):
+        return f"no answer to Hello within {settings().link_connect_timeout_s} s"
+    return f"{type(error).__name__}: {error}"

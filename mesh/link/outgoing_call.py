@@ -1,0 +1,132 @@
+"""Owns a call as its caller's process holds it, from submission to outcome. I/O loop only."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from asyncio import TimerHandle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import Payload
+from mesh.wire.request_context import RequestContext
+
+_call_ids = itertools.count(1)
+
+
+class CallState(Enum):
+    QUEUED = "queued"
+    """In the router: not sent, or taken back."""
+    SENT = "sent"
+    """On a link, which still owes a Result."""
+    DONE = "done"
+    """Its sink has the outcome."""
+
+
+class CallSink(Protocol):
+    """Where a call's responses go. Methods are called on the I/O loop and must not block or raise."""
+
+    def on_item(self, payload: Payload) -> None:
+        """One message of a streamed response."""
+
+    def on_credit(self) -> None:
+        """More request items may be sent, see OutgoingCall.request_credit."""
+
+    def on_done(self, outcome: Outcome) -> None:
+        """The call ended. Called exactly once, last."""
+
+
+class Carrier(Protocol):
+    """What a call knows of the link that carries it."""
+
+    def send_item(self, call: OutgoingCall, payload: Payload) -> None: ...
+
+    def send_half_close(self, call: OutgoingCall) -> None: ...
+
+    def send_credit(self, call: OutgoingCall, credits: int) -> None: ...
+
+    def cancel(self, call: OutgoingCall) -> None: ...
+
+
+@dataclass(slots=True)
+class CallRequest:
+    """What is asked of a deployment."""
+
+    method: str
+    """A plain name, or "/package.Service/Method" for typed methods."""
+    payload: Payload | None
+    """None where the request is streamed."""
+    context: RequestContext
+    deadline_s: float | None = None
+    """time.monotonic() instant."""
+    streams_request: bool = False
+    streams_response: bool = False
+    metadata: Sequence[tuple[str, str | bytes]] = ()
+    """gRPC invocation metadata."""
+    peer: str = ""
+    """gRPC peer of the client."""
+    prefers_local: bool = False
+    """Replicas on the caller's node, then in its zone, are tried first."""
+    is_idempotent: bool = False
+    """A unary call may be sent again even when it may have run."""
+
+    @property
+    def is_retry_safe_after_send(self) -> bool:
+        return self.is_idempotent and not self.streams_request and not self.streams_response
+
+
+class OutgoingCall:
+    """One request with its response(s)."""
+
+    __slots__ = (
+        "attempts",
+        "call_id",
+        "has_sent_items",
+        "link",
+        "request",
+        "request_credit",
+        "sequence",
+        "sink",
+        "started_s",
+        "state",
+        "timer",
+        "waits_until_s",
+    )
+
+    def __init__(self, request: CallRequest, sink: CallSink) -> None:
+        self.request = request
+        self.sink = sink
+        self.call_id = next(_call_ids)
+        self.state = CallState.QUEUED
+        self.link: Carrier | None = None
+        self.sequence = 0
+        """Order of submission in its router."""
+        self.started_s = time.monotonic()
+        self.attempts = 0
+        self.timer: TimerHandle | None = None
+        self.waits_until_s = 0.0
+        """Until then a queued call with a model id holds out for a replica that has the model."""
+        self.request_credit = 0
+        """Request items that may be sent now, see Payload.credits."""
+        self.has_sent_items = False
+        """Of its request stream: the call cannot be sent again."""
+
+    def send_item(self, payload: Payload) -> None:
+        """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
+        if self.link is not None and self.state is CallState.SENT:
+            self.request_credit -= payload.credits
+            self.has_sent_items = True
+            self.link.send_item(self, payload)
+
+    def half_close(self) -> None:
+        """No more request items follow."""
+        if self.link is not None and self.state is CallState.SENT:
+            self.link.send_half_close(self)
+
+    def grant(self, credits: int) -> None:
+        """The consumer took response items of so many credits; the replica may send as many more."""
+        if self.link is not None and self.state is CallState.SENT:
+            self.link.send_credit(self, credits)

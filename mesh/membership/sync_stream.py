@@ -1,0 +1,185 @@
+"""Owns this process's Sync stream to the controller: news come down, subscriptions and loads go up.
+
+It reconnects by itself, for ever: the controller's address is read anew from the cluster's KV each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
+from mesh.routing.link_pool import CallerIdentity
+from mesh.routing.load_reports import LoadLedger, Reading, pause_s
+from mesh.routing.router import Router
+from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
+from mesh.v1 import common_pb2, control_pb2
+from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.duplex import converse
+from mesh.wire.endpoints import open_channel
+from mesh.wire.io_thread import io_thread
+from mesh.wire.mesh_token import token_metadata
+
+logger = logging.getLogger("mesh")
+
+_SYNC_METHOD = "/mesh.v1.Control/Sync"
+_RECONNECT_DELAY_MIN_S = 0.05
+_RECONNECT_DELAY_MAX_S = 1.0
+
+
+class Member(Protocol):
+    """What the stream needs of its process, see mesh.membership.mesh_process."""
+
+    process_id: str
+    kind: control_pb2.ProcessKind
+    identity: CallerIdentity
+
+    def routers(self) -> Sequence[Router]: ...
+
+    def readings(self) -> list[Reading]: ...
+
+    def let_go_of_deleted(self) -> None: ...
+
+    def keep_snapshots(self, keys: Set[DeploymentKey]) -> None: ...
+
+    def apply(self, update: control_pb2.Update) -> None: ...
+
+    async def renew_token(self) -> None: ...
+
+
+class SyncStream:
+    """Keeps one Sync stream to the controller open. On the I/O loop."""
+
+    def __init__(self, process: Member) -> None:
+        self._process = process
+        self._address = ""
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._subscribed: set[DeploymentKey] = set()
+        self._ledger = LoadLedger()
+        self._urgent: set[DeploymentKey] = set()
+        self._is_heard = False
+        """The controller has said something on the present stream."""
+        self._complaint = ""
+
+    def start(self, process_address: str) -> None:
+        self._address = process_address
+        self._task = io_thread().spawn(self._keep(), "sync")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self) -> None:
+        """There is something to report now."""
+        self._wake.set()
+
+    def hurry(self, router: Router) -> None:
+        """Calls wait for a replica that the controller does not know it has to start."""
+        self._urgent.add(router.key)
+        self._wake.set()
+
+    async def _keep(self) -> None:
+        delay_s = _RECONNECT_DELAY_MIN_S
+        while True:
+            self._is_heard = False
+            try:
+                await self._attempt()
+            except Exception as error:  # whatever Ray raises while its GCS restarts: the next attempt may do
+                self._complain(error)
+            if self._is_heard:
+                delay_s = _RECONNECT_DELAY_MIN_S
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, _RECONNECT_DELAY_MAX_S)
+
+    def _complain(self, error: Exception) -> None:
+        """That the controller is away is no news, it will be back. Anything else is told, the same thing once."""
+        is_away = isinstance(error, grpc.RpcError | LookupError)
+        level = logging.DEBUG if is_away or repr(error) == self._complaint else logging.WARNING
+        logger.log(level, "the stream to the controller broke and is made anew: %r", error, exc_info=error)
+        self._complaint = repr(error)
+
+    async def _attempt(self) -> None:
+        """One stream; where the controller does not know our token, a new one for the next."""
+        try:
+            await self._converse()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                await self._process.renew_token()
+            raise
+
+    async def _converse(self) -> None:
+        """One stream from start to break."""
+        address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
+        if address is None:
+            return
+        metadata = await run_bulk(token_metadata)
+        async with open_channel(address.decode()) as channel:
+            stream = channel.stream_stream(
+                _SYNC_METHOD,
+                request_serializer=control_pb2.Report.SerializeToString,
+                response_deserializer=control_pb2.Update.FromString,
+            )(metadata=metadata)
+            try:
+                await converse(self._hear(stream), self._report(stream))
+            finally:
+                stream.cancel()
+
+    async def _hear(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+        while isinstance(update := await stream.read(), control_pb2.Update):
+            self._is_heard = True
+            self._process.apply(update)
+
+    async def _report(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+        process = self._process
+        hello = control_pb2.ProcessHello(
+            process_id=process.process_id,
+            node_id=process.identity.node_id,
+            kind=process.kind,
+            address=self._address,
+        )
+        self._subscribed.clear()
+        self._ledger.restart()
+        report = control_pb2.Report(hello=hello)
+        while True:
+            self._process.let_go_of_deleted()
+            self._update_subscriptions(report)
+            readings = self._readings()
+            report.loads.extend(self._ledger.take(readings, time.monotonic()))
+            if report.ByteSize():
+                await stream.write(report)
+            # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets the wake-up.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s(readings, settings().sync_report_interval_s)):
+                    await self._wake.wait()
+            self._wake.clear()
+            report = control_pb2.Report()
+
+    def _update_subscriptions(self, report: control_pb2.Report) -> None:
+        wanted = {router.key for router in self._process.routers()}
+        report.subscribe.extend(_name_of(key) for key in wanted - self._subscribed)
+        report.unsubscribe.extend(_name_of(key) for key in self._subscribed - wanted)
+        self._subscribed = wanted
+        self._process.keep_snapshots(wanted)
+
+    def _readings(self) -> list[Reading]:
+        urgent, self._urgent = self._urgent, set()
+        return [
+            replace(reading, is_urgent=True) if reading.deployment in urgent else reading
+            for reading in self._process.readings()
+        ]
+
+
+def _name_of(key: DeploymentKey) -> common_pb2.DeploymentId:
+    return common_pb2.DeploymentId(app=key.app, name=key.name)

@@ -1,0 +1,171 @@
+"""Owns `@mesh.multiplexed`: one replica serves many models and keeps the most recently used of them in memory."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from mesh.context import current_request, in_replica
+from mesh.multiplex.model_cache import ModelCache
+from mesh.multiplex.model_stats import ModelStats
+from mesh.usercode.instance_state import InstanceState
+
+logger = logging.getLogger(__name__)
+
+UNLIMITED = -1
+
+
+def multiplexed(function: Callable[..., Any] | None = None, max_num_models_per_replica: int = 3) -> Any:
+    """Let an `async def` loader of one model id, function or method, keep what it loaded for the next request.
+
+    Requests that ask for the same model while it loads share one load. Before a load that would exceed
+    `max_num_models_per_replica` (-1: no limit) the least recently used model goes: its `__del__`, sync or async, is
+    run, and an error in it reaches those who asked for the new model. Models are kept per object and loader.
+
+    Usable in a replica only (RuntimeError elsewhere). TypeError and ValueError tell of unusable options and ids.
+    """
+    if function is not None:
+        _check_loader(function)
+    limit = _model_limit(max_num_models_per_replica)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        _check_loader(function)
+        return _wrap(MultiplexedLoader(function, limit))
+
+    return decorate if function is None else decorate(function)
+
+
+def get_multiplexed_model_id() -> str:
+    """Model id of the current request, of the current batch inside `@mesh.batch`; empty if it has none."""
+    request = current_request()
+    return request.multiplexed_model_id if request is not None else ""
+
+
+class ModelRegistry:
+    """All models of this process: what routers are told about, and what a stopping replica unloads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._caches: weakref.WeakSet[ModelCache] = weakref.WeakSet()
+        self._callback: Callable[[list[str]], None] | None = None
+        self._announced: tuple[str, ...] = ()
+
+    def on_change(self, callback: Callable[[list[str]], None] | None) -> None:
+        """Call `callback` with all ids, loaded and loading, when they change. Runs in the thread of the user loop."""
+        self._callback = callback
+
+    def model_ids(self) -> list[str]:
+        """Ids as they were last announced. From any thread."""
+        return list(self._announced)
+
+    async def unload_all(self) -> None:
+        """Unload every model; errors of `__del__` are logged. For the shutdown of a replica, on its user loop."""
+        for cache in self._snapshot():
+            for error in await cache.unload_all():
+                logger.error("Unloading a model failed: its __del__ raised.", exc_info=error)
+
+    def add(self, cache: ModelCache) -> None:
+        with self._lock:
+            self._caches.add(cache)
+
+    def announce(self) -> None:
+        ids = dict.fromkeys(model_id for cache in self._snapshot() for model_id in cache.model_ids)
+        if ids.keys() != set(self._announced):
+            self._announced = tuple(ids)
+            if self._callback is not None:
+                self._callback(list(ids))
+
+    def _snapshot(self) -> list[ModelCache]:
+        with self._lock:
+            return list(self._caches)
+
+
+model_registry = ModelRegistry()
+
+
+class MultiplexedLoader:
+    """One multiplexed function: its limit, its figures and the caches of its objects."""
+
+    def __init__(self, function: Callable[..., Any], limit: int | None) -> None:
+        self.function = function
+        self._limit = limit
+        self._is_method = len(inspect.signature(function).parameters) == 2
+        self._caches: InstanceState[ModelCache] = InstanceState()
+        self._stats = ModelStats(function.__name__, self._resident_models)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Decorated classes are pickled by value into replicas; models stay where they are.
+        return MultiplexedLoader, (self.function, self._limit)
+
+    async def get(self, args: tuple[Any, ...]) -> Any:
+        owner, model_id = self._read(args)
+        return await self._caches.get(owner, lambda: self._new_cache(owner)).get(model_id)
+
+    def _read(self, args: tuple[Any, ...]) -> tuple[object | None, str]:
+        owner, ids = (args[0], args[1:]) if self._is_method and args else (None, args)
+        if len(ids) != 1:
+            raise TypeError(f"{self.function.__qualname__} takes exactly one model id, {len(ids)} were given.")
+        model_id = ids[0]
+        if not isinstance(model_id, str):
+            raise TypeError(f"A model id must be a str, not {type(model_id).__name__}.")
+        if not model_id:
+            raise ValueError("The model id is empty. Set it on the request, or pass one to the loader.")
+        if not in_replica():
+            raise RuntimeError("@mesh.multiplexed can only be used within a deployment.")
+        return owner, model_id
+
+    def _new_cache(self, owner: object | None) -> ModelCache:
+        function = self.function
+        if owner is None:
+            load: Callable[[str], Any] = function
+        else:
+            # The cache must not keep the object alive that it is kept for. The object cannot die before a load that
+            # it asked for begins: the asking call holds it; a load that outlives all its callers may find it gone.
+            reference = weakref.ref(owner)
+
+            async def load(model_id: str) -> Any:
+                receiver = reference()
+                if receiver is None:
+                    raise RuntimeError(f"The object that asked for model {model_id!r} is gone.")
+                return await function(receiver, model_id)
+
+        cache = ModelCache(load, self._limit, self._stats, model_registry.announce)
+        model_registry.add(cache)
+        return cache
+
+    def _resident_models(self) -> int:
+        return sum(len(cache.resident_ids) for cache in self._caches.values())
+
+
+def _wrap(loader: MultiplexedLoader) -> Any:
+    @functools.wraps(loader.function)
+    async def load_multiplexed(*args: Any) -> Any:
+        return await loader.get(args)
+
+    return load_multiplexed
+
+
+def _check_loader(function: Any) -> None:
+    if not callable(function):
+        raise TypeError(f"@mesh.multiplexed decorates a function or a method, not {function!r}.")
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"@mesh.multiplexed needs an `async def` function; {function!r} is none.")
+    count = len(inspect.signature(function).parameters)
+    if count not in (1, 2):
+        raise TypeError(
+            f"@mesh.multiplexed needs a function of one parameter, the model id, or a method of two; "
+            f"{function.__qualname__} has {count}."
+        )
+
+
+def _model_limit(value: Any) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"max_num_models_per_replica must be an integer, not {value!r}.")
+    if value == 0 or value < UNLIMITED:
+        raise ValueError(f"max_num_models_per_replica must be positive, or -1 for no limit; not {value}.")
+    return None if value == UNLIMITED else value

@@ -1,0 +1,126 @@
+"""Owns `autoscaling_config` and how it goes with `num_replicas`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mesh.options import autoscaling_policy, option_checks
+from mesh.options.absent_options import check_known
+from mesh.options.autoscaling_policy import AutoscalingPolicy
+from mesh.v1 import control_pb2
+
+_AUTO_MAX_REPLICAS = 100
+_AGGREGATIONS = {
+    "mean": control_pb2.AGGREGATION_MEAN,
+    "max": control_pb2.AGGREGATION_MAX,
+    "min": control_pb2.AGGREGATION_MIN,
+}
+_FACTORS = ("upscaling_factor", "downscaling_factor", "upscale_smoothing_factor", "downscale_smoothing_factor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalingConfig:
+    """How many replicas a deployment may have, and how fast their number follows the load."""
+
+    min_replicas: int = 1
+    """0: the last replica goes when nobody has called for a while; a call then waits for a new one to start."""
+    initial_replicas: int | None = None
+    """None: `min_replicas`."""
+    max_replicas: int = 1
+    target_ongoing_requests: float = 2
+    """Requests running or queued per replica that the number of replicas aims at."""
+    metrics_interval_s: float = 10.0
+    """How often callers and replicas report their load."""
+    look_back_period_s: float = 30.0
+    """The past that counts."""
+    aggregation_function: str = "mean"
+    """What counts of it: the "mean", "max" or "min" of the requests."""
+    smoothing_factor: float = 1.0
+    """Above 1 the number changes by more than the load asks for, below 1 by less."""
+    upscaling_factor: float | None = None
+    """Instead of `smoothing_factor` for more replicas."""
+    downscaling_factor: float | None = None
+    upscale_smoothing_factor: float | None = None
+    """Old name of `upscaling_factor`."""
+    downscale_smoothing_factor: float | None = None
+    upscale_delay_s: float = 30.0
+    """How long more replicas have to be wanted before they are started."""
+    downscale_delay_s: float = 600.0
+    downscale_to_zero_delay_s: float | None = None
+    """For the last replica; None: `downscale_delay_s`."""
+    policy: AutoscalingPolicy | Mapping[str, Any] | Callable[..., Any] | str | None = None
+    """A function of yours instead of the built-in rule; see `AutoscalingPolicy`."""
+
+    def __post_init__(self) -> None:
+        option_checks.whole_number("min_replicas", self.min_replicas, 0, option_checks.REPLICAS_MAX)
+        option_checks.whole_number("max_replicas", self.max_replicas, 1, option_checks.REPLICAS_MAX)
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) must be at least min_replicas ({self.min_replicas}).")
+        if self.initial_replicas is not None:
+            option_checks.whole_number("initial_replicas", self.initial_replicas, self.min_replicas, self.max_replicas)
+        for name in ("target_ongoing_requests", "metrics_interval_s", "look_back_period_s", "smoothing_factor"):
+            option_checks.number(name, getattr(self, name), may_equal=False)
+        for name in _FACTORS:
+            if getattr(self, name) is not None:
+                option_checks.number(name, getattr(self, name), may_equal=False)
+        for name in ("upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s"):
+            if getattr(self, name) is not None or name != "downscale_to_zero_delay_s":
+                option_checks.number(name, getattr(self, name))
+        if not isinstance(self.aggregation_function, str) or self.aggregation_function not in _AGGREGATIONS:
+            expected = ", ".join(_AGGREGATIONS)
+            raise ValueError(f"aggregation_function must be one of {expected}, got {self.aggregation_function!r}.")
+        if self.policy is not None:
+            object.__setattr__(self, "policy", autoscaling_policy.parse(self.policy))
+
+    @property
+    def first_replicas(self) -> int:
+        """With how many a deployment begins."""
+        return self.min_replicas if self.initial_replicas is None else self.initial_replicas
+
+    def to_message(self) -> control_pb2.AutoscalingOptions:
+        """The options as the controller stores them: nothing is left to default."""
+        to_zero_s = self.downscale_to_zero_delay_s
+        return control_pb2.AutoscalingOptions(
+            min_replicas=self.min_replicas,
+            max_replicas=self.max_replicas,
+            initial_replicas=self.initial_replicas,
+            target_ongoing_requests=self.target_ongoing_requests,
+            metrics_interval_s=self.metrics_interval_s,
+            look_back_period_s=self.look_back_period_s,
+            upscaling_factor=self.upscaling_factor or self.upscale_smoothing_factor or self.smoothing_factor,
+            downscaling_factor=self.downscaling_factor or self.downscale_smoothing_factor or self.smoothing_factor,
+            upscale_delay_s=self.upscale_delay_s,
+            downscale_delay_s=self.downscale_delay_s,
+            downscale_to_zero_delay_s=self.downscale_delay_s if to_zero_s is None else to_zero_s,
+            aggregation=_AGGREGATIONS[self.aggregation_function],
+            policy=self.policy.to_message() if isinstance(self.policy, AutoscalingPolicy) else None,
+        )
+
+
+def parse(config: AutoscalingConfig | Mapping[str, Any]) -> AutoscalingConfig:
+    """Raises TypeError for unknown fields and wrong types, ValueError for contradictions."""
+    if isinstance(config, AutoscalingConfig):
+        return config
+    given = option_checks.mapping("autoscaling_config", config)
+    check_known("autoscaling_config", given, (each.name for each in fields(AutoscalingConfig)))
+    return AutoscalingConfig(**given)  # type: ignore[arg-type]
+
+
+def of(num_replicas: object, config: AutoscalingConfig | Mapping[str, Any] | None) -> AutoscalingConfig | None:
+    """The autoscaling that both options together ask for, None for a fixed number. Raises ValueError on a conflict."""
+    if num_replicas == "auto":
+        explicit = config if config is not None else {}
+        if isinstance(explicit, AutoscalingConfig):
+            return explicit
+        return parse({"max_replicas": _AUTO_MAX_REPLICAS, **option_checks.mapping("autoscaling_config", explicit)})
+    if isinstance(num_replicas, str):
+        raise ValueError(f'num_replicas must be an integer or "auto", got {num_replicas!r}.')
+    if config is None:
+        return None
+    if num_replicas is not None:
+        raise ValueError(
+            "Manually setting num_replicas is not allowed when autoscaling_config is provided. Leave one of them out."
+        )
+    return parse(config)

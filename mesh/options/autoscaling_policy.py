@@ -1,0 +1,135 @@
+"""Owns autoscaling policies as users write them: how one is named, and what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mesh.options import option_checks
+from mesh.v1 import control_pb2
+
+_UNREACHABLE = ("__main__", "__mp_main__")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalingContext:
+    """What a policy may decide by. Requests are those of all callers, running or queued."""
+
+    app: str
+    deployment: str
+    running_replicas: int
+    """Replicas that serve now."""
+    target_replicas: int
+    """Replicas the deployment is on its way to."""
+    min_replicas: int
+    max_replicas: int
+    target_ongoing_requests: float
+    queued_requests: float
+    """Waiting for a replica, at the last reports."""
+    ongoing_requests: float
+    """On replicas, at the last reports."""
+    average_requests: float
+    """Queued and ongoing, over the look-back period."""
+    max_requests: float
+    """The most in the look-back period."""
+    min_requests: float
+    """The fewest in the look-back period."""
+    since_last_decision_s: float | None = None
+    """Time since the target changed; None: it has not yet."""
+    replica_stats: tuple[Mapping[str, float], ...] = ()
+    """What `record_autoscaling_stats` of each replica returned last."""
+
+    @property
+    def total_requests(self) -> float:
+        return self.queued_requests + self.ongoing_requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalingPolicy:
+    """A function of yours that decides how many replicas there shall be: `policy(context, **policy_kwargs)`.
+
+    It gets an `AutoscalingContext` and returns a number, which is rounded up and clipped to the bounds; the delays
+    apply. It runs in a process of its own with the deployment's runtime environment.
+    """
+
+    policy_function: str | Callable[..., Any]
+    """Import path "package.module:function", or a function that has one."""
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values."""
+    timeout_s: float = 5.0
+    """A policy that takes longer is ended, and started anew later."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy_function", import_path(self.policy_function))
+        option_checks.number("timeout_s of the autoscaling policy", self.timeout_s, may_equal=False)
+        self._kwargs_json()
+
+    def to_message(self) -> control_pb2.AutoscalingPolicy:
+        return control_pb2.AutoscalingPolicy(
+            function=str(self.policy_function), kwargs_json=self._kwargs_json(), timeout_s=self.timeout_s
+        )
+
+    def _kwargs_json(self) -> str:
+        try:
+            return json.dumps(option_checks.mapping("policy_kwargs", self.policy_kwargs))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"policy_kwargs must be a dict of JSON values: {error}") from error
+
+
+_FIELDS = frozenset(each.name for each in fields(AutoscalingPolicy))
+
+
+def parse(policy: object) -> AutoscalingPolicy:
+    """Any of the forms in which a policy can be given. Raises TypeError or ValueError saying what is wrong with it."""
+    if isinstance(policy, AutoscalingPolicy):
+        return policy
+    if isinstance(policy, Mapping):
+        if "policy_function" not in policy:
+            raise ValueError(
+                'policy needs "policy_function": the import path of a function, "package.module:function".'
+            )
+        unknown = sorted(map(str, policy.keys() - _FIELDS))
+        if unknown:
+            raise TypeError(f"policy does not take {', '.join(unknown)}. It takes {', '.join(sorted(_FIELDS))}.")
+        return AutoscalingPolicy(**policy)
+    return AutoscalingPolicy(policy_function=policy)  # type: ignore[arg-type]
+
+
+def import_path(function: object) -> str:
+    """By which another process finds the function."""
+    if isinstance(function, str):
+        parts = function.split(":")
+        if len(parts) != 2 or not all(parts):
+            raise ValueError(f'policy must be an import path like "package.module:function", got {function!r}.')
+        return function
+    if not callable(function):
+        raise TypeError(f'policy must be a function or its import path "package.module:function", got {function!r}.')
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    if not module or not name or module in _UNREACHABLE or "<" in name:
+        raise ValueError(
+            f"The policy {function!r} has no import path: another process must be able to import it. Define it at the"
+            " top level of a module other than the main program."
+        )
+    return f"{module}:{name}"
+
+
+def read_context(question: control_pb2.PolicyQuestion) -> AutoscalingContext:
+    options = question.options
+    return AutoscalingContext(
+        app=question.deployment.app,
+        deployment=question.deployment.name,
+        running_replicas=question.running_replicas,
+        target_replicas=question.target_replicas,
+        min_replicas=options.min_replicas,
+        max_replicas=options.max_replicas,
+        target_ongoing_requests=options.target_ongoing_requests,
+        queued_requests=question.queued_requests,
+        ongoing_requests=question.ongoing_requests,
+        average_requests=question.average_requests,
+        max_requests=question.max_requests,
+        min_requests=question.min_requests,
+        since_last_decision_s=question.since_last_decision_s if question.HasField("since_last_decision_s") else None,
+        replica_stats=tuple(dict(stats.values) for stats in question.replica_stats),
+    )

@@ -1,0 +1,161 @@
+"""Owns how gateways are asked for: `HTTPOptions`, `gRPCOptions`, `ProxyLocation` and the message made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from mesh.options import option_checks
+from mesh.options.absent_options import check_known
+from mesh.settings import settings
+from mesh.v1 import control_pb2
+
+_MAX_PORT = 65_535
+_HTTP_NOT_YET = (
+    "root_path", "request_timeout_s", "keep_alive_timeout_s",
+    "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs",
+)  # fmt: skip
+
+
+class ProxyLocation(StrEnum):
+    """Which nodes run gateways."""
+
+    Disabled = "Disabled"
+    HeadOnly = "HeadOnly"
+    EveryNode = "EveryNode"
+
+
+_LOCATIONS = {
+    ProxyLocation.Disabled: control_pb2.GATEWAY_LOCATION_DISABLED,
+    ProxyLocation.HeadOnly: control_pb2.GATEWAY_LOCATION_HEAD_ONLY,
+    ProxyLocation.EveryNode: control_pb2.GATEWAY_LOCATION_EVERY_NODE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTPOptions:
+    """The HTTP side of the gateways."""
+
+    host: str | None = "localhost"
+    """Interface to listen on. None turns the gateways off."""
+    port: int = 8000
+    """0: no HTTP listener."""
+    location: ProxyLocation | str | None = None
+    """Older way to say `proxy_location`, which wins over it."""
+    root_path: str = ""
+    request_timeout_s: float | None = None
+    keep_alive_timeout_s: int = 90
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile_password: str | None = None
+    ssl_ca_certs: str | None = None
+    middlewares: Sequence[object] = ()
+    num_cpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.host is not None:
+            option_checks.text("host", self.host)
+        option_checks.whole_number("port", self.port, 0, _MAX_PORT)
+        _check_timeout(self.request_timeout_s)
+        option_checks.number("keep_alive_timeout_s", self.keep_alive_timeout_s)
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            raise ValueError("ssl_keyfile and ssl_certfile belong together: give both or neither.")
+        for name in ("middlewares", "num_cpus"):
+            if getattr(self, name):
+                raise ValueError(f"http_options does not take {name}. Leave it out.")
+        for field in fields(self):
+            if field.name in _HTTP_NOT_YET and getattr(self, field.name) != field.default:
+                raise option_checks.not_yet(f"http_options[{field.name!r}]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class gRPCOptions:
+    """The gRPC side of the gateways."""
+
+    port: int = 9000
+    """0: no gRPC listener."""
+    grpc_servicer_functions: Sequence[str | Callable[..., Any]] = ()
+    """`add_XServicer_to_server` functions, or their import paths, whose methods every ingress serves if it has them."""
+    request_timeout_s: float | None = None
+    """Longest time a call may take; None: what the client's deadline says."""
+
+    def __post_init__(self) -> None:
+        option_checks.whole_number("port", self.port, 0, _MAX_PORT)
+        if isinstance(self.grpc_servicer_functions, str) or not isinstance(self.grpc_servicer_functions, Sequence):
+            raise TypeError(f"grpc_servicer_functions must be a list, got {self.grpc_servicer_functions!r}.")
+        _check_timeout(self.request_timeout_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayRequest:
+    """What one call of `mesh.start` asks for."""
+
+    location: ProxyLocation
+    http: HTTPOptions
+    grpc: gRPCOptions
+
+    def to_message(self) -> control_pb2.GatewayOptions:
+        return control_pb2.GatewayOptions(
+            location=_LOCATIONS[self.location],
+            grpc_host=settings().gateway_host,
+            grpc_port=self.grpc.port,
+            http_host=self.http.host or "",
+            http_port=self.http.port,
+            max_message_bytes=settings().message_max_bytes,
+            request_timeout_s=self.grpc.request_timeout_s,
+        )
+
+
+def parse(
+    proxy_location: ProxyLocation | str | None,
+    http_options: HTTPOptions | Mapping[str, Any] | None,
+    grpc_options: gRPCOptions | Mapping[str, Any] | None,
+) -> GatewayRequest:
+    """Raises TypeError or ValueError naming the option that is wrong."""
+    http = _parse_http(http_options)
+    return GatewayRequest(location=_location(proxy_location, http), http=http, grpc=_parse_grpc(grpc_options))
+
+
+def differing_fields(asked: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions) -> list[str]:
+    """Names of the options in which a running mesh is not as asked."""
+    names = (field.name for field in control_pb2.GatewayOptions.DESCRIPTOR.fields)
+    return [name for name in names if getattr(asked, name) != getattr(running, name)]
+
+
+def _parse_http(options: HTTPOptions | Mapping[str, Any] | None) -> HTTPOptions:
+    if isinstance(options, HTTPOptions):
+        return options
+    given = option_checks.mapping("http_options", {} if options is None else options)
+    known = {field.name for field in fields(HTTPOptions)}
+    return HTTPOptions(**{key: value for key, value in given.items() if key in known})  # type: ignore[arg-type]
+
+
+def _parse_grpc(options: gRPCOptions | Mapping[str, Any] | None) -> gRPCOptions:
+    if isinstance(options, gRPCOptions):
+        return options
+    given = option_checks.mapping("grpc_options", {} if options is None else options)
+    check_known("grpc_options", given, (field.name for field in fields(gRPCOptions)))
+    return gRPCOptions(**given)  # type: ignore[arg-type]
+
+
+def _location(proxy_location: ProxyLocation | str | None, http: HTTPOptions) -> ProxyLocation:
+    if http.host is None:
+        return ProxyLocation.Disabled
+    asked = proxy_location if proxy_location is not None else http.location
+    if asked is None:
+        return ProxyLocation.EveryNode
+    if asked == "NoServer":
+        return ProxyLocation.Disabled
+    if not isinstance(asked, str):
+        raise TypeError(f"proxy_location must be a string or a ProxyLocation, got {asked!r}.")
+    try:
+        return ProxyLocation(asked)
+    except ValueError as error:
+        raise ValueError(f"proxy_location must be one of {', '.join(ProxyLocation)}, got {asked!r}.") from error
+
+
+def _check_timeout(value: object) -> None:
+    if value is not None:
+        option_checks.number("request_timeout_s", value, may_equal=False)

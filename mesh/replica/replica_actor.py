@@ -1,0 +1,67 @@
+"""Owns the replica as a Ray actor: the controller's way in. Calls come on Ray's loop and go on to the I/O loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from mesh.cluster import ray_core
+from mesh.replica.replica import Replica
+from mesh.usercode.user_failure import told_as_text
+from mesh.v1 import control_pb2
+from mesh.wire.io_thread import io_thread
+
+T = TypeVar("T")
+
+
+class ReplicaActor:
+    """Plain class; made an actor where it is spawned. Arguments and answers are serialised mesh.v1 messages."""
+
+    def __init__(self, spec: bytes) -> None:
+        self._replica = Replica(control_pb2.ReplicaSpec.FromString(spec))
+        self._start: Future[None] | None = None
+
+    async def locate(self) -> bytes:
+        """Answers as soon as there is a process: the id of its node."""
+        return ray_core.node_id().encode()
+
+    @told_as_text
+    async def start(self) -> bytes:
+        """Build the user's object and serve. Returns ReplicaReady.
+
+        Raises UserCodeFailed with what the user's code raised. A restarted controller asks again and gets the outcome
+        of the one start there is.
+        """
+        if self._start is None:
+            self._start = io_thread().submit(self._replica.start())
+        # Shielded: the start outlives the controller that asked for it.
+        await asyncio.shield(asyncio.wrap_future(self._start))
+        return await self.describe()
+
+    async def describe(self) -> bytes:
+        """ReplicaReady of a replica from under an earlier controller; without an address while it starts."""
+        return self._replica.ready().SerializeToString()
+
+    @told_as_text
+    async def check_health(self) -> None:
+        """Raises UserCodeFailed when the user's `check_health` raises."""
+        await _on_io(self._replica.check_health())
+
+    @told_as_text
+    async def reconfigure(self, spec: bytes) -> None:
+        """Take over a changed ReplicaSpec in place."""
+        await _on_io(self._replica.reconfigure(control_pb2.ReplicaSpec.FromString(spec)))
+
+    async def drain(self) -> None:
+        """Finish what is ongoing and take the user's object down; the controller then ends the process."""
+        await _on_io(self._replica.drain())
+
+    async def wait_closed(self) -> None:
+        """Never returns: the caller learns of the process's death by the failure of this call."""
+        await asyncio.Event().wait()
+
+
+async def _on_io(coroutine: Coroutine[Any, Any, T]) -> T:
+    return await asyncio.wrap_future(io_thread().submit(coroutine))

@@ -1,0 +1,43 @@
+"""Owns the queue of calls that wait for a replica: first in, first out by the order of submission."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from mesh.link.outgoing_call import OutgoingCall
+
+
+class PendingQueue:
+    """Calls by sequence number. Calls that come back (rejected, or never sent) take their old place again."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[int, OutgoingCall] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def push(self, call: OutgoingCall) -> None:
+        """Append a call that is newer than all others."""
+        self._calls[call.sequence] = call
+
+    def pop(self) -> OutgoingCall:
+        """Take the oldest call."""
+        return self._calls.popitem(last=False)[1]
+
+    def restore(self, call: OutgoingCall) -> None:
+        """Put a call back where its age belongs; cheap because nearly everything that waits is newer."""
+        older: list[OutgoingCall] = []
+        while self._calls and next(iter(self._calls)) < call.sequence:
+            older.append(self.pop())
+        for each in (call, *reversed(older)):
+            self._calls[each.sequence] = each
+            self._calls.move_to_end(each.sequence, last=False)
+
+    def remove(self, call: OutgoingCall) -> None:
+        self._calls.pop(call.sequence, None)
+
+    def drain(self) -> list[OutgoingCall]:
+        """Take all calls, oldest first."""
+        calls = list(self._calls.values())
+        self._calls.clear()
+        return calls

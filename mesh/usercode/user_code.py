@@ -1,0 +1,125 @@
+"""Owns `UserCode`: what a replica runs, and its form as bytes.
+
+The bytes are two pickles deep. The outer one holds plain data only: the search path of the process that packed, and the
+inner pickle with the user's objects. A replica may have started with another job's search path, and the inner pickle
+names modules; so the path is completed before the inner pickle is touched.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh.cluster.ray_core import cloudpickle
+from mesh.usercode import pickle_trace
+
+
+@dataclass(frozen=True, slots=True)
+class UserCode:
+    callable: Callable[..., Any]
+    """The user's class or function, undecorated."""
+    init_args: tuple[Any, ...] = ()
+    init_kwargs: dict[str, Any] = field(default_factory=dict)
+    servicer_functions: tuple[Callable[..., Any], ...] = ()
+    """`add_XServicer_to_server` functions whose methods the callable serves besides those of its own servicer bases."""
+
+
+Replace = Callable[[object], object]
+
+
+def pack(code: UserCode, replace: Replace | None = None) -> bytes:
+    """`code` as bytes. `replace` may put another object in the place of any that the init arguments reach.
+
+    Raises TypeError saying what cannot be pickled.
+    """
+    parts = (
+        dumps((code.callable, code.servicer_functions), _name(code)),
+        dumps((code.init_args, code.init_kwargs), f"arguments bound to {_name(code)}", replace),
+    )
+    return pickle.dumps((_search_path(), parts), protocol=5)
+
+
+def unpack(data: bytes) -> UserCode:
+    """The reverse of `pack`. Only for bytes that come from this mesh: unpickling executes code."""
+    extend_search_path(data)
+    _, (code, arguments) = pickle.loads(data)
+    callable_, servicer_functions = pickle.loads(code)
+    init_args, init_kwargs = pickle.loads(arguments)
+    return UserCode(callable_, init_args, init_kwargs, servicer_functions)
+
+
+def extend_search_path(data: bytes) -> None:
+    """Let this process find the modules that the one which packed `data` found. Nothing of the user's is unpickled."""
+    search_path, _ = pickle.loads(data)
+    sys.path.extend(entry for entry in search_path if entry not in sys.path)
+
+
+def pickled_arguments(data: bytes) -> bytes:
+    """The bound arguments in what `pack` returned, still pickled."""
+    _, (_, arguments) = pickle.loads(data)
+    return bytes(arguments)
+
+
+def dumps(value: object, what: str, replace: Replace | None = None) -> bytes:
+    """Cloudpickle. Raises TypeError naming `what` and the reason."""
+    buffer = io.BytesIO()
+    try:
+        _Pickler(buffer, replace).dump(value)
+    except _RefusedError as refusal:
+        raise refusal.reason from None
+    except Exception as error:  # objects may raise anything from __reduce__
+        raise TypeError(
+            f"The {what} cannot be pickled, so no replica can get it: {type(error).__name__}: {error}"
+            f"{pickle_trace.describe(value, _can_be_pickled)}. "
+            "Create what cannot travel (locks, sockets, clients) in the constructor instead."
+        ) from error
+    return buffer.getvalue()
+
+
+def _can_be_pickled(value: object) -> bool:
+    try:
+        _Pickler(io.BytesIO(), None).dump(value)
+    except Exception:  # objects may raise anything from __reduce__
+        return False
+    return True
+
+
+class _RefusedError(Exception):
+    """Carries an error of `replace` through the pickler, apart from errors of the pickled objects."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, replace: Replace | None) -> None:
+        super().__init__(file, protocol=5)
+        self._replace = replace
+
+    def reducer_override(self, obj: Any) -> Any:
+        if self._replace is not None:
+            try:
+                substitute = self._replace(obj)
+            except Exception as error:
+                raise _RefusedError(error) from error
+            if substitute is not obj:
+                return _itself, (substitute,)
+        return super().reducer_override(obj)
+
+
+def _itself(value: object) -> object:
+    return value
+
+
+def _name(code: UserCode) -> str:
+    return getattr(code.callable, "__qualname__", repr(code.callable))
+
+
+def _search_path() -> list[str]:
+    return [os.path.abspath(entry) for entry in sys.path]

@@ -1,0 +1,72 @@
+"""Owns the mesh token: the shared secret without which no in-cluster port looks at a payload."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from functools import cache
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from mesh.cluster import ray_core
+
+TOKEN_KEY = "mesh-token-bin"
+_KV_KEY = "token"
+_TOKEN_BYTES = 32
+
+
+def create_token() -> None:
+    """Create the cluster's token unless there is one."""
+    ray_core.kv_put(_KV_KEY, secrets.token_bytes(_TOKEN_BYTES), overwrite=False)
+    forget_token()
+
+
+def mesh_token() -> bytes:
+    """The token of this cluster's mesh, from the cluster's KV. Raises LookupError where no mesh was started."""
+    return _read_token()
+
+
+def forget_token() -> None:
+    """Read the token anew on next use: the mesh was shut down or another cluster is used."""
+    _read_token.cache_clear()
+
+
+def token_matches(candidate: bytes) -> bool:
+    """Constant-time comparison."""
+    return hmac.compare_digest(candidate, mesh_token())
+
+
+def token_metadata() -> tuple[tuple[str, bytes], ...]:
+    return ((TOKEN_KEY, mesh_token()),)
+
+
+class TokenGuard(grpc.GenericRpcHandler):
+    """Lets calls through that carry the token; others end UNAUTHENTICATED before a byte of their request is read."""
+
+    def __init__(self, guarded: grpc.GenericRpcHandler) -> None:
+        self._guarded = guarded
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        for key, value in handler_call_details.invocation_metadata or ():
+            if key == TOKEN_KEY and isinstance(value, bytes) and token_matches(value):
+                return self._guarded.service(handler_call_details)
+        return _REFUSAL
+
+
+async def _refuse(requests: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    del requests
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This port is the mesh's own; use a gateway.")
+
+
+# The widest arity: it fits every call and reads nothing by itself.
+_REFUSAL: Any = grpc.stream_stream_rpc_method_handler(_refuse)
+
+
+@cache
+def _read_token() -> bytes:
+    token = ray_core.kv_get(_KV_KEY)
+    if token is None:
+        raise LookupError("There is no mesh on this Ray cluster: call mesh.start() or mesh.run() first.")
+    return token

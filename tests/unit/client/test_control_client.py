@@ -1,0 +1,176 @@
+"""mesh.client.control_client: a call waits for a controller that is restarting, and then works."""
+
+import asyncio
+from collections import deque
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.message import Message
+
+from mesh.client import control_client
+from mesh.client.control_client import ControlClient, NotServing, until_answered
+from mesh.exceptions import ControllerUnavailableError, MeshException
+from mesh.v1 import control_pb2
+from mesh.wire.io_thread import io_thread
+
+
+def rpc_error(code: grpc.StatusCode, details: str = "why") -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+
+
+class FakeLine:
+    """Answers what it was given, one after the other; the last one for ever."""
+
+    def __init__(self, *answers: Message | Exception) -> None:
+        self._answers = deque(answers)
+        self.requests: list[tuple[str, Message]] = []
+        self.hang_ups = 0
+        self.failure = ""
+
+    async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message:
+        self.requests.append((method, request))
+        answer = self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def hang_up(self) -> None:
+        self.hang_ups += 1
+
+    async def complaint(self) -> str:
+        return self.failure
+
+
+class FakeClock:
+    """Every look takes a second."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1
+        return self.now_s
+
+
+def ask(line: FakeLine, timeout_s: float = 5.0) -> Message:
+    return asyncio.run(
+        until_answered(
+            line, "Status", control_pb2.StatusRequest(), control_pb2.StatusReply, timeout_s, clock=FakeClock()
+        )
+    )
+
+
+REPLY = control_pb2.StatusReply(is_shutting_down=True)
+
+
+def test_an_answer_is_passed_on() -> None:
+    line = FakeLine(REPLY)
+    assert ask(line) == REPLY
+    assert line.hang_ups == 0
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        NotServing("still starting"),
+        rpc_error(grpc.StatusCode.UNAVAILABLE),
+        rpc_error(grpc.StatusCode.UNAUTHENTICATED),
+    ],
+)
+def test_what_a_restart_looks_like_is_tried_again_on_a_new_line(trouble: Exception) -> None:
+    line = FakeLine(trouble, REPLY)
+    assert ask(line) == REPLY
+    assert (len(line.requests), line.hang_ups) == (2, 1)
+
+
+def test_a_controller_that_stays_away_is_named_with_the_last_reason() -> None:
+    with pytest.raises(ControllerUnavailableError, match=r"5 s \(still starting\)"):
+        ask(FakeLine(NotServing("still starting")))
+
+
+def test_a_controller_that_does_not_answer_in_time_is_not_asked_twice() -> None:
+    line = FakeLine(rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED))
+    with pytest.raises(ControllerUnavailableError, match="DEADLINE_EXCEEDED"):
+        ask(line)
+    assert len(line.requests) == 1
+
+
+def test_what_the_controller_says_itself_comes_before_how_it_was_missed() -> None:
+    line = FakeLine(NotServing("still starting"))
+    line.failure = "its start fails: DecodeError: no protobuf"
+    with pytest.raises(ControllerUnavailableError, match=r"its start fails: DecodeError"):
+        ask(line)
+
+
+def test_a_call_whose_channel_another_thread_closes_is_one_to_make_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share the line: one that finds the controller gone hangs up for all of them."""
+    dialled = asyncio.Event()
+
+    async def dial() -> grpc.aio.Channel:
+        dialled.set()
+        return grpc.aio.insecure_channel("127.0.0.1:1", options=[("grpc.enable_retries", 0)])
+
+    monkeypatch.setattr(control_client, "_dial", dial)
+    monkeypatch.setattr(control_client, "token_metadata", lambda: ())
+    monkeypatch.setattr(control_client, "forget_token", lambda: None)
+
+    async def call_and_hang_up() -> None:
+        line = control_client.GrpcLine()
+        call = asyncio.ensure_future(line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 10.0))
+        await dialled.wait()
+        await line.hang_up()
+        with pytest.raises(NotServing, match="given up"):
+            await call
+
+    io_thread().run(call_and_hang_up(), 10)
+
+
+def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(control_client, "run_bulk", never)
+    monkeypatch.setattr(control_client, "_COMPLAINT_TIMEOUT_S", 0.01)
+    line = control_client.GrpcLine()
+
+    async def call() -> str:
+        with pytest.raises(NotServing, match="KV"):
+            await line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 0.01)
+        return await line.complaint()
+
+    assert asyncio.run(call()) == ""
+
+
+def test_a_refusal_is_raised_in_the_controller_s_words() -> None:
+    """Item 67."""
+    with pytest.raises(MeshException, match="prefix '/x' belongs to 'other'"):
+        ask(FakeLine(rpc_error(grpc.StatusCode.ALREADY_EXISTS, "prefix '/x' belongs to 'other'")))
+
+
+def test_each_call_sends_its_request() -> None:
+    line = FakeLine(REPLY)
+    client = ControlClient(line)
+    spec = control_pb2.ApplicationSpec(name="app")
+    client.deploy(spec)
+    client.delete("app")
+    client.shutdown()
+    assert client.status() == REPLY
+    assert line.requests == [
+        ("Deploy", control_pb2.DeployRequest(application=spec)),
+        ("Delete", control_pb2.DeleteRequest(application="app")),
+        ("Shutdown", control_pb2.ShutdownRequest()),
+        ("Status", control_pb2.StatusRequest()),
+    ]
+    client.close()
+    assert line.hang_ups == 1
+
+
+def test_a_blocking_call_on_the_io_thread_is_refused() -> None:
+    client = ControlClient(FakeLine(REPLY))
+
+    async def on_the_io_thread() -> None:
+        client.status()
+
+    with pytest.raises(RuntimeError, match="would stall the wire"):
+        io_thread().run(on_the_io_thread(), 5)

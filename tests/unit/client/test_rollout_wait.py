@@ -1,0 +1,103 @@
+"""mesh.client.rollout_wait: what API calls wait for, and what they make of failures (items 57, 66, 76)."""
+
+import logging
+
+import pytest
+
+from mesh.client import rollout_wait
+from mesh.v1 import control_pb2
+from tests.unit.fakes.mesh_fakes import FakeController
+
+
+def later(controller: FakeController, status: str, asked: int = 3) -> None:
+    """The only application gets `status` when the controller has been asked a few times."""
+    left = iter(range(asked))
+
+    def change(reply: control_pb2.StatusReply) -> None:
+        if next(left, None) is None:
+            reply.applications[0].status = status
+
+    controller.on_status = change
+
+
+@pytest.mark.parametrize("status", ["DEPLOYING", "UNHEALTHY", "NOT_STARTED"])
+def test_a_rollout_is_waited_for_through_every_state_but_failure(status: str) -> None:
+    """Item 66."""
+    controller = FakeController()
+    controller.add("app", status)
+    later(controller, "RUNNING")
+    heard: list[str] = []
+    rollout_wait.until_running(controller, "app", lambda application: heard.append(application.status))  # type: ignore[arg-type]
+    assert heard == [status] * 3 + ["RUNNING"]
+
+
+def test_a_failed_rollout_raises_the_deployment_s_message() -> None:
+    """Item 66."""
+    controller = FakeController()
+    controller.add("app", "DEPLOY_FAILED", "Model: no such file")
+    with pytest.raises(RuntimeError, match="Model: no such file"):
+        rollout_wait.until_running(controller, "app")  # type: ignore[arg-type]
+
+
+def test_an_application_deleted_meanwhile_raises() -> None:
+    """Item 66."""
+    controller = FakeController()
+    with pytest.raises(RuntimeError, match="was deleted while"):
+        rollout_wait.until_running(controller, "app")  # type: ignore[arg-type]
+    controller.add("app", "DELETING")
+    with pytest.raises(RuntimeError, match="was deleted while"):
+        rollout_wait.until_running(controller, "app")  # type: ignore[arg-type]
+
+
+def test_a_slow_rollout_says_why_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 0.0
+    patience = rollout_wait.Patience(lambda: now_s)
+    application = control_pb2.ApplicationStatus(name="app", status="DEPLOYING", message="no node has 8 CPUs")
+    with caplog.at_level(logging.WARNING, "mesh"):
+        for second in range(25):
+            now_s = float(second)
+            patience(application)
+    assert [record.getMessage() for record in caplog.records] == [
+        "application 'app' is DEPLOYING for 10 s: no node has 8 CPUs",
+        "application 'app' is DEPLOYING for 20 s: no node has 8 CPUs",
+    ]
+
+
+def test_gateways_that_stay_away_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Item 57."""
+    monkeypatch.setattr(rollout_wait, "_GATEWAYS_TIMEOUT_S", 0)
+    controller = FakeController()
+    with pytest.raises(TimeoutError, match="none was started"):
+        rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
+    controller.reply.gateways.add(node_id="n1", status="HEALTHY")
+    controller.reply.gateways.add(node_id="n2", status="STARTING", message="port 9000 is taken")
+    with pytest.raises(TimeoutError, match="node n2: STARTING port 9000 is taken"):
+        rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
+    controller.reply.gateways[1].status = "HEALTHY"
+    rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
+
+
+def test_gateways_that_keep_failing_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Item 57."""
+    monkeypatch.setattr(rollout_wait, "_GATEWAYS_FAILING_TIMEOUT_S", 0)
+    controller = FakeController()
+    controller.reply.gateways.add(node_id="n1", status="UNHEALTHY", message="OSError: port 9000 is taken\n  File")
+    with pytest.raises(TimeoutError, match=r"node n1: UNHEALTHY OSError: port 9000 is taken\)"):
+        rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
+
+
+def test_a_deletion_is_over_when_somebody_has_deployed_the_application_again() -> None:
+    controller = FakeController()
+    controller.add("app", "DELETING")
+    later(controller, "DEPLOYING")
+    rollout_wait.until_deleted(controller, "app")  # type: ignore[arg-type]
+
+
+def test_a_deletion_that_takes_too_long_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Item 76."""
+    monkeypatch.setattr(rollout_wait, "_DELETE_TIMEOUT_S", 0)
+    controller = FakeController()
+    rollout_wait.until_deleted(controller, "app")  # type: ignore[arg-type]
+    controller.add("app", "DELETING")
+    with pytest.raises(TimeoutError, match="'app' was not gone"):
+        rollout_wait.until_deleted(controller, "app")  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+"""mesh.controller.actors.actor_calls: how the end of an actor is noticed, and what it held given back."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from mesh.controller.actors.actor_calls import ActorCare
+from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, ActorOutOfReach
+from tests.sim.fake_cluster import FakeCluster
+from tests.sim.fake_time import run_in_fake_time
+
+ADDRESS = "10.0.0.1:7000"
+
+
+class Silent(FakeCluster):
+    """Actors out of reach, until Ray says that they have gone; by then or before, their ports may refuse."""
+
+    def __init__(self, *, refuses_after_s: float, gone_after_s: float) -> None:
+        super().__init__(seed=1)
+        self._refuses_after_s = refuses_after_s
+        self._gone_after_s = gone_after_s
+        self.releases_that_fail = 0
+
+    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
+        await asyncio.sleep(0.1)
+        if now_s() >= self._gone_after_s:
+            raise ActorGone("Ray has noticed")
+        raise ActorOutOfReach("unavailable")
+
+    async def refuses(self, address: str) -> bool:
+        return bool(address) and now_s() >= self._refuses_after_s
+
+    async def release(self, name: str) -> None:
+        if self.releases_that_fail:
+            self.releases_that_fail -= 1
+            raise ActorCallFailed("no GCS")
+        await super().release(name)
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def care_of(cluster: Silent) -> ActorCare:
+    return ActorCare(cluster, lambda: asyncio.sleep(0))
+
+
+def seen(main: Coroutine[Any, Any, ActorGone]) -> tuple[ActorGone, float]:
+    async def timed() -> tuple[ActorGone, float]:
+        return await main, now_s()
+
+    return run_in_fake_time(timed())
+
+
+def test_a_port_that_refuses_tells_of_a_node_s_death_before_ray_does() -> None:
+    """Issue 3, 7: Ray takes up to half a minute."""
+    cluster = Silent(refuses_after_s=0.0, gone_after_s=30.0)
+    gone, after_s = seen(care_of(cluster).last_words("actor", lambda: ADDRESS))
+    assert gone.is_node_lost
+    assert after_s < 1.0
+
+
+def test_an_actor_out_of_reach_whose_port_answers_is_not_dead() -> None:
+    cluster = Silent(refuses_after_s=60.0, gone_after_s=30.0)
+    gone, after_s = seen(care_of(cluster).last_words("actor", lambda: ADDRESS))
+    assert (str(gone), gone.is_node_lost) == ("Ray has noticed", False)
+    assert after_s >= 30.0
+
+
+def test_an_actor_that_closes_its_port_to_leave_is_not_taken_for_dead() -> None:
+    cluster = Silent(refuses_after_s=0.0, gone_after_s=5.0)
+    gone, _ = seen(care_of(cluster).last_words("actor", lambda: ""))
+    assert not gone.is_node_lost
+
+
+def test_a_placement_group_is_given_back_however_often_it_takes() -> None:
+    async def main() -> set[str]:
+        cluster = Silent(refuses_after_s=0.0, gone_after_s=0.0)
+        cluster.groups, cluster.releases_that_fail = {"actor"}, 5
+        await cluster.placement_group_names()
+        await care_of(cluster).release("actor")
+        return cluster.groups
+
+    assert run_in_fake_time(main()) == set()
+
+
+def test_an_actor_is_killed_once_at_a_time() -> None:
+    """The planner says it at every turn, and while Ray's GCS is away every kill takes long."""
+    run_in_fake_time(_kill_often())
+
+
+async def _kill_often() -> None:
+    cluster = Unhurried()
+    care = care_of(cluster)
+    async with asyncio.TaskGroup() as turns:
+        for _ in range(50):
+            turns.create_task(care.kill("actor"))
+            await asyncio.sleep(1.0)
+    assert cluster.most == 1
+    assert cluster.kills == 3  # each took 20 s, and the next turn said it again
+
+
+class Unhurried(Silent):
+    def __init__(self) -> None:
+        super().__init__(refuses_after_s=0.0, gone_after_s=0.0)
+        self.kills = self.most = self._now = 0
+
+    async def kill(self, name: str) -> None:
+        self.kills += 1
+        self._now += 1
+        self.most = max(self.most, self._now)
+        await asyncio.sleep(19.5)
+        self._now -= 1
+        raise ActorCallFailed("no GCS")
+
+
+def test_a_placement_group_that_is_not_removed_at_once_is_removed_at_the_second_attempt() -> None:
+    async def main() -> tuple[set[str], float]:
+        cluster = Silent(refuses_after_s=0.0, gone_after_s=0.0)
+        cluster.groups, cluster.releases_that_fail = {"actor"}, 1
+        await cluster.placement_group_names()
+        await care_of(cluster).release("actor")
+        return cluster.groups, now_s()
+
+    groups, after_s = run_in_fake_time(main())
+    assert groups == set()
+    assert 1.0 <= after_s < 2.0

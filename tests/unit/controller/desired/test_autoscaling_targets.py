@@ -1,0 +1,83 @@
+"""mesh.controller.desired.autoscaling_targets: bounds, capacity and what a redeployment begins with (items 225–234)."""
+
+from typing import Any
+
+import pytest
+
+from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules, replicas_at_deploy
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.v1 import control_pb2
+
+
+def options(num_replicas: int = 0, user_config: str = "1", **autoscaling: Any) -> control_pb2.DeploymentOptions:
+    return control_pb2.DeploymentOptions(
+        num_replicas=num_replicas,
+        user_config_json=user_config,
+        autoscaling=AutoscalingConfig(**autoscaling).to_message(),
+    )
+
+
+def test_options_reach_the_rules_with_their_defaults() -> None:
+    """Item 225."""
+    assert read_rules(options(max_replicas=9).autoscaling) == ScalingRules(max_replicas=9)
+    config = AutoscalingConfig(
+        max_replicas=9, smoothing_factor=0.5, upscaling_factor=2.0, downscale_to_zero_delay_s=7, policy="m:f"
+    )
+    rules = read_rules(config.to_message())
+    assert (rules.upscaling_factor, rules.downscaling_factor) == (2.0, 0.5)
+    assert (rules.downscale_delay_s, rules.downscale_to_zero_delay_s, rules.policy) == (600.0, 7.0, "m:f")
+
+
+def test_old_names_of_the_factors_are_understood() -> None:
+    """Item 225."""
+    config = AutoscalingConfig(upscale_smoothing_factor=3.0, downscale_smoothing_factor=0.3)
+    rules = read_rules(config.to_message())
+    assert (rules.upscaling_factor, rules.downscaling_factor) == (3.0, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "percent", "expected"),
+    [(10, None, 10), (10, 50, 5), (5, 50, 3), (1, 10, 1), (3, 50, 2), (0, 50, 0), (10, 0, 0), (10, 100, 10)],
+)
+def test_capacity_scales_the_bounds(replicas: int, percent: float | None, expected: int) -> None:
+    """Item 232: rounded half up, and some never become none but by a capacity of zero."""
+    assert at_capacity(replicas, percent) == expected
+
+
+def test_bounds_are_those_of_the_capacity() -> None:
+    rules = read_rules(options(min_replicas=2, max_replicas=10).autoscaling, target_capacity_percent=50)
+    assert (rules.min_replicas, rules.max_replicas) == (1, 5)
+
+
+@pytest.mark.parametrize(("interval_s", "expiry_s"), [(10.0, 20.0), (1.0, 10.0)])
+def test_loads_expire(interval_s: float, expiry_s: float) -> None:
+    """Item 233."""
+    assert ScalingRules(metrics_interval_s=interval_s).expiry_s == expiry_s
+
+
+def test_a_new_deployment_begins_with_its_initial_or_fewest_replicas() -> None:
+    assert replicas_at_deploy(None, options(min_replicas=2, max_replicas=9)) == 2
+    assert replicas_at_deploy(None, options(max_replicas=9, initial_replicas=4)) == 4
+    assert replicas_at_deploy(None, control_pb2.DeploymentOptions(num_replicas=3)) == 3
+
+
+def test_a_redeployment_keeps_the_number_within_the_new_bounds() -> None:
+    """Item 234."""
+    before = options(5, max_replicas=9)
+    assert replicas_at_deploy(before, options(max_replicas=9)) == 5
+    assert replicas_at_deploy(before, options(max_replicas=3)) == 3
+    assert replicas_at_deploy(before, options(min_replicas=7, max_replicas=9)) == 7
+
+
+def test_a_redeployment_with_initial_replicas_jumps_there_if_its_options_changed() -> None:
+    """Item 234."""
+    before = options(5, max_replicas=9, initial_replicas=2)
+    assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=2)) == 5
+    assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=3)) == 3
+    assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=2, user_config="2")) == 2
+
+
+def test_autoscaling_takes_over_from_a_fixed_number_and_back() -> None:
+    fixed = control_pb2.DeploymentOptions(num_replicas=4)
+    assert replicas_at_deploy(fixed, options(max_replicas=9)) == 4
+    assert replicas_at_deploy(options(6, max_replicas=9), fixed) == 4

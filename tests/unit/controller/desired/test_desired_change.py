@@ -1,0 +1,180 @@
+"""mesh.controller.desired.desired_change: what the requests make of the desired state, and what they refuse."""
+
+import grpc
+import pytest
+
+from mesh.controller.desired.desired_change import (
+    Refused,
+    shutting_down,
+    with_application,
+    with_applications,
+    with_replicas,
+    without_application,
+)
+from mesh.controller.desired.desired_state import read_desired
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import application
+
+EMPTY = control_pb2.DesiredState()
+
+
+def refusal(state: control_pb2.DesiredState, app: control_pb2.ApplicationSpec) -> Refused:
+    with pytest.raises(Refused) as caught:
+        with_application(state, app, 0.0)
+    return caught.value
+
+
+def test_deploying_replaces_the_application_of_that_name() -> None:
+    state = with_application(EMPTY, application(version="v1"), 1.0)
+    state = with_application(state, application("other"), 2.0)
+    state = with_application(state, application(version="v2"), 3.0)
+    assert {app.name: app.deployments[0].version for app in state.applications} == {"app": "v2", "other": "v1"}
+    assert state.version == 3
+    assert state.applications[-1].last_deployed_time_s == 3.0
+
+
+def test_a_change_leaves_the_state_it_came_from_alone() -> None:
+    state = with_application(EMPTY, application(), 0.0)
+    without_application(state, "app")
+    assert [app.name for app in state.applications] == ["app"]
+    assert control_pb2.DesiredState() == EMPTY
+
+
+def test_deleting_what_is_not_there_is_fine() -> None:
+    """Item 76."""
+    assert not without_application(EMPTY, "nobody").applications
+
+
+def test_a_route_prefix_belongs_to_one_application() -> None:
+    """Item 67."""
+    state = with_application(EMPTY, application(), 0.0)
+    taken = application("other")
+    taken.route_prefix = "/app"
+    error = refusal(state, taken)
+    assert error.code == grpc.StatusCode.ALREADY_EXISTS
+    assert "'/app' belongs to application 'app'" in str(error)
+
+
+def test_applications_without_route_do_not_clash() -> None:
+    first, second = application("a"), application("b")
+    first.route_prefix = second.route_prefix = ""
+    assert len(with_application(with_application(EMPTY, first, 0.0), second, 0.0).applications) == 2
+
+
+def test_nothing_is_deployed_while_shutting_down() -> None:
+    assert refusal(shutting_down(EMPTY), application()).code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda app: app.ClearField("name"), "no name"),
+        (lambda app: setattr(app, "ingress", "Nobody"), "'Nobody' is no deployment"),
+        (lambda app: app.deployments.append(app.deployments[0]), "several deployments named 'Model'"),
+        (lambda app: app.deployments[0].ClearField("version"), "no version"),
+        (lambda app: app.deployments[0].ClearField("code"), "no code"),
+    ],
+)
+def test_a_senseless_application_is_refused(spoil: object, complaint: str) -> None:
+    app = application()
+    spoil(app)  # type: ignore[operator]
+    error = refusal(EMPTY, app)
+    assert error.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert complaint in str(error)
+
+
+def names(state: control_pb2.DesiredState) -> dict[str, bool]:
+    """The applications, and whether they came from a file."""
+    return {app.name: app.is_declarative for app in state.applications}
+
+
+def test_a_file_replaces_what_the_file_before_named_and_nothing_else() -> None:
+    """Item 245."""
+    state = with_application(EMPTY, application("by_program"), 1.0)
+    state = with_applications(state, [application("a"), application("b")], 2.0, "first")
+    assert names(state) == {"by_program": False, "a": True, "b": True}
+    state = with_applications(state, [application("b"), application("c")], 3.0, "second")
+    assert names(state) == {"by_program": False, "b": True, "c": True}
+    assert (state.config_file, state.version) == ("second", 3)
+
+
+def test_several_applications_without_a_file_delete_nothing() -> None:
+    """Item 74."""
+    state = with_applications(EMPTY, [application("a")], 1.0, "file")
+    state = with_applications(state, [application("b"), application("c")], 2.0)
+    assert names(state) == {"a": True, "b": False, "c": False}
+    assert state.config_file == "file"
+
+
+def test_a_program_takes_over_what_a_file_had_named() -> None:
+    state = with_applications(EMPTY, [application("a")], 1.0, "first")
+    state = with_application(state, application("a"), 2.0)
+    assert names(with_applications(state, [], 3.0, "empty")) == {"a": False}
+
+
+def test_applications_of_one_file_may_exchange_their_routes() -> None:
+    first, second = application("a"), application("b")
+    state = with_applications(EMPTY, [first, second], 1.0, "file")
+    first.route_prefix, second.route_prefix = second.route_prefix, first.route_prefix
+    changed = with_applications(state, [first, second], 2.0, "file")
+    assert {app.name: app.route_prefix for app in changed.applications} == {"a": "/b", "b": "/a"}
+
+
+def test_two_applications_of_one_name_are_refused() -> None:
+    with pytest.raises(Refused, match="Two applications are named 'a'"):
+        with_applications(EMPTY, [application("a"), application("a")], 1.0, "file")
+
+
+def numbers(state: control_pb2.DesiredState) -> dict[str, int]:
+    return {app.name: app.deployments[0].options.num_replicas for app in state.applications}
+
+
+def test_a_redeployment_keeps_what_autoscaling_has_decided() -> None:
+    """Item 234; and a fixed number is what was deployed."""
+    scaled = application("scaled", num_replicas=1, autoscaling=AutoscalingConfig(max_replicas=9).to_message())
+    state = with_application(with_application(EMPTY, scaled, 0.0), application("fixed"), 0.0)
+    state = with_replicas(state, {DeploymentKey("scaled", "Model"): (1, 7)})
+    assert numbers(state) == {"scaled": 7, "fixed": 2}
+    state = with_application(with_application(state, scaled, 1.0), application("fixed", num_replicas=3), 1.0)
+    assert numbers(state) == {"scaled": 7, "fixed": 3}
+
+
+def test_a_decision_about_what_was_deployed_or_deleted_meanwhile_changes_nothing() -> None:
+    rules = AutoscalingConfig(max_replicas=9, initial_replicas=4).to_message()
+    state = with_application(
+        with_application(EMPTY, application("fixed"), 0.0), application("new", autoscaling=rules), 0
+    )
+    targets = {DeploymentKey(app, "Model"): (2, 7) for app in ("fixed", "new", "gone")}
+    assert numbers(with_replicas(state, targets)) == numbers(state) == {"fixed": 2, "new": 4}
+
+
+def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:
+    """Item 232: of fixed numbers and of bounds; and the next file may ask for all of them again."""
+    rules = AutoscalingConfig(min_replicas=4, max_replicas=10).to_message()
+    apps = [application("fixed", num_replicas=5), application("scaled", autoscaling=rules)]
+    half = with_applications(EMPTY, apps, 0.0, "file", 50.0)
+    wanted = read_desired(half)
+    assert wanted.target_capacity == 50.0
+    assert wanted.deployments[DeploymentKey("fixed", "Model")].num_replicas == 3
+    scaling = wanted.deployments[DeploymentKey("scaled", "Model")].scaling
+    assert scaling is not None
+    assert (scaling.min_replicas, scaling.max_replicas) == (2, 5)
+    by_program = with_application(half, application("other", num_replicas=5), 0.0)
+    assert read_desired(by_program).deployments[DeploymentKey("other", "Model")].num_replicas == 3
+    assert read_desired(with_applications(by_program, apps, 0.0)).target_capacity == 50.0
+    assert read_desired(with_applications(EMPTY, apps, 0.0, target_capacity=50.0)).target_capacity == 50.0
+    whole = read_desired(with_applications(by_program, apps, 0.0, "file"))
+    assert whole.target_capacity is None
+    assert whole.deployments[DeploymentKey("fixed", "Model")].num_replicas == 5
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_a_runtime_environment_that_is_no_object_is_refused(text: str) -> None:
+    """It would be read when replicas are placed, of this deployment and of all others."""
+    app = application()
+    app.deployments[0].options.actor.runtime_env_json = text
+    refused = refusal(EMPTY, app)
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "runtime environment of deployment 'Model' is no JSON object" in str(refused)

@@ -1,0 +1,77 @@
+"""mesh.controller.desired.desired_keeper: memory and store agree, whichever caller disappears meanwhile."""
+
+import asyncio
+import functools
+import threading
+
+import pytest
+
+from mesh.controller.desired.desired_change import with_application
+from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
+from mesh.controller.desired.desired_state import Desired
+from mesh.controller.desired.desired_store import StateStore
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import application
+from tests.unit.controller.dict_kv import DictKeyValue
+
+WAIT_S = 10.0
+
+
+class SlowKeyValue(DictKeyValue):
+    """The first write waits for `gate`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+
+    def put(self, key: str, value: bytes) -> None:
+        if not self.entered.is_set():
+            self.entered.set()
+            assert self.gate.wait(WAIT_S)
+        super().put(key, value)
+
+
+def adding(name: str) -> Edit:
+    return functools.partial(with_application, application=application(name), unix_time_s=0.0)
+
+
+def test_a_change_that_nobody_waits_for_any_more_is_finished_before_the_next() -> None:
+    """A client that is gone cancels its request in the middle of the writing."""
+
+    async def main() -> None:
+        kv = SlowKeyValue()
+        keeper = DesiredKeeper(StateStore(kv), lambda desired: None)
+        first = asyncio.create_task(keeper.change(adding("one")))
+        assert await asyncio.to_thread(kv.entered.wait, WAIT_S)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        second = asyncio.create_task(keeper.change(adding("two")))
+        await asyncio.sleep(0)
+        kv.gate.set()
+        await second
+        stored = StateStore(kv).load()
+        assert stored is not None
+        assert [app.name for app in stored.applications] == ["one", "two"]
+        assert set(keeper.desired.applications) == {"one", "two"}
+
+    asyncio.run(main())
+
+
+def test_a_state_that_cannot_be_read_is_not_stored() -> None:
+    """No later controller could start with it."""
+
+    async def main() -> None:
+        kv = DictKeyValue()
+        known: list[Desired] = []
+        keeper = DesiredKeeper(StateStore(kv), known.append)
+        await keeper.load(control_pb2.GatewayOptions())
+        before = dict(kv.entries)
+        unreadable = application()
+        unreadable.deployments[0].options.autoscaling.aggregation = 99  # type: ignore[assignment]
+        with pytest.raises(KeyError):
+            await keeper.change(functools.partial(with_application, application=unreadable, unix_time_s=0.0))
+        assert kv.entries == before
+        assert len(known) == 1
+
+    asyncio.run(main())

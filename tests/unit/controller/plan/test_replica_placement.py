@@ -1,0 +1,302 @@
+"""Placement: where replicas go, which ones leave, and what happens without room (items 191 and 193)."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.controller.desired.resource_request import Ask, Bundle
+from mesh.controller.plan.cluster_picture import Node, Observed, Replica, Vacancy
+from mesh.controller.plan.node_resources import could_hold
+from mesh.controller.plan.replica_placement import ANYWHERE, PATIENCE_S, TRUST_S, Ledger, Room, Spot
+from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import KEY, replica
+
+NOW_S = 1000.0
+EPSILON = 1e-6
+
+
+def cpus(amount: float) -> Bundle:
+    return (("CPU", amount),)
+
+
+def asks(*bundles: float, strategy: str = "", per_node_max: int = 0) -> Ask:
+    return Ask(tuple(cpus(each) for each in bundles), strategy, per_node_max)
+
+
+ONE_CPU = asks(1)
+
+
+def node(name: str, total: float = 4.0, available: float | None = None, **facts: object) -> Node:
+    free = total if available is None else available
+    return Node(node_id=name, total={"CPU": total}, available={"CPU": free}, **facts)  # type: ignore[arg-type]
+
+
+def on(
+    node_id: str, state: ReplicaState = ReplicaState.RUNNING, *, held: float = 1.0, created_s: float = 0.0
+) -> Replica:
+    return replace(replica(state, created_s=created_s), bundles=(cpus(held),), bundle_nodes=(node_id,))
+
+
+def unplaced(node_id: str = "", *, age_s: float = 0.0) -> Replica:
+    starting = on(node_id, ReplicaState.STARTING, created_s=NOW_S - age_s)
+    return replace(starting, is_placed=False, bundle_nodes=(node_id,) if node_id else ())
+
+
+def room(
+    nodes: Sequence[Node],
+    *replicas: Replica,
+    ask: Ask = ONE_CPU,
+    others: Sequence[Replica] = (),
+    vacancies: Sequence[Vacancy] = (),
+) -> Room:
+    """For the deployment that has `replicas`; `others` belong to another one."""
+    seen = Observed(nodes=tuple(nodes), replicas=(*replicas, *others), vacancies=tuple(vacancies))
+    return Room(Ledger(seen, NOW_S), ask, replicas, "v2")
+
+
+def node_ids(spots: Sequence[Spot]) -> list[str]:
+    return [spot.node_ids[0] if spot.node_ids else "" for spot in spots]
+
+
+# ---- where replicas go ----
+
+
+def test_replicas_are_spread_over_nodes() -> None:
+    """Item 193. Among equals the head comes last."""
+    nodes = [node("head", is_head=True), node("a"), node("b")]
+    assert node_ids(room(nodes).spots(4)) == ["a", "b", "head", "a"]
+
+
+def test_the_deployment_s_own_replicas_count_before_all_others() -> None:
+    nodes = [node("a"), node("b")]
+    assert node_ids(room(nodes, on("a"), others=[on("b"), on("b")]).spots(1)) == ["b"]
+    assert node_ids(room(nodes, others=[on("a")]).spots(1)) == ["b"]
+
+
+def test_a_node_that_is_being_drained_gets_nothing() -> None:
+    """Item 192."""
+    assert node_ids(room([node("a", ends_s=math.inf), node("b")]).spots(2)) == ["b", "b"]
+
+
+def test_what_other_users_of_the_cluster_hold_is_not_given_away() -> None:
+    assert node_ids(room([node("a", 4, available=1), node("b", 4, available=0)]).spots(2)) == ["a", ""]
+
+
+def test_what_was_just_given_away_is_not_given_again_before_ray_reports_it() -> None:
+    nodes = [node("a", 2, available=2)]
+    assert room(nodes, unplaced("a"), unplaced("a")).spots(1) == [ANYWHERE]
+
+
+def test_a_replica_that_asks_for_nothing_always_finds_a_node() -> None:
+    assert node_ids(room([node("a", 0)], ask=asks(0)).spots(2)) == ["a", "a"]
+
+
+def test_a_start_without_room_waits_in_ray_s_queue() -> None:
+    """There the cluster's autoscaler sees it."""
+    assert room([node("a", 1)]).spots(2) == [Spot(("a",)), ANYWHERE]
+
+
+def test_a_start_that_must_not_run_just_anywhere_waits_with_us() -> None:
+    """Item 88: max_replicas_per_node."""
+    ask = asks(1, per_node_max=1)
+    assert node_ids(room([node("a"), node("b")], on("a"), ask=ask).spots(3)) == ["b"]
+    leaving = on("a", ReplicaState.STOPPING)
+    assert room([node("a")], leaving, ask=ask).spots(1) == []
+
+
+def test_a_node_that_has_probably_died_is_the_last_choice() -> None:
+    lost = Vacancy(replica_id="r", deployment=KEY, at_s=NOW_S, is_lost=True, is_node_lost=True, bundle_nodes=("a",))
+    assert node_ids(room([node("a"), node("b", 1)], vacancies=[lost]).spots(2)) == ["b", "a"]
+
+
+def test_bundles_lie_as_the_strategy_says() -> None:
+    """Item 87."""
+    nodes = [node("a", 2), node("b", 2), node("c", 2)]
+
+    def lie(strategy: str, *bundles: float) -> list[Spot]:
+        return room(nodes, ask=asks(*bundles, strategy=strategy)).spots(1)
+
+    assert lie("PACK", 1, 1) == [Spot(("a", "a"))]
+    assert lie("PACK", 1, 2) == [Spot(("b", "a"))]
+    assert lie("STRICT_PACK", 1, 2) == [ANYWHERE]
+    assert lie("SPREAD", 1, 1) == [Spot(("a", "b"))]
+    assert lie("SPREAD", 1, 1, 1, 1) == [Spot(("a", "b", "c", "a"))]
+    assert lie("STRICT_SPREAD", 1, 1, 1, 1) == [ANYWHERE]
+    assert lie("STRICT_SPREAD", 1, 1, 1) == [Spot(("a", "b", "c"))]
+
+
+# ---- when there is no room ----
+
+
+def test_a_waiting_replica_is_short_only_when_no_room_is_coming() -> None:
+    full = [node("a", 1, available=0)]
+    assert room(full, on("a"), unplaced()).short == 1
+    assert room(full, on("a", ReplicaState.STOPPING), unplaced()).short == 0
+    gone = Vacancy(
+        replica_id="r", deployment=KEY, at_s=NOW_S - 0.1, is_lost=False, bundles=(cpus(1),), bundle_nodes=("a",)
+    )
+    assert room(full, unplaced(), vacancies=[gone]).short == 0
+    assert room(full, unplaced(), vacancies=[replace(gone, at_s=NOW_S - 10.0)]).short == 1
+
+
+def test_a_node_on_paper_is_believed_for_some_time() -> None:
+    full = [node("a", 1, available=0)]
+    assert room(full, unplaced("a", age_s=TRUST_S - 1.0)).short == 0
+    assert room(full, unplaced("a", age_s=TRUST_S + 1.0)).short == 1
+
+
+def test_a_replica_that_waits_for_very_long_is_short_whatever_the_accounts_say() -> None:
+    assert room([node("a")], unplaced("a", age_s=PATIENCE_S - 1.0)).short == 0
+    assert room([node("a")], unplaced("a", age_s=PATIENCE_S + 1.0)).short == 1
+
+
+def test_those_make_room_whose_leaving_helps() -> None:
+    nodes = [node("a", 1, available=0), node("b", 2, available=0)]
+    small, large = replace(on("a"), version="v1"), replace(on("b", held=2.0), version="v1")
+    new = replace(unplaced(), bundles=(cpus(2),))
+    assert room(nodes, small, large, new, ask=asks(2)).room_makers([small, large], most=2) == [large]
+
+
+def test_several_make_room_where_one_is_not_enough() -> None:
+    nodes = [node("a", 2, available=0), node("b", 1, available=0)]
+    olds = [replace(on(name), version="v1") for name in ("a", "b", "a")]
+    new = replace(unplaced(), bundles=(cpus(2),))
+    made = room(nodes, *olds, new, ask=asks(2))
+    assert made.room_makers(olds, most=1) == []
+    assert made.room_makers(olds, most=2) == [olds[0], olds[2]]
+
+
+def test_a_placement_group_gets_room_on_several_nodes() -> None:
+    nodes = [node("a", 1, available=0), node("b", 1, available=0)]
+    old = replace(on("a"), version="v1", bundles=(cpus(1), cpus(1)), bundle_nodes=("a", "b"))
+    ask = asks(1, 1, strategy="STRICT_SPREAD")
+    new = replace(unplaced(), bundles=ask.bundles)
+    assert room(nodes, old, new, ask=ask).room_makers([old], most=1) == [old]
+
+
+def test_a_bound_replica_that_waits_in_vain_has_to_be_started_elsewhere() -> None:
+    waiting = unplaced("a", age_s=PATIENCE_S + 1.0)
+    assert room([node("a")], waiting, ask=asks(1, per_node_max=1)).is_stranded(waiting)
+    assert not room([node("a")], waiting).is_stranded(waiting)
+
+
+def test_whether_the_cluster_could_ever_hold_a_replica() -> None:
+    nodes = [node("a", 2, available=0), node("b", 4, available=0)]
+    assert could_hold(asks(4), nodes)
+    assert not could_hold(asks(5), nodes)
+    assert could_hold(asks(4, 2, strategy="STRICT_SPREAD"), nodes)
+    assert not could_hold(asks(4, 2, strategy="STRICT_PACK"), nodes)
+
+
+# ---- who leaves ----
+
+
+def test_victims_are_off_the_head_on_the_emptiest_node_and_the_newest() -> None:
+    """Item 191, in this order."""
+    nodes = [node("head", is_head=True), node("a"), node("b")]
+    head = on("head", created_s=9.0)
+    a_old, a_new = on("a", created_s=1.0), on("a", created_s=5.0)
+    b = on("b", created_s=2.0)
+    crowd = [on("b"), on("b")]
+    ordered = room(nodes, head, a_old, a_new, b, others=crowd).victims_first([head, a_old, a_new, b])
+    assert ordered == [a_new, a_old, b, head]
+
+
+def test_victims_empty_one_node_after_the_other() -> None:
+    """Item 191: so that nodes become free."""
+    replicas = [on("a", created_s=1.0), on("b", created_s=2.0), on("a", created_s=3.0), on("b", created_s=4.0)]
+    ordered = room([node("a"), node("b")], *replicas).victims_first(replicas)
+    assert [each.node_id for each in ordered] == ["b", "b", "a", "a"]
+
+
+# ---- properties ----
+
+amounts = st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.0])
+clusters = st.lists(
+    st.builds(
+        lambda total, taken, ends: (total, max(0.0, total - taken), ends),
+        st.integers(0, 8).map(float),
+        st.integers(0, 3).map(float),
+        st.sampled_from([None, None, None, math.inf]),
+    ),
+    min_size=1,
+    max_size=6,
+).map(lambda facts: [node(f"n{i}", total, free, ends_s=ends) for i, (total, free, ends) in enumerate(facts)])
+
+
+@given(nodes=clusters, held=st.lists(st.tuples(st.integers(0, 5), amounts), max_size=8), asked=amounts, data=st.data())
+def test_no_node_is_given_more_than_it_has(
+    nodes: list[Node], held: list[tuple[int, float]], asked: float, data: st.DataObject
+) -> None:
+    """Nor more of the deployment than it may hold, nor anything while it is being drained."""
+    per_node_max = data.draw(st.integers(0, 3))
+    replicas = [replace(on(f"n{number % len(nodes)}", held=amount)) for number, amount in held]
+    ask = asks(asked, per_node_max=per_node_max)
+    spots = room(nodes, *replicas, ask=ask).spots(20)
+    given_away = Counter(each for spot in spots for each in spot.node_ids)
+    for each in nodes:
+        own = sum(replica.bundles[0][0][1] for replica in replicas if replica.node_id == each.node_id)
+        count = given_away[each.node_id]
+        if not count:
+            continue
+        assert each.ends_s is None
+        assert count * asked <= min(each.available["CPU"], each.total["CPU"] - own) + EPSILON
+        there = sum(replica.node_id == each.node_id for replica in replicas)
+        assert not per_node_max or there + count <= per_node_max
+
+
+@given(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=6), count=st.integers(0, 30))
+def test_no_node_with_room_has_fewer_than_another_that_was_preferred(sizes: list[int], count: int) -> None:
+    """Spread: a node gets its n-th replica only when every other has n - 1 or is full."""
+    nodes = [node(f"n{i}", float(size)) for i, size in enumerate(sizes)]
+    chosen = [each for each in node_ids(room(nodes).spots(count)) if each]
+    assert len(chosen) == min(count, sum(sizes))
+    got = Counter(chosen)
+    for full, size in zip(nodes, sizes, strict=True):
+        if got[full.node_id] < size:
+            assert max(got.values(), default=0) <= got[full.node_id] + 1
+
+
+@given(
+    nodes=clusters,
+    bundles=st.lists(st.sampled_from([1.0, 2.0]), min_size=2, max_size=4),
+    strategy=st.sampled_from(["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]),
+)
+def test_bundles_never_exceed_their_nodes_and_keep_their_strategy(
+    nodes: list[Node], bundles: list[float], strategy: str
+) -> None:
+    used: Counter[str] = Counter()
+    for spot in room(nodes, ask=asks(*bundles, strategy=strategy)).spots(4):
+        if not spot.node_ids:
+            continue
+        for node_id, amount in zip(spot.node_ids, bundles, strict=True):
+            used[node_id] += amount  # type: ignore[assignment]
+        assert strategy != "STRICT_PACK" or len(set(spot.node_ids)) == 1
+        assert strategy != "STRICT_SPREAD" or len(set(spot.node_ids)) == len(bundles)
+    free = {each.node_id: each.available["CPU"] if each.ends_s is None else 0.0 for each in nodes}
+    assert all(amount <= free[node_id] + EPSILON for node_id, amount in used.items())
+
+
+def test_a_runtime_environment_that_nobody_can_read_stops_no_planning() -> None:
+    spec = control_pb2.DeploymentSpec()
+    spec.options.actor.runtime_env_json = "{"
+    broken = replace(unplaced("n1", age_s=TRUST_S + 1), spec=spec)
+    assert room([node("n1")], others=[broken]).spots(1) == [Spot(("n1",))]
+
+
+@given(nodes=clusters, olds=st.lists(st.tuples(st.integers(0, 5), amounts), max_size=6), asked=amounts)
+def test_nobody_makes_room_in_vain(nodes: list[Node], olds: list[tuple[int, float]], asked: float) -> None:
+    """Whoever leaves lets a waiting replica in, and at most as many leave as may."""
+    old = [replace(on(f"n{number % len(nodes)}", held=amount), version="v1") for number, amount in olds]
+    waiting = [replace(unplaced(), bundles=(cpus(asked),)) for _ in range(2)]
+    makers = room(nodes, *old, *waiting, ask=asks(asked)).room_makers(old, most=2)
+    assert len(makers) <= 2
+    if makers:
+        left = [replace(each, state=ReplicaState.STOPPING) if each in makers else each for each in old]
+        before = room(nodes, *old, *waiting, ask=asks(asked)).short
+        assert room(nodes, *left, *waiting, ask=asks(asked)).short < before

@@ -1,0 +1,235 @@
+"""mesh.controller.plan.rollout: surge first, never below the target, a failing version stops."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.controller.desired.resource_request import Ask
+from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
+from mesh.controller.plan.replica_placement import ENVIRONMENT_PATIENCE_S, PATIENCE_S, Ledger, Room
+from mesh.controller.plan.rollout import Step, next_step, retry_delay_s, surge_max
+from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import replica, target
+
+ONE_CPU = Ask(((("CPU", 1.0),),))
+RUNNING, STARTING, STOPPING = ReplicaState.RUNNING, ReplicaState.STARTING, ReplicaState.STOPPING
+NOW_S = 1000.0
+
+
+def step(wanted: int, *replicas: Replica, failures: Failures = NO_FAILURES, cpus: float = 1000.0) -> Step:
+    """In a cluster of one node; every replica of the builders holds one CPU."""
+    node = Node(node_id="n1", is_head=True, total={"CPU": cpus}, available={"CPU": cpus})
+    ledger = Ledger(Observed(replicas=replicas, nodes=(node,)), NOW_S)
+    return next_step(target(wanted), replicas, failures, Room(ledger, ONE_CPU, replicas, "v2"), NOW_S)
+
+
+def test_a_new_deployment_starts_all_its_replicas_together() -> None:
+    assert step(5) == Step(starts=5)
+
+
+def test_a_reached_target_needs_nothing() -> None:
+    assert step(2, replica(), replica()) == Step()
+
+
+def test_a_dead_replica_is_replaced() -> None:
+    assert step(2, replica()).starts == 1
+
+
+def test_a_starting_replica_counts_as_started() -> None:
+    assert step(2, replica(), replica(STARTING)) == Step()
+
+
+def test_a_leaving_replica_is_replaced_before_it_is_gone() -> None:
+    assert step(2, replica(), replica(STOPPING)).starts == 1
+
+
+def test_one_replica_is_replaced_by_starting_the_new_one_first() -> None:
+    """Item 189 as C17 has it: a deployment with one replica has no gap."""
+    old = replica(version="v1")
+    assert step(1, old) == Step(starts=1)
+    assert step(1, old, replica(STARTING)) == Step()
+    assert step(1, old, replica()) == Step(stops=(old,))
+
+
+def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> None:
+    """It may take minutes, and Ray counts the room as taken meanwhile: that is no shortage."""
+    spec = control_pb2.DeploymentSpec(options={"actor": {"runtime_env_json": '{"pip": ["torch"]}'}})
+    for age_s, leaves in ((PATIENCE_S + 1, False), (ENVIRONMENT_PATIENCE_S + 1, True)):
+        old, new = replica(version="v1"), replica(STARTING, created_s=NOW_S - age_s)
+        new = replace(new, is_placed=False, spec=spec)
+        for cpus in (2.0, 1000.0):
+            assert bool(step(1, old, new, cpus=cpus).stops) == leaves
+
+
+def test_an_update_starts_a_fifth_beyond_the_target() -> None:
+    """Item 189."""
+    olds = [replica(version="v1") for _ in range(10)]
+    assert step(10, *olds) == Step(starts=2)
+
+
+def test_old_replicas_that_serve_nobody_go_at_once() -> None:
+    starting, running = replica(STARTING, "v1"), replica(version="v1")
+    assert step(1, starting, running).stops == (starting,)
+
+
+def test_an_unhealthy_replica_is_stopped_and_replaced() -> None:
+    """Item 150."""
+    broken = replica(unhealthy="no answer")
+    assert step(2, replica(), broken) == Step(starts=1, stops=(broken,))
+
+
+def test_scaling_down_stops_those_that_serve_nobody_then_the_newest() -> None:
+    """Item 191."""
+    oldest, newest, starting = replica(created_s=1.0), replica(created_s=3.0), replica(STARTING, created_s=2.0)
+    assert step(1, oldest, newest, starting).stops == (starting, newest)
+
+
+def test_a_version_whose_constructors_keep_failing_is_given_up() -> None:
+    """Item 148: min(20, 3 x target) failures without a success."""
+    assert step(2, failures=Failures(version="v2", count=5)).starts == 2
+    assert step(2, failures=Failures(version="v2", count=6)).starts == 0
+
+
+def test_a_version_that_has_come_up_once_is_tried_for_ever() -> None:
+    """Item 148."""
+    failures = Failures(version="v2", count=60, has_succeeded=True)
+    assert step(2, failures=failures).starts == 2
+    assert step(2, replica(), failures=failures).starts == 1, "one that serves is of the same version"
+    assert step(2, replica(STARTING, version="v1"), failures=failures).starts == 2, "an old one that never served"
+
+
+def test_a_failing_version_leaves_the_old_one_serving() -> None:
+    """Item 190, and item 148: during an update a success does not lift the limit."""
+    olds = [replica(version="v1"), replica(version="v1")]
+    assert step(2, *olds, failures=Failures(version="v2", count=6, has_succeeded=True)) == Step()
+
+
+def test_replacements_of_a_crashing_replica_slow_down() -> None:
+    crashing = Failures(version="v2", count=5, last_s=NOW_S - 1.0, has_succeeded=True)
+    assert step(1, failures=crashing).starts == 0
+    assert step(1, failures=replace(crashing, last_s=NOW_S - 2.0)).starts == 1
+    assert [retry_delay_s(count) for count in (0, 1, 2, 3, 50)] == [0.0, 0.0, 0.25, 0.5, 10.0]
+
+
+def homeless() -> Replica:
+    """Just started, and no node has room for it."""
+    return replace(replica(STARTING, created_s=NOW_S), is_placed=False, bundle_nodes=())
+
+
+def test_an_old_replica_makes_room_at_once_for_a_new_one_that_finds_none() -> None:
+    """C17: falls back to stop-first where the cluster has no room."""
+    old = replica(version="v1")
+    assert step(1, old, homeless(), cpus=1).stops == (old,)
+    assert step(1, old, homeless(), cpus=2).stops == ()
+
+
+def test_nobody_makes_room_while_room_is_coming() -> None:
+    """What is leaving makes room enough."""
+    leaving, old = replica(STOPPING, version="v1"), replica(version="v1")
+    assert step(1, leaving, old, homeless(), cpus=2).stops == ()
+
+
+def test_nobody_makes_room_in_vain() -> None:
+    old = replace(replica(version="v1"), bundles=((("GPU", 1.0),),))
+    assert step(1, old, homeless(), cpus=0).stops == ()
+
+
+def test_an_old_replica_makes_room_when_the_accounts_are_wrong() -> None:
+    """Others may use more of the cluster than Ray has reported."""
+    old = replica(version="v1")
+    waiting = replace(replica(STARTING, created_s=NOW_S - PATIENCE_S - 1.0), is_placed=False)
+    assert step(1, old, waiting, cpus=1000).stops == (old,)
+    assert step(1, old, replace(waiting, created_s=NOW_S - PATIENCE_S + 1.0), cpus=1000).stops == ()
+
+
+def test_room_is_made_for_no_more_than_the_surge() -> None:
+    olds = [replica(version="v1"), replica(version="v1")]
+    waiting = [homeless(), homeless()]
+    assert len(step(3, *olds, *waiting, cpus=2).stops) == 0
+    assert len(step(2, *olds, *waiting, cpus=2).stops) == 1
+
+
+def test_those_whose_time_is_over_count_towards_the_surge() -> None:
+    """They leave in any case: then nobody else makes room."""
+    overdue = replace(replica(version="v1"), node_ends_s=NOW_S + 1.0)
+    olds = [overdue, replica(version="v1"), replica(version="v1")]
+    assert step(3, *olds, homeless(), homeless(), cpus=3).stops == (overdue,)
+
+
+def test_those_on_a_node_that_ends_soonest_leave_first() -> None:
+    """Item 192."""
+    old = replica(version="v1")
+    late, soon = (
+        replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + after_s) for after_s in (90.0, 60.0)
+    )
+    assert step(2, old, late, soon, replica()).stops == (soon, late)
+
+
+def test_replacements_on_other_nodes_do_not_wait_for_each_other() -> None:
+    """Item 192: a node that ends waits for nobody, so the surge does not hold for what moves off it."""
+    moving = [replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + 60.0) for _ in range(10)]
+    assert step(10, *moving).starts == 10
+
+
+def test_another_configuration_is_taken_over_in_place() -> None:
+    """Item 187."""
+    outdated = replace(replica(), config_version="c0")
+    updating = replace(replica(ReplicaState.UPDATING), config_version="c0")
+    assert step(2, outdated, updating) == Step(reconfigures=(outdated,))
+
+
+replicas_strategy = st.lists(
+    st.builds(
+        replica,
+        st.sampled_from([RUNNING, STARTING, STOPPING, ReplicaState.UPDATING]),
+        st.sampled_from(["v1", "v2"]),
+        created_s=st.floats(NOW_S - 5.0, NOW_S),
+        unhealthy=st.sampled_from(["", "", "", "no answer"]),
+    ),
+    max_size=12,
+)
+
+
+@given(replicas=replicas_strategy, wanted=st.integers(1, 8))
+def test_a_step_never_takes_the_serving_below_the_target(replicas: list[Replica], wanted: int) -> None:
+    stops = set(step(wanted, *replicas).stops)
+    before = [each for each in replicas if each.is_serving]
+    after = [each for each in before if each not in stops]
+    assert len(after) >= min(wanted, len(before))
+
+
+@given(replicas=replicas_strategy, wanted=st.integers(1, 8))
+def test_a_step_never_starts_beyond_the_surge(replicas: list[Replica], wanted: int) -> None:
+    made = step(wanted, *replicas)
+    starts = made.starts
+    new = [each for each in replicas if each.version == "v2" and not each.is_leaving and not each.unhealthy]
+    old = [each for each in replicas if each.version == "v1" and each.is_serving and each not in made.stops]
+    assert starts == 0 or len(new) + starts <= wanted
+    assert starts == 0 or not old or len(new) + len(old) + starts <= wanted + surge_max(target(wanted))
+
+
+@given(replicas=replicas_strategy, wanted=st.integers(1, 8))
+def test_steps_converge_from_anywhere(replicas: list[Replica], wanted: int) -> None:
+    for _ in range(40):
+        made = step(wanted, *replicas)
+        if made == Step() and all(each.state == RUNNING for each in replicas):
+            break
+        replicas = [_carried_out(each, made) for each in replicas if each.state != STOPPING]
+        replicas += [replica(STARTING, created_s=NOW_S) for _ in range(made.starts)]
+    assert [(each.version, each.state) for each in replicas] == [("v2", RUNNING)] * wanted
+
+
+@given(replicas=replicas_strategy, wanted=st.integers(1, 8))
+def test_a_step_that_is_under_way_is_not_taken_again(replicas: list[Replica], wanted: int) -> None:
+    made = step(wanted, *replicas)
+    under_way = [replace(each, state=STOPPING) if each in made.stops else each for each in replicas]
+    under_way += [replica(STARTING, created_s=NOW_S) for _ in range(made.starts)]
+    assert step(wanted, *under_way) == Step()
+
+
+def _carried_out(each: Replica, made: Step) -> Replica:
+    if each in made.stops:
+        return replace(each, state=STOPPING)
+    return replace(each, state=RUNNING, config_version="c1")

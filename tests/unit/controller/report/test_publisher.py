@@ -1,0 +1,213 @@
+"""mesh.controller.report.publisher: full first, then what changed, to whom it concerns, in bounded memory."""
+
+import asyncio
+from collections.abc import Sequence
+
+from mesh.controller.desired.desired_state import Desired
+from mesh.controller.report.publisher import Publisher, Subscriber
+from mesh.controller.report.snapshots import build_routes
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import KEY, application, desired_of
+
+OTHER = DeploymentKey("app", "Other")
+NOTHING = Desired()
+
+
+def hello(
+    process_id: str = "p1",
+    kind: control_pb2.ProcessKind = control_pb2.PROCESS_KIND_CALLER,
+    node_id: str = "n1",
+) -> control_pb2.ProcessHello:
+    return control_pb2.ProcessHello(process_id=process_id, node_id=node_id, kind=kind, address=f"{process_id}:1")
+
+
+def snapshot(key: DeploymentKey = KEY, *replica_ids: str) -> control_pb2.DeploymentSnapshot:
+    message = control_pb2.DeploymentSnapshot(deployment={"app": key.app, "name": key.name})
+    for replica_id in replica_ids:
+        message.replicas.add(replica_id=replica_id)
+    return message
+
+
+def publish(publisher: Publisher, desired: Desired, *snapshots: control_pb2.DeploymentSnapshot) -> None:
+    by_key = {DeploymentKey(each.deployment.app, each.deployment.name): each for each in snapshots}
+    publisher.publish(desired, by_key, build_routes(desired))
+
+
+async def heard(publisher: Publisher, subscriber: Subscriber) -> control_pb2.Update:
+    """The next update, which must be there at once."""
+    async with asyncio.timeout(0):
+        return await publisher.next_update(subscriber)
+
+
+async def is_silent(publisher: Publisher, subscriber: Subscriber) -> bool:
+    try:
+        await heard(publisher, subscriber)
+    except TimeoutError:
+        return True
+    return False
+
+
+def replica_ids(update: control_pb2.Update) -> Sequence[str]:
+    return [replica.replica_id for each in update.snapshots for replica in each.replicas]
+
+
+async def _subscribed(*keys: DeploymentKey) -> tuple[Publisher, Subscriber]:
+    publisher = Publisher(first_version=7)
+    subscriber = publisher.open(hello())
+    publisher.subscribe(subscriber, keys)
+    return publisher, subscriber
+
+
+def test_a_stream_hears_what_it_subscribed_to_and_nothing_else() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"), snapshot(OTHER, "r2"))
+        update = await heard(publisher, subscriber)
+        assert replica_ids(update) == ["r1"]
+        assert not update.HasField("routes")
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"), snapshot(OTHER, "r3"))
+        assert await is_silent(publisher, subscriber)
+
+    asyncio.run(scenario())
+
+
+def test_versions_only_rise() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        versions = []
+        for replica_id in ("r1", "r2", "r3"):
+            publish(publisher, desired_of(application()), snapshot(KEY, replica_id))
+            versions.append((await heard(publisher, subscriber)).snapshots[0].version)
+        assert versions == sorted(set(versions))
+        assert versions[0] > 7
+
+    asyncio.run(scenario())
+
+
+def test_what_did_not_change_is_not_told_again() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        await heard(publisher, subscriber)
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        assert await is_silent(publisher, subscriber)
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_does_not_read_hears_only_the_newest() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        for number in range(1000):
+            publish(publisher, desired_of(application()), snapshot(KEY, f"r{number}"))
+        assert replica_ids(await heard(publisher, subscriber)) == ["r999"]
+        assert await is_silent(publisher, subscriber)
+
+    asyncio.run(scenario())
+
+
+def test_what_does_not_exist_is_unavailable_until_it_is_deployed() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        told = (await heard(publisher, subscriber)).snapshots[0]
+        assert told.unavailable == "Application 'app' does not exist. Applications: none."
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        told = (await heard(publisher, subscriber)).snapshots[0]
+        assert not told.unavailable
+        assert replica_ids(control_pb2.Update(snapshots=[told])) == ["r1"]
+
+    asyncio.run(scenario())
+
+
+def test_a_deployment_that_an_application_does_not_have_is_told_with_those_it_has() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(OTHER)
+        await heard(publisher, subscriber)
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        told = (await heard(publisher, subscriber)).snapshots[0]
+        assert told.unavailable == "Application 'app' has no deployment 'Other'. Its deployments: Model."
+
+    asyncio.run(scenario())
+
+
+def test_a_deleted_deployment_becomes_unavailable() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        await heard(publisher, subscriber)
+        publish(publisher, NOTHING)
+        told = (await heard(publisher, subscriber)).snapshots[0]
+        assert "does not exist" in told.unavailable
+        assert not told.replicas
+
+    asyncio.run(scenario())
+
+
+def test_a_gateway_hears_routes_first_even_when_there_are_none() -> None:
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
+        assert (await heard(publisher, gateway)).routes.version == 7
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        update = await heard(publisher, gateway)
+        assert [(route.app, route.route_prefix, route.ingress) for route in update.routes.routes] == [
+            ("app", "/app", "Model")
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_a_gateway_keeps_its_routes_at_a_shutdown() -> None:
+    """Issue 3, 9: it refuses new calls itself; what clients hear is not that their application does not exist."""
+
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        await heard(publisher, gateway)
+        publish(publisher, Desired(is_shutting_down=True), snapshot(KEY, "r1"))
+        assert await is_silent(publisher, gateway)
+
+    asyncio.run(scenario())
+
+
+def test_a_gateway_hears_of_the_other_processes_of_its_node() -> None:
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
+        await heard(publisher, gateway)
+        caller = publisher.open(hello("p1"))
+        publisher.open(hello("p2", node_id="n2"))
+        assert [peer.process_id for peer in (await heard(publisher, gateway)).peers.peers] == ["p1"]
+        publisher.close(caller)
+        assert not (await heard(publisher, gateway)).peers.peers
+
+    asyncio.run(scenario())
+
+
+def test_settling_waits_until_streams_have_written_what_they_were_told() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        await heard(publisher, subscriber)
+        settling = asyncio.create_task(publisher.settle())
+        await asyncio.sleep(0)
+        assert not settling.done()  # taken, but it may not be written yet
+        writing = asyncio.create_task(publisher.next_update(subscriber))
+        await asyncio.wait_for(settling, 10.0)
+        writing.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_settling_does_not_wait_for_a_stream_that_is_gone() -> None:
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        settling = asyncio.create_task(publisher.settle())
+        await asyncio.sleep(0)
+        assert not settling.done()
+        publisher.close(subscriber)
+        await asyncio.wait_for(settling, 10.0)
+
+    asyncio.run(scenario())

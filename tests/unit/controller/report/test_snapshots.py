@@ -1,0 +1,78 @@
+"""mesh.controller.report.snapshots: what callers and gateways are told."""
+
+from dataclasses import replace
+
+from mesh.controller.plan.cluster_picture import Failures, Replica
+from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.report.deployment_status import judge
+from mesh.controller.report.snapshots import build_routes, build_snapshots
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.status import DeploymentStatus, ReplicaState
+from mesh.v1 import control_pb2
+from tests.unit.controller.builders import KEY, application, desired_of, observed, replica
+
+
+def told(*replicas: Replica) -> control_pb2.DeploymentSnapshot:
+    return build_snapshots(desired_of(application(version="v2")), observed(*replicas), {})[KEY]
+
+
+def test_only_replicas_that_serve_are_told() -> None:
+    """Item 153: a replica leaves routing before it drains."""
+    running, updating = replica(), replica(ReplicaState.UPDATING)
+    others = [replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING), replica(unhealthy="no answer")]
+    expected = {running.replica_id, updating.replica_id}
+    assert {each.replica_id for each in told(running, updating, *others).replicas} == expected
+
+
+def test_old_and_new_versions_serve_together() -> None:
+    assert len(told(replica(version="v1"), replica(version="v2")).replicas) == 2
+
+
+def test_a_deployment_that_is_not_wanted_any_more_serves_until_it_is_told_to_stop() -> None:
+    """Issue 3, 9: those that call it may not have finished yet."""
+    spec = application().deployments[0]
+    last = replace(replica(), spec=spec)
+    (snapshot,) = build_snapshots(desired_of(), observed(last), {}).values()
+    assert [each.replica_id for each in snapshot.replicas] == [last.replica_id]
+    assert snapshot.max_ongoing_requests == 5
+    assert build_snapshots(desired_of(), observed(replica(ReplicaState.STOPPING)), {}) == {}
+
+
+def test_limits_come_from_the_options() -> None:
+    assert told(replica()).max_ongoing_requests == 5
+
+
+def test_a_failed_deployment_without_replicas_is_unavailable_with_the_reason() -> None:
+    """Item 142: DeploymentUnavailableError."""
+    desired = desired_of(application(version="v2"))
+    failures = Failures(version="v2", count=6, message="ValueError: no model")
+    verdict = judge(None, desired.deployments[KEY], (), failures, Ledger(observed(), 0.0))
+    assert "ValueError: no model" in build_snapshots(desired, observed(), {KEY: verdict})[KEY].unavailable
+    served = build_snapshots(desired, observed(replica(version="v1")), {KEY: verdict})[KEY]
+    assert served.unavailable == ""
+
+
+def test_routes_carry_the_methods_of_the_ingress() -> None:
+    app = application()
+    app.deployments[0].grpc_methods.add(full_name="/shop.Cart/Add", streams_response=True)
+    app.deployments.add(name="Child").grpc_methods.add(full_name="/shop.Stock/Get")
+    (route,) = build_routes(desired_of(app)).routes
+    assert [method.full_name for method in route.grpc_methods] == ["/shop.Cart/Add"]
+
+
+def test_callers_are_told_how_often_to_report_and_whether_replicas_come_on_demand() -> None:
+    """Items 227 and 231."""
+    for min_replicas, starts_on_demand in ((0, True), (1, False)):
+        rules = AutoscalingConfig(min_replicas=min_replicas, max_replicas=2, metrics_interval_s=3.0).to_message()
+        snapshot = build_snapshots(desired_of(application(autoscaling=rules)), observed(), {})[KEY]
+        assert (snapshot.load_interval_s, snapshot.starts_on_demand) == (3.0, starts_on_demand)
+    assert (told(replica()).load_interval_s, told(replica()).starts_on_demand) == (0.0, False)
+
+
+def test_a_version_that_is_given_up_lets_nobody_wait() -> None:
+    """Item 167: also where the first replica was wanted by autoscaling, which is no failed deployment."""
+    wanted = desired_of(application(version="v2", num_replicas=1))
+    failures = Failures(version="v2", count=3, message="ValueError: no model")
+    verdict = judge(None, wanted.deployments[KEY], (), failures, Ledger(observed(), 0.0))
+    unhealthy = replace(verdict, status=DeploymentStatus.UNHEALTHY)
+    assert build_snapshots(wanted, observed(), {KEY: unhealthy})[KEY].unavailable.startswith("ValueError: no model")

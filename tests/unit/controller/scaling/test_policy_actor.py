@@ -1,0 +1,73 @@
+"""mesh.controller.scaling.policy_actor: policies are imported, called and checked."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.cluster import ray_core
+from mesh.controller.scaling.policy_actor import PolicyActor
+from mesh.usercode.user_code import UserCode, pack
+from mesh.usercode.user_failure import UserCodeFailed
+from mesh.v1 import control_pb2
+
+MODULE = """
+class Rules:
+    @staticmethod
+    async def twice(context, *, count):
+        return 2 * count
+
+async def more(context):
+    return context.running_replicas + 0.5
+
+def wrong(context):
+    return {"none": None, "word": "two", "flag": True, "nan": float("nan")}[context.deployment]
+
+number = 7
+"""
+
+
+@pytest.fixture
+def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes an actor for a function of a module that only the search path in the deployment's code leads to."""
+    (tmp_path / "rules_of_scaling.py").write_text(MODULE)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    package = pack(UserCode(dict))
+    monkeypatch.setattr(sys, "path", sys.path[:-1])
+    monkeypatch.setattr(ray_core, "kv_get", {"code/x": package}.get)
+
+    def make(function: str, kwargs_json: str = "{}") -> PolicyActor:
+        policy = control_pb2.AutoscalingPolicy(function=f"rules_of_scaling:{function}", kwargs_json=kwargs_json)
+        return PolicyActor(control_pb2.PolicySpec(policy=policy, code_key="code/x").SerializeToString())
+
+    yield make
+    sys.modules.pop("rules_of_scaling", None)
+
+
+def ask(actor: PolicyActor, deployment: str = "Model") -> float:
+    question = control_pb2.PolicyQuestion(deployment={"app": "shop", "name": deployment}, running_replicas=3)
+
+    async def start_and_decide() -> bytes:
+        await actor.start()
+        return await actor.decide(question.SerializeToString())
+
+    return control_pb2.PolicyAnswer.FromString(asyncio.run(start_and_decide())).replicas
+
+
+def test_functions_are_found_where_the_deployment_finds_its_modules(actor: Any) -> None:
+    assert ask(actor("more")) == 3.5
+    assert ask(actor("Rules.twice", '{"count": 4}')) == 8
+
+
+@pytest.mark.parametrize("answer", ["none", "word", "flag", "nan"])
+def test_what_is_no_number_is_refused(actor: Any, answer: str) -> None:
+    with pytest.raises(UserCodeFailed, match=r"TypeError: .* must return a number of replicas"):
+        ask(actor("wrong"), answer)
+
+
+@pytest.mark.parametrize(("function", "error"), [("missing", "AttributeError: .*missing"), ("number", "no function")])
+def test_what_cannot_be_called_is_told(actor: Any, function: str, error: str) -> None:
+    with pytest.raises(UserCodeFailed, match=error):
+        ask(actor(function))

@@ -1,0 +1,191 @@
+"""mesh.controller.control_servicer: refusals and Sync streams, with the real loop and a fake cluster in fake time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from mesh.controller.control_servicer import ControlServicer
+from mesh.v1 import common_pb2, control_pb2
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.unit.controller.builders import application
+
+
+class Aborted(Exception):
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+
+
+class Context:
+    """The servicer's end of one RPC; a test plays the client."""
+
+    def __init__(self) -> None:
+        self.reports: asyncio.Queue[Any] = asyncio.Queue()
+        self.updates: asyncio.Queue[control_pb2.Update] = asyncio.Queue()
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        raise Aborted(code, details)
+
+    async def read(self) -> Any:
+        return await self.reports.get()
+
+    async def send_initial_metadata(self, metadata: tuple[()]) -> None:
+        assert self.updates.empty(), "gRPC sends it before the first message"
+
+    async def write(self, update: control_pb2.Update) -> None:
+        await self.updates.put(update)
+
+
+def with_servicer(scenario: Callable[[ControlServicer, Mesh], Awaitable[None]]) -> None:
+    async def main() -> None:
+        mesh = Mesh(seed=1)
+        await mesh.boot()
+        await scenario(ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5), mesh)
+        await mesh.crash()
+        assert not mesh.failed
+
+    run_in_fake_time(main())
+
+
+def deploy_request() -> control_pb2.DeployRequest:
+    return control_pb2.DeployRequest(application=application())
+
+
+def test_a_file_is_applied_and_told() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        assert not (await servicer.Config(None, Context())).HasField("config_file")
+        request = control_pb2.ApplyRequest(applications=[application("a"), application("b")], config_file="the file")
+        await servicer.Apply(request, Context())
+        assert (await servicer.Config(None, Context())).config_file == "the file"
+        shown = (await servicer.Status(None, Context())).applications
+        assert [(each.name, each.is_declarative) for each in shown] == [("a", True), ("b", True)]
+
+    with_servicer(scenario)
+
+
+def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        good, bad = application("good"), application("bad")
+        bad.ingress = "nobody"
+        with pytest.raises(Aborted, match="'nobody' is no deployment"):
+            await servicer.Apply(control_pb2.ApplyRequest(applications=[good, bad]), Context())
+        assert not (await servicer.Status(None, Context())).applications
+
+    with_servicer(scenario)
+
+
+def test_a_deploy_is_stored_and_shown_at_once() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        await servicer.Deploy(deploy_request(), Context())
+        (app,) = (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
+        assert (app.status, app.last_deployed_time_s) == ("DEPLOYING", 12.5)
+        assert mesh.kv.keys("code/")
+
+    with_servicer(scenario)
+
+
+def test_a_refused_deploy_stores_nothing() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        request = deploy_request()
+        request.application.ingress = "Nobody"
+        with pytest.raises(Aborted, match="'Nobody' is no deployment") as caught:
+            await servicer.Deploy(request, Context())
+        assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert not mesh.kv.keys("code/")
+
+    with_servicer(scenario)
+
+
+def test_a_deploy_is_stored_before_it_is_acted_on() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        await servicer.Deploy(deploy_request(), Context())
+        assert not mesh.cluster.replicas()
+        await mesh.crash()
+        await mesh.boot()
+        await mesh.until(lambda: len(mesh.cluster.serving()) == 2)
+
+    with_servicer(scenario)
+
+
+def test_a_sync_stream_must_say_hello_first() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        context = Context()
+        context.reports.put_nowait(control_pb2.Report())
+        with pytest.raises(Aborted) as caught:
+            await servicer.Sync(None, context)
+        assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+    with_servicer(scenario)
+
+
+def test_a_sync_stream_follows_a_deployment_from_nothing_to_running_to_nothing() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        context = Context()
+        model = common_pb2.DeploymentId(app="app", name="Model")
+        hello = control_pb2.ProcessHello(process_id="p1", node_id="n1")
+        context.reports.put_nowait(control_pb2.Report(hello=hello, subscribe=[model]))
+        stream = asyncio.create_task(servicer.Sync(None, context))
+        assert "does not exist" in (await context.updates.get()).snapshots[0].unavailable
+        await servicer.Deploy(deploy_request(), Context())
+        while len((await context.updates.get()).snapshots[0].replicas) < 2:
+            continue
+        await servicer.Delete(control_pb2.DeleteRequest(application="app"), Context())
+        while not (await context.updates.get()).snapshots[0].unavailable:
+            continue
+        context.reports.put_nowait(grpc.aio.EOF)
+        await stream
+
+    with_servicer(scenario)
+
+
+def test_a_sync_stream_on_which_nothing_more_could_be_told_ends() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        async def fail(subscriber: object) -> control_pb2.Update:
+            raise ZeroDivisionError("no update")
+
+        mesh.publisher.next_update = fail  # type: ignore[assignment]
+        context = Context()
+        context.reports.put_nowait(control_pb2.Report(hello=control_pb2.ProcessHello(process_id="p1")))
+        with pytest.raises(ZeroDivisionError):
+            await servicer.Sync(None, context)
+
+    with_servicer(scenario)
+
+
+def test_a_replica_leaves_the_snapshots_before_it_drains() -> None:
+    """Item 153."""
+
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        context = Context()
+        model = common_pb2.DeploymentId(app="app", name="Model")
+        context.reports.put_nowait(control_pb2.Report(hello=control_pb2.ProcessHello(), subscribe=[model]))
+        stream = asyncio.create_task(servicer.Sync(None, context))
+        await mesh.deploy("v1", 1)
+        await mesh.until(lambda: mesh.app_status() == "RUNNING")
+        listed: set[str] = set()
+        drained_while_listed: list[str] = []
+        drain = mesh.cluster._drain
+
+        async def watched(actor: Any) -> None:
+            while not context.updates.empty():
+                update = context.updates.get_nowait()
+                listed.clear()
+                listed.update(each.replica_id for snapshot in update.snapshots for each in snapshot.replicas)
+            if actor.spec.replica_id in listed:
+                drained_while_listed.append(actor.spec.replica_id)
+            await drain(actor)
+
+        mesh.cluster._drain = watched  # type: ignore[method-assign]
+        await mesh.deploy("v2", 1)
+        await mesh.until(lambda: len(mesh.cluster.replicas()) == 1 == len(mesh.cluster.serving("v2")))
+        assert listed
+        assert not drained_while_listed
+        stream.cancel()
+        await asyncio.gather(stream, return_exceptions=True)
+
+    with_servicer(scenario)

@@ -1,0 +1,367 @@
+"""gRPC calls through the gateway, made by a stock grpc.aio client over a real socket; the mesh behind is a fake."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from functools import partial
+
+import grpc
+import grpc.aio
+import pytest
+
+from mesh.link.outgoing_call import OutgoingCall
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import PICKLE, Payload, raw
+from tests.unit.gateway.fakes import (
+    BIDI,
+    CLIENT_STREAM,
+    SERVER_STREAM,
+    UNARY,
+    FakeRouter,
+    allow,
+    echo,
+    failure_of,
+    finish,
+    item,
+    on_io_loop,
+    serving,
+    until,
+)
+
+REQUESTS = "mesh_gateway_grpc_requests_total"
+
+
+# ---- The four arities ------------------------------------------------------------------------------------------------
+
+
+def test_unary_bytes_pass_untouched():
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop") as gateway:
+            data = bytes(range(256)) * 5000
+            assert await gateway.channel.unary_unary(UNARY)(data, timeout=10) == data
+        (call,) = router.calls
+        assert call.request.method == UNARY
+        assert not router.cancelled
+
+    on_io_loop(scenario())
+
+
+def test_server_stream_delivers_every_item_in_order_then_the_status():
+    def produce(call: OutgoingCall) -> None:
+        for number in range(100):
+            item(call, b"%d" % number)
+        finish(call, Outcome(trailers=(("count", b"100"),)))
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(produce), "shop") as gateway:
+            stream = gateway.channel.unary_stream(SERVER_STREAM)(b"", timeout=10)
+            assert [message async for message in stream] == [b"%d" % number for number in range(100)]
+            assert ("count", "100") in list(await stream.trailing_metadata())
+
+    on_io_loop(scenario())
+
+
+def test_client_stream_sends_every_item_then_half_closes():
+    router = FakeRouter(partial(allow, items=1000))
+    router.link.on_half_close = lambda call: finish(call, Outcome(payload=raw(b"".join(router.link.items))))
+
+    async def scenario() -> None:
+        async with serving(router, "shop") as gateway:
+            requests = [b"a", b"b", b"c"]
+            assert await gateway.channel.stream_unary(CLIENT_STREAM)(iter(requests), timeout=10) == b"abc"
+        assert router.link.half_closed == 1
+
+    on_io_loop(scenario())
+
+
+def test_bidi_answers_while_requests_still_come():
+    router = FakeRouter(partial(allow, items=1000))
+    router.link.on_item = lambda call, data: item(call, data.upper())
+    router.link.on_half_close = lambda call: finish(call, Outcome())
+
+    async def scenario() -> None:
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.stream_stream(BIDI)(timeout=10)
+            for data in (b"a", b"b"):
+                await stream.write(data)
+                assert await stream.read() == data.upper()
+            await stream.done_writing()
+            assert await stream.read() is grpc.aio.EOF
+            assert await stream.code() is grpc.StatusCode.OK
+
+    on_io_loop(scenario())
+
+
+def test_a_stream_may_end_before_the_client_has_sent_everything():
+    router = FakeRouter(partial(allow, items=1000))
+    router.link.on_item = lambda call, data: finish(call, Outcome(code=9, message="enough"))
+
+    async def scenario() -> None:
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.stream_stream(BIDI)(timeout=10)
+            await stream.write(b"a")
+            assert await stream.code() is grpc.StatusCode.FAILED_PRECONDITION
+            await gateway.idle()
+        assert router.link.half_closed == 0
+
+    on_io_loop(scenario())
+
+
+# ---- Flow control ----------------------------------------------------------------------------------------------------
+
+
+def test_request_messages_are_not_read_before_the_replica_has_granted_credit():
+    router = FakeRouter(partial(allow, items=2))
+
+    async def scenario() -> None:
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.stream_unary(CLIENT_STREAM)(timeout=10)
+            for number in range(5):
+                await stream.write(b"%d" % number)
+            await until(lambda: len(router.link.items) == 2, "the granted items")
+            # A further call goes all the way there and back: what was not held back would have come by now.
+            router.answer = echo
+            await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
+            assert len(router.link.items) == 2
+            allow(router.calls[0], 2)
+            await until(lambda: len(router.link.items) == 4, "the items granted later")
+            stream.cancel()
+
+    on_io_loop(scenario())
+
+
+def test_response_items_are_granted_again_only_as_they_are_written():
+    items = 32
+    big = b"x" * 1_000_000
+    credits = items * raw(big).credits
+
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.unary_stream(SERVER_STREAM)(b"", timeout=10)
+            await until(lambda: router.calls, "the call")
+            (call,) = router.calls
+            assert call.request.streams_response
+            for _ in range(items):
+                item(call, big)
+            # The client reads nothing: HTTP/2 takes a few messages, the rest waits ungranted.
+            await until(
+                lambda: gateway.sample("grpc_server_msg_sent_total", "server_stream", "shop.Store", "List"), "one"
+            )
+            assert sum(router.link.granted) < credits / 2
+            for _ in range(items):
+                await stream.read()
+            await until(lambda: sum(router.link.granted) == credits, "credit for all that was read")
+            finish(call, Outcome())
+            assert await stream.read() is grpc.aio.EOF
+
+    on_io_loop(scenario())
+
+
+# ---- Metadata, deadline, cancel --------------------------------------------------------------------------------------
+
+
+def test_context_and_metadata_reach_the_call():
+    """Item 214."""
+
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop", "other") as gateway:
+            metadata = (
+                ("application", "shop"),
+                ("request_id", "r-7"),
+                ("multiplexed_model_id", "m-1"),
+                ("traceparent", "00-1-2-01"),
+                ("blob-bin", b"\x00\xff"),
+            )
+            call = gateway.channel.unary_unary(UNARY)(b"", metadata=metadata, timeout=10)
+            await call
+            assert ("request_id", "r-7") in list(await call.trailing_metadata())
+        context = router.calls[0].request.context
+        assert (context.app, context.route, context.request_id) == ("shop", UNARY, "r-7")
+        assert (context.multiplexed_model_id, context.traceparent) == ("m-1", "00-1-2-01")
+        assert ("blob-bin", b"\x00\xff") in list(router.calls[0].request.metadata)
+        assert router.calls[0].request.peer.startswith("ipv4:127.0.0.1:")
+
+    on_io_loop(scenario())
+
+
+def test_a_request_id_is_made_up_and_returned():
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop") as gateway:
+            call = gateway.channel.unary_unary(UNARY)(b"", timeout=10)
+            await call
+            returned = dict(list(await call.trailing_metadata()))["request_id"]
+        assert uuid.UUID(returned).version == 4
+        assert router.calls[0].request.context.request_id == returned
+
+    on_io_loop(scenario())
+
+
+def test_the_clients_deadline_becomes_the_calls():
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop") as gateway:
+            await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
+            await gateway.channel.unary_unary(UNARY)(b"")
+        with_deadline, without = router.calls
+        assert with_deadline.request.deadline_s is not None
+        assert 8 < with_deadline.request.deadline_s - time.monotonic() < 11
+        assert without.request.deadline_s is None
+
+    on_io_loop(scenario())
+
+
+def test_the_gateways_own_limit_shortens_the_clients_deadline():
+    """Item 220."""
+
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop", timeout_s=5) as gateway:
+            await gateway.channel.unary_unary(UNARY)(b"", timeout=100)
+            await gateway.channel.unary_unary(UNARY)(b"")
+            await gateway.channel.unary_unary(UNARY)(b"", timeout=2)
+        left = [(call.request.deadline_s or 0) - time.monotonic() for call in router.calls]
+        assert all(3 < each < 6 for each in left[:2])
+        assert left[2] < 3
+
+    on_io_loop(scenario())
+
+
+def test_an_expired_deadline_cancels_the_call_and_counts_as_such():
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with serving(router, "shop") as gateway:
+            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=0.05))
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            await until(lambda: router.cancelled == router.calls, "the cancel")
+            assert gateway.sample(REQUESTS, "shop", UNARY, "DEADLINE_EXCEEDED") == 1
+            await gateway.idle()
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, CLIENT_STREAM, BIDI])
+def test_a_clients_cancel_reaches_the_router(method: str):
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with serving(router, "shop") as gateway:
+            channel = gateway.channel
+            calls = {
+                UNARY: lambda: channel.unary_unary(UNARY)(b""),
+                SERVER_STREAM: lambda: channel.unary_stream(SERVER_STREAM)(b""),
+                CLIENT_STREAM: lambda: channel.stream_unary(CLIENT_STREAM)(),
+                BIDI: lambda: channel.stream_stream(BIDI)(),
+            }
+            call = calls[method]()
+            await until(lambda: router.calls, "the call")
+            call.cancel()
+            await until(lambda: router.cancelled, "the cancel")
+            assert router.cancelled == router.calls
+            await until(lambda: gateway.sample(REQUESTS, "shop", method, "CANCELLED") == 1, "its count")
+            await gateway.idle()
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_cancelled_upload_is_never_taken_for_a_complete_one(attempt: int):
+    """grpc.aio reports the end of the stream before it reports the cancel."""
+    router = FakeRouter(partial(allow, items=1000))
+
+    async def scenario() -> None:
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.stream_unary(CLIENT_STREAM)()
+            await stream.write(b"half")
+            await until(lambda: router.link.items, "the first half")
+            stream.cancel()
+            await until(lambda: router.cancelled, "the cancel")
+            assert router.link.half_closed == 0
+
+    on_io_loop(scenario())
+
+
+# ---- Outcomes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM])
+def test_code_details_and_trailers_of_user_code_pass_through(method: str):
+    """Item 218."""
+    trailers = (("hint", b"try later"), ("grpc-status-details-bin", b"\x08\x09"))
+    outcome = Outcome(code=9, message="closed on Sundays", trailers=trailers)
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
+            call = gateway.channel.unary_unary(method)(b"", timeout=10)
+            error = await failure_of(call)
+        assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "closed on Sundays")
+        returned = dict(list(error.trailing_metadata()))
+        assert returned["hint"] == "try later"
+        assert returned["grpc-status-details-bin"] == b"\x08\x09"
+        assert "request_id" in returned
+
+    on_io_loop(scenario())
+
+
+def test_trailers_and_details_of_a_call_that_went_well_pass_too():
+    outcome = Outcome(message="fine", payload=raw(b"ok"), trailers=(("hint", b"1"),))
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
+            call = gateway.channel.unary_unary(UNARY)(b"", timeout=10)
+            assert await call == b"ok"
+            assert ("hint", "1") in list(await call.trailing_metadata())
+            assert await call.details() == "fine"
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "word"),
+    [
+        (Outcome(code=13, message="é\n" * 5000), grpc.StatusCode.INTERNAL, "é"),
+        (Outcome(code=99, message="odd"), grpc.StatusCode.UNKNOWN, "odd"),
+        (Outcome(payload=raw(b""), trailers=(("Bad Key", b""),)), grpc.StatusCode.INTERNAL, "Bad Key"),
+        (Outcome(payload=Payload(PICKLE, b"never read")), grpc.StatusCode.INTERNAL, "response message"),
+        (Outcome(), grpc.StatusCode.INTERNAL, "response message"),
+    ],
+)
+def test_whatever_comes_back_the_client_gets_a_status(outcome: Outcome, code: grpc.StatusCode, word: str):
+    async def scenario() -> None:
+        async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
+            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
+        assert error.code() is code
+        assert word in (error.details() or "")
+
+    on_io_loop(scenario())
+
+
+def test_a_router_that_fails_becomes_a_status_that_leaks_nothing():
+    def fail(call: OutgoingCall) -> None:
+        raise RuntimeError("secret")
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(fail), "shop") as gateway:
+            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
+            await gateway.idle()
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert "secret" not in (error.details() or "")
+
+    on_io_loop(scenario())
+
+
+def test_a_stream_item_that_is_no_message_ends_the_call():
+    def answer(call: OutgoingCall) -> None:
+        call.sink.on_item(Payload(PICKLE, b"never read"))
+
+    async def scenario() -> None:
+        router = FakeRouter(answer)
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.unary_stream(SERVER_STREAM)(b"", timeout=10)
+            assert await stream.code() is grpc.StatusCode.INTERNAL
+        assert router.cancelled
+
+    on_io_loop(scenario())

@@ -1,0 +1,93 @@
+"""The route table: which deployment serves a method, and what a caller is told when none does."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Method, Refusal, read_routes
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+from tests.unit.gateway.fakes import BIDI, UNARY, routes_of
+
+
+def refusal(found: Method | Refusal) -> Refusal:
+    assert isinstance(found, Refusal)
+    return found
+
+
+def test_the_named_application_is_taken():
+    method = routes_of("a", "b").find("b", UNARY)
+    assert method == Method(UNARY, DeploymentKey("b", "Front"), False, False)
+
+
+def test_arity_comes_from_the_table():
+    method = routes_of("a").find("a", BIDI)
+    assert isinstance(method, Method)
+    assert (method.streams_request, method.streams_response) == (True, True)
+
+
+def test_the_only_application_need_not_be_named():
+    """C16, item 212."""
+    method = routes_of("only").find(None, UNARY)
+    assert isinstance(method, Method)
+    assert method.deployment.app == "only"
+
+
+def test_a_wrong_name_is_not_found_even_with_one_application():
+    """C16."""
+    found = refusal(routes_of("only").find("wrong", UNARY))
+    assert found.code == NOT_FOUND
+    assert "'wrong'" in found.message
+    assert "There are: only." in found.message
+
+
+def test_without_a_name_several_applications_are_listed():
+    """Item 212."""
+    found = refusal(routes_of("b", "a").find(None, UNARY))
+    assert found.code == NOT_FOUND
+    assert found.message.startswith("Application metadata not set.")
+    assert "a, b" in found.message
+
+
+def test_without_applications_the_caller_is_told_to_deploy_one():
+    found = refusal(NO_ROUTES.find(None, UNARY))
+    assert found.code == NOT_FOUND
+    assert "mesh.run" in found.message
+    assert refusal(NO_ROUTES.find("x", UNARY)).code == NOT_FOUND
+
+
+def test_an_unknown_method_names_near_matches_and_the_methods_of_its_service():
+    found = refusal(routes_of("a").find("a", "/shop.Store/Gett"))
+    assert found.code == UNIMPLEMENTED
+    assert "Did you mean /shop.Store/Get or" in found.message
+    assert BIDI in found.message
+    assert found.application == "a"
+
+
+def test_an_unknown_service_names_the_services_there_are():
+    found = refusal(routes_of("a").find("a", "/other.Thing/Do"))
+    assert found.code == UNIMPLEMENTED
+    assert "Its services: shop.Store." in found.message
+
+
+def test_an_application_without_grpc_methods_says_how_to_get_some():
+    table = control_pb2.RouteTable(routes=[control_pb2.Route(app="a", ingress="Front")])
+    found = refusal(read_routes(table).find(None, UNARY))
+    assert found.code == UNIMPLEMENTED
+    assert "servicer" in found.message
+
+
+def test_many_applications_are_listed_only_in_part():
+    found = refusal(routes_of(*(f"app{number:03}" for number in range(100))).find("x", UNARY))
+    assert "and 80 more" in found.message
+
+
+def test_services_of_all_applications():
+    assert routes_of("a", "b").services == ["shop.Store"]
+
+
+@given(application=st.none() | st.text(max_size=400), name=st.text(max_size=400))
+def test_whatever_a_stranger_sends_gets_a_short_answer(application: str | None, name: str):
+    found = refusal(routes_of("a", "b").find(application, name))
+    assert len(found.message) < 1500

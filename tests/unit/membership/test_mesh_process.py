@@ -1,0 +1,256 @@
+"""The Sync stream against a controller that is a stand-in on a real socket: snapshots, reconnects, a new token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
+from mesh.handle import DeploymentHandle
+from mesh.membership.mesh_process import CALLER, MeshProcess
+from mesh.routing.load_reports import Reading
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import common_pb2, control_pb2
+from mesh.wire.endpoints import start_server
+from mesh.wire.mesh_token import TOKEN_KEY, forget_token
+from tests.unit.fakes.small_mesh import KEY, do_on_io, on_io, until
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Controller:
+    """Answers every subscription with one snapshot; knows one token."""
+
+    def __init__(self, kv: dict[str, bytes], token: bytes) -> None:
+        self.kv = kv
+        self.kv["token"] = token
+        self.token = token
+        self.refused = 0
+        self.subscriptions: list[DeploymentKey] = []
+        self.processes: list[str] = []
+        self.loads: list[control_pb2.DeploymentLoad] = []
+        self.load_interval_s = 0.0
+        self.unavailable = f"said by the controller with {token.decode()}"
+        self._server: grpc.aio.Server | None = None
+        on_io(self._start())
+
+    async def Sync(self, reports: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        if dict(context.invocation_metadata()).get(TOKEN_KEY) != self.token:
+            self.refused += 1
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
+        async for data in reports:
+            report = control_pb2.Report.FromString(data)
+            if report.HasField("hello"):
+                self.processes.append(report.hello.process_id)
+            for name in report.subscribe:
+                self.subscriptions.append(DeploymentKey(name.app, name.name))
+                snapshot = control_pb2.DeploymentSnapshot(
+                    deployment=common_pb2.DeploymentId(app=name.app, name=name.name),
+                    unavailable=self.unavailable,
+                    load_interval_s=self.load_interval_s,
+                    max_queued_requests=-1,
+                )
+                yield control_pb2.Update(snapshots=[snapshot]).SerializeToString()
+            self.loads.extend(report.loads)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            on_io(self._server.stop(None))
+
+    async def _start(self) -> None:
+        handler: Any = grpc.stream_stream_rpc_method_handler(self.Sync)
+        handlers = grpc.method_handlers_generic_handler("mesh.v1.Control", {"Sync": handler})
+        self._server, port = await start_server([handlers], "127.0.0.1")
+        self.kv[CONTROLLER_ADDRESS_KEY] = f"127.0.0.1:{port}".encode()
+
+
+@pytest.fixture
+def kv(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    entries: dict[str, bytes] = {}
+    monkeypatch.setattr(ray_core, "kv_get", entries.get)
+    monkeypatch.setattr(ray_core, "node_id", lambda: "node")
+    monkeypatch.setattr(ray_core, "node_ip", lambda: "127.0.0.1")
+    monkeypatch.setattr(ray_core, "node_zone", lambda: "")
+    forget_token()
+    yield entries
+    forget_token()
+
+
+@pytest.fixture
+def controller(kv: dict[str, bytes]) -> Iterator[Controller]:
+    controller = Controller(kv, b"the old token")
+    yield controller
+    controller.stop()
+
+
+@pytest.fixture
+def process(controller: Controller) -> Iterator[MeshProcess]:
+    process = do_on_io(MeshProcess, CALLER)
+    on_io(process.start())
+    yield process
+    on_io(process.stop())
+
+
+def told(router: Any, token: str) -> bool:
+    return router._snapshot is not None and router._snapshot.unavailable.endswith(token)
+
+
+def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, controller: Controller) -> None:
+    router = process.router(KEY)
+    assert process.router(KEY) is router
+    until(lambda: told(router, "the old token"), "the snapshot")
+    assert controller.subscriptions == [KEY]
+    assert controller.processes == [process.process_id]
+
+
+def test_a_router_that_is_made_anew_knows_what_the_first_knew(process: MeshProcess, controller: Controller) -> None:
+    first = process.use(KEY, controller)
+    until(lambda: told(first, "the old token"), "the snapshot")
+    process.leave(first, controller).result(10)
+    assert first.is_closed
+    second = process.router(KEY)
+    assert second is not first
+    until(lambda: told(second, "the old token"), "the snapshot")
+
+
+def test_a_handle_that_is_shut_down_takes_the_router_from_no_other_12(
+    process: MeshProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
+    monkeypatch.setattr("mesh.handle.joined_process", lambda: process)
+    first, second = (DeploymentHandle[Any](KEY.name, KEY.app) for _ in range(2))
+    router = first._shared.connect()
+    assert second._shared.connect() is router
+    on_io(first.shutdown_async())
+    assert not router.is_closed
+    first.shutdown()
+    on_io(second.shutdown_async())
+    assert router.is_closed
+    assert process.router(KEY) is not router
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controller: Controller, turns: int) -> None:
+    """The news and the end meet in the same turn of the loop, whichever it is."""
+    process.router(KEY)
+    until(lambda: controller.subscriptions, "the stream")
+
+    async def scenario() -> None:
+        process._sync.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(process._sync.stop(), 5)
+
+    on_io(scenario())
+
+
+def test_a_controller_that_restarts_is_found_again(process: MeshProcess, controller: Controller) -> None:
+    router = process.router(KEY)
+    until(lambda: told(router, "the old token"), "the snapshot")
+    controller.stop()
+    on_io(controller._start())
+    until(lambda: controller.subscriptions == [KEY, KEY], "the subscription after the restart")
+
+
+def test_a_mesh_that_was_started_again_is_joined_with_its_new_token(
+    process: MeshProcess, controller: Controller, kv: dict[str, bytes]
+) -> None:
+    router = process.router(KEY)
+    until(lambda: told(router, "the old token"), "the snapshot")
+    controller.stop()
+    del kv["token"]  # the mesh is down for a while
+    restarted = Controller(kv, b"the new token")
+    try:
+        until(lambda: told(router, "the new token"), "the snapshot of the new mesh")
+        assert restarted.refused >= 1
+        assert router._pool.identity.token == b"the new token"
+        assert process.router(DeploymentKey("shop", "Other"))._pool.identity.token == b"the new token"
+    finally:
+        restarted.stop()
+
+
+def test_a_stream_survives_whatever_ray_raises(
+    process: MeshProcess, controller: Controller, monkeypatch: pytest.MonkeyPatch, kv: dict[str, bytes]
+) -> None:
+    failures = iter([RuntimeError("the GCS restarts"), SystemError("so it does")])
+
+    def kv_get(key: str) -> bytes | None:
+        for failure in failures:
+            raise failure
+        return kv.get(key)
+
+    router = process.router(KEY)
+    until(lambda: told(router, "the old token"), "the snapshot")
+    monkeypatch.setattr(ray_core, "kv_get", kv_get)
+    controller.stop()
+    on_io(controller._start())
+    until(lambda: controller.subscriptions == [KEY, KEY], "the stream to be there again")
+
+
+def test_a_report_that_cannot_be_made_is_told_once_and_stops_no_other(
+    process: MeshProcess, controller: Controller, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Reading:
+        raise ZeroDivisionError("no reading")
+
+    process.own_reading = fail
+    until(lambda: "no reading" in caplog.text, "the complaint")
+    process.own_reading = lambda: Reading(deployment=KEY, interval_s=0.02, executing=3)
+    until(lambda: controller.loads, "reports on a new stream")
+    assert len([record for record in caplog.records if "no reading" in record.message]) == 1
+
+
+def test_a_process_reports_its_load_as_long_as_there_is_any(process: MeshProcess, controller: Controller) -> None:
+    """Items 227 and 233."""
+    executing = 3
+    process.own_reading = lambda: Reading(deployment=KEY, interval_s=0.02, executing=executing)
+    until(lambda: len(controller.loads) > 3, "reports")
+    assert {load.executing for load in controller.loads} == {3.0}
+    executing = 0
+    until(lambda: controller.loads[-1].executing == 0.0, "the last report")
+
+
+def test_a_new_controller_is_told_the_load_at_once(process: MeshProcess, controller: Controller) -> None:
+    """Item 183: and not after the interval."""
+    process.own_reading = lambda: Reading(deployment=KEY, interval_s=3600.0, executing=3)
+    until(lambda: len(controller.loads) == 1, "the first report")
+    controller.stop()
+    on_io(controller._start())
+    until(lambda: len(controller.loads) == 2, "the report to the new controller")
+
+
+def test_a_call_that_waits_for_the_first_replica_is_reported_at_once(
+    process: MeshProcess, controller: Controller
+) -> None:
+    """Item 231."""
+    controller.load_interval_s = 3600.0
+    controller.unavailable = ""
+    router = process.router(KEY)
+    until(lambda: router.reading().interval_s > 0, "the snapshot")
+    handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
+    handle._shared.router = router
+    call = handle.remote()
+    until(lambda: bool(controller.loads), "the report")
+    assert controller.loads[0].queued == 1.0
+    call.cancel()
+
+
+def test_the_process_leaves_nothing_running(kv: dict[str, bytes]) -> None:
+    controller = Controller(kv, b"the old token")
+    process = do_on_io(MeshProcess, CALLER)
+    on_io(process.start())
+    router = process.router(KEY)
+    on_io(process.stop())
+    controller.stop()
+
+    async def tasks() -> list[str]:
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("sync", "link-"))]
+
+    assert router.is_closed
+    until(lambda: not on_io(tasks()), "all tasks to end")

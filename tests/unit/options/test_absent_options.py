@@ -1,0 +1,60 @@
+"""mesh.options.absent_options: whoever brings a configuration from Ray Serve reads what to do about it."""
+
+from collections.abc import Callable
+
+import pytest
+
+import mesh
+from mesh.declarative.config_file import read_config
+from mesh.declarative.schema import APPLICATION_FIELDS, DEPLOYMENT_OPTIONS, NESTED_FIELDS, TOP_FIELDS
+from mesh.declarative.yaml_positions import ConfigError
+from mesh.options import absent_options
+from mesh.options.absent_options import ADVICE
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda: mesh.deployment(autoscaling_config={"prometheus_metrics": ["up"]})(object),
+            r"autoscaling_config\['prometheus_metrics'\] is an option of Ray Serve that the mesh does not have. Leave",
+        ),
+        (
+            lambda: mesh.deployment(autoscaling_config={"max_replica": 2})(object),
+            r"autoscaling_config\['max_replica'\] is unknown. Did you mean 'max_replicas'\?",
+        ),
+        (
+            lambda: mesh.deployment(logging_config={"level": 2})(object),
+            r"\['level'\] is unknown. Did you mean 'log_lev",
+        ),
+        (lambda: mesh.start(grpc_options={"enable_reflection": True}), "no reflection yet; clients need the .proto"),
+        (lambda: mesh.start(grpc_options={"host": "x"}), r"grpc_options\['host'\] is unknown. "),
+    ],
+)
+def test_options_that_are_not_there(use: Callable[[], object], message: str) -> None:
+    """Item 225."""
+    with pytest.raises(TypeError, match=message):
+        use()
+
+
+def test_files_say_it_at_the_place() -> None:
+    """Items 247 to 249."""
+    text = "applications:\n- import_path: a:b\n  deployments: [{name: X, max_surge_percent: 20}]\ntracing_config: {}"
+    with pytest.raises(ConfigError) as caught:
+        read_config(text, "serve.yaml")
+    assert str(caught.value).splitlines()[1:] == [
+        "serve.yaml:3:27: applications[0].deployments[0].max_surge_percent: is an option of Ray Serve that the mesh "
+        f"does not have. Leave it out: {ADVICE['max_surge_percent']}.",
+        "serve.yaml:4:1: tracing_config: is an option of Ray Serve that the mesh does not have. Leave it out: "
+        f"{ADVICE['tracing_config']}.",
+    ]
+
+
+def test_what_is_there_is_not_called_absent() -> None:
+    there = {
+        *TOP_FIELDS,
+        *APPLICATION_FIELDS,
+        *DEPLOYMENT_OPTIONS,
+        *(each for some in NESTED_FIELDS.values() for each in some),
+    }
+    assert not there & absent_options.ADVICE.keys()

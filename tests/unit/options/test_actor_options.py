@@ -1,0 +1,60 @@
+"""mesh.options.actor_options: what `ray_actor_options` accepts (item 86) and how it is stored."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mesh.options.actor_options import checked, to_message
+
+
+def test_one_cpu_is_held_unless_said_otherwise() -> None:
+    """Item 79."""
+    assert checked(None) == {"num_cpus": 1}
+    assert checked({"num_cpus": None}) == {"num_cpus": 1}
+    assert checked({"num_cpus": 0}) == {"num_cpus": 0}
+
+
+def test_the_given_dict_is_not_changed() -> None:
+    given: dict[str, Any] = {"num_gpus": 1}
+    checked(given)
+    assert given == {"num_gpus": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ([], TypeError, "must be a dict"),
+        ({"name": "x"}, ValueError, "is unknown. There are: accelerator_type, "),
+        ({"num_cpus": -1}, ValueError, "num_cpus"),
+        ({"num_gpus": "one"}, TypeError, "num_gpus"),
+        ({"accelerator_type": 4}, TypeError, "accelerator_type"),
+        ({"resources": {"disk": -1}}, ValueError, "disk"),
+        ({"resources": ["disk"]}, TypeError, "resources"),
+        ({"runtime_env": {"x": object()}}, ValueError, "runtime_env"),
+    ],
+)
+def test_wrong_options_are_named(options: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        checked(options)
+
+
+def test_the_message_carries_every_option() -> None:
+    options = checked(
+        {
+            "num_cpus": 2,
+            "num_gpus": 0.5,
+            "memory": 1e9,
+            "resources": {"disk": 3},
+            "accelerator_type": "T4",
+            "runtime_env": {"env_vars": {"A": "b"}},
+        }
+    )
+    message = to_message(options)
+    assert (message.num_cpus, message.num_gpus, message.memory_bytes) == (2, 0.5, 10**9)
+    assert (message.accelerator_type, dict(message.resources)) == ("T4", {"disk": 3})
+    assert json.loads(message.runtime_env_json) == {"env_vars": {"A": "b"}}
+
+
+def test_no_runtime_env_is_stored_as_nothing() -> None:
+    assert to_message(checked(None)).runtime_env_json == ""

@@ -1,0 +1,103 @@
+"""mesh.options.gateway_options: what `mesh.start` may be asked for (items 53 to 56) and the message made of it."""
+
+from typing import Any
+
+import pytest
+
+from mesh.options.gateway_options import HTTPOptions, ProxyLocation, differing_fields, gRPCOptions, parse
+from mesh.v1 import control_pb2
+
+
+def test_defaults_are_the_contract_s() -> None:
+    """Items 53, 54, 55, C14, C15."""
+    message = parse(None, None, None).to_message()
+    assert message.location == control_pb2.GATEWAY_LOCATION_EVERY_NODE
+    assert (message.http_host, message.http_port, message.grpc_port) == ("localhost", 8000, 9000)
+    assert message.max_message_bytes == 2**31 - 1
+    assert not message.HasField("request_timeout_s")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("Disabled", control_pb2.GATEWAY_LOCATION_DISABLED),
+        ("NoServer", control_pb2.GATEWAY_LOCATION_DISABLED),
+        ("HeadOnly", control_pb2.GATEWAY_LOCATION_HEAD_ONLY),
+        (ProxyLocation.EveryNode, control_pb2.GATEWAY_LOCATION_EVERY_NODE),
+    ],
+)
+def test_locations_are_named_by_string_or_enum(asked: str, expected: int) -> None:
+    """Item 53."""
+    assert parse(asked, None, None).to_message().location == expected
+    assert parse(None, {"location": asked}, None).to_message().location == expected
+
+
+def test_the_proxy_location_wins_over_the_older_field() -> None:
+    assert parse("HeadOnly", {"location": "Disabled"}, None).location is ProxyLocation.HeadOnly
+
+
+def test_an_unknown_location_is_refused() -> None:
+    """Item 53."""
+    with pytest.raises(ValueError, match="Disabled, HeadOnly, EveryNode"):
+        parse("everywhere", None, None)
+    with pytest.raises(TypeError, match="proxy_location"):
+        parse(3, None, None)  # type: ignore[arg-type]
+
+
+def test_no_host_turns_the_gateways_off() -> None:
+    """Item 54."""
+    assert parse("EveryNode", {"host": None}, None).location is ProxyLocation.Disabled
+
+
+def test_unknown_http_keys_are_ignored_and_unknown_grpc_keys_are_not() -> None:
+    """Item 54."""
+    assert parse(None, {"port": 81, "colour": "red"}, None).http == HTTPOptions(port=81)
+    with pytest.raises(TypeError, match="colour"):
+        parse(None, None, {"colour": "red"})
+
+
+def test_options_may_come_as_objects() -> None:
+    asked = parse(None, HTTPOptions(host="0.0.0.0", port=0), gRPCOptions(port=7, request_timeout_s=2)).to_message()
+    assert (asked.http_host, asked.http_port, asked.grpc_port, asked.request_timeout_s) == ("0.0.0.0", 0, 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ssl_keyfile": "key.pem"}, "give both or neither"),
+        ({"ssl_certfile": "cert.pem"}, "give both or neither"),
+        ({"ssl_keyfile": "k", "ssl_certfile": "c"}, "not available in this version"),
+        ({"root_path": "/x"}, "not available in this version"),
+        ({"request_timeout_s": 1.0}, "not available in this version"),
+        ({"keep_alive_timeout_s": 5}, "not available in this version"),
+        ({"middlewares": [object()]}, "does not take middlewares"),
+        ({"num_cpus": 1}, "does not take num_cpus"),
+        ({"port": 65_536}, "port"),
+        ({"port": -1}, "port"),
+    ],
+)
+def test_wrong_http_options_are_refused(options: dict[str, Any], words: str) -> None:
+    """Item 54."""
+    with pytest.raises(ValueError, match=words):
+        parse(None, options, None)
+
+
+def test_empty_middlewares_are_fine() -> None:
+    """Item 54."""
+    assert parse(None, {"middlewares": [], "num_cpus": 0}, None).http.port == 8000
+
+
+def test_wrong_grpc_options_are_refused() -> None:
+    """Item 55."""
+    with pytest.raises(TypeError, match="must be a list"):
+        parse(None, None, {"grpc_servicer_functions": "pkg.add_X_to_server"})
+    with pytest.raises(ValueError, match="request_timeout_s"):
+        parse(None, None, {"request_timeout_s": 0})
+
+
+def test_differences_to_a_running_mesh_are_named() -> None:
+    """Item 52."""
+    running = parse(None, None, None).to_message()
+    assert differing_fields(running, running) == []
+    asked = parse("HeadOnly", {"port": 81}, {"port": 91}).to_message()
+    assert differing_fields(asked, running) == ["location", "grpc_port", "http_port"]

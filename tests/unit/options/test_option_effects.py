@@ -1,0 +1,59 @@
+"""Which changed options replace replicas, and which are taken over in place (items 186–188)."""
+
+import json
+
+import pytest
+
+from mesh.options.option_effects import EFFECTS, Effect, config_version, replica_version
+from mesh.v1 import control_pb2
+
+# Every option is in this table: whoever adds one decides here what a change of it does.
+TABLE = [
+    ("num_replicas", 3, Effect.NONE),
+    ("max_ongoing_requests", 7, Effect.IN_PLACE),
+    ("max_queued_requests", 7, Effect.NONE),
+    ("graceful_shutdown_wait_loop_s", 7.0, Effect.IN_PLACE),
+    ("graceful_shutdown_timeout_s", 7.0, Effect.IN_PLACE),
+    ("health_check_period_s", 7.0, Effect.NONE),
+    ("health_check_timeout_s", 7.0, Effect.NONE),
+    ("user_config_json", json.dumps({"a": 1}), Effect.IN_PLACE),
+    ("user_config_json", "null", Effect.IN_PLACE),
+    ("isolate_user_loop", True, Effect.REPLACE),
+    ("actor", control_pb2.ActorOptions(num_cpus=2), Effect.REPLACE),
+    ("actor", control_pb2.ActorOptions(runtime_env_json='{"env_vars": {"A": "1"}}'), Effect.REPLACE),
+    ("max_constructor_retry_count", 7, Effect.NONE),
+    ("placement_group_bundles", [control_pb2.Bundle(resources={"CPU": 1})], Effect.REPLACE),
+    ("placement_group_strategy", "SPREAD", Effect.REPLACE),
+    ("max_replicas_per_node", 2, Effect.REPLACE),
+    ("autoscaling", control_pb2.AutoscalingOptions(max_replicas=7), Effect.NONE),
+]
+
+
+def spec(**options: object) -> control_pb2.DeploymentSpec:
+    return control_pb2.DeploymentSpec(name="Model", version="v1", options=control_pb2.DeploymentOptions(**options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("option", "value", "effect"), TABLE, ids=[f"{row[0]}={row[1]}".strip() for row in TABLE])
+def test_a_changed_option_has_its_effect_and_no_other(option: str, value: object, effect: Effect) -> None:
+    before, after = spec(), spec(**{option: value})
+    assert EFFECTS[option] is effect
+    assert (replica_version(before) != replica_version(after)) == (effect is Effect.REPLACE)
+    assert (config_version(before.options) != config_version(after.options)) == (effect is Effect.IN_PLACE)
+
+
+def test_every_option_is_in_the_table() -> None:
+    assert {row[0] for row in TABLE} == set(EFFECTS)
+
+
+def test_replicas_take_over_how_often_they_report() -> None:
+    """Item 187."""
+    before = spec(autoscaling=control_pb2.AutoscalingOptions(metrics_interval_s=10.0))
+    after = spec(autoscaling=control_pb2.AutoscalingOptions(metrics_interval_s=1.0))
+    assert config_version(before.options) != config_version(after.options)
+    assert replica_version(before) == replica_version(after)
+
+
+def test_changed_code_replaces_replicas() -> None:
+    changed = spec()
+    changed.version = "v2"
+    assert replica_version(changed) != replica_version(spec())

@@ -1,0 +1,96 @@
+"""How methods are looked up: what may be called, where it runs, and whether it takes a context."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from mesh.exceptions import MeshException
+from mesh.replica.user_methods import Kind, MethodTable
+from mesh.usercode.served_methods import typed_methods
+from tests.unit.protos import shop_pb2_grpc
+
+PRICE = "/mesh.tests.Shop/Price"
+
+
+class Callable:
+    value = 5
+
+    async def __call__(self) -> None: ...
+
+    async def coroutine(self) -> None: ...
+
+    async def async_generator(self) -> AsyncIterator[int]:
+        yield 1
+
+    def plain(self) -> None: ...
+
+    def generator(self) -> Iterator[int]:
+        yield 1
+
+    def _private(self) -> None: ...
+
+
+async def function() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("__call__", Kind.ASYNC),
+        ("coroutine", Kind.ASYNC),
+        ("async_generator", Kind.ASYNC),
+        ("plain", Kind.THREAD),
+        ("generator", Kind.THREAD),
+    ],
+)
+def test_async_methods_run_on_the_loop_and_others_in_threads(name: str, kind: Kind) -> None:
+    table = MethodTable(Callable(), {})
+    assert table.find(name).kind is kind
+    assert table.find(name) is table.find(name)
+
+
+@pytest.mark.parametrize("name", ["nothing", "value", "__init__", "__reduce__", "__class__", ""])
+def test_what_is_no_method_is_refused_with_those_there_are_26(name: str) -> None:
+    with pytest.raises(MeshException, match=r"\['__call__', 'async_generator', 'coroutine', 'generator', 'plain'\]"):
+        MethodTable(Callable(), {}).find(name)
+
+
+def test_a_function_has_only_its_call() -> None:
+    table = MethodTable(function, {})
+    assert table.find("__call__").kind is Kind.ASYNC
+    with pytest.raises(MeshException, match=r"\['__call__'\]"):
+        table.find("other")
+
+
+def test_partials_run_where_their_function_does() -> None:
+    class Partial:
+        method = functools.partial(function)
+
+    assert MethodTable(Partial(), {}).find("method").kind is Kind.ASYNC
+
+
+def shop(price: Any) -> MethodTable:
+    cls = type("Shop", (shop_pb2_grpc.ShopServicer,), {"Price": price})
+    return MethodTable(cls(), typed_methods(cls))
+
+
+@pytest.mark.parametrize(
+    ("price", "position", "has_keyword"),
+    [
+        (lambda self, request: None, -1, False),
+        (lambda self, request, context: None, 1, False),
+        (lambda self, request, anything=None: None, 1, False),
+        (lambda self, *arguments: None, 1, False),
+        (lambda self, request, grpc_context=None: None, -1, True),
+        (lambda self, request, *, grpc_context: None, -1, True),
+    ],
+    ids=["none", "context", "any name", "rest", "grpc_context", "keyword only"],
+)
+def test_typed_methods_get_a_context_in_the_way_they_ask_for_it(price: Any, position: int, has_keyword: bool) -> None:
+    method = shop(price).find(PRICE)
+    assert method.typed is not None
+    assert (method.context_position, method.has_context_keyword) == (position, has_keyword)

@@ -1,0 +1,70 @@
+"""mesh.usercode.user_failure: what user code raised is told, and is not there to be unpickled."""
+
+import asyncio
+import os
+import pickle
+import traceback
+
+import pytest
+
+from mesh.controller.actors.failure_text import readable
+from mesh.usercode.user_failure import UserCodeFailed, told_as_text
+
+
+class Venomous(Exception):
+    """Ends the process of whoever unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (4,)
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+def failure_of(error: BaseException) -> UserCodeFailed:
+    @told_as_text
+    async def fail() -> None:
+        try:
+            raise KeyError("the cause")
+        except KeyError as cause:
+            raise error from cause
+
+    with pytest.raises(UserCodeFailed) as caught:
+        asyncio.run(fail())
+    return caught.value
+
+
+def test_nothing_of_the_users_is_unpickled() -> None:
+    arrived = pickle.loads(pickle.dumps(failure_of(Venomous("bites"))))
+    assert type(arrived) is UserCodeFailed
+    assert str(arrived).endswith("Venomous: bites")
+
+
+def test_it_reads_as_if_the_users_exception_had_been_raised() -> None:
+    lines = readable("".join(traceback.format_exception(failure_of(ValueError("wrong"))))).splitlines()
+    assert lines[0] == "ValueError: wrong"
+    assert "KeyError: 'the cause'" in lines
+    assert "    raise error from cause" in [line[:26] for line in lines]
+    assert "user_failure.py" not in "".join(lines).replace("test_user_failure.py", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (SystemExit("bye"), "SystemExit: bye"),
+        (Speechless(), "Speechless: <exception str() failed>"),
+        (SyntaxError("bad", ("shop.py", 3, 1, "def")), "SyntaxError: bad (shop.py, line 3)"),
+    ],
+)
+def test_odd_exceptions_are_told_too(error: BaseException, text: str) -> None:
+    assert str(failure_of(error)).endswith(text)
+
+
+def test_what_is_no_failure_passes() -> None:
+    @told_as_text
+    async def answer(number: int) -> int:
+        return number
+
+    assert asyncio.run(answer(3)) == 3

@@ -1,0 +1,40 @@
+"""Request contexts and method counts: what travels, what children get, and what is bounded."""
+
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.context import Request
+from mesh.v1 import common_pb2
+from mesh.wire.method_counts import METHODS_MAX, OTHER, CountsByMethod
+from mesh.wire.request_context import RequestContext, new_request_id
+
+text = st.text(max_size=10)
+
+
+@given(st.builds(RequestContext, text, text, text, text, text.filter(bool), text))
+def test_a_context_arrives_as_it_was_sent(context: RequestContext) -> None:
+    message = common_pb2.RequestContext()
+    context.write(message)
+    assert RequestContext.read(message) == context
+
+
+def test_request_ids_are_random_uuids() -> None:
+    ids = {new_request_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert {uuid.UUID(each).version for each in ids} == {4}
+
+
+def test_children_inherit_all_but_the_model() -> None:
+    request = Request("id", "/route", "app", "model", "trace", "state")
+    assert request.child_context("theirs") == RequestContext("id", "/route", "app", "theirs", "trace", "state")
+    assert request.child_context("").multiplexed_model_id == ""
+
+
+def test_invented_method_names_share_one_count() -> None:
+    counts = CountsByMethod()
+    for number in range(METHODS_MAX * 3):
+        counts[f"method-{number}"].count(0, 0.1)
+    assert len(counts) == METHODS_MAX + 1
+    assert counts[OTHER].by_code == {0: METHODS_MAX * 2}
