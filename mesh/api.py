@@ -250,7 +250,7 @@ def _check_target(asked: RunTarget) -> None:
 
 
 def _rules() -> application.BuildRules:
-    """A version of its own for each run: all replicas are replaced (spec 68)."""
+    """A version of its own for each run: all replicas are replaced (item 68)."""
     version = uuid.uuid4().hex[:10]
     return application.BuildRules(
         make_handle=DeploymentHandle,

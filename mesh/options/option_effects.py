@@ -1,4 +1,4 @@
-"""Owns what a change of each option does to replicas that are running (spec 186–188). Pure.
+"""Owns what a change of each option does to replicas that are running (items 186–188). Pure.
 
 An option that nobody has put into one of the two sets below replaces replicas: that is always right, only dear.
 """

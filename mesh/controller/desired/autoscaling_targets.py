@@ -61,14 +61,14 @@ def read_rules(options: control_pb2.AutoscalingOptions, target_capacity_percent:
 
 
 def at_capacity(replicas: int, target_capacity_percent: float | None) -> int:
-    """Item 232: the share of `replicas` at that capacity, rounded half up, at least one of some."""
+    """The share of `replicas` at that capacity, rounded half up, at least 1 unless `replicas` is 0 (item 232)."""
     if target_capacity_percent is None or replicas == 0 or target_capacity_percent == 0:
         return 0 if target_capacity_percent == 0 else replicas
     return max(1, math.floor(replicas * target_capacity_percent / 100 + 0.5))
 
 
 def replicas_at_deploy(before: control_pb2.DeploymentOptions | None, after: control_pb2.DeploymentOptions) -> int:
-    """Item 234: with how many replicas a deployment goes on that is deployed with the options `after`."""
+    """The number of replicas of a deployment that is deployed with the options `after` (item 234)."""
     if not after.HasField("autoscaling"):
         return after.num_replicas
     options = after.autoscaling

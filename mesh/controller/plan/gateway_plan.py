@@ -46,7 +46,7 @@ def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]
 
 
 def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
-    """Nodes that have replicas, or had some lately: they may get some again (spec 200 and 209)."""
+    """Nodes that have replicas, or had some lately: they may get some again (items 200, 209)."""
     occupied = {replica.node_id for replica in observed.replicas}
     occupied.update(each.bundle_nodes[0] for each in observed.vacancies if each.bundle_nodes and _is_late(each, now_s))
     return occupied

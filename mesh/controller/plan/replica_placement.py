@@ -178,7 +178,7 @@ class Room:
         return self._ask.is_bound and self._ledger.is_stuck(replica)
 
     def victims_first(self, replicas: Iterable[Replica]) -> list[Replica]:
-        """In the order in which they leave (spec 191): off the head node, from nodes with the fewest replicas, newest.
+        """In the order in which they leave (item 191): off the head node, from nodes with the fewest replicas, newest.
 
         One node after the other, so that nodes become free. Labels, the contract's third rule, do not exist here.
         """

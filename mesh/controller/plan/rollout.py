@@ -10,7 +10,7 @@ So the number of serving replicas falls below the target only through failures. 
 no room for new replicas unless old ones leave, so many leave at once, but at most as many as the surge is wide.
 A version whose constructors keep failing starts no more replicas; the old ones stay.
 
-A replica whose node is being drained counts as old (spec 192): it serves until a new one does elsewhere. Its
+A replica whose node is being drained counts as old (item 192): it serves until a new one does elsewhere. Its
 replacements do not wait for each other, and it leaves in time before its node ends, replaced or not.
 """
 

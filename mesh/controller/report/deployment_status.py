@@ -1,4 +1,4 @@
-"""Owns what users are told about deployments and applications (spec 194–198). Pure."""
+"""Owns what users are told about deployments and applications (items 194–198). Pure."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def decide(rules: ScalingRules, state: ScalingState, sight: Sight, now_s: float)
 
 
 def replicas_for(rules: ScalingRules, running: int, requests: float) -> int:
-    """Items 228 and 229: replicas for that many requests, seen while `running` (at least 1) shared them. Not clipped.
+    """Replicas for `requests` that `running` (at least 1) replicas shared, not clipped (items 228, 229).
 
     A small factor may round a smaller number back to the present one; then it is one less, unless the requests need
     all that run: forced down regardless, the number would go up again at once.
@@ -153,7 +153,7 @@ def _wanted(rules: ScalingRules, sight: Sight, requests: float) -> tuple[int, Ca
 
 
 def _by_way_of_one(wanted: int, target: int) -> int:
-    """Item 231: to zero only from one."""
+    """Zero is reached only from one (item 231)."""
     return 1 if wanted == 0 and target > 1 else wanted
 
 

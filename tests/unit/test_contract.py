@@ -1,0 +1,158 @@
+"""docs/contract.md is complete, and what tests, code and documents cite exists."""
+
+import importlib
+import re
+
+import pytest
+
+from tests import citations
+from tests.citations import CONTRACT, ROOT, cited_names, cited_numbers, cited_paths, contract_numbers, python_prose
+
+NUMBERS = contract_numbers(CONTRACT.read_text())
+
+DANGLING = re.compile(
+    r"\b(?:api|design|lessons|beyond|metrics|grpc-conventions)\.md\b"
+    r"|\bspec \d|\bdesign (?:section )?§|\bgrpc-conventions\b|\blessons? \d|\bissues? #?\d",
+    re.IGNORECASE,
+)
+"""References to documents that a reader of this repository does not have."""
+
+
+def test_items_are_numbered_without_gaps() -> None:
+    for letter in ("", "C", "D"):
+        found = [int(number.removeprefix(letter)) for number in NUMBERS if number.rstrip("0123456789") == letter]
+        assert found == list(range(1, len(found) + 1))
+
+
+def test_each_item_is_there_once() -> None:
+    assert sorted(NUMBERS) == sorted(set(NUMBERS))
+
+
+def test_every_cited_item_is_in_the_contract() -> None:
+    unknown = [
+        f"{prose.where} cites {number}"
+        for prose in citations.all_prose()
+        for number in cited_numbers(prose.text)
+        if number not in NUMBERS
+    ]
+    assert unknown == [], "cite an item of docs/contract.md, or state the behaviour there"
+
+
+def test_nothing_refers_to_documents_that_are_not_here() -> None:
+    dangling = [
+        f"{prose.where}: {match[0]}"
+        for prose in citations.all_prose()
+        if not prose.path.startswith("tests/")
+        for match in DANGLING.finditer(prose.text)
+    ]
+    assert dangling == [], "write what must hold, and cite an item of docs/contract.md if there is one"
+
+
+def test_every_path_in_prose_exists() -> None:
+    missing = [
+        f"{prose.where}: {path}"
+        for prose in citations.all_prose()
+        for path in cited_paths(prose.text)
+        if not (ROOT / path).exists()
+    ]
+    assert missing == [], "the file was moved or renamed: correct the path"
+
+
+def test_every_dotted_name_in_code_exists() -> None:
+    missing = [
+        f"{prose.where}: {name}"
+        for prose in citations.code_prose()
+        for name in cited_names(prose.text)
+        if not _exists(name)
+    ]
+    assert missing == [], "the module or what is in it was renamed: correct the name"
+
+
+def _exists(name: str) -> bool:
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:count])
+        if path.is_dir() or path.with_suffix(".py").exists():
+            return _has(".".join(parts[:count]), parts[count:])
+    return False
+
+
+def _has(module: str, attributes: list[str]) -> bool:
+    found: object = importlib.import_module(module) if attributes else None
+    for attribute in attributes:
+        if not hasattr(found, attribute):
+            return False
+        found = getattr(found, attribute)
+    return True
+
+
+def test_tests_cite_the_contract() -> None:
+    """If this fails the readers below find nothing, and the tests above prove nothing."""
+    cited = [number for prose in citations.code_prose() for number in cited_numbers(prose.text)]
+    assert len(cited) > 300
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("Holds (item 12).", ["12"]),
+        ("Item 12: it holds.", ["12"]),
+        ("Holds (items 12, 13 and 15).", ["12", "13", "15"]),
+        ("Holds (items 12–14).", ["12", "13", "14"]),
+        ("Holds (items 9, 12 to 14; C17).", ["12", "13", "14", "9", "C17"]),
+        ("Holds (D2, L20).", ["D2", "L20"]),
+        ("Nine items 12%, an item of 12, version C1x, `C2`, mesh/C3.", []),
+    ],
+)
+def test_citations_are_read(text: str, numbers: list[str]) -> None:
+    assert cited_numbers(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("see mesh/status.py.", ["mesh/status.py"]),
+        ("in `docs/` and (tests/unit/test_docs.py)", ["docs/", "tests/unit/test_docs.py"]),
+        ("mesh/**/*.py, a handle/gateway, /mesh/v1, x.mesh/status.py", []),
+        ("tests/nodes or mesh/wire", []),
+    ],
+)
+def test_paths_are_read(text: str, paths: list[str]) -> None:
+    assert cited_paths(text) == paths
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("mesh.status, as mesh.api.run says.", ["mesh.status", "mesh.api.run"]),
+        ("mesh.yaml, /mesh.v1/Link, x.mesh.api and the mesh. Tests.", []),
+    ],
+)
+def test_dotted_names_are_read(text: str, names: list[str]) -> None:
+    assert cited_names(text) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "exists"),
+    [("mesh.api", True), ("mesh.wire", True), ("mesh.api.run", True), ("mesh.apt", False), ("mesh.api.rum", False)],
+)
+def test_dotted_names_are_looked_up(name: str, exists: bool) -> None:
+    assert _exists(name) == exists
+
+
+def test_items_of_a_contract_are_read() -> None:
+    text = "# Contract\n\n- **1.** One.\n  More.\n- **C2.** Two, see **3.** there.\n- **4** no\n- **L20.** Lesson.\n"
+    assert contract_numbers(text) == ["1", "C2", "L20"]
+
+
+def test_prose_of_code_is_its_docstrings_and_comments() -> None:
+    source = (
+        '"""Module."""\nx = "item 999"  # first\n# and second\ny = 1\n"""Of y."""\ndef f():\n    """Item\n    3."""\n'
+    )
+    prose = {(each.line, each.text) for each in python_prose("f.py", source)}
+    assert prose == {(1, "Module."), (2, "first and second"), (5, "Of y."), (7, "Item 3.")}
+
+
+@pytest.mark.parametrize("text", ["as api.md says", "spec 186–188", "Issue 3, 7: fast", "lesson 24", "design.md §8"])
+def test_dangling_references_are_recognized(text: str) -> None:
+    assert DANGLING.search(text)
