@@ -1,4 +1,4 @@
-"""mesh.api: the functions a program drives the mesh with, against a fake cluster (items 52 to 76, 126 to 129)."""
+"""mesh.api: the functions with which a program uses the mesh, on a fake cluster (items 52–76, 126–129)."""
 
 import inspect
 import json
@@ -36,14 +36,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 
 def test_start_brings_up_the_gateways(cluster: FakeCluster) -> None:
-    """Item 52."""
+    """`start` returns when the gateways are healthy (item 52)."""
     mesh.start(grpc_options={"port": 9001})
     assert cluster.controller.reply.gateway_options.grpc_port == 9001
     assert mesh.status().proxies == {"n1": "HEALTHY"}
 
 
 def test_start_without_gateways_waits_for_none(cluster: FakeCluster) -> None:
-    """Item 53."""
+    """`Disabled` means no gateway (item 53)."""
     mesh.start(proxy_location="Disabled")
     assert mesh.status() == MeshStatus()
 
@@ -51,7 +51,7 @@ def test_start_without_gateways_waits_for_none(cluster: FakeCluster) -> None:
 def test_a_start_beside_another_waits_for_the_same_gateways(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Items 52, 57."""
+    """A second `start` waits for the gateways of the first and may time out too (items 52, 57)."""
     controller = cluster.run_controller()
     controller.reply.gateways[0].status = "STARTING"
     monkeypatch.setattr(rollout_wait, "_GATEWAYS_TIMEOUT_S", 0)
@@ -62,7 +62,7 @@ def test_a_start_beside_another_waits_for_the_same_gateways(
 def test_a_second_start_only_connects_and_names_what_it_ignores(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Item 52."""
+    """Differing options are ignored with a warning that lists them (item 52)."""
     mesh.start(http_options={"port": 8001})
     first = cluster.controller
     with caplog.at_level(logging.WARNING, "mesh"):
@@ -74,7 +74,7 @@ def test_a_second_start_only_connects_and_names_what_it_ignores(
 
 
 def test_the_rest_of_an_interrupted_shutdown_is_removed_before_a_start(cluster: FakeCluster) -> None:
-    """Item 60."""
+    """A start after an unfinished shutdown finishes it first (item 60)."""
     cluster.run_controller().reply.is_shutting_down = True
     cluster.kv["controller/state"] = b"old"
     mesh.start()
@@ -98,7 +98,7 @@ def test_the_rest_of_an_interrupted_shutdown_is_removed_before_a_start(cluster: 
 def test_wrong_options_are_found_before_anything_starts(
     cluster: FakeCluster, keywords: dict[str, Any], error: type[Exception], words: str
 ) -> None:
-    """Items 53, 55, 56."""
+    """Wrong options raise before the cluster is touched (items 53, 55, 56)."""
     cluster.is_there = False
     with pytest.raises(error, match=words):
         mesh.start(**keywords)
@@ -109,7 +109,7 @@ def test_wrong_options_are_found_before_anything_starts(
 
 
 def test_run_starts_the_mesh_and_returns_the_ingress_handle(cluster: FakeCluster) -> None:
-    """Items 62, 66."""
+    """`run` starts the mesh where there is none and waits for the application (items 62, 66)."""
     cluster.is_there = False
     handle = mesh.run(Model.options(name="Front").bind(Model.bind()))
     assert (handle.deployment_name, handle.app_name) == ("Front", "default")
@@ -118,14 +118,14 @@ def test_run_starts_the_mesh_and_returns_the_ingress_handle(cluster: FakeCluster
 
 
 def test_run_takes_the_name_and_prefix(cluster: FakeCluster) -> None:
-    """Items 62, 65."""
+    """Name and prefix are stored, and None means no prefix (items 62, 65)."""
     mesh.run(Model.bind(), name="shop", route_prefix=None)
     (spec,) = cluster.controller.deployed
     assert (spec.name, spec.route_prefix) == ("shop", "")
 
 
 def test_every_run_is_a_new_version(cluster: FakeCluster) -> None:
-    """Item 68."""
+    """Running the same application again replaces its replicas (item 68)."""
     app = Model.bind()
     mesh.run(app)
     mesh.run(app)
@@ -142,7 +142,7 @@ def test_run_uses_the_mesh_that_is_there(cluster: FakeCluster, caplog: pytest.Lo
 
 @pytest.mark.parametrize("target", [Model, object, None, "app"])
 def test_only_bound_applications_can_be_run(cluster: FakeCluster, target: Any) -> None:
-    """Item 64."""
+    """`run` takes the result of `.bind()` and nothing else (item 64)."""
     with pytest.raises(TypeError, match="bind"):
         mesh.run(target)
 
@@ -159,33 +159,33 @@ def test_only_bound_applications_can_be_run(cluster: FakeCluster, target: Any) -
 def test_wrong_arguments_are_found_before_anything_starts(
     cluster: FakeCluster, keywords: dict[str, Any], error: type[Exception], words: str
 ) -> None:
-    """Items 63, 65."""
+    """A wrong name or prefix raises before the cluster is touched (items 63, 65)."""
     with pytest.raises(error, match=words):
         mesh.run(Model.bind(), **keywords)
     assert not cluster.actors
 
 
 def test_arguments_that_cannot_be_pickled_are_a_type_error(cluster: FakeCluster) -> None:
-    """Item 75."""
+    """The error names the deployment whose arguments cannot be pickled (item 75)."""
     with pytest.raises(TypeError, match="arguments bound to Model"):
         mesh.run(Model.bind(threading.Lock()))
 
 
 def test_a_failed_deployment_raises_its_message(cluster: FakeCluster) -> None:
-    """Item 66."""
+    """`run` raises RuntimeError with the message of the deployment (item 66)."""
     cluster.run_controller().deploy_result = ("DEPLOY_FAILED", "Model: no such file")
     with pytest.raises(RuntimeError, match="Model: no such file"):
         mesh.run(Model.bind())
 
 
 def test_run_without_waiting_returns_at_once(cluster: FakeCluster) -> None:
-    """Item 72."""
+    """`_blocking=False` does not wait for the rollout (item 72)."""
     cluster.run_controller().deploy_result = ("DEPLOYING", "")
     assert api._run(Model.bind(), _blocking=False).app_name == "default"
 
 
 def test_a_blocking_run_ends_with_the_interrupt(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Item 70."""
+    """Ctrl-C is raised again (item 70)."""
 
     def interrupt(duration_s: float) -> None:
         raise KeyboardInterrupt
@@ -197,7 +197,7 @@ def test_a_blocking_run_ends_with_the_interrupt(cluster: FakeCluster, monkeypatc
 
 
 def test_servicer_functions_of_the_start_reach_the_ingress(cluster: FakeCluster) -> None:
-    """Item 55."""
+    """An ingress serves services that only `start` named (item 55)."""
 
     @mesh.deployment
     class Shop:
@@ -210,7 +210,7 @@ def test_servicer_functions_of_the_start_reach_the_ingress(cluster: FakeCluster)
 
 
 def test_the_driver_s_runtime_env_is_the_default_of_its_deployments(cluster: FakeCluster) -> None:
-    """Item 101."""
+    """The job's environment is inherited; a deployment's own entries win (item 101)."""
     cluster.job_runtime_env = {"working_dir": "gcs://x.zip", "env_vars": {"A": "1"}, "_ray_commit": "abc"}
     own = Model.options(name="Own", ray_actor_options={"runtime_env": {"env_vars": {"B": "2"}}})
     mesh.run(Model.bind(own.bind()))
@@ -225,14 +225,14 @@ def test_the_driver_s_runtime_env_is_the_default_of_its_deployments(cluster: Fak
 
 
 def test_the_status_without_a_mesh_is_empty(cluster: FakeCluster) -> None:
-    """Item 126."""
+    """`status` never raises for want of a mesh (item 126)."""
     assert mesh.status() == MeshStatus()
     cluster.is_there = False
     assert mesh.status() == MeshStatus()
 
 
 def test_delete_removes_the_application_and_does_not_mind_an_unknown_one(cluster: FakeCluster) -> None:
-    """Item 76."""
+    """Deleting twice is no error (item 76)."""
     mesh.run(Model.bind(), name="shop")
     mesh.delete("shop")
     assert mesh.status().applications == {}
@@ -240,13 +240,13 @@ def test_delete_removes_the_application_and_does_not_mind_an_unknown_one(cluster
 
 
 def test_delete_needs_a_mesh(cluster: FakeCluster) -> None:
-    """Item 76."""
+    """Without a mesh `delete` raises (item 76)."""
     with pytest.raises(MeshException, match="There is no mesh instance"):
         mesh.delete("shop")
 
 
 def test_shutdown_without_a_mesh_does_nothing(cluster: FakeCluster) -> None:
-    """Item 60."""
+    """`shutdown` never raises for want of a mesh (item 60)."""
     before = mesh.status()
     mesh.shutdown()
     assert mesh.status() == before
@@ -255,7 +255,7 @@ def test_shutdown_without_a_mesh_does_nothing(cluster: FakeCluster) -> None:
 
 
 def test_a_start_after_a_shutdown_works(cluster: FakeCluster) -> None:
-    """Item 60."""
+    """A shutdown leaves nothing that would hinder the next start (item 60)."""
     mesh.run(Model.bind())
     mesh.shutdown()
     assert (cluster.actors, cluster.kv) == ({}, {})
@@ -267,7 +267,7 @@ def test_a_start_after_a_shutdown_works(cluster: FakeCluster) -> None:
 
 
 def test_handle_look_ups_need_a_mesh(cluster: FakeCluster) -> None:
-    """Item 127."""
+    """Look-ups without a mesh raise (item 127)."""
     with pytest.raises(MeshException, match="There is no mesh instance"):
         mesh.get_app_handle("shop")
     with pytest.raises(MeshException, match="There is no mesh instance"):
@@ -275,7 +275,7 @@ def test_handle_look_ups_need_a_mesh(cluster: FakeCluster) -> None:
 
 
 def test_the_app_handle_is_the_ingress(cluster: FakeCluster) -> None:
-    """Item 127."""
+    """An unknown application raises (item 127)."""
     mesh.run(Model.options(name="Front").bind(Model.bind()), name="shop")
     assert mesh.get_app_handle("shop").deployment_name == "Front"
     with pytest.raises(MeshException, match=r"Application 'x' does not exist\."):
@@ -283,7 +283,7 @@ def test_the_app_handle_is_the_ingress(cluster: FakeCluster) -> None:
 
 
 def test_a_deployment_handle_is_found_by_name(cluster: FakeCluster) -> None:
-    """Item 128."""
+    """An unknown deployment or application raises KeyError (item 128)."""
     mesh.run(Model.options(name="Front").bind(Model.bind()), name="shop")
     assert mesh.get_deployment_handle("Model", "shop").deployment_name == "Model"
     with pytest.raises(KeyError, match="Nothing"):
@@ -298,13 +298,13 @@ def test_a_deployment_handle_is_found_by_name(cluster: FakeCluster) -> None:
 
 
 def test_outside_of_a_replica_the_application_has_to_be_named(cluster: FakeCluster) -> None:
-    """Item 128."""
+    """There is no default application outside of a replica (item 128)."""
     with pytest.raises(MeshException, match="app_name"):
         mesh.get_deployment_handle("Model")
 
 
 def test_inside_of_a_replica_its_own_application_is_meant(cluster: FakeCluster) -> None:
-    """Item 128."""
+    """In a replica `app_name` may be left out (item 128)."""
     mesh.run(Model.bind(), name="shop")
     set_replica_context(ReplicaContext("shop", "Model", "r1"))
     try:
@@ -314,7 +314,7 @@ def test_inside_of_a_replica_its_own_application_is_meant(cluster: FakeCluster) 
 
 
 def test_repeated_look_ups_return_the_same_object(cluster: FakeCluster) -> None:
-    """Item 129."""
+    """Handles are cached until the mesh ends (item 129)."""
     mesh.run(Model.bind(), name="shop")
     handle = mesh.get_app_handle("shop")
     assert mesh.get_app_handle("shop") is handle
@@ -325,13 +325,13 @@ def test_repeated_look_ups_return_the_same_object(cluster: FakeCluster) -> None:
 
 
 def test_there_is_no_replica_context_outside_of_a_replica() -> None:
-    """Item 130."""
+    """Outside of a replica the context raises (item 130)."""
     with pytest.raises(MeshException):
         mesh.get_replica_context()
 
 
 def test_signatures_are_the_contract_s() -> None:
-    """Items 52, 62, 76, 127, 128."""
+    """Parameters keep their names and order (items 52, 62, 76, 127, 128)."""
     assert list(inspect.signature(mesh.start).parameters) == [
         "proxy_location", "http_options", "grpc_options", "logging_config", "kwargs",
     ]  # fmt: skip
@@ -354,7 +354,7 @@ def test_everything_public_is_there() -> None:
 
 
 def test_several_applications_are_run_in_one_step(cluster: FakeCluster) -> None:
-    """Item 74."""
+    """Handles come back in the order of the targets (item 74)."""
     targets = [mesh.RunTarget(Model.bind(), name="a", route_prefix="/a"), mesh.RunTarget(Model.bind(), "b", "/b")]
     handles = mesh.run_many(targets)
     assert [each.name for each in cluster.controller.deployed] == ["a", "b"]
@@ -362,7 +362,7 @@ def test_several_applications_are_run_in_one_step(cluster: FakeCluster) -> None:
 
 
 def test_run_many_needs_targets_and_checks_each(cluster: FakeCluster) -> None:
-    """Item 74."""
+    """One wrong target means that none is deployed (item 74)."""
     with pytest.raises(ValueError, match="at least one RunTarget"):
         mesh.run_many([])
     with pytest.raises(TypeError, match="takes an application"):

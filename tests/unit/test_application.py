@@ -66,7 +66,7 @@ def test_one_deployment_is_its_own_ingress() -> None:
 
 
 def test_each_deployment_knows_whom_it_was_bound_to() -> None:
-    """Issue 3, 9: the order of a shutdown comes from here."""
+    """The order in which deployments stop comes from here (item 61)."""
     shared = model.bind()
     middle = caller.options(name="Middle").bind(shared)
     spec = built(caller.bind([middle], box=Box(shared)))
@@ -85,7 +85,7 @@ def test_each_deployment_knows_whom_it_was_bound_to() -> None:
     ],
 )
 def test_a_nested_application_arrives_as_a_handle(nest: Any, dig: Any) -> None:
-    """Item 96."""
+    """Applications are found at any depth of the arguments (item 96)."""
     spec = built(caller.bind(nest(model.bind())))
     assert names(spec) == ["Model", "Caller"]
     assert spec.ingress == "Caller"
@@ -93,13 +93,13 @@ def test_a_nested_application_arrives_as_a_handle(nest: Any, dig: Any) -> None:
 
 
 def test_keyword_arguments_are_searched_too() -> None:
-    """Item 96."""
+    """An application may be a keyword argument (item 96)."""
     spec = built(caller.bind(inner=model.bind()))
     assert user_code.unpack(spec.deployments[1].code).init_kwargs == {"inner": Handle("Model", "app")}
 
 
 def test_the_same_application_bound_twice_is_one_deployment() -> None:
-    """Item 97."""
+    """One object is one deployment, however often it is bound (item 97)."""
     shared = model.bind()
     spec = built(caller.bind(shared, model.options(name="Other").bind(shared)))
     assert names(spec) == ["Model", "Other", "Caller"]
@@ -108,7 +108,7 @@ def test_the_same_application_bound_twice_is_one_deployment() -> None:
 
 
 def test_two_bindings_of_one_deployment_are_two_and_numbered_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """Item 97."""
+    """Each `.bind()` makes a deployment of its own (item 97)."""
     with caplog.at_level(logging.WARNING, "mesh"):
         spec = built(caller.bind(model.bind(0), model.bind(1), model.bind(2)))
     assert names(spec) == ["Model", "Model_1", "Model_2", "Caller"]
@@ -117,13 +117,13 @@ def test_two_bindings_of_one_deployment_are_two_and_numbered_with_a_warning(capl
 
 
 def test_a_number_that_is_a_deployment_s_own_name_is_skipped() -> None:
-    """Item 97."""
+    """A number is never taken twice (item 97)."""
     spec = built(caller.bind(model.options(name="Model_1").bind(), model.bind(), model.bind()))
     assert names(spec) == ["Model_1", "Model", "Model_2", "Caller"]
 
 
 def test_an_ingress_named_like_a_callee_is_the_one_renamed() -> None:
-    """Item 97."""
+    """Names are given to the called before their callers (item 97)."""
     spec = built(model.bind(model.bind()))
     assert (names(spec), spec.ingress) == (["Model", "Model_1"], "Model_1")
 
@@ -137,13 +137,13 @@ def test_a_cycle_is_refused() -> None:
 
 
 def test_arguments_that_cannot_be_pickled_are_a_type_error_naming_the_deployment() -> None:
-    """Item 75."""
+    """The error names the deployment at fault, not the ingress (item 75)."""
     with pytest.raises(TypeError, match="arguments bound to Model"):
         built(caller.bind(model.bind(threading.Lock())))
 
 
 def test_a_deployment_s_own_version_is_kept() -> None:
-    """C2."""
+    """A version that the user gives replaces the generated one (C2)."""
     with pytest.warns(DeprecationWarning, match="version"):
         versioned = model.options(version="v7")
     versions = [each.version.partition("-")[0] for each in built(caller.bind(versioned.bind())).deployments]
@@ -152,21 +152,21 @@ def test_a_deployment_s_own_version_is_kept() -> None:
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_an_application_needs_a_name(name: Any) -> None:
-    """Item 63."""
+    """An empty name, or one that is no string, is refused (item 63)."""
     with pytest.raises(MeshException, match="Application name must a non-empty string"):
         built(model.bind(), name=name)
 
 
 @pytest.mark.parametrize("prefix", ["", "x", "/x/", "//", "/{id}", "/x}"])
 def test_bad_route_prefixes_are_refused(prefix: str) -> None:
-    """Item 65."""
+    """A prefix has one form only (item 65)."""
     with pytest.raises(ValueError, match="route_prefix"):
         checked_route_prefix(prefix)
 
 
 @pytest.mark.parametrize(("prefix", "stored"), [("/", "/"), ("/a/b", "/a/b"), (None, "")])
 def test_good_route_prefixes_are_stored(prefix: str | None, stored: str) -> None:
-    """Item 65."""
+    """None is stored as no prefix (item 65)."""
     assert checked_route_prefix(prefix) == stored
 
 
@@ -177,13 +177,13 @@ class Shop(shop_pb2_grpc.ShopServicer):  # type: ignore[misc]
 
 
 def test_the_ingress_names_its_grpc_methods() -> None:
-    """Item 211."""
+    """Methods come from the servicer that the class inherits (item 211)."""
     spec = built(deployment(Shop).bind())
     assert [method.full_name for method in spec.deployments[0].grpc_methods] == ["/mesh.tests.Shop/Price"]
 
 
 def test_servicer_functions_reach_the_ingress_and_nobody_else() -> None:
-    """Items 55, 211."""
+    """Deployments behind the ingress serve no client (items 55, 211)."""
     add = shop_pb2_grpc.add_StockServicer_to_server
     shop = deployment(Shop)
     spec = built(shop.options(name="Front").bind(shop.bind()), servicer_functions=(add,))

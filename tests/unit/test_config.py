@@ -17,7 +17,7 @@ def config(**options: Any) -> DeploymentConfig:
 
 
 def test_defaults_are_the_contract_s() -> None:
-    """Items 79, 95."""
+    """Every option has its documented default (items 79, 95)."""
     assert (DEFAULTS.num_replicas, DEFAULTS.max_ongoing_requests, DEFAULTS.max_queued_requests) == (1, 5, -1)
     assert (DEFAULTS.graceful_shutdown_wait_loop_s, DEFAULTS.graceful_shutdown_timeout_s) == (2, 20)
     assert (DEFAULTS.health_check_period_s, DEFAULTS.health_check_timeout_s) == (10, 30)
@@ -28,12 +28,12 @@ def test_defaults_are_the_contract_s() -> None:
 
 
 def test_no_number_of_replicas_means_one() -> None:
-    """Item 80."""
+    """None counts as 1 (item 80)."""
     assert config(num_replicas=None).num_replicas == 1
 
 
 def test_zero_replicas_are_refused_in_the_contract_s_words() -> None:
-    """Item 80."""
+    """Zero is no number of replicas (item 80)."""
     with pytest.raises(ValueError, match="num_replicas is expected to larger than 0"):
         config(num_replicas=0)
 
@@ -70,7 +70,7 @@ def test_zero_replicas_are_refused_in_the_contract_s_words() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_by_name(option: str, value: object, error: type[Exception]) -> None:
-    """Items 80, 83, 84, 85, 86, 87, 88, 226, 235."""
+    """The message names the option (items 80, 83–88, 226, 235)."""
     with pytest.raises(error):
         config(**{option: value})
 
@@ -102,13 +102,13 @@ def test_options_of_a_later_version_may_be_none() -> None:
 def test_the_number_of_replicas_may_follow_the_load(
     options: dict[str, Any], begins_with: int, replicas_max: int
 ) -> None:
-    """Items 82 and 225."""
+    """Autoscaling begins with its initial or least number (items 82, 225)."""
     message = config(**options).to_message()
     assert (message.num_replicas, message.autoscaling.max_replicas) == (begins_with, replicas_max)
 
 
 def test_of_a_fixed_number_and_autoscaling_the_later_one_counts() -> None:
-    """Item 91."""
+    """A copy may change from one to the other (item 91)."""
     scaled = config(autoscaling_config={"max_replicas": 3})
     assert with_options(scaled, {"max_ongoing_requests": 7}).autoscaling_config == scaled.autoscaling_config
     fixed = with_options(scaled, {"num_replicas": 4})
@@ -118,7 +118,7 @@ def test_of_a_fixed_number_and_autoscaling_the_later_one_counts() -> None:
 
 
 def test_a_fixed_number_conflicts_with_autoscaling() -> None:
-    """Item 81."""
+    """Both at once are refused (item 81)."""
     with pytest.raises(ValueError, match="Manually setting num_replicas is not allowed"):
         config(num_replicas=2, autoscaling_config={"max_replicas": 3})
 
@@ -129,14 +129,14 @@ def test_an_unknown_option_is_a_type_error() -> None:
 
 
 def test_options_that_are_not_given_keep_their_values() -> None:
-    """Item 91."""
+    """A copy differs only in what was given (item 91)."""
     first = config(num_replicas=3, max_queued_requests=7)
     second = with_options(first, {"num_replicas": 2})
     assert (second.num_replicas, second.max_queued_requests) == (2, 7)
 
 
 def test_the_message_carries_where_replicas_run() -> None:
-    """Items 87 and 88."""
+    """Placement reaches the controller complete (items 87, 88)."""
     assert config(max_replicas_per_node=2).to_message().max_replicas_per_node == 2
     message = config(placement_group_bundles=[{"CPU": 1, "disk": 2}, {"CPU": 3}]).to_message()
     assert [dict(bundle.resources) for bundle in message.placement_group_bundles] == [{"CPU": 1, "disk": 2}, {"CPU": 3}]
@@ -165,7 +165,7 @@ def test_the_message_carries_every_option() -> None:
 
 
 def test_an_empty_user_config_is_not_an_absent_one() -> None:
-    """Item 85."""
+    """An empty `user_config` is delivered too (item 85)."""
     assert config(user_config={}).to_message().user_config_json == "{}"
     assert not DEFAULTS.to_message().HasField("user_config_json")
 
@@ -178,5 +178,5 @@ _JSON = st.recursive(
 
 @given(_JSON.filter(lambda value: value is not None))
 def test_any_json_value_is_a_user_config(value: Any) -> None:
-    """Item 85."""
+    """`user_config` may be any JSON value (item 85)."""
     assert json.loads(config(user_config=value).to_message().user_config_json) == value

@@ -1,4 +1,4 @@
-"""mesh.deployment: the decorator, `.bind` and `.options` (items 75, 77 to 94)."""
+"""mesh.deployment: the decorator, `.bind` and `.options` (items 75, 77–94)."""
 
 import pickle
 import threading
@@ -25,7 +25,7 @@ def echo(value: object) -> object:
 def test_usable_bare_and_with_parentheses(
     decorate: Callable[[Callable[..., Any]], Deployment], target: Callable[..., Any]
 ) -> None:
-    """Item 77."""
+    """All three ways to decorate give the same deployment (item 77)."""
     made = decorate(target)
     assert isinstance(made, Deployment)
     assert made.func_or_class is target
@@ -33,20 +33,20 @@ def test_usable_bare_and_with_parentheses(
 
 
 def test_a_string_in_the_place_of_the_class_is_ignored() -> None:
-    """Item 77."""
+    """The name stays that of the class (item 77)."""
     made = deployment("counter", num_replicas=2)(Model)
     assert (made.name, made.num_replicas) == ("Model", 2)
 
 
 @pytest.mark.parametrize("target", [3, [Model], deployment(Model)])
 def test_only_classes_and_functions_can_be_deployed(target: Any) -> None:
-    """Item 77."""
+    """Other objects raise TypeError (item 77)."""
     with pytest.raises(TypeError, match="takes a class or a function"):
         deployment(target)
 
 
 def test_options_are_checked_at_decoration() -> None:
-    """Items 78, 80."""
+    """Wrong and unknown options raise at once (items 78, 80)."""
     with pytest.raises(ValueError, match="num_replicas"):
         deployment(num_replicas=0)(Model)
     with pytest.raises(TypeError, match="replicas"):
@@ -54,13 +54,13 @@ def test_options_are_checked_at_decoration() -> None:
 
 
 def test_a_route_prefix_belongs_to_the_run() -> None:
-    """C3."""
+    """The decorator refuses a route prefix (C3)."""
     with pytest.raises(ValueError, match="can no longer be specified at the deployment level"):
         deployment(route_prefix="/x")(Model)
 
 
 def test_a_version_is_accepted_with_a_warning() -> None:
-    """C2."""
+    """A version is kept, with a DeprecationWarning (C2)."""
     with pytest.warns(DeprecationWarning, match="version"):
         made = deployment(version="v1")(Model)
     assert made.version == "v1"
@@ -74,13 +74,13 @@ def test_without_a_version_nothing_warns() -> None:
 
 @pytest.mark.parametrize(("name", "error"), [("a#b", ValueError), ("", ValueError), (3, TypeError)])
 def test_names_are_checked(name: Any, error: type[Exception]) -> None:
-    """Item 94."""
+    """A name is a string, not empty and without '#' (item 94)."""
     with pytest.raises(error):
         deployment(name=name)(Model)
 
 
 def test_code_that_cannot_be_pickled_is_found_at_decoration() -> None:
-    """Item 75."""
+    """The error says what cannot be pickled (item 75)."""
     lock = threading.Lock()
 
     def locked() -> object:
@@ -91,26 +91,26 @@ def test_code_that_cannot_be_pickled_is_found_at_decoration() -> None:
 
 
 def test_a_deployment_is_made_by_the_decorator_only() -> None:
-    """Item 90."""
+    """The constructor is not for users (item 90)."""
     with pytest.raises(RuntimeError, match="decorator"):
         Deployment(Model)
 
 
 def test_a_deployment_cannot_be_called_like_its_class() -> None:
-    """Item 90."""
+    """The error advises `.bind()` (item 90)."""
     with pytest.raises(RuntimeError, match=r"\.bind"):
         deployment(Model)()
 
 
 def test_bind_keeps_the_arguments() -> None:
-    """Item 96."""
+    """`.bind()` gives an application with its arguments (item 96)."""
     app = deployment(Model).bind(1, key=2)
     assert isinstance(app, Application)
     assert (app.args, app.kwargs) == ((1,), {"key": 2})
 
 
 def test_functions_take_no_constructor_arguments() -> None:
-    """Item 89."""
+    """A function has no constructor to pass them to (item 89)."""
     made = deployment(echo)
     assert made.bind().args == ()
     with pytest.raises(ValueError, match="takes no arguments"):
@@ -118,13 +118,13 @@ def test_functions_take_no_constructor_arguments() -> None:
 
 
 def test_an_application_has_no_remote() -> None:
-    """Item 93."""
+    """An application is not a handle (item 93)."""
     with pytest.raises(AttributeError, match="'Application' object has no attribute 'remote'"):
         deployment(Model).bind().remote()  # type: ignore[attr-defined]
 
 
 def test_options_make_a_new_deployment_and_keep_the_rest() -> None:
-    """Item 91."""
+    """The original does not change (item 91)."""
     first = deployment(num_replicas=3, user_config={"a": 1})(Model)
     second = first.options(name="Other", num_replicas=2)
     assert (first.name, first.num_replicas) == ("Model", 3)
@@ -132,13 +132,13 @@ def test_options_make_a_new_deployment_and_keep_the_rest() -> None:
 
 
 def test_options_are_checked_like_the_decorator_s() -> None:
-    """Item 91."""
+    """`.options()` has the checks of the decorator (item 91)."""
     with pytest.raises(ValueError, match="max_queued_requests"):
         deployment(Model).options(max_queued_requests=0)
 
 
 def test_user_configured_names_are_exactly_those_passed() -> None:
-    """Item 91."""
+    """Names given in several steps add up (item 91)."""
     first = deployment(num_replicas=1)(Model)
     assert first.user_configured_option_names == {"num_replicas"}
     assert first.options(max_ongoing_requests=9).user_configured_option_names == {
@@ -148,7 +148,7 @@ def test_user_configured_names_are_exactly_those_passed() -> None:
 
 
 def test_properties_are_read_only() -> None:
-    """Item 92."""
+    """Options can be read but not assigned (item 92)."""
     made = deployment(ray_actor_options={"num_cpus": 2}, max_queued_requests=4)(Model)
     assert (made.max_ongoing_requests, made.max_queued_requests) == (5, 4)
     assert made.ray_actor_options == {"num_cpus": 2}
@@ -157,7 +157,7 @@ def test_properties_are_read_only() -> None:
 
 
 def test_equality_compares_the_options() -> None:
-    """Item 92."""
+    """Deployments with equal options are equal (item 92)."""
     assert deployment(Model) == deployment(Model)
     assert deployment(Model) != deployment(Model).options(num_replicas=2)
     assert deployment(Model) != "Model"
@@ -165,7 +165,7 @@ def test_equality_compares_the_options() -> None:
 
 
 def test_it_shows_its_name() -> None:
-    """Item 92."""
+    """Its text is its name (item 92)."""
     assert str(deployment(Model)) == repr(deployment(Model)) == "Deployment(name=Model)"
 
 

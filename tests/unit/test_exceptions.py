@@ -29,7 +29,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_every_error_survives_pickling(error: exceptions.MeshException, protocol: int) -> None:
-    """Items 142, 143."""
+    """Type, text and attributes survive a hop (items 142, 143)."""
     again = pickle.loads(pickle.dumps(error, protocol))
     assert type(again) is type(error)
     assert str(again) == str(error)
@@ -66,7 +66,7 @@ class _Custom(exceptions.MeshException):
 
 
 def test_back_pressure_names_both_counts_and_what_http_clients_are_told() -> None:
-    """Item 142."""
+    """Counts, HTTP status and retry time can be read (item 142)."""
     error = ERRORS[1]
     assert isinstance(error, exceptions.BackPressureError)
     assert error.message.startswith(
@@ -87,7 +87,7 @@ def test_back_pressure_names_both_counts_and_what_http_clients_are_told() -> Non
     ],
 )
 def test_a_cancelled_call_is_caught_under_every_contract_name(name: type[BaseException]) -> None:
-    """C1."""
+    """One class is caught under the names of all releases (C1)."""
     with pytest.raises(name):
         raise exceptions.RequestCancelledError
 
@@ -100,7 +100,7 @@ async def _await_cancelled() -> None:
 
 @pytest.mark.parametrize("name", [asyncio.CancelledError, exceptions.RequestCancelledError])
 def test_awaiting_a_cancelled_call_raises_both_names(name: type[BaseException]) -> None:
-    """C1."""
+    """That holds for `await` too (C1)."""
 
     async def main() -> None:
         with pytest.raises(name):

@@ -37,7 +37,7 @@ def _reply() -> control_pb2.StatusReply:
 
 
 def test_values_compare_equal_to_their_strings() -> None:
-    """Item 126."""
+    """Statuses can be compared with plain strings (item 126)."""
     app = from_reply(_reply()).applications["default"]
     assert app.status == "DEPLOYING"
     assert app.last_deployed_time_s == 12.5
@@ -65,7 +65,7 @@ def test_autoscaling_is_shown_where_there_is_any() -> None:
 
 
 def test_the_capacity_is_shown() -> None:
-    """Item 232."""
+    """`target_capacity` is None where it is not set (item 232)."""
     assert from_reply(control_pb2.StatusReply(target_capacity=50)).target_capacity == 50.0
     assert from_reply(_reply()).target_capacity is None
 
@@ -75,7 +75,7 @@ def test_a_node_shows_the_worst_of_its_gateways() -> None:
 
 
 def test_an_empty_reply_is_an_empty_status() -> None:
-    """Item 126."""
+    """Without anything deployed the status is empty (item 126)."""
     assert from_reply(control_pb2.StatusReply()) == MeshStatus()
 
 
@@ -91,7 +91,7 @@ def test_records_are_frozen() -> None:
 
 
 def test_every_status_of_the_contract_exists() -> None:
-    """Items 194, 195, 197, 198, 199."""
+    """No value of the enums is missing (items 194, 195, 197–199)."""
     assert set(DeploymentStatus) == {
         "UPDATING", "HEALTHY", "UNHEALTHY", "DEPLOY_FAILED", "UPSCALING", "DOWNSCALING",
     }  # fmt: skip
