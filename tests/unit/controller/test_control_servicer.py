@@ -158,7 +158,7 @@ def test_a_sync_stream_on_which_nothing_more_could_be_told_ends() -> None:
 
 
 def test_a_replica_leaves_the_snapshots_before_it_drains() -> None:
-    """Item 153."""
+    """Callers stop sending before it refuses calls (item 153)."""
 
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         context = Context()

@@ -53,7 +53,7 @@ def seen(main: Coroutine[Any, Any, ActorGone]) -> tuple[ActorGone, float]:
 
 
 def test_a_port_that_refuses_tells_of_a_node_s_death_before_ray_does() -> None:
-    """Issue 3, 7: Ray takes up to half a minute."""
+    """Ray needs up to half a minute to declare a node dead."""
     cluster = Silent(refuses_after_s=0.0, gone_after_s=30.0)
     gone, after_s = seen(care_of(cluster).last_words("actor", lambda: ADDRESS))
     assert gone.is_node_lost

@@ -48,7 +48,7 @@ def test_a_replica_that_is_ready_serves(book: Book) -> None:
 
 
 def test_three_failed_checks_in_a_row_make_a_replica_unhealthy(book: Book) -> None:
-    """Item 150: failures that are not consecutive do not count."""
+    """A success in between resets the count (item 150)."""
     replica_id = started(book)
     for failure in ("slow", "slow", None, "slow", "slow"):
         book.replica_checked(replica_id, failure)
@@ -88,7 +88,7 @@ def test_failures_of_another_version_do_not_count(book: Book) -> None:
 
 
 def test_a_reconfiguration_that_fails_takes_the_replica_out(book: Book) -> None:
-    """Item 154."""
+    """It counts as a failed start of the version (item 154)."""
     replica_id = started(book)
     book.replica_reconfiguring(replica_id)
     assert book.seen.replicas[0].state == ReplicaState.UPDATING
@@ -109,7 +109,7 @@ N2 = Node(node_id="n2")
 
 
 def test_replicas_of_a_node_that_has_gone_are_lost_and_nobody_is_to_blame(book: Book) -> None:
-    """Issue 3, 7: many that die with their node must not slow their replacement down."""
+    """Many replicas that die with their node must not slow down their replacement."""
     book.see_nodes([NODE, N2])
     on_node(book)
     book.add_gateway(gateway(GatewayStatus.HEALTHY, "n2"))
@@ -130,7 +130,7 @@ def test_a_node_that_the_list_does_not_have_yet_has_not_gone(book: Book) -> None
 
 
 def test_replicas_of_a_node_that_is_being_drained_are_pending_migration(book: Book) -> None:
-    """Item 192: they serve, and stay when the drain is called off."""
+    """They serve, and stay when the drain is cancelled (item 192)."""
     on_node(book)
     book.see_nodes([NODE, replace(N2, ends_s=60.0)])
     (moving,) = book.seen.replicas
@@ -169,7 +169,7 @@ def test_a_healthy_check_is_no_news(book: Book) -> None:
 
 
 def test_a_replica_that_becomes_ready_on_a_draining_node_moves_off_it(book: Book) -> None:
-    """Item 192."""
+    """A late start changes nothing about the drain (item 192)."""
     book.see_nodes([NODE])
     starting = replica(ReplicaState.STARTING)
     book.add_replica(starting)

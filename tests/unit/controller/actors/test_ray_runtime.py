@@ -36,7 +36,7 @@ class Failing:
 def test_what_a_failed_call_says_of_its_actor(
     error: Exception, told: type[ActorCallFailed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Item 150: a death is known at once, whatever killed the process."""
+    """A death is noticed at once, whatever killed the process (item 150)."""
     found: Any = Failing(error)
     monkeypatch.setattr(ray_core, "find_actor", lambda name: found)
     with pytest.raises(ActorCallFailed) as caught:

@@ -18,7 +18,7 @@ def options(num_replicas: int = 0, user_config: str = "1", **autoscaling: Any) -
 
 
 def test_options_reach_the_rules_with_their_defaults() -> None:
-    """Item 225."""
+    """Factors and delays that are not given have the value of the option they depend on (item 225)."""
     assert read_rules(options(max_replicas=9).autoscaling) == ScalingRules(max_replicas=9)
     config = AutoscalingConfig(
         max_replicas=9, smoothing_factor=0.5, upscaling_factor=2.0, downscale_to_zero_delay_s=7, policy="m:f"
@@ -29,7 +29,7 @@ def test_options_reach_the_rules_with_their_defaults() -> None:
 
 
 def test_old_names_of_the_factors_are_understood() -> None:
-    """Item 225."""
+    """The older names of the factors set the same rules (item 225)."""
     config = AutoscalingConfig(upscale_smoothing_factor=3.0, downscale_smoothing_factor=0.3)
     rules = read_rules(config.to_message())
     assert (rules.upscaling_factor, rules.downscaling_factor) == (3.0, 0.3)
@@ -40,7 +40,7 @@ def test_old_names_of_the_factors_are_understood() -> None:
     [(10, None, 10), (10, 50, 5), (5, 50, 3), (1, 10, 1), (3, 50, 2), (0, 50, 0), (10, 0, 0), (10, 100, 10)],
 )
 def test_capacity_scales_the_bounds(replicas: int, percent: float | None, expected: int) -> None:
-    """Item 232: rounded half up, and some never become none but by a capacity of zero."""
+    """Rounded half up, at least 1; only a capacity of zero gives zero (item 232)."""
     assert at_capacity(replicas, percent) == expected
 
 
@@ -51,7 +51,7 @@ def test_bounds_are_those_of_the_capacity() -> None:
 
 @pytest.mark.parametrize(("interval_s", "expiry_s"), [(10.0, 20.0), (1.0, 10.0)])
 def test_loads_expire(interval_s: float, expiry_s: float) -> None:
-    """Item 233."""
+    """A load expires after two intervals, at least 10 s (item 233)."""
     assert ScalingRules(metrics_interval_s=interval_s).expiry_s == expiry_s
 
 
@@ -62,7 +62,7 @@ def test_a_new_deployment_begins_with_its_initial_or_fewest_replicas() -> None:
 
 
 def test_a_redeployment_keeps_the_number_within_the_new_bounds() -> None:
-    """Item 234."""
+    """The present number is clipped, not reset (item 234)."""
     before = options(5, max_replicas=9)
     assert replicas_at_deploy(before, options(max_replicas=9)) == 5
     assert replicas_at_deploy(before, options(max_replicas=3)) == 3
@@ -70,7 +70,7 @@ def test_a_redeployment_keeps_the_number_within_the_new_bounds() -> None:
 
 
 def test_a_redeployment_with_initial_replicas_jumps_there_if_its_options_changed() -> None:
-    """Item 234."""
+    """Without a change the present number stays (item 234)."""
     before = options(5, max_replicas=9, initial_replicas=2)
     assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=2)) == 5
     assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=3)) == 3

@@ -43,12 +43,12 @@ def test_a_change_leaves_the_state_it_came_from_alone() -> None:
 
 
 def test_deleting_what_is_not_there_is_fine() -> None:
-    """Item 76."""
+    """An unknown name changes nothing (item 76)."""
     assert not without_application(EMPTY, "nobody").applications
 
 
 def test_a_route_prefix_belongs_to_one_application() -> None:
-    """Item 67."""
+    """The refusal names the owner (item 67)."""
     state = with_application(EMPTY, application(), 0.0)
     taken = application("other")
     taken.route_prefix = "/app"
@@ -91,7 +91,7 @@ def names(state: control_pb2.DesiredState) -> dict[str, bool]:
 
 
 def test_a_file_replaces_what_the_file_before_named_and_nothing_else() -> None:
-    """Item 245."""
+    """Applications of programs stay (item 245)."""
     state = with_application(EMPTY, application("by_program"), 1.0)
     state = with_applications(state, [application("a"), application("b")], 2.0, "first")
     assert names(state) == {"by_program": False, "a": True, "b": True}
@@ -101,7 +101,7 @@ def test_a_file_replaces_what_the_file_before_named_and_nothing_else() -> None:
 
 
 def test_several_applications_without_a_file_delete_nothing() -> None:
-    """Item 74."""
+    """`run_many` deletes nothing and leaves the stored file (item 74)."""
     state = with_applications(EMPTY, [application("a")], 1.0, "file")
     state = with_applications(state, [application("b"), application("c")], 2.0)
     assert names(state) == {"a": True, "b": False, "c": False}
@@ -132,7 +132,7 @@ def numbers(state: control_pb2.DesiredState) -> dict[str, int]:
 
 
 def test_a_redeployment_keeps_what_autoscaling_has_decided() -> None:
-    """Item 234; and a fixed number is what was deployed."""
+    """A fixed number is what was deployed (item 234)."""
     scaled = application("scaled", num_replicas=1, autoscaling=AutoscalingConfig(max_replicas=9).to_message())
     state = with_application(with_application(EMPTY, scaled, 0.0), application("fixed"), 0.0)
     state = with_replicas(state, {DeploymentKey("scaled", "Model"): (1, 7)})
@@ -151,7 +151,7 @@ def test_a_decision_about_what_was_deployed_or_deleted_meanwhile_changes_nothing
 
 
 def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:
-    """Item 232: of fixed numbers and of bounds; and the next file may ask for all of them again."""
+    """The share holds for fixed numbers and bounds, until another file ends it (item 232)."""
     rules = AutoscalingConfig(min_replicas=4, max_replicas=10).to_message()
     apps = [application("fixed", num_replicas=5), application("scaled", autoscaling=rules)]
     half = with_applications(EMPTY, apps, 0.0, "file", 50.0)

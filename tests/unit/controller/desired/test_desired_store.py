@@ -33,7 +33,7 @@ def test_a_new_mesh_has_no_state(store: StateStore) -> None:
 
 
 def test_what_was_saved_is_loaded(store: StateStore) -> None:
-    """Item 182."""
+    """The stored state is complete (item 182)."""
     state = deployed(store, control_pb2.DesiredState(), "v1")
     assert store.load() == state
 

@@ -57,13 +57,13 @@ def test_a_replica_that_is_still_starting_is_killed_as_it_serves_nobody() -> Non
 
 
 def test_a_drain_timeout_of_zero_kills_at_once() -> None:
-    """Item 153."""
+    """Such a replica is not drained (item 153)."""
     running = replace(replica(), drain_timeout_s=0.0)
     assert plan(desired(), observed(running), NOW_S) == Plan((KillReplica(running.replica_id),))
 
 
 def test_a_replica_that_outlasts_its_drain_timeout_is_killed() -> None:
-    """Item 153."""
+    """It has the timeout and a margin, no longer (item 153)."""
     leaving = replace(replica(ReplicaState.STOPPING), drain_timeout_s=20.0, since_s=NOW_S)
     assert plan(desired(), observed(leaving), NOW_S + 20.0) == Plan()
     overdue_s = NOW_S + 20.0 + KILL_MARGIN_S + 0.1
@@ -92,7 +92,7 @@ def on_nodes(*replicas: Replica, node: Node | None = None, gateways: tuple[Gatew
 
 
 def test_every_node_with_replicas_and_the_head_get_a_gateway() -> None:
-    """Item 200."""
+    """The head has one without replicas too (item 200)."""
     wanted = desired(target(1), grpc_port=9000)
     seen = on_nodes(replace(replica(), bundle_nodes=("n2",)), gateways=(gateway(),))
     assert plan(wanted, seen, NOW_S) == Plan((StartGateway("n2"),))
@@ -100,7 +100,7 @@ def test_every_node_with_replicas_and_the_head_get_a_gateway() -> None:
 
 
 def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
-    """Item 209: and stays when one comes back meanwhile."""
+    """It stays when a replica comes back meanwhile (item 209)."""
     gone = Vacancy(replica_id="r", deployment=KEY, at_s=NOW_S, is_lost=False, bundle_nodes=("n2",))
     seen = replace(on_nodes(gateways=(gateway(), gateway(node_id="n2"))), vacancies=(gone,))
     assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S - 1.0) == Plan()
@@ -108,13 +108,13 @@ def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
 
 
 def test_a_gateway_leaves_a_node_that_is_being_drained() -> None:
-    """Item 192."""
+    """Its clients go to other nodes before the node ends (item 192)."""
     seen = on_nodes(node=Node(node_id="n2", ends_s=math.inf), gateways=(gateway(), gateway(node_id="n2")))
     assert plan(desired(grpc_port=9000), seen, NOW_S) == Plan((StopGateway("g-n2"),))
 
 
 def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first() -> None:
-    """Item 192."""
+    """The old one stops when the new one serves (item 192)."""
     draining = Node(node_id="n2", ends_s=NOW_S + 60.0)
     moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
     wanted = desired(target(1))
@@ -124,7 +124,7 @@ def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first()
 
 
 def test_a_replica_leaves_in_time_before_its_node_ends_replaced_or_not() -> None:
-    """Item 192."""
+    """Its drain timeout has to fit before the deadline (item 192)."""
     draining = Node(node_id="n2", ends_s=NOW_S + 60.0)
     moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
     starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n1",))
@@ -184,7 +184,7 @@ def test_ten_thousand_replicas_are_planned_in_one_go() -> None:
 
 
 def test_ten_thousand_replicas_are_placed_on_five_hundred_nodes_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue 3: below 100 ms. What is asserted is the work: one look per replica and view, not one per node."""
+    """A plan costs one look per replica and view, not one per node."""
     looks = Counter[str]()
     fits = node_resources._fits
 

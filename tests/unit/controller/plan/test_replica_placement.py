@@ -1,4 +1,4 @@
-"""Placement: where replicas go, which ones leave, and what happens without room (items 191 and 193)."""
+"""Placement: where replicas go, which ones leave, and what happens without room (items 191, 193)."""
 
 import math
 from collections import Counter
@@ -67,7 +67,7 @@ def node_ids(spots: Sequence[Spot]) -> list[str]:
 
 
 def test_replicas_are_spread_over_nodes() -> None:
-    """Item 193. Among equals the head comes last."""
+    """Among equals the head comes last (item 193)."""
     nodes = [node("head", is_head=True), node("a"), node("b")]
     assert node_ids(room(nodes).spots(4)) == ["a", "b", "head", "a"]
 
@@ -79,7 +79,7 @@ def test_the_deployment_s_own_replicas_count_before_all_others() -> None:
 
 
 def test_a_node_that_is_being_drained_gets_nothing() -> None:
-    """Item 192."""
+    """New replicas go to other nodes (item 192)."""
     assert node_ids(room([node("a", ends_s=math.inf), node("b")]).spots(2)) == ["b", "b"]
 
 
@@ -102,7 +102,7 @@ def test_a_start_without_room_waits_in_ray_s_queue() -> None:
 
 
 def test_a_start_that_must_not_run_just_anywhere_waits_with_us() -> None:
-    """Item 88: max_replicas_per_node."""
+    """With `max_replicas_per_node` the node is ours to choose (item 87)."""
     ask = asks(1, per_node_max=1)
     assert node_ids(room([node("a"), node("b")], on("a"), ask=ask).spots(3)) == ["b"]
     leaving = on("a", ReplicaState.STOPPING)
@@ -115,7 +115,7 @@ def test_a_node_that_has_probably_died_is_the_last_choice() -> None:
 
 
 def test_bundles_lie_as_the_strategy_says() -> None:
-    """Item 87."""
+    """PACK, SPREAD and their strict forms hold (item 88)."""
     nodes = [node("a", 2), node("b", 2), node("c", 2)]
 
     def lie(strategy: str, *bundles: float) -> list[Spot]:
@@ -197,7 +197,7 @@ def test_whether_the_cluster_could_ever_hold_a_replica() -> None:
 
 
 def test_victims_are_off_the_head_on_the_emptiest_node_and_the_newest() -> None:
-    """Item 191, in this order."""
+    """The criteria apply in this order (item 191)."""
     nodes = [node("head", is_head=True), node("a"), node("b")]
     head = on("head", created_s=9.0)
     a_old, a_new = on("a", created_s=1.0), on("a", created_s=5.0)
@@ -208,7 +208,7 @@ def test_victims_are_off_the_head_on_the_emptiest_node_and_the_newest() -> None:
 
 
 def test_victims_empty_one_node_after_the_other() -> None:
-    """Item 191: so that nodes become free."""
+    """Whole nodes become free (item 191)."""
     replicas = [on("a", created_s=1.0), on("b", created_s=2.0), on("a", created_s=3.0), on("b", created_s=4.0)]
     ordered = room([node("a"), node("b")], *replicas).victims_first(replicas)
     assert [each.node_id for each in ordered] == ["b", "b", "a", "a"]

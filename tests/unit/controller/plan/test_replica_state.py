@@ -17,7 +17,7 @@ def test_every_replica_can_be_stopped(state: ReplicaState) -> None:
 
 
 def test_a_replica_serves_while_it_is_reconfigured() -> None:
-    """Item 85: requests may run concurrently with reconfigure."""
+    """Requests run while `reconfigure` does (item 85)."""
     assert next_state(ReplicaState.RUNNING, ReplicaEvent.RECONFIGURE) in SERVING
 
 

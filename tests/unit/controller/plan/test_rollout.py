@@ -46,7 +46,7 @@ def test_a_leaving_replica_is_replaced_before_it_is_gone() -> None:
 
 
 def test_one_replica_is_replaced_by_starting_the_new_one_first() -> None:
-    """Item 189 as C17 has it: a deployment with one replica has no gap."""
+    """A deployment with one replica has no gap (item 189, C17)."""
     old = replica(version="v1")
     assert step(1, old) == Step(starts=1)
     assert step(1, old, replica(STARTING)) == Step()
@@ -64,7 +64,7 @@ def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> No
 
 
 def test_an_update_starts_a_fifth_beyond_the_target() -> None:
-    """Item 189."""
+    """The surge is a fifth, rounded up (item 189)."""
     olds = [replica(version="v1") for _ in range(10)]
     assert step(10, *olds) == Step(starts=2)
 
@@ -75,25 +75,25 @@ def test_old_replicas_that_serve_nobody_go_at_once() -> None:
 
 
 def test_an_unhealthy_replica_is_stopped_and_replaced() -> None:
-    """Item 150."""
+    """Stop and start happen in one step (item 150)."""
     broken = replica(unhealthy="no answer")
     assert step(2, replica(), broken) == Step(starts=1, stops=(broken,))
 
 
 def test_scaling_down_stops_those_that_serve_nobody_then_the_newest() -> None:
-    """Item 191."""
+    """Replicas that start leave before those that serve (item 191)."""
     oldest, newest, starting = replica(created_s=1.0), replica(created_s=3.0), replica(STARTING, created_s=2.0)
     assert step(1, oldest, newest, starting).stops == (starting, newest)
 
 
 def test_a_version_whose_constructors_keep_failing_is_given_up() -> None:
-    """Item 148: min(20, 3 x target) failures without a success."""
+    """The limit is the smaller one of 20 and three per replica, without a success (item 148)."""
     assert step(2, failures=Failures(version="v2", count=5)).starts == 2
     assert step(2, failures=Failures(version="v2", count=6)).starts == 0
 
 
 def test_a_version_that_has_come_up_once_is_tried_for_ever() -> None:
-    """Item 148."""
+    """A success lifts the limit where no old version serves (item 148)."""
     failures = Failures(version="v2", count=60, has_succeeded=True)
     assert step(2, failures=failures).starts == 2
     assert step(2, replica(), failures=failures).starts == 1, "one that serves is of the same version"
@@ -101,7 +101,7 @@ def test_a_version_that_has_come_up_once_is_tried_for_ever() -> None:
 
 
 def test_a_failing_version_leaves_the_old_one_serving() -> None:
-    """Item 190, and item 148: during an update a success does not lift the limit."""
+    """During an update a success does not lift the limit (items 148, 190)."""
     olds = [replica(version="v1"), replica(version="v1")]
     assert step(2, *olds, failures=Failures(version="v2", count=6, has_succeeded=True)) == Step()
 
@@ -119,7 +119,7 @@ def homeless() -> Replica:
 
 
 def test_an_old_replica_makes_room_at_once_for_a_new_one_that_finds_none() -> None:
-    """C17: falls back to stop-first where the cluster has no room."""
+    """Without room the order is stop first (C17)."""
     old = replica(version="v1")
     assert step(1, old, homeless(), cpus=1).stops == (old,)
     assert step(1, old, homeless(), cpus=2).stops == ()
@@ -159,7 +159,7 @@ def test_those_whose_time_is_over_count_towards_the_surge() -> None:
 
 
 def test_those_on_a_node_that_ends_soonest_leave_first() -> None:
-    """Item 192."""
+    """The order is that of the deadlines (item 192)."""
     old = replica(version="v1")
     late, soon = (
         replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + after_s) for after_s in (90.0, 60.0)
@@ -168,13 +168,13 @@ def test_those_on_a_node_that_ends_soonest_leave_first() -> None:
 
 
 def test_replacements_on_other_nodes_do_not_wait_for_each_other() -> None:
-    """Item 192: a node that ends waits for nobody, so the surge does not hold for what moves off it."""
+    """A node's end does not wait, so the surge does not limit them (item 192)."""
     moving = [replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + 60.0) for _ in range(10)]
     assert step(10, *moving).starts == 10
 
 
 def test_another_configuration_is_taken_over_in_place() -> None:
-    """Item 187."""
+    """No process is replaced for it (item 187)."""
     outdated = replace(replica(), config_version="c0")
     updating = replace(replica(ReplicaState.UPDATING), config_version="c0")
     assert step(2, outdated, updating) == Step(reconfigures=(outdated,))

@@ -40,7 +40,7 @@ def test_a_deployment_is_updating_until_its_replicas_run(healthy: Verdict) -> No
 
 
 def test_scaling_has_its_own_statuses(healthy: Verdict) -> None:
-    """Item 196: a change of num_replicas alone."""
+    """Changing only `num_replicas` is no update (item 196)."""
     more = look(healthy, target(3), replica(), replica())
     assert seen(more) == ("UPSCALING", "CONFIG_UPDATE_STARTED")
     assert seen(look(more, target(3), replica(), replica(), replica())) == ("HEALTHY", "UPSCALE_COMPLETED")
@@ -54,7 +54,7 @@ def scaled(num_replicas: int, **rules: int) -> DeploymentTarget:
 
 
 def test_autoscaling_has_its_own_trigger() -> None:
-    """Items 195 and 196: unless the options that ask for it have changed."""
+    """Changed options of autoscaling count as a new configuration instead (items 195, 196)."""
     calm = look(None, scaled(1), replica())
     more = look(calm, scaled(3), replica())
     assert seen(more) == ("UPSCALING", "AUTOSCALING")
@@ -88,7 +88,7 @@ def test_a_failure_of_long_ago_does_not_make_scaling_fail(healthy: Verdict) -> N
 
 
 def test_failing_constructors_fail_the_deployment_and_show_why() -> None:
-    """Item 148: with the traceback."""
+    """The message has the exception first and its traceback last (item 148)."""
     failed = look(None, target(2), failures=Failures(version="v2", count=6, message="ValueError: no model\n  File"))
     assert seen(failed) == ("DEPLOY_FAILED", "REPLICA_STARTUP_FAILED")
     assert failed.message.startswith("ValueError: no model. Deployment 'Model' of application")
@@ -118,7 +118,7 @@ def test_a_lost_replica_makes_a_healthy_deployment_unhealthy_until_it_is_replace
 
 
 def test_a_constructor_that_fails_while_scaling_makes_it_unhealthy(healthy: Verdict) -> None:
-    """Item 196."""
+    """DEPLOY_FAILED is for updates only (item 196)."""
     failing = Failures(version="v2", count=1, has_succeeded=True)
     more = look(healthy, target(3), replica(), replica(), failures=failing)
     assert seen(more) == ("UNHEALTHY", "REPLICA_STARTUP_FAILED")
@@ -136,7 +136,7 @@ def test_replicas_that_wait_for_a_process_are_told_of() -> None:
 
 
 def test_a_constructor_that_takes_long_is_told_of() -> None:
-    """Issue 3, bad input: it may hang."""
+    """A constructor that hangs is seen in the status."""
     started = replace(replica(STARTING, created_s=-60.0), placed_s=-42.0)
     told = look(None, target(1), started).message
     assert told.endswith("1 replica is starting for 42 s: its constructor has not returned.")
@@ -147,7 +147,7 @@ def test_a_constructor_that_takes_long_is_told_of() -> None:
 
 
 def test_a_replica_that_moves_off_its_node_leaves_the_deployment_healthy(healthy: Verdict) -> None:
-    """Item 192."""
+    """A migration is no failure (item 192)."""
     moving = replica(ReplicaState.PENDING_MIGRATION)
     assert look(healthy, target(2), replica(), moving).status == "HEALTHY"
     assert look(healthy, target(2), replica(), moving, replica(STARTING)).status == "HEALTHY"
@@ -168,5 +168,5 @@ def test_a_deleted_deployment_says_so() -> None:
     ],
 )
 def test_the_worst_deployment_decides(deployments: list[str], application_status: ApplicationStatus) -> None:
-    """Item 198."""
+    """The worst deployment gives the status of the application (item 198)."""
     assert judge_application(DeploymentStatus(each) for each in deployments) == application_status

@@ -159,7 +159,7 @@ def test_a_gateway_hears_routes_first_even_when_there_are_none() -> None:
 
 
 def test_a_gateway_keeps_its_routes_at_a_shutdown() -> None:
-    """Issue 3, 9: it refuses new calls itself; what clients hear is not that their application does not exist."""
+    """It refuses new calls itself, so no client reads that its application does not exist."""
 
     async def scenario() -> None:
         publisher = Publisher(first_version=7)

@@ -1,4 +1,4 @@
-"""mesh.controller.report.shortage_text: what users read while replicas wait for room (issue 3, 6)."""
+"""mesh.controller.report.shortage_text: what the status says while replicas wait for room."""
 
 import math
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_what_can_never_be_is_told_as_such(wanted: Ask, words: str) -> None:
 
 
 def test_replicas_that_no_node_may_take_are_told_of() -> None:
-    """They are not even started: item 88."""
+    """Such replicas are not started, so the controller counts them (item 87)."""
     there = [replace(replica(), bundles=((),), bundle_nodes=(each.node_id,)) for each in NODES]
     words = told(ask(1, "", {}), *there)
     assert words.startswith("1 of 3 replicas wait for room: each asks for {};")

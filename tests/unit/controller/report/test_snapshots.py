@@ -17,7 +17,7 @@ def told(*replicas: Replica) -> control_pb2.DeploymentSnapshot:
 
 
 def test_only_replicas_that_serve_are_told() -> None:
-    """Item 153: a replica leaves routing before it drains."""
+    """A replica leaves routing before it drains (item 153)."""
     running, updating = replica(), replica(ReplicaState.UPDATING)
     others = [replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING), replica(unhealthy="no answer")]
     expected = {running.replica_id, updating.replica_id}
@@ -29,7 +29,7 @@ def test_old_and_new_versions_serve_together() -> None:
 
 
 def test_a_deployment_that_is_not_wanted_any_more_serves_until_it_is_told_to_stop() -> None:
-    """Issue 3, 9: those that call it may not have finished yet."""
+    """Deployments that call it may not have finished yet (item 61)."""
     spec = application().deployments[0]
     last = replace(replica(), spec=spec)
     (snapshot,) = build_snapshots(desired_of(), observed(last), {}).values()
@@ -43,7 +43,7 @@ def test_limits_come_from_the_options() -> None:
 
 
 def test_a_failed_deployment_without_replicas_is_unavailable_with_the_reason() -> None:
-    """Item 142: DeploymentUnavailableError."""
+    """Callers get DeploymentUnavailableError (item 142)."""
     desired = desired_of(application(version="v2"))
     failures = Failures(version="v2", count=6, message="ValueError: no model")
     verdict = judge(None, desired.deployments[KEY], (), failures, Ledger(observed(), 0.0))
@@ -61,7 +61,7 @@ def test_routes_carry_the_methods_of_the_ingress() -> None:
 
 
 def test_callers_are_told_how_often_to_report_and_whether_replicas_come_on_demand() -> None:
-    """Items 227 and 231."""
+    """Both come with the snapshot (items 227, 231)."""
     for min_replicas, starts_on_demand in ((0, True), (1, False)):
         rules = AutoscalingConfig(min_replicas=min_replicas, max_replicas=2, metrics_interval_s=3.0).to_message()
         snapshot = build_snapshots(desired_of(application(autoscaling=rules)), observed(), {})[KEY]
@@ -70,7 +70,7 @@ def test_callers_are_told_how_often_to_report_and_whether_replicas_come_on_deman
 
 
 def test_a_version_that_is_given_up_lets_nobody_wait() -> None:
-    """Item 167: also where the first replica was wanted by autoscaling, which is no failed deployment."""
+    """That holds also where autoscaling wanted the first replica and the deployment is not DEPLOY_FAILED (item 167)."""
     wanted = desired_of(application(version="v2", num_replicas=1))
     failures = Failures(version="v2", count=3, message="ValueError: no model")
     verdict = judge(None, wanted.deployments[KEY], (), failures, Ledger(observed(), 0.0))

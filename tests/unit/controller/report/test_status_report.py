@@ -26,7 +26,7 @@ def test_an_application_that_runs() -> None:
 
 
 def test_the_capacity_is_told_where_it_is_restricted() -> None:
-    """Item 232."""
+    """The status has `target_capacity` only where it is set (item 232)."""
     assert status(Desired(target_capacity=50.0), observed()).target_capacity == 50.0
     assert not status(Desired(), observed()).HasField("target_capacity")
 
@@ -56,7 +56,7 @@ def test_an_application_is_deleting_until_its_last_replica_is_gone() -> None:
 
 
 def test_a_deployment_dropped_from_its_application_does_not_worsen_it() -> None:
-    """Item 69."""
+    """It is shown until it is gone, and does not count (item 69)."""
     wanted = desired_of(application(version="v2", num_replicas=1))
     (config_version,) = {target.config_version for target in wanted.deployments.values()}
     dropped = replace(replica(), deployment=replica().deployment._replace(name="Old"))

@@ -17,7 +17,7 @@ def report(
 
 
 def test_callers_and_replicas_tell_of_the_same_calls() -> None:
-    """Item 227: the larger sum counts, so that one lost report does not look like idleness."""
+    """The larger sum counts, so that a lost report does not look like idleness (item 227)."""
     book = LoadBook()
     report(book, "caller", "c", queued=4, ongoing=6)
     report(book, "gateway", "g", queued=1, ongoing=2)
@@ -64,7 +64,7 @@ def test_who_falls_silent_is_forgotten_after_a_while() -> None:
 
 
 def test_replicas_tell_more_than_their_load() -> None:
-    """Item 155."""
+    """Values of `record_autoscaling_stats` are kept for the policy (item 155)."""
     book = LoadBook()
     message = control_pb2.DeploymentLoad(deployment={"app": "app", "name": "Model"}, stats={"hunger": 2.0})
     book.report("replica", "r", message, 0.0)

@@ -69,7 +69,7 @@ def test_only_traffic_at_zero_hurries_the_loop() -> None:
 
 
 def test_a_new_deployment_is_idle_and_one_that_was_there_before_has_not_reported_yet() -> None:
-    """Item 183."""
+    """After a restart nothing shrinks before the reports are due (item 183)."""
     assert Scaling(NOTHING, wanted(5)).decide(wanted(5), 5) == {KEY: 1}
     restarted = Scaling(wanted(5))
     assert restarted.decide(wanted(5), 5) == {}
@@ -81,7 +81,7 @@ def test_a_new_deployment_is_idle_and_one_that_was_there_before_has_not_reported
 
 
 def test_loads_are_forgotten_with_their_stream_or_after_a_while() -> None:
-    """Item 233."""
+    """A caller that is gone holds no replica (item 233)."""
     for is_stream_lost in (True, False):
         scaling = Scaling(NOTHING, wanted(1))
         scaling.report(ongoing=10)

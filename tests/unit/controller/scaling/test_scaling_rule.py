@@ -69,7 +69,7 @@ class Deployment:
     ],
 )
 def test_every_replica_gets_its_share(running: int, total: float, expected: int) -> None:
-    """Item 228: rounded up."""
+    """The number is rounded up (item 228)."""
     assert replicas_for(RULES, running, total) == expected
 
 
@@ -85,7 +85,7 @@ def test_every_replica_gets_its_share(running: int, total: float, expected: int)
     ],
 )
 def test_factors_stretch_the_step(factor: float, running: int, total: float, expected: int) -> None:
-    """Items 228 and 229: a step that a small factor rounds away is one replica, unless the load needs all."""
+    """A step that a small factor rounds away is one replica, unless the load needs all (items 228, 229)."""
     rules = ScalingRules(upscaling_factor=factor, downscaling_factor=factor)
     assert replicas_for(rules, running, total) == expected
 
@@ -108,7 +108,7 @@ def test_a_step_goes_in_the_direction_of_the_load(running: int, total: float, up
 
 @given(counts, loads, factors, factors)
 def test_steady_load_comes_to_rest_at_what_it_needs(running: int, total: float, up: float, down: float) -> None:
-    """Item 229: whatever the factors, as long as they are at most 1, the number neither sticks nor oscillates."""
+    """With factors up to 1 the number neither sticks nor oscillates (item 229)."""
     rules = ScalingRules(upscaling_factor=min(up, 1.0), downscaling_factor=min(down, 1.0))
     for _ in range(2000):
         step = replicas_for(rules, max(1, running), total)
@@ -137,7 +137,7 @@ def test_a_look_that_is_repeated_changes_nothing(totals: list[float]) -> None:
 
 
 def test_more_replicas_come_when_they_were_wanted_for_the_delay() -> None:
-    """Item 230: then as many as are wanted by now."""
+    """The number then is the newest one (item 230)."""
     deployment = Deployment(RULES, 1)
     assert deployment.run(2, from_s=0, to_s=60) == 1
     deployment.run(8, from_s=60, to_s=100)
@@ -158,7 +158,7 @@ def test_fewer_replicas_stay_after_the_delay_by_the_largest_number_wanted_meanwh
 
 
 def test_a_change_of_direction_starts_the_delay_anew() -> None:
-    """Item 230."""
+    """A load that alternates changes nothing (item 230)."""
     deployment = Deployment(ScalingRules(max_replicas=9, look_back_period_s=1.0), 2)
     for start_s in range(0, 2000, 50):
         deployment.run(8, from_s=start_s, to_s=start_s + 25)
@@ -167,7 +167,7 @@ def test_a_change_of_direction_starts_the_delay_anew() -> None:
 
 
 def test_traffic_at_zero_is_answered_at_once() -> None:
-    """Item 231: with one replica, or as many as the factor says."""
+    """It starts one replica, or as many as the factor says (item 231)."""
     assert Deployment(RULES, 0).look(0.0, 50).target == 1
     eager = ScalingRules(min_replicas=0, max_replicas=100, upscaling_factor=2.5)
     decision = Deployment(eager, 0).look(0.0, 0.1)
@@ -176,7 +176,7 @@ def test_traffic_at_zero_is_answered_at_once() -> None:
 
 
 def test_the_way_to_zero_leads_over_one() -> None:
-    """Item 231: with a delay of its own for the last step."""
+    """The last step has a delay of its own (item 231)."""
     rules = ScalingRules(min_replicas=0, max_replicas=9, downscale_delay_s=60.0, downscale_to_zero_delay_s=200.0)
     deployment = Deployment(rules, 5)
     deployment.run(0, from_s=0, to_s=400)
@@ -207,7 +207,7 @@ def test_replicas_that_never_came_are_given_up_when_nobody_calls() -> None:
 
 
 def test_until_everybody_has_reported_the_number_grows_but_does_not_shrink() -> None:
-    """Item 183."""
+    """A restarted controller does not take silence for idleness (item 183)."""
     deployment = Deployment(AT_ONCE, 5, paused_until_s=10.0)
     assert deployment.run(0, from_s=0, to_s=10) == 5
     grown = Deployment(AT_ONCE, 5, paused_until_s=10.0)
