@@ -1,4 +1,4 @@
-"""@mesh.batch as api.md 132-141 and lesson 24 want it. Time is a clock of the test's own: nothing really waits."""
+"""@mesh.batch: options, arguments, results, streams and cancels (items 132–141, L24). Time is a fake clock."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def replica() -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("wrong", [lambda xs: xs, 7, "name", print])
 def test_only_async_functions_are_batched(wrong: Any) -> None:
-    """Item 133."""
+    """Other functions raise TypeError (item 133)."""
     with pytest.raises(TypeError, match="async def"):
         batch(wrong)
 
@@ -109,13 +109,13 @@ def test_only_async_functions_are_batched(wrong: Any) -> None:
     ],
 )
 def test_unusable_options_are_refused_when_decorating(options: dict[str, Any], error: type[Exception]) -> None:
-    """Item 133."""
+    """Wrong types and ranges raise at decoration (item 133)."""
     with pytest.raises(error):
         batch(**options)
 
 
 def test_an_integral_float_is_a_batch_size() -> None:
-    """Item 133."""
+    """A size from JSON may be 2.0 (item 133)."""
 
     async def main() -> None:
         recorder = Recorder()
@@ -127,7 +127,7 @@ def test_an_integral_float_is_a_batch_size() -> None:
 
 
 def test_bare_and_parenthesised_decoration_work_on_functions_and_methods() -> None:
-    """Item 134."""
+    """Every form of decoration batches (item 134)."""
 
     @batch
     async def double(values: list[int]) -> list[int]:
@@ -146,7 +146,7 @@ def test_bare_and_parenthesised_decoration_work_on_functions_and_methods() -> No
 
 
 def test_every_argument_becomes_a_list_whatever_way_it_is_passed() -> None:
-    """Item 134."""
+    """Positional, keyword and default arguments are lists alike (item 134)."""
     seen: list[tuple[Any, Any, Any]] = []
 
     @batch(max_batch_size=3)
@@ -167,7 +167,7 @@ def test_every_argument_becomes_a_list_whatever_way_it_is_passed() -> None:
 
 
 def test_variable_arguments_become_lists_too() -> None:
-    """Item 134."""
+    """`*args` and `**kwargs` have one list per argument (item 134)."""
 
     @batch(max_batch_size=2)
     async def function(*args: list[int], **named: list[int]) -> list[Any]:
@@ -182,7 +182,7 @@ def test_variable_arguments_become_lists_too() -> None:
 
 
 def test_each_object_has_its_own_queue_and_is_not_kept_alive() -> None:
-    """Item 134."""
+    """Calls of two objects never share a batch (item 134)."""
 
     class Model:
         def __init__(self) -> None:
@@ -208,7 +208,7 @@ def test_each_object_has_its_own_queue_and_is_not_kept_alive() -> None:
 
 
 def test_wrong_number_of_results_is_an_error_for_every_caller() -> None:
-    """Item 135."""
+    """Every caller gets MeshException (item 135)."""
     answers: list[Any] = [[1], [1, 2, 3], None, 5, {"a": 1}]
 
     @batch(max_batch_size=2)
@@ -225,7 +225,7 @@ def test_wrong_number_of_results_is_an_error_for_every_caller() -> None:
 
 
 def test_an_exception_reaches_every_caller_of_its_batch_and_stops_nothing() -> None:
-    """Item 136, lesson 24."""
+    """The next batch runs (item 136, L24)."""
 
     @batch(max_batch_size=2)
     async def function(values: list[int]) -> list[float]:
@@ -240,7 +240,7 @@ def test_an_exception_reaches_every_caller_of_its_batch_and_stops_nothing() -> N
 
 
 def test_a_batch_starts_when_full_or_when_the_first_has_waited() -> None:
-    """Item 137."""
+    """The wait is that of the first caller (item 137)."""
 
     async def main() -> None:
         recorder = Recorder()
@@ -257,7 +257,7 @@ def test_a_batch_starts_when_full_or_when_the_first_has_waited() -> None:
 
 
 def test_a_wait_of_zero_takes_what_is_there() -> None:
-    """Item 137."""
+    """Calls that come during a batch form the next one (item 137)."""
 
     async def main() -> None:
         recorder = Recorder(takes_s=1)
@@ -271,7 +271,7 @@ def test_a_wait_of_zero_takes_what_is_there() -> None:
 
 @pytest.mark.parametrize("wait_s", [0, 0.001])
 def test_batches_form_on_the_event_loop_of_replicas_too(wait_s: float) -> None:
-    """Item 137 on uvloop, whose timers are not quite those of asyncio."""
+    """uvloop, whose timers differ from those of asyncio, forms full batches too (item 137)."""
 
     async def main() -> None:
         recorder = Recorder()
@@ -285,7 +285,7 @@ def test_batches_form_on_the_event_loop_of_replicas_too(wait_s: float) -> None:
 
 
 def test_the_wait_begins_only_once_a_slot_is_free() -> None:
-    """Item 137."""
+    """The wait does not run while the batch could not start (item 137)."""
 
     async def main() -> None:
         recorder = Recorder(takes_s=10)
@@ -297,7 +297,7 @@ def test_the_wait_begins_only_once_a_slot_is_free() -> None:
 
 
 def test_no_more_batches_run_at_once_than_allowed() -> None:
-    """Item 132."""
+    """`max_concurrent_batches` is a strict limit (item 132)."""
     running = peak = 0
 
     @batch(max_batch_size=2, max_concurrent_batches=3, batch_wait_timeout_s=0)
@@ -317,7 +317,7 @@ def test_no_more_batches_run_at_once_than_allowed() -> None:
 
 
 def test_a_generator_gives_every_caller_its_item_of_every_list() -> None:
-    """Item 138."""
+    """Each caller gets its place of each list until its stream ends (item 138)."""
 
     @batch(max_batch_size=3)
     async def count(limits: list[int]) -> AsyncIterator[list[Any]]:
@@ -332,7 +332,7 @@ def test_a_generator_gives_every_caller_its_item_of_every_list() -> None:
 
 
 def test_items_may_be_arrays() -> None:
-    """Item 138. An array is never compared with an end: that would ask for the truth of many."""
+    """An item is never compared with an end, because arrays cannot be (item 138)."""
 
     @batch(max_batch_size=2)
     async def stream(values: list[int]) -> AsyncIterator[list[Any]]:
@@ -346,7 +346,7 @@ def test_items_may_be_arrays() -> None:
 
 
 def test_a_stream_may_end_early_by_instance_too_and_the_others_go_on() -> None:
-    """Item 138."""
+    """Instances of the stop exceptions end a stream as well as the classes (item 138)."""
     closed = []
 
     @batch(max_batch_size=2)
@@ -367,7 +367,7 @@ def test_a_stream_may_end_early_by_instance_too_and_the_others_go_on() -> None:
 
 
 def test_a_mismatched_list_breaks_the_streams_once() -> None:
-    """Item 138."""
+    """Every caller gets one error, then the end (item 138)."""
 
     @batch(max_batch_size=2)
     async def stream(values: list[int]) -> AsyncIterator[list[int]]:
@@ -389,7 +389,7 @@ def test_a_mismatched_list_breaks_the_streams_once() -> None:
 
 
 def test_an_exception_in_a_generator_comes_after_the_items_before_it() -> None:
-    """Items 136, 138."""
+    """Items that were yielded are delivered first (items 136, 138)."""
 
     @batch(max_batch_size=2)
     async def stream(values: list[int]) -> AsyncIterator[list[int]]:
@@ -434,7 +434,7 @@ def test_a_generator_waits_for_its_slowest_reader_until_that_one_leaves() -> Non
 
 
 def test_a_caller_cancelled_in_the_queue_is_not_executed() -> None:
-    """Item 139."""
+    """The batch has only callers that still wait (item 139)."""
 
     async def main() -> None:
         recorder = Recorder()
@@ -451,7 +451,7 @@ def test_a_caller_cancelled_in_the_queue_is_not_executed() -> None:
 
 
 def test_cancelling_one_caller_of_a_running_batch_leaves_the_others_alone() -> None:
-    """Item 139."""
+    """The batch goes on for the others (item 139)."""
 
     async def main() -> None:
         recorder = Recorder(takes_s=10)
@@ -467,7 +467,7 @@ def test_cancelling_one_caller_of_a_running_batch_leaves_the_others_alone() -> N
 
 
 def test_a_batch_that_nobody_waits_for_is_cancelled_and_the_next_one_runs() -> None:
-    """Item 139: cancellation never stops the batcher."""
+    """No cancel stops the batching (item 139)."""
     cancelled = []
 
     @batch(max_batch_size=2)
@@ -492,7 +492,7 @@ def test_a_batch_that_nobody_waits_for_is_cancelled_and_the_next_one_runs() -> N
 
 
 def test_a_function_that_cancels_itself_does_not_stop_the_batcher() -> None:
-    """Lesson 24."""
+    """A CancelledError of user code ends its own batch only (L24)."""
 
     @batch(max_batch_size=1)
     async def function(values: list[int]) -> list[int]:
@@ -509,7 +509,7 @@ def test_a_function_that_cancels_itself_does_not_stop_the_batcher() -> None:
 
 
 def test_setters_change_a_running_batcher() -> None:
-    """Item 140."""
+    """New options hold for calls that wait already (item 140)."""
 
     class Model:
         sizes: tuple[int, ...] = ()
@@ -538,7 +538,7 @@ def test_setters_change_a_running_batcher() -> None:
 
 
 def test_batch_size_fn_limits_the_measure_of_a_batch() -> None:
-    """Item 141."""
+    """An item above the limit raises RuntimeError (item 141)."""
 
     async def main() -> None:
         recorder = Recorder()
@@ -552,7 +552,7 @@ def test_batch_size_fn_limits_the_measure_of_a_batch() -> None:
 
 
 def test_an_error_of_batch_size_fn_reaches_its_caller_and_stops_nothing() -> None:
-    """Item 141, lesson 24."""
+    """The others are batched as before (item 141, L24)."""
 
     async def main() -> None:
         recorder = Recorder()
@@ -566,7 +566,7 @@ def test_an_error_of_batch_size_fn_reaches_its_caller_and_stops_nothing() -> Non
 
 
 def test_batches_are_split_by_model_id_and_know_theirs() -> None:
-    """Items 124, 141."""
+    """Callers with different model ids never meet (items 124, 141)."""
     batches: list[tuple[str, list[int]]] = []
 
     @batch(max_batch_size=3, batch_wait_timeout_s=1)
@@ -592,7 +592,7 @@ def test_batches_are_split_by_model_id_and_know_theirs() -> None:
 def test_a_replica_that_cannot_fill_its_batches_warns_once(
     caplog: pytest.LogCaptureFixture, replica: Callable[[int], None]
 ) -> None:
-    """Item 141."""
+    """The warning says how large `max_ongoing_requests` has to be (item 141)."""
 
     async def main() -> None:
         replica(4)
@@ -688,7 +688,7 @@ def test_batches_are_counted_and_measured() -> None:
 def test_every_caller_gets_exactly_its_own_outcome(
     callers: list[tuple[float, str, float]], max_batch_size: int, wait_s: float, max_concurrent_batches: int
 ) -> None:
-    """Items 134, 136, 139 under random arrivals, failures and cancels; lesson 24: no caller is ever left hanging."""
+    """Random arrivals, failures and cancels leave no caller waiting (items 134, 136, 139, L24)."""
     sizes: list[int] = []
 
     @batch(max_batch_size=max_batch_size, batch_wait_timeout_s=wait_s, max_concurrent_batches=max_concurrent_batches)

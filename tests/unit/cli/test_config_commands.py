@@ -81,7 +81,7 @@ def options(spec: control_pb2.ApplicationSpec) -> dict[str, control_pb2.Deployme
 
 
 def test_a_file_may_ask_for_a_share_of_the_replicas(cluster: FakeCluster, shop: Path) -> None:
-    """Item 232."""
+    """`target_capacity` of the file reaches the controller (item 232)."""
     path = shop / "mesh.yaml"
     path.write_text(f"target_capacity: 50\n{path.read_text()}")
     assert invoke("deploy", "mesh.yaml").exit_code == 0
@@ -89,7 +89,7 @@ def test_a_file_may_ask_for_a_share_of_the_replicas(cluster: FakeCluster, shop: 
 
 
 def test_a_file_is_deployed_whole(cluster: FakeCluster, shop: Path) -> None:
-    """Items 242, 248 and 249."""
+    """Applications, options and gateways come from one file (items 242, 248, 249)."""
     result = invoke("deploy", "mesh.yaml")
     assert result.exit_code == 0, result.output
     first, second = cluster.controller.deployed
@@ -111,7 +111,7 @@ def test_a_file_is_deployed_whole(cluster: FakeCluster, shop: Path) -> None:
 
 
 def test_what_a_file_no_longer_names_is_named(cluster: FakeCluster, shop: Path) -> None:
-    """Item 245."""
+    """Applications that disappear are listed; those of programs stay (item 245)."""
     controller = cluster.run_controller()
     controller.add("mine", "RUNNING")
     invoke("deploy", "mesh.yaml")
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_the_waiting_only(cluster: FakeCluster, shop: Path, monkeypa
 def test_mistakes_are_named_and_nothing_is_deployed(
     cluster: FakeCluster, shop: Path, change: tuple[str, str], expected: str
 ) -> None:
-    """Items 100, 249 and 250."""
+    """One mistake means that nothing is stored (items 100, 249, 250)."""
     (shop / "mesh.yaml").write_text(FILE.lstrip().replace(*change))
     result = invoke("deploy", "mesh.yaml")
     assert result.exit_code == 1
@@ -242,7 +242,7 @@ def test_deploy_needs_a_cluster_that_stays(cluster: FakeCluster, shop: Path) -> 
 def test_run_of_a_file_serves_all_of_it_and_deletes_only_that(
     cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Item 243."""
+    """Ctrl-C deletes what the command deployed (item 243)."""
     controller = cluster.run_controller()
     controller.add("mine", "RUNNING")
 
@@ -258,7 +258,7 @@ def test_run_of_a_file_serves_all_of_it_and_deletes_only_that(
 
 
 def test_config_shows_the_file_word_for_word_or_a_part_of_it(cluster: FakeCluster, shop: Path) -> None:
-    """Item 244."""
+    """`--name` shows one application (item 244)."""
     cluster.run_controller()
     assert "No configuration file was deployed on this mesh. `mesh deploy FILE` does." in invoke("config").output
     invoke("deploy", "mesh.yaml")
@@ -269,7 +269,7 @@ def test_config_shows_the_file_word_for_word_or_a_part_of_it(cluster: FakeCluste
 
 
 def test_build_writes_a_file_that_deploys_what_the_code_says(cluster: FakeCluster, shop: Path) -> None:
-    """Item 244."""
+    """The written file and the code deploy the same (item 244)."""
     by_code = invoke("deploy", "shop_for_deploy:app")
     assert by_code.exit_code == 0, by_code.output
     assert invoke("build", "shop_for_deploy:app", "-o", "new.yaml").output == (

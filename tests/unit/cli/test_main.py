@@ -178,7 +178,7 @@ def test_what_cannot_be_run_is_one_line(cluster: FakeCluster, shop: Path, import
 
 
 def test_an_import_that_fails_shows_the_lines_of_user_code(cluster: FakeCluster, shop: Path) -> None:
-    """Item 250."""
+    """The traceback has no line of the mesh (item 250)."""
     lines = invoke("run", "broken_for_cli:app", "--app-dir", str(shop)).output.splitlines()
     assert lines == [
         "Error: Importing 'broken_for_cli' failed: KeyError: 'sugar'",
@@ -200,7 +200,7 @@ def test_status_is_text_or_json(cluster: FakeCluster) -> None:
 
 
 def test_status_of_one_application(cluster: FakeCluster) -> None:
-    """Item 244."""
+    """`--name` shows one application; an unknown one is refused with those there are (item 244)."""
     controller = cluster.run_controller()
     controller.add("shop", "RUNNING")
     controller.add("other", "RUNNING")
@@ -259,7 +259,7 @@ def test_shutdown_does_not_ask_when_told_so(cluster: FakeCluster) -> None:
 
 
 def test_start_chooses_ports_beforehand(cluster: FakeCluster) -> None:
-    """Item 241."""
+    """`mesh start` takes the options of the gateways (item 241)."""
     result = invoke("start", "--grpc-port", "9100", "--http-host", "0.0.0.0", "--proxy-location", "HeadOnly")
     assert result.output == "gRPC on h:9000\n"
     options = cluster.controller.reply.gateway_options
@@ -301,7 +301,7 @@ def half(shop: Path) -> tuple[str, ...]:
 def test_run_of_a_file_keeps_to_its_target_capacity(
     cluster: FakeCluster, half: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Items 232 and 247."""
+    """`mesh run` applies `target_capacity` to a mesh that it starts (items 232, 247)."""
     seen: list[float | None] = []
     monkeypatch.setattr(main, "_pause", interrupting(lambda: seen.append(cluster.controller.target_capacity)))
     assert invoke("run", *half).exit_code == 0

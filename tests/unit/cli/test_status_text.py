@@ -26,7 +26,7 @@ def reply() -> control_pb2.StatusReply:
 
 
 def test_the_table_shows_every_level() -> None:
-    """Item 244."""
+    """Gateways, applications, deployments and replicas have a row each (item 244)."""
     assert as_text(reply()).splitlines() == [
         "NAME                      STATUS     DETAILS",
         "gateway on node abcdef01  HEALTHY    grpc=10.0.0.1:9000 http=10.0.0.1:8000",

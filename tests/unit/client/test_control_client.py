@@ -143,7 +143,7 @@ def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_refusal_is_raised_in_the_controller_s_words() -> None:
-    """Item 67."""
+    """The reason reaches the user unchanged (item 67)."""
     with pytest.raises(MeshException, match="prefix '/x' belongs to 'other'"):
         ask(FakeLine(rpc_error(grpc.StatusCode.ALREADY_EXISTS, "prefix '/x' belongs to 'other'")))
 

@@ -23,7 +23,7 @@ def test_there_is_no_mesh_without_a_cluster(cluster: FakeCluster) -> None:
 
 
 def test_there_is_no_mesh_without_a_controller(cluster: FakeCluster) -> None:
-    """Item 127."""
+    """`find` answers None, `require` raises (item 127)."""
     assert mesh_lifecycle.find() is None
     with pytest.raises(MeshException, match=r"There is no mesh instance running on this Ray cluster"):
         mesh_lifecycle.require()
@@ -36,7 +36,7 @@ def test_a_started_mesh_is_found(cluster: FakeCluster) -> None:
 
 
 def test_servicer_functions_reach_later_drivers(cluster: FakeCluster) -> None:
-    """Item 55."""
+    """Another driver finds what `start` was given (item 55)."""
     assert mesh_lifecycle.servicer_functions() == ()
     add = shop_pb2_grpc.add_ShopServicer_to_server
     packed = mesh_lifecycle.packed_servicer_functions(
@@ -59,7 +59,7 @@ def test_a_controller_that_restarts_for_ever_is_not_waited_for(
 
 
 def test_destroying_leaves_no_actor_and_no_key_of_the_mesh(cluster: FakeCluster) -> None:
-    """Item 60."""
+    """Actors of users stay (item 60)."""
     controller = cluster.run_controller()
     cluster.actors["MESH_REPLICA::stuck"] = FakeActor()
     cluster.actors["counter of the user"] = FakeActor()
@@ -73,7 +73,7 @@ def test_destroying_leaves_no_actor_and_no_key_of_the_mesh(cluster: FakeCluster)
 def test_a_mesh_whose_controller_refuses_to_end_is_killed(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Item 60."""
+    """A shutdown never leaves a mesh behind (item 60)."""
     controller = cluster.run_controller()
 
     def refuse() -> None:

@@ -22,7 +22,7 @@ def later(controller: FakeController, status: str, asked: int = 3) -> None:
 
 @pytest.mark.parametrize("status", ["DEPLOYING", "UNHEALTHY", "NOT_STARTED"])
 def test_a_rollout_is_waited_for_through_every_state_but_failure(status: str) -> None:
-    """Item 66."""
+    """Unhealthy deployments are waited for too (item 66)."""
     controller = FakeController()
     controller.add("app", status)
     later(controller, "RUNNING")
@@ -32,7 +32,7 @@ def test_a_rollout_is_waited_for_through_every_state_but_failure(status: str) ->
 
 
 def test_a_failed_rollout_raises_the_deployment_s_message() -> None:
-    """Item 66."""
+    """The reason is in the error (item 66)."""
     controller = FakeController()
     controller.add("app", "DEPLOY_FAILED", "Model: no such file")
     with pytest.raises(RuntimeError, match="Model: no such file"):
@@ -40,7 +40,7 @@ def test_a_failed_rollout_raises_the_deployment_s_message() -> None:
 
 
 def test_an_application_deleted_meanwhile_raises() -> None:
-    """Item 66."""
+    """Waiting ends when there is nothing to wait for (item 66)."""
     controller = FakeController()
     with pytest.raises(RuntimeError, match="was deleted while"):
         rollout_wait.until_running(controller, "app")  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def test_a_slow_rollout_says_why_every_ten_seconds(caplog: pytest.LogCaptureFixt
 
 
 def test_gateways_that_stay_away_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Item 57."""
+    """The error has node, status and message of each gateway (item 57)."""
     monkeypatch.setattr(rollout_wait, "_GATEWAYS_TIMEOUT_S", 0)
     controller = FakeController()
     with pytest.raises(TimeoutError, match="none was started"):
@@ -78,7 +78,7 @@ def test_gateways_that_stay_away_are_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_gateways_that_keep_failing_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Item 57."""
+    """The same failure for 10 s ends the wait (item 57)."""
     monkeypatch.setattr(rollout_wait, "_GATEWAYS_FAILING_TIMEOUT_S", 0)
     controller = FakeController()
     controller.reply.gateways.add(node_id="n1", status="UNHEALTHY", message="OSError: port 9000 is taken\n  File")
@@ -94,7 +94,7 @@ def test_a_deletion_is_over_when_somebody_has_deployed_the_application_again() -
 
 
 def test_a_deletion_that_takes_too_long_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Item 76."""
+    """The deletion goes on (item 76)."""
     monkeypatch.setattr(rollout_wait, "_DELETE_TIMEOUT_S", 0)
     controller = FakeController()
     rollout_wait.until_deleted(controller, "app")  # type: ignore[arg-type]
