@@ -50,7 +50,7 @@ def complaint(builder: Any, args: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("builder", [bare, mapping])
 def test_without_a_type_the_arguments_come_as_they_are(builder: Any) -> None:
-    """Item 100."""
+    """An annotation decides whether arguments are converted (item 100)."""
     assert call_builder(builder, {"size": "3"}) == {"size": "3"}
 
 
@@ -60,7 +60,7 @@ def test_a_dataclass_is_filled_also_from_text() -> None:
 
 
 def test_a_pydantic_model_is_filled_also_from_text() -> None:
-    """Item 100."""
+    """Words of a command line fit models too (item 100)."""
     assert call_builder(model, {"size": "3"}) == Model(size=3)
 
 
@@ -98,7 +98,7 @@ def test_a_builder_takes_exactly_one_parameter() -> None:
 
 
 def test_words_of_a_command_line() -> None:
-    """Item 242."""
+    """Values may be text, lists and mappings (item 242)."""
     words = ["size=3", "name=a=b", "names=[a, b]", "of={x: 1}", "empty="]
     assert parse_pairs(words) == {"size": "3", "name": "a=b", "names": ["a", "b"], "of": {"x": 1}, "empty": ""}
 

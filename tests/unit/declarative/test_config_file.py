@@ -34,7 +34,7 @@ def deployment(text: str) -> str:
 
 
 def test_a_whole_file() -> None:
-    """Items 247 to 249."""
+    """Every field of a file is read (items 247–249)."""
     config = read(
         """
         proxy_location: HeadOnly
@@ -165,7 +165,7 @@ def test_merged_mappings_may_be_overridden() -> None:
 
 
 def test_a_file_may_restrict_all_replicas_to_a_share() -> None:
-    """Item 232."""
+    """`target_capacity` is optional (item 232)."""
     assert read("target_capacity: 50\napplications: []").target_capacity == 50
     assert read("applications: []").target_capacity is None
 
@@ -243,7 +243,7 @@ def test_mistakes_in_an_application(text: str, expected: str) -> None:
     [("app", "'app'"), ("shop:app:app", "'shop:app:app'"), ("shop/app.py:app", "'shop/app.py:app'"), ("[a]", "['a']")],
 )
 def test_an_import_path_has_a_module_and_an_attribute(import_path: str, shown: str) -> None:
-    """Item 248."""
+    """The mistake is named with its line and column (item 248)."""
     assert mistakes(f"applications:\n  - import_path: {import_path}") == [
         f"mesh.yaml:2:18: applications[0].import_path: {shown} is not MODULE:APP: write for instance shop.app:app."
     ]
@@ -256,7 +256,7 @@ def test_an_import_path_has_to_be_there() -> None:
 
 
 def test_names_and_routes_are_unique() -> None:
-    """Item 248."""
+    """Defaults count as given (item 248)."""
     text = """
         applications:
           - import_path: a:app

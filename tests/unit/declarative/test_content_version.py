@@ -73,7 +73,7 @@ def versions(shop: Path, name: str = "app", recipe: str = "", *args: str) -> dic
 
 
 def test_unchanged_content_keeps_its_version_whatever_process_looks(shop: Path) -> None:
-    """Item 185."""
+    """Deploying the same content again restarts nothing (item 185)."""
     before = versions(shop, "app", "a recipe")
     assert before.keys() == {"Stock", "Front"}
     # The recipe is for what its source does not tell everything about.

@@ -24,7 +24,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.parametrize("separator", [":", "."])
 def test_either_separator_will_do(package: str, separator: str) -> None:
-    """Item 248."""
+    """A colon and a dot mean the same (item 248)."""
     assert import_attribute(f"{package}.app{separator}app") == 3
 
 

@@ -101,7 +101,7 @@ def test_ready_names_both_addresses():
 
 
 def test_healthy_only_with_routes_and_replicas():
-    """Item 201, lesson 20."""
+    """HTTP and gRPC health agree, and HTTP says why (item 201, L20)."""
 
     async def scenario() -> None:
         async with running() as node:
@@ -119,7 +119,7 @@ def test_healthy_only_with_routes_and_replicas():
 
 
 def test_routes_are_told_by_prefix():
-    """Item 202."""
+    """The answer is a JSON object (item 202)."""
 
     async def scenario() -> None:
         async with running() as node:
@@ -156,7 +156,7 @@ def test_one_scrape_shows_the_gateways_counts():
 
 
 def test_draining_says_so_finishes_calls_and_closes_both_ports():
-    """Item 209 and grpc-conventions 3.1."""
+    """Health turns first, so that clients leave before calls are refused (item 209)."""
 
     async def scenario() -> None:
         async with running(FakeRouter()) as node:
@@ -199,7 +199,7 @@ def test_a_taken_http_port_is_an_error_that_names_it_and_opens_nothing():
 
 
 def test_port_0_turns_a_listener_off():
-    """C15."""
+    """Each port can be turned off alone (C15)."""
 
     async def scenario() -> None:
         node = Node(FakeRouter())

@@ -207,7 +207,7 @@ def test_a_report_that_cannot_be_made_is_told_once_and_stops_no_other(
 
 
 def test_a_process_reports_its_load_as_long_as_there_is_any(process: MeshProcess, controller: Controller) -> None:
-    """Items 227 and 233."""
+    """The last report says that there is none (items 227, 233)."""
     executing = 3
     process.own_reading = lambda: Reading(deployment=KEY, interval_s=0.02, executing=executing)
     until(lambda: len(controller.loads) > 3, "reports")
@@ -217,7 +217,7 @@ def test_a_process_reports_its_load_as_long_as_there_is_any(process: MeshProcess
 
 
 def test_a_new_controller_is_told_the_load_at_once(process: MeshProcess, controller: Controller) -> None:
-    """Item 183: and not after the interval."""
+    """It does not have to wait for the interval (item 183)."""
     process.own_reading = lambda: Reading(deployment=KEY, interval_s=3600.0, executing=3)
     until(lambda: len(controller.loads) == 1, "the first report")
     controller.stop()
@@ -228,7 +228,7 @@ def test_a_new_controller_is_told_the_load_at_once(process: MeshProcess, control
 def test_a_call_that_waits_for_the_first_replica_is_reported_at_once(
     process: MeshProcess, controller: Controller
 ) -> None:
-    """Item 231."""
+    """Scaling from zero does not wait for the interval (item 231)."""
     controller.load_interval_s = 3600.0
     controller.unavailable = ""
     router = process.router(KEY)

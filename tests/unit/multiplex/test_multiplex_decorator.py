@@ -1,4 +1,4 @@
-"""@mesh.multiplexed as api.md 115-124 and the conflicts C9 and C10 want it."""
+"""@mesh.multiplexed: loaders, ids, eviction and unloading (items 115–124, C9, C10)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Zoo:
 
 @pytest.mark.parametrize("wrong", [7, "name", lambda model_id: model_id, print])
 def test_only_async_functions_are_loaders(wrong: Any) -> None:
-    """Item 116; C9: in both forms."""
+    """Both forms of decoration check the function (item 116, C9)."""
     with pytest.raises(TypeError):
         multiplexed(wrong)
     with pytest.raises(TypeError):
@@ -74,7 +74,7 @@ def test_only_async_functions_are_loaders(wrong: Any) -> None:
 
 
 def test_a_loader_takes_one_id_or_an_object_and_one() -> None:
-    """Items 115, 116."""
+    """Methods and plain functions are loaders (items 115, 116)."""
 
     async def none() -> None: ...
     async def three(self: Any, a: str, b: str) -> None: ...
@@ -90,13 +90,13 @@ def test_a_loader_takes_one_id_or_an_object_and_one() -> None:
     ("limit", "error"), [("2", TypeError), (1.5, TypeError), (True, TypeError), (0, ValueError), (-2, ValueError)]
 )
 def test_unusable_limits_are_refused(limit: Any, error: type[Exception]) -> None:
-    """Item 116."""
+    """Wrong types and ranges raise at decoration (item 116)."""
     with pytest.raises(error):
         multiplexed(max_num_models_per_replica=limit)
 
 
 async def test_a_loader_is_called_with_exactly_one_non_empty_id() -> None:
-    """Items 117, 118."""
+    """Keyword calls and other types are refused (items 117, 118)."""
     zoo = Zoo()
     for wrong in ((), ("a", "b"), (7,), (None,)):
         with pytest.raises(TypeError):
@@ -108,14 +108,14 @@ async def test_a_loader_is_called_with_exactly_one_non_empty_id() -> None:
 
 
 async def test_outside_a_replica_a_loader_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Item 118."""
+    """Models live in replicas only (item 118)."""
     monkeypatch.setattr("mesh.multiplex.multiplex_decorator.in_replica", lambda: False)
     with pytest.raises(RuntimeError, match="can only be used within a deployment"):
         await Zoo().load("a")
 
 
 async def test_plain_functions_are_loaders_too() -> None:
-    """Item 115."""
+    """A loader need not be a method (item 115)."""
 
     @multiplexed
     async def load(model_id: str) -> list[str]:
@@ -126,7 +126,7 @@ async def test_plain_functions_are_loaders_too() -> None:
 
 
 async def test_the_least_recently_used_model_goes_before_the_next_loads() -> None:
-    """Item 119."""
+    """A hit makes a model the most recent one (item 119)."""
     zoo = Zoo()
     first = await zoo.load("a")
     await zoo.load("b")
@@ -136,7 +136,7 @@ async def test_the_least_recently_used_model_goes_before_the_next_loads() -> Non
 
 
 async def test_requests_for_one_model_share_one_load() -> None:
-    """Item 119."""
+    """All of them get the same object (item 119)."""
     zoo = Zoo()
     zoo.gate.clear()
     waiting = [asyncio.create_task(zoo.load("a")) for _ in range(20)]
@@ -148,7 +148,7 @@ async def test_requests_for_one_model_share_one_load() -> None:
 
 
 async def test_a_cancelled_waiter_takes_nothing_from_the_others() -> None:
-    """Item 119, and what single flight owes to those who stay."""
+    """The load goes on for those who stay (item 119)."""
     zoo = Zoo()
     zoo.gate.clear()
     first, second = (asyncio.create_task(zoo.load("a")) for _ in range(2))
@@ -161,7 +161,7 @@ async def test_a_cancelled_waiter_takes_nothing_from_the_others() -> None:
 
 
 async def test_a_load_without_waiters_finishes_and_stays() -> None:
-    """Item 119."""
+    """The next request finds the model (item 119)."""
     zoo = Zoo()
     zoo.gate.clear()
     only = asyncio.create_task(zoo.load("a"))
@@ -174,7 +174,7 @@ async def test_a_load_without_waiters_finishes_and_stays() -> None:
 
 
 async def test_a_failed_load_reaches_its_waiters_and_caches_nothing() -> None:
-    """Item 121."""
+    """The next request loads again (item 121)."""
     zoo = Zoo()
     zoo.broken = {"a"}
     results = await asyncio.gather(zoo.load("a"), zoo.load("a"), zoo.load("b"), return_exceptions=True)
@@ -185,7 +185,7 @@ async def test_a_failed_load_reaches_its_waiters_and_caches_nothing() -> None:
 
 
 async def test_a_synchronous_finaliser_runs_once_and_in_a_thread() -> None:
-    """Item 120."""
+    """`__del__` may block without blocking the loop (item 120)."""
     threads: list[int] = []
 
     class Threaded:
@@ -207,7 +207,7 @@ async def test_a_synchronous_finaliser_runs_once_and_in_a_thread() -> None:
 
 
 async def test_a_model_that_was_never_unloaded_is_still_finalised_by_python() -> None:
-    """Item 120: only the unloaded object is neutralised, not its class."""
+    """Only the unloaded object is neutralised, not its class (item 120)."""
     log: list[str] = []
     zoo = Zoo()
     zoo.log = log
@@ -219,7 +219,7 @@ async def test_a_model_that_was_never_unloaded_is_still_finalised_by_python() ->
 
 
 async def test_an_asynchronous_finaliser_is_awaited_once() -> None:
-    """Item 120."""
+    """`async def __del__` works for models (item 120)."""
     unloaded: list[str] = []
 
     class Awaited:
@@ -243,7 +243,7 @@ async def test_an_asynchronous_finaliser_is_awaited_once() -> None:
 
 
 async def test_inherited_finalisers_run_whole_and_once() -> None:
-    """Item 120."""
+    """`super().__del__()` works (item 120)."""
     log: list[str] = []
 
     class Base:
@@ -267,7 +267,7 @@ async def test_inherited_finalisers_run_whole_and_once() -> None:
 
 
 async def test_an_error_of_a_finaliser_reaches_who_caused_the_eviction() -> None:
-    """Item 120."""
+    """The request for the new model gets the error (item 120)."""
 
     class Stubborn:
         def __del__(self) -> None:
@@ -285,7 +285,7 @@ async def test_an_error_of_a_finaliser_reaches_who_caused_the_eviction() -> None
 
 
 async def test_two_loaders_of_one_class_keep_their_models_apart() -> None:
-    """C10."""
+    """The same id may be loaded by both (C10)."""
 
     class Two:
         @multiplexed
@@ -311,7 +311,7 @@ async def test_a_cache_does_not_keep_its_object_alive() -> None:
 
 
 async def test_ids_are_announced_while_they_load_and_when_they_go() -> None:
-    """Item 122."""
+    """Callers hear of each change at once (item 122)."""
     announced: list[list[str]] = []
     zoo = Zoo()
     await zoo.load("a")
@@ -331,7 +331,7 @@ async def test_ids_are_announced_while_they_load_and_when_they_go() -> None:
 async def test_unload_all_stops_loads_and_unloads_every_model_whatever_they_raise(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Item 123."""
+    """A replica that stops keeps no model (item 123)."""
 
     class Stubborn(Model):
         def __del__(self) -> None:
@@ -358,7 +358,7 @@ async def test_unload_all_stops_loads_and_unloads_every_model_whatever_they_rais
 
 
 async def test_the_model_id_of_the_request_is_readable() -> None:
-    """Item 124."""
+    """It is empty outside of a request (item 124)."""
     assert get_multiplexed_model_id() == ""
     token = REQUEST.set(Request(multiplexed_model_id="a"))
     assert get_multiplexed_model_id() == "a"
@@ -366,7 +366,7 @@ async def test_the_model_id_of_the_request_is_readable() -> None:
 
 
 async def test_a_load_is_nobodys_child() -> None:
-    """Item 119: the request that asked first may be cancelled or late; its load serves others too."""
+    """The first request may be cancelled or late; its load serves others too (item 119)."""
     seen: list[Request | None] = []
 
     @multiplexed
@@ -439,7 +439,7 @@ async def test_models_are_counted_and_measured() -> None:
 def test_never_more_models_than_allowed_and_everyone_gets_its_own(
     requests: list[tuple[str, int, str]], limit: int, broken: set[str]
 ) -> None:
-    """Items 119-121 under random concurrent requests, failures and cancels."""
+    """Random concurrent requests, failures and cancels (items 119–121)."""
     in_memory: set[str] = set()
     peak = 0
 

@@ -32,13 +32,13 @@ from mesh.options.absent_options import ADVICE
     ],
 )
 def test_options_that_are_not_there(use: Callable[[], object], message: str) -> None:
-    """Item 225."""
+    """The error says what to do instead (items 95, 225)."""
     with pytest.raises(TypeError, match=message):
         use()
 
 
 def test_files_say_it_at_the_place() -> None:
-    """Items 247 to 249."""
+    """Files name line and column (items 247–249)."""
     text = "applications:\n- import_path: a:b\n  deployments: [{name: X, max_surge_percent: 20}]\ntracing_config: {}"
     with pytest.raises(ConfigError) as caught:
         read_config(text, "serve.yaml")

@@ -9,7 +9,7 @@ from mesh.options.actor_options import checked, to_message
 
 
 def test_one_cpu_is_held_unless_said_otherwise() -> None:
-    """Item 79."""
+    """`num_cpus` defaults to 1 (item 79)."""
     assert checked(None) == {"num_cpus": 1}
     assert checked({"num_cpus": None}) == {"num_cpus": 1}
     assert checked({"num_cpus": 0}) == {"num_cpus": 0}

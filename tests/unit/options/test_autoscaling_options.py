@@ -8,14 +8,14 @@ from mesh.options.autoscaling_options import AutoscalingConfig, of, parse
 
 
 def test_auto_means_one_to_a_hundred_replicas() -> None:
-    """Item 82."""
+    """The target is two requests per replica (item 82)."""
     config = of("auto", None)
     assert config is not None
     assert (config.min_replicas, config.max_replicas, config.target_ongoing_requests) == (1, 100, 2)
 
 
 def test_explicit_fields_come_on_top_of_auto() -> None:
-    """Item 82."""
+    """A field replaces its value, not the others (item 82)."""
     config = of("auto", {"min_replicas": 2, "target_ongoing_requests": 1})
     assert config is not None
     assert (config.min_replicas, config.max_replicas, config.target_ongoing_requests) == (2, 100, 1)
@@ -31,13 +31,13 @@ def test_a_config_alone_is_autoscaling() -> None:
 
 
 def test_a_number_and_a_config_conflict() -> None:
-    """Item 81."""
+    """One of them has to be left out (item 81)."""
     with pytest.raises(ValueError, match="Manually setting num_replicas"):
         of(1, {"max_replicas": 2})
 
 
 def test_other_words_than_auto_are_refused() -> None:
-    """Item 82."""
+    """The error shows the only word there is (item 82)."""
     with pytest.raises(ValueError, match='"auto"'):
         of("automatic", None)
 
@@ -61,13 +61,13 @@ def test_other_words_than_auto_are_refused() -> None:
     ],
 )
 def test_contradictions_are_refused(fields: dict[str, Any], error: type[Exception]) -> None:
-    """Items 225, 226."""
+    """Bounds, factors and delays are checked (items 225, 226)."""
     with pytest.raises(error):
         parse(fields)
 
 
 def test_nothing_is_left_to_default_for_the_controller() -> None:
-    """Item 225."""
+    """The stored message has every value (item 225)."""
     message = AutoscalingConfig(smoothing_factor=0.5, downscaling_factor=0.2, downscale_delay_s=7).to_message()
     assert (message.min_replicas, message.max_replicas, message.target_ongoing_requests) == (1, 1, 2.0)
     assert (message.metrics_interval_s, message.look_back_period_s) == (10.0, 30.0)

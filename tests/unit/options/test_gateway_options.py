@@ -1,4 +1,4 @@
-"""mesh.options.gateway_options: what `mesh.start` may be asked for (items 53 to 56) and the message made of it."""
+"""mesh.options.gateway_options: the options of `mesh.start` and the message made of them (items 53–56)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from mesh.v1 import control_pb2
 
 
 def test_defaults_are_the_contract_s() -> None:
-    """Items 53, 54, 55, C14, C15."""
+    """Both ports are open, on every node (items 53–55, C14, C15)."""
     message = parse(None, None, None).to_message()
     assert message.location == control_pb2.GATEWAY_LOCATION_EVERY_NODE
     assert (message.http_host, message.http_port, message.grpc_port) == ("localhost", 8000, 9000)
@@ -27,7 +27,7 @@ def test_defaults_are_the_contract_s() -> None:
     ],
 )
 def test_locations_are_named_by_string_or_enum(asked: str, expected: int) -> None:
-    """Item 53."""
+    """`http_options` may name the location too (item 53)."""
     assert parse(asked, None, None).to_message().location == expected
     assert parse(None, {"location": asked}, None).to_message().location == expected
 
@@ -37,7 +37,7 @@ def test_the_proxy_location_wins_over_the_older_field() -> None:
 
 
 def test_an_unknown_location_is_refused() -> None:
-    """Item 53."""
+    """The error lists the locations (item 53)."""
     with pytest.raises(ValueError, match="Disabled, HeadOnly, EveryNode"):
         parse("everywhere", None, None)
     with pytest.raises(TypeError, match="proxy_location"):
@@ -45,12 +45,12 @@ def test_an_unknown_location_is_refused() -> None:
 
 
 def test_no_host_turns_the_gateways_off() -> None:
-    """Item 54."""
+    """`host=None` means `Disabled` (item 54)."""
     assert parse("EveryNode", {"host": None}, None).location is ProxyLocation.Disabled
 
 
 def test_unknown_http_keys_are_ignored_and_unknown_grpc_keys_are_not() -> None:
-    """Item 54."""
+    """Both behave as the contract says (items 54, 55)."""
     assert parse(None, {"port": 81, "colour": "red"}, None).http == HTTPOptions(port=81)
     with pytest.raises(TypeError, match="colour"):
         parse(None, None, {"colour": "red"})
@@ -77,18 +77,18 @@ def test_options_may_come_as_objects() -> None:
     ],
 )
 def test_wrong_http_options_are_refused(options: dict[str, Any], words: str) -> None:
-    """Item 54."""
+    """The error names the option (item 54)."""
     with pytest.raises(ValueError, match=words):
         parse(None, options, None)
 
 
 def test_empty_middlewares_are_fine() -> None:
-    """Item 54."""
+    """Only a value that asks for something is refused (item 54)."""
     assert parse(None, {"middlewares": [], "num_cpus": 0}, None).http.port == 8000
 
 
 def test_wrong_grpc_options_are_refused() -> None:
-    """Item 55."""
+    """The error names the option (item 55)."""
     with pytest.raises(TypeError, match="must be a list"):
         parse(None, None, {"grpc_servicer_functions": "pkg.add_X_to_server"})
     with pytest.raises(ValueError, match="request_timeout_s"):
@@ -96,7 +96,7 @@ def test_wrong_grpc_options_are_refused() -> None:
 
 
 def test_differences_to_a_running_mesh_are_named() -> None:
-    """Item 52."""
+    """The warning lists exactly what differs (item 52)."""
     running = parse(None, None, None).to_message()
     assert differing_fields(running, running) == []
     asked = parse("HeadOnly", {"port": 81}, {"port": 91}).to_message()

@@ -1,4 +1,4 @@
-"""Which changed options replace replicas, and which are taken over in place (items 186–188)."""
+"""mesh.options.option_effects: which options replace replicas, which are taken over in place (items 186–188)."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_every_option_is_in_the_table() -> None:
 
 
 def test_replicas_take_over_how_often_they_report() -> None:
-    """Item 187."""
+    """The interval changes without a restart (item 187)."""
     before = spec(autoscaling=control_pb2.AutoscalingOptions(metrics_interval_s=10.0))
     after = spec(autoscaling=control_pb2.AutoscalingOptions(metrics_interval_s=1.0))
     assert config_version(before.options) != config_version(after.options)

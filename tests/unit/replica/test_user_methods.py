@@ -54,7 +54,8 @@ def test_async_methods_run_on_the_loop_and_others_in_threads(name: str, kind: Ki
 
 
 @pytest.mark.parametrize("name", ["nothing", "value", "__init__", "__reduce__", "__class__", ""])
-def test_what_is_no_method_is_refused_with_those_there_are_26(name: str) -> None:
+def test_what_is_no_method_is_refused_with_those_there_are(name: str) -> None:
+    """Only public callables are listed (item 26)."""
     with pytest.raises(MeshException, match=r"\['__call__', 'async_generator', 'coroutine', 'generator', 'plain'\]"):
         MethodTable(Callable(), {}).find(name)
 

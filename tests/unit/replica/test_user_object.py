@@ -40,7 +40,8 @@ def test_wrong_arguments_are_a_type_error() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_finaliser_runs_once_where_the_constructor_ran_99(is_async: bool) -> None:
+def test_a_finaliser_runs_once_where_the_constructor_ran(is_async: bool) -> None:
+    """`__del__` may be async and runs on the same loop as `__init__` (item 99)."""
     ended: list[int] = []
 
     class Sync:

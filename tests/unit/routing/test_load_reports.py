@@ -1,4 +1,4 @@
-"""mesh.routing.load_reports: what a process tells of its load, and when (items 227 and 233)."""
+"""mesh.routing.load_reports: what a process reports of its load, and when (items 227, 233)."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def test_the_end_of_the_load_is_told_once(ledger: LoadLedger) -> None:
 
 
 def test_what_is_urgent_is_told_at_once_and_as_it_is(ledger: LoadLedger) -> None:
-    """Item 231: a call waits for the first replica."""
+    """A call that waits for the first replica is reported without averaging (item 231)."""
     (load,) = ledger.take([reading(queued=1, is_urgent=True)], 0.5)
     assert load.queued == 1.0
 

@@ -24,7 +24,7 @@ class Shop(shop_pb2_grpc.ShopServicer):  # type: ignore[misc]
 
 
 def test_all_four_arities_are_told_apart() -> None:
-    """Item 216."""
+    """The generated code says which side streams (item 216)."""
     methods = typed_methods(Shop)
     assert {name: (method.streams_request, method.streams_response) for name, method in methods.items()} == {
         "/mesh.tests.Shop/Price": (False, False),
@@ -35,7 +35,7 @@ def test_all_four_arities_are_told_apart() -> None:
 
 
 def test_messages_are_read_and_written_by_the_generated_code() -> None:
-    """Item 215."""
+    """User code sees messages, not bytes (item 215)."""
     method = typed_methods(Shop)["/mesh.tests.Shop/Price"]
     assert method.attribute == "Price"
     assert method.request_deserializer is not None
@@ -68,7 +68,7 @@ def test_a_method_from_a_mixin_counts() -> None:
 
 
 def test_several_services_on_one_class_may_share_a_method() -> None:
-    """Item 213."""
+    """Full names keep the services apart (item 213)."""
 
     class Both(shop_pb2_grpc.ShopServicer, shop_pb2_grpc.StockServicer):  # type: ignore[misc]
         def Price(self, request: Any, context: Any) -> Any: ...
@@ -77,7 +77,7 @@ def test_several_services_on_one_class_may_share_a_method() -> None:
 
 
 def test_added_services_count_as_far_as_the_class_has_their_methods() -> None:
-    """Items 55, 211."""
+    """A class need not inherit the servicer (items 55, 211)."""
 
     class Plain:
         def Count(self, request: Any) -> Any: ...
@@ -121,7 +121,7 @@ def test_code_generated_before_registered_methods_is_understood() -> None:
 
 
 def test_functions_are_found_by_import_path() -> None:
-    """Item 55."""
+    """A dot and a colon mean the same (item 55)."""
     expected = shop_pb2_grpc.add_ShopServicer_to_server
     assert load_servicer_function(SHOP_PATH) is expected
     assert load_servicer_function(SHOP_PATH.replace(".add_", ":add_")) is expected
@@ -141,6 +141,6 @@ def test_functions_are_found_by_import_path() -> None:
     ],
 )
 def test_what_cannot_be_loaded_is_named(path: Any, error: type[Exception], words: str) -> None:
-    """Item 55."""
+    """The error has the path and what was not found (item 55)."""
     with pytest.raises(error, match=words):
         load_servicer_function(path)

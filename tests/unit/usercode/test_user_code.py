@@ -52,7 +52,7 @@ def test_the_receiving_process_s_own_path_comes_first() -> None:
 
 
 def test_replacements_reach_any_depth_of_the_arguments() -> None:
-    """Item 96."""
+    """Lists, dicts and attributes are searched (item 96)."""
     token = Greeter("inner")
     code = UserCode(Greeter, ([{"key": (token,)}],), {"holder": Greeter("outer"), "again": token})
     code.init_kwargs["holder"].text = token
@@ -74,7 +74,7 @@ def test_the_code_itself_is_not_searched_for_replacements() -> None:
 
 
 def test_what_cannot_be_pickled_is_named() -> None:
-    """Item 75."""
+    """The error says which deployment and which part (item 75)."""
     with pytest.raises(TypeError, match=r"arguments bound to Greeter cannot be pickled.*lock"):
         pack(UserCode(Greeter, (threading.Lock(),)))
     lock = threading.Lock()

@@ -164,7 +164,7 @@ def test_response_items_are_granted_again_only_as_they_are_written():
 
 
 def test_context_and_metadata_reach_the_call():
-    """Item 214."""
+    """Keys of the mesh are read, all others passed on (item 214)."""
 
     async def scenario() -> None:
         router = FakeRouter(echo)
@@ -216,7 +216,7 @@ def test_the_clients_deadline_becomes_the_calls():
 
 
 def test_the_gateways_own_limit_shortens_the_clients_deadline():
-    """Item 220."""
+    """The smaller one of both counts (item 220)."""
 
     async def scenario() -> None:
         router = FakeRouter(echo)
@@ -289,7 +289,7 @@ def test_a_cancelled_upload_is_never_taken_for_a_complete_one(attempt: int):
 
 @pytest.mark.parametrize("method", [UNARY, SERVER_STREAM])
 def test_code_details_and_trailers_of_user_code_pass_through(method: str):
-    """Item 218."""
+    """The gateway changes nothing of what user code has set (item 218)."""
     trailers = (("hint", b"try later"), ("grpc-status-details-bin", b"\x08\x09"))
     outcome = Outcome(code=9, message="closed on Sundays", trailers=trailers)
 

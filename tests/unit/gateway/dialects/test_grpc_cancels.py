@@ -1,4 +1,4 @@
-"""Clients that leave at any moment leave nothing behind (lessons 8 and 9)."""
+"""Clients that leave at any moment leave nothing behind (L8, L9)."""
 
 from __future__ import annotations
 

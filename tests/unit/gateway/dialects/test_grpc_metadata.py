@@ -10,7 +10,7 @@ from gateway.dialects.grpc_metadata import read_invocation
 
 
 def test_keys_of_the_mesh_fill_the_context():
-    """Item 214."""
+    """Ids and trace headers are read from the metadata (item 214)."""
     invocation = read_invocation(
         [
             ("application", "shop"),

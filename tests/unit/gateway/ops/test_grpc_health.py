@@ -24,7 +24,7 @@ async def check(gateway: Gateway, name: str) -> int:
 
 
 def test_not_serving_before_routes_arrive():
-    """Lesson 20."""
+    """A gateway without routes is not healthy (L20)."""
 
     async def scenario() -> None:
         async with serving(FakeRouter()) as gateway:

@@ -28,14 +28,14 @@ def test_arity_comes_from_the_table():
 
 
 def test_the_only_application_need_not_be_named():
-    """C16, item 212."""
+    """Without a name the call goes to the only application (item 212, C16)."""
     method = routes_of("only").find(None, UNARY)
     assert isinstance(method, Method)
     assert method.deployment.app == "only"
 
 
 def test_a_wrong_name_is_not_found_even_with_one_application():
-    """C16."""
+    """The refusal lists the names there are (C16)."""
     found = refusal(routes_of("only").find("wrong", UNARY))
     assert found.code == NOT_FOUND
     assert "'wrong'" in found.message
@@ -43,7 +43,7 @@ def test_a_wrong_name_is_not_found_even_with_one_application():
 
 
 def test_without_a_name_several_applications_are_listed():
-    """Item 212."""
+    """Nothing is guessed among several (item 212)."""
     found = refusal(routes_of("b", "a").find(None, UNARY))
     assert found.code == NOT_FOUND
     assert found.message.startswith("Application metadata not set.")
