@@ -82,7 +82,7 @@ def has(app: str, count: int, deployment: str = "Worker") -> bool:
 
 
 def test_replicas_come_with_the_load_and_go_with_it(deploy: Deploy, gate: Handle) -> None:
-    """Items 196, 227, 228 and 230."""
+    """The number follows the rule and its delays (items 196, 227, 228, 230)."""
     handle = deploy(worker(gate, min_replicas=1, max_replicas=3), "load")
     assert has("load", 1)
     calls = [handle.remote("load") for _ in range(7)]
@@ -97,7 +97,7 @@ def test_replicas_come_with_the_load_and_go_with_it(deploy: Deploy, gate: Handle
 
 
 def test_from_zero_and_back(deploy: Deploy, gate: Handle) -> None:
-    """Item 231: the call that finds no replica waits and is served."""
+    """The call that finds no replica waits and is served (item 231)."""
     # Reported in an hour, were it not for the call that waits.
     slow = {"metrics_interval_s": 3600.0, "look_back_period_s": 0.1, "upscale_delay_s": 3600.0}
     handle = deploy(worker(gate, min_replicas=0, max_replicas=2, **slow), "zero")
@@ -112,7 +112,7 @@ def test_from_zero_and_back(deploy: Deploy, gate: Handle) -> None:
 
 
 def test_a_grpc_client_is_served_from_zero(deploy: Deploy, channel: grpc.Channel) -> None:
-    """Item 231, through a gateway."""
+    """A call through a gateway starts the first replica too (item 231)."""
     deploy(Pricer.bind(), "zero-typed")
     assert has("zero-typed", 0, "Pricer")
     shop = shop_pb2_grpc.ShopStub(channel)
@@ -130,7 +130,7 @@ calls[0].result()
 
 
 def test_a_killed_caller_pins_no_replicas(deploy: Deploy, gate: Handle) -> None:
-    """Item 233: neither what it had queued nor what its calls left running counts any more."""
+    """Neither what it had queued nor what it had running counts any more (item 233)."""
     deploy(worker(gate, min_replicas=1, max_replicas=3), "pinned")
     command = [sys.executable, "-c", CALLER, ray.get_runtime_context().gcs_address]
     caller = subprocess.Popen(command, cwd=Path(__file__).parents[2])
@@ -143,7 +143,7 @@ def test_a_killed_caller_pins_no_replicas(deploy: Deploy, gate: Handle) -> None:
 
 
 def test_a_killed_controller_keeps_the_number(deploy: Deploy, gate: Handle) -> None:
-    """Item 183: the same replicas serve on; none goes only because nobody has reported yet."""
+    """The same replicas go on serving; silence is not taken for idleness (item 183)."""
     handle = deploy(worker(gate, min_replicas=1, max_replicas=3), "kept")
     calls = [handle.remote("kept") for _ in range(5)]
     until(lambda: has("kept", 3), timeout_s=30)
@@ -190,7 +190,7 @@ def test_a_policy_decides_and_cannot_do_harm(deploy: Deploy, gate: Handle, tmp_p
 
 
 def test_a_policy_hears_what_replicas_say(deploy: Deploy) -> None:
-    """Item 155."""
+    """Values of `record_autoscaling_stats` reach the policy (item 155)."""
     handle = deploy(Hungry.bind(), "hungry")
     assert has("hungry", 1, "Hungry")
     handle.grow.remote(2).result(timeout_s=10)

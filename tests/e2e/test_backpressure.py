@@ -1,4 +1,4 @@
-"""Limits: max_ongoing_requests is strict, the queue is first come first served and bounded (api.md 146, 158, 168)."""
+"""Limits: max_ongoing_requests is strict, the queue is first come first served and bounded (items 146, 158, 168)."""
 
 import asyncio
 from typing import Any
@@ -84,7 +84,7 @@ class Above:
 
 
 def test_a_replica_never_runs_more_calls_than_its_limit_whoever_calls(deploy: Deploy, gateway: Gateway) -> None:
-    """Items 146 and 163: two processes call at the same time, neither knows what the other sends."""
+    """Two processes call at once and neither knows what the other sends (items 146, 163)."""
     caller = deploy(Caller.bind(Strict.bind()), "strict")
     strict = mesh.get_deployment_handle("Strict", "strict")
     theirs = [caller.remote(300) for _ in range(2)]
@@ -97,7 +97,7 @@ def test_a_replica_never_runs_more_calls_than_its_limit_whoever_calls(deploy: De
 
 
 def test_queued_calls_are_served_in_their_order(deploy: Deploy) -> None:
-    """Item 158."""
+    """First come, first served (item 158)."""
     handle = deploy(InOrder.bind(Gate.bind()), "order")
     gate = mesh.get_deployment_handle("Gate", "order")
     labels = [f"call {number}" for number in range(20)]
@@ -110,7 +110,7 @@ def test_queued_calls_are_served_in_their_order(deploy: Deploy) -> None:
 
 
 def test_a_full_queue_refuses_and_says_so_at_every_door(deploy: Deploy, gateway: Gateway, channel: Any) -> None:
-    """Items 143, 144 and 168."""
+    """Back-pressure of a child reaches handle and gRPC client as such (items 143, 144, 168)."""
     bounded = deploy(Bounded.bind(Gate.bind()), "bounded")
     above = deploy(Above.bind(mesh.get_app_handle("bounded")), "above")
     gate = mesh.get_deployment_handle("Gate", "bounded")

@@ -1,4 +1,4 @@
-"""User classes that misbehave: the status says so, and everything else keeps serving (issue 3, "Bad input")."""
+"""User classes that misbehave: the status says so, and everything else keeps serving."""
 
 import os
 import resource
@@ -148,7 +148,7 @@ def test_a_call_that_exits_the_process_fails_alone(deploy: Deploy) -> None:
 
 
 def test_a_failing_health_check_is_told_in_the_status(deploy: Deploy, tmp_path: Path) -> None:
-    """Item 150."""
+    """The message has what `check_health` raised (item 150)."""
     sick = tmp_path / "sick"
     deploy(FailsItsCheck.bind(sick), "sick")
     sick.touch()
@@ -175,7 +175,7 @@ def test_a_replica_that_the_kernel_kills_is_replaced(deploy: Deploy) -> None:
 
 
 def test_a_reconfiguration_that_never_returns_shows_and_can_be_deleted() -> None:
-    """Item 154."""
+    """The replica stays UPDATING until then (item 154)."""
     calm = NeverReconfigured.options(user_config={"hang": False})
     mesh.run(calm.options(version="1").bind(), name="stuck", route_prefix="/stuck")
     hanging = calm.options(version="1", user_config={"hang": True})
@@ -188,7 +188,7 @@ def test_a_reconfiguration_that_never_returns_shows_and_can_be_deleted() -> None
 
 @pytest.mark.parametrize("bad", [RaisesInDel, HangsInDel])
 def test_a_destructor_that_does_not_end_well_holds_up_no_delete(bad: Any) -> None:
-    """Item 153: it gets as long as graceful shutdown takes, at least a second."""
+    """It has the graceful shutdown timeout, at least a second (item 153)."""
     handle: Any = mesh.run(bad.bind(), name="undead", route_prefix="/undead")
     assert handle.remote().result(timeout_s=10) == "well"
     mesh.delete("undead")

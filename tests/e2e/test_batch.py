@@ -1,4 +1,4 @@
-"""Batches: calls that come together are executed together, and each caller gets its own answer (api.md 1.11)."""
+"""Batches: calls that come together are executed together, and each caller gets its own answer (items 132–141)."""
 
 import asyncio
 from typing import Any
@@ -61,7 +61,7 @@ def batched(deploy: Deploy) -> Handle:
 
 
 def test_calls_that_come_together_fill_a_batch(batched: Handle, gateway: Gateway) -> None:
-    """Items 134 and 137: full batches do not wait."""
+    """Full batches do not wait (items 134, 137)."""
     calls = [batched.double.remote(number) for number in range(5 * SIZE)]
     assert [call.result(timeout_s=LONG_S / 2) for call in calls] == [(2 * n, SIZE) for n in range(5 * SIZE)]
     labels = {"application": "batch", "deployment": "Batched", "function_name": "double"}
@@ -70,7 +70,7 @@ def test_calls_that_come_together_fill_a_batch(batched: Handle, gateway: Gateway
 
 
 def test_an_error_reaches_every_caller_of_the_batch(batched: Handle) -> None:
-    """Items 135 and 136."""
+    """So does a result of the wrong length (items 135, 136)."""
     with pytest.raises(ZeroDivisionError):
         batched.divide.remote(1, right=0).result(timeout_s=10)
     assert batched.divide.remote(right=2, left=1).result(timeout_s=10) == 0.5
@@ -79,7 +79,7 @@ def test_an_error_reaches_every_caller_of_the_batch(batched: Handle) -> None:
 
 
 def test_a_caller_that_is_cancelled_while_it_waits_is_left_out(batched: Handle) -> None:
-    """Item 139."""
+    """The batch runs without it (item 139)."""
     gate = mesh.get_deployment_handle("Gate", "batch")
     first = batched.one_by_one.remote("first")
     until(lambda: "first" in gate.entered.remote().result(timeout_s=10))
@@ -93,7 +93,7 @@ def test_a_caller_that_is_cancelled_while_it_waits_is_left_out(batched: Handle) 
 
 
 def test_a_batch_is_of_one_model(batched: Handle) -> None:
-    """Items 124 and 141."""
+    """Callers with different model ids never meet (items 124, 141)."""
     calls = [batched.by_model.options(multiplexed_model_id=model).remote(n) for n in range(SIZE) for model in "ab"]
     assert [call.result(timeout_s=LONG_S / 2) for call in calls] == [
         (model, SIZE) for _ in range(SIZE) for model in "ab"
@@ -101,7 +101,7 @@ def test_a_batch_is_of_one_model(batched: Handle) -> None:
 
 
 def test_streams_share_a_batch_and_end_each_for_itself(batched: Handle) -> None:
-    """Item 138."""
+    """One stream may be longer than another (item 138)."""
 
     async def read() -> list[list[int]]:
         streams = [batched.count.options(stream=True).remote(limit) for limit in (2, 5)]

@@ -1,4 +1,4 @@
-"""Cancels: from a gRPC client down a chain of deployments, and thousands of them at random times (api.md 36 to 38)."""
+"""Cancels: from a gRPC client down a chain of deployments, and thousands of them at random times (items 36–38, L8)."""
 
 import asyncio
 import random
@@ -91,7 +91,7 @@ def gate(deploy: Deploy) -> Handle:
 
 
 def test_a_clients_cancel_is_seen_three_deployments_down_within_100_ms(gate: Handle, channel: grpc.Channel) -> None:
-    """Items 36, 37, 38 and 220."""
+    """Calls of other clients go on (items 36–38, 220)."""
     stub = shop_pb2_grpc.ShopStub(channel)
     spared = stub.Price.future(shop_pb2.Item(name="spared"), metadata=CHAIN, timeout=50)
     delays_s = [seen_after_s(stub, gate, f"cancelled {number}") for number in range(10)]
@@ -113,7 +113,7 @@ def seen_after_s(stub: Any, gate: Handle, label: str) -> float:
 
 
 def test_a_handles_cancel_reaches_grandchildren(gate: Handle) -> None:
-    """Item 38."""
+    """It reaches calls made in turn at any depth (item 38)."""
     response = mesh.get_deployment_handle("Middle", "cancel-chain").wait.remote("by handle")
     until(lambda: "by handle" in gate.entered.remote().result(timeout_s=10))
     response.cancel()
@@ -121,7 +121,7 @@ def test_a_handles_cancel_reaches_grandchildren(gate: Handle) -> None:
 
 
 def test_twenty_thousand_cancels_at_random_times_leave_no_call_behind(deploy: Deploy, gateway: Gateway) -> None:
-    """Items 33 to 39: whenever a cancel comes, the call ends once and everything it held is given back."""
+    """Each call ends once and gives back what it held (items 33–39, L8)."""
     branch = deploy(Branch.bind(Leaf.bind()), "cancel-storm")
     leaf = mesh.get_deployment_handle("Leaf", "cancel-storm")
     asyncio.run(storm(branch, random.Random(20_000)))

@@ -130,7 +130,7 @@ TWO_APPS = """
 
 
 def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
-    """Items 185, 245 and 249, and the lesson of item 68."""
+    """Deploying a file again restarts nothing else, unlike `run` (items 68, 185, 245, 249)."""
     project.configure(TWO_APPS)
     shown = project.deployed().output
     assert "  first/Stock: 1 of 1 replicas running" in shown
@@ -162,7 +162,7 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
 
 
 def test_applications_that_a_file_no_longer_names_are_removed(project: Project, deploy: Callable[..., Any]) -> None:
-    """Item 245."""
+    """Applications of programs stay (item 245)."""
     deploy(mesh.deployment(lambda: "mine").options(name="Mine", ray_actor_options={"num_cpus": 0}).bind(), "by_program")
     mine = pids("by_program", "Mine")
     project.configure(TWO_APPS)
@@ -178,7 +178,7 @@ def test_applications_that_a_file_no_longer_names_are_removed(project: Project, 
 
 
 def test_every_option_that_replicas_take_over_leaves_their_processes_alone(project: Project) -> None:
-    """Items 186 to 188: the table is tests/unit/options/test_option_effects.py, here it is true."""
+    """The options are those of tests/unit/options/test_option_effects.py (items 186–188)."""
     text = """
         applications:
           - name: first
@@ -212,7 +212,7 @@ def test_every_option_that_replicas_take_over_leaves_their_processes_alone(proje
 
 
 def test_a_runtime_environment_reaches_the_import_and_the_replicas(project: Project) -> None:
-    """Items 248 and 250."""
+    """Both see its variables (items 248, 250)."""
     code = CODE.format(module=project.module).replace("app = ", "assert os.environ['LEVEL']\napp = ")
     (project.directory / f"{project.module}.py").write_text(code)
     project.configure(
@@ -236,7 +236,7 @@ def test_a_runtime_environment_reaches_the_import_and_the_replicas(project: Proj
 
 
 def test_what_cannot_be_deployed_is_told_and_changes_nothing(project: Project) -> None:
-    """Items 249 and 250."""
+    """What ran before goes on with the same processes (items 249, 250)."""
     project.configure(TWO_APPS)
     project.deployed()
     state = {each: pids(*each) for each in [("first", "Stock"), ("second", "Front")]}
@@ -277,7 +277,7 @@ def test_a_replica_that_fails_is_shown_while_it_happens(project: Project) -> Non
 
 
 def test_a_file_written_from_code_runs_it_as_it_is(project: Project) -> None:
-    """Item 244."""
+    """`mesh build` writes every option that the code sets (item 244)."""
     written = project.directory / "mesh.yaml"
     result = project.mesh("build", f"{project.module}:app", "-o", str(written), "--app-dir", str(project.directory))
     assert result.exit_code == 0, result.output
@@ -292,7 +292,7 @@ def test_a_file_written_from_code_runs_it_as_it_is(project: Project) -> None:
 
 
 def test_run_of_a_file_ends_with_ctrl_c_and_leaves_nothing(project: Project) -> None:
-    """Item 243; in a process of its own."""
+    """The command runs in a process of its own (item 243)."""
     project.configure(TWO_APPS)
     arguments = ["run", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory)]
     command = subprocess.Popen(
@@ -324,7 +324,7 @@ def test_the_example_s_file_serves_stock_clients(project: Project, channel: grpc
 
 
 def test_an_environment_that_cannot_be_made_is_said_in_a_line(project: Project) -> None:
-    """Item 250."""
+    """The command fails with the reason (item 250)."""
     environment = '{"working_dir": "file:///nowhere/at_all.zip"}'
     result = project.mesh("deploy", f"{project.module}:app", "--runtime-env-json", environment)
     assert result.exit_code == 1

@@ -122,7 +122,7 @@ def greet(name: str) -> str:
 
 
 def test_status_shows_what_runs(deploy: Deploy) -> None:
-    """Items 62, 66 and 126."""
+    """Statuses and replica counts are right when `run` returns (items 62, 66, 126)."""
     assert deploy(Versioned.bind("one"), "status").remote().result(timeout_s=10) == "one"
     application = until(lambda: running_application("status"))
     deployment = application.deployments["Versioned"]
@@ -141,7 +141,7 @@ def running_application(name: str) -> Any:
 def test_a_function_and_applications_in_containers_can_be_deployed(
     deploy: Deploy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Items 96, 97, 98 and 99: two bindings of a deployment are two deployments, one binding twice is one."""
+    """Two bindings are two deployments, one binding used twice is one (items 96–99)."""
     assert deploy(greet.bind(), "function").remote("you").result(timeout_s=10) == "hello you"
     one = Named.bind("one")
     holder = deploy(Holder.bind([one, Named.bind("two")], {"again": one}), "holder")
@@ -164,7 +164,7 @@ def test_a_dead_replica_is_replaced(deploy: Deploy) -> None:
 
 
 def test_an_unhealthy_replica_is_replaced(deploy: Deploy) -> None:
-    """Items 149 and 150."""
+    """A replica serves only after its first check (items 149, 150)."""
     handle = deploy(Sickly.bind(), "sickly")
     sick = handle.remote().result(timeout_s=10)
     handle.sicken.remote().result(timeout_s=10)
@@ -173,7 +173,7 @@ def test_an_unhealthy_replica_is_replaced(deploy: Deploy) -> None:
 
 
 def test_redeploying_under_load_loses_no_call(deploy: Deploy, gateway: Gateway) -> None:
-    """Items 68 and 153: callers by handle and by gRPC notice nothing but another answer."""
+    """Callers by handle and by gRPC notice only another answer (items 68, 153)."""
     handle = deploy(Versioned.bind("v0"), "redeployed")
     is_over = threading.Event()
     answers: list[str] = []
@@ -213,7 +213,7 @@ def test_redeploying_under_load_loses_no_call(deploy: Deploy, gateway: Gateway) 
 
 
 def test_a_constructor_that_fails_fails_the_deployment_with_its_reason(deploy: Deploy) -> None:
-    """Items 66, 148 and 167."""
+    """Error, status and callers all get the reason (items 66, 148, 167)."""
     with pytest.raises(RuntimeError, match="no such weights"):
         deploy(Stillborn.bind(), "stillborn")
     application = mesh.status().applications["stillborn"]
@@ -225,7 +225,7 @@ def test_a_constructor_that_fails_fails_the_deployment_with_its_reason(deploy: D
 
 
 def test_delete_runs_the_destructor_once_and_ends_the_processes(tmp_path: Path) -> None:
-    """Items 76, 85 and 153."""
+    """`reconfigure` ran before, `__del__` after the last call (items 76, 85, 153)."""
     diary = tmp_path / "diary"
     mortal = Mortal.options(user_config={"mood": "calm"})
     handle = mesh.run(mortal.bind(diary), name="mortal", route_prefix="/mortal")
@@ -241,7 +241,7 @@ def test_delete_runs_the_destructor_once_and_ends_the_processes(tmp_path: Path) 
 
 
 def test_delete_lets_running_calls_finish(deploy: Deploy) -> None:
-    """Item 153."""
+    """The call that is running gets its result (item 153)."""
     gate = deploy(Gate.bind(), "patience")
     patient = mesh.run(Patient.bind(gate), name="patient", route_prefix="/patient")
     call = patient.remote("last call")
@@ -254,7 +254,7 @@ def test_delete_lets_running_calls_finish(deploy: Deploy) -> None:
 
 
 def test_starting_again_with_other_options_warns(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
-    """Item 52."""
+    """The mesh keeps the options it has (item 52)."""
     gateway.start_mesh()
     assert "ignored" not in caplog.text
     mesh.start(grpc_options={"port": gateway.grpc_port + 1}, http_options={"port": gateway.http_port})
@@ -279,7 +279,7 @@ def is_replica(pid: int) -> bool:
 
 
 def test_wrong_requests_are_refused_with_a_reason(deploy: Deploy) -> None:
-    """Items 63, 64, 65 and 67."""
+    """Names, targets and prefixes are checked (items 63–65, 67)."""
     deploy(greet.bind(), "occupied")
     with pytest.raises(MeshException, match="occupied"):
         mesh.run(greet.bind(), name="intruder", route_prefix="/occupied")
@@ -304,7 +304,7 @@ print(json.dumps([answer, status, own]))
 
 
 def test_another_driver_finds_calls_and_deploys_applications(deploy: Deploy) -> None:
-    """Items 1, 52 and 127: what it deployed outlives it."""
+    """What it deployed outlives it (items 1, 52, 127)."""
     deploy(greet.bind(), "shared")
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-c", OTHER_DRIVER, address]

@@ -1,4 +1,4 @@
-"""Deadlines: they reach grandchildren, the smaller one counts, and what is late is stopped everywhere (api.md 220)."""
+"""Deadlines: they reach grandchildren, the smaller one counts, and what is late is stopped everywhere (item 220)."""
 
 import time
 from typing import Any

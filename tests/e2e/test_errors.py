@@ -1,4 +1,4 @@
-"""What a caller gets when user code, its arguments or its results are at fault (api.md items 25 to 28 and 143)."""
+"""What a caller gets when user code, its arguments or its results are at fault (items 25–28, 143)."""
 
 import threading
 from typing import Any
@@ -92,7 +92,7 @@ def faulty(caller: Handle) -> Handle:
 
 @pytest.mark.parametrize("method", ["divide", "divide_in_thread"])
 def test_an_exception_arrives_with_its_type_and_its_remote_traceback(faulty: Handle, method: str) -> None:
-    """Item 25."""
+    """The traceback is a note of the exception (item 25)."""
     with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
         faulty.options(method_name=method).remote(0).result(timeout_s=10)
     assert f"in {method}" in "\n".join(caught.value.__notes__)
@@ -110,7 +110,7 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_a_description(faulty: Ha
 
 
 def test_an_exception_that_knows_how_to_travel_keeps_what_it_carries_over_two_hops(caller: Handle) -> None:
-    """Item 143."""
+    """Attributes survive pickling (item 143)."""
     with pytest.raises(RichError) as caught:
         caller.remote("rich").result(timeout_s=10)
     assert (caught.value.code, caught.value.reason) == (7, "seven")
@@ -136,14 +136,14 @@ def test_an_argument_that_cannot_be_pickled_fails_where_the_call_is_made(faulty:
 
 @pytest.mark.parametrize("method", ["nothing", "_missing", "__init__"])
 def test_an_unknown_method_is_named_together_with_the_known_ones(faulty: Handle, method: str) -> None:
-    """Item 26."""
+    """Private methods are not listed (item 26)."""
     with pytest.raises(MeshException, match=rf"'{method}'.*Available methods: \[.*'divide'.*\]") as caught:
         faulty.options(method_name=method).remote().result(timeout_s=10)
     assert "_private" not in str(caught.value)
 
 
 def test_wrong_arguments_are_reported_as_python_reports_them(faulty: Handle) -> None:
-    """Item 27."""
+    """The text is Python's own (item 27)."""
     with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given"):
         faulty.takes_one.remote(1, 2).result(timeout_s=10)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'one'"):
@@ -153,6 +153,6 @@ def test_wrong_arguments_are_reported_as_python_reports_them(faulty: Handle) -> 
 
 
 def test_a_generator_needs_a_streaming_call(faulty: Handle) -> None:
-    """Item 28."""
+    """The error says how to call it (item 28)."""
     with pytest.raises(TypeError, match=r"returned a generator\. You must use `handle\.options\(stream=True\)`"):
         faulty.generator.remote().result(timeout_s=10)

@@ -1,4 +1,4 @@
-"""How replicas run user code: on a loop of its own or inline, `def` methods in threads, in any mixture (issue 2, 2)."""
+"""How replicas run user code: on a loop of its own or inline, `def` methods in threads, in any mixture."""
 
 import asyncio
 import threading
@@ -83,7 +83,7 @@ def gate(mixed: Handle) -> Handle:
 
 
 def test_async_methods_share_a_loop_and_def_methods_have_threads(mixed: Handle) -> None:
-    """Item 147."""
+    """A `def` method never runs on the loop (item 147)."""
     loop_threads = {mixed.on_loop.remote().result(timeout_s=10) for _ in range(5)}
     assert len(loop_threads) == 1
     assert mixed.in_thread.remote().result(timeout_s=10) not in loop_threads
@@ -92,7 +92,7 @@ def test_async_methods_share_a_loop_and_def_methods_have_threads(mixed: Handle) 
 
 
 def test_as_many_def_methods_run_at_once_as_calls_are_allowed(mixed: Handle) -> None:
-    """Item 147."""
+    """There is a thread for each allowed call (item 147)."""
     calls = [mixed.meet.remote() for _ in range(PLACES)]
     assert sorted(call.result(timeout_s=20) for call in calls) == list(range(PLACES))
 
@@ -108,7 +108,7 @@ def test_methods_of_either_kind_call_other_deployments(mixed: Handle, gate: Hand
 
 @pytest.mark.parametrize("method", ["relay", "relay_in_thread"])
 def test_generators_of_either_kind_relay_items_as_they_come(mixed: Handle, gate: Handle, method: str) -> None:
-    """Item 47."""
+    """An item does not wait for the next one (item 47)."""
     label = f"relayed by {method}"
     items = mixed.options(method_name=method, stream=True).remote(label)
     assert next(items) == "first"
@@ -118,7 +118,7 @@ def test_generators_of_either_kind_relay_items_as_they_come(mixed: Handle, gate:
 
 @pytest.mark.parametrize("method", ["wait", "wait_in_thread"])
 def test_a_cancel_reaches_the_children_of_either_kind(mixed: Handle, gate: Handle, method: str) -> None:
-    """Items 36 and 38: a thread cannot be interrupted, but what it waits for is cancelled."""
+    """A thread is not interrupted, but the call it waits for is cancelled (items 36, 38)."""
     label = f"cancelled in {method}"
     call = mixed.options(method_name=method).remote(label)
     until(lambda: label in gate.entered.remote().result(timeout_s=10))
@@ -137,7 +137,7 @@ def test_def_methods_that_block_do_not_hold_up_async_ones(mixed: Handle) -> None
 
 
 def test_servicer_methods_may_be_def_or_async(mixed: Handle, channel: grpc.Channel) -> None:
-    """Items 211 and 216."""
+    """All four kinds of methods may be either (items 211, 216)."""
     stub = shop_pb2_grpc.ShopStub(channel)
     options = {"metadata": (("application", mixed.app_name),), "timeout": 20}
     items = [shop_pb2.Item(amount=number) for number in range(300)]

@@ -1,4 +1,4 @@
-"""Faults: replicas that are killed, user code that blocks its loop, and strangers at a replica's port (issue 2, 9)."""
+"""Faults: replicas that are killed, user code that blocks its loop, and strangers at a replica's port."""
 
 import contextlib
 import os
@@ -80,7 +80,7 @@ def until_two_run(app: str, deployment: str) -> dict[str, Any]:
 def test_a_killed_replica_fails_what_it_executed_and_nothing_else(
     worker: Handle, gate: Handle, gateway: Gateway
 ) -> None:
-    """Items 37, 165 and 166: 200 calls, of which each of 2 replicas executes 50 and the rest is queued."""
+    """Of 200 calls each of 2 replicas executes 50; the rest is queued (items 37, 165, 166)."""
     before = until_two_run("faults", "Worker")
     calls = [worker.remote("crash") for _ in range(4 * PLACES)]
     until(lambda: gate.entered.remote().result(timeout_s=10).count("crash") == 2 * PLACES)
@@ -116,7 +116,7 @@ def test_a_stream_from_a_killed_replica_ends_with_an_error_that_names_it(worker:
 
 
 def test_a_response_from_a_killed_replica_fails_the_call_it_feeds_and_names_both(worker: Handle, gate: Handle) -> None:
-    """Item 30."""
+    """The second call is never sent (item 30)."""
     before = until_two_run("faults", "Worker")
     upstream = worker.remote("crashed upstream")
     until(lambda: "crashed upstream" in gate.entered.remote().result(timeout_s=10))
@@ -178,7 +178,7 @@ def break_connections(address: str) -> int:
 
 
 def test_code_that_blocks_its_loop_holds_up_nobody_else(deploy: Deploy, gateway: Gateway, tmp_path: Path) -> None:
-    """Items 15 and 147."""
+    """Routing and other replicas go on (items 15, 147)."""
     blocker = deploy(Blocker.bind(), "blocked")
     until_two_run("blocked", "Blocker")
     blocker.where.remote().result(timeout_s=10)

@@ -1,4 +1,4 @@
-"""The gRPC gateway as a stock client sees it: arities, metadata, trailers, statuses and health (api.md 1.18)."""
+"""The gRPC gateway as a stock client sees it: arities, metadata, trailers, statuses and health (items 211–224)."""
 
 import os
 import queue
@@ -130,7 +130,7 @@ def failure(call: Any, request: Any, metadata: Any = TO_SHOP, timeout: float = T
 
 
 def test_the_only_application_needs_no_name(shop: Any) -> None:
-    """Item 212, C16. First in this file: no other application runs yet."""
+    """This test is first in the file: no other application runs yet (item 212, C16)."""
     assert list(mesh.status().applications) == ["shop"]
     assert shop.Price(Item(name="answer", amount=3), timeout=TIMEOUT_S).amount == 3
     error = failure(shop.Price, Item(name="answer"), (("application", "nowhere"),))
@@ -140,7 +140,7 @@ def test_the_only_application_needs_no_name(shop: Any) -> None:
 
 
 def test_all_four_arities(shop: Any) -> None:
-    """Items 211, 213, 215 and 216."""
+    """Each kind of method is called with parsed messages (items 211, 213, 215, 216)."""
     options = {"metadata": TO_SHOP, "timeout": TIMEOUT_S}
     assert shop.Price(Item(name="answer", amount=5), **options) == Item(name="answered", amount=5)
     assert [item.amount for item in shop.List(Item(amount=1000), **options)] == list(range(1000))
@@ -152,7 +152,7 @@ def test_all_four_arities(shop: Any) -> None:
 
 
 def test_a_conversation_goes_back_and_forth(shop: Any) -> None:
-    """Item 216: each answer comes before the next question is asked."""
+    """Each answer comes before the next question is asked (item 216)."""
     questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
     answers = shop.Haggle(iter(questions.get, None), metadata=TO_SHOP, timeout=TIMEOUT_S)
     for amount in range(5):
@@ -164,7 +164,7 @@ def test_a_conversation_goes_back_and_forth(shop: Any) -> None:
 
 
 def test_metadata_reaches_the_servicer_and_the_request_id_comes_back(shop: Any) -> None:
-    """Items 124 and 214."""
+    """A request id is made where the client sent none (items 124, 214)."""
     sent = (*TO_SHOP, ("request_id", "r-1"), ("multiplexed_model_id", "m-1"), ("x-own", "mine"))
     reply, call = shop.Price.with_call(Item(name="metadata"), metadata=sent, timeout=TIMEOUT_S)
     assert reply.name == "m-1 r-1 mine"
@@ -180,7 +180,7 @@ def test_metadata_reaches_the_servicer_and_the_request_id_comes_back(shop: Any) 
 
 
 def test_what_user_code_sets_arrives(shop: Any) -> None:
-    """Items 217 and 218."""
+    """Code, details and trailers are those of the context (items 217, 218)."""
     error = failure(shop.Price, Item(name="set code"))
     trailers = dict(error.trailing_metadata())
     assert (error.code(), error.details()) == (Status.NOT_FOUND, "sold out")
@@ -192,7 +192,7 @@ def test_what_user_code_sets_arrives(shop: Any) -> None:
 
 
 def test_exceptions_of_user_code_are_internal_errors_with_their_text(shop: Any) -> None:
-    """Item 144."""
+    """The request id comes back with them (item 144)."""
     error = failure(shop.Price, Item(name="raise"))
     assert error.code() is Status.INTERNAL
     assert "LookupError: no such item" in error.details()
@@ -208,7 +208,7 @@ def test_exceptions_of_user_code_are_internal_errors_with_their_text(shop: Any) 
 
 
 def test_a_service_that_is_named_at_start_and_a_second_application(stock: Any, shop: Any) -> None:
-    """Items 211, 212 and 217: both services have a method called Price."""
+    """Both services have a method called Price (items 211, 212, 217)."""
     assert stock.Price(Item(amount=2), metadata=TO_STOCK, timeout=TIMEOUT_S) == Item(name="from stock", amount=2)
     reply, call = stock.Count.with_call(Item(amount=2), metadata=TO_STOCK, timeout=TIMEOUT_S)
     assert reply.amount == 3
@@ -231,14 +231,14 @@ def test_an_unknown_method_is_answered_with_the_known_ones(stock: Any, channel: 
 
 
 def test_a_message_beyond_the_limit_is_refused_in_either_direction(shop: Any) -> None:
-    """Item 221."""
+    """The limit of the mesh holds at the gateway (item 221)."""
     error = failure(shop.Price, Item(name="x" * MESSAGE_MAX_BYTES))
     assert error.code() is Status.RESOURCE_EXHAUSTED
     assert shop.Price(Item(name="answer"), metadata=TO_SHOP, timeout=TIMEOUT_S).name == "answered"
 
 
 def test_a_clients_cancel_and_deadline_reach_user_code_in_every_arity(shop: Any, gate: Handle) -> None:
-    """Item 220."""
+    """Unary and streaming methods are cancelled alike (item 220)."""
     for name, call in (
         ("unary gone", shop.Price.future(Item(name="unary gone"), metadata=TO_SHOP)),
         ("talk gone", shop.Haggle(iter([Item(name="talk gone")]), metadata=TO_SHOP)),
@@ -280,7 +280,7 @@ def test_a_servicer_that_does_not_read_holds_back_the_client(shop: Any, gate: Ha
 
 
 def test_a_dead_replica_is_named(shop: Any, gate: Handle) -> None:
-    """Item 166."""
+    """Calls that may have run fail and are not repeated (item 166)."""
     calls = [shop.Price.future(Item(name="dies"), metadata=TO_SHOP, timeout=TIMEOUT_S) for _ in range(10)]
     until(lambda: gate.entered.remote().result(timeout_s=10).count("dies") == 10)
     replica_id, replica = next(iter(running("shop", "Shop").items()))

@@ -1,4 +1,4 @@
-"""Handles and responses: options, waiting, cancelling, passing on, pickling, threads and loops (api.md 1.1 and 1.2)."""
+"""Handles and responses: options, waiting, cancelling, passing on, pickling, threads and loops (items 1–41)."""
 
 import asyncio
 import concurrent.futures
@@ -95,7 +95,7 @@ def single(front: Handle) -> Handle:
 
 
 def test_options_make_new_handles_that_share_the_router(echo: Handle) -> None:
-    """Items 2, 3, 4, 6, 7, 8 and 14."""
+    """The original keeps its options (items 2–4, 6–8, 14)."""
     shout = echo.options(method_name="shout")
     assert (echo.deployment_name, echo.app_name) == ("Echo", "handles")
     assert repr(echo) == "DeploymentHandle(deployment='Echo')"
@@ -110,7 +110,7 @@ def test_options_make_new_handles_that_share_the_router(echo: Handle) -> None:
 
 
 def test_a_handle_connects_at_its_first_call_and_can_be_shut_down(front: Handle) -> None:
-    """Items 1, 12 and 18."""
+    """Making a handle connects nothing (items 1, 12, 18)."""
     own = mesh.DeploymentHandle("Echo", "handles")
     assert not own.is_initialized
     assert not own.running_replicas_populated()
@@ -123,7 +123,7 @@ def test_a_handle_connects_at_its_first_call_and_can_be_shut_down(front: Handle)
 
 
 def test_looking_a_handle_up_gives_the_same_one_again(echo: Handle, front: Handle) -> None:
-    """Items 127, 128 and 129."""
+    """Unknown names raise (items 127–129)."""
     assert mesh.get_deployment_handle("Echo", "handles") is echo
     assert mesh.get_app_handle("handles").deployment_name == "Front"
     with pytest.raises(MeshException, match=r"Application 'nowhere' does not exist\."):
@@ -135,7 +135,7 @@ def test_looking_a_handle_up_gives_the_same_one_again(echo: Handle, front: Handl
 
 
 def test_a_result_can_be_had_any_number_of_times(echo: Handle) -> None:
-    """Items 21 and 22."""
+    """It is the same object each time (items 21, 22)."""
     response = echo.remote([1])
     assert response.result(timeout_s=10) is response.result(timeout_s=10)
 
@@ -153,7 +153,7 @@ async def wait_for(response: Any) -> Any:
 
 
 def test_result_refuses_to_block_a_running_loop(echo: Handle) -> None:
-    """Items 23 and 40."""
+    """So does the sync form of `_to_object_ref` (items 23, 40)."""
 
     async def block() -> None:
         response = echo.remote(1)
@@ -167,7 +167,7 @@ def test_result_refuses_to_block_a_running_loop(echo: Handle) -> None:
 
 
 def test_a_timeout_leaves_the_call_running(gate: Handle) -> None:
-    """Item 24."""
+    """The result can still be had (item 24)."""
     response = gate.wait.remote("patience")
     with pytest.raises(TimeoutError):
         response.result(timeout_s=0.05)
@@ -176,7 +176,7 @@ def test_a_timeout_leaves_the_call_running(gate: Handle) -> None:
 
 
 def test_a_call_that_is_cancelled_before_it_was_sent_never_reaches_a_replica(single: Handle, gate: Handle) -> None:
-    """Items 33, 34, 35, 37 and 39; C1."""
+    """Other calls are not affected (items 33–35, 37, 39, C1)."""
     running = single.remote("running")
     until(lambda: "running" in gate.entered.remote().result(timeout_s=10))
     queued = single.remote("queued")
@@ -196,7 +196,7 @@ def test_a_call_that_is_cancelled_before_it_was_sent_never_reaches_a_replica(sin
 
 
 def test_cancelling_an_executing_call_reaches_its_code_and_no_other(gate: Handle) -> None:
-    """Items 36 and 37."""
+    """User code sees CancelledError (items 36, 37)."""
     doomed, spared = gate.wait.remote("doomed"), gate.wait.remote("spared")
     until(lambda: {"doomed", "spared"} <= set(gate.entered.remote().result(timeout_s=10)))
     doomed.cancel()
@@ -217,7 +217,7 @@ def test_a_cancelled_task_gives_up_the_call_it_awaits(gate: Handle) -> None:
 
 
 def test_responses_are_passed_on_without_awaiting_them(echo: Handle, gate: Handle) -> None:
-    """Items 29 and 32."""
+    """So are references to Ray objects (items 29, 32)."""
     one = echo.remote(1)
     two = echo.add.remote(one, right=one)
     chain = two
@@ -237,7 +237,7 @@ def test_a_failed_response_fails_the_call_it_is_passed_to(echo: Handle) -> None:
 
 
 def test_a_nested_response_is_refused_with_a_reason(echo: Handle) -> None:
-    """Items 31 and 41; C13."""
+    """Streams and pickling are refused too (items 31, 41, C13)."""
     response = echo.remote(1)
     with pytest.raises(MeshException, match="top-level"):
         echo.remote([response])
@@ -247,7 +247,7 @@ def test_a_nested_response_is_refused_with_a_reason(echo: Handle) -> None:
 
 
 def test_a_result_becomes_an_object_ref_when_asked(echo: Handle, gate: Handle) -> None:
-    """Item 40; C6."""
+    """Waiting for it may time out (item 40, C6)."""
     assert ray.get(echo.remote("kept")._to_object_ref_sync()) == "kept"
     waiting = gate.wait.remote("reference")
     with pytest.raises(TimeoutError, match=r"Timed out resolving to ObjectRef\."):
@@ -270,7 +270,7 @@ class Shouter:
 
 
 def test_a_handle_travels_into_tasks_actors_and_deployments(front: Handle, echo: Handle) -> None:
-    """Items 11 and 13."""
+    """It keeps its options (items 11, 13)."""
     shout = echo.options(method_name="shout")
     assert ray.get(shout_in_task.remote(shout, "task"), timeout=30) == "TASK!"
     actor = Shouter.remote(shout)
@@ -280,7 +280,7 @@ def test_a_handle_travels_into_tasks_actors_and_deployments(front: Handle, echo:
 
 
 def test_user_code_knows_where_it_is_and_whom_it_serves(front: Handle, echo: Handle) -> None:
-    """Items 13 and 130."""
+    """A child call has the request id of its parent (items 13, 130)."""
     response = echo.where.remote()
     assert response.result(timeout_s=10) == ("handles", "Echo", response.request_id)
     own, of_child = front.request_ids.remote().result(timeout_s=10)
@@ -290,7 +290,7 @@ def test_user_code_knows_where_it_is_and_whom_it_serves(front: Handle, echo: Han
 
 
 def test_a_handle_works_in_many_threads_and_loops_at_once(echo: Handle) -> None:
-    """Items 15 and 16."""
+    """One handle is shared by all of them (items 15, 16)."""
 
     def call_in_thread(number: int) -> bool:
         return all(echo.remote(number).result(timeout_s=20) == number for _ in range(20))
@@ -307,7 +307,7 @@ def test_a_handle_works_in_many_threads_and_loops_at_once(echo: Handle) -> None:
 
 
 def test_a_loop_that_user_code_blocks_does_not_hold_up_routing(echo: Handle) -> None:
-    """Item 15."""
+    """The answer arrives while the loop is blocked (item 15)."""
 
     async def block_while_calling() -> str:
         response = echo.remote("sent and answered meanwhile")

@@ -78,7 +78,7 @@ def test_arrays_go_one_way_as_arguments_and_as_results(arrays: Handle, megabytes
 
 
 def test_arrays_pass_between_deployments_and_un_awaited(deploy: Deploy, arrays: Handle) -> None:
-    """Item 29."""
+    """A response that holds an array is an argument like any other (item 29)."""
     relay = deploy(Relay.bind(arrays), "large-relay")
     assert relay.remote(10).result(timeout_s=30) == 10_000_000 / 8
 

@@ -31,7 +31,7 @@ class Asking:
 
 
 def test_shutdown_ends_everything_and_a_new_mesh_can_start(gateway: Gateway) -> None:
-    """Items 60, 126 and 127; issue 3, 9: no actor, process, port, KV key or placement group."""
+    """No actor, process, port, KV key or placement group is left (items 60, 126, 127)."""
     handle: Any = mesh.run(Asking.bind(answer.bind()), name="last", route_prefix="/last")
     assert handle.remote().result(timeout_s=10) == 42
     ports = {gateway.grpc_port, gateway.http_port, *ports_of_replicas()}

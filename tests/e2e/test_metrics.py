@@ -1,4 +1,4 @@
-"""Metrics: one scrape shows what was done, with the right values, and a real Prometheus reads it (issue 2, 6)."""
+"""Metrics: one scrape shows what was done, with the right values, and a real Prometheus reads it."""
 
 import json
 import shutil
@@ -171,7 +171,7 @@ def test_strangers_cannot_make_series(traffic: None, gateway: Gateway) -> None:
 
 
 def test_health_and_routes_stand_beside_the_metrics(metered: Handle, gateway: Gateway) -> None:
-    """Items 201 and 202."""
+    """All three are on the operators' port (items 201, 202)."""
     assert get(f"{gateway.http_url}/-/healthz") == "success"
     assert json.loads(get(f"{gateway.http_url}/-/routes"))["/metered"] == "metered"
     with pytest.raises(urllib.error.HTTPError, match="404"):

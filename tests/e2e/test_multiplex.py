@@ -1,4 +1,4 @@
-"""Multiplexed models: routing by model id, one load for many callers, eviction, failures (api.md 1.9, 176 and 177)."""
+"""Multiplexed models: routing by model id, one load for many callers, eviction, failures (items 115–125, 176–179)."""
 
 import asyncio
 from collections import Counter
@@ -91,7 +91,7 @@ def models(caller: Handle) -> Handle:
 
 
 def test_a_model_is_served_where_it_is_loaded_and_new_ones_go_where_fewest_are(models: Handle) -> None:
-    """Items 176 and 177: four models have room on two replicas. First in this file: the replicas are empty."""
+    """Four models have room on two replicas, which are empty: this test is first (items 176, 177)."""
     ids = [f"spread {number}" for number in range(2 * MODELS_MAX)]
 
     def one_round() -> list[tuple[str, str]]:
@@ -103,13 +103,13 @@ def test_a_model_is_served_where_it_is_loaded_and_new_ones_go_where_fewest_are(m
 
 
 def test_the_model_id_is_set_for_each_hop(caller: Handle) -> None:
-    """Items 13 and 124."""
+    """A child call does not inherit it (items 13, 124)."""
     assert caller.options(multiplexed_model_id="mine").remote().result(timeout_s=10) == ("mine", "", "other")
     assert caller.remote().result(timeout_s=10) == ("", "", "other")
 
 
 def test_many_callers_of_a_model_share_one_load(models: Handle) -> None:
-    """Item 119."""
+    """Each replica loads it once at most (item 119)."""
     calls = [models.options(multiplexed_model_id="shared").remote() for _ in range(50)]
     answers = [call.result(timeout_s=10) for call in calls]
     assert {model_id for model_id, _, _ in answers} == {"shared"}
@@ -118,7 +118,7 @@ def test_many_callers_of_a_model_share_one_load(models: Handle) -> None:
 
 
 def test_the_least_recently_used_model_is_unloaded_before_another_loads(models: Handle, gateway: Gateway) -> None:
-    """Items 119 and 120."""
+    """Never more models than the limit are resident (items 119, 120)."""
     log: list[str] = []
     for number in range(2 * MODELS_MAX + 2):
         _, _, log = models.options(multiplexed_model_id=f"lru {number}").remote().result(timeout_s=10)
@@ -135,7 +135,7 @@ def test_the_least_recently_used_model_is_unloaded_before_another_loads(models: 
 
 
 def test_a_hot_model_spreads_when_its_replica_is_full(deploy: Deploy) -> None:
-    """Item 177; the upstream's consequence, item 178, is not ours."""
+    """A second replica loads it too (items 177, 178)."""
     hot = deploy(Hot.bind(Gate.bind()), "hot").options(multiplexed_model_id="hot")
     gate = mesh.get_deployment_handle("Gate", "hot")
     calls = [hot.remote("all") for _ in range(4)]
@@ -145,7 +145,7 @@ def test_a_hot_model_spreads_when_its_replica_is_full(deploy: Deploy) -> None:
 
 
 def test_a_failed_load_reaches_its_caller_and_is_tried_again(models: Handle) -> None:
-    """Item 121."""
+    """Nothing is kept of a failed load (item 121)."""
     broken = models.options(multiplexed_model_id="broken")
     for _ in range(2):
         with pytest.raises(LookupError, match="broken"):
@@ -153,6 +153,6 @@ def test_a_failed_load_reaches_its_caller_and_is_tried_again(models: Handle) -> 
 
 
 def test_an_empty_model_id_is_refused(models: Handle) -> None:
-    """Item 118."""
+    """A call without a model id cannot load one (item 118)."""
     with pytest.raises(ValueError, match="model id is empty"):
         models.remote().result(timeout_s=10)

@@ -33,7 +33,7 @@ class FallsIll:
 
 
 def test_a_replica_is_one_named_actor(deploy: Deploy) -> None:
-    """Item 145: operators find it by the names that `mesh status` shows."""
+    """Operators find it by the names that `mesh status` shows (item 145)."""
     deploy(Plain.options(num_replicas=2).bind(), "plain")
     named = [
         each["name"]
@@ -44,7 +44,7 @@ def test_a_replica_is_one_named_actor(deploy: Deploy) -> None:
 
 
 def test_an_unhealthy_replica_finishes_its_calls(deploy: Deploy, tmp_path: Path) -> None:
-    """Item 152: it is stopped gracefully, not killed, when it has failed three checks."""
+    """After three failed checks it is stopped gracefully, not killed (item 152)."""
     sick = tmp_path / "sick"
     gate = deploy(Gate.bind(), "sickbed")
     handle = deploy(FallsIll.bind(gate, sick), "falls-ill")

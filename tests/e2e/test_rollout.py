@@ -1,4 +1,4 @@
-"""Updates and deaths under constant load: who was not touched by them notices nothing (issue 3, 4).
+"""Updates and deaths under constant load: calls that they do not touch notice nothing.
 
 How long the slowest call takes is measured by `make bench`; the bounds here only tell a stall from a busy machine.
 """

@@ -1,4 +1,4 @@
-"""Deleting and ending a chain of deployments: callers leave before those they call (issue 3, 9)."""
+"""Deleting and ending a chain of deployments: callers leave before those they call (item 61)."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""Streams through handles: order, early items, flow control, and the end of a stream from either side (api.md 1.3)."""
+"""Streams through handles: order, early items, flow control, and the end of a stream from either side (items 42–50)."""
 
 import asyncio
 import itertools
@@ -97,18 +97,18 @@ def gate(relay: Handle) -> Handle:
 @pytest.mark.parametrize("method", PRODUCERS)
 @pytest.mark.parametrize("items", [0, 1, 1000])
 def test_items_arrive_in_order_from_either_kind_of_generator(streams: Handle, method: str, items: int) -> None:
-    """Items 42 and 45."""
+    """An empty stream ends at once (items 42, 45)."""
     assert list(streams.options(method_name=method).remote("order", items)) == list(range(items))
 
 
 def test_items_arrive_over_two_hops_and_from_a_returned_generator(relay: Handle, streams: Handle) -> None:
-    """Item 42."""
+    """A method may return a generator instead of being one (item 42)."""
     assert list(relay.remote("hops", 500)) == list(range(500))
     assert list(streams.returned.remote(3)) == [0, 1, 2]
 
 
 def test_two_streams_can_be_read_in_turns_inside_a_loop(streams: Handle, relay: Handle) -> None:
-    """Item 50."""
+    """An exhausted stream keeps saying so (item 50)."""
 
     async def read() -> list[tuple[int, int]]:
         left, right = streams.produce.remote("left", 50), relay.remote("right", 50)
@@ -122,7 +122,7 @@ def test_two_streams_can_be_read_in_turns_inside_a_loop(streams: Handle, relay: 
 
 
 def test_an_item_arrives_while_the_next_one_is_still_waited_for(gate: Handle) -> None:
-    """Item 47."""
+    """Items are not held back (item 47)."""
     items = gate.options(stream=True).stream.remote("early")
     assert next(items) == "first"
     gate.open.remote("early").result(timeout_s=10)
@@ -130,7 +130,7 @@ def test_an_item_arrives_while_the_next_one_is_still_waited_for(gate: Handle) ->
 
 
 def test_an_exception_comes_after_the_items_before_it(streams: Handle) -> None:
-    """Item 46."""
+    """Nothing that was produced is lost (item 46)."""
     items = streams.break_after.remote(3)
     assert list(itertools.islice(items, 3)) == [0, 1, 2]
     with pytest.raises(LookupError, match="after 3"):
@@ -138,7 +138,7 @@ def test_an_exception_comes_after_the_items_before_it(streams: Handle) -> None:
 
 
 def test_misuse_is_answered_with_what_to_do(streams: Handle) -> None:
-    """Items 43 and 44; C11 and C12."""
+    """Each error names the right way (items 43, 44, C11, C12)."""
     with pytest.raises(TypeError, match="did not return a generator"):
         next(streams.no_stream.remote())
     with pytest.raises(TypeError):
@@ -154,7 +154,7 @@ def test_misuse_is_answered_with_what_to_do(streams: Handle) -> None:
 
 
 def test_cancelling_a_stream_ends_both_sides(gate: Handle) -> None:
-    """Item 48; C1."""
+    """The consumer raises and the generator is closed (item 48, C1)."""
     items = gate.options(stream=True).stream.remote("cancelled")
     assert next(items) == "first"
     until(lambda: "cancelled" in gate.entered.remote().result(timeout_s=10))

@@ -56,13 +56,13 @@ def message_of(app: str) -> str:
 
 
 def test_replicas_are_spread_over_the_nodes(deploy: Deploy, nodes: Nodes) -> None:
-    """Item 193."""
+    """The head takes its share (item 193)."""
     deploy(Where.options(num_replicas=6).bind(), "spread")
     assert nodes_of("spread") == {nodes.head: 2, nodes.near: 2, nodes.far: 2}
 
 
 def test_a_node_holds_as_many_replicas_as_it_may(deploy: Deploy, nodes: Nodes) -> None:
-    """Item 88: the fourth waits for a fourth node, and the status says so."""
+    """The fourth replica waits for a fourth node, and the status says so (item 87)."""
     deploy(Where.options(num_replicas=4, max_replicas_per_node=1).bind(), "few", is_awaited=False)
     until(lambda: nodes_of("few") == {nodes.head: 1, nodes.near: 1, nodes.far: 1}, timeout_s=30)
     assert "1 of 4 replicas wait for room" in message_of("few")
@@ -70,7 +70,7 @@ def test_a_node_holds_as_many_replicas_as_it_may(deploy: Deploy, nodes: Nodes) -
 
 
 def test_a_gateway_and_a_handle_prefer_their_own_node_then_their_zone(deploy: Deploy, nodes: Nodes) -> None:
-    """Item 169."""
+    """A handle does so only when asked (item 169)."""
     handle = deploy(Where.options(num_replicas=3, max_replicas_per_node=1).bind(), "local")
     # A caller goes elsewhere only until it is connected to the replica next to it.
     until(lambda: {ask_over_grpc(nodes, "local") for _ in range(20)} == {nodes.head})
@@ -105,7 +105,7 @@ def test_what_the_cluster_never_can_hold_is_told(deploy: Deploy, actor: dict[str
 
 
 def test_an_update_of_a_full_cluster_makes_room_at_once(deploy: Deploy, nodes: Nodes) -> None:
-    """C17. And the one that is too many waits for room, with what there is."""
+    """A replica beyond the room waits, and the status says what there is (C17)."""
     full = Where.options(num_replicas=3, ray_actor_options={"num_cpus": 2})
     deploy(full.bind(), "full")
     before = running("full", "Where").keys()
@@ -127,7 +127,7 @@ def groups() -> dict[str, list[str]]:
 
 
 def test_every_replica_has_its_placement_group_and_leaves_none_behind(deploy: Deploy) -> None:
-    """Item 87: also when it dies, and when the controller does."""
+    """That holds when it dies and when the controller does (item 88)."""
     bundles = [{"CPU": 1}, {"CPU": 1}]
     spread = Where.options(
         num_replicas=2,
@@ -156,7 +156,7 @@ def test_every_replica_has_its_placement_group_and_leaves_none_behind(deploy: De
 
 
 def test_calls_on_a_node_that_dies_fail_at_once_and_its_replicas_are_replaced(deploy: Deploy, nodes: Nodes) -> None:
-    """Issue 3, 7: not after tens of seconds; calls elsewhere go on."""
+    """It takes seconds, not tens of them, and calls elsewhere go on."""
     victim = nodes.add()
     handle = deploy(Where.options(num_replicas=8).bind(), "dying")
     assert nodes_of("dying")[victim] == 2
@@ -201,7 +201,7 @@ class Held:
 
 
 def test_a_node_that_is_drained_loses_no_request(deploy: Deploy, nodes: Nodes) -> None:
-    """Item 192: replacements first; callers notice nothing."""
+    """Replacements start first, and callers notice nothing (item 192)."""
     leaving = nodes.add()
     handle = deploy(Where.options(num_replicas=4).bind(), "drained")
     until(lambda: nodes_of("drained")[leaving] == 1)

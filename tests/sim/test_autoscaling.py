@@ -57,7 +57,7 @@ def has(mesh: Mesh, count: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_from_zero_to_many_to_zero_again_and_again(seed: int) -> None:
-    """Item 231."""
+    """Zero is left at once and reached from one (item 231)."""
 
     async def scenario(mesh: Mesh) -> None:
         await mesh.deploy("v1", 0, rules())
@@ -78,7 +78,7 @@ def test_from_zero_to_many_to_zero_again_and_again(seed: int) -> None:
 
 
 def test_scaling_has_its_own_trigger_and_tells_why() -> None:
-    """Items 195 and 196: and the application stays RUNNING."""
+    """The application stays RUNNING (items 195, 196)."""
 
     async def scenario(mesh: Mesh) -> None:
         await mesh.deploy("v1", 0, rules(min_replicas=1))
@@ -100,7 +100,7 @@ def test_scaling_has_its_own_trigger_and_tells_why() -> None:
 
 @pytest.mark.parametrize("leave", [Caller.crash, Caller.fall_silent])
 def test_callers_that_are_gone_pin_no_replicas(leave: Callable[[Caller], None]) -> None:
-    """Item 233: whether their end is seen or not."""
+    """That holds whether their end is seen or not (item 233)."""
 
     async def scenario(mesh: Mesh) -> None:
         await mesh.deploy("v1", 0, rules())
@@ -116,7 +116,7 @@ def test_callers_that_are_gone_pin_no_replicas(leave: Callable[[Caller], None]) 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_controller_that_crashes_keeps_the_number(seed: int) -> None:
-    """Item 183: at any moment, under load that goes on; nobody goes because nobody has reported yet."""
+    """No replica stops only because no report has come yet (item 183)."""
 
     async def scenario(mesh: Mesh) -> None:
         await mesh.deploy("v1", 0, rules(downscale_delay_s=0, upscale_delay_s=5, look_back_period_s=5))
@@ -153,7 +153,7 @@ def test_calls_that_wait_for_the_first_replica_are_served_by_a_controller_that_h
 
 
 def test_an_update_keeps_the_number() -> None:
-    """Item 234."""
+    """A redeployment begins with the present number (item 234)."""
 
     async def scenario(mesh: Mesh) -> None:
         await mesh.deploy("v1", 0, rules())

@@ -162,7 +162,7 @@ def test_load_at_the_edge_between_two_numbers_does_not_make_them_alternate() -> 
 
 
 def test_traffic_that_comes_and_goes_brings_replicas_and_takes_them_away() -> None:
-    """Item 231: two hours of work, two of nothing."""
+    """Two hours of work, two of nothing (item 231)."""
     rules = ScalingRules(min_replicas=0, max_replicas=1000, downscale_to_zero_delay_s=300.0)
     moments = list(live(rules, lambda now_s: 500.0 if now_s % 14_400 < 7200 else 0.0))
     assert sum(before.target == 0 < after.target for before, after in itertools.pairwise(moments)) == 5

@@ -17,7 +17,7 @@ from tests.sim.goals import is_running
 
 @pytest.mark.parametrize("num_replicas", [1, 3, 10])
 def test_an_update_never_takes_the_serving_below_the_target(num_replicas: int) -> None:
-    """C17: every moment of 20 updates in a row."""
+    """It is asserted at every moment of 20 updates in a row (C17)."""
     run_in_fake_time(_update_often(num_replicas))
 
 
@@ -92,7 +92,7 @@ async def _deploy_broken_twice() -> None:
 
 
 def test_an_update_in_a_full_cluster_makes_room() -> None:
-    """C17: stop first where there is no room to start first."""
+    """Old replicas stop first where new ones find no room (C17)."""
     run_in_fake_time(_update_in_full_cluster())
 
 
@@ -108,7 +108,7 @@ async def _update_in_full_cluster() -> None:
 
 
 def test_a_crashed_controller_adopts_what_it_finds() -> None:
-    """Item 183: the same replicas serve on, none is started twice."""
+    """The same replicas go on serving, and none is started twice (item 183)."""
     run_in_fake_time(_crash_and_adopt())
 
 

@@ -1,4 +1,4 @@
-"""The controller dies between every two steps of everything that it is asked for, one step per run (issue 3, 1).
+"""The controller dies between every two steps of everything that it is asked for, one step per run.
 
 A step is one side of a call to the cluster or to the KV: before it was made, or after it was carried out. In each run
 the next controller has to finish what was begun, with the replicas that are there.
@@ -59,7 +59,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_survives_the_death_of_the_controller_at_every_step(name: str) -> None:
-    """Items 182 and 183: it is written before anything is done."""
+    """What was asked for is stored before anything is done (items 182, 183)."""
     for step in itertools.count(1):
         has_died = run_in_fake_time(_die_at(OPERATIONS[name], [step]))
         if not has_died:

@@ -105,7 +105,7 @@ async def _something_happens(cluster: FakeCluster, step: int) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_drained_node_costs_nothing_where_there_is_room(seed: int) -> None:
-    """Item 192: at no moment do fewer serve than are wanted."""
+    """At no moment do fewer replicas serve than are wanted (item 192)."""
     run_in_fake_time(_drain_one_after_the_other(seed))
 
 
@@ -125,7 +125,7 @@ async def _drain_one_after_the_other(seed: int) -> None:
 
 
 def test_an_update_without_room_is_as_fast_as_its_replicas() -> None:
-    """C17: nothing waits for patience to run out; and never are fewer up than the target less the surge."""
+    """No step waits for a timeout, and never are fewer up than the target less the surge (C17)."""
     run_in_fake_time(_update_without_room())
 
 
@@ -160,7 +160,7 @@ async def _update_with_room() -> None:
 
 
 def test_replicas_are_spread_again_over_nodes_that_came_later() -> None:
-    """Item 193, and item 191: the emptiest node is emptied first."""
+    """Scaling down empties the emptiest node first (items 191, 193)."""
     run_in_fake_time(_scale_up_and_down())
 
 

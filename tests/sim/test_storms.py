@@ -1,4 +1,4 @@
-"""2,000 schedules of random faults, and what must hold in each of them (issue 3, "How it is proven")."""
+"""2,000 schedules of random faults, and what must hold in each of them."""
 
 import multiprocessing
 import os
