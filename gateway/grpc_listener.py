@@ -121,9 +121,9 @@ class GrpcListener(grpc.GenericRpcHandler):
 
 
 def _server_options(message_max_bytes: int) -> tuple[tuple[str, int], ...]:
-    metadata_max_bytes = settings().gateway_metadata_max_bytes
+    metadata_max_bytes = settings().gateway.metadata_max_bytes
     # What links do not carry is refused here, where gRPC has a status for it.
-    carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().message_max_bytes)
+    carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
     return (
         ("grpc.max_receive_message_length", min(message_max_bytes or carried_max_bytes, carried_max_bytes)),
         ("grpc.max_send_message_length", -1),
@@ -132,7 +132,7 @@ def _server_options(message_max_bytes: int) -> tuple[tuple[str, int], ...]:
         # One limit: between gRPC's two it would refuse at random.
         ("grpc.max_metadata_size", metadata_max_bytes),
         ("grpc.absolute_max_metadata_size", metadata_max_bytes),
-        ("grpc.max_concurrent_streams", settings().gateway_streams_max),
+        ("grpc.max_concurrent_streams", settings().gateway.streams_max),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.enable_channelz", 0),
     )

@@ -89,7 +89,7 @@ class NodeGateway:
         self._is_draining = True
         self._health.set_not_serving()
         self._listener.refuse_new_calls()
-        timeout_s = settings().gateway_drain_timeout_s
+        timeout_s = settings().gateway.drain_timeout_s
         try:
             await asyncio.wait_for(self._metrics.in_flight.idle(), timeout_s)
         except TimeoutError:
@@ -126,14 +126,14 @@ class NodeGateway:
         options = self._spec.options
         if not options.grpc_port:
             return ""
-        host = options.grpc_host or settings().gateway_host
+        host = options.grpc_host or settings().gateway.host
         return self._address(host, await self._listener.start(host, options.grpc_port, options.max_message_bytes))
 
     def _open_http(self, grpc_address: str) -> str:
         options = self._spec.options
         if not options.http_port:
             return ""
-        host = options.http_host or settings().gateway_host
+        host = options.http_host or settings().gateway.host
         http = OpsHttp(self._operations(grpc_address))
         address = self._address(host, http.start(host, options.http_port))
         self._http = http

@@ -1,31 +1,46 @@
-"""Owns the process-wide settings and is the only module that reads the environment.
+"""The process-wide settings, in groups; the only module that reads the environment.
 
-Every field can be set by an environment variable: `MESH_` and the field's name in capitals, for instance
-`MESH_STREAM_CREDITS=64`.
+Every field can be set by an environment variable: `MESH_`, the prefix of its group and the field's name in capitals,
+for instance `MESH_LINK_HOLD_S=0` or `MESH_STREAM_CREDITS=64`. They are read once per process.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    link_batch_max_bytes: int = 256 * 1024
+class LinkSettings:
+    """Connections between callers and replicas."""
+
+    PREFIX: ClassVar[str] = "LINK_"
+
+    batch_max_bytes: int = 256 * 1024
     """Small frames are coalesced into gRPC messages of at most about this size."""
 
-    link_hold_s: float = 0.001
+    hold_s: float = 0.001
     """How long a link with 32 or more calls under way may hold back a small batch for more frames to join it."""
 
-    link_connect_timeout_s: float = 5.0
+    connect_timeout_s: float = 5.0
     """A replica that does not answer Hello within this time counts as unreachable."""
 
-    link_reconnect_delay_max_s: float = 1.0
-    """Upper bound of the doubling pause between two attempts to reach a replica that is still listed."""
+    reconnect_delay_min_s: float = 0.02
+    """First pause between two attempts to reach a replica that is still listed; it doubles with each attempt."""
+
+    reconnect_delay_max_s: float = 1.0
+    """Upper bound of that pause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadSettings:
+    """Messages and their size."""
+
+    PREFIX: ClassVar[str] = ""
 
     stream_credits: int = 128
     """Items a producer may be ahead of its consumer on one streaming call; one of 64 KiB or more counts as several."""
@@ -33,20 +48,46 @@ class Settings:
     part_bytes: int = 512 * 1024
     """Messages above this size cross a link in parts of this size, so that other calls pass between them."""
 
+    message_max_bytes: int = 2**31 - 1
+    """Largest argument, result or stream item that crosses a link; what goes through the object store may be larger."""
+
     object_store_min_bytes: int = 1024 * 1024
     """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
 
     object_fetch_timeout_s: float = 300.0
     """How long a payload may take through the object store before it counts as lost."""
 
-    message_max_bytes: int = 2**31 - 1
-    """Largest argument, result or stream item that crosses a link; what goes through the object store may be larger."""
+    object_fetch_threads: int = 4
+    """Threads of a process that fetch payloads from the object store."""
+
+    error_details_max_chars: int = 4096
+    """Error messages are cut to this length before they become gRPC status details."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingSettings:
+    """The choice of a replica, and retries."""
+
+    PREFIX: ClassVar[str] = ""
+
+    retry_attempts_max: int = 16
+    """A call that replicas refuse because they drain, or that breaks before it ran, is tried this often."""
 
     multiplex_spill_delay_s: float = 0.05
     """How long a call waits for a replica that holds its model before another free one takes it."""
 
-    retry_attempts_max: int = 16
-    """A call that replicas keep refusing because they drain or break before it ran is tried this often."""
+    multiplex_waiting_max: int = 64
+    """Calls that wait for their model and are looked at per dispatch; with more, newer calls wait behind them."""
+
+    router_linger_s: float = 10.0
+    """Minimum life of a deleted deployment's router, so that repeated calls do not query the controller each time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """What every process of the mesh has: threads, ports and its Sync stream to the controller."""
+
+    PREFIX: ClassVar[str] = ""
 
     gc_threshold: int = 10_000
     """Container objects allocated in a replica or gateway before its youngest generation is collected."""
@@ -54,20 +95,11 @@ class Settings:
     gil_switch_interval_s: float = 0.0003
     """How long a thread of a replica or gateway may keep the interpreter while its I/O thread waits for it."""
 
+    niceness: str = "0"
+    """`RAY_worker_niceness` for a Ray that the mesh starts itself."""
+
     server_host: str = "0.0.0.0"
     """Interface on which replicas and the controller listen."""
-
-    gateway_host: str = "0.0.0.0"
-    """Interface on which gateways listen unless options say otherwise."""
-
-    gateway_drain_timeout_s: float = 30.0
-    """How long a draining gateway waits for its calls before it ends them."""
-
-    gateway_metadata_max_bytes: int = 16 * 1024
-    """Metadata of one gRPC call that a gateway accepts."""
-
-    gateway_streams_max: int = 10_000
-    """Concurrent gRPC calls on one client connection; more wait in the client."""
 
     scrape_timeout_s: float = 1.0
     """How long a scrape of a gateway waits for each other process of its node."""
@@ -76,60 +108,281 @@ class Settings:
     """How long an API call waits for a controller that is starting or restarting."""
 
     sync_report_interval_s: float = 1.0
-    """How often a process looks, at least, whether it has something to tell the controller."""
+    """Maximum time between two reports of a process that has something to report to the controller."""
 
-    error_details_max_chars: int = 4096
-    """Error messages are cut to this length before they become gRPC status details."""
+    sync_reconnect_delay_min_s: float = 0.05
+    """First pause before a process connects to the controller again; it doubles with each attempt."""
 
-    niceness: str = "0"
-    """`RAY_worker_niceness` for a Ray that the mesh starts itself."""
+    sync_reconnect_delay_max_s: float = 1.0
+    """Upper bound of that pause."""
+
+    membership_timeout_s: float = 5.0
+    """How long a process may take to join the mesh, and to leave it."""
 
 
-_LEAST_IS_ZERO = {
-    "error_details_max_chars",
-    "gateway_drain_timeout_s",
-    "gc_threshold",
-    "link_hold_s",
-    "link_reconnect_delay_max_s",
-    "multiplex_spill_delay_s",
-    "object_store_min_bytes",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSettings:
+    """The life of a replica."""
+
+    PREFIX: ClassVar[str] = "REPLICA_"
+
+    drain_acknowledge_timeout_s: float = 1.0
+    """How long a drained replica waits for callers to acknowledge its Drain; they normally do so immediately."""
+
+    close_grace_s: float = 0.5
+    """How long the server of a stopped replica waits for streams to end before it breaks them."""
+
+    autoscaling_stats_timeout_s: float = 10.0
+    """How long the user's `record_autoscaling_stats` may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Gateways."""
+
+    PREFIX: ClassVar[str] = "GATEWAY_"
+
+    host: str = "0.0.0.0"
+    """Interface on which gateways listen unless options say otherwise."""
+
+    drain_timeout_s: float = 30.0
+    """How long a draining gateway waits for its calls before it ends them."""
+
+    stop_grace_s: float = 0.5
+    """How long a stopped gateway lets open calls finish before it breaks them."""
+
+    metadata_max_bytes: int = 16 * 1024
+    """Metadata of one gRPC call that a gateway accepts."""
+
+    streams_max: int = 10_000
+    """Concurrent gRPC calls on one client connection; more wait in the client."""
+
+    http_requests_max: int = 256
+    """Concurrent requests to the HTTP port; more are refused with 503."""
+
+    http_stop_grace_s: int = 5
+    """How long requests to the HTTP port may take to finish when the gateway stops, in whole seconds."""
+
+    deleted_applications_kept: int = 32
+    """Deleted applications that keep metric series of their own; older ones are added up as one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """What API calls and the `mesh` command wait for."""
+
+    PREFIX: ClassVar[str] = "CLIENT_"
+
+    start_timeout_s: float = 60.0
+    """How long the controller may take to become ready when the mesh starts."""
+
+    start_failing_timeout_s: float = 8.0
+    """The same while the controller fails to start again and again."""
+
+    gateways_timeout_s: float = 60.0
+    """How long gateways may take to become healthy when the mesh starts."""
+
+    gateways_failing_timeout_s: float = 10.0
+    """The same while a gateway fails to start again and again."""
+
+    shutdown_timeout_s: float = 30.0
+    """How long a shutdown waits for replicas to drain before it kills what is left."""
+
+    kill_timeout_s: float = 10.0
+    """How long a killed actor may take to disappear."""
+
+    delete_timeout_s: float = 60.0
+    """How long `mesh.delete` waits for replicas to be gone."""
+
+    progress_interval_s: float = 10.0
+    """Pause between two lines that say what a waiting API call waits for."""
+
+    import_timeout_s: float = 600.0
+    """How long an import in a runtime environment may take, which includes installing its packages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """The control loop. Read in the controller."""
+
+    PREFIX: ClassVar[str] = "CONTROLLER_"
+
+    turn_interval_s: float = 1.0
+    """Maximum pause between two turns of the control loop."""
+
+    store_timeout_s: float = 1.0
+    """How long a turn waits for the cluster's key-value store before the loop goes on without it."""
+
+    restart_pause_s: float = 2.0
+    """Pause before a controller that failed tries again."""
+
+    nodes_interval_s: float = 1.0
+    """Pause between two readings of the node list while something starts or stops."""
+
+    nodes_calm_interval_s: float = 3.0
+    """The same while nothing does."""
+
+    nodes_timeout_s: float = 10.0
+    """How long one reading of the node list may take."""
+
+    surge_share: float = 0.2
+    """Extra replicas of a deployment allowed during an update, as a share of its target; at least one."""
+
+    failures_per_replica: int = 3
+    """A version that has never run is given up after this many failed starts per wanted replica."""
+
+    failures_max: int = 20
+    """Upper bound of that number."""
+
+    drain_margin_s: float = 5.0
+    """Added to a graceful shutdown timeout before the replica or gateway is killed, or has to leave its node."""
+
+    start_patience_s: float = 10.0
+    """A replica that has been starting for longer is mentioned in the status."""
+
+    assign_timeout_s: float = 10.0
+    """A replica without a process this long after it was assigned a node is assigned again."""
+
+    unschedulable_after_s: float = 30.0
+    """A replica without a process for this long counts as unschedulable."""
+
+    environment_timeout_s: float = 600.0
+    """Replaces both for a replica whose runtime environment Ray has to create first."""
+
+    resources_lag_s: float = 2.0
+    """Maximum age of Ray's report of free resources."""
+
+    health_failures_max: int = 3
+    """Health checks that must fail in a row before a replica or gateway is replaced."""
+
+    health_jitter_share: float = 0.1
+    """Health check periods vary by this share, so that checks do not coincide."""
+
+    departed_memory_s: float = 30.0
+    """How long the controller remembers the node that a replica has left."""
+
+    stable_after_s: float = 10.0
+    """A replica that ran for this long counts as a success when it ends: its replacement starts without back-off."""
+
+    adopt_timeout_s: float = 10.0
+    """How long a restarted controller waits for the answer of an actor that it finds."""
+
+    oom_lookback_s: float = 60.0
+    """A restarted controller reports out-of-memory kills that happened at most this long before its start."""
+
+    orphans_interval_s: float = 10.0
+    """Pause between two searches for actors that are not in the desired state."""
+
+    orphans_timeout_s: float = 10.0
+    """How long one such search may take."""
+
+    unreachable_interval_s: float = 1.0
+    """Pause between two attempts to reach an actor that Ray cannot reach."""
+
+    kill_timeout_s: float = 60.0
+    """How long a killed actor may take to disappear before the controller stops waiting for it."""
+
+    release_attempts_max: int = 30
+    """Attempts to release a placement group, one a second."""
+
+    flush_timeout_s: float = 0.5
+    """How long a draining replica waits for subscribers to learn that it is not listed any more."""
+
+    gateway_check_interval_s: float = 10.0
+    """Pause between two health checks of a gateway."""
+
+    gateway_check_timeout_s: float = 10.0
+    """How long one such check may take."""
+
+    gateway_start_timeout_s: float = 120.0
+    """How long a gateway may take to start, its process included."""
+
+    gateway_linger_s: float = 30.0
+    """A gateway stays this long on a node that has lost its last replica."""
+
+    load_expiry_min_s: float = 10.0
+    """A load report is ignored when it is older than this or than two report intervals, whichever is longer."""
+
+    policy_start_timeout_s: float = 600.0
+    """How long the process of a user's autoscaling policy may take to start, its runtime environment included."""
+
+    policy_stable_after_s: float = 60.0
+    """A policy's process that ends sooner makes the next one wait longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    link: LinkSettings = LinkSettings()
+    payload: PayloadSettings = PayloadSettings()
+    routing: RoutingSettings = RoutingSettings()
+    process: ProcessSettings = ProcessSettings()
+    replica: ReplicaSettings = ReplicaSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    client: ClientSettings = ClientSettings()
+    controller: ControllerSettings = ControllerSettings()
+
+
+_MAY_BE_ZERO = {
+    "MESH_CONTROLLER_HEALTH_JITTER_SHARE",
+    "MESH_ERROR_DETAILS_MAX_CHARS",
+    "MESH_GATEWAY_DELETED_APPLICATIONS_KEPT",
+    "MESH_GATEWAY_DRAIN_TIMEOUT_S",
+    "MESH_GC_THRESHOLD",
+    "MESH_LINK_HOLD_S",
+    "MESH_LINK_RECONNECT_DELAY_MAX_S",
+    "MESH_MULTIPLEX_SPILL_DELAY_S",
+    "MESH_OBJECT_STORE_MIN_BYTES",
+    "MESH_ROUTER_LINGER_S",
 }
 """The other numbers must be more than 0: without credit, time or room nothing would ever move."""
-_MOST = {"link_batch_max_bytes": 32 * 1024 * 1024, "part_bytes": 32 * 1024 * 1024}
-"""Replicas break a link on which a message of more than 64 MiB comes, whoever sends it."""
+
+_MAXIMUM = {"MESH_LINK_BATCH_MAX_BYTES": 32 * 1024 * 1024, "MESH_PART_BYTES": 32 * 1024 * 1024}
+"""Replicas break a link that carries a message of more than 64 MiB."""
 
 
 @cache
 def settings() -> Settings:
     """Settings of this process: defaults overridden by the environment. Raises ValueError naming a bad variable."""
-    values: dict[str, object] = {}
-    for field in fields(Settings):
-        variable = f"MESH_{field.name.upper()}"
+    groups = {each.name: type(each.default) for each in fields(Settings)}
+    return Settings(**{name: kind(**dict(_given(kind))) for name, kind in groups.items()})
+
+
+def variable_of(kind: type[Any], name: str) -> str:
+    """The environment variable of one field of a group."""
+    return f"MESH_{kind.PREFIX}{name.upper()}"
+
+
+def _given(kind: Any) -> Iterator[tuple[str, object]]:
+    """The fields of one group that the environment sets."""
+    for each in fields(kind):
+        variable = variable_of(kind, each.name)
         text = os.environ.get(variable)
-        if text is None:
-            continue
-        convert: type[Any] = type(field.default)
-        try:
-            values[field.name] = value = convert(text)
-        except ValueError as error:
-            raise ValueError(f"{variable}={text!r} is not a valid {convert.__name__}: correct or unset it.") from error
-        if convert is not str:
-            most = _MOST.get(field.name, math.inf)
-            _check_range(variable, value, least_is_zero=field.name in _LEAST_IS_ZERO, most=most)
-    return Settings(**values)  # type: ignore[arg-type]
+        if text is not None:
+            yield each.name, _read(variable, text, type(each.default))
 
 
-def _check_range(variable: str, value: float, *, least_is_zero: bool, most: float) -> None:
+def _read(variable: str, text: str, convert: Any) -> object:
+    try:
+        value = convert(text)
+    except ValueError as error:
+        raise ValueError(f"{variable}={text!r} is not a valid {convert.__name__}: correct or unset it.") from error
+    if convert is not str:
+        _check_range(variable, value)
+    return value
+
+
+def _check_range(variable: str, value: float) -> None:
+    may_be_zero, most = variable in _MAY_BE_ZERO, _MAXIMUM.get(variable, math.inf)
     # Written so that NaN fails too.
-    if not 0 <= value <= most or math.isinf(value) or (value == 0 and not least_is_zero):
-        least = "0 or more" if least_is_zero else "more than 0"
+    if not 0 <= value <= most or math.isinf(value) or (value == 0 and not may_be_zero):
+        least = "0 or more" if may_be_zero else "more than 0"
         limit = "finite" if math.isinf(most) else f"at most {most}"
         raise ValueError(f"{variable}={value} is out of range: it must be {least}, and {limit}. Correct or unset it.")
 
 
 def prepare_local_ray() -> None:
     """Environment of a Ray instance that the mesh itself starts; values the user has set stay."""
-    os.environ.setdefault("RAY_worker_niceness", settings().niceness)
+    os.environ.setdefault("RAY_worker_niceness", settings().process.niceness)
 
 
 def ray_address() -> str | None:

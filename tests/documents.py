@@ -18,7 +18,7 @@ from mesh.config import DeploymentConfig
 from mesh.declarative.schema import DEPLOYMENT_OPTIONS, ApplicationEntry, MeshConfig
 from mesh.options.absent_options import ADVICE
 from mesh.options.option_effects import EFFECTS
-from mesh.settings import Settings
+from mesh.settings import Settings, variable_of
 from mesh.wire import telemetry
 
 ROOT = Path(__file__).parents[1]
@@ -85,21 +85,14 @@ def _parts(text: str, name: str) -> tuple[str, str, str]:
 
 
 def settings_table() -> str:
-    """Every setting with its default and the sentences below it in mesh/settings.py."""
-    (described,) = (
-        node for node in ast.parse(inspect.getsource(importlib.import_module("mesh.settings"))).body
-        if isinstance(node, ast.ClassDef)
-    )  # fmt: skip
-    texts = [
-        " ".join(node.value.value.split())
-        for node in described.body[0:]
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    ]
+    """Every setting with its default and the sentences below it in mesh/settings.py, group by group."""
+    kinds = {group.name: type(group.default) for group in fields(Settings)}
     rows = [
-        f"| `MESH_{field.name.upper()}` | {field.default} | {text} |"
-        for field, text in zip(fields(Settings), texts, strict=True)
+        f"| {name} | `{variable_of(kind, each.name)}` | {each.default} | {_documented(kind)[each.name]} |"
+        for name, kind in kinds.items()
+        for each in fields(kind)
     ]
-    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+    return "\n".join(["| group | variable | default | meaning |", "|---|---|---|---|", *rows])
 
 
 def metrics_table() -> str:

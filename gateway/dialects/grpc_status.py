@@ -30,7 +30,7 @@ def trailing_metadata(request_id: str, outcome: Outcome) -> tuple[Entry, ...]:
 
 def fit_details(message: str) -> str:
     """`message` cut to what status details may hold."""
-    message = message[: settings().error_details_max_chars]
+    message = message[: settings().payload.error_details_max_chars]
     if 12 * len(message) <= _DETAILS_MAX_WIRE_BYTES:
         return message
     wire_bytes = 0

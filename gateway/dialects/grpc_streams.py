@@ -100,7 +100,7 @@ class _StreamedResponse(GrpcCall):
         self._has_news.set()
 
     async def _exchange(self, rpc: Rpc) -> Outcome:
-        grant_at = max(1, settings().stream_credits // 4)
+        grant_at = max(1, settings().payload.stream_credits // 4)
         written = 0
         while True:
             while self._items:

@@ -27,7 +27,7 @@ class PeerClient:
             response_deserializer=telemetry_pb2.MetricsReply.FromString,
         )
         reply: telemetry_pb2.MetricsReply = await ask(
-            telemetry_pb2.MetricsRequest(), timeout=settings().scrape_timeout_s, metadata=token_metadata()
+            telemetry_pb2.MetricsRequest(), timeout=settings().process.scrape_timeout_s, metadata=token_metadata()
         )
         return reply
 

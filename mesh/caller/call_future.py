@@ -130,7 +130,7 @@ class StreamReply(Reply):
         super().__init__(router, parent)
         self._items: deque[Payload] = deque()
         self._taken = 0
-        self._window = max(1, settings().stream_credits // 2)
+        self._window = max(1, settings().payload.stream_credits // 2)
         self._woken: Wake | None = None
 
     def take(self) -> Payload | None:

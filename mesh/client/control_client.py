@@ -103,7 +103,7 @@ class ControlClient:
             raise RuntimeError(
                 "This call blocks and would stall the wire. Make it from a `def` method, or leave isolate_user_loop on."
             )
-        timeout_s = settings().control_timeout_s
+        timeout_s = settings().process.control_timeout_s
         answer = until_answered(self._line, method, request, reply, timeout_s, time.monotonic)
         return cast(Reply, io_thread().run(answer))
 

@@ -44,7 +44,7 @@ def load_buffers(stored: StoredObject) -> list[Any]:
     reference = ray.ObjectRef(stored.object_id, stored.owner, "")
     core_worker = ray._private.worker.global_worker.core_worker
     core_worker.deserialize_and_register_object_ref(stored.object_id, ray.ObjectRef.nil(), stored.owner, stored.status)
-    buffers: list[Any] = ray.get(reference, timeout=settings().object_fetch_timeout_s)
+    buffers: list[Any] = ray.get(reference, timeout=settings().payload.object_fetch_timeout_s)
     return buffers
 
 

@@ -78,7 +78,7 @@ class ControllerActor:
         io_thread().spawn(loop.run(), "control loop")
         servicer = ControlServicer(loop, publisher, time.time)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
-        self._server, port = await start_server([TokenGuard(handlers)], settings().server_host)
+        self._server, port = await start_server([TokenGuard(handlers)], settings().process.server_host)
         address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
         await asyncio.to_thread(store.put_address, address)
         return address

@@ -133,7 +133,7 @@ class LinkServicer:
         """The caller's Hello; ends the RPC unless it is right."""
         data: object = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings().link_connect_timeout_s):
+            async with asyncio.timeout(settings().link.connect_timeout_s):
                 data = await context.read()
         hello = _read_hello(data) if isinstance(data, bytes) else None
         if hello is None or not token_matches(hello.token):
@@ -166,7 +166,7 @@ class CalleeLink:
         self._context = context
         self._calls: dict[int, IncomingCall] = {}
         self._writer = CoalescingWriter(context.write, rule_for(gathers=gathers), self._calls.__len__)
-        self._assembler = Assembler(settings().message_max_bytes)
+        self._assembler = Assembler(settings().payload.message_max_bytes)
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""
         self._all_fetched = asyncio.Event()

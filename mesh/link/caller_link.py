@@ -104,7 +104,7 @@ class CallerLink:
         self._calls: dict[int, OutgoingCall] = {}
         self._open_marks: dict[int, int] = {}
         """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
-        self._assembler = Assembler(settings().message_max_bytes)
+        self._assembler = Assembler(settings().payload.message_max_bytes)
         self._fetching = 0
         """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
         self._writer: CoalescingWriter | None = None
@@ -200,7 +200,7 @@ class CallerLink:
         """Talk until the link breaks; returns why it did."""
         stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(LINK_METHOD)()
         try:
-            async with asyncio.timeout(settings().link_connect_timeout_s):
+            async with asyncio.timeout(settings().link.connect_timeout_s):
                 await stream.write(self._target.hello)
                 first = await stream.read()
             if not isinstance(first, bytes):
@@ -363,5 +363,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
     if isinstance(error, TimeoutError):
-        return f"no answer to Hello within {settings().link_connect_timeout_s} s"
+        return f"no answer to Hello within {settings().link.connect_timeout_s} s"
     return f"{type(error).__name__}: {error}"

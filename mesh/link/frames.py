@@ -88,7 +88,7 @@ def pack_open(call_id: int, request: CallRequest) -> Packed:
         message.deadline_ms = int(min(max(0.0, request.deadline_s - time.monotonic()) * 1000, _DEADLINE_MAX_MS))
     if request.streams_response:
         message.streams_response = True
-        message.credit = settings().stream_credits
+        message.credit = settings().payload.stream_credits
     if request.streams_request:
         message.streams_request = True
     for key, value in request.metadata:
@@ -135,7 +135,7 @@ def pack_item(call_id: int, payload: Payload) -> Packed:
 
 def is_large(payload: Payload | None) -> bool:
     """Whether a frame with this payload crosses the link in parts."""
-    return payload is not None and payload.size_bytes > settings().part_bytes
+    return payload is not None and payload.size_bytes > settings().payload.part_bytes
 
 
 def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:

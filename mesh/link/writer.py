@@ -109,7 +109,7 @@ class CoalescingWriter:
             return
         match self._rule(len(self._small), self._last_batch, self._under_way()):
             case Patience.HOLD:
-                await asyncio.sleep(settings().link_hold_s)
+                await asyncio.sleep(settings().link.hold_s)
             case Patience.TURNS:
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
@@ -121,7 +121,7 @@ class CoalescingWriter:
             self._last_batch = 0
             return self._next_part()
         batch: list[bytes] = []
-        room = settings().link_batch_max_bytes
+        room = settings().link.batch_max_bytes
         small = self._small
         while small and room > 0:
             frame = small.popleft()
@@ -147,7 +147,7 @@ class CoalescingWriter:
             out = first
             lane.popleft()
         else:
-            out = first.take_part(settings().part_bytes)
+            out = first.take_part(settings().payload.part_bytes)
             if first.is_taken:
                 lane.popleft()
         if lane:

@@ -138,7 +138,7 @@ class MeshProcess:
     async def start(self) -> None:
         """Open the Process service and the Sync stream."""
         handlers = generic_handlers(telemetry_pb2_grpc.add_ProcessServicer_to_server, _ProcessServicer(self))
-        self._server, port = await start_server([TokenGuard(handlers)], settings().server_host)
+        self._server, port = await start_server([TokenGuard(handlers)], settings().process.server_host)
         self._sync.start(f"{ray_core.node_ip()}:{port}")
 
     def apply(self, update: control_pb2.Update) -> None:
@@ -245,8 +245,8 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
     if kind != CALLER:
         # With Python's 5 ms, user code that computes would hold up every batch on its way in or out. Processes that
         # only call are the user's own: their interpreter is left alone.
-        sys.setswitchinterval(settings().gil_switch_interval_s)
-        gc.set_threshold(settings().gc_threshold, 20, 50)
+        sys.setswitchinterval(settings().process.gil_switch_interval_s)
+        gc.set_threshold(settings().process.gc_threshold, 20, 50)
     if not ray_core.is_connected():
         raise MeshException("This process is not connected to a Ray cluster: call mesh.start() or ray.init() first.")
     try:

@@ -161,7 +161,7 @@ class SyncStream:
                 await stream.write(report)
             # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets the wake-up.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s(readings, settings().sync_report_interval_s)):
+                async with asyncio.timeout(pause_s(readings, settings().process.sync_report_interval_s)):
                     await self._wake.wait()
             self._wake.clear()
             report = control_pb2.Report()

@@ -99,11 +99,11 @@ class GatewayRequest:
     def to_message(self) -> control_pb2.GatewayOptions:
         return control_pb2.GatewayOptions(
             location=_LOCATIONS[self.location],
-            grpc_host=settings().gateway_host,
+            grpc_host=settings().gateway.host,
             grpc_port=self.grpc.port,
             http_host=self.http.host or "",
             http_port=self.http.port,
-            max_message_bytes=settings().message_max_bytes,
+            max_message_bytes=settings().payload.message_max_bytes,
             request_timeout_s=self.grpc.request_timeout_s,
         )
 

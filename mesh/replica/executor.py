@@ -93,7 +93,7 @@ class Executor:
         execution = Execution(call, method, self._to_io, self._user.loop)
         call.execution = execution
         if call.request.streams_request:
-            call.grant(settings().stream_credits)
+            call.grant(settings().payload.stream_credits)
         if method.kind is Kind.ASYNC:
             self._user.post(self._begin, execution)
         else:

@@ -112,7 +112,7 @@ class RequestStream:
         self._is_closed = False
         self._error: Exception | None = None
         self._taken = 0
-        self._window = max(1, settings().stream_credits // 2)
+        self._window = max(1, settings().payload.stream_credits // 2)
         self._waiters = Waiters()
 
     # On the user loop, from the link.

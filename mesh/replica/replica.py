@@ -159,7 +159,7 @@ class Replica:
         servicer.announce_models(model_registry.model_ids())
         telemetry.register(counts.samples)
         self._server, port = await start_server(
-            [_handlers(servicer)], settings().server_host, options=LINK_SERVER_OPTIONS
+            [_handlers(servicer)], settings().process.server_host, options=LINK_SERVER_OPTIONS
         )
         self._address = f"{ray_core.node_ip()}:{port}"
 

@@ -186,7 +186,7 @@ class LinkPool:
                 if await self._carry(seat):
                     delay_s = _RECONNECT_DELAY_MIN_S
                 await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, settings().link_reconnect_delay_max_s)
+                delay_s = min(delay_s * 2, settings().link.reconnect_delay_max_s)
         finally:
             self._leaving.discard(seat)
 

@@ -243,7 +243,7 @@ class Router:
         may_spill = 0 < call.waits_until_s <= now_s
         seat = pick_for_model(self._pool.all.candidates, model_id, self._random, may_spill=may_spill)
         if seat is None and not call.waits_until_s:
-            delay_s = settings().multiplex_spill_delay_s
+            delay_s = settings().routing.multiplex_spill_delay_s
             call.waits_until_s = now_s + delay_s
             self._loop.call_later(delay_s + 0.001, self._dispatch)
         return seat
@@ -294,7 +294,7 @@ class Router:
         """From a replica. It did not run there, unless it is one that may run twice."""
         call.state = CallState.QUEUED
         call.link = None
-        if call.attempts >= settings().retry_attempts_max:
+        if call.attempts >= settings().routing.retry_attempts_max:
             self._give_up(call, replica_id, f"{reason} (attempt {call.attempts}, the last one)")
         elif call.request.streams_request and call.has_sent_items:
             # They are gone: only their producer could repeat them.

@@ -88,7 +88,7 @@ def _described(error: BaseException) -> Outcome:
     text = error.details if isinstance(error, GrpcStatusError) else _describe(error)
     return Outcome(
         code=code.value[0],
-        message=text[: settings().error_details_max_chars],
+        message=text[: settings().payload.error_details_max_chars],
         trailers=trailers,
         pickled_exception=_pickled(error),
         exception_type=type(error).__qualname__,

@@ -102,14 +102,14 @@ def decode(payload: Payload) -> Any:
 
 def _check_size(what: str, size_bytes: int) -> None:
     """A link would break on what is too large, and with it every other call on it."""
-    limit_bytes = settings().message_max_bytes
+    limit_bytes = settings().payload.message_max_bytes
     if size_bytes > limit_bytes:
         raise PayloadTooLargeError(what, size_bytes, limit_bytes)
 
 
 def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer], *, may_store: bool) -> Payload:
     total = sum(memoryview(buffer).nbytes for buffer in out_of_band)
-    store_min = settings().object_store_min_bytes
+    store_min = settings().payload.object_store_min_bytes
     if may_store and store_min and total >= store_min and ray_core.is_connected():
         return Payload(PICKLE_BUFFERS, data, stored=store_buffers(out_of_band))
     return Payload(PICKLE_BUFFERS, data, [bytes(buffer.raw()) for buffer in out_of_band])

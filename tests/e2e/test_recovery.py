@@ -239,7 +239,7 @@ def test_a_controller_that_cannot_start_says_why_and_recovers_by_itself(
 
 def control_client_with(*, timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Of a little patience."""
-    impatient = replace(settings(), control_timeout_s=timeout_s)
+    impatient = replace(settings(), process=replace(settings().process, control_timeout_s=timeout_s))
     monkeypatch.setattr(control_client, "settings", lambda: impatient)
     return control_client.ControlClient()
 

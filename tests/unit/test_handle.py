@@ -482,7 +482,7 @@ def test_large_items_come_in_order_and_whole(mesh: SmallMesh, item_bytes: int) -
 
 def test_consumers_of_one_stream_share_its_items_42(mesh: SmallMesh) -> None:
     """None of them waits for an item that another has been woken for."""
-    count = 4 * settings().stream_credits
+    count = 4 * settings().payload.stream_credits
     stream = mesh.handle("count", stream=True).remote(count)
     taken: list[int] = []
 
@@ -522,7 +522,7 @@ def test_an_exhausted_stream_stays_exhausted_50(mesh: SmallMesh) -> None:
 @pytest.mark.parametrize("method", STREAMS)
 def test_a_slow_consumer_bounds_its_producer(mesh: SmallMesh, store: Store, method: str) -> None:
     stream = mesh.handle(method, stream=True).remote(10_000)
-    window = settings().stream_credits
+    window = settings().payload.stream_credits
     until(lambda: store.produced > window, "the producer to use its credit")
     # Another stream passes the blocked one, on the same link.
     assert len(list(mesh.handle(method, stream=True).remote(1000))) == 1000
@@ -538,7 +538,7 @@ def test_a_slow_consumer_bounds_the_bytes_that_wait_for_it(mesh: SmallMesh, stor
     assert len(next(stream)) == item_bytes
     # Another stream passes: the producer has had its time.
     assert len(list(mesh.handle("count", stream=True).remote(1000))) == 1000
-    window_bytes = settings().stream_credits * 64 * 1024
+    window_bytes = settings().payload.stream_credits * 64 * 1024
     assert store.produced - 1000 <= window_bytes / item_bytes + 3
     stream.cancel()
 

@@ -1,10 +1,11 @@
 """Settings: defaults, overridden by the environment, with errors that name the variable."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 
-from mesh.settings import Settings, settings
+from mesh.settings import Settings, settings, variable_of
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +16,9 @@ def _fresh() -> Iterator[None]:
 
 
 def test_defaults_hold_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for field in Settings.__dataclass_fields__:
-        monkeypatch.delenv(f"MESH_{field.upper()}", raising=False)
+    for group in fields(Settings):
+        for field in fields(type(group.default)):
+            monkeypatch.delenv(variable_of(type(group.default), field.name), raising=False)
     assert settings() == Settings()
     assert settings() is settings()
 
@@ -26,7 +28,7 @@ def test_the_environment_overrides_with_the_fields_type(monkeypatch: pytest.Monk
     monkeypatch.setenv("MESH_LINK_CONNECT_TIMEOUT_S", "0.5")
     monkeypatch.setenv("MESH_SERVER_HOST", "127.0.0.1")
     read = settings()
-    assert (read.stream_credits, read.link_connect_timeout_s, read.server_host) == (7, 0.5, "127.0.0.1")
+    assert (read.payload.stream_credits, read.link.connect_timeout_s, read.process.server_host) == (7, 0.5, "127.0.0.1")
 
 
 def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +59,13 @@ def test_values_with_which_nothing_would_work_are_refused(
 def test_zero_turns_off_what_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_OBJECT_STORE_MIN_BYTES", "0")
     monkeypatch.setenv("MESH_LINK_HOLD_S", "0")
-    assert (settings().object_store_min_bytes, settings().link_hold_s) == (0, 0)
+    assert (settings().payload.object_store_min_bytes, settings().link.hold_s) == (0, 0)
+
+
+def test_no_two_settings_share_a_variable() -> None:
+    variables = [
+        variable_of(type(group.default), field.name)
+        for group in fields(Settings)
+        for field in fields(type(group.default))
+    ]
+    assert sorted(set(variables)) == sorted(variables)

@@ -57,7 +57,7 @@ class GatewayKeeper:
             self._keep("kill", gateway_id, self._care.kill(gateway_name(gateway.node_id)))
 
     def _add(self, gateway_id: str, node_id: str) -> None:
-        drain_timeout_s = settings().gateway_drain_timeout_s
+        drain_timeout_s = settings().gateway.drain_timeout_s
         self._fleet.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain_timeout_s=drain_timeout_s))
 
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:

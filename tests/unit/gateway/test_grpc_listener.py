@@ -131,7 +131,7 @@ def test_a_message_above_the_limit_is_resource_exhausted():
 
 
 def test_what_links_do_not_carry_is_refused_at_the_port(monkeypatch: pytest.MonkeyPatch):
-    small = replace(settings(), message_max_bytes=1000)
+    small = replace(settings(), payload=replace(settings().payload, message_max_bytes=1000))
     monkeypatch.setattr("gateway.grpc_listener.settings", lambda: small)
 
     async def scenario() -> None:

@@ -21,7 +21,7 @@ from mesh.wire.payload import PICKLE, PICKLE_BUFFERS, RAW, Payload
 from mesh.wire.request_context import RequestContext
 
 PART_BYTES = 100
-SMALL = replace(settings(), part_bytes=PART_BYTES)
+SMALL = replace(settings(), payload=replace(settings().payload, part_bytes=PART_BYTES))
 
 payloads = st.builds(
     Payload, st.just(PICKLE_BUFFERS), st.binary(max_size=400), st.lists(st.binary(max_size=300), max_size=3)

@@ -19,7 +19,11 @@ from mesh.v1 import replica_pb2
 from mesh.wire.payload import raw
 from tests.unit.fakes.small_mesh import until_async
 
-SMALL = replace(settings(), part_bytes=50, link_batch_max_bytes=60)
+SMALL = replace(
+    settings(),
+    payload=replace(settings().payload, part_bytes=50),
+    link=replace(settings().link, batch_max_bytes=60),
+)
 SIZES = st.sampled_from([0, 10, 40, 50, 51, 99, 130, 260])
 
 

@@ -76,13 +76,13 @@ async def stream_of(count: int, granted: list[int]) -> RequestStream:
 def test_credit_goes_back_half_a_window_at_a_time() -> None:
     async def scenario() -> list[int]:
         granted: list[int] = []
-        window = settings().stream_credits
+        window = settings().payload.stream_credits
         stream = await stream_of(window, granted)
         stream.on_half_close()
         assert len([each async for each in stream]) == window
         return granted
 
-    assert asyncio.run(scenario()) == [settings().stream_credits // 2] * 2
+    assert asyncio.run(scenario()) == [settings().payload.stream_credits // 2] * 2
 
 
 def test_the_end_comes_after_all_messages_and_stays() -> None:

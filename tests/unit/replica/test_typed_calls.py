@@ -252,4 +252,4 @@ def test_a_message_that_cannot_be_parsed_fails_its_call(mesh: SmallMesh) -> None
 def test_requests_wait_for_credit(async_mesh: SmallMesh) -> None:
     client = Client(async_mesh, "Total", *map(item, range(3)), streams=(True, False))
     assert client.amount() == 3
-    assert client.call.request_credit <= settings().stream_credits
+    assert client.call.request_credit <= settings().payload.stream_credits

@@ -117,7 +117,7 @@ def test_a_hot_model_spreads_and_others_pass_what_waits_for_it() -> None:
         until(lambda: mesh.router.queued == 1, "the second to hold out")
         # The other replica is free: a call without a model need not wait behind the one that holds out.
         passed = mesh.handle().remote()
-        assert passed.result(timeout_s=settings().multiplex_spill_delay_s * 100) == ""
+        assert passed.result(timeout_s=settings().routing.multiplex_spill_delay_s * 100) == ""
         assert holding_out.result(timeout_s=DEADLINE_S) == "hot"
         assert mesh.replicas[1].target.asked == ["", "hot"]
         mesh.replicas[0].user_loop.post(mesh.replicas[0].target.gate.set)
@@ -158,7 +158,7 @@ def test_a_call_that_replicas_keep_refusing_is_given_up() -> None:
     with mesh_of() as mesh:
         sink = Sink()
         call = call_of(sink)
-        call.attempts = settings().retry_attempts_max
+        call.attempts = settings().routing.retry_attempts_max
         do_on_io(mesh.router._take_back, call, "r7", "it drains")
         error = to_exception(sink.outcomes[0])
         assert isinstance(error, ReplicaUnavailableError)

@@ -108,7 +108,7 @@ def test_no_exception_is_too_odd_to_be_told(error: BaseException) -> None:
 
 def test_long_messages_are_cut() -> None:
     outcome = failed_in_user_code(ValueError("x" * 1_000_000))
-    assert len(outcome.message) == settings().error_details_max_chars
+    assert len(outcome.message) == settings().payload.error_details_max_chars
 
 
 def test_an_exception_that_holds_much_does_not_travel_whole() -> None:
