@@ -343,7 +343,7 @@ _MAXIMUM = {"MESH_LINK_BATCH_MAX_BYTES": 32 * 1024 * 1024, "MESH_PART_BYTES": 32
 @cache
 def settings() -> Settings:
     """Settings of this process: defaults overridden by the environment. Raises ValueError naming a bad variable."""
-    groups = {each.name: type(each.default) for each in fields(Settings)}
+    groups: dict[str, Any] = {each.name: type(each.default) for each in fields(Settings)}
     return Settings(**{name: kind(**dict(_given(kind))) for name, kind in groups.items()})
 
 
