@@ -20,9 +20,14 @@ from mesh.options.absent_options import ADVICE
 from mesh.options.option_effects import EFFECTS
 from mesh.settings import Settings, variable_of
 from mesh.wire import telemetry
+from tests.test_architecture import ROOMS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 FROM_RAY_SERVE = ROOT / "docs" / "from-ray-serve.md"
 CONFIG = ROOT / "docs" / "config.md"
@@ -141,6 +146,22 @@ def absent_table() -> str:
     return "\n".join(["| option | instead |", "|---|---|", *rows])
 
 
+def rooms_table() -> str:
+    """Every room in the order of imports, with what its package says that it owns."""
+    rows = [f"| `{_path_of(room)}` | {_owned(room)} |" for room in ROOMS if room != "mesh.v1"]
+    return "\n".join(["| room | owns |", "|---|---|", *rows])
+
+
+def _path_of(room: str) -> str:
+    path = Path(room.replace(".", "/"))
+    return f"{path}/" if (ROOT / path).is_dir() else f"{path}.py"
+
+
+def _owned(room: str) -> str:
+    text = inspect.getdoc(importlib.import_module(room)) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
 def example_config() -> str:
     return f"```yaml\n{EXAMPLE_CONFIG.read_text()}```"
 
@@ -163,6 +184,7 @@ def _default(field: Field[Any]) -> str:
 
 
 TABLES: tuple[tuple[Path, str, Callable[[], str]], ...] = (
+    (ARCHITECTURE, "rooms", rooms_table),
     (OPERATIONS, "metrics", metrics_table),
     (OPERATIONS, "settings", settings_table),
     (CONFIG, "file", partial(fields_table, MeshConfig)),
