@@ -16,6 +16,7 @@ from tests.documents import DOCUMENTS, OPERATIONS, ROOT
 
 STALE = "write the tables anew: python -m tests.documents"
 _LINK = re.compile(r"\]\(([^)#:]+)\)")
+_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!\.\.)(?<=\w)[.!?] +(?=[A-Z])")
 _PATH = re.compile(r"`((?:mesh|gateway|protos|examples|benchmarks|tests|docs)/[\w./]*)`")
 
 
@@ -56,6 +57,23 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
     links = [document.parent / target for target in _LINK.findall(text)]
     paths = [ROOT / path for path in _PATH.findall(text)]
     assert [str(path) for path in (*links, *paths) if not path.exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_line_of_prose_is_one_sentence(document: Path) -> None:
+    assert [line for line in prose_lines(document.read_text()) if _SENTENCE_END.search(line)] == []
+
+
+def test_two_sentences_on_a_line_are_found() -> None:
+    prose = "It ends. Another begins.\n```\nA. B.\n```\n| A. B. |\nOne, `x. Y`, and e.g. X.\n"
+    assert [line for line in prose_lines(prose) if _SENTENCE_END.search(line)] == ["It ends. Another begins."]
+
+
+def prose_lines(text: str) -> list[str]:
+    """Lines outside of fences and tables, without list numbers, inline code and links."""
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in outside.splitlines() if not line.startswith(("|", "#", "<"))]
+    return [re.sub(r"^ *\d+\. |`[^`]*`|\]\([^)]*\)", "_", line) for line in lines]
 
 
 @pytest.mark.parametrize(
