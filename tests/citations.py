@@ -16,6 +16,7 @@ _CODE = ("mesh", "gateway", "tests", "benchmarks", "examples")
 _GENERATED = ("_pb2.py", "_pb2_grpc.py")
 _ITEM = re.compile(r"^- \*\*([CDL]?[1-9]\d*)\.\*\* \S", re.MULTILINE)
 _ITEMS = re.compile(r"\bitems? ([1-9]\d*(?:(?:, | and |–|-| to )[1-9]\d*)*)(?![\w%])", re.IGNORECASE)
+_FORM = re.compile(r"\((?:item \d+|items \d+(?:(?:, |–)\d+)+|[CDL]\d+)(?:, [CDL]\d+)*\)")
 _RANGE = re.compile(r"(\d+)(?:–|-| to )(\d+)")
 _LETTERED = re.compile(r"(?<![\w/.`\"'-])([CDL][1-9]\d?)(?!\w)")
 _NAME = re.compile(r"(?<![\w./@-])(?:mesh|gateway|tests|benchmarks|examples)(?:\.[A-Za-z_]\w*)+(?![\w/])")
@@ -44,6 +45,12 @@ def cited_numbers(text: str) -> list[str]:
     """Numbers of the items that `text` cites, ranges in full."""
     found = [number for match in _ITEMS.finditer(text) for number in _spelled_out(match[1])]
     return found + _LETTERED.findall(text)
+
+
+def is_well_cited(text: str) -> bool:
+    """Whether all citations stand in parentheses, in the one form there is, behind something that is said."""
+    rest = _FORM.sub("", text)
+    return not cited_numbers(rest) and (rest == text or bool(rest.strip(" .")))
 
 
 def cited_paths(text: str) -> list[str]:

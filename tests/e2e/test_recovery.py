@@ -1,6 +1,6 @@
 """The controller is killed in the middle of everything: calls go on, and the next one finishes what was begun.
 
-Issue 3, 1. That it may die between any two steps is shown in tests/sim/test_crashes.py; here it is a real process.
+That it may die between any two steps is shown in tests/sim/test_crashes.py; here it is a real process.
 """
 
 import os
@@ -113,7 +113,7 @@ def ids(app: str, deployment: str) -> set[str]:
 
 
 def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Deploy, gateway: Gateway) -> None:
-    """Items 181 and 183: the same processes serve before and after."""
+    """The same processes serve before and after (items 181, 183)."""
     handle = deploy(Steady.bind(), "steady")
     before = until(lambda: found if len(found := pids("steady", "Steady")) == 2 else None)
     with Load(lambda: handle.remote().result(timeout_s=20), grpc_price(gateway, "steady")) as load:

@@ -6,7 +6,16 @@ import re
 import pytest
 
 from tests import citations
-from tests.citations import CONTRACT, ROOT, cited_names, cited_numbers, cited_paths, contract_numbers, python_prose
+from tests.citations import (
+    CONTRACT,
+    ROOT,
+    cited_names,
+    cited_numbers,
+    cited_paths,
+    contract_numbers,
+    is_well_cited,
+    python_prose,
+)
 
 NUMBERS = contract_numbers(CONTRACT.read_text())
 
@@ -38,12 +47,23 @@ def test_every_cited_item_is_in_the_contract() -> None:
     assert unknown == [], "cite an item of docs/contract.md, or state the behaviour there"
 
 
+def test_citations_follow_a_sentence() -> None:
+    malformed = [f"{prose.where}: {prose.text}" for prose in citations.code_prose() if not is_well_cited(prose.text)]
+    assert malformed == [], "write what must hold, then `(item 12)`, `(items 12, 14–16)`, `(C17)` or `(item 12, C17)`"
+
+
+def test_no_test_is_named_after_a_number() -> None:
+    named = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted(ROOT.glob("tests/**/test_*.py"))
+        for name in re.findall(r"def (test_\w*_\d+)\(", path.read_text())
+    ]
+    assert named == [], "cite the item in the docstring"
+
+
 def test_nothing_refers_to_documents_that_are_not_here() -> None:
     dangling = [
-        f"{prose.where}: {match[0]}"
-        for prose in citations.all_prose()
-        if not prose.path.startswith("tests/")
-        for match in DANGLING.finditer(prose.text)
+        f"{prose.where}: {match[0]}" for prose in citations.all_prose() for match in DANGLING.finditer(prose.text)
     ]
     assert dangling == [], "write what must hold, and cite an item of docs/contract.md if there is one"
 
@@ -106,6 +126,24 @@ def test_tests_cite_the_contract() -> None:
 )
 def test_citations_are_read(text: str, numbers: list[str]) -> None:
     assert cited_numbers(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "is_good"),
+    [
+        ("It holds.", True),
+        ("It holds (item 12).", True),
+        ("It holds (items 12, 14–16, C17, L20), always.", True),
+        ("It holds (C17).", True),
+        ("(item 12).", False),
+        ("Item 12: it holds.", False),
+        ("It holds (items 12).", False),
+        ("It holds (items 12 and 13).", False),
+        ("It holds as C17 says.", False),
+    ],
+)
+def test_one_form_of_citation_is_accepted(text: str, is_good: bool) -> None:
+    assert is_well_cited(text) is is_good
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Handles over real links (api.md 1.1-1.3): values, errors, streams, cancels and arguments, from threads and loops."""
+"""Handles over real links: values, errors, streams, cancels and arguments, from threads and loops (items 1–51)."""
 
 import asyncio
 import gc
@@ -181,7 +181,8 @@ def test_a_value_goes_there_and_back(mesh: SmallMesh, method: str, value: Any) -
     assert result(mesh.handle(method).remote(value)) == value
 
 
-def test_a_response_can_be_asked_repeatedly_and_from_several_loops_21_22(mesh: SmallMesh) -> None:
+def test_a_response_can_be_asked_repeatedly_and_from_several_loops(mesh: SmallMesh) -> None:
+    """The value is fetched once (items 21, 22)."""
     response = mesh.handle().remote(5)
 
     async def ask() -> list[int]:
@@ -201,7 +202,8 @@ async def _value(response: Any) -> Any:
     return await response
 
 
-def test_many_threads_and_loops_call_at_once_15_16(mesh: SmallMesh) -> None:
+def test_many_threads_and_loops_call_at_once(mesh: SmallMesh) -> None:
+    """One handle serves all of them (items 15, 16)."""
     handle = mesh.handle()
     results: list[int] = []
 
@@ -222,7 +224,8 @@ def test_many_threads_and_loops_call_at_once_15_16(mesh: SmallMesh) -> None:
     assert sorted(results) == sorted(expected)
 
 
-def test_result_refuses_to_block_a_loop_23(mesh: SmallMesh) -> None:
+def test_result_refuses_to_block_a_loop(mesh: SmallMesh) -> None:
+    """The response can still be awaited (item 23)."""
     response = mesh.handle().remote(1)
 
     async def ask() -> None:
@@ -233,7 +236,8 @@ def test_result_refuses_to_block_a_loop_23(mesh: SmallMesh) -> None:
     asyncio.run(ask())
 
 
-def test_a_result_that_is_late_can_still_be_had_24(mesh: SmallMesh, store: Store) -> None:
+def test_a_result_that_is_late_can_still_be_had(mesh: SmallMesh, store: Store) -> None:
+    """A timeout does not cancel the call (item 24)."""
     response = mesh.handle("block").remote()
     with pytest.raises(TimeoutError):
         response.result(timeout_s=0.01)
@@ -241,7 +245,8 @@ def test_a_result_that_is_late_can_still_be_had_24(mesh: SmallMesh, store: Store
     assert result(response) == "unblocked"
 
 
-def test_polling_for_a_result_keeps_nothing_24(mesh: SmallMesh, store: Store) -> None:
+def test_polling_for_a_result_keeps_nothing(mesh: SmallMesh, store: Store) -> None:
+    """A timeout leaves no waiter behind (item 24)."""
     response = mesh.handle("block").remote()
     for _ in range(100):
         with pytest.raises(TimeoutError):
@@ -294,7 +299,8 @@ async def _awaited(response: Any) -> Any:
     return await response
 
 
-def test_options_make_new_handles_that_share_the_router_6_8(mesh: SmallMesh) -> None:
+def test_options_make_new_handles_that_share_the_router(mesh: SmallMesh) -> None:
+    """The original keeps its options (items 6, 8)."""
     handle = mesh.handle()
     other = handle.options(multiplexed_model_id="m", stream=True).some_method
     assert other._options.method_name == "some_method"
@@ -304,7 +310,8 @@ def test_options_make_new_handles_that_share_the_router_6_8(mesh: SmallMesh) -> 
     assert other.request_counter == handle.request_counter
 
 
-def test_init_comes_once_and_first_17() -> None:
+def test_init_comes_once_and_first() -> None:
+    """A second `_init`, or one after a use, raises (item 17)."""
     handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
     with pytest.raises(RuntimeError, match="No event loop running"):
         handle._init(_run_router_in_separate_loop=False)
@@ -318,7 +325,8 @@ def test_init_comes_once_and_first_17() -> None:
         used._init()
 
 
-def test_handles_can_be_pickled_with_their_options_11() -> None:
+def test_handles_can_be_pickled_with_their_options() -> None:
+    """The copy connects by itself (item 11)."""
     handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop").options(method_name="plain")
     copy = pickle.loads(pickle.dumps(handle))
     assert (copy.deployment_name, copy.app_name, copy._options) == ("Store", "shop", handle._options)
@@ -329,7 +337,8 @@ def test_handles_can_be_pickled_with_their_options_11() -> None:
 # ---- Errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_user_exceptions_keep_their_type_and_tell_where_25(mesh: SmallMesh) -> None:
+def test_user_exceptions_keep_their_type_and_tell_where(mesh: SmallMesh) -> None:
+    """The remote traceback begins with user code (item 25)."""
     error = raised(mesh.handle("fail").remote("zero"))
     assert type(error) is ZeroDivisionError
     frames = [line.strip() for line in error.__notes__[0].splitlines() if line.strip().startswith("File")]
@@ -364,14 +373,17 @@ def test_an_argument_that_cannot_be_pickled_fails_at_the_call_site(mesh: SmallMe
         mesh.handle().remote(threading.Lock())
 
 
-def test_unknown_methods_name_those_there_are_26(mesh: SmallMesh) -> None:
+def test_unknown_methods_name_those_there_are(mesh: SmallMesh) -> None:
+    """The error quotes the name that was called (item 26)."""
     error = raised(mesh.handle("nothing").remote())
     assert isinstance(error, MeshException)
     assert "'nothing'" in str(error)
     assert "'plain'" in str(error)
 
 
-def test_looking_for_methods_runs_no_property_26() -> None:
+def test_looking_for_methods_runs_no_property() -> None:
+    """A property may load a model, or raise (item 26)."""
+
     class Lazy:
         read = 0
 
@@ -390,18 +402,21 @@ def test_looking_for_methods_runs_no_property_26() -> None:
     assert not Lazy.read
 
 
-def test_wrong_arguments_are_a_type_error_27(mesh: SmallMesh) -> None:
+def test_wrong_arguments_are_a_type_error(mesh: SmallMesh) -> None:
+    """The error is the one that Python raises (item 27)."""
     assert isinstance(raised(mesh.handle("plain").remote(1, 2, 3)), TypeError)
 
 
 @pytest.mark.parametrize("method", STREAMS)
-def test_a_generator_needs_stream_28(mesh: SmallMesh, method: str) -> None:
+def test_a_generator_needs_stream(mesh: SmallMesh, method: str) -> None:
+    """The error names the option (item 28)."""
     error = raised(mesh.handle(method).remote(3))
     assert isinstance(error, TypeError)
     assert "stream=True" in str(error)
 
 
-def test_stream_needs_a_generator_44(mesh: SmallMesh) -> None:
+def test_stream_needs_a_generator(mesh: SmallMesh) -> None:
+    """The error comes with the first item (item 44)."""
     with pytest.raises(TypeError, match="did not return a generator"):
         next(mesh.handle("plain", stream=True).remote(3))
 
@@ -431,7 +446,8 @@ def test_a_timeout_is_a_number_of_seconds(timeout_s: Any, error: type[Exception]
         DeploymentHandle("Store", "shop").options(timeout_s=timeout_s)
 
 
-def test_a_call_that_cannot_be_made_is_nobodys_child_38(mesh: SmallMesh) -> None:
+def test_a_call_that_cannot_be_made_is_no_child(mesh: SmallMesh) -> None:
+    """It leaves nothing behind in its parent (item 38)."""
     parent = Request()
     token = REQUEST.set(parent)
     try:
@@ -457,14 +473,16 @@ def test_an_expired_deadline_ends_the_call_and_the_code(mesh: SmallMesh, store: 
 
 
 @pytest.mark.parametrize("method", ["relay", "relay_async"])
-def test_the_responses_of_a_streaming_call_may_be_returned_42(mesh: SmallMesh, store: Store, method: str) -> None:
+def test_the_responses_of_a_streaming_call_may_be_returned(mesh: SmallMesh, store: Store, method: str) -> None:
+    """A stream may be relayed as it is (item 42)."""
     store.peer = mesh.handle()
     assert list(mesh.handle(method, stream=True).remote(300)) == list(range(300))
 
 
 @pytest.mark.parametrize("method", STREAMS)
 @pytest.mark.parametrize("items", [0, 1, 1000])
-def test_streams_come_in_order_and_whole_42_45(mesh: SmallMesh, method: str, items: int) -> None:
+def test_streams_come_in_order_and_whole(mesh: SmallMesh, method: str, items: int) -> None:
+    """Both kinds of iteration work, and empty streams end at once (items 42, 45)."""
     assert list(mesh.handle(method, stream=True).remote(items)) == list(range(items))
 
     async def read() -> list[int]:
@@ -480,8 +498,8 @@ def test_large_items_come_in_order_and_whole(mesh: SmallMesh, item_bytes: int) -
     assert {len(item) for item in items} == {item_bytes}
 
 
-def test_consumers_of_one_stream_share_its_items_42(mesh: SmallMesh) -> None:
-    """None of them waits for an item that another has been woken for."""
+def test_consumers_of_one_stream_share_its_items(mesh: SmallMesh) -> None:
+    """None of them waits for an item that another has been woken for (item 42)."""
     count = 4 * settings().payload.stream_credits
     stream = mesh.handle("count", stream=True).remote(count)
     taken: list[int] = []
@@ -506,14 +524,16 @@ def test_consumers_of_one_stream_share_its_items_42(mesh: SmallMesh) -> None:
     assert sorted(taken) == sorted([*range(count), *range(count)])
 
 
-def test_an_exception_comes_after_the_items_before_it_46(mesh: SmallMesh) -> None:
+def test_an_exception_comes_after_the_items_before_it(mesh: SmallMesh) -> None:
+    """Items that were produced are delivered first (item 46)."""
     stream = mesh.handle("fail_after", stream=True).remote(5)
     assert [next(stream) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ZeroDivisionError):
         next(stream)
 
 
-def test_an_exhausted_stream_stays_exhausted_50(mesh: SmallMesh) -> None:
+def test_an_exhausted_stream_stays_exhausted(mesh: SmallMesh) -> None:
+    """Reading on ends again at once (item 50)."""
     stream = mesh.handle("count", stream=True).remote(1)
     assert list(stream) == [0]
     assert list(stream) == []
@@ -552,7 +572,8 @@ def test_a_generator_that_is_dropped_half_read_stops_its_producer(mesh: SmallMes
     until(lambda: store.closed == 1, "the generator to be closed")
 
 
-def test_a_cancelled_stream_raises_at_the_next_item_48(mesh: SmallMesh, store: Store) -> None:
+def test_a_cancelled_stream_raises_at_the_next_item(mesh: SmallMesh, store: Store) -> None:
+    """The item after the cancel raises at once (item 48)."""
     stream = mesh.handle("count", stream=True).remote(10**9)
     assert next(stream) == 0
     stream.cancel()
@@ -571,7 +592,8 @@ def test_a_producer_that_swallows_cancels_is_stopped_all_the_same(mesh: SmallMes
 # ---- Cancels ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_cancel_reaches_the_users_code_and_the_caller_36(mesh: SmallMesh, store: Store) -> None:
+def test_a_cancel_reaches_the_users_code_and_the_caller(mesh: SmallMesh, store: Store) -> None:
+    """Cancelling twice is cancelling once (item 36)."""
     response = mesh.handle("hang").remote()
     until(lambda: store.started, "the call to run")
     response.cancel()
@@ -591,7 +613,8 @@ def test_a_cancelled_waiter_gives_up_its_call(mesh: SmallMesh, store: Store) -> 
     until(lambda: store.cancelled == 1, "the user's code to see it")
 
 
-def test_a_cancel_after_the_end_changes_nothing_39(mesh: SmallMesh) -> None:
+def test_a_cancel_after_the_end_changes_nothing(mesh: SmallMesh) -> None:
+    """The value stays, and `cancelled()` is true (item 39)."""
     response = mesh.handle().remote(3)
     assert result(response) == 3
     response.cancel()
@@ -620,7 +643,8 @@ def test_a_cancel_that_overtakes_the_submission_ends_the_call_once(mesh: SmallMe
     assert store.started == 0
 
 
-def test_children_are_cancelled_with_their_request_and_forgotten_38(mesh: SmallMesh, store: Store) -> None:
+def test_children_are_cancelled_with_their_request_and_forgotten(mesh: SmallMesh, store: Store) -> None:
+    """Children that have ended are forgotten too (item 38)."""
     parent = Request(request_id="parent")
     token = REQUEST.set(parent)
     try:
@@ -650,7 +674,8 @@ def test_a_child_of_a_cancelled_request_is_cancelled_at_once(mesh: SmallMesh) ->
 # ---- Arguments -------------------------------------------------------------------------------------------------------
 
 
-def test_responses_are_arguments_without_being_awaited_29(mesh: SmallMesh) -> None:
+def test_responses_are_arguments_without_being_awaited(mesh: SmallMesh) -> None:
+    """Chains of any depth work (item 29)."""
     handle = mesh.handle()
     first = handle.remote(b"x" * 1_000_000)
     chain: Any = first
@@ -659,7 +684,8 @@ def test_responses_are_arguments_without_being_awaited_29(mesh: SmallMesh) -> No
     assert result(chain) == result(first)
 
 
-def test_a_failed_argument_fails_the_call_and_spares_its_siblings_29(mesh: SmallMesh, store: Store) -> None:
+def test_a_failed_argument_fails_the_call_and_spares_its_siblings(mesh: SmallMesh, store: Store) -> None:
+    """The caller gets the error of the argument (item 29)."""
     handle = mesh.handle()
     sibling = handle.block.remote()
     failed = handle.fail.remote("zero")
@@ -676,14 +702,16 @@ def test_the_deadline_counts_while_arguments_are_awaited(mesh: SmallMesh, store:
     upstream.cancel()
 
 
-def test_a_stream_is_no_argument_31(mesh: SmallMesh) -> None:
+def test_a_stream_is_no_argument(mesh: SmallMesh) -> None:
+    """The stream can still be read (item 31)."""
     stream = mesh.handle("count", stream=True).remote(1)
     with pytest.raises(RuntimeError, match="cannot be passed to downstream handle calls"):
         mesh.handle().remote(stream)
     assert list(stream) == [0]
 
 
-def test_a_response_cannot_be_pickled_41(mesh: SmallMesh) -> None:
+def test_a_response_cannot_be_pickled(mesh: SmallMesh) -> None:
+    """The error says how to pass it on (item 41)."""
     response = mesh.handle().remote(1)
     with pytest.raises(MeshException, match="top-level argument"):
         pickle.dumps(response)
@@ -704,7 +732,8 @@ def test_a_full_queue_drops_calls() -> None:
         mesh.assert_idle()
 
 
-def test_queued_calls_that_are_cancelled_never_reach_a_replica_35() -> None:
+def test_queued_calls_that_are_cancelled_never_reach_a_replica() -> None:
+    """User code never sees them (item 35)."""
     with mesh_of(Store(), limit=1) as mesh:
         store: Any = mesh.replicas[0].target
         running = mesh.handle("block").remote()

@@ -43,7 +43,7 @@ async def refused(gateway: Gateway, method: str = UNARY, **metadata: str) -> grp
 
 
 def test_unknown_applications_and_methods_are_refused_and_counted_as_other():
-    """C16, items 212 and 144."""
+    """Names that clients invent make no series of metrics (items 144, 212, C16)."""
 
     async def scenario() -> None:
         router = FakeRouter(echo)
@@ -74,7 +74,7 @@ def test_strangers_cannot_make_series():
 
 
 def test_before_routes_arrive_calls_are_unavailable():
-    """Lesson 20."""
+    """The same call succeeds when the routes are there (L20)."""
 
     async def scenario() -> None:
         async with serving(FakeRouter(echo)) as gateway:

@@ -119,9 +119,10 @@ def test_a_router_that_is_made_anew_knows_what_the_first_knew(process: MeshProce
     until(lambda: told(second, "the old token"), "the snapshot")
 
 
-def test_a_handle_that_is_shut_down_takes_the_router_from_no_other_12(
+def test_a_handle_that_is_shut_down_takes_the_router_from_no_other(
     process: MeshProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A router ends with its last handle (item 12)."""
     monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
     monkeypatch.setattr("mesh.handle.joined_process", lambda: process)
     first, second = (DeploymentHandle[Any](KEY.name, KEY.app) for _ in range(2))

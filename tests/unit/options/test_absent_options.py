@@ -32,7 +32,7 @@ from mesh.options.absent_options import ADVICE
     ],
 )
 def test_options_that_are_not_there(use: Callable[[], object], message: str) -> None:
-    """The error says what to do instead (items 95, 225)."""
+    """The error says what to do instead (items 55, 225, 235)."""
     with pytest.raises(TypeError, match=message):
         use()
 

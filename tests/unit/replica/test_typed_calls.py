@@ -231,7 +231,8 @@ def test_details_may_be_anything_that_has_a_text(async_mesh: SmallMesh, name: st
     assert (outcome.code, outcome.message) == (5, details)
 
 
-def test_a_call_that_failed_cannot_be_made_ok_218(async_mesh: SmallMesh) -> None:
+def test_a_call_that_failed_cannot_be_made_ok(async_mesh: SmallMesh) -> None:
+    """A code that user code has set wins, except OK after a failure (item 218)."""
     outcome = unary(async_mesh, item(name="fine and failed")).outcome()
     assert (outcome.code, outcome.message) == (grpc.StatusCode.INTERNAL.value[0], "ValueError: all is not well")
 

@@ -199,7 +199,7 @@ def test_many_calls_of_a_broken_link_come_back_in_order_and_in_one_step_each(mon
 
 
 def test_a_replica_that_leaves_finishes_its_calls_and_one_that_was_lost_does_not() -> None:
-    """Issue 3, 7: the controller may know before the connection shows it that a host has vanished."""
+    """The controller may know that a host has vanished before the connection shows it."""
     with mesh_of(Models()) as mesh:
         (replica,) = mesh.replicas
         call = mesh.handle("wait").remote()
@@ -228,7 +228,7 @@ def test_snapshots_are_read_from_the_wire() -> None:
 
 
 def test_calls_that_find_no_replica_are_told_of_at_once() -> None:
-    """Item 231: when the first begins to wait, and when the last replica goes while calls wait."""
+    """When the first begins to wait, and when the last replica goes while calls wait (item 231)."""
     with mesh_of(Models()) as mesh:
         told: list[int] = []
         mesh.router.on_stranded = lambda router: told.append(router.queued)
@@ -261,7 +261,7 @@ def test_a_router_reads_its_load_only_where_somebody_wants_to_hear_of_it() -> No
 
 
 def test_a_deployment_that_starts_on_demand_can_serve_without_replicas() -> None:
-    """Item 201: a gateway that calls itself unhealthy would get no call that starts one."""
+    """A gateway that called itself unhealthy would get no call that starts one (item 201)."""
     with mesh_of(Models()) as mesh:
         assert mesh.router.can_serve
         for snapshot, can_serve in (
