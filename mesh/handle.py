@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
-from mesh.caller.call_future import Reply, StreamReply
+from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
@@ -61,7 +61,7 @@ class DeploymentHandle(Generic[T]):
         _require_text("app_name", app_name)
         self._key = DeploymentKey(app_name, deployment_name)
         self._options = handle_options or HandleOptions()
-        self._shared = _Shared(self._key)
+        self._family = _HandleFamily(self._key)
 
     @property
     def deployment_name(self) -> str:
@@ -77,11 +77,11 @@ class DeploymentHandle(Generic[T]):
 
     @property
     def request_counter(self) -> itertools.count[int]:
-        return self._shared.request_counter
+        return self._family.request_counter
 
     @property
     def is_initialized(self) -> bool:
-        return self._shared.router is not None
+        return self._family.router is not None
 
     def _init(
         self,
@@ -92,11 +92,11 @@ class DeploymentHandle(Generic[T]):
     ) -> None:
         """Set what has to be known before the first call. Raises RuntimeError after it, or the second time."""
         del _source
-        if self._shared.is_used:
+        if self._family.is_used:
             raise RuntimeError("_init() comes once, before the first .options() or .remote() of a handle.")
         if not _run_router_in_separate_loop:
             _require_loop()  # accepted for compatibility: routers always run on the I/O thread
-        self._shared.is_used = True
+        self._family.is_used = True
         self._options = replace(self._options, _prefer_local_routing=_prefer_local_routing)
 
     def options(
@@ -138,10 +138,10 @@ class DeploymentHandle(Generic[T]):
         arguments that cannot be pickled.
         """
         options = self._options
-        router = self._shared.router
+        router = self._family.router
         if router is None or router.is_closed:
-            router = self._shared.connect()
-        next(self._shared.request_counter)
+            router = self._family.connect()
+        next(self._family.request_counter)
         parent = REQUEST.get()
         pending = None
         if is_pending(args) or (kwargs and is_pending(kwargs.values())):
@@ -156,22 +156,22 @@ class DeploymentHandle(Generic[T]):
             prefers_local=options._prefer_local_routing,
             is_idempotent=options.idempotent,
         )
-        reply = StreamReply(router, parent) if options.stream else Reply(router, parent)
-        call = OutgoingCall(request, reply)
-        reply.call = call
+        future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)
+        call = OutgoingCall(request, future)
+        future.call = call
         if pending is None:
             io_thread().call(router.submit, call)
         else:
             io_thread().call(_submit_when_complete, router, call, pending)
         if parent is not None and parent.is_cancelled:
-            reply.cancel()
-        if isinstance(reply, StreamReply):
-            return DeploymentResponseGenerator(reply, request.context.request_id)
-        return DeploymentResponse(reply, request.context.request_id)
+            future.cancel()
+        if isinstance(future, ItemStream):
+            return DeploymentResponseGenerator(future, request.context.request_id)
+        return DeploymentResponse(future, request.context.request_id)
 
     def running_replicas_populated(self) -> bool:
         """Whether this process knows of a running replica."""
-        router = self._shared.router
+        router = self._family.router
         return router is not None and router.has_replicas
 
     def shutdown(self) -> None:
@@ -179,28 +179,28 @@ class DeploymentHandle(Generic[T]):
 
         They stay where other handles of this process use them too.
         """
-        self._shared.disconnect()
+        self._family.disconnect()
 
     async def shutdown_async(self) -> None:
         """`shutdown`, and wait until the links are closed."""
-        await asyncio.wrap_future(self._shared.disconnect())
+        await asyncio.wrap_future(self._family.disconnect())
 
     def __getattr__(self, name: str) -> DeploymentHandle[Any]:
         # Protocols that Python looks up by name (pickling, copying) must not turn into remote methods.
-        if (name.startswith("__") and name.endswith("__")) or name in ("_key", "_options", "_shared"):
+        if (name.startswith("__") and name.endswith("__")) or name in ("_key", "_options", "_family"):
             raise AttributeError(name)
         return self._derived(replace(self._options, method_name=name))
 
     @property
     def _router(self) -> Router | None:
-        return self._shared.router
+        return self._family.router
 
     def _derived(self, options: HandleOptions) -> DeploymentHandle[Any]:
         handle: DeploymentHandle[Any] = DeploymentHandle.__new__(DeploymentHandle)
         handle._key = self._key
         handle._options = options
-        handle._shared = self._shared
-        self._shared.is_used = True
+        handle._family = self._family
+        self._family.is_used = True
         return handle
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -210,7 +210,7 @@ class DeploymentHandle(Generic[T]):
         return f"DeploymentHandle(deployment='{self._key.name}')"
 
 
-class _Shared:
+class _HandleFamily:
     """What a handle and those derived from it have in common."""
 
     __slots__ = ("__weakref__", "_key", "is_used", "request_counter", "router")
@@ -286,7 +286,7 @@ def _deadline_s(parent: Request | None, timeout_s: float | None) -> float | None
 
 
 def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
-    if router.hold(call):
+    if router.start_deadline(call):
         io_thread().spawn(_complete_and_submit(router, call, pending), "collect-arguments")
 
 
@@ -297,9 +297,9 @@ async def _complete_and_submit(router: Router, call: OutgoingCall, pending: Pend
     except* UpstreamError as group:
         first = group.exceptions[0]
         outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))
-        router.refuse(call, outcome)
+        router.fail_unsubmitted(call, outcome)
     except* Exception as group:  # whatever pickling and Ray can raise: the call has to end
-        router.refuse(call, failed_in_user_code(group.exceptions[0]))
+        router.fail_unsubmitted(call, failed_in_user_code(group.exceptions[0]))
     else:
         router.submit(call)
     finally:

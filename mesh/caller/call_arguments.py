@@ -66,7 +66,7 @@ class PendingArguments:
         if isinstance(part, _Encoded):
             return part
         if isinstance(part, DeploymentResponse):
-            outcome = await part._reply.observe()
+            outcome = await part._future.wait_shielded()
             if not outcome.is_ok:
                 raise UpstreamError(self._blame(part, outcome))
             return _Encoded(outcome.payload or encode(None))
@@ -81,7 +81,7 @@ class PendingArguments:
         if outcome.exception_type != "ReplicaUnavailableError":
             return outcome
         error = MeshException(
-            f"The call to {self._target} was not sent: its argument, a call to {upstream._reply.router.key}, failed: "
+            f"The call to {self._target} was not sent: its argument, a call to {upstream._future.router.key}, failed: "
             f"{outcome.message}"
         )
         return failed(error)

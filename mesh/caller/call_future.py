@@ -18,10 +18,10 @@ from mesh.wire.payload import Payload
 Wake = Callable[[], None]
 
 
-class Reply:
+class CallFuture:
     """Sink of one call: keeps its outcome and wakes the waiters. Every method but `on_*` may be called anywhere."""
 
-    __slots__ = ("_lock", "_parent", "_wakes", "call", "is_cancel_requested", "outcome", "router")
+    __slots__ = ("_lock", "_parent", "_waiters", "call", "is_cancel_requested", "outcome", "router")
 
     def __init__(self, router: Router, parent: Request | None) -> None:
         self.router = router
@@ -30,7 +30,7 @@ class Reply:
         self.outcome: Outcome | None = None
         self.is_cancel_requested = False
         self._parent = parent
-        self._wakes: list[Wake] | None = None
+        self._waiters: list[Wake] | None = None
         self._lock = threading.Lock()
         if parent is not None:
             parent.children.add(self)
@@ -49,22 +49,22 @@ class Reply:
         """Call `wake` once the outcome is there: now, or later on the I/O thread."""
         with self._lock:
             if self.outcome is None:
-                if self._wakes is None:
-                    self._wakes = [wake]
+                if self._waiters is None:
+                    self._waiters = [wake]
                 else:
-                    self._wakes.append(wake)
+                    self._waiters.append(wake)
                 return
         wake()
 
     async def wait(self) -> Outcome:
         """Wait for the outcome. A task that is cancelled while it waits gives up the call."""
         try:
-            return await self.observe()
+            return await self.wait_shielded()
         except asyncio.CancelledError:
             self.cancel()
             raise
 
-    async def observe(self) -> Outcome:
+    async def wait_shielded(self) -> Outcome:
         """Wait for the outcome of a call that others wait for too: it goes on when this wait is cancelled."""
         if self.outcome is None:
             loop = asyncio.get_running_loop()
@@ -94,8 +94,8 @@ class Reply:
     def _forget(self, wake: Wake) -> None:
         """Whoever gave it waits no more. Those who ask again and again would pile up."""
         with self._lock:
-            if self._wakes is not None:
-                self._wakes.remove(wake)
+            if self._waiters is not None:
+                self._waiters.remove(wake)
 
     # ---- CallSink, on the I/O thread ---------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Reply:
     def on_done(self, outcome: Outcome) -> None:
         with self._lock:
             self.outcome = outcome
-            wakes, self._wakes = self._wakes, None
+            wakes, self._waiters = self._waiters, None
         self.call = None
         if self._parent is not None:
             self._parent.children.discard(self)
@@ -121,7 +121,7 @@ class Reply:
             self.router.cancel(self.call)
 
 
-class StreamReply(Reply):
+class ItemStream(CallFuture):
     """Sink of a call with a streamed response: consumers take its items in order, each item goes to one of them."""
 
     __slots__ = ("_items", "_taken", "_window", "_woken")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, Generic, NoReturn, TypeVar
 
-from mesh.caller.call_future import Reply, StreamReply
+from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.cluster import ray_objects
 from mesh.exceptions import MeshException
 from mesh.wire.outcome import Outcome, to_exception
@@ -24,21 +24,21 @@ _UNSET: Any = object()
 class _Response:
     """What both kinds share."""
 
-    _reply: Reply
+    _future: CallFuture
 
     @property
     def request_id(self) -> str:
         return self._request_id
 
-    def __init__(self, reply: Reply, request_id: str) -> None:
-        self._reply = reply
+    def __init__(self, future: CallFuture, request_id: str) -> None:
+        self._future = future
         self._request_id = request_id
         self._is_cancelled = False
 
     def cancel(self) -> None:
         """Give up the call and everything it has called in turn. Best effort, idempotent, from any thread."""
         self._is_cancelled = True
-        self._reply.cancel()
+        self._future.cancel()
 
     def cancelled(self) -> bool:
         """Whether `cancel` was called, even if the call had completed."""
@@ -57,14 +57,14 @@ class DeploymentResponse(_Response, Generic[R]):
     `await` it in any event loop, or call `result()` in a thread without one; both any number of times.
     """
 
-    def __init__(self, reply: Reply, request_id: str) -> None:
-        super().__init__(reply, request_id)
+    def __init__(self, future: CallFuture, request_id: str) -> None:
+        super().__init__(future, request_id)
         self._value: Any = _UNSET
         self._error: BaseException | None = None
 
     def __await__(self) -> Generator[Any, None, R]:
-        if self._reply.outcome is None:
-            yield from self._reply.wait().__await__()
+        if self._future.outcome is None:
+            yield from self._future.wait().__await__()
         return self._get()
 
     def result(self, *, timeout_s: float | None = None) -> R:
@@ -74,7 +74,7 @@ class DeploymentResponse(_Response, Generic[R]):
         thread that runs an event loop.
         """
         _refuse_in_loop()
-        self._reply.wait_blocking(timeout_s)
+        self._future.wait_blocking(timeout_s)
         return self._get()
 
     async def _to_object_ref(self) -> Any:
@@ -87,7 +87,7 @@ class DeploymentResponse(_Response, Generic[R]):
         if not _allow_running_in_asyncio_loop:
             _refuse_in_loop()
         try:
-            self._reply.wait_blocking(_timeout_s)
+            self._future.wait_blocking(_timeout_s)
         except TimeoutError as error:
             raise TimeoutError("Timed out resolving to ObjectRef.") from error
         return ray_objects.put_object(self._get())
@@ -97,7 +97,7 @@ class DeploymentResponse(_Response, Generic[R]):
             # Without the frames of earlier raises, which would pile up.
             raise self._error.with_traceback(None)
         if self._value is _UNSET:
-            outcome = self._reply.outcome
+            outcome = self._future.outcome
             assert outcome is not None
             if not outcome.is_ok:
                 self._error = to_exception(outcome)
@@ -113,7 +113,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
     Iterate with `async for` inside an event loop, with `for` elsewhere. Dropping it half-read stops the producer.
     """
 
-    _reply: StreamReply
+    _future: ItemStream
 
     def __await__(self) -> NoReturn:
         raise TypeError(
@@ -125,9 +125,9 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         return self
 
     async def __anext__(self) -> R:
-        payload = self._reply.take()
+        payload = self._future.take()
         if payload is None:
-            payload = await self._reply.next_item()
+            payload = await self._future.next_item()
         if payload is None:
             self._raise_end(StopAsyncIteration)
         item: R = decode(payload)
@@ -138,7 +138,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
 
     def __next__(self) -> R:
         _refuse_in_loop()
-        payload = self._reply.next_item_blocking()
+        payload = self._future.next_item_blocking()
         if payload is None:
             self._raise_end(StopIteration)
         item: R = decode(payload)
@@ -164,7 +164,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
             yield ray_objects.put_object(item)
 
     def _raise_end(self, stop: type[Exception]) -> NoReturn:
-        outcome = self._reply.outcome
+        outcome = self._future.outcome
         assert outcome is not None
         if outcome.is_ok:
             raise stop
@@ -174,9 +174,9 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         raise error
 
     def __del__(self) -> None:
-        reply = getattr(self, "_reply", None)
-        if reply is not None and reply.outcome is None:
-            reply.abandon()
+        future = getattr(self, "_future", None)
+        if future is not None and future.outcome is None:
+            future.abandon()
 
 
 def _refuse_in_loop() -> None:

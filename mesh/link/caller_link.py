@@ -176,7 +176,7 @@ class CallerLink:
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
-    def retire(self) -> None:
+    def stop_accepting(self) -> None:
         """Carry what it has, but take no new calls."""
         self._move(LinkEvent.DRAIN)
 

@@ -90,10 +90,10 @@ class OutgoingCall:
         "request_credit",
         "sequence",
         "sink",
+        "spills_at_s",
         "started_s",
         "state",
         "timer",
-        "waits_until_s",
     )
 
     def __init__(self, request: CallRequest, sink: CallSink) -> None:
@@ -107,7 +107,7 @@ class OutgoingCall:
         self.started_s = time.monotonic()
         self.attempts = 0
         self.timer: TimerHandle | None = None
-        self.waits_until_s = 0.0
+        self.spills_at_s = 0.0
         """Until then a queued call with a model id holds out for a replica that has the model."""
         self.request_credit = 0
         """Request items that may be sent now, see Payload.credits."""

@@ -94,13 +94,13 @@ class MeshProcess:
                 del self._routers[router.key]
         return io_thread().submit(router.close())
 
-    def let_go_of_deleted(self) -> None:
+    def drop_deleted_routers(self) -> None:
         """Drop the routers of deployments that were deleted, once nobody here has to do with them. On the I/O loop.
 
         Who calls such a deployment again, because it may have come back, gets a new router, which asks anew.
         """
         for router in self.routers():
-            if router.is_superfluous and not router.users:
+            if router.can_be_dropped and not router.users:
                 self._drop(router)
 
     def _drop(self, router: Router) -> None:
@@ -181,7 +181,7 @@ class MeshProcess:
     def _introduce(self, router: Router) -> None:
         """Tell a new router what is known, and the controller that it is there."""
         router.identify(self.identity)
-        router.on_stranded = self._sync.hurry
+        router.on_no_replica = self._sync.report_urgently
         snapshot = self._snapshots.get(router.key)
         if snapshot is not None:
             router.update(snapshot)

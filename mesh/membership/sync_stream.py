@@ -19,7 +19,7 @@ import grpc.aio
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
 from mesh.routing.link_pool import CallerIdentity
-from mesh.routing.load_reports import LoadLedger, Reading, pause_s
+from mesh.routing.load_reports import LoadReporter, Reading, pause_s
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
@@ -48,7 +48,7 @@ class Member(Protocol):
 
     def readings(self) -> list[Reading]: ...
 
-    def let_go_of_deleted(self) -> None: ...
+    def drop_deleted_routers(self) -> None: ...
 
     def keep_snapshots(self, keys: Set[DeploymentKey]) -> None: ...
 
@@ -66,11 +66,11 @@ class SyncStream:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._subscribed: set[DeploymentKey] = set()
-        self._ledger = LoadLedger()
+        self._reporter = LoadReporter()
         self._urgent: set[DeploymentKey] = set()
-        self._is_heard = False
+        self._has_answered = False
         """The controller has said something on the present stream."""
-        self._complaint = ""
+        self._last_failure = ""
 
     def start(self, process_address: str) -> None:
         self._address = process_address
@@ -85,7 +85,7 @@ class SyncStream:
         """There is something to report now."""
         self._wake.set()
 
-    def hurry(self, router: Router) -> None:
+    def report_urgently(self, router: Router) -> None:
         """Calls wait for a replica that the controller does not know it has to start."""
         self._urgent.add(router.key)
         self._wake.set()
@@ -93,22 +93,22 @@ class SyncStream:
     async def _keep(self) -> None:
         delay_s = _RECONNECT_DELAY_MIN_S
         while True:
-            self._is_heard = False
+            self._has_answered = False
             try:
                 await self._attempt()
             except Exception as error:  # whatever Ray raises while its GCS restarts: the next attempt may do
-                self._complain(error)
-            if self._is_heard:
+                self._log_failure(error)
+            if self._has_answered:
                 delay_s = _RECONNECT_DELAY_MIN_S
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _RECONNECT_DELAY_MAX_S)
 
-    def _complain(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         """That the controller is away is no news, it will be back. Anything else is told, the same thing once."""
         is_away = isinstance(error, grpc.RpcError | LookupError)
-        level = logging.DEBUG if is_away or repr(error) == self._complaint else logging.WARNING
+        level = logging.DEBUG if is_away or repr(error) == self._last_failure else logging.WARNING
         logger.log(level, "the stream to the controller broke and is made anew: %r", error, exc_info=error)
-        self._complaint = repr(error)
+        self._last_failure = repr(error)
 
     async def _attempt(self) -> None:
         """One stream; where the controller does not know our token, a new one for the next."""
@@ -132,16 +132,16 @@ class SyncStream:
                 response_deserializer=control_pb2.Update.FromString,
             )(metadata=metadata)
             try:
-                await converse(self._hear(stream), self._report(stream))
+                await converse(self._read_updates(stream), self._write_reports(stream))
             finally:
                 stream.cancel()
 
-    async def _hear(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+    async def _read_updates(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
         while isinstance(update := await stream.read(), control_pb2.Update):
-            self._is_heard = True
+            self._has_answered = True
             self._process.apply(update)
 
-    async def _report(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+    async def _write_reports(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
         process = self._process
         hello = control_pb2.ProcessHello(
             process_id=process.process_id,
@@ -150,13 +150,13 @@ class SyncStream:
             address=self._address,
         )
         self._subscribed.clear()
-        self._ledger.restart()
+        self._reporter.restart()
         report = control_pb2.Report(hello=hello)
         while True:
-            self._process.let_go_of_deleted()
+            self._process.drop_deleted_routers()
             self._update_subscriptions(report)
             readings = self._readings()
-            report.loads.extend(self._ledger.take(readings, time.monotonic()))
+            report.loads.extend(self._reporter.take(readings, time.monotonic()))
             if report.ByteSize():
                 await stream.write(report)
             # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets the wake-up.

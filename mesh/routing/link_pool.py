@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mesh.link.caller_link import CallerLink, LinkObserver, LinkTarget
 from mesh.link.frames import pack_hello
-from mesh.routing.locality import Tier
+from mesh.routing.locality import Locality
 from mesh.routing.snapshot import ReplicaInfo, Snapshot
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
@@ -34,7 +34,7 @@ class CallerIdentity:
     """Its calls come one by one from independent clients (a gateway's): its links let batches grow under load."""
 
 
-class Seat:
+class Endpoint:
     """A listed replica and its current link; a Candidate for the picker."""
 
     __slots__ = ("expected_models", "info", "limit", "link", "task")
@@ -78,58 +78,58 @@ class Seat:
 
 
 class LinkPool:
-    """Keeps seats in step with snapshots and tells which of them can take calls."""
+    """Keeps endpoints in step with snapshots and tells which of them can take calls."""
 
     def __init__(self, identity: CallerIdentity, observer: LinkObserver) -> None:
         self.identity = identity
         self._observer = observer
-        self._seats: dict[str, Seat] = {}
-        self._leaving: set[Seat] = set()
+        self._endpoints: dict[str, Endpoint] = {}
+        self._draining: set[Endpoint] = set()
         """Not listed any more, but their links still carry calls."""
-        self.all: Tier[Seat] = Tier()
-        """Usable seats."""
-        self.local_first: tuple[Tier[Seat], ...] = (self.all,)
-        """Usable seats on the same node, in the same zone, anywhere: as many tiers as differ."""
-        self.unlisted_since_s = float("inf")
+        self.all: Locality[Endpoint] = Locality()
+        """Usable endpoints."""
+        self.local_first: tuple[Locality[Endpoint], ...] = (self.all,)
+        """Usable endpoints on the same node, in the same zone, anywhere: as many localities as differ."""
+        self.unlisted_at_s = float("inf")
         """time.monotonic() when the list of replicas was found to be empty; infinite where it is not."""
 
     def update(self, snapshot: Snapshot) -> None:
         listed = {replica.replica_id: replica for replica in snapshot.replicas}
-        for replica_id in self._seats.keys() - listed.keys():
-            self._leave(self._seats.pop(replica_id))
+        for replica_id in self._endpoints.keys() - listed.keys():
+            self._leave(self._endpoints.pop(replica_id))
         if snapshot.lost:
             self._give_up(snapshot.lost)
         for replica_id, replica in listed.items():
-            if replica_id not in self._seats:
-                seat = self._seats[replica_id] = Seat(replica, snapshot.max_ongoing_requests)
-                seat.task = io_thread().spawn(self._keep_link(seat), f"link-{replica_id}")
-            self._seats[replica_id].limit = snapshot.max_ongoing_requests
+            if replica_id not in self._endpoints:
+                endpoint = self._endpoints[replica_id] = Endpoint(replica, snapshot.max_ongoing_requests)
+                endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
+            self._endpoints[replica_id].limit = snapshot.max_ongoing_requests
         if listed:
-            self.unlisted_since_s = float("inf")
+            self.unlisted_at_s = float("inf")
         else:
-            self.unlisted_since_s = min(self.unlisted_since_s, time.monotonic())
+            self.unlisted_at_s = min(self.unlisted_at_s, time.monotonic())
         self.refresh()
 
     def refresh(self) -> None:
-        """Build the tiers of usable seats anew: a link became ready, drains or broke."""
-        usable = [seat for seat in self._seats.values() if seat.is_usable]
+        """Build the localities of usable endpoints anew: a link became ready, drains or broke."""
+        usable = [endpoint for endpoint in self._endpoints.values() if endpoint.is_usable]
         zone = self.identity.zone
-        same_zone = [seat for seat in usable if zone and seat.info.zone == zone]
-        same_node = [seat for seat in usable if seat.info.node_id == self.identity.node_id]
-        self.all = Tier(usable, self.all)
-        nearer = [seats for seats in (same_node, same_zone) if 0 < len(seats) < len(usable)]
-        self.local_first = (*(Tier(seats, self.all) for seats in nearer), self.all)
+        same_zone = [endpoint for endpoint in usable if zone and endpoint.info.zone == zone]
+        same_node = [endpoint for endpoint in usable if endpoint.info.node_id == self.identity.node_id]
+        self.all = Locality(usable, self.all)
+        nearer = [endpoints for endpoints in (same_node, same_zone) if 0 < len(endpoints) < len(usable)]
+        self.local_first = (*(Locality(endpoints, self.all) for endpoints in nearer), self.all)
 
-    def note(self, link: CallerLink) -> None:
+    def record_load(self, link: CallerLink) -> None:
         """A result has told the load of the link's replica."""
-        seat = self.seat_of(link) if self.all.remembers else None
-        if seat is not None:
-            for tier in self.local_first:
-                tier.note(seat)
+        endpoint = self.endpoint_of(link) if self.all.remembers else None
+        if endpoint is not None:
+            for locality in self.local_first:
+                locality.record_load(endpoint)
 
-    def seat_of(self, link: CallerLink) -> Seat | None:
-        seat = self._seats.get(link.replica_id)
-        return seat if seat is not None and seat.link is link else None
+    def endpoint_of(self, link: CallerLink) -> Endpoint | None:
+        endpoint = self._endpoints.get(link.replica_id)
+        return endpoint if endpoint is not None and endpoint.link is link else None
 
     @property
     def link_count(self) -> int:
@@ -137,65 +137,67 @@ class LinkPool:
 
     @property
     def ongoing(self) -> int:
-        seats = (*self._seats.values(), *self._leaving)
-        return sum(seat.link.ongoing for seat in seats if seat.link is not None)
+        endpoints = (*self._endpoints.values(), *self._draining)
+        return sum(endpoint.link.ongoing for endpoint in endpoints if endpoint.link is not None)
 
     @property
     def is_empty(self) -> bool:
         """No replica is listed, and no link of one that was carries anything."""
-        return not self._seats and not self._leaving
+        return not self._endpoints and not self._draining
 
     def close(self) -> Sequence[asyncio.Task[None]]:
         """Close all links; returns their tasks to wait for."""
-        tasks = [seat.task for seat in (*self._seats.values(), *self._leaving) if seat.task is not None]
+        tasks = [
+            endpoint.task for endpoint in (*self._endpoints.values(), *self._draining) if endpoint.task is not None
+        ]
         for task in tasks:
             task.cancel()
-        self._seats.clear()
+        self._endpoints.clear()
         self.refresh()
         return tasks
 
-    def _leave(self, seat: Seat) -> None:
+    def _leave(self, endpoint: Endpoint) -> None:
         """The replica is no longer listed: its link carries the calls it has and is then closed."""
-        if seat.link is not None and not seat.link.is_idle:
-            self._leaving.add(seat)
-            seat.link.retire()
-        elif seat.task is not None:
-            seat.task.cancel()
+        if endpoint.link is not None and not endpoint.link.is_idle:
+            self._draining.add(endpoint)
+            endpoint.link.stop_accepting()
+        elif endpoint.task is not None:
+            endpoint.task.cancel()
 
     def _give_up(self, lost: frozenset[str]) -> None:
         """Their calls fail now: the connection to a host that has vanished would look alive for some seconds more."""
-        for seat in list(self._leaving):
-            if seat.info.replica_id in lost and seat.task is not None:
-                seat.task.cancel(_LOST)
+        for endpoint in list(self._draining):
+            if endpoint.info.replica_id in lost and endpoint.task is not None:
+                endpoint.task.cancel(_LOST)
 
-    def let_go(self, link: CallerLink) -> None:
+    def close_if_idle(self, link: CallerLink) -> None:
         """A call has left the link: close it if it was the last one of a link that is not listed any more."""
-        if not self._leaving or not link.is_idle:
+        if not self._draining or not link.is_idle:
             return
-        for seat in self._leaving:
-            if seat.link is link and seat.task is not None:
-                seat.task.cancel()
+        for endpoint in self._draining:
+            if endpoint.link is link and endpoint.task is not None:
+                endpoint.task.cancel()
 
-    def is_listed(self, seat: Seat) -> bool:
-        return self._seats.get(seat.info.replica_id) is seat
+    def is_listed(self, endpoint: Endpoint) -> bool:
+        return self._endpoints.get(endpoint.info.replica_id) is endpoint
 
-    async def _keep_link(self, seat: Seat) -> None:
+    async def _keep_link(self, endpoint: Endpoint) -> None:
         delay_s = _RECONNECT_DELAY_MIN_S
         try:
-            while self.is_listed(seat):
-                if await self._carry(seat):
+            while self.is_listed(endpoint):
+                if await self._carry(endpoint):
                     delay_s = _RECONNECT_DELAY_MIN_S
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, settings().link.reconnect_delay_max_s)
         finally:
-            self._leaving.discard(seat)
+            self._draining.discard(endpoint)
 
-    async def _carry(self, seat: Seat) -> bool:
+    async def _carry(self, endpoint: Endpoint) -> bool:
         """One link from connecting to its end; returns whether the replica had accepted it."""
-        identity, replica = self.identity, seat.info
+        identity, replica = self.identity, endpoint.info
         hello = pack_hello(identity.process_id, replica.replica_id, identity.token, gathers=identity.gathers)
         target = LinkTarget(replica.replica_id, replica.address, hello, identity.gathers)
-        link = seat.link = CallerLink(target, self._observer)
+        link = endpoint.link = CallerLink(target, self._observer)
         try:
             return await link.run()
         except Exception:
@@ -203,4 +205,4 @@ class LinkPool:
             logger.exception("the link to replica %s failed", replica.replica_id)
             return False
         finally:
-            seat.link = None
+            endpoint.link = None

@@ -32,27 +32,27 @@ class Reading:
     """To be reported now, as it is now."""
 
 
-class LoadLedger:
+class LoadReporter:
     """Averages what is read and says when it is time to report it."""
 
     def __init__(self) -> None:
-        self._accounts: dict[DeploymentKey, _Account] = {}
+        self._averages: dict[DeploymentKey, _LoadAverage] = {}
 
     def take(self, readings: Iterable[Reading], now_s: float) -> list[control_pb2.DeploymentLoad]:
         """Note the readings; returns what has to be reported now."""
         combined = _by_deployment(readings)
-        loads = [_idle(key) for key in self._accounts.keys() - combined.keys() if not self._accounts.pop(key).was_idle]
+        loads = [_idle(key) for key in self._averages.keys() - combined.keys() if not self._averages.pop(key).was_idle]
         for key, reading in combined.items():
-            account = self._accounts.setdefault(key, _Account(now_s))
-            account.note(reading, now_s)
-            load = account.due(reading, now_s)
+            average = self._averages.setdefault(key, _LoadAverage(now_s))
+            average.add(reading, now_s)
+            load = average.due(reading, now_s)
             if load is not None:
                 loads.append(load)
         return loads
 
     def restart(self) -> None:
         """Who hears the next report knows nothing: everything has to be said again."""
-        self._accounts.clear()
+        self._averages.clear()
 
 
 def _idle(key: DeploymentKey) -> control_pb2.DeploymentLoad:
@@ -66,18 +66,18 @@ def pause_s(readings: Iterable[Reading], at_most_s: float) -> float:
     return max(_PAUSE_MIN_S, min([at_most_s, *wanted_s]))
 
 
-class _Account:
+class _LoadAverage:
     """The time since the last report on one deployment."""
 
     def __init__(self, now_s: float) -> None:
-        self._noted_s = now_s
-        self._reported_s = float("-inf")
+        self._recorded_at_s = now_s
+        self._reported_at_s = float("-inf")
         self._area = (0.0, 0.0, 0.0)
         """Queued, ongoing and executing calls, times seconds."""
         self.was_idle = True
 
-    def note(self, reading: Reading, now_s: float) -> None:
-        span_s, self._noted_s = now_s - self._noted_s, now_s
+    def add(self, reading: Reading, now_s: float) -> None:
+        span_s, self._recorded_at_s = now_s - self._recorded_at_s, now_s
         queued, ongoing, executing = self._area
         self._area = (
             queued + reading.queued * span_s,
@@ -87,14 +87,14 @@ class _Account:
 
     def due(self, reading: Reading, now_s: float) -> control_pb2.DeploymentLoad | None:
         """The report, when it is time for one and it says something new."""
-        elapsed_s = now_s - self._reported_s
+        elapsed_s = now_s - self._reported_at_s
         if elapsed_s < reading.interval_s and not reading.is_urgent:
             return None
         present = (reading.queued, reading.ongoing, reading.executing)
         # The first report and an urgent one tell the present.
         is_average = 0 < elapsed_s < float("inf") and not reading.is_urgent
         means = tuple(area / elapsed_s for area in self._area) if is_average else present
-        self._reported_s, self._area = now_s, (0.0, 0.0, 0.0)
+        self._reported_at_s, self._area = now_s, (0.0, 0.0, 0.0)
         queued, ongoing, executing = (round(mean, _DIGITS) for mean in means)
         is_idle = not (queued or ongoing or executing or reading.stats)
         if is_idle and self.was_idle:

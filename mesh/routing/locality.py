@@ -1,4 +1,4 @@
-"""Owns one tier of replicas (same node, same zone, all) and the memory of who told its load lately.
+"""Owns one locality of replicas (same node, same zone, all) and the memory of who told its load lately.
 
 Power of two choices is as good as what is known of the two. With many callers and many replicas a caller hears of one
 replica once in a while, and what it heard is old. But every result brings news of the replica it comes from, for free.
@@ -20,12 +20,12 @@ _MEMORY_PAYS_ABOVE = 2
 _SMOOTHING = 1 / 16
 
 
-class Tier(Generic[C]):
+class Locality(Generic[C]):
     """Picks among its candidates. I/O loop only."""
 
     __slots__ = ("_members", "_recent", "_typical_load", "candidates", "remembers")
 
-    def __init__(self, candidates: Iterable[C] = (), previous: Tier[C] | None = None) -> None:
+    def __init__(self, candidates: Iterable[C] = (), previous: Locality[C] | None = None) -> None:
         """`previous`: what it remembers of these candidates is taken over."""
         self.candidates = tuple(candidates)
         self.remembers = len(self.candidates) > _MEMORY_PAYS_ABOVE
@@ -37,7 +37,7 @@ class Tier(Generic[C]):
             self._recent = {candidate: None for candidate in previous._recent if candidate in self._members}
             self._typical_load = previous._typical_load
 
-    def note(self, candidate: C) -> None:
+    def record_load(self, candidate: C) -> None:
         """Its load is news: it has just told it."""
         if not self.remembers or candidate not in self._members:
             return
@@ -73,10 +73,10 @@ class Tier(Generic[C]):
         return best, least
 
 
-def pick_in_tiers(tiers: Iterable[Tier[C]], random: Random) -> C | None:
-    """The first tier with a free place wins."""
-    for tier in tiers:
-        found = tier.pick(random)
+def pick_nearest(localities: Iterable[Locality[C]], random: Random) -> C | None:
+    """The first locality with a free place wins."""
+    for locality in localities:
+        found = locality.pick(random)
         if found is not None:
             return found
     return None

@@ -28,9 +28,9 @@ from mesh.exceptions import (
 from mesh.link.caller_link import CallerLink
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
-from mesh.routing.link_pool import CallerIdentity, LinkPool, Seat
+from mesh.routing.link_pool import CallerIdentity, Endpoint, LinkPool
 from mesh.routing.load_reports import Reading
-from mesh.routing.locality import pick_in_tiers
+from mesh.routing.locality import pick_nearest
 from mesh.routing.picker import pick_for_model
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
@@ -58,12 +58,12 @@ class Router:
         self._queue = PendingQueue()
         self._pool = LinkPool(identity, self)
         self._sequence = 0
-        self._only_holdouts_wait = True
+        self._all_wait_for_models = True
         """Whatever waits holds out for its model: newer calls may pass."""
         self.is_closed = False
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         """The handles of this process that share the router."""
-        self.on_stranded: Callable[[Router], None] = _ignore
+        self.on_no_replica: Callable[[Router], None] = _ignore
         """Called when calls wait and no replica is there that could take them, ever."""
         self._random = random.random
         self._loop = io_thread().loop
@@ -89,7 +89,7 @@ class Router:
         return Reading(deployment=self.key, interval_s=interval_s, queued=self.queued, ongoing=self.ongoing)
 
     @property
-    def is_stranded(self) -> bool:
+    def has_no_replica(self) -> bool:
         """Calls wait, and the controller has to start a replica first."""
         return bool(self._queue) and not self.has_replicas
 
@@ -104,11 +104,11 @@ class Router:
         return self.has_replicas or (snapshot is not None and snapshot.starts_on_demand and not snapshot.unavailable)
 
     @property
-    def is_superfluous(self) -> bool:
+    def can_be_dropped(self) -> bool:
         """Its deployment was deleted some time ago, and no call is left."""
         if self._snapshot is None or not self._snapshot.is_missing:
             return False
-        is_over = self._pool.unlisted_since_s + _LINGER_S <= time.monotonic()
+        is_over = self._pool.unlisted_at_s + _LINGER_S <= time.monotonic()
         return is_over and not self.counts.collecting and not self._queue and self._pool.is_empty
 
     # ---- Callers -----------------------------------------------------------------------------------------------------
@@ -116,19 +116,19 @@ class Router:
     def submit(self, call: OutgoingCall) -> None:
         """Send the call to a replica, now or when one has a free place. Its sink hears how it ends."""
         # A cancel may overtake the submission: calls from other threads arrive through a mailbox.
-        if not self.hold(call):
+        if not self.start_deadline(call):
             return
         self._sequence += 1
         call.sequence = self._sequence
-        if not self._queue or self._only_holdouts_wait:
-            seat = self._pick(call)
-            if seat is not None:
-                self._send(seat, call)
+        if not self._queue or self._all_wait_for_models:
+            endpoint = self._pick(call)
+            if endpoint is not None:
+                self._send(endpoint, call)
                 return
-            self._only_holdouts_wait = bool(call.request.context.multiplexed_model_id)
+            self._all_wait_for_models = bool(call.request.context.multiplexed_model_id)
         self._enqueue(call)
 
-    def hold(self, call: OutgoingCall) -> bool:
+    def start_deadline(self, call: OutgoingCall) -> bool:
         """Let the deadline of a call count, before its arguments are there. Returns False when the call has ended."""
         if call.state is not CallState.DONE and self.is_closed:
             self._finish(call, failed(self._closed()))
@@ -143,7 +143,7 @@ class Router:
         self.counts.cancelled += 1
         self._abandon(call, RequestCancelledError())
 
-    def refuse(self, call: OutgoingCall, outcome: Outcome) -> None:
+    def fail_unsubmitted(self, call: OutgoingCall, outcome: Outcome) -> None:
         """End a call that was never submitted."""
         if call.state is not CallState.DONE:
             self._finish(call, outcome)
@@ -156,8 +156,8 @@ class Router:
             for call in self._queue.drain():
                 self._finish(call, failed(self._unavailable()))
         self._dispatch()
-        if self.is_stranded:
-            self.on_stranded(self)
+        if self.has_no_replica:
+            self.on_no_replica(self)
 
     async def close(self) -> None:
         """Fail what waits and close all links. Calls that come later fail at once."""
@@ -179,37 +179,37 @@ class Router:
         self._dispatch()
 
     def on_load(self, link: CallerLink) -> None:
-        seat = self._pool.seat_of(link)
-        if seat is not None:
-            seat.forget_expected()
+        endpoint = self._pool.endpoint_of(link)
+        if endpoint is not None:
+            endpoint.forget_expected()
         if link.is_draining:
             self._pool.refresh()
         if self._queue:
             self._dispatch()
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
-        self._pool.note(link)
+        self._pool.record_load(link)
         if call.state is CallState.SENT:
             self._finish(call, outcome)
-        self._pool.let_go(link)
+        self._pool.close_if_idle(link)
         if self._queue:
             self._dispatch()
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
-        seat = self._pool.seat_of(link)
+        endpoint = self._pool.endpoint_of(link)
         if link.is_draining:
             self._pool.refresh()
-        elif seat is not None:
+        elif endpoint is not None:
             # Full whatever we thought of its limit. It tells when a place gets free.
-            link.others_ongoing = max(link.others_ongoing, seat.limit - link.ongoing)
+            link.others_ongoing = max(link.others_ongoing, endpoint.limit - link.ongoing)
         if call.state is CallState.SENT:
             self.counts.retried_rejected += 1
             if not link.is_draining:
                 # A full replica rejects again and again under overload: that is waiting, not failing.
                 call.attempts -= 1
             self._take_back(call, link.replica_id, "it refuses calls")
-        self._pool.let_go(link)
+        self._pool.close_if_idle(link)
         self._dispatch()
 
     def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
@@ -230,23 +230,23 @@ class Router:
 
     # ---- Decisions ---------------------------------------------------------------------------------------------------
 
-    def _pick(self, call: OutgoingCall) -> Seat | None:
+    def _pick(self, call: OutgoingCall) -> Endpoint | None:
         model_id = call.request.context.multiplexed_model_id
         if model_id:
             return self._pick_for_model(call, model_id)
         if call.request.prefers_local:
-            return pick_in_tiers(self._pool.local_first, self._random)
+            return pick_nearest(self._pool.local_first, self._random)
         return self._pool.all.pick(self._random)
 
-    def _pick_for_model(self, call: OutgoingCall, model_id: str) -> Seat | None:
+    def _pick_for_model(self, call: OutgoingCall, model_id: str) -> Endpoint | None:
         now_s = time.monotonic()
-        may_spill = 0 < call.waits_until_s <= now_s
-        seat = pick_for_model(self._pool.all.candidates, model_id, self._random, may_spill=may_spill)
-        if seat is None and not call.waits_until_s:
+        may_spill = 0 < call.spills_at_s <= now_s
+        endpoint = pick_for_model(self._pool.all.candidates, model_id, self._random, may_spill=may_spill)
+        if endpoint is None and not call.spills_at_s:
             delay_s = settings().routing.multiplex_spill_delay_s
-            call.waits_until_s = now_s + delay_s
+            call.spills_at_s = now_s + delay_s
             self._loop.call_later(delay_s + 0.001, self._dispatch)
-        return seat
+        return endpoint
 
     def _dispatch(self) -> None:
         """Send what can be sent, oldest first. Calls that hold out for their model let newer ones pass."""
@@ -254,23 +254,23 @@ class Router:
         held: list[OutgoingCall] = []
         while queue and len(held) < _HELD_BACK_MAX:
             call = queue.pop()
-            seat = self._pick(call)
-            if seat is not None:
-                self._send(seat, call)
+            endpoint = self._pick(call)
+            if endpoint is not None:
+                self._send(endpoint, call)
                 continue
             held.append(call)
             if not call.request.context.multiplexed_model_id:
                 break
-        self._only_holdouts_wait = not queue and all(map(_holds_out, held))
+        self._all_wait_for_models = not queue and all(map(_waits_for_model, held))
         for call in reversed(held):
             queue.restore(call)
 
-    def _send(self, seat: Seat, call: OutgoingCall) -> None:
+    def _send(self, endpoint: Endpoint, call: OutgoingCall) -> None:
         if call.request.context.multiplexed_model_id:
-            seat.expect_model(call.request.context.multiplexed_model_id)
-        assert seat.link is not None
+            endpoint.expect_model(call.request.context.multiplexed_model_id)
+        assert endpoint.link is not None
         try:
-            seat.link.send(call)
+            endpoint.link.send(call)
         except (TypeError, ValueError, OverflowError) as error:
             # Strings that are no UTF-8, metadata of odd types: whoever made the call hears of it, nobody else.
             self._finish(call, failed(UnserializableError(f"The call cannot be sent: {error}")))
@@ -287,8 +287,8 @@ class Router:
             self._finish(call, failed(error))
             return
         self._queue.push(call)
-        if len(self._queue) == 1 and self.is_stranded:
-            self.on_stranded(self)
+        if len(self._queue) == 1 and self.has_no_replica:
+            self.on_no_replica(self)
 
     def _take_back(self, call: OutgoingCall, replica_id: str, reason: str) -> None:
         """From a replica. It did not run there, unless it is one that may run twice."""
@@ -353,5 +353,5 @@ def _sequence(call: OutgoingCall) -> int:
     return call.sequence
 
 
-def _holds_out(call: OutgoingCall) -> bool:
+def _waits_for_model(call: OutgoingCall) -> bool:
     return bool(call.request.context.multiplexed_model_id)

@@ -130,7 +130,7 @@ def test_a_response_from_a_killed_replica_fails_the_call_it_feeds_and_names_both
 
 def busy_replica(response: Any, replicas: dict[str, Any]) -> str:
     """The replica that has the call now."""
-    call = response._reply.call
+    call = response._future.call
     found = call.link.replica_id if call is not None and call.link is not None else ""
     return found if found in replicas else ""
 
@@ -194,7 +194,7 @@ def test_code_that_blocks_its_loop_holds_up_nobody_else(deploy: Deploy, gateway:
         with pytest.raises(RequestCancelledError):
             call.result(timeout_s=10)
     until(lambda: value(gateway, "mesh_replica_cancelled_total", application="blocked") == len(stuck))
-    assert blocking._reply.outcome is None, "all of this happens while the loop is blocked"
+    assert blocking._future.outcome is None, "all of this happens while the loop is blocked"
     (tmp_path / "release").touch()
     blocked_replica = blocking.result(timeout_s=10)
     assert len(others) == 1
@@ -203,7 +203,7 @@ def test_code_that_blocks_its_loop_holds_up_nobody_else(deploy: Deploy, gateway:
 
 def calls_at_the_blocked_replica(gateway: Gateway, calls: list[Any]) -> list[Any]:
     """Those without an answer, once all others have theirs: only the blocking call is there besides."""
-    waiting = [call for call in calls if call._reply.outcome is None]
+    waiting = [call for call in calls if call._future.outcome is None]
     ongoing = value(gateway, "mesh_replica_ongoing_requests", application="blocked")
     return waiting if ongoing == 1 + len(waiting) else []
 

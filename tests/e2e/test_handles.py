@@ -312,7 +312,7 @@ def test_a_loop_that_user_code_blocks_does_not_hold_up_routing(echo: Handle) -> 
     async def block_while_calling() -> str:
         response = echo.remote("sent and answered meanwhile")
         answered = threading.Event()
-        response._reply.when_done(answered.set)
+        response._future.when_done(answered.set)
         assert answered.wait(10), "the call waited for the loop that called"
         return await response
 

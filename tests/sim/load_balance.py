@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mesh.routing.locality import Tier
+from mesh.routing.locality import Locality
 from mesh.routing.picker import pick
 
 MEAN_SERVICE_S = 0.01
@@ -51,7 +51,7 @@ class Server:
     """A replica that works on one call at a time, its calls in the order in which they came."""
 
     speed: float
-    queue: deque[tuple[float, Tier[View], View]] = field(default_factory=deque)
+    queue: deque[tuple[float, Locality[View], View]] = field(default_factory=deque)
     """(when the call came, who calls, the caller's view of this replica), the one being served first."""
 
 
@@ -77,25 +77,25 @@ class View:
 
 
 Draw = Callable[[], float]
-Policy = Callable[[Tier[View], Draw], View | None]
+Policy = Callable[[Locality[View], Draw], View | None]
 
 
-def at_random(tier: Tier[View], draw: Draw) -> View:
-    return tier.candidates[int(draw() * len(tier.candidates))]
+def at_random(locality: Locality[View], draw: Draw) -> View:
+    return locality.candidates[int(draw() * len(locality.candidates))]
 
 
-def of_two(tier: Tier[View], draw: Draw) -> View | None:
+def of_two(locality: Locality[View], draw: Draw) -> View | None:
     """Power of two choices on what the caller last heard."""
-    return pick(tier.candidates, draw)
+    return pick(locality.candidates, draw)
 
 
-def of_the_mesh(tier: Tier[View], draw: Draw) -> View | None:
-    return tier.pick(draw)
+def of_the_mesh(locality: Locality[View], draw: Draw) -> View | None:
+    return locality.pick(draw)
 
 
-def perfect(tier: Tier[View], draw: Draw) -> View:
+def perfect(locality: Locality[View], draw: Draw) -> View:
     """Knows every queue at every moment; no real caller does."""
-    views = tier.candidates
+    views = locality.candidates
     start = int(draw() * len(views))
     best = views[start]
     for offset in range(len(views)):
@@ -119,7 +119,7 @@ def simulate(case: Case, policy: Policy) -> Outcome:
     """Replays exactly: everything random comes from the case's seed."""
     draw = random.Random(case.seed)
     servers = [Server(1 / SLOW_FACTOR if n < SLOW_SHARE * case.replicas else 1.0) for n in range(case.replicas)]
-    callers = [Tier(View(server) for server in servers) for _ in range(case.callers)]
+    callers = [Locality(View(server) for server in servers) for _ in range(case.callers)]
     capacity = sum(server.speed for server in servers) / MEAN_SERVICE_S
     pause_s = 1 / (capacity * case.utilisation)
     ends: list[tuple[float, int, Server]] = []
@@ -136,7 +136,7 @@ def simulate(case: Case, policy: Policy) -> Outcome:
         latencies.append(now_s - arrived_s)
         view.own -= 1
         view.others = len(server.queue) - view.own
-        caller.note(view)
+        caller.record_load(view)
         if server.queue:
             begin(server)
 

@@ -253,14 +253,14 @@ def test_polling_for_a_result_keeps_nothing(mesh: SmallMesh, store: Store) -> No
             response.result(timeout_s=0)
 
     async def ask() -> None:
-        asking = [asyncio.ensure_future(response._reply.observe()) for _ in range(100)]
+        asking = [asyncio.ensure_future(response._future.wait_shielded()) for _ in range(100)]
         await asyncio.sleep(0)
         for each in asking:
             each.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
     asyncio.run(ask())
-    assert not response._reply._wakes
+    assert not response._future._waiters
     store.gate.set()
     assert result(response) == "unblocked"
 
@@ -784,7 +784,7 @@ def test_user_code_that_blocks_its_loop_holds_up_nobody_elses_calls() -> None:
         assert result(mesh.handle("plain").remote("thread")) == "thread"
         waiting.cancel()
         assert isinstance(raised(waiting), RequestCancelledError)
-        assert blocked._reply.outcome is None
+        assert blocked._future.outcome is None
         store.gate.set()
         assert result(blocked) == "unblocked"
         mesh.assert_idle()

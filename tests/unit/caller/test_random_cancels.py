@@ -103,9 +103,9 @@ def test_random_cancels_leave_nothing_behind() -> None:
             for link in replica.servicer.links:
                 assert not link._assembler._assemblies
                 assert not link._writer._lanes
-        for seat in mesh.router._pool._seats.values():
-            assert seat.link is not None
-            assert not seat.link._assembler._assemblies
-            assert not seat.link._open_marks
-            assert seat.link.others_ongoing == 0
+        for endpoint in mesh.router._pool._endpoints.values():
+            assert endpoint.link is not None
+            assert not endpoint.link._assembler._assemblies
+            assert not endpoint.link._open_marks
+            assert endpoint.link.others_ongoing == 0
         assert mesh.handle().remote(1, b"123").result(timeout_s=DEADLINE_S) == 3

@@ -132,7 +132,7 @@ class SmallMesh:
 
     def handle(self, method: str = "__call__", **options: Any) -> DeploymentHandle[Any]:
         handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
-        handle._shared.router = self.router
+        handle._family.router = self.router
         return handle.options(method_name=method, **options)
 
     def assert_idle(self) -> None:

@@ -309,15 +309,15 @@ def test_a_killed_replica_fails_what_it_executes_and_nothing_else() -> None:
 
 
 def _has_ended(response: Any) -> bool:
-    return response._reply.outcome is not None
+    return response._future.outcome is not None
 
 
 def test_calls_that_had_not_left_succeed_elsewhere() -> None:
     """The link to the first replica is held up before it writes; then it breaks."""
     services = Service(), Service()
     with mesh_of(*services) as mesh:
-        seats = list(mesh.router._pool._seats.values())
-        stuck = seats[0].link
+        endpoints = list(mesh.router._pool._endpoints.values())
+        stuck = endpoints[0].link
         assert stuck is not None
         assert stuck._writer is not None
         released = do_on_io(asyncio.Event)
@@ -342,9 +342,9 @@ def test_calls_that_had_not_left_succeed_elsewhere() -> None:
 
 def test_a_link_that_cannot_write_breaks_and_is_made_again(caplog: pytest.LogCaptureFixture) -> None:
     with mesh_of(Service()) as mesh:
-        (seat,) = mesh.router._pool._seats.values()
-        assert seat.link is not None
-        writer: Any = seat.link._writer
+        (endpoint,) = mesh.router._pool._endpoints.values()
+        assert endpoint.link is not None
+        writer: Any = endpoint.link._writer
 
         def fail() -> bytes:
             raise ZeroDivisionError("a defect")

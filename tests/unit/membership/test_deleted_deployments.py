@@ -164,7 +164,7 @@ def test_a_thousand_deploys_and_deletes_leave_nothing(process: MeshProcess, cont
     assert not control.publisher._snapshots
     assert (series(), len(telemetry._sources)) == (series_before, sources_before)
     assert not process._sync._subscribed
-    assert not process._sync._ledger._accounts
+    assert not process._sync._reporter._averages
 
 
 def test_a_handle_that_is_kept_finds_what_is_deployed_again(process: MeshProcess, control: ControlPlane) -> None:
@@ -204,7 +204,7 @@ def test_calls_of_what_does_not_exist_ask_the_controller_once(
     for _ in range(20):
         with pytest.raises(DeploymentUnavailableError):
             call(key).result(timeout_s=10)
-        do_on_io(process.let_go_of_deleted)
+        do_on_io(process.drop_deleted_routers)
         routers.add(process._routers[key])
     assert len(routers) == 1
 
@@ -216,7 +216,7 @@ def test_a_call_on_its_way_to_a_dropped_router_hears_that_nothing_is_there(
     router = process.router(key)
     until_reported(process, lambda: router.is_closed, "the router to go")
     handle: DeploymentHandle[Any] = DeploymentHandle(key.name, key.app)
-    handle._shared.router = router
+    handle._family.router = router
     router.is_closed = False  # as the caller's thread saw it
     response = do_on_io(lambda: (handle.remote(), setattr(router, "is_closed", True)))[0]
     with pytest.raises(DeploymentUnavailableError, match="does not exist"):
@@ -238,7 +238,7 @@ def test_calls_under_way_keep_the_router_of_a_deleted_deployment(process: MeshPr
         until(lambda: router.counts.collecting == 1, "the arguments to be waited for")
         control.delete(key, slow_key)
         until(lambda: not router.has_replicas, "the news")
-        do_on_io(process.let_go_of_deleted)
+        do_on_io(process.drop_deleted_routers)
         assert process._routers.keys() == {key, slow_key}
         control.deploy(key, replicas=tuple(mesh.replicas))
         until(lambda: router.has_replicas, "the news")
@@ -267,7 +267,7 @@ def test_a_gateway_uses_what_its_routes_name(process: MeshProcess, control: Cont
         until(lambda: key in process._snapshots, "the snapshot")  # noqa: B023
         control.delete(key)
         until(lambda: process._snapshots[key].is_missing, "the news")  # noqa: B023
-        do_on_io(process.let_go_of_deleted)
+        do_on_io(process.drop_deleted_routers)
         assert process._routers.keys() == {key}  # until the routes change too
     do_on_io(listener.set_routes, read_routes(control_pb2.RouteTable()))
     until_reported(process, lambda: not process._routers and not control.topics, "the routers to go")

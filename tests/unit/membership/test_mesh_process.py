@@ -126,8 +126,8 @@ def test_a_handle_that_is_shut_down_takes_the_router_from_no_other(
     monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
     monkeypatch.setattr("mesh.handle.joined_process", lambda: process)
     first, second = (DeploymentHandle[Any](KEY.name, KEY.app) for _ in range(2))
-    router = first._shared.connect()
-    assert second._shared.connect() is router
+    router = first._family.connect()
+    assert second._family.connect() is router
     on_io(first.shutdown_async())
     assert not router.is_closed
     first.shutdown()
@@ -235,7 +235,7 @@ def test_a_call_that_waits_for_the_first_replica_is_reported_at_once(
     router = process.router(KEY)
     until(lambda: router.reading().interval_s > 0, "the snapshot")
     handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
-    handle._shared.router = router
+    handle._family.router = router
     call = handle.remote()
     until(lambda: bool(controller.loads), "the report")
     assert controller.loads[0].queued == 1.0

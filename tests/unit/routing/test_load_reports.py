@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesh.routing.load_reports import LoadLedger, Reading, pause_s
+from mesh.routing.load_reports import LoadReporter, Reading, pause_s
 from mesh.routing.snapshot import DeploymentKey
 
 KEY = DeploymentKey("shop", "Model")
@@ -16,76 +16,76 @@ def reading(**fields: Any) -> Reading:
 
 
 @pytest.fixture
-def ledger() -> LoadLedger:
+def reporter() -> LoadReporter:
     """One that has said at the time 0 that nothing is going on."""
-    ledger = LoadLedger()
-    assert ledger.take([reading()], 0.0) == []
-    return ledger
+    reporter = LoadReporter()
+    assert reporter.take([reading()], 0.0) == []
+    return reporter
 
 
-def test_a_report_gives_the_averages_since_the_one_before(ledger: LoadLedger) -> None:
-    assert ledger.take([reading(queued=4, ongoing=10)], 5.0) == []
-    (load,) = ledger.take([reading(ongoing=2)], 10.0)
+def test_a_report_gives_the_averages_since_the_one_before(reporter: LoadReporter) -> None:
+    assert reporter.take([reading(queued=4, ongoing=10)], 5.0) == []
+    (load,) = reporter.take([reading(ongoing=2)], 10.0)
     assert (load.deployment.app, load.deployment.name) == KEY
     assert (load.queued, load.ongoing, load.executing) == (2.0, 6.0, 0.0)
 
 
-def test_load_that_lasts_is_reported_again_and_again(ledger: LoadLedger) -> None:
+def test_load_that_lasts_is_reported_again_and_again(reporter: LoadReporter) -> None:
     """So that it does not expire."""
     for report in range(1, 5):
-        (load,) = ledger.take([reading(executing=3)], report * 10.0)
+        (load,) = reporter.take([reading(executing=3)], report * 10.0)
         assert load.executing == pytest.approx(3.0)
 
 
-def test_the_end_of_the_load_is_told_once(ledger: LoadLedger) -> None:
-    assert ledger.take([reading(ongoing=1)], 10.0)
-    (load,) = ledger.take([reading()], 20.0)
+def test_the_end_of_the_load_is_told_once(reporter: LoadReporter) -> None:
+    assert reporter.take([reading(ongoing=1)], 10.0)
+    (load,) = reporter.take([reading()], 20.0)
     assert load.ongoing == 0
-    assert ledger.take([reading()], 30.0) == []
+    assert reporter.take([reading()], 30.0) == []
 
 
-def test_what_is_urgent_is_told_at_once_and_as_it_is(ledger: LoadLedger) -> None:
+def test_what_is_urgent_is_told_at_once_and_as_it_is(reporter: LoadReporter) -> None:
     """A call that waits for the first replica is reported without averaging (item 231)."""
-    (load,) = ledger.take([reading(queued=1, is_urgent=True)], 0.5)
+    (load,) = reporter.take([reading(queued=1, is_urgent=True)], 0.5)
     assert load.queued == 1.0
 
 
 def test_the_first_report_tells_the_present() -> None:
-    (load,) = LoadLedger().take([reading(queued=7)], 123.0)
+    (load,) = LoadReporter().take([reading(queued=7)], 123.0)
     assert load.queued == 7.0
 
 
-def test_who_hears_it_for_the_first_time_is_told_all(ledger: LoadLedger) -> None:
-    assert ledger.take([reading(ongoing=1)], 10.0)
-    assert ledger.take([reading(ongoing=1)], 11.0) == []
-    ledger.restart()
-    assert ledger.take([reading(ongoing=1)], 11.0)
+def test_who_hears_it_for_the_first_time_is_told_all(reporter: LoadReporter) -> None:
+    assert reporter.take([reading(ongoing=1)], 10.0)
+    assert reporter.take([reading(ongoing=1)], 11.0) == []
+    reporter.restart()
+    assert reporter.take([reading(ongoing=1)], 11.0)
 
 
 def test_deployments_that_do_not_autoscale_cost_no_report() -> None:
-    assert LoadLedger().take([reading(interval_s=0.0, queued=100)], 0.0) == []
+    assert LoadReporter().take([reading(interval_s=0.0, queued=100)], 0.0) == []
 
 
-def test_a_replica_that_calls_its_own_deployment_makes_one_report(ledger: LoadLedger) -> None:
+def test_a_replica_that_calls_its_own_deployment_makes_one_report(reporter: LoadReporter) -> None:
     own = reading(executing=2, stats={"hunger": 1.0})
-    (load,) = ledger.take([reading(ongoing=1, queued=3), own], 10.0)
+    (load,) = reporter.take([reading(ongoing=1, queued=3), own], 10.0)
     assert (load.queued, load.ongoing, load.executing) == (3.0, 1.0, 2.0)
     assert dict(load.stats) == {"hunger": 1.0}
 
 
 def test_every_deployment_has_its_own_times() -> None:
-    ledger = LoadLedger()
+    reporter = LoadReporter()
     slow, fast = reading(ongoing=1), reading(deployment=OTHER, interval_s=1.0, ongoing=1)
-    assert len(ledger.take([slow, fast], 0.0)) == 2
-    assert [load.deployment.name for load in ledger.take([slow, fast], 1.0)] == ["Other"]
+    assert len(reporter.take([slow, fast], 0.0)) == 2
+    assert [load.deployment.name for load in reporter.take([slow, fast], 1.0)] == ["Other"]
 
 
-def test_who_is_not_read_any_more_has_no_load(ledger: LoadLedger) -> None:
+def test_who_is_not_read_any_more_has_no_load(reporter: LoadReporter) -> None:
     """A handle was shut down: nobody waits until its last report expires."""
-    assert ledger.take([reading(ongoing=1)], 10.0)
-    (load,) = ledger.take([], 10.1)
+    assert reporter.take([reading(ongoing=1)], 10.0)
+    (load,) = reporter.take([], 10.1)
     assert (load.deployment.name, load.ongoing) == (KEY.name, 0.0)
-    assert ledger.take([], 30.0) == []
+    assert reporter.take([], 30.0) == []
 
 
 def test_counters_are_read_more_often_than_they_are_reported() -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.locality import Tier, pick_in_tiers
+from mesh.routing.locality import Locality, pick_nearest
 
 
 @dataclass(eq=False)
-class Seat:
+class Endpoint:
     load: int
     limit: int = 4
 
@@ -28,114 +28,114 @@ class Seat:
         return False
 
 
-seats = st.lists(st.builds(Seat, st.integers(0, 5), st.integers(1, 4)), max_size=12)
+endpoints = st.lists(st.builds(Endpoint, st.integers(0, 5), st.integers(1, 4)), max_size=12)
 seeds = st.integers(0, 2**32)
 
 
-def heard_of(candidates: list[Seat], positions: list[int]) -> Tier[Seat]:
-    tier = Tier(candidates)
+def heard_of(candidates: list[Endpoint], positions: list[int]) -> Locality[Endpoint]:
+    locality = Locality(candidates)
     for position in positions:
         if candidates:
-            tier.note(candidates[position % len(candidates)])
-    return tier
+            locality.record_load(candidates[position % len(candidates)])
+    return locality
 
 
-@given(seats, st.lists(st.integers(0, 11), max_size=20), seeds)
-def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Seat], news: list[int], seed: int) -> None:
-    tier = heard_of(candidates, news)
+@given(endpoints, st.lists(st.integers(0, 11), max_size=20), seeds)
+def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Endpoint], news: list[int], seed: int) -> None:
+    locality = heard_of(candidates, news)
     for _ in range(20):
-        found = tier.pick(random.Random(seed).random)
-        assert (found is not None) == any(seat.is_free for seat in candidates)
+        found = locality.pick(random.Random(seed).random)
+        assert (found is not None) == any(endpoint.is_free for endpoint in candidates)
         assert found is None or (found.is_free and found in candidates)
 
 
-@given(st.lists(seats, max_size=3), seeds)
-def test_the_first_tier_with_a_free_candidate_wins(groups: list[list[Seat]], seed: int) -> None:
-    found = pick_in_tiers([Tier(group) for group in groups], random.Random(seed).random)
-    free_groups = [group for group in groups if any(seat.is_free for seat in group)]
+@given(st.lists(endpoints, max_size=3), seeds)
+def test_the_first_tier_with_a_free_candidate_wins(groups: list[list[Endpoint]], seed: int) -> None:
+    found = pick_nearest([Locality(group) for group in groups], random.Random(seed).random)
+    free_groups = [group for group in groups if any(endpoint.is_free for endpoint in group)]
     assert (found in free_groups[0]) if free_groups else (found is None)
 
 
 @given(seeds)
 def test_one_that_has_just_told_that_it_is_idle_comes_before_old_hearsay(seed: int) -> None:
-    candidates = [Seat(1) for _ in range(100)]
-    tier = Tier(candidates)
+    candidates = [Endpoint(1) for _ in range(100)]
+    locality = Locality(candidates)
     idle = candidates[7]
     idle.load = 0
-    tier.note(idle)
-    assert tier.pick(random.Random(seed).random) is idle
+    locality.record_load(idle)
+    assert locality.pick(random.Random(seed).random) is idle
 
 
 @given(seeds)
 def test_news_is_used_once(seed: int) -> None:
-    candidates = [Seat(1) for _ in range(1000)]
-    tier = heard_of(candidates, [7])
+    candidates = [Endpoint(1) for _ in range(1000)]
+    locality = heard_of(candidates, [7])
     draw = random.Random(seed).random
-    picked = [tier.pick(draw) for _ in range(5)]
+    picked = [locality.pick(draw) for _ in range(5)]
     assert picked.count(candidates[7]) <= 2
 
 
 @given(seeds)
 def test_idle_replicas_share_the_calls_of_one_slow_caller(seed: int) -> None:
-    candidates = [Seat(0) for _ in range(10)]
-    tier = Tier(candidates)
+    candidates = [Endpoint(0) for _ in range(10)]
+    locality = Locality(candidates)
     draw = random.Random(seed).random
     picked = []
     for _ in range(100):
-        found = tier.pick(draw)
+        found = locality.pick(draw)
         assert found is not None
         picked.append(found)
-        tier.note(found)
+        locality.record_load(found)
     assert len(set(map(id, picked))) > 5
 
 
 def test_equals_that_told_their_load_take_turns() -> None:
-    candidates = [Seat(2) for _ in range(20)]
-    tier = heard_of(candidates, [3, 5, 7])
+    candidates = [Endpoint(2) for _ in range(20)]
+    locality = heard_of(candidates, [3, 5, 7])
     draw = random.Random(1).random
-    assert [tier.pick(draw) for _ in range(3)] == [candidates[n] for n in (3, 5, 7)]
+    assert [locality.pick(draw) for _ in range(3)] == [candidates[n] for n in (3, 5, 7)]
 
 
 def test_one_known_to_be_clearly_less_loaded_comes_before_news() -> None:
-    busy, *rest = candidates = [Seat(3), *(Seat(0) for _ in range(9))]
-    tier = Tier(candidates)
-    tier.note(busy)
-    assert tier.pick(random.Random(1).random) in rest
+    busy, *rest = candidates = [Endpoint(3), *(Endpoint(0) for _ in range(9))]
+    locality = Locality(candidates)
+    locality.record_load(busy)
+    assert locality.pick(random.Random(1).random) in rest
 
 
 def test_a_new_tier_remembers_what_is_still_there() -> None:
-    candidates = [Seat(1) for _ in range(10)]
-    tier = heard_of(candidates, [3, 5])
+    candidates = [Endpoint(1) for _ in range(10)]
+    locality = heard_of(candidates, [3, 5])
     del candidates[3]
-    tier = Tier(candidates, previous=tier)
-    assert tier.pick(random.Random(1).random) is candidates[4]
+    locality = Locality(candidates, previous=locality)
+    assert locality.pick(random.Random(1).random) is candidates[4]
 
 
 def test_news_of_a_replica_that_is_elsewhere_are_of_no_interest() -> None:
-    """A caller notes what it hears in every tier; only some of them have the replica."""
-    near, far = Tier(Seat(1) for _ in range(5)), Seat(0)
-    near.note(far)
+    """A caller notes what it hears in every locality; only some of them have the replica."""
+    near, far = Locality(Endpoint(1) for _ in range(5)), Endpoint(0)
+    near.record_load(far)
     assert far not in {near.pick(random.random) for _ in range(50)}
 
 
 def test_a_tier_remembers_the_latest_few_only() -> None:
-    candidates = [Seat(3) for _ in range(12)]
-    tier = heard_of(candidates, list(range(12)))
-    assert list(tier._recent) == candidates[-8:]
+    candidates = [Endpoint(3) for _ in range(12)]
+    locality = heard_of(candidates, list(range(12)))
+    assert list(locality._recent) == candidates[-8:]
 
 
 def test_one_that_has_just_told_that_it_is_full_is_left_alone() -> None:
-    full, others = Seat(4, limit=4), [Seat(3, limit=4) for _ in range(3)]
-    tier = Tier([full, *others])
+    full, others = Endpoint(4, limit=4), [Endpoint(3, limit=4) for _ in range(3)]
+    locality = Locality([full, *others])
     for _ in range(50):
-        tier.note(full)
-        assert tier.pick(random.random) in others
+        locality.record_load(full)
+        assert locality.pick(random.random) in others
 
 
 def test_news_win_by_no_more_than_what_is_usual() -> None:
-    heard, others = Seat(2, limit=9), [Seat(0, limit=9) for _ in range(3)]
-    tier = Tier([heard, *others])
+    heard, others = Endpoint(2, limit=9), [Endpoint(0, limit=9) for _ in range(3)]
+    locality = Locality([heard, *others])
     for _ in range(200):
-        tier.note(heard)
+        locality.record_load(heard)
     heard.load = 8
-    assert tier.pick(random.random) in others
+    assert locality.pick(random.random) in others

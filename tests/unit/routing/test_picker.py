@@ -13,7 +13,7 @@ from mesh.routing.picker import pick, pick_for_model
 
 
 @dataclass(eq=False)
-class Seat:
+class Endpoint:
     load: int
     limit: int
     models: frozenset[str] = field(default_factory=frozenset)
@@ -31,23 +31,23 @@ class Seat:
 
 
 models = st.frozensets(st.sampled_from("abc"), max_size=3)
-seats = st.lists(st.builds(Seat, st.integers(0, 5), st.integers(1, 4), models), max_size=6)
+endpoints = st.lists(st.builds(Endpoint, st.integers(0, 5), st.integers(1, 4), models), max_size=6)
 seeds = st.integers(0, 2**32)
 
 
-@given(seats, seeds)
-def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Seat], seed: int) -> None:
+@given(endpoints, seeds)
+def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Endpoint], seed: int) -> None:
     found = pick(candidates, random.Random(seed).random)
-    assert (found is not None) == any(seat.is_free for seat in candidates)
+    assert (found is not None) == any(endpoint.is_free for endpoint in candidates)
     assert found is None or found.is_free
 
 
-@given(seats, st.booleans(), seeds)
-def test_a_model_is_picked_where_it_is(candidates: list[Seat], may_spill: bool, seed: int) -> None:
+@given(endpoints, st.booleans(), seeds)
+def test_a_model_is_picked_where_it_is(candidates: list[Endpoint], may_spill: bool, seed: int) -> None:
     found = pick_for_model(candidates, "a", random.Random(seed).random, may_spill=may_spill)
-    holders = [seat for seat in candidates if seat.holds("a")]
-    free = [seat for seat in candidates if seat.is_free]
-    free_holders = [seat for seat in holders if seat.is_free]
+    holders = [endpoint for endpoint in candidates if endpoint.holds("a")]
+    free = [endpoint for endpoint in candidates if endpoint.is_free]
+    free_holders = [endpoint for endpoint in holders if endpoint.is_free]
     assert found is None or found.is_free
     if free_holders:
         assert found in free_holders
@@ -55,21 +55,21 @@ def test_a_model_is_picked_where_it_is(candidates: list[Seat], may_spill: bool, 
         assert found is None
     elif free:
         assert found is not None
-        assert found.model_count == min(seat.model_count for seat in free)
+        assert found.model_count == min(endpoint.model_count for endpoint in free)
 
 
 def test_a_full_candidate_with_fewer_models_hides_no_free_one() -> None:
-    full, free = Seat(1, 1), Seat(0, 1, frozenset("b"))
+    full, free = Endpoint(1, 1), Endpoint(0, 1, frozenset("b"))
     assert pick_for_model([full, free], "a", random.random, may_spill=False) is free
 
 
 def test_the_less_loaded_of_two_is_picked() -> None:
-    busy, idle = Seat(3, 5), Seat(1, 5)
+    busy, idle = Endpoint(3, 5), Endpoint(1, 5)
     assert {pick([busy, idle], random.random) for _ in range(20)} == {idle}
 
 
 def test_equals_share() -> None:
-    candidates = [Seat(0, 5) for _ in range(2)]
+    candidates = [Endpoint(0, 5) for _ in range(2)]
     dice = random.Random(1)
     picked = [pick(candidates, dice.random) for _ in range(1000)]
     assert 400 < picked.count(candidates[0]) < 600
@@ -78,7 +78,7 @@ def test_equals_share() -> None:
 @pytest.mark.parametrize("position", range(5))
 def test_the_most_loaded_of_many_is_never_picked(position: int) -> None:
     """The two that are looked at are never one and the same."""
-    candidates = [Seat(0, 9) for _ in range(5)]
+    candidates = [Endpoint(0, 9) for _ in range(5)]
     candidates[position].load = 5
     dice = random.Random(1)
     assert candidates[position] not in {pick(candidates, dice.random) for _ in range(1000)}

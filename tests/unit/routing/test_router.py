@@ -11,7 +11,7 @@ from mesh.context import REQUEST
 from mesh.exceptions import DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
-from mesh.routing.link_pool import Seat
+from mesh.routing.link_pool import Endpoint
 from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2
@@ -64,8 +64,8 @@ def call_of(sink: Sink, **options: Any) -> OutgoingCall:
 def announce(mesh: SmallMesh, number: int, *models: str) -> None:
     replica = mesh.replicas[number]
     do_on_io(replica.servicer.announce_models, list(models))
-    seat = mesh.router._pool._seats[replica.replica_id]
-    until(lambda: seat.link is not None and seat.link.model_ids == frozenset(models), "the announcement")
+    endpoint = mesh.router._pool._endpoints[replica.replica_id]
+    until(lambda: endpoint.link is not None and endpoint.link.model_ids == frozenset(models), "the announcement")
 
 
 def test_calls_wait_in_order_until_a_replica_is_there() -> None:
@@ -126,12 +126,12 @@ def test_a_hot_model_spreads_and_others_pass_what_waits_for_it() -> None:
 
 
 def test_models_that_nobody_announces_take_bounded_memory() -> None:
-    seat = Seat(ReplicaInfo("r", "a"), 5)
+    endpoint = Endpoint(ReplicaInfo("r", "a"), 5)
     for number in range(1000):
-        seat.expect_model(str(number))
-    assert len(seat.expected_models) <= 64
-    assert seat.holds("999")
-    assert not seat.holds("0")
+        endpoint.expect_model(str(number))
+    assert len(endpoint.expected_models) <= 64
+    assert endpoint.holds("999")
+    assert not endpoint.holds("0")
 
 
 def test_a_call_that_was_cancelled_before_it_came_is_not_sent() -> None:
@@ -231,7 +231,7 @@ def test_calls_that_find_no_replica_are_told_of_at_once() -> None:
     """When the first begins to wait, and when the last replica goes while calls wait (item 231)."""
     with mesh_of(Models()) as mesh:
         told: list[int] = []
-        mesh.router.on_stranded = lambda router: told.append(router.queued)
+        mesh.router.on_no_replica = lambda router: told.append(router.queued)
         replicas, mesh.replicas = mesh.replicas, []
         mesh.publish()
         assert told == []
