@@ -14,10 +14,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from mesh.controller.actors.action_dispatch import Applier
-from mesh.controller.actors.actor_registry import Fleet
+from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import Runtime
 from mesh.controller.actors.node_list import NodeList
-from mesh.controller.actors.orphans import Strays
+from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
 from mesh.controller.desired.desired_change import with_replicas
 from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
@@ -57,9 +57,9 @@ class ControlLoop:
         self._clock = clock
         self._wake = asyncio.Event()
         self._wanted = DesiredKeeper(store, self._use)
-        self._fleet = Fleet(clock, self._wake.set)
+        self._registry = ActorRegistry(clock, self._wake.set)
         self._applier = Applier(
-            self._fleet, runtime, spawn_task=spawn_task, new_id=new_id, before_drain=publisher.settle
+            self._registry, runtime, spawn_task=spawn_task, new_id=new_id, before_drain=publisher.flush
         )
         self.autoscaler = Autoscaler(clock, self._wake.set)
         self._policies = PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id)
@@ -75,14 +75,14 @@ class ControlLoop:
 
     async def run(self) -> None:
         """Turn for ever."""
-        self._spawn_task(Strays(self._runtime, self._actor_names).keep_away(), "strays")
+        self._spawn_task(OrphanCollector(self._runtime, self._actor_names).collect(), "orphans")
         while True:
             self._wake.clear()
-            began_s = self._clock()
+            began_at_s = self._clock()
             if not await self._try_turn():
                 await asyncio.sleep(_PERIOD_S)
             # However many events come, at most half of the time goes into turns.
-            await asyncio.sleep(min(self._clock() - began_s, _PERIOD_S))
+            await asyncio.sleep(min(self._clock() - began_at_s, _PERIOD_S))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.autoscaler.period_s(at_most_s=_PERIOD_S)):
                     await self._wake.wait()
@@ -110,15 +110,15 @@ class ControlLoop:
             self._judge.verdicts,
             self._clock(),
             self.autoscaler.statuses(),
-            self._judge.troubles.texts(),
+            self._judge.faults.texts(),
         )
 
     def _use(self, desired: Desired) -> None:
         self._applier.use(desired)
         self.autoscaler.use(desired)
         self._policies.use(desired)
-        self._fleet.forget_failures(keep=set(desired.deployments))
-        self._judge.troubles.keep(set(desired.deployments))
+        self._registry.forget_failures(keep=set(desired.deployments))
+        self._judge.faults.keep(set(desired.deployments))
         self._node_list.expire()
         self._wake.set()
 
@@ -126,7 +126,7 @@ class ControlLoop:
         """Deployed anew, a deployment gets all its tries again, even if nothing about it has changed."""
         for deployment in application.deployments:
             key = DeploymentKey(application.name, deployment.name)
-            self._fleet.restart_failures(key)
+            self._registry.restart_failures(key)
             self._judge.forgive(key)
 
     async def _try_turn(self) -> bool:
@@ -142,12 +142,12 @@ class ControlLoop:
         await self._node_list.refresh(is_calm=self._is_calm)
         await self._scale()
         desired = self._wanted.desired
-        self._fleet.see_nodes(self._node_list.nodes)
-        observed = self._fleet.observed()
+        self._registry.see_nodes(self._node_list.nodes)
+        observed = self._registry.observed()
         # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
         planned = plan(desired, observed, self._clock())
-        self._judge.troubles.note("planning", planned.problems)
-        self._judge.troubles.note("work on replicas", self._applier.apply(planned))
+        self._judge.faults.note("planning", planned.problems)
+        self._judge.faults.note("work on replicas", self._applier.apply(planned))
         observed = self._judged()
         self._publisher.publish(
             desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired)
@@ -155,20 +155,20 @@ class ControlLoop:
 
     def _actor_names(self) -> set[str]:
         """Of everything that is ours to end."""
-        return self._fleet.actor_names() | self._policies.actor_names()
+        return self._registry.actor_names() | self._policies.actor_names()
 
     @property
     def _is_calm(self) -> bool:
         """Every deployment is as it shall be, and no node is about to end."""
         stays = all(node.ends_s is None for node in self._node_list.nodes)
-        return stays and self._judge.are_all_healthy
+        return stays and self._judge.all_healthy
 
     async def _scale(self) -> None:
         """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""
         desired = self._wanted.desired
-        groups = self._fleet.observed().by_deployment()
+        groups = self._registry.observed().by_deployment()
         decided = self.autoscaler.decide(desired, groups)
-        self._judge.troubles.note("autoscaling", self.autoscaler.problems)
+        self._judge.faults.note("autoscaling", self.autoscaler.problems)
         # While something else is stored nothing is lost: the end of that wakes the loop, and it is decided again.
         if decided and not self._wanted.is_changing:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
@@ -182,6 +182,6 @@ class ControlLoop:
 
     def _judged(self) -> Observed:
         """The present picture, with the verdicts brought up to it."""
-        observed = self._fleet.observed()
+        observed = self._registry.observed()
         self._judge.look(self._wanted.desired, observed, self._clock())
         return observed

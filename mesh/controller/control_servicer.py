@@ -80,14 +80,14 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             await converse(self._hear(subscriber, report, context), self._tell(subscriber, context))
         finally:
             self._publisher.close(subscriber)
-            self._loop.autoscaler.lost(subscriber)
+            self._loop.autoscaler.forget_stream(subscriber)
 
     async def _hear(self, subscriber: Subscriber, report: Any, context: _Context) -> None:
         while report is not grpc.aio.EOF:
             if report.unsubscribe:
                 self._publisher.unsubscribe(subscriber, _keys(report.unsubscribe))
             self._publisher.subscribe(subscriber, _keys(report.subscribe))
-            self._loop.autoscaler.heard(subscriber.hello.process_id, subscriber, report.loads)
+            self._loop.autoscaler.report_load(subscriber.hello.process_id, subscriber, report.loads)
             report = await context.read()
 
     async def _tell(self, subscriber: Subscriber, context: _Context) -> None:

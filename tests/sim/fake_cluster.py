@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError
 from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.plan.replica_placement import ANYWHERE, Spot
 from mesh.v1 import control_pb2
@@ -60,7 +60,7 @@ Policy = Callable[[Actor, control_pb2.PolicyQuestion], Awaitable[float]]
 
 
 async def _no_policy(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
-    raise ActorCallFailed("no test has said what to answer")
+    raise ActorCallError("no test has said what to answer")
 
 
 class FakeCluster:
@@ -183,11 +183,11 @@ class FakeCluster:
     async def _delivered(self, work: Work[T]) -> T:
         """The outcome of work that others do. It is done even when who asked for it does not live to hear of it."""
         if self.happens(self.faults.lost):
-            raise ActorOutOfReach("the message was lost")
+            raise ActorUnreachableError("the message was lost")
         delay_s = self.random.uniform(0.5, 5.0) if self.happens(self.faults.late) else 0.0
         answer = await asyncio.shield(self._own(self._later(delay_s, work) if delay_s else work()))
         if self.happens(self.faults.lost):
-            raise ActorOutOfReach("the answer was lost")
+            raise ActorUnreachableError("the answer was lost")
         return answer
 
     async def _later(self, delay_s: float, work: Work[T]) -> T:
@@ -216,9 +216,9 @@ class FakeCluster:
     async def _spawn(self, actor: Actor) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.2))
         if self.happens(self.faults.spawn):
-            raise ActorCallFailed("the cluster is in no mood")
+            raise ActorCallError("the cluster is in no mood")
         if actor.name in self.actors:
-            raise ActorCallFailed(f"the name {actor.name} is taken")
+            raise ActorCallError(f"the name {actor.name} is taken")
         self.actors[actor.name] = actor
         self._own(self._live(actor))
 
@@ -265,7 +265,7 @@ class FakeCluster:
             await asyncio.wait([method, end], return_when=asyncio.FIRST_COMPLETED)
             if method.done():
                 return method.result()
-            raise ActorGone(f"{actor.name} died")
+            raise ActorDiedError(f"{actor.name} died")
         finally:
             method.cancel()
             end.cancel()
@@ -288,7 +288,7 @@ class FakeCluster:
         is_slow = self.happens(self.faults.slow_constructor)
         await asyncio.sleep(self.random.uniform(10.0, 40.0) if is_slow else self.random.uniform(0.1, 3.0))
         if actor.spec.spec.version in self.broken_versions or self.happens(self.faults.constructor):
-            raise ActorCallFailed("ValueError: no model")
+            raise ActorCallError("ValueError: no model")
         actor.is_started = True
 
     async def _decide(self, actor: Actor, question: bytes) -> bytes:
@@ -310,9 +310,9 @@ class FakeCluster:
 
     async def _check_health(self, actor: Actor) -> None:
         if actor.is_draining:
-            raise ActorCallFailed("leaving")
+            raise ActorCallError("leaving")
         if self.happens(self.faults.sick):
-            raise ActorCallFailed("not feeling well")
+            raise ActorCallError("not feeling well")
 
     async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.5))
@@ -330,7 +330,7 @@ class FakeCluster:
 
     def _find(self, name: str) -> Actor:
         if name not in self.actors:
-            raise ActorGone(f"{name} does not exist")
+            raise ActorDiedError(f"{name} does not exist")
         return self.actors[name]
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from mesh.controller.actors.cluster_runtime import ActorCallFailed
+from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.desired_change import shutting_down, with_application, without_application
 from mesh.controller.desired.desired_keeper import Edit
@@ -57,7 +57,7 @@ class Mesh:
             while not self.is_up:
                 try:
                     await self._boot()
-                except (StoreFailed, ActorCallFailed, ControllerCrashed):
+                except (StoreFailed, ActorCallError, ControllerCrashed):
                     await self.crash()
                     await asyncio.sleep(_RESTART_S)
 

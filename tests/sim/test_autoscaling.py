@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mesh.controller.actors.cluster_runtime import ActorCallFailed
+from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor
@@ -65,12 +65,12 @@ def test_from_zero_to_many_to_zero_again_and_again(seed: int) -> None:
         assert mesh.app_status() == "RUNNING"
         caller = Caller(mesh)
         for requests, replicas in ((1, 1), (30, 15), (7, 4)):
-            began_s = asyncio.get_running_loop().time()
+            began_at_s = asyncio.get_running_loop().time()
             caller.report(requests)
             await mesh.until(lambda: bool(mesh.cluster.replicas()), within_s=0.5)
             await mesh.until(lambda: bool(mesh.cluster.serving()), within_s=10.0)
             await mesh.until(has(mesh, replicas), within_s=200.0)
-            assert asyncio.get_running_loop().time() - began_s < 120
+            assert asyncio.get_running_loop().time() - began_at_s < 120
             caller.report(0)
             await mesh.until(has(mesh, 0), within_s=400.0)
 
@@ -217,7 +217,7 @@ def test_a_policy_that_fails_is_reported_and_tried_less_and_less(fault: str) -> 
 
         async def moody(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
             if is_broken and fault == "raises":
-                raise ActorCallFailed("ZeroDivisionError: division by zero")
+                raise ActorCallError("ZeroDivisionError: division by zero")
             if is_broken and fault == "hangs":
                 await asyncio.sleep(10_000)
             if is_broken:

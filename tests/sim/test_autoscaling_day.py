@@ -16,7 +16,7 @@ from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.actions import KillReplica, StartReplica, StopReplica
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.planner import plan
-from mesh.controller.scaling.scaling_rule import Load, ScalingState, Sight, decide
+from mesh.controller.scaling.scaling_rule import Load, Observation, ScalingState, decide
 from mesh.status import ReplicaState
 from tests.unit.controller.builders import KEY
 
@@ -82,8 +82,8 @@ def live(rules: ScalingRules, demand: Demand, duration_s: float = DAY_S) -> Iter
     while now_s < duration_s:
         cluster.pass_time(now_s)
         requests, serving = demand(now_s), cluster.serving
-        sight = Sight(target=target, running=serving, load=Load(ongoing=requests))
-        decision = decide(rules, state, sight, now_s)
+        observation = Observation(target=target, running=serving, load=Load(ongoing=requests))
+        decision = decide(rules, state, observation, now_s)
         state, target = decision.state, decision.target
         wanted = DeploymentTarget(KEY, "v1", target, scaling=rules)
         cluster.apply(Desired(deployments={KEY: wanted}), now_s)

@@ -135,11 +135,11 @@ async def _update_without_room() -> None:
     await mesh.boot()
     await mesh.run(lambda: app("v1", 10))
     await mesh.until(lambda: is_running(mesh, "v1", 10))
-    began_s = asyncio.get_running_loop().time()
+    began_at_s = asyncio.get_running_loop().time()
     await mesh.run(lambda: app("v2", 10))
     await mesh.until(lambda: is_running(mesh, "v2", 10))
     # Five rounds of two, each a drain (2 s), a process (2 s) and a constructor (3 s) at the most.
-    assert asyncio.get_running_loop().time() - began_s < 5 * 10.0
+    assert asyncio.get_running_loop().time() - began_at_s < 5 * 10.0
     assert cluster.fewest >= 8
     await mesh.crash()
 

@@ -39,9 +39,9 @@ async def full_mesh(spec: control_pb2.ApplicationSpec) -> Mesh:
 
 
 async def boot(mesh: Mesh) -> None:
-    began_s = asyncio.get_running_loop().time()
+    began_at_s = asyncio.get_running_loop().time()
     await mesh.boot()
-    assert asyncio.get_running_loop().time() - began_s < AT_ONCE_S
+    assert asyncio.get_running_loop().time() - began_at_s < AT_ONCE_S
 
 
 def test_replicas_that_wait_for_room_are_adopted_at_once_and_keep_their_place() -> None:

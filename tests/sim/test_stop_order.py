@@ -181,11 +181,11 @@ async def _end_with_all_hanging(ending: str) -> None:
     await mesh.run(lambda: chain(CHAIN))
     await mesh.until(lambda: len(mesh.cluster.serving()) == 6)
     mesh.cluster.faults.hang_in_drain = 1.0
-    began_s = asyncio.get_running_loop().time()
+    began_at_s = asyncio.get_running_loop().time()
     ask, is_done = ENDINGS[ending]
     await ask(mesh)
     gateways_s = 35.0 if ending == "shutdown" else 0.0
     await mesh.until(lambda: is_done(mesh), within_s=300.0)
-    took_s = asyncio.get_running_loop().time() - began_s
+    took_s = asyncio.get_running_loop().time() - began_at_s
     assert len(CHAIN) * 20.0 < took_s < gateways_s + len(CHAIN) * 25.0 + 10.0
     await mesh.crash()

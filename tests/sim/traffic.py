@@ -29,7 +29,7 @@ class Caller:
         load = control_pb2.DeploymentLoad(
             deployment={"app": "app", "name": "Model"}, ongoing=ongoing, queued=requests - ongoing
         )
-        self._mesh.loop.autoscaler.heard(self._name, self._stream, [load])
+        self._mesh.loop.autoscaler.report_load(self._name, self._stream, [load])
 
     def fall_silent(self) -> None:
         """Its machine is lost: nobody hears of it again, and its stream does not end."""
@@ -37,7 +37,7 @@ class Caller:
 
     def crash(self) -> None:
         self.fall_silent()
-        self._mesh.loop.autoscaler.lost(self._stream)
+        self._mesh.loop.autoscaler.forget_stream(self._stream)
 
     async def _report_for_ever(self) -> None:
         while True:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, assert_never
 
-from mesh.controller.actors.actor_calls import ActorCare
-from mesh.controller.actors.actor_registry import Fleet
+from mesh.controller.actors.actor_calls import ActorCalls
+from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import Runtime
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
@@ -32,7 +32,7 @@ class Applier:
 
     def __init__(
         self,
-        fleet: Fleet,
+        registry: ActorRegistry,
         runtime: Runtime,
         *,
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
@@ -40,17 +40,17 @@ class Applier:
         before_drain: Callable[[], Awaitable[None]],
     ) -> None:
         self._desired = Desired()
-        self._fleet = fleet
-        care = ActorCare(runtime, before_drain)
-        self.replicas = ReplicaKeeper(fleet, runtime, care, spawn_task, new_id)
-        self.gateways = GatewayKeeper(fleet, runtime, care, spawn_task, new_id)
+        self._registry = registry
+        calls = ActorCalls(runtime, before_drain)
+        self.replicas = ReplicaKeeper(registry, runtime, calls, spawn_task, new_id)
+        self.gateways = GatewayKeeper(registry, runtime, calls, spawn_task, new_id)
 
     def use(self, desired: Desired) -> None:
         """From now on actors are started, checked and stopped as this state says."""
         self._desired = self.replicas.desired = desired
 
     def apply(self, plan: Plan) -> Problems:
-        """Write every intention into the fleet and start the tasks that carry it out. Returns where that failed."""
+        """Write every intention into the registry and start the tasks that carry it out. Returns where that failed."""
         problems: Problems = {}
         for action in plan.actions:
             if isinstance(action, GatewayAction):
@@ -64,7 +64,7 @@ class Applier:
         """None for a replica that has gone."""
         if isinstance(action, StartReplica):
             return action.deployment
-        replica = self._fleet.replica(action.replica_id)
+        replica = self._registry.replica(action.replica_id)
         return replica.deployment if replica is not None else None
 
     def _begin_replica(self, action: ReplicaAction) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, ActorOutOfReach, Runtime
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError, Runtime
 
 logger = logging.getLogger("mesh")
 
@@ -17,14 +17,14 @@ _RELEASE_ATTEMPTS_MAX = 30
 _RELEASE_PAUSE_S = 1.0
 
 
-class ActorCare:
+class ActorCalls:
     def __init__(self, runtime: Runtime, before_drain: Callable[[], Awaitable[None]]) -> None:
         """`before_drain` returns when callers have been told to leave."""
         self._runtime = runtime
         self._before_drain = before_drain
         self._being_killed: set[str] = set()
 
-    async def last_words(self, name: str, address: Callable[[], str] = lambda: "") -> ActorGone:
+    async def death_reason(self, name: str, address: Callable[[], str] = lambda: "") -> ActorDiedError:
         """Waits until the actor's process has ended and returns why.
 
         `address` tells where it should be listening: Ray takes long to notice that a node has died, its ports do not.
@@ -33,14 +33,14 @@ class ActorCare:
             try:
                 await self._runtime.call(name, "wait_closed")
                 pause_s = _EXIT_POLL_S  # it has drained: its process ends any moment
-            except ActorGone as error:
+            except ActorDiedError as error:
                 return error
-            except ActorOutOfReach:
+            except ActorUnreachableError:
                 # While its node lives, Ray hears of an actor's death before it says that the actor is out of reach.
                 if await self._runtime.refuses(address()):
-                    return ActorGone("its process is gone, and probably its node", is_node_lost=True)
+                    return ActorDiedError("its process is gone, and probably its node", is_node_lost=True)
                 pause_s = _OUT_OF_REACH_POLL_S
-            except ActorCallFailed:
+            except ActorCallError:
                 pause_s = _OUT_OF_REACH_POLL_S  # out of reach is not dead: ask again until somebody knows
             await asyncio.sleep(pause_s)
 
@@ -51,7 +51,7 @@ class ActorCare:
                 await self._runtime.call(name, "check_health")
         except TimeoutError:
             return f"no answer within {timeout_s:g} s"
-        except ActorCallFailed as error:
+        except ActorCallError as error:
             return str(error)
         return None
 
@@ -60,11 +60,11 @@ class ActorCare:
         await self._before_drain()
         try:
             await self._runtime.call(name, "drain")
-        except ActorGone:
+        except ActorDiedError:
             return
-        except ActorOutOfReach:
+        except ActorUnreachableError:
             pass  # so Ray calls an actor that has finished and is about to exit
-        except ActorCallFailed as error:
+        except ActorCallError as error:
             logger.warning("%s did not drain properly: %s", name, error)
         # Ray lets an actor exit only when its last method has returned. One that hangs must not keep it.
         await self.kill(name)
@@ -80,7 +80,7 @@ class ActorCare:
         try:
             async with asyncio.timeout(_KILL_TIMEOUT_S):
                 await self._runtime.kill(name)
-        except (ActorCallFailed, TimeoutError) as error:
+        except (ActorCallError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_KILL_TIMEOUT_S:g} s"
             logger.warning("%s could not be killed, trying again: %s", name, reason)
         finally:
@@ -92,6 +92,6 @@ class ActorCare:
             try:
                 await self._runtime.release(name)
                 return
-            except ActorCallFailed as error:
+            except ActorCallError as error:
                 logger.warning("the placement group of %s could not be removed (attempt %d): %s", name, attempt, error)
             await asyncio.sleep(_RELEASE_PAUSE_S)

@@ -22,7 +22,7 @@ _LONG_LIFE_S = 10.0
 _MESSAGE_MAX_CHARS = 8192
 
 
-class Fleet:
+class ActorRegistry:
     """Written by the keepers of actors, read by the planner. One event loop, no lock; forgotten actors are ignored."""
 
     def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:

@@ -18,11 +18,11 @@ GATEWAY_PREFIX = "MESH_GATEWAY::"
 POLICY_PREFIX = "MESH_POLICY::"
 
 
-class ActorCallFailed(Exception):
+class ActorCallError(Exception):
     """An actor's method raised, or the actor could not be started or reached. The text is for the status."""
 
 
-class ActorGone(ActorCallFailed):
+class ActorDiedError(ActorCallError):
     """The actor's process has ended."""
 
     def __init__(self, message: str, *, is_node_lost: bool = False) -> None:
@@ -31,7 +31,7 @@ class ActorGone(ActorCallFailed):
         """It went with its node."""
 
 
-class ActorOutOfReach(ActorCallFailed):
+class ActorUnreachableError(ActorCallError):
     """Nobody can say whether the actor lives: it is exiting, or the network is broken."""
 
 
@@ -39,15 +39,15 @@ M = TypeVar("M", bound=Message)
 
 
 def read_answer(kind: type[M], answer: bytes | None) -> M:
-    """An actor's answer. User code shares its process, so it may be anything: then ActorCallFailed is raised."""
+    """An actor's answer. User code shares its process, so it may be anything: then ActorCallError is raised."""
     try:
         return kind.FromString(answer or b"")
     except DecodeError as error:
-        raise ActorCallFailed(f"its process answers with what is no {kind.DESCRIPTOR.name}") from error
+        raise ActorCallError(f"its process answers with what is no {kind.DESCRIPTOR.name}") from error
 
 
 class Runtime(Protocol):
-    """What the controller needs of the cluster. Every method may raise ActorCallFailed, and only that."""
+    """What the controller needs of the cluster. Every method may raise ActorCallError, and only that."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
         """With its placement group, if it has one, which bears its name."""

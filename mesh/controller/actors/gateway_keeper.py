@@ -1,4 +1,4 @@
-"""Owns what is done to gateways: tasks start, watch and check each and tell the fleet what becomes of it."""
+"""Owns what is done to gateways: tasks start, watch and check each and tell the registry what becomes of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mesh.controller.actors.actor_calls import ActorCare
-from mesh.controller.actors.actor_registry import Fleet
-from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, Runtime, gateway_name, read_answer
+from mesh.controller.actors.actor_calls import ActorCalls
+from mesh.controller.actors.actor_registry import ActorRegistry
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, gateway_name, read_answer
 from mesh.controller.plan.cluster_picture import Gateway
 from mesh.settings import settings
 from mesh.status import GatewayStatus
@@ -23,15 +23,15 @@ _START_TIMEOUT_S = 120.0
 class GatewayKeeper:
     def __init__(
         self,
-        fleet: Fleet,
+        registry: ActorRegistry,
         runtime: Runtime,
-        care: ActorCare,
+        calls: ActorCalls,
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
         new_id: Callable[[], str],
     ) -> None:
-        self._fleet = fleet
+        self._registry = registry
         self._runtime = runtime
-        self._care = care
+        self._calls = calls
         self._spawn_task = spawn_task
         self._new_id = new_id
 
@@ -43,22 +43,22 @@ class GatewayKeeper:
     def adopt(self, ready: control_pb2.GatewayReady) -> None:
         """Take over a gateway that an earlier controller has started."""
         self._add(ready.gateway_id, ready.node_id)
-        self._fleet.gateway_ready(ready)
+        self._registry.gateway_ready(ready)
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, ready.node_id))
         self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
 
     def stop(self, gateway_id: str) -> None:
-        if gateway := self._fleet.gateway(gateway_id):
-            self._fleet.gateway_stopping(gateway_id)
-            self._keep("drain", gateway_id, self._care.drain(gateway_name(gateway.node_id)))
+        if gateway := self._registry.gateway(gateway_id):
+            self._registry.gateway_stopping(gateway_id)
+            self._keep("drain", gateway_id, self._calls.drain(gateway_name(gateway.node_id)))
 
     def kill(self, gateway_id: str) -> None:
-        if gateway := self._fleet.gateway(gateway_id):
-            self._keep("kill", gateway_id, self._care.kill(gateway_name(gateway.node_id)))
+        if gateway := self._registry.gateway(gateway_id):
+            self._keep("kill", gateway_id, self._calls.kill(gateway_name(gateway.node_id)))
 
     def _add(self, gateway_id: str, node_id: str) -> None:
         drain_timeout_s = settings().gateway.drain_timeout_s
-        self._fleet.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain_timeout_s=drain_timeout_s))
+        self._registry.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain_timeout_s=drain_timeout_s))
 
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} gateway {gateway_id}")
@@ -67,36 +67,36 @@ class GatewayKeeper:
         name = gateway_name(spec.node_id)
         try:
             await self._runtime.spawn_gateway(name, spec)
-        except ActorCallFailed as error:
-            self._fleet.gateway_closed(spec.gateway_id, str(error))
+        except ActorCallError as error:
+            self._registry.gateway_closed(spec.gateway_id, str(error))
             return
         self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, spec.node_id))
-        gateway = self._fleet.gateway(spec.gateway_id)
+        gateway = self._registry.gateway(spec.gateway_id)
         if gateway and gateway.state == GatewayStatus.DRAINING:
             # It was stopped when there was nobody yet who could be told to drain.
-            await self._care.kill(name)
+            await self._calls.kill(name)
             return
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 ready = read_answer(control_pb2.GatewayReady, await self._runtime.call(name, "start"))
         except TimeoutError:
-            self._fleet.gateway_broken(spec.gateway_id, f"the gateway did not start within {_START_TIMEOUT_S:g} s")
+            self._registry.gateway_broken(spec.gateway_id, f"the gateway did not start within {_START_TIMEOUT_S:g} s")
             return
-        except ActorGone:
+        except ActorDiedError:
             return  # the watch tells, with the reason
-        except ActorCallFailed as error:
+        except ActorCallError as error:
             # No user code is involved: what went wrong says enough, where it went wrong is nobody's concern.
-            self._fleet.gateway_broken(spec.gateway_id, str(error).partition("\n")[0])
+            self._registry.gateway_broken(spec.gateway_id, str(error).partition("\n")[0])
             return
-        self._fleet.gateway_ready(ready)
+        self._registry.gateway_ready(ready)
         await self._check(spec.gateway_id)
 
     async def _watch(self, gateway_id: str, node_id: str) -> None:
-        self._fleet.gateway_closed(gateway_id, str(await self._care.last_words(gateway_name(node_id))))
+        self._registry.gateway_closed(gateway_id, str(await self._calls.death_reason(gateway_name(node_id))))
 
     async def _check(self, gateway_id: str) -> None:
         """Check its health for as long as it serves."""
-        while (gateway := self._fleet.gateway(gateway_id)) and gateway.state == GatewayStatus.HEALTHY:
+        while (gateway := self._registry.gateway(gateway_id)) and gateway.state == GatewayStatus.HEALTHY:
             await asyncio.sleep(_CHECK_PERIOD_S)
-            failure = await self._care.check(gateway_name(gateway.node_id), _CHECK_TIMEOUT_S)
-            self._fleet.gateway_checked(gateway_id, failure)
+            failure = await self._calls.check(gateway_name(gateway.node_id), _CHECK_TIMEOUT_S)
+            self._registry.gateway_checked(gateway_id, failure)

@@ -11,7 +11,7 @@ from mesh.controller.actors.cluster_runtime import (
     GATEWAY_PREFIX,
     POLICY_PREFIX,
     REPLICA_PREFIX,
-    ActorCallFailed,
+    ActorCallError,
     Runtime,
 )
 
@@ -21,20 +21,20 @@ _PERIOD_S = 10.0
 _LIST_TIMEOUT_S = 10.0
 
 
-class Strays:
+class OrphanCollector:
     def __init__(self, runtime: Runtime, known_names: Callable[[], Set[str]]) -> None:
         self._runtime = runtime
         self._known_names = known_names
         self._suspects: frozenset[str] = frozenset()
 
-    async def keep_away(self) -> None:
+    async def collect(self) -> None:
         """Look now and then, for ever."""
         while True:
             await asyncio.sleep(_PERIOD_S)
             try:
                 async with asyncio.timeout(_LIST_TIMEOUT_S):
                     await self._look()
-            except (ActorCallFailed, TimeoutError) as error:
+            except (ActorCallError, TimeoutError) as error:
                 logger.warning("the actors of the mesh could not be looked through: %s", error)
 
     async def _look(self) -> None:
@@ -54,5 +54,5 @@ class Strays:
         try:
             await self._runtime.kill(name)
             await self._runtime.release(name)
-        except ActorCallFailed as error:
+        except ActorCallError as error:
             logger.warning("%s could not be ended: %s", name, error)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.cluster import ray_core, ray_placement
-from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallError, ActorDiedError, ActorUnreachableError
 from mesh.controller.actors.failure_text import readable, readable_death
 from mesh.controller.desired.resource_request import ask_of
 from mesh.controller.plan.cluster_picture import Node
@@ -23,7 +23,7 @@ _PROBE_TIMEOUT_S = 1.0
 
 
 class RayRuntime:
-    """Ray's blocking calls go to threads. What Ray raises becomes ActorCallFailed here and nowhere else."""
+    """Ray's blocking calls go to threads. What Ray raises becomes ActorCallError here and nowhere else."""
 
     def __init__(self, clock: Callable[[], float], unix_clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -79,19 +79,19 @@ class RayRuntime:
         handle = await self._handle(name)
         try:
             answer = await _outcome(getattr(handle, method).remote(*arguments))
-        except ActorGone:
+        except ActorDiedError:
             # Another actor may have its name by now.
             if self._handles.get(name) is handle:
                 del self._handles[name]
             raise
         if answer is not None and not isinstance(answer, bytes):
-            raise ActorCallFailed(f"its process answers {method} with {type(answer).__name__}")
+            raise ActorCallError(f"its process answers {method} with {type(answer).__name__}")
         return answer
 
     async def kill(self, name: str) -> None:
         try:
             handle = await self._handle(name)
-        except ActorGone:
+        except ActorDiedError:
             return
         await _in_thread(ray_core.kill_actor, handle)
         if self._handles.get(name) is handle:
@@ -167,7 +167,7 @@ class RayRuntime:
         if handle is None:
             handle = await _in_thread(ray_core.find_actor, name)
             if handle is None:
-                raise ActorGone(f"{name} does not exist")
+                raise ActorDiedError(f"{name} does not exist")
             self._handles[name] = handle
         return handle
 
@@ -180,15 +180,15 @@ async def _outcome(awaitable: Any) -> Any:
     """The result of Ray's work. User code's own exceptions come this way too, so every kind is expected."""
     try:
         return await awaitable
-    except ActorCallFailed:
+    except ActorCallError:
         raise
     except ray_core.ActorDied as error:
-        raise ActorGone(readable_death(str(error)), is_node_lost=ray_core.died_with_node(error)) from error
+        raise ActorDiedError(readable_death(str(error)), is_node_lost=ray_core.died_with_node(error)) from error
     except ray_core.ActorOutOfMemory as error:  # Ray has killed its process: this is all it says from now on
-        raise ActorGone(readable_death(str(error))) from error
+        raise ActorDiedError(readable_death(str(error))) from error
     except ray_core.ActorUnschedulable as error:
-        raise ActorGone("the node on which it had to run is gone", is_node_lost=True) from error
+        raise ActorDiedError("the node on which it had to run is gone", is_node_lost=True) from error
     except ray_core.ActorUnavailable as error:
-        raise ActorOutOfReach(str(error)) from error
+        raise ActorUnreachableError(str(error)) from error
     except Exception as error:
-        raise ActorCallFailed(readable(str(error)) or type(error).__name__) from error
+        raise ActorCallError(readable(str(error)) or type(error).__name__) from error

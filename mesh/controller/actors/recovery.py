@@ -15,8 +15,8 @@ from mesh.controller.actors.action_dispatch import Applier
 from mesh.controller.actors.cluster_runtime import (
     GATEWAY_PREFIX,
     REPLICA_PREFIX,
-    ActorCallFailed,
-    ActorOutOfReach,
+    ActorCallError,
+    ActorUnreachableError,
     ReplicaName,
     Runtime,
     read_answer,
@@ -40,7 +40,7 @@ async def recover(runtime: Runtime, applier: Applier) -> None:
     names = await runtime.actor_names()
     replicas = [name for name in names if name.startswith(REPLICA_PREFIX)]
     pending = set(await runtime.pending_actor_names())
-    await _mourn(runtime, applier)
+    await _record_memory_deaths(runtime, applier)
     await asyncio.gather(
         *(_release(runtime, name) for name in set(groups) - set(names)),
         *(_adopt_replica(runtime, applier, name) for name in replicas if name not in pending),
@@ -49,17 +49,17 @@ async def recover(runtime: Runtime, applier: Applier) -> None:
     )
 
 
-async def _mourn(runtime: Runtime, applier: Applier) -> None:
+async def _record_memory_deaths(runtime: Runtime, applier: Applier) -> None:
     """Count the replicas that were killed for want of memory while nobody was there to see it."""
     try:
         deaths = await runtime.memory_deaths(_MOURNED_S)
-    except ActorCallFailed as error:
+    except ActorCallError as error:
         logger.warning("what died while there was no controller is not known: %s", error)
         return
     for name, reason in deaths.items():
         read = ReplicaName.read(name) if name.startswith(REPLICA_PREFIX) else None
         if read is not None:
-            applier.replicas.mourn(read, reason)
+            applier.replicas.record_death(read, reason)
 
 
 async def _adopt_replica(runtime: Runtime, applier: Applier, name: str) -> None:
@@ -90,7 +90,7 @@ async def _answer(runtime: Runtime, name: str, method: str, kind: type[M]) -> M 
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             return read_answer(kind, await _reached(runtime, name, method))
-    except (ActorCallFailed, TimeoutError) as error:
+    except (ActorCallError, TimeoutError) as error:
         reason = str(error) or f"no answer within {_ANSWER_TIMEOUT_S:g} s"
         logger.warning("%s was left by an earlier controller and does not say who it is: %s", name, reason)
         return None
@@ -101,14 +101,14 @@ async def _reached(runtime: Runtime, name: str, method: str) -> bytes | None:
     while True:
         try:
             return await runtime.call(name, method)
-        except ActorOutOfReach:
+        except ActorUnreachableError:
             await asyncio.sleep(_RETRY_PAUSE_S)
 
 
 async def _end(runtime: Runtime, name: str) -> None:
     try:
         await runtime.kill(name)
-    except ActorCallFailed as error:
+    except ActorCallError as error:
         logger.warning("%s could not be killed: %s", name, error)
     await _release(runtime, name)
 
@@ -117,5 +117,5 @@ async def _release(runtime: Runtime, name: str) -> None:
     """The controller crashed between the end of an actor and that of its placement group, or before the actor."""
     try:
         await runtime.release(name)
-    except ActorCallFailed as error:
+    except ActorCallError as error:
         logger.warning("the placement group of %s could not be removed: %s", name, error)

@@ -1,4 +1,4 @@
-"""Owns what is done to replicas: tasks start, watch and check each and tell the fleet what becomes of it."""
+"""Owns what is done to replicas: tasks start, watch and check each and tell the registry what becomes of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from mesh.controller.actors.actor_calls import ActorCare
-from mesh.controller.actors.actor_registry import Fleet
+from mesh.controller.actors.actor_calls import ActorCalls
+from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import (
-    ActorCallFailed,
-    ActorGone,
+    ActorCallError,
+    ActorDiedError,
     ReplicaName,
     Runtime,
     read_answer,
@@ -35,15 +35,15 @@ _CHECK_JITTER = 0.1
 class ReplicaKeeper:
     def __init__(
         self,
-        fleet: Fleet,
+        registry: ActorRegistry,
         runtime: Runtime,
-        care: ActorCare,
+        calls: ActorCalls,
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
         new_id: Callable[[], str],
     ) -> None:
-        self._fleet = fleet
+        self._registry = registry
         self._runtime = runtime
-        self._care = care
+        self._calls = calls
         self._spawn_task = spawn_task
         self._new_id = new_id
         self.desired = Desired()
@@ -53,7 +53,7 @@ class ReplicaKeeper:
         target = self.desired.deployments[key]
         spec = _replica_spec(self._new_id(), target)
         replica = _new_replica(spec.replica_id, target, spot)
-        self._fleet.add_replica(replica)
+        self._registry.add_replica(replica)
         self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, spot))
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
@@ -72,10 +72,10 @@ class ReplicaKeeper:
             bundle_nodes=tuple(ready.bundle_node_ids),
         )
         name = _name_of(replica)
-        self._fleet.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
+        self._registry.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
         self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
         if ready.address:
-            self._fleet.replica_ready(ready, ready.config_version)
+            self._registry.replica_ready(ready, ready.config_version)
         if ready.is_draining:
             self.stop(ready.replica_id)
         elif ready.address:
@@ -92,33 +92,33 @@ class ReplicaKeeper:
         if target is None or not name.is_of(target.version) or target.ask.is_bound:
             return False
         replica = _new_replica(name.replica_id, target, ANYWHERE)
-        self._fleet.add_replica(replica)
+        self._registry.add_replica(replica)
         self._keep("watch", replica.replica_id, self._watch(_name_of(replica), replica.replica_id))
         self._keep("start", replica.replica_id, self._await_start(_name_of(replica), replica.replica_id))
         return True
 
-    def mourn(self, name: ReplicaName, reason: str) -> None:
+    def record_death(self, name: ReplicaName, reason: str) -> None:
         """A replica was killed while there was no controller: a failure of its version, if that is still wanted."""
         target = self.desired.deployments.get(name.deployment)
         if target is not None and name.is_of(target.version):
-            self._fleet.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
-            self._fleet.replica_closed(name.replica_id, reason)
+            self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
+            self._registry.replica_closed(name.replica_id, reason)
 
     def reconfigure(self, replica_id: str) -> None:
-        if replica := self._fleet.replica(replica_id):
-            self._fleet.replica_reconfiguring(replica_id)
+        if replica := self._registry.replica(replica_id):
+            self._registry.replica_reconfiguring(replica_id)
             spec = _replica_spec(replica_id, self.desired.deployments[replica.deployment])
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
     def stop(self, replica_id: str) -> None:
-        if replica := self._fleet.replica(replica_id):
-            self._fleet.replica_stopping(replica_id, self._drain_timeout_s(replica))
-            self._keep("drain", replica_id, self._care.drain(_name_of(replica)))
+        if replica := self._registry.replica(replica_id):
+            self._registry.replica_stopping(replica_id, self._drain_timeout_s(replica))
+            self._keep("drain", replica_id, self._calls.drain(_name_of(replica)))
 
     def kill(self, replica_id: str) -> None:
-        if replica := self._fleet.replica(replica_id):
-            self._fleet.replica_stopping(replica_id, 0.0)
-            self._keep("kill", replica_id, self._care.kill(_name_of(replica)))
+        if replica := self._registry.replica(replica_id):
+            self._registry.replica_stopping(replica_id, 0.0)
+            self._keep("kill", replica_id, self._calls.kill(_name_of(replica)))
 
     def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} replica {replica_id}")
@@ -127,63 +127,63 @@ class ReplicaKeeper:
         replica_id = spec.replica_id
         try:
             await self._runtime.spawn_replica(name, spec, spot)
-        except ActorCallFailed as error:
-            await self._care.release(name)
-            self._fleet.replica_closed(replica_id, str(error))
+        except ActorCallError as error:
+            await self._calls.release(name)
+            self._registry.replica_closed(replica_id, str(error))
             return
         self._keep("watch", replica_id, self._watch(name, replica_id))
-        replica = self._fleet.replica(replica_id)
+        replica = self._registry.replica(replica_id)
         if replica and replica.is_leaving:
             # It was stopped when there was nobody yet who could be told to drain.
-            await self._care.kill(name)
+            await self._calls.kill(name)
             return
         await self._await_start(name, replica_id)
 
     async def _await_start(self, name: str, replica_id: str) -> None:
         try:
-            self._fleet.replica_placed(replica_id, await self._runtime.wait_placed(name))
+            self._registry.replica_placed(replica_id, await self._runtime.wait_placed(name))
             ready = read_answer(control_pb2.ReplicaReady, await self._runtime.call(name, "start"))
             if ready.replica_id != replica_id:
-                raise ActorCallFailed(f"its process says that it is replica {ready.replica_id!r}")
-        except ActorGone:
+                raise ActorCallError(f"its process says that it is replica {ready.replica_id!r}")
+        except ActorDiedError:
             return  # the watch tells, with the reason
-        except ActorCallFailed as error:
-            self._fleet.replica_broken(replica_id, str(error))
+        except ActorCallError as error:
+            self._registry.replica_broken(replica_id, str(error))
             return
-        self._fleet.replica_ready(ready, ready.config_version)
+        self._registry.replica_ready(ready, ready.config_version)
         await self._check(replica_id)
 
     async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
         try:
             await self._runtime.call(name, "reconfigure", spec.SerializeToString())
-        except ActorCallFailed as error:
-            self._fleet.replica_broken(spec.replica_id, str(error))
+        except ActorCallError as error:
+            self._registry.replica_broken(spec.replica_id, str(error))
         else:
             drain_timeout_s = spec.spec.options.graceful_shutdown_timeout_s
-            self._fleet.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
+            self._registry.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
 
     async def _watch(self, name: str, replica_id: str) -> None:
-        gone = await self._care.last_words(name, lambda: self._address(replica_id))
-        replica = self._fleet.replica(replica_id)
+        gone = await self._calls.death_reason(name, lambda: self._address(replica_id))
+        replica = self._registry.replica(replica_id)
         is_news = replica is not None and not replica.is_leaving
         if not is_news:
             # When it is out of the book, all that it held is given back: a shutdown ends when the book is empty.
-            await self._care.release(name)
-        self._fleet.replica_closed(replica_id, str(gone), is_node_lost=gone.is_node_lost)
+            await self._calls.release(name)
+        self._registry.replica_closed(replica_id, str(gone), is_node_lost=gone.is_node_lost)
         if is_news:
-            await self._care.release(name)
+            await self._calls.release(name)
 
     def _address(self, replica_id: str) -> str:
         """Where it has to listen: nowhere when it leaves."""
-        replica = self._fleet.replica(replica_id)
+        replica = self._registry.replica(replica_id)
         return replica.address if replica is not None and not replica.is_leaving else ""
 
     async def _check(self, replica_id: str) -> None:
         """Check its health for as long as it serves."""
-        while (replica := self._fleet.replica(replica_id)) and replica.is_serving:
+        while (replica := self._registry.replica(replica_id)) and replica.is_serving:
             period_s, timeout_s = self._check_times_s(replica)
             await asyncio.sleep(period_s * random.uniform(1 - _CHECK_JITTER, 1 + _CHECK_JITTER))
-            self._fleet.replica_checked(replica_id, await self._care.check(_name_of(replica), timeout_s))
+            self._registry.replica_checked(replica_id, await self._calls.check(_name_of(replica), timeout_s))
 
     def _check_times_s(self, replica: Replica) -> tuple[float, float]:
         target = self.desired.deployments.get(replica.deployment)

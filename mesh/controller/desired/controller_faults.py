@@ -27,7 +27,7 @@ def confined(key: DeploymentKey, problems: Problems) -> Iterator[None]:
         problems[key] = error
 
 
-class Troubles:
+class ControllerFaults:
     def __init__(self) -> None:
         self._by_step: dict[str, dict[DeploymentKey, str]] = {}
         self._logged: set[tuple[DeploymentKey, str]] = set()

@@ -118,7 +118,7 @@ def first_verdict(target: DeploymentTarget, now_s: float) -> Verdict:
     return Verdict(target, status, trigger, since_s=now_s)
 
 
-def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
+def deleted_verdict(replicas: Sequence[Replica]) -> Verdict:
     """The status of a deployment that is no longer wanted."""
     serving = sum(replica.is_serving for replica in replicas)
     message = f"{len(replicas) - serving} replicas are stopping."
@@ -127,7 +127,7 @@ def judge_leaving(replicas: Sequence[Replica]) -> Verdict:
     return Verdict(None, DeploymentStatus.UPDATING, DeploymentStatusTrigger.DELETING, message)
 
 
-def judge_application(deployments: Iterable[DeploymentStatus]) -> ApplicationStatus:
+def application_status(deployments: Iterable[DeploymentStatus]) -> ApplicationStatus:
     """The worst-ranked deployment decides. Scaling alone leaves an application running."""
     present = set(deployments)
     if DeploymentStatus.UNHEALTHY in present:

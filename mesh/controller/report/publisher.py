@@ -77,7 +77,7 @@ class Subscriber:
         stale, self._stale = self._stale, set()
         return stale
 
-    async def wait_current(self) -> None:
+    async def wait_flushed(self) -> None:
         """Until it was told everything, or is closed."""
         await self._current.wait()
 
@@ -157,9 +157,9 @@ class Publisher:
                         update.snapshots.append(self._snapshots[key])
         return update
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Wait until every stream was told everything, but not long for those that do not read."""
-        waits = [asyncio.ensure_future(subscriber.wait_current()) for subscriber in self._subscribers]
+        waits = [asyncio.ensure_future(subscriber.wait_flushed()) for subscriber in self._subscribers]
         if waits:
             _, late = await asyncio.wait(waits, timeout=_SETTLE_TIMEOUT_S)
             for wait in late:

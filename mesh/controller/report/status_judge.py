@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.controller.desired.controller_faults import Troubles
+from mesh.controller.desired.controller_faults import ControllerFaults
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.report.deployment_status import Verdict
@@ -14,13 +14,13 @@ from mesh.status import DeploymentStatus
 class Judge:
     def __init__(self) -> None:
         self.verdicts: dict[DeploymentKey, Verdict] = {}
-        self.troubles = Troubles()
+        self.faults = ControllerFaults()
 
     def look(self, desired: Desired, observed: Observed, now_s: float) -> None:
         """Bring the verdicts up to this picture."""
         judgement = judge_all(self.verdicts, desired, observed, now_s)
         self.verdicts = judgement.verdicts
-        self.troubles.note("judgement", judgement.problems)
+        self.faults.note("judgement", judgement.problems)
 
     def forgive(self, key: DeploymentKey) -> None:
         """It is deployed anew: that it failed before does not count."""
@@ -29,5 +29,5 @@ class Judge:
             del self.verdicts[key]
 
     @property
-    def are_all_healthy(self) -> bool:
+    def all_healthy(self) -> bool:
         return all(verdict.status == DeploymentStatus.HEALTHY for verdict in self.verdicts.values())

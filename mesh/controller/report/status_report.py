@@ -10,7 +10,7 @@ from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.gateway_plan import wanted_nodes
 from mesh.controller.plan.replica_placement import Ledger
-from mesh.controller.report.deployment_status import Verdict, first_verdict, judge, judge_application, judge_leaving
+from mesh.controller.report.deployment_status import Verdict, application_status, deleted_verdict, first_verdict, judge
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
 from mesh.v1 import control_pb2
@@ -39,7 +39,7 @@ def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: f
         replicas, failures = groups.pop(key, ()), observed.failures_of(key, target.version)
         with confined(key, problems):
             verdicts[key] = judge(previous.get(key), target, replicas, failures, ledger)
-    verdicts.update((key, judge_leaving(replicas)) for key, replicas in groups.items())
+    verdicts.update((key, deleted_verdict(replicas)) for key, replicas in groups.items())
     return Judgement(verdicts, problems)
 
 
@@ -49,9 +49,9 @@ def build_status(
     verdicts: Verdicts,
     now_s: float,
     scaling: ScalingStatuses = _NO_SCALING,
-    troubles: Texts = _NO_TEXTS,
+    faults: Texts = _NO_TEXTS,
 ) -> control_pb2.StatusReply:
-    """`scaling`: of deployments that autoscale. `troubles`: where the controller itself goes wrong."""
+    """`scaling`: of deployments that autoscale. `faults`: where the controller itself goes wrong."""
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
         is_shutting_down=desired.is_shutting_down,
@@ -66,7 +66,7 @@ def build_status(
         for deployment in reply.applications[-1].deployments:
             key = DeploymentKey(app, deployment.name)
             _add_scaling(deployment, scaling.get(key))
-            deployment.message = "\n".join(filter(None, (troubles.get(key), deployment.message)))
+            deployment.message = "\n".join(filter(None, (faults.get(key), deployment.message)))
     reply.gateways.extend(_gateways(desired, observed, now_s))
     return reply
 
@@ -86,7 +86,7 @@ def _application(
         status.message = "The application is being deleted; its replicas are stopping."
         return status
     wanted = [verdicts[key] for key in keys if key in desired.deployments]
-    status.status = judge_application(verdict.status for verdict in wanted)
+    status.status = application_status(verdict.status for verdict in wanted)
     status.message = _worst_message(status.status, deployments)
     status.route_prefix = spec.route_prefix
     status.ingress = spec.ingress

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, Runtime, policy_name, read_answer
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, policy_name, read_answer
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.scaling.scaling_memory import Autoscaler
@@ -42,7 +42,7 @@ class PolicyKeeper:
         self._autoscaler = autoscaler
         self._spawn_task = spawn_task
         self._new_id = new_id
-        self._kept: dict[DeploymentKey, _Kept] = {}
+        self._kept: dict[DeploymentKey, _Policy] = {}
 
     def use(self, desired: Desired) -> None:
         """From now on the policies of these deployments are asked, and no others."""
@@ -59,74 +59,76 @@ class PolicyKeeper:
             if key in self._kept:
                 self._kept[key].target = target
             else:
-                self._kept[key] = kept = _Kept(target)
+                self._kept[key] = kept = _Policy(target)
                 self._spawn_task(self._keep(kept), f"policy of {key}")
 
     def actor_names(self) -> set[str]:
         """Of the processes that are asked now."""
         return {kept.name for kept in self._kept.values()}
 
-    async def _keep(self, kept: _Kept) -> None:
+    async def _keep(self, kept: _Policy) -> None:
         """One process after another until it is not wanted any more; each that fails makes the next wait longer."""
         while not kept.stop.is_set():
             kept.name = policy_name(kept.target.key, self._new_id())
-            began_s = asyncio.get_running_loop().time()
+            began_at_s = asyncio.get_running_loop().time()
             try:
                 await self._begin(kept)
                 await self._ask_while_it_lives(kept)
-            except (ActorCallFailed, TimeoutError) as error:
-                is_short = asyncio.get_running_loop().time() - began_s < _LONG_LIFE_S
+            except (ActorCallError, TimeoutError) as error:
+                is_short = asyncio.get_running_loop().time() - began_at_s < _LONG_LIFE_S
                 kept.short_lives = kept.short_lives + 1 if is_short else 0
-                self._complain(kept, str(error) or f"it did not start within {_START_TIMEOUT_S:g} s", is_over=True)
+                self._record_failure(
+                    kept, str(error) or f"it did not start within {_START_TIMEOUT_S:g} s", is_over=True
+                )
             finally:
                 await self._end(kept.name)
             await _pause(kept, kept.restart_delay_s)
 
-    async def _begin(self, kept: _Kept) -> None:
+    async def _begin(self, kept: _Policy) -> None:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await self._runtime.spawn_policy(kept.name, kept.spec(), kept.target.spec.options.actor)
             await self._runtime.call(kept.name, "start")
 
-    async def _ask_while_it_lives(self, kept: _Kept) -> None:
-        """Returns when nobody wants its answers. Raises ActorCallFailed when the process has to be replaced."""
+    async def _ask_while_it_lives(self, kept: _Policy) -> None:
+        """Returns when nobody wants its answers. Raises ActorCallError when the process has to be replaced."""
         while not kept.stop.is_set():
             try:
                 await self._ask(kept)
             except TimeoutError as error:
-                raise ActorCallFailed(f"no answer within {kept.policy.timeout_s:g} s") from error
-            except ActorGone as error:
-                raise ActorCallFailed(f"its process ended: {error}") from error
-            except ActorCallFailed as error:
-                self._complain(kept, str(error))
+                raise ActorCallError(f"no answer within {kept.policy.timeout_s:g} s") from error
+            except ActorDiedError as error:
+                raise ActorCallError(f"its process ended: {error}") from error
+            except ActorCallError as error:
+                self._record_failure(kept, str(error))
             await _pause(kept, max(kept.delay_s, kept.options.metrics_interval_s, _PERIOD_MIN_S))
 
-    async def _ask(self, kept: _Kept) -> None:
-        question = self._autoscaler.question(kept.target.key, kept.options).SerializeToString()
+    async def _ask(self, kept: _Policy) -> None:
+        question = self._autoscaler.policy_request(kept.target.key, kept.options).SerializeToString()
         async with asyncio.timeout(kept.policy.timeout_s):
             answer = await self._runtime.call(kept.name, "decide", question)
         replicas = _read(answer)
         kept.failures = 0
         if not kept.stop.is_set():
-            self._autoscaler.answered(kept.target.key, replicas)
+            self._autoscaler.policy_result(kept.target.key, replicas)
 
     async def _end(self, name: str) -> None:
         """Should it fail, the process is a stray from now on."""
         try:
             await self._runtime.kill(name)
-        except ActorCallFailed as error:
+        except ActorCallError as error:
             logger.warning("%s could not be killed: %s", name, error)
 
-    def _complain(self, kept: _Kept, problem: str, *, is_over: bool = False) -> None:
+    def _record_failure(self, kept: _Policy, problem: str, *, is_over: bool = False) -> None:
         """`is_over`: its process is at its end."""
         kept.failures += 1
         text = f"{kept.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
         if is_over:
             text += f"\nIts next process starts in {kept.restart_delay_s:g} s."
         if not kept.stop.is_set():
-            self._autoscaler.failed(kept.target.key, text)
+            self._autoscaler.policy_failed(kept.target.key, text)
 
 
-class _Kept:
+class _Policy:
     """A policy that is asked, until `stop`."""
 
     def __init__(self, target: DeploymentTarget) -> None:
@@ -177,11 +179,11 @@ def _read(answer: bytes | None) -> float:
     """The user's code shares the process that checks its answers, so what comes from there is checked again."""
     replicas = read_answer(control_pb2.PolicyAnswer, answer).replicas
     if not math.isfinite(replicas):
-        raise ActorCallFailed(f"its process answers {replicas} replicas")
+        raise ActorCallError(f"its process answers {replicas} replicas")
     return replicas
 
 
-async def _pause(kept: _Kept, seconds: float) -> None:
+async def _pause(kept: _Policy, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await kept.stop.wait()

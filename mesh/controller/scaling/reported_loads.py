@@ -13,14 +13,14 @@ from mesh.v1 import control_pb2
 @dataclass(frozen=True, slots=True)
 class _Entry:
     stream: object
-    reported_s: float
+    reported_at_s: float
     queued: float
     ongoing: float
     executing: float
     stats: Mapping[str, float] = field(default_factory=dict)
 
 
-class LoadBook:
+class ReportedLoads:
     """By deployment and process. A process that says it is idle has no entry."""
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class LoadBook:
             for process_id in [each for each, entry in entries.items() if entry.stream is stream]:
                 del entries[process_id]
 
-    def keep(self, oldest_s: Mapping[DeploymentKey, float]) -> None:
+    def keep(self, oldest_at_s: Mapping[DeploymentKey, float]) -> None:
         """Only these deployments are of interest, and of each only what was reported since then."""
-        for key in self._entries.keys() - oldest_s.keys():
+        for key in self._entries.keys() - oldest_at_s.keys():
             del self._entries[key]
         for key, entries in self._entries.items():
-            for process_id in [each for each, entry in entries.items() if entry.reported_s < oldest_s[key]]:
+            for process_id in [each for each, entry in entries.items() if entry.reported_at_s < oldest_at_s[key]]:
                 del entries[process_id]
 
     def load(self, key: DeploymentKey) -> Load:

@@ -9,9 +9,9 @@ from mesh.controller.desired.autoscaling_targets import ScalingRules
 from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.cluster_picture import Replica
-from mesh.controller.scaling.reported_loads import LoadBook
+from mesh.controller.scaling.reported_loads import ReportedLoads
 from mesh.controller.scaling.scaling_report import scaling_status
-from mesh.controller.scaling.scaling_rule import Decision, ScalingState, Sight, decide
+from mesh.controller.scaling.scaling_rule import Decision, Observation, ScalingState, decide
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -25,7 +25,7 @@ class _Scaled:
     rules: ScalingRules
     state: ScalingState = field(default_factory=ScalingState)
     decision: Decision | None = None
-    decided_s: float | None = None
+    decided_at_s: float | None = None
     """When the target was changed last."""
     running: int = 0
     policy_replicas: float | None = None
@@ -42,7 +42,7 @@ class Autoscaler:
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None]) -> None:
         self._clock = clock
         self._wake = wake
-        self._book = LoadBook()
+        self._loads = ReportedLoads()
         self._scaled: dict[DeploymentKey, _Scaled] = {}
         self._known: frozenset[DeploymentKey] | None = None
         """Deployments of the desired state before, None in a controller that has just started."""
@@ -58,25 +58,25 @@ class Autoscaler:
         self._scaled = scaled
         self._known = frozenset(desired.deployments)
 
-    def heard(self, process_id: str, stream: object, loads: Iterable[control_pb2.DeploymentLoad]) -> None:
+    def report_load(self, process_id: str, stream: object, loads: Iterable[control_pb2.DeploymentLoad]) -> None:
         """A process has reported."""
         for load in loads:
             key = DeploymentKey(load.deployment.app, load.deployment.name)
             scaled = self._scaled.get(key)
             if scaled is None:
                 continue
-            self._book.report(process_id, stream, load, self._clock())
-            if scaled.target == 0 and self._book.load(key).total:
+            self._loads.report(process_id, stream, load, self._clock())
+            if scaled.target == 0 and self._loads.load(key).total:
                 self._wake()  # somebody waits for the first replica
 
-    def lost(self, stream: object) -> None:
+    def forget_stream(self, stream: object) -> None:
         """A process's Sync stream has ended."""
-        self._book.forget(stream)
+        self._loads.forget(stream)
 
     def decide(self, desired: Desired, replicas: Mapping[DeploymentKey, Sequence[Replica]]) -> dict[DeploymentKey, int]:
         """The targets that have to change, and to what."""
         now_s = self._clock()
-        self._book.keep({key: now_s - scaled.rules.expiry_s for key, scaled in self._scaled.items()})
+        self._loads.keep({key: now_s - scaled.rules.expiry_s for key, scaled in self._scaled.items()})
         targets: dict[DeploymentKey, int] = {}
         self.problems = {}
         for key, scaled in self._scaled.items():
@@ -96,28 +96,30 @@ class Autoscaler:
     def statuses(self) -> dict[DeploymentKey, control_pb2.AutoscalingStatus]:
         now_s = self._clock()
         return {
-            key: scaling_status(scaled.rules, scaled.decision, self._book.load(key).total, scaled.policy_problem, now_s)
+            key: scaling_status(
+                scaled.rules, scaled.decision, self._loads.load(key).total, scaled.policy_problem, now_s
+            )
             for key, scaled in self._scaled.items()
         }
 
     def _decide(self, key: DeploymentKey, scaled: _Scaled, target: int, now_s: float) -> int:
-        sight = Sight(
+        observation = Observation(
             target=target,
             running=scaled.running,
-            load=self._book.load(key),
+            load=self._loads.load(key),
             policy_replicas=scaled.policy_replicas,
         )
-        scaled.decision = decide(scaled.rules, scaled.state, sight, now_s)
+        scaled.decision = decide(scaled.rules, scaled.state, observation, now_s)
         scaled.state = scaled.decision.state
         if scaled.decision.target != target:
-            scaled.decided_s = now_s
+            scaled.decided_at_s = now_s
         return scaled.decision.target
 
     # ---- Policies ----------------------------------------------------------------------------------------------------
 
-    def question(self, key: DeploymentKey, options: control_pb2.AutoscalingOptions) -> control_pb2.PolicyQuestion:
+    def policy_request(self, key: DeploymentKey, options: control_pb2.AutoscalingOptions) -> control_pb2.PolicyQuestion:
         """What a policy is asked now. The deployment must be one that is scaled."""
-        now_s, scaled, load = self._clock(), self._scaled[key], self._book.load(key)
+        now_s, scaled, load = self._clock(), self._scaled[key], self._loads.load(key)
         window = scaled.state.window
         question = control_pb2.PolicyQuestion(
             deployment={"app": key.app, "name": key.name},
@@ -129,13 +131,13 @@ class Autoscaler:
             max_requests=window.aggregate("max", now_s),
             min_requests=window.aggregate("min", now_s),
             options=options,
-            replica_stats=[control_pb2.ReplicaStats(values=dict(stats)) for stats in self._book.stats(key)],
+            replica_stats=[control_pb2.ReplicaStats(values=dict(stats)) for stats in self._loads.stats(key)],
         )
-        if scaled.decided_s is not None:
-            question.since_last_decision_s = now_s - scaled.decided_s
+        if scaled.decided_at_s is not None:
+            question.since_last_decision_s = now_s - scaled.decided_at_s
         return question
 
-    def answered(self, key: DeploymentKey, replicas: float) -> None:
+    def policy_result(self, key: DeploymentKey, replicas: float) -> None:
         """A policy wants that many."""
         if scaled := self._scaled.get(key):
             is_news = scaled.policy_replicas != replicas
@@ -143,7 +145,7 @@ class Autoscaler:
             if is_news:
                 self._wake()
 
-    def failed(self, key: DeploymentKey, problem: str) -> None:
+    def policy_failed(self, key: DeploymentKey, problem: str) -> None:
         """A policy gave no answer. What it said last stays."""
         if scaled := self._scaled.get(key):
             scaled.policy_problem = problem
@@ -153,8 +155,8 @@ class Autoscaler:
         if scaled is None:
             # Of one that was there before, callers and replicas still have to tell how busy they are.
             is_new = self._known is not None and key not in self._known
-            paused_until_s = float("-inf") if is_new else self._clock() + rules.expiry_s
-            return _Scaled(rules, ScalingState(target=target.num_replicas, paused_until_s=paused_until_s))
+            paused_until_at_s = float("-inf") if is_new else self._clock() + rules.expiry_s
+            return _Scaled(rules, ScalingState(target=target.num_replicas, paused_until_at_s=paused_until_at_s))
         if scaled.rules.policy != rules.policy:
             scaled.policy_replicas, scaled.policy_problem = None, ""
         scaled.rules = rules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules
-from mesh.controller.scaling.scaling_rule import Cause, Decision, Leaning
+from mesh.controller.scaling.scaling_rule import Cause, Decision, PendingChange
 from mesh.v1 import control_pb2
 
 
@@ -25,10 +25,10 @@ def scaling_status(
 
 def explain(rules: ScalingRules, decision: Decision, now_s: float) -> str:
     """One sentence: the target, why it is that, and what else is wanted since when."""
-    leaning = decision.state.leaning
+    pending = decision.state.pending
     parts = [f"target {decision.target}", _reason(rules, decision)]
-    if leaning is not None and leaning.replicas != decision.target:
-        parts.append(_outlook(leaning, now_s))
+    if pending is not None and pending.replicas != decision.target:
+        parts.append(_outlook(pending, now_s))
     elif decision.wanted < decision.target:
         parts.append(f"wants {decision.wanted} but waits until everybody has reported their load")
     return ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:]) + "."
@@ -53,8 +53,8 @@ def _reason(rules: ScalingRules, decision: Decision) -> str:
             )
 
 
-def _outlook(leaning: Leaning, now_s: float) -> str:
-    return f"{leaning.replicas} wanted for {now_s - leaning.since_s:.0f} s"
+def _outlook(pending: PendingChange, now_s: float) -> str:
+    return f"{pending.replicas} wanted for {now_s - pending.since_at_s:.0f} s"
 
 
 def _requests(count: float) -> str:

@@ -9,7 +9,7 @@ Theory of operation. A decision looks at the whole state and is made at every tu
 3. Zero is special: a call that finds no replica gets one at once, and the last replica leaves by a delay of its own.
 
 After a restart of the controller nothing is known of the load until everybody has reported. Meanwhile
-(`paused_until_s`) the number may grow but not shrink.
+(`paused_until_at_s`) the number may grow but not shrink.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Cause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Leaning:
+class PendingChange:
     """Another number than the target has been wanted since then."""
 
     is_up: bool
-    since_s: float
+    since_at_s: float
     replicas: int
 
 
@@ -67,12 +67,12 @@ class ScalingState:
     target: int = 0
     """The target when it was looked at last."""
     window: LoadWindow = field(default_factory=LoadWindow)
-    leaning: Leaning | None = None
-    paused_until_s: float = float("-inf")
+    pending: PendingChange | None = None
+    paused_until_at_s: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Observation:
     """What a look at a deployment shows."""
 
     target: int
@@ -96,20 +96,20 @@ class Decision:
     """Of the look-back period, as the rules aggregate it."""
 
 
-def decide(rules: ScalingRules, state: ScalingState, sight: Sight, now_s: float) -> Decision:
+def decide(rules: ScalingRules, state: ScalingState, observation: Observation, now_s: float) -> Decision:
     """The target after a look at the deployment."""
-    state = _remember(rules, state, sight, now_s)
+    state = _remember(rules, state, observation, now_s)
     requests = state.window.aggregate(rules.aggregation, now_s)
-    wanted, cause = _wanted(rules, sight, requests)
-    target, leaning = sight.target, None
+    wanted, cause = _wanted(rules, observation, requests)
+    target, pending = observation.target, None
     if cause in (Cause.BOUNDS, Cause.FROM_ZERO):
         target = wanted
-    elif wanted > sight.target or (wanted < sight.target and now_s >= state.paused_until_s):
-        leaning = _lean(state.leaning, wanted, wanted > sight.target, now_s)
-        if now_s - leaning.since_s >= _delay_s(rules, sight.target, wanted):
-            target = leaning.replicas
+    elif wanted > observation.target or (wanted < observation.target and now_s >= state.paused_until_at_s):
+        pending = _pending_change(state.pending, wanted, wanted > observation.target, now_s)
+        if now_s - pending.since_at_s >= _delay_s(rules, observation.target, wanted):
+            target = pending.replicas
     # Until the target is seen to have changed nothing is forgotten: a decision that got lost is made again at once.
-    state = replace(state, target=sight.target, leaning=leaning)
+    state = replace(state, target=observation.target, pending=pending)
     return Decision(target=target, wanted=wanted, cause=cause, state=state, requests=requests)
 
 
@@ -127,29 +127,31 @@ def replicas_for(rules: ScalingRules, running: int, requests: float) -> int:
     return max(0, wanted)
 
 
-def _remember(rules: ScalingRules, state: ScalingState, sight: Sight, now_s: float) -> ScalingState:
+def _remember(rules: ScalingRules, state: ScalingState, observation: Observation, now_s: float) -> ScalingState:
     """The state with what is seen now. Somebody else may have changed the target: then nothing has persisted."""
     # What was seen before everybody had reported says nothing about the past.
-    window = LoadWindow() if now_s < state.paused_until_s else state.window
+    window = LoadWindow() if now_s < state.paused_until_at_s else state.window
     return replace(
         state,
-        window=window.with_sample(now_s, sight.load.total, rules.look_back_period_s),
-        leaning=state.leaning if state.target == sight.target else None,
+        window=window.with_sample(now_s, observation.load.total, rules.look_back_period_s),
+        pending=state.pending if state.target == observation.target else None,
     )
 
 
-def _wanted(rules: ScalingRules, sight: Sight, requests: float) -> tuple[int, Cause]:
-    if rules.clip(sight.target) != sight.target:
-        return rules.clip(sight.target), Cause.BOUNDS
-    if sight.target == 0 and sight.load.total > 0:
+def _wanted(rules: ScalingRules, observation: Observation, requests: float) -> tuple[int, Cause]:
+    if rules.clip(observation.target) != observation.target:
+        return rules.clip(observation.target), Cause.BOUNDS
+    if observation.target == 0 and observation.load.total > 0:
         return rules.clip(_rounded_up(rules.upscaling_factor)), Cause.FROM_ZERO
-    if rules.policy and sight.policy_replicas is None:
-        return sight.target, Cause.NO_ANSWER
-    if rules.policy and sight.policy_replicas is not None:
-        return _by_way_of_one(rules.clip(_rounded_up(sight.policy_replicas)), sight.target), Cause.POLICY
-    if sight.running == 0 and requests > 0:
-        return sight.target, Cause.NOBODY_RUNS
-    return _by_way_of_one(rules.clip(replicas_for(rules, max(1, sight.running), requests)), sight.target), Cause.LOAD
+    if rules.policy and observation.policy_replicas is None:
+        return observation.target, Cause.NO_ANSWER
+    if rules.policy and observation.policy_replicas is not None:
+        return _by_way_of_one(rules.clip(_rounded_up(observation.policy_replicas)), observation.target), Cause.POLICY
+    if observation.running == 0 and requests > 0:
+        return observation.target, Cause.NOBODY_RUNS
+    return _by_way_of_one(
+        rules.clip(replicas_for(rules, max(1, observation.running), requests)), observation.target
+    ), Cause.LOAD
 
 
 def _by_way_of_one(wanted: int, target: int) -> int:
@@ -157,9 +159,9 @@ def _by_way_of_one(wanted: int, target: int) -> int:
     return 1 if wanted == 0 and target > 1 else wanted
 
 
-def _lean(before: Leaning | None, wanted: int, is_up: bool, now_s: float) -> Leaning:
+def _pending_change(before: PendingChange | None, wanted: int, is_up: bool, now_s: float) -> PendingChange:
     if before is None or before.is_up != is_up:
-        return Leaning(is_up, now_s, wanted)
+        return PendingChange(is_up, now_s, wanted)
     return replace(before, replicas=wanted if is_up else max(before.replicas, wanted))
 
 

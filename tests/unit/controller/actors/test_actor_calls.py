@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from mesh.controller.actors.actor_calls import ActorCare
-from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.actors.actor_calls import ActorCalls
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_time import run_in_fake_time
 
@@ -24,8 +24,8 @@ class Silent(FakeCluster):
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         await asyncio.sleep(0.1)
         if now_s() >= self._gone_after_s:
-            raise ActorGone("Ray has noticed")
-        raise ActorOutOfReach("unavailable")
+            raise ActorDiedError("Ray has noticed")
+        raise ActorUnreachableError("unavailable")
 
     async def refuses(self, address: str) -> bool:
         return bool(address) and now_s() >= self._refuses_after_s
@@ -33,7 +33,7 @@ class Silent(FakeCluster):
     async def release(self, name: str) -> None:
         if self.releases_that_fail:
             self.releases_that_fail -= 1
-            raise ActorCallFailed("no GCS")
+            raise ActorCallError("no GCS")
         await super().release(name)
 
 
@@ -41,12 +41,12 @@ def now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def care_of(cluster: Silent) -> ActorCare:
-    return ActorCare(cluster, lambda: asyncio.sleep(0))
+def care_of(cluster: Silent) -> ActorCalls:
+    return ActorCalls(cluster, lambda: asyncio.sleep(0))
 
 
-def seen(main: Coroutine[Any, Any, ActorGone]) -> tuple[ActorGone, float]:
-    async def timed() -> tuple[ActorGone, float]:
+def seen(main: Coroutine[Any, Any, ActorDiedError]) -> tuple[ActorDiedError, float]:
+    async def timed() -> tuple[ActorDiedError, float]:
         return await main, now_s()
 
     return run_in_fake_time(timed())
@@ -55,21 +55,21 @@ def seen(main: Coroutine[Any, Any, ActorGone]) -> tuple[ActorGone, float]:
 def test_a_port_that_refuses_tells_of_a_node_s_death_before_ray_does() -> None:
     """Ray needs up to half a minute to declare a node dead."""
     cluster = Silent(refuses_after_s=0.0, gone_after_s=30.0)
-    gone, after_s = seen(care_of(cluster).last_words("actor", lambda: ADDRESS))
+    gone, after_s = seen(care_of(cluster).death_reason("actor", lambda: ADDRESS))
     assert gone.is_node_lost
     assert after_s < 1.0
 
 
 def test_an_actor_out_of_reach_whose_port_answers_is_not_dead() -> None:
     cluster = Silent(refuses_after_s=60.0, gone_after_s=30.0)
-    gone, after_s = seen(care_of(cluster).last_words("actor", lambda: ADDRESS))
+    gone, after_s = seen(care_of(cluster).death_reason("actor", lambda: ADDRESS))
     assert (str(gone), gone.is_node_lost) == ("Ray has noticed", False)
     assert after_s >= 30.0
 
 
 def test_an_actor_that_closes_its_port_to_leave_is_not_taken_for_dead() -> None:
     cluster = Silent(refuses_after_s=0.0, gone_after_s=5.0)
-    gone, _ = seen(care_of(cluster).last_words("actor", lambda: ""))
+    gone, _ = seen(care_of(cluster).death_reason("actor", lambda: ""))
     assert not gone.is_node_lost
 
 
@@ -91,10 +91,10 @@ def test_an_actor_is_killed_once_at_a_time() -> None:
 
 async def _kill_often() -> None:
     cluster = Unhurried()
-    care = care_of(cluster)
+    calls = care_of(cluster)
     async with asyncio.TaskGroup() as turns:
         for _ in range(50):
-            turns.create_task(care.kill("actor"))
+            turns.create_task(calls.kill("actor"))
             await asyncio.sleep(1.0)
     assert cluster.most == 1
     assert cluster.kills == 3  # each took 20 s, and the next turn said it again
@@ -111,7 +111,7 @@ class Unhurried(Silent):
         self.most = max(self.most, self._now)
         await asyncio.sleep(19.5)
         self._now -= 1
-        raise ActorCallFailed("no GCS")
+        raise ActorCallError("no GCS")
 
 
 def test_a_placement_group_that_is_not_removed_at_once_is_removed_at_the_second_attempt() -> None:

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.controller.actors.actor_registry import HEALTH_FAILURES_MAX, VACANCY_S, Fleet
+from mesh.controller.actors.actor_registry import HEALTH_FAILURES_MAX, VACANCY_S, ActorRegistry
 from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, NODE, gateway, replica
 
 
-class Book(Fleet):
-    """A fleet with a clock to turn and a count of its changes."""
+class Book(ActorRegistry):
+    """A registry with a clock to turn and a count of its changes."""
 
     def __init__(self) -> None:
         self.now_s = 0.0

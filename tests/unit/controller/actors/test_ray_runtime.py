@@ -8,7 +8,7 @@ import pytest
 import ray.exceptions
 
 from mesh.cluster import ray_core
-from mesh.controller.actors.cluster_runtime import ActorCallFailed, ActorGone, ActorOutOfReach
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError
 from mesh.controller.actors.ray_runtime import RayRuntime
 
 
@@ -26,19 +26,19 @@ class Failing:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ray.exceptions.ActorDiedError(), ActorGone),
-        (ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory."), ActorGone),
-        (ray.exceptions.ActorUnschedulableError("the node is gone"), ActorGone),
-        (ray.exceptions.ActorUnavailableError("restarting", b"0" * 16), ActorOutOfReach),
-        (ValueError("of the user"), ActorCallFailed),
+        (ray.exceptions.ActorDiedError(), ActorDiedError),
+        (ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory."), ActorDiedError),
+        (ray.exceptions.ActorUnschedulableError("the node is gone"), ActorDiedError),
+        (ray.exceptions.ActorUnavailableError("restarting", b"0" * 16), ActorUnreachableError),
+        (ValueError("of the user"), ActorCallError),
     ],
 )
 def test_what_a_failed_call_says_of_its_actor(
-    error: Exception, told: type[ActorCallFailed], monkeypatch: pytest.MonkeyPatch
+    error: Exception, told: type[ActorCallError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A death is noticed at once, whatever killed the process (item 150)."""
     found: Any = Failing(error)
     monkeypatch.setattr(ray_core, "find_actor", lambda name: found)
-    with pytest.raises(ActorCallFailed) as caught:
+    with pytest.raises(ActorCallError) as caught:
         asyncio.run(RayRuntime(time.monotonic, time.time).call("MESH_REPLICA::a#b#c", "wait_closed"))
     assert type(caught.value) is told

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.controller.desired.controller_faults import Problems, Troubles, confined
+from mesh.controller.desired.controller_faults import ControllerFaults, Problems, confined
 from mesh.routing.snapshot import DeploymentKey
 from tests.unit.controller.builders import KEY
 
@@ -19,28 +19,28 @@ def test_what_goes_wrong_is_noted_and_goes_no_further() -> None:
 
 
 def test_every_distinct_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    troubles = Troubles()
+    faults = ControllerFaults()
     for text in ("one", "two", "one", "two"):
-        troubles.note("planning", {KEY: KeyError(text)})
+        faults.note("planning", {KEY: KeyError(text)})
     assert len(caplog.records) == 2
 
 
 def test_what_is_no_longer_wanted_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     """Deployed once more it is news again."""
-    troubles = Troubles()
-    troubles.note("planning", {KEY: KeyError("one"), OTHER: KeyError("one")})
-    troubles.keep({OTHER})
-    troubles.note("planning", {KEY: KeyError("one"), OTHER: KeyError("one")})
+    faults = ControllerFaults()
+    faults.note("planning", {KEY: KeyError("one"), OTHER: KeyError("one")})
+    faults.keep({OTHER})
+    faults.note("planning", {KEY: KeyError("one"), OTHER: KeyError("one")})
     assert len(caplog.records) == 3
 
 
 def test_users_read_the_problems_of_all_steps_until_they_are_over() -> None:
-    troubles = Troubles()
-    troubles.note("planning", {KEY: KeyError("one")})
-    troubles.note("autoscaling", {KEY: ValueError("two"), OTHER: ValueError("three")})
-    assert troubles.texts()[KEY].splitlines() == [
+    faults = ControllerFaults()
+    faults.note("planning", {KEY: KeyError("one")})
+    faults.note("autoscaling", {KEY: ValueError("two"), OTHER: ValueError("three")})
+    assert faults.texts()[KEY].splitlines() == [
         "The controller's planning of this deployment fails, other deployments go on: KeyError: 'one'",
         "The controller's autoscaling of this deployment fails, other deployments go on: ValueError: two",
     ]
-    troubles.note("autoscaling", {})
-    assert set(troubles.texts()) == {KEY}
+    faults.note("autoscaling", {})
+    assert set(faults.texts()) == {KEY}

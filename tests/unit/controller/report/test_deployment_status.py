@@ -9,7 +9,7 @@ from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.desired.resource_request import Ask
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Replica
 from mesh.controller.plan.replica_placement import Ledger
-from mesh.controller.report.deployment_status import Verdict, judge, judge_application, judge_leaving
+from mesh.controller.report.deployment_status import Verdict, application_status, deleted_verdict, judge
 from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from tests.unit.controller.builders import observed, replica, target
 
@@ -155,11 +155,11 @@ def test_a_replica_that_moves_off_its_node_leaves_the_deployment_healthy(healthy
 
 
 def test_a_deleted_deployment_says_so() -> None:
-    assert seen(judge_leaving([replica()])) == ("UPDATING", "DELETING")
+    assert seen(deleted_verdict([replica()])) == ("UPDATING", "DELETING")
 
 
 @pytest.mark.parametrize(
-    ("deployments", "application_status"),
+    ("deployments", "expected"),
     [
         (["HEALTHY", "UNHEALTHY", "DEPLOY_FAILED"], ApplicationStatus.UNHEALTHY),
         (["UPDATING", "DEPLOY_FAILED"], ApplicationStatus.DEPLOY_FAILED),
@@ -167,6 +167,6 @@ def test_a_deleted_deployment_says_so() -> None:
         (["HEALTHY", "UPSCALING", "DOWNSCALING"], ApplicationStatus.RUNNING),
     ],
 )
-def test_the_worst_deployment_decides(deployments: list[str], application_status: ApplicationStatus) -> None:
+def test_the_worst_deployment_decides(deployments: list[str], expected: ApplicationStatus) -> None:
     """The worst deployment gives the status of the application (item 198)."""
-    assert judge_application(DeploymentStatus(each) for each in deployments) == application_status
+    assert application_status(DeploymentStatus(each) for each in deployments) == expected

@@ -191,7 +191,7 @@ def test_settling_waits_until_streams_have_written_what_they_were_told() -> None
         publisher, subscriber = await _subscribed(KEY)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
         await heard(publisher, subscriber)
-        settling = asyncio.create_task(publisher.settle())
+        settling = asyncio.create_task(publisher.flush())
         await asyncio.sleep(0)
         assert not settling.done()  # taken, but it may not be written yet
         writing = asyncio.create_task(publisher.next_update(subscriber))
@@ -204,7 +204,7 @@ def test_settling_waits_until_streams_have_written_what_they_were_told() -> None
 def test_settling_does_not_wait_for_a_stream_that_is_gone() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
-        settling = asyncio.create_task(publisher.settle())
+        settling = asyncio.create_task(publisher.flush())
         await asyncio.sleep(0)
         assert not settling.done()
         publisher.close(subscriber)

@@ -1,6 +1,6 @@
 """mesh.controller.scaling.reported_loads: whose load counts, and until when (item 233)."""
 
-from mesh.controller.scaling.reported_loads import LoadBook
+from mesh.controller.scaling.reported_loads import ReportedLoads
 from mesh.controller.scaling.scaling_rule import Load
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -10,7 +10,7 @@ OTHER = DeploymentKey("app", "Other")
 
 
 def report(
-    book: LoadBook, process: str, stream: object, now_s: float = 0.0, key: DeploymentKey = KEY, **load: float
+    book: ReportedLoads, process: str, stream: object, now_s: float = 0.0, key: DeploymentKey = KEY, **load: float
 ) -> None:
     message = control_pb2.DeploymentLoad(deployment={"app": key.app, "name": key.name}, **load)  # type: ignore[arg-type]
     book.report(process, stream, message, now_s)
@@ -18,7 +18,7 @@ def report(
 
 def test_callers_and_replicas_tell_of_the_same_calls() -> None:
     """The larger sum counts, so that a lost report does not look like idleness (item 227)."""
-    book = LoadBook()
+    book = ReportedLoads()
     report(book, "caller", "c", queued=4, ongoing=6)
     report(book, "gateway", "g", queued=1, ongoing=2)
     assert book.load(KEY) == Load(queued=5, ongoing=8)
@@ -29,7 +29,7 @@ def test_callers_and_replicas_tell_of_the_same_calls() -> None:
 
 
 def test_a_new_report_takes_the_place_of_the_one_before() -> None:
-    book = LoadBook()
+    book = ReportedLoads()
     report(book, "caller", "c", queued=4)
     report(book, "caller", "c", ongoing=1)
     assert book.load(KEY) == Load(ongoing=1)
@@ -38,7 +38,7 @@ def test_a_new_report_takes_the_place_of_the_one_before() -> None:
 
 
 def test_who_disconnects_is_forgotten_at_once() -> None:
-    book = LoadBook()
+    book = ReportedLoads()
     report(book, "caller", "c", queued=4)
     report(book, "caller", "c", key=OTHER, queued=1)
     book.forget("c")
@@ -46,7 +46,7 @@ def test_who_disconnects_is_forgotten_at_once() -> None:
 
 
 def test_who_comes_back_before_the_old_stream_has_ended_counts_once() -> None:
-    book = LoadBook()
+    book = ReportedLoads()
     report(book, "caller", "old stream", queued=4)
     report(book, "caller", "new stream", queued=3)
     book.forget("old stream")
@@ -54,7 +54,7 @@ def test_who_comes_back_before_the_old_stream_has_ended_counts_once() -> None:
 
 
 def test_who_falls_silent_is_forgotten_after_a_while() -> None:
-    book = LoadBook()
+    book = ReportedLoads()
     report(book, "silent", "s", now_s=0.0, queued=4)
     report(book, "talkative", "t", now_s=15.0, queued=1)
     report(book, "elsewhere", "e", now_s=15.0, key=OTHER, queued=1)
@@ -65,7 +65,7 @@ def test_who_falls_silent_is_forgotten_after_a_while() -> None:
 
 def test_replicas_tell_more_than_their_load() -> None:
     """Values of `record_autoscaling_stats` are kept for the policy (item 155)."""
-    book = LoadBook()
+    book = ReportedLoads()
     message = control_pb2.DeploymentLoad(deployment={"app": "app", "name": "Model"}, stats={"hunger": 2.0})
     book.report("replica", "r", message, 0.0)
     assert book.stats(KEY) == [{"hunger": 2.0}]

@@ -25,7 +25,7 @@ class Scaling:
 
     def report(self, stream: object = "stream", **load: float) -> None:
         message = control_pb2.DeploymentLoad(deployment={"app": KEY.app, "name": KEY.name}, **load)  # type: ignore[arg-type]
-        self.autoscaler.heard("process", stream, [message])
+        self.autoscaler.report_load("process", stream, [message])
 
     def decide(self, desired: Desired, running: int) -> dict[Any, int]:
         self.now_s += 1.0
@@ -87,7 +87,7 @@ def test_loads_are_forgotten_with_their_stream_or_after_a_while() -> None:
         scaling.report(ongoing=10)
         assert scaling.decide(wanted(1), 1) == {KEY: 5}
         if is_stream_lost:
-            scaling.autoscaler.lost("stream")
+            scaling.autoscaler.forget_stream("stream")
         else:
             scaling.now_s += 20.0
         scaling.decide(wanted(5), 5)
@@ -121,22 +121,22 @@ def test_a_policy_is_asked_with_what_is_known() -> None:
     scaling = Scaling(NOTHING, scaled)
     scaling.report(queued=3, executing=4, stats={"hunger": 2.0})  # type: ignore[arg-type]
     assert scaling.decide(scaled, 2) == {}
-    question = scaling.autoscaler.question(KEY, options())
+    question = scaling.autoscaler.policy_request(KEY, options())
     assert (question.running_replicas, question.target_replicas) == (2, 2)
     assert (question.queued_requests, question.ongoing_requests, question.average_requests) == (3.0, 4.0, 7.0)
     assert [dict(stats.values) for stats in question.replica_stats] == [{"hunger": 2.0}]
     assert not question.HasField("since_last_decision_s")
-    scaling.autoscaler.answered(KEY, 3.0)
+    scaling.autoscaler.policy_result(KEY, 3.0)
     assert scaling.decide(scaled, 2) == {KEY: 3}
     scaling.now_s += 5.0
-    assert scaling.autoscaler.question(KEY, options()).since_last_decision_s == 5.0
+    assert scaling.autoscaler.policy_request(KEY, options()).since_last_decision_s == 5.0
 
 
 def test_what_a_policy_said_last_stays_while_it_fails() -> None:
     scaled = wanted(2, policy="shop:decide")
     scaling = Scaling(NOTHING, scaled)
-    scaling.autoscaler.answered(KEY, 2.0)
-    scaling.autoscaler.failed(KEY, "no idea")
+    scaling.autoscaler.policy_result(KEY, 2.0)
+    scaling.autoscaler.policy_failed(KEY, "no idea")
     assert scaling.decide(scaled, 2) == {}
     assert scaling.autoscaler.statuses()[KEY].problem == "no idea"
     other = wanted(2, policy="shop:other")
@@ -148,6 +148,6 @@ def test_what_a_policy_said_last_stays_while_it_fails() -> None:
 
 def test_an_answer_that_comes_too_late_is_of_no_interest() -> None:
     scaling = Scaling(NOTHING, wanted(2), NOTHING)
-    scaling.autoscaler.answered(KEY, 9.0)
-    scaling.autoscaler.failed(KEY, "gone")
+    scaling.autoscaler.policy_result(KEY, 9.0)
+    scaling.autoscaler.policy_failed(KEY, "gone")
     assert scaling.autoscaler.statuses() == {}

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules
 from mesh.controller.scaling.scaling_report import explain, scaling_status
-from mesh.controller.scaling.scaling_rule import Cause, Decision, Leaning, ScalingState
+from mesh.controller.scaling.scaling_rule import Cause, Decision, PendingChange, ScalingState
 
 RULES = ScalingRules(min_replicas=1, max_replicas=9)
 LOADED = Decision(target=3, wanted=3, cause=Cause.LOAD, state=ScalingState(), requests=5.44)
@@ -17,7 +17,7 @@ LOADED = Decision(target=3, wanted=3, cause=Cause.LOAD, state=ScalingState(), re
     [
         (LOADED, "target 3: 5.4 requests (mean of 30 s), 2 wanted per replica."),
         (
-            replace(LOADED, wanted=5, state=ScalingState(leaning=Leaning(True, 80.0, 5))),
+            replace(LOADED, wanted=5, state=ScalingState(pending=PendingChange(True, 80.0, 5))),
             "target 3: 5.4 requests (mean of 30 s), 2 wanted per replica; 5 wanted for 20 s.",
         ),
         (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules
-from mesh.controller.scaling.scaling_rule import Cause, Decision, Load, ScalingState, Sight, decide, replicas_for
+from mesh.controller.scaling.scaling_rule import Cause, Decision, Load, Observation, ScalingState, decide, replicas_for
 
 RULES = ScalingRules(min_replicas=0, max_replicas=100, look_back_period_s=30.0)
 AT_ONCE = ScalingRules(
@@ -35,13 +35,13 @@ class Deployment:
         self.changes: list[tuple[float, int]] = []
 
     def look(self, now_s: float, total: float, *, running: int | None = None, policy: float | None = None) -> Decision:
-        sight = Sight(
+        observation = Observation(
             target=self.target,
             running=self.target if running is None else running,
             load=Load(ongoing=total),
             policy_replicas=policy,
         )
-        decision = decide(self.rules, self.state, sight, now_s)
+        decision = decide(self.rules, self.state, observation, now_s)
         self.state = decision.state
         if decision.target != self.target:
             self.target = decision.target
@@ -208,9 +208,9 @@ def test_replicas_that_never_came_are_given_up_when_nobody_calls() -> None:
 
 def test_until_everybody_has_reported_the_number_grows_but_does_not_shrink() -> None:
     """A restarted controller does not take silence for idleness (item 183)."""
-    deployment = Deployment(AT_ONCE, 5, paused_until_s=10.0)
+    deployment = Deployment(AT_ONCE, 5, paused_until_at_s=10.0)
     assert deployment.run(0, from_s=0, to_s=10) == 5
-    grown = Deployment(AT_ONCE, 5, paused_until_s=10.0)
+    grown = Deployment(AT_ONCE, 5, paused_until_at_s=10.0)
     grown.look(0.0, 0)
     assert grown.look(1.0, 20).target == 10
     assert grown.run(0, from_s=2, to_s=10) == 10
@@ -219,7 +219,7 @@ def test_until_everybody_has_reported_the_number_grows_but_does_not_shrink() -> 
 
 def test_what_was_seen_before_everybody_had_reported_counts_for_nothing_afterwards() -> None:
     rules = ScalingRules(min_replicas=1, max_replicas=9, look_back_period_s=30.0, downscale_delay_s=0.0)
-    deployment = Deployment(rules, 5, paused_until_s=10.0)
+    deployment = Deployment(rules, 5, paused_until_at_s=10.0)
     deployment.run(0, from_s=0, to_s=9)
     assert deployment.run(10, from_s=9, to_s=100) == 5
     assert deployment.changes == []
@@ -240,7 +240,7 @@ def test_a_decision_that_could_not_be_stored_is_made_again_at_once() -> None:
         assert deployment.look(now_s, 2).target == 1
         deployment.target = 5
     deployment.target = 1
-    assert deployment.look(603.0, 2).state.leaning is None
+    assert deployment.look(603.0, 2).state.pending is None
 
 
 def test_other_bounds_hold_at_once() -> None:

@@ -3,8 +3,8 @@
 import asyncio
 from collections import Counter
 
-from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallFailed
-from mesh.controller.actors.orphans import Strays
+from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallError
+from mesh.controller.actors.orphans import OrphanCollector
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
@@ -22,7 +22,7 @@ class Mumbling(FakeCluster):
         is_first = not self.groups
         await super()._create_group(name)
         if is_first:
-            raise ActorCallFailed("the GCS did not answer in time")
+            raise ActorCallError("the GCS did not answer in time")
 
 
 def with_group() -> control_pb2.ApplicationSpec:
@@ -59,14 +59,14 @@ class Stubborn(FakeCluster):
     async def release(self, name: str) -> None:
         self.tried[name] += 1
         if name.endswith("#a"):
-            raise ActorCallFailed("no")
+            raise ActorCallError("no")
         await super().release(name)
 
 
 def test_one_stray_that_cannot_be_ended_saves_no_other() -> None:
     async def main() -> None:
         cluster = Stubborn()
-        search = asyncio.create_task(Strays(cluster, set).keep_away())
+        search = asyncio.create_task(OrphanCollector(cluster, set).collect())
         await asyncio.sleep(45.0)
         search.cancel()
         assert cluster.groups == {f"{REPLICA_PREFIX}app#Model#a"}
