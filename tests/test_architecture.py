@@ -50,7 +50,7 @@ ROOMS: dict[str, str] = {
     "mesh.application": "config deployment exceptions options usercode v1",
     "mesh.controller.desired": "cluster options routing v1",
     "mesh.controller.plan": "controller.desired routing status v1",
-    "mesh.controller.actors": "cluster controller.desired controller.plan routing settings status usercode v1",
+    "mesh.controller.actors": "cluster controller.desired controller.plan phases routing settings status usercode v1",
     "mesh.controller.scaling": (
         "cluster controller.actors controller.desired controller.plan options routing usercode v1"
     ),

@@ -1,7 +1,7 @@
-"""Owns the control loop: observe → plan → apply → publish.
+"""The control loop: observe → plan → act → publish.
 
-Level-triggered: a turn looks at everything and does what is missing, so a lost event costs at most a second. All state
-lives on the I/O loop; only the store and Ray's blocking calls leave it.
+Level-triggered: a turn looks at the whole state and does what is missing, so a lost event costs at most one period. All
+state lives on the I/O loop; only the store and Ray's blocking calls run in threads.
 """
 
 from __future__ import annotations
@@ -11,23 +11,27 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from mesh.controller.actors.action_dispatch import Applier
+from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import Runtime
+from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.node_list import NodeList
 from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
+from mesh.controller.actors.replica_keeper import ReplicaKeeper
+from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_change import with_replicas
 from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.desired_store import StateStore, StoreFailed
+from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.planner import plan
 from mesh.controller.report.publisher import Publisher
 from mesh.controller.report.snapshots import build_routes, build_snapshots
-from mesh.controller.report.status_judge import Judge
+from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.policy_keeper import PolicyKeeper
 from mesh.controller.scaling.scaling_memory import Autoscaler
@@ -38,6 +42,11 @@ logger = logging.getLogger("mesh")
 
 _PERIOD_S = 1.0
 _STORE_PATIENCE_S = 1.0
+
+
+class _Keepers(NamedTuple):
+    replicas: ReplicaKeeper
+    gateways: GatewayKeeper
 
 
 class ControlLoop:
@@ -58,30 +67,32 @@ class ControlLoop:
         self._wake = asyncio.Event()
         self._wanted = DesiredKeeper(store, self._use)
         self._registry = ActorRegistry(clock, self._wake.set)
-        self._applier = Applier(
-            self._registry, runtime, spawn_task=spawn_task, new_id=new_id, before_drain=publisher.flush
+        calls = ActorCalls(runtime, before_drain=publisher.flush)
+        self._keepers = _Keepers(
+            ReplicaKeeper(self._registry, runtime, calls, spawn_task, new_id),
+            GatewayKeeper(self._registry, runtime, calls, spawn_task, new_id),
         )
         self.autoscaler = Autoscaler(clock, self._wake.set)
         self._policies = PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id)
         self._node_list = NodeList(runtime, clock)
-        self._judge = Judge()
+        self._judge = StatusJudge()
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
-        """Load the desired state, or make the first one, and take over what an earlier controller left running."""
+        """Load the desired state, or store the first one, and adopt the actors of an earlier controller."""
         await self._wanted.load(gateways)
-        await recover(self._runtime, self._applier)
-        # Whoever asks from now on hears of what was found, not that there is nothing.
+        await recover(self._runtime, *self._keepers)
+        # Run one turn before serving, so that the first Status lists the adopted replicas.
         await self._try_turn()
 
     async def run(self) -> None:
-        """Turn for ever."""
+        """Run turns until it is cancelled."""
         self._spawn_task(OrphanCollector(self._runtime, self._actor_names).collect(), "orphans")
         while True:
             self._wake.clear()
             began_at_s = self._clock()
             if not await self._try_turn():
                 await asyncio.sleep(_PERIOD_S)
-            # However many events come, at most half of the time goes into turns.
+            # Events may come at any rate, but at most half of the time goes into turns.
             await asyncio.sleep(min(self._clock() - began_at_s, _PERIOD_S))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.autoscaler.period_s(at_most_s=_PERIOD_S)):
@@ -89,17 +100,17 @@ class ControlLoop:
 
     @property
     def config_file(self) -> str | None:
-        """The configuration file that was applied last."""
+        """Text of the configuration file that was applied last; None without one."""
         return self._wanted.config_file
 
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
-        """Store an edited state (and the code of applications, before it) and act on it. Returns its version.
+        """Store the code of applications, then the edited state, and act on it. Returns the version of the state.
 
-        What `edit` raises is raised before anything is stored.
+        What `edit` raises is raised before anything is stored. Raises StoreFailed when the KV does not answer.
         """
         version = await self._wanted.change(edit, code_of)
         for application in code_of:
-            self._forgive(application)
+            self._restart_failures(application)
         return version
 
     def status(self) -> control_pb2.StatusReply:
@@ -114,7 +125,8 @@ class ControlLoop:
         )
 
     def _use(self, desired: Desired) -> None:
-        self._applier.use(desired)
+        self._keepers.replicas.desired = desired
+        self._keepers.gateways.options = desired.gateways
         self.autoscaler.use(desired)
         self._policies.use(desired)
         self._registry.forget_failures(keep=set(desired.deployments))
@@ -122,15 +134,15 @@ class ControlLoop:
         self._node_list.expire()
         self._wake.set()
 
-    def _forgive(self, application: control_pb2.ApplicationSpec) -> None:
-        """Deployed anew, a deployment gets all its tries again, even if nothing about it has changed."""
+    def _restart_failures(self, application: control_pb2.ApplicationSpec) -> None:
+        """Give each deployment of a deployed application all its attempts again, even if nothing about it changed."""
         for deployment in application.deployments:
             key = DeploymentKey(application.name, deployment.name)
             self._registry.restart_failures(key)
-            self._judge.forgive(key)
+            self._judge.restart(key)
 
     async def _try_turn(self) -> bool:
-        """The one boundary: whatever went wrong, the next turn starts from the whole picture again."""
+        """The one boundary for exceptions: after a failure the next turn starts from the whole state again."""
         try:
             await self._turn()
         except Exception:
@@ -144,44 +156,62 @@ class ControlLoop:
         desired = self._wanted.desired
         self._registry.see_nodes(self._node_list.nodes)
         observed = self._registry.observed()
-        # From here to the publishing nothing awaits: a replica leaves the snapshots before its drain can begin.
+        # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
         planned = plan(desired, observed, self._clock())
         self._judge.faults.note("planning", planned.problems)
-        self._judge.faults.note("work on replicas", self._applier.apply(planned))
+        self._judge.faults.note("work on replicas", self._act(planned))
         observed = self._judged()
         self._publisher.publish(
             desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired)
         )
 
+    def _act(self, planned: Plan) -> Problems:
+        """Start the tasks that carry out the plan. Returns the deployments for which that failed."""
+        problems: Problems = {}
+        for action in planned.actions:
+            if isinstance(action, GatewayAction):
+                self._keepers.gateways.begin(action)
+            elif key := self._deployment_of(action):
+                with confined(key, problems):
+                    self._keepers.replicas.begin(action)
+        return problems
+
+    def _deployment_of(self, action: ReplicaAction) -> DeploymentKey | None:
+        """None for a replica that has ended."""
+        if isinstance(action, StartReplica):
+            return action.deployment
+        replica = self._registry.replica(action.replica_id)
+        return replica.deployment if replica is not None else None
+
     def _actor_names(self) -> set[str]:
-        """Of everything that is ours to end."""
+        """Names of all actors that the controller manages."""
         return self._registry.actor_names() | self._policies.actor_names()
 
     @property
     def _is_calm(self) -> bool:
-        """Every deployment is as it shall be, and no node is about to end."""
+        """Every deployment is as desired, and no node is being drained."""
         stays = all(node.ends_s is None for node in self._node_list.nodes)
         return stays and self._judge.all_healthy
 
     async def _scale(self) -> None:
-        """Bring the numbers of replicas to the load. They are stored before anybody acts on them."""
+        """Adapt the numbers of replicas to the load. They are stored before the planner sees them."""
         desired = self._wanted.desired
         groups = self._registry.observed().by_deployment()
         decided = self.autoscaler.decide(desired, groups)
         self._judge.faults.note("autoscaling", self.autoscaler.problems)
-        # While something else is stored nothing is lost: the end of that wakes the loop, and it is decided again.
+        # While another change is being stored, skip: its end wakes the loop, which decides again.
         if decided and not self._wanted.is_changing:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
             try:
                 async with asyncio.timeout(_STORE_PATIENCE_S):
                     await self._wanted.change(functools.partial(with_replicas, targets=targets))
             except TimeoutError:
-                logger.warning("the cluster's KV is slow: numbers of replicas change when they are stored")
+                logger.warning("the cluster's KV is slow: the numbers of replicas change when they are stored")
             except StoreFailed as error:
-                logger.warning("the numbers of replicas stay as they are: %s", error)
+                logger.warning("the numbers of replicas could not be stored and do not change: %s", error)
 
     def _judged(self) -> Observed:
-        """The present picture, with the verdicts brought up to it."""
+        """The present picture; brings the verdicts up to date with it."""
         observed = self._registry.observed()
-        self._judge.look(self._wanted.desired, observed, self._clock())
+        self._judge.update(self._wanted.desired, observed, self._clock())
         return observed

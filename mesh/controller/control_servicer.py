@@ -1,4 +1,4 @@
-"""Owns the Control service: who may ask what when, and the Sync streams. Callers without the token never get here."""
+"""The Control service: changes, status and the Sync streams. Calls without the token are rejected before this."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             await context.abort(error.code, str(error))
             raise  # abort() has raised already
         except StoreFailed as error:
-            # Clients take this for a controller that is away, and try again.
+            # Clients treat this like an unavailable controller, and try again.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise  # abort() has raised already
 
@@ -77,12 +77,12 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         await context.send_initial_metadata(())
         subscriber = self._publisher.open(report.hello)
         try:
-            await converse(self._hear(subscriber, report, context), self._tell(subscriber, context))
+            await converse(self._read(subscriber, report, context), self._write(subscriber, context))
         finally:
             self._publisher.close(subscriber)
             self._loop.autoscaler.forget_stream(subscriber)
 
-    async def _hear(self, subscriber: Subscriber, report: Any, context: _Context) -> None:
+    async def _read(self, subscriber: Subscriber, report: Any, context: _Context) -> None:
         while report is not grpc.aio.EOF:
             if report.unsubscribe:
                 self._publisher.unsubscribe(subscriber, _keys(report.unsubscribe))
@@ -90,8 +90,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             self._loop.autoscaler.report_load(subscriber.hello.process_id, subscriber, report.loads)
             report = await context.read()
 
-    async def _tell(self, subscriber: Subscriber, context: _Context) -> None:
-        """Write updates until the stream ends, one at a time: what happens meanwhile goes with the next."""
+    async def _write(self, subscriber: Subscriber, context: _Context) -> None:
+        """Write updates until the stream ends. Changes during a write are sent with the next one."""
         while True:
             await context.write(await self._publisher.next_update(subscriber))
 

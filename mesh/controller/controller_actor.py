@@ -1,4 +1,4 @@
-"""Owns the controller's process: it puts the parts together and serves."""
+"""The controller's actor: it builds the parts of the controller and serves the Control service."""
 
 from __future__ import annotations
 

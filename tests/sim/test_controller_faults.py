@@ -8,7 +8,7 @@ import pytest
 
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.plan import planner
-from mesh.controller.report import status_report
+from mesh.controller.report import status_judge
 from mesh.controller.scaling import scaling_memory
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -37,8 +37,8 @@ def _is_bad(argument: object) -> bool:
 
 FAULTS = {
     "planning": (planner, "next_step"),
-    "judgement": (status_report, "judge"),
-    "work on replicas": (ReplicaKeeper, "start"),
+    "judgement": (status_judge, "next_verdict"),
+    "work on replicas": (ReplicaKeeper, "_start"),
     "autoscaling": (scaling_memory, "decide"),
 }
 

@@ -1,4 +1,4 @@
-"""Owns the calls that any actor gets, whatever it is: watched, checked, drained, killed."""
+"""The calls that every actor of the mesh gets: watch, check, drain, kill, release."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ _RELEASE_PAUSE_S = 1.0
 
 
 class ActorCalls:
+    """Actor calls with the retries and limits that hold for replicas and gateways alike."""
+
     def __init__(self, runtime: Runtime, before_drain: Callable[[], Awaitable[None]]) -> None:
-        """`before_drain` returns when callers have been told to leave."""
+        """`before_drain` returns when callers have received the snapshots without the actor."""
         self._runtime = runtime
         self._before_drain = before_drain
         self._being_killed: set[str] = set()
 
     async def death_reason(self, name: str, address: Callable[[], str] = lambda: "") -> ActorDiedError:
-        """Waits until the actor's process has ended and returns why.
+        """Wait until the actor's process has ended; return why.
 
-        `address` tells where it should be listening: Ray takes long to notice that a node has died, its ports do not.
+        `address` returns the "host:port" on which it listens. Ray takes long to notice that a node has died, but the
+        ports of that node refuse connections immediately.
         """
         while True:
             try:
@@ -36,16 +39,16 @@ class ActorCalls:
             except ActorDiedError as error:
                 return error
             except ActorUnreachableError:
-                # While its node lives, Ray hears of an actor's death before it says that the actor is out of reach.
+                # While its node lives, Ray learns of an actor's death before it calls the actor unreachable.
                 if await self._runtime.refuses(address()):
                     return ActorDiedError("its process is gone, and probably its node", is_node_lost=True)
                 pause_s = _OUT_OF_REACH_POLL_S
             except ActorCallError:
-                pause_s = _OUT_OF_REACH_POLL_S  # out of reach is not dead: ask again until somebody knows
+                pause_s = _OUT_OF_REACH_POLL_S  # a failed call does not mean that the actor is dead
             await asyncio.sleep(pause_s)
 
     async def check(self, name: str, timeout_s: float) -> str | None:
-        """What is wrong with the actor, None when it is healthy."""
+        """What is wrong with the actor; None when it is healthy."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._runtime.call(name, "check_health")
@@ -56,24 +59,21 @@ class ActorCalls:
         return None
 
     async def drain(self, name: str) -> None:
-        """Let it finish its calls and end. The planner sets the deadline: an actor that outlasts it is killed."""
+        """Let the actor finish its calls and end. It has no deadline here: the planner kills an overdue actor."""
         await self._before_drain()
         try:
             await self._runtime.call(name, "drain")
         except ActorDiedError:
             return
         except ActorUnreachableError:
-            pass  # so Ray calls an actor that has finished and is about to exit
+            pass  # Ray calls an actor unreachable that has finished and is about to exit
         except ActorCallError as error:
             logger.warning("%s did not drain properly: %s", name, error)
         # Ray lets an actor exit only when its last method has returned. One that hangs must not keep it.
         await self.kill(name)
 
     async def kill(self, name: str) -> None:
-        """Should it fail, the planner finds the actor overdue and says it again.
-
-        It does so at every turn, and Ray may take long: once at a time is enough.
-        """
+        """Kill the actor, with one attempt at a time. After a failure the planner asks again in its next turn."""
         if name in self._being_killed:
             return
         self._being_killed.add(name)
@@ -87,7 +87,7 @@ class ActorCalls:
             self._being_killed.discard(name)
 
     async def release(self, name: str) -> None:
-        """Give back what the cluster holds for an actor that has ended. A name without such a thing is no error."""
+        """Remove the placement group of an actor that has ended. Does nothing if there is none."""
         for attempt in range(1, _RELEASE_ATTEMPTS_MAX + 1):
             try:
                 await self._runtime.release(name)

@@ -1,4 +1,4 @@
-"""Owns the controller's book of replicas and gateways: events go in, the frozen picture comes out."""
+"""The registry of replicas and gateways: events go in, a frozen picture of them comes out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mesh.controller.actors.cluster_runtime import gateway_name, replica_name
-from mesh.controller.actors.gateway_state import GatewayEvent, next_status
+from mesh.controller.actors.gateway_state import TRANSITIONS, GatewayEvent
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
 from mesh.controller.plan.replica_state import ReplicaEvent, next_state
+from mesh.phases import transitions
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -17,13 +18,13 @@ from mesh.v1 import control_pb2
 HEALTH_FAILURES_MAX = 3
 """Health checks that must fail in a row before an actor is replaced."""
 VACANCY_S = 30.0
-"""How long it is remembered that a replica has gone."""
+"""How long a replica that has ended is remembered."""
 _LONG_LIFE_S = 10.0
 _MESSAGE_MAX_CHARS = 8192
 
 
 class ActorRegistry:
-    """Written by the keepers of actors, read by the planner. One event loop, no lock; forgotten actors are ignored."""
+    """Written by the keepers, read by the planner, on one event loop. Events of actors that have ended are ignored."""
 
     def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
         self._clock = clock
@@ -56,7 +57,7 @@ class ActorRegistry:
     # ---- nodes -----------------------------------------------------------------------------------------------------
 
     def see_nodes(self, nodes: Sequence[Node]) -> None:
-        """The cluster's living nodes, as they are now. What was on one that is gone is gone too."""
+        """Take over the cluster's living nodes. Actors on a node that is gone count as ended."""
         ends_s = {node.node_id: node.ends_s for node in nodes}
         gone = {node.node_id for node in self._nodes} - ends_s.keys()
         self._nodes = tuple(nodes)
@@ -81,19 +82,19 @@ class ActorRegistry:
             self._put_replica(marked)
 
     def actor_names(self) -> set[str]:
-        """Of everything that is in the book."""
+        """Names of all replicas and gateways of the registry."""
         replicas = {replica_name(each.deployment, each.replica_id, each.version) for each in self._replicas.values()}
         return replicas | {gateway_name(each.node_id) for each in self._gateways.values()}
 
     # ---- replicas --------------------------------------------------------------------------------------------------
 
     def add_replica(self, replica: Replica) -> None:
-        """A replica that is being started, or was found running."""
+        """Add a replica that is being started, or was found running."""
         now_s = self._clock()
         self._put_replica(replace(replica, since_s=now_s, created_s=now_s))
 
     def replica_placed(self, replica_id: str, bundle_nodes: Sequence[str]) -> None:
-        """It has a process; its bundles are on these nodes."""
+        """The replica has a process; its bundles are on these nodes, its process on the first."""
         if replica := self._replicas.get(replica_id):
             self._put_replica(
                 replace(replica, is_placed=True, placed_s=self._clock(), bundle_nodes=tuple(bundle_nodes))
@@ -134,14 +135,14 @@ class ActorRegistry:
             self._moved(replace(replica, drain_timeout_s=drain_timeout_s), ReplicaEvent.STOP)
 
     def replica_broken(self, replica_id: str, message: str) -> None:
-        """It runs but is not to be used: its constructor or its reconfiguration failed."""
+        """The replica runs but must not serve: its constructor, its reconfiguration or its health checks failed."""
         replica = self._replicas.get(replica_id)
         if replica and not replica.is_leaving and not replica.unhealthy:
             self._count_replica_failure(replica, message)
             self._put_replica(replace(replica, unhealthy=message))
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
-        """The outcome of a health check."""
+        """Take over the outcome of a health check; `failure` is None when the replica is healthy."""
         replica = self._replicas.get(replica_id)
         if replica is None or (failure is None and replica.health_failures == 0):
             return
@@ -151,7 +152,7 @@ class ActorRegistry:
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
     def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
-        """Its process is gone, or never came to be. That it went with its node is not held against its version."""
+        """The replica's process has ended, or never started. The loss of its node is no failure of its version."""
         replica = self._replicas.pop(replica_id, None)
         if replica is None:
             return
@@ -176,7 +177,7 @@ class ActorRegistry:
             del self._replica_failures[key]
 
     def restart_failures(self, key: DeploymentKey) -> None:
-        """A deployment was deployed anew: it gets all its tries again."""
+        """Give a deployment that was deployed again all its attempts."""
         self._replica_failures.pop(key, None)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
@@ -195,10 +196,10 @@ class ActorRegistry:
     def _count_replica_failure(self, replica: Replica, message: str) -> None:
         failures = self._failures_of(replica)
         now_s = self._clock()
-        # One that served for a while proves its version good: its end starts a new count.
-        is_afresh = replica.is_serving and now_s - replica.since_s >= _LONG_LIFE_S
+        # A replica that served for a while proves that its version works: its end starts a new count.
+        is_first = replica.is_serving and now_s - replica.since_s >= _LONG_LIFE_S
         self._replica_failures[replica.deployment] = replace(
-            failures, count=1 if is_afresh else failures.count + 1, last_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
+            failures, count=1 if is_first else failures.count + 1, last_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
         )
 
     # ---- gateways --------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ class ActorRegistry:
             self._on_change()
 
     def _gateway_moved(self, gateway: Gateway, event: GatewayEvent) -> None:
-        state = next_status(gateway.state, event)
+        state = transitions.next_state(TRANSITIONS, gateway.state, event)
         since_s = gateway.since_s if state == gateway.state else self._clock()
         self._put_gateway(replace(gateway, state=state, since_s=since_s))
 

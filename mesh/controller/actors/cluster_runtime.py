@@ -1,4 +1,4 @@
-"""Owns the seam between the controller and the cluster, and how actors are named."""
+"""The seam between the controller and the cluster, and the names of actors."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ class ActorDiedError(ActorCallError):
 
 
 class ActorUnreachableError(ActorCallError):
-    """Nobody can say whether the actor lives: it is exiting, or the network is broken."""
+    """It is not known whether the actor lives: it is exiting, or the network is broken."""
 
 
 M = TypeVar("M", bound=Message)
 
 
 def read_answer(kind: type[M], answer: bytes | None) -> M:
-    """An actor's answer. User code shares its process, so it may be anything: then ActorCallError is raised."""
+    """The answer as a message of `kind`. Raises ActorCallError for anything else, since user code may corrupt it."""
     try:
         return kind.FromString(answer or b"")
     except DecodeError as error:
-        raise ActorCallError(f"its process answers with what is no {kind.DESCRIPTOR.name}") from error
+        raise ActorCallError(f"its process did not answer with a {kind.DESCRIPTOR.name}") from error
 
 
 class Runtime(Protocol):
-    """What the controller needs of the cluster. Every method may raise ActorCallError, and only that."""
+    """What the controller needs of the cluster. Every method may raise ActorCallError and nothing else."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
-        """With its placement group, if it has one, which bears its name."""
+        """Start the actor, and before it the placement group of the same name if its options ask for one."""
         ...
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None: ...
 
     async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
-        """An actor that takes no resources, with the runtime environment of `actor`."""
+        """Start an actor that takes no resources, in the runtime environment of `actor`."""
 
     async def wait_placed(self, name: str) -> tuple[str, ...]:
-        """When the actor has a process: the nodes of its bundles, its own first."""
+        """Wait until the actor has a process; return the node ids of its bundles, that of its process first."""
         ...
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None: ...
@@ -67,7 +67,7 @@ class Runtime(Protocol):
     async def kill(self, name: str) -> None: ...
 
     async def refuses(self, address: str) -> bool:
-        """Whether the host is there and nobody listens at "host:port"; no for an empty address."""
+        """Whether the host of "host:port" refuses connections to that port. False for an empty address."""
         ...
 
     async def release(self, name: str) -> None:
@@ -76,25 +76,25 @@ class Runtime(Protocol):
     async def actor_names(self) -> list[str]: ...
 
     async def pending_actor_names(self) -> list[str]:
-        """Those that have no process yet."""
+        """Names of the actors that have no process yet."""
         ...
 
     async def memory_deaths(self, within_s: float) -> dict[str, str]:
-        """Actors that were killed lately because their node ran out of memory, with the reason for the status."""
+        """Names of actors that were killed within this time because their node ran out of memory, with the reason."""
         ...
 
     async def placement_group_names(self) -> list[str]:
-        """Those of replicas, also where the replica is gone."""
+        """Names of the placement groups of replicas, also of replicas that have ended."""
         ...
 
     async def nodes(self) -> list[Node]:
-        """The living ones."""
+        """The living nodes."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaName:
-    """The name of a replica's actor tells who it is before it has a process that could be asked."""
+    """The parts of a replica's actor name: they identify the replica before it has a process."""
 
     deployment: DeploymentKey
     replica_id: str
@@ -102,7 +102,7 @@ class ReplicaName:
 
     @classmethod
     def read(cls, name: str) -> ReplicaName | None:
-        """From what `replica_name` has made; None for another name."""
+        """The parts of a name that `replica_name` made; None for any other name."""
         parts = name.removeprefix(REPLICA_PREFIX).rsplit("#", 3)
         if len(parts) != 4:
             return None
@@ -118,7 +118,7 @@ def replica_name(key: DeploymentKey, replica_id: str, version: str) -> str:
 
 
 def _digest(version: str) -> str:
-    """Versions are of any length, and may be words of the user's."""
+    """Versions are of any length and may contain any character."""
     return hashlib.sha256(version.encode()).hexdigest()[:8]
 
 

@@ -1,14 +1,15 @@
-"""Owns what is done to gateways: tasks start, watch and check each and tell the registry what becomes of it."""
+"""The keeper of gateways: tasks that start, watch, check and stop each one and report to the registry."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, assert_never
 
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, gateway_name, read_answer
+from mesh.controller.plan.actions import GatewayAction, KillGateway, StartGateway, StopGateway
 from mesh.controller.plan.cluster_picture import Gateway
 from mesh.settings import settings
 from mesh.status import GatewayStatus
@@ -17,7 +18,7 @@ from mesh.v1 import control_pb2
 _CHECK_PERIOD_S = 10.0
 _CHECK_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 120.0
-"""Includes the making of its process."""
+"""Includes the start of its process."""
 
 
 class GatewayKeeper:
@@ -34,25 +35,39 @@ class GatewayKeeper:
         self._calls = calls
         self._spawn_task = spawn_task
         self._new_id = new_id
+        self.options = control_pb2.GatewayOptions()
+        """Of the gateways that are started from now on."""
 
-    def start(self, node_id: str, options: control_pb2.GatewayOptions) -> None:
-        spec = control_pb2.GatewaySpec(gateway_id=self._new_id(), node_id=node_id, options=options)
-        self._add(spec.gateway_id, node_id)
-        self._keep("start", spec.gateway_id, self._bring_up(spec))
+    def begin(self, action: GatewayAction) -> None:
+        """Record the action in the registry and start the task that carries it out. Ignores a gateway that is gone."""
+        match action:
+            case StartGateway(node_id):
+                self._start(node_id)
+            case StopGateway(gateway_id):
+                self._stop(gateway_id)
+            case KillGateway(gateway_id):
+                self._kill(gateway_id)
+            case _:
+                assert_never(action)
 
     def adopt(self, ready: control_pb2.GatewayReady) -> None:
-        """Take over a gateway that an earlier controller has started."""
+        """Take over a gateway that an earlier controller started."""
         self._add(ready.gateway_id, ready.node_id)
         self._registry.gateway_ready(ready)
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, ready.node_id))
         self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
 
-    def stop(self, gateway_id: str) -> None:
+    def _start(self, node_id: str) -> None:
+        spec = control_pb2.GatewaySpec(gateway_id=self._new_id(), node_id=node_id, options=self.options)
+        self._add(spec.gateway_id, node_id)
+        self._keep("start", spec.gateway_id, self._bring_up(spec))
+
+    def _stop(self, gateway_id: str) -> None:
         if gateway := self._registry.gateway(gateway_id):
             self._registry.gateway_stopping(gateway_id)
             self._keep("drain", gateway_id, self._calls.drain(gateway_name(gateway.node_id)))
 
-    def kill(self, gateway_id: str) -> None:
+    def _kill(self, gateway_id: str) -> None:
         if gateway := self._registry.gateway(gateway_id):
             self._keep("kill", gateway_id, self._calls.kill(gateway_name(gateway.node_id)))
 
@@ -73,7 +88,7 @@ class GatewayKeeper:
         self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, spec.node_id))
         gateway = self._registry.gateway(spec.gateway_id)
         if gateway and gateway.state == GatewayStatus.DRAINING:
-            # It was stopped when there was nobody yet who could be told to drain.
+            # It was stopped before it had a process that could drain.
             await self._calls.kill(name)
             return
         try:
@@ -83,9 +98,9 @@ class GatewayKeeper:
             self._registry.gateway_broken(spec.gateway_id, f"the gateway did not start within {_START_TIMEOUT_S:g} s")
             return
         except ActorDiedError:
-            return  # the watch tells, with the reason
+            return  # _watch reports it, with the reason
         except ActorCallError as error:
-            # No user code is involved: what went wrong says enough, where it went wrong is nobody's concern.
+            # No user code is involved, so users need no traceback.
             self._registry.gateway_broken(spec.gateway_id, str(error).partition("\n")[0])
             return
         self._registry.gateway_ready(ready)
@@ -95,7 +110,7 @@ class GatewayKeeper:
         self._registry.gateway_closed(gateway_id, str(await self._calls.death_reason(gateway_name(node_id))))
 
     async def _check(self, gateway_id: str) -> None:
-        """Check its health for as long as it serves."""
+        """Check its health while it serves."""
         while (gateway := self._registry.gateway(gateway_id)) and gateway.state == GatewayStatus.HEALTHY:
             await asyncio.sleep(_CHECK_PERIOD_S)
             failure = await self._calls.check(gateway_name(gateway.node_id), _CHECK_TIMEOUT_S)

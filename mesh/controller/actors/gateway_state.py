@@ -1,4 +1,4 @@
-"""Owns the life of a gateway, as the controller sees it, as a transition table."""
+"""The life of a gateway, as the controller sees it: a transition table."""
 
 from enum import Enum, auto
 
@@ -13,7 +13,7 @@ class GatewayEvent(Enum):
     STOP = auto()
 
 
-# DRAINED is for who asks a gateway itself: to the controller one that has finished is gone, and forgotten.
+# A drained gateway leaves the registry, so the controller never sees DRAINED.
 TRANSITIONS: dict[tuple[GatewayStatus, GatewayEvent], GatewayStatus] = {
     (GatewayStatus.STARTING, GatewayEvent.READY): GatewayStatus.HEALTHY,
     (GatewayStatus.STARTING, GatewayEvent.BREAK): GatewayStatus.UNHEALTHY,
@@ -21,20 +21,12 @@ TRANSITIONS: dict[tuple[GatewayStatus, GatewayEvent], GatewayStatus] = {
     (GatewayStatus.HEALTHY, GatewayEvent.READY): GatewayStatus.HEALTHY,
     (GatewayStatus.HEALTHY, GatewayEvent.BREAK): GatewayStatus.UNHEALTHY,
     (GatewayStatus.HEALTHY, GatewayEvent.STOP): GatewayStatus.DRAINING,
-    # A broken one is killed, whatever else is heard of it.
+    # An unhealthy gateway is killed, whatever it reports later.
     (GatewayStatus.UNHEALTHY, GatewayEvent.READY): GatewayStatus.UNHEALTHY,
     (GatewayStatus.UNHEALTHY, GatewayEvent.BREAK): GatewayStatus.UNHEALTHY,
     (GatewayStatus.UNHEALTHY, GatewayEvent.STOP): GatewayStatus.UNHEALTHY,
-    # Answers that were under way when it was told to stop.
+    # Answers that were on their way when it was stopped.
     (GatewayStatus.DRAINING, GatewayEvent.READY): GatewayStatus.DRAINING,
     (GatewayStatus.DRAINING, GatewayEvent.BREAK): GatewayStatus.DRAINING,
     (GatewayStatus.DRAINING, GatewayEvent.STOP): GatewayStatus.DRAINING,
 }
-
-
-def next_status(status: GatewayStatus, event: GatewayEvent) -> GatewayStatus:
-    """Raises ValueError for a pair that must not happen."""
-    try:
-        return TRANSITIONS[status, event]
-    except KeyError as error:
-        raise ValueError(f"a gateway that is {status} cannot take {event.name}") from error

@@ -1,4 +1,4 @@
-"""Owns the list of the cluster's living nodes, read anew every second or, in calm times, every third."""
+"""The list of the cluster's living nodes, read again after a period that is longer in calm times."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class NodeList:
         self.nodes: list[Node] = []
 
     def expire(self) -> None:
-        """Read the list at the next look, however fresh it is: much is about to be placed by it."""
+        """Make the next `refresh` read the list, because replicas are about to be placed by it."""
         self._read_at_s = float("-inf")
 
     async def refresh(self, *, is_calm: bool) -> None:
-        """Does nothing when the list is fresh, which it is for longer where nobody waits for room or moves.
+        """Read the list if it is too old. A list that cannot be read leaves the known nodes as they are.
 
-        When it cannot be read, the nodes stay those that were known.
+        `is_calm`: no replica waits for a node and none moves, so the list may be older.
         """
         if self._clock() - self._read_at_s < (_CALM_PERIOD_S if is_calm else _PERIOD_S):
             return

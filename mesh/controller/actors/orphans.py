@@ -1,5 +1,8 @@
-"""Owns the search for actors and placement groups that nobody knows: those whose start was carried out, but reported as
-failed, those that could not be ended, and policies that an earlier controller has asked."""
+"""The search for orphans: actors and placement groups of the mesh that the controller does not know.
+
+They come from starts that succeeded but were reported as failed, from actors that could not be killed, and from the
+policies of an earlier controller.
+"""
 
 from __future__ import annotations
 
@@ -28,31 +31,31 @@ class OrphanCollector:
         self._suspects: frozenset[str] = frozenset()
 
     async def collect(self) -> None:
-        """Look now and then, for ever."""
+        """Search periodically; runs until it is cancelled."""
         while True:
             await asyncio.sleep(_PERIOD_S)
             try:
                 async with asyncio.timeout(_LIST_TIMEOUT_S):
-                    await self._look()
+                    await self._search()
             except (ActorCallError, TimeoutError) as error:
-                logger.warning("the actors of the mesh could not be looked through: %s", error)
+                logger.warning("the search for orphaned actors failed: %s", error)
 
-    async def _look(self) -> None:
+    async def _search(self) -> None:
         actors = await self._runtime.actor_names()
         ours = {name for name in actors if name.startswith((REPLICA_PREFIX, GATEWAY_PREFIX, POLICY_PREFIX))}
-        # A placement group bears the name of its replica, which may have ended long ago or never begun.
+        # A placement group has the name of its replica, which may have ended or never started.
         ours.update(await self._runtime.placement_group_names())
         unknown = frozenset(ours - self._known_names())
-        # Seen once it may just be ending; what is being started is known before it exists.
+        # An actor that is found once may just be ending. One that is starting is known before it exists.
         for name in sorted(unknown & self._suspects):
-            await self._end(name)
+            await self._stop(name)
         self._suspects = unknown
 
-    async def _end(self, name: str) -> None:
-        """Should it fail, it is found again; that one cannot be ended must not save the others."""
-        logger.warning("%s is there without anybody having a use for it: it is ended", name)
+    async def _stop(self, name: str) -> None:
+        """Kill one orphan. A failure does not stop the others from being killed; the next search finds it again."""
+        logger.warning("stopping orphaned actor %s: not in the desired state", name)
         try:
             await self._runtime.kill(name)
             await self._runtime.release(name)
         except ActorCallError as error:
-            logger.warning("%s could not be ended: %s", name, error)
+            logger.warning("%s could not be killed: %s", name, error)

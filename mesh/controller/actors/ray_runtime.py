@@ -1,4 +1,4 @@
-"""Owns the real Runtime: actors over Ray."""
+"""The Runtime that runs actors on Ray."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROBE_TIMEOUT_S = 1.0
 
 
 class RayRuntime:
-    """Ray's blocking calls go to threads. What Ray raises becomes ActorCallError here and nowhere else."""
+    """Runs Ray's blocking calls in threads and translates what Ray raises to ActorCallError."""
 
     def __init__(self, clock: Callable[[], float], unix_clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -31,8 +31,8 @@ class RayRuntime:
         self._handles: dict[str, Any] = {}
         self._groups: dict[str, Any] = {}
         """Placement groups by the name they share with their replica."""
-        self._ends_s: dict[tuple[str, float], float] = {}
-        """When nodes end, on our clock, by node and what Ray says."""
+        self._ends_at_s: dict[tuple[str, float], float] = {}
+        """When nodes end, on our clock, by node id and the Unix time that Ray reports."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
         await _outcome(self._spawn_replica(name, spec, spot))
@@ -53,7 +53,7 @@ class RayRuntime:
             accelerator_type=actor.accelerator_type,
             runtime_env=json.loads(actor.runtime_env_json or "{}"),
             node_id="" if options.placement_group_bundles or not spot.node_ids else spot.node_ids[0],
-            # Ray does not heed a mere preference of an actor that asks for nothing.
+            # Ray ignores a soft node affinity of an actor that asks for no resources.
             is_bound=options.max_replicas_per_node > 0 or not ask_of(options).whole,
             placement_group=self._groups.get(name),
         )
@@ -80,7 +80,7 @@ class RayRuntime:
         try:
             answer = await _outcome(getattr(handle, method).remote(*arguments))
         except ActorDiedError:
-            # Another actor may have its name by now.
+            # Another actor may have taken its name.
             if self._handles.get(name) is handle:
                 del self._handles[name]
             raise
@@ -138,7 +138,7 @@ class RayRuntime:
     async def nodes(self) -> list[Node]:
         states: list[ray_placement.NodeState] = await _in_thread(ray_placement.list_node_states)
         living = {state.node_id for state in states}
-        self._ends_s = {key: ends_s for key, ends_s in self._ends_s.items() if key[0] in living}
+        self._ends_at_s = {key: end_at_s for key, end_at_s in self._ends_at_s.items() if key[0] in living}
         return [
             Node(
                 node_id=state.node_id,
@@ -151,11 +151,11 @@ class RayRuntime:
         ]
 
     def _end_of(self, state: ray_placement.NodeState) -> float | None:
-        """On our clock, the same every time: whoever compares must not see news where there is none."""
+        """On our clock. The same instant in every reading, so that comparing two readings shows no change."""
         if state.ends_unix_s is None or math.isinf(state.ends_unix_s):
             return state.ends_unix_s
-        ends_s = self._clock() + state.ends_unix_s - self._unix_clock()
-        return self._ends_s.setdefault((state.node_id, state.ends_unix_s), ends_s)
+        ends_at_s = self._clock() + state.ends_unix_s - self._unix_clock()
+        return self._ends_at_s.setdefault((state.node_id, state.ends_unix_s), ends_at_s)
 
     async def _spawn(self, import_path: str, name: str, argument: bytes, placement: ray_core.ActorPlacement) -> None:
         self._handles[name] = await _in_thread(
@@ -177,14 +177,14 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
 
 
 async def _outcome(awaitable: Any) -> Any:
-    """The result of Ray's work. User code's own exceptions come this way too, so every kind is expected."""
+    """The result of a Ray call. Exceptions of user code arrive here too, so any kind is expected."""
     try:
         return await awaitable
     except ActorCallError:
         raise
     except ray_core.ActorDied as error:
         raise ActorDiedError(readable_death(str(error)), is_node_lost=ray_core.died_with_node(error)) from error
-    except ray_core.ActorOutOfMemory as error:  # Ray has killed its process: this is all it says from now on
+    except ray_core.ActorOutOfMemory as error:  # from now on Ray says nothing else about it
         raise ActorDiedError(readable_death(str(error))) from error
     except ray_core.ActorUnschedulable as error:
         raise ActorDiedError("the node on which it had to run is gone", is_node_lost=True) from error

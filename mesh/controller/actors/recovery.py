@@ -1,6 +1,6 @@
-"""Owns what a restarted controller does first: find the actors there are, adopt who answers, end who does not.
+"""The first work of a restarted controller: it finds the actors that exist, adopts those that answer, kills the rest.
 
-Who has no process yet cannot answer: there its name must do.
+A replica without a process cannot answer yet; it is adopted by its name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from mesh.controller.actors.action_dispatch import Applier
 from mesh.controller.actors.cluster_runtime import (
     GATEWAY_PREFIX,
     REPLICA_PREFIX,
@@ -21,83 +20,85 @@ from mesh.controller.actors.cluster_runtime import (
     Runtime,
     read_answer,
 )
+from mesh.controller.actors.gateway_keeper import GatewayKeeper
+from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
 _ANSWER_TIMEOUT_S = 10.0
 _RETRY_PAUSE_S = 0.2
-_MOURNED_S = 60.0
-"""Ray may kill the controller first and then the replica that took all the memory: as long ago that may have been."""
+_OOM_LOOKBACK_S = 60.0
+"""Look this far back for out-of-memory kills that happened while no controller ran."""
 
 M = TypeVar("M", bound=Message)
 
 
-async def recover(runtime: Runtime, applier: Applier) -> None:
-    """Adopt the living replicas and gateways of this mesh. Which of them are wanted is the planner's question."""
-    # Groups first: one that is made after this belongs to an actor that is made after this.
+async def recover(runtime: Runtime, replicas: ReplicaKeeper, gateways: GatewayKeeper) -> None:
+    """Adopt the living replicas and gateways of this mesh. The planner decides which of them are kept."""
+    # Groups first: a group that is created after this belongs to an actor that is created after this.
     groups = await runtime.placement_group_names()
     names = await runtime.actor_names()
-    replicas = [name for name in names if name.startswith(REPLICA_PREFIX)]
+    replica_names = [name for name in names if name.startswith(REPLICA_PREFIX)]
     pending = set(await runtime.pending_actor_names())
-    await _record_memory_deaths(runtime, applier)
+    await _record_memory_deaths(runtime, replicas)
     await asyncio.gather(
         *(_release(runtime, name) for name in set(groups) - set(names)),
-        *(_adopt_replica(runtime, applier, name) for name in replicas if name not in pending),
-        *(_adopt_pending(runtime, applier, name) for name in replicas if name in pending),
-        *(_adopt_gateway(runtime, applier, name) for name in names if name.startswith(GATEWAY_PREFIX)),
+        *(_adopt_replica(runtime, replicas, name) for name in replica_names if name not in pending),
+        *(_adopt_pending(runtime, replicas, name) for name in replica_names if name in pending),
+        *(_adopt_gateway(runtime, gateways, name) for name in names if name.startswith(GATEWAY_PREFIX)),
     )
 
 
-async def _record_memory_deaths(runtime: Runtime, applier: Applier) -> None:
-    """Count the replicas that were killed for want of memory while nobody was there to see it."""
+async def _record_memory_deaths(runtime: Runtime, replicas: ReplicaKeeper) -> None:
+    """Count the replicas that were killed for lack of memory while no controller ran."""
     try:
-        deaths = await runtime.memory_deaths(_MOURNED_S)
+        deaths = await runtime.memory_deaths(_OOM_LOOKBACK_S)
     except ActorCallError as error:
-        logger.warning("what died while there was no controller is not known: %s", error)
+        logger.warning("the actors that died while no controller ran could not be listed: %s", error)
         return
     for name, reason in deaths.items():
         read = ReplicaName.read(name) if name.startswith(REPLICA_PREFIX) else None
         if read is not None:
-            applier.replicas.record_death(read, reason)
+            replicas.record_death(read, reason)
 
 
-async def _adopt_replica(runtime: Runtime, applier: Applier, name: str) -> None:
+async def _adopt_replica(runtime: Runtime, replicas: ReplicaKeeper, name: str) -> None:
     ready = await _answer(runtime, name, "describe", control_pb2.ReplicaReady)
     if ready is not None and name.endswith(f"#{ready.replica_id}"):
-        applier.replicas.adopt(ready)
+        replicas.adopt(ready)
     else:
-        await _end(runtime, name)
+        await _kill(runtime, name, "it does not say which replica it is")
 
 
-async def _adopt_pending(runtime: Runtime, applier: Applier, name: str) -> None:
+async def _adopt_pending(runtime: Runtime, replicas: ReplicaKeeper, name: str) -> None:
     read = ReplicaName.read(name)
-    if read is None or not applier.replicas.adopt_pending(read):
-        await _end(runtime, name)
+    if read is None or not replicas.adopt_pending(read):
+        await _kill(runtime, name, "it has no process yet, and its deployment does not want it")
 
 
-async def _adopt_gateway(runtime: Runtime, applier: Applier, name: str) -> None:
-    # A second start() of a gateway that runs only tells its addresses.
+async def _adopt_gateway(runtime: Runtime, gateways: GatewayKeeper, name: str) -> None:
+    # A second start() of a running gateway only returns its addresses.
     ready = await _answer(runtime, name, "start", control_pb2.GatewayReady)
     if ready is not None and ready.gateway_id:
-        applier.gateways.adopt(ready)
+        gateways.adopt(ready)
     else:
-        await _end(runtime, name)
+        await _kill(runtime, name, "it does not say which gateway it is")
 
 
 async def _answer(runtime: Runtime, name: str, method: str, kind: type[M]) -> M | None:
-    """None when it gives none: its process hangs, or user code has spoiled it."""
+    """The actor's answer; None when its process hangs, or user code has corrupted the answer."""
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            return read_answer(kind, await _reached(runtime, name, method))
+            return read_answer(kind, await _call(runtime, name, method))
     except (ActorCallError, TimeoutError) as error:
         reason = str(error) or f"no answer within {_ANSWER_TIMEOUT_S:g} s"
-        logger.warning("%s was left by an earlier controller and does not say who it is: %s", name, reason)
+        logger.warning("%s of an earlier controller did not answer %s: %s", name, method, reason)
         return None
 
 
-async def _reached(runtime: Runtime, name: str, method: str) -> bytes | None:
-    """A message that was lost is no answer: what serves must not be ended for it."""
+async def _call(runtime: Runtime, name: str, method: str) -> bytes | None:
+    """Repeat the call while messages get lost: a serving actor must not be killed for that."""
     while True:
         try:
             return await runtime.call(name, method)
@@ -105,7 +106,8 @@ async def _reached(runtime: Runtime, name: str, method: str) -> bytes | None:
             await asyncio.sleep(_RETRY_PAUSE_S)
 
 
-async def _end(runtime: Runtime, name: str) -> None:
+async def _kill(runtime: Runtime, name: str, reason: str) -> None:
+    logger.info("killing %s of an earlier controller: %s", name, reason)
     try:
         await runtime.kill(name)
     except ActorCallError as error:
@@ -114,7 +116,7 @@ async def _end(runtime: Runtime, name: str) -> None:
 
 
 async def _release(runtime: Runtime, name: str) -> None:
-    """The controller crashed between the end of an actor and that of its placement group, or before the actor."""
+    """Remove a placement group that an earlier controller could not remove, or did not yet use."""
     try:
         await runtime.release(name)
     except ActorCallError as error:

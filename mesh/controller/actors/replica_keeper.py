@@ -1,4 +1,4 @@
-"""Owns what is done to replicas: tasks start, watch and check each and tell the registry what becomes of it."""
+"""The keeper of replicas: tasks that start, watch, check and stop each one and report to the registry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
@@ -20,6 +20,7 @@ from mesh.controller.actors.cluster_runtime import (
 )
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.resource_request import ask_of
+from mesh.controller.plan.actions import KillReplica, ReconfigureReplica, ReplicaAction, StartReplica, StopReplica
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.controller.plan.replica_placement import ANYWHERE, Spot
 from mesh.routing.snapshot import DeploymentKey
@@ -47,17 +48,24 @@ class ReplicaKeeper:
         self._spawn_task = spawn_task
         self._new_id = new_id
         self.desired = Desired()
-        """Options that need no call to the replica are read from here whenever they are needed."""
+        """Options that take effect without a call to the replica are read from here on each use."""
 
-    def start(self, key: DeploymentKey, spot: Spot) -> None:
-        target = self.desired.deployments[key]
-        spec = _replica_spec(self._new_id(), target)
-        replica = _new_replica(spec.replica_id, target, spot)
-        self._registry.add_replica(replica)
-        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, spot))
+    def begin(self, action: ReplicaAction) -> None:
+        """Record the action in the registry and start the task that carries it out. Ignores a replica that is gone."""
+        match action:
+            case StartReplica(key, spot):
+                self._start(key, spot)
+            case ReconfigureReplica(replica_id):
+                self._reconfigure(replica_id)
+            case StopReplica(replica_id):
+                self._stop(replica_id)
+            case KillReplica(replica_id):
+                self._kill(replica_id)
+            case _:
+                assert_never(action)
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
-        """Take over a replica from under an earlier controller. Without an address it is still starting."""
+        """Take over a replica of an earlier controller. Without an address it is still starting."""
         key = DeploymentKey(ready.deployment.app, ready.deployment.name)
         replica = Replica(
             replica_id=ready.replica_id,
@@ -77,16 +85,16 @@ class ReplicaKeeper:
         if ready.address:
             self._registry.replica_ready(ready, ready.config_version)
         if ready.is_draining:
-            self.stop(ready.replica_id)
+            self._stop(ready.replica_id)
         elif ready.address:
             self._keep("check", ready.replica_id, self._check(ready.replica_id))
         else:
             self._keep("start", ready.replica_id, self._await_start(name, ready.replica_id))
 
     def adopt_pending(self, name: ReplicaName) -> bool:
-        """Take over a replica that has no process yet, if it is what its deployment wants.
+        """Take over a replica that has no process yet. False: its deployment does not want it.
 
-        Not one that has to run on a certain node: nobody knows any more on which.
+        A replica that has to run on a certain node is not adopted, because that node is not known any more.
         """
         target = self.desired.deployments.get(name.deployment)
         if target is None or not name.is_of(target.version) or target.ask.is_bound:
@@ -98,24 +106,31 @@ class ReplicaKeeper:
         return True
 
     def record_death(self, name: ReplicaName, reason: str) -> None:
-        """A replica was killed while there was no controller: a failure of its version, if that is still wanted."""
+        """A replica was killed while no controller ran: count a failure of its version, if that is still wanted."""
         target = self.desired.deployments.get(name.deployment)
         if target is not None and name.is_of(target.version):
             self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
             self._registry.replica_closed(name.replica_id, reason)
 
-    def reconfigure(self, replica_id: str) -> None:
+    def _start(self, key: DeploymentKey, spot: Spot) -> None:
+        target = self.desired.deployments[key]
+        spec = _replica_spec(self._new_id(), target)
+        replica = _new_replica(spec.replica_id, target, spot)
+        self._registry.add_replica(replica)
+        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, spot))
+
+    def _reconfigure(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
             self._registry.replica_reconfiguring(replica_id)
             spec = _replica_spec(replica_id, self.desired.deployments[replica.deployment])
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
-    def stop(self, replica_id: str) -> None:
+    def _stop(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
             self._registry.replica_stopping(replica_id, self._drain_timeout_s(replica))
             self._keep("drain", replica_id, self._calls.drain(_name_of(replica)))
 
-    def kill(self, replica_id: str) -> None:
+    def _kill(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
             self._registry.replica_stopping(replica_id, 0.0)
             self._keep("kill", replica_id, self._calls.kill(_name_of(replica)))
@@ -134,7 +149,7 @@ class ReplicaKeeper:
         self._keep("watch", replica_id, self._watch(name, replica_id))
         replica = self._registry.replica(replica_id)
         if replica and replica.is_leaving:
-            # It was stopped when there was nobody yet who could be told to drain.
+            # It was stopped before it had a process that could drain.
             await self._calls.kill(name)
             return
         await self._await_start(name, replica_id)
@@ -146,7 +161,7 @@ class ReplicaKeeper:
             if ready.replica_id != replica_id:
                 raise ActorCallError(f"its process says that it is replica {ready.replica_id!r}")
         except ActorDiedError:
-            return  # the watch tells, with the reason
+            return  # _watch reports it, with the reason
         except ActorCallError as error:
             self._registry.replica_broken(replica_id, str(error))
             return
@@ -163,23 +178,23 @@ class ReplicaKeeper:
             self._registry.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
 
     async def _watch(self, name: str, replica_id: str) -> None:
-        gone = await self._calls.death_reason(name, lambda: self._address(replica_id))
+        died = await self._calls.death_reason(name, lambda: self._address(replica_id))
         replica = self._registry.replica(replica_id)
-        is_news = replica is not None and not replica.is_leaving
-        if not is_news:
-            # When it is out of the book, all that it held is given back: a shutdown ends when the book is empty.
+        is_expected = replica is None or replica.is_leaving
+        if is_expected:
+            # Release the placement group first: a shutdown is over as soon as the registry is empty.
             await self._calls.release(name)
-        self._registry.replica_closed(replica_id, str(gone), is_node_lost=gone.is_node_lost)
-        if is_news:
+        self._registry.replica_closed(replica_id, str(died), is_node_lost=died.is_node_lost)
+        if not is_expected:
             await self._calls.release(name)
 
     def _address(self, replica_id: str) -> str:
-        """Where it has to listen: nowhere when it leaves."""
+        """The "host:port" on which it has to listen; empty while it is stopping."""
         replica = self._registry.replica(replica_id)
         return replica.address if replica is not None and not replica.is_leaving else ""
 
     async def _check(self, replica_id: str) -> None:
-        """Check its health for as long as it serves."""
+        """Check its health while it serves."""
         while (replica := self._registry.replica(replica_id)) and replica.is_serving:
             period_s, timeout_s = self._check_times_s(replica)
             await asyncio.sleep(period_s * random.uniform(1 - _CHECK_JITTER, 1 + _CHECK_JITTER))
@@ -194,7 +209,7 @@ class ReplicaKeeper:
         )
 
     def _drain_timeout_s(self, replica: Replica) -> float:
-        """The one that holds now; for a deployment that is deleted the last one known."""
+        """That of its deployment now; of a deleted deployment the last one known."""
         target = self.desired.deployments.get(replica.deployment)
         return target.drain_timeout_s if target else replica.drain_timeout_s
 

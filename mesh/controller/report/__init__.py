@@ -1,4 +1,4 @@
 """What the controller publishes: snapshots and routes for callers, the status for users.
 
-May import plan and desired; it changes nothing.
+May import plan and desired.
 """

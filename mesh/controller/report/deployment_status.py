@@ -1,4 +1,4 @@
-"""Owns what users are told about deployments and applications (items 194–198). Pure."""
+"""The status of deployments and applications (items 194–198): a table, and the texts for users. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _START_PATIENCE_S = 10.0
 
 
 class Fact(Enum):
-    """What a look at a deployment shows. Exactly one holds."""
+    """What the replicas of a deployment show. Exactly one holds."""
 
     UPDATE_WANTED = auto()
     UPSCALE_WANTED = auto()
@@ -26,10 +26,10 @@ class Fact(Enum):
     AUTO_DOWNSCALE_WANTED = auto()
     REACHED = auto()
     LEAVING = auto()
-    """As wanted, but for replicas that are still leaving."""
+    """As wanted, except for replicas that are still stopping."""
     GIVEN_UP = auto()
     START_FAILED = auto()
-    """Too few replicas, and one failed to start or stay since the deployment came into its status."""
+    """Too few replicas, and one failed since the deployment came into its status."""
     REPLICA_MISSING = auto()
     """Too few replicas or too many, without a failure of the wanted version."""
 
@@ -47,7 +47,7 @@ _AUTO_WANTED: dict[Fact, _Verdict] = {
     Fact.AUTO_DOWNSCALE_WANTED: (_S.DOWNSCALING, _T.AUTOSCALING),
 }
 _SCALABLE = (_S.HEALTHY, _S.UPSCALING, _S.DOWNSCALING)
-"""Statuses that another number alone changes: it completes no update and heals nothing."""
+"""Statuses that autoscaling changes. In the others it neither completes an update nor repairs anything."""
 
 _COMPLETED: dict[DeploymentStatus, _Verdict] = {
     _S.UPDATING: (_S.HEALTHY, _T.CONFIG_UPDATE_COMPLETED),
@@ -57,12 +57,12 @@ _COMPLETED: dict[DeploymentStatus, _Verdict] = {
     _S.UNHEALTHY: (_S.HEALTHY, _T.UNSPECIFIED),
 }
 
-# What is not in the table changes nothing.
-TRANSITIONS: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
+# A pair that is not in the table changes nothing.
+RULES: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
     **{(status, fact): verdict for status in _S for fact, verdict in _WANTED.items()},
     **{(status, fact): verdict for status in _SCALABLE for fact, verdict in _AUTO_WANTED.items()},
     **{(status, Fact.REACHED): verdict for status, verdict in _COMPLETED.items()},
-    # Only a smaller number is about those that leave.
+    # Only a scale-down is complete when the last replica has stopped.
     **{(status, Fact.LEAVING): verdict for status, verdict in _COMPLETED.items() if status != _S.DOWNSCALING},
     (_S.UPDATING, Fact.GIVEN_UP): (_S.DEPLOY_FAILED, _T.REPLICA_STARTUP_FAILED),
     (_S.UPSCALING, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
@@ -83,47 +83,47 @@ class Verdict:
     trigger: DeploymentStatusTrigger
     message: str = ""
     is_given_up: bool = False
-    """No more replicas are started before it is deployed anew."""
-    since_s: float = 0.0
+    """No more replicas are started until it is deployed again."""
+    since_at_s: float = 0.0
     """When it came into its status."""
 
 
-def judge(
+def next_verdict(
     previous: Verdict | None,
     target: DeploymentTarget,
     replicas: Sequence[Replica],
     failures: Failures,
     ledger: Ledger,
 ) -> Verdict:
-    """The status of a wanted deployment, from the one before. `ledger`: what the cluster has."""
+    """The verdict about a wanted deployment, given the previous one. `ledger`: what the cluster has."""
     if previous is None or previous.target is None:
         status, trigger = _WANTED[Fact.UPDATE_WANTED]
     else:
         status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
-    since_s = previous.since_s if previous is not None and previous.status == status else ledger.now_s
-    before, (status, trigger) = status, _advance(status, trigger, _look(target, replicas, failures, since_s))
+    since_at_s = previous.since_at_s if previous is not None and previous.status == status else ledger.now_s
+    before, (status, trigger) = status, _advance(status, trigger, _fact(target, replicas, failures, since_at_s))
     return Verdict(
         target,
         status,
         trigger,
         _message(status, target, replicas, failures, ledger),
         is_given_up=is_given_up(target, replicas, failures),
-        since_s=since_s if status == before else ledger.now_s,
+        since_at_s=since_at_s if status == before else ledger.now_s,
     )
 
 
 def first_verdict(target: DeploymentTarget, now_s: float) -> Verdict:
-    """Of a deployment of which nothing is known yet."""
+    """The verdict about a deployment that was just deployed."""
     status, trigger = _WANTED[Fact.UPDATE_WANTED]
-    return Verdict(target, status, trigger, since_s=now_s)
+    return Verdict(target, status, trigger, since_at_s=now_s)
 
 
 def deleted_verdict(replicas: Sequence[Replica]) -> Verdict:
-    """The status of a deployment that is no longer wanted."""
+    """The verdict about a deployment that is no longer wanted."""
     serving = sum(replica.is_serving for replica in replicas)
     message = f"{len(replicas) - serving} replicas are stopping."
     if serving:
-        message += f" {serving} serve until those that call them have stopped."
+        message += f" {serving} keep serving until their callers have stopped."
     return Verdict(None, DeploymentStatus.UPDATING, DeploymentStatusTrigger.DELETING, message)
 
 
@@ -140,7 +140,7 @@ def application_status(deployments: Iterable[DeploymentStatus]) -> ApplicationSt
 
 
 def _advance(status: DeploymentStatus, trigger: DeploymentStatusTrigger, fact: Fact | None) -> _Verdict:
-    return (status, trigger) if fact is None else TRANSITIONS.get((status, fact), (status, trigger))
+    return (status, trigger) if fact is None else RULES.get((status, fact), (status, trigger))
 
 
 def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | None:
@@ -155,37 +155,38 @@ def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | 
     return Fact.UPSCALE_WANTED if is_up else Fact.DOWNSCALE_WANTED
 
 
-def _look(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, since_s: float) -> Fact:
+def _fact(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, since_at_s: float) -> Fact:
     if _has_reached(target, replicas):
         return Fact.LEAVING if any(replica.is_leaving for replica in replicas) else Fact.REACHED
     if is_given_up(target, replicas, failures):
         return Fact.GIVEN_UP
-    return Fact.START_FAILED if failures.count and failures.last_s >= since_s else Fact.REPLICA_MISSING
+    return Fact.START_FAILED if failures.count and failures.last_s >= since_at_s else Fact.REPLICA_MISSING
 
 
 def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
-    """As many as wanted serve with the wanted code and configuration, and no others. Those leaving do not count.
+    """Exactly the wanted number serves with the wanted code and configuration. Stopping replicas do not count.
 
-    While replicas move off a node, more may be there.
+    While replicas move off a node there may be more.
     """
     staying = [replica for replica in replicas if not replica.is_leaving]
     serving = [replica for replica in staying if replica.is_serving and replica.version == target.version]
     if any(replica.is_migrating for replica in staying):
-        settled = [replica for replica in staying if not replica.is_migrating]
+        staying_put = [replica for replica in staying if not replica.is_migrating]
         is_one_version = all(replica.version == target.version for replica in staying)
-        return is_one_version and len(settled) <= target.num_replicas <= len(serving)
+        return is_one_version and len(staying_put) <= target.num_replicas <= len(serving)
     return len(serving) == len(staying) == target.num_replicas and all(
         replica.config_version == target.config_version for replica in serving
     )
 
 
 def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
-    """There is no limit: a model may take its time to load. But one that hangs should be seen to."""
+    """A start has no time limit, because a model may take long to load. A constructor that hangs must be visible."""
     starting = [each for each in replicas if each.state == ReplicaState.STARTING and each.is_placed]
     longest_s = max((now_s - max(each.placed_s, each.created_s) for each in starting), default=0.0)
     if longest_s < _START_PATIENCE_S:
         return ""
-    who = "1 replica is starting" if len(starting) == 1 else f"{len(starting)} replicas are starting, the longest"
+    count = len(starting)
+    who = "1 replica has been starting" if count == 1 else f"{count} replicas are starting, the longest"
     return f"{who} for {longest_s:.0f} s: its constructor has not returned."
 
 
@@ -209,13 +210,13 @@ def _message(
         others = sum(replica.is_serving for replica in replicas) - len(serving)
         parts = [
             f"Deployment {target.key.name!r} of application {target.key.app!r} failed to start {failures.count} times"
-            " and is not tried again: correct it and deploy it anew."
+            " and is not tried again: correct it and deploy it again."
         ]
         if others:
             parts.append(f"{others} replicas of the version before keep serving.")
     parts.append(explain(target, replicas, ledger))
     parts.append(_long_starts(replicas, ledger.now_s))
-    # What was raised last comes first: it is what the user looks for. Its traceback goes to the end.
+    # The last exception comes first, because users look for it. Its traceback goes to the end.
     raised, _, traceback = failures.message.partition("\n")
     if raised:
         parts.insert(0, f"{raised.rstrip('.')}.")

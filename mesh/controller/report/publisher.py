@@ -1,7 +1,7 @@
-"""Owns who is told what: the open Sync streams, what each still has to hear, and the versions.
+"""The Sync subscribers: their topics, which of these are stale, and the versions of snapshots.
 
-A stream has a set of topics it has not heard the newest about, never a queue: whoever reads slowly skips intermediate
-versions, and a stream that reads nothing costs one set.
+A stream has a set of stale topics instead of a queue: a slow reader skips intermediate versions, and a stream that
+reads nothing costs one set.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ class Subscriber:
         return self.hello.kind == control_pb2.PROCESS_KIND_GATEWAY
 
     def add(self, topics: Iterable[Topic]) -> None:
-        """Subscribe; what is new will be told."""
+        """Subscribe to the topics; new ones are stale."""
         for topic in topics:
             if topic not in self.topics:
                 self.topics.add(topic)
                 self.mark(topic)
 
     def remove(self, topics: Iterable[Topic]) -> None:
-        """Unsubscribe: nothing about them is told any more."""
+        """Unsubscribe from the topics."""
         gone = frozenset(topics)
         self.topics -= gone
         self._stale -= gone
 
     def mark(self, topic: Topic) -> None:
-        """There is news about a topic; of no interest to a stream that has not subscribed to it."""
+        """A topic has changed. Does nothing on a stream that has not subscribed to it."""
         if topic in self.topics:
             self._stale.add(topic)
             self._current.clear()
             self._wake.set()
 
     async def wait_stale(self) -> set[Topic]:
-        """The topics to tell about now. Calling it again says that those of before were written."""
+        """Wait for stale topics and return them. Calling it again means that the previous ones were written."""
         if not self._stale:
             self._current.set()
         await self._wake.wait()
@@ -78,7 +78,7 @@ class Subscriber:
         return stale
 
     async def wait_flushed(self) -> None:
-        """Until it was told everything, or is closed."""
+        """Wait until everything was written to the stream, or it is closed."""
         await self._current.wait()
 
     def close(self) -> None:
@@ -88,10 +88,10 @@ class Subscriber:
 
 
 class Publisher:
-    """Keeps the newest of everything and tells streams what changed. On one event loop."""
+    """Keeps the newest snapshots, routes and peers, and marks on each stream what changed. On one event loop."""
 
     def __init__(self, first_version: int) -> None:
-        """`first_version` must exceed every version of an earlier controller of this mesh."""
+        """`first_version` must exceed every version of earlier controllers of this mesh, so that versions only grow."""
         self._version = first_version
         self._desired = Desired()
         self._snapshots: dict[DeploymentKey, control_pb2.DeploymentSnapshot] = {}
@@ -104,15 +104,16 @@ class Publisher:
         snapshots: Mapping[DeploymentKey, control_pb2.DeploymentSnapshot],
         routes: control_pb2.RouteTable,
     ) -> None:
-        """Take over the newest state; marks what differs. Versions in the arguments are ignored."""
+        """Take over the newest state and mark what differs. Versions in the arguments are ignored."""
         self._desired = desired
         for key, snapshot in snapshots.items():
             self._put_snapshot(key, snapshot)
-        # What is missing names what exists, so a deploy or delete changes it too.
+        # The snapshot of a missing deployment names those that exist, so each deploy or delete changes it.
         for key in self._snapshots.keys() - snapshots.keys():
             self._put_snapshot(key, missing_snapshot(key, desired))
         routes.version = self._routes.version
-        # At a shutdown gateways refuse calls themselves: to clients the mesh goes away, not the application alone.
+        # During a shutdown gateways refuse calls themselves: clients must see that the mesh is shutting down, not
+        # that an application does not exist.
         if routes != self._routes and not desired.is_shutting_down:
             routes.version = self._next_version()
             self._routes = routes
@@ -120,7 +121,7 @@ class Publisher:
         self._forget_missing(snapshots.keys())
 
     def open(self, hello: control_pb2.ProcessHello) -> Subscriber:
-        """A stream has said who it is."""
+        """Add the stream of a process."""
         subscriber = Subscriber(hello)
         self._subscribers.add(subscriber)
         if subscriber.is_gateway:
@@ -144,7 +145,7 @@ class Publisher:
         self._forget_missing({key for key, snapshot in self._snapshots.items() if not snapshot.is_missing})
 
     async def next_update(self, subscriber: Subscriber) -> control_pb2.Update:
-        """What the stream has to be told, as soon as there is anything. Ask again when it was written."""
+        """Wait for changes and return them. Call it again when the update was written."""
         update = control_pb2.Update()
         for topic in await subscriber.wait_stale():
             match topic:
@@ -158,7 +159,7 @@ class Publisher:
         return update
 
     async def flush(self) -> None:
-        """Wait until every stream was told everything, but not long for those that do not read."""
+        """Wait until everything was written to every stream; at most half a second for those that do not read."""
         waits = [asyncio.ensure_future(subscriber.wait_flushed()) for subscriber in self._subscribers]
         if waits:
             _, late = await asyncio.wait(waits, timeout=_SETTLE_TIMEOUT_S)
@@ -175,7 +176,7 @@ class Publisher:
         self._mark(key)
 
     def _forget_missing(self, existing: Set[DeploymentKey]) -> None:
-        """Snapshots of what does not exist are kept for those who wait for it, no longer."""
+        """Drop the snapshots of missing deployments that have no subscriber."""
         missing = self._snapshots.keys() - existing
         if missing:
             awaited = set().union(*(subscriber.topics for subscriber in self._subscribers))

@@ -1,4 +1,4 @@
-"""Owns what users read while replicas wait for room: what was asked, what the cluster has. Pure."""
+"""The text for users while replicas wait for resources: what they ask for and what the cluster has. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def explain(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledge
     if all(each.is_placed for each in new) and not target.ask.is_bound:
         return ""
     trial = Room(Ledger(ledger.observed, ledger.now_s), target.ask, replicas, target.version)
-    # Those that must not run just anywhere are not even started.
+    # Replicas that have to run on certain nodes are not started before one is free.
     trial.spots(max(0, target.num_replicas - len(new)) if target.ask.is_bound else 0)
     if not trial.roomless:
         slow = sum(ledger.is_late(each) for each in new)

@@ -1,4 +1,4 @@
-"""Owns what callers and gateways are told about each deployment and the routes. Pure."""
+"""The snapshots for callers and the route table for gateways. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mesh.v1 import control_pb2
 def build_snapshots(
     desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict]
 ) -> dict[DeploymentKey, control_pb2.DeploymentSnapshot]:
-    """A snapshot of every deployment that is wanted, or still serves its last callers, without version."""
+    """A snapshot, without version, of every deployment that is wanted or still serves its last callers."""
     groups = observed.by_deployment()
     snapshots = {
         key: _wanted_snapshot(target, groups.pop(key, ()), verdicts.get(key))
@@ -32,14 +32,14 @@ def build_snapshots(
 
 
 def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.DeploymentSnapshot:
-    """What those hear who ask for a deployment that is not wanted: what there is instead."""
+    """The snapshot for callers of a deployment that does not exist; it names those that do."""
     application = desired.applications.get(key.app)
     if application is None:
-        there_is = ", ".join(sorted(desired.applications)) or "none"
-        reason = f"Application {key.app!r} does not exist. Applications: {there_is}."
+        known = ", ".join(sorted(desired.applications)) or "none"
+        reason = f"Application {key.app!r} does not exist. Applications: {known}."
     else:
-        there_is = ", ".join(sorted(deployment.name for deployment in application.deployments))
-        reason = f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {there_is}."
+        known = ", ".join(sorted(deployment.name for deployment in application.deployments))
+        reason = f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {known}."
     deployment = {"app": key.app, "name": key.name}
     return control_pb2.DeploymentSnapshot(deployment=deployment, unavailable=reason, is_missing=True)
 
@@ -65,7 +65,7 @@ def _wanted_snapshot(
     snapshot = _snapshot(target.key, target.spec.options, serving)
     is_hopeless = verdict and (verdict.status == DeploymentStatus.DEPLOY_FAILED or verdict.is_given_up)
     if verdict and not serving and is_hopeless:
-        # Callers, and clients through them, get the reason; the traceback is for `mesh status`.
+        # Callers and clients get the reason without its traceback, which only `mesh status` shows.
         snapshot.unavailable = verdict.message.partition("\n")[0]
     return snapshot
 

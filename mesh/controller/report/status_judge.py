@@ -1,29 +1,47 @@
-"""Owns what the controller thinks of each deployment: its status, and where the controller itself fails at it."""
+"""The verdicts about all deployments, kept up to date, and the faults of the controller itself."""
 
 from __future__ import annotations
 
-from mesh.controller.desired.controller_faults import ControllerFaults
+import logging
+
+from mesh.controller.desired.controller_faults import ControllerFaults, Problems, confined
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Observed
-from mesh.controller.report.deployment_status import Verdict
-from mesh.controller.report.status_report import judge_all
+from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.report.deployment_status import Verdict, deleted_verdict, first_verdict, next_verdict
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import DeploymentStatus
 
+logger = logging.getLogger("mesh")
 
-class Judge:
+
+class StatusJudge:
+    """Logs each change of a deployment's status once."""
+
     def __init__(self) -> None:
         self.verdicts: dict[DeploymentKey, Verdict] = {}
         self.faults = ControllerFaults()
 
-    def look(self, desired: Desired, observed: Observed, now_s: float) -> None:
-        """Bring the verdicts up to this picture."""
-        judgement = judge_all(self.verdicts, desired, observed, now_s)
-        self.verdicts = judgement.verdicts
-        self.faults.note("judgement", judgement.problems)
+    def update(self, desired: Desired, observed: Observed, now_s: float) -> None:
+        """Judge every deployment that is wanted or still has replicas. After a fault its verdict stays as it was."""
+        groups = observed.by_deployment()
+        ledger = Ledger(observed, now_s)
+        problems: Problems = {}
+        verdicts = {
+            key: self.verdicts.get(key) or first_verdict(target, now_s) for key, target in desired.deployments.items()
+        }
+        for key, target in desired.deployments.items():
+            replicas, failures = groups.pop(key, ()), observed.failures_of(key, target.version)
+            with confined(key, problems):
+                verdicts[key] = next_verdict(self.verdicts.get(key), target, replicas, failures, ledger)
+        verdicts.update((key, deleted_verdict(replicas)) for key, replicas in groups.items())
+        for key, verdict in verdicts.items():
+            _log_change(key, self.verdicts.get(key), verdict)
+        self.verdicts = verdicts
+        self.faults.note("judgement", problems)
 
-    def forgive(self, key: DeploymentKey) -> None:
-        """It is deployed anew: that it failed before does not count."""
+    def restart(self, key: DeploymentKey) -> None:
+        """Forget that a deployment failed, because it was deployed again."""
         verdict = self.verdicts.get(key)
         if verdict is not None and verdict.status == DeploymentStatus.DEPLOY_FAILED:
             del self.verdicts[key]
@@ -31,3 +49,10 @@ class Judge:
     @property
     def all_healthy(self) -> bool:
         return all(verdict.status == DeploymentStatus.HEALTHY for verdict in self.verdicts.values())
+
+
+def _log_change(key: DeploymentKey, before: Verdict | None, verdict: Verdict) -> None:
+    if before is not None and (before.status, before.trigger) == (verdict.status, verdict.trigger):
+        return
+    headline = verdict.message.partition("\n")[0]
+    logger.info("deployment %s of %s: %s (%s) %s", key.name, key.app, verdict.status, verdict.trigger, headline)

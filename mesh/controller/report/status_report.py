@@ -1,16 +1,13 @@
-"""Owns the answer to Status. Pure."""
+"""The answer to Status. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.gateway_plan import wanted_nodes
-from mesh.controller.plan.replica_placement import Ledger
-from mesh.controller.report.deployment_status import Verdict, application_status, deleted_verdict, first_verdict, judge
+from mesh.controller.report.deployment_status import Verdict, application_status
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
 from mesh.v1 import control_pb2
@@ -22,27 +19,6 @@ _NO_SCALING: ScalingStatuses = {}
 _NO_TEXTS: Texts = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    verdicts: dict[DeploymentKey, Verdict]
-    problems: Problems
-    """Deployments that could not be judged. They keep the verdict before."""
-
-
-def judge_all(previous: Verdicts, desired: Desired, observed: Observed, now_s: float) -> Judgement:
-    """The status of every deployment that is wanted or still has replicas."""
-    groups = observed.by_deployment()
-    ledger = Ledger(observed, now_s)
-    problems: Problems = {}
-    verdicts = {key: previous.get(key) or first_verdict(target, now_s) for key, target in desired.deployments.items()}
-    for key, target in desired.deployments.items():
-        replicas, failures = groups.pop(key, ()), observed.failures_of(key, target.version)
-        with confined(key, problems):
-            verdicts[key] = judge(previous.get(key), target, replicas, failures, ledger)
-    verdicts.update((key, deleted_verdict(replicas)) for key, replicas in groups.items())
-    return Judgement(verdicts, problems)
-
-
 def build_status(
     desired: Desired,
     observed: Observed,
@@ -51,7 +27,7 @@ def build_status(
     scaling: ScalingStatuses = _NO_SCALING,
     faults: Texts = _NO_TEXTS,
 ) -> control_pb2.StatusReply:
-    """`scaling`: of deployments that autoscale. `faults`: where the controller itself goes wrong."""
+    """`scaling`: of deployments that autoscale. `faults`: texts of the controller's own faults, by deployment."""
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
         is_shutting_down=desired.is_shutting_down,
@@ -123,7 +99,7 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], verdict: Verdic
 
 
 def _add_scaling(deployment: control_pb2.DeploymentStatus, scaling: control_pb2.AutoscalingStatus | None) -> None:
-    """Its message tells what the number of replicas is about to do, and what keeps it from being decided."""
+    """Add the autoscaling status, and to the message what autoscaling decided and what is wrong with its policy."""
     if scaling is None:
         return
     deployment.autoscaling.CopyFrom(scaling)
@@ -146,7 +122,7 @@ def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[co
             http_address=gateway.http_address,
             message=gateway.unhealthy or (failures.message if failures else ""),
         )
-    # Between two tries to start one there is no gateway, but somebody will want to know why.
+    # Between two attempts to start a gateway there is none, but the status has to say why.
     missing = wanted_nodes(desired, observed, now_s) - {gateway.node_id for gateway in observed.gateways}
     for node_id in sorted(missing & observed.gateway_failures.keys()):
         yield control_pb2.GatewayStatus(

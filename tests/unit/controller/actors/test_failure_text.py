@@ -71,7 +71,7 @@ The actor is dead because its worker process has died. Worker exit type: {} Work
 def test_a_death_says_what_happened_and_where_to_look() -> None:
     headline, detail = readable_death(DIED.format("SYSTEM_ERROR", "End of file.")).splitlines()
     assert headline == (
-        "Its process exited, crashed or was killed (pid 15820 on 10.0.0.1). What it wrote is in the files *-15820.* of "
+        "Its process exited, crashed or was killed (pid 15820 on 10.0.0.1). Its output is in the files *-15820.* of "
         "Ray's logs there."
     )
     assert detail.endswith("Worker exit type: SYSTEM_ERROR Worker exit detail: End of file.")

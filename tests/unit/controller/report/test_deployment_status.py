@@ -9,7 +9,7 @@ from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.desired.resource_request import Ask
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Replica
 from mesh.controller.plan.replica_placement import Ledger
-from mesh.controller.report.deployment_status import Verdict, application_status, deleted_verdict, judge
+from mesh.controller.report.deployment_status import Verdict, application_status, deleted_verdict, next_verdict
 from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from tests.unit.controller.builders import observed, replica, target
 
@@ -19,7 +19,7 @@ STARTING = ReplicaState.STARTING
 def look(
     previous: Verdict | None, wanted: DeploymentTarget, *replicas: Replica, failures: Failures = NO_FAILURES
 ) -> Verdict:
-    return judge(previous, wanted, replicas, failures, Ledger(observed(*replicas), now_s=0.0))
+    return next_verdict(previous, wanted, replicas, failures, Ledger(observed(*replicas), now_s=0.0))
 
 
 def seen(verdict: Verdict) -> tuple[str, str]:
@@ -80,11 +80,14 @@ def test_a_smaller_deployment_is_downscaling_until_the_others_have_left(healthy:
 def test_a_failure_of_long_ago_does_not_make_scaling_fail(healthy: Verdict) -> None:
     """A replica died once; since then all is well."""
     old = Failures(version="v2", count=1, last_s=10.0, has_succeeded=True)
-    calm = judge(healthy, target(2), [replica(), replica()], old, Ledger(observed(), now_s=20.0))
-    more = judge(calm, target(3), [replica(), replica()], old, Ledger(observed(), now_s=30.0))
+    calm = next_verdict(healthy, target(2), [replica(), replica()], old, Ledger(observed(), now_s=20.0))
+    more = next_verdict(calm, target(3), [replica(), replica()], old, Ledger(observed(), now_s=30.0))
     assert more.status == "UPSCALING"
     fresh = replace(old, count=2, last_s=31.0)
-    assert judge(more, target(3), [replica(), replica()], fresh, Ledger(observed(), now_s=31.0)).status == "UNHEALTHY"
+    assert (
+        next_verdict(more, target(3), [replica(), replica()], fresh, Ledger(observed(), now_s=31.0)).status
+        == "UNHEALTHY"
+    )
 
 
 def test_failing_constructors_fail_the_deployment_and_show_why() -> None:
@@ -139,7 +142,7 @@ def test_a_constructor_that_takes_long_is_told_of() -> None:
     """A constructor that hangs is seen in the status."""
     started = replace(replica(STARTING, created_s=-60.0), placed_s=-42.0)
     told = look(None, target(1), started).message
-    assert told.endswith("1 replica is starting for 42 s: its constructor has not returned.")
+    assert told.endswith("1 replica has been starting for 42 s: its constructor has not returned.")
     told = look(None, target(2), started, replace(started, placed_s=-50.0)).message
     assert told.endswith("2 replicas are starting, the longest for 50 s: its constructor has not returned.")
     fresh = replace(replica(STARTING, created_s=-60.0), placed_s=-3.0)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Failures, Observed
-from mesh.controller.report.status_report import build_status, judge_all
+from mesh.controller.report.status_judge import StatusJudge
+from mesh.controller.report.status_report import build_status
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -12,7 +13,9 @@ from tests.unit.controller.builders import application, desired, desired_of, gat
 
 
 def status(wanted: Desired, seen: Observed) -> control_pb2.StatusReply:
-    return build_status(wanted, seen, judge_all({}, wanted, seen, 0.0).verdicts, 0.0)
+    judge = StatusJudge()
+    judge.update(wanted, seen, 0.0)
+    return build_status(wanted, seen, judge.verdicts, 0.0)
 
 
 def test_an_application_that_runs() -> None:
@@ -37,9 +40,12 @@ def test_autoscaling_explains_itself_in_the_message() -> None:
     (key,) = after.deployments
     (config_version,) = {target.config_version for target in after.deployments.values()}
     seen = observed(replace(replica(), config_version=config_version))
-    calm = judge_all({}, before, seen, 0.0).verdicts
+    judge = StatusJudge()
+    judge.update(before, seen, 0.0)
+    calm = judge.verdicts
     said = {key: control_pb2.AutoscalingStatus(decision="target 3: so.", problem="m:f failed: no idea")}
-    (app,) = build_status(after, seen, judge_all(calm, after, seen, 1.0).verdicts, 1.0, said).applications
+    judge.update(after, seen, 1.0)
+    (app,) = build_status(after, seen, judge.verdicts, 1.0, said).applications
     assert app.status == "RUNNING"
     assert app.deployments[0].message == (
         "1 of 3 replicas are running.\nAutoscaling: target 3: so.\nAutoscaling policy: m:f failed: no idea"
