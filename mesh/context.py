@@ -1,4 +1,4 @@
-"""Owns the context of user code: the request it serves and the replica it runs in."""
+"""The context of user code: the request it serves and the replica it runs in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mesh.exceptions import MeshException
-from mesh.wire.request_context import RequestContext, new_request_id
+from mesh.wire.request_context import RequestContext
 
 
 class Child(Protocol):
@@ -22,33 +22,41 @@ class Child(Protocol):
 class Request:
     """The request that the current code serves."""
 
-    request_id: str = ""
-    route: str = ""
-    app: str = ""
-    multiplexed_model_id: str = ""
-    traceparent: str = ""
-    tracestate: str = ""
-    deadline_s: float | None = None
+    context: RequestContext = field(default_factory=RequestContext)
+    """As it came from the caller; not changed any more."""
+    deadline_at_s: float | None = None
     """time.monotonic() instant at which the caller stops waiting."""
     children: set[Child] = field(default_factory=set)
     """Unfinished calls made from here."""
     is_cancelled: bool = False
 
     @property
+    def request_id(self) -> str:
+        """The id that all calls made for one client request share."""
+        return self.context.request_id
+
+    @property
+    def route(self) -> str:
+        """How the client request came in, for example the full name of its gRPC method; empty for calls of a handle."""
+        return self.context.route
+
+    @property
+    def app(self) -> str:
+        """The application that the client request was for."""
+        return self.context.app
+
+    @property
+    def multiplexed_model_id(self) -> str:
+        return self.context.multiplexed_model_id
+
+    @property
     def remaining_s(self) -> float | None:
         """Seconds until the deadline (not below 0), None without one."""
-        return None if self.deadline_s is None else max(0.0, self.deadline_s - time.monotonic())
+        return None if self.deadline_at_s is None else max(0.0, self.deadline_at_s - time.monotonic())
 
-    def child_context(self, multiplexed_model_id: str) -> RequestContext:
-        """What a call made from here carries along."""
-        return RequestContext(
-            self.request_id or new_request_id(),
-            self.route,
-            self.app,
-            multiplexed_model_id,
-            self.traceparent,
-            self.tracestate,
-        )
+    def without_caller(self) -> Request:
+        """For work that several requests share: only what all of them have in common, application and model id."""
+        return Request(RequestContext(app=self.app, multiplexed_model_id=self.multiplexed_model_id))
 
     def cancel(self) -> None:
         """Cancel all calls made from here; calls made from now on are cancelled at once."""

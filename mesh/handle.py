@@ -151,7 +151,7 @@ class DeploymentHandle(Generic[T]):
             options.method_name,
             payload,
             _context(parent, options.multiplexed_model_id),
-            _deadline_s(parent, options.timeout_s),
+            _deadline_at_s(parent, options.timeout_s),
             streams_response=options.stream,
             prefers_local=options._prefer_local_routing,
             is_idempotent=options.idempotent,
@@ -273,12 +273,12 @@ def _restore(deployment_name: str, app_name: str, options: HandleOptions) -> Dep
 
 def _context(parent: Request | None, model_id: str) -> RequestContext:
     if parent is not None:
-        return parent.child_context(model_id)
+        return parent.context.for_child(model_id)
     return RequestContext(new_request_id(), multiplexed_model_id=model_id)
 
 
-def _deadline_s(parent: Request | None, timeout_s: float | None) -> float | None:
-    inherited = parent.deadline_s if parent is not None else None
+def _deadline_at_s(parent: Request | None, timeout_s: float | None) -> float | None:
+    inherited = parent.deadline_at_s if parent is not None else None
     if timeout_s is None:
         return inherited
     own = time.monotonic() + timeout_s

@@ -122,7 +122,7 @@ class GrpcCall:
             method.full_name,
             None if request is None else raw(request),
             context,
-            _deadline_s(rpc.time_remaining(), method.timeout_s),
+            _deadline_at_s(rpc.time_remaining(), method.timeout_s),
             self.request_streaming,
             self.response_streaming,
             self._invocation.passed_on,
@@ -138,8 +138,8 @@ class GrpcCall:
     def _abandon(self) -> int:
         """Nobody waits any more. Returns the code that the client has made of it."""
         self._method.router.cancel(self._call)
-        deadline_s = self._call.request.deadline_s
-        return _DEADLINE_EXCEEDED if deadline_s is not None and monotonic() >= deadline_s else _CANCELLED
+        deadline_at_s = self._call.request.deadline_at_s
+        return _DEADLINE_EXCEEDED if deadline_at_s is not None and monotonic() >= deadline_at_s else _CANCELLED
 
     def _made_sendable(self, outcome: Outcome) -> tuple[Outcome, tuple[Entry, ...]]:
         """The outcome and its trailers, replaced by an error where gRPC cannot carry them."""
@@ -212,7 +212,7 @@ def message_bytes(payload: Payload) -> bytes:
     return data if isinstance(data, bytes) else bytes(data)
 
 
-def _deadline_s(remaining_s: float | None, limit_s: float | None) -> float | None:
+def _deadline_at_s(remaining_s: float | None, limit_s: float | None) -> float | None:
     if limit_s is not None:
         remaining_s = limit_s if remaining_s is None else min(remaining_s, limit_s)
     return None if remaining_s is None else monotonic() + remaining_s

@@ -84,8 +84,8 @@ def pack_open(call_id: int, request: CallRequest) -> Packed:
     message = frame.open
     message.method = request.method
     request.context.write(message.context)
-    if request.deadline_s is not None:
-        message.deadline_ms = int(min(max(0.0, request.deadline_s - time.monotonic()) * 1000, _DEADLINE_MAX_MS))
+    if request.deadline_at_s is not None:
+        message.deadline_ms = int(min(max(0.0, request.deadline_at_s - time.monotonic()) * 1000, _DEADLINE_MAX_MS))
     if request.streams_response:
         message.streams_response = True
         message.credit = settings().payload.stream_credits

@@ -60,7 +60,7 @@ class CallRequest:
     payload: Payload | None
     """None where the request is streamed."""
     context: RequestContext
-    deadline_s: float | None = None
+    deadline_at_s: float | None = None
     """time.monotonic() instant."""
     streams_request: bool = False
     streams_response: bool = False

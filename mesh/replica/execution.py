@@ -33,16 +33,7 @@ class Execution:
         self.call = call
         self.method = method
         self.post = post
-        context = call.request.context
-        self.request = Request(
-            context.request_id,
-            context.route,
-            context.app,
-            context.multiplexed_model_id,
-            context.traceparent,
-            context.tracestate,
-            call.request.deadline_s,
-        )
+        self.request = Request(call.request.context, call.request.deadline_at_s)
         self.task: asyncio.Task[None] | None = None
         self.has_begun = False
         self.window = CreditWindow(call.credit) if call.request.streams_response else None

@@ -35,7 +35,7 @@ class Executor:
     # ---- CallService -------------------------------------------------------------------------------------------------
 
     def start(self, call: IncomingCall) -> None:
-        if call.request.deadline_s is not None and call.request.deadline_s <= time.monotonic():
+        if call.request.deadline_at_s is not None and call.request.deadline_at_s <= time.monotonic():
             self._end(call, failed(DeadlineExceededError()))
             return
         payload = call.request.payload

@@ -132,7 +132,7 @@ class Router:
         """Let the deadline of a call count, before its arguments are there. Returns False when the call has ended."""
         if call.state is not CallState.DONE and self.is_closed:
             self._finish(call, failed(self._closed()))
-        if call.state is not CallState.DONE and call.request.deadline_s is not None and call.timer is None:
+        if call.state is not CallState.DONE and call.request.deadline_at_s is not None and call.timer is None:
             self._set_timer(call)
         return call.state is not CallState.DONE
 
@@ -306,8 +306,8 @@ class Router:
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
     def _set_timer(self, call: OutgoingCall) -> None:
-        assert call.request.deadline_s is not None
-        remaining_s = call.request.deadline_s - time.monotonic()
+        assert call.request.deadline_at_s is not None
+        remaining_s = call.request.deadline_at_s - time.monotonic()
         if remaining_s <= 0:
             self._finish(call, failed(DeadlineExceededError()))
         elif remaining_s < _TIMER_MAX_S:

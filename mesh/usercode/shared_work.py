@@ -1,10 +1,10 @@
-"""Owns what is particular to work that several requests share: a batch, the load of a model."""
+"""What is particular to work that several requests share: a batch, the load of a model."""
 
 from __future__ import annotations
 
 import contextvars
 
-from mesh.context import REQUEST, Request, current_request, get_replica_context, in_replica
+from mesh.context import REQUEST, current_request, get_replica_context, in_replica
 
 
 def shared_context(context: contextvars.Context) -> contextvars.Context:
@@ -21,7 +21,7 @@ def shared_context(context: contextvars.Context) -> contextvars.Context:
 def _leave_request() -> None:
     request = current_request()
     if request is not None:
-        REQUEST.set(Request(app=request.app, multiplexed_model_id=request.multiplexed_model_id))
+        REQUEST.set(request.without_caller())
 
 
 def replica_labels() -> tuple[str, str]:

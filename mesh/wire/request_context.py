@@ -1,4 +1,4 @@
-"""Owns the request context as the wire carries it."""
+"""The context that travels with every call: request id, route, application, model id and trace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mesh.v1 import common_pb2
 
-# Its own generator: user code that seeds the shared one must not make request ids repeat.
+# A separate generator: user code that seeds the shared one must not make request ids repeat.
 _random = random.Random()
 _UUID4_BITS = 0x4 << 76 | 0x8 << 60
 _UUID4_MASK = ~(0xF << 76 | 0xC << 60)
@@ -15,17 +15,30 @@ _UUID4_MASK = ~(0xF << 76 | 0xC << 60)
 
 @dataclass(slots=True)
 class RequestContext:
-    """What travels with a call to its child calls (all but the model id)."""
+    """What a call hands on to the calls made for it, except for the model id. Not changed once it is complete."""
 
-    request_id: str
+    request_id: str = ""
     route: str = ""
     app: str = ""
     multiplexed_model_id: str = ""
     traceparent: str = ""
     tracestate: str = ""
 
+    def for_child(self, multiplexed_model_id: str) -> RequestContext:
+        """The context of a call made while serving this one. It is the same object where nothing differs."""
+        if self.multiplexed_model_id == multiplexed_model_id and self.request_id:
+            return self
+        return RequestContext(
+            self.request_id or new_request_id(),
+            self.route,
+            self.app,
+            multiplexed_model_id,
+            self.traceparent,
+            self.tracestate,
+        )
+
     def write(self, message: common_pb2.RequestContext) -> None:
-        """Fill a protobuf message; empty fields are not touched, they cost nothing on the wire."""
+        """Fill a protobuf message. Empty fields are left out: they take no bytes on the wire."""
         message.request_id = self.request_id
         if self.route:
             message.route = self.route
@@ -50,7 +63,7 @@ class RequestContext:
 
 
 def new_request_id() -> str:
-    """A random UUID4. Made by hand: every call needs one, and `uuid.uuid4()` takes three times as long."""
+    """A random UUID4. Every call needs one, and `uuid.uuid4()` takes three times as long as this."""
     number = _random.getrandbits(128) & _UUID4_MASK | _UUID4_BITS
     digits = f"{number:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -22,6 +22,7 @@ from mesh.exceptions import (
 )
 from mesh.handle import DeploymentHandle
 from mesh.settings import settings
+from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, on_io, until, until_async
 
 DEADLINE_S = 10.0
@@ -422,7 +423,7 @@ def test_stream_needs_a_generator(mesh: SmallMesh) -> None:
 
 
 def test_calls_that_no_frame_can_carry_fail_alone(mesh: SmallMesh) -> None:
-    token = REQUEST.set(Request(route="\udcff"))
+    token = REQUEST.set(Request(RequestContext(route="\udcff")))
     try:
         response = mesh.handle().remote()
     finally:
@@ -645,7 +646,7 @@ def test_a_cancel_that_overtakes_the_submission_ends_the_call_once(mesh: SmallMe
 
 def test_children_are_cancelled_with_their_request_and_forgotten(mesh: SmallMesh, store: Store) -> None:
     """Children that have ended are forgotten too (item 38)."""
-    parent = Request(request_id="parent")
+    parent = Request(RequestContext("parent"))
     token = REQUEST.set(parent)
     try:
         hanging = [mesh.handle("hang").remote() for _ in range(3)]

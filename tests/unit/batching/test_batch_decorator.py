@@ -22,6 +22,7 @@ from mesh.context import REQUEST, ReplicaContext, Request, current_request, set_
 from mesh.exceptions import MeshException
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id
 from mesh.wire import telemetry
+from mesh.wire.request_context import RequestContext
 
 T = TypeVar("T")
 
@@ -574,11 +575,11 @@ def test_batches_are_split_by_model_id_and_know_theirs() -> None:
         batches.append((get_multiplexed_model_id(), values))
         request = current_request()
         assert request is not None
-        assert request.deadline_s is None
+        assert request.deadline_at_s is None
         return values
 
     async def call(model_id: str, value: int) -> int:
-        REQUEST.set(Request(multiplexed_model_id=model_id, deadline_s=0.0))
+        REQUEST.set(Request(RequestContext(multiplexed_model_id=model_id), deadline_at_s=0.0))
         return await function(value)
 
     async def main() -> None:

@@ -140,7 +140,7 @@ def test_the_deadline_travels_as_remaining_time() -> None:
     packed = frames.pack_open(1, request)
     assert isinstance(packed, bytes)
     read = frames.read_open(only_frame(packed).open, None)
-    assert read.deadline_s == pytest.approx(time.monotonic() + 60, abs=1)
+    assert read.deadline_at_s == pytest.approx(time.monotonic() + 60, abs=1)
 
 
 def test_sections_that_do_not_fit_their_body_are_malformed() -> None:

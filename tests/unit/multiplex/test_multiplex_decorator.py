@@ -19,6 +19,7 @@ from mesh.multiplex.model_cache import ModelCache
 from mesh.multiplex.model_stats import ModelStats
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id, model_registry, multiplexed
 from mesh.wire import telemetry
+from mesh.wire.request_context import RequestContext
 
 pytestmark = pytest.mark.anyio
 
@@ -360,7 +361,7 @@ async def test_unload_all_stops_loads_and_unloads_every_model_whatever_they_rais
 async def test_the_model_id_of_the_request_is_readable() -> None:
     """It is empty outside of a request (item 124)."""
     assert get_multiplexed_model_id() == ""
-    token = REQUEST.set(Request(multiplexed_model_id="a"))
+    token = REQUEST.set(Request(RequestContext(multiplexed_model_id="a")))
     assert get_multiplexed_model_id() == "a"
     REQUEST.reset(token)
 
@@ -374,13 +375,13 @@ async def test_a_load_is_nobodys_child() -> None:
         seen.append(current_request())
         return model_id
 
-    asking = Request("id", app="app", multiplexed_model_id="a", deadline_s=1.0)
+    asking = Request(RequestContext("id", app="app", multiplexed_model_id="a"), deadline_at_s=1.0)
     token = REQUEST.set(asking)
     await load("a")
     REQUEST.reset(token)
     assert seen[0] is not None
     assert seen[0] is not asking
-    assert (seen[0].app, seen[0].multiplexed_model_id, seen[0].deadline_s) == ("app", "a", None)
+    assert (seen[0].app, seen[0].multiplexed_model_id, seen[0].deadline_at_s) == ("app", "a", None)
 
 
 async def test_a_loader_is_pickled_without_its_models() -> None:

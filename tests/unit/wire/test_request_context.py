@@ -5,7 +5,6 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.context import Request
 from mesh.v1 import common_pb2
 from mesh.wire.method_counts import METHODS_MAX, OTHER, CountsByMethod
 from mesh.wire.request_context import RequestContext, new_request_id
@@ -27,9 +26,9 @@ def test_request_ids_are_random_uuids() -> None:
 
 
 def test_children_inherit_all_but_the_model() -> None:
-    request = Request("id", "/route", "app", "model", "trace", "state")
-    assert request.child_context("theirs") == RequestContext("id", "/route", "app", "theirs", "trace", "state")
-    assert request.child_context("").multiplexed_model_id == ""
+    request = RequestContext("id", "/route", "app", "model", "trace", "state")
+    assert request.for_child("theirs") == RequestContext("id", "/route", "app", "theirs", "trace", "state")
+    assert request.for_child("").multiplexed_model_id == ""
 
 
 def test_invented_method_names_share_one_count() -> None:

@@ -208,9 +208,9 @@ def test_the_clients_deadline_becomes_the_calls():
             await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
             await gateway.channel.unary_unary(UNARY)(b"")
         with_deadline, without = router.calls
-        assert with_deadline.request.deadline_s is not None
-        assert 8 < with_deadline.request.deadline_s - time.monotonic() < 11
-        assert without.request.deadline_s is None
+        assert with_deadline.request.deadline_at_s is not None
+        assert 8 < with_deadline.request.deadline_at_s - time.monotonic() < 11
+        assert without.request.deadline_at_s is None
 
     on_io_loop(scenario())
 
@@ -224,7 +224,7 @@ def test_the_gateways_own_limit_shortens_the_clients_deadline():
             await gateway.channel.unary_unary(UNARY)(b"", timeout=100)
             await gateway.channel.unary_unary(UNARY)(b"")
             await gateway.channel.unary_unary(UNARY)(b"", timeout=2)
-        left = [(call.request.deadline_s or 0) - time.monotonic() for call in router.calls]
+        left = [(call.request.deadline_at_s or 0) - time.monotonic() for call in router.calls]
         assert all(3 < each < 6 for each in left[:2])
         assert left[2] < 3
 
