@@ -1,11 +1,12 @@
-"""Owns the gRPC port: one generic handler that finds the method of every call by one dict look-up.
+"""The gRPC port of a gateway: one generic handler that finds the method of every call by one dict look-up.
 
-Generic handlers only: registered ones would cost grpc.aio's accept loop a waiter per method and call, and a new service
-would need a restart. What serves a method is looked up once and kept until the routes change.
+It is a generic handler because registered methods would cost grpc.aio's accept loop a waiter per method and call, and a
+new service would need a restart. What serves a method is looked up once and kept until the routes change.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,26 +16,33 @@ import grpc.aio
 from gateway.dialects.grpc_call import CallRouter, GrpcCall, RefusedCall, ServedMethod, UnaryUnaryCall
 from gateway.dialects.grpc_metadata import Invocation, read_invocation
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
+from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.grpc_metrics import GrpcMetrics
-from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Method, Refusal, Routes
+from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
+from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.wire.endpoints import start_server
 
-MESSAGE_MAX_BYTES = 2**31 - 1
-"""gRPC's own limit, and ours where options name none: the gateway does not refuse what the mesh can carry."""
+logger = logging.getLogger("mesh.gateway")
 
-_FORMS: dict[tuple[bool, bool], type[GrpcCall]] = {
+MESSAGE_MAX_BYTES = 2**31 - 1
+"""gRPC's own limit. It applies where the options set none, so that the gateway accepts all that links can carry."""
+
+_CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
     (False, False): UnaryUnaryCall,
     (False, True): UnaryStreamCall,
     (True, False): StreamUnaryCall,
     (True, True): StreamStreamCall,
 }
 
-_NOT_READY = Refusal(
-    UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first."
-)
-_DRAINING = Refusal(UNAVAILABLE, "This gateway is draining. Retry on another gateway.")
+_REFUSALS = {
+    ListenerPhase.WAITING: Refusal(
+        UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first."
+    ),
+    ListenerPhase.DRAINING: Refusal(UNAVAILABLE, "This gateway is draining. Retry on another gateway."),
+}
+"""What new calls get in each phase but SERVING."""
 
 
 class GrpcListener(grpc.GenericRpcHandler):
@@ -50,17 +58,24 @@ class GrpcListener(grpc.GenericRpcHandler):
     ) -> None:
         """`router_for` gives the router of a deployment, which stays while the second argument lives.
 
-        `built_in` handles the gateway's own services, whatever applications call theirs.
+        `built_in` handles the gateway's own services; they come before those of applications.
         """
         self._router_for = router_for
         self._metrics = metrics
         self._built_in = built_in
         self._timeout_s = timeout_s
         self._routes = NO_ROUTES
-        self._closed: Refusal | None = _NOT_READY
-        # By (application or None, full method name); only what the routes name gets in, so strangers cannot fill it.
+        self._phase = ListenerPhase.WAITING
+        # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._served: dict[tuple[str | None, str], tuple[type[GrpcCall], ServedMethod]] = {}
         self._server: grpc.aio.Server | None = None
+
+    @property
+    def phase(self) -> ListenerPhase:
+        return self._phase
+
+    def __repr__(self) -> str:
+        return f"<GrpcListener {self._phase.name} applications={len(self._routes.applications)}>"
 
     async def start(self, host: str, port: int, message_max_bytes: int = 0) -> int:
         """Listen; returns the port. Raises OSError naming the port when it is taken."""
@@ -68,68 +83,72 @@ class GrpcListener(grpc.GenericRpcHandler):
         return bound
 
     def set_routes(self, routes: Routes) -> None:
-        """Serve by these routes from now on. Calls in progress are not touched."""
+        """Use these routes for new calls. Calls in progress are not touched."""
         self._routes = routes
         self._served = {}
-        if self._closed is _NOT_READY:
-            self._closed = None
+        self._change_phase(ListenerEvent.ROUTES, f"route table {routes.version} has arrived")
         for application in routes.applications.values():
             if application.methods:
-                # Asked for now, so that the first call does not wait for the replicas to become known.
+                # Make the router now, so that the first call does not wait for the list of replicas.
                 self._router_for(application.ingress, routes)
 
     def refuse_new_calls(self) -> None:
-        """Draining: calls in progress go on, new ones are told to go elsewhere."""
-        self._closed = _DRAINING
+        """Drain: calls in progress go on, new ones are refused as UNAVAILABLE."""
         self._served = {}
+        self._change_phase(ListenerEvent.DRAIN, f"{self._metrics.in_flight.count} calls in progress")
 
     async def stop(self, grace_s: float) -> None:
-        """Close the port and end what is still in progress after `grace_s`."""
+        """Close the port and end the calls that are still in progress after `grace_s`."""
         if self._server is not None:
             await self._server.stop(grace_s)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Called by grpc.aio for every call: its handler."""
+        """The handler of one call; grpc.aio asks for it."""
         invocation = read_invocation(handler_call_details.invocation_metadata)
         served = self._served.get((invocation.application, handler_call_details.method))
         if served is None:
             return self._look_up(handler_call_details, invocation)
-        form, method = served
-        return form(method, invocation)
+        call_type, method = served
+        return call_type(method, invocation)
 
     def _look_up(self, details: grpc.HandlerCallDetails, invocation: Invocation) -> Any:
         built_in = self._built_in.service(details)
         if built_in is not None:
             return built_in
-        found = self._closed or self._routes.find(invocation.application, details.method)
+        found = _REFUSALS.get(self._phase) or self._routes.find(invocation.application, details.method)
         if isinstance(found, Refusal):
             stats = self._metrics.of_refused(found.application)
             return RefusedCall(found, stats, invocation.context.request_id)
-        form, method = self._serve(found)
-        self._served[invocation.application, details.method] = form, method
-        return form(method, invocation)
+        call_type, method = self._serve(found)
+        self._served[invocation.application, details.method] = call_type, method
+        return call_type(method, invocation)
 
-    def _serve(self, method: Method) -> tuple[type[GrpcCall], ServedMethod]:
-        return _FORMS[method.streams_request, method.streams_response], ServedMethod(
-            full_name=method.full_name,
-            application=method.deployment.app,
-            router=self._router_for(method.deployment, self._routes),
-            stats=self._metrics.of_method(method),
+    def _serve(self, route: Route) -> tuple[type[GrpcCall], ServedMethod]:
+        return _CALL_TYPES[route.streams_request, route.streams_response], ServedMethod(
+            full_name=route.full_name,
+            application=route.deployment.app,
+            router=self._router_for(route.deployment, self._routes),
+            stats=self._metrics.of_route(route),
             in_flight=self._metrics.in_flight,
             timeout_s=self._timeout_s,
         )
 
+    def _change_phase(self, event: ListenerEvent, reason: str) -> None:
+        before, self._phase = self._phase, next_state(LISTENER_TRANSITIONS, self._phase, event)
+        if self._phase is not before:
+            logger.info("gRPC listener: %s -> %s, %s", before.name, self._phase.name, reason)
+
 
 def _server_options(message_max_bytes: int) -> tuple[tuple[str, int], ...]:
     metadata_max_bytes = settings().gateway.metadata_max_bytes
-    # What links do not carry is refused here, where gRPC has a status for it.
+    # Refuse messages that links cannot carry here, where gRPC has a status for it.
     carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
     return (
         ("grpc.max_receive_message_length", min(message_max_bytes or carried_max_bytes, carried_max_bytes)),
         ("grpc.max_send_message_length", -1),
-        # The only gateway process of its node: a taken port is an error, not a port shared with whoever has it.
+        # A node has one gateway process. A port that another process has is an error and must not be shared.
         ("grpc.so_reuseport", 0),
-        # One limit: between gRPC's two it would refuse at random.
+        # Both limits are equal: between a lower and a higher one gRPC refuses at random.
         ("grpc.max_metadata_size", metadata_max_bytes),
         ("grpc.absolute_max_metadata_size", metadata_max_bytes),
         ("grpc.max_concurrent_streams", settings().gateway.streams_max),

@@ -1,4 +1,4 @@
-"""Owns the parts of one node's gateway and the order in which they start and stop. I/O loop only."""
+"""`NodeGateway`: the gateway of one node, and the order in which its parts start and stop. I/O loop only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Protocol
 
 from gateway.dialects.grpc_call import CallRouter
 from gateway.grpc_listener import GrpcListener
+from gateway.listener_phase import ListenerPhase
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.ops.node_metrics import NodeMetrics
-from gateway.ops.node_peers import PeerClient
 from gateway.ops.ops_http import Operations, OpsHttp
 from gateway.requests.routes import NO_ROUTES, Routes, read_routes
 from mesh.exceptions import MeshException
@@ -24,32 +24,31 @@ from mesh.wire import telemetry
 
 logger = logging.getLogger("mesh.gateway")
 
-_STOP_GRACE_S = 0.5
 _ANY_INTERFACE = "0.0.0.0"
 
 
 class ReplicaRouter(CallRouter, Protocol):
-    """A router that tells whether calls would be answered."""
+    """A router that knows whether the deployment has ready replicas."""
 
     @property
     def can_serve(self) -> bool: ...
 
 
 class GatewayProcess(Protocol):
-    """What the gateway needs of its process, see mesh.membership.mesh_process."""
+    """What the gateway needs of its process; implemented by mesh.membership.mesh_process."""
 
     @property
     def peers(self) -> Sequence[control_pb2.Peer]: ...
 
     def use(self, key: DeploymentKey, user: object) -> ReplicaRouter:
-        """The router of a deployment, which stays while `user` lives."""
+        """The router of a deployment. It stays at least while `user` lives."""
 
     def on_routes(self, callback: Callable[[control_pb2.RouteTable], None]) -> None:
-        """Call `callback` with every route table, first with the one that is known already."""
+        """Call `callback` with every route table, first with the one that has already arrived, if any."""
 
 
 class NodeGateway:
-    """Listens, serves by the routes that arrive, and drains."""
+    """Opens the ports, serves by the route tables that arrive, and drains."""
 
     def __init__(self, spec: control_pb2.GatewaySpec, process: GatewayProcess, node_ip: str) -> None:
         options = spec.options
@@ -57,12 +56,9 @@ class NodeGateway:
         self._process = process
         self._node_ip = node_ip
         self._routes: Routes = NO_ROUTES
-        self._has_routes = False
-        self._is_draining = False
         self._health = Health()
         self._metrics = GrpcMetrics()
-        self._peer_client = PeerClient()
-        self._node_metrics = NodeMetrics(lambda: process.peers, self._peer_client, lambda: self._metrics.applications)
+        self._node_metrics = NodeMetrics(lambda: process.peers, lambda: self._metrics.applications)
         self._listener = GrpcListener(
             process.use,
             self._metrics,
@@ -71,8 +67,11 @@ class NodeGateway:
         )
         self._http: OpsHttp | None = None
 
+    def __repr__(self) -> str:
+        return f"<NodeGateway {self._spec.gateway_id} {self._listener.phase.name} node={self._spec.node_id}>"
+
     async def start(self) -> control_pb2.GatewayReady:
-        """Open the ports. Raises OSError naming a port that is taken; then none stays open."""
+        """Open the ports. Raises OSError with the name of a port that is taken; then no port stays open."""
         ready = control_pb2.GatewayReady(gateway_id=self._spec.gateway_id, node_id=self._spec.node_id, pid=os.getpid())
         try:
             ready.grpc_address = await self._open_grpc()
@@ -85,8 +84,7 @@ class NodeGateway:
         return ready
 
     async def drain(self) -> None:
-        """Say so first, then refuse new calls, wait for those in progress, close the ports."""
-        self._is_draining = True
+        """Report NOT_SERVING, refuse new calls, wait for those in progress, then close the ports."""
         self._health.set_not_serving()
         self._listener.refuse_new_calls()
         timeout_s = settings().gateway.drain_timeout_s
@@ -94,29 +92,33 @@ class NodeGateway:
             await asyncio.wait_for(self._metrics.in_flight.idle(), timeout_s)
         except TimeoutError:
             count = self._metrics.in_flight.count
-            logger.warning("%d calls still in progress %g s after draining began are ended now", count, timeout_s)
+            logger.warning(
+                "%r: ending %d calls that are in progress %g s after the drain began", self, count, timeout_s
+            )
         await self.close()
 
     async def close(self) -> None:
-        """Close the ports. Calls in progress are ended."""
+        """Close the ports. Calls in progress end after a short grace period."""
         self._health.close()
-        await self._listener.stop(_STOP_GRACE_S)
+        await self._listener.stop(settings().gateway.stop_grace_s)
         if self._http is not None:
             await self._http.stop()
-        await self._peer_client.keep_only(set())
+        await self._node_metrics.close()
         telemetry.unregister(self._metrics.collect)
 
     async def check_health(self) -> None:
-        """Raises MeshException when a port has died; hangs when the I/O loop does: the caller's timeout covers that."""
-        if self._http is not None and self._http.has_died and not self._is_draining:
+        """Raises MeshException when the HTTP server has ended. Callers need a timeout for an I/O loop that hangs."""
+        is_draining = self._listener.phase is ListenerPhase.DRAINING
+        if self._http is not None and self._http.has_died and not is_draining:
             raise MeshException("The server of the HTTP port has ended.")
 
     def why_unhealthy(self) -> str:
-        """Why clients should be sent elsewhere, empty when they should not."""
-        if self._is_draining:
-            return "This node is being drained."
-        if not self._has_routes:
-            return "Route table is not populated yet."
+        """Why clients should use another gateway; empty when this one serves."""
+        match self._listener.phase:
+            case ListenerPhase.DRAINING:
+                return "This node is being drained."
+            case ListenerPhase.WAITING:
+                return "Route table is not populated yet."
         ingresses = [each.ingress for each in self._routes.applications.values() if each.methods]
         if ingresses and not any(self._process.use(each, self._routes).can_serve for each in ingresses):
             return "No replicas are available yet."
@@ -141,10 +143,9 @@ class NodeGateway:
 
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
         self._routes = routes = read_routes(table)
-        self._has_routes = True
         self._listener.set_routes(routes)
         self._metrics.set_applications(routes.applications)
-        if not self._is_draining:
+        if self._listener.phase is ListenerPhase.SERVING:
             self._health.set_serving([*routes.services, *routes.applications])
 
     def _operations(self, grpc_address: str) -> Operations:

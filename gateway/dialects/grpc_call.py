@@ -17,8 +17,7 @@ import grpc.aio
 
 from gateway.dialects.grpc_metadata import Entry, Invocation
 from gateway.dialects.grpc_status import fit_details, trailing_metadata
-from gateway.ops.grpc_metrics import MethodStats
-from gateway.requests.in_flight import InFlight
+from gateway.ops.grpc_metrics import InFlight, MethodStats
 from gateway.requests.routes import Refusal
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.wire.outcome import Outcome, status_code

@@ -1,4 +1,4 @@
-"""Owns the text that Prometheus reads: families and samples through prometheus_client's own writers."""
+"""The text format that Prometheus reads, written by prometheus_client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mesh.wire.telemetry import COUNTER, GAUGE, Family, Sample
 
 
 def render(families: Families, accept: str) -> tuple[bytes, str]:
-    """Body and content type: OpenMetrics where `accept` asks for it, else the classic text format."""
+    """Body and content type: OpenMetrics if the Accept header asks for it, else the classic text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(families))
     encode, content_type = choose_encoder(accept)

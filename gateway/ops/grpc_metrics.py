@@ -1,17 +1,19 @@
-"""Owns the gateway's own gRPC metrics: plain integers per method, turned into samples at a scrape.
+"""The gateway's own gRPC metrics: plain integers per method, turned into samples at a scrape.
 
-Label values are bounded: what is not in the route table counts as "other", so a stranger cannot make series.
+Label values are bounded. What is not in the route table counts as "other", so that clients cannot create series.
+What was counted for a deleted application can still be scraped for a while; after that it counts as "other" too,
+because a gateway lives longer than most applications.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import grpc
 
-from gateway.ops.known_applications import KnownApplications
-from gateway.requests.in_flight import InFlight
-from gateway.requests.routes import Method, service_of
+from gateway.requests.routes import Route, service_of
+from mesh.settings import settings
 from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
 
 OTHER = "other"
@@ -20,7 +22,7 @@ GO_CODE_NAMES = {
     code.value[0]: {"OK": "OK", "CANCELLED": "Canceled"}.get(code.name, code.name.title().replace("_", ""))
     for code in grpc.StatusCode
 }
-"""As go-grpc-prometheus spells them, which dashboards and alerts match on."""
+"""The spelling of go-grpc-prometheus, which dashboards and alerts expect."""
 _CODES_COUNT = len(CODE_NAMES)
 _UNKNOWN = grpc.StatusCode.UNKNOWN.value[0]
 
@@ -59,7 +61,7 @@ _TYPES = {
 
 
 class MethodStats:
-    """Counts of one method of one application. Written on the I/O loop only."""
+    """Counts of one method of one application. Only the I/O loop writes them."""
 
     __slots__ = ("application", "codes", "grpc_type", "latency", "method", "received", "sent", "service", "started")
 
@@ -75,7 +77,7 @@ class MethodStats:
         self.latency = Histogram()
 
     def add(self, other: MethodStats) -> None:
-        """Count what the other has counted too."""
+        """Add the counts of the other."""
         self.started += other.started
         self.received += other.received
         self.sent += other.sent
@@ -91,29 +93,54 @@ class MethodStats:
         return self.grpc_type, self.service, self.method.rpartition("/")[2]
 
 
+class InFlight:
+    """The number of calls in progress. I/O loop only."""
+
+    __slots__ = ("_idle", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    def enter(self) -> None:
+        self.count += 1
+
+    def leave(self) -> None:
+        self.count -= 1
+        if self._idle is not None and not self.count and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def idle(self) -> None:
+        """Wait until no call is in progress."""
+        while self.count:
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)  # one for all who wait: none of them may cancel it
+
+
 class GrpcMetrics:
-    """All counts of this gateway's gRPC side. They outlive the routes, see KnownApplications."""
+    """All counts of this gateway's gRPC side. They outlive the routes that they are counted for."""
 
     def __init__(self) -> None:
         self.in_flight = InFlight()
-        self._known = KnownApplications()
+        self._known = _KnownApplications()
         self._stats: dict[tuple[str, str, str], MethodStats] = {}
 
-    def of_method(self, method: Method) -> MethodStats:
-        grpc_type = _TYPES[method.streams_request, method.streams_response]
-        return self._get(method.deployment.app, method.full_name, grpc_type)
+    def of_route(self, route: Route) -> MethodStats:
+        grpc_type = _TYPES[route.streams_request, route.streams_response]
+        return self._get(route.deployment.app, route.full_name, grpc_type)
 
     def of_refused(self, application: str) -> MethodStats:
-        """Calls that no method took. `application` is a deployed one, or empty."""
+        """Counts of refused calls. `application` is a deployed one, or empty."""
         return self._get(application or OTHER, OTHER, _TYPES[True, True])
 
     @property
     def applications(self) -> frozenset[str]:
-        """Those that have series of their own."""
+        """The names of those that have series of their own."""
         return self._known.names
 
     def set_applications(self, deployed: Iterable[str]) -> None:
-        """The counts of those that are long gone go on as those of "other": so totals over applications never fall."""
+        """Take the names of a new route table. Counts of older applications are added to "other": totals never fall."""
         self._known.update(deployed)
         known = self._known.names
         gone = [key for key in self._stats if key[0] not in known and key[0] != OTHER]
@@ -122,7 +149,7 @@ class GrpcMetrics:
             self._get(OTHER, method, grpc_type).add(self._stats.pop(key))
 
     def collect(self) -> Iterator[tuple[Family, list[Sample]]]:
-        """A telemetry source."""
+        """All families with their samples, as a source of mesh.wire.telemetry."""
         stats = list(self._stats.values())
         yield REQUESTS, list(_by_code(stats, lambda each: (each.application, each.method), CODE_NAMES))
         yield LATENCY, [each.latency.sample((each.application, each.method)) for each in stats]
@@ -138,6 +165,29 @@ class GrpcMetrics:
         if key not in self._stats:
             self._stats[key] = MethodStats(application, method, grpc_type)
         return self._stats[key]
+
+
+class _KnownApplications:
+    """The applications that have metric series of their own: those that are deployed and the last that were deleted."""
+
+    def __init__(self) -> None:
+        self._deployed: frozenset[str] = frozenset()
+        self._deleted: dict[str, None] = {}
+        """In the order of their deletion."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self._deployed.union(self._deleted)
+
+    def update(self, deployed: Iterable[str]) -> None:
+        """Take the names of a new route table."""
+        before, self._deployed = self._deployed, frozenset(deployed)
+        for name in before - self._deployed:
+            self._deleted[name] = None
+        for name in self._deployed & self._deleted.keys():
+            del self._deleted[name]
+        while len(self._deleted) > settings().gateway.deleted_applications_kept:
+            del self._deleted[next(iter(self._deleted))]
 
 
 def _by_code(

@@ -1,7 +1,7 @@
-"""Owns the adding up of metrics of several processes: pure.
+"""Sums of the metrics of several processes. Pure.
 
-Samples of equal family and labels become one. Counters and histograms of processes that went away stay in the sum, so
-that what Prometheus takes for a rate never falls; their gauges go with them.
+Samples of equal family and labels become one. Counters and histograms of processes that have ended stay in the sum,
+because Prometheus takes a falling counter for a restart; their gauges are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from mesh.wire.telemetry import GAUGE, Family, Sample
 Families = list[tuple[Family, list[Sample]]]
 
 _DEPARTED_KEPT_APART_MAX = 64
+"""Ended processes whose counts are kept apart, as they may come back; those of older ones are added up."""
 _APPLICATION = "application"
 
 
@@ -24,18 +25,18 @@ class MetricSums:
         self._families: dict[str, tuple[Family, dict[tuple[str, ...], Sample]]] = {}
 
     def add(self, families: Families, *, with_gauges: bool = True) -> None:
-        """Add samples. A family whose shape differs from the one of that name that came first is left out."""
+        """Add samples. A family is left out if its shape differs from the first one of that name."""
         for family, samples in families:
             if family.kind == GAUGE and not with_gauges:
                 continue
             known, sums = self._families.setdefault(family.name, (family, {}))
             if (known.kind, known.label_names, known.bounds) != (family.kind, family.label_names, family.bounds):
-                continue  # another version of the mesh: the two cannot be added up
+                continue  # from another version of the mesh
             for sample in samples:
                 _add_to(sums, sample)
 
     def keep_only(self, applications: Set[str]) -> None:
-        """Forget the samples of other applications."""
+        """Remove the samples of all other applications."""
         for family, sums in self._families.values():
             for label_values in [each for each in sums if not _is_of(family, each, applications)]:
                 del sums[label_values]
@@ -45,7 +46,7 @@ class MetricSums:
 
 
 class NodeSums:
-    """Sums of all processes of a node, from what each of them last said."""
+    """Sums of all processes of a node, from the last reply of each."""
 
     def __init__(self) -> None:
         self._last: dict[str, Families] = {}
@@ -53,11 +54,11 @@ class NodeSums:
         self._retained = MetricSums()
 
     def update(self, own: Families, replies: Mapping[str, Families | None]) -> Families:
-        """The node's metrics now. `replies` has every living process by id; None stands for one that did not answer."""
+        """The node's metrics. `replies`: every living process by its id, with None for one that did not answer."""
         for process_id in self._last.keys() - replies.keys():
             self._departed[process_id] = self._last.pop(process_id)
         for process_id in self._departed.keys() & replies.keys():
-            # Seen again after its connection to the controller had broken: it still counts from where it was.
+            # Its connection to the controller had broken, and it is back: its counters went on.
             self._last[process_id] = self._departed.pop(process_id)
         self._fold_oldest_departed()
         sums = MetricSums()
@@ -72,7 +73,7 @@ class NodeSums:
         return sums.families()
 
     def keep_only(self, applications: Set[str]) -> None:
-        """What processes that went away have counted for other applications is forgotten."""
+        """Remove what ended processes have counted for all other applications."""
         for process_id, families in self._departed.items():
             self._departed[process_id] = [
                 (family, [sample for sample in samples if _is_of(family, sample.label_values, applications)])
@@ -87,7 +88,7 @@ class NodeSums:
 
 
 def read_reply(reply: telemetry_pb2.MetricsReply) -> Families:
-    """What another process sent."""
+    """Families and samples from the reply of another process."""
     return [
         (
             Family(family.name, family.kind, family.help, tuple(family.label_names), tuple(family.bounds)),
@@ -101,7 +102,7 @@ def read_reply(reply: telemetry_pb2.MetricsReply) -> Families:
 
 
 def _is_of(family: Family, label_values: tuple[str, ...], applications: Set[str]) -> bool:
-    """Whether a series is of one of the applications, or of none at all."""
+    """Whether a series belongs to one of the applications, or to no application."""
     if _APPLICATION not in family.label_names:
         return True
     application = label_values[family.label_names.index(_APPLICATION)]

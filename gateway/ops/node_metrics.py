@@ -1,4 +1,4 @@
-"""Owns a scrape: the metrics of all processes of this node, collected when somebody asks."""
+"""A scrape: the metrics of all processes of this node, collected on request."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ from collections.abc import Callable, Sequence
 import grpc.aio
 
 from gateway.ops.metric_sums import Families, NodeSums, read_reply
-from gateway.ops.node_peers import PeerClient
+from mesh.settings import settings
 from mesh.v1 import control_pb2, telemetry_pb2
 from mesh.wire import telemetry
+from mesh.wire.endpoints import open_channel
+from mesh.wire.mesh_token import token_metadata
 
 logger = logging.getLogger("mesh.gateway")
 
 
 class NodeMetrics:
-    """Asks the processes of the node, all at once. I/O loop only."""
+    """The metrics of the node's processes, which are queried in parallel. I/O loop only."""
 
     def __init__(
         self,
         peers: Callable[[], Sequence[control_pb2.Peer]],
-        client: PeerClient,
         applications: Callable[[], frozenset[str]],
         own: Callable[[], Families] = telemetry.collect,
     ) -> None:
-        """`applications`: those that have series of their own."""
+        """`applications`: the names of those that have series of their own."""
         self._peers = peers
-        self._client = client
+        self._client = _PeerClient()
         self._applications = applications
         self._own = own
         self._sums = NodeSums()
         self._one_at_a_time = asyncio.Lock()
 
     async def scrape(self) -> Families:
-        """The node's metrics. A process that does not answer in time keeps the counts it had at the last scrape."""
+        """The node's metrics. A process that does not answer in time counts as it did at the last scrape."""
         async with self._one_at_a_time:
             peers = {peer.process_id: peer.address for peer in self._peers()}
             await self._client.keep_only(set(peers.values()))
-            replies = await asyncio.gather(*map(self._ask, peers.values()))
+            replies = await asyncio.gather(*map(self._fetch, peers.values()))
             by_process = dict(zip(peers, replies, strict=True))
-            # Thousands of additions: in a thread, so that the calls that this loop carries do not wait for them.
+            # These are thousands of additions: in a thread they do not delay the calls on this loop.
             return await asyncio.to_thread(self._add_up, by_process, self._applications())
 
-    async def _ask(self, address: str) -> telemetry_pb2.MetricsReply | None:
+    async def close(self) -> None:
+        await self._client.keep_only(set())
+
+    async def _fetch(self, address: str) -> telemetry_pb2.MetricsReply | None:
         try:
             return await self._client.fetch(address)
         except grpc.aio.AioRpcError as error:
@@ -55,3 +59,30 @@ class NodeMetrics:
         self._sums.keep_only(applications)
         families = {each: None if reply is None else read_reply(reply) for each, reply in replies.items()}
         return self._sums.update(self._own(), families)
+
+
+class _PeerClient:
+    """One channel to each other process of the node. I/O loop only."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def fetch(self, address: str) -> telemetry_pb2.MetricsReply:
+        """Metrics of the process at "host:port". Raises grpc.aio.AioRpcError when it does not answer in time."""
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = open_channel(address)
+        metrics = channel.unary_unary(
+            "/mesh.v1.Process/Metrics",
+            request_serializer=telemetry_pb2.MetricsRequest.SerializeToString,
+            response_deserializer=telemetry_pb2.MetricsReply.FromString,
+        )
+        reply: telemetry_pb2.MetricsReply = await metrics(
+            telemetry_pb2.MetricsRequest(), timeout=settings().process.scrape_timeout_s, metadata=token_metadata()
+        )
+        return reply
+
+    async def keep_only(self, addresses: set[str]) -> None:
+        """Close the channels to all other addresses."""
+        for address in self._channels.keys() - addresses:
+            await self._channels.pop(address).close()

@@ -1,4 +1,4 @@
-"""Owns the gateway's HTTP port for operators: health, routes and metrics."""
+"""The gateway's HTTP port for operators: health, routes and metrics."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from starlette.routing import Route
 
 from gateway.ops.exposition import render
 from gateway.ops.metric_sums import Families
+from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
 _BACKLOG = 128
-_GRACE_S = 5
-_CONCURRENT_REQUESTS_MAX = 256
+"""Connections that the kernel holds until they are accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """What the port shows."""
+    """What the port serves."""
 
     why_unhealthy: Callable[[], str]
     """Empty when the gateway serves."""
     routes: Callable[[], Mapping[str, str]]
-    """Application by route prefix."""
+    """Application names by route prefix."""
     scrape: Callable[[], Awaitable[Families]]
     grpc_address: str
-    """Where calls are served, empty if nowhere."""
+    """ "host:port" of the gRPC port, empty when it is turned off."""
 
 
 class OpsHttp:
-    """Serves the port on the I/O loop."""
+    """The server of the port. I/O loop only."""
 
     def __init__(self, operations: Operations) -> None:
         self._app = operations_app(operations)
@@ -45,18 +45,18 @@ class OpsHttp:
         self._serving: asyncio.Task[Any] | None = None
 
     def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError naming the port when it is taken."""
+        """Listen; returns the port. Raises OSError with the port's name when it is taken."""
         listening = _listen(host, port)
         config = uvicorn.Config(
             self._app,
             lifespan="off",
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=_GRACE_S,
-            limit_concurrency=_CONCURRENT_REQUESTS_MAX,
+            timeout_graceful_shutdown=settings().gateway.http_stop_grace_s,
+            limit_concurrency=settings().gateway.http_requests_max,
         )
         self._server = uvicorn.Server(config)
-        # Outside the main thread uvicorn installs no signal handlers; the actor's own stay.
+        # Outside the main thread uvicorn installs no signal handlers, so those of the actor stay.
         self._serving = io_thread().spawn(self._server.serve(sockets=[listening]), "operators' HTTP port")
         bound: int = listening.getsockname()[1]
         return bound
@@ -66,7 +66,7 @@ class OpsHttp:
         return self._serving is not None and self._serving.done()
 
     async def stop(self) -> None:
-        """Close the port after the requests in progress."""
+        """Close the port when the requests in progress have finished."""
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving

@@ -1,4 +1,4 @@
-"""What every request meets, whatever its protocol: the route table and the count of requests in progress.
+"""What a request needs in every dialect: the route table.
 
 May import mesh, and no other room of the gateway.
 """

@@ -1,6 +1,6 @@
-"""Owns which deployment serves a gRPC method: a pure, immutable table made from what the controller publishes.
+"""The route table: which deployment serves a gRPC method. Immutable, made from what the controller publishes. Pure.
 
-Refusals are values, not exceptions: the listener turns them into a status without unwinding anything.
+Refusals are values, not exceptions: the listener turns them into a status.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NAMES_LISTED_MAX = 20
 """Names that a refusal lists; more would not fit into status details."""
 
 _ECHO_MAX_CHARS = 100
-"""How much of a name that a stranger sent is repeated to him."""
+"""A name that a client sent is cut to this length in messages."""
 
 _NEAR_SEARCH_METHODS_MAX = 500
-"""Near matches are looked for among this many methods: the search is slow and strangers can ask for it."""
+"""Methods that are compared in a search for near matches; the search is slow, and any client can trigger it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class Route:
     """One method of a user's gRPC service in one application."""
 
     full_name: str
@@ -44,11 +44,13 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
-class Application:
+class RoutedApplication:
+    """One application and the methods of its ingress."""
+
     name: str
     route_prefix: str
     ingress: DeploymentKey
-    methods: Mapping[str, Method]
+    methods: Mapping[str, Route]
     """By full name."""
 
     @property
@@ -58,7 +60,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call goes nowhere. `application` is the one it would have gone to, empty if there is none."""
+    """Why a call is refused. `application` is the deployed one that the client meant, empty if there is none."""
 
     code: int
     message: str
@@ -67,11 +69,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Routes:
-    version: int
-    applications: Mapping[str, Application]
+    """All routes of one version of the table."""
 
-    def find(self, application: str | None, full_name: str) -> Method | Refusal:
-        """The method called `full_name` of the named application; None stands for the only one there is."""
+    version: int
+    applications: Mapping[str, RoutedApplication]
+
+    def find(self, application: str | None, full_name: str) -> Route | Refusal:
+        """The route of method `full_name` of the named application; None means the only one that is deployed."""
         chosen = self._choose(application)
         if isinstance(chosen, Refusal):
             return chosen
@@ -83,7 +87,7 @@ class Routes:
         """Full names of all gRPC services of all applications."""
         return sorted({service for application in self.applications.values() for service in application.services})
 
-    def _choose(self, application: str | None) -> Application | Refusal:
+    def _choose(self, application: str | None) -> RoutedApplication | Refusal:
         applications = self.applications
         if application is not None:
             return applications.get(application) or self._unknown_application(application)
@@ -109,7 +113,7 @@ NO_ROUTES = Routes(0, MappingProxyType({}))
 
 
 def read_routes(table: control_pb2.RouteTable) -> Routes:
-    """The table as the controller published it."""
+    """The route table from the message that the controller published."""
     return Routes(table.version, MappingProxyType({route.app: _read_application(route) for route in table.routes}))
 
 
@@ -118,16 +122,16 @@ def service_of(full_name: str) -> str:
     return full_name[1:].rpartition("/")[0]
 
 
-def _read_application(route: control_pb2.Route) -> Application:
+def _read_application(route: control_pb2.Route) -> RoutedApplication:
     ingress = DeploymentKey(route.app, route.ingress)
     methods = {
-        method.full_name: Method(method.full_name, ingress, method.streams_request, method.streams_response)
+        method.full_name: Route(method.full_name, ingress, method.streams_request, method.streams_response)
         for method in route.grpc_methods
     }
-    return Application(route.app, route.route_prefix, ingress, MappingProxyType(methods))
+    return RoutedApplication(route.app, route.route_prefix, ingress, MappingProxyType(methods))
 
 
-def _unknown_method(application: Application, full_name: str) -> Refusal:
+def _unknown_method(application: RoutedApplication, full_name: str) -> Refusal:
     code = UNIMPLEMENTED
     start = f"Application '{application.name}' has no method {_echoed(full_name)}."
     if not application.methods:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gateway.ops.grpc_metrics import OTHER, GrpcMetrics
-from gateway.requests.routes import Method
+from gateway.requests.routes import Route
 from mesh.routing.snapshot import DeploymentKey
 
 METHOD = "/shop.Store/Get"
 
 
 def count_one(metrics: GrpcMetrics, application: str) -> None:
-    stats = metrics.of_method(Method(METHOD, DeploymentKey(application, "Store"), False, False))
+    stats = metrics.of_route(Route(METHOD, DeploymentKey(application, "Store"), False, False))
     stats.started += 1
     stats.end(0, 0.001)
 

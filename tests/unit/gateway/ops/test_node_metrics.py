@@ -10,10 +10,9 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from gateway.ops import node_peers as peers_module
+from gateway.ops import node_metrics as metrics_module
 from gateway.ops.metric_sums import Families
 from gateway.ops.node_metrics import NodeMetrics
-from gateway.ops.node_peers import PeerClient
 from mesh.v1 import control_pb2, telemetry_pb2, telemetry_pb2_grpc
 from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.telemetry import COUNTER, Family, Sample
@@ -26,7 +25,7 @@ TOKEN = (("mesh-token-bin", b"secret"),)
 @pytest.fixture(autouse=True)
 def _token(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no cluster to have one."""
-    monkeypatch.setattr(peers_module, "token_metadata", lambda: TOKEN)
+    monkeypatch.setattr(metrics_module, "token_metadata", lambda: TOKEN)
 
 
 class Process:
@@ -62,15 +61,15 @@ async def node(*processes: Process) -> AsyncIterator[tuple[NodeMetrics, list[con
         server, port = await start_server([handlers], "127.0.0.1")
         servers.append(server)
         peers.append(control_pb2.Peer(process_id=f"p{number}", address=f"127.0.0.1:{port}"))
-    client = PeerClient()
 
     def own() -> Families:
         return [(CALLS, [Sample((), 1)])]
 
+    metrics = NodeMetrics(lambda: peers, frozenset, own)
     try:
-        yield NodeMetrics(lambda: peers, client, frozenset, own), peers, servers
+        yield metrics, peers, servers
     finally:
-        await client.keep_only(set())
+        await metrics.close()
         for server in servers:
             await server.stop(0)
 

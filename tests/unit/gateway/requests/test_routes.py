@@ -5,32 +5,32 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Method, Refusal, read_routes
+from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Refusal, Route, read_routes
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import BIDI, UNARY, routes_of
 
 
-def refusal(found: Method | Refusal) -> Refusal:
+def refusal(found: Route | Refusal) -> Refusal:
     assert isinstance(found, Refusal)
     return found
 
 
 def test_the_named_application_is_taken():
     method = routes_of("a", "b").find("b", UNARY)
-    assert method == Method(UNARY, DeploymentKey("b", "Front"), False, False)
+    assert method == Route(UNARY, DeploymentKey("b", "Front"), False, False)
 
 
 def test_arity_comes_from_the_table():
     method = routes_of("a").find("a", BIDI)
-    assert isinstance(method, Method)
+    assert isinstance(method, Route)
     assert (method.streams_request, method.streams_response) == (True, True)
 
 
 def test_the_only_application_need_not_be_named():
     """Without a name the call goes to the only application (item 212, C16)."""
     method = routes_of("only").find(None, UNARY)
-    assert isinstance(method, Method)
+    assert isinstance(method, Route)
     assert method.deployment.app == "only"
 
 

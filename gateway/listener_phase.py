@@ -1,0 +1,29 @@
+"""The phases of a gateway's gRPC listener, as a transition table. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class ListenerPhase(Enum):
+    WAITING = auto()
+    """No route table has arrived yet: every call is refused."""
+    SERVING = auto()
+    DRAINING = auto()
+    """Calls in progress go on, new ones are refused. Final."""
+
+
+class ListenerEvent(Enum):
+    ROUTES = auto()
+    """A route table has arrived."""
+    DRAIN = auto()
+
+
+LISTENER_TRANSITIONS = {
+    (ListenerPhase.WAITING, ListenerEvent.ROUTES): ListenerPhase.SERVING,
+    (ListenerPhase.SERVING, ListenerEvent.ROUTES): ListenerPhase.SERVING,
+    (ListenerPhase.DRAINING, ListenerEvent.ROUTES): ListenerPhase.DRAINING,
+    (ListenerPhase.WAITING, ListenerEvent.DRAIN): ListenerPhase.DRAINING,
+    (ListenerPhase.SERVING, ListenerEvent.DRAIN): ListenerPhase.DRAINING,
+    (ListenerPhase.DRAINING, ListenerEvent.DRAIN): ListenerPhase.DRAINING,
+}
