@@ -52,9 +52,9 @@ ROOMS: dict[str, str] = {
     "mesh.controller.plan": "controller.desired routing status v1",
     "mesh.controller.actors": "cluster controller.desired controller.plan phases routing settings status usercode v1",
     "mesh.controller.scaling": (
-        "cluster controller.actors controller.desired controller.plan options routing usercode v1"
+        "cluster controller.actors controller.desired controller.plan options routing settings usercode v1"
     ),
-    "mesh.controller.report": "controller.desired controller.plan routing status v1",
+    "mesh.controller.report": "controller.desired controller.plan routing settings status v1",
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
         " routing settings v1 wire"

@@ -36,12 +36,10 @@ from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.policy_keeper import PolicyKeeper
 from mesh.controller.scaling.scaling_memory import Autoscaler
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
-
-_PERIOD_S = 1.0
-_STORE_PATIENCE_S = 1.0
 
 
 class _Keepers(NamedTuple):
@@ -87,15 +85,16 @@ class ControlLoop:
     async def run(self) -> None:
         """Run turns until it is cancelled."""
         self._spawn_task(OrphanCollector(self._runtime, self._actor_names).collect(), "orphans")
+        period_s = settings().controller.turn_interval_s
         while True:
             self._wake.clear()
             began_at_s = self._clock()
             if not await self._try_turn():
-                await asyncio.sleep(_PERIOD_S)
+                await asyncio.sleep(period_s)
             # Events may come at any rate, but at most half of the time goes into turns.
-            await asyncio.sleep(min(self._clock() - began_at_s, _PERIOD_S))
+            await asyncio.sleep(min(self._clock() - began_at_s, period_s))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.autoscaler.period_s(at_most_s=_PERIOD_S)):
+                async with asyncio.timeout(self.autoscaler.period_s(at_most_s=period_s)):
                     await self._wake.wait()
 
     @property
@@ -203,7 +202,7 @@ class ControlLoop:
         if decided and not self._wanted.is_changing:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
             try:
-                async with asyncio.timeout(_STORE_PATIENCE_S):
+                async with asyncio.timeout(settings().controller.store_timeout_s):
                     await self._wanted.change(functools.partial(with_replicas, targets=targets))
             except TimeoutError:
                 logger.warning("the cluster's KV is slow: the numbers of replicas change when they are stored")

@@ -29,7 +29,6 @@ from mesh.wire.mesh_token import TokenGuard, create_token
 
 logger = logging.getLogger("mesh")
 
-_RESTART_PAUSE_S = 2.0
 _FAILURE_MAX_CHARS = 2000
 
 T = TypeVar("T")
@@ -47,11 +46,11 @@ class ControllerActor:
 
     async def ready(self) -> str:
         """Wait until it serves; returns "host:port" of the Control service. Raises why it cannot serve."""
-        # Shielded: whoever stops waiting must not stop the start.
+        # Shielded: a cancelled wait must not cancel the start.
         return await asyncio.shield(asyncio.wrap_future(self._start))
 
     async def _begin(self) -> str:
-        """Serve; a failure is written down for clients that wait, and removed by the start that succeeds."""
+        """Start to serve. A failure is stored in the KV for waiting clients; a successful start removes it."""
         try:
             address = await self._serve()
         except Exception as error:
@@ -64,7 +63,7 @@ class ControllerActor:
     async def _serve(self) -> str:
         await asyncio.to_thread(create_token)
         store = StateStore(_RayKeyValue())
-        # Versions must not fall behind those an earlier controller has told; no clock runs a version per microsecond.
+        # Versions must exceed those of earlier controllers, which published less than one version per microsecond.
         publisher = Publisher(first_version=time.time_ns() // 1000)
         loop = ControlLoop(
             store,
@@ -85,15 +84,16 @@ class ControllerActor:
 
 
 def _end_if_failed(start: Future[str]) -> None:
-    """A controller that does not serve must not stay: Ray starts it anew. Until then `ready` tells why."""
+    """End the process of a controller that failed to start, so that Ray restarts it. Until then `ready` raises why."""
     if start.cancelled() or (error := start.exception()) is None:
         return
-    logger.error("the controller could not start; the next try is in %g s", _RESTART_PAUSE_S, exc_info=error)
-    threading.Timer(_RESTART_PAUSE_S, os._exit, (1,)).start()
+    pause_s = settings().controller.restart_pause_s
+    logger.error("the controller could not start; the next attempt is in %g s", pause_s, exc_info=error)
+    threading.Timer(pause_s, os._exit, (1,)).start()
 
 
 class _RayKeyValue:
-    """The cluster's KV behind the store's seam."""
+    """The cluster's KV as a KeyValue of the store."""
 
     def get(self, key: str) -> bytes | None:
         return _answer(lambda: ray_core.kv_get(key))

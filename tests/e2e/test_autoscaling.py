@@ -153,7 +153,7 @@ def test_a_killed_controller_keeps_the_number(deploy: Deploy, gate: Handle) -> N
     assert running("kept", "Worker").keys() == before
     gate.open.remote("kept").result(timeout_s=10)
     assert [call.result(timeout_s=10) for call in calls] == ["kept"] * 5
-    assert "until everybody has reported" in until(
+    assert "until every process has reported" in until(
         lambda: found if "wants 1" in (found := status_of("kept").autoscaling.decision) else ""
     )
     assert has("kept", 3)

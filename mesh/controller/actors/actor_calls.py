@@ -7,13 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError, Runtime
+from mesh.settings import settings
 
 logger = logging.getLogger("mesh")
 
 _EXIT_POLL_S = 0.05
-_OUT_OF_REACH_POLL_S = 1.0
-_KILL_TIMEOUT_S = 60.0
-_RELEASE_ATTEMPTS_MAX = 30
 _RELEASE_PAUSE_S = 1.0
 
 
@@ -42,9 +40,11 @@ class ActorCalls:
                 # While its node lives, Ray learns of an actor's death before it calls the actor unreachable.
                 if await self._runtime.refuses(address()):
                     return ActorDiedError("its process is gone, and probably its node", is_node_lost=True)
-                pause_s = _OUT_OF_REACH_POLL_S
+                pause_s = settings().controller.unreachable_interval_s
             except ActorCallError:
-                pause_s = _OUT_OF_REACH_POLL_S  # a failed call does not mean that the actor is dead
+                pause_s = (
+                    settings().controller.unreachable_interval_s
+                )  # a failed call does not mean that the actor is dead
             await asyncio.sleep(pause_s)
 
     async def check(self, name: str, timeout_s: float) -> str | None:
@@ -77,18 +77,19 @@ class ActorCalls:
         if name in self._being_killed:
             return
         self._being_killed.add(name)
+        timeout_s = settings().controller.kill_timeout_s
         try:
-            async with asyncio.timeout(_KILL_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 await self._runtime.kill(name)
         except (ActorCallError, TimeoutError) as error:
-            reason = str(error) or f"no answer within {_KILL_TIMEOUT_S:g} s"
+            reason = str(error) or f"no answer within {timeout_s:g} s"
             logger.warning("%s could not be killed, trying again: %s", name, reason)
         finally:
             self._being_killed.discard(name)
 
     async def release(self, name: str) -> None:
         """Remove the placement group of an actor that has ended. Does nothing if there is none."""
-        for attempt in range(1, _RELEASE_ATTEMPTS_MAX + 1):
+        for attempt in range(1, settings().controller.release_attempts_max + 1):
             try:
                 await self._runtime.release(name)
                 return

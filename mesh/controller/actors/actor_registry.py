@@ -12,14 +12,10 @@ from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Gateway,
 from mesh.controller.plan.replica_state import ReplicaEvent, next_state
 from mesh.phases import transitions
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
 
-HEALTH_FAILURES_MAX = 3
-"""Health checks that must fail in a row before an actor is replaced."""
-VACANCY_S = 30.0
-"""How long a replica that has ended is remembered."""
-_LONG_LIFE_S = 10.0
 _MESSAGE_MAX_CHARS = 8192
 
 
@@ -37,7 +33,8 @@ class ActorRegistry:
         self._nodes: tuple[Node, ...] = ()
 
     def observed(self) -> Observed:
-        while self._vacancies and self._clock() - self._vacancies[0].at_s > VACANCY_S:
+        memory_s = settings().controller.departed_memory_s
+        while self._vacancies and self._clock() - self._vacancies[0].at_s > memory_s:
             self._vacancies.popleft()
         return Observed(
             replicas=tuple(self._replicas.values()),
@@ -148,7 +145,7 @@ class ActorRegistry:
             return
         count = 0 if failure is None else replica.health_failures + 1
         self._put_replica(replace(replica, health_failures=count))
-        if failure is not None and count >= HEALTH_FAILURES_MAX:
+        if failure is not None and count >= settings().controller.health_failures_max:
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
     def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
@@ -197,7 +194,7 @@ class ActorRegistry:
         failures = self._failures_of(replica)
         now_s = self._clock()
         # A replica that served for a while proves that its version works: its end starts a new count.
-        is_first = replica.is_serving and now_s - replica.since_s >= _LONG_LIFE_S
+        is_first = replica.is_serving and now_s - replica.since_s >= settings().controller.stable_after_s
         self._replica_failures[replica.deployment] = replace(
             failures, count=1 if is_first else failures.count + 1, last_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
         )
@@ -230,7 +227,7 @@ class ActorRegistry:
             return
         count = 0 if failure is None else gateway.health_failures + 1
         self._put_gateway(replace(gateway, health_failures=count))
-        if failure is not None and count >= HEALTH_FAILURES_MAX:
+        if failure is not None and count >= settings().controller.health_failures_max:
             self.gateway_broken(gateway_id, f"the gateway failed {count} health checks in a row: {failure}")
 
     def gateway_closed(self, gateway_id: str, message: str) -> None:

@@ -15,11 +15,6 @@ from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 
-_CHECK_PERIOD_S = 10.0
-_CHECK_TIMEOUT_S = 10.0
-_START_TIMEOUT_S = 120.0
-"""Includes the start of its process."""
-
 
 class GatewayKeeper:
     def __init__(
@@ -91,11 +86,12 @@ class GatewayKeeper:
             # It was stopped before it had a process that could drain.
             await self._calls.kill(name)
             return
+        timeout_s = settings().controller.gateway_start_timeout_s
         try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 ready = read_answer(control_pb2.GatewayReady, await self._runtime.call(name, "start"))
         except TimeoutError:
-            self._registry.gateway_broken(spec.gateway_id, f"the gateway did not start within {_START_TIMEOUT_S:g} s")
+            self._registry.gateway_broken(spec.gateway_id, f"the gateway did not start within {timeout_s:g} s")
             return
         except ActorDiedError:
             return  # _watch reports it, with the reason
@@ -112,6 +108,7 @@ class GatewayKeeper:
     async def _check(self, gateway_id: str) -> None:
         """Check its health while it serves."""
         while (gateway := self._registry.gateway(gateway_id)) and gateway.state == GatewayStatus.HEALTHY:
-            await asyncio.sleep(_CHECK_PERIOD_S)
-            failure = await self._calls.check(gateway_name(gateway.node_id), _CHECK_TIMEOUT_S)
+            await asyncio.sleep(settings().controller.gateway_check_interval_s)
+            timeout_s = settings().controller.gateway_check_timeout_s
+            failure = await self._calls.check(gateway_name(gateway.node_id), timeout_s)
             self._registry.gateway_checked(gateway_id, failure)

@@ -8,12 +8,9 @@ from collections.abc import Callable
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, Runtime
 from mesh.controller.plan.cluster_picture import Node
+from mesh.settings import settings
 
 logger = logging.getLogger("mesh")
-
-_PERIOD_S = 1.0
-_CALM_PERIOD_S = 3.0
-_TIMEOUT_S = 10.0
 
 
 class NodeList:
@@ -32,10 +29,11 @@ class NodeList:
 
         `is_calm`: no replica waits for a node and none moves, so the list may be older.
         """
-        if self._clock() - self._read_at_s < (_CALM_PERIOD_S if is_calm else _PERIOD_S):
+        options = settings().controller
+        if self._clock() - self._read_at_s < (options.nodes_calm_interval_s if is_calm else options.nodes_interval_s):
             return
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(options.nodes_timeout_s):
                 self.nodes = await self._runtime.nodes()
         except (ActorCallError, TimeoutError) as error:
             logger.warning("the cluster's nodes could not be listed: %s", error)

@@ -17,11 +17,9 @@ from mesh.controller.actors.cluster_runtime import (
     ActorCallError,
     Runtime,
 )
+from mesh.settings import settings
 
 logger = logging.getLogger("mesh")
-
-_PERIOD_S = 10.0
-_LIST_TIMEOUT_S = 10.0
 
 
 class OrphanCollector:
@@ -33,9 +31,9 @@ class OrphanCollector:
     async def collect(self) -> None:
         """Search periodically; runs until it is cancelled."""
         while True:
-            await asyncio.sleep(_PERIOD_S)
+            await asyncio.sleep(settings().controller.orphans_interval_s)
             try:
-                async with asyncio.timeout(_LIST_TIMEOUT_S):
+                async with asyncio.timeout(settings().controller.orphans_timeout_s):
                     await self._search()
             except (ActorCallError, TimeoutError) as error:
                 logger.warning("the search for orphaned actors failed: %s", error)

@@ -22,14 +22,12 @@ from mesh.controller.actors.cluster_runtime import (
 )
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
-_ANSWER_TIMEOUT_S = 10.0
 _RETRY_PAUSE_S = 0.2
-_OOM_LOOKBACK_S = 60.0
-"""Look this far back for out-of-memory kills that happened while no controller ran."""
 
 M = TypeVar("M", bound=Message)
 
@@ -53,7 +51,7 @@ async def recover(runtime: Runtime, replicas: ReplicaKeeper, gateways: GatewayKe
 async def _record_memory_deaths(runtime: Runtime, replicas: ReplicaKeeper) -> None:
     """Count the replicas that were killed for lack of memory while no controller ran."""
     try:
-        deaths = await runtime.memory_deaths(_OOM_LOOKBACK_S)
+        deaths = await runtime.memory_deaths(settings().controller.oom_lookback_s)
     except ActorCallError as error:
         logger.warning("the actors that died while no controller ran could not be listed: %s", error)
         return
@@ -88,11 +86,12 @@ async def _adopt_gateway(runtime: Runtime, gateways: GatewayKeeper, name: str) -
 
 async def _answer(runtime: Runtime, name: str, method: str, kind: type[M]) -> M | None:
     """The actor's answer; None when its process hangs, or user code has corrupted the answer."""
+    timeout_s = settings().controller.adopt_timeout_s
     try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             return read_answer(kind, await _call(runtime, name, method))
     except (ActorCallError, TimeoutError) as error:
-        reason = str(error) or f"no answer within {_ANSWER_TIMEOUT_S:g} s"
+        reason = str(error) or f"no answer within {timeout_s:g} s"
         logger.warning("%s of an earlier controller did not answer %s: %s", name, method, reason)
         return None
 

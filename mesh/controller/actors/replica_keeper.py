@@ -24,13 +24,13 @@ from mesh.controller.plan.actions import KillReplica, ReconfigureReplica, Replic
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.controller.plan.replica_placement import ANYWHERE, Spot
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 
 _DEFAULT_CHECK_PERIOD_S = 10.0
 _DEFAULT_CHECK_TIMEOUT_S = 30.0
 _CHECK_PERIOD_MIN_S = 0.05
-_CHECK_JITTER = 0.1
 
 
 class ReplicaKeeper:
@@ -197,7 +197,8 @@ class ReplicaKeeper:
         """Check its health while it serves."""
         while (replica := self._registry.replica(replica_id)) and replica.is_serving:
             period_s, timeout_s = self._check_times_s(replica)
-            await asyncio.sleep(period_s * random.uniform(1 - _CHECK_JITTER, 1 + _CHECK_JITTER))
+            jitter = settings().controller.health_jitter_share
+            await asyncio.sleep(period_s * random.uniform(1 - jitter, 1 + jitter))
             self._registry.replica_checked(replica_id, await self._calls.check(_name_of(replica), timeout_s))
 
     def _check_times_s(self, replica: Replica) -> tuple[float, float]:

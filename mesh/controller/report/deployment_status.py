@@ -11,9 +11,8 @@ from mesh.controller.plan.cluster_picture import Failures, Replica
 from mesh.controller.plan.replica_placement import Ledger
 from mesh.controller.plan.rollout import is_given_up
 from mesh.controller.report.shortage_text import explain
+from mesh.settings import settings
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, ReplicaState
-
-_START_PATIENCE_S = 10.0
 
 
 class Fact(Enum):
@@ -183,7 +182,7 @@ def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
     """A start has no time limit, because a model may take long to load. A constructor that hangs must be visible."""
     starting = [each for each in replicas if each.state == ReplicaState.STARTING and each.is_placed]
     longest_s = max((now_s - max(each.placed_s, each.created_s) for each in starting), default=0.0)
-    if longest_s < _START_PATIENCE_S:
+    if longest_s < settings().controller.start_patience_s:
         return ""
     count = len(starting)
     who = "1 replica has been starting" if count == 1 else f"{count} replicas are starting, the longest"

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.report.snapshots import missing_snapshot
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
-
-_SETTLE_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +158,10 @@ class Publisher:
         return update
 
     async def flush(self) -> None:
-        """Wait until everything was written to every stream; at most half a second for those that do not read."""
+        """Wait until everything was written to every stream; but only briefly for those that do not read."""
         waits = [asyncio.ensure_future(subscriber.wait_flushed()) for subscriber in self._subscribers]
         if waits:
-            _, late = await asyncio.wait(waits, timeout=_SETTLE_TIMEOUT_S)
+            _, late = await asyncio.wait(waits, timeout=settings().controller.flush_timeout_s)
             for wait in late:
                 wait.cancel()
 

@@ -1,4 +1,4 @@
-"""Owns the recent past of a deployment's load: a step function of time, and what it was on average. Pure."""
+"""The load of a deployment over the look-back period: a step function of time and its aggregates. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STEPS_MAX = 128
 
 
 class Step(NamedTuple):
-    """The load was this from then on, until the next step."""
+    """The load from this instant until the next step."""
 
     since_at_s: float
     requests: float
@@ -18,12 +18,12 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadWindow:
-    """At most about 128 steps, whatever the look-back period and however often it is looked at."""
+    """At most about 128 steps, for any look-back period and sampling rate."""
 
     steps: tuple[Step, ...] = ()
 
     def with_sample(self, now_s: float, requests: float, look_back_s: float) -> LoadWindow:
-        """The window moved to `now_s`, from when on the load is `requests`."""
+        """The window moved to `now_s`, with the load `requests` from then on."""
         kept = self._kept(now_s - look_back_s)
         if not kept or now_s - kept[-1].since_at_s >= look_back_s / _STEPS_MAX:
             if kept and kept[-1].requests == requests:
@@ -33,7 +33,7 @@ class LoadWindow:
         return LoadWindow((*kept[:-1], Step(kept[-1].since_at_s, requests)))
 
     def aggregate(self, how: str, now_s: float) -> float:
-        """The mean over time, the max or the min. A window without a past is what its only sample says."""
+        """The mean over time, the max or the min. With one sample, that sample."""
         if not self.steps:
             return 0.0
         match how:
@@ -45,7 +45,7 @@ class LoadWindow:
                 return self._mean(now_s)
 
     def _kept(self, horizon_at_s: float) -> tuple[Step, ...]:
-        """What still counts at the horizon. The step that reaches across it begins there."""
+        """The steps after the horizon. The step across it is cut to begin there."""
         across = sum(step.since_at_s <= horizon_at_s for step in self.steps)
         if not across:
             return self.steps

@@ -1,4 +1,4 @@
-"""Owns the process in which a user's autoscaling policy runs: whatever it does there, the controller goes on."""
+"""The actor that runs a user's autoscaling policy, so that no fault of that code reaches the controller."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PolicyActor:
         for part in name.split("."):
             policy = getattr(policy, part)
         if not callable(policy):
-            raise TypeError(f"{self._spec.policy.function} is no function, but {policy!r}")
+            raise TypeError(f"{self._spec.policy.function} is not a function but {policy!r}")
         return policy  # type: ignore[no-any-return]
 
     def _checked(self, answer: object) -> float:
@@ -58,4 +58,4 @@ class PolicyActor:
 
 
 def _not_started(context: object) -> NoReturn:
-    raise RuntimeError("the policy was asked before it was started")
+    raise RuntimeError("the policy was called before it was started")

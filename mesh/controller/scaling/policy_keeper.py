@@ -1,6 +1,6 @@
-"""Owns the processes of users' autoscaling policies: each is started, asked again and again, and ended.
+"""The keeper of users' autoscaling policies: it starts their processes, calls them periodically and ends them.
 
-Nothing of a policy runs here, and nothing waits for one but the task that asks it.
+Policy code never runs in the controller, and only the task that calls a policy waits for it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.scaling.scaling_memory import Autoscaler
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
-_START_TIMEOUT_S = 600.0
-"""Setting up a runtime environment and importing what a policy needs may take minutes."""
 _PERIOD_MIN_S = 0.05
 _RETRY = Backoff(first_s=0.25, max_s=60.0)
-_LONG_LIFE_S = 60.0
-"""A process that ends sooner makes the next one wait longer, whatever it has answered."""
 _PROBLEM_MAX_CHARS = 8192
 
 
@@ -42,113 +39,115 @@ class PolicyKeeper:
         self._autoscaler = autoscaler
         self._spawn_task = spawn_task
         self._new_id = new_id
-        self._kept: dict[DeploymentKey, _Policy] = {}
+        self._policies: dict[DeploymentKey, _Policy] = {}
 
     def use(self, desired: Desired) -> None:
-        """From now on the policies of these deployments are asked, and no others."""
+        """Run the policies of these deployments and no others."""
         wanted = {
             key: target for key, target in desired.deployments.items() if target.scaling and target.scaling.policy
         }
-        for key, kept in list(self._kept.items()):
-            if key not in wanted or not kept.fits(wanted[key]):
-                del self._kept[key]
-                kept.stop.set()
-                # At once: it may be in the middle of an answer that takes for ever.
-                self._spawn_task(self._end(kept.name), f"end of {kept.name}")
+        for key, policy in list(self._policies.items()):
+            if key not in wanted or not policy.fits(wanted[key]):
+                del self._policies[key]
+                policy.stop.set()
+                # Kill it immediately: its current call may never return.
+                self._spawn_task(self._end(policy.name), f"end of {policy.name}")
         for key, target in wanted.items():
-            if key in self._kept:
-                self._kept[key].target = target
+            if key in self._policies:
+                self._policies[key].target = target
             else:
-                self._kept[key] = kept = _Policy(target)
-                self._spawn_task(self._keep(kept), f"policy of {key}")
+                self._policies[key] = policy = _Policy(target)
+                self._spawn_task(self._keep(policy), f"policy of {key}")
 
     def actor_names(self) -> set[str]:
-        """Of the processes that are asked now."""
-        return {kept.name for kept in self._kept.values()}
+        """Names of the policy actors that run now."""
+        return {policy.name for policy in self._policies.values()}
 
-    async def _keep(self, kept: _Policy) -> None:
-        """One process after another until it is not wanted any more; each that fails makes the next wait longer."""
-        while not kept.stop.is_set():
-            kept.name = policy_name(kept.target.key, self._new_id())
+    async def _keep(self, policy: _Policy) -> None:
+        """Run one process after another until the policy is not wanted any more, with growing pauses after failures."""
+        while not policy.stop.is_set():
+            policy.name = policy_name(policy.target.key, self._new_id())
             began_at_s = asyncio.get_running_loop().time()
             try:
-                await self._begin(kept)
-                await self._ask_while_it_lives(kept)
+                await self._begin(policy)
+                await self._call_repeatedly(policy)
             except (ActorCallError, TimeoutError) as error:
-                is_short = asyncio.get_running_loop().time() - began_at_s < _LONG_LIFE_S
-                kept.short_lives = kept.short_lives + 1 if is_short else 0
+                is_short = asyncio.get_running_loop().time() - began_at_s < settings().controller.policy_stable_after_s
+                policy.short_lives = policy.short_lives + 1 if is_short else 0
                 self._record_failure(
-                    kept, str(error) or f"it did not start within {_START_TIMEOUT_S:g} s", is_over=True
+                    policy,
+                    str(error) or f"it did not start within {settings().controller.policy_start_timeout_s:g} s",
+                    is_over=True,
                 )
             finally:
-                await self._end(kept.name)
-            await _pause(kept, kept.restart_delay_s)
+                await self._end(policy.name)
+            await _pause(policy, policy.restart_delay_s)
 
-    async def _begin(self, kept: _Policy) -> None:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            await self._runtime.spawn_policy(kept.name, kept.spec(), kept.target.spec.options.actor)
-            await self._runtime.call(kept.name, "start")
+    async def _begin(self, policy: _Policy) -> None:
+        async with asyncio.timeout(settings().controller.policy_start_timeout_s):
+            await self._runtime.spawn_policy(policy.name, policy.spec(), policy.target.spec.options.actor)
+            await self._runtime.call(policy.name, "start")
 
-    async def _ask_while_it_lives(self, kept: _Policy) -> None:
-        """Returns when nobody wants its answers. Raises ActorCallError when the process has to be replaced."""
-        while not kept.stop.is_set():
+    async def _call_repeatedly(self, policy: _Policy) -> None:
+        """Returns when the policy is not wanted any more. Raises ActorCallError when its process has to be replaced."""
+        while not policy.stop.is_set():
             try:
-                await self._ask(kept)
+                await self._call(policy)
             except TimeoutError as error:
-                raise ActorCallError(f"no answer within {kept.policy.timeout_s:g} s") from error
+                raise ActorCallError(f"no answer within {policy.options.policy.timeout_s:g} s") from error
             except ActorDiedError as error:
                 raise ActorCallError(f"its process ended: {error}") from error
             except ActorCallError as error:
-                self._record_failure(kept, str(error))
-            await _pause(kept, max(kept.delay_s, kept.options.metrics_interval_s, _PERIOD_MIN_S))
+                self._record_failure(policy, str(error))
+            await _pause(policy, max(policy.delay_s, policy.options.metrics_interval_s, _PERIOD_MIN_S))
 
-    async def _ask(self, kept: _Policy) -> None:
-        question = self._autoscaler.policy_request(kept.target.key, kept.options).SerializeToString()
-        async with asyncio.timeout(kept.policy.timeout_s):
-            answer = await self._runtime.call(kept.name, "decide", question)
+    async def _call(self, policy: _Policy) -> None:
+        question = self._autoscaler.policy_request(policy.target.key, policy.options).SerializeToString()
+        async with asyncio.timeout(policy.options.policy.timeout_s):
+            answer = await self._runtime.call(policy.name, "decide", question)
         replicas = _read(answer)
-        kept.failures = 0
-        if not kept.stop.is_set():
-            self._autoscaler.policy_result(kept.target.key, replicas)
+        policy.failures = 0
+        if not policy.stop.is_set():
+            self._autoscaler.policy_result(policy.target.key, replicas)
 
     async def _end(self, name: str) -> None:
-        """Should it fail, the process is a stray from now on."""
+        """Kill the process. After a failure it is an orphan, which the collector kills."""
         try:
             await self._runtime.kill(name)
         except ActorCallError as error:
             logger.warning("%s could not be killed: %s", name, error)
 
-    def _record_failure(self, kept: _Policy, problem: str, *, is_over: bool = False) -> None:
-        """`is_over`: its process is at its end."""
-        kept.failures += 1
-        text = f"{kept.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
+    def _record_failure(self, policy: _Policy, problem: str, *, is_over: bool = False) -> None:
+        """`is_over`: the process has ended or is about to be killed."""
+        policy.failures += 1
+        text = f"{policy.options.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
         if is_over:
-            text += f"\nIts next process starts in {kept.restart_delay_s:g} s."
-        if not kept.stop.is_set():
-            self._autoscaler.policy_failed(kept.target.key, text)
+            text += f"\nIts next process starts in {policy.restart_delay_s:g} s."
+        if not policy.stop.is_set():
+            self._autoscaler.policy_failed(policy.target.key, text)
 
 
 class _Policy:
-    """A policy that is asked, until `stop`."""
+    """A policy that runs until `stop`."""
 
     def __init__(self, target: DeploymentTarget) -> None:
         self.target = target
         self.name = ""
-        """Of the actor that is asked now."""
+        """Name of its present actor."""
         self.failures = 0
         """In a row."""
         self.short_lives = 0
-        """Processes in a row that soon came to an end."""
+        """Consecutive processes that ended soon."""
         self.stop = asyncio.Event()
 
     @property
     def delay_s(self) -> float:
-        """Pause after so many failures."""
+        """Pause after this number of failures."""
         return _RETRY.pause_s(self.failures)
 
     @property
     def restart_delay_s(self) -> float:
-        """Pause before the next process. An answer makes good for failures, not for a process that dies of the next."""
+        """Pause before the next process. An answer resets `failures`, but not `short_lives`."""
         return _RETRY.pause_s(max(self.failures, self.short_lives))
 
     @property
@@ -166,7 +165,7 @@ class _Policy:
         )
 
     def fits(self, target: DeploymentTarget) -> bool:
-        """Its process can go on for that target: same function, same code, same environment."""
+        """Whether its process can serve that target: same function, same code, same environment."""
         own, other = self.target.spec, target.spec
         return (
             own.options.autoscaling.policy == other.options.autoscaling.policy
@@ -176,14 +175,14 @@ class _Policy:
 
 
 def _read(answer: bytes | None) -> float:
-    """The user's code shares the process that checks its answers, so what comes from there is checked again."""
+    """The number in an answer, checked again here because user code may corrupt the process that checked it."""
     replicas = read_answer(control_pb2.PolicyAnswer, answer).replicas
     if not math.isfinite(replicas):
         raise ActorCallError(f"its process answers {replicas} replicas")
     return replicas
 
 
-async def _pause(kept: _Policy, seconds: float) -> None:
+async def _pause(policy: _Policy, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await kept.stop.wait()
+            await policy.stop.wait()

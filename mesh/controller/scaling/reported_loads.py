@@ -1,4 +1,4 @@
-"""Owns what processes have reported of their load, until it is reported anew, too old, or its Sync stream ends."""
+"""The loads that processes reported, until a newer report, their expiry, or the end of the Sync stream."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class _Entry:
 
 
 class ReportedLoads:
-    """By deployment and process. A process that says it is idle has no entry."""
+    """Loads by deployment and process. An idle process has no entry."""
 
     def __init__(self) -> None:
         self._entries: dict[DeploymentKey, dict[str, _Entry]] = {}
 
     def report(self, process_id: str, stream: object, load: control_pb2.DeploymentLoad, now_s: float) -> None:
-        """`stream` is what the report came by: with its end the load is forgotten, unless it came anew by another."""
+        """Store a load. It is forgotten with the end of `stream`, unless another stream has replaced it."""
         entries = self._entries.setdefault(DeploymentKey(load.deployment.app, load.deployment.name), {})
         if load.queued or load.ongoing or load.executing or load.stats:
             entries[process_id] = _Entry(stream, now_s, load.queued, load.ongoing, load.executing, dict(load.stats))
@@ -35,13 +35,13 @@ class ReportedLoads:
             entries.pop(process_id, None)
 
     def forget(self, stream: object) -> None:
-        """The stream has ended: who used it is gone, or reports by another one."""
+        """Drop the loads of a stream that has ended: its process is gone, or reports on another stream."""
         for entries in self._entries.values():
             for process_id in [each for each, entry in entries.items() if entry.stream is stream]:
                 del entries[process_id]
 
     def keep(self, oldest_at_s: Mapping[DeploymentKey, float]) -> None:
-        """Only these deployments are of interest, and of each only what was reported since then."""
+        """Drop other deployments, and loads reported before the given time of each."""
         for key in self._entries.keys() - oldest_at_s.keys():
             del self._entries[key]
         for key, entries in self._entries.items():
@@ -49,11 +49,11 @@ class ReportedLoads:
                 del entries[process_id]
 
     def load(self, key: DeploymentKey) -> Load:
-        """Callers and replicas both tell of ongoing calls. The larger sum counts: one side may have been lost."""
+        """The sum of all reports. Of ongoing calls, the larger of callers' and replicas' sums, as one may be missing."""
         entries = self._entries.get(key, {}).values()
         ongoing = max(sum(entry.ongoing for entry in entries), sum(entry.executing for entry in entries))
         return Load(queued=sum(entry.queued for entry in entries), ongoing=ongoing)
 
     def stats(self, key: DeploymentKey) -> list[Mapping[str, float]]:
-        """What replicas' `record_autoscaling_stats` said last."""
+        """The last results of the replicas' `record_autoscaling_stats`."""
         return [entry.stats for entry in self._entries.get(key, {}).values() if entry.stats]

@@ -1,4 +1,4 @@
-"""Owns what the controller remembers of each deployment that autoscales, between reports, policies and decisions."""
+"""The autoscaler: its memory of each deployment between load reports, policy results and decisions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Scaled:
     state: ScalingState = field(default_factory=ScalingState)
     decision: Decision | None = None
     decided_at_s: float | None = None
-    """When the target was changed last."""
+    """When the target changed last."""
     running: int = 0
     policy_replicas: float | None = None
     policy_problem: str = ""
@@ -37,7 +37,7 @@ class _Scaled:
 
 
 class Autoscaler:
-    """Reports and answers of policies come in, targets come out. On the control loop's event loop."""
+    """Load reports and policy results go in, targets come out. On the control loop's event loop."""
 
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None]) -> None:
         self._clock = clock
@@ -45,12 +45,12 @@ class Autoscaler:
         self._loads = ReportedLoads()
         self._scaled: dict[DeploymentKey, _Scaled] = {}
         self._known: frozenset[DeploymentKey] | None = None
-        """Deployments of the desired state before, None in a controller that has just started."""
+        """Deployments of the previous desired state; None in a controller that has just started."""
         self.problems: Problems = {}
-        """Of the last look: deployments that could not be decided about keep their targets."""
+        """Of the last decision: these deployments keep their targets."""
 
     def use(self, desired: Desired) -> None:
-        """From now on these deployments are scaled, by these rules."""
+        """Scale these deployments by these rules from now on."""
         scaled: dict[DeploymentKey, _Scaled] = {}
         for key, target in desired.deployments.items():
             if target.scaling is not None:
@@ -59,7 +59,7 @@ class Autoscaler:
         self._known = frozenset(desired.deployments)
 
     def report_load(self, process_id: str, stream: object, loads: Iterable[control_pb2.DeploymentLoad]) -> None:
-        """A process has reported."""
+        """Store the loads that a process reported."""
         for load in loads:
             key = DeploymentKey(load.deployment.app, load.deployment.name)
             scaled = self._scaled.get(key)
@@ -67,14 +67,14 @@ class Autoscaler:
                 continue
             self._loads.report(process_id, stream, load, self._clock())
             if scaled.target == 0 and self._loads.load(key).total:
-                self._wake()  # somebody waits for the first replica
+                self._wake()  # a call waits for the first replica
 
     def forget_stream(self, stream: object) -> None:
-        """A process's Sync stream has ended."""
+        """Drop the loads of a Sync stream that has ended."""
         self._loads.forget(stream)
 
     def decide(self, desired: Desired, replicas: Mapping[DeploymentKey, Sequence[Replica]]) -> dict[DeploymentKey, int]:
-        """The targets that have to change, and to what."""
+        """The new targets of the deployments whose target has to change."""
         now_s = self._clock()
         self._loads.keep({key: now_s - scaled.rules.expiry_s for key, scaled in self._scaled.items()})
         targets: dict[DeploymentKey, int] = {}
@@ -118,7 +118,7 @@ class Autoscaler:
     # ---- Policies ----------------------------------------------------------------------------------------------------
 
     def policy_request(self, key: DeploymentKey, options: control_pb2.AutoscalingOptions) -> control_pb2.PolicyQuestion:
-        """What a policy is asked now. The deployment must be one that is scaled."""
+        """The question for the policy of a deployment that autoscales."""
         now_s, scaled, load = self._clock(), self._scaled[key], self._loads.load(key)
         window = scaled.state.window
         question = control_pb2.PolicyQuestion(
@@ -138,22 +138,22 @@ class Autoscaler:
         return question
 
     def policy_result(self, key: DeploymentKey, replicas: float) -> None:
-        """A policy wants that many."""
+        """Take over the number of replicas that a policy wants."""
         if scaled := self._scaled.get(key):
-            is_news = scaled.policy_replicas != replicas
+            is_new = scaled.policy_replicas != replicas
             scaled.policy_replicas, scaled.policy_problem = replicas, ""
-            if is_news:
+            if is_new:
                 self._wake()
 
     def policy_failed(self, key: DeploymentKey, problem: str) -> None:
-        """A policy gave no answer. What it said last stays."""
+        """A policy failed. Its last result stays."""
         if scaled := self._scaled.get(key):
             scaled.policy_problem = problem
 
     def _with_rules(self, key: DeploymentKey, target: DeploymentTarget, rules: ScalingRules) -> _Scaled:
         scaled = self._scaled.get(key)
         if scaled is None:
-            # Of one that was there before, callers and replicas still have to tell how busy they are.
+            # Callers and replicas of an existing deployment still have to report their load.
             is_new = self._known is not None and key not in self._known
             paused_until_at_s = float("-inf") if is_new else self._clock() + rules.expiry_s
             return _Scaled(rules, ScalingState(target=target.num_replicas, paused_until_at_s=paused_until_at_s))

@@ -1,4 +1,4 @@
-"""Owns how the state of autoscaling reads in the status. Pure."""
+"""The text of an autoscaling decision for the status and the log. Pure."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def scaling_status(
 
 
 def explain(rules: ScalingRules, decision: Decision, now_s: float) -> str:
-    """One sentence: the target, why it is that, and what else is wanted since when."""
+    """One sentence: the target, its reason, and which other number is wanted since when."""
     pending = decision.state.pending
     parts = [f"target {decision.target}", _reason(rules, decision)]
     if pending is not None and pending.replicas != decision.target:
         parts.append(_outlook(pending, now_s))
     elif decision.wanted < decision.target:
-        parts.append(f"wants {decision.wanted} but waits until everybody has reported their load")
+        parts.append(f"wants {decision.wanted} but waits until every process has reported its load")
     return ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:]) + "."
 
 
@@ -40,7 +40,7 @@ def _reason(rules: ScalingRules, decision: Decision) -> str:
             return "requests came while there was no replica"
         case Cause.BOUNDS:
             return f"the bounds are {rules.min_replicas} to {rules.max_replicas}"
-        case Cause.NOBODY_RUNS:
+        case Cause.NONE_RUNNING:
             return f"no replica runs yet, and {_requests(decision.requests)} wait"
         case Cause.NO_ANSWER:
             return f"the policy {rules.policy} has not answered yet"

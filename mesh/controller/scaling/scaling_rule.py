@@ -1,14 +1,14 @@
-"""Owns how many replicas a deployment shall have, given its load: the formula, the delays, to and from zero. Pure.
+"""The number of replicas for a load: the formula, the delays, scaling to and from zero. Pure.
 
-Theory of operation. A decision looks at the whole state and is made at every turn of the control loop:
+Theory of operation. A decision looks at the whole state and is made in every turn of the control loop:
 
-1. The load of the look-back period says how many replicas are *wanted* (or the user's policy does).
-2. Wanted more or wanted less has to persist before it becomes the *target*. A change of direction starts anew. What
-   becomes the target then is for more replicas the newest number, for fewer the largest that was wanted meanwhile: to
-   add too late costs calls, to remove too early does too.
-3. Zero is special: a call that finds no replica gets one at once, and the last replica leaves by a delay of its own.
+1. The load of the look-back period, or the user's policy, says how many replicas are *wanted*.
+2. A wanted number above or below the target becomes the *target* when it has persisted for a delay. A change of
+   direction restarts the delay. The new target is the newest number when scaling up, and the largest number wanted
+   during the delay when scaling down, because adding too late and removing too early both cost calls.
+3. Zero is special: a call that finds no replica starts one without delay, and the last replica has a delay of its own.
 
-After a restart of the controller nothing is known of the load until everybody has reported. Meanwhile
+After a restart the controller does not know the load until every process has reported. Until then
 (`paused_until_at_s`) the number may grow but not shrink.
 """
 
@@ -22,7 +22,7 @@ from mesh.controller.desired.autoscaling_targets import ScalingRules
 from mesh.controller.scaling.load_window import LoadWindow
 
 _ROUNDING = 1e-9
-"""What sums of floats are off by must not cost a replica."""
+"""Rounding errors of float sums must not cost a replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Load:
     """Requests of a deployment at one moment."""
 
     queued: float = 0.0
-    """Waiting in their callers for a replica."""
+    """Waiting in callers for a replica."""
     ongoing: float = 0.0
 
     @property
@@ -45,15 +45,15 @@ class Cause(Enum):
     POLICY = auto()
     FROM_ZERO = auto()
     BOUNDS = auto()
-    NOBODY_RUNS = auto()
-    """Replicas were asked for and none runs yet: nothing can be said of what one of them carries."""
+    NONE_RUNNING = auto()
+    """No replica runs yet, so the load per replica is unknown."""
     NO_ANSWER = auto()
-    """The user's policy has not said anything yet."""
+    """The user's policy has not answered yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingChange:
-    """Another number than the target has been wanted since then."""
+    """A number other than the target that is wanted since `since_at_s`."""
 
     is_up: bool
     since_at_s: float
@@ -62,10 +62,10 @@ class PendingChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingState:
-    """What is remembered between two looks at a deployment."""
+    """What is remembered between two decisions about a deployment."""
 
     target: int = 0
-    """The target when it was looked at last."""
+    """The target at the last decision."""
     window: LoadWindow = field(default_factory=LoadWindow)
     pending: PendingChange | None = None
     paused_until_at_s: float = float("-inf")
@@ -73,31 +73,31 @@ class ScalingState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What a look at a deployment shows."""
+    """The present state of a deployment."""
 
     target: int
-    """Replicas it shall have until now."""
+    """The present target."""
     running: int
     """Replicas that serve."""
     load: Load = field(default_factory=Load)
     policy_replicas: float | None = None
-    """What the user's policy said last."""
+    """The last result of the user's policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     target: int
-    """Replicas it shall have from now on."""
+    """The new target."""
     wanted: int
-    """What the load asks for: the target once that has persisted."""
+    """What the load asks for. It becomes the target once it has persisted."""
     cause: Cause
     state: ScalingState
     requests: float
-    """Of the look-back period, as the rules aggregate it."""
+    """Aggregated over the look-back period, as the rules say."""
 
 
 def decide(rules: ScalingRules, state: ScalingState, observation: Observation, now_s: float) -> Decision:
-    """The target after a look at the deployment."""
+    """The decision for this observation."""
     state = _remember(rules, state, observation, now_s)
     requests = state.window.aggregate(rules.aggregation, now_s)
     wanted, cause = _wanted(rules, observation, requests)
@@ -108,7 +108,7 @@ def decide(rules: ScalingRules, state: ScalingState, observation: Observation, n
         pending = _pending_change(state.pending, wanted, wanted > observation.target, now_s)
         if now_s - pending.since_at_s >= _delay_s(rules, observation.target, wanted):
             target = pending.replicas
-    # Until the target is seen to have changed nothing is forgotten: a decision that got lost is made again at once.
+    # `pending` is kept until the target is seen to have changed: a decision that was lost is repeated immediately.
     state = replace(state, target=observation.target, pending=pending)
     return Decision(target=target, wanted=wanted, cause=cause, state=state, requests=requests)
 
@@ -116,8 +116,8 @@ def decide(rules: ScalingRules, state: ScalingState, observation: Observation, n
 def replicas_for(rules: ScalingRules, running: int, requests: float) -> int:
     """Replicas for `requests` that `running` (at least 1) replicas shared, not clipped (items 228, 229).
 
-    A small factor may round a smaller number back to the present one; then it is one less, unless the requests need
-    all that run: forced down regardless, the number would go up again at once.
+    A small factor may round a smaller number up to the present one. Then it is one less, unless the requests need all
+    running replicas: without that exception the number would go up again immediately.
     """
     error = requests / running / rules.target_ongoing_requests
     factor = rules.upscaling_factor if error >= 1 else rules.downscaling_factor
@@ -128,8 +128,8 @@ def replicas_for(rules: ScalingRules, running: int, requests: float) -> int:
 
 
 def _remember(rules: ScalingRules, state: ScalingState, observation: Observation, now_s: float) -> ScalingState:
-    """The state with what is seen now. Somebody else may have changed the target: then nothing has persisted."""
-    # What was seen before everybody had reported says nothing about the past.
+    """The state with the present load. If a deploy has changed the target, nothing is pending any more."""
+    # Samples from before every process had reported do not count.
     window = LoadWindow() if now_s < state.paused_until_at_s else state.window
     return replace(
         state,
@@ -148,7 +148,7 @@ def _wanted(rules: ScalingRules, observation: Observation, requests: float) -> t
     if rules.policy and observation.policy_replicas is not None:
         return _by_way_of_one(rules.clip(_rounded_up(observation.policy_replicas)), observation.target), Cause.POLICY
     if observation.running == 0 and requests > 0:
-        return observation.target, Cause.NOBODY_RUNS
+        return observation.target, Cause.NONE_RUNNING
     return _by_way_of_one(
         rules.clip(replicas_for(rules, max(1, observation.running), requests)), observation.target
     ), Cause.LOAD

@@ -67,7 +67,9 @@ def test_what_is_no_number_is_refused(actor: Any, answer: str) -> None:
         ask(actor("wrong"), answer)
 
 
-@pytest.mark.parametrize(("function", "error"), [("missing", "AttributeError: .*missing"), ("number", "no function")])
+@pytest.mark.parametrize(
+    ("function", "error"), [("missing", "AttributeError: .*missing"), ("number", "not a function")]
+)
 def test_what_cannot_be_called_is_told(actor: Any, function: str, error: str) -> None:
     with pytest.raises(UserCodeFailed, match=error):
         ask(actor(function))

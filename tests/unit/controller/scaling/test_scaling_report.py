@@ -30,7 +30,7 @@ LOADED = Decision(target=3, wanted=3, cause=Cause.LOAD, state=ScalingState(), re
             "target 1: requests came while there was no replica.",
         ),
         (replace(LOADED, cause=Cause.BOUNDS), "target 3: the bounds are 1 to 9."),
-        (replace(LOADED, cause=Cause.NOBODY_RUNS), "target 3: no replica runs yet, and 5.4 requests wait."),
+        (replace(LOADED, cause=Cause.NONE_RUNNING), "target 3: no replica runs yet, and 5.4 requests wait."),
     ],
 )
 def test_a_decision_explains_itself(decision: Decision, sentence: str) -> None:

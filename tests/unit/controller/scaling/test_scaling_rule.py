@@ -195,7 +195,7 @@ def test_traffic_now_and_then_keeps_the_last_replica() -> None:
 def test_nothing_is_decided_by_load_while_no_replica_runs() -> None:
     """228 says nothing of zero replicas: they start, or fail to."""
     deployment = Deployment(AT_ONCE, 3)
-    assert deployment.look(0.0, 500, running=0).cause is Cause.NOBODY_RUNS
+    assert deployment.look(0.0, 500, running=0).cause is Cause.NONE_RUNNING
     assert deployment.target == 3
     assert deployment.look(1.0, 500, running=1).target == 100
 
