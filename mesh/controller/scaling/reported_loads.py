@@ -49,7 +49,7 @@ class ReportedLoads:
                 del entries[process_id]
 
     def load(self, key: DeploymentKey) -> Load:
-        """The sum of all reports. Of ongoing calls, the larger of callers' and replicas' sums, as one may be missing."""
+        """The sum of all reports. Of ongoing calls, the larger of callers' and replicas' sums, one may be missing."""
         entries = self._entries.get(key, {}).values()
         ongoing = max(sum(entry.ongoing for entry in entries), sum(entry.executing for entry in entries))
         return Load(queued=sum(entry.queued for entry in entries), ongoing=ongoing)

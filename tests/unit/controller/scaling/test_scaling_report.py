@@ -22,8 +22,8 @@ LOADED = Decision(target=3, wanted=3, cause=Cause.LOAD, state=ScalingState(), re
         ),
         (
             replace(LOADED, wanted=1),
-            "target 3: 5.4 requests (mean of 30 s), 2 wanted per replica; wants 1 but waits until everybody has"
-            " reported their load.",
+            "target 3: 5.4 requests (mean of 30 s), 2 wanted per replica; wants 1 but waits until every process"
+            " has reported its load.",
         ),
         (
             replace(LOADED, cause=Cause.FROM_ZERO, target=1, wanted=1),
