@@ -54,7 +54,7 @@ class Cluster:
                     self._put(
                         Replica(replica_id=replica_id, deployment=key, version="v1", since_s=now_s, created_s=now_s)
                     )
-                case StopReplica(replica_id) | KillReplica(replica_id):
+                case StopReplica(replica_id, _) | KillReplica(replica_id, _):
                     leaving = self.replicas[replica_id]
                     self._put(replace(leaving, state=ReplicaState.STOPPING, since_s=now_s))
                 case _:

@@ -36,11 +36,11 @@ class GatewayKeeper:
     def begin(self, action: GatewayAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a gateway that is gone."""
         match action:
-            case StartGateway(node_id):
+            case StartGateway(node_id, _):
                 self._start(node_id)
-            case StopGateway(gateway_id):
+            case StopGateway(gateway_id, _):
                 self._stop(gateway_id)
-            case KillGateway(gateway_id):
+            case KillGateway(gateway_id, _):
                 self._kill(gateway_id)
             case _:
                 assert_never(action)

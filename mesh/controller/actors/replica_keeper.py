@@ -53,13 +53,13 @@ class ReplicaKeeper:
     def begin(self, action: ReplicaAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a replica that is gone."""
         match action:
-            case StartReplica(key, spot):
+            case StartReplica(key, spot, _):
                 self._start(key, spot)
             case ReconfigureReplica(replica_id):
                 self._reconfigure(replica_id)
-            case StopReplica(replica_id):
+            case StopReplica(replica_id, _):
                 self._stop(replica_id)
-            case KillReplica(replica_id):
+            case KillReplica(replica_id, _):
                 self._kill(replica_id)
             case _:
                 assert_never(action)

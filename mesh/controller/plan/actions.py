@@ -1,18 +1,37 @@
-"""Owns the actions a plan consists of."""
+"""The actions of a plan, each with its reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from mesh.controller.plan.replica_placement import ANYWHERE, Spot
+from mesh.controller.plan.replica_placement import Spot
 from mesh.routing.snapshot import DeploymentKey
+
+
+class Reason(StrEnum):
+    """Why something is started, stopped or killed, in the words of logs and of the status."""
+
+    SCALE_UP = "fewer than wanted"
+    REPLACEMENT = "replaces one that failed"
+    UPDATE = "another version is wanted"
+    SCALE_DOWN = "more than wanted"
+    UNHEALTHY = "unhealthy"
+    UNSCHEDULABLE = "its node has no room"
+    NODE_DRAIN = "its node is being drained"
+    MAKE_ROOM = "makes room for a new version"
+    DELETED = "deleted"
+    SHUTDOWN = "the mesh shuts down"
+    UNWANTED_NODE = "its node needs no gateway"
+    OVERDUE = "did not stop in time"
 
 
 @dataclass(frozen=True, slots=True)
 class StartReplica:
     deployment: DeploymentKey
-    spot: Spot = ANYWHERE
+    spot: Spot
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +44,31 @@ class StopReplica:
     """Takes it out of the snapshots, then drains it."""
 
     replica_id: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class KillReplica:
     replica_id: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class StartGateway:
     node_id: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class StopGateway:
     gateway_id: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class KillGateway:
     gateway_id: str
+    reason: Reason
 
 
 ReplicaAction = StartReplica | ReconfigureReplica | StopReplica | KillReplica

@@ -1,11 +1,11 @@
-"""Owns which nodes have a gateway. Pure."""
+"""Which nodes have a gateway. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.actions import Action, KillGateway, StartGateway, StopGateway
+from mesh.controller.plan.actions import Action, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Gateway, Observed, Vacancy
 from mesh.controller.plan.stop_order import KILL_MARGIN_S
@@ -20,13 +20,14 @@ _RETRY = Backoff(first_s=0.5, max_s=10.0)
 def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
     """One gateway on every wanted node; a broken one is replaced, one that will not start is retried more slowly."""
     wanted = wanted_nodes(desired, observed, now_s)
+    unwanted = Reason.SHUTDOWN if desired.is_shutting_down else Reason.UNWANTED_NODE
     for gateway in observed.gateways:
-        yield from _plan_gateway(gateway, wanted, now_s)
+        yield from _plan_gateway(gateway, wanted, unwanted, now_s)
     occupied = {gateway.node_id for gateway in observed.gateways}
     for node_id in sorted(wanted - occupied):
         failures = observed.gateway_failures.get(node_id, NO_FAILURES)
         if now_s >= failures.last_s + _RETRY.pause_s(failures.count):
-            yield StartGateway(node_id)
+            yield StartGateway(node_id, Reason.REPLACEMENT if failures.count else Reason.SCALE_UP)
 
 
 def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
@@ -48,20 +49,22 @@ def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]
 def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
     """Nodes that have replicas, or had some lately: they may get some again (items 200, 209)."""
     occupied = {replica.node_id for replica in observed.replicas}
-    occupied.update(each.bundle_nodes[0] for each in observed.vacancies if each.bundle_nodes and _is_late(each, now_s))
+    occupied.update(
+        each.bundle_nodes[0] for each in observed.vacancies if each.bundle_nodes and _is_recent(each, now_s)
+    )
     return occupied
 
 
-def _is_late(vacancy: Vacancy, now_s: float) -> bool:
+def _is_recent(vacancy: Vacancy, now_s: float) -> bool:
     return now_s - vacancy.at_s < LINGER_S
 
 
-def _plan_gateway(gateway: Gateway, wanted: set[str], now_s: float) -> Iterator[Action]:
+def _plan_gateway(gateway: Gateway, wanted: set[str], unwanted: Reason, now_s: float) -> Iterator[Action]:
     if gateway.state == GatewayStatus.DRAINING:
         if now_s - gateway.since_s > gateway.drain_timeout_s + KILL_MARGIN_S:
-            yield KillGateway(gateway.gateway_id)
+            yield KillGateway(gateway.gateway_id, Reason.OVERDUE)
     elif gateway.unhealthy:
         # Its name has to be free before the next one can have it, and a broken one drains nothing.
-        yield KillGateway(gateway.gateway_id)
+        yield KillGateway(gateway.gateway_id, Reason.UNHEALTHY)
     elif gateway.node_id not in wanted:
-        yield StopGateway(gateway.gateway_id)
+        yield StopGateway(gateway.gateway_id, unwanted)

@@ -1,4 +1,4 @@
-"""Owns the decision what to do next: a pure function of what shall be, what is, and the time."""
+"""The decision what to do next: a pure function of the desired state, the observed cluster and the time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
-from mesh.controller.plan.actions import Action, KillReplica, Plan, ReconfigureReplica, StartReplica, StopReplica
+from mesh.controller.plan.actions import (
+    Action,
+    KillReplica,
+    Plan,
+    Reason,
+    ReconfigureReplica,
+    StartReplica,
+    StopReplica,
+)
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.gateway_plan import plan_gateways
 from mesh.controller.plan.replica_placement import Ledger, Room
@@ -52,9 +60,12 @@ def _plan_unwanted(
     # Clients come through gateways: what these still carry needs all the replicas there are.
     is_early = desired.is_shutting_down and bool(observed.gateways)
     held = set(unwanted) if is_early else held_back(unwanted, groups, now_s)
+    reason = Reason.SHUTDOWN if desired.is_shutting_down else Reason.DELETED
     for key in unwanted:
         replicas = groups[key]
-        yield from _stops(each for each in replicas if not each.is_leaving and not (key in held and each.is_serving))
+        yield from _stops(
+            (each, reason) for each in replicas if not each.is_leaving and not (key in held and each.is_serving)
+        )
         yield from _overdue(replicas, now_s)
 
 
@@ -66,18 +77,19 @@ def _plan_deployment(target: DeploymentTarget, replicas: Sequence[Replica], ledg
     if len(spots) < step.starts:
         # Some may not start before there is a node for them: perhaps others can make room.
         step = next_step(target, replicas, failures, room, now_s)
-    yield from (StartReplica(target.key, spot) for spot in spots)
-    yield from _stops(step.stops)
+    yield from (StartReplica(target.key, spot, step.start_reason) for spot in spots)
+    yield from _stops(step.reasoned_stops)
     yield from (ReconfigureReplica(replica.replica_id) for replica in step.reconfigures)
     yield from _overdue(replicas, now_s)
 
 
-def _stops(replicas: Iterable[Replica]) -> Iterator[Action]:
-    for replica in replicas:
-        # Who has not started serves nobody, and without a drain timeout there is nothing to wait for.
+def _stops(stops: Iterable[tuple[Replica, Reason]]) -> Iterator[Action]:
+    for replica, reason in stops:
+        # A starting replica has no calls to drain; a zero drain timeout means kill immediately.
         is_immediate = replica.state == ReplicaState.STARTING or replica.drain_timeout_s <= 0
-        yield KillReplica(replica.replica_id) if is_immediate else StopReplica(replica.replica_id)
+        action = KillReplica if is_immediate else StopReplica
+        yield action(replica.replica_id, reason)
 
 
 def _overdue(replicas: Iterable[Replica], now_s: float) -> Iterator[Action]:
-    return (KillReplica(replica.replica_id) for replica in replicas if is_overdue(replica, now_s))
+    return (KillReplica(replica.replica_id, Reason.OVERDUE) for replica in replicas if is_overdue(replica, now_s))

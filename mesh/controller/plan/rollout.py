@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh.controller.desired.desired_state import DeploymentTarget
+from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.plan.cluster_picture import Failures, Replica
 from mesh.controller.plan.replica_placement import Room
@@ -35,8 +36,13 @@ _RETRY = Backoff(first_s=0.25, max_s=10.0)
 @dataclass(frozen=True, slots=True)
 class Step:
     starts: int = 0
-    stops: tuple[Replica, ...] = ()
+    start_reason: Reason = Reason.SCALE_UP
+    reasoned_stops: tuple[tuple[Replica, Reason], ...] = ()
     reconfigures: tuple[Replica, ...] = ()
+
+    @property
+    def stops(self) -> tuple[Replica, ...]:
+        return tuple(replica for replica, _ in self.reasoned_stops)
 
 
 def next_step(
@@ -50,11 +56,17 @@ def next_step(
     old = [replica for replica in others if replica.is_serving]
     useless = [replica for replica in others if not replica.is_serving]
     excess = _excess(target, new, old, room, now_s)
-    leaving = {replica.replica_id for replica in excess}
+    leaving = {replica.replica_id for replica, _ in excess}
     old_staying = [replica for replica in old if replica.replica_id not in leaving]
+    starts = 0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, now_s)
     return Step(
-        starts=0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, now_s),
-        stops=(*broken, *useless, *excess),
+        starts=starts,
+        start_reason=_start_reason(target, others, bool(broken) or failures.count > 0) if starts else Reason.SCALE_UP,
+        reasoned_stops=(
+            *((replica, Reason.UNHEALTHY) for replica in broken),
+            *((replica, _stop_reason(target, replica)) for replica in useless),
+            *excess,
+        ),
         reconfigures=tuple(_outdated(target, new, leaving)),
     )
 
@@ -101,28 +113,49 @@ def _starts(
 
 def _excess(
     target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], room: Room, now_s: float
-) -> tuple[Replica, ...]:
+) -> tuple[tuple[Replica, Reason], ...]:
     new_serving = [replica for replica in new if replica.is_serving]
     spare = len(old) + len(new_serving) - target.num_replicas
-    old_leaving = _old_leaving(old, spare, spare + surge_max(target), room, now_s) if old else []
+    old_leaving = _old_leaving(target, old, spare, room, now_s) if old else []
     # Of new ones above the target those go first that serve nobody yet.
     surplus = max(0, len(new) - target.num_replicas)
     idle = room.victims_first(replica for replica in new if not replica.is_serving)[:surplus] if surplus else []
     busy_max = max(0, min(surplus - len(idle), spare - len(old_leaving)))
     busy = room.victims_first(new_serving)[:busy_max] if busy_max else []
-    return (*old_leaving, *idle, *busy)
+    return (*old_leaving, *((replica, Reason.SCALE_DOWN) for replica in (*idle, *busy)))
 
 
-def _old_leaving(old: Sequence[Replica], spare: int, most: int, room: Room, now_s: float) -> list[Replica]:
+def _old_leaving(
+    target: DeploymentTarget, old: Sequence[Replica], spare: int, room: Room, now_s: float
+) -> list[tuple[Replica, Reason]]:
     """As many as there are to spare. More where their time is over, or where their leaving makes room."""
     # Where nodes end, those go first, in the order of their ends.
     by_end = sorted(room.victims_first(old), key=_leaves_s)
     overdue = sum(_leaves_s(replica) <= now_s for replica in by_end)
-    makers = room.room_makers(by_end[overdue:], most - overdue)
+    makers = room.room_makers(by_end[overdue:], spare + surge_max(target) - overdue)
     made = {replica.replica_id for replica in makers}
     others = [replica for replica in by_end[overdue:] if replica.replica_id not in made]
-    first = [*by_end[:overdue], *makers]
-    return [*first, *others[: max(0, spare - len(first))]]
+    replaced = others[: max(0, spare - overdue - len(makers))]
+    return [
+        *((replica, _stop_reason(target, replica)) for replica in by_end[:overdue]),
+        *((replica, Reason.MAKE_ROOM) for replica in makers),
+        *((replica, _stop_reason(target, replica)) for replica in replaced),
+    ]
+
+
+def _start_reason(target: DeploymentTarget, others: Sequence[Replica], has_failed: bool) -> Reason:
+    """`others`: replicas that are replaced because of their version or node."""
+    if others:
+        reasons = {_stop_reason(target, replica) for replica in others}
+        return Reason.UPDATE if Reason.UPDATE in reasons else min(reasons)
+    return Reason.REPLACEMENT if has_failed else Reason.SCALE_UP
+
+
+def _stop_reason(target: DeploymentTarget, replica: Replica) -> Reason:
+    """Why a replica that is not of the wanted version, or may not stay on its node, stops."""
+    if replica.version != target.version:
+        return Reason.UPDATE
+    return Reason.UNSCHEDULABLE if replica.node_ends_s is None else Reason.NODE_DRAIN
 
 
 def _leaves_s(replica: Replica) -> float:

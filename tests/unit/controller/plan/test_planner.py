@@ -12,6 +12,7 @@ from mesh.controller.plan.actions import (
     KillGateway,
     KillReplica,
     Plan,
+    Reason,
     ReconfigureReplica,
     StartGateway,
     StartReplica,
@@ -36,30 +37,30 @@ def test_nothing_missing_is_an_empty_plan() -> None:
 
 
 def test_a_deployment_gets_its_replicas() -> None:
-    start = StartReplica(KEY, Spot(("n1",)))
+    start = StartReplica(KEY, Spot(("n1",)), Reason.SCALE_UP)
     assert plan(desired(target(2)), observed(), NOW_S) == Plan((start, start))
 
 
 def test_replicas_of_a_deleted_application_are_drained() -> None:
     running = replica()
-    assert plan(desired(), observed(running), NOW_S) == Plan((StopReplica(running.replica_id),))
+    assert plan(desired(), observed(running), NOW_S) == Plan((StopReplica(running.replica_id, Reason.DELETED),))
 
 
 def test_a_replica_without_a_process_is_killed_as_it_cannot_drain() -> None:
     waiting = replace(replica(ReplicaState.STARTING), is_placed=False)
-    assert plan(desired(), observed(waiting), NOW_S) == Plan((KillReplica(waiting.replica_id),))
+    assert plan(desired(), observed(waiting), NOW_S) == Plan((KillReplica(waiting.replica_id, Reason.DELETED),))
 
 
 def test_a_replica_that_is_still_starting_is_killed_as_it_serves_nobody() -> None:
     """Its constructor may hang: a drain would wait for it."""
     starting = replica(ReplicaState.STARTING)
-    assert plan(desired(), observed(starting), NOW_S) == Plan((KillReplica(starting.replica_id),))
+    assert plan(desired(), observed(starting), NOW_S) == Plan((KillReplica(starting.replica_id, Reason.DELETED),))
 
 
 def test_a_drain_timeout_of_zero_kills_at_once() -> None:
     """Such a replica is not drained (item 153)."""
     running = replace(replica(), drain_timeout_s=0.0)
-    assert plan(desired(), observed(running), NOW_S) == Plan((KillReplica(running.replica_id),))
+    assert plan(desired(), observed(running), NOW_S) == Plan((KillReplica(running.replica_id, Reason.DELETED),))
 
 
 def test_a_replica_that_outlasts_its_drain_timeout_is_killed() -> None:
@@ -67,7 +68,7 @@ def test_a_replica_that_outlasts_its_drain_timeout_is_killed() -> None:
     leaving = replace(replica(ReplicaState.STOPPING), drain_timeout_s=20.0, since_s=NOW_S)
     assert plan(desired(), observed(leaving), NOW_S + 20.0) == Plan()
     overdue_s = NOW_S + 20.0 + KILL_MARGIN_S + 0.1
-    assert plan(desired(), observed(leaving), overdue_s) == Plan((KillReplica(leaving.replica_id),))
+    assert plan(desired(), observed(leaving), overdue_s) == Plan((KillReplica(leaving.replica_id, Reason.OVERDUE),))
 
 
 def test_a_changed_configuration_reaches_running_replicas() -> None:
@@ -78,10 +79,12 @@ def test_a_changed_configuration_reaches_running_replicas() -> None:
 def test_a_shutdown_drains_gateways_before_replicas() -> None:
     running, serving = replica(), gateway()
     ending = desired(is_shutting_down=True, grpc_port=9000)
-    assert plan(ending, observed(running, gateways=(serving,)), NOW_S) == Plan((StopGateway(serving.gateway_id),))
+    assert plan(ending, observed(running, gateways=(serving,)), NOW_S) == Plan(
+        (StopGateway(serving.gateway_id, Reason.SHUTDOWN),)
+    )
     draining = replace(serving, state=GatewayStatus.DRAINING, since_s=NOW_S)
     assert plan(ending, observed(running, gateways=(draining,)), NOW_S) == Plan()
-    assert plan(ending, observed(running), NOW_S) == Plan((StopReplica(running.replica_id),))
+    assert plan(ending, observed(running), NOW_S) == Plan((StopReplica(running.replica_id, Reason.SHUTDOWN),))
     assert is_finished(ending, observed())
     assert not is_finished(ending, observed(running))
 
@@ -95,8 +98,8 @@ def test_every_node_with_replicas_and_the_head_get_a_gateway() -> None:
     """The head has one without replicas too (item 200)."""
     wanted = desired(target(1), grpc_port=9000)
     seen = on_nodes(replace(replica(), bundle_nodes=("n2",)), gateways=(gateway(),))
-    assert plan(wanted, seen, NOW_S) == Plan((StartGateway("n2"),))
-    assert plan(desired(grpc_port=9000), on_nodes(), NOW_S) == Plan((StartGateway("n1"),))
+    assert plan(wanted, seen, NOW_S) == Plan((StartGateway("n2", Reason.SCALE_UP),))
+    assert plan(desired(grpc_port=9000), on_nodes(), NOW_S) == Plan((StartGateway("n1", Reason.SCALE_UP),))
 
 
 def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
@@ -104,13 +107,13 @@ def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
     gone = Vacancy(replica_id="r", deployment=KEY, at_s=NOW_S, is_lost=False, bundle_nodes=("n2",))
     seen = replace(on_nodes(gateways=(gateway(), gateway(node_id="n2"))), vacancies=(gone,))
     assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S - 1.0) == Plan()
-    assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S) == Plan((StopGateway("g-n2"),))
+    assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S) == Plan((StopGateway("g-n2", Reason.UNWANTED_NODE),))
 
 
 def test_a_gateway_leaves_a_node_that_is_being_drained() -> None:
     """Its clients go to other nodes before the node ends (item 192)."""
     seen = on_nodes(node=Node(node_id="n2", ends_s=math.inf), gateways=(gateway(), gateway(node_id="n2")))
-    assert plan(desired(grpc_port=9000), seen, NOW_S) == Plan((StopGateway("g-n2"),))
+    assert plan(desired(grpc_port=9000), seen, NOW_S) == Plan((StopGateway("g-n2", Reason.UNWANTED_NODE),))
 
 
 def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first() -> None:
@@ -118,9 +121,13 @@ def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first()
     draining = Node(node_id="n2", ends_s=NOW_S + 60.0)
     moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
     wanted = desired(target(1))
-    assert plan(wanted, on_nodes(moving, node=draining), NOW_S) == Plan((StartReplica(KEY, Spot(("n1",))),))
+    assert plan(wanted, on_nodes(moving, node=draining), NOW_S) == Plan(
+        (StartReplica(KEY, Spot(("n1",)), Reason.NODE_DRAIN),)
+    )
     other = replace(replica(), bundle_nodes=("n1",))
-    assert plan(wanted, on_nodes(moving, other, node=draining), NOW_S) == Plan((StopReplica(moving.replica_id),))
+    assert plan(wanted, on_nodes(moving, other, node=draining), NOW_S) == Plan(
+        (StopReplica(moving.replica_id, Reason.NODE_DRAIN),)
+    )
 
 
 def test_a_replica_leaves_in_time_before_its_node_ends_replaced_or_not() -> None:
@@ -130,26 +137,30 @@ def test_a_replica_leaves_in_time_before_its_node_ends_replaced_or_not() -> None
     starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n1",))
     seen = on_nodes(moving, starting, node=draining)
     assert plan(desired(target(1)), seen, NOW_S + 34.0) == Plan()
-    assert plan(desired(target(1)), seen, NOW_S + 35.0) == Plan((StopReplica(moving.replica_id),))
+    assert plan(desired(target(1)), seen, NOW_S + 35.0) == Plan((StopReplica(moving.replica_id, Reason.NODE_DRAIN),))
 
 
 def test_a_replica_that_starts_on_a_node_that_is_being_drained_is_started_elsewhere() -> None:
     starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n2",), node_ends_s=math.inf)
     seen = on_nodes(starting, node=Node(node_id="n2", ends_s=math.inf))
     made = plan(desired(target(1)), seen, NOW_S)
-    assert made == Plan((StartReplica(KEY, Spot(("n1",))), KillReplica(starting.replica_id)))
+    assert made == Plan(
+        (StartReplica(KEY, Spot(("n1",)), Reason.NODE_DRAIN), KillReplica(starting.replica_id, Reason.NODE_DRAIN))
+    )
 
 
 def test_only_the_head_gets_a_gateway_when_asked() -> None:
     wanted = desired(grpc_port=9000)
     wanted.gateways.location = control_pb2.GATEWAY_LOCATION_HEAD_ONLY
-    assert plan(wanted, Observed(nodes=(NODE, Node(node_id="n2"))), NOW_S) == Plan((StartGateway("n1"),))
+    assert plan(wanted, Observed(nodes=(NODE, Node(node_id="n2"))), NOW_S) == Plan(
+        (StartGateway("n1", Reason.SCALE_UP),)
+    )
 
 
 def test_disabled_gateways_are_stopped() -> None:
     wanted = desired(grpc_port=9000)
     wanted.gateways.location = control_pb2.GATEWAY_LOCATION_DISABLED
-    assert plan(wanted, observed(gateways=(gateway(),)), NOW_S) == Plan((StopGateway("g-n1"),))
+    assert plan(wanted, observed(gateways=(gateway(),)), NOW_S) == Plan((StopGateway("g-n1", Reason.UNWANTED_NODE),))
 
 
 def test_a_gateway_without_ports_is_not_started() -> None:
@@ -158,7 +169,9 @@ def test_a_gateway_without_ports_is_not_started() -> None:
 
 def test_a_broken_gateway_is_killed_so_that_its_name_and_ports_are_free() -> None:
     broken = gateway(GatewayStatus.UNHEALTHY, unhealthy="no answer")
-    assert plan(desired(grpc_port=9000), observed(gateways=(broken,)), NOW_S) == Plan((KillGateway("g-n1"),))
+    assert plan(desired(grpc_port=9000), observed(gateways=(broken,)), NOW_S) == Plan(
+        (KillGateway("g-n1", Reason.UNHEALTHY),)
+    )
 
 
 def test_a_gateway_that_does_not_finish_draining_is_killed() -> None:
@@ -166,14 +179,14 @@ def test_a_gateway_that_does_not_finish_draining_is_killed() -> None:
     draining = replace(gateway(GatewayStatus.DRAINING), since_s=NOW_S, drain_timeout_s=100.0)
     seen = observed(gateways=(draining,))
     assert plan(desired(), seen, NOW_S + 100.0 + KILL_MARGIN_S) == Plan()
-    assert plan(desired(), seen, NOW_S + 100.0 + KILL_MARGIN_S + 0.1) == Plan((KillGateway("g-n1"),))
+    assert plan(desired(), seen, NOW_S + 100.0 + KILL_MARGIN_S + 0.1) == Plan((KillGateway("g-n1", Reason.OVERDUE),))
 
 
 @pytest.mark.parametrize(("failures", "pause_s"), [(1, 0.5), (3, 2.0), (60, 10.0)])
 def test_a_gateway_that_cannot_start_is_retried_ever_more_slowly(failures: int, pause_s: float) -> None:
     seen = replace(observed(), gateway_failures={"n1": Failures(count=failures, last_s=NOW_S, message="port taken")})
     assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s - 0.1) == Plan()
-    assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s) == Plan((StartGateway("n1"),))
+    assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s) == Plan((StartGateway("n1", Reason.REPLACEMENT),))
 
 
 def test_ten_thousand_replicas_are_planned_in_one_go() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.controller.desired.resource_request import Ask
+from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
 from mesh.controller.plan.replica_placement import ENVIRONMENT_PATIENCE_S, PATIENCE_S, Ledger, Room
 from mesh.controller.plan.rollout import Step, next_step, retry_delay_s, surge_max
@@ -48,9 +49,9 @@ def test_a_leaving_replica_is_replaced_before_it_is_gone() -> None:
 def test_one_replica_is_replaced_by_starting_the_new_one_first() -> None:
     """A deployment with one replica has no gap (item 189, C17)."""
     old = replica(version="v1")
-    assert step(1, old) == Step(starts=1)
+    assert step(1, old) == Step(starts=1, start_reason=Reason.UPDATE)
     assert step(1, old, replica(STARTING)) == Step()
-    assert step(1, old, replica()) == Step(stops=(old,))
+    assert step(1, old, replica()) == Step(reasoned_stops=((old, Reason.UPDATE),))
 
 
 def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> None:
@@ -66,7 +67,7 @@ def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> No
 def test_an_update_starts_a_fifth_beyond_the_target() -> None:
     """The surge is a fifth, rounded up (item 189)."""
     olds = [replica(version="v1") for _ in range(10)]
-    assert step(10, *olds) == Step(starts=2)
+    assert step(10, *olds) == Step(starts=2, start_reason=Reason.UPDATE)
 
 
 def test_old_replicas_that_serve_nobody_go_at_once() -> None:
@@ -77,7 +78,7 @@ def test_old_replicas_that_serve_nobody_go_at_once() -> None:
 def test_an_unhealthy_replica_is_stopped_and_replaced() -> None:
     """Stop and start happen in one step (item 150)."""
     broken = replica(unhealthy="no answer")
-    assert step(2, replica(), broken) == Step(starts=1, stops=(broken,))
+    assert step(2, replica(), broken) == Step(1, Reason.REPLACEMENT, ((broken, Reason.UNHEALTHY),))
 
 
 def test_scaling_down_stops_those_that_serve_nobody_then_the_newest() -> None:
@@ -233,3 +234,19 @@ def _carried_out(each: Replica, made: Step) -> Replica:
     if each in made.stops:
         return replace(each, state=STOPPING)
     return replace(each, state=RUNNING, config_version="c1")
+
+
+def test_every_stop_has_its_reason() -> None:
+    broken, starting = replica(unhealthy="no answer"), replica(STARTING, "v1")
+    moving = replace(replica(), node_ends_s=NOW_S + 1.0)
+    assert dict(step(1, broken, moving, starting).reasoned_stops) == {
+        broken: Reason.UNHEALTHY,
+        moving: Reason.NODE_DRAIN,
+        starting: Reason.UPDATE,
+    }
+
+
+def test_scaling_down_and_making_room_are_reasons_too() -> None:
+    old = replica(version="v1")
+    assert [reason for _, reason in step(1, replica(), replica()).reasoned_stops] == [Reason.SCALE_DOWN]
+    assert step(1, old, homeless(), cpus=1).reasoned_stops == ((old, Reason.MAKE_ROOM),)

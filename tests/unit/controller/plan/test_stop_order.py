@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.controller.plan.actions import KillReplica, StopReplica
+from mesh.controller.plan.actions import KillReplica, Reason, StopReplica
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.stop_order import KILL_MARGIN_S, held_back
@@ -64,7 +64,7 @@ def test_deployments_that_call_each_other_stop_together_and_after_their_callers(
 def test_what_serves_nobody_does_not_wait() -> None:
     starting = replace(serving("B"), state=ReplicaState.STARTING, is_placed=False)
     actions = plan(desired(), observed(serving("A", "B"), starting), NOW_S).actions
-    assert KillReplica(starting.replica_id) in actions
+    assert KillReplica(starting.replica_id, Reason.DELETED) in actions
 
 
 def test_an_old_version_keeps_those_it_calls_until_it_has_gone() -> None:
@@ -88,7 +88,7 @@ def test_a_shutdown_starts_with_the_gateways() -> None:
         for action in plan(ending, observed(a, b, gateways=(gateway(),)), NOW_S).actions
         if isinstance(action, StopReplica)
     ]
-    assert plan(ending, observed(a, b), NOW_S).actions == (StopReplica(a.replica_id),)
+    assert plan(ending, observed(a, b), NOW_S).actions == (StopReplica(a.replica_id, Reason.SHUTDOWN),)
 
 
 NAMES = "ABCDEF"
