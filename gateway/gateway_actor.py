@@ -1,4 +1,4 @@
-"""Owns the gateway as a Ray actor: its methods run on Ray's loop, everything they do runs on the I/O loop."""
+"""The gateway as a Ray actor: Ray calls its methods on a loop of its own, their work is done on the I/O loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class GatewayActor:
-    """One per node. A plain class; the controller makes an actor of it."""
+    """The gateway of one node. A plain class, which the controller starts as an actor."""
 
     def __init__(self, spec: bytes) -> None:
         """`spec`: a serialised GatewaySpec."""
@@ -29,7 +29,7 @@ class GatewayActor:
 
     @told_as_text  # add-functions of servicers are the user's
     async def start(self) -> bytes:
-        """Open the ports; a serialised GatewayReady. When they are open already it only tells where."""
+        """Open the ports unless they are open. Returns a serialised GatewayReady with their addresses."""
         async with self._is_starting:
             if not self._ready:
                 process = await asyncio.to_thread(join, GATEWAY)
@@ -41,19 +41,19 @@ class GatewayActor:
             await _on_io_loop(self._gateway.check_health())
 
     async def drain(self) -> None:
-        """Send clients away, finish their calls, end this process."""
+        """Refuse new calls, finish those in progress, then end this process."""
         if self._gateway is not None:
             await _on_io_loop(self._gateway.drain())
         ray_core.exit_this_actor()
 
     async def wait_closed(self) -> None:
-        """Never returns: whoever waits learns of this process's end from Ray."""
+        """Never returns: callers learn from Ray when this process ends."""
         await asyncio.Event().wait()
 
     async def _start(self, process: MeshProcess) -> control_pb2.GatewayReady:
         self._gateway = NodeGateway(self._spec, process, ray_core.node_ip())
         ready = await self._gateway.start()
-        # What start-up has made stays for good: no collection has to walk it while calls wait.
+        # Objects of the start live as long as the process: exclude them from garbage collections.
         gc.collect()
         gc.freeze()
         return ready

@@ -13,9 +13,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gateway.dialects.grpc_call import CallRouter, GrpcCall, RefusedCall, ServedMethod, UnaryUnaryCall
+from gateway.dialects.grpc_call import GrpcCall, RefusedCall, UnaryUnaryCall
 from gateway.dialects.grpc_metadata import Invocation, read_invocation
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
+from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes

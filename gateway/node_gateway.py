@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.dialects.grpc_call import CallRouter
+from gateway.dialects.served_method import CallRouter
 from gateway.grpc_listener import GrpcListener
 from gateway.listener_phase import ListenerPhase
 from gateway.ops.grpc_health import Health

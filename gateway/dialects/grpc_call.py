@@ -1,23 +1,23 @@
-"""Owns the bridge between one gRPC call of a client and one call on the mesh, and the unary form of it.
+"""One gRPC call of a client, bridged to one call on the mesh; unary calls complete, streaming ones in grpc_streams.
 
-One object per RPC: it is the handler that grpc.aio runs and the sink of the outgoing call. So metadata is read once,
-and a unary call needs nothing beside it but the call and one future. The streaming forms are in grpc_streams.
+There is one object per RPC. It is the handler that grpc.aio runs and the sink of the outgoing call, so metadata is read
+once, and a unary call needs only this object, the outgoing call and one future.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import grpc
 import grpc.aio
 
 from gateway.dialects.grpc_metadata import Entry, Invocation
 from gateway.dialects.grpc_status import fit_details, trailing_metadata
-from gateway.ops.grpc_metrics import InFlight, MethodStats
+from gateway.dialects.served_method import ServedMethod
+from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.routes import Refusal
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.wire.outcome import Outcome, status_code
@@ -33,35 +33,14 @@ Rpc = Any
 """grpc.aio's servicer context, for which no exact type is published."""
 
 
-class CallRouter(Protocol):
-    """Where calls to one deployment are handed in, see mesh.routing."""
-
-    def submit(self, call: OutgoingCall) -> None: ...
-
-    def cancel(self, call: OutgoingCall) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class ServedMethod:
-    """What all calls of one method share, looked up once."""
-
-    full_name: str
-    application: str
-    router: CallRouter
-    stats: MethodStats
-    in_flight: InFlight
-    timeout_s: float | None
-    """The gateway's own limit on a call's time, beside the client's deadline."""
-
-
 class GrpcCall:
-    """What the four arities have in common."""
+    """The life of a call, for all four arities."""
 
     __slots__ = ("_call", "_invocation", "_method", "_outcome")
 
     request_streaming: ClassVar[bool]
     response_streaming: ClassVar[bool]
-    # Absent: bytes pass untouched.
+    # Without them, grpc.aio passes bytes unchanged.
     request_deserializer: ClassVar[None] = None
     response_serializer: ClassVar[None] = None
 
@@ -72,18 +51,18 @@ class GrpcCall:
         self._call: OutgoingCall
 
     def on_item(self, payload: Payload) -> None:
-        """Calls with a streamed response have their own."""
+        """Overridden by calls with a streamed response."""
 
     def on_credit(self) -> None:
-        """Calls with a streamed request have their own."""
+        """Overridden by calls with a streamed request."""
 
     def on_done(self, outcome: Outcome) -> None:
-        # The future is cancelled where the client was first to go.
+        # The future is cancelled if the client has left.
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
     async def _serve(self, rpc: Rpc, request: bytes | None) -> bytes | None:
-        """The whole life of the RPC. Returns the response message where it is not streamed."""
+        """Run the RPC from start to end. Returns the response message unless responses are streamed."""
         method = self._method
         started_s = monotonic()
         self._call = self._open(rpc, request)
@@ -93,17 +72,17 @@ class GrpcCall:
         try:
             try:
                 method.router.submit(self._call)
-                outcome = await self._exchange(rpc)
+                outcome = await self._relay(rpc)
             except (asyncio.CancelledError, grpc.aio.BaseError) as error:
-                # The client is gone, its deadline has passed, or the server stops: gRPC knows, the replica does not.
+                # The client has left, its deadline has passed, or the server stops. The replica does not know it yet.
                 code = self._abandon()
-                # grpc.aio logs a write that failed because the client left, with its traceback; not a cancellation.
+                # grpc.aio logs a failed write with its traceback, but not a cancellation.
                 raise asyncio.CancelledError from error
             except Exception:
                 self._abandon()
                 logger.exception("the gateway failed in a call of %s", method.full_name)
-                outcome = Outcome(_INTERNAL, "The gateway failed; its log says why.")
-            outcome, trailers = self._made_sendable(outcome)
+                outcome = Outcome(_INTERNAL, "The gateway failed; its log has the reason.")
+            outcome, trailers = self._validated(outcome)
             code = outcome.code
             return await self._conclude(rpc, outcome, trailers)
         finally:
@@ -121,7 +100,7 @@ class GrpcCall:
             method.full_name,
             None if request is None else raw(request),
             context,
-            _deadline_at_s(rpc.time_remaining(), method.timeout_s),
+            method.deadline_at_s(rpc.time_remaining()),
             self.request_streaming,
             self.response_streaming,
             self._invocation.passed_on,
@@ -130,8 +109,8 @@ class GrpcCall:
         )
         return OutgoingCall(call_request, self)
 
-    async def _exchange(self, rpc: Rpc) -> Outcome:
-        """Carry messages both ways until the call has ended."""
+    async def _relay(self, rpc: Rpc) -> Outcome:
+        """Relay messages in both directions until the call has ended."""
         return await self._outcome
 
     def _abandon(self) -> int:
@@ -140,8 +119,8 @@ class GrpcCall:
         deadline_at_s = self._call.request.deadline_at_s
         return _DEADLINE_EXCEEDED if deadline_at_s is not None and monotonic() >= deadline_at_s else _CANCELLED
 
-    def _made_sendable(self, outcome: Outcome) -> tuple[Outcome, tuple[Entry, ...]]:
-        """The outcome and its trailers, replaced by an error where gRPC cannot carry them."""
+    def _validated(self, outcome: Outcome) -> tuple[Outcome, tuple[Entry, ...]]:
+        """The outcome and its trailers; an error instead if gRPC cannot carry them."""
         request_id = self._invocation.context.request_id
         if outcome.is_ok and not self.response_streaming and not is_message(outcome.payload):
             outcome = self._not_a_message()
@@ -164,7 +143,7 @@ class GrpcCall:
 
     def _not_a_message(self) -> Outcome:
         name = self._method.full_name
-        return Outcome(_INTERNAL, f"{name} answered with something that is not its serialised response message.")
+        return Outcome(_INTERNAL, f"{name} returned something that is not its serialised response message.")
 
 
 class UnaryUnaryCall(GrpcCall):
@@ -180,7 +159,7 @@ class UnaryUnaryCall(GrpcCall):
 
 
 class RefusedCall:
-    """An RPC that no method takes. Served as the widest arity, which needs no request message to answer."""
+    """An RPC that is refused. It has the arity that needs no request message before the answer."""
 
     __slots__ = ("_refusal", "_request_id", "_stats")
 
@@ -202,16 +181,10 @@ class RefusedCall:
 
 
 def is_message(payload: Payload | None) -> bool:
-    """Whether a payload can be a gRPC message. Anything else is never looked into here: it may be a pickle."""
+    """Whether a payload is raw bytes, as gRPC messages are. Others may be pickles, which the gateway never opens."""
     return payload is not None and payload.codec == RAW
 
 
 def message_bytes(payload: Payload) -> bytes:
     data = payload.data
     return data if isinstance(data, bytes) else bytes(data)
-
-
-def _deadline_at_s(remaining_s: float | None, limit_s: float | None) -> float | None:
-    if limit_s is not None:
-        remaining_s = limit_s if remaining_s is None else min(remaining_s, limit_s)
-    return None if remaining_s is None else monotonic() + remaining_s

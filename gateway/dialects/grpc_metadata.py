@@ -1,7 +1,7 @@
-"""Owns what a gRPC client's invocation metadata means to the mesh.
+"""The invocation metadata of a gRPC client, read for the mesh.
 
-All of it but gRPC's own keys is passed on, so a servicer sees what its client sent. Its size is bounded where it
-enters, by the listener's `grpc.max_metadata_size`.
+Everything but gRPC's own keys is passed on, so a servicer sees what its client sent. The listener limits the size with
+`grpc.max_metadata_size`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Entry = tuple[str, str | bytes]
 
 
 class Invocation(NamedTuple):
-    """Invocation metadata, read once."""
+    """The metadata of one call."""
 
     application: str | None
-    """The application the client named."""
+    """The application that the client named."""
     context: RequestContext
-    """Route and app are filled in when the method is known."""
+    """`route` and `app` are set when the method is known."""
     passed_on: tuple[Entry, ...]
 
 
 def read_invocation(entries: Iterable[Entry]) -> Invocation:
-    """Metadata of one call; a request id is made up where the client sent none that can be returned to it."""
+    """Read the metadata of one call. Its request id is new if the client sent none that gRPC can return."""
     application: str | None = None
     context = RequestContext("")
     passed_on: list[Entry] = []
@@ -58,5 +58,5 @@ def read_invocation(entries: Iterable[Entry]) -> Invocation:
 
 
 def _is_returnable(request_id: str) -> bool:
-    """Whether gRPC lets it be sent back as metadata; what it does not would leave the call without any status."""
+    """Whether gRPC can send it back as metadata. If it could not, the call would end without a status."""
     return len(request_id) <= _REQUEST_ID_MAX_CHARS and request_id.isascii() and request_id.isprintable()

@@ -1,7 +1,7 @@
-"""Owns the last thing a gRPC client reads of a call: code, details and trailing metadata, made fit for the wire.
+"""The details and trailing metadata of a gRPC status, checked and cut to what the wire can carry.
 
-gRPC refuses to send metadata it finds illegal, and a client refuses trailers that are too large; either would hide the
-status itself. So both are checked here, where the answer can still be a status that says what is wrong.
+gRPC does not send illegal metadata, and clients refuse trailers that are too large; in both cases the client would not
+see the status. Both are checked here, where the answer can still be a status that explains the error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 
 _DETAILS_MAX_WIRE_BYTES = 5 * 1024
-"""Details are percent-encoded, up to 12 bytes a character; clients refuse trailers above 8 KiB in all."""
+"""Details are percent-encoded, up to 12 bytes per character; clients refuse trailers above 8 KiB in total."""
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _RICH_ERROR_KEY = "grpc-status-details-bin"
@@ -21,7 +21,7 @@ _TEXT = re.compile(r"[\x20-\x7e]*")
 
 
 def trailing_metadata(request_id: str, outcome: Outcome) -> tuple[Entry, ...]:
-    """The request id and what user code set. Raises ValueError naming an entry that gRPC cannot carry."""
+    """The request id and the trailers of user code. Raises ValueError with an entry that gRPC cannot carry."""
     own = (REQUEST_ID_KEY, request_id)
     if not outcome.trailers:
         return (own,)
@@ -29,7 +29,7 @@ def trailing_metadata(request_id: str, outcome: Outcome) -> tuple[Entry, ...]:
 
 
 def fit_details(message: str) -> str:
-    """`message` cut to what status details may hold."""
+    """`message`, cut to the maximum size of status details."""
     message = message[: settings().payload.error_details_max_chars]
     if 12 * len(message) <= _DETAILS_MAX_WIRE_BYTES:
         return message

@@ -1,0 +1,37 @@
+"""What a dialect gets for each method: the router of its deployment, its counts and its time limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from gateway.ops.grpc_metrics import InFlight, MethodStats
+from mesh.link.outgoing_call import OutgoingCall
+
+
+class CallRouter(Protocol):
+    """The router of one deployment; implemented by mesh.routing.router."""
+
+    def submit(self, call: OutgoingCall) -> None: ...
+
+    def cancel(self, call: OutgoingCall) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class ServedMethod:
+    """What all calls of one method share; looked up once per version of the routes."""
+
+    full_name: str
+    application: str
+    router: CallRouter
+    stats: MethodStats
+    in_flight: InFlight
+    timeout_s: float | None
+    """The gateway's own limit on the duration of a call; the client's deadline may be earlier."""
+
+    def deadline_at_s(self, remaining_s: float | None) -> float | None:
+        """Deadline of a call that starts now, as `time.monotonic()`. `remaining_s`: until the client's own, if any."""
+        if self.timeout_s is not None:
+            remaining_s = self.timeout_s if remaining_s is None else min(remaining_s, self.timeout_s)
+        return None if remaining_s is None else monotonic() + remaining_s
