@@ -1,4 +1,8 @@
-"""A mesh of Python microservices on Ray, gRPC first. This is the whole public face; see README.md for a tour."""
+"""A mesh of Python microservices on Ray, gRPC first. README.md gives a tour.
+
+Only the names in `mesh`, in `mesh.exceptions` and `mesh.context.current_request` carry guarantees.
+Everything else may change in any release.
+"""
 
 from mesh import exceptions
 from mesh.api import (
@@ -14,6 +18,7 @@ from mesh.api import (
 )
 from mesh.batching.batch_decorator import batch
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.config import DeploymentConfig
 from mesh.context import get_replica_context
 from mesh.deployment import Application, Deployment, deployment
 from mesh.handle import DeploymentHandle
@@ -29,6 +34,7 @@ __all__ = [
     "AutoscalingContext",
     "AutoscalingPolicy",
     "Deployment",
+    "DeploymentConfig",
     "DeploymentHandle",
     "DeploymentResponse",
     "DeploymentResponseGenerator",

@@ -1,24 +1,16 @@
-"""Owns the `deployment` decorator and what it makes: `Deployment`, and by `.bind` an `Application`."""
+"""The `deployment` decorator and what it makes: a `Deployment`, and with `.bind` an `Application`."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, TypeAlias, TypeVar, overload
+from typing import Any, Final, NoReturn, Unpack, overload
 
 from mesh.config import DeploymentConfig, with_options
-from mesh.options import option_checks
-from mesh.options.autoscaling_options import AutoscalingConfig
-from mesh.options.default import DEFAULT
-from mesh.options.logging_options import LoggingConfig
+from mesh.options import deployment_options, option_checks
+from mesh.options.deployment_options import DeploymentOptions
 from mesh.usercode import user_code
-
-T = TypeVar("T")
-
-
-_Unset: TypeAlias = DEFAULT
-_UNSET: Final = DEFAULT.VALUE
 
 
 class Application:
@@ -36,7 +28,7 @@ class Application:
 
 
 class Deployment:
-    """A class or function with the options under which it runs. Made by the `deployment` decorator, never changed."""
+    """An immutable class or function with the options it runs under. Made by the `deployment` decorator."""
 
     __slots__ = ("_config", "_func_or_class", "_name", "_user_configured_option_names", "_version")
 
@@ -55,38 +47,32 @@ class Deployment:
         )
 
     def bind(self, *args: Any, **kwargs: Any) -> Application:
-        """The deployment with the arguments of its constructor. Applications in them arrive as DeploymentHandles."""
+        """An application: the deployment with the arguments of its constructor.
+
+        Applications among the arguments are deployed with it; the constructor gets a DeploymentHandle for each.
+
+        Raises:
+            ValueError: Arguments were given for a function, which has no constructor.
+        """
         if not inspect.isclass(self._func_or_class) and (args or kwargs):
             raise ValueError(f"{self.name} is a function: it has no constructor, so .bind() takes no arguments.")
         return Application(self, args, kwargs)
 
     def options(
-        self,
-        func_or_class: Callable[..., Any] | None = None,
-        *,
-        name: str | _Unset = _UNSET,
-        version: str | _Unset | None = _UNSET,
-        num_replicas: int | str | _Unset | None = _UNSET,
-        route_prefix: str | _Unset | None = _UNSET,
-        ray_actor_options: Mapping[str, Any] | _Unset | None = _UNSET,
-        placement_group_bundles: list[dict[str, float]] | _Unset | None = _UNSET,
-        placement_group_strategy: str | _Unset | None = _UNSET,
-        max_replicas_per_node: int | _Unset | None = _UNSET,
-        user_config: Any = _UNSET,
-        max_ongoing_requests: int | _Unset = _UNSET,
-        max_queued_requests: int | _Unset = _UNSET,
-        autoscaling_config: AutoscalingConfig | Mapping[str, Any] | _Unset | None = _UNSET,
-        graceful_shutdown_wait_loop_s: float | _Unset = _UNSET,
-        graceful_shutdown_timeout_s: float | _Unset = _UNSET,
-        health_check_period_s: float | _Unset = _UNSET,
-        health_check_timeout_s: float | _Unset = _UNSET,
-        logging_config: LoggingConfig | Mapping[str, Any] | _Unset | None = _UNSET,
-        max_constructor_retry_count: int | _Unset = _UNSET,
-        isolate_user_loop: bool | _Unset = _UNSET,
+        self, func_or_class: Callable[..., Any] | None = None, **options: Unpack[DeploymentOptions]
     ) -> Deployment:
-        """A copy with other options; those that are not given keep their values."""
-        given = _given(locals(), besides=("self", "func_or_class"))
-        return _make(func_or_class or self._func_or_class, given, self)
+        """A copy with other options; those that are not given keep their values.
+
+        Args:
+            func_or_class: Other code to deploy with these options.
+            **options: As for `mesh.deployment`.
+
+        Raises:
+            TypeError: An option is unknown or has the wrong type, or the code cannot be pickled.
+            ValueError: An option has a wrong value or contradicts another.
+        """
+        deployment_options.check_names(options)
+        return _make(func_or_class or self._func_or_class, options, self)
 
     @property
     def name(self) -> str:
@@ -94,7 +80,7 @@ class Deployment:
 
     @property
     def version(self) -> str:
-        """As given to the decorator; empty: every run replaces the replicas."""
+        """The value given to the decorator. Empty by default: every run replaces the replicas."""
         return self._version
 
     @property
@@ -127,7 +113,7 @@ class Deployment:
 
     @property
     def user_configured_option_names(self) -> frozenset[str]:
-        """Exactly the options that were given, here or in `.options()`."""
+        """Names of the options given to the decorator or to `.options()`."""
         return self._user_configured_option_names
 
     def __eq__(self, other: object) -> bool:
@@ -149,68 +135,32 @@ class Deployment:
 def deployment(_func_or_class: Callable[..., Any]) -> Deployment: ...
 @overload
 def deployment(
-    _func_or_class: str | None = None,
-    *,
-    name: str | _Unset = ...,
-    version: str | _Unset | None = ...,
-    num_replicas: int | str | _Unset | None = ...,
-    route_prefix: str | _Unset | None = ...,
-    ray_actor_options: Mapping[str, Any] | _Unset | None = ...,
-    placement_group_bundles: list[dict[str, float]] | _Unset | None = ...,
-    placement_group_strategy: str | _Unset | None = ...,
-    max_replicas_per_node: int | _Unset | None = ...,
-    user_config: Any = ...,
-    max_ongoing_requests: int | _Unset = ...,
-    max_queued_requests: int | _Unset = ...,
-    autoscaling_config: AutoscalingConfig | Mapping[str, Any] | _Unset | None = ...,
-    graceful_shutdown_wait_loop_s: float | _Unset = ...,
-    graceful_shutdown_timeout_s: float | _Unset = ...,
-    health_check_period_s: float | _Unset = ...,
-    health_check_timeout_s: float | _Unset = ...,
-    logging_config: LoggingConfig | Mapping[str, Any] | _Unset | None = ...,
-    max_constructor_retry_count: int | _Unset = ...,
-    isolate_user_loop: bool | _Unset = ...,
+    _func_or_class: str | None = None, **options: Unpack[DeploymentOptions]
 ) -> Callable[[Callable[..., Any]], Deployment]: ...
 def deployment(
-    _func_or_class: Callable[..., Any] | str | None = None,
-    *,
-    name: str | _Unset = _UNSET,
-    version: str | _Unset | None = _UNSET,
-    num_replicas: int | str | _Unset | None = _UNSET,
-    route_prefix: str | _Unset | None = _UNSET,
-    ray_actor_options: Mapping[str, Any] | _Unset | None = _UNSET,
-    placement_group_bundles: list[dict[str, float]] | _Unset | None = _UNSET,
-    placement_group_strategy: str | _Unset | None = _UNSET,
-    max_replicas_per_node: int | _Unset | None = _UNSET,
-    user_config: Any = _UNSET,
-    max_ongoing_requests: int | _Unset = _UNSET,
-    max_queued_requests: int | _Unset = _UNSET,
-    autoscaling_config: AutoscalingConfig | Mapping[str, Any] | _Unset | None = _UNSET,
-    graceful_shutdown_wait_loop_s: float | _Unset = _UNSET,
-    graceful_shutdown_timeout_s: float | _Unset = _UNSET,
-    health_check_period_s: float | _Unset = _UNSET,
-    health_check_timeout_s: float | _Unset = _UNSET,
-    logging_config: LoggingConfig | Mapping[str, Any] | _Unset | None = _UNSET,
-    max_constructor_retry_count: int | _Unset = _UNSET,
-    isolate_user_loop: bool | _Unset = _UNSET,
+    _func_or_class: Callable[..., Any] | str | None = None, **options: Unpack[DeploymentOptions]
 ) -> Deployment | Callable[[Callable[..., Any]], Deployment]:
     """Turn a class or function into a Deployment. With or without parentheses.
 
-    The options are those of `mesh.config.DeploymentConfig`; `name` defaults to the class's or function's own. A string
-    in the place of the class is ignored: the original API tolerates it.
+    Args:
+        _func_or_class: The code. A string is ignored, because the original API tolerates it.
+        **options: `name` (by default the name of the class or function, no `#`), `version` (deprecated),
+            `logging_config` (not available yet) and the fields of `mesh.DeploymentConfig`, which explains each.
+            `num_replicas` may also be "auto": autoscaling between 1 and 100 replicas. Times are in seconds.
 
-    Raises TypeError or ValueError for wrong options, and TypeError for code that cannot be pickled.
+    Returns:
+        The Deployment; a decorator that makes one when called without code.
+
+    Raises:
+        TypeError: An option is unknown or has the wrong type, or the code cannot be pickled.
+        ValueError: An option has a wrong value or contradicts another.
     """
-    given = _given(locals(), besides=("_func_or_class",))
+    deployment_options.check_names(options)
 
     def decorate(func_or_class: Callable[..., Any]) -> Deployment:
-        return _make(func_or_class, given)
+        return _make(func_or_class, options)
 
     return decorate(_func_or_class) if _func_or_class is not None and not isinstance(_func_or_class, str) else decorate
-
-
-def _given(arguments: Mapping[str, Any], besides: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if value is not _UNSET and name not in besides}
 
 
 def _make(func_or_class: Callable[..., Any], given: Mapping[str, Any], base: Deployment | None = None) -> Deployment:
@@ -225,7 +175,7 @@ def _make(func_or_class: Callable[..., Any], given: Mapping[str, Any], base: Dep
     made._config = with_options(base.config if base else DeploymentConfig(), options)
     made._user_configured_option_names = frozenset(given) | (base.user_configured_option_names if base else frozenset())
     if base is None or func_or_class is not base.func_or_class:
-        # Found here, where the class is written, and not when it is run.
+        # Report code that cannot be pickled at its definition, not when it is run.
         user_code.dumps(func_or_class, made.name)
     return made
 

@@ -1,15 +1,14 @@
-"""Owns what a configuration file may hold: the records it becomes, and the options of a deployment in it."""
+"""The schema of a configuration file: its records and the fields that each mapping may hold."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mesh.deployment import Deployment
 from mesh.options import actor_options
 from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployment_options import OPTION_NAMES
 from mesh.options.gateway_options import HTTPOptions, gRPCOptions
 from mesh.options.logging_options import LoggingConfig
 
@@ -23,13 +22,13 @@ class ApplicationEntry:
     name: str = "default"
     """Unique in the file."""
     route_prefix: str | None = "/"
-    """HTTP path below which it is served, unique in the file; null: no HTTP."""
+    """HTTP path prefix, unique in the file; null: no HTTP."""
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     """Ray runtime environment in which it is imported and its replicas run; working_dir and py_modules as URIs."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments for the function that builds the application."""
     deployments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Options by deployment, see below. What is not given is as in the code."""
+    """Options by deployment, see below. Options that are absent keep their values from the code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +42,9 @@ class MeshConfig:
     grpc_options: Mapping[str, Any] = field(default_factory=dict)
     """gRPC listener of the gateways: port, grpc_servicer_functions, request_timeout_s."""
     target_capacity: float | None = None
-    """Percent of all numbers of replicas and of autoscaling's bounds that shall run; None: all."""
+    """Percent of all replica counts and autoscaling bounds that run; None: all."""
     applications: tuple[ApplicationEntry, ...] = ()
-    """What shall run. Required; `[]`: nothing."""
+    """The applications to run. Required; `[]`: none."""
 
 
 NOT_YET = ("logging_config",)
@@ -54,12 +53,8 @@ NOT_YET = ("logging_config",)
 TOP_FIELDS = (*(each.name for each in fields(MeshConfig)), *NOT_YET)
 APPLICATION_FIELDS = (*(each.name for each in fields(ApplicationEntry)), "logging_config")
 
-DEPLOYMENT_OPTIONS = tuple(
-    name
-    for name in inspect.signature(Deployment.options).parameters
-    if name not in ("self", "func_or_class", "name", "version", "route_prefix")
-)
-"""What the decorator takes; deployments are told apart by name, and versions are made from content."""
+DEPLOYMENT_OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("name", "version", "route_prefix"))
+"""Options of one deployment in a file. Its name is the key, and its version is computed from the content."""
 
 NESTED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "ray_actor_options": actor_options.KEYS,
@@ -68,4 +63,4 @@ NESTED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "http_options": tuple(each.name for each in fields(HTTPOptions)),
     "grpc_options": tuple(each.name for each in fields(gRPCOptions)),
 }
-"""By field: what the mapping in it may hold."""
+"""Keys that the mapping in each field may hold."""
