@@ -34,7 +34,7 @@ _RETRIED = (
 Reply = TypeVar("Reply", bound=Message)
 
 
-class NotServing(Exception):
+class ControllerNotReadyError(Exception):
     """There is no address or no token to be found yet."""
 
 
@@ -117,7 +117,7 @@ async def until_answered(
     while (left_s := deadline_s - clock()) > 0:
         try:
             return await line.call(method, request, reply, left_s)
-        except NotServing as error:
+        except ControllerNotReadyError as error:
             reason = str(error)
         except grpc.aio.AioRpcError as error:
             reason = f"{error.code().name}: {error.details()}"
@@ -141,7 +141,7 @@ class GrpcLine:
             async with asyncio.timeout(timeout_s):
                 channel, metadata = await self._looked_up()
         except TimeoutError as error:
-            raise NotServing("the cluster's KV, which has its address, does not answer") from error
+            raise ControllerNotReadyError("the cluster's KV, which has its address, does not answer") from error
         rpc: Any = channel.unary_unary(
             f"/mesh.v1.Control/{method}",
             request_serializer=type(request).SerializeToString,
@@ -153,14 +153,14 @@ class GrpcLine:
             if self._channel is channel:
                 raise
             # Another thread's call found the controller gone and closed the channel that they share.
-            raise NotServing("the connection was given up") from None
+            raise ControllerNotReadyError("the connection was given up") from None
 
     async def _looked_up(self) -> tuple[grpc.aio.Channel, Sequence[tuple[str, bytes]]]:
         channel = self._channel = self._channel or await _dial()
         try:
             return channel, await run_bulk(token_metadata)
         except LookupError as error:
-            raise NotServing("it has not created its token yet") from error
+            raise ControllerNotReadyError("it has not created its token yet") from error
 
     async def hang_up(self) -> None:
         forget_token()
@@ -180,5 +180,5 @@ class GrpcLine:
 async def _dial() -> grpc.aio.Channel:
     address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
     if address is None:
-        raise NotServing("it is still starting")
+        raise ControllerNotReadyError("it is still starting")
     return open_channel(address.decode())

@@ -25,7 +25,7 @@ from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_change import with_replicas
 from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.desired_store import StateStore, StoreFailed
+from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.planner import plan
@@ -105,7 +105,7 @@ class ControlLoop:
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
         """Store the code of applications, then the edited state, and act on it. Returns the version of the state.
 
-        What `edit` raises is raised before anything is stored. Raises StoreFailed when the KV does not answer.
+        What `edit` raises is raised before anything is stored. Raises StoreError when the KV does not answer.
         """
         version = await self._wanted.change(edit, code_of)
         for application in code_of:
@@ -206,7 +206,7 @@ class ControlLoop:
                     await self._wanted.change(functools.partial(with_replicas, targets=targets))
             except TimeoutError:
                 logger.warning("the cluster's KV is slow: the numbers of replicas change when they are stored")
-            except StoreFailed as error:
+            except StoreError as error:
                 logger.warning("the numbers of replicas could not be stored and do not change: %s", error)
 
     def _judged(self) -> Observed:

@@ -10,9 +10,14 @@ import grpc
 import grpc.aio
 
 from mesh.controller.control_loop import ControlLoop
-from mesh.controller.desired.desired_change import Refused, shutting_down, with_applications, without_application
+from mesh.controller.desired.desired_change import (
+    InvalidChangeError,
+    shutting_down,
+    with_applications,
+    without_application,
+)
 from mesh.controller.desired.desired_keeper import Edit
-from mesh.controller.desired.desired_store import StoreFailed
+from mesh.controller.desired.desired_store import StoreError
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
@@ -61,10 +66,10 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], context: _Context) -> int:
         try:
             return await self._loop.change(edit, code_of=code_of)
-        except Refused as error:
+        except InvalidChangeError as error:
             await context.abort(error.code, str(error))
             raise  # abort() has raised already
-        except StoreFailed as error:
+        except StoreError as error:
             # Clients treat this like an unavailable controller, and try again.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise  # abort() has raised already

@@ -19,7 +19,7 @@ from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
 from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.control_servicer import ControlServicer
-from mesh.controller.desired.desired_store import StateStore, StoreFailed
+from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.report.publisher import Publisher
 from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
@@ -112,4 +112,4 @@ def _answer(ask: Callable[[], T]) -> T:
     try:
         return ask()
     except Exception as error:  # whatever Ray raises while its GCS is away
-        raise StoreFailed(f"the cluster's KV does not answer: {error}") from error
+        raise StoreError(f"the cluster's KV does not answer: {error}") from error

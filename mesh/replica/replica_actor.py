@@ -31,7 +31,7 @@ class ReplicaActor:
     async def start(self) -> bytes:
         """Build the user's object and serve. Returns ReplicaReady.
 
-        Raises UserCodeFailed with what the user's code raised. A restarted controller asks again and gets the outcome
+        Raises UserCodeError with what the user's code raised. A restarted controller asks again and gets the outcome
         of the one start there is.
         """
         if self._start is None:
@@ -46,7 +46,7 @@ class ReplicaActor:
 
     @told_as_text
     async def check_health(self) -> None:
-        """Raises UserCodeFailed when the user's `check_health` raises."""
+        """Raises UserCodeError when the user's `check_health` raises."""
         await _on_io(self._replica.check_health())
 
     @told_as_text

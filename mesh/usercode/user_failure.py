@@ -15,16 +15,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class UserCodeFailed(Exception):
+class UserCodeError(Exception):
     """Its text is the class and the message of what was raised; its traceback and causes are those of that."""
 
 
-PREFIX = f"{UserCodeFailed.__module__}.{UserCodeFailed.__qualname__}: "
+PREFIX = f"{UserCodeError.__module__}.{UserCodeError.__qualname__}: "
 """What Python puts before the text when it prints one."""
 
 
 def told_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """For methods of actors: whatever they raise arrives as UserCodeFailed."""
+    """For methods of actors: whatever they raise arrives as UserCodeError."""
 
     @functools.wraps(method)
     async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -37,11 +37,11 @@ def told_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Cor
     return guarded
 
 
-def _as_text(error: BaseException) -> UserCodeFailed:
+def _as_text(error: BaseException) -> UserCodeError:
     lines = traceback.format_exception_only(error)
     if isinstance(error, SyntaxError):  # prints its place first
         lines = [f"{type(error).__name__}: {error}"]
-    failure = UserCodeFailed("".join(lines).strip())
+    failure = UserCodeError("".join(lines).strip())
     # These do not leave the process: Ray takes along how they print.
     failure.__cause__, failure.__context__ = error.__cause__, error.__context__
     failure.__suppress_context__ = error.__suppress_context__

@@ -10,7 +10,7 @@ from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.desired_change import shutting_down, with_application, without_application
 from mesh.controller.desired.desired_keeper import Edit
-from mesh.controller.desired.desired_store import StateStore, StoreFailed
+from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.report.publisher import Publisher
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
@@ -57,7 +57,7 @@ class Mesh:
             while not self.is_up:
                 try:
                     await self._boot()
-                except (StoreFailed, ActorCallError, ControllerCrashed):
+                except (StoreError, ActorCallError, ControllerCrashed):
                     await self.crash()
                     await asyncio.sleep(_RESTART_S)
 
@@ -137,7 +137,7 @@ class Mesh:
                 if self.is_up:
                     await self.loop.change(*request())
                     return
-            except (ControllerCrashed, StoreFailed):
+            except (ControllerCrashed, StoreError):
                 pass  # as clients do: tried again
             await asyncio.sleep(_CLIENT_PAUSE_S)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mesh.controller.desired.desired_store import StoreFailed
+from mesh.controller.desired.desired_store import StoreError
 from tests.sim.fake_cluster import FakeCluster
 from tests.unit.controller.dict_kv import DictKeyValue
 
@@ -65,11 +65,11 @@ class MortalKeyValue:
         def call(*arguments: Any) -> Any:
             self._life.step()
             if self._is_failing():
-                raise StoreFailed("the request was lost")
+                raise StoreError("the request was lost")
             answer = method(*arguments)
             self._life.step()
             if self._is_failing():
-                raise StoreFailed("the answer was lost")
+                raise StoreError("the answer was lost")
             return answer
 
         return call

@@ -13,7 +13,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
 
-class Refused(Exception):
+class InvalidChangeError(Exception):
     """The change makes no sense; `code` is what the caller gets."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -86,9 +86,11 @@ def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
 
 
 def check_application(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> None:
-    """Raises Refused for an application that must not be added to the state."""
+    """Raises InvalidChangeError for an application that must not be added to the state."""
     if state.is_shutting_down:
-        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down: deploy after a new start.")
+        raise InvalidChangeError(
+            grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down: deploy after a new start."
+        )
     if not application.name:
         raise _invalid("The application has no name.")
     _check_deployments(application)
@@ -96,7 +98,7 @@ def check_application(state: control_pb2.DesiredState, application: control_pb2.
         if other.name == application.name:
             raise _invalid(f"Two applications are named {other.name!r}: give one of them another name.")
         if other.route_prefix and other.route_prefix == application.route_prefix:
-            raise Refused(
+            raise InvalidChangeError(
                 grpc.StatusCode.ALREADY_EXISTS,
                 f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}: choose another one for"
                 f" {application.name!r} or delete {other.name!r} first.",
@@ -138,8 +140,8 @@ def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[
         spec.options.num_replicas = replicas_at_deploy(options_before.get(spec.name), spec.options)
 
 
-def _invalid(message: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+def _invalid(message: str) -> InvalidChangeError:
+    return InvalidChangeError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_pb2.DesiredState:

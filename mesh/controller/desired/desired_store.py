@@ -12,12 +12,12 @@ STATE_KEY = "controller/state"
 CODE_PREFIX = "code/"
 
 
-class StoreFailed(Exception):
+class StoreError(Exception):
     """The KV did not answer. A change may or may not be stored: making it again is safe."""
 
 
 class KeyValue(Protocol):
-    """The cluster's KV, or a dict in tests. Blocking. Every method may raise StoreFailed, and only that."""
+    """The cluster's KV, or a dict in tests. Blocking. Every method may raise StoreError, and only that."""
 
     def get(self, key: str) -> bytes | None: ...
 

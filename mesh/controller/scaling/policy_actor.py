@@ -26,12 +26,12 @@ class PolicyActor:
 
     @told_as_text
     async def start(self) -> None:
-        """Import the policy. Raises UserCodeFailed with what that raised."""
+        """Import the policy. Raises UserCodeError with what that raised."""
         self._policy = await asyncio.to_thread(self._load)
 
     @told_as_text
     async def decide(self, question: bytes) -> bytes:
-        """A PolicyQuestion's PolicyAnswer. Raises UserCodeFailed with what it raised, or for no number."""
+        """A PolicyQuestion's PolicyAnswer. Raises UserCodeError with what it raised, or for no number."""
         context = read_context(control_pb2.PolicyQuestion.FromString(question))
         answer = self._policy(context, **json.loads(self._spec.policy.kwargs_json))
         if inspect.isawaitable(answer):

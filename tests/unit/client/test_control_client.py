@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from mesh.client import control_client
-from mesh.client.control_client import ControlClient, NotServing, until_answered
+from mesh.client.control_client import ControlClient, ControllerNotReadyError, until_answered
 from mesh.exceptions import ControllerUnavailableError, MeshException
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -73,7 +73,7 @@ def test_an_answer_is_passed_on() -> None:
 @pytest.mark.parametrize(
     "trouble",
     [
-        NotServing("still starting"),
+        ControllerNotReadyError("still starting"),
         rpc_error(grpc.StatusCode.UNAVAILABLE),
         rpc_error(grpc.StatusCode.UNAUTHENTICATED),
     ],
@@ -86,7 +86,7 @@ def test_what_a_restart_looks_like_is_tried_again_on_a_new_line(trouble: Excepti
 
 def test_a_controller_that_stays_away_is_named_with_the_last_reason() -> None:
     with pytest.raises(ControllerUnavailableError, match=r"5 s \(still starting\)"):
-        ask(FakeLine(NotServing("still starting")))
+        ask(FakeLine(ControllerNotReadyError("still starting")))
 
 
 def test_a_controller_that_does_not_answer_in_time_is_not_asked_twice() -> None:
@@ -97,7 +97,7 @@ def test_a_controller_that_does_not_answer_in_time_is_not_asked_twice() -> None:
 
 
 def test_what_the_controller_says_itself_comes_before_how_it_was_missed() -> None:
-    line = FakeLine(NotServing("still starting"))
+    line = FakeLine(ControllerNotReadyError("still starting"))
     line.failure = "its start fails: DecodeError: no protobuf"
     with pytest.raises(ControllerUnavailableError, match=r"its start fails: DecodeError"):
         ask(line)
@@ -120,7 +120,7 @@ def test_a_call_whose_channel_another_thread_closes_is_one_to_make_again(monkeyp
         call = asyncio.ensure_future(line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 10.0))
         await dialled.wait()
         await line.hang_up()
-        with pytest.raises(NotServing, match="given up"):
+        with pytest.raises(ControllerNotReadyError, match="given up"):
             await call
 
     io_thread().run(call_and_hang_up(), 10)
@@ -135,7 +135,7 @@ def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPa
     line = control_client.GrpcLine()
 
     async def call() -> str:
-        with pytest.raises(NotServing, match="KV"):
+        with pytest.raises(ControllerNotReadyError, match="KV"):
             await line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 0.01)
         return await line.complaint()
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway import gateway_actor as actor_module
 from gateway.gateway_actor import GatewayActor
-from mesh.usercode.user_failure import UserCodeFailed
+from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import FakeRouter, route_table
 from tests.unit.gateway.test_node_gateway import FakeProcess, fetch, free_port
@@ -61,7 +61,7 @@ def test_a_taken_port_fails_the_start_and_names_it(process: FakeProcess, exits: 
         actor = GatewayActor(spec(free_port()))
         ready = control_pb2.GatewayReady.FromString(await actor.start())
         taken = int(ready.http_address.rpartition(":")[2])
-        with pytest.raises(UserCodeFailed, match=str(taken)):
+        with pytest.raises(UserCodeError, match=str(taken)):
             await GatewayActor(spec(taken)).start()
         await actor.drain()
 

@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from mesh.controller.actors.failure_text import readable
-from mesh.usercode.user_failure import UserCodeFailed, told_as_text
+from mesh.usercode.user_failure import UserCodeError, told_as_text
 
 
 class Venomous(Exception):
@@ -23,7 +23,7 @@ class Speechless(Exception):
         raise LookupError("no words")
 
 
-def failure_of(error: BaseException) -> UserCodeFailed:
+def failure_of(error: BaseException) -> UserCodeError:
     @told_as_text
     async def fail() -> None:
         try:
@@ -31,14 +31,14 @@ def failure_of(error: BaseException) -> UserCodeFailed:
         except KeyError as cause:
             raise error from cause
 
-    with pytest.raises(UserCodeFailed) as caught:
+    with pytest.raises(UserCodeError) as caught:
         asyncio.run(fail())
     return caught.value
 
 
 def test_nothing_of_the_users_is_unpickled() -> None:
     arrived = pickle.loads(pickle.dumps(failure_of(Venomous("bites"))))
-    assert type(arrived) is UserCodeFailed
+    assert type(arrived) is UserCodeError
     assert str(arrived).endswith("Venomous: bites")
 
 

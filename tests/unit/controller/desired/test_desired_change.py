@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from mesh.controller.desired.desired_change import (
-    Refused,
+    InvalidChangeError,
     shutting_down,
     with_application,
     with_applications,
@@ -20,8 +20,8 @@ from tests.unit.controller.builders import application
 EMPTY = control_pb2.DesiredState()
 
 
-def refusal(state: control_pb2.DesiredState, app: control_pb2.ApplicationSpec) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(state: control_pb2.DesiredState, app: control_pb2.ApplicationSpec) -> InvalidChangeError:
+    with pytest.raises(InvalidChangeError) as caught:
         with_application(state, app, 0.0)
     return caught.value
 
@@ -123,7 +123,7 @@ def test_applications_of_one_file_may_exchange_their_routes() -> None:
 
 
 def test_two_applications_of_one_name_are_refused() -> None:
-    with pytest.raises(Refused, match="Two applications are named 'a'"):
+    with pytest.raises(InvalidChangeError, match="Two applications are named 'a'"):
         with_applications(EMPTY, [application("a"), application("a")], 1.0, "file")
 
 

@@ -10,7 +10,7 @@ import pytest
 from mesh.cluster import ray_core
 from mesh.controller.scaling.policy_actor import PolicyActor
 from mesh.usercode.user_code import UserCode, pack
-from mesh.usercode.user_failure import UserCodeFailed
+from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 
 MODULE = """
@@ -63,7 +63,7 @@ def test_functions_are_found_where_the_deployment_finds_its_modules(actor: Any) 
 
 @pytest.mark.parametrize("answer", ["none", "word", "flag", "nan"])
 def test_what_is_no_number_is_refused(actor: Any, answer: str) -> None:
-    with pytest.raises(UserCodeFailed, match=r"TypeError: .* must return a number of replicas"):
+    with pytest.raises(UserCodeError, match=r"TypeError: .* must return a number of replicas"):
         ask(actor("wrong"), answer)
 
 
@@ -71,5 +71,5 @@ def test_what_is_no_number_is_refused(actor: Any, answer: str) -> None:
     ("function", "error"), [("missing", "AttributeError: .*missing"), ("number", "not a function")]
 )
 def test_what_cannot_be_called_is_told(actor: Any, function: str, error: str) -> None:
-    with pytest.raises(UserCodeFailed, match=error):
+    with pytest.raises(UserCodeError, match=error):
         ask(actor(function))
