@@ -8,14 +8,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mesh.exceptions import MeshException
+from mesh.exceptions import CancelReason, MeshException
 from mesh.wire.request_context import RequestContext
 
 
 class Child(Protocol):
     """A call made while serving a request; it is cancelled with the request."""
 
-    def cancel(self) -> object: ...
+    def cancel(self, reason: CancelReason) -> object: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +28,12 @@ class Request:
     """time.monotonic() instant at which the caller stops waiting."""
     children: set[Child] = field(default_factory=set)
     """Unfinished calls made from here."""
-    is_cancelled: bool = False
+    cancel_reason: CancelReason | None = None
+    """Set once the request is cancelled."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.cancel_reason is not None
 
     @property
     def request_id(self) -> str:
@@ -58,11 +63,11 @@ class Request:
         """For work that several requests share: only what all of them have in common, application and model id."""
         return Request(RequestContext(app=self.app, multiplexed_model_id=self.multiplexed_model_id))
 
-    def cancel(self) -> None:
-        """Cancel all calls made from here; calls made from now on are cancelled at once."""
-        self.is_cancelled = True
+    def cancel(self, reason: CancelReason) -> None:
+        """Cancel all calls made from here, and each that is made later as soon as it is made."""
+        self.cancel_reason = reason
         for child in list(self.children):
-            child.cancel()
+            child.cancel(CancelReason.PARENT)
 
 
 REQUEST: ContextVar[Request | None] = ContextVar("mesh_request", default=None)

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, Self
 
 import grpc
@@ -102,13 +103,44 @@ class ReplicaUnavailableError(MeshException):
         self.is_retry_safe = not maybe_executed
 
 
+class CancelReason(Enum):
+    """Why a call was cancelled. The numbers are those of CancelReason in replica.proto."""
+
+    UNSPECIFIED = 0
+    """User code raised the cancellation itself, or the peer sent a reason that this version does not know."""
+    CLIENT = 1
+    """The client went away, or the caller cancelled the response."""
+    PARENT = 2
+    """The request whose code made the call was cancelled."""
+    DEADLINE = 3
+    """The caller's deadline passed."""
+    LINK_BROKEN = 4
+    """The connection between the caller and the replica ended."""
+    DRAIN = 5
+    """The replica drains and could not wait any longer."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "CancelReason":
+        return cls.UNSPECIFIED
+
+
+_CANCEL_TEXTS = {
+    CancelReason.UNSPECIFIED: "The request was cancelled.",
+    CancelReason.CLIENT: "The request was cancelled by its client.",
+    CancelReason.PARENT: "The request was cancelled because the request that made it was cancelled.",
+    CancelReason.DEADLINE: "The request was cancelled because its deadline passed.",
+    CancelReason.LINK_BROKEN: "The request was cancelled because the connection to its caller broke.",
+    CancelReason.DRAIN: "The request was cancelled because the replica drains.",
+}
+
+
 class RequestCancelledError(
     MeshException,
     TaskCancelledError,  # type: ignore[misc]
     concurrent.futures.CancelledError,
     asyncio.CancelledError,
 ):
-    """The call was cancelled by its caller, its caller's caller or its client.
+    """The call was cancelled; `reason` says why.
 
     One class for everything that code written for either generation of the original API may catch, in async and in
     sync code. Mind that `except Exception` catches it too, unlike a plain asyncio.CancelledError.
@@ -117,9 +149,12 @@ class RequestCancelledError(
     code = grpc.StatusCode.CANCELLED
     task_id = None
     error_message = None
+    reason = CancelReason.UNSPECIFIED
 
-    def __init__(self, message: str = "The request was cancelled.") -> None:
-        super().__init__(message)
+    def __init__(self, message: str | None = None, *, reason: CancelReason = CancelReason.UNSPECIFIED) -> None:
+        """Without a message, the text is that of the reason."""
+        super().__init__(_CANCEL_TEXTS[reason] if message is None else message)
+        self.reason = reason
 
 
 class DeadlineExceededError(MeshException, TimeoutError):

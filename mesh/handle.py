@@ -17,7 +17,7 @@ from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
-from mesh.exceptions import MeshException
+from mesh.exceptions import CancelReason, MeshException
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.membership.mesh_process import joined_process, mesh_process
 from mesh.options.default import DEFAULT
@@ -164,7 +164,7 @@ class DeploymentHandle(Generic[T]):
         else:
             io_thread().call(_submit_when_complete, router, call, pending)
         if parent is not None and parent.is_cancelled:
-            future.cancel()
+            future.cancel(CancelReason.PARENT)
         if isinstance(future, ItemStream):
             return DeploymentResponseGenerator(future, request.context.request_id)
         return DeploymentResponse(future, request.context.request_id)

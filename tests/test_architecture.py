@@ -66,7 +66,7 @@ ROOMS: dict[str, str] = {
     "mesh.cli": "api application client cluster declarative deployment exceptions options status v1",
     "gateway.requests": "routing v1",
     "gateway.ops": "gateway.requests settings v1 wire",
-    "gateway.dialects": "gateway.ops gateway.requests link settings wire",
+    "gateway.dialects": "exceptions gateway.ops gateway.requests link settings wire",
     "gateway": (
         "gateway.dialects gateway.ops gateway.requests cluster exceptions membership phases routing settings usercode"
         " v1 wire"

@@ -19,6 +19,7 @@ from gateway.dialects.grpc_status import fit_details, trailing_metadata
 from gateway.dialects.served_method import ServedMethod
 from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.routes import Refusal
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.wire.outcome import Outcome, status_code
 from mesh.wire.payload import RAW, Payload, raw
@@ -114,10 +115,11 @@ class GrpcCall:
         return await self._outcome
 
     def _abandon(self) -> int:
-        """Nobody waits any more. Returns the code that the client has made of it."""
-        self._method.router.cancel(self._call)
+        """Cancel the call on the mesh. Returns the code that the client gets from its own gRPC library."""
         deadline_at_s = self._call.request.deadline_at_s
-        return _DEADLINE_EXCEEDED if deadline_at_s is not None and monotonic() >= deadline_at_s else _CANCELLED
+        is_late = deadline_at_s is not None and monotonic() >= deadline_at_s
+        self._method.router.cancel(self._call, CancelReason.DEADLINE if is_late else CancelReason.CLIENT)
+        return _DEADLINE_EXCEEDED if is_late else _CANCELLED
 
     def _validated(self, outcome: Outcome) -> tuple[Outcome, tuple[Entry, ...]]:
         """The outcome and its trailers; an error instead if gRPC cannot carry them."""

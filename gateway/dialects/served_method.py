@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from gateway.ops.grpc_metrics import InFlight, MethodStats
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 
 
@@ -15,7 +16,7 @@ class CallRouter(Protocol):
 
     def submit(self, call: OutgoingCall) -> None: ...
 
-    def cancel(self, call: OutgoingCall) -> None: ...
+    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None: ...
 
 
 @dataclass(slots=True, eq=False)

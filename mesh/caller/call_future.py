@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mesh.context import Request
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.router import Router
 from mesh.settings import settings
@@ -35,15 +36,15 @@ class CallFuture:
         if parent is not None:
             parent.children.add(self)
 
-    def cancel(self) -> None:
+    def cancel(self, reason: CancelReason = CancelReason.CLIENT) -> None:
         """Give up the call, wherever it is. Does not block; without effect once it has ended."""
         self.is_cancel_requested = True
-        io_thread().call(self._cancel)
+        io_thread().call(self._cancel, reason)
 
     def abandon(self) -> None:
         """Like `cancel`, from a finaliser: those run anywhere, so even on the I/O thread nothing happens at once."""
         self.is_cancel_requested = True
-        io_thread().post(self._cancel)
+        io_thread().post(self._cancel, CancelReason.CLIENT)
 
     def when_done(self, wake: Wake) -> None:
         """Call `wake` once the outcome is there: now, or later on the I/O thread."""
@@ -116,9 +117,9 @@ class CallFuture:
             for wake in wakes:
                 wake()
 
-    def _cancel(self) -> None:
+    def _cancel(self, reason: CancelReason) -> None:
         if self.call is not None and self.outcome is None:
-            self.router.cancel(self.call)
+            self.router.cancel(self.call, reason)
 
 
 class ItemStream(CallFuture):

@@ -18,7 +18,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from mesh.cluster.ray_objects import StoredObject
-from mesh.exceptions import MeshException
+from mesh.exceptions import CancelReason, MeshException
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.gathering import rule_for
@@ -38,7 +38,7 @@ CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
 class IncomingCall:
     """One call at its replica."""
 
-    __slots__ = ("call_id", "credit", "execution", "is_cancelled", "link", "request", "started_s")
+    __slots__ = ("call_id", "cancel_reason", "credit", "execution", "link", "request", "started_s")
 
     def __init__(self, link: CalleeLink, call_id: int, request: CallRequest, credit: int) -> None:
         self.link = link
@@ -47,7 +47,8 @@ class IncomingCall:
         self.credit = credit
         """Response items that may be sent from the start."""
         self.started_s = time.monotonic()
-        self.is_cancelled = False
+        self.cancel_reason: CancelReason | None = None
+        """Set once the call is cancelled."""
         self.execution: object = None
         """Whatever the CallService keeps for the call."""
 
@@ -103,7 +104,7 @@ class LinkServicer:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed frames: {error}")
         finally:
             self.links.discard(link)
-            link.close()
+            link.close(CancelReason.DRAIN if self._stopping.is_set() else CancelReason.LINK_BROKEN)
 
     def announce_models(self, model_ids: list[str]) -> None:
         """Tell all callers which models are here."""
@@ -195,8 +196,8 @@ class CalleeLink:
                 task.cancel()
             await asyncio.gather(writing, reading, stop, return_exceptions=True)
 
-    def close(self) -> None:
-        """The caller is gone: nobody waits for its calls any more."""
+    def close(self, reason: CancelReason) -> None:
+        """The link has ended: cancel its calls."""
         self._is_open = False
         self._admission.forget(self)
         self._stored.clear()
@@ -204,7 +205,7 @@ class CalleeLink:
         self._has_left.set()
         self._writer.close()
         for call in list(self._calls.values()):
-            self._cancel(call)
+            self._cancel(call, reason)
 
     async def farewell(self) -> None:
         await self._has_left.wait()
@@ -226,7 +227,7 @@ class CalleeLink:
     # ---- From the service --------------------------------------------------------------------------------------------
 
     def send_item(self, call: IncomingCall, payload: Payload) -> None:
-        if not call.is_cancelled:
+        if call.cancel_reason is None:
             self.send(frames.pack_item(call.call_id, payload), call.call_id)
 
     def send_credit(self, call: IncomingCall, credits: int) -> None:
@@ -280,7 +281,7 @@ class CalleeLink:
         call = self._calls.get(call_id)
         match kind:
             case "cancel":
-                self._on_cancel(call_id, call)
+                self._on_cancel(call_id, call, CancelReason(frame.cancel.reason))
             case "item" if call is not None:
                 self._service.on_item(call, frames.read_payload(frame.item.payload, body))
             case "half_close" if call is not None:
@@ -319,11 +320,11 @@ class CalleeLink:
             self._admission.watch(self)
         self._service.start(call)
 
-    def _on_cancel(self, call_id: int, call: IncomingCall | None) -> None:
+    def _on_cancel(self, call_id: int, call: IncomingCall | None, reason: CancelReason) -> None:
         # What the caller was sending in parts was cut off.
         self._assembler.discard(call_id)
         if call is not None:
-            self._cancel(call)
+            self._cancel(call, reason)
             return
         # Its Open was cut off half-way, or its Result is on the way. Answering is right for both: a caller ignores
         # results of calls that it no longer has.
@@ -331,9 +332,9 @@ class CalleeLink:
         outcome = Outcome(CANCELLED_CODE, "cancelled before it ran")
         self.send(frames.pack_result(call_id, outcome, self._tell()))
 
-    def _cancel(self, call: IncomingCall) -> None:
-        if not call.is_cancelled:
-            call.is_cancelled = True
+    def _cancel(self, call: IncomingCall, reason: CancelReason) -> None:
+        if call.cancel_reason is None:
+            call.cancel_reason = reason
             self._service.cancel(call)
 
 

@@ -21,7 +21,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from mesh.cluster.ray_objects import StoredObject, load_buffers
-from mesh.exceptions import ReplicaUnavailableError
+from mesh.exceptions import CancelReason, ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.gathering import rule_for
 from mesh.link.outgoing_call import CallState, OutgoingCall
@@ -162,12 +162,12 @@ class CallerLink:
         if call.call_id in self._calls and self._writer is not None:
             self._writer.send(frames.pack_credit(call.call_id, credits), call.call_id)
 
-    def cancel(self, call: OutgoingCall) -> None:
-        """Tell the replica that nobody waits any more. The call stays on the link until its Result."""
+    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
+        """Ask the replica to cancel the call, which stays on the link until its Result."""
         if call.call_id not in self._calls or self._writer is None:
             return
         self._writer.discard(call.call_id)
-        self._writer.send(frames.pack_cancel(call.call_id))
+        self._writer.send(frames.pack_cancel(call.call_id, reason))
 
     def release(self, object_id: bytes) -> None:
         """Tell the replica that a stored object of its has arrived."""
@@ -308,7 +308,7 @@ class CallerLink:
         assert self._writer is not None
         for call in list(self._calls.values()):
             if self._open_marks[call.call_id] < 0 and self._writer.discard(call.call_id):
-                self._writer.send(frames.pack_cancel(call.call_id))
+                self._writer.send(frames.pack_cancel(call.call_id, CancelReason.DRAIN))
                 del self._calls[call.call_id], self._open_marks[call.call_id]
                 self._observer.on_reject(self, call)
 

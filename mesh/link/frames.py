@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError, pack_part
 from mesh.link.varint import varint
@@ -157,8 +158,9 @@ def pack_half_close(call_id: int) -> bytes:
     return pack(Frame(call_id=call_id, half_close=replica_pb2.HalfClose()))
 
 
-def pack_cancel(call_id: int) -> bytes:
-    return pack(Frame(call_id=call_id, cancel=replica_pb2.Cancel()))
+def pack_cancel(call_id: int, reason: CancelReason) -> bytes:
+    cancel = replica_pb2.Cancel(reason=reason.value)  # type: ignore[arg-type]
+    return pack(Frame(call_id=call_id, cancel=cancel))
 
 
 def pack_credit(call_id: int, credits: int) -> bytes:

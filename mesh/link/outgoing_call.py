@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from mesh.exceptions import CancelReason
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload
 from mesh.wire.request_context import RequestContext
@@ -48,7 +49,7 @@ class Carrier(Protocol):
 
     def send_credit(self, call: OutgoingCall, credits: int) -> None: ...
 
-    def cancel(self, call: OutgoingCall) -> None: ...
+    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None: ...
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from mesh.context import REQUEST, Request
-from mesh.exceptions import MeshException, RequestCancelledError
+from mesh.exceptions import CancelReason, MeshException, RequestCancelledError
 from mesh.link.callee_link import IncomingCall
 from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.replica.grpc_context import GrpcContext
@@ -44,16 +44,17 @@ class Execution:
         if method.context_position >= 0 or method.has_context_keyword:
             self._make_context()
 
-    def cancel(self) -> None:
-        """Nobody waits any more. On the user loop."""
-        self.request.cancel()
+    def cancel(self, reason: CancelReason) -> None:
+        """Stop the user's code at its next `await` or `yield`. On the user loop."""
+        self.request.cancel(reason)
+        error = RequestCancelledError(reason=reason)
         if self.window is not None:
-            self.window.stop()
+            self.window.stop(reason)
         if self.requests is not None:
-            self.requests.fail(RequestCancelledError())
+            self.requests.fail(error)
         # A task that is cancelled before its first step ends without running a line of `run`, so without an outcome.
         if self.task is not None and self.has_begun:
-            self.task.cancel()
+            self.task.cancel(error.message)
 
     # ---- On the user loop --------------------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Execution:
 
     def _failed(self, error: BaseException) -> Outcome:
         if isinstance(error, asyncio.CancelledError) and not isinstance(error, MeshException):
-            return failed(RequestCancelledError())
+            return failed(RequestCancelledError(reason=self.request.cancel_reason or CancelReason.UNSPECIFIED))
         return failed_in_user_code(error)
 
     def _conclude(self, conclude: Callable[[Execution, Outcome], None], outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from mesh.cluster.ray_objects import load_buffers
-from mesh.exceptions import DeadlineExceededError, MeshException, RequestCancelledError
+from mesh.exceptions import CancelReason, DeadlineExceededError, MeshException, RequestCancelledError
 from mesh.link.callee_link import IncomingCall
 from mesh.replica.execution import Execution
 from mesh.replica.replica_metrics import ReplicaCounts
@@ -61,9 +61,9 @@ class Executor:
         self._counts.cancelled += 1
         future = self._futures.get(call)
         if future is not None and future.cancel():
-            self._end(call, failed(RequestCancelledError()))
+            self._end(call, _cancelled(call))
         elif isinstance(call.execution, Execution):
-            self._user.post(call.execution.cancel)
+            self._user.post(call.execution.cancel, call.cancel_reason)
 
     # ---- Running -----------------------------------------------------------------------------------------------------
 
@@ -75,8 +75,8 @@ class Executor:
             self._end(call, failed(MeshException(f"An argument was lost on its way: {error}")))
             return
         call.request.payload = Payload(PICKLE_BUFFERS, payload.data, buffers)
-        if call.is_cancelled:
-            self._end(call, failed(RequestCancelledError()))
+        if call.cancel_reason is not None:
+            self._end(call, _cancelled(call))
         else:
             self._run(call)
 
@@ -117,3 +117,7 @@ class Executor:
         call.execution = None
         self._counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_s)
         call.finish(outcome)
+
+
+def _cancelled(call: IncomingCall) -> Outcome:
+    return failed(RequestCancelledError(reason=call.cancel_reason or CancelReason.UNSPECIFIED))

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 
-from mesh.exceptions import MeshException, RequestCancelledError
+from mesh.exceptions import CancelReason, MeshException, RequestCancelledError
 from mesh.settings import settings
 from mesh.wire.payload import Payload
 
@@ -48,7 +48,7 @@ class CreditWindow:
         self._credit = credit
         self._condition = threading.Condition(threading.Lock())
         self._waiters = Waiters()
-        self._is_stopped = False
+        self._stopped: CancelReason | None = None
 
     async def acquire(self) -> None:
         """On the user loop. Raises RequestCancelledError when the consumer is gone."""
@@ -76,24 +76,24 @@ class CreditWindow:
         """On the user loop, after `add`."""
         self._waiters.wake()
 
-    def stop(self) -> None:
-        """Nobody consumes any more: wakes whoever waits. On the user loop."""
+    def stop(self, reason: CancelReason) -> None:
+        """The consumer is gone: `acquire` raises from now on. On the user loop."""
         with self._condition:
-            self._is_stopped = True
+            self._stopped = reason
             self._condition.notify_all()
         self._waiters.wake()
 
     def _take(self) -> bool:
         with self._condition:
-            if self._is_stopped:
-                raise RequestCancelledError
+            if self._stopped is not None:
+                raise RequestCancelledError(reason=self._stopped)
             if self._credit <= 0:
                 return False
             self._credit -= 1
             return True
 
     def _has_news(self) -> bool:
-        return self._credit > 0 or self._is_stopped
+        return self._credit > 0 or self._stopped is not None
 
 
 class RequestStream:

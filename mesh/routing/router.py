@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from mesh.exceptions import (
     BackPressureError,
+    CancelReason,
     DeadlineExceededError,
     DeploymentUnavailableError,
     MeshException,
@@ -136,12 +137,12 @@ class Router:
             self._set_timer(call)
         return call.state is not CallState.DONE
 
-    def cancel(self, call: OutgoingCall) -> None:
-        """End the call now with CANCELLED and tell the replica that has it, if any. Idempotent."""
+    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
+        """End the call now with CANCELLED and send the reason to the replica that has it, if any. Idempotent."""
         if call.state is CallState.DONE:
             return
         self.counts.cancelled += 1
-        self._abandon(call, RequestCancelledError())
+        self._abandon(call, RequestCancelledError(reason=reason), reason)
 
     def fail_unsubmitted(self, call: OutgoingCall, outcome: Outcome) -> None:
         """End a call that was never submitted."""
@@ -315,11 +316,11 @@ class Router:
 
     def _expire(self, call: OutgoingCall) -> None:
         if call.state is not CallState.DONE:
-            self._abandon(call, DeadlineExceededError())
+            self._abandon(call, DeadlineExceededError(), CancelReason.DEADLINE)
 
-    def _abandon(self, call: OutgoingCall, error: MeshException) -> None:
+    def _abandon(self, call: OutgoingCall, error: MeshException, reason: CancelReason) -> None:
         if call.state is CallState.SENT and call.link is not None:
-            call.link.cancel(call)
+            call.link.cancel(call, reason)
         else:
             self._queue.remove(call)
         self._finish(call, failed(error))

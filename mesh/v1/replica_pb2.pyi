@@ -1,11 +1,27 @@
 from mesh.v1 import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class CancelReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CANCEL_REASON_UNSPECIFIED: _ClassVar[CancelReason]
+    CANCEL_REASON_CLIENT: _ClassVar[CancelReason]
+    CANCEL_REASON_PARENT: _ClassVar[CancelReason]
+    CANCEL_REASON_DEADLINE: _ClassVar[CancelReason]
+    CANCEL_REASON_LINK_BROKEN: _ClassVar[CancelReason]
+    CANCEL_REASON_DRAIN: _ClassVar[CancelReason]
+CANCEL_REASON_UNSPECIFIED: CancelReason
+CANCEL_REASON_CLIENT: CancelReason
+CANCEL_REASON_PARENT: CancelReason
+CANCEL_REASON_DEADLINE: CancelReason
+CANCEL_REASON_LINK_BROKEN: CancelReason
+CANCEL_REASON_DRAIN: CancelReason
 
 class Frames(_message.Message):
     __slots__ = ("frames",)
@@ -116,8 +132,10 @@ class Result(_message.Message):
     def __init__(self, status: _Optional[_Union[_common_pb2.Status, _Mapping]] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ...) -> None: ...
 
 class Cancel(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: CancelReason
+    def __init__(self, reason: _Optional[_Union[CancelReason, str]] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("credits",)

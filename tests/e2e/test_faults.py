@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 import mesh
-from mesh.exceptions import MeshException, ReplicaUnavailableError, RequestCancelledError
+from mesh.exceptions import CancelReason, MeshException, ReplicaUnavailableError, RequestCancelledError
 from mesh.link import frames
 from mesh.link.caller_link import LINK_METHOD
 from mesh.v1 import replica_pb2
@@ -257,7 +257,7 @@ def test_frames_for_an_unknown_call_are_harmless(worker: Handle) -> None:
         frames.pack_half_close(unknown),
         frames.pack(replica_pb2.Frame(call_id=unknown, item=replica_pb2.Item())),
         frames.pack_release(b"no such object"),
-        frames.pack_cancel(unknown),
+        frames.pack_cancel(unknown, CancelReason.CLIENT),
     ]
     received, code, _ = answers(replica.address, hello(replica_id, mesh_token()), b"".join(stray))
     kinds = [frame.WhichOneof("kind") for data in received for frame in replica_pb2.Frames.FromString(data).frames]

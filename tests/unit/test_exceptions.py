@@ -17,6 +17,7 @@ ERRORS = [
     exceptions.DeploymentUnavailableError("Deployment(name='A', app='x')", "the constructor failed"),
     exceptions.ReplicaUnavailableError("r1", "its process ended", maybe_executed=True),
     exceptions.RequestCancelledError(),
+    exceptions.RequestCancelledError(reason=exceptions.CancelReason.DRAIN),
     exceptions.DeadlineExceededError(),
     exceptions.GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such item", [("key", b"value"), ("k-bin", b"\0")]),
     exceptions.UnserializableError("cannot pickle"),

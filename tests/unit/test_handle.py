@@ -14,6 +14,7 @@ import pytest
 from mesh.context import REQUEST, Request
 from mesh.exceptions import (
     BackPressureError,
+    CancelReason,
     DeadlineExceededError,
     MeshException,
     RemoteError,
@@ -655,7 +656,7 @@ def test_children_are_cancelled_with_their_request_and_forgotten(mesh: SmallMesh
         REQUEST.reset(token)
     until(lambda: store.started == 3, "the calls to run")
     assert len(parent.children) == 3
-    parent.cancel()
+    parent.cancel(CancelReason.CLIENT)
     for response in hanging:
         assert isinstance(raised(response), RequestCancelledError)
     assert not parent.children
@@ -664,7 +665,7 @@ def test_children_are_cancelled_with_their_request_and_forgotten(mesh: SmallMesh
 
 def test_a_child_of_a_cancelled_request_is_cancelled_at_once(mesh: SmallMesh) -> None:
     parent = Request()
-    parent.cancel()
+    parent.cancel(CancelReason.CLIENT)
     token = REQUEST.set(parent)
     try:
         assert isinstance(raised(mesh.handle("hang").remote()), RequestCancelledError)

@@ -14,6 +14,7 @@ from gateway.grpc_listener import GrpcListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -76,6 +77,7 @@ class FakeRouter:
         self.answer = answer
         self.calls: list[OutgoingCall] = []
         self.cancelled: list[OutgoingCall] = []
+        self.cancel_reasons: list[CancelReason] = []
         self.link = FakeLink()
         self.can_serve = True
 
@@ -85,7 +87,8 @@ class FakeRouter:
         call.link = self.link  # type: ignore[assignment]
         self.answer(call)
 
-    def cancel(self, call: OutgoingCall) -> None:
+    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
+        self.cancel_reasons.append(reason)
         self.cancelled.append(call)
         call.state = CallState.DONE
         call.sink.on_done(Outcome(code=1, message="cancelled"))

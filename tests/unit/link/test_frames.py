@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.exceptions import CancelReason
 from mesh.link import frames
 from mesh.link.frames import LargeMessage
 from mesh.link.outgoing_call import CallRequest
@@ -122,7 +123,7 @@ def test_parts_of_different_calls_may_interleave(sent: list[Payload], random: ob
 def test_frames_of_every_length_can_be_joined(size: int) -> None:
     payload = common_pb2.Payload(data=b"x" * size)
     packed = frames.pack(replica_pb2.Frame(call_id=1, item=replica_pb2.Item(payload=payload)))
-    read = replica_pb2.Frames.FromString(packed + frames.pack_cancel(2)).frames
+    read = replica_pb2.Frames.FromString(packed + frames.pack_cancel(2, CancelReason.CLIENT)).frames
     assert [frame.call_id for frame in read] == [1, 2]
     assert read[0].item.payload == payload
 

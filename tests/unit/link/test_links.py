@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from mesh.exceptions import MeshException, ReplicaUnavailableError
+from mesh.exceptions import CancelReason, MeshException, ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.callee_link import CalleeLink
 from mesh.link.caller_link import LINK_METHOD
@@ -212,7 +212,7 @@ def test_frames_of_unknown_calls_are_ignored_and_their_cancels_answered() -> Non
         item = frames.pack_item(77, encode(1))
         assert isinstance(item, bytes)
         await peer.write(item, frames.pack_half_close(77), frames.pack_credit(77, 5), frames.pack_release(b"none"))
-        await peer.write(frames.pack_cancel(77), open_frame(1))
+        await peer.write(frames.pack_cancel(77, CancelReason.CLIENT), open_frame(1))
         kinds: list[str | None] = []
         while kinds.count("result") < 2:
             kinds += [frame.WhichOneof("kind") for frame in await peer.read()]
@@ -226,7 +226,9 @@ def test_a_large_item_that_its_call_cancelled_leaves_no_buffer() -> None:
     async def talk(peer: Peer) -> int:
         await peer.write(hello(replica), open_frame(1, "hang"))
         part = replica_pb2.Part(total_bytes=1_000_000, head_bytes=10, data=b"x" * 100)
-        await peer.write(frames.pack(replica_pb2.Frame(call_id=1, part=part)), frames.pack_cancel(1))
+        await peer.write(
+            frames.pack(replica_pb2.Frame(call_id=1, part=part)), frames.pack_cancel(1, CancelReason.CLIENT)
+        )
         kinds: list[str | None] = []
         while "result" not in kinds:
             kinds += [frame.WhichOneof("kind") for frame in await peer.read()]
@@ -268,7 +270,7 @@ class RawServer:
     [
         (b"\xff garbage",),
         (frames.pack_welcome(0, 5, []), b"\xff\xff garbage"),
-        (frames.pack_welcome(0, 5, []), frames.pack_cancel(1)),
+        (frames.pack_welcome(0, 5, []), frames.pack_cancel(1, CancelReason.CLIENT)),
         (frames.pack_welcome(0, 5, []), frames.pack_welcome(0, 5, [])),
     ],
     ids=["garbage first", "garbage later", "not a replica's", "welcome twice"],

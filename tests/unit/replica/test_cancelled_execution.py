@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
 from mesh.replica.execution import Execution
 from mesh.wire.outcome import Outcome
@@ -37,7 +38,7 @@ def test_a_cancel_ends_a_call_however_little_of_it_has_run(steps: int) -> None:
         execution = started(asyncio.Event().wait, outcomes)
         for _ in range(steps):
             await asyncio.sleep(0)
-        execution.cancel()
+        execution.cancel(CancelReason.CLIENT)
         assert execution.task is not None
         await asyncio.wait([execution.task])
 
@@ -54,7 +55,7 @@ def test_user_code_does_not_run_when_the_cancel_came_first() -> None:
 
     async def scenario() -> None:
         execution = started(work, outcomes)
-        execution.cancel()
+        execution.cancel(CancelReason.CLIENT)
         assert execution.task is not None
         await execution.task
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from mesh.exceptions import MeshException, RequestCancelledError
+from mesh.exceptions import CancelReason, MeshException, RequestCancelledError
 from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.settings import settings
 from mesh.wire.payload import raw
@@ -53,7 +53,7 @@ def test_a_thread_waits_for_credit_and_ends_with_the_call() -> None:
     thread.start()
     window.add(2)
     until(lambda: len(taken) == 3, "all credit to be used")
-    window.stop()
+    window.stop(CancelReason.CLIENT)
     thread.join(DEADLINE_S)
     assert ends
     assert len(taken) == 3
@@ -61,7 +61,7 @@ def test_a_thread_waits_for_credit_and_ends_with_the_call() -> None:
 
 def test_a_stopped_window_refuses_even_with_credit_left() -> None:
     window = CreditWindow(5)
-    window.stop()
+    window.stop(CancelReason.CLIENT)
     with pytest.raises(RequestCancelledError):
         asyncio.run(window.acquire())
 

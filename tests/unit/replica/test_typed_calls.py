@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
@@ -201,7 +202,7 @@ def test_bidi(mesh: SmallMesh) -> None:
 def test_a_request_stream_that_is_given_up_ends_its_reader(mesh: SmallMesh) -> None:
     client = Client(mesh, "Total", item(1), streams=(True, False), half_closes=False)
     until(lambda: mesh.replicas[0].target.taken == 1, "the first to be taken")
-    do_on_io(mesh.router.cancel, client.call)
+    do_on_io(mesh.router.cancel, client.call, CancelReason.CLIENT)
     assert client.outcome().code == 1
 
 

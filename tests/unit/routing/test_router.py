@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh.context import REQUEST
-from mesh.exceptions import DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError
+from mesh.exceptions import CancelReason, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
 from mesh.routing.link_pool import Endpoint
@@ -138,7 +138,7 @@ def test_a_call_that_was_cancelled_before_it_came_is_not_sent() -> None:
     with mesh_of(Models()) as mesh:
         sink = Sink()
         call = call_of(sink)
-        do_on_io(mesh.router.cancel, call)
+        do_on_io(mesh.router.cancel, call, CancelReason.CLIENT)
         do_on_io(mesh.router.submit, call)
         mesh.assert_idle()
         assert [outcome.code for outcome in sink.outcomes] == [1]

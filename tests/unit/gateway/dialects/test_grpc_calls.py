@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
@@ -238,6 +239,7 @@ def test_an_expired_deadline_cancels_the_call_and_counts_as_such():
             error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=0.05))
             assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             await until(lambda: router.cancelled == router.calls, "the cancel")
+            assert router.cancel_reasons == [CancelReason.DEADLINE]
             assert gateway.sample(REQUESTS, "shop", UNARY, "DEADLINE_EXCEEDED") == 1
             await gateway.idle()
 
@@ -261,6 +263,7 @@ def test_a_clients_cancel_reaches_the_router(method: str):
             call.cancel()
             await until(lambda: router.cancelled, "the cancel")
             assert router.cancelled == router.calls
+            assert router.cancel_reasons == [CancelReason.CLIENT]
             await until(lambda: gateway.sample(REQUESTS, "shop", method, "CANCELLED") == 1, "its count")
             await gateway.idle()
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
@@ -40,10 +41,10 @@ class SlowMesh(FakeRouter):
         self._dice = dice
         self.ended = 0
 
-    def cancel(self, call: OutgoingCall) -> None:
+    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
         if call.state is not CallState.DONE:
             self.ended += 1
-            super().cancel(call)
+            super().cancel(call, reason)
 
     def _begin(self, call: OutgoingCall) -> None:
         self._later(self._give_credit, call)
