@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Protocol
+
+from mesh.phases.waiting import Waiters
 
 
 class LoadListener(Protocol):
@@ -27,7 +28,7 @@ class Admission:
         self.rejected = 0
         self.is_closed = False
         self._told_full: set[LoadListener] = set()
-        self._idle: asyncio.Event | None = None
+        self._idle = Waiters()
 
     def try_enter(self) -> bool:
         """Take a place, unless all are taken or the replica drains."""
@@ -40,9 +41,8 @@ class Admission:
     def leave(self) -> None:
         """Give a place back."""
         self.ongoing -= 1
-        if self._idle is not None and self.ongoing == 0:
-            idle, self._idle = self._idle, None
-            idle.set()
+        if not self.ongoing:
+            self._idle.wake()
         if self._told_full and self.ongoing < self.limit:
             waiting, self._told_full = self._told_full, set()
             for listener in waiting:
@@ -70,9 +70,7 @@ class Admission:
 
     async def idle(self) -> None:
         """Wait until no call is ongoing."""
-        while self.ongoing:
-            self._idle = self._idle or asyncio.Event()
-            await self._idle.wait()
+        await self._idle.until(lambda: not self.ongoing)
 
     def set_limit(self, limit: int, listeners: Iterable[LoadListener] = ()) -> None:
         """Change the limit; all listeners are told the load, because each may believe "full" under either limit."""

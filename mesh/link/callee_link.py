@@ -22,9 +22,12 @@ from mesh.exceptions import CancelReason, MeshException
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.gathering import rule_for
+from mesh.link.link_phases import CALLEE_TRANSITIONS, CalleeEvent, CalleePhase
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
+from mesh.phases.transitions import WrongTransitionError, next_state
+from mesh.phases.waiting import Waiters
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.duplex import raise_defect
@@ -32,6 +35,7 @@ from mesh.wire.mesh_token import token_matches
 from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload
 
+_CLOSED = CalleePhase.CLOSED
 CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
 
 
@@ -116,15 +120,15 @@ class LinkServicer:
         """Refuse new calls from now on and tell all callers so."""
         self.admission.close()
         for link in self.links:
-            link.send(frames.pack_drain())
+            link.drain()
 
-    async def farewell(self) -> None:
-        """After `drain`: wait until no caller has calls on the way to here that it could not know the fate of."""
-        await asyncio.gather(*(link.farewell() for link in self.links))
+    async def wait_drain_acknowledged(self) -> None:
+        """After `drain`: wait until every caller has acknowledged it, so that no call is on its way to here."""
+        await asyncio.gather(*(link.wait_drain_acknowledged() for link in self.links))
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Wait until all callers have what was sent to them."""
-        await asyncio.gather(*(link.settle() for link in self.links))
+        await asyncio.gather(*(link.flush() for link in self.links))
 
     def stop(self) -> None:
         """End all links."""
@@ -170,18 +174,17 @@ class CalleeLink:
         self._assembler = Assembler(settings().payload.message_max_bytes)
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""
-        self._all_fetched = asyncio.Event()
         self._others_told = 0
         """Other callers' calls, as the caller concludes from what it was told last."""
-        self._has_left = asyncio.Event()
-        """The caller has answered the Drain, or is gone."""
-        self._is_open = True
+        self.phase = CalleePhase.OPEN
+        self._waiters = Waiters()
+        """For changes of the phase and of the stored results."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until the caller leaves or the replica stops. Raises MalformedFrameError, DecodeError, and defects."""
         if self._admission.is_closed:
             # Before it can send a call.
-            self.send(frames.pack_drain())
+            self.drain()
         self.send(frames.pack_welcome(self._tell(), self._admission.limit, self._servicer.model_ids))
         writing = asyncio.create_task(self._writer.run(), name="link-writer")
         reading = asyncio.create_task(self._read(), name="link-reader")
@@ -198,27 +201,33 @@ class CalleeLink:
 
     def close(self, reason: CancelReason) -> None:
         """The link has ended: cancel its calls."""
-        self._is_open = False
+        self._move(CalleeEvent.CLOSE)
         self._admission.forget(self)
         self._stored.clear()
-        self._all_fetched.set()
-        self._has_left.set()
         self._writer.close()
         for call in list(self._calls.values()):
             self._cancel(call, reason)
 
-    async def farewell(self) -> None:
-        await self._has_left.wait()
+    def drain(self) -> None:
+        """Ask the caller to send no more calls, and to acknowledge that."""
+        self._move(CalleeEvent.DRAIN)
+        self.send(frames.pack_drain())
 
-    async def settle(self) -> None:
+    async def wait_drain_acknowledged(self) -> None:
+        """Wait until the caller has acknowledged the Drain, or is gone."""
+        await self._waiters.until(lambda: self.phase in (CalleePhase.LEFT, CalleePhase.CLOSED))
+
+    async def flush(self) -> None:
         """Wait until the caller has what was sent to it, or is gone."""
         await self._writer.flushed()
-        if self._stored:
-            self._all_fetched.clear()
-            await self._all_fetched.wait()
+        await self._waiters.until(lambda: not self._stored)
+
+    def _move(self, event: CalleeEvent) -> None:
+        self.phase = next_state(CALLEE_TRANSITIONS, self.phase, event)
+        self._waiters.wake()
 
     def send(self, packed: frames.Packed, call_id: int = 0) -> None:
-        if self._is_open:
+        if self.phase is not _CLOSED:
             self._writer.send(packed, call_id)
 
     def push_load(self) -> None:
@@ -238,7 +247,7 @@ class CalleeLink:
         # The result tells this caller the load.
         self._admission.forget(self)
         self._admission.leave()
-        if not self._is_open:
+        if self.phase is _CLOSED:
             return
         if outcome.payload is not None and outcome.payload.stored is not None:
             self._stored[outcome.payload.stored.object_id] = outcome.payload.stored
@@ -295,11 +304,17 @@ class CalleeLink:
             case "release":
                 self._stored.pop(frame.release.object_id, None)
                 if not self._stored:
-                    self._all_fetched.set()
-            case "drain" if self._admission.is_closed:
-                self._has_left.set()
+                    self._waiters.wake()
+            case "drain":
+                self._on_acknowledge()
             case _:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
+
+    def _on_acknowledge(self) -> None:
+        try:
+            self._move(CalleeEvent.ACKNOWLEDGE)
+        except WrongTransitionError as error:
+            raise MalformedFrameError(str(error)) from None
 
     def _on_part(self, part: PartView) -> None:
         whole = self._assembler.add(part)

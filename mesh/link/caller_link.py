@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 import grpc
@@ -24,9 +23,11 @@ from mesh.cluster.ray_objects import StoredObject, load_buffers
 from mesh.exceptions import CancelReason, ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.gathering import rule_for
+from mesh.link.link_phases import CALLER_TRANSITIONS, CallerEvent, CallerPhase
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.writer import CoalescingWriter
+from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.bulk_fetch import run_bulk
@@ -37,33 +38,6 @@ from mesh.wire.outcome import Outcome, failed, read_status
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
 
 LINK_METHOD = "/mesh.v1.Replica/Link"
-
-
-class LinkPhase(Enum):
-    CONNECTING = "connecting"
-    READY = "ready"
-    DRAINING = "draining"
-    """Takes no new calls."""
-    CLOSED = "closed"
-
-
-class LinkEvent(Enum):
-    WELCOME = "welcome"
-    DRAIN = "drain"
-    BREAK = "break"
-
-
-TRANSITIONS = {
-    (LinkPhase.CONNECTING, LinkEvent.WELCOME): LinkPhase.READY,
-    # Delisted before it was ready; a Welcome then changes nothing.
-    (LinkPhase.CONNECTING, LinkEvent.DRAIN): LinkPhase.DRAINING,
-    (LinkPhase.CONNECTING, LinkEvent.BREAK): LinkPhase.CLOSED,
-    (LinkPhase.READY, LinkEvent.DRAIN): LinkPhase.DRAINING,
-    (LinkPhase.READY, LinkEvent.BREAK): LinkPhase.CLOSED,
-    (LinkPhase.DRAINING, LinkEvent.WELCOME): LinkPhase.DRAINING,
-    (LinkPhase.DRAINING, LinkEvent.DRAIN): LinkPhase.DRAINING,
-    (LinkPhase.DRAINING, LinkEvent.BREAK): LinkPhase.CLOSED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +82,7 @@ class CallerLink:
         self._fetching = 0
         """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
         self._writer: CoalescingWriter | None = None
-        self.phase = LinkPhase.CONNECTING
+        self.phase = CallerPhase.CONNECTING
         self.others_ongoing = 0
         """Calls of other callers at the replica, when it last told."""
         self.model_ids: frozenset[str] = frozenset()
@@ -120,11 +94,11 @@ class CallerLink:
     @property
     def is_usable(self) -> bool:
         """Whether new calls may be sent."""
-        return self.phase is LinkPhase.READY
+        return self.phase is CallerPhase.READY
 
     @property
     def is_draining(self) -> bool:
-        return self.phase is LinkPhase.DRAINING
+        return self.phase is CallerPhase.DRAINING
 
     @property
     def ongoing(self) -> int:
@@ -177,8 +151,8 @@ class CallerLink:
     # ---- Life --------------------------------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
-        """Carry what it has, but take no new calls."""
-        self._move(LinkEvent.DRAIN)
+        """Finish the calls that it has, but take no new ones."""
+        self._move(CallerEvent.DRAIN)
 
     async def run(self) -> bool:
         """Connect, carry calls until the link breaks, and report that. Cancel it to close the link, with the reason.
@@ -189,9 +163,12 @@ class CallerLink:
         try:
             async with open_channel(self._target.address, options=LINK_OPTIONS) as channel:
                 reason = await self._converse(channel)
-            return self.phase is not LinkPhase.CONNECTING
+            return self.phase is not CallerPhase.CONNECTING
         except asyncio.CancelledError as cancelled:
             reason = str(cancelled) or reason
+            raise
+        except Exception as error:
+            reason = _reason(error)
             raise
         finally:
             self._end(reason)
@@ -211,7 +188,7 @@ class CallerLink:
         except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError, OSError) as error:
             return _reason(error)
         except (DecodeError, MalformedFrameError) as error:
-            return f"the replica sent malformed frames: {error!r}"
+            return f"the replica sent malformed frames: {error}"
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -221,7 +198,7 @@ class CallerLink:
             stream.cancel()
 
     def _end(self, reason: str) -> None:
-        self._move(LinkEvent.BREAK)
+        self._move(CallerEvent.BREAK)
         unsent: list[OutgoingCall] = []
         sent: list[OutgoingCall] = []
         for call in self._calls.values():
@@ -230,8 +207,15 @@ class CallerLink:
         self._writer = None
         self._observer.on_broken(self, reason, unsent, sent)
 
-    def _move(self, event: LinkEvent) -> None:
-        self.phase = TRANSITIONS[self.phase, event]
+    def _move(self, event: CallerEvent) -> None:
+        self.phase = next_state(CALLER_TRANSITIONS, self.phase, event)
+
+    def _on_event(self, event: CallerEvent) -> None:
+        """A frame's event: if it does not fit the phase, the replica is at fault."""
+        try:
+            self._move(event)
+        except WrongTransitionError as error:
+            raise MalformedFrameError(str(error)) from None
 
     def _is_unsent(self, call: OutgoingCall) -> bool:
         assert self._writer is not None
@@ -286,12 +270,12 @@ class CallerLink:
     def _on_link_frame(self, frame: replica_pb2.Frame) -> None:
         match frame.WhichOneof("kind"):
             case "welcome":
+                self._on_event(CallerEvent.WELCOME)
                 self.others_ongoing = frame.welcome.load.ongoing
                 self.model_ids = frozenset(frame.welcome.model_ids)
-                self._move(LinkEvent.WELCOME)
                 self._observer.on_ready(self)
             case "drain":
-                self._move(LinkEvent.DRAIN)
+                self._on_event(CallerEvent.DRAIN)
                 self._take_back_unsent()
                 assert self._writer is not None
                 # Behind the last Open: when the replica reads this, nothing of ours can be lost on the way to it.
@@ -347,7 +331,7 @@ class CallerLink:
             return
         del self._open_marks[call_id]
         if reject.draining:
-            self._move(LinkEvent.DRAIN)
+            self._on_event(CallerEvent.DRAIN)
         self.others_ongoing = max(0, reject.load.ongoing - len(self._calls))
         self._observer.on_reject(self, call)
 

@@ -11,31 +11,13 @@ from typing import Any
 import grpc.aio
 
 from mesh.exceptions import CancelReason, MeshException, RequestCancelledError
+from mesh.phases.waiting import Waiters
 from mesh.settings import settings
 from mesh.wire.payload import Payload
 
 _ENDED = (
     "The call has ended: its requests can be read until the method returns, so not by a task that goes on after it."
 )
-
-
-class Waiters:
-    """Coroutines of one loop that wait for news. On that loop only."""
-
-    def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] = []
-
-    async def wait(self) -> None:
-        """Wait for the next `wake`, which may have nothing for whoever is woken: look again."""
-        future = asyncio.get_running_loop().create_future()
-        self._futures.append(future)
-        await future
-
-    def wake(self) -> None:
-        futures, self._futures = self._futures, []
-        for future in futures:
-            if not future.done():
-                future.set_result(None)
 
 
 class CreditWindow:
@@ -52,8 +34,8 @@ class CreditWindow:
 
     async def acquire(self) -> None:
         """On the user loop. Raises RequestCancelledError when the consumer is gone."""
-        while not self._take():
-            await self._waiters.wait()
+        if not self._take():
+            await self._waiters.until(self._take)
 
     def acquire_blocking(self) -> None:
         """In a thread. Raises RequestCancelledError when the consumer is gone."""
@@ -164,18 +146,22 @@ class RequestStream:
 
     async def read(self) -> Any:
         """The next message, grpc.aio.EOF at the end."""
-        while not self._items:
-            if self._error is not None:
-                raise self._error
-            if self._is_closed:
+        if not self._items:
+            await self._waiters.until(self._can_read)
+            if not self._items:
                 return grpc.aio.EOF
-            await self._waiters.wait()
         payload = self._items.popleft()
         self._taken += payload.credits
         if self._taken >= self._window:
             taken, self._taken = self._taken, 0
             self._grant(taken)
         return self._decode(payload)
+
+    def _can_read(self) -> bool:
+        """Whether a message or the end of the stream is here. Raises the error of a stream that broke off."""
+        if not self._items and self._error is not None:
+            raise self._error
+        return bool(self._items) or self._is_closed
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -135,12 +135,12 @@ class Replica:
             self._servicer.drain()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FAREWELL_MAX_S):
-                    await self._servicer.farewell()
+                    await self._servicer.wait_drain_acknowledged()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._admission.idle()
                 if self._servicer is not None:
-                    await self._servicer.settle()
+                    await self._servicer.flush()
         if self._object is not None:
             try:
                 async with asyncio.timeout(max(timeout_s, 1.0)):

@@ -20,6 +20,7 @@ from mesh.link.callee_link import CalleeLink
 from mesh.link.caller_link import LINK_METHOD
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError
+from mesh.routing.router import Router
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.endpoints import open_channel
 from mesh.wire.payload import encode
@@ -286,6 +287,29 @@ def test_a_caller_survives_a_replica_that_sends_nonsense_and_connects_again(answ
         mesh.close()
 
 
+def test_a_second_welcome_is_the_replicas_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """Its calls fail with that as the reason, and nothing is logged as a defect of ours."""
+    server = RawServer(frames.pack_welcome(0, 5, []), frames.pack_welcome(0, 5, []))
+    reasons: list[str] = []
+    with replica_of(Service()) as replica, patch.object(Router, "on_broken", _keeping(reasons, Router.on_broken)):
+        replica.kill()
+        replica.servicer.Link = server.Link  # type: ignore[method-assign, assignment]
+        on_io(replica._start())
+        mesh = SmallMesh((replica,))
+        until(lambda: reasons, "the end of the link")
+        mesh.close()
+    assert reasons[0] == "the replica sent malformed frames: WELCOME while READY"
+    assert "failed" not in caplog.text
+
+
+def _keeping(reasons: list[str], on_broken: Callable[..., None]) -> Callable[..., None]:
+    def keep(router: Router, link: Any, reason: str, unsent: Any, sent: Any) -> None:
+        reasons.append(reason)
+        on_broken(router, link, reason, unsent, sent)
+
+    return keep
+
+
 # ---- Breaks ----------------------------------------------------------------------------------------------------------
 
 
@@ -430,9 +454,9 @@ def test_a_drain_waits_until_results_have_left() -> None:
 async def leave(replica: SmallReplica) -> None:
     """As a replica does that is told to drain and has no calls."""
     replica.servicer.drain()
-    await replica.servicer.farewell()
+    await replica.servicer.wait_drain_acknowledged()
     await replica.admission.idle()
-    await replica.servicer.settle()
+    await replica.servicer.flush()
     replica.servicer.stop()
 
 
