@@ -39,10 +39,33 @@ _CLOSED = CalleePhase.CLOSED
 CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
 
 
+class RunningCall(Protocol):
+    """A call that the CallService has started. On the I/O loop; must not block. Implemented by replica.execution."""
+
+    def on_item(self, payload: Payload) -> None:
+        """One message of the streamed request."""
+
+    def on_half_close(self) -> None:
+        """No more request messages follow."""
+
+    def on_credit(self, credits: int) -> None:
+        """The caller takes this many more response items."""
+
+    def cancel(self, reason: CancelReason) -> None:
+        """End the call soon. Called at most once."""
+
+
+class CallService(Protocol):
+    """Runs admitted calls. On the I/O loop; must not block. Implemented by replica.executor."""
+
+    def start(self, call: IncomingCall) -> RunningCall | None:
+        """Start the call, which ends with `call.link.finish`. None: it has ended already."""
+
+
 class IncomingCall:
     """One call at its replica."""
 
-    __slots__ = ("call_id", "cancel_reason", "credit", "execution", "link", "request", "started_s")
+    __slots__ = ("call_id", "cancel_reason", "credit", "link", "request", "running", "started_at_s")
 
     def __init__(self, link: CalleeLink, call_id: int, request: CallRequest, credit: int) -> None:
         self.link = link
@@ -50,36 +73,20 @@ class IncomingCall:
         self.request = request
         self.credit = credit
         """Response items that may be sent from the start."""
-        self.started_s = time.monotonic()
+        self.started_at_s = time.monotonic()
         self.cancel_reason: CancelReason | None = None
         """Set once the call is cancelled."""
-        self.execution: object = None
-        """Whatever the CallService keeps for the call."""
+        self.running: RunningCall | None = None
+        """Cleared when the call ends: the two refer to each other."""
 
     def send_item(self, payload: Payload) -> None:
-        self.link.send_item(self, payload)
+        """Send one response item, unless the call is cancelled."""
+        if self.cancel_reason is None:
+            self.link.send(frames.pack_item(self.call_id, payload), self.call_id)
 
     def grant(self, credits: int) -> None:
-        """The user's code took request items of so many credits; the caller may send as many more."""
-        self.link.send_credit(self, credits)
-
-    def finish(self, outcome: Outcome) -> None:
-        """End the call. Exactly once."""
-        self.link.finish(self, outcome)
-
-
-class CallService(Protocol):
-    """Runs admitted calls. On the I/O loop; must not block."""
-
-    def start(self, call: IncomingCall) -> None: ...
-
-    def on_item(self, call: IncomingCall, payload: Payload) -> None: ...
-
-    def on_half_close(self, call: IncomingCall) -> None: ...
-
-    def on_credit(self, call: IncomingCall, credits: int) -> None: ...
-
-    def cancel(self, call: IncomingCall) -> None: ...
+        """User code consumed `credits` of request items; let the caller send as many more."""
+        self.link.send(frames.pack_credit(self.call_id, credits), self.call_id)
 
 
 class LinkServicer:
@@ -235,15 +242,10 @@ class CalleeLink:
 
     # ---- From the service --------------------------------------------------------------------------------------------
 
-    def send_item(self, call: IncomingCall, payload: Payload) -> None:
-        if call.cancel_reason is None:
-            self.send(frames.pack_item(call.call_id, payload), call.call_id)
-
-    def send_credit(self, call: IncomingCall, credits: int) -> None:
-        self.send(frames.pack_credit(call.call_id, credits), call.call_id)
-
     def finish(self, call: IncomingCall, outcome: Outcome) -> None:
+        """End a call. Exactly once for each."""
         del self._calls[call.call_id]
+        call.running = None
         # The result tells this caller the load.
         self._admission.forget(self)
         self._admission.leave()
@@ -288,15 +290,16 @@ class CalleeLink:
             self._on_open(call_id, frame.open, body)
             return
         call = self._calls.get(call_id)
+        running = call.running if call is not None else None
         match kind:
             case "cancel":
                 self._on_cancel(call_id, call, CancelReason(frame.cancel.reason))
-            case "item" if call is not None:
-                self._service.on_item(call, frames.read_payload(frame.item.payload, body))
-            case "half_close" if call is not None:
-                self._service.on_half_close(call)
-            case "credit" if call is not None:
-                self._service.on_credit(call, frame.credit.credits)
+            case "item" if running is not None:
+                running.on_item(frames.read_payload(frame.item.payload, body))
+            case "half_close" if running is not None:
+                running.on_half_close()
+            case "credit" if running is not None:
+                running.on_credit(frame.credit.credits)
             case "item" | "half_close" | "credit":
                 pass  # the call ended while the frame was on its way
             case "part":
@@ -333,7 +336,7 @@ class CalleeLink:
         call = self._calls[call_id] = IncomingCall(self, call_id, request, message.credit)
         if self._others_told + len(self._calls) >= self._admission.limit:
             self._admission.watch(self)
-        self._service.start(call)
+        call.running = self._service.start(call)
 
     def _on_cancel(self, call_id: int, call: IncomingCall | None, reason: CancelReason) -> None:
         # What the caller was sending in parts was cut off.
@@ -350,7 +353,8 @@ class CalleeLink:
     def _cancel(self, call: IncomingCall, reason: CancelReason) -> None:
         if call.cancel_reason is None:
             call.cancel_reason = reason
-            self._service.cancel(call)
+            if call.running is not None:
+                call.running.cancel(reason)
 
 
 def _read_hello(data: bytes) -> replica_pb2.Hello | None:

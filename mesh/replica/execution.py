@@ -1,8 +1,12 @@
-"""Owns one run of user code for one call: arguments in, responses out, and every way it can end.
+"""One run of user code for one call: arguments in, responses out, and every way it can end.
 
-An execution lives on the user loop or in a thread of the pool, never on the I/O loop (unless the user asked for that).
-It ends in exactly one Outcome, whatever the user's code raises. What it sends goes through `post`, which hands over to
-the I/O loop in order and in batches.
+Theory of operation. The I/O loop makes an execution and hands it over to the user loop, or to a thread of the pool.
+There it runs and ends in exactly one Outcome, whatever the user's code raises. What it sends goes back through
+`UserLoop.to_io`, which keeps the order and hands over in batches.
+
+A cancel takes effect where the execution is: one that waits for a thread is taken out of the pool, one that waits for
+its first step ends there, an `async` one that runs is cancelled like any task. A `def` one that runs ends at its next
+`yield`, or when it returns.
 """
 
 from __future__ import annotations
@@ -10,57 +14,127 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from enum import IntEnum
 from typing import Any
 
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException, RequestCancelledError
 from mesh.link.callee_link import IncomingCall
+from mesh.phases.transitions import next_state
 from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.replica.grpc_context import GrpcContext
-from mesh.replica.user_methods import CONTEXT_KEYWORD, Method
+from mesh.replica.replica_metrics import ReplicaCounts
+from mesh.replica.user_loop import UserLoop
+from mesh.replica.user_methods import CONTEXT_KEYWORD, Kind, Method
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
-from mesh.wire.payload import Payload, decode, encode, raw
+from mesh.wire.payload import Payload
 
-Post = Callable[..., None]
+Conclude = Callable[[IncomingCall, Outcome], None]
+
+
+class ExecutionPhase(IntEnum):
+    """Of integers, because those hash in C: each call looks up two transitions."""
+
+    WAITING = 0
+    """For its arguments, for a thread, or for its first step on the user loop."""
+    RUNNING = 1
+    CONCLUDED = 2
+    """Its outcome has been sent to the I/O loop."""
+
+
+class ExecutionEvent(IntEnum):
+    BEGIN = 0
+    CONCLUDE = 1
+
+
+TRANSITIONS = {
+    (ExecutionPhase.WAITING, ExecutionEvent.BEGIN): ExecutionPhase.RUNNING,
+    (ExecutionPhase.RUNNING, ExecutionEvent.CONCLUDE): ExecutionPhase.CONCLUDED,
+}
 
 
 class Execution:
-    """One call in user code."""
+    """One call in user code; the link's RunningCall."""
 
-    __slots__ = ("call", "grpc_context", "has_begun", "method", "post", "request", "requests", "task", "window")
+    __slots__ = (
+        "_conclude",
+        "_counts",
+        "_future",
+        "_user",
+        "call",
+        "grpc_context",
+        "method",
+        "phase",
+        "request",
+        "requests",
+        "task",
+        "window",
+    )
 
-    def __init__(self, call: IncomingCall, method: Method, post: Post, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, call: IncomingCall, method: Method, user_loop: UserLoop, counts: ReplicaCounts, conclude: Conclude
+    ) -> None:
+        """`conclude` ends the call, on the I/O loop."""
         self.call = call
         self.method = method
-        self.post = post
+        self._user = user_loop
+        self._counts = counts
+        self._conclude = conclude
         self.request = Request(call.request.context, call.request.deadline_at_s)
+        self.phase = ExecutionPhase.WAITING
         self.task: asyncio.Task[None] | None = None
-        self.has_begun = False
+        """What runs it on the user loop."""
+        self._future: Future[None] | None = None
+        """Its place in the thread pool."""
         self.window = CreditWindow(call.credit) if call.request.streams_response else None
         self.requests: RequestStream | None = None
         if call.request.streams_request:
-            self.requests = RequestStream(loop, self._grant, self._request_message)
+            self.requests = RequestStream(user_loop.loop, self._grant, method.codec.read_message)
         self.grpc_context: GrpcContext | None = None
         if method.context_position >= 0 or method.has_context_keyword:
             self._make_context()
 
-    def cancel(self, reason: CancelReason) -> None:
-        """Stop the user's code at its next `await` or `yield`. On the user loop."""
-        self.request.cancel(reason)
-        error = RequestCancelledError(reason=reason)
-        if self.window is not None:
-            self.window.stop(reason)
+    def __repr__(self) -> str:
+        return f"<Execution of {self.method.name}, call {self.call.call_id}, {self.phase.name}>"
+
+    # ---- On the I/O loop (RunningCall) -------------------------------------------------------------------------------
+
+    def hand_over(self) -> None:
+        """Let the user loop or a thread begin. Raises RuntimeError when the thread pool is closed."""
+        if self.method.kind is Kind.ASYNC:
+            self._user.post(self._begin)
+        else:
+            self._future = self._user.threads.submit(self._run_in_thread)
+
+    def on_item(self, payload: Payload) -> None:
         if self.requests is not None:
-            self.requests.fail(error)
-        # A task that is cancelled before its first step ends without running a line of `run`, so without an outcome.
-        if self.task is not None and self.has_begun:
-            self.task.cancel(error.message)
+            self._user.post(self.requests.on_item, payload)
+
+    def on_half_close(self) -> None:
+        if self.requests is not None:
+            self._user.post(self.requests.on_half_close)
+
+    def on_credit(self, credits: int) -> None:
+        if self.window is not None:
+            self.window.add(credits)
+            self._user.post(self.window.wake)
+
+    def cancel(self, reason: CancelReason) -> None:
+        self._counts.cancelled += 1
+        if self._future is not None and self._future.cancel():
+            self._conclude(self.call, failed(RequestCancelledError(reason=reason)))
+        else:
+            self._user.post(self._cancel, reason)
 
     # ---- On the user loop --------------------------------------------------------------------------------------------
 
-    async def run(self, conclude: Callable[[Execution, Outcome], None]) -> None:
+    def _begin(self) -> None:
+        self.task = self._user.loop.create_task(self._run())
+
+    async def _run(self) -> None:
         """Run an `async def` method or async generator."""
-        self.has_begun = True
+        self._move(ExecutionEvent.BEGIN)
         REQUEST.set(self.request)
         try:
             if self.request.is_cancelled:
@@ -72,58 +146,67 @@ class Execution:
             outcome = await self._respond(result)
         except BaseException as error:
             outcome = self._failed(error)
-        self._conclude(conclude, outcome)
+        self._finish(outcome)
 
     async def _respond(self, result: Any) -> Outcome:
-        if self.call.request.streams_response:
-            if isinstance(result, AsyncIterator):
-                await self._pump(result)
-            elif inspect.isgenerator(result):
-                raise TypeError(f"Method '{self.method.name}' returned a sync generator from async code.")
-            elif not self._wrote_messages(result):
-                raise TypeError(_not_a_generator(self.method.name))
-            return Outcome()
-        return self._unary_outcome(result)
+        if not self.call.request.streams_response:
+            return self._unary_outcome(result)
+        if isinstance(result, AsyncIterator):
+            await self._send_items(result)
+        elif inspect.isgenerator(result):
+            raise TypeError(f"Method '{self.method.name}' returned a sync generator from async code.")
+        elif result is not None or not self.method.codec.may_return_nothing:
+            raise TypeError(_not_a_generator(self.method.name))
+        return Outcome()
 
-    async def _pump(self, generator: AsyncIterator[Any]) -> None:
-        window = self.window
-        assert window is not None
-        send = self.call.send_item
+    async def _send_items(self, generator: AsyncIterator[Any]) -> None:
         try:
             async for item in generator:
-                await window.acquire()
-                self.post(send, self._charged(item))
+                await self._send_item(item)
         finally:
             close = getattr(generator, "aclose", None)
             if close is not None:
                 await close()
 
-    async def _write(self, message: Any) -> None:
+    async def _send_item(self, item: Any) -> None:
         assert self.window is not None
         await self.window.acquire()
-        self.post(self.call.send_item, self._charged(message))
+        self._user.to_io(self.call.send_item, self._encode_item(item))
+
+    def _cancel(self, reason: CancelReason) -> None:
+        """Stop the user's code at its next `await` or `yield`."""
+        self.request.cancel(reason)
+        error = RequestCancelledError(reason=reason)
+        if self.window is not None:
+            self.window.stop(reason)
+        if self.requests is not None:
+            self.requests.fail(error)
+        # A task that is cancelled before its first step ends without running a line of `_run`, so without an outcome.
+        if self.task is not None and self.phase is not ExecutionPhase.WAITING:
+            self.task.cancel(error.message)
 
     # ---- In a thread -------------------------------------------------------------------------------------------------
 
-    def run_in_thread(self, conclude: Callable[[Execution, Outcome], None], run_async: Callable[[Any], None]) -> None:
-        """Run a `def` method or generator; `run_async` takes over where it returned something to await."""
+    def _run_in_thread(self) -> None:
+        """Run a `def` method or generator. If it returns something to await, the user loop takes over."""
+        self._move(ExecutionEvent.BEGIN)
         token = REQUEST.set(self.request)
         try:
             args, kwargs = self._arguments()
             result = self.method.function(*args, **kwargs)
             if inspect.isawaitable(result) or isinstance(result, AsyncIterator):
-                run_async(self._finish_async(result, conclude))
+                self._user.submit(self._take_over(result))
                 return
             outcome = self._respond_in_thread(result)
         except BaseException as error:
             outcome = self._failed(error)
         finally:
             REQUEST.reset(token)
-        self._conclude(conclude, outcome)
+        self._finish(outcome)
 
-    async def _finish_async(self, result: Any, conclude: Callable[[Execution, Outcome], None]) -> None:
+    async def _take_over(self, result: Any) -> None:
+        """On the user loop: the rest of a `def` method that returned something to await."""
         self.task = asyncio.current_task()
-        self.has_begun = True
         REQUEST.set(self.request)
         if self.request.is_cancelled and self.task is not None:
             self.task.cancel()
@@ -133,7 +216,7 @@ class Execution:
             outcome = await self._respond(await result if is_awaited else result)
         except BaseException as error:
             outcome = self._failed(error)
-        self._conclude(conclude, outcome)
+        self._finish(outcome)
 
     def _respond_in_thread(self, result: Any) -> Outcome:
         if not self.call.request.streams_response:
@@ -145,7 +228,7 @@ class Execution:
         try:
             for item in result:
                 window.acquire_blocking()
-                self.post(self.call.send_item, self._charged(item))
+                self._user.to_io(self.call.send_item, self._encode_item(item))
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -155,53 +238,22 @@ class Execution:
     # ---- Values ------------------------------------------------------------------------------------------------------
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call, method = self.call, self.method
-        kwargs: dict[str, Any] = {}
-        if method.typed is None:
-            args, kwargs = decode(call.request.payload) if call.request.payload is not None else ((), {})
-        elif self.requests is not None:
-            args = (self.requests,)
-        else:
-            args = (self._request_message(call.request.payload or raw(b"")),)
-        call.request.payload = None
+        request, method = self.call.request, self.method
+        args, kwargs = method.codec.read_arguments(request.payload, self.requests)
+        request.payload = None
         if method.has_context_keyword:
             kwargs.setdefault(CONTEXT_KEYWORD, self.grpc_context)
         elif method.context_position == len(args):
             args = (*args, self.grpc_context)
         return args, kwargs
 
-    def _request_message(self, payload: Payload) -> Any:
-        typed = self.method.typed
-        if typed is None:
-            return decode(payload)
-        data = bytes(payload.data)
-        return typed.request_deserializer(data) if typed.request_deserializer is not None else data
-
-    def _charged(self, value: Any) -> Payload:
-        """A response item; what it takes of the credit beyond the one acquired for it is taken now."""
-        payload = self._item(value)
+    def _encode_item(self, value: Any) -> Payload:
+        """A response item; the credit that it takes beyond the one acquired for it is taken now."""
+        payload = self.method.codec.write_item(value)
         credits = payload.credits
         if credits > 1 and self.window is not None:
             self.window.charge(credits - 1)
         return payload
-
-    def _item(self, value: Any) -> Payload:
-        if self.method.typed is None:
-            return encode(value, "item", store=False)
-        return self._message(value)
-
-    def _message(self, value: Any) -> Payload:
-        typed = self.method.typed
-        assert typed is not None
-        try:
-            data = typed.response_serializer(value) if typed.response_serializer is not None else value
-            if not isinstance(data, bytes):
-                raise TypeError("the message is not serialised")
-        except Exception as error:  # the serialiser of a type that the value is not of
-            raise TypeError(
-                f"'{typed.full_name}' answered with a {type(value).__name__}, not with its response message: {error}"
-            ) from error
-        return raw(data)
 
     def _unary_outcome(self, result: Any) -> Outcome:
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
@@ -209,11 +261,10 @@ class Execution:
                 f"Method '{self.method.name}' returned a generator. You must use `handle.options(stream=True)` to call "
                 "it."
             )
-        if self.method.typed is None:
-            return Outcome(payload=encode(result, "result"))
-        if result is None and self.grpc_context is not None and self.grpc_context.code() is not None:
+        codec, context = self.method.codec, self.grpc_context
+        if result is None and codec.may_return_nothing and context is not None and context.code() is not None:
             return Outcome()
-        return Outcome(payload=self._message(result))
+        return Outcome(payload=codec.write_result(result))
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
@@ -222,8 +273,8 @@ class Execution:
             return failed(RequestCancelledError(reason=self.request.cancel_reason or CancelReason.UNSPECIFIED))
         return failed_in_user_code(error)
 
-    def _conclude(self, conclude: Callable[[Execution, Outcome], None], outcome: Outcome) -> None:
-        """Whatever happens here, the call ends."""
+    def _finish(self, outcome: Outcome) -> None:
+        """Send the outcome. The call ends whatever the user's callbacks raise."""
         context = self.grpc_context
         if context is not None:
             try:
@@ -231,13 +282,13 @@ class Execution:
                 outcome = context.apply(outcome)
             except BaseException as error:  # done callbacks, codes and trailers are the user's
                 outcome = self._failed(error)
-        self.post(conclude, self, outcome)
+        self._move(ExecutionEvent.CONCLUDE)
+        self._user.to_io(self._conclude, self.call, outcome)
         if self.requests is not None:
             self.requests.end()
 
-    def _wrote_messages(self, result: Any) -> bool:
-        """A typed coroutine may answer through `context.write` and return nothing."""
-        return result is None and self.method.typed is not None
+    def _move(self, event: ExecutionEvent) -> None:
+        self.phase = next_state(TRANSITIONS, self.phase, event)
 
     def _make_context(self) -> None:
         call = self.call
@@ -245,10 +296,10 @@ class Execution:
         if self.requests is not None:
             context.read_message = self.requests.read
         if self.window is not None:
-            context.write_message = self._write
+            context.write_message = self._send_item
 
-    def _grant(self, items: int) -> None:
-        self.post(self.call.grant, items)
+    def _grant(self, credits: int) -> None:
+        self._user.to_io(self.call.grant, credits)
 
 
 def _not_a_generator(name: str) -> str:

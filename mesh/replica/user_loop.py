@@ -1,6 +1,7 @@
-"""Owns where user code runs: a loop in a thread of its own, or the I/O loop where the user asked for that.
+"""The event loop of user code: in a thread of its own, or the I/O loop if the user asked for that.
 
-Isolated, user code that blocks cannot stall the wire. Both directions hand over in batches with one wake-up each.
+In its own thread, user code that blocks cannot stall the wire. Both directions hand over in batches with one wake-up
+each.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class UserLoop:
             self._thread.start()
         else:
             self.loop = io_thread().loop
+        io = io_thread()
+        self.to_io: Callable[..., None] = io.post if is_isolated else io.call
+        """From user code: run `function(*args)` on the I/O loop."""
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
         """From the I/O loop: run `function(*args)` on the user loop."""
@@ -48,7 +52,7 @@ class UserLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def set_threads_max(self, threads_max: int) -> None:
-        """Calls that come from now on have this many threads; those in the old ones end there."""
+        """Give later calls this many threads; calls that run keep theirs until they end."""
         if threads_max != self._threads_max:
             self._threads_max = threads_max
             self.threads.shutdown(wait=False)
@@ -67,7 +71,7 @@ class UserLoop:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
-                # asyncio lets these out of the loop when a task of the user's own raises them. The replica goes on.
+                # asyncio lets these out of the loop when a task of user code raises them. The replica goes on.
                 logger.exception("a task of user code tried to end the process")
 
 

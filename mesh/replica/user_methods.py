@@ -1,4 +1,4 @@
-"""Owns how a method of the user's object is to be called: its kind, its codec, and whether it wants a gRPC context."""
+"""The methods of the user's object: where each runs, its codec, and whether it takes a gRPC context."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from mesh.exceptions import MeshException
+from mesh.replica.method_codecs import PICKLE_CODEC, Codec, ProtobufCodec
 from mesh.usercode.served_methods import TypedMethod
 
 CONTEXT_KEYWORD = "grpc_context"
@@ -26,13 +27,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One callable method, looked at once."""
+    """One callable method."""
 
     name: str
     function: Callable[..., Any]
     kind: Kind
-    typed: TypedMethod | None = None
-    """Set for calls under a full gRPC name: request and response are protobuf messages."""
+    codec: Codec = PICKLE_CODEC
     context_position: int = -1
     """Index of the positional parameter that takes the gRPC context; -1: there is none."""
     has_context_keyword: bool = False
@@ -65,7 +65,8 @@ class MethodTable:
         position, has_keyword = -1, False
         if attribute in self._typed_attributes:
             position, has_keyword = _context_parameters(function)
-        return Method(name, function, _kind(function), typed, position, has_keyword)
+        codec = PICKLE_CODEC if typed is None else ProtobufCodec(typed)
+        return Method(name, function, _kind(function), codec, position, has_keyword)
 
     def _function(self, attribute: str) -> Callable[..., Any] | None:
         if inspect.isfunction(self._target) or inspect.isbuiltin(self._target):
@@ -86,7 +87,7 @@ class MethodTable:
 
 
 def _looks_callable(target: object, name: str) -> bool:
-    """Without running the user's code: properties may load models, or raise."""
+    """Does not run the user's code: properties may load models, or raise."""
     found = inspect.getattr_static(target, name, None)
     return callable(found) or isinstance(found, classmethod)
 

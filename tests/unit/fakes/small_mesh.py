@@ -91,7 +91,7 @@ class SmallReplica:
     @property
     def is_idle(self) -> bool:
         calls = sum(len(link._calls) for link in list(self.servicer.links))
-        return not self.ongoing and not calls and not self.executor._futures
+        return not self.ongoing and not calls
 
     def kill(self) -> None:
         """Break all links at once, as the death of the process does."""

@@ -11,6 +11,7 @@ import pytest
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
 from mesh.replica.execution import Execution
+from mesh.replica.user_methods import Kind, Method
 from mesh.wire.outcome import Outcome
 from mesh.wire.request_context import RequestContext
 
@@ -21,13 +22,16 @@ def started(function: Callable[[], Awaitable[None]], outcomes: list[Outcome]) ->
     """An execution whose task is made, but has not taken its first step."""
     request = CallRequest("work", None, RequestContext("request-1"))
     call: Any = SimpleNamespace(request=request)
-    method: Any = SimpleNamespace(
-        context_position=-1, function=function, has_context_keyword=False, name="work", typed=None
-    )
-    loop = asyncio.get_running_loop()
-    execution = Execution(call, method, lambda function, *args: function(*args), loop)
-    execution.task = loop.create_task(execution.run(lambda _, outcome: outcomes.append(outcome)))
+    user_loop: Any = SimpleNamespace(loop=asyncio.get_running_loop(), post=_call, to_io=_call)
+    counts: Any = SimpleNamespace(cancelled=0)
+    method = Method("work", function, Kind.ASYNC)
+    execution = Execution(call, method, user_loop, counts, lambda _, outcome: outcomes.append(outcome))
+    execution.hand_over()
     return execution
+
+
+def _call(function: Callable[..., None], *args: Any) -> None:
+    function(*args)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.exceptions import MeshException
+from mesh.replica.method_codecs import ProtobufCodec
 from mesh.replica.user_methods import Kind, MethodTable
 from mesh.usercode.served_methods import typed_methods
 from tests.unit.protos import shop_pb2_grpc
@@ -93,5 +94,5 @@ def shop(price: Any) -> MethodTable:
 )
 def test_typed_methods_get_a_context_in_the_way_they_ask_for_it(price: Any, position: int, has_keyword: bool) -> None:
     method = shop(price).find(PRICE)
-    assert method.typed is not None
+    assert isinstance(method.codec, ProtobufCodec)
     assert (method.context_position, method.has_context_keyword) == (position, has_keyword)

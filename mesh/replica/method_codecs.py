@@ -1,0 +1,79 @@
+"""The codecs of user methods: how arguments and messages are read, and how items and results are written.
+
+Handle calls carry pickles. Calls under a full gRPC name carry serialised protobuf messages, never a pickle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.usercode.served_methods import TypedMethod
+from mesh.wire.payload import Payload, decode, encode, raw
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class PickleCodec:
+    """Python values, for calls under a plain method name."""
+
+    __slots__ = ()
+
+    may_return_nothing = False
+
+    def read_arguments(self, payload: Payload | None, requests: object) -> Arguments:
+        """Positional and keyword arguments. Raises what unpickling them raises."""
+        del requests
+        return decode(payload) if payload is not None else ((), {})
+
+    def read_message(self, payload: Payload) -> Any:
+        """One message of a streamed request."""
+        return decode(payload)
+
+    def write_item(self, value: Any) -> Payload:
+        """One message of a streamed response. Raises UnserializableError, PayloadTooLargeError."""
+        return encode(value, "item", store=False)
+
+    def write_result(self, value: Any) -> Payload:
+        """The response of a unary call. Raises like `write_item`."""
+        return encode(value, "result")
+
+
+class ProtobufCodec:
+    """Messages of one gRPC method, for calls under its full name."""
+
+    __slots__ = ("_typed",)
+
+    may_return_nothing = True
+    """A method may set a status, or write its messages, through its gRPC context and return None."""
+
+    def __init__(self, typed: TypedMethod) -> None:
+        self._typed = typed
+
+    def read_arguments(self, payload: Payload | None, requests: object) -> Arguments:
+        """The request message, or `requests` if the request is streamed. Raises what its parser raises."""
+        return ((self.read_message(payload or raw(b"")) if requests is None else requests),), {}
+
+    def read_message(self, payload: Payload) -> Any:
+        """One message of a streamed request."""
+        data = bytes(payload.data)
+        deserializer = self._typed.request_deserializer
+        return deserializer(data) if deserializer is not None else data
+
+    def write_result(self, value: Any) -> Payload:
+        """The response message. Raises TypeError for anything else."""
+        typed = self._typed
+        try:
+            data = typed.response_serializer(value) if typed.response_serializer is not None else value
+            if not isinstance(data, bytes):
+                raise TypeError("the message is not serialised")
+        except Exception as error:  # the serialiser of a type that the value is not of
+            raise TypeError(
+                f"'{typed.full_name}' answered with a {type(value).__name__}, not with its response message: {error}"
+            ) from error
+        return raw(data)
+
+    write_item = write_result
+
+
+Codec = PickleCodec | ProtobufCodec
+PICKLE_CODEC = PickleCodec()
