@@ -1,4 +1,4 @@
-"""Stand-ins for the mesh behind a gateway: a router whose calls a test answers, behind a listener on a real socket."""
+"""Fakes of the mesh behind a gateway: a router whose calls a test answers, behind a listener on a real socket."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ BIDI = "/shop.Store/Chat"
 
 
 def on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """grpc.aio wants one loop per process; it is the I/O loop in tests too."""
+    """Run on the I/O loop: grpc.aio needs one loop per process."""
     return io_thread().run(coroutine, 30)
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that happens on its own."""
+    """Wait until the condition is true. Fails after 10 s."""
     deadline_s = asyncio.get_running_loop().time() + 10
     while not condition():
-        assert asyncio.get_running_loop().time() < deadline_s, f"waited in vain: {what}"
+        assert asyncio.get_running_loop().time() < deadline_s, f"timed out waiting for: {what}"
         await asyncio.sleep(0.005)
 
 
@@ -144,7 +144,7 @@ class Gateway:
         self.port = 0
 
     async def idle(self) -> None:
-        """Wait for the handlers: a client has its answer a moment before its call is counted."""
+        """Wait for the handlers: a client gets its answer shortly before its call is counted."""
         await asyncio.wait_for(self.metrics.in_flight.idle(), 10)
 
     def sample(self, family: str, *labels: str) -> float:

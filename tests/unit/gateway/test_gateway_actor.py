@@ -1,4 +1,4 @@
-"""The actor's methods, called from a loop that is not the I/O loop, as Ray does; no Ray."""
+"""The actor's methods, called on a loop that is not the I/O loop, as Ray does. Without Ray."""
 
 from __future__ import annotations
 

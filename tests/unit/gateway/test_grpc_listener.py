@@ -1,4 +1,4 @@
-"""The gRPC port, as a whole: refusals, routes, limits, draining and its counts."""
+"""The gRPC port as a whole: refusals, routes, limits, drain and counts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def refused(gateway: Gateway, method: str = UNARY, **metadata: str) -> grp
 
 
 def test_unknown_applications_and_methods_are_refused_and_counted_as_other():
-    """Names that clients invent make no series of metrics (items 144, 212, C16)."""
+    """Names that clients invent create no metric series (items 144, 212, C16)."""
 
     async def scenario() -> None:
         router = FakeRouter(echo)
@@ -63,7 +63,7 @@ def test_unknown_applications_and_methods_are_refused_and_counted_as_other():
     on_io_loop(scenario())
 
 
-def test_strangers_cannot_make_series():
+def test_clients_cannot_create_series():
     async def scenario() -> None:
         async with serving(FakeRouter(echo), "a") as gateway:
             for number in range(50):
@@ -87,7 +87,7 @@ def test_before_routes_arrive_calls_are_unavailable():
     on_io_loop(scenario())
 
 
-def test_new_routes_take_effect_and_old_methods_go():
+def test_new_routes_replace_old_ones():
     async def scenario() -> None:
         async with serving(FakeRouter(echo), "old") as gateway:
             await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
@@ -98,7 +98,7 @@ def test_new_routes_take_effect_and_old_methods_go():
     on_io_loop(scenario())
 
 
-def test_draining_refuses_new_calls_and_finishes_those_in_progress():
+def test_a_drain_refuses_new_calls_and_finishes_those_in_progress():
     async def scenario() -> None:
         router = FakeRouter()
         async with serving(router, "shop") as gateway:
@@ -130,7 +130,7 @@ def test_a_message_above_the_limit_is_resource_exhausted():
     on_io_loop(scenario())
 
 
-def test_what_links_do_not_carry_is_refused_at_the_port(monkeypatch: pytest.MonkeyPatch):
+def test_messages_that_links_cannot_carry_are_refused_at_the_port(monkeypatch: pytest.MonkeyPatch):
     small = replace(settings(), payload=replace(settings().payload, message_max_bytes=1000))
     monkeypatch.setattr("gateway.grpc_listener.settings", lambda: small)
 

@@ -118,7 +118,7 @@ def test_healthy_only_with_routes_and_replicas():
     on_io_loop(scenario())
 
 
-def test_routes_are_told_by_prefix():
+def test_routes_are_listed_by_prefix():
     """The answer is a JSON object (item 202)."""
 
     async def scenario() -> None:
@@ -131,7 +131,7 @@ def test_routes_are_told_by_prefix():
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_other_paths_are_answered_with_where_to_go(method: str):
+def test_other_paths_get_the_address_of_the_grpc_port(method: str):
     async def scenario() -> None:
         async with running() as node:
             status, body = await node.get("/shop/x", method)
@@ -155,8 +155,8 @@ def test_one_scrape_shows_the_gateways_counts():
     on_io_loop(scenario())
 
 
-def test_draining_says_so_finishes_calls_and_closes_both_ports():
-    """Health turns first, so that clients leave before calls are refused (item 209)."""
+def test_a_drain_changes_health_finishes_calls_and_closes_both_ports():
+    """Health changes first, so that clients leave before calls are refused (item 209)."""
 
     async def scenario() -> None:
         async with running(FakeRouter()) as node:
@@ -171,7 +171,7 @@ def test_draining_says_so_finishes_calls_and_closes_both_ports():
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await node.channel.unary_unary(UNARY)(b"", timeout=10)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-            node.process.publish(route_table("shop"))  # changes nothing any more
+            node.process.publish(route_table("shop"))  # has no effect during a drain
             assert await node.health() == health_pb2.HealthCheckResponse.NOT_SERVING
             assert not draining.done()
             finish(node.router.calls[0], Outcome(payload=raw(b"done")))
@@ -199,7 +199,7 @@ def test_a_taken_http_port_is_an_error_that_names_it_and_opens_nothing():
 
 
 def test_port_0_turns_a_listener_off():
-    """Each port can be turned off alone (C15)."""
+    """Each port can be turned off separately (C15)."""
 
     async def scenario() -> None:
         node = Node(FakeRouter())

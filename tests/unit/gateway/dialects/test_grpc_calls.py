@@ -77,7 +77,7 @@ def test_client_stream_sends_every_item_then_half_closes():
     on_io_loop(scenario())
 
 
-def test_bidi_answers_while_requests_still_come():
+def test_bidi_responds_while_requests_arrive():
     router = FakeRouter(partial(allow, items=1000))
     router.link.on_item = lambda call, data: item(call, data.upper())
     router.link.on_half_close = lambda call: finish(call, Outcome())
@@ -122,7 +122,7 @@ def test_request_messages_are_not_read_before_the_replica_has_granted_credit():
             for number in range(5):
                 await stream.write(b"%d" % number)
             await until(lambda: len(router.link.items) == 2, "the granted items")
-            # A further call goes all the way there and back: what was not held back would have come by now.
+            # After the round trip of another call, a message that was not held back would have arrived.
             router.answer = echo
             await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
             assert len(router.link.items) == 2
@@ -147,7 +147,7 @@ def test_response_items_are_granted_again_only_as_they_are_written():
             assert call.request.streams_response
             for _ in range(items):
                 item(call, big)
-            # The client reads nothing: HTTP/2 takes a few messages, the rest waits ungranted.
+            # The client reads nothing: HTTP/2 buffers a few messages, the others get no credit.
             await until(
                 lambda: gateway.sample("grpc_server_msg_sent_total", "server_stream", "shop.Store", "List"), "one"
             )
@@ -292,7 +292,7 @@ def test_a_cancelled_upload_is_never_taken_for_a_complete_one(attempt: int):
 
 @pytest.mark.parametrize("method", [UNARY, SERVER_STREAM])
 def test_code_details_and_trailers_of_user_code_pass_through(method: str):
-    """The gateway changes nothing of what user code has set (item 218)."""
+    """The gateway does not change what user code has set (item 218)."""
     trailers = (("hint", b"try later"), ("grpc-status-details-bin", b"\x08\x09"))
     outcome = Outcome(code=9, message="closed on Sundays", trailers=trailers)
 
@@ -309,7 +309,7 @@ def test_code_details_and_trailers_of_user_code_pass_through(method: str):
     on_io_loop(scenario())
 
 
-def test_trailers_and_details_of_a_call_that_went_well_pass_too():
+def test_trailers_and_details_of_a_successful_call_pass_too():
     outcome = Outcome(message="fine", payload=raw(b"ok"), trailers=(("hint", b"1"),))
 
     async def scenario() -> None:
@@ -332,7 +332,7 @@ def test_trailers_and_details_of_a_call_that_went_well_pass_too():
         (Outcome(), grpc.StatusCode.INTERNAL, "response message"),
     ],
 )
-def test_whatever_comes_back_the_client_gets_a_status(outcome: Outcome, code: grpc.StatusCode, word: str):
+def test_the_client_gets_a_status_for_every_outcome(outcome: Outcome, code: grpc.StatusCode, word: str):
     async def scenario() -> None:
         async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
             error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
@@ -342,7 +342,7 @@ def test_whatever_comes_back_the_client_gets_a_status(outcome: Outcome, code: gr
     on_io_loop(scenario())
 
 
-def test_a_router_that_fails_becomes_a_status_that_leaks_nothing():
+def test_a_failing_router_becomes_a_status_without_internals():
     def fail(call: OutgoingCall) -> None:
         raise RuntimeError("secret")
 

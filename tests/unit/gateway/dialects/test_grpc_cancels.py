@@ -34,7 +34,7 @@ LONGEST_S = 0.02
 
 
 class SlowMesh(FakeRouter):
-    """Answers in pieces over up to LONGEST_S, unless it is told that nobody waits any more."""
+    """Answers in pieces over up to LONGEST_S, unless the call is cancelled."""
 
     def __init__(self, dice: random.Random) -> None:
         super().__init__(self._begin)
@@ -81,7 +81,7 @@ async def call_and_leave(channel: grpc.aio.Channel, dice: random.Random, longest
             call = channel.stream_unary(method)()
         case _:
             call = channel.stream_stream(method)()
-    # Not the call's own end: grpc.aio's client never tells of a stream that was cancelled before it had begun.
+    # Do not wait for the call itself: grpc.aio's client never ends a stream that was cancelled before its start.
     has_left = asyncio.Event()
 
     def leave() -> None:
@@ -113,7 +113,7 @@ def test_calls_that_clients_leave_at_random_leave_no_trace(caplog: pytest.LogCap
                 before = len(mesh.calls)
                 await asyncio.gather(*(call_and_leave(gateway.channel, dice, longest_s) for _ in range(CONCURRENT)))
                 if len(mesh.calls) - before < CONCURRENT / 2:
-                    longest_s *= 2  # a busy machine: most left before their call had reached the mesh
+                    longest_s *= 2  # a busy machine: most clients left before their call reached the mesh
             await gateway.idle()
             await until(lambda: mesh.ended == len(mesh.calls), "the end of every call on the mesh")
             await until(lambda: not reading_tasks(), "the end of every reader")
@@ -124,7 +124,7 @@ def test_calls_that_clients_leave_at_random_leave_no_trace(caplog: pytest.LogCap
     assert not unexpected(caplog)
 
 
-def test_a_deadline_that_passes_during_a_write_is_not_worth_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deadline_that_passes_during_a_write_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     def flood(call: OutgoingCall) -> None:
         for _ in range(100):
             item(call, b"x" * 1_000_000)
@@ -134,7 +134,7 @@ def test_a_deadline_that_passes_during_a_write_is_not_worth_a_log_line(caplog: p
         async with serving(router, "shop") as gateway:
             timeout_s = 0.2
             while not await has_begun(gateway.channel.unary_stream(SERVER_STREAM)(b"", timeout=timeout_s)):
-                timeout_s *= 2  # a busy machine: it passed before the writes
+                timeout_s *= 2  # a busy machine: the deadline passed before the writes
             await until(lambda: len(router.cancelled) == len(router.calls), "the cancel")
             await gateway.idle()
 

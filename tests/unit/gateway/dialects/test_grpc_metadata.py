@@ -1,4 +1,4 @@
-"""Invocation metadata of a client: what the mesh takes from it and what it passes on."""
+"""Invocation metadata of a client: what the mesh reads and what it passes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes, details and trailing metadata, made fit for the wire."""
+"""Codes, details and trailing metadata, checked and cut for the wire."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_details_are_cut_to_4096_characters():
 
 
 @given(st.text(max_size=300).map(lambda text: text * 30))
-def test_details_fit_into_trailers_whatever_their_characters(message: str):
+def test_details_with_any_characters_fit_into_trailers(message: str):
     fitted = fit_details(message)
     assert message.startswith(fitted)
     assert len(quote(fitted, safe=" ", errors="replace")) <= 6 * 1024

@@ -42,14 +42,14 @@ def test_classic_text_is_the_default():
     assert values(parse_text, body) == EXPECTED
 
 
-def test_openmetrics_is_given_to_who_asks_for_it():
+def test_openmetrics_is_used_if_the_client_accepts_it():
     body, content_type = render(FAMILIES, OPENMETRICS)
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
     assert values(parse_openmetrics, body) == EXPECTED
 
 
-def test_types_and_help_are_told():
+def test_types_and_help_are_included():
     body, _ = render(FAMILIES, "")
     kinds = {family.name: (family.type, family.documentation) for family in parse_text(body.decode())}
     assert kinds == {

@@ -1,4 +1,4 @@
-"""grpc.health.v1, spoken to by the stock stub."""
+"""grpc.health.v1, called with the generated stub."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_unknown_name_is_not_found():
     on_io_loop(scenario())
 
 
-def test_watchers_hear_of_every_change_even_after_another_one_has_left():
+def test_watchers_get_every_change_even_after_another_one_has_left():
     async def scenario() -> None:
         async with serving(FakeRouter()) as gateway:
             request = health_pb2.HealthCheckRequest(service="shop")

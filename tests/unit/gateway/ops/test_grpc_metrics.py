@@ -1,4 +1,4 @@
-"""The gateway's own counts: what becomes of those of applications that were deleted."""
+"""The gateway's own counts, above all those of deleted applications."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ BUSY = Family("busy", GAUGE, "Busy.", ("app",))
 TIME = Family("time_seconds", HISTOGRAM, "Time.", ("app",), (1.0, 2.0))
 
 
-def said(calls: float = 0, busy: float = 0, app: str = "a") -> Families:
-    """What one process says."""
+def metrics_of(calls: float = 0, busy: float = 0, app: str = "a") -> Families:
+    """The metrics of one process."""
     return [
         (CALLS, [Sample((app,), calls)]),
         (BUSY, [Sample((app,), busy)]),
@@ -27,14 +27,14 @@ def value(families: Families, family: Family, app: str = "a") -> float:
 
 
 def test_samples_with_equal_labels_become_one():
-    families = NodeSums().update(said(1, 5), {"p": said(2, 6), "q": said(3, 7, app="b")})
+    families = NodeSums().update(metrics_of(1, 5), {"p": metrics_of(2, 6), "q": metrics_of(3, 7, app="b")})
     assert (value(families, CALLS), value(families, BUSY)) == (3, 11)
     assert value(families, CALLS, "b") == 3
     assert sum(len(samples) for _, samples in families) == 6
 
 
 def test_histograms_add_up_bucket_by_bucket():
-    families = NodeSums().update(said(1), {"p": said(2)})
+    families = NodeSums().update(metrics_of(1), {"p": metrics_of(2)})
     (sample,) = next(samples for family, samples in families if family == TIME)
     assert (sample.buckets, sample.sum) == ([3, 0, 2], 3)
 
@@ -44,16 +44,16 @@ def test_own_samples_with_equal_labels_add_up_too():
     assert value(NodeSums().update(own, {}), CALLS) == 3
 
 
-def test_a_process_that_left_keeps_its_counts_and_loses_its_gauges():
+def test_a_process_that_ended_keeps_its_counts_and_loses_its_gauges():
     sums = NodeSums()
-    sums.update([], {"p": said(2, 6)})
-    families = sums.update(said(1, 1), {})
+    sums.update([], {"p": metrics_of(2, 6)})
+    families = sums.update(metrics_of(1, 1), {})
     assert (value(families, CALLS), value(families, BUSY)) == (3, 1)
 
 
 def test_a_process_that_does_not_answer_keeps_its_counts():
     sums = NodeSums()
-    sums.update([], {"p": said(2, 6)})
+    sums.update([], {"p": metrics_of(2, 6)})
     families = sums.update([], {"p": None})
     assert (value(families, CALLS), value(families, BUSY)) == (2, 0)
 
@@ -61,14 +61,14 @@ def test_a_process_that_does_not_answer_keeps_its_counts():
 def test_a_process_that_comes_back_is_not_counted_twice():
     """Its connection to the controller broke; the process lived on."""
     sums = NodeSums()
-    sums.update([], {"p": said(2)})
+    sums.update([], {"p": metrics_of(2)})
     sums.update([], {})
-    assert value(sums.update([], {"p": said(5)}), CALLS) == 5
+    assert value(sums.update([], {"p": metrics_of(5)}), CALLS) == 5
 
 
 def test_families_of_another_shape_are_left_out():
     other = Family("calls_total", COUNTER, "Calls.", ("app", "zone"))
-    families = NodeSums().update(said(1), {"p": [(other, [Sample(("a", "z"), 9)])]})
+    families = NodeSums().update(metrics_of(1), {"p": [(other, [Sample(("a", "z"), 9)])]})
     assert value(families, CALLS) == 1
 
 
@@ -79,7 +79,7 @@ def test_families_of_another_shape_are_left_out():
     )
 )
 def test_counters_never_fall(scrapes: list[dict[str, int | None]]):
-    """Whatever processes come, go, come back or fail to answer. The last sum also misses nothing."""
+    """In any order of processes that start, end, come back or do not answer; and the sum includes all counts."""
     sums = NodeSums()
     counts: dict[str, int] = {}
     seen: dict[str, int] = {}
@@ -88,17 +88,17 @@ def test_counters_never_fall(scrapes: list[dict[str, int | None]]):
         replies: dict[str, Families | None] = {}
         for process_id, growth in scrape.items():
             counts[process_id] = counts.get(process_id, 0) + (growth or 0)
-            replies[process_id] = None if growth is None else said(counts[process_id])
+            replies[process_id] = None if growth is None else metrics_of(counts[process_id])
             if growth is not None:
                 seen[process_id] = counts[process_id]
         now = value(sums.update([], replies), CALLS)
         assert now >= before
         before = now
-        if len(seen) <= 64:  # so many departed processes may still come back
+        if len(seen) <= 64:  # that many ended processes are kept apart
             assert now == sum(seen.values())
 
 
-def test_what_departed_processes_counted_for_applications_long_gone_is_forgotten():
+def test_counts_of_ended_processes_for_old_applications_are_removed():
     by_application = Family("mesh_calls_total", COUNTER, "Calls.", ("application", "deployment"))
     sums = NodeSums()
     for number in range(200):

@@ -24,7 +24,7 @@ TOKEN = (("mesh-token-bin", b"secret"),)
 
 @pytest.fixture(autouse=True)
 def _token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no cluster to have one."""
+    """There is no cluster that has a token."""
     monkeypatch.setattr(metrics_module, "token_metadata", lambda: TOKEN)
 
 
@@ -35,7 +35,7 @@ class Process:
         self.calls = calls
         self.is_stuck = False
         self.is_asked = False
-        """Now, and has not answered."""
+        """A request is waiting for its answer."""
         self.was_authenticated = False
 
     async def Metrics(self, request: Any, context: Any) -> telemetry_pb2.MetricsReply:
@@ -92,7 +92,7 @@ def test_a_scrape_adds_up_this_process_and_all_others():
     on_io_loop(scenario())
 
 
-def test_stuck_processes_are_waited_for_all_at_once_and_keep_their_counts():
+def test_a_scrape_waits_for_all_stuck_processes_at_the_same_time_and_keeps_their_counts():
     async def scenario() -> None:
         processes = [Process(10) for _ in range(4)]
         async with node(*processes) as (metrics, _, _):

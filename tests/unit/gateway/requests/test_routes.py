@@ -1,4 +1,4 @@
-"""The route table: which deployment serves a method, and what a caller is told when none does."""
+"""The route table: which deployment serves a method, and the message when none does."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_without_a_name_several_applications_are_listed():
     assert "a, b" in found.message
 
 
-def test_without_applications_the_caller_is_told_to_deploy_one():
+def test_without_applications_the_refusal_advises_to_deploy_one():
     found = refusal(NO_ROUTES.find(None, UNARY))
     assert found.code == NOT_FOUND
     assert "mesh.run" in found.message
@@ -88,6 +88,6 @@ def test_services_of_all_applications():
 
 
 @given(application=st.none() | st.text(max_size=400), name=st.text(max_size=400))
-def test_whatever_a_stranger_sends_gets_a_short_answer(application: str | None, name: str):
+def test_any_unknown_name_gets_a_short_refusal(application: str | None, name: str):
     found = refusal(routes_of("a", "b").find(application, name))
     assert len(found.message) < 1500
