@@ -1,7 +1,7 @@
-"""The demo: deploys the weather example, lets two clients call it, scrapes the metrics, reports, and leaves nothing.
+"""The demo: deploys the weather example, calls it with two clients, scrapes the metrics, reports, and removes it.
 
-Run with `python -m examples.demo`. Ray and the mesh are started where none run, and ended then. Exit code 0: every line
-of the report says ok.
+Run with `python -m examples.demo`. It starts Ray and the mesh if none runs, and ends them in that case. Exit code 0:
+every check is ok.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ HTTP_PORT = 8000
 CLIENT_TIMEOUT_S = 120
 EXIT_TIMEOUT_S = 30
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 MARK = "MESH_DEMO_RUN"
-"""Set to a value of this run before Ray starts; every process that comes from it inherits it and is found by it."""
+"""An environment variable with a value of this run. All processes of the run inherit it and are found by it."""
 
 
 def main() -> int:
@@ -47,13 +47,13 @@ def main() -> int:
         is_interrupted = True
         print("\nInterrupted.")
     finally:
-        # What has been started ends, however often Ctrl-C is pressed; every wait in it has its limit.
+        # Ctrl-C does not interrupt the shutdown, in which every wait has a limit.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         report.title("Shutdown")
         with report.step("shutdown"):
             if is_guest:
-                report.note("the mesh was there before: only the example goes")
+                report.note("the mesh was running before: only the example is deleted")
                 mesh.delete("weather")
             else:
                 shut_down(report)
@@ -77,7 +77,7 @@ def demonstrate(report: Report, grpc_port: int, http_port: int) -> None:
 
 
 def free_ports(report: Report) -> list[int]:
-    """The gateway's usual ports, or others where somebody has them."""
+    """The gateway's usual ports, or others if those are taken."""
     return [free_port(report, port) for port in (GRPC_PORT, HTTP_PORT)]
 
 
@@ -125,7 +125,7 @@ def shut_down(report: Report) -> None:
 
 
 def own_processes() -> Iterator[str]:
-    """Command lines of other processes that carry this run's mark. Linux only; elsewhere none are seen."""
+    """Command lines of other processes that carry this run's mark. Works on Linux only; elsewhere there are none."""
     mark = f"{MARK}={os.environ[MARK]}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):

@@ -3,7 +3,7 @@
     client ── gRPC ──▶ WeatherService ── handle ──▶ Forecaster (2 replicas, at most 2 models each)
                              └───────── handle ──▶ Logbook ◀── handle ── Forecaster
 
-Run it in the foreground with `mesh run examples.weather.app:app`, or as `mesh.yaml` beside this file says with
+Run it in the foreground with `mesh run examples.weather.app:app`, or with the options of `mesh.yaml`:
 `mesh run examples/weather/mesh.yaml`.
 """
 
@@ -24,12 +24,12 @@ from examples.weather import weather_pb2, weather_pb2_grpc
 from examples.weather.model import CityModel
 
 SMALL = {"num_cpus": 0.1}
-"""So that all replicas find room on a laptop of two cores."""
+"""Small, so that all replicas fit on a laptop with two cores."""
 
 
 @mesh.deployment(num_replicas=2, max_ongoing_requests=50, ray_actor_options=SMALL)
 class Forecaster:
-    """Fits a model for a city when it is first asked for it."""
+    """Forecasts with one model per city, which is fitted at its first use."""
 
     def __init__(self, logbook: mesh.DeploymentHandle) -> None:
         self._logbook = logbook
@@ -65,7 +65,7 @@ class Forecaster:
         forecasts = []
         for _ in range(resamples):
             forecasts.append(model.predict_resampled(hour))
-            await asyncio.sleep(0)  # one fit takes well below a millisecond; between two a cancel may arrive
+            await asyncio.sleep(0)  # a cancel can arrive between two fits, which take less than a millisecond each
         return float(np.std(forecasts)) if forecasts else 0.0
 
     @contextmanager
@@ -77,7 +77,7 @@ class Forecaster:
             raise
 
     def _note_cancel(self, label: str, seen_at_s: float) -> None:
-        # In a context of its own: a call made in that of the cancelled request would be cancelled with it.
+        # A new context, because calls made in the context of the cancelled request are cancelled with it.
         note = asyncio.get_running_loop().create_task(self._write(label, seen_at_s), context=contextvars.Context())
         self._notes.add(note)
         note.add_done_callback(self._notes.discard)
@@ -104,7 +104,7 @@ class Logbook:
 
 @mesh.deployment(max_ongoing_requests=100, ray_actor_options=SMALL)
 class WeatherService(weather_pb2_grpc.WeatherServicer):
-    """What the outside world sees."""
+    """The ingress: the service that gRPC clients call."""
 
     def __init__(self, forecaster: mesh.DeploymentHandle, logbook: mesh.DeploymentHandle) -> None:
         self._forecaster = forecaster
@@ -157,7 +157,7 @@ class WeatherService(weather_pb2_grpc.WeatherServicer):
 
 @dataclass
 class WeatherArgs:
-    """What a configuration file or a command line may choose."""
+    """Arguments that a configuration file or the command line can set."""
 
     log_entries: int = 1000
 

@@ -1,6 +1,6 @@
-"""A gRPC client of the weather service: grpcio and the generated stubs, nothing of the mesh.
+"""A gRPC client of the weather service: only grpcio and the generated stubs, nothing of the mesh.
 
-python -m examples.weather.client [ADDRESS] prints what it called and what came back; exit code 1 if anything was wrong.
+`python -m examples.weather.client [ADDRESS]` prints its calls and their results. Exit code 1: a check failed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def unary(stub: weather_pb2_grpc.WeatherStub, report: Report) -> None:
 
 
 def every_city(stub: weather_pb2_grpc.WeatherStub, report: Report) -> None:
-    """Five models where four have room: somebody must go."""
+    """Five models, but the replicas hold four: one must be evicted."""
     watch = Stopwatch()
     replies = [
         stub.Forecast(
@@ -74,7 +74,7 @@ def every_city(stub: weather_pb2_grpc.WeatherStub, report: Report) -> None:
 
 
 def by_metadata(stub: weather_pb2_grpc.WeatherStub, report: Report) -> None:
-    """The model named in metadata only; asked again it is found where it is loaded."""
+    """The model is named in metadata only. The second call reaches the replica that has loaded it."""
     metadata = (*METADATA, ("multiplexed_model_id", "southbay"), ("request_id", "demo-7"))
     request = weather_pb2.ForecastRequest(hour=NOON_IN_JULY)
     replicas = set()
@@ -107,7 +107,7 @@ def client_stream(stub: weather_pb2_grpc.WeatherStub, report: Report) -> None:
 
 
 def bidi_stream(stub: weather_pb2_grpc.WeatherStub, report: Report) -> None:
-    """Each question depends on the answer before it, so this works only if both directions flow at once."""
+    """Each request depends on the response before it, so both directions must flow at the same time."""
     answered: list[weather_pb2.ForecastReply] = []
 
     def questions() -> Iterator[weather_pb2.ForecastRequest]:

@@ -1,4 +1,4 @@
-"""Writes data/temperatures.csv. The data is synthetic: five invented cities, no measurement of any real place.
+"""The generator of data/temperatures.csv. The data is synthetic: five invented cities.
 
 A year of temperatures, every third day at 0, 6, 12 and 18 o'clock: a yearly wave, a daily wave that is stronger in
 summer, and weather as a slowly wandering error. Run `python -m examples.weather.generate` to get the same file again.
@@ -17,14 +17,14 @@ CSV_PATH = Path(__file__).parent / "data" / "temperatures.csv"
 SEED = 20260101
 HOURS_PER_YEAR = 8760
 PERSISTENCE = 0.7
-"""How much of today's deviation is left in the next measurement."""
+"""Share of a deviation that is left in the next measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class City:
     name: str
     mean: float
-    """Mean of the year, like all that follows in degrees Celsius."""
+    """Mean of the year. This and the following fields are in degrees Celsius."""
     yearly: float
     daily: float
     noise: float

@@ -1,4 +1,4 @@
-"""A Python client of the weather application: the same questions as client.py, asked through deployment handles."""
+"""A Python client of the weather application: the same calls as client.py, through deployment handles."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def call_through_handles(report: Report) -> None:
     logbook = mesh.get_deployment_handle("Logbook", "weather")
     with report.step("unary"):
         unary(forecaster, report)
-    with report.step("many at once"):
-        many_at_once(forecaster, report)
+    with report.step("many at the same time"):
+        many_at_the_same_time(forecaster, report)
     with report.step("stream"):
         stream(forecaster, report)
     with report.step("cancel"):
@@ -37,7 +37,7 @@ def unary(forecaster: mesh.DeploymentHandle, report: Report) -> None:
     report.check("handle forecast, again", True, measured)
 
 
-def many_at_once(forecaster: mesh.DeploymentHandle, report: Report) -> None:
+def many_at_the_same_time(forecaster: mesh.DeploymentHandle, report: Report) -> None:
     count = 40
     watch = Stopwatch()
     responses = [
@@ -47,7 +47,7 @@ def many_at_once(forecaster: mesh.DeploymentHandle, report: Report) -> None:
     ]
     replies = [response.result(timeout_s=30) for response in responses]
     is_right = [(reply.hour, reply.city) for reply in replies] == list(itertools.product(range(count), CITIES))
-    report.check(f"{len(replies)} calls at once, 5 models", is_right, "each its own city and hour", watch.elapsed_s)
+    report.check(f"{len(replies)} parallel calls, 5 models", is_right, "each its own city and hour", watch.elapsed_s)
 
 
 def stream(forecaster: mesh.DeploymentHandle, report: Report) -> None:

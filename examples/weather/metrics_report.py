@@ -1,4 +1,4 @@
-"""Owns the look of the demo at the metrics: one scrape, read as Prometheus does, what it must show, a short table."""
+"""The metrics part of the demo: one scrape, read as Prometheus does, its checks and a short table."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def total(samples: list[Sample], name: str) -> float:
 
 
 def calls(samples: list[Sample]) -> dict[str, str]:
-    """Calls that replicas have ended: by deployment and method, how many with which status."""
+    """Finished calls of the replicas: the number of each status, by deployment and method."""
     by_method: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         if sample.name == "mesh_replica_requests_total" and sample.value:

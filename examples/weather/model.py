@@ -1,4 +1,4 @@
-"""Owns the model of one city: temperature by hour of the year, fitted by least squares."""
+"""The model of one city: temperature by hour of the year, fitted by least squares."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CityModel:
 
     @classmethod
     def from_csv(cls, city: str) -> CityModel:
-        """Fit the city's rows of the data that lies beside this file. KeyError for a city that has none."""
+        """Fit the city's rows of data/temperatures.csv. Raises KeyError for a city without data."""
         with CSV_PATH.open(newline="") as file:
             rows = [(float(row["hour"]), float(row["celsius"])) for row in csv.DictReader(file) if row["city"] == city]
         if not rows:
@@ -33,7 +33,7 @@ class CityModel:
         return float(features(np.array([hour]))[0] @ self._weights)
 
     def predict_resampled(self, hour: float) -> float:
-        """The forecast of a model fitted to as many rows, drawn with replacement."""
+        """The forecast of a model that is fitted to a sample of the rows, drawn with replacement."""
         chosen = self._random.integers(len(self._celsius), size=len(self._celsius))
         weights = fit(self._features[chosen], self._celsius[chosen])
         return float(features(np.array([hour]))[0] @ weights)

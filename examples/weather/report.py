@@ -1,4 +1,4 @@
-"""Owns the lines that the demo's clients print: what was called, what came back, how long it took, is it right."""
+"""The lines that the demo prints: what was called, the result, its duration, and whether it is right."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 STOP_SOON_MS = 1000
-"""On a loaded machine; usually it takes a few."""
+"""Limit on a loaded machine; it usually takes a few milliseconds."""
 
 
 class Report:
-    """Prints checks as they are made and remembers whether all held."""
+    """Prints each check and counts those that failed."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -35,7 +35,7 @@ class Report:
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """A part of the report; an exception in it is a failed check, and the report goes on."""
+        """A part of the report. An exception in it is a failed check, and the report continues."""
         try:
             yield
         except Exception as error:
@@ -52,7 +52,7 @@ class Stopwatch:
 
 
 def latencies(call: Callable[[], object], count: int) -> str:
-    """Median and 99th percentile of calls made one after the other, as text."""
+    """Median and 99th percentile of sequential calls, as text."""
     took_ms = []
     for _ in range(count):
         watch = Stopwatch()
@@ -63,7 +63,7 @@ def latencies(call: Callable[[], object], count: int) -> str:
 
 
 def poll(condition: Callable[[], float | None], deadline_s: float = 10.0) -> float | None:
-    """Ask until `condition` gives something other than None, for at most so long; what it gave."""
+    """Call `condition` until it returns something other than None, for at most `deadline_s`. Returns the result."""
     watch = Stopwatch()
     while (found := condition()) is None and watch.elapsed_s < deadline_s:
         time.sleep(0.02)
@@ -71,7 +71,7 @@ def poll(condition: Callable[[], float | None], deadline_s: float = 10.0) -> flo
 
 
 def describe_stop(seen_at_s: float | None, caused_at_s: float) -> tuple[bool, str]:
-    """Whether cancelled work stopped soon, and in how many milliseconds. Both instants are of one machine's clock."""
+    """Whether cancelled work stopped soon, and a text with the time it took. Both instants are from one clock."""
     if seen_at_s is None:
         return False, "not seen downstream"
     after_ms = (seen_at_s - caused_at_s) * 1000
