@@ -1,1 +1,1 @@
-"""What the mesh costs, measured beside raw grpc.aio and Ray Serve in one run."""
+"""The cost of the mesh, compared with raw grpc.aio and Ray Serve in one run."""

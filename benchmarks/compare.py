@@ -25,7 +25,7 @@ from benchmarks.systems import ROOT, SYSTEMS, System, build_serve_environment
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a run measures."""
+    """How many rounds a run has, and how long each row of a round takes."""
 
     rounds: int
     seconds: float
@@ -37,7 +37,7 @@ QUICK = Effort(rounds=1, seconds=0.7, is_quick=True)
 
 
 class SystemFailed(Exception):
-    """A system did not get through its rows; names the log with the reason."""
+    """A system failed in one of its rows; the text names its log."""
 
 
 def measure(system: System, effort: Effort, *, with_memory: bool) -> Iterator[Figure]:
@@ -76,11 +76,11 @@ def figures_of_host(system: System, command: list[str], environment: dict[str, s
 
 
 def run(systems: list[System], effort: Effort) -> tuple[dict[str, dict[str, list[float]]], bool]:
-    """Every figure of every round, and whether all systems got through."""
+    """Every figure of every round, and whether all systems succeeded."""
     figures: dict[str, dict[str, list[float]]] = {system.name: defaultdict(list) for system in systems}
     is_complete = True
     for number in range(effort.rounds):
-        # Each round begins with another system, so that none always runs on the warmer machine.
+        # Each round starts with another system, so that none always runs on the warmer machine.
         for system in systems[number % len(systems) :] + systems[: number % len(systems)]:
             try:
                 for row, value in measure(system, effort, with_memory=system.has_memory_rows):
@@ -93,7 +93,7 @@ def run(systems: list[System], effort: Effort) -> tuple[dict[str, dict[str, list
 
 
 def stop(signal_number: int, frame: FrameType | None) -> None:
-    """Ends the run the way Ctrl-C does, so that the processes of the system under test end too."""
+    """End the run as Ctrl-C does, so that the processes of the system under test end too."""
     sys.exit(128 + signal_number)
 
 

@@ -1,4 +1,4 @@
-"""Raw grpc.aio under the versions of grpcio that could be pinned, interleaved: decides the pin in constraints.txt.
+"""Raw grpc.aio with several versions of grpcio, interleaved: the base of the pin in constraints.txt.
 
 Each version gets an environment of its own below build/. The table goes into docs/decisions.md by hand.
 """
@@ -31,7 +31,7 @@ def newest_version() -> str:
 
 
 def environment(version: str) -> str:
-    """The Python of an environment with this grpcio and uvloop in it, made when it is not there yet."""
+    """The Python of an environment with this grpcio and uvloop, which is created if it does not exist."""
     directory = ENVIRONMENTS / version
     python = directory / "bin" / "python"
     if not python.exists():

@@ -1,4 +1,4 @@
-"""Runs h2load against a gRPC method: a client in C that costs far less than what it measures."""
+"""h2load as a gRPC client: it is written in C and costs far less than the server that it measures."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ GRACE_S = 60.0
 
 @dataclass(frozen=True)
 class Load:
-    """What one connection got answered."""
+    """The result of one connection."""
 
     rate: float
     """Succeeded requests per second."""
@@ -40,7 +40,7 @@ def run_h2load(address: str, headers: dict[str, str], streams: int, seconds: flo
 
 
 def require_h2load() -> None:
-    """Fails before a long run instead of in the middle of it."""
+    """Exit before a long run if h2load is missing."""
     if not shutil.which("h2load"):
         raise SystemExit("h2load is missing: install Debian's nghttp2-client")
 
@@ -54,11 +54,11 @@ def milliseconds(seconds: float) -> str:
 
 
 def answered(report: str) -> int:
-    """Succeeded requests; an error status would be a success to h2load, but one without a message in its body."""
+    """Succeeded requests. h2load counts an error status as a success, but it has no message in its body."""
     succeeded = int(re.search(r"(\d+) succeeded", report)[1])
     data_bytes = int(re.search(r"\((\d+)\) data", report)[1])
     if not succeeded or data_bytes < succeeded * BODY_BYTES:
-        raise RuntimeError(f"h2load did not get the answers it asked for:\n{report}")
+        raise RuntimeError(f"h2load did not get the answers it expects:\n{report}")
     return succeeded
 
 

@@ -1,6 +1,6 @@
-"""The process that runs one system once: starts its Ray, deploys the scenario, measures, stops everything.
+"""The process that runs one system once: it starts Ray, deploys the scenario, measures and stops everything.
 
-Prints every figure as a JSON line; `compare` starts it in the system's environment and reads them.
+It prints every figure as a JSON line; `compare` starts it in the system's environment and reads them.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class Closable(Deployed, Operated, Protocol):
 
 
 def deploy(system: str, port: int) -> Closable:
-    """The named system, running. Each is imported where it is installed only."""
+    """The named system, running. Its module is imported only here, where its packages are installed."""
     if system.startswith("mesh"):
         from benchmarks.mesh_system import MeshSystem
 
@@ -40,7 +40,7 @@ def deploy(system: str, port: int) -> Closable:
 
 
 def free_port_pair() -> int:
-    """A port that is free and has a free neighbour above it, below the range that the kernel hands out."""
+    """A free port whose next port is free too, below the range of ephemeral ports."""
     for port in range(20_000, 30_000, 2):
         with socket.socket() as first, socket.socket() as second:
             try:
@@ -49,11 +49,11 @@ def free_port_pair() -> int:
             except OSError:
                 continue
             return port
-    raise RuntimeError("no two neighbouring ports are free")
+    raise RuntimeError("no two adjacent ports are free")
 
 
 def bare_actor_bytes() -> int:
-    """Resident memory of a Ray actor that does nothing but import grpc."""
+    """Resident memory of a Ray actor that only imports grpc."""
 
     class Bare:
         def resident_bytes(self) -> int:
@@ -63,7 +63,7 @@ def bare_actor_bytes() -> int:
 
     actor = ray.remote(Bare).remote()
     try:
-        # Within its first moments a worker imports another 9 MB of Ray, as replicas have done long ago.
+        # A worker imports another 9 MB of Ray shortly after its start; replicas have done that already.
         ray.get(actor.resident_bytes.remote())
         time.sleep(_SETTLE_S)
         return ray.get(actor.resident_bytes.remote())
@@ -74,7 +74,7 @@ def bare_actor_bytes() -> int:
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     system = deploy(arguments.system, free_port_pair())
     try:
-        # Memory first: the arrays of the handle rows leave mapped pages of the object store in the replica's RSS.
+        # Memory comes first: the arrays of the handle rows leave pages of the object store in the replica's RSS.
         if arguments.memory:
             calls = MEMORY_CALLS_QUICK if arguments.quick else MEMORY_CALLS
             yield from measure_memory(system, bare_actor_bytes, *calls)

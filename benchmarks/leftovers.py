@@ -1,6 +1,6 @@
-"""Finds and ends the processes that a run left behind, Ray Serve's HAProxy included.
+"""The processes that a run left behind, Ray Serve's HAProxy included: finds and ends them.
 
-Every process of a run inherits an environment variable with the run's own value; what carries it is ours to end.
+Every process of a run inherits an environment variable with a value of that run and is found by it.
 """
 
 import os
@@ -25,12 +25,12 @@ def marked_processes(marker: dict[str, str]) -> list[int]:
 def is_marked(entry: Path, wanted: bytes) -> bool:
     try:
         return wanted in (entry / "environ").read_bytes().split(b"\0")
-    except OSError:  # ended meanwhile, or another user's
+    except OSError:  # it has ended, or belongs to another user
         return False
 
 
 def end_marked(marker: dict[str, str]) -> None:
-    """Kills every process of the run and waits until none is left."""
+    """Kill every process of the run and wait until none is left."""
     deadline = time.monotonic() + ENDED_WITHIN_S
     while pids := marked_processes(marker):
         if time.monotonic() > deadline:
@@ -43,5 +43,5 @@ def end_marked(marker: dict[str, str]) -> None:
 def kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:  # ended by itself meanwhile
+    except ProcessLookupError:  # it has ended
         return

@@ -1,4 +1,4 @@
-"""Deploys the scenario on the mesh."""
+"""The scenario on the mesh."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What operating a system costs its callers: updates, a replica that is killed, and the time to start many replicas."""
+"""The cost of operations: failed calls during updates and after a kill, and the time to start many replicas."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ AFTER_S = 5.0
 
 class Operated(Protocol):
     def run(self, user_class: type, argument: Any, *, name: str, num_replicas: int) -> Any:
-        """Deploy, or update, an application of one deployment; returns its handle when it runs."""
+        """Deploy or update an application of one deployment. Returns its handle when it runs."""
 
     def delete(self, name: str) -> None: ...
 
@@ -38,7 +38,7 @@ class NoOp:
 
 @dataclass
 class Calls:
-    """What callers that called all the time have seen."""
+    """Results of callers that called without a pause."""
 
     answers: list[Any] = field(default_factory=list)
     longest_s: float = 0.0
@@ -49,7 +49,7 @@ class Calls:
             began_s = time.perf_counter()
             try:
                 self.answers.append(call())
-            except Exception:  # whatever a system raises is one failed call
+            except Exception:  # any exception of a system is one failed call
                 self.failed += 1
             else:
                 self.longest_s = max(self.longest_s, time.perf_counter() - began_s)
@@ -62,7 +62,7 @@ def measure_operations(system: Operated) -> Iterator[Figure]:
 
 
 def _start_many(system: Operated) -> float:
-    """Seconds from the request to the answer that all of them run."""
+    """Seconds until all of them run."""
     began_s = time.perf_counter()
     system.run(NoOp, 0, name="many", num_replicas=REPLICAS)
     took_s = time.perf_counter() - began_s
@@ -89,7 +89,7 @@ def _kill(system: Operated) -> Iterator[Figure]:
 
     def kill() -> None:
         os.kill(pid.remote().result(timeout_s=CALL_TIMEOUT_S), signal.SIGKILL)
-        # Until well after the system has noticed, and has started the next one.
+        # Long enough for the system to notice it and to start the next replica.
         time.sleep(AFTER_S)
 
     calls = _calls_during(lambda: pid.remote().result(timeout_s=CALL_TIMEOUT_S), kill)
@@ -99,7 +99,7 @@ def _kill(system: Operated) -> Iterator[Figure]:
 
 
 def _calls_during(call: Callable[[], Any], work: Callable[[], None]) -> Calls:
-    """Callers call without a pause before, while and after `work` is done."""
+    """Callers call without a pause before, during and after `work`."""
     calls, is_over = Calls(), threading.Event()
     callers = [threading.Thread(target=calls.make, args=(call, is_over)) for _ in range(CALLERS)]
     for caller in callers:

@@ -1,6 +1,6 @@
-"""A grpc.aio server and its closed-loop client without any mesh: the floor that every row is compared with.
+"""A grpc.aio server and its closed-loop client without a mesh: the base that every row is compared with.
 
-Needs nothing but grpcio and uvloop, so that it also runs in the throw-away environments of `grpcio_versions`:
+It only needs grpcio and uvloop, so that it also runs in the temporary environments of `grpcio_versions`:
 
     python benchmarks/raw_peer.py serve
     python benchmarks/raw_peer.py client unary 127.0.0.1:50051 --in-flight 16 --seconds 2
@@ -26,7 +26,7 @@ WARM_UP_SHARE = 0.2
 STREAM_ITEMS = 1_000
 
 Call = Callable[[], Awaitable[int]]
-"""Does one round and tells how many calls or items that was."""
+"""Does one round and returns its number of calls or items."""
 
 
 # ---------------------------------------------------------------------------------------------------- server
@@ -42,7 +42,7 @@ async def chat(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
 
 
 async def stream(request: bytes, context: grpc.aio.ServicerContext) -> None:
-    """Ignores what was asked and sends `STREAM_ITEMS` messages that repeat the request's bytes."""
+    """Ignores the content of the request and sends `STREAM_ITEMS` messages that repeat the request's bytes."""
     for _ in range(STREAM_ITEMS):
         await context.write(request)
 
@@ -75,7 +75,7 @@ async def serve() -> None:
 
 @dataclass
 class Multiplexer:
-    """Many calls on one bidirectional stream. Coalesced: what is ready together leaves as one message."""
+    """Many calls on one bidirectional stream. Coalesced: frames that are ready together are sent as one message."""
 
     stream: grpc.aio.StreamStreamCall
     is_coalesced: bool
@@ -112,7 +112,7 @@ class Multiplexer:
 
 
 async def closed_loop(call: Call, in_flight: int, seconds: float) -> float:
-    """Rate per second of `in_flight` callers that each wait for their answer before they call again."""
+    """Calls per second of `in_flight` callers, each of which waits for its answer before its next call."""
     done = 0
     is_over = False
 
@@ -160,7 +160,7 @@ async def measure_chat(channel: grpc.aio.Channel, arguments: argparse.Namespace)
 
 
 async def measure_stream(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> float:
-    """Items per second of server streams, one after the other; the rate covers whole streams only."""
+    """Items per second of sequential server streams; the rate covers complete streams only."""
     method = channel.unary_stream(SERVICE + "Stream")
     request = bytes.fromhex(arguments.request_hex) if arguments.request_hex else bytes(arguments.bytes)
     metadata = [tuple(pair.split("=", 1)) for pair in arguments.metadata]

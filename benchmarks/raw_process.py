@@ -1,4 +1,4 @@
-"""Starts the raw server and the raw client of `raw_peer` as processes of a chosen Python."""
+"""The raw server and the raw client of `raw_peer` as processes of a chosen Python."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ CLIENT_GRACE_S = 60.0
 
 @contextlib.contextmanager
 def raw_server(python: str) -> Iterator[str]:
-    """The address of a raw server that lives as long as the block."""
+    """The address of a raw server, which runs during the block."""
     process = subprocess.Popen([python, SCRIPT, "serve"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

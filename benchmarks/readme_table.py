@@ -1,4 +1,4 @@
-"""Writes README.md's benchmark table from the JSON of a run below results/: the newest, or a given one."""
+"""README.md's benchmark table, written from the JSON of a run below results/: the newest, or a given one."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ README = ROOT / "README.md"
 
 
 def table(run: dict[str, Any]) -> str:
-    """The medians of a run as Markdown, and how they were measured."""
+    """The medians of a run as a Markdown table, with the conditions of the run."""
     medians = run["medians"]
     systems = [name for name in TITLES if medians.get(name)]
     bases = [name for name in RATIOS if name in systems]
@@ -46,7 +46,7 @@ def provenance(run: dict[str, Any]) -> str:
 
 
 def with_table(text: str, new: str) -> str:
-    """`text` with what stands between the markers replaced. Raises ValueError where they are missing."""
+    """`text` with a new part between the markers. Raises ValueError if they are missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -57,7 +57,7 @@ def with_table(text: str, new: str) -> str:
 def newest() -> Path:
     runs = sorted(RESULTS.glob("compare-*.json"))
     if not runs:
-        raise SystemExit("There is no run below results/ yet: `make bench` first.")
+        raise SystemExit("There is no run below results/ yet: run `make bench` first.")
     return runs[-1]
 
 

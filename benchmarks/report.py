@@ -1,4 +1,4 @@
-"""Prints what a run measured as two tables and writes it as JSON."""
+"""The report of a run: two printed tables and a JSON file."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def number(value: float | None) -> str:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, figures to the right."""
+    """Text with the first column aligned to the left and figures to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(aligned_line(line, widths) for line in lines)
 
@@ -58,7 +58,7 @@ def aligned_line(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def write_json(figures: dict[str, dict[str, list[float]]], medians: Medians, rounds: int, seconds: float) -> Path:
-    """The run with all its rounds, in a file of its own below results/."""
+    """Write the run with all its rounds to a new file below results/. Returns its path."""
     RESULTS.mkdir(exist_ok=True)
     when = time.strftime("%Y-%m-%dT%H-%M-%S")
     run = {

@@ -28,7 +28,7 @@ ROWS = {
     "kill_failed": "calls that failed meanwhile, of 4 under way",
     "start_many": "time until 40 no-op replicas run, s",
 }
-"""What each row is called in the table, in the table's order."""
+"""Titles of the rows, in the order of the table."""
 
 Figure = tuple[str, float]
 
@@ -68,7 +68,7 @@ def measure_unary_gateway(address: str, headers: dict[str, str], seconds: float)
 
 
 def measure_raw(python: str, address: str, seconds: float) -> Iterator[Figure]:
-    """The rows as far as plain grpc.aio has them: unary calls and streams, called directly."""
+    """The rows that plain grpc.aio has: unary calls and streams, called directly."""
     for count in HANDLE_IN_FLIGHT:
         yield f"handle_unary_{count}", raw_client(python, "unary", address, "--in-flight", count, seconds=seconds)
     stream = raw_client(python, "stream", address, seconds=seconds)
@@ -79,7 +79,7 @@ def measure_raw(python: str, address: str, seconds: float) -> Iterator[Figure]:
 
 
 def measure_memory(system: Deployed, bare_bytes: Callable[[], int], calls: int, cancels: int) -> Iterator[Figure]:
-    """Replica memory after warm-up against a bare actor, then how much calls and cancelled calls add to it."""
+    """Replica memory after warm-up, compared with a bare actor, then the growth by calls and cancelled calls."""
     system.call("many", calls // 20, 64)
     system.call("many_cancelled", cancels // 20, 64)
     start = system.call("echo_resident_bytes")

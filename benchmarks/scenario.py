@@ -1,6 +1,6 @@
-"""What every system deploys: an echo that is called, and a caller that runs the closed loops.
+"""The deployments of every system: an echo that is called, and a caller that runs the closed loops.
 
-The mesh and Ray Serve get the very same classes; only the decorator around them differs.
+The mesh and Ray Serve get the same classes; only the decorator differs.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ def resident_bytes() -> int:
 
 
 class Echo(echo_pb2_grpc.BenchServicer):
-    """Answers with what it got, through handles and through the gateway."""
+    """Returns its argument, through handles and through the gateway."""
 
     async def Echo(self, request: EchoMessage) -> EchoMessage:
         return request
@@ -53,7 +53,7 @@ class Echo(echo_pb2_grpc.BenchServicer):
 
 
 class Caller:
-    """Calls the echo through a handle, as a deployment does that composes others."""
+    """Calls the echo through a handle, as a deployment that uses another one does."""
 
     def __init__(self, echo: Any, call_options: dict[str, str]) -> None:
         self._echo = echo.options(**call_options) if call_options else echo
@@ -110,7 +110,7 @@ class Caller:
 
 
 async def item_rate(open_stream: Any, seconds: float) -> float:
-    """Items per second of streams that are read one after the other."""
+    """Items per second of streams that are read sequentially."""
     loop = asyncio.get_running_loop()
     async for _ in open_stream():
         pass

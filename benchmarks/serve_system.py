@@ -1,4 +1,4 @@
-"""Deploys the scenario on Ray Serve; runs in Serve's own environment and imports nothing of the mesh."""
+"""The scenario on Ray Serve. Runs in Serve's own environment and imports nothing of the mesh."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ SERVICER = "benchmarks.echo_pb2_grpc.add_BenchServicer_to_server"
 
 
 class ServeSystem:
-    """The same two applications; tuned means what Serve's documentation offers besides environment flags."""
+    """The same two applications; "tuned" has what Serve's documentation recommends besides environment flags."""
 
     def __init__(self, gateway_port: int, *, is_tuned: bool) -> None:
         self.gateway_headers = {"application": "echo"}
@@ -27,7 +27,7 @@ class ServeSystem:
         deploy = serve.deployment(max_ongoing_requests=ONGOING_MAX, logging_config=logging)
         echo = serve.run(deploy(Echo).bind(), name="echo", route_prefix="/echo")
         self._caller = serve.run(deploy(Caller).bind(echo, call_options), name="caller", route_prefix="/caller")
-        # Tuned handles need a running event loop unless their router gets one of its own; the driver has none.
+        # Tuned handles need a running event loop, which the driver lacks, or a router with a loop of its own.
         self._caller._init(_run_router_in_separate_loop=True)
 
     def call(self, method: str, *args: Any) -> Any:
@@ -44,4 +44,4 @@ class ServeSystem:
         serve.delete(name)
 
     def close(self) -> None:
-        """Nothing: Serve's tuned shutdown takes 30 s, and its cluster ends with this process."""
+        """Does nothing: Serve's tuned shutdown takes 30 s, and its cluster ends with this process."""

@@ -1,4 +1,4 @@
-"""The systems that are compared: what each is called, which Python runs it and under which flags."""
+"""The systems that are compared: the title, the Python and the flags of each."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ SERVE_REQUIREMENTS = ("ray[serve]==2.60.0", "grpcio", "numpy", "uvloop")
 COMMON_FLAGS = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray's default of 15 starves every actor beside a busy client.
+    # With Ray's default of 15, a busy client takes the processor time of all actors.
     "RAY_worker_niceness": "0",
 }
 SERVE_TUNED_FLAGS = {
@@ -21,7 +21,7 @@ SERVE_TUNED_FLAGS = {
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-    # The default of 4 MiB would refuse the array.
+    # The default of 4 MiB is less than the array.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
 }
 
@@ -39,9 +39,9 @@ class System:
     has_operation_rows: bool = False
 
     def environment(self, marker: dict[str, str]) -> dict[str, str]:
-        """The environment of its processes; no flag of Serve or the mesh leaks in from the caller's shell."""
+        """The environment of its processes, without flags of Serve or the mesh from the caller's shell."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MESH_"))}
-        # Serve's packages were compiled when they were installed: ours may keep their bytecode too.
+        # Serve's packages are compiled to bytecode at installation, so the mesh may keep its bytecode too.
         inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         return {**inherited, "PYTHONPATH": str(ROOT), **COMMON_FLAGS, **self.flags, **marker}
 
@@ -57,7 +57,7 @@ SYSTEMS = (
 
 
 def build_serve_environment() -> None:
-    """Ray Serve with the pinned versions that the mesh runs on too; instant when it is there already."""
+    """Create the environment of Ray Serve, with the pinned versions that the mesh uses too, if it does not exist."""
     constraints = ROOT / "constraints.txt"
     wanted = "\n".join(SERVE_REQUIREMENTS) + "\n" + constraints.read_text()
     stamp = SERVE_ENVIRONMENT / ".installed"

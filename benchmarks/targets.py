@@ -1,4 +1,4 @@
-"""The floors that the project set itself, as ratios within one run, and whether a run reached them."""
+"""The project's targets, as ratios within one run, and whether a run reached them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Medians = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Target:
-    """`row` of `system` divided by the same row of `base` (nothing: the figure itself) against a limit."""
+    """A limit for `row` of `system`, divided by the same row of `base`; without a base, for the figure itself."""
 
     row: str
     base: str
@@ -18,7 +18,7 @@ class Target:
     is_upper_limit: bool = False
 
     def figure(self, medians: Medians) -> float | None:
-        """What the run measured, nothing when one side is missing."""
+        """The measured value, None if one side is missing."""
         own = medians.get(self.system, {}).get(self.row)
         if own is None or not self.base:
             return own
@@ -57,7 +57,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """One target and what the run says to it."""
+    """One target and the measured value."""
 
     target: Target
     figure: float | None

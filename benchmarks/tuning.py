@@ -1,6 +1,6 @@
-"""`make bench-tuning`: the settings whose defaults come from measurement, each with the rows that it moves.
+"""`make bench-tuning`: the settings whose defaults were measured, each with the rows that it changes.
 
-Every value runs on a mesh of its own, interleaved round by round; the table shows medians.
+Every value runs on a new mesh, interleaved round by round; the table shows medians.
 """
 
 import argparse
@@ -26,7 +26,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Question:
-    """One setting, the values to try, and which group of rows shows what they do."""
+    """One setting, the values to try, and the group of rows that shows their effect."""
 
     variable: str
     values: tuple[str, ...]
@@ -59,7 +59,7 @@ def measure(rows: str, system: MeshSystem, seconds: float) -> Iterator[Figure]:
 
 
 def host(rows: str, seconds: float) -> None:
-    """Deploys the mesh in this process's environment and prints the figures of one group of rows."""
+    """Deploy the mesh in this process's environment and print the figures of one group of rows."""
     ray.init("local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, logging_level="warning")
     try:
         system = MeshSystem(free_port_pair(), is_isolated=True)
