@@ -83,6 +83,10 @@ class DeploymentStatusOverview:
     target_replicas: int = 0
     autoscaling: AutoscalingStatus | None = None
     """None where the number of replicas is fixed."""
+    stop_reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why replicas are being stopped, by replica id."""
+    last_ended: str = ""
+    """The replica that ended last, and why. Empty: none since the controller started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,8 @@ def _deployment(deployment: control_pb2.DeploymentStatus) -> DeploymentStatusOve
         message=deployment.message,
         target_replicas=deployment.target_replicas,
         autoscaling=_autoscaling(deployment.autoscaling) if deployment.HasField("autoscaling") else None,
+        stop_reasons={each.replica_id: each.stop_reason for each in deployment.replicas if each.stop_reason},
+        last_ended=deployment.last_ended,
     )
 
 

@@ -121,10 +121,11 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
 
 def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]:
     details = _joined(_replicas(deployment), _autoscaling(deployment), _news(deployment))
-    yield f"  {deployment.name}", deployment.status, details
+    ended = f"last ended: {deployment.last_ended}" if deployment.last_ended else ""
+    yield f"  {deployment.name}", deployment.status, _joined(details, ended)
     for replica in deployment.replicas:
         where = f"node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}" if replica.address else ""
-        yield f"    {replica.replica_id}", replica.state, where
+        yield f"    {replica.replica_id}", replica.state, _joined(where, replica.stop_reason)
 
 
 def _autoscaling(deployment: control_pb2.DeploymentStatus) -> str:

@@ -75,6 +75,9 @@ class ControlLoop:
         self._node_list = NodeList(runtime, clock)
         self._judge = StatusJudge()
 
+    def __repr__(self) -> str:
+        return f"<ControlLoop {self._registry!r} {self._publisher!r} {self._policies!r}>"
+
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or store the first one, and adopt the actors of an earlier controller."""
         await self._wanted.load(gateways)
@@ -204,6 +207,9 @@ class ControlLoop:
             try:
                 async with asyncio.timeout(settings().controller.store_timeout_s):
                     await self._wanted.change(functools.partial(with_replicas, targets=targets))
+                for key, (before, after) in targets.items():
+                    why = self.autoscaler.explain(key)
+                    logger.info("scaling %s of %s from %d to %d replicas: %s", key.name, key.app, before, after, why)
             except TimeoutError:
                 logger.warning("the cluster's KV is slow: the numbers of replicas change when they are stored")
             except StoreError as error:

@@ -39,6 +39,7 @@ class ControllerActor:
 
     def __init__(self, gateway_options: bytes) -> None:
         """`gateway_options`: a serialised GatewayOptions, for a mesh that has no stored state yet."""
+        _log_to_stderr()
         self._gateway_options = control_pb2.GatewayOptions.FromString(gateway_options)
         self._server: grpc.aio.Server | None = None
         self._start = io_thread().submit(self._begin())
@@ -81,6 +82,15 @@ class ControllerActor:
         address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
         await asyncio.to_thread(store.put_address, address)
         return address
+
+
+def _log_to_stderr() -> None:
+    """Write decisions, which are at INFO, too. Ray keeps what a process writes in its log directory."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def _end_if_failed(start: Future[str]) -> None:

@@ -401,18 +401,20 @@ class ShutdownReply(_message.Message):
     def __init__(self) -> None: ...
 
 class ReplicaStatus(_message.Message):
-    __slots__ = ("replica_id", "state", "node_id", "pid", "address")
+    __slots__ = ("replica_id", "state", "node_id", "pid", "address", "stop_reason")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     state: str
     node_id: str
     pid: int
     address: str
-    def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
+    stop_reason: str
+    def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ..., stop_reason: _Optional[str] = ...) -> None: ...
 
 class AutoscalingStatus(_message.Message):
     __slots__ = ("min_replicas", "max_replicas", "average_requests", "current_requests", "decision", "problem")
@@ -431,7 +433,7 @@ class AutoscalingStatus(_message.Message):
     def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., average_requests: _Optional[float] = ..., current_requests: _Optional[float] = ..., decision: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
-    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling")
+    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling", "last_ended")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
@@ -439,6 +441,7 @@ class DeploymentStatus(_message.Message):
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     TARGET_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     AUTOSCALING_FIELD_NUMBER: _ClassVar[int]
+    LAST_ENDED_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     trigger: str
@@ -446,7 +449,8 @@ class DeploymentStatus(_message.Message):
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaStatus]
     target_replicas: int
     autoscaling: AutoscalingStatus
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ...) -> None: ...
+    last_ended: str
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
     __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "is_declarative")

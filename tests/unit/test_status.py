@@ -101,3 +101,14 @@ def test_every_status_of_the_contract_exists() -> None:
         "NOT_STARTED", "DEPLOYING", "DEPLOY_FAILED", "RUNNING", "UNHEALTHY", "DELETING",
     }  # fmt: skip
     assert {"DRAINING", "DRAINED"} <= set(GatewayStatus)
+
+
+def test_a_stopping_replica_shows_its_reason() -> None:
+    reply = _reply()
+    model = reply.applications[0].deployments[0]
+    assert from_reply(reply).applications["default"].deployments["Model"].stop_reasons == {}
+    model.replicas[0].stop_reason = "more than wanted"
+    model.last_ended = "replica 7: unhealthy"
+    overview = from_reply(reply).applications["default"].deployments["Model"]
+    assert overview.stop_reasons == {"0": "more than wanted"}
+    assert overview.last_ended == "replica 7: unhealthy"

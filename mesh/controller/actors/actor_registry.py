@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+import logging
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mesh.controller.actors.cluster_runtime import gateway_name, replica_name
 from mesh.controller.actors.gateway_state import TRANSITIONS, GatewayEvent
+from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
 from mesh.controller.plan.replica_state import ReplicaEvent, next_state
 from mesh.phases import transitions
@@ -15,6 +17,8 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh")
 
 _MESSAGE_MAX_CHARS = 8192
 
@@ -30,7 +34,14 @@ class ActorRegistry:
         self._replica_failures: dict[DeploymentKey, Failures] = {}
         self._gateway_failures: dict[str, Failures] = {}
         self._vacancies: deque[Vacancy] = deque()
+        self._last_ended: dict[DeploymentKey, str] = {}
         self._nodes: tuple[Node, ...] = ()
+
+    def __repr__(self) -> str:
+        replicas, gateways = (
+            Counter(each.state.value for each in kind.values()) for kind in (self._replicas, self._gateways)
+        )
+        return f"<ActorRegistry replicas={dict(replicas)} gateways={dict(gateways)} nodes={len(self._nodes)}>"
 
     def observed(self) -> Observed:
         memory_s = settings().controller.departed_memory_s
@@ -38,6 +49,7 @@ class ActorRegistry:
             self._vacancies.popleft()
         return Observed(
             replicas=tuple(self._replicas.values()),
+            last_ended=dict(self._last_ended),
             gateways=tuple(self._gateways.values()),
             nodes=self._nodes,
             replica_failures=dict(self._replica_failures),
@@ -126,10 +138,15 @@ class ActorRegistry:
             reconfigured = replace(replica, config_version=config_version, drain_timeout_s=drain_timeout_s)
             self._moved(reconfigured, ReplicaEvent.READY)
 
-    def replica_stopping(self, replica_id: str, drain_timeout_s: float) -> None:
+    def replica_stopping(self, replica_id: str, drain_timeout_s: float, reason: Reason) -> bool:
+        """The replica is being drained or killed. Returns whether that is a new decision about it."""
         replica = self._replicas.get(replica_id)
-        if replica and not replica.is_leaving:
-            self._moved(replace(replica, drain_timeout_s=drain_timeout_s), ReplicaEvent.STOP)
+        if replica is None or (replica.is_leaving and reason in replica.stop_reasons):
+            return False
+        if not replica.is_leaving:
+            replica = replace(replica, drain_timeout_s=drain_timeout_s)
+        self._moved(replace(replica, stop_reasons=(*replica.stop_reasons, reason)), ReplicaEvent.STOP)
+        return True
 
     def replica_broken(self, replica_id: str, message: str) -> None:
         """The replica runs but must not serve: its constructor, its reconfiguration or its health checks failed."""
@@ -156,6 +173,7 @@ class ActorRegistry:
         is_failure = not replica.is_leaving and not replica.unhealthy
         if is_failure and not is_node_lost:
             self._count_replica_failure(replica, message)
+        self._record_end(replica, message)
         self._vacancies.append(
             Vacancy(
                 replica_id=replica_id,
@@ -170,12 +188,23 @@ class ActorRegistry:
         self._on_change()
 
     def forget_failures(self, keep: set[DeploymentKey]) -> None:
-        for key in self._replica_failures.keys() - keep:
-            del self._replica_failures[key]
+        for records in (self._replica_failures, self._last_ended):
+            for key in records.keys() - keep:
+                del records[key]
 
     def restart_failures(self, key: DeploymentKey) -> None:
         """Give a deployment that was deployed again all its attempts."""
         self._replica_failures.pop(key, None)
+
+    def _record_end(self, replica: Replica, message: str) -> None:
+        reason = ", ".join(replica.stop_reasons) or message.partition("\n")[0]
+        if replica.unhealthy:
+            headline = replica.unhealthy.partition("\n")[0]
+            reason += f" ({headline})"
+        self._last_ended[replica.deployment] = f"replica {replica.replica_id}: {reason}"
+        if not replica.stop_reasons:
+            key = replica.deployment
+            logger.info("replica %s#%s of %s ended: %s", key.name, replica.replica_id, key.app, reason)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(replica.state, event)
@@ -211,9 +240,13 @@ class ActorRegistry:
             addressed = replace(gateway, grpc_address=ready.grpc_address, http_address=ready.http_address)
             self._gateway_moved(addressed, GatewayEvent.READY)
 
-    def gateway_stopping(self, gateway_id: str) -> None:
-        if gateway := self._gateways.get(gateway_id):
-            self._gateway_moved(gateway, GatewayEvent.STOP)
+    def gateway_stopping(self, gateway_id: str, reason: Reason) -> bool:
+        """The gateway is being drained or killed. Returns whether that is a new decision about it."""
+        gateway = self._gateways.get(gateway_id)
+        if gateway is None or reason in gateway.stop_reasons:
+            return False
+        self._gateway_moved(replace(gateway, stop_reasons=(*gateway.stop_reasons, reason)), GatewayEvent.STOP)
+        return True
 
     def gateway_broken(self, gateway_id: str, message: str) -> None:
         gateway = self._gateways.get(gateway_id)

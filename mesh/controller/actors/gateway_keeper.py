@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, gateway_name, read_answer
-from mesh.controller.plan.actions import GatewayAction, KillGateway, StartGateway, StopGateway
+from mesh.controller.plan.actions import GatewayAction, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.cluster_picture import Gateway
 from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh")
 
 
 class GatewayKeeper:
@@ -36,12 +39,12 @@ class GatewayKeeper:
     def begin(self, action: GatewayAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a gateway that is gone."""
         match action:
-            case StartGateway(node_id, _):
-                self._start(node_id)
-            case StopGateway(gateway_id, _):
-                self._stop(gateway_id)
-            case KillGateway(gateway_id, _):
-                self._kill(gateway_id)
+            case StartGateway(node_id, reason):
+                self._start(node_id, reason)
+            case StopGateway(gateway_id, reason):
+                self._stop(gateway_id, reason)
+            case KillGateway(gateway_id, reason):
+                self._kill(gateway_id, reason)
             case _:
                 assert_never(action)
 
@@ -52,18 +55,23 @@ class GatewayKeeper:
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, ready.node_id))
         self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
 
-    def _start(self, node_id: str) -> None:
+    def _start(self, node_id: str, reason: Reason) -> None:
         spec = control_pb2.GatewaySpec(gateway_id=self._new_id(), node_id=node_id, options=self.options)
         self._add(spec.gateway_id, node_id)
+        logger.info("starting gateway %s on node %s: %s", spec.gateway_id, node_id[:8], reason)
         self._keep("start", spec.gateway_id, self._bring_up(spec))
 
-    def _stop(self, gateway_id: str) -> None:
-        if gateway := self._registry.gateway(gateway_id):
-            self._registry.gateway_stopping(gateway_id)
+    def _stop(self, gateway_id: str, reason: Reason) -> None:
+        gateway = self._registry.gateway(gateway_id)
+        if gateway and self._registry.gateway_stopping(gateway_id, reason):
+            logger.info("stopping gateway %s on node %s: %s", gateway_id, gateway.node_id[:8], reason)
             self._keep("drain", gateway_id, self._calls.drain(gateway_name(gateway.node_id)))
 
-    def _kill(self, gateway_id: str) -> None:
+    def _kill(self, gateway_id: str, reason: Reason) -> None:
         if gateway := self._registry.gateway(gateway_id):
+            if self._registry.gateway_stopping(gateway_id, reason):
+                text = f"{reason} ({gateway.unhealthy})" if gateway.unhealthy else reason
+                logger.info("killing gateway %s on node %s: %s", gateway_id, gateway.node_id[:8], text)
             self._keep("kill", gateway_id, self._calls.kill(gateway_name(gateway.node_id)))
 
     def _add(self, gateway_id: str, node_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -20,13 +21,22 @@ from mesh.controller.actors.cluster_runtime import (
 )
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.resource_request import ask_of
-from mesh.controller.plan.actions import KillReplica, ReconfigureReplica, ReplicaAction, StartReplica, StopReplica
+from mesh.controller.plan.actions import (
+    KillReplica,
+    Reason,
+    ReconfigureReplica,
+    ReplicaAction,
+    StartReplica,
+    StopReplica,
+)
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.controller.plan.replica_placement import ANYWHERE, Spot
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh")
 
 _DEFAULT_CHECK_PERIOD_S = 10.0
 _DEFAULT_CHECK_TIMEOUT_S = 30.0
@@ -53,14 +63,14 @@ class ReplicaKeeper:
     def begin(self, action: ReplicaAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a replica that is gone."""
         match action:
-            case StartReplica(key, spot, _):
-                self._start(key, spot)
+            case StartReplica(key, spot, reason):
+                self._start(key, spot, reason)
             case ReconfigureReplica(replica_id):
                 self._reconfigure(replica_id)
-            case StopReplica(replica_id, _):
-                self._stop(replica_id)
-            case KillReplica(replica_id, _):
-                self._kill(replica_id)
+            case StopReplica(replica_id, reason):
+                self._stop(replica_id, reason)
+            case KillReplica(replica_id, reason):
+                self._kill(replica_id, reason)
             case _:
                 assert_never(action)
 
@@ -85,7 +95,7 @@ class ReplicaKeeper:
         if ready.address:
             self._registry.replica_ready(ready, ready.config_version)
         if ready.is_draining:
-            self._stop(ready.replica_id)
+            self._stop(ready.replica_id, Reason.ADOPTED)
         elif ready.address:
             self._keep("check", ready.replica_id, self._check(ready.replica_id))
         else:
@@ -112,11 +122,12 @@ class ReplicaKeeper:
             self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
             self._registry.replica_closed(name.replica_id, reason)
 
-    def _start(self, key: DeploymentKey, spot: Spot) -> None:
+    def _start(self, key: DeploymentKey, spot: Spot, reason: Reason) -> None:
         target = self.desired.deployments[key]
         spec = _replica_spec(self._new_id(), target)
         replica = _new_replica(spec.replica_id, target, spot)
         self._registry.add_replica(replica)
+        _log("starting", replica, reason)
         self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, spot))
 
     def _reconfigure(self, replica_id: str) -> None:
@@ -125,14 +136,16 @@ class ReplicaKeeper:
             spec = _replica_spec(replica_id, self.desired.deployments[replica.deployment])
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
-    def _stop(self, replica_id: str) -> None:
+    def _stop(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
-            self._registry.replica_stopping(replica_id, self._drain_timeout_s(replica))
+            if self._registry.replica_stopping(replica_id, self._drain_timeout_s(replica), reason):
+                _log("stopping", replica, reason)
             self._keep("drain", replica_id, self._calls.drain(_name_of(replica)))
 
-    def _kill(self, replica_id: str) -> None:
+    def _kill(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
-            self._registry.replica_stopping(replica_id, 0.0)
+            if self._registry.replica_stopping(replica_id, 0.0, reason):
+                _log("killing", replica, reason)
             self._keep("kill", replica_id, self._calls.kill(_name_of(replica)))
 
     def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -238,3 +251,10 @@ def _new_replica(replica_id: str, target: DeploymentTarget, spot: Spot) -> Repli
 
 def _name_of(replica: Replica) -> str:
     return replica_name(replica.deployment, replica.replica_id, replica.version)
+
+
+def _log(verb: str, replica: Replica, reason: Reason) -> None:
+    """The one line about a decision; of an unhealthy replica with what is wrong."""
+    key, fault = replica.deployment, replica.unhealthy.partition("\n")[0]
+    detail = f" ({fault})" if fault else ""
+    logger.info("%s replica %s#%s of %s: %s%s", verb, key.name, replica.replica_id, key.app, reason, detail)

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     SHUTDOWN = "the mesh shuts down"
     UNWANTED_NODE = "its node needs no gateway"
     OVERDUE = "did not stop in time"
+    ADOPTED = "an earlier controller began to stop it"
 
 
 @dataclass(frozen=True, slots=True)

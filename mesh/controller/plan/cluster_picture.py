@@ -27,6 +27,8 @@ class Replica:
     placed_s: float = 0.0
     unhealthy: str = ""
     """Not empty: it failed its health checks or its reconfiguration, and how."""
+    stop_reasons: tuple[str, ...] = ()
+    """Why it is being stopped, and why it was killed meanwhile: texts of `Reason`."""
     health_failures: int = 0
     """Consecutive."""
     drain_timeout_s: float = 20.0
@@ -74,6 +76,7 @@ class Gateway:
     drain_timeout_s: float = 30.0
     health_failures: int = 0
     unhealthy: str = ""
+    stop_reasons: tuple[str, ...] = ()
     grpc_address: str = ""
     http_address: str = ""
 
@@ -123,6 +126,8 @@ NO_FAILURES = Failures()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     replicas: tuple[Replica, ...] = ()
+    last_ended: Mapping[DeploymentKey, str] = field(default_factory=dict)
+    """The replica of each deployment that ended last, and why, in words."""
     gateways: tuple[Gateway, ...] = ()
     nodes: tuple[Node, ...] = ()
     replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)

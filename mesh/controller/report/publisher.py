@@ -97,6 +97,9 @@ class Publisher:
         self._routes = control_pb2.RouteTable(version=first_version)
         self._subscribers: set[Subscriber] = set()
 
+    def __repr__(self) -> str:
+        return f"<Publisher version={self._version} snapshots={len(self._snapshots)} streams={len(self._subscribers)}>"
+
     def publish(
         self,
         desired: Desired,

@@ -10,7 +10,7 @@ from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.replica_placement import Ledger
 from mesh.controller.report.deployment_status import Verdict, deleted_verdict, first_verdict, next_verdict
 from mesh.routing.snapshot import DeploymentKey
-from mesh.status import DeploymentStatus
+from mesh.status import DeploymentStatus, DeploymentStatusTrigger
 
 logger = logging.getLogger("mesh")
 
@@ -52,7 +52,11 @@ class StatusJudge:
 
 
 def _log_change(key: DeploymentKey, before: Verdict | None, verdict: Verdict) -> None:
-    if before is not None and (before.status, before.trigger) == (verdict.status, verdict.trigger):
+    if before is not None and _decided(before) == _decided(verdict):
         return
     headline = verdict.message.partition("\n")[0]
     logger.info("deployment %s of %s: %s (%s) %s", key.name, key.app, verdict.status, verdict.trigger, headline)
+
+
+def _decided(verdict: Verdict) -> tuple[DeploymentStatus, DeploymentStatusTrigger, bool]:
+    return verdict.status, verdict.trigger, verdict.is_given_up

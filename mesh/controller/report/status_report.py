@@ -41,6 +41,7 @@ def build_status(
         reply.applications.append(_application(app, keys, desired, groups, verdicts))
         for deployment in reply.applications[-1].deployments:
             key = DeploymentKey(app, deployment.name)
+            deployment.last_ended = observed.last_ended.get(key, "")
             _add_scaling(deployment, scaling.get(key))
             deployment.message = "\n".join(filter(None, (faults.get(key), deployment.message)))
     reply.gateways.extend(_gateways(desired, observed, now_s))
@@ -92,6 +93,7 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], verdict: Verdic
                 node_id=replica.node_id,
                 pid=replica.pid,
                 address=replica.address,
+                stop_reason=", ".join(replica.stop_reasons),
             )
             for replica in replicas
         ],
@@ -120,7 +122,7 @@ def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[co
             status=gateway.state,
             grpc_address=gateway.grpc_address,
             http_address=gateway.http_address,
-            message=gateway.unhealthy or (failures.message if failures else ""),
+            message=gateway.unhealthy or ", ".join(gateway.stop_reasons) or (failures.message if failures else ""),
         )
     # Between two attempts to start a gateway there is none, but the status has to say why.
     missing = wanted_nodes(desired, observed, now_s) - {gateway.node_id for gateway in observed.gateways}

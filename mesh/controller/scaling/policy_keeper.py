@@ -41,6 +41,9 @@ class PolicyKeeper:
         self._new_id = new_id
         self._policies: dict[DeploymentKey, _Policy] = {}
 
+    def __repr__(self) -> str:
+        return f"<PolicyKeeper {sorted(self.actor_names())}>"
+
     def use(self, desired: Desired) -> None:
         """Run the policies of these deployments and no others."""
         wanted = {

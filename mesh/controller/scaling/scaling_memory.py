@@ -10,7 +10,7 @@ from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.controller.scaling.reported_loads import ReportedLoads
-from mesh.controller.scaling.scaling_report import scaling_status
+from mesh.controller.scaling.scaling_report import explain, scaling_status
 from mesh.controller.scaling.scaling_rule import Decision, Observation, ScalingState, decide
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -87,6 +87,11 @@ class Autoscaler:
                 if after != before:
                     targets[key] = after
         return targets
+
+    def explain(self, key: DeploymentKey) -> str:
+        """The last decision about a deployment in one sentence; empty before the first."""
+        scaled = self._scaled.get(key)
+        return explain(scaled.rules, scaled.decision, self._clock()) if scaled and scaled.decision else ""
 
     def period_s(self, at_most_s: float) -> float:
         """How soon the next decision is due."""

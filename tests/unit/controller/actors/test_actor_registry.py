@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mesh.controller.actors.actor_registry import ActorRegistry
+from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
@@ -71,7 +72,7 @@ def test_a_death_counts_as_a_failure_and_is_explained(registry: Registry) -> Non
 
 def test_the_end_of_a_stopping_replica_is_no_failure(registry: Registry) -> None:
     replica_id = started(registry)
-    registry.replica_stopping(replica_id, 20.0)
+    registry.replica_stopping(replica_id, 20.0, Reason.SCALE_DOWN)
     registry.replica_closed(replica_id, "ended")
     assert registry.seen.failures_of(KEY, "v2").count == 0
 
@@ -148,7 +149,7 @@ def test_replicas_of_a_node_that_is_being_drained_are_pending_migration(registry
 
 def test_a_replica_that_leaves_is_not_lost_and_is_soon_forgotten(registry: Registry) -> None:
     leaving, dying = on_node(registry), on_node(registry)
-    registry.replica_stopping(leaving, 1.0)
+    registry.replica_stopping(leaving, 1.0, Reason.SCALE_DOWN)
     registry.replica_closed(leaving, "drained")
     registry.replica_closed(dying, "killed")
     assert [each.is_lost for each in registry.seen.vacancies] == [False, True]

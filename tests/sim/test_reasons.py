@@ -1,0 +1,100 @@
+"""What the controller says about its decisions, in fake time: one log line and a reason in the status for each."""
+
+import asyncio
+import logging
+
+import pytest
+
+from mesh.status import ReplicaState, from_reply
+from mesh.v1 import control_pb2
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+
+
+@pytest.fixture(autouse=True)
+def _with_decisions(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="mesh")
+
+
+def lines(caplog: pytest.LogCaptureFixture, verb: str) -> list[str]:
+    return [record.message for record in caplog.records if record.message.startswith(verb)]
+
+
+def deployment(mesh: Mesh) -> control_pb2.DeploymentStatus:
+    return mesh.loop.status().applications[0].deployments[0]
+
+
+async def _serving(mesh: Mesh, count: int) -> None:
+    await mesh.until(lambda: len(mesh.cluster.serving()) == count == len(mesh.cluster.replicas()))
+    await asyncio.sleep(5.0)
+
+
+def test_each_start_and_stop_is_logged_once_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mesh = Mesh(seed=1)
+        await mesh.boot()
+        await mesh.deploy("v1", 2)
+        await _serving(mesh, 2)
+        await mesh.deploy("v1", 1)
+        await _serving(mesh, 1)
+        await mesh.crash()
+
+    run_in_fake_time(main())
+    assert len(lines(caplog, "starting replica Model#")) == 2
+    assert all(line.endswith(" of app: fewer than wanted") for line in lines(caplog, "starting replica"))
+    assert len(lines(caplog, "starting gateway")) == 1
+    (stop,) = lines(caplog, "stopping replica Model#")
+    assert stop.endswith(" of app: more than wanted")
+    assert not lines(caplog, "killing")
+    assert lines(caplog, "deployment Model of app: HEALTHY (CONFIG_UPDATE_COMPLETED)")
+
+
+def test_a_death_is_logged_and_stays_in_the_status(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mesh = Mesh(seed=1)
+        await mesh.boot()
+        await mesh.deploy("v1", 1)
+        await _serving(mesh, 1)
+        (actor,) = mesh.cluster.serving()
+        mesh.cluster.end(actor)
+        await _serving(mesh, 1)
+        assert deployment(mesh).last_ended.startswith("replica r")
+        await mesh.crash()
+
+    run_in_fake_time(main())
+    (death,) = lines(caplog, "replica Model#")
+    assert " of app ended: " in death
+    assert lines(caplog, "starting replica Model#")[-1].endswith(" of app: replaces one that failed")
+
+
+def test_the_status_says_why_a_replica_is_stopping() -> None:
+    async def main() -> None:
+        mesh = Mesh(seed=1)
+        await mesh.boot()
+        await mesh.deploy("v1", 2)
+        await _serving(mesh, 2)
+        await mesh.deploy("v1", 1)
+        await mesh.until(lambda: any(each.state == ReplicaState.STOPPING for each in deployment(mesh).replicas))
+        (stopping,) = (each for each in deployment(mesh).replicas if each.state == ReplicaState.STOPPING)
+        assert stopping.stop_reason == "more than wanted"
+        overview = from_reply(mesh.loop.status()).applications["app"].deployments["Model"]
+        assert overview.stop_reasons == {stopping.replica_id: "more than wanted"}
+        await _serving(mesh, 1)
+        assert deployment(mesh).last_ended == f"replica {stopping.replica_id}: more than wanted"
+        await mesh.crash()
+
+    run_in_fake_time(main())
+
+
+def test_a_change_of_scale_is_logged_with_the_load_that_caused_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mesh = Mesh(seed=1)
+        await mesh.boot()
+        scaling = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=3, initial_replicas=3)
+        scaling.target_ongoing_requests = scaling.metrics_interval_s = scaling.look_back_period_s = 1.0
+        await mesh.deploy("v1", 3, autoscaling=scaling)
+        await mesh.until(lambda: len(mesh.cluster.serving()) == 1)
+        await mesh.crash()
+
+    run_in_fake_time(main())
+    assert lines(caplog, "scaling Model of app from 3 to 1 replicas: target 1: 0 requests")
