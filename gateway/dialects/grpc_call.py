@@ -76,11 +76,13 @@ class GrpcCall:
                 outcome = await self._relay(rpc)
             except (asyncio.CancelledError, grpc.aio.BaseError) as error:
                 # The client has left, its deadline has passed, or the server stops. The replica does not know it yet.
-                code = self._abandon()
+                reason = self._cancel_reason()
+                method.router.cancel(self._call, reason)
+                code = _DEADLINE_EXCEEDED if reason is CancelReason.DEADLINE else _CANCELLED
                 # grpc.aio logs a failed write with its traceback, but not a cancellation.
                 raise asyncio.CancelledError from error
             except Exception:
-                self._abandon()
+                method.router.cancel(self._call, self._cancel_reason())
                 logger.exception("the gateway failed in a call of %s", method.full_name)
                 outcome = Outcome(_INTERNAL, "The gateway failed; its log has the reason.")
             outcome, trailers = self._validated(outcome)
@@ -114,12 +116,11 @@ class GrpcCall:
         """Relay messages in both directions until the call has ended."""
         return await self._outcome
 
-    def _abandon(self) -> int:
-        """Cancel the call on the mesh. Returns the code that the client gets from its own gRPC library."""
+    def _cancel_reason(self) -> CancelReason:
+        """Why the call is cancelled before it has ended: its deadline has passed, or the client has left."""
         deadline_at_s = self._call.request.deadline_at_s
         is_late = deadline_at_s is not None and monotonic() >= deadline_at_s
-        self._method.router.cancel(self._call, CancelReason.DEADLINE if is_late else CancelReason.CLIENT)
-        return _DEADLINE_EXCEEDED if is_late else _CANCELLED
+        return CancelReason.DEADLINE if is_late else CancelReason.CLIENT
 
     def _validated(self, outcome: Outcome) -> tuple[Outcome, tuple[Entry, ...]]:
         """The outcome and its trailers; an error instead if gRPC cannot carry them."""

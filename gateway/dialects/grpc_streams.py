@@ -57,7 +57,7 @@ class _StreamedResponse(GrpcCall):
             while self._items:
                 payload = self._items.popleft()
                 if not is_message(payload):
-                    self._abandon()
+                    self._method.router.cancel(self._call, self._cancel_reason())
                     return self._not_a_message()
                 await rpc.write(message_bytes(payload))
                 self._method.stats.sent += 1
