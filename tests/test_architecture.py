@@ -65,7 +65,7 @@ ROOMS: dict[str, str] = {
     "mesh.declarative": "application cluster config deployment handle options usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions options status v1",
     "gateway.requests": "routing v1",
-    "gateway.ops": "gateway.requests settings v1 wire",
+    "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.dialects": "exceptions gateway.ops gateway.requests link settings wire",
     "gateway": (
         "gateway.dialects gateway.ops gateway.requests cluster exceptions membership phases routing settings usercode"

@@ -1,18 +1,18 @@
-"""Owns `grpc.health.v1.Health` of the gateway.
+"""`grpc.health.v1.Health` of the gateway.
 
-Not the servicer that comes with grpcio-health-checking: when one of several watchers of a name leaves, it forgets the
-others, who then learn of no change any more.
+It is not the servicer of grpcio-health-checking: that one drops all watchers of a name when one of them leaves, and the
+others see no further change.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from mesh.phases.waiting import Waiters
 from mesh.wire.endpoints import generic_handlers
 
 _Reply = health_pb2.HealthCheckResponse
@@ -29,26 +29,26 @@ class Health:
         self._names: frozenset[str] = frozenset({WHOLE_SERVER})
         self._is_serving = False
         self._is_closed = False
-        self._change: asyncio.Future[None] | None = None
+        self._watchers = Waiters()
 
     def handler(self) -> grpc.GenericRpcHandler:
         return generic_handlers(health_pb2_grpc.add_HealthServicer_to_server, self)
 
     def set_serving(self, names: Iterable[str]) -> None:
-        """The whole server and exactly these names are served from now on."""
+        """The whole server and these names, and no others, are SERVING."""
         self._names = frozenset({WHOLE_SERVER, *names})
         self._is_serving = True
-        self._announce()
+        self._watchers.wake()
 
     def set_not_serving(self) -> None:
-        """All names stay known, none is served."""
+        """All names stay known and are NOT_SERVING."""
         self._is_serving = False
-        self._announce()
+        self._watchers.wake()
 
     def close(self) -> None:
         """End all watches: a server that stops would otherwise wait for them."""
         self._is_closed = True
-        self._announce()
+        self._watchers.wake()
 
     async def Check(self, request: Any, context: Any) -> Any:
         status = self._status(request.service)
@@ -60,27 +60,18 @@ class Health:
         return _Reply(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:
-        told = None
         while not self._is_closed:
-            change = self._next_change()
-            status = self._status(request.service) or _Reply.SERVICE_UNKNOWN
-            if status != told:
-                await context.write(_Reply(status=status))
-                told = status
-            await asyncio.shield(change)
+            sent = self._watched_status(request.service)
+            await context.write(_Reply(status=sent))
+            await self._changed_from(request.service, sent)
+
+    async def _changed_from(self, name: str, sent: Any) -> None:
+        await self._watchers.until(lambda: self._is_closed or self._watched_status(name) != sent)
 
     def _status(self, name: str) -> Any:
         if name not in self._names:
             return None
         return _SERVING if self._is_serving else _NOT_SERVING
 
-    def _next_change(self) -> asyncio.Future[None]:
-        """Done at the next change; one for all watchers, hence shielded from their ends."""
-        if self._change is None:
-            self._change = asyncio.get_running_loop().create_future()
-        return self._change
-
-    def _announce(self) -> None:
-        if self._change is not None:
-            self._change.set_result(None)
-            self._change = None
+    def _watched_status(self, name: str) -> Any:
+        return self._status(name) or _Reply.SERVICE_UNKNOWN

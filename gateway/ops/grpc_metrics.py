@@ -7,12 +7,12 @@ because a gateway lives longer than most applications.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import grpc
 
 from gateway.requests.routes import Route, service_of
+from mesh.phases.waiting import Waiters
 from mesh.settings import settings
 from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
 
@@ -100,22 +100,21 @@ class InFlight:
 
     def __init__(self) -> None:
         self.count = 0
-        self._idle: asyncio.Future[None] | None = None
+        self._idle: Waiters | None = None  # made by the first wait, so that calls do not pay for it before
 
     def enter(self) -> None:
         self.count += 1
 
     def leave(self) -> None:
         self.count -= 1
-        if self._idle is not None and not self.count and not self._idle.done():
-            self._idle.set_result(None)
+        if self._idle is not None and not self.count:
+            self._idle.wake()
 
     async def idle(self) -> None:
         """Wait until no call is in progress."""
-        while self.count:
-            if self._idle is None or self._idle.done():
-                self._idle = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._idle)  # one for all who wait: none of them may cancel it
+        if self._idle is None:
+            self._idle = Waiters()
+        await self._idle.until(lambda: not self.count)
 
 
 class GrpcMetrics:

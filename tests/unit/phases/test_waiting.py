@@ -42,6 +42,19 @@ def test_a_cancelled_wait_does_not_disturb_the_others() -> None:
     asyncio.run(scenario())
 
 
+def test_cancelled_waits_leave_nothing_behind() -> None:
+    async def scenario() -> None:
+        waiters = Waiters()
+        waits = [asyncio.create_task(waiters.until(lambda: False)) for _ in range(100)]
+        await asyncio.sleep(0)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+        assert not waiters._futures
+
+    asyncio.run(scenario())
+
+
 def test_a_wait_raises_what_its_condition_raises() -> None:
     async def scenario() -> None:
         with pytest.raises(ZeroDivisionError):
