@@ -119,7 +119,6 @@ class CallerLink:
         assert writer is not None
         call.link = self
         call.state = CallState.SENT
-        call.attempts += 1
         self._calls[call.call_id] = call
         self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else -1
         writer.send(packed, call.call_id)

@@ -83,9 +83,8 @@ class OutgoingCall:
     """One request with its response(s)."""
 
     __slots__ = (
-        "attempts",
         "call_id",
-        "has_sent_items",
+        "failed_attempts",
         "link",
         "request",
         "request_credit",
@@ -106,20 +105,18 @@ class OutgoingCall:
         self.sequence = 0
         """Order of submission in its router."""
         self.started_s = time.monotonic()
-        self.attempts = 0
+        self.failed_attempts = 0
+        """Sends to a replica that then drained or whose link broke."""
         self.timer: TimerHandle | None = None
         self.spills_at_s = 0.0
-        """Until then a queued call with a model id holds out for a replica that has the model."""
+        """Until then a queued call with a model id waits for a replica that has the model."""
         self.request_credit = 0
         """Request items that may be sent now, see Payload.credits."""
-        self.has_sent_items = False
-        """Of its request stream: the call cannot be sent again."""
 
     def send_item(self, payload: Payload) -> None:
         """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
         if self.link is not None and self.state is CallState.SENT:
             self.request_credit -= payload.credits
-            self.has_sent_items = True
             self.link.send_item(self, payload)
 
     def half_close(self) -> None:

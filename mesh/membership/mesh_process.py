@@ -1,8 +1,8 @@
-"""Owns this process's membership in the mesh: its routers, its Sync stream to the controller, its Process service.
+"""This process as a member of the mesh: its routers, its Sync stream to the controller, its Process service.
 
-Theory of operation. The Sync stream (`mesh.membership.sync_stream`) brings whole snapshots of the deployments that
-this process calls, and takes up how busy its callers are. While it is down routers go on with what they know. A process
-that only calls joins on its first call; replicas and gateways join when they start.
+Theory of operation. The Sync stream (`mesh.membership.sync_stream`) receives whole snapshots of the deployments that
+this process calls, and reports its load. While the stream is down, routers work with the snapshots they have. A process
+that only calls joins the mesh on its first call; replicas and gateways join when they start.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import contextlib
 import gc
+import logging
 import os
 import sys
 import threading
@@ -36,8 +37,7 @@ from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import TokenGuard, forget_token, mesh_token
 
-_START_TIMEOUT_S = 5.0
-_CLOSE_TIMEOUT_S = 5.0
+logger = logging.getLogger("mesh")
 
 CALLER = control_pb2.PROCESS_KIND_CALLER
 REPLICA = control_pb2.PROCESS_KIND_REPLICA
@@ -45,7 +45,7 @@ GATEWAY = control_pb2.PROCESS_KIND_GATEWAY
 
 
 class MeshProcess:
-    """One per process. Made with `join`; everything but `router` belongs to the I/O loop."""
+    """The membership, one per process, made by `join`. On the I/O loop, except for `use` and `leave`."""
 
     def __init__(self, kind: control_pb2.ProcessKind) -> None:
         self.process_id = f"{ray_core.node_id()[:8]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -54,36 +54,32 @@ class MeshProcess:
             self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token(), gathers=kind == GATEWAY
         )
         self.routes: control_pb2.RouteTable | None = None
-        """Gateways: what the controller last published."""
+        """Gateways only: the latest route table of the controller."""
         self.peers: tuple[control_pb2.Peer, ...] = ()
-        """Gateways: the other processes of this node."""
+        """Gateways only: the other processes of this node."""
         self._routers: dict[DeploymentKey, Router] = {}
         self._snapshots: dict[DeploymentKey, Snapshot] = {}
-        """The newest of every deployment that the Sync stream subscribes to: the controller tells changes only."""
+        """The latest of each subscribed deployment, for new routers: the controller sends one only on changes."""
         self.own_reading: Callable[[], Reading | None] = lambda: None
-        """Replicas: how busy this one is."""
+        """Replicas only: the load of this replica."""
         self._lock = threading.Lock()
         self._sync = SyncStream(self)
         self._server: grpc.aio.Server | None = None
         self._route_listeners: list[Callable[[control_pb2.RouteTable], None]] = []
 
-    def router(self, key: DeploymentKey) -> Router:
-        """The router of a deployment, made on first use. From any thread."""
-        router = self._routers.get(key)
-        if router is None:
-            with self._lock:
-                router = self._routers.get(key) or self._make(key)
-        return router
+    def __repr__(self) -> str:
+        kind = control_pb2.ProcessKind.Name(self.kind)
+        return f"<MeshProcess {self.process_id}, {kind}, routers: {len(self._routers)}, {self._sync!r}>"
 
     def use(self, key: DeploymentKey, user: object) -> Router:
-        """The router of a deployment, which stays until all its users have left it. From any thread."""
+        """The router of a deployment, made on first use; kept until all its users have left it. From any thread."""
         with self._lock:
             router = self._routers.get(key) or self._make(key)
             router.users.add(user)
         return router
 
     def leave(self, router: Router, user: object) -> Future[None]:
-        """The user needs the router no more; the last one to say so closes it. From any thread."""
+        """End the use of a router; the last user closes it. The future ends when it is closed. From any thread."""
         with self._lock:
             router.users.discard(user)
             if router.users:
@@ -95,42 +91,29 @@ class MeshProcess:
         return io_thread().submit(router.close())
 
     def drop_deleted_routers(self) -> None:
-        """Drop the routers of deployments that were deleted, once nobody here has to do with them. On the I/O loop.
+        """Closes routers of deleted deployments that have no handle and no call left. On the I/O loop.
 
-        Who calls such a deployment again, because it may have come back, gets a new router, which asks anew.
+        The next call to such a deployment makes a new router, which subscribes again: the deployment may be back.
         """
         for router in self.routers():
             if router.can_be_dropped and not router.users:
                 self._drop(router)
 
-    def _drop(self, router: Router) -> None:
-        with self._lock:
-            # Somebody may just have come, or have left and closed it.
-            if router.users or self._routers.get(router.key) is not router:
-                return
-            del self._routers[router.key]
-        io_thread().spawn(router.close(), f"close router of {router.key}")
-
     def keep_snapshots(self, keys: Set[DeploymentKey]) -> None:
-        """Of other deployments nothing more will be told."""
+        """Drop the snapshots of other deployments, which the stream no longer updates."""
         for key in self._snapshots.keys() - keys:
             del self._snapshots[key]
-
-    def _make(self, key: DeploymentKey) -> Router:
-        router = self._routers[key] = Router(key, self.identity)
-        io_thread().post(self._introduce, router)
-        return router
 
     def routers(self) -> list[Router]:
         return list(self._routers.values())
 
     def readings(self) -> list[Reading]:
-        """How busy this process is, for the controller."""
+        """The load of this process, to be reported to the controller."""
         own = self.own_reading()
         return [*(router.reading() for router in self.routers()), *([own] if own is not None else ())]
 
     def on_routes(self, listener: Callable[[control_pb2.RouteTable], None]) -> None:
-        """Call `listener` with every route table, at once if there is one already."""
+        """Call `listener` with every route table, immediately if there is one already."""
         self._route_listeners.append(listener)
         if self.routes is not None:
             listener(self.routes)
@@ -142,7 +125,7 @@ class MeshProcess:
         self._sync.start(f"{ray_core.node_ip()}:{port}")
 
     def apply(self, update: control_pb2.Update) -> None:
-        """Hand an update of the controller to whom it concerns."""
+        """Pass an update of the controller to routers and route listeners."""
         for message in update.snapshots:
             snapshot = read_snapshot(message)
             self._snapshots[snapshot.deployment] = snapshot
@@ -157,7 +140,7 @@ class MeshProcess:
                 listener(update.routes)
 
     async def renew_token(self) -> None:
-        """The mesh was shut down and started again: use its new token from now on."""
+        """Use the new token of a mesh that was shut down and started again."""
         forget_token()
         token = await run_bulk(mesh_token)
         self._snapshots.clear()
@@ -176,16 +159,29 @@ class MeshProcess:
         """Leave the mesh and wait for it, from any other thread. Idempotent."""
         _forget(self)
         with contextlib.suppress(TimeoutError):
-            io_thread().run(self.stop(), _CLOSE_TIMEOUT_S)
+            io_thread().run(self.stop(), settings().process.membership_timeout_s)
+
+    def _make(self, key: DeploymentKey) -> Router:
+        router = self._routers[key] = Router(key, self.identity, self._sync.report_urgently)
+        io_thread().post(self._introduce, router)
+        return router
 
     def _introduce(self, router: Router) -> None:
-        """Tell a new router what is known, and the controller that it is there."""
+        """Give a new router the latest snapshot, and subscribe to its deployment."""
         router.identify(self.identity)
-        router.on_no_replica = self._sync.report_urgently
         snapshot = self._snapshots.get(router.key)
         if snapshot is not None:
             router.update(snapshot)
         self._sync.wake()
+
+    def _drop(self, router: Router) -> None:
+        with self._lock:
+            # Another thread may have added a user, or removed the last one and closed the router.
+            if router.users or self._routers.get(router.key) is not router:
+                return
+            del self._routers[router.key]
+        logger.info("closing the router of %s: the deployment was deleted and has no calls here", router.key)
+        io_thread().spawn(router.close(), f"close router of {router.key}")
 
 
 class _ProcessServicer(telemetry_pb2_grpc.ProcessServicer):
@@ -230,7 +226,7 @@ def joined_process() -> MeshProcess | None:
 
 
 def _leave_to_parent() -> None:
-    """In a forked process: the membership is the parent's."""
+    """In a forked process: forget the membership, which is the parent's."""
     global _instance, _lock
     _lock = threading.Lock()
     if _instance is not None:
@@ -243,8 +239,8 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
     io_thread().require()
     if kind != CALLER:
-        # With Python's 5 ms, user code that computes would hold up every batch on its way in or out. Processes that
-        # only call are the user's own: their interpreter is left alone.
+        # With Python's default of 5 ms, user code that computes would delay every batch in and out. Processes that only
+        # call belong to the user, so their interpreter keeps its settings.
         sys.setswitchinterval(settings().process.gil_switch_interval_s)
         gc.set_threshold(settings().process.gc_threshold, 20, 50)
     if not ray_core.is_connected():
@@ -254,14 +250,14 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
     except LookupError as error:
         raise MeshException(str(error)) from error
     future = io_thread().submit(process.start())
-    # On the I/O thread itself (user code that is not isolated) the start goes on by itself.
+    # On the I/O thread itself (user code that is not isolated) waiting would block the start.
     if threading.current_thread() is not io_thread().thread:
         try:
-            future.result(_START_TIMEOUT_S)
+            future.result(settings().process.membership_timeout_s)
         except TimeoutError as error:
             future.cancel()
             raise MeshException(
-                f"This process did not get its port within {_START_TIMEOUT_S:g} s. Try again."
+                f"This process did not get its port within {settings().process.membership_timeout_s:g} s. Try again."
             ) from error
     atexit.register(process.close)
     return process

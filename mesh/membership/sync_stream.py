@@ -1,6 +1,6 @@
-"""Owns this process's Sync stream to the controller: news come down, subscriptions and loads go up.
+"""The Sync stream of this process to the controller: it sends subscriptions and loads and receives updates.
 
-It reconnects by itself, for ever: the controller's address is read anew from the cluster's KV each time.
+It reconnects by itself without end. Each time it reads the controller's address from the cluster's KV again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,10 @@ from mesh.wire.mesh_token import token_metadata
 logger = logging.getLogger("mesh")
 
 _SYNC_METHOD = "/mesh.v1.Control/Sync"
-_RECONNECT_DELAY_MIN_S = 0.05
-_RECONNECT_DELAY_MAX_S = 1.0
 
 
 class Member(Protocol):
-    """What the stream needs of its process, see mesh.membership.mesh_process."""
+    """What the stream needs of its process; implemented by mesh.membership.mesh_process.MeshProcess."""
 
     process_id: str
     kind: control_pb2.ProcessKind
@@ -69,8 +67,12 @@ class SyncStream:
         self._reporter = LoadReporter()
         self._urgent: set[DeploymentKey] = set()
         self._has_answered = False
-        """The controller has said something on the present stream."""
+        """Whether the controller has sent an update on the present stream."""
         self._last_failure = ""
+
+    def __repr__(self) -> str:
+        phase = "stopped" if self._task is None or self._task.done() else "open" if self._has_answered else "connecting"
+        return f"<SyncStream of {self._process.process_id}, {phase}, subscribed: {len(self._subscribed)}>"
 
     def start(self, process_address: str) -> None:
         self._address = process_address
@@ -82,36 +84,36 @@ class SyncStream:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def wake(self) -> None:
-        """There is something to report now."""
+        """Read and report now instead of at the end of the interval."""
         self._wake.set()
 
     def report_urgently(self, router: Router) -> None:
-        """Calls wait for a replica that the controller does not know it has to start."""
+        """Report now that calls wait, because the controller has to start a replica for them."""
         self._urgent.add(router.key)
         self._wake.set()
 
     async def _keep(self) -> None:
-        delay_s = _RECONNECT_DELAY_MIN_S
+        delay_s = settings().process.sync_reconnect_delay_min_s
         while True:
             self._has_answered = False
             try:
                 await self._attempt()
-            except Exception as error:  # whatever Ray raises while its GCS restarts: the next attempt may do
+            except Exception as error:  # Ray raises various errors while its GCS restarts; the next attempt may work
                 self._log_failure(error)
             if self._has_answered:
-                delay_s = _RECONNECT_DELAY_MIN_S
+                delay_s = settings().process.sync_reconnect_delay_min_s
             await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, _RECONNECT_DELAY_MAX_S)
+            delay_s = min(delay_s * 2, settings().process.sync_reconnect_delay_max_s)
 
     def _log_failure(self, error: Exception) -> None:
-        """That the controller is away is no news, it will be back. Anything else is told, the same thing once."""
+        """An unreachable controller is expected (DEBUG); any other error is a WARNING, once."""
         is_away = isinstance(error, grpc.RpcError | LookupError)
         level = logging.DEBUG if is_away or repr(error) == self._last_failure else logging.WARNING
-        logger.log(level, "the stream to the controller broke and is made anew: %r", error, exc_info=error)
+        logger.log(level, "the stream to the controller broke, reconnecting: %r", error, exc_info=error)
         self._last_failure = repr(error)
 
     async def _attempt(self) -> None:
-        """One stream; where the controller does not know our token, a new one for the next."""
+        """Run one stream. If the controller does not accept our token, fetch the new one for the next stream."""
         try:
             await self._converse()
         except grpc.aio.AioRpcError as error:
@@ -120,7 +122,7 @@ class SyncStream:
             raise
 
     async def _converse(self) -> None:
-        """One stream from start to break."""
+        """Run one stream until it breaks."""
         address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
         if address is None:
             return
@@ -159,7 +161,7 @@ class SyncStream:
             report.loads.extend(self._reporter.take(readings, time.monotonic()))
             if report.ByteSize():
                 await stream.write(report)
-            # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets the wake-up.
+            # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes together with the wake-up.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s(readings, settings().process.sync_report_interval_s)):
                     await self._wake.wait()

@@ -1,4 +1,4 @@
-"""Owns the queue of calls that wait for a replica: first in, first out by the order of submission."""
+"""The queue of calls that wait for a replica, in the order of submission."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mesh.link.outgoing_call import OutgoingCall
 
 
 class PendingQueue:
-    """Calls by sequence number. Calls that come back (rejected, or never sent) take their old place again."""
+    """Calls by sequence number. A call that comes back (rejected, or never sent) gets its old place."""
 
     def __init__(self) -> None:
         self._calls: OrderedDict[int, OutgoingCall] = OrderedDict()
@@ -25,7 +25,7 @@ class PendingQueue:
         return self._calls.popitem(last=False)[1]
 
     def restore(self, call: OutgoingCall) -> None:
-        """Put a call back where its age belongs; cheap because nearly everything that waits is newer."""
+        """Put a call back in its place by age. Cheap, because nearly all waiting calls are newer."""
         older: list[OutgoingCall] = []
         while self._calls and next(iter(self._calls)) < call.sequence:
             older.append(self.pop())

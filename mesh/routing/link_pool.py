@@ -1,4 +1,4 @@
-"""Owns the links of one router: one to every listed replica, reconnected while it is listed. I/O loop only."""
+"""The links of one router: one to every listed replica, reconnected while it is listed. I/O loop only."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from mesh.wire.io_thread import io_thread
 
 logger = logging.getLogger("mesh")
 
-_RECONNECT_DELAY_MIN_S = 0.02
 _EXPECTED_MODELS_MAX = 64
-_LOST = "the controller says that its process or its node is gone"
+_LOST = "the controller reports that its process or its node is gone"
 
 
 @dataclass(frozen=True, slots=True)
 class CallerIdentity:
-    """Who calls, from where, and with which token."""
+    """What a caller's links say about its process, and the token that admits them."""
 
     process_id: str
     node_id: str
     zone: str
     token: bytes
     gathers: bool = False
-    """Its calls come one by one from independent clients (a gateway's): its links let batches grow under load."""
+    """Calls come one by one from independent clients, as at a gateway, so links batch more of them under load."""
 
 
 class Endpoint:
@@ -46,6 +45,10 @@ class Endpoint:
         self.task: asyncio.Task[None] | None = None
         self.expected_models: dict[str, None] = {}
         """Models that we sent calls for, oldest first, until the replica announces them."""
+
+    def __repr__(self) -> str:
+        phase = self.link.phase.value if self.link is not None else "without link"
+        return f"<Endpoint {self.info.replica_id} at {self.info.address}, {phase}>"
 
     @property
     def load(self) -> int:
@@ -65,40 +68,44 @@ class Endpoint:
         return self.link is not None and self.link.is_usable
 
     def expect_model(self, model_id: str) -> None:
-        """A call for the model was sent there. Bounded: clients may name models that nobody ever loads."""
+        """Note that a call for the model was sent there. Bounded, because clients may name models that do not exist."""
         self.expected_models[model_id] = None
         if len(self.expected_models) > _EXPECTED_MODELS_MAX:
             del self.expected_models[next(iter(self.expected_models))]
 
     def forget_expected(self) -> None:
-        """What the replica announces needs no guess any more."""
+        """Drop the expected models that the replica has announced."""
         if self.expected_models and self.link is not None:
             for model_id in self.link.model_ids:
                 self.expected_models.pop(model_id, None)
 
 
 class LinkPool:
-    """Keeps endpoints in step with snapshots and tells which of them can take calls."""
+    """One endpoint per listed replica, and those of them that can take calls."""
 
     def __init__(self, identity: CallerIdentity, observer: LinkObserver) -> None:
         self.identity = identity
         self._observer = observer
         self._endpoints: dict[str, Endpoint] = {}
         self._draining: set[Endpoint] = set()
-        """Not listed any more, but their links still carry calls."""
+        """No longer listed, but their links still carry calls."""
         self.all: Locality[Endpoint] = Locality()
         """Usable endpoints."""
         self.local_first: tuple[Locality[Endpoint], ...] = (self.all,)
-        """Usable endpoints on the same node, in the same zone, anywhere: as many localities as differ."""
+        """Usable endpoints on the same node, in the same zone, anywhere; without those that are empty or the same."""
         self.unlisted_at_s = float("inf")
-        """time.monotonic() when the list of replicas was found to be empty; infinite where it is not."""
+        """time.monotonic() instant at which the list of replicas became empty; infinite while it is not."""
+
+    def __repr__(self) -> str:
+        return f"<LinkPool, listed: {len(self._endpoints)}, usable: {self.link_count}, draining: {len(self._draining)}>"
 
     def update(self, snapshot: Snapshot) -> None:
+        """Connect to replicas that are new in the snapshot; drain the links of those that are not in it."""
         listed = {replica.replica_id: replica for replica in snapshot.replicas}
         for replica_id in self._endpoints.keys() - listed.keys():
-            self._leave(self._endpoints.pop(replica_id))
+            self._drain(self._endpoints.pop(replica_id))
         if snapshot.lost:
-            self._give_up(snapshot.lost)
+            self._close_lost(snapshot.lost)
         for replica_id, replica in listed.items():
             if replica_id not in self._endpoints:
                 endpoint = self._endpoints[replica_id] = Endpoint(replica, snapshot.max_ongoing_requests)
@@ -111,7 +118,7 @@ class LinkPool:
         self.refresh()
 
     def refresh(self) -> None:
-        """Build the localities of usable endpoints anew: a link became ready, drains or broke."""
+        """Rebuild the localities of usable endpoints after a link became ready, began to drain or broke."""
         usable = [endpoint for endpoint in self._endpoints.values() if endpoint.is_usable]
         zone = self.identity.zone
         same_zone = [endpoint for endpoint in usable if zone and endpoint.info.zone == zone]
@@ -121,7 +128,7 @@ class LinkPool:
         self.local_first = (*(Locality(endpoints, self.all) for endpoints in nearer), self.all)
 
     def record_load(self, link: CallerLink) -> None:
-        """A result has told the load of the link's replica."""
+        """Remember that a result has just reported the load of the link's replica."""
         endpoint = self.endpoint_of(link) if self.all.remembers else None
         if endpoint is not None:
             for locality in self.local_first:
@@ -142,36 +149,11 @@ class LinkPool:
 
     @property
     def is_empty(self) -> bool:
-        """No replica is listed, and no link of one that was carries anything."""
+        """No replica is listed, and no link carries calls."""
         return not self._endpoints and not self._draining
 
-    def close(self) -> Sequence[asyncio.Task[None]]:
-        """Close all links; returns their tasks to wait for."""
-        tasks = [
-            endpoint.task for endpoint in (*self._endpoints.values(), *self._draining) if endpoint.task is not None
-        ]
-        for task in tasks:
-            task.cancel()
-        self._endpoints.clear()
-        self.refresh()
-        return tasks
-
-    def _leave(self, endpoint: Endpoint) -> None:
-        """The replica is no longer listed: its link carries the calls it has and is then closed."""
-        if endpoint.link is not None and not endpoint.link.is_idle:
-            self._draining.add(endpoint)
-            endpoint.link.stop_accepting()
-        elif endpoint.task is not None:
-            endpoint.task.cancel()
-
-    def _give_up(self, lost: frozenset[str]) -> None:
-        """Their calls fail now: the connection to a host that has vanished would look alive for some seconds more."""
-        for endpoint in list(self._draining):
-            if endpoint.info.replica_id in lost and endpoint.task is not None:
-                endpoint.task.cancel(_LOST)
-
     def close_if_idle(self, link: CallerLink) -> None:
-        """A call has left the link: close it if it was the last one of a link that is not listed any more."""
+        """Close the link if its replica is no longer listed and it carries no call."""
         if not self._draining or not link.is_idle:
             return
         for endpoint in self._draining:
@@ -181,19 +163,47 @@ class LinkPool:
     def is_listed(self, endpoint: Endpoint) -> bool:
         return self._endpoints.get(endpoint.info.replica_id) is endpoint
 
+    def close(self) -> Sequence[asyncio.Task[None]]:
+        """Close all links. Returns their tasks, to be awaited."""
+        tasks = [
+            endpoint.task for endpoint in (*self._endpoints.values(), *self._draining) if endpoint.task is not None
+        ]
+        for task in tasks:
+            task.cancel()
+        self._endpoints.clear()
+        self.refresh()
+        return tasks
+
+    def _drain(self, endpoint: Endpoint) -> None:
+        """Let the link of a replica that is no longer listed finish its calls, then close it."""
+        if endpoint.link is not None and not endpoint.link.is_idle:
+            self._draining.add(endpoint)
+            endpoint.link.stop_accepting()
+        elif endpoint.task is not None:
+            endpoint.task.cancel()
+
+    def _close_lost(self, lost: frozenset[str]) -> None:
+        """Fail the calls of lost replicas now: the connection to a vanished host looks alive for some seconds."""
+        for endpoint in list(self._draining):
+            if endpoint.info.replica_id in lost and endpoint.task is not None:
+                endpoint.task.cancel(_LOST)
+
     async def _keep_link(self, endpoint: Endpoint) -> None:
-        delay_s = _RECONNECT_DELAY_MIN_S
+        replica_id = endpoint.info.replica_id
+        delay_s = settings().link.reconnect_delay_min_s
         try:
             while self.is_listed(endpoint):
-                if await self._carry(endpoint):
-                    delay_s = _RECONNECT_DELAY_MIN_S
+                if await self._run_link(endpoint):
+                    delay_s = settings().link.reconnect_delay_min_s
+                    if self.is_listed(endpoint):
+                        logger.info("reconnecting to replica %s: the link broke, the replica is listed", replica_id)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, settings().link.reconnect_delay_max_s)
         finally:
             self._draining.discard(endpoint)
 
-    async def _carry(self, endpoint: Endpoint) -> bool:
-        """One link from connecting to its end; returns whether the replica had accepted it."""
+    async def _run_link(self, endpoint: Endpoint) -> bool:
+        """Run one link from connecting to its end. Returns whether the replica accepted it."""
         identity, replica = self.identity, endpoint.info
         hello = pack_hello(identity.process_id, replica.replica_id, identity.token, gathers=identity.gathers)
         target = LinkTarget(replica.replica_id, replica.address, hello, identity.gathers)
@@ -201,7 +211,7 @@ class LinkPool:
         try:
             return await link.run()
         except Exception:
-            # A defect in a link must not end the attempts to reach its replica.
+            # Reconnect even after a defect in the link's code.
             logger.exception("the link to replica %s failed", replica.replica_id)
             return False
         finally:

@@ -1,7 +1,8 @@
-"""Owns what this process tells the controller of its load, and when. No clock: the caller says what time it is.
+"""The load reports of this process to the controller: which are due, and their averages. `now_s` is passed in.
 
-Counters are read by a timer; calls pay nothing. A report gives the averages since the one before, so what comes and
-goes between two of them counts too. While there is load it is reported again and again: who falls silent is forgotten.
+A timer reads the counters, so calls pay nothing. A report has the averages since the report before, so load that comes
+and goes between two reports counts too. Load that lasts is reported at every interval, because the controller forgets
+callers that stop reporting.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ _DIGITS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Calls of one deployment, as its router or its replica in this process sees them now."""
+    """Calls of one deployment now, read from its router or its replica in this process."""
 
     deployment: DeploymentKey
     interval_s: float
-    """How often the controller wants to hear; 0: not at all."""
+    """How often the controller wants a report; 0: never."""
     queued: float = 0
     ongoing: float = 0
     executing: float = 0
     stats: Mapping[str, float] = field(default_factory=dict)
     is_urgent: bool = False
-    """To be reported now, as it is now."""
+    """Report it immediately, with the present numbers instead of averages."""
 
 
 class LoadReporter:
-    """Averages what is read and says when it is time to report it."""
+    """Averages readings and returns the reports that are due."""
 
     def __init__(self) -> None:
         self._averages: dict[DeploymentKey, _LoadAverage] = {}
 
     def take(self, readings: Iterable[Reading], now_s: float) -> list[control_pb2.DeploymentLoad]:
-        """Note the readings; returns what has to be reported now."""
+        """Add readings to the averages. Returns the loads that have to be reported now."""
         combined = _by_deployment(readings)
         loads = [_idle(key) for key in self._averages.keys() - combined.keys() if not self._averages.pop(key).was_idle]
         for key, reading in combined.items():
@@ -51,17 +52,12 @@ class LoadReporter:
         return loads
 
     def restart(self) -> None:
-        """Who hears the next report knows nothing: everything has to be said again."""
+        """Report everything again: the next report goes to a controller that knows nothing."""
         self._averages.clear()
 
 
-def _idle(key: DeploymentKey) -> control_pb2.DeploymentLoad:
-    """Nobody here has to do with the deployment any more."""
-    return control_pb2.DeploymentLoad(deployment={"app": key.app, "name": key.name})
-
-
 def pause_s(readings: Iterable[Reading], at_most_s: float) -> float:
-    """How long to wait before the counters are read again."""
+    """How long to wait before the next reading, in seconds."""
     wanted_s = [reading.interval_s / _SAMPLES_PER_REPORT for reading in readings if reading.interval_s > 0]
     return max(_PAUSE_MIN_S, min([at_most_s, *wanted_s]))
 
@@ -73,7 +69,7 @@ class _LoadAverage:
         self._recorded_at_s = now_s
         self._reported_at_s = float("-inf")
         self._area = (0.0, 0.0, 0.0)
-        """Queued, ongoing and executing calls, times seconds."""
+        """Integrals over time of queued, ongoing and executing calls, in call-seconds."""
         self.was_idle = True
 
     def add(self, reading: Reading, now_s: float) -> None:
@@ -86,12 +82,12 @@ class _LoadAverage:
         )
 
     def due(self, reading: Reading, now_s: float) -> control_pb2.DeploymentLoad | None:
-        """The report, when it is time for one and it says something new."""
+        """The report if one is due; None, too, while the deployment stays idle."""
         elapsed_s = now_s - self._reported_at_s
         if elapsed_s < reading.interval_s and not reading.is_urgent:
             return None
         present = (reading.queued, reading.ongoing, reading.executing)
-        # The first report and an urgent one tell the present.
+        # The first report and an urgent one have the present numbers.
         is_average = 0 < elapsed_s < float("inf") and not reading.is_urgent
         means = tuple(area / elapsed_s for area in self._area) if is_average else present
         self._reported_at_s, self._area = now_s, (0.0, 0.0, 0.0)
@@ -109,8 +105,13 @@ class _LoadAverage:
         )
 
 
+def _idle(key: DeploymentKey) -> control_pb2.DeploymentLoad:
+    """The report for a deployment that this process no longer calls or serves."""
+    return control_pb2.DeploymentLoad(deployment={"app": key.app, "name": key.name})
+
+
 def _by_deployment(readings: Iterable[Reading]) -> dict[DeploymentKey, Reading]:
-    """Those that are of interest. A replica that calls its own deployment has two readings of it."""
+    """The readings to be reported. A replica that calls its own deployment has two readings, which are added up."""
     combined: dict[DeploymentKey, Reading] = {}
     for reading in readings:
         if reading.interval_s <= 0:

@@ -1,10 +1,10 @@
-"""Owns one locality of replicas (same node, same zone, all) and the memory of who told its load lately.
+"""The replicas of one locality (same node, same zone, all), and a memory of the latest load reports among them.
 
-Power of two choices is as good as what is known of the two. With many callers and many replicas a caller hears of one
-replica once in a while, and what it heard is old. But every result brings news of the replica it comes from, for free.
-So the last few of them are remembered, and one is preferred to the better of two random ones unless that one is known
-to be clearly less loaded. News is used once: the call that follows it makes it old. As a replica tells one caller at a
-time, callers do not herd. docs/load-balancing.md has the figures.
+Power of two choices is only as good as the loads it compares. With many callers and many replicas, a caller rarely gets
+a result from one given replica, so most loads it knows are old. But every result carries the load of its replica. So
+the replicas that sent the last few results are remembered, and the least loaded of them is preferred to the better of
+two random ones, unless that one is clearly less loaded. A report is used once, because the call that follows it makes
+it old. A result goes to one caller, so callers do not all pick the same replica. docs/load-balancing.md has figures.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from mesh.routing.picker import C, Random, pick
 
 _REMEMBERED_MAX = 8
 _MEMORY_PAYS_ABOVE = 2
-"""Of so few candidates the two random ones are all."""
+"""With so few candidates the two random ones are all of them."""
 _SMOOTHING = 1 / 16
 
 
 class Locality(Generic[C]):
-    """Picks among its candidates. I/O loop only."""
+    """Candidates to pick from. I/O loop only."""
 
     __slots__ = ("_members", "_recent", "_typical_load", "candidates", "remembers")
 
     def __init__(self, candidates: Iterable[C] = (), previous: Locality[C] | None = None) -> None:
-        """`previous`: what it remembers of these candidates is taken over."""
+        """`previous`: its memory of these candidates is kept."""
         self.candidates = tuple(candidates)
         self.remembers = len(self.candidates) > _MEMORY_PAYS_ABOVE
         self._members = frozenset(self.candidates)
         self._recent: dict[C, None] = {}
-        """Oldest news first: so equals take turns."""
+        """Oldest report first, so that equals take turns."""
         self._typical_load = 0.0
         if previous is not None:
             self._recent = {candidate: None for candidate in previous._recent if candidate in self._members}
             self._typical_load = previous._typical_load
 
     def record_load(self, candidate: C) -> None:
-        """Its load is news: it has just told it."""
+        """Remember that the candidate has just reported its load."""
         if not self.remembers or candidate not in self._members:
             return
         self._typical_load += (candidate.load - self._typical_load) * _SMOOTHING
@@ -54,7 +54,7 @@ class Locality(Generic[C]):
         if not self._recent or found is None:
             return found
         remembered, load = self._least_loaded_recent()
-        # What is known of the random one is old: it has probably come closer to what is usual.
+        # The load of the random one is old: by now it is probably closer to the typical load.
         if load < remembered.limit and load < found.load + self._typical_load:
             del self._recent[remembered]
             return remembered
@@ -74,7 +74,7 @@ class Locality(Generic[C]):
 
 
 def pick_nearest(localities: Iterable[Locality[C]], random: Random) -> C | None:
-    """The first locality with a free place wins."""
+    """A candidate of the first locality that has a free place."""
     for locality in localities:
         found = locality.pick(random)
         if found is not None:

@@ -1,7 +1,9 @@
-"""Owns the choice of a replica for one call: pure functions over what a caller knows of the candidates.
+"""The choice of a replica for one call: pure functions over what a caller knows of the candidates.
 
-Power of two choices: of two random candidates the less loaded one. It needs no global view and does not herd when
-reports are old. What it makes of old reports is `mesh.routing.locality`'s to better. Randomness is passed in.
+Power of two choices: of two random candidates, the less loaded one. Each caller can do it with its own view, and
+callers do not all pick the same replica when load reports are old. See Michael Mitzenmacher, "The Power of Two Choices
+in Randomized Load Balancing" (1996), and the chapter on load balancing of Finagle's client guide.
+`mesh.routing.locality` improves on it when load reports are stale. Randomness is passed in.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 Random = Callable[[], float]
-"""Gives numbers in [0, 1)."""
+"""Returns numbers in [0, 1)."""
 
 
 class Candidate(Protocol):
@@ -18,11 +20,11 @@ class Candidate(Protocol):
 
     @property
     def load(self) -> int:
-        """Calls it has: what others had at the last report, and our own."""
+        """Ongoing calls: those of other callers at the last report, and our own."""
 
     @property
     def limit(self) -> int:
-        """Calls it accepts."""
+        """Most ongoing calls that it accepts."""
 
     def holds(self, model_id: str) -> bool:
         """Whether the model is loaded or being loaded there."""
@@ -43,22 +45,20 @@ def pick(candidates: Sequence[C], random: Random) -> C | None:
         if second >= first:
             second += 1
         best = _less_loaded(candidates[first], candidates[second])
-        if best.load < best.limit:
-            return best
-        return _least_loaded(candidates, random)
+        return best if best.load < best.limit else _least_loaded_free(candidates, random)
     if count == 2:
-        best = _least_of_pair(candidates[0], candidates[1], random)
-        return best if best.load < best.limit else _other_if_free(candidates, best)
-    if count == 1 and candidates[0].load < candidates[0].limit:
-        return candidates[0]
-    return None
+        one, other = candidates
+        # With more candidates the indices are random already. Of two equals the first would always win.
+        best = other if one.load == other.load and random() >= 0.5 else _less_loaded(one, other)
+        return best if best.load < best.limit else _least_loaded_free(candidates, random)
+    return candidates[0] if count and candidates[0].load < candidates[0].limit else None
 
 
 def pick_for_model(candidates: Sequence[C], model_id: str, random: Random, *, may_spill: bool) -> C | None:
     """A holder of the model if one is free.
 
-    When all holders are full the call waits for one (None), until `may_spill` lets any free candidate take it: so a hot
-    model spreads. A model that nobody holds goes to a candidate with the fewest models.
+    When all holders are full the call waits for one of them (None), until `may_spill` allows any free candidate: so a
+    model in demand spreads. A model without a holder goes to a free candidate with the fewest models.
     """
     holders = [candidate for candidate in candidates if candidate.holds(model_id)]
     if holders:
@@ -76,19 +76,8 @@ def _less_loaded(first: C, second: C) -> C:
     return first if first.load <= second.load else second
 
 
-def _least_of_pair(first: C, second: C, random: Random) -> C:
-    if first.load == second.load:
-        return first if random() < 0.5 else second
-    return _less_loaded(first, second)
-
-
-def _other_if_free(pair: Sequence[C], full: C) -> C | None:
-    other = pair[0] if pair[1] is full else pair[1]
-    return other if other.load < other.limit else None
-
-
-def _least_loaded(candidates: Sequence[C], random: Random) -> C | None:
-    """The least loaded of all that are free, from a random start so that equals share."""
+def _least_loaded_free(candidates: Sequence[C], random: Random) -> C | None:
+    """The least loaded candidate that has a free place. A random start, so that equals take turns."""
     count = len(candidates)
     start = int(random() * count)
     best: C | None = None

@@ -1,11 +1,11 @@
-"""Owns routing: every call of this process to one deployment passes through its router. I/O loop only.
+"""The router of one deployment: every call of this process to the deployment passes through it. I/O loop only.
 
-Theory of operation. A call is sent at once when a replica has a free place, else it waits in one queue. Nothing polls:
-the queue is looked at when something happened that can free a place (a result, a rejection, a load report, a new link,
+Theory of operation. A call is sent immediately if a replica has a free place, else it waits in one queue. Nothing
+polls: the queue is examined after each event that can free a place (a result, a rejection, a load report, a new link,
 a new snapshot). All decisions are synchronous; no call has a task of its own.
 
-A call leaves the router exactly once, through `_finish`. A replica that still works on a call nobody waits for keeps
-its place on the link until it answers, so what we believe of its load stays true.
+A call leaves the router exactly once, through `_finish`. A call that was given up while a replica works on it stays on
+the link until the replica answers, so the load that we count for the replica stays correct.
 """
 
 from __future__ import annotations
@@ -39,20 +39,21 @@ from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
 
-_CLOSED = "This process left the mesh, or the handle was shut down. Make the call again to connect anew."
+_CLOSED = "This process left the mesh, or the handle was shut down. Make the call again to reconnect."
 _TIMER_MAX_S = 30 * 86400.0
-"""Deadlines beyond this are none: event loops cannot count much further."""
-_LINGER_S = 10.0
-"""How long routers of deleted deployments stay at least: who calls such a one again and again shall not ask the
-controller each time."""
-_HELD_BACK_MAX = 64
-"""Calls that wait for their model, looked at per dispatch before newer ones have to wait too."""
+"""A deadline further away than this gets no timer: event loops do not support much longer delays."""
 
 
 class Router:
     """Routes calls to the replicas of one deployment."""
 
-    def __init__(self, key: DeploymentKey, identity: CallerIdentity) -> None:
+    def __init__(
+        self,
+        key: DeploymentKey,
+        identity: CallerIdentity,
+        on_no_replica: Callable[[Router], None] = lambda router: None,
+    ) -> None:
+        """`on_no_replica` is called when calls wait and the controller has to start a replica for them."""
         self.key = key
         self.counts = RouterCounts()
         self._snapshot: Snapshot | None = None
@@ -60,15 +61,18 @@ class Router:
         self._pool = LinkPool(identity, self)
         self._sequence = 0
         self._all_wait_for_models = True
-        """Whatever waits holds out for its model: newer calls may pass."""
+        """Every queued call waits for its model, so newer calls may pass."""
         self.is_closed = False
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         """The handles of this process that share the router."""
-        self.on_no_replica: Callable[[Router], None] = _ignore
-        """Called when calls wait and no replica is there that could take them, ever."""
+        self._on_no_replica = on_no_replica
         self._random = random.random
         self._loop = io_thread().loop
         publish(self)
+
+    def __repr__(self) -> str:
+        phase = "closed" if self.is_closed else "connected" if self.link_count else "without links"
+        return f"<Router {self.key}, {phase}, queued: {self.queued}, ongoing: {self.ongoing}>"
 
     @property
     def queued(self) -> int:
@@ -83,7 +87,7 @@ class Router:
         return self._pool.link_count
 
     def reading(self) -> Reading:
-        """For the controller."""
+        """Queued and ongoing calls, to be reported to the controller."""
         interval_s = self._snapshot.load_interval_s if self._snapshot is not None else 0.0
         if interval_s <= 0:
             return Reading(deployment=self.key, interval_s=0.0)
@@ -100,22 +104,22 @@ class Router:
 
     @property
     def can_serve(self) -> bool:
-        """A call would be answered: replicas are there, or come when somebody calls."""
+        """Whether a call can be answered: there are replicas, or the first call starts one."""
         snapshot = self._snapshot
         return self.has_replicas or (snapshot is not None and snapshot.starts_on_demand and not snapshot.unavailable)
 
     @property
     def can_be_dropped(self) -> bool:
-        """Its deployment was deleted some time ago, and no call is left."""
+        """Whether its deployment was deleted some time ago and no call is left."""
         if self._snapshot is None or not self._snapshot.is_missing:
             return False
-        is_over = self._pool.unlisted_at_s + _LINGER_S <= time.monotonic()
+        is_over = self._pool.unlisted_at_s + settings().routing.router_linger_s <= time.monotonic()
         return is_over and not self.counts.collecting and not self._queue and self._pool.is_empty
 
     # ---- Callers -----------------------------------------------------------------------------------------------------
 
     def submit(self, call: OutgoingCall) -> None:
-        """Send the call to a replica, now or when one has a free place. Its sink hears how it ends."""
+        """Send the call to a replica, now or when one has a free place. Its sink gets the outcome."""
         # A cancel may overtake the submission: calls from other threads arrive through a mailbox.
         if not self.start_deadline(call):
             return
@@ -130,9 +134,9 @@ class Router:
         self._enqueue(call)
 
     def start_deadline(self, call: OutgoingCall) -> bool:
-        """Let the deadline of a call count, before its arguments are there. Returns False when the call has ended."""
+        """Start the timer of a call whose arguments may not be complete yet. Returns False if the call has ended."""
         if call.state is not CallState.DONE and self.is_closed:
-            self._finish(call, failed(self._closed()))
+            self._finish(call, failed(_closed(self.key, self._snapshot)))
         if call.state is not CallState.DONE and call.request.deadline_at_s is not None and call.timer is None:
             self._set_timer(call)
         return call.state is not CallState.DONE
@@ -150,15 +154,15 @@ class Router:
             self._finish(call, outcome)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Take over a newer picture of the replicas."""
+        """Replace the snapshot by a newer one."""
         self._snapshot = snapshot
         self._pool.update(snapshot)
         if snapshot.unavailable:
             for call in self._queue.drain():
-                self._finish(call, failed(self._unavailable()))
+                self._finish(call, failed(_unavailable(self.key, snapshot)))
         self._dispatch()
         if self.has_no_replica:
-            self.on_no_replica(self)
+            self._on_no_replica(self)
 
     async def close(self) -> None:
         """Fail what waits and close all links. Calls that come later fail at once."""
@@ -167,10 +171,10 @@ class Router:
         await asyncio.gather(*self._pool.close(), return_exceptions=True)
         # Last: links give back the calls that they had not sent.
         for call in self._queue.drain():
-            self._finish(call, failed(self._closed()))
+            self._finish(call, failed(_closed(self.key, self._snapshot)))
 
     def identify(self, identity: CallerIdentity) -> None:
-        """Introduce this process in another way from the next link on."""
+        """Use this identity for new links."""
         self._pool.identity = identity
 
     # ---- Links (LinkObserver) ----------------------------------------------------------------------------------------
@@ -202,31 +206,31 @@ class Router:
         if link.is_draining:
             self._pool.refresh()
         elif endpoint is not None:
-            # Full whatever we thought of its limit. It tells when a place gets free.
+            # The replica is full, even if we know of fewer calls. It sends a Load when a place becomes free.
             link.others_ongoing = max(link.others_ongoing, endpoint.limit - link.ongoing)
         if call.state is CallState.SENT:
             self.counts.retried_rejected += 1
-            if not link.is_draining:
-                # A full replica rejects again and again under overload: that is waiting, not failing.
-                call.attempts -= 1
-            self._take_back(call, link.replica_id, "it refuses calls")
+            if link.is_draining:
+                call.failed_attempts += 1
+            # A rejection by a full replica is no failure: under overload a call may be rejected many times.
+            self._take_back(call, link.replica_id, "it refuses calls", maybe_executed=False)
         self._pool.close_if_idle(link)
         self._dispatch()
 
     def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
         self._pool.refresh()
-        again, lost = list(unsent), list[OutgoingCall]()
-        for call in sent:
-            (again if call.request.is_retry_safe_after_send else lost).append(call)
-        # Newest first: each then goes to the front of the queue, or near it.
-        again.sort(key=_sequence, reverse=True)
-        for call in again:
-            if call.state is CallState.SENT:
-                self.counts.retried_broken += 1
-                self._take_back(call, link.replica_id, reason)
-        for call in lost:
-            if call.state is CallState.SENT:
+        calls = [(call, False) for call in unsent] + [(call, True) for call in sent]
+        # Newest first, so that each call goes back to the front of the queue or close to it.
+        calls.sort(key=lambda each: each[0].sequence, reverse=True)
+        for call, was_sent in calls:
+            if call.state is not CallState.SENT:
+                continue
+            if was_sent and not call.request.is_retry_safe_after_send:
                 self._finish(call, failed(ReplicaUnavailableError(link.replica_id, reason)))
+                continue
+            self.counts.retried_broken += 1
+            call.failed_attempts += 1
+            self._take_back(call, link.replica_id, reason, maybe_executed=was_sent)
         self._dispatch()
 
     # ---- Decisions ---------------------------------------------------------------------------------------------------
@@ -250,20 +254,21 @@ class Router:
         return endpoint
 
     def _dispatch(self) -> None:
-        """Send what can be sent, oldest first. Calls that hold out for their model let newer ones pass."""
+        """Send what can be sent, oldest first. Calls that wait for their model let newer ones pass."""
         queue = self._queue
-        held: list[OutgoingCall] = []
-        while queue and len(held) < _HELD_BACK_MAX:
+        waiting: list[OutgoingCall] = []
+        waiting_max = settings().routing.multiplex_waiting_max
+        while queue and len(waiting) < waiting_max:
             call = queue.pop()
             endpoint = self._pick(call)
             if endpoint is not None:
                 self._send(endpoint, call)
                 continue
-            held.append(call)
+            waiting.append(call)
             if not call.request.context.multiplexed_model_id:
                 break
-        self._all_wait_for_models = not queue and all(map(_waits_for_model, held))
-        for call in reversed(held):
+        self._all_wait_for_models = not queue and all(map(_waits_for_model, waiting))
+        for call in reversed(waiting):
             queue.restore(call)
 
     def _send(self, endpoint: Endpoint, call: OutgoingCall) -> None:
@@ -273,13 +278,13 @@ class Router:
         try:
             endpoint.link.send(call)
         except (TypeError, ValueError, OverflowError) as error:
-            # Strings that are no UTF-8, metadata of odd types: whoever made the call hears of it, nobody else.
+            # Text that is not valid UTF-8, or metadata of a wrong type. Only this call fails, not the link.
             self._finish(call, failed(UnserializableError(f"The call cannot be sent: {error}")))
 
     def _enqueue(self, call: OutgoingCall) -> None:
         snapshot = self._snapshot
         if snapshot is not None and snapshot.unavailable:
-            self._finish(call, failed(self._unavailable()))
+            self._finish(call, failed(_unavailable(self.key, snapshot)))
             return
         limit = snapshot.max_queued_requests if snapshot is not None else -1
         if 0 <= limit <= len(self._queue):
@@ -289,17 +294,15 @@ class Router:
             return
         self._queue.push(call)
         if len(self._queue) == 1 and self.has_no_replica:
-            self.on_no_replica(self)
+            self._on_no_replica(self)
 
-    def _take_back(self, call: OutgoingCall, replica_id: str, reason: str) -> None:
-        """From a replica. It did not run there, unless it is one that may run twice."""
+    def _take_back(self, call: OutgoingCall, replica_id: str, reason: str, *, maybe_executed: bool) -> None:
+        """Queue a call again that a replica did not run, or that may run twice. Fail it after too many failures."""
         call.state = CallState.QUEUED
         call.link = None
-        if call.attempts >= settings().routing.retry_attempts_max:
-            self._give_up(call, replica_id, f"{reason} (attempt {call.attempts}, the last one)")
-        elif call.request.streams_request and call.has_sent_items:
-            # They are gone: only their producer could repeat them.
-            self._give_up(call, replica_id, reason)
+        if call.failed_attempts >= settings().routing.retry_attempts_max:
+            reason = f"{reason} (attempt {call.failed_attempts}, the last one)"
+            self._finish(call, failed(ReplicaUnavailableError(replica_id, reason, maybe_executed=maybe_executed)))
         else:
             call.request_credit = 0
             self._queue.restore(call)
@@ -332,26 +335,16 @@ class Router:
         self.counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_s)
         call.sink.on_done(outcome)
 
-    def _give_up(self, call: OutgoingCall, replica_id: str, reason: str) -> None:
-        maybe_executed = call.request.is_retry_safe_after_send
-        self._finish(call, failed(ReplicaUnavailableError(replica_id, reason, maybe_executed=maybe_executed)))
 
-    def _closed(self) -> MeshException:
-        # A call may have been on its way here when the router of a deleted deployment was let go of.
-        is_missing = self._snapshot is not None and self._snapshot.is_missing
-        return self._unavailable() if is_missing else RequestCancelledError(_CLOSED)
-
-    def _unavailable(self) -> DeploymentUnavailableError:
-        assert self._snapshot is not None
-        return DeploymentUnavailableError(str(self.key), self._snapshot.unavailable)
+def _unavailable(key: DeploymentKey, snapshot: Snapshot) -> DeploymentUnavailableError:
+    return DeploymentUnavailableError(str(key), snapshot.unavailable)
 
 
-def _ignore(router: Router) -> None:
-    """For routers of a process that has no controller to tell."""
-
-
-def _sequence(call: OutgoingCall) -> int:
-    return call.sequence
+def _closed(key: DeploymentKey, snapshot: Snapshot | None) -> MeshException:
+    # The call may have been on its way here when the router of a deleted deployment was dropped.
+    if snapshot is not None and snapshot.is_missing:
+        return _unavailable(key, snapshot)
+    return RequestCancelledError(_CLOSED)
 
 
 def _waits_for_model(call: OutgoingCall) -> bool:

@@ -1,4 +1,4 @@
-"""Owns what a router counts, and its metric families. Written on the I/O loop only."""
+"""The counters of a router and its metric families. Written on the I/O loop only."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class RouterCounts:
         self.retried_broken = 0
         self.retried_rejected = 0
         self.withdraw: Callable[[], None]
-        """Set by `publish`: makes them part of this process's metrics no more."""
+        """Set by `publish`: removes them from this process's metrics."""
 
 
 class Measured(Protocol):
-    """What the families read of a router."""
+    """What the metrics need of a router; implemented by mesh.routing.router.Router."""
 
     key: DeploymentKey
     counts: RouterCounts
@@ -77,7 +77,7 @@ class Measured(Protocol):
 
 
 def publish(router: Measured) -> None:
-    """Make a router's counts part of this process's metrics, until they are withdrawn or the router is forgotten."""
+    """Add a router's counts to this process's metrics, until they are withdrawn or the router is garbage."""
     reference = weakref.ref(router)
 
     def source() -> Iterator[tuple[Family, list[Sample]]]:

@@ -1,4 +1,4 @@
-"""Owns the immutable picture of a deployment's ready replicas."""
+"""Immutable snapshots of a deployment's ready replicas, as the controller publishes them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ class DeploymentKey(NamedTuple):
 class ReplicaInfo:
     replica_id: str
     address: str
+    """host:port."""
     node_id: str = ""
     zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The ready replicas at one version. `unavailable` is not empty when none is there and none will come."""
+    """The ready replicas at one version."""
 
     deployment: DeploymentKey
     version: int
@@ -36,12 +37,13 @@ class Snapshot:
     max_ongoing_requests: int = 5
     max_queued_requests: int = -1
     unavailable: str = ""
+    """Why there is no replica and none will start; empty otherwise."""
     load_interval_s: float = 0.0
-    """How often the controller wants to hear how busy callers are; 0: not at all."""
+    """How often callers report their load to the controller; 0: never."""
     lost: frozenset[str] = frozenset()
-    """Replicas that have died lately."""
+    """Replicas that died recently, by id."""
     starts_on_demand: bool = False
-    """It may have no replica while nobody calls; the first call starts one."""
+    """It may have no replica while there are no calls; the first call starts one."""
     is_missing: bool = False
     """It is not deployed."""
 

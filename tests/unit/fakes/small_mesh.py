@@ -16,6 +16,7 @@ import grpc.aio
 from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
 from mesh.link.callee_link import LinkServicer
+from mesh.membership.mesh_process import MeshProcess
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
@@ -112,11 +113,11 @@ class SmallReplica:
 class SmallMesh:
     """Some replicas of one deployment and a router to them."""
 
-    def __init__(self, replicas: tuple[SmallReplica, ...], queued_max: int = -1) -> None:
+    def __init__(self, replicas: tuple[SmallReplica, ...], queued_max: int = -1, *router_options: Any) -> None:
         self.replicas = list(replicas)
         self.queued_max = queued_max
         self.identity = CallerIdentity("test-process", "node", "", TOKEN)
-        self.router = do_on_io(Router, KEY, self.identity)
+        self.router = do_on_io(Router, KEY, self.identity, *router_options)
         self.publish()
 
     def publish(self, *, unavailable: str = "", lost: frozenset[str] = frozenset()) -> None:
@@ -149,11 +150,27 @@ class SmallMesh:
             replica.close()
 
 
+def router_of(process: MeshProcess, key: DeploymentKey) -> Router:
+    """The router of a deployment, without staying its user."""
+    return process.use(key, _PassingUser())
+
+
+class _PassingUser:
+    """Is garbage immediately."""
+
+
 @contextmanager
-def mesh_of(*targets: object, limit: int = 100, queued_max: int = -1, is_isolated: bool = True) -> Iterator[SmallMesh]:
+def mesh_of(
+    *targets: object,
+    limit: int = 100,
+    queued_max: int = -1,
+    is_isolated: bool = True,
+    on_no_replica: Callable[[Router], None] = lambda router: None,
+) -> Iterator[SmallMesh]:
     """One replica around each target, and links to all of them."""
     with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
-        mesh = SmallMesh(tuple(SmallReplica(t, limit, is_isolated=is_isolated) for t in targets), queued_max)
+        replicas = tuple(SmallReplica(target, limit, is_isolated=is_isolated) for target in targets)
+        mesh = SmallMesh(replicas, queued_max, on_no_replica)
         try:
             yield mesh.connected()
         finally:

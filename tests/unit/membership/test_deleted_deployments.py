@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,12 +24,14 @@ from mesh.controller.report.publisher import Publisher
 from mesh.exceptions import DeploymentUnavailableError
 from mesh.handle import DeploymentHandle
 from mesh.membership.mesh_process import CALLER, MeshProcess
+from mesh.routing import router as router_module
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire import telemetry
 from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.mesh_token import forget_token
-from tests.unit.fakes.small_mesh import TOKEN, do_on_io, mesh_of, on_io, until
+from tests.unit.fakes.small_mesh import TOKEN, do_on_io, mesh_of, on_io, router_of, until
 
 pytestmark = pytest.mark.timeout(120)
 _CYCLES = 1000
@@ -73,7 +76,7 @@ class ControlPlane:
         do_on_io(lambda: self.publisher.publish(Desired(), dict(self._deployed), control_pb2.RouteTable()))
 
     async def _start(self) -> None:
-        autoscaler = SimpleNamespace(heard=lambda *news: None, lost=lambda subscriber: None)
+        autoscaler = SimpleNamespace(report_load=lambda *loads: None, forget_stream=lambda subscriber: None)
         loop: Any = SimpleNamespace(autoscaler=autoscaler)
         servicer = ControlServicer(loop, self.publisher, lambda: 0.0)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
@@ -119,9 +122,14 @@ def process(control: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     process = do_on_io(MeshProcess, CALLER)
     on_io(process.start())
     monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
-    monkeypatch.setattr("mesh.routing.router._LINGER_S", 0.0)
+    linger_for(0.0, monkeypatch)
     yield process
     on_io(process.stop())
+
+
+def linger_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = replace(settings(), routing=replace(settings().routing, router_linger_s=seconds))
+    monkeypatch.setattr(router_module, "settings", lambda: changed)
 
 
 def until_reported(process: MeshProcess, condition: Callable[[], bool], what: str) -> None:
@@ -198,7 +206,7 @@ def test_who_comes_after_the_router_was_dropped_gets_a_new_one(process: MeshProc
 def test_calls_of_what_does_not_exist_ask_the_controller_once(
     process: MeshProcess, control: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.routing.router._LINGER_S", 3600.0)
+    linger_for(3600.0, monkeypatch)
     key = DeploymentKey("shop", "Store")
     routers = set()
     for _ in range(20):
@@ -213,7 +221,7 @@ def test_a_call_on_its_way_to_a_dropped_router_hears_that_nothing_is_there(
     process: MeshProcess, control: ControlPlane
 ) -> None:
     key = DeploymentKey("shop", "Store")
-    router = process.router(key)
+    router = router_of(process, key)
     until_reported(process, lambda: router.is_closed, "the router to go")
     handle: DeploymentHandle[Any] = DeploymentHandle(key.name, key.app)
     handle._family.router = router
@@ -253,7 +261,7 @@ def test_a_router_that_its_last_handle_closes_meanwhile_is_dropped_by_nobody_els
     handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
     router = process.use(DeploymentKey("shop", "Store"), handle)
     process.leave(router, handle).result(10)
-    later = process.router(router.key)
+    later = router_of(process, router.key)
     do_on_io(process._drop, router)
     assert process._routers == {router.key: later}
 

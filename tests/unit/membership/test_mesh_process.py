@@ -19,7 +19,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.endpoints import start_server
 from mesh.wire.mesh_token import TOKEN_KEY, forget_token
-from tests.unit.fakes.small_mesh import KEY, do_on_io, on_io, until
+from tests.unit.fakes.small_mesh import KEY, do_on_io, on_io, router_of, until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -102,8 +102,8 @@ def told(router: Any, token: str) -> bool:
 
 
 def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, controller: Controller) -> None:
-    router = process.router(KEY)
-    assert process.router(KEY) is router
+    router = router_of(process, KEY)
+    assert router_of(process, KEY) is router
     until(lambda: told(router, "the old token"), "the snapshot")
     assert controller.subscriptions == [KEY]
     assert controller.processes == [process.process_id]
@@ -114,7 +114,7 @@ def test_a_router_that_is_made_anew_knows_what_the_first_knew(process: MeshProce
     until(lambda: told(first, "the old token"), "the snapshot")
     process.leave(first, controller).result(10)
     assert first.is_closed
-    second = process.router(KEY)
+    second = router_of(process, KEY)
     assert second is not first
     until(lambda: told(second, "the old token"), "the snapshot")
 
@@ -133,13 +133,13 @@ def test_a_handle_that_is_shut_down_takes_the_router_from_no_other(
     first.shutdown()
     on_io(second.shutdown_async())
     assert router.is_closed
-    assert process.router(KEY) is not router
+    assert router_of(process, KEY) is not router
 
 
 @pytest.mark.parametrize("turns", range(6))
 def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controller: Controller, turns: int) -> None:
     """The news and the end meet in the same turn of the loop, whichever it is."""
-    process.router(KEY)
+    router_of(process, KEY)
     until(lambda: controller.subscriptions, "the stream")
 
     async def scenario() -> None:
@@ -152,7 +152,7 @@ def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controlle
 
 
 def test_a_controller_that_restarts_is_found_again(process: MeshProcess, controller: Controller) -> None:
-    router = process.router(KEY)
+    router = router_of(process, KEY)
     until(lambda: told(router, "the old token"), "the snapshot")
     controller.stop()
     on_io(controller._start())
@@ -162,7 +162,7 @@ def test_a_controller_that_restarts_is_found_again(process: MeshProcess, control
 def test_a_mesh_that_was_started_again_is_joined_with_its_new_token(
     process: MeshProcess, controller: Controller, kv: dict[str, bytes]
 ) -> None:
-    router = process.router(KEY)
+    router = router_of(process, KEY)
     until(lambda: told(router, "the old token"), "the snapshot")
     controller.stop()
     del kv["token"]  # the mesh is down for a while
@@ -171,7 +171,7 @@ def test_a_mesh_that_was_started_again_is_joined_with_its_new_token(
         until(lambda: told(router, "the new token"), "the snapshot of the new mesh")
         assert restarted.refused >= 1
         assert router._pool.identity.token == b"the new token"
-        assert process.router(DeploymentKey("shop", "Other"))._pool.identity.token == b"the new token"
+        assert router_of(process, DeploymentKey("shop", "Other"))._pool.identity.token == b"the new token"
     finally:
         restarted.stop()
 
@@ -186,7 +186,7 @@ def test_a_stream_survives_whatever_ray_raises(
             raise failure
         return kv.get(key)
 
-    router = process.router(KEY)
+    router = router_of(process, KEY)
     until(lambda: told(router, "the old token"), "the snapshot")
     monkeypatch.setattr(ray_core, "kv_get", kv_get)
     controller.stop()
@@ -232,7 +232,7 @@ def test_a_call_that_waits_for_the_first_replica_is_reported_at_once(
     """Scaling from zero does not wait for the interval (item 231)."""
     controller.load_interval_s = 3600.0
     controller.unavailable = ""
-    router = process.router(KEY)
+    router = router_of(process, KEY)
     until(lambda: router.reading().interval_s > 0, "the snapshot")
     handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
     handle._family.router = router
@@ -246,7 +246,7 @@ def test_the_process_leaves_nothing_running(kv: dict[str, bytes]) -> None:
     controller = Controller(kv, b"the old token")
     process = do_on_io(MeshProcess, CALLER)
     on_io(process.start())
-    router = process.router(KEY)
+    router = router_of(process, KEY)
     on_io(process.stop())
     controller.stop()
 

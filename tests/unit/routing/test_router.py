@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import pytest
 
 from mesh.context import REQUEST
 from mesh.exceptions import CancelReason, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
 from mesh.routing.link_pool import Endpoint
+from mesh.routing.router import Router
 from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2
@@ -22,6 +25,9 @@ from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, on_io, until
 
 DEADLINE_S = 10.0
+CANCELLED = grpc.StatusCode.CANCELLED.value[0]
+NEWER = 10**9
+"""A snapshot version above those that a small mesh publishes."""
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -113,12 +119,12 @@ def test_a_hot_model_spreads_and_others_pass_what_waits_for_it() -> None:
         announce(mesh, 0, "hot")
         first = mesh.handle("wait", multiplexed_model_id="hot").remote()
         until(lambda: mesh.replicas[0].ongoing == 1, "the holder to be full")
-        holding_out = mesh.handle(multiplexed_model_id="hot").remote()
+        waiting_for_model = mesh.handle(multiplexed_model_id="hot").remote()
         until(lambda: mesh.router.queued == 1, "the second to hold out")
         # The other replica is free: a call without a model need not wait behind the one that holds out.
         passed = mesh.handle().remote()
         assert passed.result(timeout_s=settings().routing.multiplex_spill_delay_s * 100) == ""
-        assert holding_out.result(timeout_s=DEADLINE_S) == "hot"
+        assert waiting_for_model.result(timeout_s=DEADLINE_S) == "hot"
         assert mesh.replicas[1].target.asked == ["", "hot"]
         mesh.replicas[0].user_loop.post(mesh.replicas[0].target.gate.set)
         first.result(timeout_s=DEADLINE_S)
@@ -141,11 +147,11 @@ def test_a_call_that_was_cancelled_before_it_came_is_not_sent() -> None:
         do_on_io(mesh.router.cancel, call, CancelReason.CLIENT)
         do_on_io(mesh.router.submit, call)
         mesh.assert_idle()
-        assert [outcome.code for outcome in sink.outcomes] == [1]
+        assert [outcome.code for outcome in sink.outcomes] == [CANCELLED]
         assert mesh.replicas[0].target.asked == []
 
 
-def test_a_closed_router_fails_calls_at_once() -> None:
+def test_a_closed_router_fails_calls_immediately() -> None:
     with mesh_of(Models()) as mesh:
         on_io(mesh.router.close())
         sink = Sink()
@@ -153,18 +159,39 @@ def test_a_closed_router_fails_calls_at_once() -> None:
         assert isinstance(to_exception(sink.outcomes[0]), RequestCancelledError)
 
 
+@dataclass
+class RejectingLink:
+    is_draining: bool
+    replica_id: str = "r7"
+
+
+def rejections(router: Router, call: OutgoingCall, link: Any) -> int:
+    """How often a link rejects the call until the router gives it up; 100 if it does not."""
+    for count in range(100):
+        if call.state is CallState.DONE:
+            return count
+        router._queue.remove(call)
+        call.state = CallState.SENT
+        router.on_reject(link, call)
+    return 100
+
+
 def test_a_call_that_replicas_keep_refusing_is_given_up() -> None:
     """Every attempt meets a draining replica that comes back under the same snapshot."""
     with mesh_of() as mesh:
         sink = Sink()
-        call = call_of(sink)
-        call.attempts = settings().routing.retry_attempts_max
-        do_on_io(mesh.router._take_back, call, "r7", "it drains")
+        count = do_on_io(rejections, mesh.router, call_of(sink), RejectingLink(is_draining=True))
+        assert count == settings().routing.retry_attempts_max
         error = to_exception(sink.outcomes[0])
         assert isinstance(error, ReplicaUnavailableError)
         assert error.replica_id == "r7"
-        assert "it drains" in str(error)
-        assert error.is_retry_safe, "nobody has run it"
+        assert "it refuses calls (attempt 16, the last one)" in str(error)
+        assert error.is_retry_safe, "no replica has run it"
+
+
+def test_rejections_of_full_replicas_are_no_failures() -> None:
+    with mesh_of() as mesh:
+        assert do_on_io(rejections, mesh.router, call_of(Sink()), RejectingLink(is_draining=False)) == 100
 
 
 def test_many_calls_of_a_broken_link_come_back_in_order_and_in_one_step_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +216,7 @@ def test_many_calls_of_a_broken_link_come_back_in_order_and_in_one_step_each(mon
         async def give_back() -> list[OutgoingCall]:
             taken = mesh.router._queue.drain()
             for call in taken:
-                call.state = type(call.state).SENT
+                call.state = CallState.SENT
             taken_out.clear()
             mesh.router.on_broken(Link(), "gone", taken[::2], taken[1::2])  # type: ignore[arg-type]
             assert len(taken_out) <= 1, "only to look whether the oldest can be sent"
@@ -227,32 +254,31 @@ def test_snapshots_are_read_from_the_wire() -> None:
     assert read_snapshot(message) == Snapshot(KEY, 4, (ReplicaInfo("r", "a:1", "n", "z"),), 7, 9, "why")
 
 
-def test_calls_that_find_no_replica_are_told_of_at_once() -> None:
+def test_calls_that_find_no_replica_are_reported_immediately() -> None:
     """When the first begins to wait, and when the last replica goes while calls wait (item 231)."""
-    with mesh_of(Models()) as mesh:
-        told: list[int] = []
-        mesh.router.on_no_replica = lambda router: told.append(router.queued)
+    reported: list[int] = []
+    with mesh_of(Models(), on_no_replica=lambda router: reported.append(router.queued)) as mesh:
         replicas, mesh.replicas = mesh.replicas, []
         mesh.publish()
-        assert told == []
+        assert reported == []
         do_on_io(mesh.router.submit, call_of(Sink()))
         do_on_io(mesh.router.submit, call_of(Sink()))
-        assert told == [1]
+        assert reported == [1]
         mesh.publish()
-        assert told == [1, 2]
+        assert reported == [1, 2]
         mesh.replicas = replicas
         mesh.publish()
         mesh.assert_idle()
-        assert told == [1, 2]
+        assert reported == [1, 2]
 
 
-def test_a_router_reads_its_load_only_where_somebody_wants_to_hear_of_it() -> None:
+def test_a_router_reads_its_load_only_where_the_controller_wants_it() -> None:
     with mesh_of(Models(), limit=2) as mesh:
         calls = [mesh.handle("wait").remote() for _ in range(5)]
         until(lambda: (mesh.router.queued, mesh.router.ongoing) == (3, 2), "calls to wait")
         assert mesh.router.reading().interval_s == 0
         replicas = tuple(replica.info for replica in mesh.replicas)
-        do_on_io(mesh.router.update, Snapshot(KEY, 10**9, replicas, 2, load_interval_s=10.0))
+        do_on_io(mesh.router.update, Snapshot(KEY, NEWER, replicas, 2, load_interval_s=10.0))
         reading = mesh.router.reading()
         assert (reading.deployment, reading.queued, reading.ongoing, reading.interval_s) == (KEY, 3, 2, 10.0)
         for call in calls:
@@ -265,9 +291,9 @@ def test_a_deployment_that_starts_on_demand_can_serve_without_replicas() -> None
     with mesh_of(Models()) as mesh:
         assert mesh.router.can_serve
         for snapshot, can_serve in (
-            (Snapshot(KEY, 10**9), False),
-            (Snapshot(KEY, 10**9 + 1, starts_on_demand=True), True),
-            (Snapshot(KEY, 10**9 + 2, starts_on_demand=True, unavailable="its constructor fails"), False),
+            (Snapshot(KEY, NEWER), False),
+            (Snapshot(KEY, NEWER + 1, starts_on_demand=True), True),
+            (Snapshot(KEY, NEWER + 2, starts_on_demand=True, unavailable="its constructor fails"), False),
         ):
             do_on_io(mesh.router.update, snapshot)
             assert mesh.router.can_serve is can_serve
