@@ -72,28 +72,28 @@ class WeatherServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """The hours that follow, one message each, at the pace the request asks for.
+        """The following hours, one message each, at the interval of the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request_iterator, context):
-        """Measurements of a station; the answer says how far the forecasts were off.
+        """Measurements of a station; the reply has the error of the forecasts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Converse(self, request_iterator, context):
-        """Question and answer, as many as one likes, in any order of cities.
+        """Any number of requests and replies, in any order of cities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancellations(self, request, context):
-        """What became of the work that was cancelled.
+        """The work that was cancelled, from the logbook.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
