@@ -49,8 +49,10 @@ ROOMS: dict[str, str] = {
     "mesh.deployment": "config options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",
     "mesh.controller.desired": "cluster options routing v1",
-    "mesh.controller.plan": "controller.desired routing status v1",
-    "mesh.controller.actors": "cluster controller.desired controller.plan phases routing settings status usercode v1",
+    "mesh.controller.plan": "controller.desired options routing settings status v1",
+    "mesh.controller.actors": (
+        "cluster controller.desired controller.plan options phases routing settings status usercode v1"
+    ),
     "mesh.controller.scaling": (
         "cluster controller.actors controller.desired controller.plan options routing settings usercode v1"
     ),
@@ -100,6 +102,7 @@ PURE_MODULES = (
     "mesh/controller/report/shortage_text.py",
     "mesh/controller/plan/stop_order.py",
     "mesh/controller/report/snapshots.py",
+    "mesh/options/drain_policy.py",
     "mesh/options/option_effects.py",
     "mesh/controller/report/status_report.py",
     "mesh/link/gathering.py",

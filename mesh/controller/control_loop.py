@@ -159,7 +159,7 @@ class ControlLoop:
         self._registry.see_nodes(self._node_list.nodes)
         observed = self._registry.observed()
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
-        planned = plan(desired, observed, self._clock())
+        planned = plan(desired, observed, self._clock(), settings().controller)
         self._judge.faults.note("planning", planned.problems)
         self._judge.faults.note("work on replicas", self._act(planned))
         observed = self._judged()

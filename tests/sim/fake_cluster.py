@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError
 from mesh.controller.plan.cluster_picture import Node
-from mesh.controller.plan.replica_placement import ANYWHERE, Spot
+from mesh.controller.plan.replica_placement import ANYWHERE, NodeAssignment
 from mesh.v1 import control_pb2
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Faults:
 class Actor:
     name: str
     spec: control_pb2.ReplicaSpec | control_pb2.GatewaySpec | control_pb2.PolicySpec
-    spot: Spot = ANYWHERE
+    assignment: NodeAssignment = ANYWHERE
     node_id: str = ""
     """Where its process is."""
     is_placed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,14 +88,14 @@ class FakeCluster:
 
     # ---- Runtime ---------------------------------------------------------------------------------------------------
 
-    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         if spec.spec.options.placement_group_bundles:
             await self._delivered(functools.partial(self._create_group, name))
             self._known_groups.add(name)
-        await self._delivered(functools.partial(self._spawn, Actor(name, spec, spot)))
+        await self._delivered(functools.partial(self._spawn, Actor(name, spec, assignment)))
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
-        await self._delivered(functools.partial(self._spawn, Actor(name, spec, Spot((spec.node_id,)))))
+        await self._delivered(functools.partial(self._spawn, Actor(name, spec, NodeAssignment((spec.node_id,)))))
 
     async def spawn_policy(self, name: str, spec: control_pb2.PolicySpec, actor: control_pb2.ActorOptions) -> None:
         self.policies_spawned += 1
@@ -233,7 +233,7 @@ class FakeCluster:
 
     def _choose(self, actor: Actor) -> str:
         """As Ray does: the wanted node; where that has no room any other, unless the actor is bound to it."""
-        planned = actor.spot.node_ids[:1]
+        planned = actor.assignment.node_ids[:1]
         if planned and _is_bound(actor) and planned[0] not in self.cpus:
             self.end(actor)
             return ""
@@ -341,4 +341,4 @@ def _cpus_of(actor: Actor) -> float:
 def _is_bound(actor: Actor) -> bool:
     if isinstance(actor.spec, control_pb2.ReplicaSpec):
         return actor.spec.spec.options.max_replicas_per_node > 0
-    return bool(actor.spot.node_ids)
+    return bool(actor.assignment.node_ids)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.replica_placement import Spot
+from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -187,10 +187,10 @@ class WatchedCluster(FakeCluster):
         self.blamed: set[str] = set()
         """Actors of which the controller has heard something bad, if only by a message that was lost."""
 
-    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         self.note(f"spawn {name} {spec.spec.version}")
         self._check_surge()
-        await super().spawn_replica(name, spec, spot)
+        await super().spawn_replica(name, spec, assignment)
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         self.note(f"{method} {name}")

@@ -86,7 +86,7 @@ async def _die_at(operation: Operation, steps: list[int]) -> bool:
     life = mesh.life
     life.dies_at_step = life.steps + steps[0]
     mesh.deaths = steps[1:]
-    await operation.ask(mesh)
+    await operation.request(mesh)
     await mesh.until(lambda: operation.is_done(mesh))
     # What is left undone, or done twice, shows in the time after.
     await asyncio.sleep(LONG_S)

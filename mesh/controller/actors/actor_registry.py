@@ -10,8 +10,17 @@ from dataclasses import replace
 from mesh.controller.actors.cluster_runtime import gateway_name, replica_name
 from mesh.controller.actors.gateway_state import TRANSITIONS, GatewayEvent
 from mesh.controller.plan.actions import Reason
-from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Gateway, Node, Observed, Replica, Vacancy
+from mesh.controller.plan.cluster_picture import (
+    NO_FAILURES,
+    DepartedReplica,
+    Failures,
+    Gateway,
+    Node,
+    Observed,
+    Replica,
+)
 from mesh.controller.plan.replica_state import ReplicaEvent, next_state
+from mesh.options.drain_policy import DrainPolicy
 from mesh.phases import transitions
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
@@ -33,7 +42,7 @@ class ActorRegistry:
         self._gateways: dict[str, Gateway] = {}
         self._replica_failures: dict[DeploymentKey, Failures] = {}
         self._gateway_failures: dict[str, Failures] = {}
-        self._vacancies: deque[Vacancy] = deque()
+        self._departed: deque[DepartedReplica] = deque()
         self._last_ended: dict[DeploymentKey, str] = {}
         self._nodes: tuple[Node, ...] = ()
 
@@ -45,8 +54,8 @@ class ActorRegistry:
 
     def observed(self) -> Observed:
         memory_s = settings().controller.departed_memory_s
-        while self._vacancies and self._clock() - self._vacancies[0].at_s > memory_s:
-            self._vacancies.popleft()
+        while self._departed and self._clock() - self._departed[0].at_s > memory_s:
+            self._departed.popleft()
         return Observed(
             replicas=tuple(self._replicas.values()),
             last_ended=dict(self._last_ended),
@@ -54,7 +63,7 @@ class ActorRegistry:
             nodes=self._nodes,
             replica_failures=dict(self._replica_failures),
             gateway_failures=dict(self._gateway_failures),
-            vacancies=tuple(self._vacancies),
+            departed=tuple(self._departed),
         )
 
     def replica(self, replica_id: str) -> Replica | None:
@@ -133,18 +142,18 @@ class ActorRegistry:
         if replica := self._replicas.get(replica_id):
             self._moved(replica, ReplicaEvent.RECONFIGURE)
 
-    def replica_reconfigured(self, replica_id: str, config_version: str, drain_timeout_s: float) -> None:
+    def replica_reconfigured(self, replica_id: str, config_version: str, drain: DrainPolicy) -> None:
         if replica := self._replicas.get(replica_id):
-            reconfigured = replace(replica, config_version=config_version, drain_timeout_s=drain_timeout_s)
+            reconfigured = replace(replica, config_version=config_version, drain=drain)
             self._moved(reconfigured, ReplicaEvent.READY)
 
-    def replica_stopping(self, replica_id: str, drain_timeout_s: float, reason: Reason) -> bool:
+    def replica_stopping(self, replica_id: str, drain: DrainPolicy, reason: Reason) -> bool:
         """The replica is being drained or killed. Returns whether that is a new decision about it."""
         replica = self._replicas.get(replica_id)
         if replica is None or (replica.is_leaving and reason in replica.stop_reasons):
             return False
         if not replica.is_leaving:
-            replica = replace(replica, drain_timeout_s=drain_timeout_s)
+            replica = replace(replica, drain=drain)
         self._moved(replace(replica, stop_reasons=(*replica.stop_reasons, reason)), ReplicaEvent.STOP)
         return True
 
@@ -174,8 +183,8 @@ class ActorRegistry:
         if is_failure and not is_node_lost:
             self._count_replica_failure(replica, message)
         self._record_end(replica, message)
-        self._vacancies.append(
-            Vacancy(
+        self._departed.append(
+            DepartedReplica(
                 replica_id=replica_id,
                 deployment=replica.deployment,
                 at_s=self._clock(),

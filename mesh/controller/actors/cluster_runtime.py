@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from mesh.controller.plan.cluster_picture import Node
-from mesh.controller.plan.replica_placement import Spot
+from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -49,7 +49,7 @@ def read_answer(kind: type[M], answer: bytes | None) -> M:
 class Runtime(Protocol):
     """What the controller needs of the cluster. Every method may raise ActorCallError and nothing else."""
 
-    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         """Start the actor, and before it the placement group of the same name if its options ask for one."""
         ...
 

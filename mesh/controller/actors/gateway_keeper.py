@@ -12,6 +12,7 @@ from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, gateway_name, read_answer
 from mesh.controller.plan.actions import GatewayAction, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.cluster_picture import Gateway
+from mesh.options.drain_policy import DrainPolicy
 from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
@@ -75,8 +76,8 @@ class GatewayKeeper:
             self._keep("kill", gateway_id, self._calls.kill(gateway_name(gateway.node_id)))
 
     def _add(self, gateway_id: str, node_id: str) -> None:
-        drain_timeout_s = settings().gateway.drain_timeout_s
-        self._registry.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain_timeout_s=drain_timeout_s))
+        drain = DrainPolicy(settings().gateway.drain_timeout_s, settings().controller.drain_margin_s)
+        self._registry.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain=drain))
 
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} gateway {gateway_id}")

@@ -11,9 +11,9 @@ from typing import Any
 from mesh.cluster import ray_core, ray_placement
 from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallError, ActorDiedError, ActorUnreachableError
 from mesh.controller.actors.failure_text import readable, readable_death
-from mesh.controller.desired.resource_request import ask_of
+from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.cluster_picture import Node
-from mesh.controller.plan.replica_placement import Spot
+from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.v1 import control_pb2
 
 _REPLICA_CLASS = "mesh.replica.replica_actor:ReplicaActor"
@@ -34,10 +34,10 @@ class RayRuntime:
         self._ends_at_s: dict[tuple[str, float], float] = {}
         """When nodes end, on our clock, by node id and the Unix time that Ray reports."""
 
-    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
-        await _outcome(self._spawn_replica(name, spec, spot))
+    async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
+        await _outcome(self._spawn_replica(name, spec, assignment))
 
-    async def _spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+    async def _spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         options = spec.spec.options
         actor = options.actor
         if options.placement_group_bundles:
@@ -52,9 +52,9 @@ class RayRuntime:
             resources=dict(actor.resources),
             accelerator_type=actor.accelerator_type,
             runtime_env=json.loads(actor.runtime_env_json or "{}"),
-            node_id="" if options.placement_group_bundles or not spot.node_ids else spot.node_ids[0],
+            node_id="" if options.placement_group_bundles or not assignment.node_ids else assignment.node_ids[0],
             # Ray ignores a soft node affinity of an actor that asks for no resources.
-            is_bound=options.max_replicas_per_node > 0 or not ask_of(options).whole,
+            is_bound=options.max_replicas_per_node > 0 or not resource_request_of(options).whole,
             placement_group=self._groups.get(name),
         )
         await self._spawn(_REPLICA_CLASS, name, spec.SerializeToString(), placement)

@@ -20,7 +20,7 @@ from mesh.controller.actors.cluster_runtime import (
     replica_name,
 )
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
-from mesh.controller.desired.resource_request import ask_of
+from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.actions import (
     KillReplica,
     Reason,
@@ -30,7 +30,8 @@ from mesh.controller.plan.actions import (
     StopReplica,
 )
 from mesh.controller.plan.cluster_picture import Replica
-from mesh.controller.plan.replica_placement import ANYWHERE, Spot
+from mesh.controller.plan.replica_placement import ANYWHERE, NodeAssignment
+from mesh.options.drain_policy import DrainPolicy, drain_policy_of
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import ReplicaState
@@ -63,8 +64,8 @@ class ReplicaKeeper:
     def begin(self, action: ReplicaAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a replica that is gone."""
         match action:
-            case StartReplica(key, spot, reason):
-                self._start(key, spot, reason)
+            case StartReplica(key, assignment, reason):
+                self._start(key, assignment, reason)
             case ReconfigureReplica(replica_id):
                 self._reconfigure(replica_id)
             case StopReplica(replica_id, reason):
@@ -84,13 +85,13 @@ class ReplicaKeeper:
             config_version=ready.config_version,
             state=ReplicaState.RECOVERING if ready.address else ReplicaState.STARTING,
             is_placed=True,
-            drain_timeout_s=ready.spec.options.graceful_shutdown_timeout_s,
+            drain=drain_policy_of(ready.spec.options),
             spec=ready.spec,
-            bundles=ask_of(ready.spec.options).bundles,
+            bundles=resource_request_of(ready.spec.options).bundles,
             bundle_nodes=tuple(ready.bundle_node_ids),
         )
         name = _name_of(replica)
-        self._registry.add_replica(replace(replica, drain_timeout_s=self._drain_timeout_s(replica)))
+        self._registry.add_replica(replace(replica, drain=self._drain_policy(replica)))
         self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
         if ready.address:
             self._registry.replica_ready(ready, ready.config_version)
@@ -107,7 +108,7 @@ class ReplicaKeeper:
         A replica that has to run on a certain node is not adopted, because that node is not known any more.
         """
         target = self.desired.deployments.get(name.deployment)
-        if target is None or not name.is_of(target.version) or target.ask.is_bound:
+        if target is None or not name.is_of(target.version) or target.request.is_bound:
             return False
         replica = _new_replica(name.replica_id, target, ANYWHERE)
         self._registry.add_replica(replica)
@@ -122,13 +123,13 @@ class ReplicaKeeper:
             self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
             self._registry.replica_closed(name.replica_id, reason)
 
-    def _start(self, key: DeploymentKey, spot: Spot, reason: Reason) -> None:
+    def _start(self, key: DeploymentKey, assignment: NodeAssignment, reason: Reason) -> None:
         target = self.desired.deployments[key]
         spec = _replica_spec(self._new_id(), target)
-        replica = _new_replica(spec.replica_id, target, spot)
+        replica = _new_replica(spec.replica_id, target, assignment)
         self._registry.add_replica(replica)
         _log("starting", replica, reason)
-        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, spot))
+        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, assignment))
 
     def _reconfigure(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
@@ -138,23 +139,23 @@ class ReplicaKeeper:
 
     def _stop(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
-            if self._registry.replica_stopping(replica_id, self._drain_timeout_s(replica), reason):
+            if self._registry.replica_stopping(replica_id, self._drain_policy(replica), reason):
                 _log("stopping", replica, reason)
             self._keep("drain", replica_id, self._calls.drain(_name_of(replica)))
 
     def _kill(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
-            if self._registry.replica_stopping(replica_id, 0.0, reason):
+            if self._registry.replica_stopping(replica_id, DrainPolicy(0.0), reason):
                 _log("killing", replica, reason)
             self._keep("kill", replica_id, self._calls.kill(_name_of(replica)))
 
     def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} replica {replica_id}")
 
-    async def _bring_up(self, name: str, spec: control_pb2.ReplicaSpec, spot: Spot) -> None:
+    async def _bring_up(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         replica_id = spec.replica_id
         try:
-            await self._runtime.spawn_replica(name, spec, spot)
+            await self._runtime.spawn_replica(name, spec, assignment)
         except ActorCallError as error:
             await self._calls.release(name)
             self._registry.replica_closed(replica_id, str(error))
@@ -187,8 +188,8 @@ class ReplicaKeeper:
         except ActorCallError as error:
             self._registry.replica_broken(spec.replica_id, str(error))
         else:
-            drain_timeout_s = spec.spec.options.graceful_shutdown_timeout_s
-            self._registry.replica_reconfigured(spec.replica_id, spec.config_version, drain_timeout_s)
+            drain = drain_policy_of(spec.spec.options)
+            self._registry.replica_reconfigured(spec.replica_id, spec.config_version, drain)
 
     async def _watch(self, name: str, replica_id: str) -> None:
         died = await self._calls.death_reason(name, lambda: self._address(replica_id))
@@ -222,10 +223,10 @@ class ReplicaKeeper:
             options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
         )
 
-    def _drain_timeout_s(self, replica: Replica) -> float:
+    def _drain_policy(self, replica: Replica) -> DrainPolicy:
         """That of its deployment now; of a deleted deployment the last one known."""
         target = self.desired.deployments.get(replica.deployment)
-        return target.drain_timeout_s if target else replica.drain_timeout_s
+        return target.drain if target else replica.drain
 
 
 def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:
@@ -237,15 +238,15 @@ def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.Repl
     )
 
 
-def _new_replica(replica_id: str, target: DeploymentTarget, spot: Spot) -> Replica:
+def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssignment) -> Replica:
     return Replica(
         replica_id=replica_id,
         deployment=target.key,
         version=target.version,
-        drain_timeout_s=target.drain_timeout_s,
+        drain=target.drain,
         spec=target.spec,
-        bundles=target.ask.bundles,
-        bundle_nodes=spot.node_ids,
+        bundles=target.request.bundles,
+        bundle_nodes=assignment.node_ids,
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules
-from mesh.controller.desired.resource_request import Ask, ask_of
+from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of
+from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
 from mesh.options.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -27,10 +28,10 @@ class DeploymentTarget:
     """Replicas with another one have to be reconfigured in place."""
     constructor_failures_max: int = _FAILURES_MAX
     """A version none of whose replicas came up is given up after this many failed constructors."""
-    drain_timeout_s: float = 20.0
+    drain: DrainPolicy = DEFAULT_DRAIN
     scaling: ScalingRules | None = None
     """How `num_replicas` follows the load; None: it is fixed."""
-    ask: Ask = field(default_factory=Ask)
+    request: ResourceRequest = field(default_factory=ResourceRequest)
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
 
 
@@ -70,8 +71,8 @@ def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) ->
             num_replicas=options.num_replicas if scaling else at_capacity(options.num_replicas, target_capacity),
             config_version=config_version(options),
             constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
-            drain_timeout_s=options.graceful_shutdown_timeout_s,
+            drain=drain_policy_of(options),
             scaling=scaling,
-            ask=ask_of(options),
+            request=resource_request_of(options),
             spec=spec,
         )

@@ -16,7 +16,7 @@ _GIB = 1024.0**3
 
 
 @dataclass(frozen=True)
-class Ask:
+class ResourceRequest:
     bundles: tuple[Bundle, ...] = ((),)
     strategy: str = ""
     """How the bundles lie on nodes; empty: there is one, and it is the replica's actor."""
@@ -45,9 +45,9 @@ class Ask:
         return f"a placement group ({self.strategy}) of {bundles}"
 
 
-def ask_of(options: control_pb2.DeploymentOptions) -> Ask:
+def resource_request_of(options: control_pb2.DeploymentOptions) -> ResourceRequest:
     bundles = tuple(tuple(sorted(bundle.resources.items())) for bundle in bundles_held(options))
-    return Ask(bundles, options.placement_group_strategy, options.max_replicas_per_node)
+    return ResourceRequest(bundles, options.placement_group_strategy, options.max_replicas_per_node)
 
 
 def resources_text(resources: Bundle | Mapping[str, float]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mesh.controller.plan.replica_placement import Spot
+from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.routing.snapshot import DeploymentKey
 
 
@@ -31,7 +31,7 @@ class Reason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class StartReplica:
     deployment: DeploymentKey
-    spot: Spot
+    assignment: NodeAssignment
     reason: Reason
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mesh.controller.desired.resource_request import Bundle
 from mesh.controller.plan.replica_state import SERVING
+from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -31,7 +32,7 @@ class Replica:
     """Why it is being stopped, and why it was killed meanwhile: texts of `Reason`."""
     health_failures: int = 0
     """Consecutive."""
-    drain_timeout_s: float = 20.0
+    drain: DrainPolicy = DEFAULT_DRAIN
     bundles: tuple[Bundle, ...] = ()
     """What it holds of the cluster; its process is in the first."""
     bundle_nodes: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class Gateway:
     node_id: str
     state: GatewayStatus = GatewayStatus.STARTING
     since_s: float = 0.0
-    drain_timeout_s: float = 30.0
+    drain: DrainPolicy = DEFAULT_DRAIN
     health_failures: int = 0
     unhealthy: str = ""
     stop_reasons: tuple[str, ...] = ()
@@ -94,7 +95,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vacancy:
+class DepartedReplica:
     """A replica that has gone lately."""
 
     replica_id: str
@@ -133,7 +134,7 @@ class Observed:
     replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
     gateway_failures: Mapping[str, Failures] = field(default_factory=dict)
     """By node id."""
-    vacancies: tuple[Vacancy, ...] = ()
+    departed: tuple[DepartedReplica, ...] = ()
 
     def failures_of(self, key: DeploymentKey, version: str) -> Failures:
         """Failures of that version; those of an earlier one do not count."""

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.actions import Action, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.backoff import Backoff
-from mesh.controller.plan.cluster_picture import NO_FAILURES, Gateway, Observed, Vacancy
-from mesh.controller.plan.stop_order import KILL_MARGIN_S
+from mesh.controller.plan.cluster_picture import NO_FAILURES, DepartedReplica, Gateway, Observed
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 
@@ -49,19 +48,17 @@ def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]
 def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
     """Nodes that have replicas, or had some lately: they may get some again (items 200, 209)."""
     occupied = {replica.node_id for replica in observed.replicas}
-    occupied.update(
-        each.bundle_nodes[0] for each in observed.vacancies if each.bundle_nodes and _is_recent(each, now_s)
-    )
+    occupied.update(each.bundle_nodes[0] for each in observed.departed if each.bundle_nodes and _is_recent(each, now_s))
     return occupied
 
 
-def _is_recent(vacancy: Vacancy, now_s: float) -> bool:
+def _is_recent(vacancy: DepartedReplica, now_s: float) -> bool:
     return now_s - vacancy.at_s < LINGER_S
 
 
 def _plan_gateway(gateway: Gateway, wanted: set[str], unwanted: Reason, now_s: float) -> Iterator[Action]:
     if gateway.state == GatewayStatus.DRAINING:
-        if now_s - gateway.since_s > gateway.drain_timeout_s + KILL_MARGIN_S:
+        if gateway.drain.is_overdue(gateway.since_s, now_s):
             yield KillGateway(gateway.gateway_id, Reason.OVERDUE)
     elif gateway.unhealthy:
         # Its name has to be free before the next one can have it, and a broken one drains nothing.

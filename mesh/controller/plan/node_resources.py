@@ -1,4 +1,4 @@
-"""Owns what single nodes have left, and how replicas take it: one by one, or a placement group at a time. Pure."""
+"""The free resources of single nodes, and how replicas take them: one by one, or a placement group at a time. Pure."""
 
 from __future__ import annotations
 
@@ -6,104 +6,107 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from mesh.controller.desired.resource_request import Ask, Bundle
+from mesh.controller.desired.resource_request import Bundle, ResourceRequest
 from mesh.controller.plan.cluster_picture import Node
 
 _EPSILON = 1e-6
 
 
-class Account:
-    """What one node has left."""
+class NodeResources:
+    """The resources of one node by name: CPU and GPU in units, memory in bytes."""
 
-    __slots__ = ("free", "is_suspect", "node_id", "order", "replicas", "soon", "total")
+    __slots__ = ("free", "free_after_drain", "is_suspect", "node_id", "order", "replicas", "total")
 
     def __init__(self, node: Node, order: tuple[bool, int], replicas: int, *, is_suspect: bool = False) -> None:
-        """`is_suspect`: it has probably died, so it is nobody's first choice."""
+        """`order` decides among equals. `is_suspect`: it has probably died, so it is the last choice."""
         self.node_id = node.node_id
         self.order = order
         self.replicas = replicas
         self.is_suspect = is_suspect
         self.total = node.total
         self.free = dict(node.available)
-        self.soon = dict(node.available)
+        self.free_after_drain = dict(node.available)
+
+    def views(self, *, from_now: bool) -> tuple[dict[str, float], ...]:
+        """What a reservation takes from: what is taken now is not free later either."""
+        return (self.free, self.free_after_drain) if from_now else (self.free_after_drain,)
 
 
 def take_singles(
-    accounts: Iterable[Account], ask: Ask, count: int, views: Sequence[str], on: Counter[str]
+    nodes: Iterable[NodeResources], request: ResourceRequest, count: int, on: Counter[str], *, from_now: bool
 ) -> Iterator[tuple[str, ...]]:
-    """Spread: a heap gives the emptiest node; one that has no place for one has none for the next either."""
-    heap = [_place_in_line(each, on) for each in accounts]
+    """Spread: a heap gives the emptiest node; a node without room for one replica has none for the next either."""
+    heap = [_spread_key(each, on) for each in nodes]
     heapq.heapify(heap)
-    bundle = ask.whole
+    bundle = request.whole
     while count and heap:
-        account = heap[0][-1]
-        if not has_place(account, ask, views, on):
+        node = heap[0][-1]
+        if not has_place(node, request, on, from_now=from_now):
             heapq.heappop(heap)
             continue
-        for view in views:
-            book(getattr(account, view), bundle, -1)
-        on[account.node_id] += 1
-        account.replicas += 1
+        _book_all(node, bundle, -1, from_now=from_now)
+        on[node.node_id] += 1
+        node.replicas += 1
         count -= 1
-        heapq.heapreplace(heap, _place_in_line(account, on))
-        yield (account.node_id,)
+        heapq.heapreplace(heap, _spread_key(node, on))
+        yield (node.node_id,)
 
 
-def _place_in_line(account: Account, on: Counter[str]) -> tuple[bool, int, int, tuple[bool, int], Account]:
+def _spread_key(node: NodeResources, on: Counter[str]) -> tuple[bool, int, int, tuple[bool, int], NodeResources]:
     """Sorts the node first that has the fewest replicas of the deployment, then the fewest of all."""
-    return account.is_suspect, on[account.node_id], account.replicas, account.order, account
+    return node.is_suspect, on[node.node_id], node.replicas, node.order, node
 
 
-def has_place(account: Account, ask: Ask, views: Sequence[str], on: Counter[str]) -> bool:
-    if ask.per_node_max and on[account.node_id] >= ask.per_node_max:
+def has_place(node: NodeResources, request: ResourceRequest, on: Counter[str], *, from_now: bool) -> bool:
+    if request.per_node_max and on[node.node_id] >= request.per_node_max:
         return False
-    return _fits_all(account, views, ask.whole)
+    return _fits_all(node, request.whole, from_now=from_now)
 
 
 def take_gangs(
-    accounts: Sequence[Account], ask: Ask, count: int, views: Sequence[str], *, is_trial: bool = False
+    nodes: Sequence[NodeResources], request: ResourceRequest, count: int, *, from_now: bool, is_trial: bool = False
 ) -> Iterator[tuple[str, ...]]:
-    """Placement groups. Ray decides where they really go; this tells whether they can."""
+    """Placement groups. Ray decides where they really go; this says whether they can be placed."""
     for _ in range(count):
-        ordered = sorted(accounts, key=lambda each: (each.is_suspect, each.replicas, each.order))
-        taken = _take_gang(ordered, ask, views)
-        if len(taken) < len(ask.bundles) or is_trial:
-            for number, account in taken.items():
-                _book_all(account, views, ask.bundles[number], 1)
-        if len(taken) < len(ask.bundles):
+        ordered = sorted(nodes, key=lambda each: (each.is_suspect, each.replicas, each.order))
+        taken = _take_gang(ordered, request, from_now=from_now)
+        if len(taken) < len(request.bundles) or is_trial:
+            for number, node in taken.items():
+                _book_all(node, request.bundles[number], 1, from_now=from_now)
+        if len(taken) < len(request.bundles):
             return
         if not is_trial:
             taken[0].replicas += 1
-        yield tuple(taken[number].node_id for number in range(len(ask.bundles)))
+        yield tuple(taken[number].node_id for number in range(len(request.bundles)))
 
 
-def _take_gang(accounts: Sequence[Account], ask: Ask, views: Sequence[str]) -> dict[int, Account]:
+def _take_gang(nodes: Sequence[NodeResources], request: ResourceRequest, *, from_now: bool) -> dict[int, NodeResources]:
     """Nodes by number of the bundle. All of them where they fit."""
-    if ask.strategy in ("PACK", "STRICT_PACK"):
-        whole = next((each for each in accounts if _fits_all(each, views, ask.whole)), None)
+    if request.strategy in ("PACK", "STRICT_PACK"):
+        whole = next((each for each in nodes if _fits_all(each, request.whole, from_now=from_now)), None)
         if whole is not None:
-            _book_all(whole, views, ask.whole, -1)
-            return dict.fromkeys(range(len(ask.bundles)), whole)
-        if ask.strategy == "STRICT_PACK":
+            _book_all(whole, request.whole, -1, from_now=from_now)
+            return dict.fromkeys(range(len(request.bundles)), whole)
+        if request.strategy == "STRICT_PACK":
             return {}
-    taken: dict[int, Account] = {}
-    for number in sorted(range(len(ask.bundles)), key=lambda number: _size(ask.bundles[number])):
-        bundle = ask.bundles[number]
-        for account in _candidates(accounts, ask.strategy, set(taken.values())):
-            if _fits_all(account, views, bundle):
-                _book_all(account, views, bundle, -1)
-                taken[number] = account
+    taken: dict[int, NodeResources] = {}
+    for number in sorted(range(len(request.bundles)), key=lambda number: _size(request.bundles[number])):
+        bundle = request.bundles[number]
+        for node in _candidates(nodes, request.strategy, set(taken.values())):
+            if _fits_all(node, bundle, from_now=from_now):
+                _book_all(node, bundle, -1, from_now=from_now)
+                taken[number] = node
                 break
         else:
             return taken
     return taken
 
 
-def _candidates(accounts: Sequence[Account], strategy: str, used: set[Account]) -> list[Account]:
+def _candidates(nodes: Sequence[NodeResources], strategy: str, used: set[NodeResources]) -> list[NodeResources]:
     if strategy == "STRICT_SPREAD":
-        return [each for each in accounts if each not in used]
+        return [each for each in nodes if each not in used]
     is_packed = strategy == "PACK"
-    return sorted(accounts, key=lambda each: (each in used) != is_packed)
+    return sorted(nodes, key=lambda each: (each in used) != is_packed)
 
 
 def _size(bundle: Bundle) -> tuple[float, ...]:
@@ -112,9 +115,9 @@ def _size(bundle: Bundle) -> tuple[float, ...]:
     return (-amounts.get("GPU", 0.0), -amounts.get("CPU", 0.0), -amounts.get("memory", 0.0))
 
 
-def _fits_all(account: Account, views: Sequence[str], bundle: Bundle) -> bool:
-    for view in views:  # noqa: SIM110 - as below
-        if not _fits(getattr(account, view), bundle):
+def _fits_all(node: NodeResources, bundle: Bundle, *, from_now: bool) -> bool:
+    for view in node.views(from_now=from_now):  # noqa: SIM110 - as below
+        if not _fits(view, bundle):
             return False
     return True
 
@@ -131,16 +134,16 @@ def book(view: dict[str, float], bundle: Bundle, sign: int) -> None:
         view[name] = view.get(name, 0.0) + sign * amount
 
 
-def _book_all(account: Account, views: Sequence[str], bundle: Bundle, sign: int) -> None:
-    for view in views:
-        book(getattr(account, view), bundle, sign)
+def _book_all(node: NodeResources, bundle: Bundle, sign: int, *, from_now: bool) -> None:
+    for view in node.views(from_now=from_now):
+        book(view, bundle, sign)
 
 
-def could_hold(ask: Ask, nodes: Iterable[Node]) -> bool:
+def could_hold(request: ResourceRequest, nodes: Iterable[Node]) -> bool:
     """Whether a replica would find room if the nodes were empty."""
-    accounts = [Account(node, (node.is_head, 0), 0) for node in nodes]
-    for account in accounts:
-        account.free = dict(account.total)
-    if len(ask.bundles) > 1:
-        return len(_take_gang(accounts, ask, ("free",))) == len(ask.bundles)
-    return any(_fits(account.free, ask.whole) for account in accounts)
+    empty = [NodeResources(node, (node.is_head, 0), 0) for node in nodes]
+    for node in empty:
+        node.free_after_drain = dict(node.total)
+    if len(request.bundles) > 1:
+        return len(_take_gang(empty, request, from_now=False)) == len(request.bundles)
+    return any(_fits(node.free_after_drain, request.whole) for node in empty)

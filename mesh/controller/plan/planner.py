@@ -17,17 +17,18 @@ from mesh.controller.plan.actions import (
 )
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.gateway_plan import plan_gateways
-from mesh.controller.plan.replica_placement import Ledger, Room
+from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
 from mesh.controller.plan.rollout import next_step
 from mesh.controller.plan.stop_order import held_back, is_overdue
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import ControllerSettings
 from mesh.status import ReplicaState
 
 
-def plan(desired: Desired, observed: Observed, now_s: float) -> Plan:
+def plan(desired: Desired, observed: Observed, now_s: float, limits: ControllerSettings | None = None) -> Plan:
     """The actions missing between `observed` and `desired`. Empty when nothing is."""
     problems: Problems = {}
-    replicas = _plan_replicas(desired, observed, now_s, problems)
+    replicas = _plan_replicas(desired, ClusterResources(observed, now_s, limits), problems)
     return Plan((*plan_gateways(desired, observed, now_s), *replicas), problems)
 
 
@@ -36,14 +37,14 @@ def is_finished(desired: Desired, observed: Observed) -> bool:
     return desired.is_shutting_down and not observed.replicas and not observed.gateways
 
 
-def _plan_replicas(desired: Desired, observed: Observed, now_s: float, problems: Problems) -> list[Action]:
+def _plan_replicas(desired: Desired, resources: ClusterResources, problems: Problems) -> list[Action]:
+    observed, now_s = resources.observed, resources.now_s
     groups = observed.by_deployment()
-    ledger = Ledger(observed, now_s)
     actions: list[Action] = []
     for key, target in desired.deployments.items():
         with confined(key, problems):
             # A plan is whole or not at all: starts without their stops would be another one.
-            actions += tuple(_plan_deployment(target, groups.get(key, ()), ledger))
+            actions += tuple(_plan_deployment(target, groups.get(key, ()), resources))
     unwanted = groups.keys() - desired.deployments.keys()
     if unwanted:
         actions += _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
@@ -69,24 +70,29 @@ def _plan_unwanted(
         yield from _overdue(replicas, now_s)
 
 
-def _plan_deployment(target: DeploymentTarget, replicas: Sequence[Replica], ledger: Ledger) -> Iterator[Action]:
-    failures, now_s = ledger.observed.failures_of(target.key, target.version), ledger.now_s
-    room = Room(ledger, target.ask, replicas, target.version)
-    step = next_step(target, replicas, failures, room, now_s)
-    spots = room.spots(step.starts)
-    if len(spots) < step.starts:
-        # Some may not start before there is a node for them: perhaps others can make room.
-        step = next_step(target, replicas, failures, room, now_s)
-    yield from (StartReplica(target.key, spot, step.start_reason) for spot in spots)
+def _plan_deployment(
+    target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources
+) -> Iterator[Action]:
+    failures = resources.observed.failures_of(target.key, target.version)
+    placement = DeploymentPlacement(resources, target.request, replicas, target.version)
+    shortage = placement.reserve_for_waiting()
+    step = next_step(target, replicas, failures, shortage, placement)
+    assignments = placement.reserve(step.starts)
+    if len(assignments) < step.starts:
+        # Starts that have to wait for a node are unschedulable too: old replicas may be preempted for them.
+        shortage = shortage.plus(step.starts - len(assignments))
+        step = next_step(target, replicas, failures, shortage, placement)
+    placement.preempt(step.preempted, shortage.unschedulable)
+    yield from (StartReplica(target.key, assignment, step.start_reason) for assignment in assignments)
     yield from _stops(step.reasoned_stops)
     yield from (ReconfigureReplica(replica.replica_id) for replica in step.reconfigures)
-    yield from _overdue(replicas, now_s)
+    yield from _overdue(replicas, resources.now_s)
 
 
 def _stops(stops: Iterable[tuple[Replica, Reason]]) -> Iterator[Action]:
     for replica, reason in stops:
         # A starting replica has no calls to drain; a zero drain timeout means kill immediately.
-        is_immediate = replica.state == ReplicaState.STARTING or replica.drain_timeout_s <= 0
+        is_immediate = replica.state == ReplicaState.STARTING or replica.drain.is_immediate
         action = KillReplica if is_immediate else StopReplica
         yield action(replica.replica_id, reason)
 

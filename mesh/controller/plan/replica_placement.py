@@ -1,62 +1,89 @@
-"""Owns where replicas go, and whether there is room for them at all. Pure.
+"""Where replicas go, and whether the cluster has the resources for them. Pure.
 
-Theory of operation. A ledger holds two views of every node that is not being drained:
+Theory of operation. `ClusterResources` has two views of every node that is not being drained:
 
-- what is free now: the less of what Ray reports and of what our own replicas leave over. Ray's report lags behind
-  replicas that just started, our own count does not know other users of the cluster;
-- what is free soon: the same when the replicas that are leaving have gone. What was held by replicas that have just
-  gone counts as well, as long as Ray may not have reported it yet.
+- `free`: the smaller of what Ray reports as free and what our own replicas leave over. Ray's report lags behind
+  replicas that just started; our own count does not know other users of the cluster;
+- `free_after_drain`: the same once the replicas that are stopping have gone. What was held by replicas that have just
+  gone counts as well while Ray may not have reported it yet.
 
-A start gets a node by the first view, spread: the node with the fewest replicas of the deployment, then with the fewest
-of all. One that finds none waits in Ray's queue, where the cluster's autoscaler sees it. Only when not even the second
-view has room is it short of room, and others may have to leave for it: a report that lags must not cost a replica.
+A start is assigned a node by the first view, spread: the node with the fewest replicas of the deployment, then with the
+fewest of all. Without such a node it waits in Ray's queue, where the cluster's autoscaler sees it. Only when the second
+view has no room either is it unschedulable, and old replicas may be preempted for it: a report that lags must not cost
+a replica.
 
-Ray has the last word. A replica that has a node on paper and no process after some time is placed again on paper; one
-that seems to have room for very long and still has no process is taken to be short, whatever the reason.
-Where Ray has to make a runtime environment first, which may take minutes, both come much later.
+Ray decides in the end. `Pending` says how far the assignment of a replica without a process is believed.
+
+One `ClusterResources` serves one turn of the planner. Deployments reserve from it one after the other: first for the
+replicas that wait (`reserve_for_waiting`), then for the starts of this turn (`reserve`); what is preempted is released
+last (`preempt`). These three methods change it, and nothing else does.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
 
-from mesh.controller.desired.resource_request import Ask, Bundle
+from mesh.controller.desired.resource_request import Bundle, ResourceRequest
 from mesh.controller.plan.cluster_picture import Observed, Replica
-from mesh.controller.plan.node_resources import Account, book, has_place, take_gangs, take_singles
+from mesh.controller.plan.node_resources import NodeResources, book, has_place, take_gangs, take_singles
+from mesh.settings import ControllerSettings
 from mesh.v1 import control_pb2
 
-TRUST_S = 10.0
-"""How long a replica without a process is believed to get the node it was given."""
-PATIENCE_S = 30.0
-"""A replica without a process for so long finds no room, whatever the accounts say."""
-ENVIRONMENT_PATIENCE_S = 600.0
-"""Both, for a replica whose runtime environment Ray has to make first: that may install packages."""
 _QUICK_ENVIRONMENT = {"env_vars"}
-REPORT_LAG_S = 2.0
-"""Ray's report of free resources is at most about this old."""
+
+
+class Pending(Enum):
+    """How far a replica is on the way to its process."""
+
+    PLACED = auto()
+    """It has a process."""
+    ASSIGNED = auto()
+    """It is believed to get the node it was assigned."""
+    PREPARING_ENVIRONMENT = auto()
+    """The same for longer: Ray may be creating its runtime environment, and keeps its resources meanwhile."""
+    EXPIRED = auto()
+    """It should have a process by now: its assignment is not believed any more."""
+    STUCK = auto()
+    """It is unschedulable, whatever the resources say."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """Where a replica shall run."""
+class NodeAssignment:
+    """Where a replica is to run."""
 
     node_ids: tuple[str, ...] = ()
     """One per bundle; empty: wherever Ray finds room."""
 
 
-ANYWHERE = Spot()
+ANYWHERE = NodeAssignment()
 
 
-class Ledger:
-    """The accounts of all nodes while one plan is made: what is given away is gone for the next who asks."""
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Replicas of one deployment that cannot be scheduled."""
 
-    def __init__(self, observed: Observed, now_s: float) -> None:
+    unschedulable: int = 0
+    lacking_resources: int = 0
+    """Of these, the ones for which no node has the resources; the others wait too long for another reason."""
+
+    def plus(self, withheld: int) -> Shortage:
+        """With starts that must not begin before there is a node for them."""
+        return Shortage(self.unschedulable + withheld, self.lacking_resources + withheld)
+
+
+class ClusterResources:
+    """The resources of all nodes while one plan is made."""
+
+    def __init__(self, observed: Observed, now_s: float, limits: ControllerSettings | None = None) -> None:
         self.observed = observed
         self.now_s = now_s
+        self.limits = limits or ControllerSettings()
 
     @cached_property
     def replicas_on(self) -> Counter[str]:
@@ -68,117 +95,125 @@ class Ledger:
         return {node.node_id for node in self.observed.nodes if node.is_head}
 
     @cached_property
-    def accounts(self) -> dict[str, Account]:
-        """Of the nodes that take new replicas. The head comes last among equals: it has the controller to carry."""
-        nodes = [node for node in self.observed.nodes if node.ends_s is None]
-        suspects = {node_id for each in self.observed.vacancies if each.is_node_lost for node_id in each.bundle_nodes}
-        accounts = {
-            node.node_id: Account(
+    def nodes(self) -> dict[str, NodeResources]:
+        """The nodes that take new replicas. The head comes last among equals, because it runs the controller."""
+        staying = [node for node in self.observed.nodes if node.ends_s is None]
+        suspects = {node_id for each in self.observed.departed if each.is_node_lost for node_id in each.bundle_nodes}
+        nodes = {
+            node.node_id: NodeResources(
                 node,
                 (node.is_head, number),
                 self.replicas_on[node.node_id],
                 is_suspect=node.node_id in suspects,
             )
-            for number, node in enumerate(nodes)
+            for number, node in enumerate(staying)
         }
-        self._settle(accounts)
-        return accounts
+        self._subtract_replicas(nodes)
+        return nodes
 
-    def is_homeless(self, replica: Replica) -> bool:
-        """It has no process, and no node or none that it can be believed to get."""
-        return not replica.is_placed and (replica.node_id not in self.accounts or self.is_slow(replica))
-
-    def is_late(self, replica: Replica) -> bool:
-        """It has no process after some time."""
-        return not replica.is_placed and self.now_s - replica.created_s > TRUST_S
-
-    def is_slow(self, replica: Replica) -> bool:
-        """It ought to have a process by now."""
-        return self.is_late(replica) and not self._is_equipped(replica)
+    def pending_state(self, replica: Replica) -> Pending:
+        if replica.is_placed:
+            return Pending.PLACED
+        age_s = self.now_s - replica.created_s
+        if age_s <= self.limits.assign_timeout_s:
+            return Pending.ASSIGNED
+        if age_s <= self.limits.environment_timeout_s and _environment(replica.spec).keys() - _QUICK_ENVIRONMENT:
+            return Pending.PREPARING_ENVIRONMENT
+        return Pending.STUCK if age_s > self.limits.unschedulable_after_s else Pending.EXPIRED
 
     def is_stuck(self, replica: Replica) -> bool:
-        """It finds no room, whatever the accounts say."""
-        return self.is_slow(replica) and self.now_s - replica.created_s > PATIENCE_S
+        return self.pending_state(replica) is Pending.STUCK
 
-    def _is_equipped(self, replica: Replica) -> bool:
-        """Ray may be making its runtime environment, and keeps its room for it meanwhile."""
-        environment = _environment(replica.spec)
-        is_young = self.now_s - replica.created_s <= ENVIRONMENT_PATIENCE_S
-        return is_young and bool(environment.keys() - _QUICK_ENVIRONMENT)
+    def is_unassigned(self, replica: Replica) -> bool:
+        """It has no process, and no node that it is believed to get."""
+        return not replica.is_placed and (replica.node_id not in self.nodes or self._has_expired(replica))
 
-    def _settle(self, accounts: dict[str, Account]) -> None:
+    def _has_expired(self, replica: Replica) -> bool:
+        return self.pending_state(replica) in (Pending.EXPIRED, Pending.STUCK)
+
+    def _subtract_replicas(self, nodes: dict[str, NodeResources]) -> None:
         staying: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        leaving: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        stopping: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         gone: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for replica in self.observed.replicas:
-            if replica.is_leaving or not self.is_slow(replica):
-                _enter(leaving if replica.is_leaving else staying, replica.bundles, replica.bundle_nodes)
-        for vacancy in self.observed.vacancies:
-            if self.now_s - vacancy.at_s <= REPORT_LAG_S:
-                _enter(gone, vacancy.bundles, vacancy.bundle_nodes)
-        for node_id, account in accounts.items():
-            for name, total in account.total.items():
-                available = account.free.get(name, 0.0)
-                ours, ending = staying[node_id][name], leaving[node_id][name]
-                account.free[name] = min(available, total - ours - ending)
-                account.soon[name] = min(available + ending + gone[node_id][name], total - ours)
+            if replica.is_leaving or not self._has_expired(replica):
+                _add(stopping if replica.is_leaving else staying, replica.bundles, replica.bundle_nodes)
+        for departed in self.observed.departed:
+            if self.now_s - departed.at_s <= self.limits.resources_lag_s:
+                _add(gone, departed.bundles, departed.bundle_nodes)
+        for node_id, node in nodes.items():
+            for name, total in node.total.items():
+                available = node.free.get(name, 0.0)
+                ours, ending = staying[node_id][name], stopping[node_id][name]
+                node.free[name] = min(available, total - ours - ending)
+                node.free_after_drain[name] = min(available + ending + gone[node_id][name], total - ours)
 
 
-class Room:
-    """What the ledger has for one deployment."""
+class DeploymentPlacement:
+    """What the cluster has for one deployment."""
 
-    def __init__(self, ledger: Ledger, ask: Ask, replicas: Sequence[Replica], version: str) -> None:
+    def __init__(
+        self, resources: ClusterResources, request: ResourceRequest, replicas: Sequence[Replica], version: str
+    ) -> None:
         """`replicas`: all of the deployment, of any version."""
-        self._ledger = ledger
-        self._ask = ask
+        self.resources = resources
+        self._request = request
         self._replicas = replicas
         self._version = version
-        self._withheld = 0
-        """Starts that were wanted and may not begin before there is a node for them."""
-        self._makers: dict[str, Replica] = {}
-        self._helped = 0
-        """How many of those that are short have got room by makers."""
 
-    def spots(self, count: int) -> list[Spot]:
-        """A spot for each of `count` starts, in order. Fewer, where they must not run just anywhere."""
-        if not count:
+    # ---- Reserving: these change the resources ------------------------------------------------------------------
+
+    def reserve_for_waiting(self) -> Shortage:
+        """Reserve what will be free for replicas that wait without a node. The result: those that find nothing."""
+        waiting = self._waiting()
+        if not waiting:
+            return Shortage()
+        lacking = len(waiting) - sum(1 for _ in self._take(len(waiting), from_now=False))
+        # A replica that requests nothing waits for its process, not for resources.
+        stuck = sum(map(self.resources.is_stuck, waiting)) if self._request.whole else 0
+        return Shortage(max(stuck, lacking), lacking)
+
+    def reserve(self, starts: int) -> list[NodeAssignment]:
+        """An assignment for each of `starts`, in order. Fewer, where a replica must not run just anywhere."""
+        if not starts:
             return []
-        _ = self._unhoused  # those who wait already come first
-        found = [Spot(node_ids) for node_ids in self._take(count, from_now=True)]
-        missing = count - len(found)
-        if not self._ask.is_bound:
-            return found + [ANYWHERE] * missing
-        self._withheld = missing
-        return found
+        found = [NodeAssignment(node_ids) for node_ids in self._take(starts, from_now=True)]
+        return found if self._request.is_bound else found + [ANYWHERE] * (starts - len(found))
 
-    @property
-    def short(self) -> int:
-        """Replicas of the wanted version for which there is no room, now or soon."""
-        return self._unhoused + self._withheld
+    def preempt(self, preempted: Sequence[Replica], unschedulable: int) -> None:
+        """Release what these replicas hold, and reserve it for as many that are unschedulable."""
+        self._release(preempted)
+        for _ in self._take(unschedulable if preempted else 0, from_now=False):
+            pass
 
-    @property
-    def roomless(self) -> int:
-        """Like `short`, but only those for which the accounts show no room."""
-        return self._roomless + self._withheld
+    # ---- Asking: these change nothing ---------------------------------------------------------------------------
 
-    def room_makers(self, candidates: Sequence[Replica], most: int) -> list[Replica]:
-        """Those of `candidates` whose leaving gives room to replicas that are short of it. Nobody leaves in vain."""
-        while len(self._makers) < most and self._helped < self.short:
-            makers = self._fewest_makers(candidates, most - len(self._makers))
-            if not makers:
-                break
-            self._give_back(makers)
-            _count(self._take(1, from_now=False))
-            self._makers.update((each.replica_id, each) for each in makers)
-            self._helped += 1
-        return list(self._makers.values())
+    def is_stuck_on_node(self, replica: Replica) -> bool:
+        """It may run on one node only and finds no room there: it has to be started again on another one."""
+        return self._request.is_bound and self.resources.is_stuck(replica)
 
-    def is_stranded(self, replica: Replica) -> bool:
-        """It may run on one node only and has waited there in vain: it has to be started anew for another one."""
-        return self._ask.is_bound and self._ledger.is_stuck(replica)
+    def replicas_to_preempt(self, candidates: Sequence[Replica], most: int, unschedulable: int) -> list[Replica]:
+        """Of `candidates`, at most `most` replicas to stop for those that are unschedulable.
 
-    def victims_first(self, replicas: Iterable[Replica]) -> list[Replica]:
-        """In the order in which they leave (item 191): off the head node, from nodes with the fewest replicas, newest.
+        A replica stops only if that lets another one start.
+        """
+        chosen: list[Replica] = []
+        helped = 0
+        with self._trial() as taken:
+            while len(chosen) < most and helped < unschedulable:
+                left = [each for each in candidates if each not in chosen]
+                group = self._smallest_group(left, most - len(chosen))
+                if not group:
+                    break
+                self._release(group)
+                taken.extend(self._take(1, from_now=False))
+                chosen += group
+                helped += 1
+            self._take_back(chosen)
+        return chosen
+
+    def by_stop_preference(self, replicas: Iterable[Replica]) -> list[Replica]:
+        """In the order in which they stop (item 191): off the head node, on nodes with the fewest replicas, newest.
 
         One node after the other, so that nodes become free. Labels, the contract's third rule, do not exist here.
         """
@@ -186,80 +221,86 @@ class Room:
         newest: dict[str, int] = {}
         for number, replica in enumerate(ordered):
             newest.setdefault(replica.node_id, number)
-        heads, count = self._ledger.head_ids, self._ledger.replicas_on
+        heads, count = self.resources.head_ids, self.resources.replicas_on
         return sorted(ordered, key=lambda each: (each.node_id in heads, count[each.node_id], newest[each.node_id]))
 
-    # ---- Taking and giving back --------------------------------------------------------------------------------------
+    # ---- Helpers ------------------------------------------------------------------------------------------------
 
     @cached_property
     def _now_on(self) -> Counter[str]:
-        """Replicas of the deployment by node, those that are leaving too."""
+        """Replicas of the deployment by node, those that are stopping too."""
         return Counter(each.node_id for each in self._replicas)
 
     @cached_property
-    def _soon_on(self) -> Counter[str]:
-        homeless = self._ledger.is_homeless
-        return Counter(each.node_id for each in self._replicas if not each.is_leaving and not homeless(each))
+    def _later_on(self) -> Counter[str]:
+        is_unassigned = self.resources.is_unassigned
+        return Counter(each.node_id for each in self._replicas if not each.is_leaving and not is_unassigned(each))
 
-    @cached_property
-    def _unhoused(self) -> int:
-        """Replicas of the wanted version that wait in vain. Room that comes soon is kept for those that do not."""
-        # One that asks for nothing waits for its process, not for room.
-        stuck = sum(self._ledger.is_stuck(each) for each in self._waiting) if self._ask.whole else 0
-        return max(stuck, self._roomless)
-
-    @cached_property
-    def _roomless(self) -> int:
-        waiting = len(self._waiting)
-        return waiting - _count(self._take(waiting, from_now=False)) if waiting else 0
-
-    @cached_property
     def _waiting(self) -> list[Replica]:
         unplaced = (each for each in self._replicas if not each.is_placed and each.stays_as(self._version))
-        return [each for each in unplaced if self._ledger.is_homeless(each)]
+        return [each for each in unplaced if self.resources.is_unassigned(each)]
 
-    def _take(self, count: int, *, from_now: bool) -> Iterable[tuple[str, ...]]:
-        """Take room for `count` replicas; yields the nodes of each that finds it. What is taken now is taken soon."""
-        on = self._now_on if from_now else self._soon_on
-        views = ("free", "soon") if from_now else ("soon",)
-        if len(self._ask.bundles) > 1:
-            return take_gangs(list(self._ledger.accounts.values()), self._ask, count, views)
-        return take_singles(self._ledger.accounts.values(), self._ask, count, views, on)
+    def _take(self, count: int, *, from_now: bool) -> Iterator[tuple[str, ...]]:
+        """Take resources for `count` replicas; yields the nodes of each that finds them."""
+        nodes = self.resources.nodes.values()
+        if len(self._request.bundles) > 1:
+            return take_gangs(list(nodes), self._request, count, from_now=from_now)
+        on = self._now_on if from_now else self._later_on
+        return take_singles(nodes, self._request, count, on, from_now=from_now)
 
-    def _fewest_makers(self, candidates: Sequence[Replica], most: int) -> list[Replica]:
-        """The smallest group on one node, or first of all, whose leaving lets one replica in; empty: there is none."""
+    @contextmanager
+    def _trial(self) -> Iterator[list[tuple[str, ...]]]:
+        """Gives back at its end what was taken meanwhile, which the caller writes into the list."""
+        taken: list[tuple[str, ...]] = []
+        yield taken
+        for node_ids in taken:
+            self._later_on[node_ids[0]] -= len(self._request.bundles) == 1
+            self.resources.nodes[node_ids[0]].replicas -= 1
+            for bundle, node_id in zip(self._request.bundles, node_ids, strict=True):
+                book(self.resources.nodes[node_id].free_after_drain, bundle, 1)
+
+    def _smallest_group(self, candidates: Sequence[Replica], most: int) -> list[Replica]:
+        """The smallest group on one node, or on any, whose stop lets one replica start; empty: there is none."""
         by_node: dict[str, list[Replica]] = defaultdict(list)
-        left = [replica for replica in candidates if replica.replica_id not in self._makers]
-        for replica in left:
+        for replica in candidates:
             by_node[replica.node_id].append(replica)
-        groups = [*by_node.values(), left] if len(self._ask.bundles) > 1 else list(by_node.values())
+        groups = [*by_node.values()]
+        if len(self._request.bundles) > 1:
+            groups.append(list(candidates))
         for size in range(1, most + 1):
             for group in groups:
                 if len(group) >= size and self._would_help(group[:size]):
-                    return list(group[:size])
+                    return group[:size]
         return []
 
-    def _would_help(self, leaving: Sequence[Replica]) -> bool:
-        self._give_back(leaving)
-        accounts = self._ledger.accounts
-        if len(self._ask.bundles) > 1:
-            helps = _count(take_gangs(list(accounts.values()), self._ask, 1, ("soon",), is_trial=True)) > 0
+    def _would_help(self, stopping: Sequence[Replica]) -> bool:
+        self._release(stopping)
+        nodes = self.resources.nodes
+        if len(self._request.bundles) > 1:
+            trial = take_gangs(list(nodes.values()), self._request, 1, from_now=False, is_trial=True)
+            helps = next(trial, None) is not None
         else:
-            account = accounts.get(leaving[0].node_id)
-            helps = account is not None and has_place(account, self._ask, ("soon",), self._soon_on)
-        self._give_back(leaving, sign=-1)
+            node = nodes.get(stopping[0].node_id)
+            helps = node is not None and has_place(node, self._request, self._later_on, from_now=False)
+        self._take_back(stopping)
         return helps
 
-    def _give_back(self, leaving: Iterable[Replica], sign: int = 1) -> None:
-        for replica in leaving:
-            self._soon_on[replica.node_id] -= sign
+    def _release(self, replicas: Iterable[Replica]) -> None:
+        self._book(replicas, 1)
+
+    def _take_back(self, replicas: Iterable[Replica]) -> None:
+        self._book(replicas, -1)
+
+    def _book(self, replicas: Iterable[Replica], sign: int) -> None:
+        for replica in replicas:
+            self._later_on[replica.node_id] -= sign
             for bundle, node_id in zip(replica.bundles, replica.bundle_nodes, strict=False):
-                if account := self._ledger.accounts.get(node_id):
-                    book(account.soon, bundle, sign)
+                if node := self.resources.nodes.get(node_id):
+                    book(node.free_after_drain, bundle, sign)
 
 
 def _environment(spec: control_pb2.DeploymentSpec) -> dict[str, object]:
-    """Empty where it cannot be read: one spec must not stop the placing of all."""
+    """Empty where it cannot be read: one spec must not stop the planning of all."""
     try:
         environment = json.loads(spec.options.actor.runtime_env_json or "{}")
     except ValueError:
@@ -267,11 +308,7 @@ def _environment(spec: control_pb2.DeploymentSpec) -> dict[str, object]:
     return environment if isinstance(environment, dict) else {}
 
 
-def _count(taken: Iterable[object]) -> int:
-    return sum(1 for _ in taken)
-
-
-def _enter(amounts: dict[str, dict[str, float]], bundles: Sequence[Bundle], node_ids: Sequence[str]) -> None:
+def _add(amounts: dict[str, dict[str, float]], bundles: Sequence[Bundle], node_ids: Sequence[str]) -> None:
     for bundle, node_id in zip(bundles, node_ids, strict=False):
         for name, amount in bundle:
             amounts[node_id][name] += amount

@@ -1,17 +1,17 @@
-"""Owns how a deployment gets from the replicas it has to those it shall have. Pure.
+"""The rollout: from the replicas a deployment has to those it is to have. Pure.
 
 Theory of operation. Replicas are of the wanted version ("new") or of another one ("old"). A step asks three questions:
 
-1. Which replicas serve nobody and are not wanted? They go at once: unhealthy ones, old ones that are not up yet.
+1. Which replicas do not serve and are not wanted? They stop first: unhealthy ones, old ones that are not up yet.
 2. How many new ones are missing? They start together; while old ones serve, only as many as the surge allows.
-3. How many serving replicas are above the target? So many leave: old ones first, then new ones above the target.
+3. How many serving replicas are above the target? They stop: old ones first, then new ones above the target.
 
-So the number of serving replicas falls below the target only through failures. There is one exception: where there is
-no room for new replicas unless old ones leave, so many leave at once, but at most as many as the surge is wide.
+So the number of serving replicas falls below the target only through failures. There is one exception: where new
+replicas find no room unless old ones stop, old ones are preempted, at most as many as the surge allows.
 A version whose constructors keep failing starts no more replicas; the old ones stay.
 
-A replica whose node is being drained counts as old (item 192): it serves until a new one does elsewhere. Its
-replacements do not wait for each other, and it leaves in time before its node ends, replaced or not.
+A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. Its
+replacements do not wait for each other, and it drains in time before its node ends, replaced or not.
 """
 
 from __future__ import annotations
@@ -24,12 +24,9 @@ from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.plan.cluster_picture import Failures, Replica
-from mesh.controller.plan.replica_placement import Room
+from mesh.controller.plan.replica_placement import DeploymentPlacement, Shortage
 from mesh.status import ReplicaState
 
-_SURGE_FRACTION = 0.2
-_MIGRATION_MARGIN_S = 5.0
-"""A replica begins to leave a node so long before its drain timeout would outlast the node."""
 _RETRY = Backoff(first_s=0.25, max_s=10.0)
 
 
@@ -41,24 +38,40 @@ class Step:
     reconfigures: tuple[Replica, ...] = ()
 
     @property
+    def preempted(self) -> tuple[Replica, ...]:
+        return tuple(replica for replica, reason in self.reasoned_stops if reason is Reason.MAKE_ROOM)
+
+    @property
     def stops(self) -> tuple[Replica, ...]:
         return tuple(replica for replica, _ in self.reasoned_stops)
 
 
 def next_step(
-    target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, room: Room, now_s: float
+    target: DeploymentTarget,
+    replicas: Sequence[Replica],
+    failures: Failures,
+    shortage: Shortage,
+    placement: DeploymentPlacement,
 ) -> Step:
-    """What brings `replicas` (all of the deployment) closer to `target`."""
+    """What brings `replicas` (all of the deployment) closer to `target`.
+
+    For example, an update of 10 replicas with a surge of 2 while the cluster has room: start 2 of the new version
+    (10 old serve), when they serve stop 2 old ones (8 + 2) and start 2 more, and so on until 0 + 10.
+    """
     staying = [replica for replica in replicas if not replica.is_leaving and not replica.unhealthy]
     broken = [replica for replica in replicas if not replica.is_leaving and replica.unhealthy]
-    new = [replica for replica in staying if replica.stays_as(target.version) and not room.is_stranded(replica)]
-    others = [replica for replica in staying if not replica.stays_as(target.version) or room.is_stranded(replica)]
+    new = [
+        replica for replica in staying if replica.stays_as(target.version) and not placement.is_stuck_on_node(replica)
+    ]
+    others = [
+        replica for replica in staying if not replica.stays_as(target.version) or placement.is_stuck_on_node(replica)
+    ]
     old = [replica for replica in others if replica.is_serving]
     useless = [replica for replica in others if not replica.is_serving]
-    excess = _excess(target, new, old, room, now_s)
+    excess = _excess(target, new, old, shortage, placement)
     leaving = {replica.replica_id for replica, _ in excess}
     old_staying = [replica for replica in old if replica.replica_id not in leaving]
-    starts = 0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, now_s)
+    starts = 0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, placement)
     return Step(
         starts=starts,
         start_reason=_start_reason(target, others, bool(broken) or failures.count > 0) if starts else Reason.SCALE_UP,
@@ -86,59 +99,71 @@ def has_old_serving(target: DeploymentTarget, replicas: Sequence[Replica]) -> bo
     return any(replica.version != target.version and replica.is_serving for replica in replicas)
 
 
-def surge_max(target: DeploymentTarget) -> int:
-    """Replicas that may run beyond the target while a version replaces another."""
-    return max(1, math.ceil(target.num_replicas * _SURGE_FRACTION))
+def surge_max(target: DeploymentTarget, share: float) -> int:
+    """Replicas that may run beyond the target while a version replaces another: at least one."""
+    return max(1, math.ceil(target.num_replicas * share))
 
 
 def retry_delay_s(failures: int) -> float:
-    """Pause before a replacement after this many failures in a row: the first one comes at once."""
+    """Pause before a replacement after this many failures in a row: none after the first."""
     return _RETRY.pause_s(failures - 1)
 
 
 def _starts(
-    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], failures: Failures, now_s: float
+    target: DeploymentTarget,
+    new: Sequence[Replica],
+    old: Sequence[Replica],
+    failures: Failures,
+    placement: DeploymentPlacement,
 ) -> int:
     missing = target.num_replicas - len(new)
     if old:
-        # A node that ends waits for nobody: what is there has to be replaced as fast as there is room.
+        # Replicas on a node that ends do not count: they have to be replaced as fast as there is room.
         updating = sum(replica.node_ends_s is None for replica in old)
-        missing = min(missing, target.num_replicas + surge_max(target) - len(new) - updating)
+        missing = min(missing, target.num_replicas + _surge_max(target, placement) - len(new) - updating)
     if missing <= 0:
         return 0
-    # Before the first success every try counts towards giving up, so it is not drawn out.
-    is_paused = failures.has_succeeded and now_s < failures.last_s + retry_delay_s(failures.count)
+    # No back-off before the first success: it would only delay giving up.
+    is_paused = failures.has_succeeded and placement.resources.now_s < failures.last_s + retry_delay_s(failures.count)
     return 0 if is_paused else missing
 
 
 def _excess(
-    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], room: Room, now_s: float
+    target: DeploymentTarget,
+    new: Sequence[Replica],
+    old: Sequence[Replica],
+    shortage: Shortage,
+    placement: DeploymentPlacement,
 ) -> tuple[tuple[Replica, Reason], ...]:
     new_serving = [replica for replica in new if replica.is_serving]
     spare = len(old) + len(new_serving) - target.num_replicas
-    old_leaving = _old_leaving(target, old, spare, room, now_s) if old else []
+    old_leaving = _old_leaving(target, old, spare, shortage, placement) if old else []
     # Of new ones above the target those go first that serve nobody yet.
     surplus = max(0, len(new) - target.num_replicas)
-    idle = room.victims_first(replica for replica in new if not replica.is_serving)[:surplus] if surplus else []
+    idle = placement.by_stop_preference(each for each in new if not each.is_serving)[:surplus] if surplus else []
     busy_max = max(0, min(surplus - len(idle), spare - len(old_leaving)))
-    busy = room.victims_first(new_serving)[:busy_max] if busy_max else []
+    busy = placement.by_stop_preference(new_serving)[:busy_max] if busy_max else []
     return (*old_leaving, *((replica, Reason.SCALE_DOWN) for replica in (*idle, *busy)))
 
 
 def _old_leaving(
-    target: DeploymentTarget, old: Sequence[Replica], spare: int, room: Room, now_s: float
+    target: DeploymentTarget,
+    old: Sequence[Replica],
+    spare: int,
+    shortage: Shortage,
+    placement: DeploymentPlacement,
 ) -> list[tuple[Replica, Reason]]:
-    """As many as there are to spare. More where their time is over, or where their leaving makes room."""
-    # Where nodes end, those go first, in the order of their ends.
-    by_end = sorted(room.victims_first(old), key=_leaves_s)
-    overdue = sum(_leaves_s(replica) <= now_s for replica in by_end)
-    makers = room.room_makers(by_end[overdue:], spare + surge_max(target) - overdue)
-    made = {replica.replica_id for replica in makers}
-    others = [replica for replica in by_end[overdue:] if replica.replica_id not in made]
-    replaced = others[: max(0, spare - overdue - len(makers))]
+    """As many as there are to spare; more where their node ends soon, or where they are preempted."""
+    # Those on nodes that end stop first, in the order of their ends.
+    by_end = sorted(placement.by_stop_preference(old), key=_drains_by_s)
+    overdue = sum(_drains_by_s(replica) <= placement.resources.now_s for replica in by_end)
+    most = spare + _surge_max(target, placement) - overdue
+    preempted = placement.replicas_to_preempt(by_end[overdue:], most, shortage.unschedulable)
+    others = [replica for replica in by_end[overdue:] if replica not in preempted]
+    replaced = others[: max(0, spare - overdue - len(preempted))]
     return [
         *((replica, _stop_reason(target, replica)) for replica in by_end[:overdue]),
-        *((replica, Reason.MAKE_ROOM) for replica in makers),
+        *((replica, Reason.MAKE_ROOM) for replica in preempted),
         *((replica, _stop_reason(target, replica)) for replica in replaced),
     ]
 
@@ -158,11 +183,13 @@ def _stop_reason(target: DeploymentTarget, replica: Replica) -> Reason:
     return Reason.UNSCHEDULABLE if replica.node_ends_s is None else Reason.NODE_DRAIN
 
 
-def _leaves_s(replica: Replica) -> float:
-    """When it has to begin to leave so that its calls can end on its node."""
-    if replica.node_ends_s is None:
-        return math.inf
-    return replica.node_ends_s - replica.drain_timeout_s - _MIGRATION_MARGIN_S
+def _surge_max(target: DeploymentTarget, placement: DeploymentPlacement) -> int:
+    return surge_max(target, placement.resources.limits.surge_share)
+
+
+def _drains_by_s(replica: Replica) -> float:
+    """When it has to begin its drain so that its calls can end on its node."""
+    return math.inf if replica.node_ends_s is None else replica.drain.begin_by(replica.node_ends_s)
 
 
 def _outdated(target: DeploymentTarget, new: Sequence[Replica], leaving: set[str]) -> list[Replica]:

@@ -11,9 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.routing.snapshot import DeploymentKey
 
-KILL_MARGIN_S = 5.0
-"""A replica or gateway that outlasts its graceful shutdown by this much is killed."""
-
 _Calls = Mapping[DeploymentKey, set[DeploymentKey]]
 
 
@@ -31,7 +28,7 @@ def held_back(
 
 
 def is_overdue(replica: Replica, now_s: float) -> bool:
-    return replica.is_leaving and now_s - replica.since_s > replica.drain_timeout_s + KILL_MARGIN_S
+    return replica.is_leaving and replica.drain.is_overdue(replica.since_s, now_s)
 
 
 def _callees(groups: Mapping[DeploymentKey, Sequence[Replica]], now_s: float) -> _Calls:

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.cluster_picture import Failures, Replica
-from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.plan.replica_placement import ClusterResources
 from mesh.controller.plan.rollout import is_given_up
 from mesh.controller.report.shortage_text import explain
 from mesh.settings import settings
@@ -92,22 +92,22 @@ def next_verdict(
     target: DeploymentTarget,
     replicas: Sequence[Replica],
     failures: Failures,
-    ledger: Ledger,
+    resources: ClusterResources,
 ) -> Verdict:
-    """The verdict about a wanted deployment, given the previous one. `ledger`: what the cluster has."""
+    """The verdict about a wanted deployment, given the previous one. `resources`: what the cluster has."""
     if previous is None or previous.target is None:
         status, trigger = _WANTED[Fact.UPDATE_WANTED]
     else:
         status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
-    since_at_s = previous.since_at_s if previous is not None and previous.status == status else ledger.now_s
+    since_at_s = previous.since_at_s if previous is not None and previous.status == status else resources.now_s
     before, (status, trigger) = status, _advance(status, trigger, _fact(target, replicas, failures, since_at_s))
     return Verdict(
         target,
         status,
         trigger,
-        _message(status, target, replicas, failures, ledger),
+        _message(status, target, replicas, failures, resources),
         is_given_up=is_given_up(target, replicas, failures),
-        since_at_s=since_at_s if status == before else ledger.now_s,
+        since_at_s=since_at_s if status == before else resources.now_s,
     )
 
 
@@ -194,12 +194,12 @@ def _message(
     target: DeploymentTarget,
     replicas: Sequence[Replica],
     failures: Failures,
-    ledger: Ledger,
+    resources: ClusterResources,
 ) -> str:
     if status == DeploymentStatus.HEALTHY:
         moving = sum(replica.is_migrating for replica in replicas)
         return (
-            f"{moving} replicas move off nodes that are being drained. {explain(target, replicas, ledger)}".rstrip()
+            f"{moving} replicas move off nodes that are being drained. {explain(target, replicas, resources)}".rstrip()
             if moving
             else ""
         )
@@ -213,8 +213,8 @@ def _message(
         ]
         if others:
             parts.append(f"{others} replicas of the version before keep serving.")
-    parts.append(explain(target, replicas, ledger))
-    parts.append(_long_starts(replicas, ledger.now_s))
+    parts.append(explain(target, replicas, resources))
+    parts.append(_long_starts(replicas, resources.now_s))
     # The last exception comes first, because users look for it. Its traceback goes to the end.
     raised, _, traceback = failures.message.partition("\n")
     if raised:

@@ -25,7 +25,7 @@ def build_snapshots(
         serving = _serving(replicas)
         if serving:
             snapshots[key] = _snapshot(key, serving[-1].spec.options, serving)
-    for vacancy in observed.vacancies:
+    for vacancy in observed.departed:
         if vacancy.is_lost and vacancy.deployment in snapshots:
             snapshots[vacancy.deployment].lost_replica_ids.append(vacancy.replica_id)
     return snapshots

@@ -7,7 +7,7 @@ import logging
 from mesh.controller.desired.controller_faults import ControllerFaults, Problems, confined
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Observed
-from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.plan.replica_placement import ClusterResources
 from mesh.controller.report.deployment_status import Verdict, deleted_verdict, first_verdict, next_verdict
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import DeploymentStatus, DeploymentStatusTrigger
@@ -25,7 +25,7 @@ class StatusJudge:
     def update(self, desired: Desired, observed: Observed, now_s: float) -> None:
         """Judge every deployment that is wanted or still has replicas. After a fault its verdict stays as it was."""
         groups = observed.by_deployment()
-        ledger = Ledger(observed, now_s)
+        resources = ClusterResources(observed, now_s)
         problems: Problems = {}
         verdicts = {
             key: self.verdicts.get(key) or first_verdict(target, now_s) for key, target in desired.deployments.items()
@@ -33,7 +33,7 @@ class StatusJudge:
         for key, target in desired.deployments.items():
             replicas, failures = groups.pop(key, ()), observed.failures_of(key, target.version)
             with confined(key, problems):
-                verdicts[key] = next_verdict(self.verdicts.get(key), target, replicas, failures, ledger)
+                verdicts[key] = next_verdict(self.verdicts.get(key), target, replicas, failures, resources)
         verdicts.update((key, deleted_verdict(replicas)) for key, replicas in groups.items())
         for key, verdict in verdicts.items():
             _log_change(key, self.verdicts.get(key), verdict)

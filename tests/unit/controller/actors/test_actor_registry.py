@@ -120,7 +120,7 @@ def test_replicas_of_a_node_that_has_gone_are_lost_and_nobody_is_to_blame(regist
     registry.add_gateway(gateway(GatewayStatus.HEALTHY, "n2"))
     registry.see_nodes([NODE])
     assert (registry.seen.replicas, registry.seen.gateways) == ((), ())
-    (vacancy,) = registry.seen.vacancies
+    (vacancy,) = registry.seen.departed
     assert vacancy.is_lost
     assert vacancy.bundle_nodes == ("n2",)
     assert registry.seen.failures_of(KEY, "v2").count == 0
@@ -152,9 +152,9 @@ def test_a_replica_that_leaves_is_not_lost_and_is_soon_forgotten(registry: Regis
     registry.replica_stopping(leaving, 1.0, Reason.SCALE_DOWN)
     registry.replica_closed(leaving, "drained")
     registry.replica_closed(dying, "killed")
-    assert [each.is_lost for each in registry.seen.vacancies] == [False, True]
+    assert [each.is_lost for each in registry.seen.departed] == [False, True]
     registry.now_s += settings().controller.departed_memory_s + 1.0
-    assert registry.seen.vacancies == ()
+    assert registry.seen.departed == ()
 
 
 def test_news_of_a_forgotten_replica_are_ignored(registry: Registry) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.controller.desired.resource_request import Ask, Bundle
+from mesh.controller.desired.resource_request import Bundle, ResourceRequest
 from mesh.controller.plan import node_resources
 from mesh.controller.plan.actions import (
     KillGateway,
@@ -19,11 +19,11 @@ from mesh.controller.plan.actions import (
     StopGateway,
     StopReplica,
 )
-from mesh.controller.plan.cluster_picture import Failures, Gateway, Node, Observed, Replica, Vacancy
+from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Gateway, Node, Observed, Replica
 from mesh.controller.plan.gateway_plan import LINGER_S
 from mesh.controller.plan.planner import is_finished, plan
-from mesh.controller.plan.replica_placement import Spot
-from mesh.controller.plan.stop_order import KILL_MARGIN_S
+from mesh.controller.plan.replica_placement import NodeAssignment
+from mesh.options.drain_policy import DrainPolicy
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, NODE, desired, gateway, observed, replica, target
@@ -37,7 +37,7 @@ def test_nothing_missing_is_an_empty_plan() -> None:
 
 
 def test_a_deployment_gets_its_replicas() -> None:
-    start = StartReplica(KEY, Spot(("n1",)), Reason.SCALE_UP)
+    start = StartReplica(KEY, NodeAssignment(("n1",)), Reason.SCALE_UP)
     assert plan(desired(target(2)), observed(), NOW_S) == Plan((start, start))
 
 
@@ -59,15 +59,15 @@ def test_a_replica_that_is_still_starting_is_killed_as_it_serves_nobody() -> Non
 
 def test_a_drain_timeout_of_zero_kills_at_once() -> None:
     """Such a replica is not drained (item 153)."""
-    running = replace(replica(), drain_timeout_s=0.0)
+    running = replace(replica(), drain=DrainPolicy(0.0))
     assert plan(desired(), observed(running), NOW_S) == Plan((KillReplica(running.replica_id, Reason.DELETED),))
 
 
 def test_a_replica_that_outlasts_its_drain_timeout_is_killed() -> None:
     """It has the timeout and a margin, no longer (item 153)."""
-    leaving = replace(replica(ReplicaState.STOPPING), drain_timeout_s=20.0, since_s=NOW_S)
+    leaving = replace(replica(ReplicaState.STOPPING), drain=DrainPolicy(20.0), since_s=NOW_S)
     assert plan(desired(), observed(leaving), NOW_S + 20.0) == Plan()
-    overdue_s = NOW_S + 20.0 + KILL_MARGIN_S + 0.1
+    overdue_s = NOW_S + 20.0 + DrainPolicy().margin_s + 0.1
     assert plan(desired(), observed(leaving), overdue_s) == Plan((KillReplica(leaving.replica_id, Reason.OVERDUE),))
 
 
@@ -104,8 +104,8 @@ def test_every_node_with_replicas_and_the_head_get_a_gateway() -> None:
 
 def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
     """It stays when a replica comes back meanwhile (item 209)."""
-    gone = Vacancy(replica_id="r", deployment=KEY, at_s=NOW_S, is_lost=False, bundle_nodes=("n2",))
-    seen = replace(on_nodes(gateways=(gateway(), gateway(node_id="n2"))), vacancies=(gone,))
+    gone = DepartedReplica(replica_id="r", deployment=KEY, at_s=NOW_S, is_lost=False, bundle_nodes=("n2",))
+    seen = replace(on_nodes(gateways=(gateway(), gateway(node_id="n2"))), departed=(gone,))
     assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S - 1.0) == Plan()
     assert plan(desired(grpc_port=9000), seen, NOW_S + LINGER_S) == Plan((StopGateway("g-n2", Reason.UNWANTED_NODE),))
 
@@ -122,7 +122,7 @@ def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first()
     moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
     wanted = desired(target(1))
     assert plan(wanted, on_nodes(moving, node=draining), NOW_S) == Plan(
-        (StartReplica(KEY, Spot(("n1",)), Reason.NODE_DRAIN),)
+        (StartReplica(KEY, NodeAssignment(("n1",)), Reason.NODE_DRAIN),)
     )
     other = replace(replica(), bundle_nodes=("n1",))
     assert plan(wanted, on_nodes(moving, other, node=draining), NOW_S) == Plan(
@@ -145,7 +145,10 @@ def test_a_replica_that_starts_on_a_node_that_is_being_drained_is_started_elsewh
     seen = on_nodes(starting, node=Node(node_id="n2", ends_s=math.inf))
     made = plan(desired(target(1)), seen, NOW_S)
     assert made == Plan(
-        (StartReplica(KEY, Spot(("n1",)), Reason.NODE_DRAIN), KillReplica(starting.replica_id, Reason.NODE_DRAIN))
+        (
+            StartReplica(KEY, NodeAssignment(("n1",)), Reason.NODE_DRAIN),
+            KillReplica(starting.replica_id, Reason.NODE_DRAIN),
+        )
     )
 
 
@@ -176,10 +179,12 @@ def test_a_broken_gateway_is_killed_so_that_its_name_and_ports_are_free() -> Non
 
 def test_a_gateway_that_does_not_finish_draining_is_killed() -> None:
     """Its calls may take as long as the setting allows."""
-    draining = replace(gateway(GatewayStatus.DRAINING), since_s=NOW_S, drain_timeout_s=100.0)
+    draining = replace(gateway(GatewayStatus.DRAINING), since_s=NOW_S, drain=DrainPolicy(100.0))
     seen = observed(gateways=(draining,))
-    assert plan(desired(), seen, NOW_S + 100.0 + KILL_MARGIN_S) == Plan()
-    assert plan(desired(), seen, NOW_S + 100.0 + KILL_MARGIN_S + 0.1) == Plan((KillGateway("g-n1", Reason.OVERDUE),))
+    assert plan(desired(), seen, NOW_S + 100.0 + DrainPolicy().margin_s) == Plan()
+    assert plan(desired(), seen, NOW_S + 100.0 + DrainPolicy().margin_s + 0.1) == Plan(
+        (KillGateway("g-n1", Reason.OVERDUE),)
+    )
 
 
 @pytest.mark.parametrize(("failures", "pause_s"), [(1, 0.5), (3, 2.0), (60, 10.0)])
@@ -207,10 +212,10 @@ def test_ten_thousand_replicas_are_placed_on_five_hundred_nodes_in_one_go(monkey
 
     monkeypatch.setattr(node_resources, "_fits", counted)
     nodes = tuple(Node(node_id=f"n{number}", total={"CPU": 32.0}, available={"CPU": 32.0}) for number in range(500))
-    ask = Ask(((("CPU", 1.0),),))
-    targets = [replace(target(100), key=KEY._replace(name=f"D{number}"), ask=ask) for number in range(100)]
+    ask = ResourceRequest(((("CPU", 1.0),),))
+    targets = [replace(target(100), key=KEY._replace(name=f"D{number}"), request=ask) for number in range(100)]
     made = plan(desired(*targets), Observed(nodes=nodes), NOW_S).actions
-    placed = Counter(each.spot.node_ids[0] for each in made if isinstance(each, StartReplica))
+    placed = Counter(each.assignment.node_ids[0] for each in made if isinstance(each, StartReplica))
     assert set(placed.values()) == {20}
     assert len(placed) == 500
     assert looks["all"] <= 2 * 10_000

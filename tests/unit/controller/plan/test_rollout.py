@@ -5,25 +5,32 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.controller.desired.resource_request import Ask
+from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
-from mesh.controller.plan.replica_placement import ENVIRONMENT_PATIENCE_S, PATIENCE_S, Ledger, Room
+from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
 from mesh.controller.plan.rollout import Step, next_step, retry_delay_s, surge_max
+from mesh.settings import ControllerSettings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import replica, target
 
-ONE_CPU = Ask(((("CPU", 1.0),),))
+ONE_CPU = ResourceRequest(((("CPU", 1.0),),))
 RUNNING, STARTING, STOPPING = ReplicaState.RUNNING, ReplicaState.STARTING, ReplicaState.STOPPING
 NOW_S = 1000.0
+LIMITS = ControllerSettings()
+PATIENCE_S, ENVIRONMENT_PATIENCE_S = LIMITS.unschedulable_after_s, LIMITS.environment_timeout_s
 
 
 def step(wanted: int, *replicas: Replica, failures: Failures = NO_FAILURES, cpus: float = 1000.0) -> Step:
     """In a cluster of one node; every replica of the builders holds one CPU."""
     node = Node(node_id="n1", is_head=True, total={"CPU": cpus}, available={"CPU": cpus})
-    ledger = Ledger(Observed(replicas=replicas, nodes=(node,)), NOW_S)
-    return next_step(target(wanted), replicas, failures, Room(ledger, ONE_CPU, replicas, "v2"), NOW_S)
+    resources = ClusterResources(Observed(replicas=replicas, nodes=(node,)), NOW_S)
+    placement = DeploymentPlacement(resources, ONE_CPU, replicas, "v2")
+    shortage = placement.reserve_for_waiting()
+    made = next_step(target(wanted), replicas, failures, shortage, placement)
+    assert made == next_step(target(wanted), replicas, failures, shortage, placement), "planning has an effect"
+    return made
 
 
 def test_a_new_deployment_starts_all_its_replicas_together() -> None:
@@ -208,7 +215,9 @@ def test_a_step_never_starts_beyond_the_surge(replicas: list[Replica], wanted: i
     new = [each for each in replicas if each.version == "v2" and not each.is_leaving and not each.unhealthy]
     old = [each for each in replicas if each.version == "v1" and each.is_serving and each not in made.stops]
     assert starts == 0 or len(new) + starts <= wanted
-    assert starts == 0 or not old or len(new) + len(old) + starts <= wanted + surge_max(target(wanted))
+    assert (
+        starts == 0 or not old or len(new) + len(old) + starts <= wanted + surge_max(target(wanted), LIMITS.surge_share)
+    )
 
 
 @given(replicas=replicas_strategy, wanted=st.integers(1, 8))

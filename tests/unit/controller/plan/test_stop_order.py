@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mesh.controller.plan.actions import KillReplica, Reason, StopReplica
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.planner import plan
-from mesh.controller.plan.stop_order import KILL_MARGIN_S, held_back
+from mesh.controller.plan.stop_order import held_back
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -51,8 +51,8 @@ def test_a_deployment_waits_for_all_its_callers() -> None:
 
 def test_a_caller_that_is_overdue_is_not_waited_for() -> None:
     a, b = leaving(serving("A", "B")), serving("B")
-    assert stopped(a, b, now_s=NOW_S + a.drain_timeout_s + KILL_MARGIN_S) == set()
-    assert stopped(a, b, now_s=NOW_S + a.drain_timeout_s + KILL_MARGIN_S + 0.1) == {"B"}
+    assert stopped(a, b, now_s=NOW_S + a.drain.timeout_s + a.drain.margin_s) == set()
+    assert stopped(a, b, now_s=NOW_S + a.drain.timeout_s + a.drain.margin_s + 0.1) == {"B"}
 
 
 def test_deployments_that_call_each_other_stop_together_and_after_their_callers() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules
 from mesh.controller.desired.desired_state import DeploymentTarget
-from mesh.controller.desired.resource_request import Ask
+from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Replica
-from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.plan.replica_placement import ClusterResources
 from mesh.controller.report.deployment_status import Verdict, application_status, deleted_verdict, next_verdict
 from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from tests.unit.controller.builders import observed, replica, target
@@ -19,7 +19,7 @@ STARTING = ReplicaState.STARTING
 def look(
     previous: Verdict | None, wanted: DeploymentTarget, *replicas: Replica, failures: Failures = NO_FAILURES
 ) -> Verdict:
-    return next_verdict(previous, wanted, replicas, failures, Ledger(observed(*replicas), now_s=0.0))
+    return next_verdict(previous, wanted, replicas, failures, ClusterResources(observed(*replicas), now_s=0.0))
 
 
 def seen(verdict: Verdict) -> tuple[str, str]:
@@ -80,12 +80,12 @@ def test_a_smaller_deployment_is_downscaling_until_the_others_have_left(healthy:
 def test_a_failure_of_long_ago_does_not_make_scaling_fail(healthy: Verdict) -> None:
     """A replica died once; since then all is well."""
     old = Failures(version="v2", count=1, last_s=10.0, has_succeeded=True)
-    calm = next_verdict(healthy, target(2), [replica(), replica()], old, Ledger(observed(), now_s=20.0))
-    more = next_verdict(calm, target(3), [replica(), replica()], old, Ledger(observed(), now_s=30.0))
+    calm = next_verdict(healthy, target(2), [replica(), replica()], old, ClusterResources(observed(), now_s=20.0))
+    more = next_verdict(calm, target(3), [replica(), replica()], old, ClusterResources(observed(), now_s=30.0))
     assert more.status == "UPSCALING"
     fresh = replace(old, count=2, last_s=31.0)
     assert (
-        next_verdict(more, target(3), [replica(), replica()], fresh, Ledger(observed(), now_s=31.0)).status
+        next_verdict(more, target(3), [replica(), replica()], fresh, ClusterResources(observed(), now_s=31.0)).status
         == "UNHEALTHY"
     )
 
@@ -133,7 +133,7 @@ def test_replicas_that_are_leaving_do_not_keep_a_deployment_updating() -> None:
 
 def test_replicas_that_wait_for_a_process_are_told_of() -> None:
     waiting = replace(replica(STARTING, created_s=-60.0), is_placed=False)
-    wanted = replace(target(1), ask=Ask(((("CPU", 1.0),),)))
+    wanted = replace(target(1), request=ResourceRequest(((("CPU", 1.0),),)))
     assert "1 of 1 replicas wait for room" in look(None, wanted, waiting).message
     assert "1 of 1 replicas wait for Ray to start their processes" in look(None, target(1), waiting).message
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.controller.desired.resource_request import Ask, ask_of, resources_text
+from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of, resources_text
 from mesh.controller.plan.cluster_picture import Node, Observed, Replica
-from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.plan.replica_placement import ClusterResources
 from mesh.controller.report.shortage_text import explain
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -19,13 +19,13 @@ NODES = (
 )
 
 
-def ask(num_replicas_per_node: int = 0, strategy: str = "", *bundles: dict[str, float]) -> Ask:
-    return Ask(tuple(tuple(sorted(each.items())) for each in bundles), strategy, num_replicas_per_node)
+def ask(num_replicas_per_node: int = 0, strategy: str = "", *bundles: dict[str, float]) -> ResourceRequest:
+    return ResourceRequest(tuple(tuple(sorted(each.items())) for each in bundles), strategy, num_replicas_per_node)
 
 
-def told(wanted: Ask, *replicas: Replica, nodes: tuple[Node, ...] = NODES) -> str:
+def told(wanted: ResourceRequest, *replicas: Replica, nodes: tuple[Node, ...] = NODES) -> str:
     seen = Observed(replicas=replicas, nodes=nodes)
-    return explain(replace(target(3), ask=wanted), replicas, Ledger(seen, 0.0))
+    return explain(replace(target(3), request=wanted), replicas, ClusterResources(seen, 0.0))
 
 
 def waiting() -> Replica:
@@ -55,7 +55,7 @@ def test_what_is_asked_and_what_is_free_is_told() -> None:
         ),
     ],
 )
-def test_what_can_never_be_is_told_as_such(wanted: Ask, words: str) -> None:
+def test_what_can_never_be_is_told_as_such(wanted: ResourceRequest, words: str) -> None:
     assert words in told(wanted, waiting())
 
 
@@ -75,7 +75,7 @@ def test_a_cluster_that_is_being_drained_takes_nothing() -> None:
 def test_an_actor_s_options_are_one_bundle() -> None:
     options = control_pb2.DeploymentOptions(max_replicas_per_node=2)
     options.actor.num_cpus, options.actor.memory_bytes, options.actor.accelerator_type = 2, 3 * 2**30, "L4"
-    asked = ask_of(options)
-    assert asked == Ask(((("CPU", 2.0), ("accelerator_type:L4", 0.001), ("memory", 3.0 * 2**30)),), "", 2)
+    asked = resource_request_of(options)
+    assert asked == ResourceRequest(((("CPU", 2.0), ("accelerator_type:L4", 0.001), ("memory", 3.0 * 2**30)),), "", 2)
     assert asked.text == "{CPU: 2, accelerator_type:L4: 0.001, memory: 3 GiB}"
     assert resources_text({"CPU": 0.5}) == "{CPU: 0.5}"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mesh.controller.plan.cluster_picture import Failures, Replica
-from mesh.controller.plan.replica_placement import Ledger
+from mesh.controller.plan.replica_placement import ClusterResources
 from mesh.controller.report.deployment_status import next_verdict
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.options.autoscaling_options import AutoscalingConfig
@@ -46,7 +46,7 @@ def test_a_failed_deployment_without_replicas_is_unavailable_with_the_reason() -
     """Callers get DeploymentUnavailableError (item 142)."""
     desired = desired_of(application(version="v2"))
     failures = Failures(version="v2", count=6, message="ValueError: no model")
-    verdict = next_verdict(None, desired.deployments[KEY], (), failures, Ledger(observed(), 0.0))
+    verdict = next_verdict(None, desired.deployments[KEY], (), failures, ClusterResources(observed(), 0.0))
     assert "ValueError: no model" in build_snapshots(desired, observed(), {KEY: verdict})[KEY].unavailable
     served = build_snapshots(desired, observed(replica(version="v1")), {KEY: verdict})[KEY]
     assert served.unavailable == ""
@@ -73,6 +73,6 @@ def test_a_version_that_is_given_up_lets_nobody_wait() -> None:
     """That holds also where autoscaling wanted the first replica and the deployment is not DEPLOY_FAILED (item 167)."""
     wanted = desired_of(application(version="v2", num_replicas=1))
     failures = Failures(version="v2", count=3, message="ValueError: no model")
-    verdict = next_verdict(None, wanted.deployments[KEY], (), failures, Ledger(observed(), 0.0))
+    verdict = next_verdict(None, wanted.deployments[KEY], (), failures, ClusterResources(observed(), 0.0))
     unhealthy = replace(verdict, status=DeploymentStatus.UNHEALTHY)
     assert build_snapshots(wanted, observed(), {KEY: unhealthy})[KEY].unavailable.startswith("ValueError: no model")
