@@ -13,8 +13,7 @@ E = TypeVar("E", bound=Enum)
 class WrongTransitionError(Exception):
     """An event in a state that does not expect it; the text says "EVENT while STATE".
 
-    Whoever feeds the table with a peer's events turns it into the peer's fault, everyone else lets it surface as a
-    defect.
+    Where the event came from a peer, catch it and report the peer's fault; otherwise it is a defect.
     """
 
 

@@ -1,4 +1,4 @@
-"""Owns the two directions of streaming calls inside a replica: credit for responses, and the request iterator."""
+"""Flow control of streaming calls inside a replica: credit for responses, and the iterator over requests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CreditWindow:
         self._take()
 
     def charge(self, credits: int) -> None:
-        """The item just acquired for takes so many credits more. It may overdraw: the next one then waits longer."""
+        """Take `credits` more for the item just acquired for. It may overdraw: the next item then waits longer."""
         with self._condition:
             self._credit -= credits
 
@@ -108,7 +108,7 @@ class RequestStream:
         self._waiters.wake()
 
     def fail(self, error: Exception) -> None:
-        """The call is over; whoever asks for a message gets the error."""
+        """The call has ended: reading a message raises the error from now on."""
         self._error = error
         self._items.clear()
         self._waiters.wake()
@@ -138,7 +138,7 @@ class RequestStream:
 
     def __next__(self) -> Any:
         if _runs_here(self._loop):
-            raise RuntimeError("Iterate over the requests with `async for` in async code: `for` would wait for ever.")
+            raise RuntimeError("Iterate over the requests with `async for` in async code: `for` would block the loop.")
         message = asyncio.run_coroutine_threadsafe(self.read(), self._loop).result()
         if message is grpc.aio.EOF:
             raise StopIteration

@@ -1,4 +1,4 @@
-"""Owns the context object that typed methods get: what they may ask of the call and set on its status."""
+"""The context object that typed methods get: it describes the call and takes its status."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class GrpcContext:
         """The outcome with the status that the method has set."""
         if self._trailers:
             outcome.trailers = encoded(self._trailers)
-        # A failure stays one: OK would tell the client that a stream that broke off was complete.
+        # A failure stays one: with OK the client would take a stream that broke off for a complete one.
         if self._code is not None and (outcome.is_ok or self._code is not grpc.StatusCode.OK):
             outcome.code = self._code.value[0]
             outcome.message = self._details or outcome.message

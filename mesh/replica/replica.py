@@ -1,7 +1,8 @@
-"""Owns a replica's life: start, serve, drain, stop. Everything here runs on the I/O loop.
+"""The life of a replica: start, serve, drain, stop. Everything here runs on the I/O loop.
 
 Order of start: user object, `reconfigure`, first health check, then the port opens: what is reachable is ready.
-Order of stop: callers are told and new calls refused, ongoing calls end, the user object goes, then the port.
+Order of stop: callers stop sending and new calls are refused, ongoing calls end, the user object is deleted, the port
+closes.
 """
 
 from __future__ import annotations
@@ -43,10 +44,6 @@ from mesh.wire.io_thread import io_thread
 
 logger = logging.getLogger("mesh")
 
-_CLOSE_GRACE_S = 0.5
-_FAREWELL_MAX_S = 1.0
-"""Callers answer a Drain at once; one that hangs must not hold up the replica's end."""
-
 
 class Replica:
     """One replica in this process."""
@@ -63,12 +60,17 @@ class Replica:
         self._stats: AutoscalingStats | None = None
         self._stats_task: asyncio.Task[None] | None = None
 
+    def __repr__(self) -> str:
+        phase = "DRAINING" if self.is_draining else "SERVING" if self._address else "STARTING"
+        return f"<Replica {self.spec.replica_id} of {self.spec.spec.name}, {phase}, {self._admission.ongoing} calls>"
+
     @property
     def is_draining(self) -> bool:
         return self._admission.is_closed
 
     async def start(self) -> None:
-        """Raises whatever the user's code raises."""
+        """Build the user's object and serve. Raises what the user's code raises; MeshException if the code is gone."""
+        logger.info("starting %r", self)
         options = self.spec.spec.options
         set_replica_context(self._context())
         package = await run_bulk(ray_core.kv_get, self.spec.spec.code_key)
@@ -87,12 +89,13 @@ class Replica:
         if user_object.has_autoscaling_stats:
             stats = self._stats = AutoscalingStats(self._ask_for_stats, lambda: self._load_interval_s)
             self._stats_task = io_thread().spawn(stats.run(), "autoscaling stats")
-        # What start-up made lives as long as the process: the collector need not look at it again.
+        # What start-up made lives as long as the process: the collector can skip it from now on.
         gc.collect()
         gc.freeze()
+        logger.info("serving: %r at %s", self, self._address)
 
     def ready(self) -> control_pb2.ReplicaReady:
-        """Who this replica is and where it listens."""
+        """The identity of this replica, and its address as "host:port"; empty before it serves."""
         return control_pb2.ReplicaReady(
             replica_id=self.spec.replica_id,
             deployment=self.spec.deployment,
@@ -108,14 +111,16 @@ class Replica:
         )
 
     async def check_health(self) -> None:
+        """Raises what the user's `check_health` raises; MeshException while the replica drains."""
         if self.is_draining:
-            # An earlier controller's last word, which the present one does not know of.
+            # An earlier controller drained it, and the present one does not know that.
             raise MeshException("The replica is leaving: it takes no calls.")
         if self._object is not None:
             await self._on_user_loop(self._object.check_health())
 
     async def reconfigure(self, spec: control_pb2.ReplicaSpec) -> None:
         """Take over what can change in place: the limit on calls and the user's configuration."""
+        logger.info("reconfiguring %r", self)
         before, options = self.spec.spec.options, spec.spec.options
         self.spec = spec
         self._user_loop.set_threads_max(options.max_ongoing_requests)
@@ -129,18 +134,21 @@ class Replica:
             await self._on_user_loop(self._object.reconfigure(json.loads(options.user_config_json)))
 
     async def drain(self) -> None:
-        """Leave properly; returns when nothing is left to do but to end the process."""
+        """End the ongoing calls, or cancel them after the drain timeout; returns when the process may end."""
         timeout_s = self.spec.spec.options.graceful_shutdown_timeout_s
+        logger.info("draining %r for at most %g s", self, timeout_s)
         if self._servicer is not None:
             self._servicer.drain()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FAREWELL_MAX_S):
+                async with asyncio.timeout(settings().replica.drain_acknowledge_timeout_s):
                     await self._servicer.wait_drain_acknowledged()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._admission.idle()
                 if self._servicer is not None:
                     await self._servicer.flush()
+        if self._admission.ongoing:
+            logger.warning("the drain timeout of %g s has passed: cancelling the calls of %r", timeout_s, self)
         if self._object is not None:
             try:
                 async with asyncio.timeout(max(timeout_s, 1.0)):
@@ -164,7 +172,7 @@ class Replica:
         self._address = f"{ray_core.node_ip()}:{port}"
 
     def _reading(self) -> Reading:
-        """How busy this replica is, for the controller."""
+        """The load of this replica, for the controller."""
         name = self.spec.deployment
         return Reading(
             deployment=DeploymentKey(name.app, name.name),
@@ -186,7 +194,7 @@ class Replica:
         if self._servicer is not None:
             self._servicer.stop()
         if self._server is not None:
-            await self._server.stop(_CLOSE_GRACE_S)
+            await self._server.stop(settings().replica.close_grace_s)
         self._user_loop.stop()
 
     async def _on_user_loop(self, coroutine: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Owns the replica as a Ray actor: the controller's way in. Calls come on Ray's loop and go on to the I/O loop."""
+"""The replica as a Ray actor, which the controller calls. Calls come on Ray's loop and go on to the I/O loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class ReplicaActor:
-    """Plain class; made an actor where it is spawned. Arguments and answers are serialised mesh.v1 messages."""
+    """A plain class that the spawner makes an actor. Arguments and results are serialised mesh.v1 messages."""
 
     def __init__(self, spec: bytes) -> None:
         self._replica = Replica(control_pb2.ReplicaSpec.FromString(spec))
@@ -31,8 +31,8 @@ class ReplicaActor:
     async def start(self) -> bytes:
         """Build the user's object and serve. Returns ReplicaReady.
 
-        Raises UserCodeError with what the user's code raised. A restarted controller asks again and gets the outcome
-        of the one start there is.
+        Raises UserCodeError with what the user's code raised. A restarted controller calls again and gets the outcome
+        of the same start.
         """
         if self._start is None:
             self._start = io_thread().submit(self._replica.start())
@@ -41,7 +41,7 @@ class ReplicaActor:
         return await self.describe()
 
     async def describe(self) -> bytes:
-        """ReplicaReady of a replica from under an earlier controller; without an address while it starts."""
+        """ReplicaReady, for a controller that adopts the replica; without an address while it starts."""
         return self._replica.ready().SerializeToString()
 
     @told_as_text

@@ -1,4 +1,4 @@
-"""Owns what a replica counts, and its metric families. Written on the I/O loop."""
+"""The counts of a replica and its metric families. Written on the I/O loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the user's object: building, health, reconfiguring and taking it down. On the user loop."""
+"""The user's object: construction, health, reconfiguration and deletion. On the user loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credit and request streams: nobody waits for ever, nobody takes more than there is."""
+"""Credit and request streams: every wait ends, and no item is sent without credit."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_plain_loop_over_requests_in_async_code_is_refused() -> None:
 
 @pytest.mark.parametrize("is_complete", [False, True])
 def test_requests_that_are_read_after_the_method_has_returned_end(is_complete: bool) -> None:
-    """A task that goes on after the call gets what has arrived, then the end or an error, and never waits for ever."""
+    """A task that goes on after the call gets what has arrived, then the end or an error; its wait always ends."""
 
     async def scenario() -> None:
         stream = RequestStream(asyncio.get_running_loop(), lambda _: None, lambda payload: bytes(payload.data))
