@@ -1,4 +1,4 @@
-"""Owns a replica's strict limit on ongoing calls, and who has to be told when a place gets free. I/O loop only."""
+"""A replica's strict limit on ongoing calls, and the links to notify when a place gets free. I/O loop only."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from mesh.phases.waiting import Waiters
 class LoadListener(Protocol):
     """A link whose caller may be waiting for a free place."""
 
-    def push_load(self) -> None: ...
+    def push_load(self) -> None:
+        """Send a load report."""
 
 
 class Admission:
     """Counts ongoing calls against the limit.
 
-    A caller that believes "full" waits for news; with calls of its own here it gets them with the next result, but
-    those may take for ever. So everybody who was told "full", or concludes it from what it was told and has sent since,
-    is told once more when a place gets free.
+    A caller that thinks the replica is full waits for a load report. Results carry one but may take arbitrarily long,
+    so each such caller gets one report when a place gets free.
     """
 
     def __init__(self, limit: int) -> None:
+        """`limit`: calls at the same time."""
         self.limit = limit
         self.ongoing = 0
         self.rejected = 0
         self.is_closed = False
-        self._told_full: set[LoadListener] = set()
+        self._believe_full: set[LoadListener] = set()
         self._idle = Waiters()
 
     def try_enter(self) -> bool:
@@ -43,29 +44,30 @@ class Admission:
         self.ongoing -= 1
         if not self.ongoing:
             self._idle.wake()
-        if self._told_full and self.ongoing < self.limit:
-            waiting, self._told_full = self._told_full, set()
+        if self._believe_full and self.ongoing < self.limit:
+            waiting, self._believe_full = self._believe_full, set()
             for listener in waiting:
                 listener.push_load()
 
-    def tell(self, listener: LoadListener) -> int:
-        """The number of ongoing calls, to be told to this listener now."""
+    def load_for(self, listener: LoadListener) -> int:
+        """The number of ongoing calls, to be sent to this listener now."""
         if self.ongoing >= self.limit:
-            self._told_full.add(listener)
+            self._believe_full.add(listener)
         return self.ongoing
 
     def watch(self, listener: LoadListener) -> None:
-        """The listener believes that all places are taken: tell it when one is free, now or later."""
+        """The listener takes the replica for full: send it a report when a place is free, now or later."""
         if self.ongoing < self.limit:
             listener.push_load()
         else:
-            self._told_full.add(listener)
+            self._believe_full.add(listener)
 
     def forget(self, listener: LoadListener) -> None:
-        self._told_full.discard(listener)
+        """The listener knows the load from elsewhere, or is gone."""
+        self._believe_full.discard(listener)
 
     def close(self) -> None:
-        """Admit nobody from now on."""
+        """Admit no more calls."""
         self.is_closed = True
 
     async def idle(self) -> None:
@@ -73,8 +75,8 @@ class Admission:
         await self._idle.until(lambda: not self.ongoing)
 
     def set_limit(self, limit: int, listeners: Iterable[LoadListener] = ()) -> None:
-        """Change the limit; all listeners are told the load, because each may believe "full" under either limit."""
+        """Change the limit and report the load to all listeners: each may have waited because of the old one."""
         self.limit = limit
-        self._told_full.clear()
+        self._believe_full.clear()
         for listener in listeners:
             listener.push_load()

@@ -1,7 +1,7 @@
-"""Owns the replica's end of links: it authenticates callers, admits their calls and sends back results. I/O loop only.
+"""The replica's end of links: it authenticates callers, admits their calls and sends back results. I/O loop only.
 
-Theory of operation. Every link is one RPC of the Replica service. Nothing but Hello is looked at until its token and
-replica id are right: payloads may be pickles. Then each Open is admitted or rejected at once; admitted calls go to the
+Theory of operation. Every link is one RPC of the Replica service. Nothing but Hello is read until its token and replica
+id are right: payloads may be pickles. Then each Open is admitted or rejected immediately; admitted calls go to the
 `CallService`, the replica's executor, which answers through the IncomingCall. When a link ends, its calls are
 cancelled, but they hold their places until the user's code has ended.
 """
@@ -105,7 +105,7 @@ class LinkServicer:
     async def Link(self, request_iterator: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
         del request_iterator
         hello = await self._authenticate(context)
-        # Else the first write sends it, and grpc.aio forgets that when the write is cancelled: no status would follow.
+        # Otherwise the first write sends it. If that write is cancelled, grpc.aio sends no status.
         await context.send_initial_metadata(())
         link = CalleeLink(self, context, gathers=hello.gathers)
         self.links.add(link)
@@ -118,13 +118,13 @@ class LinkServicer:
             link.close(CancelReason.DRAIN if self._stopping.is_set() else CancelReason.LINK_BROKEN)
 
     def announce_models(self, model_ids: list[str]) -> None:
-        """Tell all callers which models are here."""
+        """Send all callers the list of models that are here."""
         self.model_ids = model_ids
         for link in self.links:
             link.send(frames.pack_models(model_ids))
 
     def drain(self) -> None:
-        """Refuse new calls from now on and tell all callers so."""
+        """Refuse new calls from now on, and ask all callers to send none."""
         self.admission.close()
         for link in self.links:
             link.drain()
@@ -181,18 +181,21 @@ class CalleeLink:
         self._assembler = Assembler(settings().payload.message_max_bytes)
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""
-        self._others_told = 0
-        """Other callers' calls, as the caller concludes from what it was told last."""
+        self._others_reported = 0
+        """Other callers' calls, as the caller concludes from its last load report."""
         self.phase = CalleePhase.OPEN
         self._waiters = Waiters()
         """For changes of the phase and of the stored results."""
+
+    def __repr__(self) -> str:
+        return f"<CalleeLink {self.phase.name}, {len(self._calls)} calls>"
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until the caller leaves or the replica stops. Raises MalformedFrameError, DecodeError, and defects."""
         if self._admission.is_closed:
             # Before it can send a call.
             self.drain()
-        self.send(frames.pack_welcome(self._tell(), self._admission.limit, self._servicer.model_ids))
+        self.send(frames.pack_welcome(self._load(), self._servicer.model_ids))
         writing = asyncio.create_task(self._writer.run(), name="link-writer")
         reading = asyncio.create_task(self._read(), name="link-reader")
         stop = asyncio.create_task(stopping.wait(), name="link-stop")
@@ -229,16 +232,14 @@ class CalleeLink:
         await self._writer.flushed()
         await self._waiters.until(lambda: not self._stored)
 
-    def _move(self, event: CalleeEvent) -> None:
-        self.phase = next_state(CALLEE_TRANSITIONS, self.phase, event)
-        self._waiters.wake()
-
     def send(self, packed: frames.Packed, call_id: int = 0) -> None:
+        """Queue a frame; without effect once the link has ended."""
         if self.phase is not _CLOSED:
             self._writer.send(packed, call_id)
 
     def push_load(self) -> None:
-        self.send(frames.pack_load(self._tell()))
+        """Send the caller a load report."""
+        self.send(frames.pack_load(self._load()))
 
     # ---- From the service --------------------------------------------------------------------------------------------
 
@@ -246,30 +247,30 @@ class CalleeLink:
         """End a call. Exactly once for each."""
         del self._calls[call.call_id]
         call.running = None
-        # The result tells this caller the load.
+        # The result carries the load.
         self._admission.forget(self)
         self._admission.leave()
         if self.phase is _CLOSED:
             return
         if outcome.payload is not None and outcome.payload.stored is not None:
             self._stored[outcome.payload.stored.object_id] = outcome.payload.stored
-        load: int | None = self._tell()
+        load: int | None = self._load()
         if frames.is_large(outcome.payload) or self._writer.holds(call.call_id):
             # Results of later calls may overtake it, and its load would then contradict theirs.
-            self.send(frames.pack_load(self._tell()))
+            self.send(frames.pack_load(self._load()))
             load = None
         try:
             packed = frames.pack_result(call.call_id, outcome, load)
-        except Exception as error:  # whatever protobuf raises for what it cannot hold
-            # A result that no frame can carry: its caller waits for some result all the same.
+        except Exception as error:  # protobuf raises many types for what it cannot hold
+            # A result that no frame can carry: its caller still waits for one.
             unsendable = failed(MeshException(f"The result cannot be sent: {error}"))
             packed = frames.pack_result(call.call_id, unsendable, load)
         self.send(packed, call.call_id)
 
-    def _tell(self) -> int:
-        """The number of ongoing calls, to be told to the caller now."""
-        ongoing = self._admission.tell(self)
-        self._others_told = max(0, ongoing - len(self._calls))
+    def _load(self) -> int:
+        """The number of ongoing calls, to be sent to the caller now."""
+        ongoing = self._admission.load_for(self)
+        self._others_reported = max(0, ongoing - len(self._calls))
         return ongoing
 
     # ---- Frames ------------------------------------------------------------------------------------------------------
@@ -313,6 +314,10 @@ class CalleeLink:
             case _:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
 
+    def _move(self, event: CalleeEvent) -> None:
+        self.phase = next_state(CALLEE_TRANSITIONS, self.phase, event)
+        self._waiters.wake()
+
     def _on_acknowledge(self) -> None:
         try:
             self._move(CalleeEvent.ACKNOWLEDGE)
@@ -331,10 +336,10 @@ class CalleeLink:
         request = frames.read_open(message, body)
         if not self._admission.try_enter():
             is_draining = self._admission.is_closed
-            self.send(frames.pack_reject(call_id, self._tell(), is_draining=is_draining))
+            self.send(frames.pack_reject(call_id, self._load(), is_draining=is_draining))
             return
         call = self._calls[call_id] = IncomingCall(self, call_id, request, message.credit)
-        if self._others_told + len(self._calls) >= self._admission.limit:
+        if self._others_reported + len(self._calls) >= self._admission.limit:
             self._admission.watch(self)
         call.running = self._service.start(call)
 
@@ -344,11 +349,11 @@ class CalleeLink:
         if call is not None:
             self._cancel(call, reason)
             return
-        # Its Open was cut off half-way, or its Result is on the way. Answering is right for both: a caller ignores
-        # results of calls that it no longer has.
+        # Its Open was cut off, or its Result is on the way. Answer in both cases: a caller ignores results of calls
+        # that it no longer has.
         self._writer.discard(call_id)
         outcome = Outcome(CANCELLED_CODE, "cancelled before it ran")
-        self.send(frames.pack_result(call_id, outcome, self._tell()))
+        self.send(frames.pack_result(call_id, outcome, self._load()))
 
     def _cancel(self, call: IncomingCall, reason: CancelReason) -> None:
         if call.cancel_reason is None:

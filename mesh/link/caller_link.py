@@ -1,8 +1,8 @@
-"""Owns the caller's end of a link: it says Hello, sends calls, and hands results back to the calls and the router.
+"""The caller's end of a link: it sends Hello and calls, and hands results back to the calls and the router.
 
-Theory of operation. One coroutine connects and reads; a second writes. What happens on the link is told to one
-observer, the router: loads, rejections, results, and the end of the link with the calls it still held. The break of
-the stream is the failure detector: a process that dies breaks it within milliseconds.
+Theory of operation. One coroutine connects and reads; a second writes. The router observes the link: loads, rejections,
+results, and the end of the link with the calls it still held. The break of the stream is the failure detector: a
+process that dies breaks it within milliseconds.
 
 A call is on the link from `send` until its Result or Reject, also when the caller has lost interest (a Cancel does not
 end it): so the link's number of calls is what the replica really has from us.
@@ -42,18 +42,19 @@ LINK_METHOD = "/mesh.v1.Replica/Link"
 
 @dataclass(frozen=True, slots=True)
 class LinkTarget:
-    """Which replica to reach, where, and what to say first."""
+    """The replica to connect to."""
 
     replica_id: str
     address: str
     hello: bytes
     """The packed Hello frame."""
     gathers: bool = False
-    """As the Hello says it."""
+    """Whether the link carries many independent clients' calls, as a gateway's does: the writers of both ends then wait
+    a little under load, so that more frames leave in one message."""
 
 
 class LinkObserver(Protocol):
-    """What a link tells its router. On the I/O loop."""
+    """What a link reports to its router. On the I/O loop. Implemented by routing.router."""
 
     def on_ready(self, link: CallerLink) -> None: ...
 
@@ -63,7 +64,7 @@ class LinkObserver(Protocol):
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None: ...
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
-        """The replica did not run the call; `link.is_draining` tells whether it ever will run one again."""
+        """The replica did not run the call; if `link.is_draining`, it will not run another one."""
 
     def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
         """The link is gone, with calls that never left and calls that may have run."""
@@ -84,8 +85,11 @@ class CallerLink:
         self._writer: CoalescingWriter | None = None
         self.phase = CallerPhase.CONNECTING
         self.others_ongoing = 0
-        """Calls of other callers at the replica, when it last told."""
+        """Calls of other callers at the replica, by its last load report."""
         self.model_ids: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<CallerLink to {self.replica_id}, {self.phase.name}, {len(self._calls)} calls>"
 
     @property
     def replica_id(self) -> str:
@@ -124,16 +128,13 @@ class CallerLink:
         writer.send(packed, call.call_id)
 
     def send_item(self, call: OutgoingCall, payload: Payload) -> None:
-        if call.call_id in self._calls and self._writer is not None:
-            self._writer.send(frames.pack_item(call.call_id, payload), call.call_id)
+        self._write(frames.pack_item(call.call_id, payload), call.call_id)
 
     def send_half_close(self, call: OutgoingCall) -> None:
-        if call.call_id in self._calls and self._writer is not None:
-            self._writer.send(frames.pack_half_close(call.call_id), call.call_id)
+        self._write(frames.pack_half_close(call.call_id), call.call_id)
 
     def send_credit(self, call: OutgoingCall, credits: int) -> None:
-        if call.call_id in self._calls and self._writer is not None:
-            self._writer.send(frames.pack_credit(call.call_id, credits), call.call_id)
+        self._write(frames.pack_credit(call.call_id, credits), call.call_id)
 
     def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
         """Ask the replica to cancel the call, which stays on the link until its Result."""
@@ -143,9 +144,13 @@ class CallerLink:
         self._writer.send(frames.pack_cancel(call.call_id, reason))
 
     def release(self, object_id: bytes) -> None:
-        """Tell the replica that a stored object of its has arrived."""
+        """Let the replica drop a stored object, which has arrived here."""
+        self._write(frames.pack_release(object_id))
+
+    def _write(self, packed: frames.Packed, call_id: int = 0) -> None:
+        """Without effect once the link has ended. Calls check that they are on a link; see OutgoingCall."""
         if self._writer is not None:
-            self._writer.send(frames.pack_release(object_id))
+            self._writer.send(packed, call_id)
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
@@ -287,7 +292,7 @@ class CallerLink:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a replica")
 
     def _take_back_unsent(self) -> None:
-        """Large calls that have not left completely would only be refused."""
+        """Give back large calls that have not left completely: the replica would refuse them."""
         assert self._writer is not None
         for call in list(self._calls.values()):
             if self._open_marks[call.call_id] < 0 and self._writer.discard(call.call_id):
@@ -313,11 +318,11 @@ class CallerLink:
             self._observer.on_result(self, call, outcome)
 
     async def _fetch(self, call: OutgoingCall, outcome: Outcome, stored: StoredObject) -> None:
-        """Map a result's stored buffers, let the replica's copy go, then hand the result on."""
+        """Map a result's stored buffers, release the replica's copy, then hand the result on."""
         try:
             buffers = await run_bulk(load_buffers, stored)
             outcome.payload = Payload(PICKLE_BUFFERS, outcome.payload.data if outcome.payload else b"", buffers)
-        except Exception as error:  # the object's owner or node is gone, in whichever way Ray says so
+        except Exception as error:  # Ray raises many types when the owner or its node is gone
             outcome = failed(ReplicaUnavailableError(self.replica_id, f"its result was lost: {error}"))
         finally:
             self._fetching -= 1

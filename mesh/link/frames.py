@@ -1,4 +1,4 @@
-"""Owns the making and packing of frames: from calls to bytes on a link.
+"""The packing of frames: from calls to bytes on a link, and back.
 
 A serialised `Frames` message with one frame is a field prefix and the frame; messages may be concatenated. So every
 frame is packed once, by itself, and the writer joins what is ready. A frame whose payload is large becomes a
@@ -13,8 +13,7 @@ from collections.abc import Iterable
 
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
-from mesh.link.parts import MalformedFrameError, pack_part
-from mesh.link.varint import varint
+from mesh.link.parts import MalformedFrameError, pack_part, varint
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire import payload as payloads
@@ -69,7 +68,7 @@ Packed = bytes | LargeMessage
 
 _PREFIXES_MAX = 2048
 _PREFIXES = [_FRAMES_TAG + varint(length) for length in range(_PREFIXES_MAX)]
-"""By length of the frame, for those that unary calls with small arguments make."""
+"""By length of the frame: for the small frames, which are nearly all."""
 
 
 def pack(frame: Frame) -> bytes:
@@ -80,6 +79,7 @@ def pack(frame: Frame) -> bytes:
 
 
 def pack_open(call_id: int, request: CallRequest) -> Packed:
+    """Starts a call. Raises TypeError, ValueError or OverflowError for what no frame can carry."""
     frame = Frame()
     frame.call_id = call_id
     message = frame.open
@@ -129,6 +129,7 @@ def read_payload(message: common_pb2.Payload, body: memoryview | None) -> Payloa
 
 
 def pack_item(call_id: int, payload: Payload) -> Packed:
+    """One message of a stream, in either direction."""
     frame = Frame()
     frame.call_id = call_id
     return _pack_with(frame, payload, frame.item.payload)
@@ -140,11 +141,11 @@ def is_large(payload: Payload | None) -> bool:
 
 
 def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:
-    """`ongoing` is the replica's load; None where the result may arrive late and the load would be an old one."""
+    """Ends a call. `ongoing` is the replica's load; None if the result may arrive too late for it."""
     frame = Frame()
     frame.call_id = call_id
     message = frame.result
-    message.SetInParent()  # a result may have nothing to say but that it is one
+    message.SetInParent()  # also when no field is set
     if ongoing is not None:
         message.load.ongoing = ongoing
     if outcome.code or outcome.trailers or outcome.message:
@@ -155,19 +156,23 @@ def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:
 
 
 def pack_half_close(call_id: int) -> bytes:
+    """Ends the caller's stream of request items."""
     return pack(Frame(call_id=call_id, half_close=replica_pb2.HalfClose()))
 
 
 def pack_cancel(call_id: int, reason: CancelReason) -> bytes:
+    """Asks the replica to cancel a call, which it still ends with a Result."""
     cancel = replica_pb2.Cancel(reason=reason.value)  # type: ignore[arg-type]
     return pack(Frame(call_id=call_id, cancel=cancel))
 
 
 def pack_credit(call_id: int, credits: int) -> bytes:
+    """Lets the peer send more items, see Payload.credits."""
     return pack(Frame(call_id=call_id, credit=replica_pb2.Credit(credits=credits)))
 
 
 def pack_reject(call_id: int, ongoing: int, *, is_draining: bool) -> bytes:
+    """Returns a call that was not executed, with the replica's load."""
     frame = Frame(call_id=call_id)
     frame.reject.load.ongoing = ongoing
     frame.reject.draining = is_draining
@@ -175,35 +180,38 @@ def pack_reject(call_id: int, ongoing: int, *, is_draining: bool) -> bytes:
 
 
 def pack_load(ongoing: int) -> bytes:
+    """The replica's number of ongoing calls."""
     frame = Frame()
     frame.load.ongoing = ongoing
     return pack(frame)
 
 
 def pack_drain() -> bytes:
+    """From a replica: send no more calls. From a caller: acknowledged, and no call follows."""
     return pack(Frame(drain=replica_pb2.Drain()))
 
 
 def pack_release(object_id: bytes) -> bytes:
+    """The stored object has arrived; its sender may let go."""
     return pack(Frame(release=replica_pb2.Release(object_id=object_id)))
 
 
 def pack_models(model_ids: list[str]) -> bytes:
+    """The complete list of models that the replica has or loads."""
     return pack(Frame(models=replica_pb2.Models(model_ids=model_ids)))
 
 
-def pack_hello(caller_id: str, replica_id: str, token: bytes, *, gathers: bool = False) -> bytes:
-    hello = replica_pb2.Hello(
-        protocol_version=PROTOCOL_VERSION, caller_id=caller_id, replica_id=replica_id, token=token, gathers=gathers
-    )
+def pack_hello(replica_id: str, token: bytes, *, gathers: bool = False) -> bytes:
+    """The first frame of a caller, with the token of the mesh; see LinkTarget.gathers."""
+    hello = replica_pb2.Hello(protocol_version=PROTOCOL_VERSION, replica_id=replica_id, token=token, gathers=gathers)
     return pack(Frame(hello=hello))
 
 
-def pack_welcome(ongoing: int, max_ongoing_requests: int, model_ids: list[str]) -> bytes:
+def pack_welcome(ongoing: int, model_ids: list[str]) -> bytes:
+    """The first frame of a replica, with its load and its models."""
     frame = Frame()
     welcome = frame.welcome
     welcome.protocol_version = PROTOCOL_VERSION
-    welcome.max_ongoing_requests = max_ongoing_requests
     welcome.load.ongoing = ongoing
     welcome.model_ids.extend(model_ids)
     return pack(frame)

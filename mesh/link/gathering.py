@@ -1,4 +1,4 @@
-"""Owns how long a link lets a batch of frames grow before it is written: pure rules, chosen by measurement.
+"""Rules for how long a link lets a batch of frames grow before it is written. Pure, chosen by measurement.
 
 A gRPC message costs the same whatever is in it. While one is being written, what gets ready gathers by itself; that
 is all the gathering there is when few calls are under way. Under load a short wait more than pays for itself, but only

@@ -1,4 +1,4 @@
-"""Owns a call as its caller's process holds it, from submission to outcome. I/O loop only."""
+"""A call as its caller's process holds it, from submission to outcome. I/O loop only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CallSink(Protocol):
 
 
 class Carrier(Protocol):
-    """What a call knows of the link that carries it."""
+    """The link that carries a call. Implemented by link.caller_link."""
 
     def send_item(self, call: OutgoingCall, payload: Payload) -> None: ...
 
@@ -54,7 +54,7 @@ class Carrier(Protocol):
 
 @dataclass(slots=True)
 class CallRequest:
-    """What is asked of a deployment."""
+    """What a call asks of a deployment."""
 
     method: str
     """A plain name, or "/package.Service/Method" for typed methods."""
@@ -114,7 +114,7 @@ class OutgoingCall:
         """Request items that may be sent now, see Payload.credits."""
 
     def send_item(self, payload: Payload) -> None:
-        """Send one request message. Callers heed `request_credit`; what exceeds it is still sent."""
+        """Send one request message. Callers must not exceed `request_credit`, which is not checked."""
         if self.link is not None and self.state is CallState.SENT:
             self.request_credit -= payload.credits
             self.link.send_item(self, payload)
@@ -125,6 +125,6 @@ class OutgoingCall:
             self.link.send_half_close(self)
 
     def grant(self, credits: int) -> None:
-        """The consumer took response items of so many credits; the replica may send as many more."""
+        """The consumer took `credits` of response items; let the replica send as many more."""
         if self.link is not None and self.state is CallState.SENT:
             self.link.send_credit(self, credits)

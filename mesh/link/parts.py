@@ -1,8 +1,8 @@
-"""Owns the parts of large messages: their bytes on the wire, and putting them together again.
+"""The parts of large messages: their bytes on the wire, and their assembly.
 
-A part is the one kind of frame that is not left to protobuf's runtime, which would copy its bytes twice at either end.
-`pack_part` writes the very bytes that serialising the message would give (a test compares them), around data that is
-copied once; `unpack_part` finds the data in a received message without copying it.
+A part is the one kind of frame that protobuf's runtime does not handle: it would copy the bytes twice at either end.
+`pack_part` writes the same bytes as serialising the message would (a test compares them) and copies the data once.
+`unpack_part` finds the data in a received message without copying it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh.link.varint import read_varint, varint
 from mesh.v1 import replica_pb2
 
 _FRAMES_FRAME = 0x0A  # field 1, length-delimited
@@ -21,7 +20,7 @@ _PART_HEAD_BYTES = 0x10  # field 2, varint
 _PART_DATA = 0x1A  # field 3, length-delimited
 _HAND_READ_MIN_BYTES = 16 * 1024
 _PREFIX_BYTES_MAX = 64
-"""Everything in front of the data, generously."""
+"""At least the length of everything in front of the data."""
 
 
 class MalformedFrameError(Exception):
@@ -30,7 +29,7 @@ class MalformedFrameError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PartView:
-    """A part whose data is still where it was received."""
+    """A part whose data has not been copied from the message it came in."""
 
     call_id: int
     total_bytes: int
@@ -144,3 +143,26 @@ class Assembler:
             )
         assembly = self._assemblies[call_id] = _Assembly(total, head)
         return assembly
+
+
+def varint(number: int) -> bytes:
+    """A non-negative integer, seven bits a byte, least significant first."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """The integer at `position` and the position after it. Data that ends too early gives what was read."""
+    number = shift = 0
+    while position < len(data):
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return number, position

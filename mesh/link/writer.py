@@ -1,4 +1,4 @@
-"""Owns the coalescing writer of one link end.
+"""The coalescing writer of one link end.
 
 grpc.aio costs 100-200 µs per message whatever is in it. So one write is in flight at a time, and everything that gets
 ready meanwhile leaves together in the next. Large messages are cut into parts, which take turns with all small frames
@@ -29,7 +29,7 @@ class CoalescingWriter:
         rule: Rule = for_handle_calls,
         under_way: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`under_way` tells the number of calls on the link."""
+        """`under_way` returns the number of calls on the link."""
         self._write = write
         self._rule = rule
         self._under_way = under_way

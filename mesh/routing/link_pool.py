@@ -205,7 +205,7 @@ class LinkPool:
     async def _run_link(self, endpoint: Endpoint) -> bool:
         """Run one link from connecting to its end. Returns whether the replica accepted it."""
         identity, replica = self.identity, endpoint.info
-        hello = pack_hello(identity.process_id, replica.replica_id, identity.token, gathers=identity.gathers)
+        hello = pack_hello(replica.replica_id, identity.token, gathers=identity.gathers)
         target = LinkTarget(replica.replica_id, replica.address, hello, identity.gathers)
         link = endpoint.link = CallerLink(target, self._observer)
         try:

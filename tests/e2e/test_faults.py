@@ -209,7 +209,7 @@ def calls_at_the_blocked_replica(gateway: Gateway, calls: list[Any]) -> list[Any
 
 
 def hello(replica_id: str, token: bytes) -> bytes:
-    return frames.pack_hello("stranger", replica_id, token)
+    return frames.pack_hello(replica_id, token)
 
 
 def answers(address: str, *messages: bytes) -> tuple[list[bytes], grpc.StatusCode, str]:

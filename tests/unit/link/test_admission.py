@@ -1,4 +1,4 @@
-"""Admission: never more than the limit, and whoever believes "full" hears when that is over."""
+"""Admission: never more than the limit, and a caller that takes the replica for full hears when a place gets free."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from mesh.link.admission import Admission
 
 
 class Listener:
-    """A link that asks again whenever it is told of a load."""
+    """A link that tries again after each load report."""
 
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
-        self.told = -1
+        self.reported = -1
         self.pushes = 0
 
     def push_load(self) -> None:
         self.pushes += 1
-        self.told = self.admission.tell(self)
+        self.reported = self.admission.load_for(self)
 
     @property
     def believes_full(self) -> bool:
-        return self.told >= self.admission.limit
+        return self.reported >= self.admission.limit
 
 
 @given(
     st.integers(1, 4),
-    st.lists(st.tuples(st.sampled_from(["enter", "leave", "tell", "forget", "limit"]), st.integers(0, 3)), max_size=60),
+    st.lists(
+        st.tuples(st.sampled_from(["enter", "leave", "report", "forget", "limit"]), st.integers(0, 3)), max_size=60
+    ),
 )
-def test_the_limit_holds_and_nobody_is_left_believing_full(limit: int, steps: list[tuple[str, int]]) -> None:
+def test_the_limit_holds_and_no_listener_is_left_believing_full(limit: int, steps: list[tuple[str, int]]) -> None:
     admission = Admission(limit)
     listeners = [Listener(admission) for _ in range(4)]
     forgotten: set[Listener] = set()
@@ -45,24 +47,24 @@ def test_the_limit_holds_and_nobody_is_left_believing_full(limit: int, steps: li
             case "leave":
                 if admission.ongoing:
                     admission.leave()
-            case "tell":
+            case "report":
                 forgotten.discard(listener)
                 listener.push_load()
             case "forget":
                 forgotten.add(listener)
                 admission.forget(listener)
             case "limit":
-                admission.set_limit(number + 1, [each for each in listeners if each.told >= 0])
+                admission.set_limit(number + 1, [each for each in listeners if each.reported >= 0])
         if admission.ongoing < admission.limit:
             assert not any(each.believes_full for each in listeners if each not in forgotten)
-            assert not admission._told_full
+            assert not admission._believe_full
 
 
 def test_whoever_concludes_full_is_told_at_once_when_that_is_wrong() -> None:
     admission = Admission(2)
     listener = Listener(admission)
     admission.watch(listener)
-    assert listener.told == 0
+    assert listener.reported == 0
 
 
 def test_whoever_concludes_full_is_told_later_when_that_is_right() -> None:
@@ -70,9 +72,9 @@ def test_whoever_concludes_full_is_told_later_when_that_is_right() -> None:
     listener = Listener(admission)
     assert admission.try_enter()
     admission.watch(listener)
-    assert listener.told == -1
+    assert listener.reported == -1
     admission.leave()
-    assert listener.told == 0
+    assert listener.reported == 0
 
 
 def test_an_end_that_frees_no_place_under_a_lowered_limit_is_told_to_nobody() -> None:
@@ -85,7 +87,7 @@ def test_an_end_that_frees_no_place_under_a_lowered_limit_is_told_to_nobody() ->
     admission.leave()
     assert listener.pushes == 1, "two are left, as many as may be"
     admission.leave()
-    assert (listener.pushes, listener.told) == (2, 1)
+    assert (listener.pushes, listener.reported) == (2, 1)
 
 
 def test_a_closed_admission_takes_nobody_and_counts_the_refusals() -> None:

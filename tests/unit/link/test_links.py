@@ -98,7 +98,7 @@ def converse(replica: SmallReplica, talk: Callable[[Peer], Any]) -> Any:
 
 
 def hello(replica: SmallReplica, **changes: Any) -> bytes:
-    fields = {"protocol_version": frames.PROTOCOL_VERSION, "caller_id": "peer", "token": TOKEN}
+    fields = {"protocol_version": frames.PROTOCOL_VERSION, "token": TOKEN}
     message = replica_pb2.Hello(**{**fields, "replica_id": replica.replica_id, **changes})
     return frames.pack(replica_pb2.Frame(hello=message))
 
@@ -200,7 +200,7 @@ def test_a_link_that_ends_while_its_welcome_is_being_written_has_a_status() -> N
 
     class Impatient(CalleeLink):
         async def _read(self) -> None:
-            raise MalformedFrameError("at once")
+            raise MalformedFrameError("immediately")
 
     with patch("mesh.link.callee_link.CalleeLink", Impatient), replica_of(Service()) as replica:
         statuses = {converse(replica, talk)[0] for _ in range(20)}
@@ -270,9 +270,9 @@ class RawServer:
     "answers",
     [
         (b"\xff garbage",),
-        (frames.pack_welcome(0, 5, []), b"\xff\xff garbage"),
-        (frames.pack_welcome(0, 5, []), frames.pack_cancel(1, CancelReason.CLIENT)),
-        (frames.pack_welcome(0, 5, []), frames.pack_welcome(0, 5, [])),
+        (frames.pack_welcome(0, []), b"\xff\xff garbage"),
+        (frames.pack_welcome(0, []), frames.pack_cancel(1, CancelReason.CLIENT)),
+        (frames.pack_welcome(0, []), frames.pack_welcome(0, [])),
     ],
     ids=["garbage first", "garbage later", "not a replica's", "welcome twice"],
 )
@@ -289,7 +289,7 @@ def test_a_caller_survives_a_replica_that_sends_nonsense_and_connects_again(answ
 
 def test_a_second_welcome_is_the_replicas_fault(caplog: pytest.LogCaptureFixture) -> None:
     """Its calls fail with that as the reason, and nothing is logged as a defect of ours."""
-    server = RawServer(frames.pack_welcome(0, 5, []), frames.pack_welcome(0, 5, []))
+    server = RawServer(frames.pack_welcome(0, []), frames.pack_welcome(0, []))
     reasons: list[str] = []
     with replica_of(Service()) as replica, patch.object(Router, "on_broken", _keeping(reasons, Router.on_broken)):
         replica.kill()
@@ -452,7 +452,7 @@ def test_a_drain_waits_until_results_have_left() -> None:
 
 
 async def leave(replica: SmallReplica) -> None:
-    """As a replica does that is told to drain and has no calls."""
+    """What a replica without calls does when it drains."""
     replica.servicer.drain()
     await replica.servicer.wait_drain_acknowledged()
     await replica.admission.idle()
@@ -559,7 +559,7 @@ def test_callers_who_fill_a_replica_together_all_get_their_turn() -> None:
 
 
 def test_a_caller_with_a_long_call_hears_that_others_have_left() -> None:
-    """It was told of one other call and sent one: full, as far as it knows. Then the other call ends."""
+    """It knows of one other call and has one itself, so it takes the replica for full. Then the other call ends."""
     service = Service()
     with mesh_of(service, limit=2) as mesh:
         other = SmallMesh((mesh.replicas[0],)).connected()
