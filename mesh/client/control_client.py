@@ -1,4 +1,4 @@
-"""Owns the caller's end of the Control service: blocking calls that wait for a controller which is restarting."""
+"""The client of the Control service: blocking calls that are retried while the controller restarts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import forget_token, token_metadata
 
 _RETRY_DELAY_S = 0.1
-_COMPLAINT_TIMEOUT_S = 2.0
+_FAILURE_TIMEOUT_S = 2.0
 _RETRIED = (
     grpc.StatusCode.UNAVAILABLE,
-    # The address or the token may be those of an earlier controller.
+    # The address or token may belong to an earlier controller.
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.UNIMPLEMENTED,
 )
@@ -35,30 +35,35 @@ Reply = TypeVar("Reply", bound=Message)
 
 
 class ControllerNotReadyError(Exception):
-    """There is no address or no token to be found yet."""
+    """The controller has not published its address or token yet."""
 
 
-class Line(Protocol):
-    """A way to reach one controller process, on the I/O loop."""
+class Channel(Protocol):
+    """The connection to one controller process, used on the I/O loop. Implemented by `GrpcChannel`."""
 
     async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message: ...
 
-    async def hang_up(self) -> None: ...
+    async def close(self) -> None:
+        """Drops the connection; the next call looks the controller up again."""
+        ...
 
-    async def complaint(self) -> str:
-        """What the controller itself says is the matter, empty when it says nothing."""
+    async def start_failure(self) -> str:
+        """The error with which the controller fails to start; empty if there is none."""
         ...
 
 
 class ControlClient:
-    """Calls from any thread but the I/O thread. All of them are safe to repeat, so what broke is tried again.
+    """Calls from any thread but the I/O thread. All calls are safe to repeat, so a broken one is retried.
 
-    Each raises ControllerUnavailableError when no controller answers within `Settings.control_timeout_s`, and
-    MeshException with the controller's words when it refuses.
+    Each raises ControllerUnavailableError when no controller answers within `settings().process.control_timeout_s`,
+    and MeshException with the controller's message when it refuses the call.
     """
 
-    def __init__(self, line: Line | None = None) -> None:
-        self._line: Line = line or GrpcLine()
+    def __init__(self, channel: Channel | None = None) -> None:
+        self._channel: Channel = channel or GrpcChannel()
+
+    def __repr__(self) -> str:
+        return f"ControlClient({self._channel!r})"
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         """Returns when the application is stored, before it runs."""
@@ -70,9 +75,9 @@ class ControlClient:
         config_file: str | None = None,
         target_capacity: float | None = None,
     ) -> None:
-        """`deploy` of several in one step; with `config_file` they replace all that an earlier file named.
+        """`deploy` several in one step; with `config_file` they replace the applications of an earlier file.
 
-        `target_capacity` is what that file says of it.
+        `target_capacity` is the percentage that this file sets.
         """
         request = control_pb2.ApplyRequest(
             applications=applications, config_file=config_file, target_capacity=target_capacity
@@ -92,31 +97,32 @@ class ControlClient:
         return self._call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply)
 
     def shutdown(self) -> None:
-        """Returns when the end is stored; `status` lists what is left."""
+        """Returns when the shutdown is stored; `status` lists what is left."""
         self._call("Shutdown", control_pb2.ShutdownRequest(), control_pb2.ShutdownReply)
 
     def close(self) -> None:
-        io_thread().run(self._line.hang_up())
+        io_thread().run(self._channel.close())
 
     def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
         if threading.current_thread() is io_thread().thread:
             raise RuntimeError(
-                "This call blocks and would stall the wire. Make it from a `def` method, or leave isolate_user_loop on."
+                "This call blocks and would stall the I/O thread. "
+                "Make it from a `def` method, or leave isolate_user_loop on."
             )
         timeout_s = settings().process.control_timeout_s
-        answer = until_answered(self._line, method, request, reply, timeout_s, time.monotonic)
+        answer = until_answered(self._channel, method, request, reply, timeout_s, time.monotonic)
         return cast(Reply, io_thread().run(answer))
 
 
 async def until_answered(
-    line: Line, method: str, request: Message, reply: type[Message], timeout_s: float, clock: Callable[[], float]
+    channel: Channel, method: str, request: Message, reply: type[Message], timeout_s: float, clock: Callable[[], float]
 ) -> Message:
     """One call, repeated while the controller cannot be reached."""
-    deadline_s = clock() + timeout_s
+    deadline_at_s = clock() + timeout_s
     reason = "no attempt was made"
-    while (left_s := deadline_s - clock()) > 0:
+    while (left_s := deadline_at_s - clock()) > 0:
         try:
-            return await line.call(method, request, reply, left_s)
+            return await channel.call(method, request, reply, left_s)
         except ControllerNotReadyError as error:
             reason = str(error)
         except grpc.aio.AioRpcError as error:
@@ -125,23 +131,26 @@ async def until_answered(
                 break
             if error.code() not in _RETRIED:
                 raise MeshException(error.details() or error.code().name) from error
-        await line.hang_up()
+        await channel.close()
         await asyncio.sleep(_RETRY_DELAY_S)
-    raise ControllerUnavailableError.after(timeout_s, await line.complaint() or reason)
+    raise ControllerUnavailableError.after(timeout_s, await channel.start_failure() or reason)
 
 
-class GrpcLine:
-    """Finds the controller in the cluster's KV and keeps one channel to it."""
+class GrpcChannel:
+    """Finds the controller in the cluster's KV and keeps one gRPC channel to it."""
 
     def __init__(self) -> None:
         self._channel: grpc.aio.Channel | None = None
+
+    def __repr__(self) -> str:
+        return f"GrpcChannel({'closed' if self._channel is None else 'open'})"
 
     async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message:
         try:
             async with asyncio.timeout(timeout_s):
                 channel, metadata = await self._looked_up()
         except TimeoutError as error:
-            raise ControllerNotReadyError("the cluster's KV, which has its address, does not answer") from error
+            raise ControllerNotReadyError("the cluster's KV, which holds its address, does not answer") from error
         rpc: Any = channel.unary_unary(
             f"/mesh.v1.Control/{method}",
             request_serializer=type(request).SerializeToString,
@@ -152,32 +161,32 @@ class GrpcLine:
         except (asyncio.CancelledError, grpc.aio.UsageError):
             if self._channel is channel:
                 raise
-            # Another thread's call found the controller gone and closed the channel that they share.
-            raise ControllerNotReadyError("the connection was given up") from None
+            # A call of another thread lost the controller and closed the shared channel.
+            raise ControllerNotReadyError("the connection was closed") from None
 
     async def _looked_up(self) -> tuple[grpc.aio.Channel, Sequence[tuple[str, bytes]]]:
-        channel = self._channel = self._channel or await _dial()
+        channel = self._channel = self._channel or await _connect()
         try:
             return channel, await run_bulk(token_metadata)
         except LookupError as error:
             raise ControllerNotReadyError("it has not created its token yet") from error
 
-    async def hang_up(self) -> None:
+    async def close(self) -> None:
         forget_token()
         if self._channel is not None:
             channel, self._channel = self._channel, None
             await channel.close()
 
-    async def complaint(self) -> str:
+    async def start_failure(self) -> str:
         try:
-            async with asyncio.timeout(_COMPLAINT_TIMEOUT_S):
+            async with asyncio.timeout(_FAILURE_TIMEOUT_S):
                 failure = await run_bulk(ray_core.kv_get, CONTROLLER_FAILURE_KEY)
         except TimeoutError:
             return ""
         return f"its start fails: {failure.decode()}" if failure else ""
 
 
-async def _dial() -> grpc.aio.Channel:
+async def _connect() -> grpc.aio.Channel:
     address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
     if address is None:
         raise ControllerNotReadyError("it is still starting")

@@ -1,4 +1,4 @@
-"""Owns the life of the mesh on a cluster: finding it, starting it and ending it."""
+"""The life of the mesh on a cluster: finding it, starting it and shutting it down."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mesh.cluster import ray_core, ray_placement
 from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
 from mesh.exceptions import MeshException
 from mesh.membership.mesh_process import joined_process
+from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
 from mesh.usercode.user_code import UserCode, pack, unpack
 from mesh.v1 import control_pb2
@@ -25,25 +26,17 @@ _CONTROLLER_CLASS = "mesh.controller.controller_actor:ControllerActor"
 _ACTOR_PREFIX = "MESH_"
 _SERVICER_FUNCTIONS_KEY = "servicer_functions"
 _POLL_S = 0.05
-_START_TIMEOUT_S = 60.0
-_START_FAILING_TIMEOUT_S = 8.0
-_SHUTDOWN_TIMEOUT_S = 30.0
-_KILL_TIMEOUT_S = 10.0
-_NOT_READY = (
-    f"The controller of the mesh was not ready within {_START_TIMEOUT_S:.0f} s. "
-    f"Look at the log of the actor {CONTROLLER_NAME}."
-)
 
 
 def find() -> ControlClient | None:
-    """The mesh of the cluster this process is connected to; None where there is none."""
+    """The mesh of the cluster that this process is connected to; None if it has none."""
     if not ray_core.is_connected() or ray_core.find_actor(CONTROLLER_NAME) is None:
         return None
     return _client()
 
 
 def require() -> ControlClient:
-    """The mesh of the cluster. Raises MeshException where there is none."""
+    """The mesh of the cluster. Raises MeshException if it has none."""
     client = find()
     if client is None:
         raise MeshException(
@@ -56,9 +49,9 @@ def require() -> ControlClient:
 def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> ControlClient:
     """Start the controller, or find the one another process starts at the same time, and wait until it serves.
 
-    `servicer_functions`, packed, are kept where every later run, from any driver, finds them.
+    The packed `servicer_functions` are stored in the cluster's KV for later runs of any driver.
     """
-    # A membership from an earlier mesh, which somebody else has ended, knows the wrong token.
+    # A membership in an earlier mesh, shut down by another process, has the wrong token.
     _leave()
     ray_core.kv_put(_SERVICER_FUNCTIONS_KEY, servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
@@ -71,33 +64,34 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
         get_if_exists=True,
     )
     try:
-        _wait_serving(actor, time.monotonic() + _START_TIMEOUT_S)
+        _wait_serving(actor)
     except MeshException:
         if is_first:
-            # It would go on trying with options that do not work, and in the way of better ones.
+            # It would keep trying with options that do not work, and block a start with better ones.
             _erase()
         raise
     return _client()
 
 
 def destroy(client: ControlClient) -> None:
-    """End everything of the mesh on the cluster, this process's membership too. What does not end is killed."""
+    """Shut down the mesh on the cluster and this process's membership. Actors that do not end are killed."""
+    timeout_s = settings().client.shutdown_timeout_s
     try:
         client.shutdown()
-        if not poll(lambda: _is_empty(client.status()), _SHUTDOWN_TIMEOUT_S):
-            logger.warning("the mesh did not end by itself within %.0f s; it is killed", _SHUTDOWN_TIMEOUT_S)
+        if not poll(lambda: _is_empty(client.status()), timeout_s):
+            logger.warning("killing the mesh: its shutdown did not end within %.0f s", timeout_s)
     except MeshException as error:
-        logger.warning("the mesh is killed: %s", error)
+        logger.warning("killing the mesh: %s", error)
     _leave()
     _erase()
     client.close()
 
 
 def poll(is_reached: Callable[[], bool], timeout_s: float | None) -> bool:
-    """Ask until the answer is yes; False once `timeout_s` have passed."""
-    deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    """Poll until `is_reached`; False once `timeout_s` have passed. None: no timeout."""
+    deadline_at_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
     while not is_reached():
-        if time.monotonic() >= deadline_s:
+        if time.monotonic() >= deadline_at_s:
             return False
         time.sleep(_POLL_S)
     return True
@@ -106,12 +100,12 @@ def poll(is_reached: Callable[[], bool], timeout_s: float | None) -> bool:
 def packed_servicer_functions(functions: Sequence[str | Callable[..., Any]]) -> bytes:
     """Raises what `load_servicer_function` raises, and TypeError for a function that cannot be pickled."""
     loaded = tuple(load_servicer_function(function) for function in functions)
-    # The callable is of no interest here; what counts is that other processes find the functions.
+    # The callable does not matter here; only the functions must reach other processes.
     return pack(UserCode(tuple, servicer_functions=loaded))
 
 
 def servicer_functions() -> tuple[Callable[..., Any], ...]:
-    """The add-functions that `mesh.start` was given."""
+    """The `add_XServicer_to_server` functions given to `mesh.start`."""
     data = ray_core.kv_get(_SERVICER_FUNCTIONS_KEY)
     return () if data is None else unpack(data).servicer_functions
 
@@ -132,23 +126,29 @@ def _head_node_id() -> str:
     return next((node.node_id for node in ray_core.list_nodes() if node.is_head and node.is_alive), "")
 
 
-def _wait_serving(actor: Any, deadline_s: float) -> None:
-    """Ray restarts a controller that failed to start: it gets some tries, as what failed may pass."""
-    failing_since_s: float | None = None
+def _wait_serving(actor: Any) -> None:
+    """Ray restarts a controller that fails to start. It gets several attempts, because the cause may be temporary."""
+    limits = settings().client
+    deadline_at_s = time.monotonic() + limits.start_timeout_s
+    not_ready = (
+        f"The controller of the mesh was not ready within {limits.start_timeout_s:.0f} s. "
+        f"Look at the log of the actor {CONTROLLER_NAME}."
+    )
+    first_failed_at_s: float | None = None
     while True:
         try:
-            ray_core.get_object(actor.ready.remote(), timeout_s=max(0.0, deadline_s - time.monotonic()))
+            ray_core.get_object(actor.ready.remote(), timeout_s=max(0.0, deadline_at_s - time.monotonic()))
         except ray_core.ActorUnavailable as error:  # Ray is restarting it
-            if time.monotonic() >= deadline_s:
-                raise TimeoutError(_NOT_READY) from error
+            if time.monotonic() >= deadline_at_s:
+                raise TimeoutError(not_ready) from error
             time.sleep(_POLL_S)
         except ray_core.ActorDied as error:
             raise MeshException(f"The controller of the mesh could not be started: {error}") from error
         except TimeoutError as error:
-            raise TimeoutError(_NOT_READY) from error
-        except Exception as error:  # what its start raised, whatever that is
-            failing_since_s = failing_since_s or time.monotonic()
-            if time.monotonic() - failing_since_s > _START_FAILING_TIMEOUT_S:
+            raise TimeoutError(not_ready) from error
+        except Exception as error:  # any error that its start raised
+            first_failed_at_s = first_failed_at_s or time.monotonic()
+            if time.monotonic() - first_failed_at_s > limits.start_failing_timeout_s:
                 raise MeshException(f"The controller of the mesh cannot start: {_failure() or error}") from error
             time.sleep(_POLL_S)
         else:
@@ -170,18 +170,18 @@ def _erase() -> None:
 
 
 def _kill_actors() -> None:
-    # The controller first: it would replace what dies.
+    # The controller first: it would replace actors that die.
     for name in sorted(_own_actor_names(), key=lambda name: name != CONTROLLER_NAME):
         actor = ray_core.find_actor(name)
         if actor is not None:
             ray_core.kill_actor(actor)
-    # A name is free again only when its actor is gone: the next start would find the dying controller.
-    poll(lambda: not _own_actor_names(), _KILL_TIMEOUT_S)
+    # A name is in use until its actor is gone: the next start would find the dying controller.
+    poll(lambda: not _own_actor_names(), settings().client.kill_timeout_s)
     for name, group in ray_placement.list_placement_groups().items():
         if name.startswith(_ACTOR_PREFIX):
             ray_placement.remove_placement_group(group)
 
 
 def _own_actor_names() -> list[str]:
-    """Named actors of user code may share the namespace."""
+    """Actors of the mesh; named actors of user code may share the namespace."""
     return [name for name in ray_core.list_actor_names() if name.startswith(_ACTOR_PREFIX)]

@@ -1,4 +1,4 @@
-"""Owns the waiting of API calls for what they asked the controller for, and what they make of failures."""
+"""The waits of API calls for rollouts, gateways and deletions, and the errors they raise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mesh.client.control_client import ControlClient
 from mesh.client.mesh_lifecycle import poll
+from mesh.settings import settings
 from mesh.status import (
     ApplicationStatus,
     DeploymentStatus,
@@ -19,61 +20,59 @@ from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
-_GATEWAYS_TIMEOUT_S = 60.0
-_GATEWAYS_FAILING_TIMEOUT_S = 10.0
-_DELETE_TIMEOUT_S = 60.0
-_PATIENCE_S = 10.0
 _RESIZING = (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
 
-Tell = Callable[[control_pb2.ApplicationStatus], None]
+Show = Callable[[control_pb2.ApplicationStatus], None]
 
 
 def until_gateways_healthy(client: ControlClient) -> None:
-    """At once where gateways are disabled. Raises TimeoutError naming the gateways that are not healthy.
+    """Returns immediately if gateways are disabled. Raises TimeoutError naming the gateways that are not healthy.
 
-    Gateways may take long to get a process; one that has something to complain of is waited for much shorter.
+    A gateway may wait long for a process; one that reports an error is given much less time.
     """
-    started_s = time.monotonic()
-    patience = _GatewayPatience(time.monotonic)
-    poll(lambda: patience.is_over(client.status()), _GATEWAYS_TIMEOUT_S)
+    started_at_s = time.monotonic()
+    wait = _GatewayWait(time.monotonic)
+    poll(lambda: wait.is_over(client.status()), settings().client.gateways_timeout_s)
     reply = client.status()
     if _are_healthy(reply):
         return
     states = "; ".join(
         f"node {each.node_id[:8]}: {each.status} {_headline(each.message)}".rstrip() for each in reply.gateways
     )
+    waited_s = time.monotonic() - started_at_s
     raise TimeoutError(
-        f"The gateways were not healthy within {time.monotonic() - started_s:.0f} s ({states or 'none was started'}). "
+        f"The gateways were not healthy within {waited_s:.0f} s ({states or 'none was started'}). "
         "If a port is taken, choose another: grpc_options and http_options of mesh.start(), --grpc-port and "
         "--http-port of `mesh run`."
     )
 
 
-def until_running(client: ControlClient, name: str, tell: Tell | None = None) -> None:
-    """Raises RuntimeError when the application failed or was deleted meanwhile. Waits as long as it takes.
+def until_running(client: ControlClient, name: str, show: Show | None = None) -> None:
+    """Waits without a timeout. Raises RuntimeError when the application failed or was deleted in the meantime.
 
-    `tell` hears every status on the way; by default a log says now and then why it takes so long.
+    `show` gets every status; by default a warning says every ten seconds what the rollout waits for.
     """
-    tell = tell or Patience(time.monotonic)
-    poll(lambda: _is_running(client.status(), name, tell), timeout_s=None)
+    show = show or ProgressLogger(time.monotonic)
+    poll(lambda: _is_running(client.status(), name, show), timeout_s=None)
 
 
-def until_all_running(client: ControlClient, names: Sequence[str], tell: Tell) -> None:
-    """`until_running` of several, and until they have as many replicas as asked for.
+def until_all_running(client: ControlClient, names: Sequence[str], show: Show) -> None:
+    """Like `until_running` for several applications, and until they have the requested number of replicas.
 
-    Raises RuntimeError with all failures, when what has not failed runs.
+    Raises RuntimeError with all failures, once the other applications run.
     """
     failures: dict[str, str] = {}
-    poll(lambda: _are_settled(client.status(), names, tell, failures), timeout_s=None)
+    poll(lambda: _are_settled(client.status(), names, show, failures), timeout_s=None)
     if failures:
         raise RuntimeError("\n".join(failures[name] for name in names if name in failures))
 
 
 def until_deleted(client: ControlClient, name: str) -> None:
-    """Returns also when somebody has deployed it again meanwhile. Raises TimeoutError."""
-    if not poll(lambda: not _is_being_deleted(client.status(), name), _DELETE_TIMEOUT_S):
+    """Returns also when it was deployed again in the meantime. Raises TimeoutError."""
+    timeout_s = settings().client.delete_timeout_s
+    if not poll(lambda: not _is_being_deleted(client.status(), name), timeout_s):
         raise TimeoutError(
-            f"Application {name!r} was not gone after {_DELETE_TIMEOUT_S:.0f} s; it is still being deleted. "
+            f"Application {name!r} was not gone after {timeout_s:.0f} s; it is still being deleted. "
             "See `mesh status` for the replicas that are left."
         )
 
@@ -83,40 +82,42 @@ def _is_being_deleted(reply: control_pb2.StatusReply, name: str) -> bool:
     return application is not None and application.status == ApplicationStatus.DELETING
 
 
-class _GatewayPatience:
-    """Tells when waiting for gateways is over: they are healthy, or the same trouble has lasted for some seconds."""
+class _GatewayWait:
+    """Decides when the wait is over: gateways are healthy, or the same errors have lasted for some seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._trouble: set[str] = set()
-        self._since_s = clock()
+        self._errors: set[str] = set()
+        self._since_at_s = clock()
 
     def is_over(self, reply: control_pb2.StatusReply) -> bool:
-        trouble = {_headline(gateway.message) for gateway in reply.gateways if gateway.message}
-        if trouble != self._trouble:
-            self._trouble, self._since_s = trouble, self._clock()
-        is_stuck = bool(trouble) and self._clock() - self._since_s >= _GATEWAYS_FAILING_TIMEOUT_S
+        errors = {_headline(gateway.message) for gateway in reply.gateways if gateway.message}
+        if errors != self._errors:
+            self._errors, self._since_at_s = errors, self._clock()
+        is_stuck = bool(errors) and self._clock() - self._since_at_s >= settings().client.gateways_failing_timeout_s
         return is_stuck or _are_healthy(reply)
 
 
-class Patience:
-    """Logs why a rollout is still not through, every ten seconds of waiting."""
+class ProgressLogger:
+    """Logs what a rollout waits for, every ten seconds by default."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._started_s = clock()
-        self._next_s = self._started_s + _PATIENCE_S
+        self._started_at_s = clock()
+        self._next_at_s = self._started_at_s + settings().client.progress_interval_s
 
     def __call__(self, application: control_pb2.ApplicationStatus) -> None:
         now_s = self._clock()
-        if now_s < self._next_s:
+        if now_s < self._next_at_s:
             return
-        self._next_s = now_s + _PATIENCE_S
+        self._next_at_s = now_s + settings().client.progress_interval_s
         # Lines of tracebacks are indented.
-        told = [line for line in application.message.splitlines() if not line.startswith(" ")]
-        message = "; ".join(told) or "its replicas are starting"
-        waited_s = now_s - self._started_s
-        logger.warning("application %r is %s for %.0f s: %s", application.name, application.status, waited_s, message)
+        lines = [line for line in application.message.splitlines() if not line.startswith(" ")]
+        message = "; ".join(lines) or "its replicas are starting"
+        waited_s = now_s - self._started_at_s
+        logger.warning(
+            "application %r has been %s for %.0f s: %s", application.name, application.status, waited_s, message
+        )
 
 
 def _are_healthy(reply: control_pb2.StatusReply) -> bool:
@@ -130,22 +131,22 @@ def _headline(message: str) -> str:
     return message.partition("\n")[0]
 
 
-def _is_running(reply: control_pb2.StatusReply, name: str, tell: Tell) -> bool:
+def _is_running(reply: control_pb2.StatusReply, name: str, show: Show) -> bool:
     application = find_application(reply, name)
     if application is None or application.status == ApplicationStatus.DELETING:
         raise RuntimeError(f"Application {name!r} was deleted while it was being deployed.")
-    tell(application)
+    show(application)
     if application.status == ApplicationStatus.DEPLOY_FAILED:
         raise RuntimeError(f"Deploying application {name!r} failed: {application.message}")
     return application.status == ApplicationStatus.RUNNING
 
 
-def _are_settled(reply: control_pb2.StatusReply, names: Sequence[str], tell: Tell, failures: dict[str, str]) -> bool:
-    """Each runs, or is now in `failures` with the reason why not."""
+def _are_settled(reply: control_pb2.StatusReply, names: Sequence[str], show: Show, failures: dict[str, str]) -> bool:
+    """Whether each application runs or is now in `failures` with the reason."""
     running = []
     for name in names:
         try:
-            running.append(_is_running(reply, name, tell) and not _is_resizing(find_application(reply, name)))
+            running.append(_is_running(reply, name, show) and not _is_resizing(find_application(reply, name)))
             failures.pop(name, None)
         except RuntimeError as error:
             failures[name] = str(error)
@@ -154,7 +155,7 @@ def _are_settled(reply: control_pb2.StatusReply, names: Sequence[str], tell: Tel
 
 
 def _is_resizing(application: control_pb2.ApplicationStatus | None) -> bool:
-    """Another number of replicas was asked for: the application runs all the while, but is not yet as asked."""
+    """Whether it still changes to another number of replicas. Such an application runs all the time."""
     return application is not None and any(
         each.status in _RESIZING and each.trigger == DeploymentStatusTrigger.CONFIG_UPDATE_STARTED
         for each in application.deployments

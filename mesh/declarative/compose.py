@@ -1,7 +1,7 @@
-"""Owns turning an import path and what a file says about it into the spec that the controller stores.
+"""The step from an application's entry in a file to the spec that the controller stores.
 
-Without a runtime environment the user's module is imported right here. With one it is imported in a Ray task that has
-it: what the module needs may exist nowhere else. Never in the controller.
+Without a runtime environment the user's module is imported in this process. With one it is imported in a Ray task that
+has the environment, because its packages may exist nowhere else. The controller never imports user code.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
+from mesh.settings import settings
 from mesh.usercode.user_code import UserCode, pack, unpack
 from mesh.v1 import control_pb2
-
-_IMPORT_TIMEOUT_S = 600.0
-"""Includes the making of the runtime environment, which may install packages."""
 
 _USERS_ERRORS = (ImportError, TypeError, ValueError)
 
@@ -44,9 +42,9 @@ class Surroundings:
 
 
 def load(config: MeshConfig, source: Source | None = None) -> list[Application | None]:
-    """What can be imported right here: None for applications with a runtime environment. Needs no cluster.
+    """The applications imported in this process; None for those with a runtime environment. Needs no cluster.
 
-    Raises ConfigError with all that is wrong, each at its place in `source`; without a source what was raised first.
+    Raises ConfigError with all errors, each at its place in `source`. Without a source the first error is raised.
     """
     with _Collected(source) as collected:
         return [
@@ -77,11 +75,12 @@ def _composed(
     if target is not None:
         return _build(entry, target, around)
     say(f"Importing {entry.import_path} in its runtime environment ...")
-    # The functions were loaded by name here, and may be of no module that the task could import.
+    # Packed, because the task may not be able to import the modules of these functions.
     functions = pack(UserCode(tuple, servicer_functions=around.servicer_functions))
     request = pickle.dumps((entry, functions, dict(around.job_runtime_env)))
+    timeout_s = settings().client.import_timeout_s
     answer = ray_core.run_task(
-        "mesh.declarative.compose:_build_in_task", (request,), dict(entry.runtime_env), _IMPORT_TIMEOUT_S
+        "mesh.declarative.compose:_build_in_task", (request,), dict(entry.runtime_env), timeout_s
     )
     result = pickle.loads(answer)
     if isinstance(result, Exception):
@@ -90,14 +89,14 @@ def _composed(
 
 
 def _build_in_task(request: bytes) -> bytes:
-    """In the Ray task: the spec, or the error that the user gets to read."""
+    """Runs in the Ray task. Returns the pickled spec, or the pickled error for the user."""
     entry, functions, job_runtime_env = pickle.loads(request)
     around = Surroundings(servicer_functions=unpack(functions).servicer_functions, job_runtime_env=job_runtime_env)
     try:
         target = load_application(entry.import_path, entry.args)
         result: Any = _build(entry, target, around).SerializeToString()
     except _USERS_ERRORS as error:
-        # Its cause may be of a class that only this environment knows.
+        # The class of its cause may exist in this environment only.
         result = error.with_traceback(None)
         result.__cause__ = result.__context__ = None
     return pickle.dumps(result)
@@ -116,7 +115,7 @@ def _build(entry: ApplicationEntry, target: Application, around: Surroundings) -
 
 
 class _Collected:
-    """Keeps the errors of one application from hiding those of the next; raises them all at the end."""
+    """Collects the errors of all applications and raises them together at the end."""
 
     def __init__(self, source: Source | None) -> None:
         self._source = source
@@ -142,11 +141,11 @@ class _Collected:
 
 
 def _findings(path: Path, entry: ApplicationEntry, error: Exception) -> list[Finding]:
-    """Where in the file the reason of the error stands."""
+    """The error with the path of the field that caused it."""
     match error:
         case BadArgsError():
             return [Finding((*path, "args", *each.path), each.message, each.is_about_key) for each in error.findings]
-        case RuntimeError() | TimeoutError():  # of the task, not of the user's code
+        case RuntimeError() | TimeoutError():  # raised by the task, not by user code
             return [Finding((*path, "runtime_env"), str(error))]
         case UnknownDeploymentError():
             number = list(entry.deployments).index(error.deployment)

@@ -15,7 +15,7 @@ from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.options.gateway_options import parse
 from mesh.status import MeshStatus
-from tests.unit.fakes.mesh_fakes import FakeCluster
+from tests.unit.fakes.mesh_fakes import FakeCluster, client_settings
 from tests.unit.protos import shop_pb2_grpc
 
 
@@ -54,7 +54,7 @@ def test_a_start_beside_another_waits_for_the_same_gateways(
     """A second `start` waits for the gateways of the first and may time out too (items 52, 57)."""
     controller = cluster.run_controller()
     controller.reply.gateways[0].status = "STARTING"
-    monkeypatch.setattr(rollout_wait, "_GATEWAYS_TIMEOUT_S", 0)
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_timeout_s=0.0))
     with pytest.raises(TimeoutError, match="STARTING"):
         mesh.start()
 

@@ -19,13 +19,13 @@ def rpc_error(code: grpc.StatusCode, details: str = "why") -> grpc.aio.AioRpcErr
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
 
 
-class FakeLine:
+class FakeChannel:
     """Answers what it was given, one after the other; the last one for ever."""
 
     def __init__(self, *answers: Message | Exception) -> None:
         self._answers = deque(answers)
         self.requests: list[tuple[str, Message]] = []
-        self.hang_ups = 0
+        self.closes = 0
         self.failure = ""
 
     async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message:
@@ -35,10 +35,10 @@ class FakeLine:
             raise answer
         return answer
 
-    async def hang_up(self) -> None:
-        self.hang_ups += 1
+    async def close(self) -> None:
+        self.closes += 1
 
-    async def complaint(self) -> str:
+    async def start_failure(self) -> str:
         return self.failure
 
 
@@ -53,10 +53,10 @@ class FakeClock:
         return self.now_s
 
 
-def ask(line: FakeLine, timeout_s: float = 5.0) -> Message:
+def ask(channel: FakeChannel, timeout_s: float = 5.0) -> Message:
     return asyncio.run(
         until_answered(
-            line, "Status", control_pb2.StatusRequest(), control_pb2.StatusReply, timeout_s, clock=FakeClock()
+            channel, "Status", control_pb2.StatusRequest(), control_pb2.StatusReply, timeout_s, clock=FakeClock()
         )
     )
 
@@ -65,9 +65,9 @@ REPLY = control_pb2.StatusReply(is_shutting_down=True)
 
 
 def test_an_answer_is_passed_on() -> None:
-    line = FakeLine(REPLY)
-    assert ask(line) == REPLY
-    assert line.hang_ups == 0
+    channel = FakeChannel(REPLY)
+    assert ask(channel) == REPLY
+    assert channel.closes == 0
 
 
 @pytest.mark.parametrize(
@@ -79,51 +79,51 @@ def test_an_answer_is_passed_on() -> None:
     ],
 )
 def test_what_a_restart_looks_like_is_tried_again_on_a_new_line(trouble: Exception) -> None:
-    line = FakeLine(trouble, REPLY)
-    assert ask(line) == REPLY
-    assert (len(line.requests), line.hang_ups) == (2, 1)
+    channel = FakeChannel(trouble, REPLY)
+    assert ask(channel) == REPLY
+    assert (len(channel.requests), channel.closes) == (2, 1)
 
 
 def test_a_controller_that_stays_away_is_named_with_the_last_reason() -> None:
     with pytest.raises(ControllerUnavailableError, match=r"5 s \(still starting\)"):
-        ask(FakeLine(ControllerNotReadyError("still starting")))
+        ask(FakeChannel(ControllerNotReadyError("still starting")))
 
 
 def test_a_controller_that_does_not_answer_in_time_is_not_asked_twice() -> None:
-    line = FakeLine(rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED))
+    channel = FakeChannel(rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED))
     with pytest.raises(ControllerUnavailableError, match="DEADLINE_EXCEEDED"):
-        ask(line)
-    assert len(line.requests) == 1
+        ask(channel)
+    assert len(channel.requests) == 1
 
 
-def test_what_the_controller_says_itself_comes_before_how_it_was_missed() -> None:
-    line = FakeLine(ControllerNotReadyError("still starting"))
-    line.failure = "its start fails: DecodeError: no protobuf"
+def test_the_error_names_why_the_controller_fails_to_start() -> None:
+    channel = FakeChannel(ControllerNotReadyError("still starting"))
+    channel.failure = "its start fails: DecodeError: no protobuf"
     with pytest.raises(ControllerUnavailableError, match=r"its start fails: DecodeError"):
-        ask(line)
+        ask(channel)
 
 
-def test_a_call_whose_channel_another_thread_closes_is_one_to_make_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads share the line: one that finds the controller gone hangs up for all of them."""
-    dialled = asyncio.Event()
+def test_a_call_whose_channel_another_thread_closes_can_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share the channel: one that loses the controller closes it for all of them."""
+    connected = asyncio.Event()
 
-    async def dial() -> grpc.aio.Channel:
-        dialled.set()
+    async def connect() -> grpc.aio.Channel:
+        connected.set()
         return grpc.aio.insecure_channel("127.0.0.1:1", options=[("grpc.enable_retries", 0)])
 
-    monkeypatch.setattr(control_client, "_dial", dial)
+    monkeypatch.setattr(control_client, "_connect", connect)
     monkeypatch.setattr(control_client, "token_metadata", lambda: ())
     monkeypatch.setattr(control_client, "forget_token", lambda: None)
 
-    async def call_and_hang_up() -> None:
-        line = control_client.GrpcLine()
-        call = asyncio.ensure_future(line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 10.0))
-        await dialled.wait()
-        await line.hang_up()
-        with pytest.raises(ControllerNotReadyError, match="given up"):
+    async def call_and_close() -> None:
+        channel = control_client.GrpcChannel()
+        call = asyncio.ensure_future(channel.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 10.0))
+        await connected.wait()
+        await channel.close()
+        with pytest.raises(ControllerNotReadyError, match="was closed"):
             await call
 
-    io_thread().run(call_and_hang_up(), 10)
+    io_thread().run(call_and_close(), 10)
 
 
 def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +131,13 @@ def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPa
         await asyncio.Event().wait()
 
     monkeypatch.setattr(control_client, "run_bulk", never)
-    monkeypatch.setattr(control_client, "_COMPLAINT_TIMEOUT_S", 0.01)
-    line = control_client.GrpcLine()
+    monkeypatch.setattr(control_client, "_FAILURE_TIMEOUT_S", 0.01)
+    channel = control_client.GrpcChannel()
 
     async def call() -> str:
         with pytest.raises(ControllerNotReadyError, match="KV"):
-            await line.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 0.01)
-        return await line.complaint()
+            await channel.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 0.01)
+        return await channel.start_failure()
 
     assert asyncio.run(call()) == ""
 
@@ -145,32 +145,32 @@ def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPa
 def test_a_refusal_is_raised_in_the_controller_s_words() -> None:
     """The reason reaches the user unchanged (item 67)."""
     with pytest.raises(MeshException, match="prefix '/x' belongs to 'other'"):
-        ask(FakeLine(rpc_error(grpc.StatusCode.ALREADY_EXISTS, "prefix '/x' belongs to 'other'")))
+        ask(FakeChannel(rpc_error(grpc.StatusCode.ALREADY_EXISTS, "prefix '/x' belongs to 'other'")))
 
 
 def test_each_call_sends_its_request() -> None:
-    line = FakeLine(REPLY)
-    client = ControlClient(line)
+    channel = FakeChannel(REPLY)
+    client = ControlClient(channel)
     spec = control_pb2.ApplicationSpec(name="app")
     client.deploy(spec)
     client.delete("app")
     client.shutdown()
     assert client.status() == REPLY
-    assert line.requests == [
+    assert channel.requests == [
         ("Deploy", control_pb2.DeployRequest(application=spec)),
         ("Delete", control_pb2.DeleteRequest(application="app")),
         ("Shutdown", control_pb2.ShutdownRequest()),
         ("Status", control_pb2.StatusRequest()),
     ]
     client.close()
-    assert line.hang_ups == 1
+    assert channel.closes == 1
 
 
 def test_a_blocking_call_on_the_io_thread_is_refused() -> None:
-    client = ControlClient(FakeLine(REPLY))
+    client = ControlClient(FakeChannel(REPLY))
 
     async def on_the_io_thread() -> None:
         client.status()
 
-    with pytest.raises(RuntimeError, match="would stall the wire"):
+    with pytest.raises(RuntimeError, match="would stall the I/O thread"):
         io_thread().run(on_the_io_thread(), 5)

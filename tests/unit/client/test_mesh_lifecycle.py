@@ -6,7 +6,7 @@ from mesh.client import mesh_lifecycle
 from mesh.cluster import ray_core
 from mesh.exceptions import MeshException
 from mesh.v1 import control_pb2
-from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster
+from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster, client_settings
 from tests.unit.protos import shop_pb2_grpc
 
 
@@ -46,15 +46,15 @@ def test_servicer_functions_reach_later_drivers(cluster: FakeCluster) -> None:
     assert mesh_lifecycle.servicer_functions() == (shop_pb2_grpc.add_StockServicer_to_server, add)
 
 
-def test_a_controller_that_restarts_for_ever_is_not_waited_for(
+def test_a_start_gives_up_on_a_controller_that_keeps_restarting(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def restarting(reference: object, timeout_s: float) -> None:
         raise ray_core.ActorUnavailable("restarting", b"\0" * 16)
 
     monkeypatch.setattr(ray_core, "get_object", restarting)
-    monkeypatch.setattr(mesh_lifecycle, "_START_TIMEOUT_S", 0.0)
-    with pytest.raises(TimeoutError, match="was not ready within 60 s"):
+    monkeypatch.setattr(mesh_lifecycle, "settings", lambda: client_settings(start_timeout_s=0.0))
+    with pytest.raises(TimeoutError, match="was not ready within 0 s"):
         mesh_lifecycle.start(control_pb2.GatewayOptions(), b"")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.client import rollout_wait
 from mesh.v1 import control_pb2
-from tests.unit.fakes.mesh_fakes import FakeController
+from tests.unit.fakes.mesh_fakes import FakeController, client_settings
 
 
 def later(controller: FakeController, status: str, asked: int = 3) -> None:
@@ -51,21 +51,21 @@ def test_an_application_deleted_meanwhile_raises() -> None:
 
 def test_a_slow_rollout_says_why_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     now_s = 0.0
-    patience = rollout_wait.Patience(lambda: now_s)
+    progress = rollout_wait.ProgressLogger(lambda: now_s)
     application = control_pb2.ApplicationStatus(name="app", status="DEPLOYING", message="no node has 8 CPUs")
     with caplog.at_level(logging.WARNING, "mesh"):
         for second in range(25):
             now_s = float(second)
-            patience(application)
+            progress(application)
     assert [record.getMessage() for record in caplog.records] == [
-        "application 'app' is DEPLOYING for 10 s: no node has 8 CPUs",
-        "application 'app' is DEPLOYING for 20 s: no node has 8 CPUs",
+        "application 'app' has been DEPLOYING for 10 s: no node has 8 CPUs",
+        "application 'app' has been DEPLOYING for 20 s: no node has 8 CPUs",
     ]
 
 
-def test_gateways_that_stay_away_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gateways_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has node, status and message of each gateway (item 57)."""
-    monkeypatch.setattr(rollout_wait, "_GATEWAYS_TIMEOUT_S", 0)
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_timeout_s=0.0))
     controller = FakeController()
     with pytest.raises(TimeoutError, match="none was started"):
         rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
@@ -79,14 +79,14 @@ def test_gateways_that_stay_away_are_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_gateways_that_keep_failing_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same failure for 10 s ends the wait (item 57)."""
-    monkeypatch.setattr(rollout_wait, "_GATEWAYS_FAILING_TIMEOUT_S", 0)
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_failing_timeout_s=0.0))
     controller = FakeController()
     controller.reply.gateways.add(node_id="n1", status="UNHEALTHY", message="OSError: port 9000 is taken\n  File")
     with pytest.raises(TimeoutError, match=r"node n1: UNHEALTHY OSError: port 9000 is taken\)"):
         rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
 
 
-def test_a_deletion_is_over_when_somebody_has_deployed_the_application_again() -> None:
+def test_a_deletion_is_over_when_the_application_was_deployed_again() -> None:
     controller = FakeController()
     controller.add("app", "DELETING")
     later(controller, "DEPLOYING")
@@ -95,7 +95,7 @@ def test_a_deletion_is_over_when_somebody_has_deployed_the_application_again() -
 
 def test_a_deletion_that_takes_too_long_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deletion goes on (item 76)."""
-    monkeypatch.setattr(rollout_wait, "_DELETE_TIMEOUT_S", 0)
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(delete_timeout_s=0.0))
     controller = FakeController()
     rollout_wait.until_deleted(controller, "app")  # type: ignore[arg-type]
     controller.add("app", "DELETING")

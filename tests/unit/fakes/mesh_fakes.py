@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from mesh.client import mesh_lifecycle
 from mesh.cluster import ray_core
+from mesh.settings import Settings, settings
 from mesh.v1 import control_pb2
+
+
+def client_settings(**changes: float) -> Settings:
+    """The settings of this process with other ones for API calls."""
+    return replace(settings(), client=replace(settings().client, **changes))  # type: ignore[arg-type]
 
 
 class FakeController:
