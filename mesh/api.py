@@ -1,4 +1,4 @@
-"""Owns the functions with which a program drives the mesh: start, run, delete, status, shutdown and handle look-ups."""
+"""The functions that control the mesh: start, run, delete, status, shutdown and handle look-ups."""
 
 from __future__ import annotations
 
@@ -37,12 +37,22 @@ def start(
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
     **kwargs: object,
 ) -> None:
-    """Start the mesh on the Ray cluster, and Ray itself where none runs. Returns when the gateways are healthy.
+    """Start the mesh on the Ray cluster, and Ray itself if none is running. Returns when the gateways are healthy.
 
     On a running mesh this only connects; options that differ from its own are ignored with a warning.
 
-    Raises TypeError or ValueError for wrong options, ModuleNotFoundError for a servicer function that cannot be
-    imported, TimeoutError when the gateways do not come up within 60 s or keep failing for 10 s.
+    Args:
+        proxy_location: Nodes that run a gateway: "EveryNode" (default), "HeadOnly" or "Disabled".
+        http_options: `HTTPOptions` or a dict of its fields. By default health, routes and metrics on localhost:8000.
+        grpc_options: `gRPCOptions` or a dict of its fields. By default gRPC on port 9000.
+        logging_config: Not available yet.
+        **kwargs: Refused; the arguments of older versions with a message that says what to write instead.
+
+    Raises:
+        TypeError, ValueError: An option is wrong or not available yet.
+        ModuleNotFoundError: A servicer function cannot be imported.
+        MeshException: The controller cannot start.
+        TimeoutError: The controller or the gateways are not ready within 60 s, or a gateway fails for 10 s.
     """
     _refuse_keywords(kwargs)
     _refuse_logging_config(logging_config)
@@ -65,12 +75,24 @@ def run(
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
     _local_testing_mode: bool = False,
 ) -> DeploymentHandle[Any]:
-    """Deploy an application in the place of the one of that name and return a handle to its ingress.
+    """Deploy an application, which replaces the one of the same name. Starts the mesh if none is running.
 
-    Starts the mesh if need be and returns when every deployment is up; with `blocking` only on KeyboardInterrupt.
+    Args:
+        target: The result of `Deployment.bind(...)`; its deployment is the ingress.
+        blocking: Wait until KeyboardInterrupt once the application runs, and then raise it.
+        name: Name of the application, unique in the mesh.
+        route_prefix: HTTP path prefix, unique in the mesh; None: no HTTP.
+        logging_config: Not available yet.
 
-    Raises TypeError for a target that was not bound or arguments that cannot be pickled, ValueError for a wrong route
-    prefix, MeshException when the prefix belongs to another application, RuntimeError when the deployment failed.
+    Returns:
+        A handle of the ingress, once every deployment is healthy. There is no timeout for that.
+
+    Raises:
+        TypeError: The target was not bound, or its arguments cannot be pickled.
+        ValueError: The route prefix is malformed, or an option is not available yet.
+        MeshException: The route prefix belongs to another application, or the controller cannot be reached.
+        RuntimeError: The deployment failed, or the application was deleted in the meantime.
+        TimeoutError: The mesh had to be started and is not ready within 60 s.
     """
     if _local_testing_mode:
         raise option_checks.not_yet("_local_testing_mode")
@@ -80,28 +102,9 @@ def run(
     return handle
 
 
-def _run(
-    target: Application,
-    *,
-    _blocking: bool = True,
-    name: str = "default",
-    route_prefix: str | None = "/",
-    logging_config: LoggingConfig | Mapping[str, Any] | None = None,
-) -> DeploymentHandle[Any]:
-    """`run` that, with `_blocking=False`, returns as soon as the application is stored."""
-    _check_target(RunTarget(target, name, route_prefix, logging_config))
-    ray_core.ensure_ray()
-    client = _running() or _started()
-    spec = application.build(target, name=name, route_prefix=route_prefix, rules=_rules())
-    client.deploy(spec)
-    if _blocking:
-        rollout_wait.until_running(client, name)
-    return _handle(spec.ingress, name)
-
-
 @dataclass(frozen=True, slots=True)
 class RunTarget:
-    """One application for `run_many`."""
+    """One application for `run_many`. The fields are the arguments of `run`."""
 
     target: Application
     name: str = "default"
@@ -112,9 +115,18 @@ class RunTarget:
 def run_many(
     targets: Sequence[RunTarget], *, wait_for_applications_running: bool = True
 ) -> list[DeploymentHandle[Any]]:
-    """`run` of several applications in one step: all are stored, or none is. Returns their handles in order.
+    """Run several applications in one step: either all are stored or none is.
 
-    Raises ValueError for no target or a name given twice, and what `run` raises.
+    Args:
+        targets: At least one; names must differ.
+        wait_for_applications_running: Return when all deployments are healthy, instead of as soon as they are stored.
+
+    Returns:
+        Handles of the ingresses in the order of `targets`.
+
+    Raises:
+        ValueError: There is no target or a name is given twice.
+        Exception: The errors of `run`.
     """
     if not targets:
         raise ValueError("run_many needs at least one RunTarget.")
@@ -134,9 +146,11 @@ def run_many(
 
 
 def delete(name: str, _blocking: bool = True) -> None:
-    """Delete an application and wait until its replicas are gone. An unknown name is fine.
+    """Delete an application and wait until its replicas are gone. An unknown name is no error.
 
-    Raises MeshException where no mesh is running, TimeoutError after 60 s.
+    Raises:
+        MeshException: No mesh is running.
+        TimeoutError: Replicas are left after 60 s; the deletion continues.
     """
     client = _require()
     client.delete(name)
@@ -145,13 +159,20 @@ def delete(name: str, _blocking: bool = True) -> None:
 
 
 def status() -> MeshStatus:
-    """The mesh now; empty where none is running."""
+    """The current state of gateways, applications, deployments and replicas; empty if no mesh is running.
+
+    Raises:
+        MeshException: The controller does not answer within 30 s.
+    """
     client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     return MeshStatus() if client is None else from_reply(client.status())
 
 
 def shutdown() -> None:
-    """End every application, the gateways and the controller. Nothing happens where no mesh is running."""
+    """Stop every application, the gateways and the controller. Does nothing if no mesh is running.
+
+    Replicas get 30 s to drain; then they are killed.
+    """
     client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     _handle.cache_clear()
     if client is None:
@@ -161,7 +182,11 @@ def shutdown() -> None:
 
 
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
-    """Handle of an application's ingress. Raises MeshException when there is no such application."""
+    """The handle of an application's ingress.
+
+    Raises:
+        MeshException: There is no such application, or no mesh is running.
+    """
     reply = _require().status()
     found = find_application(reply, name)
     if found is None or not found.ingress:
@@ -173,9 +198,15 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
 def get_deployment_handle(
     deployment_name: str, app_name: str | None = None, _check_exists: bool = True
 ) -> DeploymentHandle[Any]:
-    """Handle of any deployment; inside a replica `app_name` defaults to its own application.
+    """The handle of any deployment.
 
-    Raises MeshException outside of a replica without `app_name`, KeyError when there is no such deployment.
+    Args:
+        deployment_name: Name of the deployment in its application.
+        app_name: Name of the application; inside a replica by default its own.
+
+    Raises:
+        MeshException: `app_name` is missing outside of a replica, or no mesh is running.
+        KeyError: There is no such deployment.
     """
     if app_name is None:
         if not in_replica():
@@ -190,6 +221,25 @@ def get_deployment_handle(
     return _handle(deployment_name, app_name)
 
 
+def _run(
+    target: Application,
+    *,
+    _blocking: bool = True,
+    name: str = "default",
+    route_prefix: str | None = "/",
+    logging_config: LoggingConfig | Mapping[str, Any] | None = None,
+) -> DeploymentHandle[Any]:
+    """Like `run`; with `_blocking=False` it returns as soon as the application is stored."""
+    _check_target(RunTarget(target, name, route_prefix, logging_config))
+    ray_core.ensure_ray()
+    client = _running() or _started()
+    spec = application.build(target, name=name, route_prefix=route_prefix, rules=_rules())
+    client.deploy(spec)
+    if _blocking:
+        rollout_wait.until_running(client, name)
+    return _handle(spec.ingress, name)
+
+
 @lru_cache(maxsize=_HANDLES_CACHED_MAX)
 def _handle(deployment_name: str, app_name: str) -> DeploymentHandle[Any]:
     return DeploymentHandle(deployment_name, app_name)
@@ -201,7 +251,7 @@ def _require() -> ControlClient:
 
 
 def _running() -> ControlClient | None:
-    """The mesh that is there; the rest of one whose shutdown was interrupted is removed first."""
+    """The running mesh, if any. Removes what an interrupted shutdown has left."""
     client = mesh_lifecycle.find()
     if client is not None and client.status().is_shutting_down:
         mesh_lifecycle.destroy(client)
@@ -250,7 +300,7 @@ def _check_target(asked: RunTarget) -> None:
 
 
 def _rules() -> application.BuildRules:
-    """A version of its own for each run: all replicas are replaced (item 68)."""
+    """Each run gets a new version, so that all replicas are replaced (item 68)."""
     version = uuid.uuid4().hex[:10]
     return application.BuildRules(
         make_handle=DeploymentHandle,
@@ -261,7 +311,7 @@ def _rules() -> application.BuildRules:
 
 
 def inherited_runtime_env() -> dict[str, Any]:
-    """What the driver's job runs with is the default for its deployments."""
+    """The runtime environment of the driver's job: the default for its deployments."""
     return {key: value for key, value in ray_core.job_runtime_env().items() if not key.startswith("_")}
 
 
