@@ -22,16 +22,12 @@ class LinkSettings:
 
     batch_max_bytes: int = 256 * 1024
     """Small frames are coalesced into gRPC messages of at most about this size."""
-
     hold_s: float = 0.001
     """How long a link with 32 or more calls under way may hold back a small batch for more frames to join it."""
-
     connect_timeout_s: float = 5.0
     """A replica that does not answer Hello within this time counts as unreachable."""
-
     reconnect_delay_min_s: float = 0.02
     """First pause between two attempts to reach a replica that is still listed; it doubles with each attempt."""
-
     reconnect_delay_max_s: float = 1.0
     """Upper bound of that pause."""
 
@@ -44,22 +40,16 @@ class PayloadSettings:
 
     stream_credits: int = 128
     """Items a producer may be ahead of its consumer on one streaming call; one of 64 KiB or more counts as several."""
-
     part_bytes: int = 512 * 1024
     """Messages above this size cross a link in parts of this size, so that other calls pass between them."""
-
     message_max_bytes: int = 2**31 - 1
     """Largest argument, result or stream item that crosses a link; what goes through the object store may be larger."""
-
     object_store_min_bytes: int = 1024 * 1024
     """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
-
     object_fetch_timeout_s: float = 300.0
     """How long a payload may take through the object store before it counts as lost."""
-
     object_fetch_threads: int = 4
     """Threads of a process that fetch payloads from the object store."""
-
     error_details_max_chars: int = 4096
     """Error messages are cut to this length before they become gRPC status details."""
 
@@ -72,13 +62,10 @@ class RoutingSettings:
 
     retry_attempts_max: int = 16
     """A call that replicas refuse because they drain, or that breaks before it ran, is tried this often."""
-
     multiplex_spill_delay_s: float = 0.05
     """How long a call waits for a replica that holds its model before another free one takes it."""
-
     multiplex_waiting_max: int = 64
     """Calls that wait for their model and are looked at per dispatch; with more, newer calls wait behind them."""
-
     router_linger_s: float = 10.0
     """Minimum life of a deleted deployment's router, so that repeated calls do not query the controller each time."""
 
@@ -91,31 +78,22 @@ class ProcessSettings:
 
     gc_threshold: int = 10_000
     """Container objects allocated in a replica or gateway before its youngest generation is collected."""
-
     gil_switch_interval_s: float = 0.0003
     """How long a thread of a replica or gateway may keep the interpreter while its I/O thread waits for it."""
-
     niceness: str = "0"
     """`RAY_worker_niceness` for a Ray that the mesh starts itself."""
-
     server_host: str = "0.0.0.0"
     """Interface on which replicas and the controller listen."""
-
     scrape_timeout_s: float = 1.0
     """How long a scrape of a gateway waits for each other process of its node."""
-
     control_timeout_s: float = 30.0
     """How long an API call waits for a controller that is starting or restarting."""
-
     sync_report_interval_s: float = 1.0
     """Maximum time between two reports of a process that has something to report to the controller."""
-
     sync_reconnect_delay_min_s: float = 0.05
     """First pause before a process connects to the controller again; it doubles with each attempt."""
-
     sync_reconnect_delay_max_s: float = 1.0
     """Upper bound of that pause."""
-
     membership_timeout_s: float = 5.0
     """How long a process may take to join the mesh, and to leave it."""
 
@@ -128,10 +106,8 @@ class ReplicaSettings:
 
     drain_acknowledge_timeout_s: float = 1.0
     """How long a drained replica waits for callers to acknowledge its Drain; they normally do so immediately."""
-
     close_grace_s: float = 0.5
     """How long the server of a stopped replica waits for streams to end before it breaks them."""
-
     autoscaling_stats_timeout_s: float = 10.0
     """How long the user's `record_autoscaling_stats` may take."""
 
@@ -144,25 +120,18 @@ class GatewaySettings:
 
     host: str = "0.0.0.0"
     """Interface on which gateways listen unless options say otherwise."""
-
     drain_timeout_s: float = 30.0
     """How long a draining gateway waits for its calls before it ends them."""
-
     stop_grace_s: float = 0.5
     """How long a stopped gateway lets open calls finish before it breaks them."""
-
     metadata_max_bytes: int = 16 * 1024
     """Metadata of one gRPC call that a gateway accepts."""
-
     streams_max: int = 10_000
     """Concurrent gRPC calls on one client connection; more wait in the client."""
-
     http_requests_max: int = 256
     """Concurrent requests to the HTTP port; more are refused with 503."""
-
     http_stop_grace_s: int = 5
     """How long requests to the HTTP port may take to finish when the gateway stops, in whole seconds."""
-
     deleted_applications_kept: int = 32
     """Deleted applications that keep metric series of their own; older ones are added up as one."""
 
@@ -175,28 +144,20 @@ class ClientSettings:
 
     start_timeout_s: float = 60.0
     """How long the controller may take to become ready when the mesh starts."""
-
     start_failing_timeout_s: float = 8.0
     """The same while the controller fails to start again and again."""
-
     gateways_timeout_s: float = 60.0
     """How long gateways may take to become healthy when the mesh starts."""
-
     gateways_failing_timeout_s: float = 10.0
     """The same while a gateway fails to start again and again."""
-
     shutdown_timeout_s: float = 30.0
     """How long a shutdown waits for replicas to drain before it kills what is left."""
-
     kill_timeout_s: float = 10.0
     """How long a killed actor may take to disappear."""
-
     delete_timeout_s: float = 60.0
     """How long `mesh.delete` waits for replicas to be gone."""
-
     progress_interval_s: float = 10.0
     """Pause between two lines that say what a waiting API call waits for."""
-
     import_timeout_s: float = 600.0
     """How long an import in a runtime environment may take, which includes installing its packages."""
 
@@ -209,103 +170,70 @@ class ControllerSettings:
 
     turn_interval_s: float = 1.0
     """Maximum pause between two turns of the control loop."""
-
     store_timeout_s: float = 1.0
     """How long a turn waits for the cluster's key-value store before the loop goes on without it."""
-
     restart_pause_s: float = 2.0
     """Pause before a controller that failed tries again."""
-
     nodes_interval_s: float = 1.0
     """Pause between two readings of the node list while something starts or stops."""
-
     nodes_calm_interval_s: float = 3.0
     """The same while nothing does."""
-
     nodes_timeout_s: float = 10.0
     """How long one reading of the node list may take."""
-
     surge_share: float = 0.2
     """Extra replicas of a deployment allowed during an update, as a share of its target; at least one."""
-
     failures_per_replica: int = 3
     """A version that has never run is given up after this many failed starts per wanted replica."""
-
     failures_max: int = 20
     """Upper bound of that number."""
-
     drain_margin_s: float = 5.0
     """Added to a graceful shutdown timeout before the replica or gateway is killed, or has to leave its node."""
-
     start_patience_s: float = 10.0
     """A replica that has been starting for longer is mentioned in the status."""
-
     assign_timeout_s: float = 10.0
     """A replica without a process this long after it was assigned a node is assigned again."""
-
     unschedulable_after_s: float = 30.0
     """A replica without a process for this long counts as unschedulable."""
-
     environment_timeout_s: float = 600.0
     """Replaces both for a replica whose runtime environment Ray has to create first."""
-
     resources_lag_s: float = 2.0
     """Maximum age of Ray's report of free resources."""
-
     health_failures_max: int = 3
     """Health checks that must fail in a row before a replica or gateway is replaced."""
-
     health_jitter_share: float = 0.1
     """Health check periods vary by this share, so that checks do not coincide."""
-
     departed_memory_s: float = 30.0
     """How long the controller remembers the node that a replica has left."""
-
     stable_after_s: float = 10.0
     """A replica that ran for this long counts as a success when it ends: its replacement starts without back-off."""
-
     adopt_timeout_s: float = 10.0
     """How long a restarted controller waits for the answer of an actor that it finds."""
-
     oom_lookback_s: float = 60.0
     """A restarted controller reports out-of-memory kills that happened at most this long before its start."""
-
     orphans_interval_s: float = 10.0
     """Pause between two searches for actors that are not in the desired state."""
-
     orphans_timeout_s: float = 10.0
     """How long one such search may take."""
-
     unreachable_interval_s: float = 1.0
     """Pause between two attempts to reach an actor that Ray cannot reach."""
-
     kill_timeout_s: float = 60.0
     """How long a killed actor may take to disappear before the controller stops waiting for it."""
-
     release_attempts_max: int = 30
     """Attempts to release a placement group, one a second."""
-
     flush_timeout_s: float = 0.5
     """How long a draining replica waits for subscribers to learn that it is not listed any more."""
-
     gateway_check_interval_s: float = 10.0
     """Pause between two health checks of a gateway."""
-
     gateway_check_timeout_s: float = 10.0
     """How long one such check may take."""
-
     gateway_start_timeout_s: float = 120.0
     """How long a gateway may take to start, its process included."""
-
     gateway_linger_s: float = 30.0
     """A gateway stays this long on a node that has lost its last replica."""
-
     load_expiry_min_s: float = 10.0
     """A load report is ignored when it is older than this or than two report intervals, whichever is longer."""
-
     policy_start_timeout_s: float = 600.0
     """How long the process of a user's autoscaling policy may take to start, its runtime environment included."""
-
     policy_stable_after_s: float = 60.0
     """A policy's process that ends sooner makes the next one wait longer."""
 
