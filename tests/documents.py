@@ -1,6 +1,6 @@
-"""Owns what the tests of README.md and docs/ read from them, and the tables there that are made from the code.
+"""What the tests of README.md and docs/ read from them, and the tables there that are made from the code.
 
-`python -m tests.documents` writes these tables anew.
+`python -m tests.documents` writes these tables.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Owns small deployments for tests, and the gate: a deployment whose calls wait until the test lets them through."""
+"""Small deployments for tests, and the gate: a deployment whose calls wait until the test lets them through."""
 
 import asyncio
 import functools
@@ -32,7 +32,7 @@ class Gate:
         return label
 
     async def stream(self, label: str) -> AsyncIterator[str]:
-        """One item at once, the second when `label` was opened."""
+        """One item immediately, the second when `label` was opened."""
         yield "first"
         yield await self.wait(label)
 

@@ -1,4 +1,4 @@
-"""Owns the search for what a run leaves behind: processes, listening ports and files. Linux only.
+"""What a run leaves behind: processes, listening ports and files. Linux only.
 
 Every process of a run inherits an environment variable with the run's own value and is found by it.
 """

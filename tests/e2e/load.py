@@ -1,4 +1,4 @@
-"""Owns load: threads that call without a pause while something else happens, and what became of their calls."""
+"""Load: threads that call without a pause while something else happens, and the outcomes of their calls."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Owns reading a gateway's metrics as numbers."""
+"""A gateway's metrics, read as numbers."""
 
 import urllib.request
 from collections.abc import Iterator

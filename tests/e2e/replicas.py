@@ -1,4 +1,4 @@
-"""Owns what tests know of an application's replicas beyond the public API: ids, process ids and addresses."""
+"""An application's replicas beyond the public API: ids, process ids and addresses."""
 
 from mesh.client import mesh_lifecycle
 from mesh.v1 import control_pb2

@@ -8,7 +8,7 @@ from mesh import AutoscalingContext
 
 
 class Venomous(Exception):
-    """Ends the process of whoever unpickles it."""
+    """Ends the process that unpickles it."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return os._exit, (4,)

@@ -77,7 +77,7 @@ def status_of(app: str, deployment: str = "Worker") -> Any:
 
 
 def has(app: str, count: int, deployment: str = "Worker") -> bool:
-    """Exactly so many replicas are there and run."""
+    """Exactly `count` replicas exist and run."""
     return dict(status_of(app, deployment).replica_states) == ({"RUNNING": count} if count else {})
 
 

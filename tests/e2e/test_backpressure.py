@@ -22,7 +22,7 @@ QUEUE = 5
 
 @small(max_ongoing_requests=LIMIT)
 class Strict:
-    """Counts how many of its calls run at once."""
+    """Counts how many of its calls run at the same time."""
 
     def __init__(self) -> None:
         self._running = 0
@@ -74,7 +74,7 @@ class Bounded(shop_pb2_grpc.ShopServicer):
 
 @small(max_ongoing_requests=100)
 class Above:
-    """Somebody else's caller: its callee's back-pressure is passed on as it is."""
+    """A caller in between: the back-pressure of its callee is passed on unchanged."""
 
     def __init__(self, bounded: Handle) -> None:
         self._bounded = bounded
@@ -84,7 +84,7 @@ class Above:
 
 
 def test_a_replica_never_runs_more_calls_than_its_limit_whoever_calls(deploy: Deploy, gateway: Gateway) -> None:
-    """Two processes call at once and neither knows what the other sends (items 146, 163)."""
+    """Two processes call at the same time and neither knows what the other sends (items 146, 163)."""
     caller = deploy(Caller.bind(Strict.bind()), "strict")
     strict = mesh.get_deployment_handle("Strict", "strict")
     theirs = [caller.remote(300) for _ in range(2)]

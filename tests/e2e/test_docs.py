@@ -31,5 +31,5 @@ def test_python_runs_and_prints_what_it_says(document: Path, gateway: Gateway) -
 
 
 def at_gateway(source: str, gateway: Gateway) -> str:
-    """The default ports, which readers have, belong to somebody else while tests run."""
+    """Replaces the default ports of the documents, which may be in use, with those of the tests."""
     return source.replace("localhost:9000", gateway.grpc_address).replace("http://localhost:8000", gateway.http_url)

@@ -186,7 +186,7 @@ def test_code_that_blocks_its_loop_holds_up_nobody_else(deploy: Deploy, gateway:
     blocking = blocker.block.remote(tmp_path / "release")
     until(lambda: value(gateway, "mesh_replica_ongoing_requests", application="blocked") == 1)
     others = {blocker.where.remote().result(timeout_s=10) for _ in range(50)}
-    # Many at once: some go to the blocked replica, and can be cancelled there.
+    # Many at the same time: some go to the blocked replica, and can be cancelled there.
     many = [blocker.where.remote() for _ in range(20)]
     stuck = until(lambda: calls_at_the_blocked_replica(gateway, many))
     for call in stuck:
@@ -252,14 +252,14 @@ def test_frames_for_an_unknown_call_are_harmless(worker: Handle) -> None:
     """The call may have ended while they were on their way."""
     replica_id, replica = next(iter(until_two_run("faults", "Worker").items()))
     unknown = 4711
-    stray = [
+    unexpected = [
         frames.pack_credit(unknown, 5),
         frames.pack_half_close(unknown),
         frames.pack(replica_pb2.Frame(call_id=unknown, item=replica_pb2.Item())),
         frames.pack_release(b"no such object"),
         frames.pack_cancel(unknown, CancelReason.CLIENT),
     ]
-    received, code, _ = answers(replica.address, hello(replica_id, mesh_token()), b"".join(stray))
+    received, code, _ = answers(replica.address, hello(replica_id, mesh_token()), b"".join(unexpected))
     kinds = [frame.WhichOneof("kind") for data in received for frame in replica_pb2.Frames.FromString(data).frames]
     assert code is grpc.StatusCode.OK
     assert kinds[0] == "welcome"

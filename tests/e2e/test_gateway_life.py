@@ -20,7 +20,7 @@ TIMEOUT_S = 1.0
 
 @small(max_ongoing_requests=1000)
 class Shop(shop_pb2_grpc.ShopServicer):
-    """Prices wait at the gate that their name says; without a name they come at once."""
+    """Prices wait at the gate that their name says; without a name they arrive immediately."""
 
     def __init__(self, gate: Any) -> None:
         self._gate = gate

@@ -168,7 +168,7 @@ class Blocking:
     async def __call__(self, directory: Path) -> int:
         (directory / "entered").touch()
         while not (directory / "go").exists():
-            time.sleep(0.01)  # noqa: ASYNC251 - it shall block
+            time.sleep(0.01)  # noqa: ASYNC251 - it has to block
         return os.getpid()
 
 

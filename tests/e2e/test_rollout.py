@@ -53,17 +53,17 @@ def test_twenty_updates_of_one_replica_under_load_lose_and_stall_no_call() -> No
 
 
 def test_a_killed_replica_costs_only_the_calls_it_executes(deploy: Deploy) -> None:
-    handle = deploy(Versioned.options(num_replicas=2).bind("v1"), "mourned")
-    before = until(lambda: found if len(found := running("mourned", "Versioned")) == 2 else None)
+    handle = deploy(Versioned.options(num_replicas=2).bind("v1"), "restarted")
+    before = until(lambda: found if len(found := running("restarted", "Versioned")) == 2 else None)
     victim, survivor = sorted(before)
     with Load(*[lambda: handle.where.remote().result(timeout_s=20)] * 4) as load:
         load.until_answered(100)
         os.kill(before[victim].pid, signal.SIGKILL)
-        until(lambda: len(running("mourned", "Versioned").keys() - before.keys()) == 1, timeout_s=30)
-        until(lambda: set(load.answers[-50:]) == running("mourned", "Versioned").keys(), timeout_s=30)
+        until(lambda: len(running("restarted", "Versioned").keys() - before.keys()) == 1, timeout_s=30)
+        until(lambda: set(load.answers[-50:]) == running("restarted", "Versioned").keys(), timeout_s=30)
     assert len(load.errors) <= calls_at_once(load)
     assert all(isinstance(error, ReplicaUnavailableError) and error.replica_id == victim for error in load.errors)
-    assert survivor in running("mourned", "Versioned")
+    assert survivor in running("restarted", "Versioned")
     assert load.slowest_s < STALL_S
 
 

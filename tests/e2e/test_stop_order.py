@@ -59,7 +59,7 @@ def states(app: str) -> dict[str, list[str]]:
 
 
 def test_a_running_call_gets_through_the_whole_chain_of_a_deleted_application(gate: Handle) -> None:
-    """It makes its nested calls after the delete has begun; callers that come later are told that there is nothing."""
+    """It makes its nested calls after the delete has begun; later callers get the error of a deleted application."""
     chain = run_chain(gate, "chain")
     slow = [chain.remote(f"slow {number}") for number in range(20)]
     until(lambda: len(gate.entered.remote().result(timeout_s=10)) == len(slow))

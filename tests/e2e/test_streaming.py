@@ -97,7 +97,7 @@ def gate(relay: Handle) -> Handle:
 @pytest.mark.parametrize("method", PRODUCERS)
 @pytest.mark.parametrize("items", [0, 1, 1000])
 def test_items_arrive_in_order_from_either_kind_of_generator(streams: Handle, method: str, items: int) -> None:
-    """An empty stream ends at once (items 42, 45)."""
+    """An empty stream ends without an item (items 42, 45)."""
     assert list(streams.options(method_name=method).remote("order", items)) == list(range(items))
 
 

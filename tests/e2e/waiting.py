@@ -1,4 +1,4 @@
-"""Owns how tests wait: they ask for a condition until it holds, and fail with its last answer when it never does."""
+"""Waiting in tests: a condition is polled until it holds; the test fails with its last value when it never does."""
 
 import time
 from collections.abc import Callable

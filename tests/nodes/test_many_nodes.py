@@ -1,4 +1,4 @@
-"""Several nodes: where replicas go, what is told while there is no room, and nodes that end, slowly or at once."""
+"""Several nodes: placement, messages without room, and nodes that are drained or die."""
 
 import asyncio
 import threading
@@ -38,7 +38,7 @@ class Where(shop_pb2_grpc.ShopServicer):
         return shop_pb2.Item(name=await self())
 
     async def hold(self) -> AsyncIterator[str]:
-        """Its node at once, and then nothing for ever."""
+        """Yields its node, then nothing more."""
         yield ray_core.node_id()
         await asyncio.Event().wait()
 
@@ -88,7 +88,7 @@ def ask_over_grpc(nodes: Nodes, app: str) -> str:
         return str(stub.Price(shop_pb2.Item(), metadata=(("application", app),), timeout=10).name)
 
 
-# ---- what is told while there is no room -----------------------------------------------------------------------------
+# ---- messages while there is no room ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
