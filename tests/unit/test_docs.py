@@ -33,7 +33,7 @@ def test_every_command_exists(block: documents.Block, command: str) -> None:
         assert_is_mesh_command(words[1:])
     elif words[0].endswith("python"):
         assert words[1] == "-m"
-        assert words[2] == "pytest" or (ROOT / f"{words[2].replace('.', '/')}.py").exists()
+        assert words[2] in ("pip", "pytest") or (ROOT / f"{words[2].replace('.', '/')}.py").exists()
         assert [word for word in words[3:] if word.startswith("tests/") and not (ROOT / word).exists()] == []
     else:
         assert words[0] in ("curl", "git", "py-spy"), f"{block.document.name}:{block.line}: no test knows {command!r}"
