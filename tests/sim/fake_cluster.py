@@ -78,7 +78,7 @@ class FakeCluster:
         self.groups: set[str] = set()
         """Placement groups by name."""
         self._known_groups: set[str] = set()
-        """Those of which the controller has heard: others it cannot release."""
+        """Those that the controller knows: it cannot release others."""
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
         self.policy: Policy = _no_policy
@@ -206,7 +206,7 @@ class FakeCluster:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # who asked may be gone: then nobody else looks at it
+            task.exception()  # the caller may be gone, and then nothing else retrieves it
 
     # ---- What actors do --------------------------------------------------------------------------------------------
 

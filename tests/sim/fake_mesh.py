@@ -62,7 +62,7 @@ class Mesh:
                     await asyncio.sleep(_RESTART_S)
 
     async def crash(self) -> None:
-        """End the controller at once; nobody starts the next one."""
+        """End the controller immediately, without a restart."""
         self.is_up = False
         self.life.is_over = True
         for task in list(self._tasks):
@@ -117,7 +117,7 @@ class Mesh:
         await self.run(make)
 
     async def run(self, make: Callable[[], control_pb2.ApplicationSpec]) -> None:
-        """`make` builds the request, which is sent anew when the controller was not there to answer it."""
+        """`make` builds the request, which is sent again when no controller answered it."""
 
         def request() -> tuple[Edit, Sequence[control_pb2.ApplicationSpec]]:
             app = make()

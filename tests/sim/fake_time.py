@@ -13,7 +13,7 @@ _RUN_MAX_S = 100.0
 
 
 class FakeTimeLoop(asyncio.SelectorEventLoop):
-    """Timers fire in their order without waiting, and what would run in a thread runs at once: nothing depends on the
+    """Timers fire in order without waiting, and calls to threads run immediately in the loop. Nothing depends on the
     machine, so a seeded run repeats exactly."""
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class _TimeSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
-        self._ends_s = time.monotonic() + _RUN_MAX_S
+        self._ends_at_s = time.monotonic() + _RUN_MAX_S
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("everything waits for something that never comes")
-        if time.monotonic() > self._ends_s:
+        if time.monotonic() > self._ends_at_s:
             raise RuntimeError(f"not done after {_RUN_MAX_S:g} s of real time and {self.now_s:g} s of fake time")
         if timeout > 0:
             self.now_s += timeout
@@ -46,7 +46,7 @@ class _TimeSelector(selectors.SelectSelector):
 
 
 def run_in_fake_time(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a scenario to its end. What it asserts, or waits for in vain, is raised here: a test whose body is only this
-    call asserts there."""
+    """Run a scenario to its end. Failed assertions and waits without an end are raised here, so a test may consist of
+    this call alone."""
     with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
         return runner.run(main)

@@ -13,7 +13,7 @@ class ControllerCrashed(BaseException):
 
 
 class Life:
-    """Ends at a given step, all at once: whatever of the controller still runs gets no further either."""
+    """Ends at a given step: every task of the controller stops there."""
 
     def __init__(self, on_death: Callable[[], None]) -> None:
         self.steps = 0

@@ -29,7 +29,7 @@ STEP_S = 8.0
 CALM_SIZE = 3
 CALLS_PER_REPLICA = 2.0
 AUTOSCALED_EVERY = 4
-"""One seed of so many is of a deployment that follows its load."""
+"""One seed out of this many has a deployment that autoscales."""
 SURGE = 0.2
 ENDLESS_S = 3600.0
 STORMY = Faults(
@@ -185,7 +185,7 @@ class WatchedCluster(FakeCluster):
         self.wrongs: list[str] = []
         self.mesh: Mesh | None = None
         self.blamed: set[str] = set()
-        """Actors of which the controller has heard something bad, if only by a message that was lost."""
+        """Actors about which the controller has bad news, if only a lost message."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         self.note(f"spawn {name} {spec.spec.version}")
@@ -226,12 +226,12 @@ class WatchedCluster(FakeCluster):
 
 
 class WatchedPublisher(Publisher):
-    """Looks at what callers are told: replicas in good order are taken from them only when enough are left."""
+    """Checks the snapshots: healthy replicas leave them only when enough are left."""
 
     def __init__(self, first_version: int, mesh: Mesh) -> None:
         super().__init__(first_version)
         self._mesh = mesh
-        self._told: set[str] = set()
+        self._listed: set[str] = set()
 
     def publish(
         self,
@@ -241,11 +241,11 @@ class WatchedPublisher(Publisher):
     ) -> None:
         super().publish(desired, snapshots, routes)
         target, snapshot = desired.deployments.get(KEY), snapshots.get(KEY)
-        told = {each.replica_id for each in snapshot.replicas} if snapshot else set()
-        taken = [replica_id for replica_id in self._told - told if self._is_in_good_order(replica_id)]
-        if target and taken and len(told) < target.num_replicas:
-            self._cluster.wrong(f"{sorted(taken)} were taken away, {len(told)} of {target.num_replicas} are left")
-        self._told = told
+        listed = {each.replica_id for each in snapshot.replicas} if snapshot else set()
+        taken = [replica_id for replica_id in self._listed - listed if self._is_in_good_order(replica_id)]
+        if target and taken and len(listed) < target.num_replicas:
+            self._cluster.wrong(f"{sorted(taken)} were taken away, {len(listed)} of {target.num_replicas} are left")
+        self._listed = listed
 
     def _is_in_good_order(self, replica_id: str) -> bool:
         actors = [each for each in self._cluster.serving() if each.name.endswith(f"#{replica_id}")]

@@ -44,7 +44,7 @@ def seen(mesh: Mesh) -> tuple[str, str]:
 
 
 def has(mesh: Mesh, count: int) -> Callable[[], bool]:
-    """So many replicas serve, no others are there, and the status is at peace with it."""
+    """Exactly this number of replicas serves, and the status agrees."""
 
     def look() -> bool:
         if not count == len(mesh.cluster.replicas()) == len(mesh.cluster.serving()):
@@ -57,7 +57,7 @@ def has(mesh: Mesh, count: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_from_zero_to_many_to_zero_again_and_again(seed: int) -> None:
-    """Zero is left at once and reached from one (item 231)."""
+    """Zero is left immediately and reached from one (item 231)."""
 
     async def scenario(mesh: Mesh) -> None:
         await mesh.deploy("v1", 0, rules())
@@ -169,7 +169,7 @@ def test_an_update_keeps_the_number() -> None:
     play(scenario)
 
 
-def test_a_first_replica_that_cannot_start_lets_nobody_wait_for_ever() -> None:
+def test_a_first_replica_that_cannot_start_fails_the_waiting_calls() -> None:
     async def scenario(mesh: Mesh) -> None:
         mesh.cluster.broken_versions = {"v1"}
         await mesh.deploy("v1", 0, rules())

@@ -58,7 +58,7 @@ class Cluster:
                     leaving = self.replicas[replica_id]
                     self._put(replace(leaving, state=ReplicaState.STOPPING, since_s=now_s))
                 case _:
-                    pytest.fail(f"nobody asked for {action}")
+                    pytest.fail(f"unexpected action {action}")
 
     @property
     def serving(self) -> int:

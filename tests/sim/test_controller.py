@@ -36,7 +36,7 @@ async def _update_often(num_replicas: int) -> None:
 
 
 class Fewest:
-    """Watches how many replicas serve whenever one is told to drain, and how many there are when one is started."""
+    """Records how many replicas serve when one begins to drain, and how many exist when one is started."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.serving = len(cluster.serving())
@@ -128,7 +128,7 @@ async def _crash_and_adopt() -> None:
 
 
 def test_what_is_stopped_before_it_was_spawned_ends_at_once() -> None:
-    """Nobody is there yet who could be told to drain."""
+    """It has no process yet that could drain."""
     run_in_fake_time(_shut_down_while_spawning())
 
 

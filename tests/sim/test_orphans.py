@@ -1,4 +1,4 @@
-"""What was made though the controller heard otherwise, in fake time: it is found and ended."""
+"""Orphans: what was created although its creation was reported as failed. It is found and killed, in fake time."""
 
 import asyncio
 from collections import Counter
@@ -15,8 +15,8 @@ from tests.unit.controller.builders import application
 ONE_CPU = control_pb2.Bundle(resources={"CPU": 1})
 
 
-class Mumbling(FakeCluster):
-    """The first placement group is made, and nobody hears of it."""
+class CreatesButFails(FakeCluster):
+    """The first placement group is created, but its creation is reported as failed."""
 
     async def _create_group(self, name: str) -> None:
         is_first = not self.groups
@@ -36,7 +36,7 @@ def test_a_placement_group_whose_creation_was_reported_as_failed_is_removed() ->
 
 
 async def _lose_a_group() -> None:
-    mesh = Mesh(1, cluster=Mumbling(1))
+    mesh = Mesh(1, cluster=CreatesButFails(1))
     await mesh.boot()
     await mesh.run(with_group)
     await mesh.until(lambda: len(mesh.cluster.serving()) == 1)
@@ -48,7 +48,7 @@ async def _lose_a_group() -> None:
     await mesh.crash()
 
 
-class Stubborn(FakeCluster):
+class RefusesToRelease(FakeCluster):
     """One placement group cannot be removed."""
 
     def __init__(self) -> None:
@@ -63,9 +63,9 @@ class Stubborn(FakeCluster):
         await super().release(name)
 
 
-def test_one_stray_that_cannot_be_ended_saves_no_other() -> None:
+def test_an_orphan_that_cannot_be_killed_does_not_keep_the_others() -> None:
     async def main() -> None:
-        cluster = Stubborn()
+        cluster = RefusesToRelease()
         search = asyncio.create_task(OrphanCollector(cluster, set).collect())
         await asyncio.sleep(45.0)
         search.cancel()

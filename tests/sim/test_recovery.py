@@ -80,7 +80,7 @@ async def _correct_while_away() -> None:
 
 
 def test_waiting_replicas_that_are_bound_to_a_node_are_started_anew() -> None:
-    """Nobody knows any more to which node, and no node may get more than its number."""
+    """Its node is not known any more, and no node may get more than its number."""
     run_in_fake_time(_lose_bound())
 
 

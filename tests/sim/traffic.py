@@ -23,7 +23,7 @@ class Caller:
         self._task = asyncio.create_task(self._report_for_ever())
 
     def report(self, requests: float) -> None:
-        """From now on it has so many calls, and says so at once."""
+        """Change its number of calls and report it immediately."""
         self.requests = requests
         ongoing = min(requests, len(self._mesh.cluster.serving()) * self._places_per_replica)
         load = control_pb2.DeploymentLoad(
@@ -32,7 +32,7 @@ class Caller:
         self._mesh.loop.autoscaler.report_load(self._name, self._stream, [load])
 
     def fall_silent(self) -> None:
-        """Its machine is lost: nobody hears of it again, and its stream does not end."""
+        """Its machine is lost: no report comes any more, and its stream does not end."""
         self._task.cancel()
 
     def crash(self) -> None:

@@ -113,7 +113,7 @@ def on_node(registry: Registry, node_id: str = "n2") -> str:
 N2 = Node(node_id="n2")
 
 
-def test_replicas_of_a_node_that_has_gone_are_lost_and_nobody_is_to_blame(registry: Registry) -> None:
+def test_replicas_of_a_node_that_has_gone_are_lost_and_no_failures(registry: Registry) -> None:
     """Many replicas that die with their node must not slow down their replacement."""
     registry.see_nodes([NODE, N2])
     on_node(registry)
@@ -158,10 +158,10 @@ def test_a_replica_that_leaves_is_not_lost_and_is_soon_forgotten(registry: Regis
 
 
 def test_news_of_a_forgotten_replica_are_ignored(registry: Registry) -> None:
-    registry.replica_placed("nobody", ("n1",))
-    registry.replica_ready(control_pb2.ReplicaReady(replica_id="nobody"), "c1")
-    registry.replica_checked("nobody", "slow")
-    registry.replica_closed("nobody", "ended")
+    registry.replica_placed("unknown", ("n1",))
+    registry.replica_ready(control_pb2.ReplicaReady(replica_id="unknown"), "c1")
+    registry.replica_checked("unknown", "slow")
+    registry.replica_closed("unknown", "ended")
     assert registry.seen.replicas == ()
     assert registry.changes == 0
 

@@ -24,7 +24,7 @@ class Failing:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (ray.exceptions.ActorDiedError(), ActorDiedError),
         (ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory."), ActorDiedError),
@@ -34,11 +34,11 @@ class Failing:
     ],
 )
 def test_what_a_failed_call_says_of_its_actor(
-    error: Exception, told: type[ActorCallError], monkeypatch: pytest.MonkeyPatch
+    error: Exception, expected: type[ActorCallError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A death is noticed at once, whatever killed the process (item 150)."""
+    """A death is noticed immediately, whatever killed the process (item 150)."""
     found: Any = Failing(error)
     monkeypatch.setattr(ray_core, "find_actor", lambda name: found)
     with pytest.raises(ActorCallError) as caught:
         asyncio.run(RayRuntime(time.monotonic, time.time).call("MESH_REPLICA::a#b#c", "wait_closed"))
-    assert type(caught.value) is told
+    assert type(caught.value) is expected

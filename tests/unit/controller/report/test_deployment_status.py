@@ -141,10 +141,10 @@ def test_replicas_that_wait_for_a_process_are_told_of() -> None:
 def test_a_constructor_that_takes_long_is_told_of() -> None:
     """A constructor that hangs is seen in the status."""
     started = replace(replica(STARTING, created_s=-60.0), placed_s=-42.0)
-    told = look(None, target(1), started).message
-    assert told.endswith("1 replica has been starting for 42 s: its constructor has not returned.")
-    told = look(None, target(2), started, replace(started, placed_s=-50.0)).message
-    assert told.endswith("2 replicas are starting, the longest for 50 s: its constructor has not returned.")
+    message = look(None, target(1), started).message
+    assert message.endswith("1 replica has been starting for 42 s: its constructor has not returned.")
+    message = look(None, target(2), started, replace(started, placed_s=-50.0)).message
+    assert message.endswith("2 replicas are starting, the longest for 50 s: its constructor has not returned.")
     fresh = replace(replica(STARTING, created_s=-60.0), placed_s=-3.0)
     assert "constructor" not in look(None, target(1), fresh).message
 

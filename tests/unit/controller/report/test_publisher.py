@@ -34,15 +34,15 @@ def publish(publisher: Publisher, desired: Desired, *snapshots: control_pb2.Depl
     publisher.publish(desired, by_key, build_routes(desired))
 
 
-async def heard(publisher: Publisher, subscriber: Subscriber) -> control_pb2.Update:
-    """The next update, which must be there at once."""
+async def next_update(publisher: Publisher, subscriber: Subscriber) -> control_pb2.Update:
+    """The next update, which must be there immediately."""
     async with asyncio.timeout(0):
         return await publisher.next_update(subscriber)
 
 
 async def is_silent(publisher: Publisher, subscriber: Subscriber) -> bool:
     try:
-        await heard(publisher, subscriber)
+        await next_update(publisher, subscriber)
     except TimeoutError:
         return True
     return False
@@ -63,7 +63,7 @@ def test_a_stream_hears_what_it_subscribed_to_and_nothing_else() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"), snapshot(OTHER, "r2"))
-        update = await heard(publisher, subscriber)
+        update = await next_update(publisher, subscriber)
         assert replica_ids(update) == ["r1"]
         assert not update.HasField("routes")
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"), snapshot(OTHER, "r3"))
@@ -78,7 +78,7 @@ def test_versions_only_rise() -> None:
         versions = []
         for replica_id in ("r1", "r2", "r3"):
             publish(publisher, desired_of(application()), snapshot(KEY, replica_id))
-            versions.append((await heard(publisher, subscriber)).snapshots[0].version)
+            versions.append((await next_update(publisher, subscriber)).snapshots[0].version)
         assert versions == sorted(set(versions))
         assert versions[0] > 7
 
@@ -89,7 +89,7 @@ def test_what_did_not_change_is_not_told_again() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
-        await heard(publisher, subscriber)
+        await next_update(publisher, subscriber)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
         assert await is_silent(publisher, subscriber)
 
@@ -101,7 +101,7 @@ def test_a_stream_that_does_not_read_hears_only_the_newest() -> None:
         publisher, subscriber = await _subscribed(KEY)
         for number in range(1000):
             publish(publisher, desired_of(application()), snapshot(KEY, f"r{number}"))
-        assert replica_ids(await heard(publisher, subscriber)) == ["r999"]
+        assert replica_ids(await next_update(publisher, subscriber)) == ["r999"]
         assert await is_silent(publisher, subscriber)
 
     asyncio.run(scenario())
@@ -110,12 +110,12 @@ def test_a_stream_that_does_not_read_hears_only_the_newest() -> None:
 def test_what_does_not_exist_is_unavailable_until_it_is_deployed() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
-        told = (await heard(publisher, subscriber)).snapshots[0]
-        assert told.unavailable == "Application 'app' does not exist. Applications: none."
+        received = (await next_update(publisher, subscriber)).snapshots[0]
+        assert received.unavailable == "Application 'app' does not exist. Applications: none."
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
-        told = (await heard(publisher, subscriber)).snapshots[0]
-        assert not told.unavailable
-        assert replica_ids(control_pb2.Update(snapshots=[told])) == ["r1"]
+        received = (await next_update(publisher, subscriber)).snapshots[0]
+        assert not received.unavailable
+        assert replica_ids(control_pb2.Update(snapshots=[received])) == ["r1"]
 
     asyncio.run(scenario())
 
@@ -123,10 +123,10 @@ def test_what_does_not_exist_is_unavailable_until_it_is_deployed() -> None:
 def test_a_deployment_that_an_application_does_not_have_is_told_with_those_it_has() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(OTHER)
-        await heard(publisher, subscriber)
+        await next_update(publisher, subscriber)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
-        told = (await heard(publisher, subscriber)).snapshots[0]
-        assert told.unavailable == "Application 'app' has no deployment 'Other'. Its deployments: Model."
+        received = (await next_update(publisher, subscriber)).snapshots[0]
+        assert received.unavailable == "Application 'app' has no deployment 'Other'. Its deployments: Model."
 
     asyncio.run(scenario())
 
@@ -135,11 +135,11 @@ def test_a_deleted_deployment_becomes_unavailable() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
-        await heard(publisher, subscriber)
+        await next_update(publisher, subscriber)
         publish(publisher, NOTHING)
-        told = (await heard(publisher, subscriber)).snapshots[0]
-        assert "does not exist" in told.unavailable
-        assert not told.replicas
+        received = (await next_update(publisher, subscriber)).snapshots[0]
+        assert "does not exist" in received.unavailable
+        assert not received.replicas
 
     asyncio.run(scenario())
 
@@ -148,9 +148,9 @@ def test_a_gateway_hears_routes_first_even_when_there_are_none() -> None:
     async def scenario() -> None:
         publisher = Publisher(first_version=7)
         gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
-        assert (await heard(publisher, gateway)).routes.version == 7
+        assert (await next_update(publisher, gateway)).routes.version == 7
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
-        update = await heard(publisher, gateway)
+        update = await next_update(publisher, gateway)
         assert [(route.app, route.route_prefix, route.ingress) for route in update.routes.routes] == [
             ("app", "/app", "Model")
         ]
@@ -165,7 +165,7 @@ def test_a_gateway_keeps_its_routes_at_a_shutdown() -> None:
         publisher = Publisher(first_version=7)
         gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
-        await heard(publisher, gateway)
+        await next_update(publisher, gateway)
         publish(publisher, Desired(is_shutting_down=True), snapshot(KEY, "r1"))
         assert await is_silent(publisher, gateway)
 
@@ -176,12 +176,12 @@ def test_a_gateway_hears_of_the_other_processes_of_its_node() -> None:
     async def scenario() -> None:
         publisher = Publisher(first_version=7)
         gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
-        await heard(publisher, gateway)
+        await next_update(publisher, gateway)
         caller = publisher.open(hello("p1"))
         publisher.open(hello("p2", node_id="n2"))
-        assert [peer.process_id for peer in (await heard(publisher, gateway)).peers.peers] == ["p1"]
+        assert [peer.process_id for peer in (await next_update(publisher, gateway)).peers.peers] == ["p1"]
         publisher.close(caller)
-        assert not (await heard(publisher, gateway)).peers.peers
+        assert not (await next_update(publisher, gateway)).peers.peers
 
     asyncio.run(scenario())
 
@@ -190,7 +190,7 @@ def test_settling_waits_until_streams_have_written_what_they_were_told() -> None
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
-        await heard(publisher, subscriber)
+        await next_update(publisher, subscriber)
         settling = asyncio.create_task(publisher.flush())
         await asyncio.sleep(0)
         assert not settling.done()  # taken, but it may not be written yet

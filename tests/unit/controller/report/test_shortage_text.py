@@ -23,7 +23,7 @@ def ask(num_replicas_per_node: int = 0, strategy: str = "", *bundles: dict[str, 
     return ResourceRequest(tuple(tuple(sorted(each.items())) for each in bundles), strategy, num_replicas_per_node)
 
 
-def told(wanted: ResourceRequest, *replicas: Replica, nodes: tuple[Node, ...] = NODES) -> str:
+def text_of(wanted: ResourceRequest, *replicas: Replica, nodes: tuple[Node, ...] = NODES) -> str:
     seen = Observed(replicas=replicas, nodes=nodes)
     return explain(replace(target(3), request=wanted), replicas, ClusterResources(seen, 0.0))
 
@@ -32,12 +32,12 @@ def waiting() -> Replica:
     return replace(replica(ReplicaState.STARTING), is_placed=False, bundle_nodes=())
 
 
-def test_nothing_is_told_while_nobody_waits() -> None:
-    assert told(ask(0, "", {"CPU": 4.0}), replica()) == ""
+def test_without_a_waiting_replica_there_is_no_text() -> None:
+    assert text_of(ask(0, "", {"CPU": 4.0}), replica()) == ""
 
 
 def test_what_is_asked_and_what_is_free_is_told() -> None:
-    assert told(ask(0, "", {"CPU": 4.0}), replica(), waiting(), waiting()) == (
+    assert text_of(ask(0, "", {"CPU": 4.0}), replica(), waiting(), waiting()) == (
         "2 of 3 replicas wait for room: each asks for {CPU: 4};"
         " the roomiest node has {CPU: 3} free of {CPU: 4} (2 nodes take replicas)."
     )
@@ -55,21 +55,21 @@ def test_what_is_asked_and_what_is_free_is_told() -> None:
         ),
     ],
 )
-def test_what_can_never_be_is_told_as_such(wanted: ResourceRequest, words: str) -> None:
-    assert words in told(wanted, waiting())
+def test_impossible_requests_say_so(wanted: ResourceRequest, words: str) -> None:
+    assert words in text_of(wanted, waiting())
 
 
-def test_replicas_that_no_node_may_take_are_told_of() -> None:
+def test_replicas_that_no_node_may_take_are_mentioned() -> None:
     """Such replicas are not started, so the controller counts them (item 87)."""
     there = [replace(replica(), bundles=((),), bundle_nodes=(each.node_id,)) for each in NODES]
-    words = told(ask(1, "", {}), *there)
+    words = text_of(ask(1, "", {}), *there)
     assert words.startswith("1 of 3 replicas wait for room: each asks for {};")
     assert words.endswith("(2 nodes take replicas, and max_replicas_per_node is 1).")
 
 
 def test_a_cluster_that_is_being_drained_takes_nothing() -> None:
     leaving = tuple(replace(each, ends_s=math.inf) for each in NODES)
-    assert "no node takes new replicas." in told(ask(0, "", {"CPU": 1.0}), waiting(), nodes=leaving)
+    assert "no node takes new replicas." in text_of(ask(0, "", {"CPU": 1.0}), waiting(), nodes=leaving)
 
 
 def test_an_actor_s_options_are_one_bundle() -> None:

@@ -1,4 +1,4 @@
-"""mesh.controller.report.snapshots: what callers and gateways are told."""
+"""mesh.controller.report.snapshots: the snapshots of callers and the routes of gateways."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, application, desired_of, observed, replica
 
 
-def told(*replicas: Replica) -> control_pb2.DeploymentSnapshot:
+def snapshot_of(*replicas: Replica) -> control_pb2.DeploymentSnapshot:
     return build_snapshots(desired_of(application(version="v2")), observed(*replicas), {})[KEY]
 
 
@@ -21,11 +21,11 @@ def test_only_replicas_that_serve_are_told() -> None:
     running, updating = replica(), replica(ReplicaState.UPDATING)
     others = [replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING), replica(unhealthy="no answer")]
     expected = {running.replica_id, updating.replica_id}
-    assert {each.replica_id for each in told(running, updating, *others).replicas} == expected
+    assert {each.replica_id for each in snapshot_of(running, updating, *others).replicas} == expected
 
 
 def test_old_and_new_versions_serve_together() -> None:
-    assert len(told(replica(version="v1"), replica(version="v2")).replicas) == 2
+    assert len(snapshot_of(replica(version="v1"), replica(version="v2")).replicas) == 2
 
 
 def test_a_deployment_that_is_not_wanted_any_more_serves_until_it_is_told_to_stop() -> None:
@@ -39,7 +39,7 @@ def test_a_deployment_that_is_not_wanted_any_more_serves_until_it_is_told_to_sto
 
 
 def test_limits_come_from_the_options() -> None:
-    assert told(replica()).max_ongoing_requests == 5
+    assert snapshot_of(replica()).max_ongoing_requests == 5
 
 
 def test_a_failed_deployment_without_replicas_is_unavailable_with_the_reason() -> None:
@@ -66,10 +66,10 @@ def test_callers_are_told_how_often_to_report_and_whether_replicas_come_on_deman
         rules = AutoscalingConfig(min_replicas=min_replicas, max_replicas=2, metrics_interval_s=3.0).to_message()
         snapshot = build_snapshots(desired_of(application(autoscaling=rules)), observed(), {})[KEY]
         assert (snapshot.load_interval_s, snapshot.starts_on_demand) == (3.0, starts_on_demand)
-    assert (told(replica()).load_interval_s, told(replica()).starts_on_demand) == (0.0, False)
+    assert (snapshot_of(replica()).load_interval_s, snapshot_of(replica()).starts_on_demand) == (0.0, False)
 
 
-def test_a_version_that_is_given_up_lets_nobody_wait() -> None:
+def test_a_version_that_is_given_up_fails_calls_immediately() -> None:
     """That holds also where autoscaling wanted the first replica and the deployment is not DEPLOY_FAILED (item 167)."""
     wanted = desired_of(application(version="v2", num_replicas=1))
     failures = Failures(version="v2", count=3, message="ValueError: no model")

@@ -71,7 +71,7 @@ def test_a_deployment_dropped_from_its_application_does_not_worsen_it() -> None:
     assert [each.name for each in app.deployments] == ["Model", "Old"]
 
 
-def test_the_message_of_an_application_names_the_deployment_in_trouble() -> None:
+def test_the_message_of_an_application_names_the_failing_deployment() -> None:
     wanted = desired_of(application(version="v2"))
     failures = {key: Failures(version="v2", count=9, message="ValueError: no model") for key in wanted.deployments}
     (app,) = status(wanted, replace(observed(), replica_failures=failures)).applications
@@ -80,13 +80,13 @@ def test_the_message_of_an_application_names_the_deployment_in_trouble() -> None
     assert "ValueError: no model" in app.message
 
 
-def test_gateways_are_listed_with_their_trouble() -> None:
+def test_gateways_are_listed_with_what_is_wrong() -> None:
     broken = gateway(GatewayStatus.UNHEALTHY, unhealthy="no answer")
     (listed,) = status(desired(grpc_port=9000), observed(gateways=(broken,))).gateways
     assert (listed.status, listed.message) == ("UNHEALTHY", "no answer")
 
 
-def test_a_gateway_that_cannot_start_is_listed_between_two_tries() -> None:
+def test_a_gateway_that_cannot_start_is_listed_between_two_attempts() -> None:
     seen = replace(observed(), gateway_failures={"n1": Failures(count=1, message="port 9000 is taken")})
     (listed,) = status(desired(grpc_port=9000), seen).gateways
     assert (listed.node_id, listed.status, listed.message) == ("n1", "UNHEALTHY", "port 9000 is taken")

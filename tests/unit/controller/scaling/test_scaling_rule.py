@@ -26,7 +26,7 @@ factors = st.floats(0.05, 3.0)
 
 
 class Deployment:
-    """One that is looked at again and again; replicas come and go at once, unless `running` says otherwise."""
+    """A deployment observed repeatedly; replicas start and stop immediately, unless `running` says otherwise."""
 
     def __init__(self, rules: ScalingRules, target: int, **state: Any) -> None:
         self.rules = rules
@@ -200,13 +200,13 @@ def test_nothing_is_decided_by_load_while_no_replica_runs() -> None:
     assert deployment.look(1.0, 500, running=1).target == 100
 
 
-def test_replicas_that_never_came_are_given_up_when_nobody_calls() -> None:
+def test_replicas_that_never_came_are_given_up_without_calls() -> None:
     deployment = Deployment(AT_ONCE, 3)
     deployment.look(0.0, 0, running=0)
     assert deployment.look(1.0, 0, running=0).target == 0
 
 
-def test_until_everybody_has_reported_the_number_grows_but_does_not_shrink() -> None:
+def test_until_every_process_has_reported_the_number_grows_but_does_not_shrink() -> None:
     """A restarted controller does not take silence for idleness (item 183)."""
     deployment = Deployment(AT_ONCE, 5, paused_until_at_s=10.0)
     assert deployment.run(0, from_s=0, to_s=10) == 5
@@ -217,7 +217,7 @@ def test_until_everybody_has_reported_the_number_grows_but_does_not_shrink() -> 
     assert grown.run(0, from_s=10, to_s=14) == 0
 
 
-def test_what_was_seen_before_everybody_had_reported_counts_for_nothing_afterwards() -> None:
+def test_samples_from_before_every_process_had_reported_do_not_count() -> None:
     rules = ScalingRules(min_replicas=1, max_replicas=9, look_back_period_s=30.0, downscale_delay_s=0.0)
     deployment = Deployment(rules, 5, paused_until_at_s=10.0)
     deployment.run(0, from_s=0, to_s=9)
@@ -225,7 +225,7 @@ def test_what_was_seen_before_everybody_had_reported_counts_for_nothing_afterwar
     assert deployment.changes == []
 
 
-def test_a_target_that_somebody_else_changed_lets_nothing_persist() -> None:
+def test_a_target_changed_by_a_deploy_restarts_the_delay() -> None:
     deployment = Deployment(RULES, 5)
     deployment.run(2, from_s=0, to_s=590)
     deployment.target = 6
