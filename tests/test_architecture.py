@@ -45,7 +45,9 @@ ROOMS: dict[str, str] = {
     "mesh.batching": "context exceptions multiplex options usercode wire",
     "mesh.caller": "cluster context exceptions link routing settings wire",
     "mesh.handle": "caller cluster context exceptions link membership options routing wire",
-    "mesh.replica": "cluster context exceptions link membership multiplex phases routing settings usercode v1 wire",
+    "mesh.replica": (
+        "cluster context exceptions link membership multiplex options phases routing settings usercode v1 wire"
+    ),
     "mesh.deployment": "config options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",
     "mesh.controller.desired": "cluster options routing v1",

@@ -25,6 +25,7 @@ from mesh.link.admission import Admission
 from mesh.link.callee_link import LinkServicer
 from mesh.membership.mesh_process import REPLICA, join
 from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.options.drain_policy import drain_policy_of
 from mesh.replica.autoscaling_stats import AutoscalingStats
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
@@ -135,7 +136,7 @@ class Replica:
 
     async def drain(self) -> None:
         """End the ongoing calls, or cancel them after the drain timeout; returns when the process may end."""
-        timeout_s = self.spec.spec.options.graceful_shutdown_timeout_s
+        timeout_s = drain_policy_of(self.spec.spec.options).timeout_s
         logger.info("draining %r for at most %g s", self, timeout_s)
         if self._servicer is not None:
             self._servicer.drain()
