@@ -1,10 +1,9 @@
-"""Owns DeploymentHandle: the caller's Python object for one deployment."""
+"""The handle of a deployment: what users call it with."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import time
 import warnings
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.membership.mesh_process import joined_process, mesh_process
+from mesh.options import option_checks
 from mesh.options.default import DEFAULT
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
@@ -29,8 +29,6 @@ from mesh.wire.payload import encode
 from mesh.wire.request_context import RequestContext, new_request_id
 
 T = TypeVar("T")
-
-_NAME_MAX_CHARS = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +43,30 @@ class HandleOptions:
     _prefer_local_routing: bool = False
 
     def __post_init__(self) -> None:
-        _require_text("method_name", self.method_name)
-        _require_text("multiplexed_model_id", self.multiplexed_model_id)
-        _require_seconds("timeout_s", self.timeout_s)
+        option_checks.name_text("method_name", self.method_name)
+        option_checks.name_text("multiplexed_model_id", self.multiplexed_model_id)
+        option_checks.seconds("timeout_s", self.timeout_s)
 
 
 class DeploymentHandle(Generic[T]):
-    """Calls one deployment, from drivers, tasks, actors and other deployments, from any thread and event loop.
+    """Calls one deployment: from drivers, tasks, actors and other deployments, from any thread and event loop.
 
-    `handle.method.remote(...)` returns at once. Handles can be pickled and passed around.
+    `mesh.run` and `mesh.get_deployment_handle` return one; bound deployments receive one in their constructor:
+
+        handle = mesh.get_deployment_handle("Dictionary", "default")
+        word = await handle.translate.remote("chien")  # in an event loop
+        word = handle.translate.remote("chien").result(timeout_s=5)  # in a thread without one
+        async for letter in handle.spell.options(stream=True).remote("ox"):
+            ...
+
+    `handle.NAME` is a handle for the method NAME, `handle.remote` calls `__call__`. A DeploymentResponse can be awaited
+    and has `result()`; a DeploymentResponseGenerator (`stream=True`) is iterated with `async for` or `for`; the handle
+    itself cannot be awaited. Handles can be pickled and passed as arguments.
     """
 
     def __init__(self, deployment_name: str, app_name: str, *, handle_options: HandleOptions | None = None) -> None:
-        _require_text("deployment_name", deployment_name)
-        _require_text("app_name", app_name)
+        option_checks.name_text("deployment_name", deployment_name)
+        option_checks.name_text("app_name", app_name)
         self._key = DeploymentKey(app_name, deployment_name)
         self._options = handle_options or HandleOptions()
         self._family = _HandleFamily(self._key)
@@ -83,22 +91,6 @@ class DeploymentHandle(Generic[T]):
     def is_initialized(self) -> bool:
         return self._family.router is not None
 
-    def _init(
-        self,
-        *,
-        _prefer_local_routing: bool = False,
-        _source: object = DEFAULT.VALUE,
-        _run_router_in_separate_loop: bool = True,
-    ) -> None:
-        """Set what has to be known before the first call. Raises RuntimeError after it, or the second time."""
-        del _source
-        if self._family.is_used:
-            raise RuntimeError("_init() comes once, before the first .options() or .remote() of a handle.")
-        if not _run_router_in_separate_loop:
-            _require_loop()  # accepted for compatibility: routers always run on the I/O thread
-        self._family.is_used = True
-        self._options = replace(self._options, _prefer_local_routing=_prefer_local_routing)
-
     def options(
         self,
         *,
@@ -111,7 +103,18 @@ class DeploymentHandle(Generic[T]):
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
         _source: object = DEFAULT.VALUE,
     ) -> DeploymentHandle[T]:
-        """A new handle with some options changed; what is not named stays as it is here."""
+        """Change options of a new handle, and keep the others as they are here.
+
+        Args:
+            method_name: The method to call.
+            multiplexed_model_id: The model that the call needs.
+            stream: The method is a generator; its items are sent as they are produced.
+            timeout_s: Deadline of each call, in seconds from its start; None for none.
+            idempotent: A unary call may be sent again even if a replica may have executed it.
+
+        Returns: The new handle. This one is unchanged; both share their router.
+        Raises: TypeError or ValueError for a wrong value, RuntimeError for `stream=True` in Ray Client.
+        """
         del _source
         if use_new_handle_api is not DEFAULT.VALUE:
             warnings.warn("use_new_handle_api has no effect any more; leave it out.", stacklevel=2)
@@ -132,10 +135,14 @@ class DeploymentHandle(Generic[T]):
         return self._derived(replace(self._options, **changes))
 
     def remote(self, *args: Any, **kwargs: Any) -> DeploymentResponse[Any] | DeploymentResponseGenerator[Any]:
-        """Call the method. Never blocks on a replica.
+        """Call the method. Never waits for a replica.
 
-        Responses of other calls may be passed as arguments without awaiting them. Raises UnserializableError for
-        arguments that cannot be pickled.
+        Responses of other calls, and object references, may be top-level arguments without being awaited.
+
+        Returns: A DeploymentResponse, or with `stream=True` a DeploymentResponseGenerator. Errors of the call itself
+            are raised by them, not here.
+        Raises: UnserializableError for arguments that cannot be pickled, PayloadTooLargeError for too large ones,
+            RuntimeError for a streaming response as an argument, MeshException if no mesh is running.
         """
         options = self._options
         router = self._family.router
@@ -170,14 +177,14 @@ class DeploymentHandle(Generic[T]):
         return DeploymentResponse(future, request.context.request_id)
 
     def running_replicas_populated(self) -> bool:
-        """Whether this process knows of a running replica."""
+        """Whether this process knows of a running replica. False before the first call."""
         router = self._family.router
         return router is not None and router.has_replicas
 
     def shutdown(self) -> None:
-        """Give up what is queued and close the links of this handle and those derived from it.
+        """Fail the queued calls and close the links of this handle and of those derived from it.
 
-        They stay where other handles of this process use them too.
+        If other handles of this process use the same router, its calls and links stay. A later call reconnects.
         """
         self._family.disconnect()
 
@@ -190,6 +197,22 @@ class DeploymentHandle(Generic[T]):
         if (name.startswith("__") and name.endswith("__")) or name in ("_key", "_options", "_family"):
             raise AttributeError(name)
         return self._derived(replace(self._options, method_name=name))
+
+    def _init(
+        self,
+        *,
+        _prefer_local_routing: bool = False,
+        _source: object = DEFAULT.VALUE,
+        _run_router_in_separate_loop: bool = True,
+    ) -> None:
+        """Set options before the first call. Raises RuntimeError after it, or if called twice."""
+        del _source
+        if self._family.is_used:
+            raise RuntimeError("_init() comes once, before the first .options() or .remote() of a handle.")
+        if not _run_router_in_separate_loop:
+            _require_loop()  # accepted for compatibility: routers always run on the I/O thread
+        self._family.is_used = True
+        self._options = replace(self._options, _prefer_local_routing=_prefer_local_routing)
 
     @property
     def _router(self) -> Router | None:
@@ -211,7 +234,7 @@ class DeploymentHandle(Generic[T]):
 
 
 class _HandleFamily:
-    """What a handle and those derived from it have in common."""
+    """What a handle and all handles derived from it share."""
 
     __slots__ = ("__weakref__", "_key", "is_used", "request_counter", "router")
 
@@ -236,35 +259,11 @@ class _HandleFamily:
         return done
 
 
-def _require_text(what: str, value: object) -> None:
-    """Names are sent, and are labels of metrics and keys of tables: what is no text would fail far from its caller."""
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a str, not {value!r}.")
-    if len(value) > _NAME_MAX_CHARS:
-        raise ValueError(f"{what} has {len(value)} characters; {_NAME_MAX_CHARS} are the limit.")
-    if not value.isascii() and _is_no_utf8(value):
-        raise ValueError(f"{what} {value!r} cannot be encoded as UTF-8.")
-
-
-def _require_seconds(what: str, value: object) -> None:
-    """None, or any number: a deadline that has passed already is one too."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} must be a number of seconds or None, not {value!r}.")
-    if math.isnan(value):
-        raise ValueError(f"{what} must be a number of seconds or None, not NaN.")
-
-
 def _require_loop() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError as error:
         raise RuntimeError("No event loop running: leave out _run_router_in_separate_loop.") from error
-
-
-def _is_no_utf8(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _restore(deployment_name: str, app_name: str, options: HandleOptions) -> DeploymentHandle[Any]:

@@ -1,8 +1,8 @@
-"""Owns how the arguments of a handle call become one payload, waiting for those that are still on their way.
+"""The arguments of a handle call: encodes them into one payload, after waiting for responses among them.
 
 Responses of other calls and object references may be passed un-awaited, as top-level arguments. Each argument of such
-a call is pickled by itself: the ordinary ones at once, because their caller may change them, a response as the bytes
-it arrives in, without being unpickled here.
+a call is pickled separately: ordinary ones immediately, because the caller may change them; a response as the bytes in
+which it arrives, without being unpickled here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_pending(arguments: Iterable[object]) -> bool:
 
 
 class PendingArguments:
-    """Arguments of which some are on their way."""
+    """Arguments, of which some are responses or references that have to be awaited."""
 
     def __init__(self, target: DeploymentKey, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         self._target = target
@@ -72,12 +72,12 @@ class PendingArguments:
             return _Encoded(outcome.payload or encode(None))
         try:
             value = await asyncio.wrap_future(ray_objects.object_future(part))
-        except Exception as error:  # whatever the task raised that made the object
+        except Exception as error:  # any error of the task that made the object
             raise UpstreamError(failed_in_user_code(error)) from error
         return _Encoded(encode(value, "object"))
 
     def _blame(self, upstream: DeploymentResponse[Any], outcome: Outcome) -> Outcome:
-        """A failure of the mesh names both deployments; an exception of user code is passed on as it is."""
+        """A lost replica is reported with both deployments; an exception of user code is passed on unchanged."""
         if outcome.exception_type != "ReplicaUnavailableError":
             return outcome
         error = MeshException(

@@ -1,4 +1,4 @@
-"""Owns where a call's responses, from the I/O thread, meet whoever waits for them, in any loop or thread."""
+"""The future of one call: the I/O thread resolves it, any thread or event loop may wait on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Wake = Callable[[], None]
 
 
 class CallFuture:
-    """Sink of one call: keeps its outcome and wakes the waiters. Every method but `on_*` may be called anywhere."""
+    """Sink of one call: keeps its outcome and wakes the waiters. All methods except `on_*` work in any thread."""
 
     __slots__ = ("_lock", "_parent", "_waiters", "call", "is_cancel_requested", "outcome", "router")
 
@@ -42,7 +42,7 @@ class CallFuture:
         io_thread().call(self._cancel, reason)
 
     def abandon(self) -> None:
-        """Like `cancel`, from a finaliser: those run anywhere, so even on the I/O thread nothing happens at once."""
+        """Like `cancel`, for finalisers: they run at any point, so even on the I/O thread it takes effect later."""
         self.is_cancel_requested = True
         io_thread().post(self._cancel, CancelReason.CLIENT)
 
@@ -66,7 +66,7 @@ class CallFuture:
             raise
 
     async def wait_shielded(self) -> Outcome:
-        """Wait for the outcome of a call that others wait for too: it goes on when this wait is cancelled."""
+        """Wait for the outcome. The call goes on when this wait is cancelled, because others wait for it too."""
         if self.outcome is None:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
@@ -92,16 +92,10 @@ class CallFuture:
         assert self.outcome is not None
         return self.outcome
 
-    def _forget(self, wake: Wake) -> None:
-        """Whoever gave it waits no more. Those who ask again and again would pile up."""
-        with self._lock:
-            if self._waiters is not None:
-                self._waiters.remove(wake)
-
     # ---- CallSink, on the I/O thread ---------------------------------------------------------------------------------
 
     def on_item(self, payload: Payload) -> None:
-        """Only streaming replies get items."""
+        """Only an ItemStream gets items."""
 
     def on_credit(self) -> None:
         """Handle calls send no request stream."""
@@ -117,22 +111,28 @@ class CallFuture:
             for wake in wakes:
                 wake()
 
+    def _forget(self, wake: Wake) -> None:
+        """Remove a waiter that gave up. Otherwise the waiters of repeated timeouts would pile up."""
+        with self._lock:
+            if self._waiters is not None:
+                self._waiters.remove(wake)
+
     def _cancel(self, reason: CancelReason) -> None:
         if self.call is not None and self.outcome is None:
             self.router.cancel(self.call, reason)
 
 
 class ItemStream(CallFuture):
-    """Sink of a call with a streamed response: consumers take its items in order, each item goes to one of them."""
+    """Sink of a call with a streamed response. Consumers take the items in order; each item goes to one consumer."""
 
-    __slots__ = ("_items", "_taken", "_window", "_woken")
+    __slots__ = ("_item_waiters", "_items", "_taken", "_window")
 
     def __init__(self, router: Router, parent: Request | None) -> None:
         super().__init__(router, parent)
         self._items: deque[Payload] = deque()
         self._taken = 0
         self._window = max(1, settings().payload.stream_credits // 2)
-        self._woken: Wake | None = None
+        self._item_waiters: list[Wake] = []
 
     def take(self) -> Payload | None:
         """The next item if one is here. Credit goes back half a window at a time."""
@@ -142,7 +142,7 @@ class ItemStream(CallFuture):
             return None
         try:
             payload = self._items.popleft()
-        except IndexError:  # another thread was faster
+        except IndexError:  # another thread took it
             return None
         credits = payload.credits
         self._taken += credits
@@ -152,13 +152,8 @@ class ItemStream(CallFuture):
         return payload
 
     @property
-    def _has_ended_well(self) -> bool:
-        outcome = self.outcome
-        return outcome is not None and outcome.is_ok
-
-    @property
     def is_exhausted(self) -> bool:
-        """No item is here and none will come. Read `outcome` first: items never follow it."""
+        """No item is here and none will come. `outcome` is read first, because no item follows it."""
         return self.outcome is not None and not self._items
 
     async def next_item(self) -> Payload | None:
@@ -166,7 +161,7 @@ class ItemStream(CallFuture):
         while (payload := self.take()) is None and not self.is_exhausted:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
-            self._wake_me(_waker(loop, future))
+            self._wait_for_item(_waker(loop, future))
             try:
                 await future
             except asyncio.CancelledError:
@@ -178,32 +173,37 @@ class ItemStream(CallFuture):
         while (payload := self.take()) is None and not self.is_exhausted:
             io_thread().require()
             event = threading.Event()
-            self._wake_me(event.set)
+            self._wait_for_item(event.set)
             event.wait()
         return payload
 
     def on_item(self, payload: Payload) -> None:
         self._items.append(payload)
-        self._wake_consumer()
+        self._wake_consumers()
 
     def on_done(self, outcome: Outcome) -> None:
         super().on_done(outcome)
-        self._wake_consumer()
+        self._wake_consumers()
 
-    def _wake_me(self, wake: Wake) -> None:
-        """Ask for one wake-up. What arrived before the asking was heard is looked for once more."""
+    @property
+    def _has_ended_well(self) -> bool:
+        outcome = self.outcome
+        return outcome is not None and outcome.is_ok
+
+    def _wait_for_item(self, wake: Wake) -> None:
+        """Have `wake` called at the next event. Looks once more for what arrived in between."""
         with self._lock:
-            earlier = self._woken
-            self._woken = wake if earlier is None else _both(earlier, wake)
+            self._item_waiters.append(wake)
         if self._items or self.outcome is not None:
-            self._wake_consumer()
+            self._wake_consumers()
 
-    def _wake_consumer(self) -> None:
-        # Taken in one step: a consumer that asks again in between would lose its wake-up with the old one.
-        with self._lock:
-            wake, self._woken = self._woken, None
-        if wake is not None:
-            wake()
+    def _wake_consumers(self) -> None:
+        # Taken in one step: a consumer that waits again in between must not lose its wake-up with the earlier ones.
+        if self._item_waiters:
+            with self._lock:
+                waiters, self._item_waiters = self._item_waiters, []
+            for wake in waiters:
+                wake()
 
     def _grant(self, credits: int) -> None:
         if self.call is not None:
@@ -216,14 +216,6 @@ def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wak
         return lambda: _resolve(future)
     mailbox = mailbox_of(loop)
     return lambda: mailbox.post(_resolve, future)
-
-
-def _both(first: Wake, second: Wake) -> Wake:
-    def wake() -> None:
-        first()
-        second()
-
-    return wake
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

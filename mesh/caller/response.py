@@ -1,4 +1,4 @@
-"""Owns what `handle.remote()` returns: DeploymentResponse and DeploymentResponseGenerator."""
+"""What `handle.remote()` returns: DeploymentResponse and DeploymentResponseGenerator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNSET: Any = object()
 
 
 class _Response:
-    """What both kinds share."""
+    """What both kinds of responses share."""
 
     _future: CallFuture
 
@@ -36,7 +36,7 @@ class _Response:
         self._is_cancelled = False
 
     def cancel(self) -> None:
-        """Give up the call and everything it has called in turn. Best effort, idempotent, from any thread."""
+        """Cancel the call and the calls made for it. Best effort, idempotent, from any thread."""
         self._is_cancelled = True
         self._future.cancel()
 

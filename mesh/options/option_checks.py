@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Iterable
 
@@ -12,6 +13,8 @@ _INSTEAD = {
     "http_options['request_timeout_s']": "grpc_options has one",
 }
 """What to do without an option, where something can be done."""
+
+_NAME_MAX_CHARS = 16 * 1024
 
 REPLICAS_MAX = 100_000
 """Of one deployment: what is planned for more would not fit into the controller, now or after any restart."""
@@ -45,6 +48,30 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {value!r}.")
     return value
+
+
+def name_text(name: str, value: object) -> str:
+    """A name that is sent with calls and labels metrics. Raises TypeError, or ValueError if too long or not UTF-8.
+
+    Checked where it is given, because it would fail far from there.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}.")
+    if len(value) > _NAME_MAX_CHARS:
+        raise ValueError(f"{name} must have at most {_NAME_MAX_CHARS} characters, got {len(value)}.")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name} must be text that UTF-8 can encode, got {value!r}.")
+    return value
+
+
+def seconds(name: str, value: object) -> None:
+    """None, or any number of seconds: a deadline may have passed already."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, got {value!r}.")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number of seconds or None, got NaN.")
 
 
 def mapping(name: str, value: object) -> dict[str, object]:
