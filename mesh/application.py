@@ -1,4 +1,4 @@
-"""Owns the way from a bound `Application` to the `ApplicationSpec` the controller stores. Pure: no cluster needed."""
+"""The step from a bound `Application` to the `ApplicationSpec` that the controller stores. Pure: needs no cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 MakeHandle = Callable[[str, str], object]
-"""(deployment name, app name) -> what stands for a nested Application in its caller's constructor."""
+"""(deployment name, app name) -> the argument that replaces a nested Application in its caller's constructor."""
 
 VersionOf = Callable[[UserCode, bytes], str]
 """(code of a deployment, the same packed) -> version of the code."""
@@ -30,24 +30,24 @@ VersionOf = Callable[[UserCode, bytes], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRules:
-    """What else than the code decides about the deployments."""
+    """What besides the code determines the deployments."""
 
     make_handle: MakeHandle
     version_of: VersionOf
-    """Asked for every deployment that was not given a version."""
+    """Called for every deployment without a version."""
     servicer_functions: tuple[Callable[..., Any], ...] = ()
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Options by deployment that win over those in the code."""
+    """Options by deployment; they override those in the code."""
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
-    """Inherited by every deployment; what it says itself wins."""
+    """Inherited by every deployment, whose own values override it."""
 
 
 def build(
     application: Application, *, name: str, route_prefix: str | None, rules: BuildRules
 ) -> control_pb2.ApplicationSpec:
-    """The whole graph below `application`, which is the ingress.
+    """The spec of `application`, which is the ingress, and of all applications bound below it.
 
-    Raises TypeError where bound arguments cannot be pickled, ValueError for overrides that do not fit.
+    Raises TypeError for bound arguments that cannot be pickled, ValueError for overrides that do not fit.
     """
     graph = _Graph(checked_name(name), application, rules)
     ingress = graph.add(application)
@@ -58,7 +58,7 @@ def build(
 
 
 def deployments_of(application: Application) -> dict[str, Deployment]:
-    """The deployments below `application` under the names they get, the called before their callers."""
+    """The deployments of `application` by their unique names, callees before callers."""
     rules = BuildRules(make_handle=lambda name, app: name, version_of=lambda code, packed: "-")
     graph = _Graph("-", application, rules)
     graph.add(application)
@@ -72,7 +72,7 @@ def checked_name(name: object) -> str:
 
 
 def checked_route_prefix(route_prefix: str | None) -> str:
-    """As the controller stores it: empty means not exposed over HTTP."""
+    """The prefix as the controller stores it; empty: no HTTP."""
     if route_prefix is None:
         return ""
     option_checks.text("route_prefix", route_prefix)
@@ -97,7 +97,7 @@ class UnknownDeploymentError(ValueError):
 
 
 class _Graph:
-    """Visits each Application once, the called before their callers: the order in which equal names are numbered."""
+    """Visits each Application once, callees before callers. Equal names are numbered in this order."""
 
     def __init__(self, app_name: str, ingress: Application, rules: BuildRules) -> None:
         self.specs: list[control_pb2.DeploymentSpec] = []
@@ -105,7 +105,7 @@ class _Graph:
         self._app_name = app_name
         self._ingress = ingress
         self._rules = rules
-        # Keyed by identity: the same object is one deployment, two equal ones are two.
+        # Keyed by identity: the same object is one deployment, two equal objects are two.
         self._names: dict[int, str] = {}
         self._open: set[int] = set()
 
@@ -129,7 +129,7 @@ class _Graph:
         return name
 
     def _replace(self, callees: set[str], value: object) -> object:
-        """The handle in the place of an Application, which becomes one of the `callees` of who is being packed."""
+        """The handle that replaces an Application argument, whose name is added to `callees`."""
         if not isinstance(value, Application):
             return value
         name = self.add(value)
@@ -169,7 +169,7 @@ class _Graph:
             grpc_methods=self._grpc_methods(application),
         )
         _inherit_runtime_env(spec.options.actor, self._rules.runtime_env)
-        # Last: the options are complete.
+        # Computed last, from the complete options.
         spec.version = replica_version(spec)
         return spec
 
@@ -191,7 +191,7 @@ def _overridden(name: str, config: DeploymentConfig, options: Mapping[str, Any])
     try:
         return with_options(config, options) if options else config
     except (TypeError, ValueError) as error:
-        raise type(error)(f"Deployment {name!r}, with what its code says: {error}") from error
+        raise type(error)(f"Deployment {name!r}, combined with the options in its code: {error}") from error
 
 
 def _check_overridden(app: str, overrides: Mapping[str, object], deployments: Mapping[str, Deployment]) -> None:

@@ -1,4 +1,4 @@
-"""Owns `DeploymentConfig`: the validated options of one deployment."""
+"""`DeploymentConfig`: the validated options of one deployment."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ _MAX_INT32 = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentConfig:
-    """Raises TypeError or ValueError naming the option when a value is wrong."""
+    """The options of one deployment. Times are in seconds; numbers of replicas and requests are counts.
+
+    Raises TypeError or ValueError naming the option when a value is wrong.
+    """
 
     num_replicas: int = 1
     """Replicas to keep alive. None means 1."""
     max_ongoing_requests: int = 5
     """Requests one replica executes at a time."""
     max_queued_requests: int = -1
-    """Requests one caller may have waiting; -1: no limit."""
+    """Requests that may wait in one caller; -1: no limit."""
     user_config: Any = None
-    """JSON value handed to the callable's `reconfigure` after construction; None: not called."""
+    """JSON value for `reconfigure`, which is called after construction and on each change; None: not called."""
     ray_actor_options: Mapping[str, Any] = field(default_factory=dict)
     """Resources and runtime environment of each replica."""
     graceful_shutdown_wait_loop_s: float = 2.0
-    """Accepted for compatibility: a stopping replica learns at once that its requests have ended."""
+    """Accepted for compatibility without effect: a stopping replica notices immediately that its requests ended."""
     graceful_shutdown_timeout_s: float = 20.0
-    """After this a stopping replica is killed; 0: at once."""
+    """A stopping replica is killed after this time; 0: immediately."""
     health_check_period_s: float = 10.0
-    """Time between two health checks of a replica; three failures in a row replace it."""
+    """Time between two health checks of a replica; it is replaced after three failures in a row."""
     health_check_timeout_s: float = 30.0
-    """A health check that takes longer has failed."""
+    """A health check that takes longer fails."""
     max_constructor_retry_count: int = 20
-    """Failed starts after which a deployment that never came up is DEPLOY_FAILED."""
+    """Failed starts after which a deployment that never ran becomes DEPLOY_FAILED."""
     isolate_user_loop: bool = True
-    """False runs async user code on the loop that also serves the wire: faster, but it must never block."""
+    """False runs async user code on the event loop of the I/O thread: faster, but it must never block."""
     autoscaling_config: AutoscalingConfig | None = None
-    """Lets the number of replicas follow the load; `num_replicas` must not be given then."""
+    """Lets the number of replicas follow the load; excludes `num_replicas`."""
     max_replicas_per_node: int | None = None
-    """Replicas of this deployment that one node may hold; None: no limit."""
+    """Maximum number of replicas of this deployment on one node; None: no limit."""
     placement_group_bundles: Sequence[Mapping[str, float]] | None = None
     """Each replica gets a placement group of these bundles; its actor runs in the first."""
     placement_group_strategy: str | None = None
@@ -115,9 +118,9 @@ _NOT_YET = ("logging_config",)
 
 
 def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> DeploymentConfig:
-    """`config` with the options that were given, all of them checked.
+    """`config` with the given options, all checked.
 
-    Options that this version cannot honour are checked like the others and then refused with ValueError.
+    Options that this version does not have yet are checked like the others and then refused with ValueError.
     """
     supported = {name: value for name, value in given.items() if name not in _NOT_YET}
     result = replace(config, **{**supported, **_scale(given)})
@@ -128,7 +131,7 @@ def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> Deployme
 
 
 def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`num_replicas` and `autoscaling_config` that what was given of both comes to: one of them, never both, rules."""
+    """The fields `num_replicas` and `autoscaling_config`, of which only one may be given."""
     if not {"num_replicas", "autoscaling_config"} & given.keys():
         return {}
     autoscaling = autoscaling_options.of(given.get("num_replicas"), given.get("autoscaling_config"))

@@ -27,7 +27,7 @@ class DeploymentStatus(StrEnum):
 
 
 class DeploymentStatusTrigger(StrEnum):
-    """What brought a deployment into its status."""
+    """The cause of the latest change of status."""
 
     UNSPECIFIED = "UNSPECIFIED"
     CONFIG_UPDATE_STARTED = "CONFIG_UPDATE_STARTED"
@@ -60,17 +60,17 @@ class GatewayStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingStatus:
-    """How the number of replicas of a deployment follows its load."""
+    """Autoscaling of one deployment: bounds, load and latest decision."""
 
     min_replicas: int
     max_replicas: int
     average_requests: float
-    """Queued and ongoing, as aggregated over the look-back period."""
+    """Queued and ongoing requests, aggregated over the look-back period."""
     current_requests: float
     decision: str
-    """The target, its reason, and what else is wanted and since when."""
+    """The target and its reason; also a pending other target and since when."""
     problem: str = ""
-    """Not empty: the policy of the deployment fails, and how."""
+    """The error of the custom policy; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +78,11 @@ class DeploymentStatusOverview:
     status: DeploymentStatus
     status_trigger: DeploymentStatusTrigger
     replica_states: Mapping[ReplicaState, int]
-    """How many replicas are in which state; states without a replica are left out."""
+    """Number of replicas by state; states without replicas are omitted."""
     message: str = ""
     target_replicas: int = 0
     autoscaling: AutoscalingStatus | None = None
-    """None where the number of replicas is fixed."""
+    """None if the number of replicas is fixed."""
     stop_reasons: Mapping[str, str] = field(default_factory=dict)
     """Why replicas are being stopped, by replica id."""
     last_ended: str = ""
@@ -103,10 +103,10 @@ class MeshStatus:
     """The mesh at one moment. Empty when no mesh is running."""
 
     proxies: Mapping[str, GatewayStatus] = field(default_factory=dict)
-    """By node id. The worst one where a node has several gateways."""
+    """By node id. The worst status if a node has several gateways."""
     applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
     target_capacity: float | None = None
-    """Percent of the replicas asked for that run, if a configuration file restricts them."""
+    """Percent of all replica counts that run, if a configuration file limits it."""
 
 
 def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:

@@ -1,4 +1,4 @@
-"""Owns `ray_actor_options`: which resources and runtime environment a replica's actor gets."""
+"""`ray_actor_options`: the resources and runtime environment of a replica's actor."""
 
 from __future__ import annotations
 

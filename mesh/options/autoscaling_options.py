@@ -1,4 +1,4 @@
-"""Owns `autoscaling_config` and how it goes with `num_replicas`."""
+"""`autoscaling_config` and its combination with `num_replicas`."""
 
 from __future__ import annotations
 
@@ -22,36 +22,38 @@ _FACTORS = ("upscaling_factor", "downscaling_factor", "upscale_smoothing_factor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingConfig:
-    """How many replicas a deployment may have, and how fast their number follows the load."""
+    """Bounds of the number of replicas of a deployment, and how fast it follows the load. Times are in seconds."""
 
     min_replicas: int = 1
-    """0: the last replica goes when nobody has called for a while; a call then waits for a new one to start."""
+    """0: the last replica stops after a time without calls; the next call waits until a new one has started."""
     initial_replicas: int | None = None
     """None: `min_replicas`."""
     max_replicas: int = 1
     target_ongoing_requests: float = 2
-    """Requests running or queued per replica that the number of replicas aims at."""
+    """Target number of running and queued requests per replica."""
     metrics_interval_s: float = 10.0
     """How often callers and replicas report their load."""
     look_back_period_s: float = 30.0
-    """The past that counts."""
+    """Period over which requests are aggregated."""
     aggregation_function: str = "mean"
-    """What counts of it: the "mean", "max" or "min" of the requests."""
+    """How requests are aggregated: "mean", "max" or "min"."""
     smoothing_factor: float = 1.0
-    """Above 1 the number changes by more than the load asks for, below 1 by less."""
+    """Above 1 the number of replicas changes more than the load requires, below 1 less."""
     upscaling_factor: float | None = None
-    """Instead of `smoothing_factor` for more replicas."""
+    """Replaces `smoothing_factor` when replicas are added."""
     downscaling_factor: float | None = None
+    """Replaces `smoothing_factor` when replicas are removed."""
     upscale_smoothing_factor: float | None = None
     """Old name of `upscaling_factor`."""
     downscale_smoothing_factor: float | None = None
     upscale_delay_s: float = 30.0
-    """How long more replicas have to be wanted before they are started."""
+    """How long the load must require more replicas before they are started."""
     downscale_delay_s: float = 600.0
+    """How long the load must require fewer replicas before some are stopped."""
     downscale_to_zero_delay_s: float | None = None
-    """For the last replica; None: `downscale_delay_s`."""
+    """The same for the last replica; None: `downscale_delay_s`."""
     policy: AutoscalingPolicy | Mapping[str, Any] | Callable[..., Any] | str | None = None
-    """A function of yours instead of the built-in rule; see `AutoscalingPolicy`."""
+    """A custom function that replaces the built-in rule; see `AutoscalingPolicy`."""
 
     def __post_init__(self) -> None:
         option_checks.whole_number("min_replicas", self.min_replicas, 0, option_checks.REPLICAS_MAX)
@@ -76,11 +78,11 @@ class AutoscalingConfig:
 
     @property
     def first_replicas(self) -> int:
-        """With how many a deployment begins."""
+        """The number of replicas with which a deployment starts."""
         return self.min_replicas if self.initial_replicas is None else self.initial_replicas
 
     def to_message(self) -> control_pb2.AutoscalingOptions:
-        """The options as the controller stores them: nothing is left to default."""
+        """The options as the controller stores them, with all defaults filled in."""
         to_zero_s = self.downscale_to_zero_delay_s
         return control_pb2.AutoscalingOptions(
             min_replicas=self.min_replicas,
@@ -109,7 +111,7 @@ def parse(config: AutoscalingConfig | Mapping[str, Any]) -> AutoscalingConfig:
 
 
 def of(num_replicas: object, config: AutoscalingConfig | Mapping[str, Any] | None) -> AutoscalingConfig | None:
-    """The autoscaling that both options together ask for, None for a fixed number. Raises ValueError on a conflict."""
+    """The autoscaling that both options define; None for a fixed number. Raises ValueError on a conflict."""
     if num_replicas == "auto":
         explicit = config if config is not None else {}
         if isinstance(explicit, AutoscalingConfig):

@@ -1,4 +1,4 @@
-"""Owns autoscaling policies as users write them: how one is named, and what it is told."""
+"""Custom autoscaling policies: their import path, and the context that they get."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _UNREACHABLE = ("__main__", "__mp_main__")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingContext:
-    """What a policy may decide by. Requests are those of all callers, running or queued."""
+    """The input of a policy. Numbers of requests are sums over all callers."""
 
     app: str
     deployment: str
     running_replicas: int
     """Replicas that serve now."""
     target_replicas: int
-    """Replicas the deployment is on its way to."""
+    """The current target number of replicas."""
     min_replicas: int
     max_replicas: int
     target_ongoing_requests: float
     queued_requests: float
-    """Waiting for a replica, at the last reports."""
+    """Requests that wait for a replica, by the latest reports."""
     ongoing_requests: float
-    """On replicas, at the last reports."""
+    """Requests that run on replicas, by the latest reports."""
     average_requests: float
-    """Queued and ongoing, over the look-back period."""
+    """Mean of queued and ongoing requests over the look-back period."""
     max_requests: float
-    """The most in the look-back period."""
+    """Maximum in the look-back period."""
     min_requests: float
-    """The fewest in the look-back period."""
+    """Minimum in the look-back period."""
     since_last_decision_s: float | None = None
-    """Time since the target changed; None: it has not yet."""
+    """Time since the target changed; None: it has not changed yet."""
     replica_stats: tuple[Mapping[str, float], ...] = ()
-    """What `record_autoscaling_stats` of each replica returned last."""
+    """The latest result of `record_autoscaling_stats` of each replica."""
 
     @property
     def total_requests(self) -> float:
@@ -48,18 +48,18 @@ class AutoscalingContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingPolicy:
-    """A function of yours that decides how many replicas there shall be: `policy(context, **policy_kwargs)`.
+    """A custom function that decides the number of replicas: `policy(context, **policy_kwargs)`.
 
     It gets an `AutoscalingContext` and returns a number, which is rounded up and clipped to the bounds; the delays
-    apply. It runs in a process of its own with the deployment's runtime environment.
+    apply. It runs in a separate process with the runtime environment of the deployment.
     """
 
     policy_function: str | Callable[..., Any]
-    """Import path "package.module:function", or a function that has one."""
+    """Import path "package.module:function", or a function that has such a path."""
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """JSON values."""
     timeout_s: float = 5.0
-    """A policy that takes longer is ended, and started anew later."""
+    """A policy that takes longer is stopped and restarted later."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policy_function", import_path(self.policy_function))
@@ -82,7 +82,7 @@ _FIELDS = frozenset(each.name for each in fields(AutoscalingPolicy))
 
 
 def parse(policy: object) -> AutoscalingPolicy:
-    """Any of the forms in which a policy can be given. Raises TypeError or ValueError saying what is wrong with it."""
+    """A policy from any of its forms. Raises TypeError or ValueError that says what is wrong."""
     if isinstance(policy, AutoscalingPolicy):
         return policy
     if isinstance(policy, Mapping):
@@ -98,7 +98,7 @@ def parse(policy: object) -> AutoscalingPolicy:
 
 
 def import_path(function: object) -> str:
-    """By which another process finds the function."""
+    """The path by which another process imports the function."""
     if isinstance(function, str):
         parts = function.split(":")
         if len(parts) != 2 or not all(parts):

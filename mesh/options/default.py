@@ -1,4 +1,4 @@
-"""Owns the mark of an option that was not given: None is a value for some options."""
+"""`DEFAULT.VALUE`: the default of handle options, where None is a value of its own. It means "not given"."""
 
 from __future__ import annotations
 
@@ -6,4 +6,6 @@ from enum import Enum
 
 
 class DEFAULT(Enum):
+    """An enum of one member, so that mypy can narrow its type. Ray Serve has it under the same name."""
+
     VALUE = "default"

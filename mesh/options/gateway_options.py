@@ -1,4 +1,4 @@
-"""Owns how gateways are asked for: `HTTPOptions`, `gRPCOptions`, `ProxyLocation` and the message made of them."""
+"""The options of gateways: `HTTPOptions`, `gRPCOptions`, `ProxyLocation`, and their message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HTTP_NOT_YET = (
 
 
 class ProxyLocation(StrEnum):
-    """Which nodes run gateways."""
+    """The nodes that run gateways."""
 
     Disabled = "Disabled"
     HeadOnly = "HeadOnly"
@@ -43,7 +43,7 @@ class HTTPOptions:
     port: int = 8000
     """0: no HTTP listener."""
     location: ProxyLocation | str | None = None
-    """Older way to say `proxy_location`, which wins over it."""
+    """Old form of `proxy_location`, which overrides it."""
     root_path: str = ""
     request_timeout_s: float | None = None
     keep_alive_timeout_s: int = 90
@@ -79,7 +79,7 @@ class gRPCOptions:
     grpc_servicer_functions: Sequence[str | Callable[..., Any]] = ()
     """`add_XServicer_to_server` functions, or their import paths, whose methods every ingress serves if it has them."""
     request_timeout_s: float | None = None
-    """Longest time a call may take; None: what the client's deadline says."""
+    """Maximum duration of a call in seconds; None: only the deadline of the client limits it."""
 
     def __post_init__(self) -> None:
         option_checks.whole_number("port", self.port, 0, _MAX_PORT)
@@ -90,7 +90,7 @@ class gRPCOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayRequest:
-    """What one call of `mesh.start` asks for."""
+    """The gateway options of one call of `mesh.start`."""
 
     location: ProxyLocation
     http: HTTPOptions
@@ -119,7 +119,7 @@ def parse(
 
 
 def differing_fields(asked: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions) -> list[str]:
-    """Names of the options in which a running mesh is not as asked."""
+    """Names of the options that differ between the request and the running mesh."""
     names = (field.name for field in control_pb2.GatewayOptions.DESCRIPTOR.fields)
     return [name for name in names if getattr(asked, name) != getattr(running, name)]
 

@@ -1,4 +1,4 @@
-"""Owns `LoggingConfig`: how the logs of a deployment or of the mesh's own actors look and where they go."""
+"""`LoggingConfig`: format and place of the logs of a deployment or of the actors of the mesh."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _ENCODINGS = ("TEXT", "JSON")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
+    """Format, level and directory of logs. Not available yet: options of this type are checked and refused."""
+
     encoding: str = "TEXT"
     """TEXT or JSON, in any case."""
     log_level: str | int = "INFO"

@@ -1,4 +1,4 @@
-"""Owns the small checks that options share; each names the option and what it expects."""
+"""The checks that options share. Each error names the option and the expected value."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _INSTEAD = {
     "_local_testing_mode": "mesh.run() starts a Ray on this machine where none is running",
     "http_options['request_timeout_s']": "grpc_options has one",
 }
-"""What to do without an option, where something can be done."""
+"""Alternatives to options that are not available yet."""
 
 _NAME_MAX_CHARS = 16 * 1024
 
 REPLICAS_MAX = 100_000
-"""Of one deployment: what is planned for more would not fit into the controller, now or after any restart."""
+"""Limit of one deployment. The controller cannot plan more, now or after a restart."""
 
 
 def whole_number(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
-    """`value` as it came. Raises TypeError unless it is an int, ValueError outside the range."""
+    """Returns `value`. Raises TypeError unless it is an int, ValueError outside the range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r}.")
     if value < minimum or (maximum is not None and value > maximum):
-        # What the wire can hold is of no interest to who asks for too little.
+        # Below the minimum, do not mention the upper limit.
         is_open = maximum is None or (value < minimum and maximum >= REPLICAS_MAX)
         expected = f"at least {minimum}" if is_open else f"between {minimum} and {maximum}"
         raise ValueError(f"{name} must be {expected}, got {value}.")
@@ -81,13 +81,13 @@ def mapping(name: str, value: object) -> dict[str, object]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence to put behind an error about a name that is not known; empty where no known one is like it."""
+    """A sentence to append to an error about an unknown name; empty if no known name is similar."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def not_yet(name: str) -> ValueError:
-    """For options of the contract that this version cannot honour: accepting them silently would be a lie."""
+    """The error for an option of the contract that this version lacks: it must not be ignored silently."""
     return ValueError(f"{name} {why_not_yet(name)}")
 
 

@@ -1,6 +1,6 @@
-"""Owns what a change of each option does to replicas that are running (items 186–188). Pure.
+"""The effect that a change of each option has on running replicas (items 186–188). Pure.
 
-An option that nobody has put into one of the two sets below replaces replicas: that is always right, only dear.
+An option in neither of the two sets below replaces replicas: safe, but expensive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mesh.v1 import control_pb2
 
 class Effect(StrEnum):
     REPLACE = "replicas are replaced"
-    IN_PLACE = "replicas take it over while they serve"
+    IN_PLACE = "replicas adopt it while they serve"
     NONE = "nothing restarts"
 
 
@@ -23,7 +23,7 @@ _IN_PLACE = {
     "graceful_shutdown_wait_loop_s",
     "graceful_shutdown_timeout_s",
 }
-_CONTROLLERS_OWN = {
+_CONTROLLER_ONLY = {
     "num_replicas",
     "max_queued_requests",
     "health_check_period_s",
@@ -36,7 +36,7 @@ EFFECTS = {
     field.name: Effect.IN_PLACE
     if field.name in _IN_PLACE
     else Effect.NONE
-    if field.name in _CONTROLLERS_OWN
+    if field.name in _CONTROLLER_ONLY
     else Effect.REPLACE
     for field in control_pb2.DeploymentOptions.DESCRIPTOR.fields
 }
@@ -44,12 +44,12 @@ EFFECTS = {
 
 
 def replica_version(spec: control_pb2.DeploymentSpec) -> str:
-    """Changes whenever running replicas have to be replaced: with the code, or with an option of that effect."""
+    """Differs if running replicas must be replaced: for other code, or another option with that effect."""
     return f"{spec.version}-{_digest(spec.options, Effect.REPLACE)[:8]}"
 
 
 def config_version(options: control_pb2.DeploymentOptions) -> str:
-    """Digest of the options that a running replica takes over in place."""
+    """Digest of the options that a running replica adopts in place."""
     return _digest(options, Effect.IN_PLACE)[:16]
 
 
@@ -60,6 +60,6 @@ def _digest(options: control_pb2.DeploymentOptions, effect: Effect) -> str:
         if other is not effect:
             chosen.ClearField(name)
     if effect is Effect.IN_PLACE and options.autoscaling.metrics_interval_s:
-        # How often replicas report is theirs to know; the rest of autoscaling is the controller's own.
+        # Replicas need the report interval; only the controller uses the rest of autoscaling.
         chosen.autoscaling.metrics_interval_s = options.autoscaling.metrics_interval_s
     return hashlib.sha256(chosen.SerializeToString(deterministic=True)).hexdigest()

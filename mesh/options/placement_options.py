@@ -1,4 +1,4 @@
-"""Owns options that say where replicas run and what they hold there: placement groups and replicas per node."""
+"""The options for the placement of replicas: placement groups and replicas per node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 DEFAULT_STRATEGY = "PACK"
 _MAX_REPLICAS_PER_NODE_LIMIT = 100
 _ACCELERATOR_SHARE = 0.001
-"""Of the node's resource that names its kind of accelerator, as Ray counts it."""
+"""Amount of the node's accelerator_type resource that an actor takes, as in Ray."""
 
 
 def check(bundles: object, strategy: object, max_replicas_per_node: object, actor_options: Mapping[str, Any]) -> None:
@@ -39,7 +39,10 @@ def to_fields(bundles: Sequence[Mapping[str, float]] | None, strategy: str | Non
 
 
 def bundles_held(options: control_pb2.DeploymentOptions) -> list[control_pb2.Bundle]:
-    """What a replica holds of the cluster: its placement group, or one bundle with its actor's resources."""
+    """The resources of a replica: the bundles of its placement group, or one bundle for its actor.
+
+    CPU and GPU are counts, memory is in bytes.
+    """
     if options.placement_group_bundles:
         return list(options.placement_group_bundles)
     actor = options.actor
