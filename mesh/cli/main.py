@@ -139,7 +139,7 @@ def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> No
 def _until_gone(names: Sequence[str]) -> None:
     while _still_there(names):
         _pause()
-    click.echo(f"Somebody else has deleted {', '.join(names)}.")
+    click.echo(f"Deleted by another client: {', '.join(names)}.")
 
 
 def _still_there(names: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from mesh.options import gateway_options, option_checks
 T = TypeVar("T")
 
 _URI_FIELDS = ("working_dir", "py_modules")
-_ADVICE = "list what shall run, or write `applications: []` to delete all that an earlier file named."
+_ADVICE = "list what is to run, or write `applications: []` to delete all that an earlier file named."
 
 
 def read_config(text: str, name: str) -> tuple[MeshConfig, Source]:

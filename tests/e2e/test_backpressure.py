@@ -83,7 +83,7 @@ class Above:
         return await self._bounded.remote(label)
 
 
-def test_a_replica_never_runs_more_calls_than_its_limit_whoever_calls(deploy: Deploy, gateway: Gateway) -> None:
+def test_a_replica_never_runs_more_calls_than_its_limit(deploy: Deploy, gateway: Gateway) -> None:
     """Two processes call at the same time and neither knows what the other sends (items 146, 163)."""
     caller = deploy(Caller.bind(Strict.bind()), "strict")
     strict = mesh.get_deployment_handle("Strict", "strict")

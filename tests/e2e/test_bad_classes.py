@@ -147,7 +147,7 @@ def test_a_call_that_exits_the_process_fails_alone(deploy: Deploy) -> None:
     assert not before & running("exits-in-call", "ExitsInCall").keys()
 
 
-def test_a_failing_health_check_is_told_in_the_status(deploy: Deploy, tmp_path: Path) -> None:
+def test_the_status_shows_a_failing_health_check(deploy: Deploy, tmp_path: Path) -> None:
     """The message has what `check_health` raised (item 150)."""
     sick = tmp_path / "sick"
     deploy(FailsItsCheck.bind(sick), "sick")

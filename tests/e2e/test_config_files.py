@@ -235,7 +235,7 @@ def test_a_runtime_environment_reaches_the_import_and_the_replicas(project: Proj
     assert "applications[0].args.size: Expected `int`, got `str`." in result.output
 
 
-def test_what_cannot_be_deployed_is_told_and_changes_nothing(project: Project) -> None:
+def test_a_failed_deploy_is_reported_and_changes_nothing(project: Project) -> None:
     """What ran before goes on with the same processes (items 249, 250)."""
     project.configure(TWO_APPS)
     project.deployed()

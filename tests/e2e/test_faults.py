@@ -102,8 +102,8 @@ def outcome_of(call: Any) -> str:
     try:
         return str(call.result(timeout_s=20))
     except ReplicaUnavailableError as error:
-        is_told = error.maybe_executed and error.replica_id in str(error)
-        return f"lost on {error.replica_id}" if is_told else repr(error)
+        is_named = error.maybe_executed and error.replica_id in str(error)
+        return f"lost on {error.replica_id}" if is_named else repr(error)
 
 
 def test_a_stream_from_a_killed_replica_ends_with_an_error_that_names_it(worker: Handle) -> None:
@@ -177,7 +177,7 @@ def break_connections(address: str) -> int:
     return count
 
 
-def test_code_that_blocks_its_loop_holds_up_nobody_else(deploy: Deploy, gateway: Gateway, tmp_path: Path) -> None:
+def test_code_that_blocks_its_loop_delays_no_other_replica(deploy: Deploy, gateway: Gateway, tmp_path: Path) -> None:
     """Routing and other replicas go on (items 15, 147)."""
     blocker = deploy(Blocker.bind(), "blocked")
     until_two_run("blocked", "Blocker")

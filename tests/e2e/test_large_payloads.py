@@ -141,7 +141,7 @@ def test_20_mb_pass_through_the_gateway_both_ways(arrays: Handle, channel: grpc.
     assert reply.name == sent
 
 
-def test_the_object_store_is_empty_when_nobody_uses_an_array_any_more(arrays: Handle) -> None:
+def test_the_object_store_is_empty_when_no_array_is_in_use(arrays: Handle) -> None:
     for _ in range(20):
         arrays.remote(np.ones(1_000_000)).result(timeout_s=30)
     cancelled = [arrays.remote(np.ones(1_000_000)) for _ in range(20)]

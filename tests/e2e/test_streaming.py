@@ -195,9 +195,7 @@ def test_breaking_out_of_async_for_stops_the_producer(streams: Handle, producer:
 
 
 @pytest.mark.parametrize("method", PRODUCERS)
-def test_a_slow_consumer_holds_back_its_own_producer_and_nobody_else(
-    streams: Handle, producer: Handle, method: str
-) -> None:
+def test_a_slow_consumer_holds_back_only_its_own_producer(streams: Handle, producer: Handle, method: str) -> None:
     label = f"slow {method}"
     slow = streams.options(method_name=method).remote(label, 10_000_000)
     assert next(slow) == 0

@@ -99,7 +99,7 @@ def ask_over_grpc(nodes: Nodes, app: str) -> str:
         ({"num_cpus": 0, "resources": {"unobtainium": 1}}, "no node has any unobtainium"),
     ],
 )
-def test_what_the_cluster_never_can_hold_is_told(deploy: Deploy, actor: dict[str, Any], words: str) -> None:
+def test_a_request_that_never_fits_is_reported(deploy: Deploy, actor: dict[str, Any], words: str) -> None:
     deploy(Where.options(ray_actor_options=actor).bind(), "never", is_awaited=False)
     until(lambda: words in message_of("never"))
 

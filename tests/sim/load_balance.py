@@ -1,4 +1,4 @@
-"""Owns the simulation of load balance: many callers, many replicas, skewed service times, three ways to pick.
+"""A simulation of load balance: many callers, many replicas, skewed service times, three ways to pick.
 
 `python -m tests.sim.load_balance` prints the table of docs/load-balancing.md. Every caller knows what a real one knows:
 its own calls under way, and what each replica said of its load with the last result.
@@ -21,9 +21,9 @@ SKEW = 1.5
 """Standard deviation of the service time's logarithm: the slowest hundredth takes ten times the mean."""
 SLOW_SHARE = 0.1
 SLOW_FACTOR = 2.0
-"""So many replicas run on slower hosts."""
+"""Number of replicas on slower hosts."""
 LIMIT = 10_000
-"""Out of reach: the queues shall show what the choice makes of them."""
+"""High enough never to be reached, so that queues show the effect of the choice."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ STEPS = 12
 
 
 def app(version: str, num_replicas: int, per_node_max: int = 0, bundles: int = 0) -> control_pb2.ApplicationSpec:
-    """Each replica takes one CPU, or so many bundles of one."""
+    """Each replica takes one CPU, or this number of bundles of one."""
     spec = application(version=version, num_replicas=num_replicas)
     options = spec.deployments[0].options
     options.actor.CopyFrom(ONE_CPU)
@@ -35,7 +35,7 @@ class WatchedCluster(FakeCluster):
         super().__init__(seed, cpus=cpus)
         self.wrongs: list[str] = []
         self.fewest = math.inf
-        """Replicas that served whenever one was told to drain."""
+        """Replicas that served at the moment of each drain."""
 
     def _choose(self, actor: Actor) -> str:
         node_id = super()._choose(actor)

@@ -1,6 +1,6 @@
 """What users ask for in odd orders, by a seed. In the end the mesh is what was asked for last.
 
-Applications are deployed anew while they stop, deployments change their names, numbers change in the middle of an
+Applications are deployed again while they stop, deployments change their names, numbers change in the middle of an
 update, two drivers deploy at once, versions fail, and controllers die in between.
 """
 
@@ -73,7 +73,7 @@ async def _ask_this_and_that(seed: int) -> None:
     for final in finals:
         await mesh.run(lambda final=final: _copy(final))
     await mesh.until(lambda: all(_is_there(mesh, final) for final in finals), within_s=240.0)
-    # Those that nobody calls any more may take their time to leave.
+    # Those without callers may take their time to stop.
     count = sum(each.options.num_replicas for app in finals for each in app.deployments)
     await mesh.until(lambda: len(cluster.replicas()) == count)
     await mesh.shut_down()

@@ -79,7 +79,7 @@ async def _correct_while_away() -> None:
     await mesh.crash()
 
 
-def test_waiting_replicas_that_are_bound_to_a_node_are_started_anew() -> None:
+def test_waiting_replicas_that_are_bound_to_a_node_are_started_again() -> None:
     """Its node is not known any more, and no node may get more than its number."""
     run_in_fake_time(_lose_bound())
 
@@ -93,7 +93,7 @@ async def _lose_bound() -> None:
     await mesh.crash()
 
 
-def test_a_replica_that_starves_while_there_is_no_controller_is_told_of() -> None:
+def test_an_out_of_memory_kill_without_a_controller_is_reported() -> None:
     run_in_fake_time(_starve())
 
 

@@ -126,7 +126,7 @@ class Traffic:
 
 
 def direct() -> control_pb2.ApplicationSpec:
-    """The new A calls C itself, and nobody wants B."""
+    """The new A calls C itself, and B is not wanted."""
     return chain(["A", "C"], "v2")
 
 

@@ -20,7 +20,7 @@ class Caller:
         self._places_per_replica = places_per_replica
         self._interval_s = interval_s
         self._stream = object()
-        self._task = asyncio.create_task(self._report_for_ever())
+        self._task = asyncio.create_task(self._keep_reporting())
 
     def report(self, requests: float) -> None:
         """Change its number of calls and report it immediately."""
@@ -39,7 +39,7 @@ class Caller:
         self.fall_silent()
         self._mesh.loop.autoscaler.forget_stream(self._stream)
 
-    async def _report_for_ever(self) -> None:
+    async def _keep_reporting(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
             self.report(self.requests)

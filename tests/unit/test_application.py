@@ -182,7 +182,7 @@ def test_the_ingress_names_its_grpc_methods() -> None:
     assert [method.full_name for method in spec.deployments[0].grpc_methods] == ["/mesh.tests.Shop/Price"]
 
 
-def test_servicer_functions_reach_the_ingress_and_nobody_else() -> None:
+def test_servicer_functions_reach_only_the_ingress() -> None:
     """Deployments behind the ingress serve no client (items 55, 211)."""
     add = shop_pb2_grpc.add_StockServicer_to_server
     shop = deployment(Shop)

@@ -14,7 +14,7 @@ from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, Repl
 from tests import documents
 from tests.documents import DOCUMENTS, OPERATIONS, ROOT
 
-STALE = "write the tables anew: python -m tests.documents"
+STALE = "write the tables again: python -m tests.documents"
 _LINK = re.compile(r"\]\(([^)#:]+)\)")
 _SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!\.\.)(?<=\w)[.!?] +(?=[A-Z])")
 _PATH = re.compile(r"`((?:mesh|gateway|protos|examples|benchmarks|tests|docs)/[\w./]*)`")
@@ -89,7 +89,7 @@ def test_configuration_files_are_valid(document: Path) -> None:
         read_config("\n" * (block.line - 1) + block.text, document.name)
 
 
-def test_every_command_is_told() -> None:
+def test_every_command_is_documented() -> None:
     told = {shlex.split(command)[1] for _, command in documents.commands() if command.startswith("mesh ")}
     assert set(main.main.commands) - told == set()
 

@@ -66,7 +66,7 @@ class _Custom(exceptions.MeshException):
         self.when = when
 
 
-def test_back_pressure_names_both_counts_and_what_http_clients_are_told() -> None:
+def test_back_pressure_names_both_counts_and_the_http_status() -> None:
     """Counts, HTTP status and retry time can be read (item 142)."""
     error = ERRORS[1]
     assert isinstance(error, exceptions.BackPressureError)

@@ -143,7 +143,7 @@ def test_without_waiting(cluster: FakeCluster, shop: Path) -> None:
     assert invoke("deploy", "mesh.yaml", "--no-wait").output.splitlines()[-1] == "Stored: shop, built."
 
 
-def test_all_failures_are_told(cluster: FakeCluster, shop: Path) -> None:
+def test_all_failures_are_reported(cluster: FakeCluster, shop: Path) -> None:
     cluster.run_controller().deploy_result = ("DEPLOY_FAILED", "Front: no such file")
     result = invoke("deploy", "mesh.yaml")
     assert result.exit_code == 1

@@ -113,7 +113,7 @@ def test_run_on_a_running_mesh_deletes_only_its_application(
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_a_run_ends_when_somebody_else_deletes_its_application(
+def test_a_run_ends_when_its_application_is_deleted(
     cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool
 ) -> None:
     if not is_ours:
@@ -121,11 +121,11 @@ def test_a_run_ends_when_somebody_else_deletes_its_application(
     monkeypatch.setattr(main, "_pause", lambda: cluster.controller.delete("default"))
     result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
     assert result.exit_code == 0
-    assert "Somebody else has deleted default." in result.output
+    assert "Deleted by another client: default." in result.output
     assert bool(cluster.actors) is not is_ours
 
 
-def test_a_run_ends_when_somebody_else_ends_the_mesh(
+def test_a_run_ends_when_the_mesh_is_shut_down(
     cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller = cluster.run_controller()
@@ -205,7 +205,7 @@ def test_status_of_one_application(cluster: FakeCluster) -> None:
     controller.add("shop", "RUNNING")
     controller.add("other", "RUNNING")
     assert "shop" not in invoke("status", "--name", "other").output
-    assert "There is no application 'nobody'. There are: shop, other." in invoke("status", "--name", "nobody").output
+    assert "There is no application 'none'. There are: shop, other." in invoke("status", "--name", "none").output
 
 
 def test_status_of_one_application_has_the_tracebacks(cluster: FakeCluster) -> None:

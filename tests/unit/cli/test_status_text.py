@@ -102,7 +102,7 @@ def test_the_table_says_when_only_a_part_is_wanted() -> None:
     assert "target capacity           50 %       of all numbers of replicas" in as_text(shown).splitlines()
 
 
-def test_numbers_are_told_once() -> None:
+def test_numbers_are_shown_once() -> None:
     shown = reply()
     shown.applications[0].deployments[0].message = "ValueError: bad. 1 of 2 replicas are running. No room.\n  File"
     (line,) = [line for line in as_text(shown).splitlines() if line.startswith("  Model")]

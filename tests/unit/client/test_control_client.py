@@ -20,7 +20,7 @@ def rpc_error(code: grpc.StatusCode, details: str = "why") -> grpc.aio.AioRpcErr
 
 
 class FakeChannel:
-    """Answers what it was given, one after the other; the last one for ever."""
+    """Answers what it was given, one after the other; the last one again and again."""
 
     def __init__(self, *answers: Message | Exception) -> None:
         self._answers = deque(answers)

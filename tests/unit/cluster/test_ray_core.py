@@ -21,7 +21,7 @@ def init_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_an_address_where_nobody_listens_fails_at_once(init_calls: list[str], scheme: str) -> None:
+def test_an_address_without_a_listener_fails_immediately(init_calls: list[str], scheme: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{unused.getsockname()[1]}"

@@ -115,17 +115,17 @@ def test_values_that_nothing_can_hold(option: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "null", "{}", "http_options: {port: 8001}", "---"])
-def test_that_nothing_shall_run_must_be_said(text: str) -> None:
+def test_an_empty_list_must_be_explicit(text: str) -> None:
     """Deploying what was cut off or emptied by mistake would delete every application."""
     (mistake,) = mistakes(text)
-    assert ": applications is missing: list what shall run, or write `applications: []`" in mistake
+    assert ": applications is missing: list what is to run, or write `applications: []`" in mistake
     assert mistake.startswith("mesh.yaml:1:")
     assert read("applications: []") == MeshConfig()
 
 
 def test_an_emptied_list_of_applications_is_none() -> None:
     (mistake,) = mistakes("applications:\n  # - name: shop\nproxy_location: HeadOnly")
-    assert mistake.startswith("mesh.yaml:1:14: applications: is empty: list what shall run, or write")
+    assert mistake.startswith("mesh.yaml:1:14: applications: is empty: list what is to run, or write")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_mistakes_in_a_deployment(text: str, expected: str) -> None:
     assert [line for line in mistakes(deployment(text)) if line.startswith(expected)]
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_mistakes_are_reported_together_in_the_order_of_the_file() -> None:
     text = """
         http_options: {port: -1}
         applications:

@@ -89,7 +89,7 @@ def test_changed_source_is_another_version_also_of_modules_that_are_imported_lat
     assert not set(before.values()) & set(after.values())
 
 
-def test_source_that_nobody_imports_does_not_count(shop: Path) -> None:
+def test_source_that_is_not_imported_does_not_count(shop: Path) -> None:
     before = versions(shop)
     (shop / "shop/unused.py").write_text("changed = True")
     assert versions(shop) == before

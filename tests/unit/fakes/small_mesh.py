@@ -53,14 +53,14 @@ def until(condition: Callable[[], object], what: str) -> None:
     """Wait for something that happens on its own. Fails the test when time runs out: to wait is to assert."""
     end_s = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < end_s, f"waited in vain: {what}"
+        assert time.monotonic() < end_s, f"timed out waiting for: {what}"
         time.sleep(0.002)
 
 
 async def until_async(condition: Callable[[], object], what: str) -> None:
     end_s = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < end_s, f"waited in vain: {what}"
+        assert time.monotonic() < end_s, f"timed out waiting for: {what}"
         await asyncio.sleep(0.002)
 
 

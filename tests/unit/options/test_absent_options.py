@@ -1,4 +1,4 @@
-"""mesh.options.absent_options: whoever brings a configuration from Ray Serve reads what to do about it."""
+"""mesh.options.absent_options: a configuration from Ray Serve gets advice for each option that is absent."""
 
 from collections.abc import Callable
 

@@ -49,7 +49,7 @@ def local() -> Any:
         ({"policy_function": OBEY, "timeout_s": 0}, ValueError, "timeout_s"),
     ],
 )
-def test_a_policy_that_nobody_could_find_or_call_is_refused(given: object, error: type[Exception], text: str) -> None:
+def test_a_policy_that_cannot_be_found_or_called_is_refused(given: object, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         AutoscalingConfig(policy=given)  # type: ignore[arg-type]
 
@@ -60,7 +60,7 @@ def test_a_function_of_the_main_program_has_no_import_path(monkeypatch: pytest.M
         parse(obey)
 
 
-def test_a_policy_is_told_what_the_controller_knows() -> None:
+def test_a_policy_gets_what_the_controller_knows() -> None:
     question = control_pb2.PolicyQuestion(
         deployment={"app": "shop", "name": "Model"},
         running_replicas=2,

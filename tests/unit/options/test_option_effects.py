@@ -7,7 +7,7 @@ import pytest
 from mesh.options.option_effects import EFFECTS, Effect, config_version, replica_version
 from mesh.v1 import control_pb2
 
-# Every option is in this table: whoever adds one decides here what a change of it does.
+# Every option is in this table: a new one needs a decision about its changes.
 TABLE = [
     ("num_replicas", 3, Effect.NONE),
     ("max_ongoing_requests", 7, Effect.IN_PLACE),

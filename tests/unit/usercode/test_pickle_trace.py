@@ -40,7 +40,7 @@ def test_the_way_to_the_culprit_is_named(value: object, trace: list[str]) -> Non
     assert find(value, can_be_pickled) == trace
 
 
-def test_a_loop_is_not_followed_for_ever() -> None:
+def test_a_cycle_is_not_followed_without_end() -> None:
     first, second = Holder(None), Holder(None)
     first.content, second.content = second, [first, LOCK]
     assert find(first, lambda value: False)[0] == "Holder.content"

@@ -23,7 +23,7 @@ class Shop(shop_pb2_grpc.ShopServicer):  # type: ignore[misc]
     async def Haggle(self, request: Any, context: Any) -> Any: ...
 
 
-def test_all_four_arities_are_told_apart() -> None:
+def test_all_four_arities_are_distinguished() -> None:
     """The generated code says which side streams (item 216)."""
     methods = typed_methods(Shop)
     assert {name: (method.streams_request, method.streams_response) for name, method in methods.items()} == {

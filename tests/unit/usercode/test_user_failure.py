@@ -1,4 +1,4 @@
-"""mesh.usercode.user_failure: what user code raised is told, and is not there to be unpickled."""
+"""mesh.usercode.user_failure: what user code raised is reported as text and never unpickled."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from mesh.usercode.user_failure import UserCodeError, told_as_text
 
 
 class Venomous(Exception):
-    """Ends the process of whoever unpickles it."""
+    """Ends the process that unpickles it."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return os._exit, (4,)
@@ -58,7 +58,7 @@ def test_it_reads_as_if_the_users_exception_had_been_raised() -> None:
         (SyntaxError("bad", ("shop.py", 3, 1, "def")), "SyntaxError: bad (shop.py, line 3)"),
     ],
 )
-def test_odd_exceptions_are_told_too(error: BaseException, text: str) -> None:
+def test_odd_exceptions_are_reported_too(error: BaseException, text: str) -> None:
     assert str(failure_of(error)).endswith(text)
 
 

@@ -8,7 +8,7 @@ import pytest
 from mesh.wire.duplex import converse
 
 
-async def for_ever() -> None:
+async def never_ending() -> None:
     await asyncio.Event().wait()
 
 
@@ -26,7 +26,7 @@ def test_what_the_reading_one_returns_ends_both() -> None:
     async def writing() -> None:
         nonlocal is_writer_gone
         try:
-            await for_ever()
+            await never_ending()
         finally:
             is_writer_gone = True
 
@@ -36,7 +36,7 @@ def test_what_the_reading_one_returns_ends_both() -> None:
 
 def test_what_the_reading_one_raises_is_raised() -> None:
     with pytest.raises(ValueError, match="no frame"):
-        asyncio.run(converse(failing(ValueError("no frame")), for_ever()))
+        asyncio.run(converse(failing(ValueError("no frame")), never_ending()))
 
 
 @pytest.mark.parametrize("error", [grpc.aio.UsageError("RPC already finished."), asyncio.InvalidStateError()])
@@ -51,7 +51,7 @@ def test_a_break_that_the_writing_one_meets_is_left_to_the_reading_one(error: Ex
 
 def test_a_defect_of_the_writing_one_ends_the_reading_one() -> None:
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(converse(for_ever(), failing(ZeroDivisionError())))
+        asyncio.run(converse(never_ending(), failing(ZeroDivisionError())))
 
 
 def test_who_is_cancelled_ends_both() -> None:
@@ -59,7 +59,7 @@ def test_who_is_cancelled_ends_both() -> None:
 
     async def direction(name: str) -> None:
         try:
-            await for_ever()
+            await never_ending()
         finally:
             ended.append(name)
 

@@ -1,4 +1,4 @@
-"""The I/O thread and its mailboxes: everything posted runs once, in order, and one failure stops nobody."""
+"""The I/O thread and its mailboxes: everything posted runs once, in order, and a failure stops no other."""
 
 import asyncio
 import threading

@@ -73,7 +73,7 @@ def test_who_has_the_token_is_served(method: str) -> None:
 
 @pytest.mark.parametrize("metadata", [(), ((TOKEN_KEY, b"guess"),), ((TOKEN_KEY, b""),), (("other-bin", SECRET),)])
 @pytest.mark.parametrize("method", [UNARY, STREAM])
-def test_nobody_else_is_even_listened_to(method: str, metadata: tuple[tuple[str, bytes], ...]) -> None:
+def test_other_callers_are_refused_unread(method: str, metadata: tuple[tuple[str, bytes], ...]) -> None:
     service = Service()
     for _ in range(10):
         with pytest.raises(grpc.aio.AioRpcError) as caught:

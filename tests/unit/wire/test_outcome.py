@@ -100,7 +100,7 @@ def test_an_error_of_the_mesh_in_user_code_keeps_its_code() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_no_exception_is_too_odd_to_be_told(error: BaseException) -> None:
+def test_every_exception_can_be_reported(error: BaseException) -> None:
     arrived = to_exception(sent(failed_in_user_code(error)))
     assert isinstance(arrived, (type(error) if isinstance(error, Exception) else RemoteError, RemoteError))
     assert isinstance(arrived, Exception)
@@ -201,14 +201,14 @@ class ExitingError(Exception):
     __repr__ = __str__
 
 
-def test_an_exception_whose_own_code_tries_to_end_the_process_is_told_by_its_name() -> None:
+def test_an_exception_whose_own_code_tries_to_end_the_process_is_reported_by_name() -> None:
     outcome = failed_in_user_code(ExitingError())
     assert (outcome.message, outcome.exception_type, outcome.pickled_exception) == ("ExitingError", "ExitingError", b"")
     assert isinstance(to_exception(outcome), RemoteError)
 
 
 class NamelessError(Exception):
-    """Raises where nobody expects it."""
+    """Raises where it is not expected."""
 
     @property
     def __notes__(self) -> list[str]:

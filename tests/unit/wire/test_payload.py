@@ -72,7 +72,7 @@ def test_what_pickle_cannot_do_cloudpickle_does() -> None:
     assert decode(encode(lambda: 5))() == 5
 
 
-def test_what_nobody_can_pickle_is_named() -> None:
+def test_an_unpicklable_value_is_named() -> None:
     with pytest.raises(UnserializableError, match=r"The arguments cannot be pickled: .*lock"):
         encode(threading.Lock(), "arguments")
 

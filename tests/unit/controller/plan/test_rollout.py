@@ -100,7 +100,7 @@ def test_a_version_whose_constructors_keep_failing_is_given_up() -> None:
     assert step(2, failures=Failures(version="v2", count=6)).starts == 0
 
 
-def test_a_version_that_has_come_up_once_is_tried_for_ever() -> None:
+def test_a_version_that_has_come_up_once_is_tried_never_ending() -> None:
     """A success lifts the limit where no old version serves (item 148)."""
     failures = Failures(version="v2", count=60, has_succeeded=True)
     assert step(2, failures=failures).starts == 2
