@@ -10,6 +10,7 @@ from mesh.v1 import control_pb2
 
 class ApplicationStatus(StrEnum):
     NOT_STARTED = "NOT_STARTED"
+    """Never produced; known for compatibility."""
     DEPLOYING = "DEPLOYING"
     DEPLOY_FAILED = "DEPLOY_FAILED"
     RUNNING = "RUNNING"
@@ -38,6 +39,7 @@ class DeploymentStatusTrigger(StrEnum):
     REPLICA_STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
     HEALTH_CHECK_FAILED = "HEALTH_CHECK_FAILED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
+    """Never produced; known for compatibility."""
     DELETING = "DELETING"
 
 
@@ -56,6 +58,7 @@ class GatewayStatus(StrEnum):
     UNHEALTHY = "UNHEALTHY"
     DRAINING = "DRAINING"
     DRAINED = "DRAINED"
+    """Never produced, because the controller forgets a drained gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
