@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from gateway.node_gateway import NodeGateway
 from mesh.cluster import ray_core
 from mesh.membership.mesh_process import GATEWAY, MeshProcess, join
-from mesh.usercode.user_failure import told_as_text
+from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -27,7 +27,7 @@ class GatewayActor:
         self._ready: bytes = b""
         self._is_starting = asyncio.Lock()
 
-    @told_as_text  # add-functions of servicers are the user's
+    @errors_as_text  # add-functions of servicers are the user's
     async def start(self) -> bytes:
         """Open the ports unless they are open. Returns a serialised GatewayReady with their addresses."""
         async with self._is_starting:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mesh.cluster import keys
+
 ROOT = Path(__file__).parents[1]
 PRODUCT = ("mesh", "gateway")
 OWN_CODE = (*PRODUCT, "benchmarks", "examples")
@@ -334,6 +336,23 @@ def test_ray_serve_is_only_known_to_the_benchmarks() -> None:
         for each in imports(source)
         if each.target == "ray.serve" or each.target.startswith("ray.serve.")
     )
+
+
+def test_only_keys_names_actors_and_kv_entries() -> None:
+    """Operators and later versions find actors and state by these names: one module lists them all."""
+    assert_none(
+        f"{source.at(node)}: {node.value!r} is an actor's name or a KV key; import it from mesh.cluster.keys"
+        for source in sources(*PRODUCT)
+        if source.module != "mesh.cluster.keys"
+        for node in source.nodes(ast.Constant)
+        if isinstance(node, ast.Constant) and is_actor_name_or_kv_key(node.value)
+    )
+
+
+def is_actor_name_or_kv_key(value: object) -> bool:
+    names = (keys.CONTROLLER_NAME, keys.TOKEN_KEY, keys.SERVICER_FUNCTIONS_KEY)
+    prefixes = (keys.REPLICA_PREFIX, keys.GATEWAY_PREFIX, keys.POLICY_PREFIX, keys.CODE_PREFIX, "controller/")
+    return isinstance(value, str) and (value in names or value.startswith(prefixes))
 
 
 def test_only_settings_reads_the_environment() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh.client.control_client import ControlClient
 from mesh.cluster import ray_core, ray_placement
-from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
+from mesh.cluster.keys import ACTOR_PREFIX, CONTROLLER_FAILURE_KEY, CONTROLLER_NAME, SERVICER_FUNCTIONS_KEY
 from mesh.exceptions import MeshException
 from mesh.membership.mesh_process import joined_process
 from mesh.settings import settings
@@ -21,10 +21,7 @@ from mesh.wire.mesh_token import forget_token
 
 logger = logging.getLogger("mesh")
 
-CONTROLLER_NAME = "MESH_CONTROLLER"
 _CONTROLLER_CLASS = "mesh.controller.controller_actor:ControllerActor"
-_ACTOR_PREFIX = "MESH_"
-_SERVICER_FUNCTIONS_KEY = "servicer_functions"
 _POLL_S = 0.05
 
 
@@ -53,7 +50,7 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
     """
     # A membership in an earlier mesh, shut down by another process, has the wrong token.
     _leave()
-    ray_core.kv_put(_SERVICER_FUNCTIONS_KEY, servicer_functions)
+    ray_core.kv_put(SERVICER_FUNCTIONS_KEY, servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
     placement = ray_core.ActorPlacement(node_id=_head_node_id(), max_restarts=-1)
     actor = ray_core.spawn_actor(
@@ -106,7 +103,7 @@ def packed_servicer_functions(functions: Sequence[str | Callable[..., Any]]) -> 
 
 def servicer_functions() -> tuple[Callable[..., Any], ...]:
     """The `add_XServicer_to_server` functions given to `mesh.start`."""
-    data = ray_core.kv_get(_SERVICER_FUNCTIONS_KEY)
+    data = ray_core.kv_get(SERVICER_FUNCTIONS_KEY)
     return () if data is None else unpack(data).servicer_functions
 
 
@@ -178,10 +175,10 @@ def _kill_actors() -> None:
     # A name is in use until its actor is gone: the next start would find the dying controller.
     poll(lambda: not _own_actor_names(), settings().client.kill_timeout_s)
     for name, group in ray_placement.list_placement_groups().items():
-        if name.startswith(_ACTOR_PREFIX):
+        if name.startswith(ACTOR_PREFIX):
             ray_placement.remove_placement_group(group)
 
 
 def _own_actor_names() -> list[str]:
     """Actors of the mesh; named actors of user code may share the namespace."""
-    return [name for name in ray_core.list_actor_names() if name.startswith(_ACTOR_PREFIX)]
+    return [name for name in ray_core.list_actor_names() if name.startswith(ACTOR_PREFIX)]

@@ -1,6 +1,72 @@
-"""Owns the keys of the cluster's KV under which everybody learns of the controller."""
+"""The names that the mesh gives to its actors and to its entries in the cluster's KV.
+
+Values are part of the format: a new controller adopts actors and state of an older one by these names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+# ---- Keys of the KV --------------------------------------------------------------------------------------------------
 
 CONTROLLER_ADDRESS_KEY = "controller/address"
 """Its "host:port"."""
 CONTROLLER_FAILURE_KEY = "controller/failure"
-"""Why its last start failed; there only while that is so."""
+"""Why its last start failed. Removed when a start succeeds."""
+STATE_KEY = "controller/state"
+"""The desired state, without the code of deployments."""
+CODE_PREFIX = "code/"
+"""Packed user code, under its digest."""
+TOKEN_KEY = "token"
+"""The mesh token, 32 bytes."""
+SERVICER_FUNCTIONS_KEY = "servicer_functions"
+"""The packed add-functions that `mesh.start` was given."""
+
+# ---- Names of actors -------------------------------------------------------------------------------------------------
+
+ACTOR_PREFIX = "MESH_"
+"""Starts the name of every actor and placement group of the mesh. User code may have actors in the same namespace."""
+CONTROLLER_NAME = "MESH_CONTROLLER"
+REPLICA_PREFIX = "MESH_REPLICA::"
+GATEWAY_PREFIX = "MESH_GATEWAY::"
+POLICY_PREFIX = "MESH_POLICY::"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaName:
+    """The parts of a replica's actor name: they identify the replica before it has a process."""
+
+    deployment: tuple[str, str]
+    """Application and deployment."""
+    replica_id: str
+    version_digest: str
+
+    @classmethod
+    def read(cls, name: str) -> ReplicaName | None:
+        """The parts of a name that `replica_name` made; None for any other name."""
+        parts = name.removeprefix(REPLICA_PREFIX).rsplit("#", 3)
+        if len(parts) != 4:
+            return None
+        app, deployment, version_digest, replica_id = parts
+        return cls((app, deployment), replica_id, version_digest)
+
+    def is_of(self, version: str) -> bool:
+        return self.version_digest == _digest(version)
+
+
+def replica_name(deployment: tuple[str, str], replica_id: str, version: str) -> str:
+    return f"{REPLICA_PREFIX}{'#'.join(deployment)}#{_digest(version)}#{replica_id}"
+
+
+def gateway_name(node_id: str) -> str:
+    return f"{GATEWAY_PREFIX}{node_id}"
+
+
+def policy_name(deployment: tuple[str, str], policy_id: str) -> str:
+    return f"{POLICY_PREFIX}{'#'.join(deployment)}#{policy_id}"
+
+
+def _digest(version: str) -> str:
+    """Versions are of any length and may contain any character."""
+    return hashlib.sha256(version.encode()).hexdigest()[:8]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mesh.cluster import ray_core
 from mesh.replica.replica import Replica
-from mesh.usercode.user_failure import told_as_text
+from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -27,7 +27,7 @@ class ReplicaActor:
         """Answers as soon as there is a process: the id of its node."""
         return ray_core.node_id().encode()
 
-    @told_as_text
+    @errors_as_text
     async def start(self) -> bytes:
         """Build the user's object and serve. Returns ReplicaReady.
 
@@ -44,12 +44,12 @@ class ReplicaActor:
         """ReplicaReady, for a controller that adopts the replica; without an address while it starts."""
         return self._replica.ready().SerializeToString()
 
-    @told_as_text
+    @errors_as_text
     async def check_health(self) -> None:
         """Raises UserCodeError when the user's `check_health` raises."""
         await _on_io(self._replica.check_health())
 
-    @told_as_text
+    @errors_as_text
     async def reconfigure(self, spec: bytes) -> None:
         """Take over a changed ReplicaSpec in place."""
         await _on_io(self._replica.reconfigure(control_pb2.ReplicaSpec.FromString(spec)))

@@ -23,7 +23,7 @@ PREFIX = f"{UserCodeError.__module__}.{UserCodeError.__qualname__}: "
 """What Python puts before the text when it prints one."""
 
 
-def told_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def errors_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """For methods of actors: whatever they raise arrives as UserCodeError."""
 
     @functools.wraps(method)

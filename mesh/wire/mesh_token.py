@@ -11,15 +11,15 @@ import grpc
 import grpc.aio
 
 from mesh.cluster import ray_core
+from mesh.cluster.keys import TOKEN_KEY
 
-TOKEN_KEY = "mesh-token-bin"
-_KV_KEY = "token"
+TOKEN_METADATA = "mesh-token-bin"
 _TOKEN_BYTES = 32
 
 
 def create_token() -> None:
     """Create the cluster's token unless there is one."""
-    ray_core.kv_put(_KV_KEY, secrets.token_bytes(_TOKEN_BYTES), overwrite=False)
+    ray_core.kv_put(TOKEN_KEY, secrets.token_bytes(_TOKEN_BYTES), overwrite=False)
     forget_token()
 
 
@@ -39,7 +39,7 @@ def token_matches(candidate: bytes) -> bool:
 
 
 def token_metadata() -> tuple[tuple[str, bytes], ...]:
-    return ((TOKEN_KEY, mesh_token()),)
+    return ((TOKEN_METADATA, mesh_token()),)
 
 
 class TokenGuard(grpc.GenericRpcHandler):
@@ -50,7 +50,7 @@ class TokenGuard(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         for key, value in handler_call_details.invocation_metadata or ():
-            if key == TOKEN_KEY and isinstance(value, bytes) and token_matches(value):
+            if key == TOKEN_METADATA and isinstance(value, bytes) and token_matches(value):
                 return self._guarded.service(handler_call_details)
         return _REFUSAL
 
@@ -66,7 +66,7 @@ _REFUSAL: Any = grpc.stream_stream_rpc_method_handler(_refuse)
 
 @cache
 def _read_token() -> bytes:
-    token = ray_core.kv_get(_KV_KEY)
+    token = ray_core.kv_get(TOKEN_KEY)
     if token is None:
         raise LookupError("There is no mesh on this Ray cluster: call mesh.start() or mesh.run() first.")
     return token

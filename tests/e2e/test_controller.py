@@ -18,7 +18,7 @@ from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
 from mesh.exceptions import DeploymentUnavailableError, MeshException
 from mesh.v1 import control_pb2, control_pb2_grpc
-from mesh.wire.mesh_token import TOKEN_KEY
+from mesh.wire.mesh_token import TOKEN_METADATA
 from tests.e2e import leftovers
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
@@ -266,7 +266,7 @@ def test_the_control_port_turns_strangers_away(gateway: Gateway) -> None:
     assert address is not None
     with grpc.insecure_channel(address.decode()) as channel:
         control = control_pb2_grpc.ControlStub(channel)
-        for metadata in ((), ((TOKEN_KEY, b"wrong"),)):
+        for metadata in ((), ((TOKEN_METADATA, b"wrong"),)):
             with pytest.raises(grpc.RpcError) as caught:
                 control.Shutdown(control_pb2.ShutdownRequest(), metadata=metadata, timeout=10)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

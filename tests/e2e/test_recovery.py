@@ -21,8 +21,8 @@ import mesh
 from mesh.api import _run
 from mesh.client import control_client
 from mesh.cluster import ray_core
+from mesh.cluster.keys import STATE_KEY
 from mesh.cluster.ray_placement import list_pending_actor_names
-from mesh.controller.desired.desired_store import STATE_KEY
 from mesh.exceptions import ControllerUnavailableError
 from mesh.settings import settings
 from tests.e2e import leftovers

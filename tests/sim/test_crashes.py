@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
-from mesh.controller.desired.desired_store import STATE_KEY
+from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY, STATE_KEY
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor
 from tests.sim.fake_mesh import Mesh

@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter
 
-from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallError
+from mesh.cluster.keys import REPLICA_PREFIX
+from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.actors.orphans import OrphanCollector
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster

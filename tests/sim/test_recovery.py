@@ -5,7 +5,7 @@ import functools
 
 import pytest
 
-from mesh.controller.actors.cluster_runtime import replica_name
+from mesh.cluster.keys import replica_name
 from mesh.controller.desired.desired_change import with_application
 from mesh.controller.desired.desired_store import StateStore
 from mesh.routing.snapshot import DeploymentKey

@@ -10,7 +10,8 @@ import pytest
 
 import mesh
 from mesh import api
-from mesh.client import mesh_lifecycle, rollout_wait
+from mesh.client import rollout_wait
+from mesh.cluster.keys import CONTROLLER_NAME
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.options.gateway_options import parse
@@ -347,7 +348,7 @@ def test_signatures_are_the_contract_s() -> None:
 
 def test_everything_public_is_there() -> None:
     assert all(hasattr(mesh, name) for name in mesh.__all__)
-    assert mesh_lifecycle.CONTROLLER_NAME == "MESH_CONTROLLER"
+    assert CONTROLLER_NAME == "MESH_CONTROLLER"
 
 
 # ---- run_many --------------------------------------------------------------------------------------------------------

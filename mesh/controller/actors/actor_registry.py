@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mesh.controller.actors.cluster_runtime import gateway_name, replica_name
+from mesh.cluster.keys import gateway_name, replica_name
 from mesh.controller.actors.gateway_state import TRANSITIONS, GatewayEvent
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import (

@@ -1,21 +1,14 @@
-"""The seam between the controller and the cluster, and the names of actors."""
+"""The seam between the controller and the cluster."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.plan.replica_placement import NodeAssignment
-from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
-
-REPLICA_PREFIX = "MESH_REPLICA::"
-GATEWAY_PREFIX = "MESH_GATEWAY::"
-POLICY_PREFIX = "MESH_POLICY::"
 
 
 class ActorCallError(Exception):
@@ -90,41 +83,3 @@ class Runtime(Protocol):
     async def nodes(self) -> list[Node]:
         """The living nodes."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaName:
-    """The parts of a replica's actor name: they identify the replica before it has a process."""
-
-    deployment: DeploymentKey
-    replica_id: str
-    version_digest: str
-
-    @classmethod
-    def read(cls, name: str) -> ReplicaName | None:
-        """The parts of a name that `replica_name` made; None for any other name."""
-        parts = name.removeprefix(REPLICA_PREFIX).rsplit("#", 3)
-        if len(parts) != 4:
-            return None
-        app, deployment, version_digest, replica_id = parts
-        return cls(DeploymentKey(app, deployment), replica_id, version_digest)
-
-    def is_of(self, version: str) -> bool:
-        return self.version_digest == _digest(version)
-
-
-def replica_name(key: DeploymentKey, replica_id: str, version: str) -> str:
-    return f"{REPLICA_PREFIX}{key}#{_digest(version)}#{replica_id}"
-
-
-def _digest(version: str) -> str:
-    """Versions are of any length and may contain any character."""
-    return hashlib.sha256(version.encode()).hexdigest()[:8]
-
-
-def policy_name(key: DeploymentKey, policy_id: str) -> str:
-    return f"{POLICY_PREFIX}{key}#{policy_id}"
-
-
-def gateway_name(node_id: str) -> str:
-    return f"{GATEWAY_PREFIX}{node_id}"

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
+from mesh.cluster.keys import gateway_name
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
-from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, gateway_name, read_answer
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
 from mesh.controller.plan.actions import GatewayAction, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.cluster_picture import Gateway
 from mesh.options.drain_policy import DrainPolicy

@@ -10,13 +10,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Set
 
-from mesh.controller.actors.cluster_runtime import (
-    GATEWAY_PREFIX,
-    POLICY_PREFIX,
-    REPLICA_PREFIX,
-    ActorCallError,
-    Runtime,
-)
+from mesh.cluster.keys import GATEWAY_PREFIX, POLICY_PREFIX, REPLICA_PREFIX
+from mesh.controller.actors.cluster_runtime import ActorCallError, Runtime
 from mesh.settings import settings
 
 logger = logging.getLogger("mesh")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.cluster import ray_core, ray_placement
-from mesh.controller.actors.cluster_runtime import REPLICA_PREFIX, ActorCallError, ActorDiedError, ActorUnreachableError
+from mesh.cluster.keys import REPLICA_PREFIX
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError
 from mesh.controller.actors.failure_text import readable, readable_death
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.cluster_picture import Node

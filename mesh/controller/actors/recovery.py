@@ -11,15 +11,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from mesh.controller.actors.cluster_runtime import (
-    GATEWAY_PREFIX,
-    REPLICA_PREFIX,
-    ActorCallError,
-    ActorUnreachableError,
-    ReplicaName,
-    Runtime,
-    read_answer,
-)
+from mesh.cluster.keys import GATEWAY_PREFIX, REPLICA_PREFIX, ReplicaName
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorUnreachableError, Runtime, read_answer
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.settings import settings

@@ -9,16 +9,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, assert_never
 
+from mesh.cluster.keys import ReplicaName, replica_name
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
-from mesh.controller.actors.cluster_runtime import (
-    ActorCallError,
-    ActorDiedError,
-    ReplicaName,
-    Runtime,
-    read_answer,
-    replica_name,
-)
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.actions import (
@@ -107,7 +101,7 @@ class ReplicaKeeper:
 
         A replica that has to run on a certain node is not adopted, because that node is not known any more.
         """
-        target = self.desired.deployments.get(name.deployment)
+        target = self.desired.deployments.get(DeploymentKey(*name.deployment))
         if target is None or not name.is_of(target.version) or target.request.is_bound:
             return False
         replica = _new_replica(name.replica_id, target, ANYWHERE)
@@ -118,7 +112,7 @@ class ReplicaKeeper:
 
     def record_death(self, name: ReplicaName, reason: str) -> None:
         """A replica was killed while no controller ran: count a failure of its version, if that is still wanted."""
-        target = self.desired.deployments.get(name.deployment)
+        target = self.desired.deployments.get(DeploymentKey(*name.deployment))
         if target is not None and name.is_of(target.version):
             self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
             self._registry.replica_closed(name.replica_id, reason)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
+from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, STATE_KEY
 from mesh.v1 import control_pb2
-
-STATE_KEY = "controller/state"
-CODE_PREFIX = "code/"
 
 
 class StoreError(Exception):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from mesh.cluster import ray_core
 from mesh.options.autoscaling_policy import read_context
 from mesh.usercode import user_code
-from mesh.usercode.user_failure import told_as_text
+from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
 
 
@@ -24,12 +24,12 @@ class PolicyActor:
         self._spec = control_pb2.PolicySpec.FromString(spec)
         self._policy: Callable[..., Any] = _not_started
 
-    @told_as_text
+    @errors_as_text
     async def start(self) -> None:
         """Import the policy. Raises UserCodeError with what that raised."""
         self._policy = await asyncio.to_thread(self._load)
 
-    @told_as_text
+    @errors_as_text
     async def decide(self, question: bytes) -> bytes:
         """A PolicyQuestion's PolicyAnswer. Raises UserCodeError with what it raised, or for no number."""
         context = read_context(control_pb2.PolicyQuestion.FromString(question))

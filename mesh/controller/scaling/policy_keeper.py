@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, policy_name, read_answer
+from mesh.cluster.keys import policy_name
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.scaling.scaling_memory import Autoscaler

@@ -10,6 +10,7 @@ import pytest
 
 from mesh.client import mesh_lifecycle
 from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_NAME
 from mesh.settings import Settings, settings
 from mesh.v1 import control_pb2
 
@@ -110,7 +111,7 @@ class FakeCluster:
         self.controller = FakeController(options)
         if self.controller.reply.gateway_options.location != control_pb2.GATEWAY_LOCATION_DISABLED:
             self.controller.reply.gateways.add(node_id="n1", status="HEALTHY", grpc_address="h:9000")
-        self.actors[mesh_lifecycle.CONTROLLER_NAME] = FakeActor()
+        self.actors[CONTROLLER_NAME] = FakeActor()
         return self.controller
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from mesh.routing.load_reports import Reading
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.endpoints import start_server
-from mesh.wire.mesh_token import TOKEN_KEY, forget_token
+from mesh.wire.mesh_token import TOKEN_METADATA, forget_token
 from tests.unit.fakes.small_mesh import KEY, do_on_io, on_io, router_of, until
 
 pytestmark = pytest.mark.timeout(60)
@@ -41,7 +41,7 @@ class Controller:
         on_io(self._start())
 
     async def Sync(self, reports: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        if dict(context.invocation_metadata()).get(TOKEN_KEY) != self.token:
+        if dict(context.invocation_metadata()).get(TOKEN_METADATA) != self.token:
             self.refused += 1
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
         async for data in reports:

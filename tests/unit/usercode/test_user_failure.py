@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from mesh.controller.actors.failure_text import readable
-from mesh.usercode.user_failure import UserCodeError, told_as_text
+from mesh.usercode.user_failure import UserCodeError, errors_as_text
 
 
 class Venomous(Exception):
@@ -24,7 +24,7 @@ class Speechless(Exception):
 
 
 def failure_of(error: BaseException) -> UserCodeError:
-    @told_as_text
+    @errors_as_text
     async def fail() -> None:
         try:
             raise KeyError("the cause")
@@ -63,7 +63,7 @@ def test_odd_exceptions_are_reported_too(error: BaseException, text: str) -> Non
 
 
 def test_what_is_no_failure_passes() -> None:
-    @told_as_text
+    @errors_as_text
     async def answer(number: int) -> int:
         return number
 

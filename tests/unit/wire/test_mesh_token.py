@@ -11,7 +11,7 @@ import pytest
 
 from mesh.wire import mesh_token
 from mesh.wire.endpoints import SERVER_OPTIONS, open_channel, start_server
-from mesh.wire.mesh_token import TOKEN_KEY, TokenGuard
+from mesh.wire.mesh_token import TOKEN_METADATA, TokenGuard
 
 SECRET = b"secret"
 UNARY = "/shop.Test/Echo"
@@ -67,11 +67,13 @@ def _known_token(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("method", [UNARY, STREAM])
 def test_who_has_the_token_is_served(method: str) -> None:
     service = Service()
-    assert asyncio.run(call(service, method, ((TOKEN_KEY, SECRET),))) == b"x" * 100_000
+    assert asyncio.run(call(service, method, ((TOKEN_METADATA, SECRET),))) == b"x" * 100_000
     assert service.read == 1
 
 
-@pytest.mark.parametrize("metadata", [(), ((TOKEN_KEY, b"guess"),), ((TOKEN_KEY, b""),), (("other-bin", SECRET),)])
+@pytest.mark.parametrize(
+    "metadata", [(), ((TOKEN_METADATA, b"guess"),), ((TOKEN_METADATA, b""),), (("other-bin", SECRET),)]
+)
 @pytest.mark.parametrize("method", [UNARY, STREAM])
 def test_other_callers_are_refused_unread(method: str, metadata: tuple[tuple[str, bytes], ...]) -> None:
     service = Service()
