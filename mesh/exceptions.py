@@ -68,7 +68,7 @@ class BackPressureError(MeshException):
         self.status_code = status_code
         """HTTP status: 503 or 429."""
         self.retry_after_s = retry_after_s
-        """What an HTTP client is told in Retry-After."""
+        """The Retry-After of the HTTP answer, in seconds."""
 
 
 class DeploymentUnavailableError(MeshException):

@@ -1,4 +1,4 @@
-"""Owns one caller of a batched function: its arguments, and the way its result or its items come back to it."""
+"""One caller of a batched function: its arguments, and the future of its result or its items."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ AnyCall: TypeAlias = Call[Reply] | Call[ItemStream]
 def merge_arguments(calls: Sequence[AnyCall]) -> inspect.BoundArguments:
     """The arguments of one call for all: every argument becomes the list of the callers' values.
 
-    A parameter that only some callers gave has its default in the places of the others; one that nobody gave is
+    A parameter that only some callers gave has its default in the places of the others; one that no caller gave is
     left to the function.
     """
     signature = calls[0].arguments.signature

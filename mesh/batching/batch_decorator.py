@@ -1,4 +1,4 @@
-"""Owns `@mesh.batch`: single calls of an async function or method are executed together, as lists."""
+"""`@mesh.batch`: single calls of an async function or method are executed together, as lists."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def batch(
 
 
 def _wrap(batcher: Batcher) -> Any:
-    """A real function of the same kind, so that whoever inspects the method sees what it is."""
+    """A real function of the same kind, so that inspecting the method shows what it is."""
     function = batcher.function
 
     @functools.wraps(function)

@@ -1,9 +1,9 @@
-"""Owns the queue of one batched function on one event loop: which callers go together, and when.
+"""The queue of one batched function on one event loop: which callers run together, and when.
 
 There is no task that loops over the queue and could die or outlive it. Four events move the queue: a caller comes, a
 caller leaves, a timer fires, a batch ends. Each of them ends in `_consider`, a synchronous look at the whole queue that
-starts every batch that may start and sets the timer for the next one. While nobody waits and nothing runs, the queue is
-only a small object.
+starts every batch that may start and sets the timer for the next one. While no caller waits and nothing runs, the
+queue is only a small object.
 
 Callers wait in lanes, one per multiplexed model id, since a batch has one model. A lane may start when a full batch
 waits in it, or when its wait is over; the wait begins with the first caller, but not before a slot is free.
@@ -78,7 +78,7 @@ class Lane:
     def measure(self) -> None:
         """Find again how many calls from the front fit into one batch.
 
-        An error of `batch_size_fn` goes to all who wait here: nobody could tell which of them may run.
+        An error of `batch_size_fn` goes to every waiting caller: it cannot be known which of them may run.
         """
         if self._options.batch_size_fn is None:
             self._count()
@@ -172,7 +172,7 @@ class BatchQueue:
             batch.task.cancel()
 
     def options_changed(self) -> None:
-        """Look again at everything that waits; a wait begins anew."""
+        """Look again at everything that waits; a new wait begins."""
         for model_id, lane in list(self._lanes.items()):
             lane.due_s = None
             self._measure(lane, model_id)
@@ -219,7 +219,7 @@ class BatchQueue:
         self._stats.batch_started([started_s - call.enqueued_s for call in batch.calls])
         try:
             await self._execute(batch.calls)
-        except BaseException as error:  # a cancellation too: whoever waits must hear of it
+        except BaseException as error:  # a cancellation too: every waiting caller gets it
             for call in batch.calls:
                 call.outlet.fail(error)
             if not isinstance(error, Exception):

@@ -1,4 +1,4 @@
-"""Owns what is counted about batched functions, and its metrics."""
+"""The counts of batched functions, and their metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how commands of `mesh` reach a cluster, and how their errors end them."""
+"""How commands of `mesh` reach a cluster, and the exit status of their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what the mesh needs of Ray, in the mesh's own terms: attaching to a cluster, actors, nodes, tasks and the KV.
+"""Ray in the mesh's own terms: attaching to a cluster, actors, nodes, tasks and the key-value store.
 
 Beside it stand mesh.cluster.ray_objects and mesh.cluster.ray_placement; no other module imports ray.
 """
@@ -169,7 +169,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _require_listener(address: str) -> None:
-    """Raises ConnectionError at once where nobody listens: Ray itself tries for more than a minute."""
+    """Raises ConnectionError immediately where no server listens: Ray itself tries for more than a minute."""
     host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
     if not (host and port.isdecimal()):
         return  # one of Ray's words, such as "auto"

@@ -1,4 +1,4 @@
-"""Owns the use of Ray's object store: large buffers on their way, and references of users."""
+"""Ray's object store: large buffers in transit, and references of users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what placement needs of Ray: the resources and drains of nodes, and placement groups."""
+"""Resources and drains of Ray's nodes, and placement groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NodeState:
     available: dict[str, float]
     """As last reported; what is used up is missing."""
     ends_unix_s: float | None
-    """It is being drained: when it ends, infinite where nobody said. None: it stays."""
+    """It is being drained: when it ends, infinite where that is unknown. None: it stays."""
 
 
 def list_node_states() -> list[NodeState]:

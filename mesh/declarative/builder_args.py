@@ -1,4 +1,4 @@
-"""Owns the arguments of builder functions: from a file or a command line to the type that the function asks for."""
+"""Arguments of builder functions: from a file or a command line to the type that the function declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the way from the text of a configuration file to a checked `MeshConfig`. No cluster and no user code needed."""
+"""From the text of a configuration file to a checked `MeshConfig`. No cluster and no user code needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the version of a deployment's code: the same for the same content, whoever deploys it and whenever (item 185).
+"""The version of a deployment's code: the same for the same content, on any machine at any time (item 185).
 
 What counts: the class by name, the arguments bound to it, and the source of the module it is from with all that this
 module imports, as far as they are the user's own files. Installed packages do not count: their versions belong to the

@@ -1,4 +1,4 @@
-"""Owns finding the field of a file that an error message of the option checks is about. Pure.
+"""The field of a file that an error message of the option checks is about. Pure.
 
 The checks are those of the decorator and of `mesh.start`: their messages begin with the option's name. In a file the
 name is said already, by the place, so it is taken off.

@@ -1,4 +1,4 @@
-"""Owns `package.module:attribute`: reading it, and finding the application or builder function that it names."""
+"""`package.module:attribute`: its parts, and the application or builder function that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns writing a configuration file from code: what the code sets as values, the rest as comments. Pure."""
+"""A configuration file made from code: what the code sets as values, the rest as comments. Pure."""
 
 from __future__ import annotations
 

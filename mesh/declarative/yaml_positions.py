@@ -1,4 +1,4 @@
-"""Owns reading YAML so that everything in it is known by its line and column."""
+"""YAML with the line and column of everything in it."""
 
 from __future__ import annotations
 

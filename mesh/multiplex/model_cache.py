@@ -1,4 +1,4 @@
-"""Owns the models that one multiplexed loader keeps: least recently used goes first, one load per model at a time.
+"""The models of one multiplexed loader: the least recently used is evicted first, one load per model at a time.
 
 Loads and unloads go one after the other under one lock, so the loader never has more than its limit in memory: the old
 model is gone before the new one begins to load. A load is a task of the cache, not of the caller who asked first:
@@ -100,6 +100,6 @@ class ModelCache:
         del self._loading[model_id]
         self._on_change()
         if not load.cancelled():
-            # A failure is counted and has reached whoever waited; asking for it keeps asyncio from logging it
-            # when nobody did.
+            # A failure is counted and has reached every waiting call; retrieving it keeps asyncio from logging it
+            # when none waited.
             load.exception()

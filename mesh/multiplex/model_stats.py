@@ -1,4 +1,4 @@
-"""Owns what is counted about multiplexed models, and its metrics."""
+"""The counts of multiplexed models, and their metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns `@mesh.multiplexed`: one replica serves many models and keeps the most recently used of them in memory."""
+"""`@mesh.multiplexed`: one replica serves many models and keeps the most recently used ones in memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def get_multiplexed_model_id() -> str:
 
 
 class ModelRegistry:
-    """All models of this process: what routers are told about, and what a stopping replica unloads."""
+    """All models of this process: announced to routers, and unloaded by a stopping replica."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

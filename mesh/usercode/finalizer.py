@@ -1,4 +1,4 @@
-"""Owns the explicit finalisation of user objects: `__del__` runs when we say so, once, and never again."""
+"""Explicit finalisation of user objects: `__del__` runs when the mesh says so, and only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns state that a decorated method keeps for each object it is called on, without keeping the object alive."""
+"""State that a decorated method keeps for each object it is called on, without keeping the object alive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 class InstanceState(Generic[T]):
     """One `T` per owner; it goes when its owner goes. The owner `None` stands for a plain function's only state.
 
-    Owners are told apart by identity, so they need not be hashable, and nothing is written into them: they still
+    Owners are distinguished by identity, so they need not be hashable, and nothing is written into them: they still
     pickle, copy and compare as before.
     """
 

@@ -1,4 +1,4 @@
-"""Owns the search for the part of a value that keeps the whole from being pickled."""
+"""The search for the part of a value that keeps the whole from being pickled."""
 
 from __future__ import annotations
 

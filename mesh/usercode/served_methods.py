@@ -1,4 +1,4 @@
-"""Owns the answer to: which gRPC methods does a class serve?
+"""The gRPC methods that a class serves.
 
 Generated code offers only one way to ask: its `add_XServicer_to_server(servicer, server)` takes the methods off a
 servicer and registers them with a server. Both are stood in for here: a servicer that answers every attribute with a

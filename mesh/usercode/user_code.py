@@ -1,4 +1,4 @@
-"""Owns `UserCode`: what a replica runs, and its form as bytes.
+"""`UserCode`: what a replica runs, and its form as bytes.
 
 The bytes are two pickles deep. The outer one holds plain data only: the search path of the process that packed, and the
 inner pickle with the user's objects. A replica may have started with another job's search path, and the inner pickle

@@ -1,7 +1,7 @@
-"""Owns how what user code raised leaves its process for the controller: as text, never as the user's own exception.
+"""Exceptions of user code on their way to the controller: as text, never as the user's own exception.
 
-Ray pickles exceptions and unpickles them in whoever called. That would run the user's code in the controller: an import
-that does not succeed there, a constructor that takes other arguments, or worse.
+Ray pickles exceptions and unpickles them in the calling process. That would run the user's code in the controller: an
+import that does not succeed there, a constructor that takes other arguments, or worse.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Owns the few threads that fetch large payloads from the object store, so that no loop waits for a transfer."""
+"""The few threads that fetch large payloads from the object store, so that no loop waits for a transfer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what the two directions of a stream have to do with each other: neither goes on without the other."""
+"""Runs both directions of a stream; when one ends, the other is cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how in-cluster gRPC servers and channels are set up."""
+"""In-cluster gRPC servers and channels, with their options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the I/O thread: one uvloop event loop per process that owns every grpc.aio object.
+"""The I/O thread: one uvloop event loop per process that owns every grpc.aio object.
 
 grpc.aio polls one completion queue per process; with several loops every wake-up goes to all of them, completions are
 forwarded between threads. Hence one loop, in a thread of its own, so that user code that blocks cannot stall the wire.
@@ -44,7 +44,7 @@ class Mailbox:
             self._is_scheduled = True
             try:
                 self.loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:  # the loop was closed: nobody is left to run it, nor what is posted later
+            except RuntimeError:  # the loop was closed: it runs nothing any more
                 self._items.clear()
                 self._is_scheduled = False
 
@@ -134,7 +134,7 @@ class _LeftBehind(IoThread):
 
     def require(self) -> None:
         raise MeshException(
-            "This process was forked from one that uses the mesh, and cannot use it itself. Start it anew instead, for "
+            "This process was forked from one that uses the mesh, and cannot use it itself. Start a new process instead, for "
             "example with multiprocessing.get_context('spawn')."
         )
 

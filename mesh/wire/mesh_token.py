@@ -1,4 +1,4 @@
-"""Owns the mesh token: the shared secret without which no in-cluster port looks at a payload."""
+"""The mesh token: the shared secret without which no in-cluster port reads a payload."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mesh_token() -> bytes:
 
 
 def forget_token() -> None:
-    """Read the token anew on next use: the mesh was shut down or another cluster is used."""
+    """Read the token again on next use: the mesh was shut down or another cluster is used."""
     _read_token.cache_clear()
 
 

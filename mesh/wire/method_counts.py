@@ -1,11 +1,11 @@
-"""Owns how ended calls of one method are counted, at either end of a link. One thread writes."""
+"""Counts of ended calls of one method, at either end of a link. One thread writes."""
 
 from __future__ import annotations
 
 from mesh.wire.telemetry import Histogram
 
 METHODS_MAX = 100
-"""Methods with series of their own; more than a class has means that somebody invents names."""
+"""Methods with series of their own; a class has fewer, so more means invented names."""
 OTHER = "other"
 
 

@@ -1,4 +1,4 @@
-"""Owns how a call ended, and its translation to and from exceptions and status messages."""
+"""How a call ended, and its translation to and from exceptions and status messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how Python values and bytes become payloads and back.
+"""Payloads: Python values and bytes in the form that frames carry.
 
 Values are pickled with protocol 5 by C `pickle`; what it cannot do, or would do wrongly (`__main__` by name),
 goes to cloudpickle. Large buffers (numpy arrays) stay out of the pickle: through the node's object store where that

@@ -1,4 +1,4 @@
-"""Owns the metrics of this process: plain numbers on the hot path, collected only when somebody scrapes.
+"""The metrics of this process: plain numbers on the hot path, collected only at a scrape.
 
 Whatever counts keeps ordinary attributes that one thread writes; a registered source turns them into samples on demand.
 So counting costs an addition: no lock, no label look-up.

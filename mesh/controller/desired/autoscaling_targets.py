@@ -1,4 +1,4 @@
-"""Owns what a deployment's autoscaling options ask for, and with how many replicas it begins (items 225–234). Pure."""
+"""Autoscaling options as the rule reads them, and the first number of replicas (items 225–234). Pure."""
 
 from __future__ import annotations
 

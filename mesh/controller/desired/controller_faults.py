@@ -1,4 +1,4 @@
-"""Owns what goes wrong in the controller itself while it sees to one deployment: the others go on, and users are told.
+"""Faults of the controller itself, confined to the deployment where they occur.
 
 Every step of a turn hands in its problems, and these hold until the same step hands in others.
 """
@@ -23,7 +23,7 @@ def confined(key: DeploymentKey, problems: Problems) -> Iterator[None]:
     """What goes wrong inside is a problem of that deployment alone."""
     try:
         yield
-    except Exception as error:  # a fault of ours: nobody knows its kind
+    except Exception as error:  # a fault of ours, of any kind
         problems[key] = error
 
 

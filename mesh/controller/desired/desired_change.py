@@ -1,4 +1,4 @@
-"""Owns what Deploy, Delete and Shutdown make of the desired state, and what they refuse. Pure."""
+"""Changes of the desired state by Deploy, Delete and Shutdown, and what they refuse. Pure."""
 
 from __future__ import annotations
 

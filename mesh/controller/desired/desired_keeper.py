@@ -1,4 +1,4 @@
-"""Owns the desired state in the controller's memory. What is in it was stored before: others only ever see that."""
+"""The desired state in the controller's memory: always what is stored."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DesiredKeeper:
     def _ended(self, task: asyncio.Task[int]) -> None:
         self._changes.discard(task)
         if not task.cancelled():
-            task.exception()  # who asked may be gone: then nobody else looks at it
+            task.exception()  # retrieved here too, because the caller may be gone
 
     async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec]) -> int:
         async with self._lock:

@@ -1,4 +1,4 @@
-"""Owns the frozen view of the desired state that the planners read."""
+"""The frozen view of the desired state that the planners read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAILURES_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class DeploymentTarget:
-    """What one deployment shall be."""
+    """What is wanted of one deployment."""
 
     key: DeploymentKey
     version: str

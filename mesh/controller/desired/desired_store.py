@@ -1,4 +1,4 @@
-"""Owns the desired state in the cluster KV: written before it is acted on, code apart from the rest."""
+"""The desired state in the cluster's key-value store: written before it is acted on, code apart from the rest."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StateStore:
             deployment.ClearField("code")
 
     def save(self, state: control_pb2.DesiredState) -> None:
-        """Store `state`, then remove code nobody refers to any more: a crash in between leaves only waste behind."""
+        """Store `state`, then remove code without a reference: a crash in between leaves only waste behind."""
         self._kv.put(STATE_KEY, state.SerializeToString())
         self._remove_waste(state)
 

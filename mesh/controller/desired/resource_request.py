@@ -1,4 +1,4 @@
-"""Owns what one replica of a deployment asks of the cluster, and how users read of it. Pure."""
+"""The resources that one replica of a deployment requests, and their text for users. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ResourceRequest:
 
     @property
     def is_bound(self) -> bool:
-        """It must run where it is told: Ray, choosing for itself, would not know the limit."""
+        """It must run on the node that it is assigned: Ray does not know the limit."""
         return self.per_node_max > 0
 
     @cached_property

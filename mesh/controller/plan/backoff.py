@@ -1,4 +1,4 @@
-"""Owns how pauses between tries grow: each is twice as long as the one before, up to a limit. Pure."""
+"""Exponential back-off: each pause is twice as long as the one before, up to a limit. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Backoff:
     max_s: float
 
     def pause_s(self, failures: int) -> float:
-        """Before the next try, after so many failures in a row; 0 without any."""
+        """Seconds before the next try, after `failures` in a row; 0 without any."""
         if failures <= 0:
             return 0.0
         return min(self.first_s * 2.0 ** min(failures - 1, _DOUBLINGS_MAX), self.max_s)

@@ -1,4 +1,4 @@
-"""Owns the frozen picture of what is there: replicas, gateways, nodes, and what failed lately."""
+"""What the controller observes, as frozen records: replicas, gateways, nodes and recent failures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Replica:
     bundle_nodes: tuple[str, ...] = ()
     """Where: as planned until it has a process, then as it is. Empty: not known."""
     node_ends_s: float | None = None
-    """Its node is being drained: when that ends, infinite where nobody said. None: the node stays."""
+    """Its node is being drained: when that ends, infinite where that is unknown. None: the node stays."""
     address: str = ""
     zone: str = ""
     pid: int = 0
@@ -91,7 +91,7 @@ class Node:
     available: Mapping[str, float] = field(default_factory=dict)
     """As last reported; what is used up may be missing."""
     ends_s: float | None = None
-    """It is being drained: when it ends, infinite where nobody said. None: it stays."""
+    """It is being drained: when it ends, infinite where that is unknown. None: it stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class DepartedReplica:
     deployment: DeploymentKey
     at_s: float
     is_lost: bool
-    """It died: nobody told its callers to leave."""
+    """It died, without a Drain to its callers."""
     is_node_lost: bool = False
     """Probably with its node, even if Ray still lists that."""
     bundles: tuple[Bundle, ...] = ()

@@ -1,4 +1,4 @@
-"""Owns the life of a replica, as the controller sees it, as a transition table."""
+"""The life of a replica, as the controller sees it, as a transition table."""
 
 from enum import Enum, auto
 
@@ -33,7 +33,7 @@ TRANSITIONS: dict[tuple[ReplicaState, ReplicaEvent], ReplicaState] = {
     # It was being reconfigured when its node began to drain, and when that was called off.
     (ReplicaState.RUNNING, ReplicaEvent.READY): ReplicaState.RUNNING,
     (ReplicaState.PENDING_MIGRATION, ReplicaEvent.READY): ReplicaState.PENDING_MIGRATION,
-    # Answers that were under way when the replica was told to stop.
+    # Answers that were under way when the replica began to stop.
     (ReplicaState.STOPPING, ReplicaEvent.READY): ReplicaState.STOPPING,
     (ReplicaState.STOPPING, ReplicaEvent.STOP): ReplicaState.STOPPING,
 }

@@ -138,7 +138,7 @@ def _excess(
     new_serving = [replica for replica in new if replica.is_serving]
     spare = len(old) + len(new_serving) - target.num_replicas
     old_leaving = _old_leaving(target, old, spare, shortage, placement) if old else []
-    # Of new ones above the target those go first that serve nobody yet.
+    # Of new ones above the target, those that do not serve yet stop first.
     surplus = max(0, len(new) - target.num_replicas)
     idle = placement.by_stop_preference(each for each in new if not each.is_serving)[:surplus] if surplus else []
     busy_max = max(0, min(surplus - len(idle), spare - len(old_leaving)))

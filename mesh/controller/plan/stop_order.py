@@ -1,4 +1,4 @@
-"""Owns who may stop yet of what is not wanted any more: callers leave before those they call. Pure.
+"""The order in which unwanted deployments stop: callers before the deployments they call. Pure.
 
 Whom a deployment calls is known from its replicas: each carries the spec it was started with. So the order also holds
 while a version that is being replaced still calls a deployment that the new version has no use for.
@@ -17,9 +17,9 @@ _Calls = Mapping[DeploymentKey, set[DeploymentKey]]
 def held_back(
     unwanted: Iterable[DeploymentKey], groups: Mapping[DeploymentKey, Sequence[Replica]], now_s: float
 ) -> set[DeploymentKey]:
-    """Those of `unwanted` that somebody may still call.
+    """Those of `unwanted` that may still be called.
 
-    Deployments that call each other in a circle hold up nobody in it. A caller that is overdue is not waited for, so
+    Deployments that call each other in a circle do not wait for each other. A caller that is overdue is not waited for, so
     each stage takes at most the drain timeout of its slowest replica and the margin.
     """
     callees = _callees(groups, now_s)
