@@ -19,8 +19,8 @@ def held_back(
 ) -> set[DeploymentKey]:
     """Those of `unwanted` that may still be called.
 
-    Deployments that call each other in a circle do not wait for each other. A caller that is overdue is not waited for, so
-    each stage takes at most the drain timeout of its slowest replica and the margin.
+    Deployments that call each other in a circle do not wait for each other. A caller that is overdue is not waited for,
+    so each stage takes at most the drain timeout of its slowest replica and the margin.
     """
     callees = _callees(groups, now_s)
     callers = _reversed(callees)
