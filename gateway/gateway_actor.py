@@ -37,6 +37,7 @@ class GatewayActor:
             return self._ready
 
     async def check_health(self) -> None:
+        """Raises MeshException when a port has died."""
         if self._gateway is not None:
             await _on_io_loop(self._gateway.check_health())
 

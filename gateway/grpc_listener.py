@@ -73,6 +73,7 @@ class GrpcListener(grpc.GenericRpcHandler):
 
     @property
     def phase(self) -> ListenerPhase:
+        """Also the phase of the whole gateway."""
         return self._phase
 
     def __repr__(self) -> str:

@@ -6,17 +6,23 @@ from enum import Enum, auto
 
 
 class ListenerPhase(Enum):
+    """Which calls the listener accepts."""
+
     WAITING = auto()
     """No route table has arrived yet: every call is refused."""
     SERVING = auto()
+    """Calls go to the deployments that the routes name."""
     DRAINING = auto()
     """Calls in progress go on, new ones are refused. Final."""
 
 
 class ListenerEvent(Enum):
+    """What can change the phase."""
+
     ROUTES = auto()
     """A route table has arrived."""
     DRAIN = auto()
+    """The gateway is to end."""
 
 
 LISTENER_TRANSITIONS = {

@@ -28,7 +28,7 @@ _ANY_INTERFACE = "0.0.0.0"
 
 
 class ReplicaRouter(CallRouter, Protocol):
-    """A router that knows whether the deployment has ready replicas."""
+    """A router that knows whether calls can be answered: there are replicas, or the first call starts one."""
 
     @property
     def can_serve(self) -> bool: ...
@@ -38,7 +38,8 @@ class GatewayProcess(Protocol):
     """What the gateway needs of its process; implemented by mesh.membership.mesh_process."""
 
     @property
-    def peers(self) -> Sequence[control_pb2.Peer]: ...
+    def peers(self) -> Sequence[control_pb2.Peer]:
+        """The other processes of the mesh on this node."""
 
     def use(self, key: DeploymentKey, user: object) -> ReplicaRouter:
         """The router of a deployment. It stays at least while `user` lives."""

@@ -44,11 +44,11 @@ class Report:
 
 class Stopwatch:
     def __init__(self) -> None:
-        self._began_s = time.perf_counter()
+        self._began_at_s = time.perf_counter()
 
     @property
     def elapsed_s(self) -> float:
-        return time.perf_counter() - self._began_s
+        return time.perf_counter() - self._began_at_s
 
 
 def latencies(call: Callable[[], object], count: int) -> str:
@@ -62,10 +62,10 @@ def latencies(call: Callable[[], object], count: int) -> str:
     return f"{count} calls: median {percentiles[49]:.2f} ms, 99 % within {percentiles[98]:.2f} ms"
 
 
-def poll(condition: Callable[[], float | None], deadline_s: float = 10.0) -> float | None:
-    """Call `condition` until it returns something other than None, for at most `deadline_s`. Returns the result."""
+def poll(condition: Callable[[], float | None], timeout_s: float = 10.0) -> float | None:
+    """Call `condition` until it returns something other than None, for at most `timeout_s`. Returns the result."""
     watch = Stopwatch()
-    while (found := condition()) is None and watch.elapsed_s < deadline_s:
+    while (found := condition()) is None and watch.elapsed_s < timeout_s:
         time.sleep(0.02)
     return found
 

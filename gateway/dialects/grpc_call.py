@@ -58,6 +58,7 @@ class GrpcCall:
         """Overridden by calls with a streamed request."""
 
     def on_done(self, outcome: Outcome) -> None:
+        """The call has ended on the mesh."""
         # The future is cancelled if the client has left.
         if not self._outcome.done():
             self._outcome.set_result(outcome)
@@ -65,7 +66,7 @@ class GrpcCall:
     async def _serve(self, rpc: Rpc, request: bytes | None) -> bytes | None:
         """Run the RPC from start to end. Returns the response message unless responses are streamed."""
         method = self._method
-        started_s = monotonic()
+        started_at_s = monotonic()
         self._call = self._open(rpc, request)
         method.stats.started += 1
         method.in_flight.enter()
@@ -90,7 +91,7 @@ class GrpcCall:
             return await self._conclude(rpc, outcome, trailers)
         finally:
             method.in_flight.leave()
-            method.stats.end(code, monotonic() - started_s)
+            method.stats.end(code, monotonic() - started_at_s)
 
     def _open(self, rpc: Rpc, request: bytes | None) -> OutgoingCall:
         method = self._method
@@ -189,5 +190,6 @@ def is_message(payload: Payload | None) -> bool:
 
 
 def message_bytes(payload: Payload) -> bytes:
+    """The serialised message of a payload that is_message."""
     data = payload.data
     return data if isinstance(data, bytes) else bytes(data)

@@ -144,6 +144,7 @@ class _RequestReader:
         io_thread().spawn(self._run(), f"requests of {self._call.request.method}")
 
     def wake(self) -> None:
+        """The replica has granted credit."""
         self._has_credit.set()
 
     def stop(self) -> None:

@@ -14,9 +14,11 @@ from mesh.link.outgoing_call import OutgoingCall
 class CallRouter(Protocol):
     """The router of one deployment; implemented by mesh.routing.router."""
 
-    def submit(self, call: OutgoingCall) -> None: ...
+    def submit(self, call: OutgoingCall) -> None:
+        """Start the call. Its sink gets all that comes back, and `on_done` exactly once."""
 
-    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None: ...
+    def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
+        """End the call on the mesh. Has no effect on a call that has ended."""
 
 
 @dataclass(slots=True, eq=False)

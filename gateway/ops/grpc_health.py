@@ -32,6 +32,7 @@ class Health:
         self._watchers = Waiters()
 
     def handler(self) -> grpc.GenericRpcHandler:
+        """The service as a handler for a grpc.aio server."""
         return generic_handlers(health_pb2_grpc.add_HealthServicer_to_server, self)
 
     def set_serving(self, names: Iterable[str]) -> None:
@@ -51,6 +52,7 @@ class Health:
         self._watchers.wake()
 
     async def Check(self, request: Any, context: Any) -> Any:
+        """The status of one name now; NOT_FOUND if it is unknown."""
         status = self._status(request.service)
         if status is None:
             await context.abort(
@@ -60,6 +62,7 @@ class Health:
         return _Reply(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:
+        """Every change of the status of one name, which may be unknown; ends when the server stops."""
         while not self._is_closed:
             sent = self._watched_status(request.service)
             await context.write(_Reply(status=sent))

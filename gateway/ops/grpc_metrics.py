@@ -85,6 +85,7 @@ class MethodStats:
         self.latency.add(other.latency)
 
     def end(self, code: int, duration_s: float) -> None:
+        """Count a call that has ended with a gRPC status code."""
         self.codes[code if 0 <= code < _CODES_COUNT else _UNKNOWN] += 1
         self.latency.observe(duration_s)
 
@@ -126,6 +127,7 @@ class GrpcMetrics:
         self._stats: dict[tuple[str, str, str], MethodStats] = {}
 
     def of_route(self, route: Route) -> MethodStats:
+        """Counts of the calls of one method."""
         grpc_type = _TYPES[route.streams_request, route.streams_response]
         return self._get(route.deployment.app, route.full_name, grpc_type)
 

@@ -46,6 +46,7 @@ class NodeMetrics:
             return await asyncio.to_thread(self._add_up, by_process, self._applications())
 
     async def close(self) -> None:
+        """Close all channels."""
         await self._client.keep_only(set())
 
     async def _fetch(self, address: str) -> telemetry_pb2.MetricsReply | None:

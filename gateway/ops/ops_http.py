@@ -63,6 +63,7 @@ class OpsHttp:
 
     @property
     def has_died(self) -> bool:
+        """Whether the server has started and ended."""
         return self._serving is not None and self._serving.done()
 
     async def stop(self) -> None:

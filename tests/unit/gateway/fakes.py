@@ -36,9 +36,9 @@ def on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:
 
 async def until(condition: Callable[[], object], what: str) -> None:
     """Wait until the condition is true. Fails after 10 s."""
-    deadline_s = asyncio.get_running_loop().time() + 10
+    deadline_at_s = asyncio.get_running_loop().time() + 10
     while not condition():
-        assert asyncio.get_running_loop().time() < deadline_s, f"timed out waiting for: {what}"
+        assert asyncio.get_running_loop().time() < deadline_at_s, f"timed out waiting for: {what}"
         await asyncio.sleep(0.005)
 
 
