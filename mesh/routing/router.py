@@ -165,7 +165,7 @@ class Router:
             self._on_no_replica(self)
 
     async def close(self) -> None:
-        """Fail what waits and close all links. Calls that come later fail at once."""
+        """Fail queued calls and close all links. Later calls fail immediately."""
         self.is_closed = True
         self.counts.withdraw()
         await asyncio.gather(*self._pool.close(), return_exceptions=True)

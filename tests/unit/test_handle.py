@@ -268,7 +268,7 @@ def test_polling_for_a_result_keeps_nothing(mesh: SmallMesh, store: Store) -> No
 
 
 def test_a_forked_process_hears_that_it_cannot_use_the_mesh(mesh: SmallMesh, store: Store) -> None:
-    """Neither the I/O thread nor gRPC follows a fork: waiting for them would last for ever."""
+    """Neither the I/O thread nor gRPC follows a fork: waiting for them would never end."""
     handle = mesh.handle()
     pending = mesh.handle("block").remote()
     attempts: list[Callable[[], Any]] = [
@@ -484,7 +484,7 @@ def test_the_responses_of_a_streaming_call_may_be_returned(mesh: SmallMesh, stor
 @pytest.mark.parametrize("method", STREAMS)
 @pytest.mark.parametrize("items", [0, 1, 1000])
 def test_streams_come_in_order_and_whole(mesh: SmallMesh, method: str, items: int) -> None:
-    """Both kinds of iteration work, and empty streams end at once (items 42, 45)."""
+    """Both kinds of iteration work, and empty streams end immediately (items 42, 45)."""
     assert list(mesh.handle(method, stream=True).remote(items)) == list(range(items))
 
     async def read() -> list[int]:
@@ -535,7 +535,7 @@ def test_an_exception_comes_after_the_items_before_it(mesh: SmallMesh) -> None:
 
 
 def test_an_exhausted_stream_stays_exhausted(mesh: SmallMesh) -> None:
-    """Reading on ends again at once (item 50)."""
+    """Reading on ends again immediately (item 50)."""
     stream = mesh.handle("count", stream=True).remote(1)
     assert list(stream) == [0]
     assert list(stream) == []
@@ -575,7 +575,7 @@ def test_a_generator_that_is_dropped_half_read_stops_its_producer(mesh: SmallMes
 
 
 def test_a_cancelled_stream_raises_at_the_next_item(mesh: SmallMesh, store: Store) -> None:
-    """The item after the cancel raises at once (item 48)."""
+    """The item after the cancel raises immediately (item 48)."""
     stream = mesh.handle("count", stream=True).remote(10**9)
     assert next(stream) == 0
     stream.cancel()
@@ -625,7 +625,7 @@ def test_a_cancel_after_the_end_changes_nothing(mesh: SmallMesh) -> None:
 
 
 def test_a_cancel_that_overtakes_the_submission_ends_the_call_once(mesh: SmallMesh, store: Store) -> None:
-    """On the I/O thread a cancel acts at once, while the call is still in the mailbox."""
+    """On the I/O thread a cancel acts immediately, while the call is still in the mailbox."""
     made = threading.Event()
     responses: list[Any] = []
 

@@ -97,26 +97,26 @@ def process(controller: Controller) -> Iterator[MeshProcess]:
     on_io(process.stop())
 
 
-def told(router: Any, token: str) -> bool:
+def is_reported(router: Any, token: str) -> bool:
     return router._snapshot is not None and router._snapshot.unavailable.endswith(token)
 
 
 def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, controller: Controller) -> None:
     router = router_of(process, KEY)
     assert router_of(process, KEY) is router
-    until(lambda: told(router, "the old token"), "the snapshot")
+    until(lambda: is_reported(router, "the old token"), "the snapshot")
     assert controller.subscriptions == [KEY]
     assert controller.processes == [process.process_id]
 
 
 def test_a_router_that_is_made_anew_knows_what_the_first_knew(process: MeshProcess, controller: Controller) -> None:
     first = process.use(KEY, controller)
-    until(lambda: told(first, "the old token"), "the snapshot")
+    until(lambda: is_reported(first, "the old token"), "the snapshot")
     process.leave(first, controller).result(10)
     assert first.is_closed
     second = router_of(process, KEY)
     assert second is not first
-    until(lambda: told(second, "the old token"), "the snapshot")
+    until(lambda: is_reported(second, "the old token"), "the snapshot")
 
 
 def test_a_handle_that_is_shut_down_takes_the_router_from_no_other(
@@ -153,7 +153,7 @@ def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controlle
 
 def test_a_controller_that_restarts_is_found_again(process: MeshProcess, controller: Controller) -> None:
     router = router_of(process, KEY)
-    until(lambda: told(router, "the old token"), "the snapshot")
+    until(lambda: is_reported(router, "the old token"), "the snapshot")
     controller.stop()
     on_io(controller._start())
     until(lambda: controller.subscriptions == [KEY, KEY], "the subscription after the restart")
@@ -163,12 +163,12 @@ def test_a_mesh_that_was_started_again_is_joined_with_its_new_token(
     process: MeshProcess, controller: Controller, kv: dict[str, bytes]
 ) -> None:
     router = router_of(process, KEY)
-    until(lambda: told(router, "the old token"), "the snapshot")
+    until(lambda: is_reported(router, "the old token"), "the snapshot")
     controller.stop()
     del kv["token"]  # the mesh is down for a while
     restarted = Controller(kv, b"the new token")
     try:
-        until(lambda: told(router, "the new token"), "the snapshot of the new mesh")
+        until(lambda: is_reported(router, "the new token"), "the snapshot of the new mesh")
         assert restarted.refused >= 1
         assert router._pool.identity.token == b"the new token"
         assert router_of(process, DeploymentKey("shop", "Other"))._pool.identity.token == b"the new token"
@@ -187,7 +187,7 @@ def test_a_stream_survives_whatever_ray_raises(
         return kv.get(key)
 
     router = router_of(process, KEY)
-    until(lambda: told(router, "the old token"), "the snapshot")
+    until(lambda: is_reported(router, "the old token"), "the snapshot")
     monkeypatch.setattr(ray_core, "kv_get", kv_get)
     controller.stop()
     on_io(controller._start())

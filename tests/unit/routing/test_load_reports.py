@@ -81,7 +81,7 @@ def test_every_deployment_has_its_own_times() -> None:
 
 
 def test_who_is_not_read_any_more_has_no_load(reporter: LoadReporter) -> None:
-    """A handle was shut down: nobody waits until its last report expires."""
+    """A handle was shut down: its load ends before its last report expires."""
     assert reporter.take([reading(ongoing=1)], 10.0)
     (load,) = reporter.take([], 10.1)
     assert (load.deployment.name, load.ongoing) == (KEY.name, 0.0)

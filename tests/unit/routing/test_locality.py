@@ -1,4 +1,4 @@
-"""mesh.routing.locality: what was told lately is used, once, and never against what is known to be better."""
+"""mesh.routing.locality: the latest load reports are used, once, and never against a candidate known to be better."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mesh.routing.router_metrics: what routers count becomes samples, whatever they were told."""
+"""mesh.routing.router_metrics: what routers count becomes samples, whatever the labels."""
 
 from types import SimpleNamespace
 from typing import Any
