@@ -134,8 +134,8 @@ class _LeftBehind(IoThread):
 
     def require(self) -> None:
         raise MeshException(
-            "This process was forked from one that uses the mesh, and cannot use it itself. Start a new process instead, "
-            "for example with multiprocessing.get_context('spawn')."
+            "This process was forked from one that uses the mesh, and cannot use it itself. Start a new process "
+            "instead, for example with multiprocessing.get_context('spawn')."
         )
 
     def __getattr__(self, name: str) -> Any:
