@@ -18,20 +18,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ADDRESS_HELP = "Ray cluster to use. Default: RAY_ADDRESS, or the one on this machine."
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 def one_line_errors(command: F) -> F:
-    """Errors of the mesh, and of what it was given, end the command with their message and status 1.
+    """Errors of the mesh and of its input end the command with their message and status 1.
 
-    That is one line, unless code of the user's own failed: then what it raised, and where, comes with it.
+    The message is one line, unless user code failed: then it includes the error and its place.
     """
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (click.Abort, BrokenPipeError):  # click's own: somebody declined, or reads no more
+        except (click.Abort, BrokenPipeError):  # handled by click: a declined prompt, or a closed pipe
             raise
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
@@ -45,15 +45,15 @@ def one_line_errors(command: F) -> F:
 
 
 def require_ray(address: str | None) -> None:
-    """Raises ConnectionError where no Ray cluster is running."""
+    """Raises ConnectionError if no Ray cluster is running."""
     if not ray_core.attach_ray(address):
         raise ConnectionError(
             "No Ray cluster is running here. Start one with `ray start --head`, or let `mesh run` start one for as long"
-            " as it runs; to use another, name it with --address."
+            " as it runs. To use another cluster, give its --address."
         )
 
 
 def attached_status(address: str | None) -> control_pb2.StatusReply:
-    """The state of the mesh. Raises ConnectionError or MeshException where there is none."""
+    """The status of the mesh. Raises ConnectionError or MeshException if none is running."""
     require_ray(address)
     return mesh_lifecycle.require().status()

@@ -1,4 +1,4 @@
-"""Owns the commands around configuration files: deploy one, show what was deployed, write one from code."""
+"""The commands for configuration files: deploy one, show the deployed one, write one from code."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from mesh.options import option_checks
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
 def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, address: str | None, **given: Any) -> None:
-    """Bring a running cluster to what a configuration file says.
+    """Deploy a configuration file or an application to a running cluster.
 
     \b
-    mesh deploy mesh.yaml               all of the file
-    mesh deploy shop.app:app            one application, with what its code says
-    mesh deploy shop.app:build size=3   one that the function `build` makes of arguments
+    mesh deploy mesh.yaml               all applications of the file
+    mesh deploy shop.app:app            one application, with the options in its code
+    mesh deploy shop.app:build size=3   one that the function `build` returns for these arguments
 
-    Deploying a file again changes what the file or the code have changed, and restarts nothing else. Applications
-    that an earlier file named and this one does not are deleted; those that programs deployed are left alone. With
-    an import path all other applications are left alone.
+    Deploying a file again updates what changed in the file or the code, and restarts nothing else. Applications of
+    the previous file that are not in this one are deleted; applications that programs deployed are not affected. With
+    an import path no other application is affected.
 
-    The mesh is started if the cluster has none. Returns when everything runs; with status 1 when something cannot be
-    run, and then says why. Ctrl-C ends the waiting and not the deployment.
+    The mesh is started if the cluster has none. The command returns when everything runs, or with status 1 and the
+    reason when something cannot run. Ctrl-C ends the command, not the deployment.
     """
     asked = read_target(target, pairs, app_dir, given)
     require_ray(address)
@@ -50,19 +50,19 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
     client.apply(specs, asked.text, asked.config.target_capacity)
     if asked.text is not None:
         for name in sorted(obsolete):
-            click.echo(f"Deleting {name}, which the file no longer names.")
+            click.echo(f"Deleting {name}, which is no longer in the file.")
     if no_wait:
         click.echo(f"Stored: {', '.join(asked.names) or 'no application'}.")
         return
     try:
         follow(asked)
     except KeyboardInterrupt:
-        click.echo("\nThe deployment goes on; see `mesh status`.")
+        click.echo("\nThe deployment continues; see `mesh status`.")
         sys.exit(INTERRUPTED)
 
 
 def start_mesh(asked: Target, **ports: Any) -> None:
-    """With the gateways that the file asks for; `ports` win over it."""
+    """Start it with the gateway options of the file, which `ports` override."""
     config = asked.config
     http = {**config.http_options, **({} if ports.get("http_port") is None else {"port": ports["http_port"]})}
     grpc = {**config.grpc_options, **({} if ports.get("grpc_port") is None else {"port": ports["grpc_port"]})}
@@ -72,7 +72,7 @@ def start_mesh(asked: Target, **ports: Any) -> None:
 
 
 def follow(asked: Target) -> None:
-    """Show what happens until all applications run. Raises RuntimeError with why one does not."""
+    """Show progress until all applications run. Raises RuntimeError with the reasons if some cannot."""
     client = mesh_lifecycle.require()
     progress = status_text.Progress(click.echo)
     click.echo(f"Deploying {', '.join(asked.names) or 'no application'}:")
@@ -82,23 +82,23 @@ def follow(asked: Target) -> None:
 
 
 @click.command()
-@click.option("--name", help="Only the part of this application.")
+@click.option("--name", help="Show only this application.")
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
 def config(name: str | None, address: str | None) -> None:
     """Show the configuration file that was deployed last.
 
     \b
-    mesh config                      all of it
-    mesh config --name shop          the part of one application
+    mesh config                      the whole file
+    mesh config --name shop          one application of it
 
-    Word for word, with its comments. What programs and import paths have deployed is not in it; `mesh status` shows
-    everything that runs.
+    The text is unchanged, with its comments. It does not contain applications deployed by programs or import paths;
+    `mesh status` shows everything that runs.
     """
     require_ray(address)
     text = mesh_lifecycle.require().config_file()
     if text is None:
-        raise ValueError("No configuration file was deployed on this mesh. `mesh deploy FILE` does.")
+        raise ValueError("No configuration file was deployed on this mesh. Deploy one with `mesh deploy FILE`.")
     click.echo(text if name is None else _part_of(text, name), nl=False)
 
 
@@ -107,7 +107,7 @@ def _part_of(text: str, name: str) -> str:
     found = {each.get("name", "default"): each for each in applications}
     if name not in found:
         advice = option_checks.did_you_mean(name, found)
-        raise ValueError(f"The file names no application {name!r}. It has: {', '.join(found) or 'none'}.{advice}")
+        raise ValueError(f"The file has no application {name!r}. It has: {', '.join(found) or 'none'}.{advice}")
     return yaml.safe_dump(found[name], sort_keys=False)
 
 
@@ -129,8 +129,8 @@ def build(words: tuple[str, ...], output: str | None, app_dir: str) -> None:
     mesh build shop.app:app -o mesh.yaml
     mesh build shop.app:build size=3 blog.app:app       two applications, one of them built with arguments
 
-    The file has every deployment of the applications with the options that its code sets, and all others as comments
-    with their defaults. Deployed as it is, it runs what the code says.
+    The file lists every deployment with the options that the code sets, and all other options as comments with their
+    defaults. Deploying it unchanged is the same as deploying the code.
     """
     sys.path.insert(0, os.path.abspath(app_dir))
     asked = _with_arguments(words)
@@ -142,12 +142,12 @@ def build(words: tuple[str, ...], output: str | None, app_dir: str) -> None:
         with Path(output).open("x") as file:
             file.write(text)
     except FileExistsError as error:
-        raise ValueError(f"{output} exists already: remove it, or name another file.") from error
+        raise ValueError(f"{output} exists already: remove it, or choose another file.") from error
     click.echo(f"Wrote {output}. Deploy it with `mesh deploy {output}`.")
 
 
 def _with_arguments(words: tuple[str, ...]) -> list[tuple[str, list[str]]]:
-    """Import paths, each with the KEY=VALUE words behind it."""
+    """Import paths, each with the KEY=VALUE words that follow it."""
     asked: list[tuple[str, list[str]]] = []
     for word in words:
         if "=" not in word:
@@ -155,7 +155,7 @@ def _with_arguments(words: tuple[str, ...]) -> list[tuple[str, list[str]]]:
         elif asked:
             asked[-1][1].append(word)
         else:
-            raise ValueError(f"{word!r} comes before the MODULE:APP that it is for.")
+            raise ValueError(f"{word!r} must follow the MODULE:APP that it belongs to.")
     return asked
 
 

@@ -1,4 +1,4 @@
-"""Owns the `mesh` command: run applications in the foreground, show what runs, delete it, end it all."""
+"""The `mesh` command and its sub-commands run, start, status, delete and shutdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mesh.options import option_checks
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 
-_LOOK_AGAIN_S = 1.0
+_POLL_S = 1.0
 _PORT = click.IntRange(0, 65_535)
 _LOCATION = click.Choice(["EveryNode", "HeadOnly", "Disabled"])
 _GRPC_PORT_HELP = "Port for gRPC clients; 0: none.  [default: 9000]"
@@ -37,19 +37,19 @@ _LOCATION_HELP = "Nodes that run a gateway.  [default: EveryNode]"
 @click.version_option(package_name="raymesh")
 @click.option("--verbose", "-v", is_flag=True, help="Show log messages below warnings, and tracebacks of errors.")
 def main(verbose: bool) -> None:
-    """Run Python microservices on a Ray cluster and look after them.
+    """Run and operate Python microservices on a Ray cluster.
 
     \b
     mesh run shop.app:app         run the application `app` of shop/app.py until Ctrl-C
-    mesh deploy mesh.yaml         bring the cluster to what the file says, and return
+    mesh deploy mesh.yaml         deploy all applications of the file, and return
     mesh build shop.app:app       write such a file from code
-    mesh status                   what runs, where, and why something does not
+    mesh status                   what runs and where, and why something does not run
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
 
 
 def command() -> None:
-    """The program `mesh`. Once all is done another Ctrl-C would only make Ray's way out print a traceback."""
+    """The program `mesh`. At its end Ctrl-C is ignored, because it would make Ray print a traceback."""
     try:
         main()
     finally:
@@ -66,36 +66,36 @@ main.add_command(deploy)
 @click.option("--grpc-port", type=_PORT, help=_GRPC_PORT_HELP)
 @click.option("--http-port", type=_PORT, help=_HTTP_PORT_HELP)
 @click.option("--proxy-location", type=_LOCATION, help=_LOCATION_HELP)
-@click.option("--address", help=f"{ADDRESS_HELP} Where there is none, one is started for as long as this command runs.")
+@click.option("--address", help=f"{ADDRESS_HELP} If there is none, one is started for as long as this command runs.")
 @one_line_errors
 def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, **given: Any) -> None:
     """Deploy applications and keep them running until Ctrl-C.
 
     \b
     mesh run shop.app:app               `app = Front.bind(Stock.bind())` in shop/app.py
-    mesh run shop.app:build size=3      what the function `build` makes of arguments
+    mesh run shop.app:build size=3      the application that `build` returns for these arguments
     mesh run mesh.yaml                  all applications of a configuration file
 
-    At the end the applications are deleted; the mesh too, if this command started it. Other applications are left
-    alone.
+    At the end the applications are deleted, and the mesh is shut down if this command started it. Other applications
+    are not affected.
     """
     asked = read_target(target, pairs, app_dir, given)
     if not asked.names:
-        raise ValueError(f"{target} names no application: there is nothing to run.")
+        raise ValueError(f"{target} has no application: there is nothing to run.")
     _end_as_on_ctrl_c()
     if not ray_core.attach_ray(address):
         click.echo("Starting Ray ...")
         ray_core.ensure_ray()
-    _end_as_on_ctrl_c()  # Ray has put a handler before this one that prints a stack trace
+    _end_as_on_ctrl_c()  # again, because Ray installed a handler that prints a stack trace
     try:
         _serve(asked, given)
     except KeyboardInterrupt:
-        click.echo("\nInterrupted. `mesh status` shows what is left, `mesh shutdown` ends it.", err=True)
+        click.echo("\nInterrupted. `mesh status` shows what is left, `mesh shutdown` stops it.", err=True)
         sys.exit(INTERRUPTED)
 
 
 def _serve(asked: Target, given: dict[str, Any]) -> None:
-    """Until the first Ctrl-C. Raises KeyboardInterrupt when another one cuts the cleaning up short."""
+    """Serve until Ctrl-C, then clean up. Raises KeyboardInterrupt if another Ctrl-C interrupts that."""
     with contextlib.ExitStack() as cleanup:
         is_ours = mesh_lifecycle.find() is None
         if is_ours:
@@ -119,19 +119,19 @@ def _serve(asked: Target, given: dict[str, Any]) -> None:
 
 
 def _end_as_on_ctrl_c() -> None:
-    """kill(1) and a closed terminal clean up too; nohup(1) keeps its meaning."""
+    """SIGTERM and a closed terminal clean up too; nohup(1) still works."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
 
 
 def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> None:
-    """It holds for applications of others too, for which a command that only runs its own must not decide."""
+    """The target capacity applies to all applications, so `mesh run` must not change it for others."""
     now = running.target_capacity if running.HasField("target_capacity") else None
     if asked not in (None, now):
         there = "not set" if now is None else f"{now:g}"
         raise ValueError(
-            f"target_capacity is {asked:g} in the file and {there} for the mesh that is running. It holds for all "
+            f"target_capacity is {asked:g} in the file and {there} in the running mesh. It applies to all "
             "applications: leave it out, or use `mesh deploy`, which changes it."
         )
 
@@ -143,13 +143,13 @@ def _until_gone(names: Sequence[str]) -> None:
 
 
 def _still_there(names: Sequence[str]) -> list[str]:
-    """Also while the mesh is being ended: whoever does that must not be disturbed."""
+    """Names that still exist; all of them during a shutdown of the mesh, which must not be disturbed."""
     client = mesh_lifecycle.find()
     if client is None:
         return []
     try:
         reply = client.status()
-    except ControllerUnavailableError:  # replicas and gateways serve on
+    except ControllerUnavailableError:  # replicas and gateways keep serving
         return list(names)
     wanted = {each.name for each in reply.applications if each.status != ApplicationStatus.DELETING}
     return [name for name in names if reply.is_shutting_down or name in wanted]
@@ -160,11 +160,11 @@ def _delete_if_there(names: Sequence[str]) -> None:
     for name in names:
         api.delete(name, _blocking=False)
     for name in names:
-        api.delete(name)  # already being deleted: waits for the end
+        api.delete(name)  # waits for the deletion
 
 
 def _pause() -> None:
-    time.sleep(_LOOK_AGAIN_S)
+    time.sleep(_POLL_S)
 
 
 @main.command()
@@ -194,8 +194,8 @@ def start(
     mesh start --grpc-port 9100 --http-host 0.0.0.0
     mesh start --proxy-location HeadOnly
 
-    Only needed to choose ports and gateways beforehand: `mesh deploy` and `mesh run` start it by themselves. On a
-    running mesh nothing changes.
+    Needed only to choose ports and gateways in advance: `mesh deploy` and `mesh run` start the mesh if necessary. A
+    running mesh is not changed.
     """
     require_ray(address)
     http = {name: value for name, value in (("host", http_host), ("port", http_port)) if value is not None}
@@ -216,9 +216,9 @@ def status(as_json: bool, name: str | None, address: str | None) -> None:
     """Show applications, their replicas and the gateways.
 
     \b
-    mesh status                      everything in one table; what does not run says why
-    mesh status --name shop          one application; also the tracebacks of what failed
-    mesh status --json               for programs: every key always, null where nothing is set
+    mesh status                      everything in one table, with the reasons why something does not run
+    mesh status --name shop          one application, with the tracebacks of failures
+    mesh status --json               for programs: always all keys, null for unset values
     """
     reply = attached_status(address)
     if name is not None:
@@ -232,7 +232,7 @@ def status(as_json: bool, name: str | None, address: str | None) -> None:
 
 
 def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
-    """The part of one application. Raises ValueError naming those that there are."""
+    """The status of one application only. Raises ValueError with the names of all if there is none of that name."""
     found = [each for each in reply.applications if each.name == name]
     if not found:
         names = [each.name for each in reply.applications]
@@ -255,8 +255,8 @@ def delete(name: str, address: str | None) -> None:
     \b
     mesh delete shop
 
-    Returns when its replicas are gone. Calls that run get graceful_shutdown_timeout_s to end. An application of a
-    configuration file comes back when the file is deployed again: take it out there.
+    Returns when its replicas are gone. Running calls get graceful_shutdown_timeout_s to end. Deploying a configuration
+    file again brings its applications back: remove the application from the file too.
     """
     _only(attached_status(address), name)
     api.delete(name)
@@ -272,14 +272,14 @@ def shutdown(yes: bool, address: str | None) -> None:
 
     \b
     mesh shutdown                    asks first
-    mesh shutdown --yes              does not
+    mesh shutdown --yes              does not ask
 
-    Gateways stop first, then applications from their ingress inwards. Ray itself keeps running.
+    Gateways stop first, then applications, each starting with its ingress. Ray itself keeps running.
     """
     applications = [application.name for application in attached_status(address).applications]
     if not yes:
         click.confirm(
-            f"This deletes {', '.join(applications) or 'no application'} and the gateways. Go on?", abort=True
+            f"This deletes {', '.join(applications) or 'no application'} and the gateways. Continue?", abort=True
         )
     api.shutdown()
-    click.echo("The mesh has ended.")
+    click.echo("The mesh is shut down.")

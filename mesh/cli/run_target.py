@@ -1,4 +1,4 @@
-"""Owns what `mesh run` and `mesh deploy` are told to run: a configuration file, or an import path with arguments."""
+"""The target of `mesh run` and `mesh deploy`: a configuration file, or an import path with arguments."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _TARGET_OPTIONS = ("name", "route_prefix", "runtime_env", "runtime_env_json")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What shall run, imported already as far as this process can."""
+    """The applications to run. Those without a runtime environment are already imported."""
 
     config: MeshConfig
     loaded: tuple[Application | None, ...]
     source: Source | None = None
     text: str | None = None
-    """Of the file, for which alone both are there."""
+    """Text of the file. None, like `source`, for an import path."""
 
     @property
     def names(self) -> list[str]:
         return [each.name for each in self.config.applications]
 
     def specs(self) -> list[control_pb2.ApplicationSpec]:
-        """As the controller of the running mesh shall store them."""
+        """The specs for the controller of the running mesh."""
         around = compose.Surroundings(
             servicer_functions=mesh_lifecycle.servicer_functions(), job_runtime_env=api.inherited_runtime_env()
         )
@@ -59,7 +59,7 @@ def target_options(command: F) -> F:
         click.argument("target", metavar="FILE|MODULE:APP"),
         click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]..."),
         click.option("--name", help="Name of the application.  [default: default]"),
-        click.option("--route-prefix", help="HTTP path below which it is served; none: no HTTP.  [default: /]"),
+        click.option("--route-prefix", help="HTTP path prefix; none: no HTTP.  [default: /]"),
         click.option(
             "--runtime-env",
             type=click.Path(exists=True, dir_okay=False),
@@ -80,7 +80,7 @@ def target_options(command: F) -> F:
 
 
 def read_target(target: str, pairs: tuple[str, ...], app_dir: str, given: dict[str, Any]) -> Target:
-    """Read, check and import it. Raises what says what to correct; nothing was started until then."""
+    """Read, check and import it before anything is started. Raises errors that say what to correct."""
     sys.path.insert(0, os.path.abspath(app_dir))
     options = {name: given[name] for name in _TARGET_OPTIONS if given[name] is not None}
     if target.endswith(_FILE_SUFFIXES) or os.path.isfile(target):
@@ -93,7 +93,7 @@ def read_target(target: str, pairs: tuple[str, ...], app_dir: str, given: dict[s
 def _of_file(path: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Target:
     if pairs or options:
         what = [*(f"--{name.replace('_', '-')}" for name in options), *pairs]
-        raise ValueError(f"{what[0]} goes with MODULE:APP; for {path} say it in the file.")
+        raise ValueError(f"{what[0]} needs MODULE:APP; for {path} write it into the file.")
     if not os.path.exists(path):
         raise ValueError(f"There is no file {os.path.abspath(path)}.{_similar_file(path)}")
     text = _text_of(path)
@@ -113,7 +113,7 @@ def _text_of(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.") from error
+        raise ValueError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}.") from error
 
 
 def _entry(target: str, pairs: tuple[str, ...], options: dict[str, Any]) -> ApplicationEntry:
@@ -125,7 +125,7 @@ def _entry(target: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Appl
 
 def _runtime_env(options: dict[str, Any]) -> dict[str, Any]:
     if len(options.keys() & {"runtime_env", "runtime_env_json"}) == 2:
-        raise ValueError("--runtime-env and --runtime-env-json are two ways to say one thing: give one of them.")
+        raise ValueError("--runtime-env and --runtime-env-json exclude each other: give one of them.")
     try:
         if "runtime_env" in options:
             value = yaml.safe_load(_text_of(options["runtime_env"]))

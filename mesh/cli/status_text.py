@@ -1,4 +1,4 @@
-"""Owns how the `mesh` command shows the state of the mesh. Pure."""
+"""The text and JSON in which the `mesh` command shows the status. Pure."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from mesh.v1 import control_pb2
 
 _DURATION = re.compile(r"\bfor (\d+) s\b")
-_LIFE_SIGN_S = 30
+_SIGN_OF_LIFE_S = 30
 _Row: TypeAlias = tuple[str, str, str]
 
 
 def as_dict(reply: control_pb2.StatusReply) -> dict[str, Any]:
-    """For `--json`: the whole status under the field names of control.proto, all of them; what is not set is None."""
+    """For `--json`: the status with all field names of control.proto; unset fields are None."""
     return _as_dict(reply)
 
 
 def as_text(reply: control_pb2.StatusReply) -> str:
-    """A table; what belongs to something stands indented below it."""
+    """A table: deployments are indented below applications, replicas below deployments."""
     rows = [("NAME", "STATUS", "DETAILS"), *_gateway_rows(reply), *_application_rows(reply.applications)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{name:{widths[0]}}  {status:{widths[1]}}  {details}".rstrip() for name, status, details in rows)
 
 
 def failures_in_full(reply: control_pb2.StatusReply) -> str:
-    """What the table has no room for: where user code raised, deployment by deployment."""
+    """Tracebacks of user code by deployment, for which the table has no space."""
     return "\n".join(
         f"\n{application.name}/{deployment.name}: {deployment.message}"
         for application in reply.applications
@@ -54,7 +54,7 @@ def _as_dict(message: Message) -> dict[str, Any]:
 
 
 def _json_value(message: Message, field: Any) -> Any:
-    """`field` is a FieldDescriptor of either of protobuf's implementations."""
+    """`field` is a FieldDescriptor of any implementation of protobuf."""
     value = getattr(message, field.name)
     if field.is_repeated:
         return [_as_dict(each) if isinstance(each, Message) else each for each in value]
@@ -66,28 +66,28 @@ def _json_value(message: Message, field: Any) -> Any:
 
 
 class Progress:
-    """Shows each change while applications come up. That time passes is one every half minute."""
+    """Shows each change while applications start, and a sign of life every 30 s."""
 
     def __init__(self, show: Callable[[str], object]) -> None:
         self._show = show
         self._shown: dict[str, list[str]] = {}
 
     def __call__(self, application: control_pb2.ApplicationStatus) -> None:
-        lines = {_at_leisure(line): line for line in _progress_lines(application)}
+        lines = {_without_seconds(line): line for line in _progress_lines(application)}
         for key, line in lines.items():
             if key not in self._shown.get(application.name, ()):
                 self._show(line)
         self._shown[application.name] = list(lines)
 
 
-def _at_leisure(line: str) -> str:
-    return _DURATION.sub(lambda match: f"for {int(match[1]) // _LIFE_SIGN_S}", line)
+def _without_seconds(line: str) -> str:
+    return _DURATION.sub(lambda match: f"for {int(match[1]) // _SIGN_OF_LIFE_S}", line)
 
 
 def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
     name = application.name
     lines = [f"  {name}/{each.name}: {_joined(_running(each), _news(each))}" for each in application.deployments]
-    # Also an application that changes its number of replicas is running, but there is more to come.
+    # An application that changes its number of replicas is RUNNING too, but not complete.
     is_complete = all(each.status == DeploymentStatus.HEALTHY for each in application.deployments)
     is_settled = application.status == ApplicationStatus.DEPLOY_FAILED or (
         application.status == ApplicationStatus.RUNNING and is_complete
@@ -97,7 +97,7 @@ def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
 
 def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
     if reply.HasField("target_capacity"):
-        yield "target capacity", f"{reply.target_capacity:g} %", "of all numbers of replicas"
+        yield "target capacity", f"{reply.target_capacity:g} %", "of all replica counts"
     for gateway in reply.gateways:
         addresses = (("grpc", gateway.grpc_address), ("http", gateway.http_address))
         listening = " ".join(f"{kind}={address}" for kind, address in addresses if address)
@@ -110,7 +110,7 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
     for application in applications:
         route = f"at {application.route_prefix}" if application.route_prefix else ""
         origin = "from a file" if application.is_declarative else ""
-        # Its message repeats what its deployments say, where they say anything.
+        # The message of an application repeats those of its deployments.
         message = "" if any(each.message for each in application.deployments) else application.message
         yield application.name, application.status, _joined(route, origin, message)
         for deployment in application.deployments:
@@ -131,8 +131,8 @@ def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]
 def _autoscaling(deployment: control_pb2.DeploymentStatus) -> str:
     if not deployment.HasField("autoscaling"):
         return ""
-    told = deployment.autoscaling
-    return _joined(f"scales from {told.min_replicas} to {told.max_replicas}", told.decision, told.problem)
+    status = deployment.autoscaling
+    return _joined(f"scales from {status.min_replicas} to {status.max_replicas}", status.decision, status.problem)
 
 
 def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
@@ -147,9 +147,9 @@ def _running(deployment: control_pb2.DeploymentStatus) -> str:
 
 
 def _news(deployment: control_pb2.DeploymentStatus) -> str:
-    """Its message, without the numbers that stand before it here."""
-    told = _running(deployment).replace("running", "are running.")
-    return " ".join(_headline(deployment.message).replace(told, "").split())
+    """Its message, without the counts that the line already shows."""
+    counts = _running(deployment).replace("running", "are running.")
+    return " ".join(_headline(deployment.message).replace(counts, "").split())
 
 
 def _joined(*parts: str) -> str:
@@ -157,5 +157,5 @@ def _joined(*parts: str) -> str:
 
 
 def _headline(message: str) -> str:
-    """The line that says most: a traceback may follow it."""
+    """The first line: a traceback may follow it."""
     return message.strip().partition("\n")[0]

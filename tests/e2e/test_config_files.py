@@ -168,7 +168,7 @@ def test_applications_that_a_file_no_longer_names_are_removed(project: Project, 
     project.configure(TWO_APPS)
     project.deployed()
     project.configure("# only one is left\n" + TWO_APPS[: TWO_APPS.index("      - name: second")])
-    assert "Deleting second, which the file no longer names." in project.deployed().output
+    assert "Deleting second, which is no longer in the file." in project.deployed().output
     until(lambda: not replicas("second", "Front"), timeout_s=30)
     assert set(mesh.status().applications) >= {"first", "by_program"}
     assert pids("by_program", "Mine") == mine

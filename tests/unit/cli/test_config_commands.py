@@ -118,8 +118,8 @@ def test_what_a_file_no_longer_names_is_named(cluster: FakeCluster, shop: Path) 
     (shop / "mesh.yaml").write_text("applications: []")
     result = invoke("deploy", "mesh.yaml")
     assert result.output.splitlines()[:2] == [
-        "Deleting built, which the file no longer names.",
-        "Deleting shop, which the file no longer names.",
+        "Deleting built, which is no longer in the file.",
+        "Deleting shop, which is no longer in the file.",
     ]
     assert [each.name for each in controller.reply.applications] == ["mine"]
 
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_the_waiting_only(cluster: FakeCluster, shop: Path, monkeypa
     monkeypatch.setattr(rollout_wait, "until_all_running", interrupt)
     result = invoke("deploy", "mesh.yaml")
     assert result.exit_code == 130
-    assert result.output.splitlines()[-1] == "The deployment goes on; see `mesh status`."
+    assert result.output.splitlines()[-1] == "The deployment continues; see `mesh status`."
     assert len(cluster.controller.reply.applications) == 2
 
 
@@ -212,8 +212,8 @@ def test_mistakes_of_several_applications_come_together(cluster: FakeCluster, sh
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("mesh.yaml", "size=3"), "size=3 goes with MODULE:APP; for mesh.yaml say it in the file."),
-        (("mesh.yaml", "--name", "x"), "--name goes with MODULE:APP; for mesh.yaml say it in the file."),
+        (("mesh.yaml", "size=3"), "size=3 needs MODULE:APP; for mesh.yaml write it into the file."),
+        (("mesh.yaml", "--name", "x"), "--name needs MODULE:APP; for mesh.yaml write it into the file."),
         (("nowhere.yaml",), "nowhere.yaml.\n"),
         (("mesh.yml",), "mesh.yml. Did you mean 'mesh.yaml'?"),
         (("shop_for_deploy:build", "size"), "'size' is not KEY=VALUE"),
@@ -222,7 +222,7 @@ def test_mistakes_of_several_applications_come_together(cluster: FakeCluster, sh
         (("shop_for_deploy:app", "--runtime-env-json", "3"), "The runtime environment must be a mapping, got 3."),
     ],
 )
-def test_wrong_words_on_the_command_line(
+def test_wrong_arguments_on_the_command_line(
     cluster: FakeCluster, shop: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
     for command in ("deploy", "run"):
@@ -257,15 +257,18 @@ def test_run_of_a_file_serves_all_of_it_and_deletes_only_that(
     assert controller.config_file() is None
 
 
-def test_config_shows_the_file_word_for_word_or_a_part_of_it(cluster: FakeCluster, shop: Path) -> None:
+def test_config_shows_the_unchanged_file_or_one_application(cluster: FakeCluster, shop: Path) -> None:
     """`--name` shows one application (item 244)."""
     cluster.run_controller()
-    assert "No configuration file was deployed on this mesh. `mesh deploy FILE` does." in invoke("config").output
+    assert (
+        "No configuration file was deployed on this mesh. Deploy one with `mesh deploy FILE`."
+        in invoke("config").output
+    )
     invoke("deploy", "mesh.yaml")
     assert invoke("config").output == FILE.lstrip()
     part = yaml.safe_load(invoke("config", "--name", "built").output)
     assert part == {"name": "built", "route_prefix": None, "import_path": "shop_for_deploy:build", "args": {"size": 4}}
-    assert "The file names no application 'x'. It has: shop, built." in invoke("config", "--name", "x").output
+    assert "The file has no application 'x'. It has: shop, built." in invoke("config", "--name", "x").output
 
 
 def test_build_writes_a_file_that_deploys_what_the_code_says(cluster: FakeCluster, shop: Path) -> None:
@@ -283,7 +286,7 @@ def test_build_writes_a_file_that_deploys_what_the_code_says(cluster: FakeCluste
     again = invoke("build", "shop_for_deploy:app", "-o", "new.yaml")
     assert (again.exit_code, again.output) == (
         1,
-        "Error: new.yaml exists already: remove it, or name another file.\n",
+        "Error: new.yaml exists already: remove it, or choose another file.\n",
     )
 
 
@@ -294,7 +297,7 @@ def test_build_of_several_applications_with_arguments(cluster: FakeCluster, shop
         ("app1", "/app1", None),
         ("app2", "/app2", {"size": "3"}),
     ]
-    assert "comes before the MODULE:APP that it is for" in invoke("build", "size=3", "shop_for_deploy:build").output
+    assert "must follow the MODULE:APP that it belongs to" in invoke("build", "size=3", "shop_for_deploy:build").output
 
 
 def test_the_help_shows_how_commands_are_used() -> None:

@@ -76,7 +76,7 @@ def test_run_serves_until_interrupted_and_leaves_nothing(
     assert (cluster.actors, cluster.kv) == ({}, {})
 
 
-def test_a_second_ctrl_c_cuts_the_cleaning_up_short(
+def test_a_second_ctrl_c_interrupts_the_clean_up(
     cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt() -> None:
@@ -86,7 +86,9 @@ def test_a_second_ctrl_c_cuts_the_cleaning_up_short(
     monkeypatch.setattr(main.api, "shutdown", interrupt)
     result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
     assert result.exit_code == 130
-    assert result.output.splitlines()[-1] == ("Interrupted. `mesh status` shows what is left, `mesh shutdown` ends it.")
+    assert result.output.splitlines()[-1] == (
+        "Interrupted. `mesh status` shows what is left, `mesh shutdown` stops it."
+    )
 
 
 def test_kill_ends_a_run_as_ctrl_c_does(cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,9 +254,9 @@ def test_shutdown_asks_first(cluster: FakeCluster) -> None:
     assert not cluster.actors
 
 
-def test_shutdown_does_not_ask_when_told_so(cluster: FakeCluster) -> None:
+def test_shutdown_with_yes_does_not_ask(cluster: FakeCluster) -> None:
     cluster.run_controller()
-    assert invoke("shutdown", "-y").output == "The mesh has ended.\n"
+    assert invoke("shutdown", "-y").output == "The mesh is shut down.\n"
     assert not cluster.actors
 
 
@@ -314,7 +316,7 @@ def test_run_does_not_change_the_target_capacity_of_others(
     controller = cluster.run_controller()
     result = invoke("run", *half)
     assert result.exit_code == 1
-    assert "target_capacity is 50 in the file and not set for the mesh that is running." in result.output
+    assert "target_capacity is 50 in the file and not set in the running mesh." in result.output
     assert (controller.deployed, controller.target_capacity) == ([], None)
     controller.reply.target_capacity = 50.0
     monkeypatch.setattr(main, "_pause", interrupting(lambda: None))
@@ -326,7 +328,7 @@ def test_a_file_without_applications_cannot_be_run(cluster: FakeCluster, shop: P
     file = shop / "mesh.yaml"
     file.write_text("applications: []")
     result = invoke("run", str(file))
-    assert (result.exit_code, "names no application: there is nothing to run" in result.output) == (1, True)
+    assert (result.exit_code, "has no application: there is nothing to run" in result.output) == (1, True)
     assert not cluster.actors
 
 

@@ -99,7 +99,7 @@ def test_progress_shows_each_change_once() -> None:
 def test_the_table_says_when_only_a_part_is_wanted() -> None:
     shown = reply()
     shown.target_capacity = 50
-    assert "target capacity           50 %       of all numbers of replicas" in as_text(shown).splitlines()
+    assert "target capacity           50 %       of all replica counts" in as_text(shown).splitlines()
 
 
 def test_numbers_are_shown_once() -> None:
