@@ -192,7 +192,7 @@ class ControlLoop:
     @property
     def _is_calm(self) -> bool:
         """Every deployment is as desired, and no node is being drained."""
-        stays = all(node.ends_s is None for node in self._node_list.nodes)
+        stays = all(node.ends_at_s is None for node in self._node_list.nodes)
         return stays and self._judge.all_healthy
 
     async def _scale(self) -> None:

@@ -69,7 +69,7 @@ class FakeCluster:
         self.random = random.Random(seed)
         self.cpus = dict(cpus or {"n1": 1000.0})
         self.head = next(iter(self.cpus))
-        self.ends_s: dict[str, float] = {}
+        self.ends_at_s: dict[str, float] = {}
         """Nodes that are being drained, and when they end."""
         self.faults = Faults()
         self.actors: dict[str, Actor] = {}
@@ -144,7 +144,7 @@ class FakeCluster:
                 is_head=node_id == self.head,
                 total={"CPU": cpus},
                 available={"CPU": cpus - self.used(node_id)},
-                ends_s=self.ends_s.get(node_id),
+                ends_at_s=self.ends_at_s.get(node_id),
             )
             for node_id, cpus in self.cpus.items()
         ]
@@ -154,7 +154,7 @@ class FakeCluster:
     def lose_node(self, node_id: str) -> None:
         """It vanishes with everything on it."""
         del self.cpus[node_id]
-        self.ends_s.pop(node_id, None)
+        self.ends_at_s.pop(node_id, None)
         for actor in list(self.actors.values()):
             if actor.node_id == node_id:
                 self.end(actor)
@@ -240,7 +240,7 @@ class FakeCluster:
         others = () if planned and _is_bound(actor) else self.random.sample(sorted(self.cpus), len(self.cpus))
         for node_id in (*planned, *others):
             has_room = node_id in self.cpus and self.cpus[node_id] - self.used(node_id) >= _cpus_of(actor)
-            if has_room and (node_id not in self.ends_s or isinstance(actor.spec, control_pb2.GatewaySpec)):
+            if has_room and (node_id not in self.ends_at_s or isinstance(actor.spec, control_pb2.GatewaySpec)):
                 return node_id
         return ""
 

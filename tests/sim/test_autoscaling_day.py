@@ -40,9 +40,9 @@ class Cluster:
 
     def pass_time(self, now_s: float) -> None:
         for replica in list(self.replicas.values()):
-            age_s = now_s - replica.since_s
+            age_s = now_s - replica.since_at_s
             if replica.state == ReplicaState.STARTING and age_s >= START_S:
-                self._put(replace(replica, state=ReplicaState.RUNNING, since_s=now_s, is_placed=True))
+                self._put(replace(replica, state=ReplicaState.RUNNING, since_at_s=now_s, is_placed=True))
             elif replica.state == ReplicaState.STOPPING and age_s >= DRAIN_S:
                 del self.replicas[replica.replica_id]
 
@@ -52,11 +52,13 @@ class Cluster:
                 case StartReplica(key):
                     replica_id = f"r{next(self._ids)}"
                     self._put(
-                        Replica(replica_id=replica_id, deployment=key, version="v1", since_s=now_s, created_s=now_s)
+                        Replica(
+                            replica_id=replica_id, deployment=key, version="v1", since_at_s=now_s, created_at_s=now_s
+                        )
                     )
                 case StopReplica(replica_id, _) | KillReplica(replica_id, _):
                     leaving = self.replicas[replica_id]
-                    self._put(replace(leaving, state=ReplicaState.STOPPING, since_s=now_s))
+                    self._put(replace(leaving, state=ReplicaState.STOPPING, since_at_s=now_s))
                 case _:
                     pytest.fail(f"unexpected action {action}")
 

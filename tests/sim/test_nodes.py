@@ -90,14 +90,14 @@ async def _something_happens(cluster: FakeCluster, step: int) -> None:
         case 2 if others:
             leaving = dice.choice(others)
             now_s = asyncio.get_running_loop().time()
-            cluster.ends_s[leaving] = dice.choice([math.inf, now_s + dice.uniform(5.0, 60.0)])
-        case 3 if cluster.ends_s:
+            cluster.ends_at_s[leaving] = dice.choice([math.inf, now_s + dice.uniform(5.0, 60.0)])
+        case 3 if cluster.ends_at_s:
             # Drained or not, its time is over; or the drain is called off.
-            ended = next(iter(cluster.ends_s))
+            ended = next(iter(cluster.ends_at_s))
             if dice.random() < 0.5:
                 cluster.lose_node(ended)
             else:
-                del cluster.ends_s[ended]
+                del cluster.ends_at_s[ended]
         case _:
             shrunk = dice.choice(list(cluster.cpus))
             cluster.cpus[shrunk] = max(1.0, cluster.cpus[shrunk] - 1.0)
@@ -117,7 +117,7 @@ async def _drain_one_after_the_other(seed: int) -> None:
     await mesh.until(lambda: is_running(mesh, "v1", 4))
     for leaving in ("n1", "n2"):
         cluster.cpus[f"{leaving}'"] = 2.0
-        cluster.ends_s[leaving] = asyncio.get_running_loop().time() + 120.0
+        cluster.ends_at_s[leaving] = asyncio.get_running_loop().time() + 120.0
         await mesh.until(lambda leaving=leaving: not cluster.used(leaving) and is_running(mesh, "v1", 4))
         assert cluster.fewest >= 4
         cluster.lose_node(leaving)

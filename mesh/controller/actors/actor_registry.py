@@ -76,13 +76,13 @@ class ActorRegistry:
 
     def see_nodes(self, nodes: Sequence[Node]) -> None:
         """Take over the cluster's living nodes. Actors on a node that is gone count as ended."""
-        ends_s = {node.node_id: node.ends_s for node in nodes}
-        gone = {node.node_id for node in self._nodes} - ends_s.keys()
+        ends_at_s = {node.node_id: node.ends_at_s for node in nodes}
+        gone = {node.node_id for node in self._nodes} - ends_at_s.keys()
         self._nodes = tuple(nodes)
         for replica in list(self._replicas.values()):
             if replica.node_id in gone and replica.is_placed:
                 self.replica_closed(replica.replica_id, f"its node {replica.node_id[:8]} is gone", is_node_lost=True)
-            elif replica.node_ends_s != (end_s := ends_s.get(replica.node_id)):
+            elif replica.node_ends_at_s != (end_s := ends_at_s.get(replica.node_id)):
                 self._node_ends(replica, end_s)
         for gateway in list(self._gateways.values()):
             if gateway.node_id in gone:
@@ -91,7 +91,7 @@ class ActorRegistry:
             self._gateway_failures.pop(node_id, None)
 
     def _node_ends(self, replica: Replica, end_s: float | None) -> None:
-        marked = replace(replica, node_ends_s=end_s)
+        marked = replace(replica, node_ends_at_s=end_s)
         if end_s is not None and replica.state in (ReplicaState.RUNNING, ReplicaState.UPDATING):
             self._moved(marked, ReplicaEvent.NODE_DRAINS)
         elif end_s is None and replica.is_migrating:
@@ -109,13 +109,13 @@ class ActorRegistry:
     def add_replica(self, replica: Replica) -> None:
         """Add a replica that is being started, or was found running."""
         now_s = self._clock()
-        self._put_replica(replace(replica, since_s=now_s, created_s=now_s))
+        self._put_replica(replace(replica, since_at_s=now_s, created_at_s=now_s))
 
     def replica_placed(self, replica_id: str, bundle_nodes: Sequence[str]) -> None:
         """The replica has a process; its bundles are on these nodes, its process on the first."""
         if replica := self._replicas.get(replica_id):
             self._put_replica(
-                replace(replica, is_placed=True, placed_s=self._clock(), bundle_nodes=tuple(bundle_nodes))
+                replace(replica, is_placed=True, placed_at_s=self._clock(), bundle_nodes=tuple(bundle_nodes))
             )
 
     def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
@@ -136,7 +136,7 @@ class ActorRegistry:
         failures = self._failures_of(replica)
         self._replica_failures[replica.deployment] = replace(failures, has_succeeded=True)
         # Its node may have begun to drain while it started.
-        self._node_ends(self._replicas[replica.replica_id], replica.node_ends_s)
+        self._node_ends(self._replicas[replica.replica_id], replica.node_ends_at_s)
 
     def replica_reconfiguring(self, replica_id: str) -> None:
         if replica := self._replicas.get(replica_id):
@@ -217,8 +217,8 @@ class ActorRegistry:
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(replica.state, event)
-        since_s = replica.since_s if state == replica.state else self._clock()
-        self._put_replica(replace(replica, state=state, since_s=since_s))
+        since_at_s = replica.since_at_s if state == replica.state else self._clock()
+        self._put_replica(replace(replica, state=state, since_at_s=since_at_s))
 
     def _put_replica(self, replica: Replica) -> None:
         self._replicas[replica.replica_id] = replica
@@ -232,15 +232,15 @@ class ActorRegistry:
         failures = self._failures_of(replica)
         now_s = self._clock()
         # A replica that served for a while proves that its version works: its end starts a new count.
-        is_first = replica.is_serving and now_s - replica.since_s >= settings().controller.stable_after_s
+        is_first = replica.is_serving and now_s - replica.since_at_s >= settings().controller.stable_after_s
         self._replica_failures[replica.deployment] = replace(
-            failures, count=1 if is_first else failures.count + 1, last_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
+            failures, count=1 if is_first else failures.count + 1, last_at_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
         )
 
     # ---- gateways --------------------------------------------------------------------------------------------------
 
     def add_gateway(self, gateway: Gateway) -> None:
-        self._put_gateway(replace(gateway, since_s=self._clock()))
+        self._put_gateway(replace(gateway, since_at_s=self._clock()))
 
     def gateway_ready(self, ready: control_pb2.GatewayReady) -> None:
         gateway = self._gateways.get(ready.gateway_id)
@@ -280,8 +280,8 @@ class ActorRegistry:
 
     def _gateway_moved(self, gateway: Gateway, event: GatewayEvent) -> None:
         state = transitions.next_state(TRANSITIONS, gateway.state, event)
-        since_s = gateway.since_s if state == gateway.state else self._clock()
-        self._put_gateway(replace(gateway, state=state, since_s=since_s))
+        since_at_s = gateway.since_at_s if state == gateway.state else self._clock()
+        self._put_gateway(replace(gateway, state=state, since_at_s=since_at_s))
 
     def _put_gateway(self, gateway: Gateway) -> None:
         self._gateways[gateway.gateway_id] = gateway
@@ -290,5 +290,5 @@ class ActorRegistry:
     def _count_gateway_failure(self, gateway: Gateway, message: str) -> None:
         failures = self._gateway_failures.get(gateway.node_id, NO_FAILURES)
         self._gateway_failures[gateway.node_id] = replace(
-            failures, count=failures.count + 1, last_s=self._clock(), message=message[:_MESSAGE_MAX_CHARS]
+            failures, count=failures.count + 1, last_at_s=self._clock(), message=message[:_MESSAGE_MAX_CHARS]
         )

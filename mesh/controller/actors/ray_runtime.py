@@ -146,7 +146,7 @@ class RayRuntime:
                 is_head=state.is_head,
                 total=state.total,
                 available=state.available,
-                ends_s=self._end_of(state),
+                ends_at_s=self._end_of(state),
             )
             for state in states
         ]

@@ -20,12 +20,12 @@ class Replica:
     version: str
     config_version: str = ""
     state: ReplicaState = ReplicaState.STARTING
-    since_s: float = 0.0
+    since_at_s: float = 0.0
     """When it came into its state."""
-    created_s: float = 0.0
+    created_at_s: float = 0.0
     is_placed: bool = False
     """Its process runs; before, it waits for resources."""
-    placed_s: float = 0.0
+    placed_at_s: float = 0.0
     unhealthy: str = ""
     """Not empty: it failed its health checks or its reconfiguration, and how."""
     stop_reasons: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Replica:
     """What it holds of the cluster; its process is in the first."""
     bundle_nodes: tuple[str, ...] = ()
     """Where: as planned until it has a process, then as it is. Empty: not known."""
-    node_ends_s: float | None = None
+    node_ends_at_s: float | None = None
     """Its node is being drained: when that ends, infinite where that is unknown. None: the node stays."""
     address: str = ""
     zone: str = ""
@@ -64,7 +64,7 @@ class Replica:
 
     def stays_as(self, version: str) -> bool:
         """It counts towards a target of that version: as far as we know, neither it nor its node is about to end."""
-        is_staying = not self.is_leaving and not self.unhealthy and self.node_ends_s is None
+        is_staying = not self.is_leaving and not self.unhealthy and self.node_ends_at_s is None
         return is_staying and self.version == version
 
 
@@ -73,7 +73,7 @@ class Gateway:
     gateway_id: str
     node_id: str
     state: GatewayStatus = GatewayStatus.STARTING
-    since_s: float = 0.0
+    since_at_s: float = 0.0
     drain: DrainPolicy = DEFAULT_DRAIN
     health_failures: int = 0
     unhealthy: str = ""
@@ -90,7 +90,7 @@ class Node:
     """Resources by name."""
     available: Mapping[str, float] = field(default_factory=dict)
     """As last reported; what is used up may be missing."""
-    ends_s: float | None = None
+    ends_at_s: float | None = None
     """It is being drained: when it ends, infinite where that is unknown. None: it stays."""
 
 
@@ -115,7 +115,7 @@ class Failures:
 
     version: str = ""
     count: int = 0
-    last_s: float = 0.0
+    last_at_s: float = 0.0
     message: str = ""
     has_succeeded: bool = False
     """At least one replica of the version came up."""

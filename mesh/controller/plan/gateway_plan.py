@@ -25,7 +25,7 @@ def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterato
     occupied = {gateway.node_id for gateway in observed.gateways}
     for node_id in sorted(wanted - occupied):
         failures = observed.gateway_failures.get(node_id, NO_FAILURES)
-        if now_s >= failures.last_s + _RETRY.pause_s(failures.count):
+        if now_s >= failures.last_at_s + _RETRY.pause_s(failures.count):
             yield StartGateway(node_id, Reason.REPLACEMENT if failures.count else Reason.SCALE_UP)
 
 
@@ -34,7 +34,7 @@ def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]
     options = desired.gateways
     if desired.is_shutting_down or not (options.grpc_port or options.http_port):
         return set()
-    staying = [node for node in observed.nodes if node.ends_s is None]
+    staying = [node for node in observed.nodes if node.ends_at_s is None]
     heads = {node.node_id for node in staying if node.is_head}
     match options.location:
         case control_pb2.GATEWAY_LOCATION_EVERY_NODE:
@@ -58,7 +58,7 @@ def _is_recent(vacancy: DepartedReplica, now_s: float) -> bool:
 
 def _plan_gateway(gateway: Gateway, wanted: set[str], unwanted: Reason, now_s: float) -> Iterator[Action]:
     if gateway.state == GatewayStatus.DRAINING:
-        if gateway.drain.is_overdue(gateway.since_s, now_s):
+        if gateway.drain.is_overdue(gateway.since_at_s, now_s):
             yield KillGateway(gateway.gateway_id, Reason.OVERDUE)
     elif gateway.unhealthy:
         # Its name has to be free before the next one can have it, and a broken one drains nothing.

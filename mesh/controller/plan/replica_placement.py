@@ -97,7 +97,7 @@ class ClusterResources:
     @cached_property
     def nodes(self) -> dict[str, NodeResources]:
         """The nodes that take new replicas. The head comes last among equals, because it runs the controller."""
-        staying = [node for node in self.observed.nodes if node.ends_s is None]
+        staying = [node for node in self.observed.nodes if node.ends_at_s is None]
         suspects = {node_id for each in self.observed.departed if each.is_node_lost for node_id in each.bundle_nodes}
         nodes = {
             node.node_id: NodeResources(
@@ -114,7 +114,7 @@ class ClusterResources:
     def pending_state(self, replica: Replica) -> Pending:
         if replica.is_placed:
             return Pending.PLACED
-        age_s = self.now_s - replica.created_s
+        age_s = self.now_s - replica.created_at_s
         if age_s <= self.limits.assign_timeout_s:
             return Pending.ASSIGNED
         if age_s <= self.limits.environment_timeout_s and _environment(replica.spec).keys() - _QUICK_ENVIRONMENT:
@@ -217,7 +217,7 @@ class DeploymentPlacement:
 
         One node after the other, so that nodes become free. Labels, the contract's third rule, do not exist here.
         """
-        ordered = sorted(replicas, key=lambda each: -each.created_s)
+        ordered = sorted(replicas, key=lambda each: -each.created_at_s)
         newest: dict[str, int] = {}
         for number, replica in enumerate(ordered):
             newest.setdefault(replica.node_id, number)

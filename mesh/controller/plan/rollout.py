@@ -119,12 +119,14 @@ def _starts(
     missing = target.num_replicas - len(new)
     if old:
         # Replicas on a node that ends do not count: they have to be replaced as fast as there is room.
-        updating = sum(replica.node_ends_s is None for replica in old)
+        updating = sum(replica.node_ends_at_s is None for replica in old)
         missing = min(missing, target.num_replicas + _surge_max(target, placement) - len(new) - updating)
     if missing <= 0:
         return 0
     # No back-off before the first success: it would only delay giving up.
-    is_paused = failures.has_succeeded and placement.resources.now_s < failures.last_s + retry_delay_s(failures.count)
+    is_paused = failures.has_succeeded and placement.resources.now_s < failures.last_at_s + retry_delay_s(
+        failures.count
+    )
     return 0 if is_paused else missing
 
 
@@ -180,7 +182,7 @@ def _stop_reason(target: DeploymentTarget, replica: Replica) -> Reason:
     """Why a replica that is not of the wanted version, or may not stay on its node, stops."""
     if replica.version != target.version:
         return Reason.UPDATE
-    return Reason.UNSCHEDULABLE if replica.node_ends_s is None else Reason.NODE_DRAIN
+    return Reason.UNSCHEDULABLE if replica.node_ends_at_s is None else Reason.NODE_DRAIN
 
 
 def _surge_max(target: DeploymentTarget, placement: DeploymentPlacement) -> int:
@@ -189,7 +191,7 @@ def _surge_max(target: DeploymentTarget, placement: DeploymentPlacement) -> int:
 
 def _drains_by_s(replica: Replica) -> float:
     """When it has to begin its drain so that its calls can end on its node."""
-    return math.inf if replica.node_ends_s is None else replica.drain.begin_by(replica.node_ends_s)
+    return math.inf if replica.node_ends_at_s is None else replica.drain.begin_by(replica.node_ends_at_s)
 
 
 def _outdated(target: DeploymentTarget, new: Sequence[Replica], leaving: set[str]) -> list[Replica]:

@@ -28,7 +28,7 @@ def held_back(
 
 
 def is_overdue(replica: Replica, now_s: float) -> bool:
-    return replica.is_leaving and replica.drain.is_overdue(replica.since_s, now_s)
+    return replica.is_leaving and replica.drain.is_overdue(replica.since_at_s, now_s)
 
 
 def _callees(groups: Mapping[DeploymentKey, Sequence[Replica]], now_s: float) -> _Calls:

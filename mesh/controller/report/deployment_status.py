@@ -159,7 +159,7 @@ def _fact(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failu
         return Fact.LEAVING if any(replica.is_leaving for replica in replicas) else Fact.REACHED
     if is_given_up(target, replicas, failures):
         return Fact.GIVEN_UP
-    return Fact.START_FAILED if failures.count and failures.last_s >= since_at_s else Fact.REPLICA_MISSING
+    return Fact.START_FAILED if failures.count and failures.last_at_s >= since_at_s else Fact.REPLICA_MISSING
 
 
 def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
@@ -181,7 +181,7 @@ def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
 def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
     """A start has no time limit, because a model may take long to load. A constructor that hangs must be visible."""
     starting = [each for each in replicas if each.state == ReplicaState.STARTING and each.is_placed]
-    longest_s = max((now_s - max(each.placed_s, each.created_s) for each in starting), default=0.0)
+    longest_s = max((now_s - max(each.placed_at_s, each.created_at_s) for each in starting), default=0.0)
     if longest_s < settings().controller.start_patience_s:
         return ""
     count = len(starting)

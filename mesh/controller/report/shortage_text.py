@@ -26,7 +26,7 @@ def explain(target: DeploymentTarget, replicas: Sequence[Replica], resources: Cl
     if not lacking:
         late = sum(resources.pending_state(each) not in (Pending.PLACED, Pending.ASSIGNED) for each in new)
         return f"{late} of {target.num_replicas} replicas wait for Ray to start their processes." if late else ""
-    nodes = [node for node in resources.observed.nodes if node.ends_s is None]
+    nodes = [node for node in resources.observed.nodes if node.ends_at_s is None]
     return (
         f"{lacking} of {target.num_replicas} replicas wait for room: each asks for {target.request.text}; "
         + _what_there_is(target.request, nodes, resources)

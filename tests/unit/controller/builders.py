@@ -26,7 +26,7 @@ def desired(*targets: DeploymentTarget, is_shutting_down: bool = False, grpc_por
 
 
 def replica(
-    state: ReplicaState = ReplicaState.RUNNING, version: str = "v2", *, created_s: float = 0.0, unhealthy: str = ""
+    state: ReplicaState = ReplicaState.RUNNING, version: str = "v2", *, created_at_s: float = 0.0, unhealthy: str = ""
 ) -> Replica:
     return Replica(
         replica_id=f"r{next(_numbers)}",
@@ -34,7 +34,7 @@ def replica(
         version=version,
         config_version="c1",
         state=state,
-        created_s=created_s,
+        created_at_s=created_at_s,
         is_placed=True,
         unhealthy=unhealthy,
         address="10.0.0.1:7000",

@@ -137,11 +137,11 @@ def test_a_node_that_the_list_does_not_have_yet_has_not_gone(registry: Registry)
 def test_replicas_of_a_node_that_is_being_drained_are_pending_migration(registry: Registry) -> None:
     """They serve, and stay when the drain is cancelled (item 192)."""
     on_node(registry)
-    registry.see_nodes([NODE, replace(N2, ends_s=60.0)])
+    registry.see_nodes([NODE, replace(N2, ends_at_s=60.0)])
     (moving,) = registry.seen.replicas
-    assert (moving.state, moving.node_ends_s, moving.is_serving) == (ReplicaState.PENDING_MIGRATION, 60.0, True)
+    assert (moving.state, moving.node_ends_at_s, moving.is_serving) == (ReplicaState.PENDING_MIGRATION, 60.0, True)
     changes = registry.changes
-    registry.see_nodes([NODE, replace(N2, ends_s=60.0)])
+    registry.see_nodes([NODE, replace(N2, ends_at_s=60.0)])
     assert registry.changes == changes
     registry.see_nodes([NODE, N2])
     assert registry.seen.replicas[0].state == ReplicaState.RUNNING
@@ -178,7 +178,7 @@ def test_a_replica_that_becomes_ready_on_a_draining_node_moves_off_it(registry: 
     registry.see_nodes([NODE])
     starting = replica(ReplicaState.STARTING)
     registry.add_replica(starting)
-    registry.see_nodes([replace(NODE, ends_s=100.0)])
+    registry.see_nodes([replace(NODE, ends_at_s=100.0)])
     registry.replica_ready(control_pb2.ReplicaReady(replica_id=starting.replica_id, node_id="n1"), "c1")
     assert registry.seen.replicas[0].state == ReplicaState.PENDING_MIGRATION
 
@@ -187,7 +187,7 @@ def test_a_drain_that_is_called_off_while_a_replica_reconfigures(registry: Regis
     serving = replica()
     registry.add_replica(serving)
     registry.replica_reconfiguring(serving.replica_id)
-    registry.see_nodes([replace(NODE, ends_s=100.0)])
+    registry.see_nodes([replace(NODE, ends_at_s=100.0)])
     registry.see_nodes([NODE])
     registry.replica_reconfigured(serving.replica_id, "c2", 5.0)
     (running,) = registry.seen.replicas

@@ -65,7 +65,7 @@ def test_a_drain_timeout_of_zero_kills_at_once() -> None:
 
 def test_a_replica_that_outlasts_its_drain_timeout_is_killed() -> None:
     """It has the timeout and a margin, no longer (item 153)."""
-    leaving = replace(replica(ReplicaState.STOPPING), drain=DrainPolicy(20.0), since_s=NOW_S)
+    leaving = replace(replica(ReplicaState.STOPPING), drain=DrainPolicy(20.0), since_at_s=NOW_S)
     assert plan(desired(), observed(leaving), NOW_S + 20.0) == Plan()
     overdue_s = NOW_S + 20.0 + DrainPolicy().margin_s + 0.1
     assert plan(desired(), observed(leaving), overdue_s) == Plan((KillReplica(leaving.replica_id, Reason.OVERDUE),))
@@ -82,7 +82,7 @@ def test_a_shutdown_drains_gateways_before_replicas() -> None:
     assert plan(ending, observed(running, gateways=(serving,)), NOW_S) == Plan(
         (StopGateway(serving.gateway_id, Reason.SHUTDOWN),)
     )
-    draining = replace(serving, state=GatewayStatus.DRAINING, since_s=NOW_S)
+    draining = replace(serving, state=GatewayStatus.DRAINING, since_at_s=NOW_S)
     assert plan(ending, observed(running, gateways=(draining,)), NOW_S) == Plan()
     assert plan(ending, observed(running), NOW_S) == Plan((StopReplica(running.replica_id, Reason.SHUTDOWN),))
     assert is_finished(ending, observed())
@@ -112,14 +112,14 @@ def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
 
 def test_a_gateway_leaves_a_node_that_is_being_drained() -> None:
     """Its clients go to other nodes before the node ends (item 192)."""
-    seen = on_nodes(node=Node(node_id="n2", ends_s=math.inf), gateways=(gateway(), gateway(node_id="n2")))
+    seen = on_nodes(node=Node(node_id="n2", ends_at_s=math.inf), gateways=(gateway(), gateway(node_id="n2")))
     assert plan(desired(grpc_port=9000), seen, NOW_S) == Plan((StopGateway("g-n2", Reason.UNWANTED_NODE),))
 
 
 def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first() -> None:
     """The old one stops when the new one serves (item 192)."""
-    draining = Node(node_id="n2", ends_s=NOW_S + 60.0)
-    moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
+    draining = Node(node_id="n2", ends_at_s=NOW_S + 60.0)
+    moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_at_s=NOW_S + 60.0)
     wanted = desired(target(1))
     assert plan(wanted, on_nodes(moving, node=draining), NOW_S) == Plan(
         (StartReplica(KEY, NodeAssignment(("n1",)), Reason.NODE_DRAIN),)
@@ -132,8 +132,8 @@ def test_replicas_on_a_node_that_is_being_drained_are_replaced_elsewhere_first()
 
 def test_a_replica_leaves_in_time_before_its_node_ends_replaced_or_not() -> None:
     """Its drain timeout has to fit before the deadline (item 192)."""
-    draining = Node(node_id="n2", ends_s=NOW_S + 60.0)
-    moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_s=NOW_S + 60.0)
+    draining = Node(node_id="n2", ends_at_s=NOW_S + 60.0)
+    moving = replace(replica(ReplicaState.PENDING_MIGRATION), bundle_nodes=("n2",), node_ends_at_s=NOW_S + 60.0)
     starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n1",))
     seen = on_nodes(moving, starting, node=draining)
     assert plan(desired(target(1)), seen, NOW_S + 34.0) == Plan()
@@ -141,8 +141,8 @@ def test_a_replica_leaves_in_time_before_its_node_ends_replaced_or_not() -> None
 
 
 def test_a_replica_that_starts_on_a_node_that_is_being_drained_is_started_elsewhere() -> None:
-    starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n2",), node_ends_s=math.inf)
-    seen = on_nodes(starting, node=Node(node_id="n2", ends_s=math.inf))
+    starting = replace(replica(ReplicaState.STARTING), bundle_nodes=("n2",), node_ends_at_s=math.inf)
+    seen = on_nodes(starting, node=Node(node_id="n2", ends_at_s=math.inf))
     made = plan(desired(target(1)), seen, NOW_S)
     assert made == Plan(
         (
@@ -179,7 +179,7 @@ def test_a_broken_gateway_is_killed_so_that_its_name_and_ports_are_free() -> Non
 
 def test_a_gateway_that_does_not_finish_draining_is_killed() -> None:
     """Its calls may take as long as the setting allows."""
-    draining = replace(gateway(GatewayStatus.DRAINING), since_s=NOW_S, drain=DrainPolicy(100.0))
+    draining = replace(gateway(GatewayStatus.DRAINING), since_at_s=NOW_S, drain=DrainPolicy(100.0))
     seen = observed(gateways=(draining,))
     assert plan(desired(), seen, NOW_S + 100.0 + DrainPolicy().margin_s) == Plan()
     assert plan(desired(), seen, NOW_S + 100.0 + DrainPolicy().margin_s + 0.1) == Plan(
@@ -189,7 +189,7 @@ def test_a_gateway_that_does_not_finish_draining_is_killed() -> None:
 
 @pytest.mark.parametrize(("failures", "pause_s"), [(1, 0.5), (3, 2.0), (60, 10.0)])
 def test_a_gateway_that_cannot_start_is_retried_ever_more_slowly(failures: int, pause_s: float) -> None:
-    seen = replace(observed(), gateway_failures={"n1": Failures(count=failures, last_s=NOW_S, message="port taken")})
+    seen = replace(observed(), gateway_failures={"n1": Failures(count=failures, last_at_s=NOW_S, message="port taken")})
     assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s - 0.1) == Plan()
     assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s) == Plan((StartGateway("n1", Reason.REPLACEMENT),))
 

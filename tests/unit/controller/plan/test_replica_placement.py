@@ -46,13 +46,13 @@ def node(name: str, total: float = 4.0, available: float | None = None, **facts:
 
 
 def on(
-    node_id: str, state: ReplicaState = ReplicaState.RUNNING, *, held: float = 1.0, created_s: float = 0.0
+    node_id: str, state: ReplicaState = ReplicaState.RUNNING, *, held: float = 1.0, created_at_s: float = 0.0
 ) -> Replica:
-    return replace(replica(state, created_s=created_s), bundles=(cpus(held),), bundle_nodes=(node_id,))
+    return replace(replica(state, created_at_s=created_at_s), bundles=(cpus(held),), bundle_nodes=(node_id,))
 
 
 def unplaced(node_id: str = "", *, age_s: float = 0.0) -> Replica:
-    starting = on(node_id, ReplicaState.STARTING, created_s=NOW_S - age_s)
+    starting = on(node_id, ReplicaState.STARTING, created_at_s=NOW_S - age_s)
     return replace(starting, is_placed=False, bundle_nodes=(node_id,) if node_id else ())
 
 
@@ -101,7 +101,7 @@ def test_the_deployment_s_own_replicas_count_before_all_others() -> None:
 
 def test_a_node_that_is_being_drained_gets_nothing() -> None:
     """New replicas go to other nodes (item 192)."""
-    assert node_ids(room([node("a", ends_s=math.inf), node("b")]).reserve(2)) == ["b", "b"]
+    assert node_ids(room([node("a", ends_at_s=math.inf), node("b")]).reserve(2)) == ["b", "b"]
 
 
 def test_what_other_users_of_the_cluster_hold_is_not_given_away() -> None:
@@ -222,9 +222,9 @@ def test_whether_the_cluster_could_ever_hold_a_replica() -> None:
 def test_victims_are_off_the_head_on_the_emptiest_node_and_the_newest() -> None:
     """The criteria apply in this order (item 191)."""
     nodes = [node("head", is_head=True), node("a"), node("b")]
-    head = on("head", created_s=9.0)
-    a_old, a_new = on("a", created_s=1.0), on("a", created_s=5.0)
-    b = on("b", created_s=2.0)
+    head = on("head", created_at_s=9.0)
+    a_old, a_new = on("a", created_at_s=1.0), on("a", created_at_s=5.0)
+    b = on("b", created_at_s=2.0)
     crowd = [on("b"), on("b")]
     ordered = room(nodes, head, a_old, a_new, b, others=crowd).by_stop_preference([head, a_old, a_new, b])
     assert ordered == [a_new, a_old, b, head]
@@ -232,7 +232,12 @@ def test_victims_are_off_the_head_on_the_emptiest_node_and_the_newest() -> None:
 
 def test_victims_empty_one_node_after_the_other() -> None:
     """Whole nodes become free (item 191)."""
-    replicas = [on("a", created_s=1.0), on("b", created_s=2.0), on("a", created_s=3.0), on("b", created_s=4.0)]
+    replicas = [
+        on("a", created_at_s=1.0),
+        on("b", created_at_s=2.0),
+        on("a", created_at_s=3.0),
+        on("b", created_at_s=4.0),
+    ]
     ordered = room([node("a"), node("b")], *replicas).by_stop_preference(replicas)
     assert [each.node_id for each in ordered] == ["b", "b", "a", "a"]
 
@@ -249,7 +254,7 @@ clusters = st.lists(
     ),
     min_size=1,
     max_size=6,
-).map(lambda facts: [node(f"n{i}", total, free, ends_s=ends) for i, (total, free, ends) in enumerate(facts)])
+).map(lambda facts: [node(f"n{i}", total, free, ends_at_s=ends) for i, (total, free, ends) in enumerate(facts)])
 
 
 @given(nodes=clusters, held=st.lists(st.tuples(st.integers(0, 5), amounts), max_size=8), asked=amounts, data=st.data())
@@ -267,7 +272,7 @@ def test_no_node_is_given_more_than_it_has(
         count = given_away[each.node_id]
         if not count:
             continue
-        assert each.ends_s is None
+        assert each.ends_at_s is None
         assert count * asked <= min(each.available["CPU"], each.total["CPU"] - own) + EPSILON
         there = sum(replica.node_id == each.node_id for replica in replicas)
         assert not per_node_max or there + count <= per_node_max
@@ -301,7 +306,7 @@ def test_bundles_never_exceed_their_nodes_and_keep_their_strategy(
             used[node_id] += amount  # type: ignore[assignment]
         assert strategy != "STRICT_PACK" or len(set(assignment.node_ids)) == 1
         assert strategy != "STRICT_SPREAD" or len(set(assignment.node_ids)) == len(bundles)
-    free = {each.node_id: each.available["CPU"] if each.ends_s is None else 0.0 for each in nodes}
+    free = {each.node_id: each.available["CPU"] if each.ends_at_s is None else 0.0 for each in nodes}
     assert all(amount <= free[node_id] + EPSILON for node_id, amount in used.items())
 
 

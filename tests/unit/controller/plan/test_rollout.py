@@ -65,7 +65,7 @@ def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> No
     """It may take minutes, and Ray counts the room as taken meanwhile: that is no shortage."""
     spec = control_pb2.DeploymentSpec(options={"actor": {"runtime_env_json": '{"pip": ["torch"]}'}})
     for age_s, leaves in ((PATIENCE_S + 1, False), (ENVIRONMENT_PATIENCE_S + 1, True)):
-        old, new = replica(version="v1"), replica(STARTING, created_s=NOW_S - age_s)
+        old, new = replica(version="v1"), replica(STARTING, created_at_s=NOW_S - age_s)
         new = replace(new, is_placed=False, spec=spec)
         for cpus in (2.0, 1000.0):
             assert bool(step(1, old, new, cpus=cpus).stops) == leaves
@@ -90,7 +90,7 @@ def test_an_unhealthy_replica_is_stopped_and_replaced() -> None:
 
 def test_scaling_down_stops_those_that_serve_nobody_then_the_newest() -> None:
     """Replicas that start leave before those that serve (item 191)."""
-    oldest, newest, starting = replica(created_s=1.0), replica(created_s=3.0), replica(STARTING, created_s=2.0)
+    oldest, newest, starting = replica(created_at_s=1.0), replica(created_at_s=3.0), replica(STARTING, created_at_s=2.0)
     assert step(1, oldest, newest, starting).stops == (starting, newest)
 
 
@@ -115,15 +115,15 @@ def test_a_failing_version_leaves_the_old_one_serving() -> None:
 
 
 def test_replacements_of_a_crashing_replica_slow_down() -> None:
-    crashing = Failures(version="v2", count=5, last_s=NOW_S - 1.0, has_succeeded=True)
+    crashing = Failures(version="v2", count=5, last_at_s=NOW_S - 1.0, has_succeeded=True)
     assert step(1, failures=crashing).starts == 0
-    assert step(1, failures=replace(crashing, last_s=NOW_S - 2.0)).starts == 1
+    assert step(1, failures=replace(crashing, last_at_s=NOW_S - 2.0)).starts == 1
     assert [retry_delay_s(count) for count in (0, 1, 2, 3, 50)] == [0.0, 0.0, 0.25, 0.5, 10.0]
 
 
 def homeless() -> Replica:
     """Just started, and no node has room for it."""
-    return replace(replica(STARTING, created_s=NOW_S), is_placed=False, bundle_nodes=())
+    return replace(replica(STARTING, created_at_s=NOW_S), is_placed=False, bundle_nodes=())
 
 
 def test_an_old_replica_makes_room_at_once_for_a_new_one_that_finds_none() -> None:
@@ -147,9 +147,9 @@ def test_nobody_makes_room_in_vain() -> None:
 def test_an_old_replica_makes_room_when_the_accounts_are_wrong() -> None:
     """Others may use more of the cluster than Ray has reported."""
     old = replica(version="v1")
-    waiting = replace(replica(STARTING, created_s=NOW_S - PATIENCE_S - 1.0), is_placed=False)
+    waiting = replace(replica(STARTING, created_at_s=NOW_S - PATIENCE_S - 1.0), is_placed=False)
     assert step(1, old, waiting, cpus=1000).stops == (old,)
-    assert step(1, old, replace(waiting, created_s=NOW_S - PATIENCE_S + 1.0), cpus=1000).stops == ()
+    assert step(1, old, replace(waiting, created_at_s=NOW_S - PATIENCE_S + 1.0), cpus=1000).stops == ()
 
 
 def test_room_is_made_for_no_more_than_the_surge() -> None:
@@ -161,7 +161,7 @@ def test_room_is_made_for_no_more_than_the_surge() -> None:
 
 def test_those_whose_time_is_over_count_towards_the_surge() -> None:
     """They leave in any case: then nobody else makes room."""
-    overdue = replace(replica(version="v1"), node_ends_s=NOW_S + 1.0)
+    overdue = replace(replica(version="v1"), node_ends_at_s=NOW_S + 1.0)
     olds = [overdue, replica(version="v1"), replica(version="v1")]
     assert step(3, *olds, homeless(), homeless(), cpus=3).stops == (overdue,)
 
@@ -170,14 +170,14 @@ def test_those_on_a_node_that_ends_soonest_leave_first() -> None:
     """The order is that of the deadlines (item 192)."""
     old = replica(version="v1")
     late, soon = (
-        replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + after_s) for after_s in (90.0, 60.0)
+        replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_at_s=NOW_S + after_s) for after_s in (90.0, 60.0)
     )
     assert step(2, old, late, soon, replica()).stops == (soon, late)
 
 
 def test_replacements_on_other_nodes_do_not_wait_for_each_other() -> None:
     """A node's end does not wait, so the surge does not limit them (item 192)."""
-    moving = [replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_s=NOW_S + 60.0) for _ in range(10)]
+    moving = [replace(replica(ReplicaState.PENDING_MIGRATION), node_ends_at_s=NOW_S + 60.0) for _ in range(10)]
     assert step(10, *moving).starts == 10
 
 
@@ -193,7 +193,7 @@ replicas_strategy = st.lists(
         replica,
         st.sampled_from([RUNNING, STARTING, STOPPING, ReplicaState.UPDATING]),
         st.sampled_from(["v1", "v2"]),
-        created_s=st.floats(NOW_S - 5.0, NOW_S),
+        created_at_s=st.floats(NOW_S - 5.0, NOW_S),
         unhealthy=st.sampled_from(["", "", "", "no answer"]),
     ),
     max_size=12,
@@ -227,7 +227,7 @@ def test_steps_converge_from_anywhere(replicas: list[Replica], wanted: int) -> N
         if made == Step() and all(each.state == RUNNING for each in replicas):
             break
         replicas = [_carried_out(each, made) for each in replicas if each.state != STOPPING]
-        replicas += [replica(STARTING, created_s=NOW_S) for _ in range(made.starts)]
+        replicas += [replica(STARTING, created_at_s=NOW_S) for _ in range(made.starts)]
     assert [(each.version, each.state) for each in replicas] == [("v2", RUNNING)] * wanted
 
 
@@ -235,7 +235,7 @@ def test_steps_converge_from_anywhere(replicas: list[Replica], wanted: int) -> N
 def test_a_step_that_is_under_way_is_not_taken_again(replicas: list[Replica], wanted: int) -> None:
     made = step(wanted, *replicas)
     under_way = [replace(each, state=STOPPING) if each in made.stops else each for each in replicas]
-    under_way += [replica(STARTING, created_s=NOW_S) for _ in range(made.starts)]
+    under_way += [replica(STARTING, created_at_s=NOW_S) for _ in range(made.starts)]
     assert step(wanted, *under_way) == Step()
 
 
@@ -247,7 +247,7 @@ def _carried_out(each: Replica, made: Step) -> Replica:
 
 def test_every_stop_has_its_reason() -> None:
     broken, starting = replica(unhealthy="no answer"), replica(STARTING, "v1")
-    moving = replace(replica(), node_ends_s=NOW_S + 1.0)
+    moving = replace(replica(), node_ends_at_s=NOW_S + 1.0)
     assert dict(step(1, broken, moving, starting).reasoned_stops) == {
         broken: Reason.UNHEALTHY,
         moving: Reason.NODE_DRAIN,

@@ -23,8 +23,8 @@ def serving(name: str, *callees: str, version: str = "v1") -> Replica:
     return replace(replica(version=version), deployment=DeploymentKey("app", name), spec=spec)
 
 
-def leaving(each: Replica, since_s: float = NOW_S) -> Replica:
-    return replace(each, state=ReplicaState.STOPPING, since_s=since_s)
+def leaving(each: Replica, since_at_s: float = NOW_S) -> Replica:
+    return replace(each, state=ReplicaState.STOPPING, since_at_s=since_at_s)
 
 
 def stopped(*replicas: Replica, wanted: Iterable[str] = (), now_s: float = NOW_S) -> set[str]:

@@ -79,11 +79,11 @@ def test_a_smaller_deployment_is_downscaling_until_the_others_have_left(healthy:
 
 def test_a_failure_of_long_ago_does_not_make_scaling_fail(healthy: Verdict) -> None:
     """A replica died once; since then all is well."""
-    old = Failures(version="v2", count=1, last_s=10.0, has_succeeded=True)
+    old = Failures(version="v2", count=1, last_at_s=10.0, has_succeeded=True)
     calm = next_verdict(healthy, target(2), [replica(), replica()], old, ClusterResources(observed(), now_s=20.0))
     more = next_verdict(calm, target(3), [replica(), replica()], old, ClusterResources(observed(), now_s=30.0))
     assert more.status == "UPSCALING"
-    fresh = replace(old, count=2, last_s=31.0)
+    fresh = replace(old, count=2, last_at_s=31.0)
     assert (
         next_verdict(more, target(3), [replica(), replica()], fresh, ClusterResources(observed(), now_s=31.0)).status
         == "UNHEALTHY"
@@ -132,7 +132,7 @@ def test_replicas_that_are_leaving_do_not_keep_a_deployment_updating() -> None:
 
 
 def test_replicas_that_wait_for_a_process_are_told_of() -> None:
-    waiting = replace(replica(STARTING, created_s=-60.0), is_placed=False)
+    waiting = replace(replica(STARTING, created_at_s=-60.0), is_placed=False)
     wanted = replace(target(1), request=ResourceRequest(((("CPU", 1.0),),)))
     assert "1 of 1 replicas wait for room" in look(None, wanted, waiting).message
     assert "1 of 1 replicas wait for Ray to start their processes" in look(None, target(1), waiting).message
@@ -140,12 +140,12 @@ def test_replicas_that_wait_for_a_process_are_told_of() -> None:
 
 def test_a_constructor_that_takes_long_is_told_of() -> None:
     """A constructor that hangs is seen in the status."""
-    started = replace(replica(STARTING, created_s=-60.0), placed_s=-42.0)
+    started = replace(replica(STARTING, created_at_s=-60.0), placed_at_s=-42.0)
     message = look(None, target(1), started).message
     assert message.endswith("1 replica has been starting for 42 s: its constructor has not returned.")
-    message = look(None, target(2), started, replace(started, placed_s=-50.0)).message
+    message = look(None, target(2), started, replace(started, placed_at_s=-50.0)).message
     assert message.endswith("2 replicas are starting, the longest for 50 s: its constructor has not returned.")
-    fresh = replace(replica(STARTING, created_s=-60.0), placed_s=-3.0)
+    fresh = replace(replica(STARTING, created_at_s=-60.0), placed_at_s=-3.0)
     assert "constructor" not in look(None, target(1), fresh).message
 
 

@@ -68,7 +68,7 @@ def test_replicas_that_no_node_may_take_are_mentioned() -> None:
 
 
 def test_a_cluster_that_is_being_drained_takes_nothing() -> None:
-    leaving = tuple(replace(each, ends_s=math.inf) for each in NODES)
+    leaving = tuple(replace(each, ends_at_s=math.inf) for each in NODES)
     assert "no node takes new replicas." in text_of(ask(0, "", {"CPU": 1.0}), waiting(), nodes=leaving)
 
 
