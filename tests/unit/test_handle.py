@@ -584,7 +584,7 @@ def test_a_cancelled_stream_raises_at_the_next_item(mesh: SmallMesh, store: Stor
     assert stream.cancelled()
 
 
-def test_a_producer_that_swallows_cancels_is_stopped_all_the_same(mesh: SmallMesh, store: Store) -> None:
+def test_a_producer_that_swallows_cancels_is_stopped(mesh: SmallMesh, store: Store) -> None:
     stream = mesh.handle("stubborn", stream=True).remote()
     assert next(stream) == 1
     stream.cancel()
@@ -777,7 +777,7 @@ def test_a_handle_that_was_shut_down_fails_what_waits() -> None:
         until(lambda: store.cancelled == 1, "the call of the closed link to be cancelled")
 
 
-def test_user_code_that_blocks_its_loop_holds_up_nobody_elses_calls() -> None:
+def test_user_code_that_blocks_its_loop_delays_no_other_call() -> None:
     with mesh_of(Store(), limit=10) as mesh:
         store: Any = mesh.replicas[0].target
         blocked = mesh.handle("block_the_loop").remote()

@@ -41,7 +41,7 @@ class DesiredKeeper:
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
         """Store an edited state, and the code of applications before it. Returns its version.
 
-        What `edit` raises is raised before anything is stored. A change that has begun is finished, even when nobody
+        What `edit` raises is raised before anything is stored. A change that has begun is finished, even when no caller
         waits for it any more: cut off in the middle, it would be stored and not known, or be stored over the next one.
         """
         task = asyncio.create_task(self._change(edit, code_of), name="change of the desired state")

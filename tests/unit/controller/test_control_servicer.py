@@ -71,8 +71,8 @@ def test_a_file_is_applied_and_told() -> None:
 def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         good, bad = application("good"), application("bad")
-        bad.ingress = "nobody"
-        with pytest.raises(Aborted, match="'nobody' is no deployment"):
+        bad.ingress = "missing"
+        with pytest.raises(Aborted, match="'missing' is no deployment"):
             await servicer.Apply(control_pb2.ApplyRequest(applications=[good, bad]), Context())
         assert not (await servicer.Status(None, Context())).applications
 
@@ -92,8 +92,8 @@ def test_a_deploy_is_stored_and_shown_at_once() -> None:
 def test_a_refused_deploy_stores_nothing() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         request = deploy_request()
-        request.application.ingress = "Nobody"
-        with pytest.raises(Aborted, match="'Nobody' is no deployment") as caught:
+        request.application.ingress = "Missing"
+        with pytest.raises(Aborted, match="'Missing' is no deployment") as caught:
             await servicer.Deploy(request, Context())
         assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
         assert not mesh.kv.keys("code/")
@@ -143,7 +143,7 @@ def test_a_sync_stream_follows_a_deployment_from_nothing_to_running_to_nothing()
     with_servicer(scenario)
 
 
-def test_a_sync_stream_on_which_nothing_more_could_be_told_ends() -> None:
+def test_a_sync_stream_without_a_subscriber_ends() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         async def fail(subscriber: object) -> control_pb2.Update:
             raise ZeroDivisionError("no update")

@@ -60,14 +60,14 @@ def test_the_limit_holds_and_no_listener_is_left_believing_full(limit: int, step
             assert not admission._believe_full
 
 
-def test_whoever_concludes_full_is_told_at_once_when_that_is_wrong() -> None:
+def test_a_caller_that_wrongly_concludes_full_gets_the_load_immediately() -> None:
     admission = Admission(2)
     listener = Listener(admission)
     admission.watch(listener)
     assert listener.reported == 0
 
 
-def test_whoever_concludes_full_is_told_later_when_that_is_right() -> None:
+def test_a_caller_that_rightly_concludes_full_gets_the_load_later() -> None:
     admission = Admission(1)
     listener = Listener(admission)
     assert admission.try_enter()
@@ -77,7 +77,7 @@ def test_whoever_concludes_full_is_told_later_when_that_is_right() -> None:
     assert listener.reported == 0
 
 
-def test_an_end_that_frees_no_place_under_a_lowered_limit_is_told_to_nobody() -> None:
+def test_an_end_that_frees_no_place_under_a_lowered_limit_is_not_reported() -> None:
     admission = Admission(3)
     listener = Listener(admission)
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_an_end_that_frees_no_place_under_a_lowered_limit_is_told_to_nobody() ->
     assert (listener.pushes, listener.reported) == (2, 1)
 
 
-def test_a_closed_admission_takes_nobody_and_counts_the_refusals() -> None:
+def test_a_closed_admission_refuses_and_counts_the_refusals() -> None:
     admission = Admission(5)
     admission.close()
     assert not admission.try_enter()

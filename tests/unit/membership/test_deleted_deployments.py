@@ -256,7 +256,7 @@ def test_calls_under_way_keep_the_router_of_a_deleted_deployment(process: MeshPr
         until_reported(process, lambda: process._routers.keys() == {key}, "the router of the deleted one to go")
 
 
-def test_a_router_that_its_last_handle_closes_meanwhile_is_dropped_by_nobody_else(process: MeshProcess) -> None:
+def test_a_router_that_its_last_handle_closes_meanwhile_is_dropped_once(process: MeshProcess) -> None:
     """The I/O loop has found it superfluous, then a thread shuts the handle down."""
     handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
     router = process.use(DeploymentKey("shop", "Store"), handle)

@@ -109,7 +109,7 @@ def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, cont
     assert controller.processes == [process.process_id]
 
 
-def test_a_router_that_is_made_anew_knows_what_the_first_knew(process: MeshProcess, controller: Controller) -> None:
+def test_a_new_router_knows_what_the_first_knew(process: MeshProcess, controller: Controller) -> None:
     first = process.use(KEY, controller)
     until(lambda: is_reported(first, "the old token"), "the snapshot")
     process.leave(first, controller).result(10)
@@ -194,7 +194,7 @@ def test_a_stream_survives_whatever_ray_raises(
     until(lambda: controller.subscriptions == [KEY, KEY], "the stream to be there again")
 
 
-def test_a_report_that_cannot_be_made_is_told_once_and_stops_no_other(
+def test_a_report_that_cannot_be_made_is_logged_once_and_stops_no_other(
     process: MeshProcess, controller: Controller, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> Reading:
@@ -217,7 +217,7 @@ def test_a_process_reports_its_load_as_long_as_there_is_any(process: MeshProcess
     until(lambda: controller.loads[-1].executing == 0.0, "the last report")
 
 
-def test_a_new_controller_is_told_the_load_at_once(process: MeshProcess, controller: Controller) -> None:
+def test_a_new_controller_gets_the_load_immediately(process: MeshProcess, controller: Controller) -> None:
     """It does not have to wait for the interval (item 183)."""
     process.own_reading = lambda: Reading(deployment=KEY, interval_s=3600.0, executing=3)
     until(lambda: len(controller.loads) == 1, "the first report")

@@ -98,7 +98,7 @@ def test_a_stats_hook_that_hangs_takes_one_thread_however_often_it_is_asked() ->
 
     user_object = constructed(Slow)
 
-    async def ask_in_vain() -> None:
+    async def ask_without_answer() -> None:
         asking = asyncio.ensure_future(user_object.autoscaling_stats())
         while not entered:  # noqa: ASYNC110 - nothing tells when the thread has begun
             await asyncio.sleep(0.002)
@@ -107,7 +107,7 @@ def test_a_stats_hook_that_hangs_takes_one_thread_however_often_it_is_asked() ->
 
     async def scenario() -> list[object]:
         for _ in range(3):
-            await ask_in_vain()
+            await ask_without_answer()
         released.set()
         return [await user_object.autoscaling_stats() for _ in range(2)]
 

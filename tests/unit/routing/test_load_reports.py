@@ -37,14 +37,14 @@ def test_load_that_lasts_is_reported_again_and_again(reporter: LoadReporter) -> 
         assert load.executing == pytest.approx(3.0)
 
 
-def test_the_end_of_the_load_is_told_once(reporter: LoadReporter) -> None:
+def test_the_end_of_the_load_is_reported_once(reporter: LoadReporter) -> None:
     assert reporter.take([reading(ongoing=1)], 10.0)
     (load,) = reporter.take([reading()], 20.0)
     assert load.ongoing == 0
     assert reporter.take([reading()], 30.0) == []
 
 
-def test_what_is_urgent_is_told_at_once_and_as_it_is(reporter: LoadReporter) -> None:
+def test_urgent_values_are_reported_immediately_and_unaveraged(reporter: LoadReporter) -> None:
     """A call that waits for the first replica is reported without averaging (item 231)."""
     (load,) = reporter.take([reading(queued=1, is_urgent=True)], 0.5)
     assert load.queued == 1.0
@@ -55,7 +55,7 @@ def test_the_first_report_tells_the_present() -> None:
     assert load.queued == 7.0
 
 
-def test_who_hears_it_for_the_first_time_is_told_all(reporter: LoadReporter) -> None:
+def test_a_new_listener_gets_everything(reporter: LoadReporter) -> None:
     assert reporter.take([reading(ongoing=1)], 10.0)
     assert reporter.take([reading(ongoing=1)], 11.0) == []
     reporter.restart()

@@ -131,7 +131,7 @@ def test_a_hot_model_spreads_and_others_pass_what_waits_for_it() -> None:
         mesh.assert_idle()
 
 
-def test_models_that_nobody_announces_take_bounded_memory() -> None:
+def test_models_without_an_announcement_take_bounded_memory() -> None:
     endpoint = Endpoint(ReplicaInfo("r", "a"), 5)
     for number in range(1000):
         endpoint.expect_model(str(number))

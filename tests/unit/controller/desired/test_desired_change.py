@@ -44,7 +44,7 @@ def test_a_change_leaves_the_state_it_came_from_alone() -> None:
 
 def test_deleting_what_is_not_there_is_fine() -> None:
     """An unknown name changes nothing (item 76)."""
-    assert not without_application(EMPTY, "nobody").applications
+    assert not without_application(EMPTY, "missing").applications
 
 
 def test_a_route_prefix_belongs_to_one_application() -> None:
@@ -71,7 +71,7 @@ def test_nothing_is_deployed_while_shutting_down() -> None:
     ("spoil", "complaint"),
     [
         (lambda app: app.ClearField("name"), "no name"),
-        (lambda app: setattr(app, "ingress", "Nobody"), "'Nobody' is no deployment"),
+        (lambda app: setattr(app, "ingress", "Missing"), "'Missing' is no deployment"),
         (lambda app: app.deployments.append(app.deployments[0]), "several deployments named 'Model'"),
         (lambda app: app.deployments[0].ClearField("version"), "no version"),
         (lambda app: app.deployments[0].ClearField("code"), "no code"),

@@ -36,7 +36,7 @@ def adding(name: str) -> Edit:
     return functools.partial(with_application, application=application(name), unix_time_s=0.0)
 
 
-def test_a_change_that_nobody_waits_for_any_more_is_finished_before_the_next() -> None:
+def test_a_change_whose_caller_is_gone_is_finished_before_the_next() -> None:
     """A client that is gone cancels its request in the middle of the writing."""
 
     async def main() -> None:

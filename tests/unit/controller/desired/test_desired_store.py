@@ -46,7 +46,7 @@ def test_code_is_stored_apart_under_its_digest(store: StateStore, kv: DictKeyVal
     assert kv.entries[spec.code_key] == b"code of v1"
 
 
-def test_code_that_nobody_refers_to_is_removed(store: StateStore, kv: DictKeyValue) -> None:
+def test_code_without_a_reference_is_removed(store: StateStore, kv: DictKeyValue) -> None:
     state = deployed(store, control_pb2.DesiredState(), "v1")
     deployed(store, state, "v2")
     assert [kv.entries[key] for key in kv.keys(CODE_PREFIX)] == [b"code of v2"]

@@ -1,4 +1,4 @@
-"""mesh.controller.plan.planner: the actions missing between what shall be and what is."""
+"""mesh.controller.plan.planner: the actions missing between the desired and the observed state."""
 
 import math
 from collections import Counter
@@ -51,7 +51,7 @@ def test_a_replica_without_a_process_is_killed_as_it_cannot_drain() -> None:
     assert plan(desired(), observed(waiting), NOW_S) == Plan((KillReplica(waiting.replica_id, Reason.DELETED),))
 
 
-def test_a_replica_that_is_still_starting_is_killed_as_it_serves_nobody() -> None:
+def test_a_replica_that_is_still_starting_is_killed_as_it_has_no_calls() -> None:
     """Its constructor may hang: a drain would wait for it."""
     starting = replica(ReplicaState.STARTING)
     assert plan(desired(), observed(starting), NOW_S) == Plan((KillReplica(starting.replica_id, Reason.DELETED),))

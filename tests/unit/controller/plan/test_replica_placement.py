@@ -202,7 +202,7 @@ def test_a_placement_group_gets_room_on_several_nodes() -> None:
     assert to_preempt(room(nodes, old, new, request=request), [old], 1) == [old]
 
 
-def test_a_bound_replica_that_waits_in_vain_has_to_be_started_elsewhere() -> None:
+def test_a_bound_replica_that_is_stuck_is_started_on_another_node() -> None:
     waiting = unplaced("a", age_s=PATIENCE_S + 1.0)
     assert room([node("a")], waiting, request=asks(1, per_node_max=1)).is_stuck_on_node(waiting)
     assert not room([node("a")], waiting).is_stuck_on_node(waiting)
@@ -310,7 +310,7 @@ def test_bundles_never_exceed_their_nodes_and_keep_their_strategy(
     assert all(amount <= free[node_id] + EPSILON for node_id, amount in used.items())
 
 
-def test_a_runtime_environment_that_nobody_can_read_stops_no_planning() -> None:
+def test_an_unreadable_runtime_environment_stops_no_planning() -> None:
     spec = control_pb2.DeploymentSpec()
     spec.options.actor.runtime_env_json = "{"
     broken = replace(unplaced("n1", age_s=TRUST_S + 1), spec=spec)
@@ -318,8 +318,8 @@ def test_a_runtime_environment_that_nobody_can_read_stops_no_planning() -> None:
 
 
 @given(nodes=clusters, olds=st.lists(st.tuples(st.integers(0, 5), amounts), max_size=6), asked=amounts)
-def test_nobody_makes_room_in_vain(nodes: list[Node], olds: list[tuple[int, float]], asked: float) -> None:
-    """Whoever leaves lets a waiting replica in, and at most as many leave as may."""
+def test_no_replica_is_preempted_without_effect(nodes: list[Node], olds: list[tuple[int, float]], asked: float) -> None:
+    """A preempted replica lets a waiting one start, and at most `most` are preempted."""
     old = [replace(on(f"n{number % len(nodes)}", held=amount), version="v1") for number, amount in olds]
     waiting = [replace(unplaced(), bundles=(cpus(asked),)) for _ in range(2)]
     makers = to_preempt(room(nodes, *old, *waiting, request=asks(asked)), old, 2)

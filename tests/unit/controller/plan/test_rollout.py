@@ -77,7 +77,7 @@ def test_an_update_starts_a_fifth_beyond_the_target() -> None:
     assert step(10, *olds) == Step(starts=2, start_reason=Reason.UPDATE)
 
 
-def test_old_replicas_that_serve_nobody_go_at_once() -> None:
+def test_old_replicas_that_do_not_serve_stop_first() -> None:
     starting, running = replica(STARTING, "v1"), replica(version="v1")
     assert step(1, starting, running).stops == (starting,)
 
@@ -88,7 +88,7 @@ def test_an_unhealthy_replica_is_stopped_and_replaced() -> None:
     assert step(2, replica(), broken) == Step(1, Reason.REPLACEMENT, ((broken, Reason.UNHEALTHY),))
 
 
-def test_scaling_down_stops_those_that_serve_nobody_then_the_newest() -> None:
+def test_scaling_down_stops_those_that_do_not_serve_then_the_newest() -> None:
     """Replicas that start leave before those that serve (item 191)."""
     oldest, newest, starting = replica(created_at_s=1.0), replica(created_at_s=3.0), replica(STARTING, created_at_s=2.0)
     assert step(1, oldest, newest, starting).stops == (starting, newest)
@@ -133,13 +133,13 @@ def test_an_old_replica_makes_room_at_once_for_a_new_one_that_finds_none() -> No
     assert step(1, old, homeless(), cpus=2).stops == ()
 
 
-def test_nobody_makes_room_while_room_is_coming() -> None:
+def test_no_replica_is_preempted_while_others_free_enough() -> None:
     """What is leaving makes room enough."""
     leaving, old = replica(STOPPING, version="v1"), replica(version="v1")
     assert step(1, leaving, old, homeless(), cpus=2).stops == ()
 
 
-def test_nobody_makes_room_in_vain() -> None:
+def test_no_replica_is_preempted_without_effect() -> None:
     old = replace(replica(version="v1"), bundles=((("GPU", 1.0),),))
     assert step(1, old, homeless(), cpus=0).stops == ()
 
@@ -160,7 +160,7 @@ def test_room_is_made_for_no_more_than_the_surge() -> None:
 
 
 def test_those_whose_time_is_over_count_towards_the_surge() -> None:
-    """They leave in any case: then nobody else makes room."""
+    """They stop in any case, so no other is preempted."""
     overdue = replace(replica(version="v1"), node_ends_at_s=NOW_S + 1.0)
     olds = [overdue, replica(version="v1"), replica(version="v1")]
     assert step(3, *olds, homeless(), homeless(), cpus=3).stops == (overdue,)

@@ -28,7 +28,7 @@ def leaving(each: Replica, since_at_s: float = NOW_S) -> Replica:
 
 
 def stopped(*replicas: Replica, wanted: Iterable[str] = (), now_s: float = NOW_S) -> set[str]:
-    """Names of the deployments that are told to stop."""
+    """Names of the deployments that stop."""
     targets = [replace(target(1, "v1"), key=DeploymentKey("app", name)) for name in wanted]
     actions = plan(desired(*targets), observed(*replicas), now_s).actions
     ids = {action.replica_id for action in actions if isinstance(action, StopReplica)}
@@ -61,14 +61,14 @@ def test_deployments_that_call_each_other_stop_together_and_after_their_callers(
     assert stopped(b, c) == {"B", "C"}
 
 
-def test_what_serves_nobody_does_not_wait() -> None:
+def test_a_replica_without_callers_does_not_wait() -> None:
     starting = replace(serving("B"), state=ReplicaState.STARTING, is_placed=False)
     actions = plan(desired(), observed(serving("A", "B"), starting), NOW_S).actions
     assert KillReplica(starting.replica_id, Reason.DELETED) in actions
 
 
 def test_an_old_version_keeps_those_it_calls_until_it_has_gone() -> None:
-    """The new version of A calls nobody; what the old one calls is not wanted any more, but needed."""
+    """The new version of A calls no other; what the old one calls is not wanted any more, but needed."""
     old, new, b = serving("A", "B", version="v0"), serving("A", version="v1"), serving("B")
     assert stopped(old, b, wanted=["A"]) == set()
     assert stopped(leaving(old), new, b, wanted=["A"]) == set()
@@ -103,22 +103,22 @@ def of_graph(graph: Mapping[str, Iterable[str]]) -> list[Replica]:
 
 
 def stages(replicas: Sequence[Replica]) -> list[set[str]]:
-    """What stops in each step of a delete, when everything that was told to stop has gone by the next."""
+    """What stops in each step of a delete, when everything that stops has gone by the next."""
     steps: list[set[str]] = []
     while replicas:
         steps.append(stopped(*replicas))
-        assert steps[-1], "nobody would ever stop"
+        assert steps[-1], "nothing would ever stop"
         replicas = [each for each in replicas if each.deployment.name not in steps[-1]]
     return steps
 
 
 @given(graphs)
-def test_everybody_stops_in_the_end_whatever_calls_whom(graph: dict[str, set[str]]) -> None:
+def test_every_deployment_stops_in_the_end_whatever_the_calls(graph: dict[str, set[str]]) -> None:
     assert set().union(*stages(of_graph(graph))) == set(graph)
 
 
 @given(acyclic_graphs)
-def test_nobody_stops_while_a_caller_is_there(graph: dict[str, set[str]]) -> None:
+def test_no_deployment_stops_before_its_callers(graph: dict[str, set[str]]) -> None:
     stage_of = {name: number for number, names in enumerate(stages(of_graph(graph))) for name in names}
     for caller, callees in graph.items():
         assert all(stage_of[caller] < stage_of[callee] for callee in callees & graph.keys())

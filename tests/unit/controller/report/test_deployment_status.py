@@ -106,7 +106,7 @@ def test_a_failed_update_says_that_the_old_version_serves(healthy: Verdict) -> N
     assert "2 replicas of the version before keep serving." in failed.message
 
 
-def test_a_failed_deployment_recovers_when_it_is_deployed_anew() -> None:
+def test_a_failed_deployment_recovers_when_it_is_deployed_again() -> None:
     failed = look(None, target(1), failures=Failures(version="v2", count=3))
     again = look(failed, target(1, "v3"), replica(STARTING, "v3"))
     assert seen(again) == ("UPDATING", "CONFIG_UPDATE_STARTED")
@@ -131,14 +131,14 @@ def test_replicas_that_are_leaving_do_not_keep_a_deployment_updating() -> None:
     assert look(None, target(1), replica(), replica(ReplicaState.STOPPING)).status == "HEALTHY"
 
 
-def test_replicas_that_wait_for_a_process_are_told_of() -> None:
+def test_the_message_counts_replicas_that_wait_for_a_process() -> None:
     waiting = replace(replica(STARTING, created_at_s=-60.0), is_placed=False)
     wanted = replace(target(1), request=ResourceRequest(((("CPU", 1.0),),)))
     assert "1 of 1 replicas wait for room" in look(None, wanted, waiting).message
     assert "1 of 1 replicas wait for Ray to start their processes" in look(None, target(1), waiting).message
 
 
-def test_a_constructor_that_takes_long_is_told_of() -> None:
+def test_the_message_shows_a_slow_constructor() -> None:
     """A constructor that hangs is seen in the status."""
     started = replace(replica(STARTING, created_at_s=-60.0), placed_at_s=-42.0)
     message = look(None, target(1), started).message

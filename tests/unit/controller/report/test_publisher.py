@@ -120,7 +120,7 @@ def test_what_does_not_exist_is_unavailable_until_it_is_deployed() -> None:
     asyncio.run(scenario())
 
 
-def test_a_deployment_that_an_application_does_not_have_is_told_with_those_it_has() -> None:
+def test_an_unknown_deployment_is_answered_with_the_names_of_the_known_ones() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(OTHER)
         await next_update(publisher, subscriber)
@@ -186,7 +186,7 @@ def test_a_gateway_hears_of_the_other_processes_of_its_node() -> None:
     asyncio.run(scenario())
 
 
-def test_settling_waits_until_streams_have_written_what_they_were_told() -> None:
+def test_a_flush_waits_until_streams_have_written_their_updates() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
         publish(publisher, desired_of(application()), snapshot(KEY, "r1"))

@@ -36,7 +36,7 @@ def test_without_a_waiting_replica_there_is_no_text() -> None:
     assert text_of(ask(0, "", {"CPU": 4.0}), replica()) == ""
 
 
-def test_what_is_asked_and_what_is_free_is_told() -> None:
+def test_the_text_shows_requested_and_free_resources() -> None:
     assert text_of(ask(0, "", {"CPU": 4.0}), replica(), waiting(), waiting()) == (
         "2 of 3 replicas wait for room: each asks for {CPU: 4};"
         " the roomiest node has {CPU: 3} free of {CPU: 4} (2 nodes take replicas)."

@@ -16,7 +16,7 @@ def snapshot_of(*replicas: Replica) -> control_pb2.DeploymentSnapshot:
     return build_snapshots(desired_of(application(version="v2")), observed(*replicas), {})[KEY]
 
 
-def test_only_replicas_that_serve_are_told() -> None:
+def test_only_serving_replicas_are_listed() -> None:
     """A replica leaves routing before it drains (item 153)."""
     running, updating = replica(), replica(ReplicaState.UPDATING)
     others = [replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING), replica(unhealthy="no answer")]
@@ -28,7 +28,7 @@ def test_old_and_new_versions_serve_together() -> None:
     assert len(snapshot_of(replica(version="v1"), replica(version="v2")).replicas) == 2
 
 
-def test_a_deployment_that_is_not_wanted_any_more_serves_until_it_is_told_to_stop() -> None:
+def test_an_unwanted_deployment_serves_until_it_stops() -> None:
     """Deployments that call it may not have finished yet (item 61)."""
     spec = application().deployments[0]
     last = replace(replica(), spec=spec)
@@ -60,7 +60,7 @@ def test_routes_carry_the_methods_of_the_ingress() -> None:
     assert [method.full_name for method in route.grpc_methods] == ["/shop.Cart/Add"]
 
 
-def test_callers_are_told_how_often_to_report_and_whether_replicas_come_on_demand() -> None:
+def test_snapshots_carry_the_report_interval_and_whether_replicas_start_on_demand() -> None:
     """Both come with the snapshot (items 227, 231)."""
     for min_replicas, starts_on_demand in ((0, True), (1, False)):
         rules = AutoscalingConfig(min_replicas=min_replicas, max_replicas=2, metrics_interval_s=3.0).to_message()

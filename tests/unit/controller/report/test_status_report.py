@@ -28,7 +28,7 @@ def test_an_application_that_runs() -> None:
     assert [each.state for each in deployment.replicas] == ["RUNNING"]
 
 
-def test_the_capacity_is_told_where_it_is_restricted() -> None:
+def test_a_restricted_capacity_is_shown() -> None:
     """The status has `target_capacity` only where it is set (item 232)."""
     assert status(Desired(target_capacity=50.0), observed()).target_capacity == 50.0
     assert not status(Desired(), observed()).HasField("target_capacity")

@@ -70,6 +70,6 @@ def test_what_is_no_number_is_refused(actor: Any, answer: str) -> None:
 @pytest.mark.parametrize(
     ("function", "error"), [("missing", "AttributeError: .*missing"), ("number", "not a function")]
 )
-def test_what_cannot_be_called_is_told(actor: Any, function: str, error: str) -> None:
+def test_a_policy_that_cannot_be_called_is_reported(actor: Any, function: str, error: str) -> None:
     with pytest.raises(UserCodeError, match=error):
         ask(actor(function))

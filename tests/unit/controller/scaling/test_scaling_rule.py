@@ -157,7 +157,7 @@ def test_fewer_replicas_stay_after_the_delay_by_the_largest_number_wanted_meanwh
     assert 640 <= changed_s <= 680
 
 
-def test_a_change_of_direction_starts_the_delay_anew() -> None:
+def test_a_change_of_direction_restarts_the_delay() -> None:
     """A load that alternates changes nothing (item 230)."""
     deployment = Deployment(ScalingRules(max_replicas=9, look_back_period_s=1.0), 2)
     for start_s in range(0, 2000, 50):
