@@ -20,7 +20,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 class BadArgsError(ValueError):
-    """The arguments are not what the builder takes. `findings` have paths from the arguments on."""
+    """The arguments do not fit the builder. Paths in `findings` start at the arguments."""
 
     def __init__(self, builder: str, findings: list[Finding]) -> None:
         lines = (f"{dotted(each.path)}: {each.message}" if each.path else each.message for each in findings)
@@ -33,7 +33,7 @@ class BadArgsError(ValueError):
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
-    """`key=value` words of a command line. Values are text, unless they are lists or mappings in YAML's short form."""
+    """`key=value` words of a command line. Values are strings, or lists and mappings in YAML's flow style."""
     args: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
@@ -55,7 +55,7 @@ def _short_form(key: str, value: str) -> Any:
 
 
 def call_builder(builder: Callable[..., Any], args: Mapping[str, Any]) -> Any:
-    """What the builder returns. Raises BadArgsError, TypeError for what is no builder, and what the builder raises."""
+    """The result of the builder. Raises BadArgsError, TypeError for a wrong signature, and errors of the builder."""
     name = getattr(builder, "__name__", repr(builder))
     parameters = list(inspect.signature(builder).parameters.values())
     if len(parameters) != 1:
@@ -83,7 +83,7 @@ def _by_pydantic(builder: str, validate: Callable[[Any], Any], args: dict[str, A
     try:
         return validate(args)
     except ValueError as error:
-        # Known by its shape: pydantic is the user's, of either generation, and not a dependency.
+        # Recognised by its attribute: pydantic, of either major version, is not a dependency.
         errors = getattr(error, "errors", None)
         if errors is None:
             raise

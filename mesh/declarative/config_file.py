@@ -22,7 +22,7 @@ _ADVICE = "list what is to run, or write `applications: []` to delete all that a
 
 
 def read_config(text: str, name: str) -> tuple[MeshConfig, Source]:
-    """Raises ConfigError with everything that is wrong in the file called `name`, each with its line and field."""
+    """Raises ConfigError with all errors in the file called `name`, each with its line and field."""
     source = read_yaml(text, name)
     checker = _Checker()
     config = checker.file(source.data)
@@ -32,7 +32,7 @@ def read_config(text: str, name: str) -> tuple[MeshConfig, Source]:
 
 
 class _Checker:
-    """Goes on after a finding, so that one look shows them all."""
+    """Continues after an error, so that one run reports all of them."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
@@ -51,7 +51,7 @@ class _Checker:
         return MeshConfig(**gateways, target_capacity=capacity, applications=tuple(applications))
 
     def _entries(self, fields: Mapping[str, Any], data: Any) -> list[Any]:
-        """Nothing is asked for only by saying so: a file that was cut off or emptied must not delete everything."""
+        """An explicit `[]` is required for no application: a truncated or empty file must not delete everything."""
         if fields.get("applications") is not None:
             return self._list(("applications",), fields["applications"])
         if "applications" in fields:
@@ -100,7 +100,7 @@ class _Checker:
             options = dict(self._mapping(place, entry, ("name", *schema.DEPLOYMENT_OPTIONS)))
             name = options.pop("name", None)
             if not isinstance(name, str) or not name:
-                self.findings.append(Finding(place, "name is missing: say which deployment these options are for."))
+                self.findings.append(Finding(place, "name is missing: name the deployment that these options are for."))
             elif name in found:
                 self.findings.append(Finding((*place, "name"), f"deployment {name!r} is listed twice."))
             else:
@@ -116,7 +116,7 @@ class _Checker:
         self._try_options(path, known, lambda: with_options(DeploymentConfig(), known))
 
     def _try_options(self, path: Path, given: dict[str, Any], check: Callable[[], object]) -> None:
-        """Until `check` passes: note what it says, and leave out the option that it is about."""
+        """Collect the error of `check` and remove the option that caused it, until `check` passes."""
         while True:
             try:
                 check()
@@ -155,7 +155,7 @@ class _Checker:
             if value is None or not isinstance(value, str):
                 continue
             if value in first:
-                message = f"{value!r} is that of applications[{first[value]}] already: each needs its own."
+                message = f"{value!r} is already used by applications[{first[value]}]: it must be unique."
                 self.findings.append(Finding(("applications", number, field), message))
             first.setdefault(value, number)
 

@@ -1,10 +1,10 @@
 """The version of a deployment's code: the same for the same content, on any machine at any time (item 185).
 
-What counts: the class by name, the arguments bound to it, and the source of the module it is from with all that this
-module imports, as far as they are the user's own files. Installed packages do not count: their versions belong to the
-environment. The pickle of the class does not count either: it differs from process to process. A class that a function
-made may hold what its source does not show; there the import path, the builder's arguments and the runtime environment
-count too, since the function knew nothing else.
+The digest covers the name of the class, the arguments bound to it, and the source of its module and of all modules
+which that imports, if they are the user's own files. Installed packages are left out: their versions belong to the
+environment. The pickle of the class is left out too: it differs between processes. A class made by a function may
+depend on more than its source; for such a class the digest also covers the import path, the arguments of the builder
+and the runtime environment, which are all the inputs of that function.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OWN_PACKAGE = Path(__file__).parents[1]
 
 
 def make_version_of(recipe: bytes) -> Callable[[UserCode, bytes], str]:
-    """`recipe` says how the application is made: import path, arguments and runtime environment."""
+    """`recipe` has the inputs of the application: import path, arguments and runtime environment."""
 
     def version_of(code: UserCode, packed: bytes) -> str:
         parts = [_name(each).encode() for each in (code.callable, *code.servicer_functions)]
@@ -40,11 +40,11 @@ def make_version_of(recipe: bytes) -> Callable[[UserCode, bytes], str]:
 
 
 def _is_importable(target: Callable[..., Any]) -> bool:
-    """Whether its source says everything about it."""
+    """Whether its source defines it completely."""
     found: Any = sys.modules.get(target.__module__)
     for part in target.__qualname__.split("."):
         found = getattr(found, part, None)
-    # Under the class's name stands the deployment that was made of it.
+    # The decorator replaces the class by a deployment of the same name.
     return getattr(found, "func_or_class", found) is target and target.__module__ != "__main__"
 
 
@@ -53,7 +53,7 @@ def _name(target: Callable[..., Any]) -> str:
 
 
 def _sources_of(module: str) -> list[bytes]:
-    """Of the module and of everything of the user's that it imports, in the order of their names."""
+    """Sources of the module and of the user's modules that it imports, in the order of their names."""
     found: dict[str, bytes] = {}
     waiting = [module]
     while waiting and len(found) < _MODULES_MAX:
@@ -69,7 +69,7 @@ def _sources_of(module: str) -> list[bytes]:
 def _users_file(module: str) -> Path | None:
     parent = module.rpartition(".")[0]
     if parent and parent not in sys.modules:
-        return None  # to look for it would execute its package
+        return None  # find_spec would execute its package
     loaded = sys.modules.get(module)
     try:
         spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
@@ -87,7 +87,7 @@ def _is_installed(path: Path) -> bool:
 
 
 def _imported_by(source: bytes, module: str, *, is_package: bool) -> Iterator[str]:
-    """Every module that may be imported, also inside of functions: those that do not exist are not found later."""
+    """Every module that may be imported, also inside functions. Names that are no modules are skipped later."""
     package = module if is_package else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,7 +1,7 @@
 """The field of a file that an error message of the option checks is about. Pure.
 
-The checks are those of the decorator and of `mesh.start`: their messages begin with the option's name. In a file the
-name is said already, by the place, so it is taken off.
+The decorator, `mesh.start` and files share the checks, whose messages begin with the option's name. Errors in a file
+show the path of the field, so the name is removed from the message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def unknown_field(path: Path, name: str, known: Iterable[str]) -> Finding:
 
 
 def finding(path: Path, given: Mapping[str, Any], error: Exception) -> Finding:
-    """What `error` says about one of the options `given`, which stand at `path`."""
+    """The finding for `error`, which a check of the options `given` at `path` raised."""
     message = str(error)
     match = _SUBJECT.fullmatch(message)
     if match is None:

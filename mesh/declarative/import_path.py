@@ -28,10 +28,10 @@ def parse_import_path(import_path: object) -> tuple[str, str]:
 
 
 def load_application(import_path: str, args: Mapping[str, Any]) -> Application:
-    """The bound application there, or what the builder function there makes of `args`.
+    """The bound application at the path, or the application that the builder at the path returns for `args`.
 
-    Raises ImportError with the traceback of the user's code, ValueError or TypeError for what is no application,
-    BadArgsError for arguments that the builder does not take.
+    Raises ImportError with the traceback of the user's code, ValueError or TypeError if there is no application,
+    BadArgsError for arguments that do not fit the builder.
     """
     target = import_attribute(import_path)
     if isinstance(target, Application):
@@ -47,14 +47,14 @@ def load_application(import_path: str, args: Mapping[str, Any]) -> Application:
 
 
 def import_attribute(import_path: str) -> Any:
-    """What stands there. Raises ImportError, and ValueError where nothing does."""
+    """The object at the path. Raises ImportError, and ValueError if the module has no such attribute."""
     module_name, attribute = parse_import_path(import_path)
     module = _import(module_name)
     target: Any = module
     for part in attribute.split("."):
         if not hasattr(target, part):
             if ":" not in import_path and importlib.util.find_spec(import_path) is not None:
-                raise ValueError(f"{import_path} is a module: name what is in it, for instance {import_path}:app.")
+                raise ValueError(f"{import_path} is a module: name an object in it, for instance {import_path}:app.")
             raise ValueError(f"Module {module_name!r} has no {attribute!r}. {_found_in(module)}")
         target = getattr(target, part)
     return target
@@ -85,7 +85,7 @@ def _import(module_name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise ImportError(
                 f"There is no module {error.name!r} in {sys.path[0]} or on Python's path. Name the directory it is in "
-                "with --app-dir, or bring it along with runtime_env."
+                "with --app-dir, or add it with runtime_env."
             ) from error
         raise _failure(f"Importing {module_name!r} failed", error) from error
 
@@ -96,7 +96,7 @@ def _found_in(module: ModuleType) -> str:
 
 
 def _failure(what: str, error: BaseException) -> ImportError:
-    """With the lines of the user's own code that led to `error`, innermost last."""
+    """An ImportError with the lines of user code that led to `error`, innermost last."""
     if isinstance(error, SyntaxError):  # shows the line itself
         return ImportError(f"{what}: {''.join(traceback.format_exception_only(error)).strip()}")
     lines = "".join(traceback.format_list(_users_frames(error.__traceback__)))
@@ -104,7 +104,7 @@ def _failure(what: str, error: BaseException) -> ImportError:
 
 
 def _is_users(error: BaseException) -> bool:
-    """Whether the user's code raised, and not a check of ours."""
+    """Whether user code raised the error, and not a check of the mesh."""
     return bool(_users_frames(error.__traceback__))
 
 

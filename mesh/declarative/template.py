@@ -18,7 +18,7 @@ _DEFAULTS: Mapping[str, Any] = {each.name: getattr(DeploymentConfig(), each.name
 
 _HEAD = """\
 # A configuration of the mesh: `mesh deploy {file}` applies it, `mesh run {file}` serves it until Ctrl-C.
-# Values here win over those in the code. Lines that are commented out show defaults.
+# Values here override those in the code. Lines that are commented out show defaults.
 
 # proxy_location: EveryNode  # or HeadOnly, Disabled
 # http_options:
@@ -42,7 +42,7 @@ class BuiltApplication:
 
 
 def render(applications: list[BuiltApplication], file: str | None) -> str:
-    """The text of a file that deploys `applications` as their code says."""
+    """The text of a file that deploys `applications` with the options in their code."""
     lines = (line for each in applications for line in _application(each))
     return _HEAD.format(file=file or "FILE") + "\n".join(lines) + "\n"
 
@@ -74,7 +74,7 @@ def _set_in_code(deployment: Deployment) -> dict[str, Any]:
     given = deployment.user_configured_option_names
     values = {name: getattr(deployment.config, name) for name in DEPLOYMENT_OPTIONS if name in given & _DEFAULTS.keys()}
     if deployment.config.autoscaling_config is not None:
-        # Also of num_replicas="auto", of which nothing else is left.
+        # Also for num_replicas="auto", which leaves no other trace.
         values["autoscaling_config"] = deployment.config.autoscaling_config
         values.pop("num_replicas", None)
     return values

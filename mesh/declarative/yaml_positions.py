@@ -9,20 +9,22 @@ from typing import Any, TypeAlias
 import yaml
 
 _NODES_MAX = 100_000
-"""Aliases multiply: a small file must not become a huge value."""
+"""Limit of values: with aliases a small file could become a huge value."""
 _CHARS_MAX = 2_000_000
-"""Reading more would take minutes."""
+"""Limit of characters: reading more would take minutes."""
 
 Path: TypeAlias = tuple[str | int, ...]
-"""The way to a value: keys of mappings and numbers of list items."""
+"""The path of a value: keys of mappings and indices of list items."""
 
 
 class ConfigError(ValueError):
-    """What is wrong with a file, a line for each finding."""
+    """The errors in a file, one line for each finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """One error and the path of its field."""
+
     path: Path
     message: str
     is_about_key: bool = False
@@ -31,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file as read."""
+    """The content of a file, with the position of everything in it."""
 
     name: str
     data: Any
@@ -67,7 +69,7 @@ def dotted(path: Path) -> str:
 
 
 def read_yaml(text: str, name: str) -> Source:
-    """Raises ConfigError naming line and column for what is not YAML, for repeated keys and keys that are no text."""
+    """Raises ConfigError with line and column for invalid YAML, repeated keys and keys that are not strings."""
     if len(text) > _CHARS_MAX:
         raise ConfigError(f"{name}:1:1: the file has more than {_CHARS_MAX} characters")
     try:
@@ -101,7 +103,7 @@ def _reason(error: yaml.MarkedYAMLError) -> str:
 
 class _Loader(yaml.SafeLoader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merged mappings (<<) may be made of merged ones: each level multiplies."""
+        """Limits merged mappings (<<): nested ones multiply at each level."""
         super().flatten_mapping(node)
         if len(node.value) > _NODES_MAX:
             problem = f"merged mappings (<<) have more than {_NODES_MAX} fields"
@@ -141,9 +143,11 @@ class _Reader:
             return self._loader.construct_object(node, deep=True)
         except yaml.YAMLError:
             raise
-        except Exception as error:  # whatever Python raises for a date such as 2024-13-45
+        except Exception as error:  # e.g. the ValueError for a date such as 2024-13-45
             kind = node.tag.rpartition(":")[2]
-            raise self._error(node, path, f"this is read as {kind} and is none; put text into quotes") from error
+            raise self._error(
+                node, path, f"this is read as {kind} but is not valid; put strings into quotes"
+            ) from error
 
     def _items(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
         written = {id(key_node) for key_node, _ in node.value}
@@ -152,8 +156,8 @@ class _Reader:
         for key_node, value_node in node.value:
             key = self._scalar(key_node, path)
             if not isinstance(key, str):
-                raise self._error(key_node, path, f"the key {key!r} is no text: put it into quotes")
-            # What a merged mapping (<<) holds may be said again here; a key written twice is a mistake.
+                raise self._error(key_node, path, f"the key {key!r} is not a string: put it into quotes")
+            # A key may override one of a merged mapping (<<); a key that is written twice is an error.
             if seen.get(key) in written and id(key_node) in written:
                 raise self._error(key_node, (*path, key), "this field is given twice: remove one of them")
             seen[key] = id(key_node)

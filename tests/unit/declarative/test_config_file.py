@@ -72,11 +72,11 @@ def test_a_whole_file() -> None:
     [
         ("[]", "mesh.yaml:1:1: must be a mapping of fields to values, got []."),
         ("false", "mesh.yaml:1:1: must be a mapping of fields to values, got False."),
-        ("x: 2024-13-45", "mesh.yaml:1:4: x: this is read as timestamp and is none; put text into quotes"),
-        ("2024-13-45: x", "mesh.yaml:1:1: this is read as timestamp and is none; put text into quotes"),
-        ("x: 0x_", "mesh.yaml:1:4: x: this is read as int and is none; put text into quotes"),
-        ("x: " + "9" * 5000, "mesh.yaml:1:4: x: this is read as int and is none; put text into quotes"),
-        ("x: !!bool perhaps", "mesh.yaml:1:4: x: this is read as bool and is none; put text into quotes"),
+        ("x: 2024-13-45", "mesh.yaml:1:4: x: this is read as timestamp but is not valid; put strings into quotes"),
+        ("2024-13-45: x", "mesh.yaml:1:1: this is read as timestamp but is not valid; put strings into quotes"),
+        ("x: 0x_", "mesh.yaml:1:4: x: this is read as int but is not valid; put strings into quotes"),
+        ("x: " + "9" * 5000, "mesh.yaml:1:4: x: this is read as int but is not valid; put strings into quotes"),
+        ("x: !!bool perhaps", "mesh.yaml:1:4: x: this is read as bool but is not valid; put strings into quotes"),
         ("[" * 3000, "mesh.yaml:1:1: the values are nested too deeply"),
         ("#" * 2_000_001, "mesh.yaml:1:1: the file has more than 2000000 characters"),
     ],
@@ -135,7 +135,7 @@ def test_an_emptied_list_of_applications_is_none() -> None:
         ("a:\n\t- b", "mesh.yaml:2:1: this is not YAML: while scanning for the next token found character '\\t'"),
         ("a:\n  b\x07", "mesh.yaml:2:4: this is not YAML: unacceptable character '\\x07'"),
         ("applications: []\napplications: []", "mesh.yaml:2:1: applications: this field is given twice: remove one"),
-        ("1: 2", "mesh.yaml:1:1: the key 1 is no text: put it into quotes"),
+        ("1: 2", "mesh.yaml:1:1: the key 1 is not a string: put it into quotes"),
         ("applications: &a [*a]", "mesh.yaml:1:15: applications[0]: this value contains itself"),
         ("- a", "mesh.yaml:1:1: must be a mapping of fields to values, got ['a']."),
     ],
@@ -225,7 +225,7 @@ def test_mistakes_at_the_top(text: str, expected: str) -> None:
         ("deployments: Front", "mesh.yaml:3:18: applications[0].deployments: must be a list (lines that begin with"),
         (
             "deployments:\n  - num_replicas: 1",
-            "mesh.yaml:4:9: applications[0].deployments[0]: name is missing: say which deployment these options",
+            "mesh.yaml:4:9: applications[0].deployments[0]: name is missing: name the deployment that these options",
         ),
         (
             "deployments:\n  - name: Front\n  - name: Front",
@@ -264,8 +264,8 @@ def test_names_and_routes_are_unique() -> None:
         """
     # They have the same name and route because both have the defaults.
     assert mistakes(text) == [
-        "mesh.yaml:3:5: applications[1].name: 'default' is that of applications[0] already: each needs its own.",
-        "mesh.yaml:3:5: applications[1].route_prefix: '/' is that of applications[0] already: each needs its own.",
+        "mesh.yaml:3:5: applications[1].name: 'default' is already used by applications[0]: it must be unique.",
+        "mesh.yaml:3:5: applications[1].route_prefix: '/' is already used by applications[0]: it must be unique.",
     ]
 
 

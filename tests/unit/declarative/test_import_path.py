@@ -30,7 +30,7 @@ def test_either_separator_will_do(package: str, separator: str) -> None:
 
 def test_a_module_alone_is_not_enough(package: str) -> None:
     with pytest.raises(
-        ValueError, match=f"{package}.app is a module: name what is in it, for instance {package}.app:app"
+        ValueError, match=f"{package}.app is a module: name an object in it, for instance {package}.app:app"
     ):
         import_attribute(f"{package}.app")
     with pytest.raises(ValueError, match=f"Module '{package}' has no 'nothing'. Applications in it: none."):
