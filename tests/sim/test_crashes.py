@@ -26,7 +26,7 @@ LONG_S = 30.0
 class Operation:
     """What is asked for, of a mesh in which v1 runs or nothing, and how one sees that it is done."""
 
-    ask: Callable[[Mesh], Awaitable[None]]
+    request: Callable[[Mesh], Awaitable[None]]
     is_done: Callable[[Mesh], bool]
     starts_running: bool = True
     keeps: bool = False
