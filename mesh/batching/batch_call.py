@@ -14,7 +14,7 @@ STREAM_BUFFER_ITEMS = 256
 """Items one caller of a batched generator may lag behind before the generator waits for it."""
 
 
-class Reply:
+class BatchResult:
     """Where the caller of a unary batched function waits for its result."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Reply:
             self._future.set_exception(error)
 
 
-class ItemStream:
+class BatchStream:
     """Where the caller of a batched generator reads its items."""
 
     def __init__(self) -> None:
@@ -88,11 +88,11 @@ class ItemStream:
         return item
 
 
-Outlet = TypeVar("Outlet", Reply, ItemStream)
+Outlet = TypeVar("Outlet", BatchResult, BatchStream)
 
 
 @dataclass(eq=False, slots=True)
-class Call(Generic[Outlet]):
+class BatchMember(Generic[Outlet]):
     """One caller, queued or in a running batch."""
 
     owner: object | None
@@ -109,10 +109,10 @@ class Call(Generic[Outlet]):
         return values[0] if len(values) == 1 else values
 
 
-AnyCall: TypeAlias = Call[Reply] | Call[ItemStream]
+AnyMember: TypeAlias = BatchMember[BatchResult] | BatchMember[BatchStream]
 
 
-def merge_arguments(calls: Sequence[AnyCall]) -> inspect.BoundArguments:
+def merge_arguments(calls: Sequence[AnyMember]) -> inspect.BoundArguments:
     """The arguments of one call for all: every argument becomes the list of the callers' values.
 
     A parameter that only some callers gave has its default in the places of the others; one that no caller gave is

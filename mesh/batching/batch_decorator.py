@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
-from mesh.batching.batch_call import AnyCall, Call, ItemStream, Outlet, Reply, merge_arguments
+from mesh.batching.batch_call import AnyMember, BatchMember, BatchResult, BatchStream, Outlet, merge_arguments
 from mesh.batching.batch_queue import BatchOptions, BatchQueue
 from mesh.batching.batch_stats import BatchStats
 from mesh.context import get_replica_context, in_replica
@@ -39,7 +39,20 @@ def batch(
     `batch_size_fn` measures a list of items where counting them is not enough; `max_batch_size` then limits its result.
 
     Each object has its own queue for a method (its first parameter is called `self` or `cls`). The decorated function
-    has `set_max_batch_size` and `set_batch_wait_timeout_s`. TypeError and ValueError tell of unusable options.
+    has `set_max_batch_size` and `set_batch_wait_timeout_s`.
+
+    Args:
+        max_batch_size: callers per batch, or the largest result of `batch_size_fn`.
+        batch_wait_timeout_s: how long the first caller waits for others, in seconds.
+        max_concurrent_batches: batches that run at the same time, per object and event loop.
+        batch_size_fn: measures a list of items; None counts them.
+
+    Raises TypeError and ValueError for unusable options.
+
+    Example:
+        @mesh.batch(max_batch_size=8)
+        async def square(numbers: list[int]) -> list[int]:
+            return [number**2 for number in numbers]
     """
     if function is not None and not callable(function):
         raise TypeError(f"@mesh.batch decorates an async def function, not {function!r}.")
@@ -97,7 +110,7 @@ class Batcher:
         return Batcher, (self.function, self._options)
 
     async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = self._call(Reply(), args, kwargs)
+        call = self._call(BatchResult(), args, kwargs)
         queue = self._queue_of(call.owner)
         queue.add(call)
         try:
@@ -106,7 +119,7 @@ class Batcher:
             queue.leave(call)
 
     async def stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
-        call = self._call(ItemStream(), args, kwargs)
+        call = self._call(BatchStream(), args, kwargs)
         queue = self._queue_of(call.owner)
         queue.add(call)
         try:
@@ -130,10 +143,10 @@ class Batcher:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(queue.options_changed)
 
-    def _call(self, outlet: Outlet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Outlet]:
+    def _call(self, outlet: Outlet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BatchMember[Outlet]:
         owner, args = (args[0], args[1:]) if self._is_method else (None, args)
         arguments = self._signature.bind(*args, **kwargs)
-        return Call(owner, arguments, outlet, get_multiplexed_model_id(), asyncio.get_running_loop().time())
+        return BatchMember(owner, arguments, outlet, get_multiplexed_model_id(), asyncio.get_running_loop().time())
 
     def _queue_of(self, owner: object | None) -> BatchQueue:
         queues = self._queues.get(owner, dict)
@@ -167,24 +180,24 @@ class Batcher:
                 needed,
             )
 
-    async def _execute(self, calls: Sequence[AnyCall]) -> None:
+    async def _execute(self, calls: Sequence[AnyMember]) -> None:
         arguments = merge_arguments(calls)
         receiver = (calls[0].owner,) if self._is_method else ()
         outcome = self.function(*receiver, *arguments.args, **arguments.kwargs)
         if self.is_generator:
             async with aclosing(outcome):
-                await _hand_out_streams(outcome, cast("Sequence[Call[ItemStream]]", calls))
+                await _hand_out_streams(outcome, cast("Sequence[BatchMember[BatchStream]]", calls))
         else:
             _hand_out(await outcome, calls)
 
 
-def _hand_out(results: Any, calls: Sequence[AnyCall]) -> None:
+def _hand_out(results: Any, calls: Sequence[AnyMember]) -> None:
     _require_one_each(results, calls)
     for call, result in zip(calls, results, strict=True):
         call.outlet.deliver(result)
 
 
-async def _hand_out_streams(generator: AsyncIterator[Any], calls: Sequence[Call[ItemStream]]) -> None:
+async def _hand_out_streams(generator: AsyncIterator[Any], calls: Sequence[BatchMember[BatchStream]]) -> None:
     """Give every caller its item of every yielded list, until the generator or the last caller is done."""
     async for items in generator:
         _require_one_each(items, calls)
@@ -206,7 +219,7 @@ def _is_end(item: Any) -> bool:
     return isinstance(item, StopIteration | StopAsyncIteration) or item is StopIteration or item is StopAsyncIteration
 
 
-def _require_one_each(results: Any, calls: Sequence[AnyCall]) -> None:
+def _require_one_each(results: Any, calls: Sequence[AnyMember]) -> None:
     count = len(results) if hasattr(results, "__len__") else None
     if count != len(calls):
         given = f"{count} results" if count is not None else f"a {type(results).__name__}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
 
-from mesh.batching.batch_call import AnyCall
+from mesh.batching.batch_call import AnyMember
 from mesh.batching.batch_stats import BatchStats
 from mesh.usercode.shared_work import shared_context
 
@@ -46,14 +46,14 @@ class Lane:
     """Callers with the same model id, in order of arrival."""
 
     def __init__(self, options: BatchOptions) -> None:
-        self.calls: dict[AnyCall, None] = {}
+        self.calls: dict[AnyMember, None] = {}
         self.due_s: float | None = None
         """Loop time when the wait is over; None while it has not begun."""
         self.is_full = False
         self._options = options
         self._fitting = 0
 
-    def add(self, call: AnyCall) -> None:
+    def add(self, call: AnyMember) -> None:
         """Append the call. One too large for any batch is a RuntimeError; errors of `batch_size_fn` pass through."""
         if self._options.batch_size_fn is not None:
             self._check_alone(call, self._options.batch_size_fn)
@@ -63,11 +63,11 @@ class Lane:
         if self._options.batch_size_fn is None:
             self._count()
 
-    def remove(self, call: AnyCall) -> None:
+    def remove(self, call: AnyMember) -> None:
         """Drop a queued call. Measure afterwards."""
         del self.calls[call]
 
-    def take(self) -> list[AnyCall]:
+    def take(self) -> list[AnyMember]:
         """The calls of the next batch, removed from the lane. Measure afterwards."""
         batch = list(islice(self.calls, self._fitting))
         for call in batch:
@@ -97,7 +97,7 @@ class Lane:
         self._fitting = min(len(self.calls), self._options.max_batch_size)
         self.is_full = len(self.calls) >= self._options.max_batch_size
 
-    def _extend(self, calls: Sequence[AnyCall], size_fn: SizeFunction) -> None:
+    def _extend(self, calls: Sequence[AnyMember], size_fn: SizeFunction) -> None:
         """Let these calls, from the front of the lane, be the batch, unless they are too large together."""
         size = size_fn([call.size_item for call in calls])
         # The first always fits: it was measured alone when it came, and the limit may have been lowered since.
@@ -105,7 +105,7 @@ class Lane:
             self._fitting = len(calls)
         self.is_full = size >= self._options.max_batch_size
 
-    def _check_alone(self, call: AnyCall, size_fn: SizeFunction) -> None:
+    def _check_alone(self, call: AnyMember, size_fn: SizeFunction) -> None:
         size = size_fn([call.size_item])
         if size > self._options.max_batch_size:
             raise RuntimeError(
@@ -118,8 +118,8 @@ class Lane:
 class RunningBatch:
     """A batch in execution and the callers that still wait for it."""
 
-    calls: list[AnyCall]
-    waiting: set[AnyCall] = field(init=False)
+    calls: list[AnyMember]
+    waiting: set[AnyMember] = field(init=False)
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -133,32 +133,35 @@ class BatchQueue:
         self,
         options: BatchOptions,
         stats: BatchStats,
-        execute: Callable[[Sequence[AnyCall]], Coroutine[Any, Any, None]],
+        execute: Callable[[Sequence[AnyMember]], Coroutine[Any, Any, None]],
     ) -> None:
         self._options = options
         self._stats = stats
         self._execute = execute
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[str, Lane] = {}
-        self._running: dict[AnyCall, RunningBatch] = {}
+        self._running: dict[AnyMember, RunningBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._timer_due_s = math.inf
 
+    def __repr__(self) -> str:
+        return f"<BatchQueue waiting={len(self)} running={len(self._tasks)}>"
+
     def __len__(self) -> int:
         return sum(len(lane.calls) for lane in list(self._lanes.values()))
 
-    def add(self, call: AnyCall) -> None:
+    def add(self, call: AnyMember) -> None:
         """Queue the call; its outlet gets the outcome. Every added call must be taken out by `leave` in the end."""
         lane = self._lanes.get(call.model_id) or Lane(self._options)
         lane.add(call)
         self._lanes[call.model_id] = lane
-        # Only a full batch starts at once. Even a wait of zero goes through the timer, that is once round the loop,
+        # Only a full batch starts immediately. Even a wait of zero goes through the timer, that is once round the loop,
         # so that callers that were started together meet in one batch.
         self._consider(is_wait_checked=False)
 
-    def leave(self, call: AnyCall) -> None:
-        """The caller waits no longer: drop it if it is queued; stop its batch if it was the last to wait for it."""
+    def leave(self, call: AnyMember) -> None:
+        """The caller stopped waiting: drop it if it is queued; cancel its batch if no other caller waits for it."""
         lane = self._lanes.get(call.model_id)
         if lane is not None and call in lane.calls:
             lane.remove(call)
@@ -206,7 +209,7 @@ class BatchQueue:
         if not lane.calls:
             del self._lanes[model_id]
 
-    def _start(self, calls: list[AnyCall]) -> None:
+    def _start(self, calls: list[AnyMember]) -> None:
         batch = RunningBatch(calls)
         for call in calls:
             self._running[call] = batch

@@ -261,7 +261,7 @@ def spawn_actor(
     placement: ActorPlacement,
     get_if_exists: bool = False,
 ) -> Any:
-    """Start a detached actor of a plain class given as "module:Class" and return its handle at once.
+    """Start a detached actor of a plain class given as "module:Class" and return its handle immediately.
 
     The class's async methods run on the actor's own Ray loop, which nothing else uses: they answer under any load.
     """
@@ -320,7 +320,7 @@ def get_object(reference: Any, timeout_s: float | None = None) -> Any:
 
 
 def kill_actor(handle: Any) -> None:
-    """End an actor's process at once."""
+    """End an actor's process immediately."""
     ray.kill(handle, no_restart=True)
 
 

@@ -72,7 +72,7 @@ def list_memory_deaths(since_unix_s: float) -> dict[str, str]:
 
 
 def create_placement_group(name: str, bundles: list[dict[str, float]], strategy: str) -> Any:
-    """A placement group that outlives this process. Returns at once; it is there when its resources are."""
+    """A placement group that outlives this process. Returns immediately; it is there when its resources are."""
     return placement_group(bundles, strategy=strategy, name=name, lifetime="detached")
 
 

@@ -37,6 +37,9 @@ class ModelCache:
         self._loading: dict[str, asyncio.Task[Any]] = {}
         self._lock = asyncio.Lock()
 
+    def __repr__(self) -> str:
+        return f"<ModelCache resident={list(self._resident)} loading={list(self._loading)} limit={self._limit}>"
+
     @property
     def resident_ids(self) -> list[str]:
         """Least recently used first."""

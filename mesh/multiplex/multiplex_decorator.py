@@ -27,7 +27,11 @@ def multiplexed(function: Callable[..., Any] | None = None, max_num_models_per_r
     `max_num_models_per_replica` (-1: no limit) the least recently used model goes: its `__del__`, sync or async, is
     run, and an error in it reaches those who asked for the new model. Models are kept per object and loader.
 
-    Usable in a replica only (RuntimeError elsewhere). TypeError and ValueError tell of unusable options and ids.
+    Usable in a replica only (RuntimeError elsewhere). Raises TypeError and ValueError for unusable options and ids.
+
+    Example:
+        @mesh.multiplexed(max_num_models_per_replica=2)
+        async def load(self, model_id: str) -> Model: ...
     """
     if function is not None:
         _check_loader(function)

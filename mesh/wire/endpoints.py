@@ -28,7 +28,7 @@ LINK_SERVER_OPTIONS = (
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A host that vanishes is noticed within 15 s; a process that dies breaks its connection at once.
+    # A host that vanishes is noticed within 15 s; a process that dies breaks its connection immediately.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),

@@ -70,12 +70,15 @@ class IoThread:
         self.thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)
         self.thread.start()
 
+    def __repr__(self) -> str:
+        return f"<IoThread alive={self.thread.is_alive()} tasks={len(self._tasks)}>"
+
     def post(self, function: Callable[..., None], *args: Any) -> None:
         """Run `function(*args)` on the loop soon. Thread-safe, keeps the order."""
         self._mailbox.post(function, *args)
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
-        """Run `function(*args)` on the loop: at once when called there, else soon. Thread-safe."""
+        """Run `function(*args)` on the loop: immediately when called there, else soon. Thread-safe."""
         if get_ident() == self.thread.ident:
             function(*args)
         else:
@@ -128,6 +131,9 @@ class _LeftBehind(IoThread):
 
     def __init__(self) -> None:
         pass
+
+    def __repr__(self) -> str:
+        return "<IoThread of the parent process>"
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
         """Finalisers of what the parent made have nothing to do here."""
