@@ -4,6 +4,7 @@ Every finding says where it is and what to do about it.
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,6 +126,13 @@ SELF_ATTRIBUTES_MAX = 12
 PARAMETERS_MAX = 6
 CONTRACT_SIGNATURES = {"deployment", "options", "run", "start"}
 """Public functions and commands whose parameters the API contract fixes."""
+
+RIDDLING_WORDS = re.compile(
+    r"\b(anew|whoever|whomever|dear|(?:is|are|was|were|be|been) told|for ever|nobody|somebody|everybody|so many"
+    r"|in vain|all the same|shall)\b",
+    re.IGNORECASE,
+)
+"""Words of the private language that this code once spoke; the field has a plain one for each."""
 
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils", "wrapper"}
 UNFINISHED_MARKS = ("TODO", "FIXME", "XXX", "NotImplementedError")
@@ -490,12 +498,35 @@ def test_file_names_say_what_the_file_owns() -> None:
     )
 
 
-def test_every_module_says_what_it_owns() -> None:
+def test_every_module_says_what_it_is() -> None:
     assert_none(
-        f"{source.path}: begin with a docstring whose first line says what the file owns"
+        f"{source.path}: begin with a docstring whose first line says what the file is, as a noun phrase"
         for source in sources(*OWN_CODE, "tests")
-        if source.module != "mesh.v1" and not ast.get_docstring(source.tree)
+        if source.module != "mesh.v1" and (ast.get_docstring(source.tree) or "Owns").startswith("Owns")
     )
+
+
+def test_prose_is_plain_english() -> None:
+    assert_none(
+        f"{path.relative_to(ROOT)}:{number}: '{match[0]}' is not plain English; say it with the field's words"
+        for path in texts()
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for match in RIDDLING_WORDS.finditer(line.replace("_", " "))
+    )
+
+
+def test_the_list_of_words_finds_them_in_names_too() -> None:
+    assert RIDDLING_WORDS.search("def test_it_is_told_to_whoever_asks".replace("_", " "))
+    assert not RIDDLING_WORDS.search("a shallow copy, as told by the docs of Ray")
+
+
+def texts() -> Iterator[Path]:
+    """Everything that people read, except for generated code and this list of words."""
+    roots = [ROOT / root for root in (*OWN_CODE, "tests", "docs", "protos")]
+    for pattern in ("*.py", "*.md", "*.proto"):
+        for path in (*ROOT.glob(pattern), *(path for root in roots for path in sorted(root.rglob(pattern)))):
+            if not path.name.endswith(GENERATED_SUFFIXES) and path != Path(__file__):
+                yield path
 
 
 def test_no_error_is_swallowed() -> None:

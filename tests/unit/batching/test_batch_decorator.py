@@ -81,7 +81,7 @@ class Recorder:
 
 @pytest.fixture
 def replica() -> Iterator[Callable[[int], None]]:
-    """Make this process look like a replica with so many `max_ongoing_requests`."""
+    """Make this process look like a replica with this `max_ongoing_requests`."""
     yield lambda limit: set_replica_context(ReplicaContext("app", "deployment", "replica", limit))
     set_replica_context(None)
 
@@ -356,7 +356,7 @@ def test_a_stream_may_end_early_by_instance_too_and_the_others_go_on() -> None:
             yield names
             yield [StopAsyncIteration(), names[1]]
             yield ["never seen", StopIteration()]
-            yield ["nobody", "is left"]
+            yield ["no caller", "is left"]
         finally:
             closed.append(True)
 
@@ -467,7 +467,7 @@ def test_cancelling_one_caller_of_a_running_batch_leaves_the_others_alone() -> N
     run(main)
 
 
-def test_a_batch_that_nobody_waits_for_is_cancelled_and_the_next_one_runs() -> None:
+def test_a_batch_without_callers_is_cancelled_and_the_next_one_runs() -> None:
     """No cancel stops the batching (item 139)."""
     cancelled = []
 
