@@ -53,7 +53,7 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.deployment": "config options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",
-    "mesh.controller.desired": "cluster options routing v1",
+    "mesh.controller.desired": "cluster options routing settings v1",
     "mesh.controller.plan": "controller.desired options routing settings status v1",
     "mesh.controller.actors": (
         "cluster controller.desired controller.plan options phases routing settings status usercode v1"

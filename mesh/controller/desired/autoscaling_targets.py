@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mesh.settings import settings
 from mesh.v1 import control_pb2
-
-_EXPIRY_MIN_S = 10.0
 
 AGGREGATIONS = {
     control_pb2.AGGREGATION_MEAN: "mean",
@@ -39,7 +38,7 @@ class ScalingRules:
     @property
     def expiry_s(self) -> float:
         """A load that was not reported again for so long is forgotten (item 233)."""
-        return max(2 * self.metrics_interval_s, _EXPIRY_MIN_S)
+        return max(2 * self.metrics_interval_s, settings().controller.load_expiry_min_s)
 
 
 def read_rules(options: control_pb2.AutoscalingOptions, target_capacity_percent: float | None = None) -> ScalingRules:

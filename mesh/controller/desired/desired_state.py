@@ -10,10 +10,8 @@ from mesh.controller.desired.resource_request import ResourceRequest, resource_r
 from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
 from mesh.options.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
-
-_FAILURES_PER_REPLICA = 3
-_FAILURES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class DeploymentTarget:
     num_replicas: int
     config_version: str = ""
     """Replicas with another one have to be reconfigured in place."""
-    constructor_failures_max: int = _FAILURES_MAX
+    constructor_failures_max: int = 20
     """A version none of whose replicas came up is given up after this many failed constructors."""
     drain: DrainPolicy = DEFAULT_DRAIN
     scaling: ScalingRules | None = None
@@ -60,17 +58,18 @@ def read_desired(state: control_pb2.DesiredState) -> Desired:
 
 
 def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:
+    limits = settings().controller
     for spec in app.deployments:
         options = spec.options
         scaling = read_rules(options.autoscaling, target_capacity) if options.HasField("autoscaling") else None
-        failures_max = min(options.max_constructor_retry_count or _FAILURES_MAX, _FAILURES_MAX)
+        failures_max = min(options.max_constructor_retry_count or limits.failures_max, limits.failures_max)
         yield DeploymentTarget(
             key=DeploymentKey(app.name, spec.name),
             version=spec.version,
             # Autoscaling has counted with the capacity when it decided.
             num_replicas=options.num_replicas if scaling else at_capacity(options.num_replicas, target_capacity),
             config_version=config_version(options),
-            constructor_failures_max=min(failures_max, _FAILURES_PER_REPLICA * max(1, options.num_replicas)),
+            constructor_failures_max=min(failures_max, limits.failures_per_replica * max(1, options.num_replicas)),
             drain=drain_policy_of(options),
             scaling=scaling,
             request=resource_request_of(options),

@@ -8,11 +8,10 @@ from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.actions import Action, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.plan.cluster_picture import NO_FAILURES, DepartedReplica, Gateway, Observed
+from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 
-LINGER_S = 30.0
-"""A gateway stays this long on a node that has lost its last replica."""
 _RETRY = Backoff(first_s=0.5, max_s=10.0)
 
 
@@ -53,7 +52,7 @@ def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
 
 
 def _is_recent(vacancy: DepartedReplica, now_s: float) -> bool:
-    return now_s - vacancy.at_s < LINGER_S
+    return now_s - vacancy.at_s < settings().controller.gateway_linger_s
 
 
 def _plan_gateway(gateway: Gateway, wanted: set[str], unwanted: Reason, now_s: float) -> Iterator[Action]:

@@ -20,15 +20,16 @@ from mesh.controller.plan.actions import (
     StopReplica,
 )
 from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Gateway, Node, Observed, Replica
-from mesh.controller.plan.gateway_plan import LINGER_S
 from mesh.controller.plan.planner import is_finished, plan
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.options.drain_policy import DrainPolicy
+from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, NODE, desired, gateway, observed, replica, target
 
 NOW_S = 1000.0
+LINGER_S = settings().controller.gateway_linger_s
 
 
 def test_nothing_missing_is_an_empty_plan() -> None:
