@@ -251,6 +251,17 @@ def test_no_two_modules_share_a_name() -> None:
     assert_none(f"{' and '.join(paths)}: two modules of one name" for paths in by_name.values() if len(paths) > 1)
 
 
+def test_no_two_public_classes_share_a_name() -> None:
+    by_name: dict[str, list[str]] = {}
+    for source in sources(*PRODUCT):
+        for owner in source.nodes(ast.ClassDef):
+            if isinstance(owner, ast.ClassDef) and not owner.name.startswith("_"):
+                by_name.setdefault(owner.name, []).append(source.path)
+    assert_none(
+        f"{' and '.join(paths)}: two classes called {name}" for name, paths in by_name.items() if len(paths) > 1
+    )
+
+
 def is_package(source: Source) -> bool:
     return source.path.endswith("__init__.py")
 

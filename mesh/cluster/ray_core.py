@@ -38,7 +38,7 @@ __all__ = [
     "ActorPlacement",
     "ActorUnavailable",
     "ActorUnschedulable",
-    "Node",
+    "RayNode",
     "TaskCancelledError",
     "attach_ray",
     "cloudpickle",
@@ -75,7 +75,7 @@ _INIT_OPTIONS: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False,
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class RayNode:
     node_id: str
     is_head: bool
     is_alive: bool
@@ -207,10 +207,10 @@ def _zone_of(own_node_id: str) -> str:
     return next((node.zone for node in list_nodes() if node.node_id == own_node_id), "")
 
 
-def list_nodes() -> list[Node]:
+def list_nodes() -> list[RayNode]:
     """The cluster's nodes, dead ones too."""
     return [
-        Node(
+        RayNode(
             node_id=node["NodeID"],
             is_head=HEAD_RESOURCE in node["Resources"],
             is_alive=node["Alive"],

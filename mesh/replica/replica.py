@@ -46,7 +46,7 @@ from mesh.wire.io_thread import io_thread
 logger = logging.getLogger("mesh")
 
 
-class Replica:
+class ReplicaProcess:
     """One replica in this process."""
 
     def __init__(self, spec: control_pb2.ReplicaSpec) -> None:
@@ -63,7 +63,7 @@ class Replica:
 
     def __repr__(self) -> str:
         phase = "DRAINING" if self.is_draining else "SERVING" if self._address else "STARTING"
-        return f"<Replica {self.spec.replica_id} of {self.spec.spec.name}, {phase}, {self._admission.ongoing} calls>"
+        return f"<ReplicaProcess {self.spec.replica_id} of {self.spec.spec.name}, {phase}, {self._admission.ongoing} calls>"
 
     @property
     def is_draining(self) -> bool:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from mesh.cluster import ray_core
-from mesh.replica.replica import Replica
+from mesh.replica.replica import ReplicaProcess
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -20,7 +20,7 @@ class ReplicaActor:
     """A plain class that the spawner makes an actor. Arguments and results are serialised mesh.v1 messages."""
 
     def __init__(self, spec: bytes) -> None:
-        self._replica = Replica(control_pb2.ReplicaSpec.FromString(spec))
+        self._replica = ReplicaProcess(control_pb2.ReplicaSpec.FromString(spec))
         self._start: Future[None] | None = None
 
     async def locate(self) -> bytes:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 _STEPS_MAX = 128
 
 
-class Step(NamedTuple):
+class LoadStep(NamedTuple):
     """The load from this instant until the next step."""
 
     since_at_s: float
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 class LoadWindow:
     """At most about 128 steps, for any look-back period and sampling rate."""
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[LoadStep, ...] = ()
 
     def with_sample(self, now_s: float, requests: float, look_back_s: float) -> LoadWindow:
         """The window moved to `now_s`, with the load `requests` from then on."""
@@ -28,9 +28,9 @@ class LoadWindow:
         if not kept or now_s - kept[-1].since_at_s >= look_back_s / _STEPS_MAX:
             if kept and kept[-1].requests == requests:
                 return LoadWindow(kept)
-            return LoadWindow((*kept, Step(now_s, requests)))
+            return LoadWindow((*kept, LoadStep(now_s, requests)))
         # Closer together than the window resolves: the newest counts.
-        return LoadWindow((*kept[:-1], Step(kept[-1].since_at_s, requests)))
+        return LoadWindow((*kept[:-1], LoadStep(kept[-1].since_at_s, requests)))
 
     def aggregate(self, how: str, now_s: float) -> float:
         """The mean over time, the max or the min. With one sample, that sample."""
@@ -44,12 +44,12 @@ class LoadWindow:
             case _:
                 return self._mean(now_s)
 
-    def _kept(self, horizon_at_s: float) -> tuple[Step, ...]:
+    def _kept(self, horizon_at_s: float) -> tuple[LoadStep, ...]:
         """The steps after the horizon. The step across it is cut to begin there."""
         across = sum(step.since_at_s <= horizon_at_s for step in self.steps)
         if not across:
             return self.steps
-        return (Step(horizon_at_s, self.steps[across - 1].requests), *self.steps[across:])
+        return (LoadStep(horizon_at_s, self.steps[across - 1].requests), *self.steps[across:])
 
     def _mean(self, now_s: float) -> float:
         length_s = now_s - self.steps[0].since_at_s
