@@ -63,7 +63,8 @@ class ReplicaProcess:
 
     def __repr__(self) -> str:
         phase = "DRAINING" if self.is_draining else "SERVING" if self._address else "STARTING"
-        return f"<ReplicaProcess {self.spec.replica_id} of {self.spec.spec.name}, {phase}, {self._admission.ongoing} calls>"
+        calls = self._admission.ongoing
+        return f"<ReplicaProcess {self.spec.replica_id} of {self.spec.spec.name}, {phase}, {calls} calls>"
 
     @property
     def is_draining(self) -> bool:

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from mesh.settings import settings
 
-_BULK_THREADS = 4
+T = TypeVar("T")
 
 
 async def run_bulk(function: Callable[..., T], *args: Any) -> T:
@@ -20,4 +20,4 @@ async def run_bulk(function: Callable[..., T], *args: Any) -> T:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_BULK_THREADS, thread_name_prefix="mesh-bulk")
+    return ThreadPoolExecutor(settings().payload.object_fetch_threads, thread_name_prefix="mesh-bulk")

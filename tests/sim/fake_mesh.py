@@ -8,14 +8,14 @@ from typing import Any
 
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
-from mesh.controller.desired.desired_change import shutting_down, with_application, without_application
+from mesh.controller.desired.desired_change import shutting_down, without_application
 from mesh.controller.desired.desired_keeper import Edit
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.report.publisher import Publisher
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.mortal import ControllerCrashed, Life, MortalKeyValue, MortalRuntime
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
 
 CALM_WITHIN_S = 120.0

@@ -6,7 +6,6 @@ import functools
 import pytest
 
 from mesh.cluster.keys import replica_name
-from mesh.controller.desired.desired_change import with_application
 from mesh.controller.desired.desired_store import StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -14,7 +13,7 @@ from tests.sim.fake_cluster import Actor, FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import application, with_application
 
 SIZE = 100
 AT_ONCE_S = 1.0

@@ -21,13 +21,6 @@ class InvalidChangeError(Exception):
         self.code = code
 
 
-def with_application(
-    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec, unix_time_s: float
-) -> control_pb2.DesiredState:
-    """The state with `application` in the place of the one of that name."""
-    return with_applications(state, [application], unix_time_s)
-
-
 def with_applications(
     state: control_pb2.DesiredState,
     applications: Sequence[control_pb2.ApplicationSpec],

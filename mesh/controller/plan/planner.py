@@ -32,11 +32,6 @@ def plan(desired: Desired, observed: Observed, now_s: float, limits: ControllerS
     return Plan((*plan_gateways(desired, observed, now_s), *replicas), problems)
 
 
-def is_finished(desired: Desired, observed: Observed) -> bool:
-    """A shutdown is complete."""
-    return desired.is_shutting_down and not observed.replicas and not observed.gateways
-
-
 def _plan_replicas(desired: Desired, resources: ClusterResources, problems: Problems) -> list[Action]:
     observed, now_s = resources.observed, resources.now_s
     groups = observed.by_deployment()

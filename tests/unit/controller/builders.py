@@ -2,6 +2,7 @@
 
 import itertools
 
+from mesh.controller.desired.desired_change import with_applications
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
 from mesh.controller.plan.cluster_picture import Gateway, Node, Observed, Replica
 from mesh.routing.snapshot import DeploymentKey
@@ -69,3 +70,10 @@ def application(
 
 def desired_of(*applications: control_pb2.ApplicationSpec) -> Desired:
     return read_desired(control_pb2.DesiredState(applications=applications))
+
+
+def with_application(
+    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec, unix_time_s: float
+) -> control_pb2.DesiredState:
+    """The state with `application` in the place of the one of that name."""
+    return with_applications(state, [application], unix_time_s)

@@ -6,7 +6,6 @@ import pytest
 from mesh.controller.desired.desired_change import (
     InvalidChangeError,
     shutting_down,
-    with_application,
     with_applications,
     with_replicas,
     without_application,
@@ -15,7 +14,7 @@ from mesh.controller.desired.desired_state import read_desired
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import application, with_application
 
 EMPTY = control_pb2.DesiredState()
 

@@ -6,12 +6,11 @@ import threading
 
 import pytest
 
-from mesh.controller.desired.desired_change import with_application
 from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.desired_store import StateStore
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
 
 WAIT_S = 10.0

@@ -3,10 +3,9 @@
 import pytest
 
 from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY
-from mesh.controller.desired.desired_change import with_application
 from mesh.controller.desired.desired_store import StateStore
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
 
 

@@ -20,7 +20,7 @@ from mesh.controller.plan.actions import (
     StopReplica,
 )
 from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Gateway, Node, Observed, Replica
-from mesh.controller.plan.planner import is_finished, plan
+from mesh.controller.plan.planner import plan
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.options.drain_policy import DrainPolicy
 from mesh.settings import settings
@@ -86,8 +86,7 @@ def test_a_shutdown_drains_gateways_before_replicas() -> None:
     draining = replace(serving, state=GatewayStatus.DRAINING, since_at_s=NOW_S)
     assert plan(ending, observed(running, gateways=(draining,)), NOW_S) == Plan()
     assert plan(ending, observed(running), NOW_S) == Plan((StopReplica(running.replica_id, Reason.SHUTDOWN),))
-    assert is_finished(ending, observed())
-    assert not is_finished(ending, observed(running))
+    assert plan(ending, observed(), NOW_S) == Plan()
 
 
 def on_nodes(*replicas: Replica, node: Node | None = None, gateways: tuple[Gateway, ...] = ()) -> Observed:
