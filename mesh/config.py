@@ -35,7 +35,7 @@ class DeploymentConfig:
     graceful_shutdown_wait_loop_s: float = 2.0
     """Accepted for compatibility without effect: a stopping replica notices immediately that its requests ended."""
     graceful_shutdown_timeout_s: float = 20.0
-    """A stopping replica is killed after this time; 0: immediately."""
+    """Time for calls of a stopping replica to end; then they are cancelled, and 5 s later it is killed. 0: no time."""
     health_check_period_s: float = 10.0
     """Time between two health checks of a replica; it is replaced after three failures in a row."""
     health_check_timeout_s: float = 30.0

@@ -211,7 +211,7 @@ class ControllerSettings:
     oom_lookback_s: float = 60.0
     """A restarted controller reports out-of-memory kills that happened at most this long before its start."""
     orphans_interval_s: float = 10.0
-    """Pause between two searches for actors that are not in the desired state."""
+    """Pause between two searches for actors that the controller does not know."""
     orphans_timeout_s: float = 10.0
     """How long one such search may take."""
     unreachable_interval_s: float = 1.0

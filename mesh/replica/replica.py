@@ -136,7 +136,10 @@ class ReplicaProcess:
             await self._on_user_loop(self._object.reconfigure(json.loads(options.user_config_json)))
 
     async def drain(self) -> None:
-        """End the ongoing calls, or cancel them after the drain timeout; returns when the process may end."""
+        """Let ongoing calls end, at most for the drain timeout, then delete the user's object and break the links.
+
+        Calls that still run are cancelled with their links. Returns when the process may end.
+        """
         timeout_s = drain_policy_of(self.spec.spec.options).timeout_s
         logger.info("draining %r for at most %g s", self, timeout_s)
         if self._servicer is not None:
@@ -150,7 +153,7 @@ class ReplicaProcess:
                 if self._servicer is not None:
                     await self._servicer.flush()
         if self._admission.ongoing:
-            logger.warning("the drain timeout of %g s has passed: cancelling the calls of %r", timeout_s, self)
+            logger.warning("the drain timeout of %g s has passed: the calls of %r end with its links", timeout_s, self)
         if self._object is not None:
             try:
                 async with asyncio.timeout(max(timeout_s, 1.0)):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mesh.cluster.keys import gateway_name, replica_name
-from mesh.controller.actors.gateway_state import TRANSITIONS, GatewayEvent
+from mesh.controller.actors.gateway_state import GATEWAY_TRANSITIONS, GatewayEvent
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import (
     NO_FAILURES,
@@ -19,9 +19,9 @@ from mesh.controller.plan.cluster_picture import (
     Observed,
     Replica,
 )
-from mesh.controller.plan.replica_state import ReplicaEvent, next_state
+from mesh.controller.plan.replica_state import REPLICA_TRANSITIONS, ReplicaEvent
 from mesh.options.drain_policy import DrainPolicy
-from mesh.phases import transitions
+from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
@@ -216,7 +216,7 @@ class ActorRegistry:
             logger.info("replica %s#%s of %s ended: %s", key.name, replica.replica_id, key.app, reason)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
-        state = next_state(replica.state, event)
+        state = next_state(REPLICA_TRANSITIONS, replica.state, event)
         since_at_s = replica.since_at_s if state == replica.state else self._clock()
         self._put_replica(replace(replica, state=state, since_at_s=since_at_s))
 
@@ -279,7 +279,7 @@ class ActorRegistry:
             self._on_change()
 
     def _gateway_moved(self, gateway: Gateway, event: GatewayEvent) -> None:
-        state = transitions.next_state(TRANSITIONS, gateway.state, event)
+        state = next_state(GATEWAY_TRANSITIONS, gateway.state, event)
         since_at_s = gateway.since_at_s if state == gateway.state else self._clock()
         self._put_gateway(replace(gateway, state=state, since_at_s=since_at_s))
 

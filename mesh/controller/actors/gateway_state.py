@@ -14,7 +14,7 @@ class GatewayEvent(Enum):
 
 
 # A drained gateway leaves the registry, so the controller never sees DRAINED.
-TRANSITIONS: dict[tuple[GatewayStatus, GatewayEvent], GatewayStatus] = {
+GATEWAY_TRANSITIONS: dict[tuple[GatewayStatus, GatewayEvent], GatewayStatus] = {
     (GatewayStatus.STARTING, GatewayEvent.READY): GatewayStatus.HEALTHY,
     (GatewayStatus.STARTING, GatewayEvent.BREAK): GatewayStatus.UNHEALTHY,
     (GatewayStatus.STARTING, GatewayEvent.STOP): GatewayStatus.DRAINING,

@@ -46,7 +46,7 @@ class OrphanCollector:
 
     async def _stop(self, name: str) -> None:
         """Kill one orphan. A failure does not stop the others from being killed; the next search finds it again."""
-        logger.warning("stopping orphaned actor %s: not in the desired state", name)
+        logger.warning("stopping orphaned actor %s: the controller does not know it", name)
         try:
             await self._runtime.kill(name)
             await self._runtime.release(name)

@@ -139,7 +139,9 @@ class ReplicaKeeper:
 
     def _kill(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
-            if self._registry.replica_stopping(replica_id, DrainPolicy(0.0), reason):
+            if self._registry.replica_stopping(
+                replica_id, DrainPolicy(0.0, settings().controller.drain_margin_s), reason
+            ):
                 _log("killing", replica, reason)
             self._keep("kill", replica_id, self._calls.kill(_name_of(replica)))
 

@@ -51,8 +51,8 @@ def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
     return occupied
 
 
-def _is_recent(vacancy: DepartedReplica, now_s: float) -> bool:
-    return now_s - vacancy.at_s < settings().controller.gateway_linger_s
+def _is_recent(departed: DepartedReplica, now_s: float) -> bool:
+    return now_s - departed.at_s < settings().controller.gateway_linger_s
 
 
 def _plan_gateway(gateway: Gateway, wanted: set[str], unwanted: Reason, now_s: float) -> Iterator[Action]:

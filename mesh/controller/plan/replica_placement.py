@@ -2,8 +2,8 @@
 
 Theory of operation. `ClusterResources` has two views of every node that is not being drained:
 
-- `free`: the smaller of what Ray reports as free and what our own replicas leave over. Ray's report lags behind
-  replicas that just started; our own count does not know other users of the cluster;
+- `free`: the smaller of what Ray reports as free and the node's total minus what our replicas hold. Ray's report lags
+  behind replicas that just started; our own count does not know other users of the cluster;
 - `free_after_drain`: the same once the replicas that are stopping have gone. What was held by replicas that have just
   gone counts as well while Ray may not have reported it yet.
 
@@ -12,7 +12,7 @@ fewest of all. Without such a node it waits in Ray's queue, where the cluster's 
 view has no room either is it unschedulable, and old replicas may be preempted for it: a report that lags must not cost
 a replica.
 
-Ray decides in the end. `Pending` says how far the assignment of a replica without a process is believed.
+Ray places actors; an assignment is only a wish. `Pending` says how long the planner relies on it.
 
 One `ClusterResources` serves one turn of the planner. Deployments reserve from it one after the other: first for the
 replicas that wait (`reserve_for_waiting`), then for the starts of this turn (`reserve`); what is preempted is released
@@ -50,7 +50,7 @@ class Pending(Enum):
     EXPIRED = auto()
     """It should have a process by now: its assignment is not believed any more."""
     STUCK = auto()
-    """It is unschedulable, whatever the resources say."""
+    """It has waited for longer than `unschedulable_after_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +174,20 @@ class DeploymentPlacement:
         return Shortage(max(stuck, lacking), lacking)
 
     def reserve(self, starts: int) -> list[NodeAssignment]:
-        """An assignment for each of `starts`, in order. Fewer, where a replica must not run just anywhere."""
+        """An assignment for each of `starts`, in order. May be shorter if the request is bound to a node."""
         if not starts:
             return []
         found = [NodeAssignment(node_ids) for node_ids in self._take(starts, from_now=True)]
         return found if self._request.is_bound else found + [ANYWHERE] * (starts - len(found))
 
     def preempt(self, preempted: Sequence[Replica], unschedulable: int) -> None:
-        """Release what these replicas hold, and reserve it for as many that are unschedulable."""
-        self._release(preempted)
-        for _ in self._take(unschedulable if preempted else 0, from_now=False):
-            pass
+        """Release what these replicas hold, and reserve it for those of the unschedulable ones that it lets start."""
+        for replica in preempted:
+            self._release([replica])
+            if unschedulable:
+                unschedulable -= sum(1 for _ in self._take(1, from_now=False))
 
-    # ---- Asking: these change nothing ---------------------------------------------------------------------------
+    # ---- Asking: these leave the resources as they were ---------------------------------------------------------
 
     def is_stuck_on_node(self, replica: Replica) -> bool:
         """It may run on one node only and finds no room there: it has to be started again on another one."""
@@ -250,14 +251,16 @@ class DeploymentPlacement:
 
     @contextmanager
     def _trial(self) -> Iterator[list[tuple[str, ...]]]:
-        """Gives back at its end what was taken meanwhile, which the caller writes into the list."""
+        """On exit, gives back everything that the caller has appended to the list."""
         taken: list[tuple[str, ...]] = []
-        yield taken
-        for node_ids in taken:
-            self._later_on[node_ids[0]] -= len(self._request.bundles) == 1
-            self.resources.nodes[node_ids[0]].replicas -= 1
-            for bundle, node_id in zip(self._request.bundles, node_ids, strict=True):
-                book(self.resources.nodes[node_id].free_after_drain, bundle, 1)
+        try:
+            yield taken
+        finally:
+            for node_ids in taken:
+                self._later_on[node_ids[0]] -= len(self._request.bundles) == 1
+                self.resources.nodes[node_ids[0]].replicas -= 1
+                for bundle, node_id in zip(self._request.bundles, node_ids, strict=True):
+                    book(self.resources.nodes[node_id].free_after_drain, bundle, 1)
 
     def _smallest_group(self, candidates: Sequence[Replica], most: int) -> list[Replica]:
         """The smallest group on one node, or on any, whose stop lets one replica start; empty: there is none."""

@@ -17,7 +17,7 @@ class ReplicaEvent(Enum):
 
 # RECOVERING is the state in which a restarted controller finds a replica. A replica that closed or never started has
 # no state: it is forgotten.
-TRANSITIONS: dict[tuple[ReplicaState, ReplicaEvent], ReplicaState] = {
+REPLICA_TRANSITIONS: dict[tuple[ReplicaState, ReplicaEvent], ReplicaState] = {
     (ReplicaState.STARTING, ReplicaEvent.READY): ReplicaState.RUNNING,
     (ReplicaState.STARTING, ReplicaEvent.STOP): ReplicaState.STOPPING,
     (ReplicaState.RECOVERING, ReplicaEvent.READY): ReplicaState.RUNNING,
@@ -40,11 +40,3 @@ TRANSITIONS: dict[tuple[ReplicaState, ReplicaEvent], ReplicaState] = {
 
 SERVING = frozenset({ReplicaState.RUNNING, ReplicaState.UPDATING, ReplicaState.PENDING_MIGRATION})
 """States in which callers may be sent to a replica. User code keeps serving while it is reconfigured or replaced."""
-
-
-def next_state(state: ReplicaState, event: ReplicaEvent) -> ReplicaState:
-    """Raises ValueError for a pair that must not happen."""
-    try:
-        return TRANSITIONS[state, event]
-    except KeyError as error:
-        raise ValueError(f"a replica that is {state} cannot take {event.name}") from error

@@ -10,8 +10,8 @@ So the number of serving replicas falls below the target only through failures. 
 replicas find no room unless old ones stop, old ones are preempted, at most as many as the surge allows.
 A version whose constructors keep failing starts no more replicas; the old ones stay.
 
-A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. Its
-replacements do not wait for each other, and it drains in time before its node ends, replaced or not.
+A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. All
+its replacements start together. If none serves in time, it drains anyway, early enough to finish before the node ends.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def next_step(
     starts = 0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, placement)
     return Step(
         starts=starts,
-        start_reason=_start_reason(target, others, bool(broken) or failures.count > 0) if starts else Reason.SCALE_UP,
+        start_reason=_start_reason(target, others, bool(broken)) if starts else Reason.SCALE_UP,
         reasoned_stops=(
             *((replica, Reason.UNHEALTHY) for replica in broken),
             *((replica, _stop_reason(target, replica)) for replica in useless),
@@ -158,13 +158,13 @@ def _old_leaving(
     """As many as there are to spare; more where their node ends soon, or where they are preempted."""
     # Those on nodes that end stop first, in the order of their ends.
     by_end = sorted(placement.by_stop_preference(old), key=_drains_by_s)
-    overdue = sum(_drains_by_s(replica) <= placement.resources.now_s for replica in by_end)
-    most = spare + _surge_max(target, placement) - overdue
-    preempted = placement.replicas_to_preempt(by_end[overdue:], most, shortage.unschedulable)
-    others = [replica for replica in by_end[overdue:] if replica not in preempted]
-    replaced = others[: max(0, spare - overdue - len(preempted))]
+    due = sum(_drains_by_s(replica) <= placement.resources.now_s for replica in by_end)
+    most = spare + _surge_max(target, placement) - due
+    preempted = placement.replicas_to_preempt(by_end[due:], most, shortage.unschedulable)
+    others = [replica for replica in by_end[due:] if replica not in preempted]
+    replaced = others[: max(0, spare - due - len(preempted))]
     return [
-        *((replica, _stop_reason(target, replica)) for replica in by_end[:overdue]),
+        *((replica, _stop_reason(target, replica)) for replica in by_end[:due]),
         *((replica, Reason.MAKE_ROOM) for replica in preempted),
         *((replica, _stop_reason(target, replica)) for replica in replaced),
     ]
@@ -174,7 +174,7 @@ def _start_reason(target: DeploymentTarget, others: Sequence[Replica], has_faile
     """`others`: replicas that are replaced because of their version or node."""
     if others:
         reasons = {_stop_reason(target, replica) for replica in others}
-        return Reason.UPDATE if Reason.UPDATE in reasons else min(reasons)
+        return next((each for each in (Reason.UPDATE, Reason.NODE_DRAIN) if each in reasons), Reason.REPLACEMENT)
     return Reason.REPLACEMENT if has_failed else Reason.SCALE_UP
 
 

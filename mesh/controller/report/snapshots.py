@@ -25,9 +25,9 @@ def build_snapshots(
         serving = _serving(replicas)
         if serving:
             snapshots[key] = _snapshot(key, serving[-1].spec.options, serving)
-    for vacancy in observed.departed:
-        if vacancy.is_lost and vacancy.deployment in snapshots:
-            snapshots[vacancy.deployment].lost_replica_ids.append(vacancy.replica_id)
+    for departed in observed.departed:
+        if departed.is_lost and departed.deployment in snapshots:
+            snapshots[departed.deployment].lost_replica_ids.append(departed.replica_id)
     return snapshots
 
 

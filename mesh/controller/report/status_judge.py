@@ -10,6 +10,7 @@ from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.replica_placement import ClusterResources
 from mesh.controller.report.deployment_status import Verdict, deleted_verdict, first_verdict, next_verdict
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.status import DeploymentStatus, DeploymentStatusTrigger
 
 logger = logging.getLogger("mesh")
@@ -25,7 +26,7 @@ class StatusJudge:
     def update(self, desired: Desired, observed: Observed, now_s: float) -> None:
         """Judge every deployment that is wanted or still has replicas. After a fault its verdict stays as it was."""
         groups = observed.by_deployment()
-        resources = ClusterResources(observed, now_s)
+        resources = ClusterResources(observed, now_s, settings().controller)
         problems: Problems = {}
         verdicts = {
             key: self.verdicts.get(key) or first_verdict(target, now_s) for key, target in desired.deployments.items()

@@ -120,9 +120,9 @@ def test_replicas_of_a_node_that_has_gone_are_lost_and_no_failures(registry: Reg
     registry.add_gateway(gateway(GatewayStatus.HEALTHY, "n2"))
     registry.see_nodes([NODE])
     assert (registry.seen.replicas, registry.seen.gateways) == ((), ())
-    (vacancy,) = registry.seen.departed
-    assert vacancy.is_lost
-    assert vacancy.bundle_nodes == ("n2",)
+    (departed,) = registry.seen.departed
+    assert departed.is_lost
+    assert departed.bundle_nodes == ("n2",)
     assert registry.seen.failures_of(KEY, "v2").count == 0
 
 

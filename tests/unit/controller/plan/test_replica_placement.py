@@ -194,6 +194,17 @@ def test_several_make_room_where_one_is_not_enough() -> None:
     assert to_preempt(made, olds, 2) == [olds[0], olds[2]]
 
 
+def test_preempting_reserves_no_more_than_the_preempted_replicas_give() -> None:
+    """Waiting replicas that are stuck for another reason have their reservation already."""
+    old = replace(on("a"), version="v1")
+    waiting = [unplaced("b", age_s=PATIENCE_S + 1.0), unplaced("b", age_s=PATIENCE_S + 1.0)]
+    made = room([node("a", 1, available=0), node("b", 10)], old, *waiting)
+    unschedulable = made.reserve_for_waiting().unschedulable
+    before = sum(each.free_after_drain["CPU"] for each in made.resources.nodes.values())
+    made.preempt([old], unschedulable)
+    assert sum(each.free_after_drain["CPU"] for each in made.resources.nodes.values()) == before
+
+
 def test_a_placement_group_gets_room_on_several_nodes() -> None:
     nodes = [node("a", 1, available=0), node("b", 1, available=0)]
     old = replace(on("a"), version="v1", bundles=(cpus(1), cpus(1)), bundle_nodes=("a", "b"))
