@@ -1,0 +1,97 @@
+"""Handles over real links: cancels reach the user's code."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from mesh.context import REQUEST, Request
+from mesh.exceptions import (
+    CancelReason,
+    RequestCancelledError,
+)
+from mesh.wire.request_context import RequestContext
+from tests.unit.fakes.small_mesh import SmallMesh, on_io, until, until_async
+from tests.unit.handle.store import DEADLINE_S, Store, raised, result, value_of
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_a_cancel_reaches_the_users_code_and_the_caller(mesh: SmallMesh, store: Store) -> None:
+    """Cancelling twice is cancelling once (item 36)."""
+    response = mesh.handle("hang").remote()
+    until(lambda: store.started, "the call to run")
+    response.cancel()
+    response.cancel()
+    assert isinstance(raised(response), RequestCancelledError)
+    until(lambda: store.cancelled == 1, "the user's code to see it")
+
+
+def test_a_cancelled_waiter_gives_up_its_call(mesh: SmallMesh, store: Store) -> None:
+    async def wait() -> None:
+        waiting = asyncio.create_task(value_of(mesh.handle("hang").remote()))
+        await until_async(lambda: store.started, "the call to run")
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+    asyncio.run(wait())
+    until(lambda: store.cancelled == 1, "the user's code to see it")
+
+
+def test_a_cancel_after_the_end_changes_nothing(mesh: SmallMesh) -> None:
+    """The value stays, and `cancelled()` is true (item 39)."""
+    response = mesh.handle().remote(3)
+    assert result(response) == 3
+    response.cancel()
+    assert result(response) == 3
+    assert response.cancelled()
+
+
+def test_a_cancel_that_overtakes_the_submission_ends_the_call_once(mesh: SmallMesh, store: Store) -> None:
+    """On the I/O thread a cancel acts immediately, while the call is still in the mailbox."""
+    made = threading.Event()
+    responses: list[Any] = []
+
+    def call() -> None:
+        responses.append(mesh.handle("hang").remote())
+        made.set()
+
+    async def cancel_first() -> None:
+        caller = threading.Thread(target=call)
+        caller.start()
+        assert made.wait(DEADLINE_S)  # the I/O loop stands still meanwhile
+        responses[0].cancel()
+
+    on_io(cancel_first())
+    assert isinstance(raised(responses[0]), RequestCancelledError)
+    mesh.assert_idle()
+    assert store.started == 0
+
+
+def test_children_are_cancelled_with_their_request_and_forgotten(mesh: SmallMesh, store: Store) -> None:
+    """Children that have ended are forgotten too (item 38)."""
+    parent = Request(RequestContext("parent"))
+    token = REQUEST.set(parent)
+    try:
+        hanging = [mesh.handle("hang").remote() for _ in range(3)]
+        assert result(mesh.handle().remote(1)) == 1
+    finally:
+        REQUEST.reset(token)
+    until(lambda: store.started == 3, "the calls to run")
+    assert len(parent.children) == 3
+    parent.cancel(CancelReason.CLIENT)
+    for response in hanging:
+        assert isinstance(raised(response), RequestCancelledError)
+    assert not parent.children
+    assert hanging[0].request_id == "parent"
+
+
+def test_a_child_of_a_cancelled_request_is_cancelled_at_once(mesh: SmallMesh) -> None:
+    parent = Request()
+    parent.cancel(CancelReason.CLIENT)
+    token = REQUEST.set(parent)
+    try:
+        assert isinstance(raised(mesh.handle("hang").remote()), RequestCancelledError)
+    finally:
+        REQUEST.reset(token)
