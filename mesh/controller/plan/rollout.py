@@ -74,7 +74,7 @@ def next_step(
     starts = 0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, placement)
     return Step(
         starts=starts,
-        start_reason=_start_reason(target, others, bool(broken)) if starts else Reason.SCALE_UP,
+        start_reason=_start_reason(target, broken, others, placement) if starts else Reason.SCALE_UP,
         reasoned_stops=(
             *((replica, Reason.UNHEALTHY) for replica in broken),
             *((replica, _stop_reason(target, replica)) for replica in useless),
@@ -170,11 +170,15 @@ def _old_leaving(
     ]
 
 
-def _start_reason(target: DeploymentTarget, others: Sequence[Replica], has_failed: bool) -> Reason:
+def _start_reason(
+    target: DeploymentTarget, broken: Sequence[Replica], others: Sequence[Replica], placement: DeploymentPlacement
+) -> Reason:
     """`others`: replicas that are replaced because of their version or node."""
     if others:
         reasons = {_stop_reason(target, replica) for replica in others}
         return next((each for each in (Reason.UPDATE, Reason.NODE_DRAIN) if each in reasons), Reason.REPLACEMENT)
+    departed = placement.resources.observed.departed
+    has_failed = bool(broken) or any(each.is_lost and each.deployment == target.key for each in departed)
     return Reason.REPLACEMENT if has_failed else Reason.SCALE_UP
 
 
