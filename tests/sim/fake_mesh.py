@@ -154,6 +154,7 @@ class Mesh:
         return not status.gateways and not status.applications
 
     async def until(self, condition: Callable[[], bool], within_s: float = CALM_WITHIN_S) -> None:
+        """Wait for the condition. Fails the test with a TimeoutError when it does not hold in time: waiting asserts."""
         async with asyncio.timeout(within_s):
             while not (self.is_up and condition()):  # noqa: ASYNC110 - looking again costs nothing in fake time
                 await asyncio.sleep(_LOOK_S)

@@ -17,7 +17,7 @@ from mesh.controller.plan.actions import (
 )
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.gateway_plan import plan_gateways
-from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
+from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement, Shortage
 from mesh.controller.plan.rollout import next_step
 from mesh.controller.plan.stop_order import held_back, is_overdue
 from mesh.routing.snapshot import DeploymentKey
@@ -75,7 +75,7 @@ def _plan_deployment(
     assignments = placement.reserve(step.starts)
     if len(assignments) < step.starts:
         # Starts that have to wait for a node are unschedulable too: old replicas may be preempted for them.
-        shortage = shortage.plus(step.starts - len(assignments))
+        shortage = Shortage(shortage.unschedulable + step.starts - len(assignments))
         step = next_step(target, replicas, failures, shortage, placement)
     placement.preempt(step.preempted, shortage.unschedulable)
     yield from (StartReplica(target.key, assignment, step.start_reason) for assignment in assignments)

@@ -72,10 +72,6 @@ class Shortage:
     lacking_resources: int = 0
     """Of these, the ones for which no node has the resources; the others wait too long for another reason."""
 
-    def plus(self, withheld: int) -> Shortage:
-        """With starts that must not begin before there is a node for them."""
-        return Shortage(self.unschedulable + withheld, self.lacking_resources + withheld)
-
 
 class ClusterResources:
     """The resources of all nodes while one plan is made."""
