@@ -1,7 +1,7 @@
 """`grpc.health.v1.Health` of the gateway.
 
-It is not the servicer of grpcio-health-checking: that one drops all watchers of a name when one of them leaves, and the
-others see no further change.
+It needs nothing of grpcio-health-checking. The servicer of that package drops all watchers of a name when one of them
+leaves, and its generated code registers other methods from version to version.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.phases.waiting import Waiters
-from mesh.wire.endpoints import generic_handlers
+from mesh.v1 import health_pb2
 
 _Reply = health_pb2.HealthCheckResponse
 _SERVING = _Reply.SERVING
 _NOT_SERVING = _Reply.NOT_SERVING
 
 WHOLE_SERVER = ""
+LISTED_MAX = 1_000
+"""Names that one `List` answers with. The protocol has no pages, and refuses what is too long."""
 
 
 class Health:
@@ -33,7 +34,20 @@ class Health:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service as a handler for a grpc.aio server."""
-        return generic_handlers(health_pb2_grpc.add_HealthServicer_to_server, self)
+        check = health_pb2.HealthCheckRequest.FromString
+        reply = _Reply.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            "grpc.health.v1.Health",
+            {
+                "Check": grpc.unary_unary_rpc_method_handler(self.Check, check, reply),
+                "List": grpc.unary_unary_rpc_method_handler(
+                    self.List,
+                    health_pb2.HealthListRequest.FromString,
+                    health_pb2.HealthListResponse.SerializeToString,
+                ),
+                "Watch": grpc.unary_stream_rpc_method_handler(self.Watch, check, reply),
+            },
+        )
 
     def set_serving(self, names: Iterable[str]) -> None:
         """The whole server and these names, and no others, are SERVING."""
@@ -60,6 +74,17 @@ class Health:
                 f"Nothing is called {request.service[:100]!r} here. Ask for '', a full service name or an application.",
             )
         return _Reply(status=status)
+
+    async def List(self, request: Any, context: Any) -> Any:
+        """The status of every name now; RESOURCE_EXHAUSTED if there are too many."""
+        del request
+        if len(self._names) > LISTED_MAX:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{len(self._names)} names have a status here, and List answers with at most {LISTED_MAX}. "
+                "Ask for those you need with Check or Watch.",
+            )
+        return health_pb2.HealthListResponse(statuses={name: _Reply(status=self._status(name)) for name in self._names})
 
     async def Watch(self, request: Any, context: Any) -> None:
         """Every change of the status of one name, which may be unknown; ends when the server stops."""

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import mesh
+from mesh.v1.health_pb2 import HealthListResponse
 from tests.e2e.conftest import MESSAGE_MAX_BYTES, Deploy
 from tests.e2e.gate import Gate, small
 from tests.e2e.replicas import running
@@ -298,6 +299,15 @@ def test_health_tells_of_the_server_its_services_and_applications(health: Any, s
     for name in ("", "mesh.tests.Shop", "mesh.tests.Stock", "shop", "stock"):
         assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S).status == SERVING
     assert failure(health.Check, health_pb2.HealthCheckRequest(service="nothing"), ()).code() is Status.NOT_FOUND
+
+
+def test_health_lists_the_server_its_services_and_applications(gate: Handle, channel: grpc.Channel, stock: Any) -> None:
+    """Any client may ask, whichever version of grpcio-health-checking is installed here (item 219)."""
+    call = channel.unary_unary("/grpc.health.v1.Health/List", lambda request: request, HealthListResponse.FromString)
+    listed = {name: reply.status for name, reply in call(b"", timeout=TIMEOUT_S).statuses.items()}
+    assert (
+        dict.fromkeys(["", "mesh.tests.Shop", "mesh.tests.Stock", "shop", "stock"], SERVING).items() <= listed.items()
+    )
 
 
 def test_a_health_watch_sees_an_application_come_and_go(health: Any) -> None:

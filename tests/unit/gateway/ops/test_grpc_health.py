@@ -1,14 +1,18 @@
-"""grpc.health.v1, called with the generated stub."""
+"""grpc.health.v1, called with the stub of grpcio-health-checking; List also without, as older versions lack it."""
 
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.descriptor import Descriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.ops.grpc_health import LISTED_MAX, Health
+from mesh.v1 import health_pb2 as own_pb2
 from tests.unit.gateway.fakes import FakeRouter, Gateway, on_io_loop, serving
 
 Reply = health_pb2.HealthCheckResponse
@@ -21,6 +25,39 @@ def stub_of(gateway: Gateway) -> health_pb2_grpc.HealthStub:
 async def check(gateway: Gateway, name: str) -> int:
     reply = await stub_of(gateway).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
     return reply.status
+
+
+async def statuses(gateway: Gateway) -> dict[str, int]:
+    """What List answers."""
+    call = gateway.channel.unary_unary(
+        "/grpc.health.v1.Health/List",
+        request_serializer=own_pb2.HealthListRequest.SerializeToString,
+        response_deserializer=own_pb2.HealthListResponse.FromString,
+    )
+    reply = await call(own_pb2.HealthListRequest(), timeout=10)
+    return {name: each.status for name, each in reply.statuses.items()}
+
+
+def shape(message: Descriptor) -> list[object]:
+    """All that the bytes of a message depend on."""
+    fields = [
+        (each.number, each.name, each.type, each.has_presence, each.message_type and shape(each.message_type))
+        for each in message.fields
+    ]
+    return [message.name, fields, *({value.name: value.number for value in enum.values} for enum in message.enum_types)]
+
+
+def test_messages_are_those_of_the_installed_package():
+    for name, message in health_pb2.DESCRIPTOR.message_types_by_name.items():
+        assert shape(own_pb2.DESCRIPTOR.message_types_by_name[name]) == shape(message)
+
+
+def test_every_method_of_the_installed_package_is_served():
+    """Version 1.85 added List: a gateway that lacks a method must fail here and not at its start."""
+
+    handler = Health().handler()
+    for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods:
+        assert handler.service(SimpleNamespace(method=f"/grpc.health.v1.Health/{method.name}")) is not None
 
 
 def test_not_serving_before_routes_arrive():
@@ -52,6 +89,31 @@ def test_an_unknown_name_is_not_found():
                 await check(gateway, "nope")
             assert caught.value.code() is grpc.StatusCode.NOT_FOUND
             assert "nope" in (caught.value.details() or "")
+
+    on_io_loop(scenario())
+
+
+def test_a_list_has_the_status_of_every_name():
+    async def scenario() -> None:
+        async with serving(FakeRouter(), "shop") as gateway:
+            gateway.health.set_serving(["shop", "shop.Store"])
+            assert await statuses(gateway) == dict.fromkeys(["", "shop", "shop.Store"], Reply.SERVING)
+            gateway.health.set_not_serving()
+            assert await statuses(gateway) == dict.fromkeys(["", "shop", "shop.Store"], Reply.NOT_SERVING)
+
+    on_io_loop(scenario())
+
+
+def test_a_list_that_is_too_long_is_refused():
+    async def scenario() -> None:
+        async with serving(FakeRouter()) as gateway:
+            gateway.health.set_serving([f"app-{number}" for number in range(LISTED_MAX - 1)])
+            assert len(await statuses(gateway)) == LISTED_MAX
+            gateway.health.set_serving([f"app-{number}" for number in range(LISTED_MAX)])
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await statuses(gateway)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert f"{LISTED_MAX + 1} names" in (caught.value.details() or "")
 
     on_io_loop(scenario())
 
