@@ -278,7 +278,7 @@ class Execution:
         context = self.grpc_context
         if context is not None:
             try:
-                context.done()
+                context.end()
                 outcome = context.apply(outcome)
             except BaseException as error:  # done callbacks, codes and trailers are the user's
                 outcome = self._failed(error)

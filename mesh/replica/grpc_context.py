@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 
@@ -14,23 +15,34 @@ from mesh.wire.outcome import Outcome, Trailers
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
+class Metadatum(NamedTuple):
+    """One pair of metadata, with the field names of gRPC."""
+
+    key: str
+    value: str | bytes
+
+
 class GrpcContext:
-    """The servicer context of gRPC as far as a call behind a gateway has one. Same names, sync and async use."""
+    """The servicer context of gRPC, with the names of `grpc.ServicerContext` and `grpc.aio.ServicerContext`.
+
+    What a call behind a gateway does not have raises RuntimeError with what to write instead.
+    """
 
     def __init__(self, request: Request, metadata: Iterable[tuple[str, str | bytes]], peer: str) -> None:
         self._request = request
-        self._metadata: Metadata = tuple(_decoded(key, value) for key, value in metadata)
+        self._metadata = metadata
         self._peer = peer
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._trailers: Metadata = ()
+        self._is_done = False
         self._done_callbacks: list[Callable[[Any], None]] = []
         self.read_message: Callable[[], Awaitable[Any]] | None = None
         self.write_message: Callable[[Any], Awaitable[None]] | None = None
 
-    def invocation_metadata(self) -> Metadata:
+    def invocation_metadata(self) -> tuple[Metadatum, ...]:
         """What the client sent."""
-        return self._metadata
+        return tuple(_decoded(key, value) for key, value in self._metadata)
 
     def peer(self) -> str:
         """The client as the gateway sees it, e.g. "ipv4:10.0.0.7:50312"."""
@@ -50,16 +62,25 @@ class GrpcContext:
         return self._request.remaining_s
 
     def is_active(self) -> bool:
-        return not self._request.is_cancelled
+        return not self._is_done and not self._request.is_cancelled
+
+    def done(self) -> bool:
+        """Whether the call has ended, for code that outlives it."""
+        return self._is_done
 
     def cancelled(self) -> bool:
         return self._request.is_cancelled
+
+    def cancel(self) -> NoReturn:
+        raise _unavailable("cancel", "end the call with abort(grpc.StatusCode.CANCELLED, ...)")
 
     def code(self) -> grpc.StatusCode | None:
         return self._code
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Status of the call, also when the method raises afterwards."""
+        if not isinstance(code, grpc.StatusCode):
+            raise TypeError(f"set_code() takes a grpc.StatusCode, got {code!r}.")
         self._code = code
 
     def details(self) -> str:
@@ -74,18 +95,23 @@ class GrpcContext:
     def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         self._trailers = tuple(trailing_metadata)
 
-    def send_initial_metadata(self, initial_metadata: object) -> Awaitable[None]:
-        """Accepted for compatibility. Gateways send their own initial metadata; use trailing metadata instead."""
-        del initial_metadata
-        return _nothing()
+    def send_initial_metadata(self, initial_metadata: object) -> NoReturn:
+        raise _unavailable("send_initial_metadata", "use set_trailing_metadata(), or fields of the response message")
 
-    def set_compression(self, compression: object) -> None:
-        """Accepted for compatibility: links do not compress."""
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Responses are never compressed. Raises RuntimeError for anything but `NoCompression`."""
+        if compression is not grpc.Compression.NoCompression:
+            raise _unavailable("set_compression", "compress large fields of the response message yourself")
+
+    def disable_next_message_compression(self) -> None:
+        """Without effect, because responses are never compressed."""
 
     def abort(
         self, code: grpc.StatusCode, details: object = "", trailing_metadata: Iterable[tuple[str, str | bytes]] = ()
     ) -> NoReturn:
         """End the call with this status. Raises, with and without `await`."""
+        if code is grpc.StatusCode.OK:
+            raise ValueError("abort() ends a call with an error, got StatusCode.OK: return the response instead.")
         self._trailers = tuple(trailing_metadata) or self._trailers
         error = GrpcStatusError(code, details, encoded(self._trailers))
         self._code, self._details = code, error.details
@@ -98,21 +124,31 @@ class GrpcContext:
         """Call `callback(context)` when the call has ended."""
         self._done_callbacks.append(callback)
 
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """The same without an argument, as in sync gRPC; False if the call has ended already."""
+        if not self._is_done:
+            self._done_callbacks.append(lambda context: callback())
+        return not self._is_done
+
     def read(self) -> Awaitable[Any]:
-        """Next request message of a streamed request, grpc.aio.EOF at its end."""
+        """Next request message of a streamed request, grpc.aio.EOF at its end. In `async def` methods."""
         if self.read_message is None:
             raise RuntimeError("read() is for methods with a streamed request.")
+        _require_event_loop("read() is for `async def` methods: iterate over the request in this one.")
         return self.read_message()
 
     def write(self, message: Any) -> Awaitable[None]:
-        """Send one message of a streamed response."""
+        """Send one message of a streamed response. In `async def` methods."""
         if self.write_message is None:
             raise RuntimeError("write() is for methods with a streamed response.")
+        _require_event_loop("write() is for `async def` methods: `yield` the message in this one.")
         return self.write_message(message)
 
     # ---- For the replica ---------------------------------------------------------------------------------------------
 
-    def done(self) -> None:
+    def end(self) -> None:
+        """The method has ended: run the user's callbacks, which may raise."""
+        self._is_done = True
         for callback in self._done_callbacks:
             callback(self)
 
@@ -131,11 +167,23 @@ class GrpcContext:
         return outcome
 
 
-def _decoded(key: str, value: str | bytes) -> tuple[str, str | bytes]:
+def _unavailable(method: str, advice: str) -> RuntimeError:
+    return RuntimeError(f"{method}() of the gRPC context is not available in this version of the mesh: {advice}.")
+
+
+def _require_event_loop(message: str) -> None:
+    """In a thread, a coroutine would be dropped without an error."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise RuntimeError(message) from error
+
+
+def _decoded(key: str, value: str | bytes) -> Metadatum:
     """Binary values stay bytes, as gRPC gives them to its users."""
     if isinstance(value, str) or key.endswith("-bin"):
-        return key, value
-    return key, value.decode("ascii", "replace")
+        return Metadatum(key, value)
+    return Metadatum(key, value.decode("ascii", "replace"))
 
 
 def encoded(trailers: Metadata) -> Trailers:
@@ -145,7 +193,3 @@ def encoded(trailers: Metadata) -> Trailers:
         if not isinstance(key, str) or not isinstance(value, bytes):
             raise TypeError(f"trailing metadata are pairs of a string and a string or bytes, not ({key!r}, {value!r})")
     return pairs
-
-
-async def _nothing() -> None:
-    return None

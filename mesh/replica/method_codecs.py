@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
+
+from mesh.exceptions import GrpcStatusError
 from mesh.usercode.served_methods import TypedMethod
 from mesh.wire.payload import Payload, decode, encode, raw
 
@@ -50,14 +53,18 @@ class ProtobufCodec:
         self._typed = typed
 
     def read_arguments(self, payload: Payload | None, requests: object) -> Arguments:
-        """The request message, or `requests` if the request is streamed. Raises what its parser raises."""
+        """The request message, or `requests` if the request is streamed. Raises like `read_message`."""
         return ((self.read_message(payload or raw(b"")) if requests is None else requests),), {}
 
     def read_message(self, payload: Payload) -> Any:
-        """One message of a streamed request."""
+        """One message of the request. One that cannot be parsed is the client's fault: raises INVALID_ARGUMENT."""
         data = bytes(payload.data)
         deserializer = self._typed.request_deserializer
-        return deserializer(data) if deserializer is not None else data
+        try:
+            return deserializer(data) if deserializer is not None else data
+        except Exception as error:  # protobuf's DecodeError, or what a parser of another format raises
+            details = f"The request message of {self._typed.full_name} cannot be parsed: {error}"
+            raise GrpcStatusError(grpc.StatusCode.INVALID_ARGUMENT, details) from error
 
     def write_result(self, value: Any) -> Payload:
         """The response message. Raises TypeError for anything else."""

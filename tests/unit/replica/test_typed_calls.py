@@ -243,12 +243,24 @@ def test_done_callbacks_run(async_mesh: SmallMesh) -> None:
     assert async_mesh.replicas[0].target.done.wait(DEADLINE_S)
 
 
-def test_a_message_that_cannot_be_parsed_fails_its_call(mesh: SmallMesh) -> None:
-    client = Client.__new__(Client)
-    client.items, client.outcomes, client.ended = [], [], threading.Event()
-    client.call = OutgoingCall(CallRequest("/mesh.tests.Shop/Price", raw(b"\xff"), RequestContext("id")), client)
-    io_thread().post(mesh.router.submit, client.call)
-    assert not client.outcome().is_ok
+class Malformed:
+    """A message that no parser accepts."""
+
+    def SerializeToString(self) -> bytes:
+        return b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("method", "streams"),
+    [("Price", (False, False)), ("List", (False, True)), ("Total", (True, False)), ("Haggle", (True, True))],
+)
+def test_a_message_that_cannot_be_parsed_is_the_client_s_fault(
+    mesh: SmallMesh, method: str, streams: tuple[bool, bool]
+) -> None:
+    """The client gets INVALID_ARGUMENT (item 215)."""
+    outcome = Client(mesh, method, Malformed(), streams=streams).outcome()
+    assert outcome.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert outcome.message.startswith(f"The request message of /mesh.tests.Shop/{method} cannot be parsed: ")
 
 
 def test_requests_wait_for_credit(async_mesh: SmallMesh) -> None:
