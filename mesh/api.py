@@ -81,7 +81,8 @@ def run(
         target: The result of `Deployment.bind(...)`; its deployment is the ingress.
         blocking: Wait until KeyboardInterrupt once the application runs, and then raise it.
         name: Name of the application, unique in the mesh.
-        route_prefix: HTTP path prefix, unique in the mesh; None: no HTTP.
+        route_prefix: HTTP path prefix, unique in the mesh; None: no HTTP. An ingress that serves gRPC only, which is a
+            class without `__call__`, does not claim the default, `/`.
         logging_config: Not available yet.
 
     Returns:

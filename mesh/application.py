@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -53,7 +54,10 @@ def build(
     ingress = graph.add(application)
     _check_overridden(name, rules.overrides, graph.deployments)
     return control_pb2.ApplicationSpec(
-        name=name, route_prefix=checked_route_prefix(route_prefix), ingress=ingress, deployments=graph.specs
+        name=name,
+        route_prefix=claimed_route_prefix(application, route_prefix),
+        ingress=ingress,
+        deployments=graph.specs,
     )
 
 
@@ -71,6 +75,16 @@ def checked_name(name: object) -> str:
     return name
 
 
+def claimed_route_prefix(application: Application, route_prefix: str | None) -> str:
+    """The prefix that no other application may have; empty: none.
+
+    `/`, the default, is claimed only by an ingress that HTTP requests can call, so that applications which serve
+    nothing but gRPC do not compete for it.
+    """
+    prefix = checked_route_prefix(route_prefix)
+    return "" if prefix == "/" and not _is_callable(application.deployment.func_or_class) else prefix
+
+
 def checked_route_prefix(route_prefix: str | None) -> str:
     """The prefix as the controller stores it; empty: no HTTP."""
     if route_prefix is None:
@@ -83,6 +97,11 @@ def checked_route_prefix(route_prefix: str | None) -> str:
     if "{" in route_prefix or "}" in route_prefix:
         raise ValueError(f"route_prefix must not contain wildcards, got {route_prefix!r}.")
     return route_prefix
+
+
+def _is_callable(ingress: Callable[..., Any]) -> bool:
+    """Whether it is a function, or a class whose objects can be called."""
+    return not inspect.isclass(ingress) or any("__call__" in vars(base) for base in ingress.__mro__)
 
 
 class UnknownDeploymentError(ValueError):

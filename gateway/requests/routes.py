@@ -5,7 +5,7 @@ Refusals are values, not exceptions: the listener turns them into a status.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -38,10 +38,6 @@ class Route:
     streams_request: bool
     streams_response: bool
 
-    @property
-    def service(self) -> str:
-        return service_of(self.full_name)
-
 
 @dataclass(frozen=True, slots=True)
 class RoutedApplication:
@@ -52,10 +48,6 @@ class RoutedApplication:
     ingress: DeploymentKey
     methods: Mapping[str, Route]
     """By full name."""
-
-    @property
-    def services(self) -> list[str]:
-        return sorted({method.service for method in self.methods.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,48 +65,41 @@ class Routes:
 
     version: int
     applications: Mapping[str, RoutedApplication]
+    unnamed: Mapping[str, Route | Refusal]
+    """By full name of the method: what a call gets that names no application."""
 
     def find(self, application: str | None, full_name: str) -> Route | Refusal:
-        """The route of method `full_name` of the named application; None means the only one that is deployed."""
-        chosen = self._choose(application)
-        if isinstance(chosen, Refusal):
-            return chosen
-        method = chosen.methods.get(full_name)
-        return _unknown_method(chosen, full_name) if method is None else method
+        """The route of method `full_name` of the named application; None means the only one that serves it."""
+        if application is None:
+            return self.unnamed.get(full_name) or self._unknown_anywhere(full_name)
+        chosen = self.applications.get(application)
+        if chosen is None:
+            return _unknown_application(self.applications, application)
+        return chosen.methods.get(full_name) or _unknown_method(chosen, full_name)
 
     @property
     def services(self) -> list[str]:
         """Full names of all gRPC services of all applications."""
-        return sorted({service for application in self.applications.values() for service in application.services})
+        return _services_of(self.unnamed)
 
-    def _choose(self, application: str | None) -> RoutedApplication | Refusal:
-        applications = self.applications
-        if application is not None:
-            return applications.get(application) or self._unknown_application(application)
-        if len(applications) == 1:
-            return next(iter(applications.values()))
-        if not applications:
-            return Refusal(NOT_FOUND, "No application is deployed. Deploy one with mesh.run().")
-        return Refusal(
-            NOT_FOUND,
-            "Application metadata not set. Several applications are deployed; "
-            f"send metadata 'application' with one of: {_listed(applications)}.",
-        )
-
-    def _unknown_application(self, application: str) -> Refusal:
-        there_are = f"There are: {_listed(self.applications)}." if self.applications else "None is deployed."
-        return Refusal(
-            NOT_FOUND,
-            f"No application is called {_echoed(application)}, which metadata 'application' names. {there_are}",
-        )
+    def _unknown_anywhere(self, full_name: str) -> Refusal:
+        match list(self.applications.values()):
+            case []:
+                return Refusal(NOT_FOUND, "No application is deployed. Deploy one with mesh.run().")
+            case [only]:
+                return _unknown_method(only, full_name)
+        start = f"No application has a method {_echoed(full_name)}."
+        return Refusal(UNIMPLEMENTED, f"{start}{_instead_of(full_name, self.unnamed)}")
 
 
-NO_ROUTES = Routes(0, MappingProxyType({}))
+NO_ROUTES = Routes(0, MappingProxyType({}), MappingProxyType({}))
 
 
 def read_routes(table: control_pb2.RouteTable) -> Routes:
     """The route table from the message that the controller published."""
-    return Routes(table.version, MappingProxyType({route.app: _read_application(route) for route in table.routes}))
+    applications = {route.app: _read_application(route) for route in table.routes}
+    unnamed = _without_names(applications.values())
+    return Routes(table.version, MappingProxyType(applications), MappingProxyType(unnamed))
 
 
 def service_of(full_name: str) -> str:
@@ -131,20 +116,50 @@ def _read_application(route: control_pb2.Route) -> RoutedApplication:
     return RoutedApplication(route.app, route.route_prefix, ingress, MappingProxyType(methods))
 
 
+def _without_names(applications: Iterable[RoutedApplication]) -> dict[str, Route | Refusal]:
+    serving: dict[str, list[Route]] = {}
+    for application in applications:
+        for full_name, route in application.methods.items():
+            serving.setdefault(full_name, []).append(route)
+    return {full_name: routes[0] if len(routes) == 1 else _ambiguous(routes) for full_name, routes in serving.items()}
+
+
+def _ambiguous(routes: Sequence[Route]) -> Refusal:
+    return Refusal(
+        NOT_FOUND,
+        f"Application metadata not set. Several applications serve {routes[0].full_name}; "
+        f"send metadata 'application' with one of: {_listed(route.deployment.app for route in routes)}.",
+    )
+
+
+def _unknown_application(applications: Mapping[str, RoutedApplication], name: str) -> Refusal:
+    there_are = f"There are: {_listed(applications)}." if applications else "None is deployed."
+    return Refusal(
+        NOT_FOUND, f"No application is called {_echoed(name)}, which metadata 'application' names. {there_are}"
+    )
+
+
 def _unknown_method(application: RoutedApplication, full_name: str) -> Refusal:
-    code = UNIMPLEMENTED
     start = f"Application '{application.name}' has no method {_echoed(full_name)}."
-    if not application.methods:
-        advice = "It serves no gRPC methods: let its ingress inherit a generated servicer."
-        return Refusal(code, f"{start} {advice}", application.name)
+    return Refusal(UNIMPLEMENTED, f"{start}{_instead_of(full_name, application.methods)}", application.name)
+
+
+def _instead_of(full_name: str, methods: Collection[str]) -> str:
+    """Advice that names what there is instead of a missing method."""
+    if not methods:
+        return " There are no gRPC methods: let the ingress inherit a generated servicer."
     service = service_of(full_name)
-    siblings = [name for name, method in application.methods.items() if method.service == service]
-    near = _near(full_name, siblings or application.methods)
+    siblings = [name for name in methods if service_of(name) == service]
+    near = _near(full_name, siblings or methods)
     guess = f" Did you mean {near}?" if near else ""
     known = (
-        f"Methods of {service}: {_listed(siblings)}." if siblings else f"Its services: {_listed(application.services)}."
+        f"Methods of {service}: {_listed(siblings)}." if siblings else f"Services: {_listed(_services_of(methods))}."
     )
-    return Refusal(code, f"{start}{guess} {known}", application.name)
+    return f"{guess} {known}"
+
+
+def _services_of(methods: Iterable[str]) -> list[str]:
+    return sorted({service_of(name) for name in methods})
 
 
 def _near(full_name: str, candidates: Iterable[str]) -> str:

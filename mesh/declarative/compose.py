@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from mesh.application import UnknownDeploymentError
 from mesh.cluster import ray_core
 from mesh.declarative.builder_args import BadArgsError
 from mesh.declarative.content_version import make_version_of
+from mesh.declarative.error_field import repeated
 from mesh.declarative.import_path import load_application
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source
@@ -47,10 +48,21 @@ def load(config: MeshConfig, source: Source | None = None) -> list[Application |
     Raises ConfigError with all errors, each at its place in `source`. Without a source the first error is raised.
     """
     with _Collected(source) as collected:
-        return [
+        loaded = [
             collected.of(number, entry, lambda entry=entry: _loaded(entry))  # type: ignore[misc]
             for number, entry in enumerate(config.applications)
         ]
+        # Which prefixes those with a runtime environment claim, only the controller learns in time.
+        collected.add(
+            repeated(
+                "route_prefix",
+                [
+                    application.claimed_route_prefix(target, entry.route_prefix) if target is not None else None
+                    for entry, target in zip(config.applications, loaded, strict=True)
+                ],
+            )
+        )
+    return loaded
 
 
 def compose(
@@ -129,6 +141,9 @@ class _Collected:
                 raise
             self._findings.extend(_findings(("applications", number), entry, error))
             return None
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        self._findings.extend(findings)
 
     def __enter__(self) -> _Collected:
         return self

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mesh import application
 from mesh.config import DeploymentConfig, with_options
 from mesh.declarative import schema
-from mesh.declarative.error_field import finding, unknown_field
+from mesh.declarative.error_field import finding, repeated, unknown_field
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
@@ -43,8 +43,7 @@ class _Checker:
         gateways = self._gateways(fields)
         entries = self._entries(fields, data)
         applications = [self._application(("applications", number), entry) for number, entry in enumerate(entries)]
-        self._check_unique("name", [each.name for each in applications])
-        self._check_unique("route_prefix", [each.route_prefix for each in applications])
+        self.findings.extend(repeated("name", [each.name for each in applications]))
         capacity = fields.get("target_capacity")
         if capacity is not None:
             self._check(("target_capacity",), lambda: _check_percent("target_capacity", capacity))
@@ -148,16 +147,6 @@ class _Checker:
         for name in schema.NOT_YET:
             if fields.get(name) is not None:
                 self.findings.append(Finding((*path, name), option_checks.why_not_yet(name)))
-
-    def _check_unique(self, field: str, values: list[Any]) -> None:
-        first: dict[Any, int] = {}
-        for number, value in enumerate(values):
-            if value is None or not isinstance(value, str):
-                continue
-            if value in first:
-                message = f"{value!r} is already used by applications[{first[value]}]: it must be unique."
-                self.findings.append(Finding(("applications", number, field), message))
-            first.setdefault(value, number)
 
     def _check(self, path: Path, check: Callable[[], object]) -> None:
         try:

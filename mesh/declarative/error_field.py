@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mesh.declarative.schema import NESTED_FIELDS
@@ -25,6 +25,15 @@ def unknown_field(path: Path, name: str, known: Iterable[str]) -> Finding:
     advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}."
     message = why_unknown(name, known) if name in ADVICE else f"no such field: {advice}"
     return Finding((*path, name), message, is_about_key=True)
+
+
+def repeated(field: str, values: Iterable[str | None]) -> Iterator[Finding]:
+    """A finding for each application that has the same value in `field` as an earlier one."""
+    first: dict[str, int] = {}
+    for number, value in enumerate(values):
+        if isinstance(value, str) and value and first.setdefault(value, number) != number:
+            message = f"{value!r} is already used by applications[{first[value]}]: it must be unique."
+            yield Finding(("applications", number, field), message)
 
 
 def finding(path: Path, given: Mapping[str, Any], error: Exception) -> Finding:

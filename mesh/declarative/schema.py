@@ -22,7 +22,7 @@ class ApplicationEntry:
     name: str = "default"
     """Unique in the file."""
     route_prefix: str | None = "/"
-    """HTTP path prefix, unique in the file; null: no HTTP."""
+    """HTTP path prefix, unique; null: no HTTP. An ingress without `__call__` does not claim the default."""
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     """Ray runtime environment in which it is imported and its replicas run; working_dir and py_modules as URIs."""
     args: Mapping[str, Any] = field(default_factory=dict)

@@ -215,11 +215,17 @@ def test_a_service_that_is_named_at_start_and_a_second_application(stock: Any, s
     assert reply.amount == 3
     assert dict(call.trailing_metadata())["counted"] == "yes"
     assert shop.Price(Item(name="answer", amount=4), metadata=TO_SHOP, timeout=TIMEOUT_S).amount == 4
-    error = failure(shop.Price, Item(name="answer"), ())
+
+
+def test_metadata_is_needed_only_for_a_method_that_several_applications_serve(stock: Any, shop: Any) -> None:
+    """A second application does not break clients of the first (items 67, 212, C16)."""
+    assert shop.Price(Item(name="answer", amount=4), timeout=TIMEOUT_S).amount == 4
+    assert stock.Count(Item(amount=2), timeout=TIMEOUT_S).amount == 3
+    # Shop has a Price, so it serves that method of the named service too.
+    error = failure(stock.Price, Item(name="answer"), ())
     assert error.code() is Status.NOT_FOUND
-    assert "Application metadata not set" in error.details()
-    assert "shop" in error.details()
-    assert "stock" in error.details()
+    assert "Several applications serve /mesh.tests.Stock/Price;" in error.details()
+    assert error.details().endswith("one of: shop, stock.")
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones(stock: Any, channel: grpc.Channel) -> None:

@@ -24,6 +24,8 @@ from tests.unit.protos import shop_pb2_grpc
 class Model:
     def __init__(self, *args: Any) -> None: ...
 
+    def __call__(self) -> None: ...
+
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mesh.application import BuildRules, build, checked_route_prefix
+from mesh.application import BuildRules, build, checked_route_prefix, claimed_route_prefix
 from mesh.deployment import Application, deployment
 from mesh.exceptions import MeshException
 from mesh.usercode import user_code
@@ -30,6 +30,13 @@ class Model:
 
 
 class Caller(Model): ...
+
+
+class Called:
+    def __call__(self) -> None: ...
+
+
+class ModelOfCalled(Called): ...
 
 
 class Box:
@@ -168,6 +175,20 @@ def test_bad_route_prefixes_are_refused(prefix: str) -> None:
 def test_good_route_prefixes_are_stored(prefix: str | None, stored: str) -> None:
     """None is stored as no prefix (item 65)."""
     assert checked_route_prefix(prefix) == stored
+
+
+@pytest.mark.parametrize(
+    ("ingress", "default"),
+    [(Model, ""), (shop_pb2_grpc.ShopServicer, ""), (Called, "/"), (ModelOfCalled, "/"), (len, "/")],
+)
+def test_the_default_prefix_is_for_an_ingress_that_can_be_called(ingress: Any, default: str) -> None:
+    """Applications that serve gRPC only do not compete for `/`; any other prefix is theirs (items 65, 67)."""
+    application = deployment(ingress).options(name="Ingress").bind()
+    assert claimed_route_prefix(application, "/") == default
+    assert claimed_route_prefix(application, "/shop") == "/shop"
+    assert claimed_route_prefix(application, None) == ""
+    with pytest.raises(ValueError, match="must start with"):
+        claimed_route_prefix(application, "shop")
 
 
 class Shop(shop_pb2_grpc.ShopServicer):  # type: ignore[misc]

@@ -93,8 +93,9 @@ def check_application(state: control_pb2.DesiredState, application: control_pb2.
         if other.route_prefix and other.route_prefix == application.route_prefix:
             raise InvalidChangeError(
                 grpc.StatusCode.ALREADY_EXISTS,
-                f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}: choose another one for"
-                f" {application.name!r} or delete {other.name!r} first.",
+                f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}. Give {application.name!r}"
+                " another one, or none if HTTP requests do not call it: --route-prefix none, route_prefix=None in code,"
+                " route_prefix: null in a file.",
             )
 
 

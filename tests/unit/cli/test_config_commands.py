@@ -134,6 +134,35 @@ def test_an_import_path_leaves_other_applications_and_the_file_alone(cluster: Fa
     assert not controller.reply.applications[-1].is_declarative
 
 
+CALLED = """
+import mesh
+
+@mesh.deployment
+class Called:
+    def __call__(self): ...
+
+app = Called.bind()
+"""
+
+
+def test_only_applications_that_http_can_call_compete_for_the_default_prefix(cluster: FakeCluster, shop: Path) -> None:
+    """The second one that claims it is named with its line (item 248)."""
+    (shop / "called_for_deploy.py").write_text(CALLED)
+    paths = ("shop_for_deploy:app", "called_for_deploy:app", "shop_for_deploy:app", "called_for_deploy:app")
+    entries = [f"  - {{name: a{number}, import_path: '{path}'}}" for number, path in enumerate(paths)]
+    (shop / "mesh.yaml").write_text("\n".join(["applications:", *entries]))
+    result = invoke("deploy", "mesh.yaml")
+    assert (
+        "mesh.yaml:5:5: applications[3].route_prefix: '/' is already used by applications[1]: it must be unique."
+        in result.output
+    )
+    assert not cluster.actors
+    (shop / "mesh.yaml").write_text("\n".join(["applications:", *entries[:3]]))
+    assert invoke("deploy", "mesh.yaml").exit_code == 0
+    assert [each.route_prefix for each in cluster.controller.deployed] == ["", "/", ""]
+    sys.modules.pop("called_for_deploy")
+
+
 def test_an_application_may_have_no_route(cluster: FakeCluster, shop: Path) -> None:
     assert invoke("deploy", "shop_for_deploy:app", "--route-prefix", "none").exit_code == 0
     assert cluster.controller.deployed[0].route_prefix == ""

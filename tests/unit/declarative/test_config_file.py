@@ -255,17 +255,15 @@ def test_an_import_path_has_to_be_there() -> None:
     ]
 
 
-def test_names_and_routes_are_unique() -> None:
-    """Defaults count as given (item 248)."""
+def test_names_are_unique() -> None:
+    """A default counts as given (item 248)."""
     text = """
         applications:
           - import_path: a:app
           - import_path: b:app
         """
-    # They have the same name and route because both have the defaults.
     assert mistakes(text) == [
         "mesh.yaml:3:5: applications[1].name: 'default' is already used by applications[0]: it must be unique.",
-        "mesh.yaml:3:5: applications[1].route_prefix: '/' is already used by applications[0]: it must be unique.",
     ]
 
 

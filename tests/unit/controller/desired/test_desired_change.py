@@ -53,7 +53,7 @@ def test_a_route_prefix_belongs_to_one_application() -> None:
     taken.route_prefix = "/app"
     error = refusal(state, taken)
     assert error.code == grpc.StatusCode.ALREADY_EXISTS
-    assert "'/app' belongs to application 'app'" in str(error)
+    assert "'/app' belongs to application 'app'. Give 'other' another one, or none" in str(error)
 
 
 def test_applications_without_route_do_not_clash() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Refusal, Route, read_routes
+from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Refusal, Route, Routes, read_routes
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import BIDI, UNARY, routes_of
@@ -42,12 +42,57 @@ def test_a_wrong_name_is_not_found_even_with_one_application():
     assert "There are: only." in found.message
 
 
-def test_without_a_name_several_applications_are_listed():
-    """Nothing is guessed among several (item 212)."""
-    found = refusal(routes_of("b", "a").find(None, UNARY))
+def table(**methods: list[str]) -> Routes:
+    """The routes of applications, each with the full names of its methods."""
+    routes = [
+        control_pb2.Route(
+            app=app, ingress="Front", grpc_methods=[control_pb2.GrpcMethod(full_name=each) for each in names]
+        )
+        for app, names in methods.items()
+    ]
+    return read_routes(control_pb2.RouteTable(routes=routes))
+
+
+def test_a_method_that_one_application_serves_needs_no_name():
+    """Other applications do not matter to clients of the first (item 212, C16)."""
+    routes = table(first=[UNARY], second=["/other.Thing/Do"], silent=[])
+    for method, app in ((UNARY, "first"), ("/other.Thing/Do", "second")):
+        found = routes.find(None, method)
+        assert isinstance(found, Route)
+        assert found.deployment.app == app
+
+
+def test_a_method_that_several_applications_serve_needs_a_name():
+    """The refusal lists the applications that serve it, and no other (item 212)."""
+    routes = table(b=[UNARY], a=[UNARY, BIDI], other=["/other.Thing/Do"])
+    found = refusal(routes.find(None, UNARY))
     assert found.code == NOT_FOUND
-    assert found.message.startswith("Application metadata not set.")
-    assert "a, b" in found.message
+    assert found.message == (
+        f"Application metadata not set. Several applications serve {UNARY}; "
+        "send metadata 'application' with one of: a, b."
+    )
+    assert isinstance(routes.find("a", UNARY), Route)
+    assert isinstance(routes.find(None, BIDI), Route)
+
+
+def test_a_method_that_no_application_serves_is_answered_with_those_of_all():
+    routes = table(first=[UNARY], second=["/other.Thing/Do"])
+    found = refusal(routes.find(None, "/other.Thing/Did"))
+    assert (found.code, found.application) == (UNIMPLEMENTED, "")
+    assert "Did you mean /other.Thing/Do?" in found.message
+    assert "Services: other.Thing, shop.Store." in refusal(routes.find(None, "/no.Such/Thing")).message
+    assert "inherit a generated servicer" in refusal(table(a=[], b=[]).find(None, UNARY)).message
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.sets(st.sampled_from([UNARY, BIDI, "/x.Y/Z"]))))
+def test_a_name_is_needed_exactly_when_several_serve_the_method(served: dict[str, set[str]]):
+    routes = table(**{app: sorted(methods) for app, methods in served.items()})
+    for method in (UNARY, BIDI, "/x.Y/Z"):
+        servers = [app for app, methods in served.items() if method in methods]
+        found = routes.find(None, method)
+        assert isinstance(found, Route) is (len(servers) == 1)
+        if isinstance(found, Route):
+            assert found is routes.find(servers[0], method)
 
 
 def test_without_applications_the_refusal_advises_to_deploy_one():
@@ -68,7 +113,7 @@ def test_an_unknown_method_names_near_matches_and_the_methods_of_its_service():
 def test_an_unknown_service_names_the_services_there_are():
     found = refusal(routes_of("a").find("a", "/other.Thing/Do"))
     assert found.code == UNIMPLEMENTED
-    assert "Its services: shop.Store." in found.message
+    assert "Services: shop.Store." in found.message
 
 
 def test_an_application_without_grpc_methods_says_how_to_get_some():
