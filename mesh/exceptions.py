@@ -57,10 +57,13 @@ class BackPressureError(MeshException):
         max_queued_requests: int,
         status_code: int = 503,
         retry_after_s: float | None = None,
+        usage: str = "",
     ) -> None:
+        """`usage`: how busy the replicas are, in words."""
+        because = f": {usage}" if usage else ""
         super().__init__(
             f"Request dropped due to backpressure (num_queued_requests={num_queued_requests}, "
-            f"max_queued_requests={max_queued_requests}). Retry later; to take more load, raise num_replicas, "
+            f"max_queued_requests={max_queued_requests}){because}. Retry later; to take more load, raise num_replicas, "
             "max_ongoing_requests or max_queued_requests of the deployment."
         )
         self.num_queued_requests = num_queued_requests
@@ -166,6 +169,11 @@ class DeadlineExceededError(MeshException, TimeoutError):
         self, message: str = "The deadline of the request has passed. Allow more time or ask for less work."
     ) -> None:
         super().__init__(message)
+
+    @classmethod
+    def after_waiting(cls, waited: str) -> Self:
+        """`waited`: how long and for what, as in "waited 3.0 s for a free place"; empty if it did not wait."""
+        return cls(f"The deadline of the request has passed: it {waited}.") if waited else cls()
 
 
 class GrpcStatusError(MeshException):

@@ -300,6 +300,7 @@ async def _complete_and_submit(router: Router, call: OutgoingCall, pending: Pend
     except* Exception as group:  # whatever pickling and Ray can raise: the call has to end
         router.fail_unsubmitted(call, failed_in_user_code(group.exceptions[0]))
     else:
+        call.started_s = time.monotonic()
         router.submit(call)
     finally:
         router.counts.collecting -= 1

@@ -112,6 +112,7 @@ PURE_MODULES = (
     "mesh/controller/report/status_report.py",
     "mesh/link/gathering.py",
     "mesh/routing/picker.py",
+    "mesh/routing/places.py",
     "mesh/routing/snapshot.py",
     "gateway/listener_phase.py",
     "gateway/requests/routes.py",

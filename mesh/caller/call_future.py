@@ -88,7 +88,9 @@ class CallFuture:
             self.when_done(event.set)
             if not event.wait(timeout_s):
                 self._forget(event.set)
-                raise TimeoutError(f"No result within {timeout_s} s. The call goes on: wait again, or cancel it.")
+                raise TimeoutError(
+                    f"No result within {timeout_s} s{self._why_queued()}. The call goes on: wait again, or cancel it."
+                )
         assert self.outcome is not None
         return self.outcome
 
@@ -116,6 +118,11 @@ class CallFuture:
         with self._lock:
             if self._waiters is not None:
                 self._waiters.remove(wake)
+
+    def _why_queued(self) -> str:
+        call = self.call  # another thread clears it when the call ends
+        why = "" if call is None else self.router.why_queued(call)
+        return f": it {why}" if why else ""
 
     def _cancel(self, reason: CancelReason) -> None:
         if self.call is not None and self.outcome is None:

@@ -94,6 +94,7 @@ class OutgoingCall:
         "started_s",
         "state",
         "timer",
+        "waited_s",
     )
 
     def __init__(self, request: CallRequest, sink: CallSink) -> None:
@@ -105,6 +106,9 @@ class OutgoingCall:
         self.sequence = 0
         """Order of submission in its router."""
         self.started_s = time.monotonic()
+        """When it was made, or when the last of its arguments arrived."""
+        self.waited_s = 0.0
+        """How long it waited in the queue before it was sent."""
         self.failed_attempts = 0
         """Sends to a replica that then drained or whose link broke."""
         self.timer: TimerHandle | None = None

@@ -16,6 +16,9 @@ class PendingQueue:
     def __len__(self) -> int:
         return len(self._calls)
 
+    def __contains__(self, call: OutgoingCall) -> bool:
+        return call.sequence in self._calls
+
     def push(self, call: OutgoingCall) -> None:
         """Append a call that is newer than all others."""
         self._calls[call.sequence] = call

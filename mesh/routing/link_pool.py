@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mesh.link.caller_link import CallerLink, LinkObserver, LinkTarget
 from mesh.link.frames import pack_hello
 from mesh.routing.locality import Locality
+from mesh.routing.places import Places
 from mesh.routing.snapshot import ReplicaInfo, Snapshot
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
@@ -146,6 +147,16 @@ class LinkPool:
     def ongoing(self) -> int:
         endpoints = (*self._endpoints.values(), *self._draining)
         return sum(endpoint.link.ongoing for endpoint in endpoints if endpoint.link is not None)
+
+    def places(self) -> Places:
+        """The places of the replicas and how many are taken. From any thread."""
+        usable = self.all.candidates
+        return Places(
+            busy=sum(min(endpoint.load, endpoint.limit) for endpoint in usable),
+            total=sum(endpoint.limit for endpoint in usable),
+            connected=len(usable),
+            listed=len(self._endpoints),
+        )
 
     @property
     def is_empty(self) -> bool:

@@ -33,6 +33,7 @@ from mesh.routing.link_pool import CallerIdentity, Endpoint, LinkPool
 from mesh.routing.load_reports import Reading
 from mesh.routing.locality import pick_nearest
 from mesh.routing.picker import pick_for_model
+from mesh.routing.places import queued_text, sent_late_text
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
 from mesh.settings import settings
@@ -40,6 +41,10 @@ from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
 
 _CLOSED = "This process left the mesh, or the handle was shut down. Make the call again to reconnect."
+_ANSWER_LEAD_S = 0.02
+"""A call that is still queued this long before its deadline, or for the last tenth of its time, is answered then:
+the reason would reach a gRPC client too late at the deadline itself, as the client has given up by then."""
+_TIMER_RESOLUTION_S = 0.001
 _TIMER_MAX_S = 30 * 86400.0
 """A deadline further away than this gets no timer: event loops do not support much longer delays."""
 
@@ -89,8 +94,6 @@ class Router:
     def reading(self) -> Reading:
         """Queued and ongoing calls, to be reported to the controller."""
         interval_s = self._snapshot.load_interval_s if self._snapshot is not None else 0.0
-        if interval_s <= 0:
-            return Reading(deployment=self.key, interval_s=0.0)
         return Reading(deployment=self.key, interval_s=interval_s, queued=self.queued, ongoing=self.ongoing)
 
     @property
@@ -120,9 +123,8 @@ class Router:
 
     def submit(self, call: OutgoingCall) -> None:
         """Send the call to a replica, now or when one has a free place. Its sink gets the outcome."""
-        # A cancel may overtake the submission: calls from other threads arrive through a mailbox.
         if not self.start_deadline(call):
-            return
+            return  # a cancel overtook the submission: calls from other threads arrive through a mailbox
         self._sequence += 1
         call.sequence = self._sequence
         if not self._queue or self._all_wait_for_models:
@@ -135,10 +137,16 @@ class Router:
 
     def start_deadline(self, call: OutgoingCall) -> bool:
         """Start the timer of a call whose arguments may not be complete yet. Returns False if the call has ended."""
+        deadline_at_s = call.request.deadline_at_s
         if call.state is not CallState.DONE and self.is_closed:
             self._finish(call, failed(_closed(self.key, self._snapshot)))
-        if call.state is not CallState.DONE and call.request.deadline_at_s is not None and call.timer is None:
-            self._set_timer(call)
+        elif call.state is not CallState.DONE and deadline_at_s is not None and call.timer is None:
+            remaining_s = deadline_at_s - time.monotonic()
+            if remaining_s <= 0:
+                self._finish(call, failed(DeadlineExceededError()))
+            elif remaining_s < _TIMER_MAX_S:
+                lead_s = min(_ANSWER_LEAD_S, remaining_s / 10)
+                call.timer = self._loop.call_later(remaining_s - lead_s, self._expire, call)
         return call.state is not CallState.DONE
 
     def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
@@ -147,6 +155,12 @@ class Router:
             return
         self.counts.cancelled += 1
         self._abandon(call, RequestCancelledError(reason=reason), reason)
+
+    def why_queued(self, call: OutgoingCall) -> str:
+        """How long the call has waited and for what, in words; empty if it is not queued. From any thread."""
+        if call not in self._queue:
+            return ""
+        return queued_text(self.key, time.monotonic() - call.started_s, self._pool.places())
 
     def fail_unsubmitted(self, call: OutgoingCall, outcome: Outcome) -> None:
         """End a call that was never submitted."""
@@ -262,6 +276,7 @@ class Router:
             call = queue.pop()
             endpoint = self._pick(call)
             if endpoint is not None:
+                call.waited_s = time.monotonic() - call.started_s
                 self._send(endpoint, call)
                 continue
             waiting.append(call)
@@ -289,8 +304,7 @@ class Router:
         limit = snapshot.max_queued_requests if snapshot is not None else -1
         if 0 <= limit <= len(self._queue):
             self.counts.dropped += 1
-            error = BackPressureError(num_queued_requests=len(self._queue), max_queued_requests=limit)
-            self._finish(call, failed(error))
+            self._finish(call, failed(_back_pressure(self.queued, limit, self._pool.places().usage)))
             return
         self._queue.push(call)
         if len(self._queue) == 1 and self.has_no_replica:
@@ -309,17 +323,17 @@ class Router:
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
-    def _set_timer(self, call: OutgoingCall) -> None:
-        assert call.request.deadline_at_s is not None
-        remaining_s = call.request.deadline_at_s - time.monotonic()
-        if remaining_s <= 0:
-            self._finish(call, failed(DeadlineExceededError()))
-        elif remaining_s < _TIMER_MAX_S:
-            call.timer = self._loop.call_later(remaining_s, self._expire, call)
-
     def _expire(self, call: OutgoingCall) -> None:
-        if call.state is not CallState.DONE:
-            self._abandon(call, DeadlineExceededError(), CancelReason.DEADLINE)
+        """The deadline is near: end the call if it is queued. Any other gets all its time."""
+        deadline_at_s, now_s = call.request.deadline_at_s, time.monotonic()
+        if call.state is CallState.DONE or deadline_at_s is None:
+            return
+        queued = self.why_queued(call)
+        if not queued and deadline_at_s - now_s > _TIMER_RESOLUTION_S:
+            call.timer = self._loop.call_later(deadline_at_s - now_s, self._expire, call)
+            return
+        waited = queued or sent_late_text(self.key, call.waited_s, now_s - call.started_s)
+        self._abandon(call, DeadlineExceededError.after_waiting(waited), CancelReason.DEADLINE)
 
     def _abandon(self, call: OutgoingCall, error: MeshException, reason: CancelReason) -> None:
         if call.state is CallState.SENT and call.link is not None:
@@ -345,6 +359,10 @@ def _closed(key: DeploymentKey, snapshot: Snapshot | None) -> MeshException:
     if snapshot is not None and snapshot.is_missing:
         return _unavailable(key, snapshot)
     return RequestCancelledError(_CLOSED)
+
+
+def _back_pressure(queued: int, limit: int, usage: str) -> BackPressureError:
+    return BackPressureError(num_queued_requests=queued, max_queued_requests=limit, usage=usage)
 
 
 def _waits_for_model(call: OutgoingCall) -> bool:

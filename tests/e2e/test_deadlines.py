@@ -18,6 +18,7 @@ Handle = mesh.DeploymentHandle[Any]
 
 METADATA = (("application", "deadlines"),)
 SOON_S = 0.3
+BUSY = "1 of 1 calls busy on 1 replica; raise max_ongoing_requests or num_replicas"
 
 
 @small(max_ongoing_requests=100)
@@ -61,6 +62,19 @@ class First(shop_pb2_grpc.ShopServicer):
 class Single:
     async def __call__(self, gate: Handle, label: str) -> str:
         return await gate.wait.remote(label)
+
+
+@small(max_ongoing_requests=1)
+class Chat(shop_pb2_grpc.ShopServicer):
+    def __init__(self, gate: Handle) -> None:
+        self._gate = gate
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        return request
+
+    async def List(self, request: Any, context: Any) -> Any:
+        async for label in self._gate.options(stream=True).stream.remote(request.name):
+            yield shop_pb2.Item(name=label)
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +124,27 @@ def test_a_call_expires_while_it_is_queued(deploy: Deploy, gate: Handle) -> None
     single = deploy(Single.bind(), "deadline-queue")
     running = single.remote(gate, "holds the place")
     until(lambda: "holds the place" in gate.entered.remote().result(timeout_s=10))
-    with pytest.raises(DeadlineExceededError):
+    with pytest.raises(DeadlineExceededError, match=f"waited .* s for a free place of deadline-queue#Single: {BUSY}"):
         single.options(timeout_s=SOON_S).remote(gate, "never sent").result(timeout_s=10)
     gate.open.remote("holds the place").result(timeout_s=10)
     assert running.result(timeout_s=10) == "holds the place"
     assert "never sent" not in gate.entered.remote().result(timeout_s=10)
+
+
+def test_a_grpc_client_learns_that_its_deadline_was_spent_in_a_queue(
+    deploy: Deploy, gate: Handle, channel: grpc.Channel
+) -> None:
+    """An open stream holds the only place."""
+    deploy(Chat.bind(gate), "chat")
+    stub, metadata = shop_pb2_grpc.ShopStub(channel), (("application", "chat"),)
+    stream = stub.List(shop_pb2.Item(name="chats"), metadata=metadata, timeout=30)
+    assert next(iter(stream)).name == "first"
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Price(shop_pb2.Item(), metadata=metadata, timeout=SOON_S)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert f"s for a free place of chat#Chat: {BUSY}" in caught.value.details()
+    gate.open.remote("chats").result(timeout_s=10)
+    assert [item.name for item in stream] == ["chats"]
 
 
 def test_a_stream_that_is_late_delivers_what_it_had_and_then_says_so(gate: Handle) -> None:

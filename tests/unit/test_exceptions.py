@@ -77,6 +77,11 @@ def test_back_pressure_names_both_counts_and_the_http_status() -> None:
     assert exceptions.BackPressureError(num_queued_requests=0, max_queued_requests=0).status_code == 503
 
 
+def test_back_pressure_says_how_busy_the_replicas_are() -> None:
+    error = exceptions.BackPressureError(num_queued_requests=3, max_queued_requests=2, usage="5 of 5 calls busy")
+    assert "max_queued_requests=2): 5 of 5 calls busy. Retry later" in error.message
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -32,8 +32,10 @@ def test_the_oldest_comes_first_whatever_happened_before(steps: list[tuple[str, 
                 queue.restore(call)
             case "remove" if waiting:
                 call = waiting.pop(sorted(waiting)[number % len(waiting)])
+                assert call in queue
                 queue.remove(call)
                 queue.remove(call)
+                assert call not in queue
             case "drain":
                 assert [call.sequence for call in queue.drain()] == sorted(waiting)
                 waiting.clear()

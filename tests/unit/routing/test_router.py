@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,14 @@ import grpc
 import pytest
 
 from mesh.context import REQUEST
-from mesh.exceptions import CancelReason, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError
+from mesh.exceptions import (
+    BackPressureError,
+    CancelReason,
+    DeadlineExceededError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
 from mesh.routing.link_pool import Endpoint
@@ -95,6 +104,80 @@ def test_what_waits_fails_when_no_replica_will_come() -> None:
             waiting.result(timeout_s=DEADLINE_S)
         with pytest.raises(DeploymentUnavailableError):
             mesh.handle().remote().result(timeout_s=DEADLINE_S)
+
+
+BUSY = "1 of 1 calls busy on 1 replica"
+
+
+@pytest.fixture
+def full() -> Iterator[SmallMesh]:
+    """A mesh whose only place is taken."""
+    with mesh_of(Models(), limit=1, queued_max=1) as mesh:
+        holder = mesh.handle("wait").remote()
+        until(lambda: mesh.replicas[0].target.asked, "the place to be taken")
+        yield mesh
+        mesh.replicas[0].user_loop.post(mesh.replicas[0].target.gate.set)
+        holder.result(timeout_s=DEADLINE_S)
+        mesh.assert_idle()
+
+
+def test_a_deadline_in_the_queue_says_what_the_call_waited_for(full: SmallMesh) -> None:
+    """How long, and how busy the replicas are (item 162)."""
+    with pytest.raises(DeadlineExceededError, match=f"waited 0.2 s for a free place of {KEY}: {BUSY}; raise max_"):
+        full.handle(timeout_s=0.2).remote().result(timeout_s=DEADLINE_S)
+
+
+def test_a_queued_call_is_answered_before_its_deadline(full: SmallMesh) -> None:
+    """At the deadline itself a gRPC client has given up and takes no answer."""
+    sink = Sink()
+    call = call_of(sink, deadline_at_s=time.monotonic() + 0.5)
+    do_on_io(full.router.submit, call)
+    until(lambda: sink.outcomes, "the answer")
+    assert call.request.deadline_at_s is not None
+    assert time.monotonic() < call.request.deadline_at_s
+
+
+def test_a_call_that_runs_has_all_its_time(full: SmallMesh) -> None:
+    with mesh_of(Models()) as mesh:
+        began_s = time.monotonic()
+        with pytest.raises(DeadlineExceededError, match="Allow more time"):
+            mesh.handle("wait", timeout_s=0.1).remote().result(timeout_s=DEADLINE_S)
+        assert time.monotonic() - began_s >= 0.1
+
+
+def test_a_call_that_was_sent_late_says_that_it_waited() -> None:
+    with mesh_of(Models(), limit=1) as mesh:
+        holder = mesh.handle("wait", timeout_s=0.3).remote()
+        until(lambda: mesh.replicas[0].target.asked, "the place to be taken")
+        late = mesh.handle("wait", timeout_s=0.5).remote()
+        for response, why in ((holder, "Allow more time"), (late, r"waited 0.\d of 0.\d s for a free place")):
+            with pytest.raises(DeadlineExceededError, match=why):
+                response.result(timeout_s=DEADLINE_S)
+        mesh.assert_idle()
+
+
+def test_the_wait_for_arguments_is_no_wait_for_a_place(full: SmallMesh) -> None:
+    with mesh_of(Models()) as other:
+        argument = other.handle("wait").remote()
+        until(lambda: other.replicas[0].target.asked, "the argument's call to run")
+        with pytest.raises(DeadlineExceededError, match="Allow more time"):
+            full.handle(timeout_s=0.1).remote(argument).result(timeout_s=DEADLINE_S)
+        argument.cancel()
+
+
+def test_a_caller_that_stops_waiting_learns_what_the_call_waits_for(full: SmallMesh) -> None:
+    queued = full.handle().remote()
+    until(lambda: full.router.queued, "the call to be queued")
+    with pytest.raises(TimeoutError, match=f"No result within 0.01 s: it waited .* s for a free place .*{BUSY}"):
+        queued.result(timeout_s=0.01)
+    queued.cancel()
+
+
+def test_back_pressure_says_how_busy_the_replicas_are(full: SmallMesh) -> None:
+    queued = full.handle().remote()
+    with pytest.raises(BackPressureError, match=rf"max_queued_requests=1\): {BUSY}\. Retry later"):
+        full.handle().remote().result(timeout_s=DEADLINE_S)
+    queued.cancel()
 
 
 def test_models_are_asked_for_where_they_are() -> None:
