@@ -71,7 +71,8 @@ def deployments_of(application: Application) -> dict[str, Deployment]:
 
 def checked_name(name: object) -> str:
     if not isinstance(name, str) or not name:
-        raise MeshException("Application name must a non-empty string.")
+        got = "" if isinstance(name, str) else f", got {name!r}: put it into quotes"
+        raise MeshException(f"Application name must a non-empty string{got}.")
     return name
 
 
@@ -91,7 +92,10 @@ def checked_route_prefix(route_prefix: str | None) -> str:
         return ""
     option_checks.text("route_prefix", route_prefix)
     if not route_prefix.startswith("/"):
-        raise ValueError(f"route_prefix must start with '/', got {route_prefix!r}. Use None for no HTTP route.")
+        raise ValueError(
+            f"route_prefix must start with '/', got {route_prefix!r}. "
+            "For no HTTP route write None in Python, null in a file and none on the command line."
+        )
     if route_prefix != "/" and route_prefix.endswith("/"):
         raise ValueError(f"route_prefix must not end with '/' unless it is '/', got {route_prefix!r}.")
     if "{" in route_prefix or "}" in route_prefix:

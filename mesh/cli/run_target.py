@@ -22,7 +22,7 @@ from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Source
 from mesh.deployment import Application
-from mesh.options import option_checks
+from mesh.options import option_checks, runtime_env
 from mesh.v1 import control_pb2
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,11 +83,21 @@ def read_target(target: str, pairs: tuple[str, ...], app_dir: str, given: dict[s
     """Read, check and import it before anything is started. Raises errors that say what to correct."""
     sys.path.insert(0, os.path.abspath(app_dir))
     options = {name: given[name] for name in _TARGET_OPTIONS if given[name] is not None}
+    if target.endswith(".py"):
+        raise ValueError(f"{target} is code: name the application in it, {_import_path_of(target, app_dir)}.")
     if target.endswith(_FILE_SUFFIXES) or os.path.isfile(target):
         return _of_file(target, pairs, options)
     parse_import_path(target)
     config = MeshConfig(applications=(_entry(target, pairs, options),))
     return Target(config, tuple(compose.load(config)))
+
+
+def _import_path_of(file: str, app_dir: str) -> str:
+    """How an application in the file is named, for instance shop.app:app."""
+    directory, module = os.path.split(os.path.relpath(file.removesuffix(".py"), app_dir))
+    if directory.startswith(os.pardir):
+        return f"for instance --app-dir {os.path.dirname(file) or os.curdir} {module}:app"
+    return f"for instance {'.'.join(filter(None, (*directory.split(os.sep), module)))}:app"
 
 
 def _of_file(path: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Target:
@@ -135,4 +145,4 @@ def _runtime_env(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"The runtime environment cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"The runtime environment must be a mapping, got {value!r}.")
-    return value
+    return runtime_env.checked("runtime_env", value)

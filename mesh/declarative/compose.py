@@ -25,6 +25,7 @@ from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
 from mesh.settings import settings
+from mesh.usercode.served_methods import load_servicer_function
 from mesh.usercode.user_code import UserCode, pack, unpack
 from mesh.v1 import control_pb2
 
@@ -45,9 +46,13 @@ class Surroundings:
 def load(config: MeshConfig, source: Source | None = None) -> list[Application | None]:
     """The applications imported in this process; None for those with a runtime environment. Needs no cluster.
 
+    The servicer functions that the file names are imported too, for their errors.
+
     Raises ConfigError with all errors, each at its place in `source`. Without a source the first error is raised.
     """
     with _Collected(source) as collected:
+        for number, function in enumerate(config.grpc_options.get("grpc_servicer_functions", ())):
+            collected.servicer_function(number, function)
         loaded = [
             collected.of(number, entry, lambda entry=entry: _loaded(entry))  # type: ignore[misc]
             for number, entry in enumerate(config.applications)
@@ -144,6 +149,14 @@ class _Collected:
 
     def add(self, findings: Iterable[Finding]) -> None:
         self._findings.extend(findings)
+
+    def servicer_function(self, number: int, function: object) -> None:
+        try:
+            load_servicer_function(function)  # type: ignore[arg-type]
+        except _USERS_ERRORS as error:
+            if self._source is None:
+                raise
+            self._findings.append(Finding(("grpc_options", "grpc_servicer_functions", number), str(error)))
 
     def __enter__(self) -> _Collected:
         return self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ from mesh.declarative.error_field import finding, repeated, unknown_field
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
-from mesh.options import gateway_options, option_checks
+from mesh.options import gateway_options, option_checks, runtime_env
 
 T = TypeVar("T")
 
@@ -85,8 +87,10 @@ class _Checker:
                 self._check((*path, name), lambda check=check, name=name: check(fields[name]))  # type: ignore[misc]
         for name in ("runtime_env", "args"):
             if fields.get(name) is not None:
-                checked[name] = self._mapping((*path, name), fields[name])
+                checked[name] = self._mapping((*path, name), fields[name], schema.NESTED_FIELDS.get(name))
                 self._check((*path, name), lambda name=name: json.dumps(fields[name]))  # type: ignore[misc]
+        given = {"runtime_env": copy.deepcopy(checked.get("runtime_env", {}))}
+        self._try_options(path, given, lambda: runtime_env.checked("runtime_env", given["runtime_env"]))
         self._check_uris((*path, "runtime_env"), checked.get("runtime_env", {}))
         return ApplicationEntry(**checked, deployments=self._deployments((*path, "deployments"), fields))
 
@@ -108,32 +112,41 @@ class _Checker:
         return found
 
     def _check_options(self, path: Path, options: Mapping[str, Any]) -> None:
-        for name in schema.NESTED_FIELDS.keys() & options.keys():
-            if isinstance(options[name], dict):
-                self._mapping((*path, name), options[name], schema.NESTED_FIELDS[name])
-        known = {name: self._without_unknown(name, value) for name, value in options.items()}
+        known = copy.deepcopy(self._known_fields(path, options))
         self._try_options(path, known, lambda: with_options(DeploymentConfig(), known))
 
+    def _known_fields(self, path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields without unknown ones in the mappings among them, which are added to the findings."""
+        known = dict(fields)
+        for name in schema.NESTED_FIELDS.keys() & fields.keys():
+            if isinstance(fields[name], dict):
+                inner = self._mapping((*path, name), fields[name], schema.NESTED_FIELDS[name])
+                known[name] = self._known_fields((*path, name), inner)
+        return known
+
     def _try_options(self, path: Path, given: dict[str, Any], check: Callable[[], object]) -> None:
-        """Collect the error of `check` and remove the option that caused it, until `check` passes."""
+        """Collect the error of `check` and remove the value that caused it, until `check` passes.
+
+        An error that mentions a field which was removed is a consequence of that, and no finding.
+        """
+        removed: dict[object, set[str]] = {}
         while True:
             try:
                 check()
             except (TypeError, ValueError) as error:
                 found = finding(path, given, error)
+                steps = found.path[len(path) :]
+                words = set(re.findall(r"\w+", str(error)))
+                if steps and words & removed.get(steps[0], set()):
+                    _remove_mentioned(given, str(steps[0]), words)
+                    continue
                 self.findings.append(found)
-                if len(found.path) == len(path):
+                if not steps:
                     return
-                given.pop(str(found.path[len(path)]))
+                removed.setdefault(steps[0], set()).add(str(steps[-1]))
+                _remove(given, steps)
             else:
                 return
-
-    @staticmethod
-    def _without_unknown(name: str, value: Any) -> Any:
-        known = schema.NESTED_FIELDS.get(name)
-        if known is None or not isinstance(value, dict):
-            return value
-        return {key: inner for key, inner in value.items() if key in known}
 
     def _check_uris(self, path: Path, runtime_env: Mapping[str, Any]) -> None:
         for name in _URI_FIELDS:
@@ -160,7 +173,8 @@ class _Checker:
             self.findings.append(Finding(path, f"must be a mapping of fields to values, got {_shown(value)}."))
             return {}
         unknown = [] if known is None else [name for name in value if name not in known]
-        self.findings.extend(unknown_field(path, name, known or ()) for name in unknown)
+        offered = [name for name in known or () if name not in schema.NOT_YET]
+        self.findings.extend(unknown_field(path, name, offered) for name in unknown)
         return {name: each for name, each in value.items() if name not in unknown}
 
     def _list(self, path: Path, value: Any) -> list[Any]:
@@ -168,6 +182,27 @@ class _Checker:
             return value
         self.findings.append(Finding(path, f"must be a list (lines that begin with '- '), got {_shown(value)}."))
         return []
+
+
+def _remove(given: dict[str, Any], steps: Path) -> None:
+    """Remove the value at the end of `steps`, or the last mapping on the way that exists."""
+    holder, last = given, steps[0]
+    for step in steps[1:]:
+        inner = holder[str(last)]
+        if not isinstance(inner, dict) or step not in inner:
+            break
+        holder, last = inner, step
+    del holder[str(last)]
+
+
+def _remove_mentioned(given: dict[str, Any], option: str, words: set[str]) -> None:
+    """Remove the fields of the option that are among the words, or the option if it has none of them."""
+    inner = given[option]
+    mentioned = words & inner.keys() if isinstance(inner, dict) else set()
+    for name in mentioned:
+        del inner[name]
+    if not mentioned:
+        del given[option]
 
 
 def _shown(value: Any) -> str:

@@ -17,6 +17,7 @@ from mesh.options.absent_options import ADVICE, why_unknown
 
 _SUBJECT = re.compile(r"(?P<name>[a-z_]\w*)(?P<way>(?:\[[^\]]+\])*) (?P<rest>.+)", re.DOTALL)
 _STEP = re.compile(r"\[(?:(\d+)|'([^']*)')\]")
+_WORD = re.compile(r"[a-z_]\w*")
 
 
 def unknown_field(path: Path, name: str, known: Iterable[str]) -> Finding:
@@ -41,7 +42,7 @@ def finding(path: Path, given: Mapping[str, Any], error: Exception) -> Finding:
     message = str(error)
     match = _SUBJECT.fullmatch(message)
     if match is None:
-        return Finding(path, message)
+        return _at_mentioned(path, given, message)
     name = match["name"]
     steps = tuple(int(step[1]) if step[1] else step[2] for step in _STEP.finditer(match["way"]))
     if name in given:
@@ -49,4 +50,10 @@ def finding(path: Path, given: Mapping[str, Any], error: Exception) -> Finding:
     for option, value in given.items():
         if isinstance(value, Mapping) and name in NESTED_FIELDS.get(option, ()):
             return Finding((*path, option, name, *steps), match["rest"])
-    return Finding(path, message)
+    return _at_mentioned(path, given, message)
+
+
+def _at_mentioned(path: Path, given: Mapping[str, Any], message: str) -> Finding:
+    """At the first option that the message mentions."""
+    mentioned = next((word for word in _WORD.findall(message) if word in given), None)
+    return Finding(path if mentioned is None else (*path, mentioned), message)

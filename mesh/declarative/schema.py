@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mesh.options import actor_options
+from mesh.options import actor_options, runtime_env
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.deployment_options import OPTION_NAMES
 from mesh.options.gateway_options import HTTPOptions, gRPCOptions
@@ -58,6 +58,7 @@ DEPLOYMENT_OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("name",
 
 NESTED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "ray_actor_options": actor_options.KEYS,
+    "runtime_env": runtime_env.KEYS,
     "autoscaling_config": tuple(each.name for each in fields(AutoscalingConfig)),
     "logging_config": tuple(each.name for each in fields(LoggingConfig)),
     "http_options": tuple(each.name for each in fields(HTTPOptions)),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mesh.options import option_checks
+from mesh.options import option_checks, runtime_env
 from mesh.options.absent_options import why_unknown
 from mesh.v1 import control_pb2
 
@@ -50,10 +50,10 @@ def _check_resources(resources: object) -> None:
 
 
 def _runtime_env_json(options: Mapping[str, Any]) -> str:
-    runtime_env = option_checks.mapping("ray_actor_options['runtime_env']", options.get("runtime_env", {}))
-    if not runtime_env:
+    environment = runtime_env.checked("ray_actor_options['runtime_env']", options.get("runtime_env", {}))
+    if not environment:
         return ""
     try:
-        return json.dumps(runtime_env)
+        return json.dumps(environment)
     except (TypeError, ValueError) as error:
         raise ValueError(f"ray_actor_options['runtime_env'] must be JSON-serializable: {error}.") from error

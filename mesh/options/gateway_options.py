@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 from mesh.options import option_checks
-from mesh.options.absent_options import check_known
+from mesh.options.absent_options import check_known, why_unknown
 from mesh.settings import settings
 from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh")
 
 _MAX_PORT = 65_535
 _HTTP_NOT_YET = (
@@ -56,15 +59,18 @@ class HTTPOptions:
 
     def __post_init__(self) -> None:
         if self.host is not None:
-            option_checks.text("host", self.host)
-        option_checks.whole_number("port", self.port, 0, _MAX_PORT)
-        _check_timeout(self.request_timeout_s)
-        option_checks.number("keep_alive_timeout_s", self.keep_alive_timeout_s)
+            option_checks.text("http_options['host']", self.host)
+        option_checks.whole_number("http_options['port']", self.port, 0, _MAX_PORT)
+        _check_timeout("http_options['request_timeout_s']", self.request_timeout_s)
+        option_checks.number("http_options['keep_alive_timeout_s']", self.keep_alive_timeout_s)
         if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
-            raise ValueError("ssl_keyfile and ssl_certfile belong together: give both or neither.")
+            given, missing = "ssl_keyfile", "ssl_certfile"
+            if self.ssl_keyfile is None:
+                given, missing = missing, given
+            raise ValueError(f"http_options[{given!r}] needs {missing}: give both or neither.")
         for name in ("middlewares", "num_cpus"):
             if getattr(self, name):
-                raise ValueError(f"http_options does not take {name}. Leave it out.")
+                raise ValueError(f"http_options[{name!r}] has no effect here. Leave it out.")
         for field in fields(self):
             if field.name in _HTTP_NOT_YET and getattr(self, field.name) != field.default:
                 raise option_checks.not_yet(f"http_options[{field.name!r}]")
@@ -82,10 +88,11 @@ class gRPCOptions:
     """Maximum duration of a call in seconds; None: only the deadline of the client limits it."""
 
     def __post_init__(self) -> None:
-        option_checks.whole_number("port", self.port, 0, _MAX_PORT)
-        if isinstance(self.grpc_servicer_functions, str) or not isinstance(self.grpc_servicer_functions, Sequence):
-            raise TypeError(f"grpc_servicer_functions must be a list, got {self.grpc_servicer_functions!r}.")
-        _check_timeout(self.request_timeout_s)
+        option_checks.whole_number("grpc_options['port']", self.port, 0, _MAX_PORT)
+        functions = self.grpc_servicer_functions
+        if isinstance(functions, str) or not isinstance(functions, Sequence):
+            raise TypeError(f"grpc_options['grpc_servicer_functions'] must be a list, got {functions!r}.")
+        _check_timeout("grpc_options['request_timeout_s']", self.request_timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +135,10 @@ def _parse_http(options: HTTPOptions | Mapping[str, Any] | None) -> HTTPOptions:
     if isinstance(options, HTTPOptions):
         return options
     given = option_checks.mapping("http_options", {} if options is None else options)
-    known = {field.name for field in fields(HTTPOptions)}
+    known = [field.name for field in fields(HTTPOptions)]
+    for key in given:
+        if key not in known:
+            logger.warning("ignored: http_options[%r] %s", key, why_unknown(key, known))
     return HTTPOptions(**{key: value for key, value in given.items() if key in known})  # type: ignore[arg-type]
 
 
@@ -156,6 +166,6 @@ def _location(proxy_location: ProxyLocation | str | None, http: HTTPOptions) -> 
         raise ValueError(f"proxy_location must be one of {', '.join(ProxyLocation)}, got {asked!r}.") from error
 
 
-def _check_timeout(value: object) -> None:
+def _check_timeout(name: str, value: object) -> None:
     if value is not None:
-        option_checks.number("request_timeout_s", value, may_equal=False)
+        option_checks.number(name, value, may_equal=False)

@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from ray.runtime_env import RuntimeEnv
 
+from mesh.options import runtime_env
 from mesh.options.actor_options import checked, to_message
 
 
@@ -31,7 +33,9 @@ def test_the_given_dict_is_not_changed() -> None:
         ({"accelerator_type": 4}, TypeError, "accelerator_type"),
         ({"resources": {"disk": -1}}, ValueError, "disk"),
         ({"resources": ["disk"]}, TypeError, "resources"),
-        ({"runtime_env": {"x": object()}}, ValueError, "runtime_env"),
+        ({"runtime_env": {"config": object()}}, ValueError, "runtime_env"),
+        ({"runtime_env": {"env_var": {}}}, ValueError, "Did you mean 'env_vars'"),
+        ({"runtime_env": {"env_vars": {"A": 1}}}, TypeError, r"\['A'\] must be a string, got 1"),
     ],
 )
 def test_wrong_options_are_named(options: Any, error: type[Exception], words: str) -> None:
@@ -58,3 +62,10 @@ def test_the_message_carries_every_option() -> None:
 
 def test_no_runtime_env_is_stored_as_nothing() -> None:
     assert to_message(checked(None)).runtime_env_json == ""
+
+
+def test_all_keys_that_ray_knows_are_known() -> None:
+    """Ray itself ignores any other (item 86)."""
+    internal = RuntimeEnv.extensions_fields
+    assert {name.removeprefix("_") for name in RuntimeEnv.known_fields - internal} <= set(runtime_env.KEYS)
+    assert runtime_env.checked("runtime_env", {"_ray_commit": "abc"}) == {"_ray_commit": "abc"}
