@@ -13,7 +13,6 @@ import ast
 import hashlib
 import importlib.util
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from mesh.usercode import user_code
 from mesh.usercode.user_code import UserCode
 
 _MODULES_MAX = 2000
-_OWN_PACKAGE = Path(__file__).parents[1]
 
 
 def make_version_of(recipe: bytes) -> Callable[[UserCode, bytes], str]:
@@ -77,13 +75,9 @@ def _users_file(module: str) -> Path | None:
         return None
     origin = getattr(loaded, "__file__", None) or (spec.origin if spec is not None else None)
     path = Path(origin) if origin else None
-    is_users = path is not None and path.suffix == ".py" and path.exists() and not _is_installed(path.resolve())
-    return path if is_users else None
-
-
-def _is_installed(path: Path) -> bool:
-    roots = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return "site-packages" in path.parts or any(path.is_relative_to(root) for root in (*roots, _OWN_PACKAGE))
+    if path is None or path.suffix != ".py" or not path.exists() or user_code.is_installed(path):
+        return None
+    return path
 
 
 def _imported_by(source: bytes, module: str, *, is_package: bool) -> Iterator[str]:

@@ -3,20 +3,29 @@
 The bytes are two pickles deep. The outer one holds plain data only: the search path of the process that packed, and the
 inner pickle with the user's objects. A replica may have started with another job's search path, and the inner pickle
 names modules; so the path is completed before the inner pickle is touched.
+
+The deployed class or function is pickled by value, as if its module could not be imported: a replica that starts later
+then runs the code that was deployed, whatever has become of the file. That of an installed package is imported instead.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import pickle
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from mesh.cluster.ray_core import cloudpickle
 from mesh.usercode import pickle_trace
+
+_OWN_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ def pack(code: UserCode, replace: Replace | None = None) -> bytes:
     Raises TypeError saying what cannot be pickled.
     """
     parts = (
-        dumps((code.callable, code.servicer_functions), _name(code)),
+        dumps((code.callable, code.servicer_functions), _name(code), deployed=code.callable),
         dumps((code.init_args, code.init_kwargs), f"arguments bound to {_name(code)}", replace),
     )
     return pickle.dumps((_search_path(), parts), protocol=5)
@@ -65,25 +74,27 @@ def pickled_arguments(data: bytes) -> bytes:
     return bytes(arguments)
 
 
-def dumps(value: object, what: str, replace: Replace | None = None) -> bytes:
-    """Cloudpickle. Raises TypeError naming `what` and the reason."""
+def dumps(
+    value: object, what: str, replace: Replace | None = None, *, deployed: Callable[..., Any] | None = None
+) -> bytes:
+    """Cloudpickle; `deployed` is the class or function to pickle by value. Raises TypeError naming `what`."""
     buffer = io.BytesIO()
     try:
-        _Pickler(buffer, replace).dump(value)
+        _Pickler(buffer, replace, deployed).dump(value)
     except _RefusedError as refusal:
         raise refusal.reason from None
     except Exception as error:  # objects may raise anything from __reduce__
         raise TypeError(
             f"The {what} cannot be pickled, so no replica can get it: {type(error).__name__}: {error}"
-            f"{pickle_trace.describe(value, _can_be_pickled)}. "
+            f"{pickle_trace.describe(value, functools.partial(_can_be_pickled, deployed=deployed))}. "
             "Create what cannot travel (locks, sockets, clients) in the constructor instead."
         ) from error
     return buffer.getvalue()
 
 
-def _can_be_pickled(value: object) -> bool:
+def _can_be_pickled(value: object, deployed: Callable[..., Any] | None) -> bool:
     try:
-        _Pickler(io.BytesIO(), None).dump(value)
+        _Pickler(io.BytesIO(), None, deployed).dump(value)
     except Exception:  # objects may raise anything from __reduce__
         return False
     return True
@@ -98,11 +109,15 @@ class _RefusedError(Exception):
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, file: io.BytesIO, replace: Replace | None) -> None:
+    def __init__(self, file: io.BytesIO, replace: Replace | None, deployed: Callable[..., Any] | None) -> None:
         super().__init__(file, protocol=5)
         self._replace = replace
+        self._deployed = None if deployed is None or _is_from_package(deployed) else deployed
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type | FunctionType) and _is_part(obj, self._deployed):
+            is_class = isinstance(obj, type)
+            return (cloudpickle.cloudpickle._dynamic_class_reduce if is_class else self._dynamic_function_reduce)(obj)
         if self._replace is not None:
             try:
                 substitute = self._replace(obj)
@@ -111,6 +126,25 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if substitute is not obj:
                 return _itself, (substitute,)
         return super().reducer_override(obj)
+
+
+def _is_part(definition: type | FunctionType, whole: Callable[..., Any] | None) -> bool:
+    """Whether it is `whole`, or was defined inside of it."""
+    if whole is None or definition.__module__ != whole.__module__:
+        return False
+    return definition is whole or definition.__qualname__.startswith(f"{getattr(whole, '__qualname__', '')}.")
+
+
+def _is_from_package(definition: Callable[..., Any]) -> bool:
+    file = getattr(sys.modules.get(definition.__module__), "__file__", None)
+    return file is not None and is_installed(Path(file))
+
+
+def is_installed(path: Path) -> bool:
+    """Whether it belongs to Python or to an installed package: to the environment, and not to the application."""
+    roots = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    path = path.resolve()
+    return "site-packages" in path.parts or any(path.is_relative_to(root) for root in (*roots, _OWN_PACKAGE))
 
 
 def _itself(value: object) -> object:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,41 @@ def test_an_error_of_the_replacement_is_raised_as_it_is() -> None:
 
     with pytest.raises(LookupError, match="not that one"):
         pack(UserCode(Greeter, (Greeter("x"),)), refuse)
+
+
+def test_deployed_code_travels_by_value_although_it_could_be_imported(tmp_path: Path) -> None:
+    """Decorated or not: a replica that starts after an edit of the file still runs what was deployed."""
+    module = tmp_path / "edited_later.py"
+    module.write_text(
+        "class Model:\n    class Part:\n        answer = 42\n\n    def answer(self):\n        return self.Part.answer\n"
+    )
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from mesh.usercode.user_code import *; "
+    packed = run_python(
+        program + "import edited_later; sys.stdout.buffer.write(pack(UserCode(edited_later.Model)))", tmp_path
+    )
+    module.write_text("this is not Python")
+    answered = run_python(program + "print(unpack(sys.stdin.buffer.read()).callable().answer())", tmp_path, packed)
+    assert answered.strip() == b"42"
+
+
+def test_deployed_code_of_an_installed_package_is_imported() -> None:
+    data = pack(UserCode(textwrap.TextWrapper))
+    assert b"textwrap" in data
+    assert len(data) < len(pack(UserCode(Greeter)))
+
+
+def run_python(program: str, argument: Path, given: bytes = b"") -> bytes:
+    command = [sys.executable, "-c", program, argument]
+    return subprocess.run(command, input=given, capture_output=True, check=True, timeout=60).stdout
+
+
+def test_the_unpicklable_part_of_deployed_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked_module.py").write_text(
+        "import threading\n\nlock = threading.Lock()\n\n"
+        "class Model:\n    def answer(self):\n        return lock.locked()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import locked_module  # type: ignore[import-not-found]
+
+    with pytest.raises(TypeError, match=r"Model.answer -> global 'lock' used by answer"):
+        pack(UserCode(locked_module.Model))
