@@ -5,20 +5,46 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, Unpack, overload
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Unpack, overload
+
+from typing_extensions import ParamSpec, TypeVar
 
 from mesh.config import DeploymentConfig, with_options
 from mesh.options import deployment_options, option_checks
 from mesh.options.deployment_options import DeploymentOptions
 from mesh.usercode import user_code
 
+if TYPE_CHECKING:
+    # Bound to a constructor's parameter, an application becomes a handle: type checkers take it for one.
+    from mesh.handle import DeploymentHandle as _HandleToBe
+else:
+    _HandleToBe = object
 
-class Application:
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound="Function")
+BindArgs = ParamSpec("BindArgs", default=...)
+Code = TypeVar("Code", default=Callable[..., Any])
+
+
+class Function(Protocol):
+    """For type checkers: a function and no class.
+
+    mypy finds that every callable might be one, and that an overload for classes behind one for functions is never used
+    (`overload-cannot-match`). It is: mypy and pyright both know for every callable in a program which it is.
+    """
+
+    @property
+    def __code__(self) -> CodeType: ...
+
+
+class Application(_HandleToBe):
     """A deployment with its constructor arguments, among them the applications it calls. Made by `Deployment.bind`."""
 
     __slots__ = ("args", "deployment", "kwargs")
 
-    def __init__(self, deployment: Deployment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, deployment: Deployment[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.deployment: Final = deployment
         self.args: Final = args
         self.kwargs: Final = kwargs
@@ -27,12 +53,15 @@ class Application:
         return f"Application(deployment={self.deployment.name!r})"
 
 
-class Deployment:
-    """An immutable class or function with the options it runs under. Made by the `deployment` decorator."""
+class Deployment(Generic[BindArgs, Code]):
+    """An immutable class or function with the options it runs under. Made by the `deployment` decorator.
+
+    For type checkers only: `BindArgs` are the parameters of the constructor, and `Code` is the class or function.
+    """
 
     __slots__ = ("_config", "_func_or_class", "_name", "_user_configured_option_names", "_version")
 
-    _func_or_class: Callable[..., Any]
+    _func_or_class: Any
     _name: str
     _version: str
     _config: DeploymentConfig
@@ -46,7 +75,7 @@ class Deployment:
             f"A Deployment cannot be called. Write {self.name}.bind(...) and hand the result to mesh.run()."
         )
 
-    def bind(self, *args: Any, **kwargs: Any) -> Application:
+    def bind(self, *args: BindArgs.args, **kwargs: BindArgs.kwargs) -> Application:
         """An application: the deployment with the arguments of its constructor.
 
         Applications among the arguments are deployed with it; the constructor gets a DeploymentHandle for each.
@@ -58,9 +87,17 @@ class Deployment:
             raise ValueError(f"{self.name} is a function: it has no constructor, so .bind() takes no arguments.")
         return Application(self, args, kwargs)
 
+    @overload
     def options(
-        self, func_or_class: Callable[..., Any] | None = None, **options: Unpack[DeploymentOptions]
-    ) -> Deployment:
+        self, func_or_class: None = None, **options: Unpack[DeploymentOptions]
+    ) -> Deployment[BindArgs, Code]: ...
+    @overload
+    def options(self, func_or_class: F, **options: Unpack[DeploymentOptions]) -> Deployment[[], F]: ...
+    @overload
+    def options(  # type: ignore[overload-cannot-match]
+        self, func_or_class: Callable[P, R], **options: Unpack[DeploymentOptions]
+    ) -> Deployment[P, type[R]]: ...
+    def options(self, func_or_class: Any = None, **options: Unpack[DeploymentOptions]) -> Deployment[..., Any]:
         """A copy with other options; those that are not given keep their values.
 
         Args:
@@ -84,8 +121,10 @@ class Deployment:
         return self._version
 
     @property
-    def func_or_class(self) -> Callable[..., Any]:
-        return self._func_or_class
+    def func_or_class(self) -> Code:
+        """The code itself, as it was before it was decorated."""
+        code: Code = self._func_or_class
+        return code
 
     @property
     def config(self) -> DeploymentConfig:
@@ -131,15 +170,28 @@ class Deployment:
         return self._name, self._version, self._config, self._func_or_class
 
 
+class Decorator(Protocol):
+    """For type checkers: what `mesh.deployment` returns when it is called with options only."""
+
+    @overload
+    def __call__(self, func_or_class: F, /) -> Deployment[[], F]: ...
+    @overload
+    def __call__(  # type: ignore[overload-cannot-match]
+        self, func_or_class: Callable[P, R], /
+    ) -> Deployment[P, type[R]]: ...
+
+
 @overload
-def deployment(_func_or_class: Callable[..., Any]) -> Deployment: ...
+def deployment(_func_or_class: F, **options: Unpack[DeploymentOptions]) -> Deployment[[], F]: ...
 @overload
+def deployment(  # type: ignore[overload-cannot-match]
+    _func_or_class: Callable[P, R], **options: Unpack[DeploymentOptions]
+) -> Deployment[P, type[R]]: ...
+@overload
+def deployment(_func_or_class: str | None = None, **options: Unpack[DeploymentOptions]) -> Decorator: ...
 def deployment(
-    _func_or_class: str | None = None, **options: Unpack[DeploymentOptions]
-) -> Callable[[Callable[..., Any]], Deployment]: ...
-def deployment(
-    _func_or_class: Callable[..., Any] | str | None = None, **options: Unpack[DeploymentOptions]
-) -> Deployment | Callable[[Callable[..., Any]], Deployment]:
+    _func_or_class: Any = None, **options: Unpack[DeploymentOptions]
+) -> Deployment[..., Any] | Callable[[Callable[..., Any]], Deployment[..., Any]]:
     """Turn a class or function into a Deployment. With or without parentheses.
 
     Args:
@@ -157,13 +209,15 @@ def deployment(
     """
     deployment_options.check_names(options)
 
-    def decorate(func_or_class: Callable[..., Any]) -> Deployment:
+    def decorate(func_or_class: Callable[..., Any]) -> Deployment[..., Any]:
         return _make(func_or_class, options)
 
     return decorate(_func_or_class) if _func_or_class is not None and not isinstance(_func_or_class, str) else decorate
 
 
-def _make(func_or_class: Callable[..., Any], given: Mapping[str, Any], base: Deployment | None = None) -> Deployment:
+def _make(
+    func_or_class: Callable[..., Any], given: Mapping[str, Any], base: Deployment[..., Any] | None = None
+) -> Deployment[..., Any]:
     if not callable(func_or_class) or isinstance(func_or_class, Deployment):
         raise TypeError(f"@mesh.deployment takes a class or a function, got {func_or_class!r}.")
     options = dict(given)
@@ -176,7 +230,7 @@ def _make(func_or_class: Callable[..., Any], given: Mapping[str, Any], base: Dep
     made._user_configured_option_names = frozenset(given) | (base.user_configured_option_names if base else frozenset())
     if base is None or func_or_class is not base.func_or_class:
         # Report code that cannot be pickled at its definition, not when it is run.
-        user_code.dumps(func_or_class, made.name)
+        user_code.dumps(func_or_class, made.name, deployed=func_or_class)
     return made
 
 

@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypedDict, Unpack, overload
+
+from typing_extensions import TypeVar
 
 from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
 from mesh.caller.call_future import CallFuture, ItemStream
@@ -28,7 +30,13 @@ from mesh.wire.outcome import failed, failed_in_user_code
 from mesh.wire.payload import encode
 from mesh.wire.request_context import RequestContext, new_request_id
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
+Response_co = TypeVar(
+    "Response_co",
+    bound=DeploymentResponse[Any] | DeploymentResponseGenerator[Any],
+    covariant=True,
+    default=DeploymentResponse[Any],
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +56,19 @@ class HandleOptions:
         option_checks.seconds("timeout_s", self.timeout_s)
 
 
-class DeploymentHandle(Generic[T]):
+class CallOptions(TypedDict, total=False):
+    """For type checkers: the options of a handle that leave the kind of its responses as it is."""
+
+    method_name: str | DEFAULT
+    multiplexed_model_id: str | DEFAULT
+    timeout_s: float | DEFAULT | None
+    idempotent: bool | DEFAULT
+    use_new_handle_api: bool | DEFAULT
+    _prefer_local_routing: bool | DEFAULT
+    _source: object
+
+
+class DeploymentHandle(Generic[T, Response_co]):
     """Calls one deployment: from drivers, tasks, actors and other deployments, from any thread and event loop.
 
     `mesh.run` and `mesh.get_deployment_handle` return one; bound deployments receive one in their constructor:
@@ -62,6 +82,8 @@ class DeploymentHandle(Generic[T]):
     `handle.NAME` is a handle for the method NAME, `handle.remote` calls `__call__`. A DeploymentResponse can be awaited
     and has `result()`; a DeploymentResponseGenerator (`stream=True`) is iterated with `async for` or `for`; the handle
     itself cannot be awaited. Handles can be pickled and passed as arguments.
+
+    For type checkers only: `T` may name the class of the deployment, and `Response_co` is what `remote` returns.
     """
 
     def __init__(self, deployment_name: str, app_name: str, *, handle_options: HandleOptions | None = None) -> None:
@@ -91,6 +113,20 @@ class DeploymentHandle(Generic[T]):
     def is_initialized(self) -> bool:
         return self._family.router is not None
 
+    @overload
+    def options(
+        self, *, stream: Literal[True], **others: Unpack[CallOptions]
+    ) -> DeploymentHandle[T, DeploymentResponseGenerator[Any]]: ...
+    @overload
+    def options(
+        self, *, stream: Literal[False], **others: Unpack[CallOptions]
+    ) -> DeploymentHandle[T, DeploymentResponse[Any]]: ...
+    @overload
+    def options(
+        self, *, stream: Literal[DEFAULT.VALUE] = ..., **others: Unpack[CallOptions]
+    ) -> DeploymentHandle[T, Response_co]: ...
+    @overload
+    def options(self, *, stream: bool | DEFAULT, **others: Unpack[CallOptions]) -> DeploymentHandle[T, Any]: ...
     def options(
         self,
         *,
@@ -102,7 +138,7 @@ class DeploymentHandle(Generic[T]):
         use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
         _source: object = DEFAULT.VALUE,
-    ) -> DeploymentHandle[T]:
+    ) -> DeploymentHandle[T, Any]:
         """Change options of a new handle, and keep the others as they are here.
 
         Args:
@@ -134,7 +170,7 @@ class DeploymentHandle(Generic[T]):
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not DEFAULT.VALUE}
         return self._derived(replace(self._options, **changes))
 
-    def remote(self, *args: Any, **kwargs: Any) -> DeploymentResponse[Any] | DeploymentResponseGenerator[Any]:
+    def remote(self, *args: Any, **kwargs: Any) -> Response_co:
         """Call the method. Never waits for a replica.
 
         Responses of other calls, and object references, may be top-level arguments without being awaited.
@@ -173,8 +209,8 @@ class DeploymentHandle(Generic[T]):
         if parent is not None and parent.is_cancelled:
             future.cancel(CancelReason.PARENT)
         if isinstance(future, ItemStream):
-            return DeploymentResponseGenerator(future, request.context.request_id)
-        return DeploymentResponse(future, request.context.request_id)
+            return DeploymentResponseGenerator(future, request.context.request_id)  # type: ignore[return-value]
+        return DeploymentResponse(future, request.context.request_id)  # type: ignore[return-value]
 
     def running_replicas_populated(self) -> bool:
         """Whether this process knows of a running replica. False before the first call."""
@@ -192,7 +228,7 @@ class DeploymentHandle(Generic[T]):
         """`shutdown`, and wait until the links are closed."""
         await asyncio.wrap_future(self._family.disconnect())
 
-    def __getattr__(self, name: str) -> DeploymentHandle[Any]:
+    def __getattr__(self, name: str) -> DeploymentHandle[Any, Response_co]:
         # Protocols that Python looks up by name (pickling, copying) must not turn into remote methods.
         if (name.startswith("__") and name.endswith("__")) or name in ("_key", "_options", "_family"):
             raise AttributeError(name)
@@ -218,8 +254,8 @@ class DeploymentHandle(Generic[T]):
     def _router(self) -> Router | None:
         return self._family.router
 
-    def _derived(self, options: HandleOptions) -> DeploymentHandle[Any]:
-        handle: DeploymentHandle[Any] = DeploymentHandle.__new__(DeploymentHandle)
+    def _derived(self, options: HandleOptions) -> DeploymentHandle[Any, Any]:
+        handle: DeploymentHandle[Any, Any] = DeploymentHandle.__new__(DeploymentHandle)
         handle._key = self._key
         handle._options = options
         handle._family = self._family

@@ -51,7 +51,7 @@ ROOMS: dict[str, str] = {
     "mesh.replica": (
         "cluster context exceptions link membership multiplex options phases routing settings usercode v1 wire"
     ),
-    "mesh.deployment": "config options usercode",
+    "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",
     "mesh.controller.desired": "cluster options routing settings v1",
     "mesh.controller.plan": "controller.desired options routing settings status v1",

@@ -8,11 +8,12 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, cast, overload
 
 from mesh.batching.batch_call import AnyMember, BatchMember, BatchResult, BatchStream, Outlet, merge_arguments
 from mesh.batching.batch_queue import BatchOptions, BatchQueue
 from mesh.batching.batch_stats import BatchStats
+from mesh.batching.batched_function import Awaited, BatchDecorator, BatchedFunction, BatchedMethod, Owner, R, T
 from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import MeshException
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id
@@ -22,6 +23,30 @@ from mesh.usercode.instance_state import InstanceState
 logger = logging.getLogger(__name__)
 
 
+@overload
+def batch(
+    function: None = None,
+    /,
+    *,
+    max_batch_size: int = 10,
+    batch_wait_timeout_s: float = 0.01,
+    max_concurrent_batches: int = 1,
+    batch_size_fn: Callable[[list[Any]], int] | None = None,
+) -> BatchDecorator: ...
+@overload
+def batch(function: Callable[[list[T]], Awaited[Sequence[R]]], /) -> BatchedFunction[[T], Awaited[R]]: ...
+@overload
+def batch(function: Callable[[list[T]], AsyncIterator[Sequence[R]]], /) -> BatchedFunction[[T], AsyncIterator[R]]: ...
+@overload
+def batch(function: Callable[[list[Any], list[Any]], Any], /) -> BatchedFunction[..., Any]: ...
+@overload
+def batch(function: Callable[[Owner, list[T]], Awaited[Sequence[R]]], /) -> BatchedMethod[Owner, [T], Awaited[R]]: ...
+@overload
+def batch(
+    function: Callable[[Owner, list[T]], AsyncIterator[Sequence[R]]], /
+) -> BatchedMethod[Owner, [T], AsyncIterator[R]]: ...
+@overload
+def batch(function: Callable[..., Any], /) -> BatchedMethod[Any, ..., Any]: ...
 def batch(
     function: Callable[..., Any] | None = None,
     /,

@@ -7,8 +7,8 @@ import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 from mesh.context import current_request, in_replica
 from mesh.multiplex.model_cache import ModelCache
@@ -18,8 +18,13 @@ from mesh.usercode.instance_state import InstanceState
 logger = logging.getLogger(__name__)
 
 UNLIMITED = -1
+Loader = TypeVar("Loader", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
+@overload
+def multiplexed(function: None = None, max_num_models_per_replica: int = 3) -> Callable[[Loader], Loader]: ...
+@overload
+def multiplexed(function: Loader, max_num_models_per_replica: int = 3) -> Loader: ...
 def multiplexed(function: Callable[..., Any] | None = None, max_num_models_per_replica: int = 3) -> Any:
     """Let an `async def` loader of one model id, function or method, keep what it loaded for the next request.
 
