@@ -112,7 +112,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, replace: Replace | None, deployed: Callable[..., Any] | None) -> None:
         super().__init__(file, protocol=5)
         self._replace = replace
-        self._deployed = None if deployed is None or _is_from_package(deployed) else deployed
+        self._deployed = deployed if deployed is not None and _is_from_users_file(deployed) else None
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type | FunctionType) and _is_part(obj, self._deployed):
@@ -135,9 +135,9 @@ def _is_part(definition: type | FunctionType, whole: Callable[..., Any] | None) 
     return definition is whole or definition.__qualname__.startswith(f"{getattr(whole, '__qualname__', '')}.")
 
 
-def _is_from_package(definition: Callable[..., Any]) -> bool:
+def _is_from_users_file(definition: Callable[..., Any]) -> bool:
     file = getattr(sys.modules.get(definition.__module__), "__file__", None)
-    return file is not None and is_installed(Path(file))
+    return file is not None and not is_installed(Path(file))
 
 
 def is_installed(path: Path) -> bool:

@@ -110,6 +110,7 @@ def test_deployed_code_of_an_installed_package_is_imported() -> None:
     data = pack(UserCode(textwrap.TextWrapper))
     assert b"textwrap" in data
     assert len(data) < len(pack(UserCode(Greeter)))
+    assert unpack(pack(UserCode(tuple))).callable is tuple
 
 
 def run_python(program: str, argument: Path, given: bytes = b"") -> bytes:
