@@ -19,6 +19,7 @@ from mesh.declarative.builder_args import parse_pairs
 from mesh.declarative.import_path import import_attribute, is_builder, load_application
 from mesh.declarative.template import BuiltApplication, render
 from mesh.options import option_checks
+from mesh.v1 import control_pb2
 
 
 @click.command()
@@ -46,7 +47,8 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
     start_mesh(asked)
     specs = asked.specs()
     client = mesh_lifecycle.require()
-    obsolete = {each.name for each in client.status().applications if each.is_declarative} - set(asked.names)
+    from_file = {each.name for each in client.status().applications if each.deployer == control_pb2.DEPLOYER_FILE}
+    obsolete = from_file - set(asked.names)
     client.apply(specs, asked.text, asked.config.target_capacity)
     if asked.text is not None:
         for name in sorted(obsolete):

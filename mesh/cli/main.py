@@ -1,36 +1,23 @@
-"""The `mesh` command and its sub-commands run, start, status, delete and shutdown."""
+"""The `mesh` command and its sub-commands start, status, delete and shutdown."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import signal
-import sys
-import time
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from mesh import api
 from mesh.cli import status_text
-from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_ray
-from mesh.cli.config_commands import build, config, deploy, follow, start_mesh
-from mesh.cli.run_target import Target, read_target, target_options
+from mesh.cli.command_errors import ADDRESS_HELP, attached_status, one_line_errors, require_ray
+from mesh.cli.config_commands import build, config, deploy
+from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT
+from mesh.cli.run_command import run
 from mesh.client import mesh_lifecycle
-from mesh.cluster import ray_core
-from mesh.exceptions import ControllerUnavailableError
 from mesh.options import option_checks
-from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
-
-_POLL_S = 1.0
-_PORT = click.IntRange(0, 65_535)
-_LOCATION = click.Choice(["EveryNode", "HeadOnly", "Disabled"])
-_GRPC_PORT_HELP = "Port for gRPC clients; 0: none.  [default: 9000]"
-_HTTP_PORT_HELP = "Port for health, routes and metrics; 0: none.  [default: 8000]"
-_LOCATION_HELP = "Nodes that run a gateway.  [default: EveryNode]"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,119 +46,14 @@ def command() -> None:
 main.add_command(build)
 main.add_command(config)
 main.add_command(deploy)
+main.add_command(run)
 
 
 @main.command()
-@target_options
-@click.option("--grpc-port", type=_PORT, help=_GRPC_PORT_HELP)
-@click.option("--http-port", type=_PORT, help=_HTTP_PORT_HELP)
-@click.option("--proxy-location", type=_LOCATION, help=_LOCATION_HELP)
-@click.option("--address", help=f"{ADDRESS_HELP} If there is none, one is started for as long as this command runs.")
-@one_line_errors
-def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, **given: Any) -> None:
-    """Deploy applications and keep them running until Ctrl-C.
-
-    \b
-    mesh run shop.app:app               `app = Front.bind(Stock.bind())` in shop/app.py
-    mesh run shop.app:build size=3      the application that `build` returns for these arguments
-    mesh run mesh.yaml                  all applications of a configuration file
-
-    At the end the applications are deleted, and the mesh is shut down if this command started it. Other applications
-    are not affected.
-    """
-    asked = read_target(target, pairs, app_dir, given)
-    if not asked.names:
-        raise ValueError(f"{target} has no application: there is nothing to run.")
-    _end_as_on_ctrl_c()
-    if not ray_core.attach_ray(address):
-        click.echo("Starting Ray ...")
-        ray_core.ensure_ray()
-    _end_as_on_ctrl_c()  # again, because Ray installed a handler that prints a stack trace
-    try:
-        _serve(asked, given)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted. `mesh status` shows what is left, `mesh shutdown` stops it.", err=True)
-        sys.exit(INTERRUPTED)
-
-
-def _serve(asked: Target, given: dict[str, Any]) -> None:
-    """Serve until Ctrl-C, then clean up. Raises KeyboardInterrupt if another Ctrl-C interrupts that."""
-    with contextlib.ExitStack() as cleanup:
-        is_ours = mesh_lifecycle.find() is None
-        if is_ours:
-            cleanup.callback(api.shutdown)
-        try:
-            start_mesh(asked, **given)
-            client = mesh_lifecycle.require()
-            if not is_ours:
-                _check_capacity(asked.config.target_capacity, client.status())
-            specs = asked.specs()
-            if not is_ours:
-                cleanup.callback(_delete_if_there, asked.names)
-            client.apply(specs, target_capacity=asked.config.target_capacity)
-            follow(asked)
-            click.echo("Running; Ctrl-C ends it.")
-            _until_gone(asked.names)
-        except KeyboardInterrupt:
-            click.echo()  # behind the terminal's ^C
-        finally:
-            click.echo("Stopping ...")
-
-
-def _end_as_on_ctrl_c() -> None:
-    """SIGTERM and a closed terminal clean up too; nohup(1) still works."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-
-
-def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> None:
-    """The target capacity applies to all applications, so `mesh run` must not change it for others."""
-    now = running.target_capacity if running.HasField("target_capacity") else None
-    if asked not in (None, now):
-        there = "not set" if now is None else f"{now:g}"
-        raise ValueError(
-            f"target_capacity is {asked:g} in the file and {there} in the running mesh. It applies to all "
-            "applications: leave it out, or use `mesh deploy`, which changes it."
-        )
-
-
-def _until_gone(names: Sequence[str]) -> None:
-    while _still_there(names):
-        _pause()
-    click.echo(f"Deleted by another client: {', '.join(names)}.")
-
-
-def _still_there(names: Sequence[str]) -> list[str]:
-    """Names that still exist; all of them during a shutdown of the mesh, which must not be disturbed."""
-    client = mesh_lifecycle.find()
-    if client is None:
-        return []
-    try:
-        reply = client.status()
-    except ControllerUnavailableError:  # replicas and gateways keep serving
-        return list(names)
-    wanted = {each.name for each in reply.applications if each.status != ApplicationStatus.DELETING}
-    return [name for name in names if reply.is_shutting_down or name in wanted]
-
-
-def _delete_if_there(names: Sequence[str]) -> None:
-    names = _still_there(names)
-    for name in names:
-        api.delete(name, _blocking=False)
-    for name in names:
-        api.delete(name)  # waits for the deletion
-
-
-def _pause() -> None:
-    time.sleep(_POLL_S)
-
-
-@main.command()
-@click.option("--grpc-port", type=_PORT, help=_GRPC_PORT_HELP)
+@click.option("--grpc-port", type=PORT, help=GRPC_PORT_HELP)
 @click.option("--http-host", help="Interface for HTTP.  [default: localhost]")
-@click.option("--http-port", type=_PORT, help=_HTTP_PORT_HELP)
-@click.option("--proxy-location", type=_LOCATION, help=_LOCATION_HELP)
+@click.option("--http-port", type=PORT, help=HTTP_PORT_HELP)
+@click.option("--proxy-location", type=LOCATION, help=LOCATION_HELP)
 @click.option(
     "--grpc-servicer-functions",
     multiple=True,

@@ -14,6 +14,7 @@ from mesh.v1 import control_pb2
 
 _DURATION = re.compile(r"\bfor (\d+) s\b")
 _SIGN_OF_LIFE_S = 30
+_ORIGINS = {control_pb2.DEPLOYER_FILE: "from a file", control_pb2.DEPLOYER_RUN: "by `mesh run`"}
 _Row: TypeAlias = tuple[str, str, str]
 
 
@@ -109,7 +110,7 @@ def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
 def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> Iterator[_Row]:
     for application in applications:
         route = f"at {application.route_prefix}" if application.route_prefix else ""
-        origin = "from a file" if application.is_declarative else ""
+        origin = _ORIGINS.get(application.deployer, "")
         # The message of an application repeats those of its deployments.
         message = "" if any(each.message for each in application.deployments) else application.message
         yield application.name, application.status, _joined(route, origin, message)

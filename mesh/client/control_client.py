@@ -74,13 +74,20 @@ class ControlClient:
         applications: Iterable[control_pb2.ApplicationSpec],
         config_file: str | None = None,
         target_capacity: float | None = None,
+        run_id: str = "",
+        may_replace: bool = False,
     ) -> None:
         """`deploy` several in one step; with `config_file` they replace the applications of an earlier file.
 
-        `target_capacity` is the percentage that this file sets.
+        `target_capacity` is the percentage that this file sets. `run_id` is the `mesh run` that asks, which must not
+        replace applications that something else deployed unless it says `may_replace`.
         """
         request = control_pb2.ApplyRequest(
-            applications=applications, config_file=config_file, target_capacity=target_capacity
+            applications=applications,
+            config_file=config_file,
+            target_capacity=target_capacity,
+            run_id=run_id,
+            may_replace=may_replace,
         )
         self._call("Apply", request, control_pb2.ApplyReply)
 
@@ -89,9 +96,13 @@ class ControlClient:
         reply = self._call("Config", control_pb2.ConfigRequest(), control_pb2.ConfigReply)
         return reply.config_file if reply.HasField("config_file") else None
 
-    def delete(self, application: str) -> None:
-        """Returns when the deletion is stored, before the replicas are gone."""
-        self._call("Delete", control_pb2.DeleteRequest(application=application), control_pb2.DeleteReply)
+    def delete(self, application: str, run_id: str = "") -> None:
+        """Returns when the deletion is stored, before the replicas are gone.
+
+        With `run_id` the application stays if that `mesh run` is not the one that deployed it.
+        """
+        request = control_pb2.DeleteRequest(application=application, run_id=run_id)
+        self._call("Delete", request, control_pb2.DeleteReply)
 
     def status(self) -> control_pb2.StatusReply:
         return self._call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply)

@@ -12,6 +12,7 @@ import grpc.aio
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.desired_change import (
     InvalidChangeError,
+    Run,
     shutting_down,
     with_applications,
     without_application,
@@ -43,7 +44,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return control_pb2.ConfigReply(config_file=self._loop.config_file)
 
     async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
-        await self._change(functools.partial(without_application, name=request.application), (), context)
+        edit = functools.partial(without_application, name=request.application, run_id=request.run_id)
+        await self._change(edit, (), context)
         return control_pb2.DeleteReply()
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
@@ -60,6 +62,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             unix_time_s=self._unix_clock(),
             config_file=request.config_file if request.HasField("config_file") else None,
             target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
+            run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
         return await self._change(edit, request.applications, context)
 

@@ -14,6 +14,12 @@ class Aggregation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AGGREGATION_MAX: _ClassVar[Aggregation]
     AGGREGATION_MIN: _ClassVar[Aggregation]
 
+class Deployer(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEPLOYER_PROGRAM: _ClassVar[Deployer]
+    DEPLOYER_FILE: _ClassVar[Deployer]
+    DEPLOYER_RUN: _ClassVar[Deployer]
+
 class GatewayLocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GATEWAY_LOCATION_EVERY_NODE: _ClassVar[GatewayLocation]
@@ -28,6 +34,9 @@ class ProcessKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 AGGREGATION_MEAN: Aggregation
 AGGREGATION_MAX: Aggregation
 AGGREGATION_MIN: Aggregation
+DEPLOYER_PROGRAM: Deployer
+DEPLOYER_FILE: Deployer
+DEPLOYER_RUN: Deployer
 GATEWAY_LOCATION_EVERY_NODE: GatewayLocation
 GATEWAY_LOCATION_HEAD_ONLY: GatewayLocation
 GATEWAY_LOCATION_DISABLED: GatewayLocation
@@ -174,20 +183,22 @@ class DeploymentSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "is_declarative")
+    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
     LAST_DEPLOYED_TIME_S_FIELD_NUMBER: _ClassVar[int]
-    IS_DECLARATIVE_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYER_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     route_prefix: str
     ingress: str
     deployments: _containers.RepeatedCompositeFieldContainer[DeploymentSpec]
     last_deployed_time_s: float
-    is_declarative: bool
-    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., is_declarative: bool = ...) -> None: ...
+    deployer: Deployer
+    run_id: str
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
     __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s")
@@ -353,14 +364,18 @@ class DeployReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("applications", "config_file", "target_capacity")
+    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    MAY_REPLACE_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     config_file: str
     target_capacity: float
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ...) -> None: ...
+    run_id: str
+    may_replace: bool
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ...) -> None: ...
 
 class ApplyReply(_message.Message):
     __slots__ = ("state_version",)
@@ -379,10 +394,12 @@ class ConfigReply(_message.Message):
     def __init__(self, config_file: _Optional[str] = ...) -> None: ...
 
 class DeleteRequest(_message.Message):
-    __slots__ = ("application",)
+    __slots__ = ("application", "run_id")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
     application: str
-    def __init__(self, application: _Optional[str] = ...) -> None: ...
+    run_id: str
+    def __init__(self, application: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class DeleteReply(_message.Message):
     __slots__ = ()
@@ -453,7 +470,7 @@ class DeploymentStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
-    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "is_declarative")
+    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -461,7 +478,8 @@ class ApplicationStatus(_message.Message):
     INGRESS_FIELD_NUMBER: _ClassVar[int]
     LAST_DEPLOYED_TIME_S_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
-    IS_DECLARATIVE_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYER_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     message: str
@@ -469,8 +487,9 @@ class ApplicationStatus(_message.Message):
     ingress: str
     last_deployed_time_s: float
     deployments: _containers.RepeatedCompositeFieldContainer[DeploymentStatus]
-    is_declarative: bool
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., is_declarative: bool = ...) -> None: ...
+    deployer: Deployer
+    run_id: str
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class GatewayStatus(_message.Message):
     __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message")

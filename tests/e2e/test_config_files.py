@@ -20,6 +20,7 @@ import mesh
 from examples.weather import weather_pb2, weather_pb2_grpc
 from mesh.cli import main
 from mesh.client import mesh_lifecycle
+from mesh.v1.control_pb2 import DEPLOYER_FILE
 from tests.documents import EXAMPLE_CONFIG, ROOT
 from tests.e2e.replicas import replicas, running
 from tests.e2e.waiting import until
@@ -102,7 +103,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     yield project
     client = mesh_lifecycle.require()
     client.apply([], "")
-    until(lambda: not [each for each in client.status().applications if each.is_declarative], timeout_s=30)
+    until(lambda: not [each for each in client.status().applications if each.deployer == DEPLOYER_FILE], timeout_s=30)
 
 
 def pids(app: str, deployment: str) -> set[int]:
@@ -292,9 +293,14 @@ def test_a_file_written_from_code_runs_it_as_it_is(project: Project) -> None:
 
 
 def test_run_of_a_file_ends_with_ctrl_c_and_leaves_nothing(project: Project) -> None:
-    """The command runs in a process of its own (item 243)."""
+    """The command runs in a process of its own, and does not replace what a file has deployed (item 243)."""
     project.configure(TWO_APPS)
-    arguments = ["run", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory)]
+    project.deployed()
+    refused = project.mesh("run", f"{project.module}:app", "--name", "first", "--app-dir", str(project.directory))
+    assert "'first' (deployed by a configuration file)" in refused.output
+    assert "--replace" in refused.output
+    assert answer("first")["greeting"] == "Hello"
+    arguments = ["run", "--replace", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory)]
     command = subprocess.Popen(
         [sys.executable, "-c", "from mesh.cli.main import main; main()", *arguments],
         env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "PYTHONPATH": os.getcwd()},

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import grpc
 
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
+
+_DEPLOYERS = {
+    control_pb2.DEPLOYER_PROGRAM: "a program",
+    control_pb2.DEPLOYER_FILE: "a configuration file",
+    control_pb2.DEPLOYER_RUN: "another `mesh run`",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A `mesh run`, which deletes at its end what it deployed."""
+
+    run_id: str
+    may_replace: bool = False
+    """It may replace applications that something else deployed."""
 
 
 class InvalidChangeError(Exception):
@@ -27,15 +43,20 @@ def with_applications(
     unix_time_s: float,
     config_file: str | None = None,
     target_capacity: float | None = None,
+    run: Run | None = None,
 ) -> control_pb2.DesiredState:
     """The state with each of `applications` in the place of the one of its name.
 
+    A `run` must not replace those of others unless it says so.
     With `config_file`, which names all of them, those of the file before go; those that programs deployed stay, and
     `target_capacity` holds for all, None for no such restriction. Without a file None leaves it as it is.
     """
+    if run is not None:
+        _check_replaced(state, {app.name for app in applications}, run)
     changed = _without(state, {app.name for app in applications})
     if config_file is not None:
-        changed = _without(changed, {app.name for app in state.applications if app.is_declarative})
+        from_file = {app.name for app in state.applications if app.deployer == control_pb2.DEPLOYER_FILE}
+        changed = _without(changed, from_file)
         changed.config_file = config_file
         changed.ClearField("target_capacity")
     if target_capacity is not None:
@@ -46,15 +67,19 @@ def with_applications(
         added = changed.applications.add()
         added.CopyFrom(application)
         added.last_deployed_time_s = unix_time_s
-        added.is_declarative = config_file is not None
+        added.deployer = _deployer(config_file, run)
+        added.run_id = run.run_id if run else ""
         before = [spec for app in state.applications if app.name == added.name for spec in app.deployments]
         _keep_numbers(before, added.deployments)
     return changed
 
 
-def without_application(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
-    """The state without that application; a name that is not there changes nothing."""
-    return _without(state, {name})
+def without_application(state: control_pb2.DesiredState, name: str, run_id: str = "") -> control_pb2.DesiredState:
+    """The state without that application; a name that is not there changes nothing.
+
+    With `run_id` an application that something else deployed stays.
+    """
+    return _without(state, {app.name for app in state.applications if app.name == name and run_id in ("", app.run_id)})
 
 
 def with_replicas(
@@ -97,6 +122,24 @@ def check_application(state: control_pb2.DesiredState, application: control_pb2.
                 " another one, or none if HTTP requests do not call it: --route-prefix none, route_prefix=None in code,"
                 " route_prefix: null in a file.",
             )
+
+
+def _deployer(config_file: str | None, run: Run | None) -> control_pb2.Deployer:
+    if run is not None:
+        return control_pb2.DEPLOYER_RUN
+    return control_pb2.DEPLOYER_PROGRAM if config_file is None else control_pb2.DEPLOYER_FILE
+
+
+def _check_replaced(state: control_pb2.DesiredState, names: Set[str], run: Run) -> None:
+    """Raises InvalidChangeError if the run would replace applications of others, and must not."""
+    others = [app for app in state.applications if app.name in names and app.run_id != run.run_id]
+    if others and not run.may_replace:
+        there = ", ".join(f"{app.name!r} (deployed by {_DEPLOYERS[app.deployer]})" for app in others)
+        raise InvalidChangeError(
+            grpc.StatusCode.ALREADY_EXISTS,
+            f"The mesh runs {there} already. `mesh run` would replace it now and delete it at its end: "
+            "choose another --name, or add --replace.",
+        )
 
 
 def _check_deployments(application: control_pb2.ApplicationSpec) -> None:

@@ -68,7 +68,8 @@ def _application(
     status.route_prefix = spec.route_prefix
     status.ingress = spec.ingress
     status.last_deployed_time_s = spec.last_deployed_time_s
-    status.is_declarative = spec.is_declarative
+    status.deployer = spec.deployer
+    status.run_id = spec.run_id
     return status
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from mesh.cli import main
+from mesh.cli import main, run_command
 from mesh.client import rollout_wait
 from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeCluster
@@ -131,7 +131,7 @@ def test_an_import_path_leaves_other_applications_and_the_file_alone(cluster: Fa
     controller = cluster.controller
     assert [each.name for each in controller.reply.applications] == ["shop", "built", "more"]
     assert controller.config_file() == FILE.lstrip()
-    assert not controller.reply.applications[-1].is_declarative
+    assert controller.reply.applications[-1].deployer == control_pb2.DEPLOYER_PROGRAM
 
 
 CALLED = """
@@ -279,7 +279,7 @@ def test_run_of_a_file_serves_all_of_it_and_deletes_only_that(
         assert [each.name for each in controller.reply.applications] == ["mine", "shop", "built"]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "_pause", pause)
+    monkeypatch.setattr(run_command, "_pause", pause)
     result = invoke("run", "mesh.yaml")
     assert result.exit_code == 0, result.output
     assert [each.name for each in controller.reply.applications] == ["mine"]

@@ -17,7 +17,11 @@ def reply() -> control_pb2.StatusReply:
         name="Model", status="UPDATING", target_replicas=2, replicas=replicas, message="ValueError: bad\n  trace"
     )
     application = control_pb2.ApplicationStatus(
-        name="shop", status="DEPLOYING", route_prefix="/shop", deployments=[deployment], is_declarative=True
+        name="shop",
+        status="DEPLOYING",
+        route_prefix="/shop",
+        deployments=[deployment],
+        deployer=control_pb2.DEPLOYER_FILE,
     )
     gateway = control_pb2.GatewayStatus(
         node_id="abcdef0123", status="HEALTHY", grpc_address="10.0.0.1:9000", http_address="10.0.0.1:8000"

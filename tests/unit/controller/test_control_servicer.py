@@ -63,7 +63,7 @@ def test_a_file_is_applied_and_told() -> None:
         await servicer.Apply(request, Context())
         assert (await servicer.Config(None, Context())).config_file == "the file"
         shown = (await servicer.Status(None, Context())).applications
-        assert [(each.name, each.is_declarative) for each in shown] == [("a", True), ("b", True)]
+        assert {each.name: each.deployer for each in shown} == dict.fromkeys("ab", control_pb2.DEPLOYER_FILE)
 
     with_servicer(scenario)
 

@@ -11,6 +11,7 @@ import pytest
 from mesh.client import mesh_lifecycle
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_NAME
+from mesh.exceptions import MeshException
 from mesh.settings import Settings, settings
 from mesh.v1 import control_pb2
 
@@ -44,16 +45,23 @@ class FakeController:
         applications: Sequence[control_pb2.ApplicationSpec],
         config_file: str | None = None,
         target_capacity: float | None = None,
+        run_id: str = "",
+        may_replace: bool = False,
     ) -> None:
+        taken = {each.name for each in self.reply.applications if each.run_id != run_id}
+        if run_id and not may_replace and taken & {each.name for each in applications}:
+            raise MeshException("The mesh runs it already: add --replace.")
         if config_file is not None or target_capacity is not None:
             self.target_capacity = target_capacity
         if config_file is not None:
-            for name in [each.name for each in self.reply.applications if each.is_declarative]:
+            for name in [each.name for each in self.reply.applications if each.deployer == control_pb2.DEPLOYER_FILE]:
                 self.delete(name)
             self._config_file = config_file
         for application in applications:
             self.deploy(application)
-            self.reply.applications[-1].is_declarative = config_file is not None
+            deployer = control_pb2.DEPLOYER_PROGRAM if config_file is None else control_pb2.DEPLOYER_FILE
+            self.reply.applications[-1].deployer = control_pb2.DEPLOYER_RUN if run_id else deployer
+            self.reply.applications[-1].run_id = run_id
 
     def config_file(self) -> str | None:
         return self._config_file
@@ -69,8 +77,8 @@ class FakeController:
             name=name, status=status, message=message, ingress=ingress, deployments=deployment_statuses
         )
 
-    def delete(self, application: str) -> None:
-        left = [each for each in self.reply.applications if each.name != application]
+    def delete(self, application: str, run_id: str = "") -> None:
+        left = [each for each in self.reply.applications if each.name != application or run_id not in ("", each.run_id)]
         del self.reply.applications[:]
         self.reply.applications.extend(left)
 

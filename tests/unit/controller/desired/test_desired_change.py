@@ -5,6 +5,7 @@ import pytest
 
 from mesh.controller.desired.desired_change import (
     InvalidChangeError,
+    Run,
     shutting_down,
     with_applications,
     with_replicas,
@@ -86,7 +87,7 @@ def test_a_senseless_application_is_refused(spoil: object, complaint: str) -> No
 
 def names(state: control_pb2.DesiredState) -> dict[str, bool]:
     """The applications, and whether they came from a file."""
-    return {app.name: app.is_declarative for app in state.applications}
+    return {app.name: app.deployer == control_pb2.DEPLOYER_FILE for app in state.applications}
 
 
 def test_a_file_replaces_what_the_file_before_named_and_nothing_else() -> None:
@@ -111,6 +112,37 @@ def test_a_program_takes_over_what_a_file_had_named() -> None:
     state = with_applications(EMPTY, [application("a")], 1.0, "first")
     state = with_application(state, application("a"), 2.0)
     assert names(with_applications(state, [], 3.0, "empty")) == {"a": False}
+
+
+MINE, YOURS = Run("mine"), Run("yours")
+
+
+def test_a_run_does_not_replace_what_something_else_deployed() -> None:
+    """The refusal names the deployer and the way out (item 243)."""
+    state = with_application(EMPTY, application("a"), 1.0)
+    state = with_applications(state, [application("b")], 2.0, "file")
+    state = with_applications(state, [application("c")], 3.0, run=YOURS)
+    for name, deployer in (("a", "a program"), ("b", "a configuration file"), ("c", "another `mesh run`")):
+        with pytest.raises(InvalidChangeError, match=f"'{name}' .deployed by {deployer}.*--replace") as caught:
+            with_applications(state, [application(name), application("new")], 4.0, run=MINE)
+        assert caught.value.code == grpc.StatusCode.ALREADY_EXISTS
+        taken = with_applications(state, [application(name)], 4.0, run=Run("mine", may_replace=True))
+        assert taken.applications[-1].deployer == control_pb2.DEPLOYER_RUN
+
+
+def test_a_run_may_repeat_its_request() -> None:
+    state = with_applications(EMPTY, [application("a")], 1.0, run=MINE)
+    assert len(with_applications(state, [application("a")], 1.0, run=MINE).applications) == 1
+
+
+def test_a_run_deletes_only_what_it_deployed() -> None:
+    """What was deployed again meanwhile stays (item 243)."""
+    state = with_applications(EMPTY, [application("a"), application("b")], 1.0, run=MINE)
+    state = with_applications(state, [application("b")], 2.0, "file")
+    for name in ("a", "b", "missing"):
+        state = without_application(state, name, "mine")
+    assert names(state) == {"b": True}
+    assert not without_application(state, "b").applications
 
 
 def test_applications_of_one_file_may_exchange_their_routes() -> None:
