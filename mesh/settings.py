@@ -230,6 +230,8 @@ class ControllerSettings:
     """How long a gateway may take to start, its process included."""
     gateway_linger_s: float = 30.0
     """A gateway stays this long on a node that has lost its last replica."""
+    load_interval_s: float = 5.0
+    """How often callers report the load of a deployment that does not autoscale, for the status."""
     load_expiry_min_s: float = 10.0
     """A load report is ignored when it is older than this or than two report intervals, whichever is longer."""
     policy_start_timeout_s: float = 600.0

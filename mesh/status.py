@@ -77,6 +77,30 @@ class AutoscalingStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaOverview:
+    state: ReplicaState
+    version: str = ""
+    """Of the deployment's code and options."""
+    age_s: float = 0.0
+    node_id: str = ""
+    pid: int = 0
+    """0 until it has a process."""
+    address: str = ""
+    """ "host:port"; empty until it serves."""
+    stop_reason: str = ""
+    """Empty while it stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerOverview:
+    pid: int
+    node_id: str
+    age_s: float
+    restarts: int
+    """Since the mesh was started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentStatusOverview:
     status: DeploymentStatus
     status_trigger: DeploymentStatusTrigger
@@ -90,6 +114,16 @@ class DeploymentStatusOverview:
     """Why replicas are being stopped, by replica id."""
     last_ended: str = ""
     """The replica that ended last, and why. Empty: none since the controller started."""
+    busy: float = 0.0
+    """Calls that are executed, on average since the last report of each caller."""
+    waiting: float = 0.0
+    """Calls that wait in their callers for a free place; an average too."""
+    places: int = 0
+    """Calls that the running replicas can execute at a time."""
+    restarts: int = 0
+    """Replicas that failed since the controller started. Planned stops do not count."""
+    replicas: Mapping[str, ReplicaOverview] = field(default_factory=dict)
+    """By replica id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +144,7 @@ class MeshStatus:
     applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
     target_capacity: float | None = None
     """Percent of all replica counts that run, if a configuration file limits it."""
+    controller: ControllerOverview | None = None
 
 
 def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
@@ -118,6 +153,7 @@ def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
         proxies=_proxies(reply),
         applications={app.name: _application(app) for app in reply.applications},
         target_capacity=reply.target_capacity if reply.HasField("target_capacity") else None,
+        controller=_controller(reply.controller) if reply.HasField("controller") else None,
     )
 
 
@@ -161,6 +197,29 @@ def _deployment(deployment: control_pb2.DeploymentStatus) -> DeploymentStatusOve
         autoscaling=_autoscaling(deployment.autoscaling) if deployment.HasField("autoscaling") else None,
         stop_reasons={each.replica_id: each.stop_reason for each in deployment.replicas if each.stop_reason},
         last_ended=deployment.last_ended,
+        busy=deployment.busy,
+        waiting=deployment.waiting,
+        places=deployment.places,
+        restarts=deployment.restarts,
+        replicas={each.replica_id: _replica(each) for each in deployment.replicas},
+    )
+
+
+def _replica(replica: control_pb2.ReplicaStatus) -> ReplicaOverview:
+    return ReplicaOverview(
+        state=ReplicaState(replica.state),
+        version=replica.version,
+        age_s=replica.age_s,
+        node_id=replica.node_id,
+        pid=replica.pid,
+        address=replica.address,
+        stop_reason=replica.stop_reason,
+    )
+
+
+def _controller(controller: control_pb2.ControllerStatus) -> ControllerOverview:
+    return ControllerOverview(
+        pid=controller.pid, node_id=controller.node_id, age_s=controller.age_s, restarts=controller.restarts
     )
 
 

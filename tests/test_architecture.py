@@ -61,7 +61,7 @@ ROOMS: dict[str, str] = {
     "mesh.controller.scaling": (
         "cluster controller.actors controller.desired controller.plan options routing settings usercode v1"
     ),
-    "mesh.controller.report": "controller.desired controller.plan routing settings status v1",
+    "mesh.controller.report": "controller.desired controller.plan controller.scaling routing settings status v1",
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
         " routing settings v1 wire"
@@ -109,6 +109,7 @@ PURE_MODULES = (
     "mesh/controller/report/snapshots.py",
     "mesh/options/drain_policy.py",
     "mesh/options/option_effects.py",
+    "mesh/controller/report/mesh_picture.py",
     "mesh/controller/report/status_report.py",
     "mesh/link/gathering.py",
     "mesh/routing/picker.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,12 @@ def as_dict(reply: control_pb2.StatusReply) -> dict[str, Any]:
 
 def as_text(reply: control_pb2.StatusReply) -> str:
     """A table: deployments are indented below applications, replicas below deployments."""
-    rows = [("NAME", "STATUS", "DETAILS"), *_gateway_rows(reply), *_application_rows(reply.applications)]
+    rows = [
+        ("NAME", "STATUS", "DETAILS"),
+        *_controller_rows(reply),
+        *_gateway_rows(reply),
+        *_application_rows(reply.applications),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{name:{widths[0]}}  {status:{widths[1]}}  {details}".rstrip() for name, status, details in rows)
 
@@ -96,6 +102,13 @@ def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
     return [*lines, f"  {name}: {application.status}"] if is_settled else lines
 
 
+def _controller_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
+    if reply.HasField("controller"):
+        controller = reply.controller
+        process = f"age {_age(controller.age_s)}, node {controller.node_id[:8]}, pid {controller.pid}"
+        yield "controller", "RUNNING", _joined(process, _restarts(controller.restarts))
+
+
 def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
     if reply.HasField("target_capacity"):
         yield "target capacity", f"{reply.target_capacity:g} %", "of all replica counts"
@@ -121,12 +134,41 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
 
 
 def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]:
-    details = _joined(_replicas(deployment), _autoscaling(deployment), _news(deployment))
+    details = _joined(_replicas(deployment), _load(deployment), _autoscaling(deployment), _news(deployment))
     ended = f"last ended: {deployment.last_ended}" if deployment.last_ended else ""
-    yield f"  {deployment.name}", deployment.status, _joined(details, ended)
+    yield f"  {deployment.name}", deployment.status, _joined(details, _restarts(deployment.restarts), ended)
     for replica in deployment.replicas:
-        where = f"node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}" if replica.address else ""
-        yield f"    {replica.replica_id}", replica.state, _joined(where, replica.stop_reason)
+        process = f"version {_short_version(replica.version)}, age {_age(replica.age_s)}"
+        if replica.address:
+            process += f", node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}"
+        yield f"    {replica.replica_id}", replica.state, _joined(process, replica.stop_reason)
+
+
+def _load(deployment: control_pb2.DeploymentStatus) -> str:
+    """Averages, so they are rounded; none is shown as zero."""
+    waiting = f", {_rounded(deployment.waiting)} waiting" if deployment.waiting else ""
+    return f"{_rounded(deployment.busy)} of {deployment.places} busy{waiting}" if deployment.places or waiting else ""
+
+
+def _rounded(mean: float) -> str:
+    return f"{math.ceil(mean * 10) / 10:g}"
+
+
+def _restarts(count: int) -> str:
+    return f"{count} restart{'s' if count > 1 else ''}" if count else ""
+
+
+def _age(age_s: float) -> str:
+    for unit_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if age_s >= 2 * unit_s:
+            return f"{age_s / unit_s:.0f} {unit}"
+    return f"{age_s:.0f} s"
+
+
+def _short_version(version: str) -> str:
+    """The beginning of the code's version, and the digest of the options."""
+    code, _, options = version.rpartition("-")
+    return f"{code[:8]}-{options}"
 
 
 def _autoscaling(deployment: control_pb2.DeploymentStatus) -> str:

@@ -29,6 +29,7 @@ from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.planner import plan
+from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.controller.report.status_judge import StatusJudge
@@ -115,16 +116,21 @@ class ControlLoop:
             self._restart_failures(application)
         return version
 
-    def status(self) -> control_pb2.StatusReply:
+    def picture(self) -> MeshPicture:
+        """The mesh as it is now."""
         observed = self._judged()
-        return build_status(
-            self._wanted.desired,
-            observed,
-            self._judge.verdicts,
-            self._clock(),
-            self.autoscaler.statuses(),
-            self._judge.faults.texts(),
+        return MeshPicture(
+            desired=self._wanted.desired,
+            observed=observed,
+            verdicts=self._judge.verdicts,
+            now_s=self._clock(),
+            loads=self.autoscaler.loads(),
+            scaling=self.autoscaler.statuses(),
+            faults=self._judge.faults.texts(),
         )
+
+    def status(self) -> control_pb2.StatusReply:
+        return build_status(self.picture())
 
     def _use(self, desired: Desired) -> None:
         self._keepers.replicas.desired = desired

@@ -19,7 +19,9 @@ from mesh.controller.desired.desired_change import (
 )
 from mesh.controller.desired.desired_keeper import Edit
 from mesh.controller.desired.desired_store import StoreError
+from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher, Subscriber
+from mesh.controller.report.status_report import controller_status
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
 from mesh.wire.duplex import converse
@@ -28,10 +30,17 @@ _Context = Any  # grpcio has no types
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
-    def __init__(self, loop: ControlLoop, publisher: Publisher, unix_clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        loop: ControlLoop,
+        publisher: Publisher,
+        unix_clock: Callable[[], float],
+        identity: ControllerIdentity,
+    ) -> None:
         self._loop = loop
         self._publisher = publisher
         self._unix_clock = unix_clock
+        self._identity = identity
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
         one = control_pb2.ApplyRequest(applications=[request.application])
@@ -49,7 +58,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return control_pb2.DeleteReply()
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
-        return self._loop.status()
+        reply = self._loop.status()
+        reply.controller.CopyFrom(controller_status(self._identity, self._unix_clock()))
+        return reply
 
     async def Shutdown(self, request: control_pb2.ShutdownRequest, context: _Context) -> control_pb2.ShutdownReply:
         await self._change(shutting_down, (), context)

@@ -20,6 +20,7 @@ from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
 from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
@@ -75,8 +76,14 @@ class ControllerActor:
             spawn_task=io_thread().spawn,
         )
         await loop.begin(self._gateway_options)
+        identity = ControllerIdentity(
+            pid=os.getpid(),
+            node_id=ray_core.node_id(),
+            started_unix_s=time.time(),
+            restarts=await asyncio.to_thread(store.count_start) - 1,
+        )
         io_thread().spawn(loop.run(), "control loop")
-        servicer = ControlServicer(loop, publisher, time.time)
+        servicer = ControlServicer(loop, publisher, time.time, identity)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
         self._server, port = await start_server([TokenGuard(handlers)], settings().process.server_host)
         address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"

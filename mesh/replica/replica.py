@@ -13,6 +13,7 @@ import gc
 import json
 import logging
 import os
+import time
 from typing import Any
 
 import grpc
@@ -58,6 +59,7 @@ class ReplicaProcess:
         self._servicer: LinkServicer | None = None
         self._server: grpc.aio.Server | None = None
         self._address = ""
+        self._began_at_s = time.monotonic()
         self._stats: AutoscalingStats | None = None
         self._stats_task: asyncio.Task[None] | None = None
 
@@ -110,6 +112,7 @@ class ReplicaProcess:
             is_draining=self.is_draining,
             spec=self.spec.spec,
             bundle_node_ids=ray_placement.own_bundle_nodes() or [ray_core.node_id()],
+            age_s=time.monotonic() - self._began_at_s,
         )
 
     async def check_health(self) -> None:

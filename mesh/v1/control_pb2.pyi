@@ -247,7 +247,7 @@ class ReplicaSpec(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ...) -> None: ...
 
 class ReplicaReady(_message.Message):
-    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec")
+    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec", "age_s")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,7 @@ class ReplicaReady(_message.Message):
     IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_NODE_IDS_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
     version: str
@@ -270,7 +271,8 @@ class ReplicaReady(_message.Message):
     is_draining: bool
     bundle_node_ids: _containers.RepeatedScalarFieldContainer[str]
     spec: DeploymentSpec
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., bundle_node_ids: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ...) -> None: ...
+    age_s: float
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., bundle_node_ids: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class PolicySpec(_message.Message):
     __slots__ = ("deployment", "policy", "code_key")
@@ -418,20 +420,24 @@ class ShutdownReply(_message.Message):
     def __init__(self) -> None: ...
 
 class ReplicaStatus(_message.Message):
-    __slots__ = ("replica_id", "state", "node_id", "pid", "address", "stop_reason")
+    __slots__ = ("replica_id", "state", "node_id", "pid", "address", "stop_reason", "version", "age_s")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     state: str
     node_id: str
     pid: int
     address: str
     stop_reason: str
-    def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ..., stop_reason: _Optional[str] = ...) -> None: ...
+    version: str
+    age_s: float
+    def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ..., stop_reason: _Optional[str] = ..., version: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class AutoscalingStatus(_message.Message):
     __slots__ = ("min_replicas", "max_replicas", "average_requests", "current_requests", "decision", "problem")
@@ -450,7 +456,7 @@ class AutoscalingStatus(_message.Message):
     def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., average_requests: _Optional[float] = ..., current_requests: _Optional[float] = ..., decision: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
-    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling", "last_ended")
+    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling", "last_ended", "busy", "waiting", "places", "restarts")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
@@ -459,6 +465,10 @@ class DeploymentStatus(_message.Message):
     TARGET_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     AUTOSCALING_FIELD_NUMBER: _ClassVar[int]
     LAST_ENDED_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     trigger: str
@@ -467,7 +477,11 @@ class DeploymentStatus(_message.Message):
     target_replicas: int
     autoscaling: AutoscalingStatus
     last_ended: str
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ...) -> None: ...
+    busy: float
+    waiting: float
+    places: int
+    restarts: int
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
     __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id")
@@ -507,19 +521,33 @@ class GatewayStatus(_message.Message):
     message: str
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., status: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
+class ControllerStatus(_message.Message):
+    __slots__ = ("pid", "node_id", "age_s", "restarts")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    node_id: str
+    age_s: float
+    restarts: int
+    def __init__(self, pid: _Optional[int] = ..., node_id: _Optional[str] = ..., age_s: _Optional[float] = ..., restarts: _Optional[int] = ...) -> None: ...
+
 class StatusReply(_message.Message):
-    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity")
+    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     IS_SHUTTING_DOWN_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    CONTROLLER_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationStatus]
     gateways: _containers.RepeatedCompositeFieldContainer[GatewayStatus]
     gateway_options: GatewayOptions
     is_shutting_down: bool
     target_capacity: float
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ...) -> None: ...
+    controller: ControllerStatus
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ...) -> None: ...
 
 class ProcessHello(_message.Message):
     __slots__ = ("process_id", "node_id", "kind", "address")

@@ -109,6 +109,11 @@ def test_queued_calls_are_served_in_their_order(deploy: Deploy) -> None:
     assert gate.entered.remote().result(timeout_s=10) == labels
 
 
+def shown_load(app: str, deployment: str) -> tuple[float, int, float]:
+    shown = mesh.status().applications[app].deployments[deployment]
+    return shown.busy, shown.places, shown.waiting
+
+
 def test_a_full_queue_refuses_and_says_so_at_every_door(deploy: Deploy, gateway: Gateway, channel: Any) -> None:
     """Back-pressure of a child reaches handle and gRPC client as such (items 143, 144, 168)."""
     bounded = deploy(Bounded.bind(Gate.bind()), "bounded")
@@ -125,6 +130,7 @@ def test_a_full_queue_refuses_and_says_so_at_every_door(deploy: Deploy, gateway:
     clients = [stub.Price.future(**request) for _ in range(QUEUE)]
     labels = {"application": "bounded", "deployment": "Bounded"}
     until(lambda: value(gateway, "mesh_handle_queued_requests", **labels) == 2 * QUEUE)
+    until(lambda: shown_load("bounded", "Bounded") == (1, 1, 2 * QUEUE))
     with pytest.raises(grpc.RpcError) as refused:
         stub.Price(**request)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

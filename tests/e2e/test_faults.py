@@ -81,7 +81,7 @@ def test_a_killed_replica_fails_what_it_executed_and_nothing_else(
     worker: Handle, gate: Handle, gateway: Gateway
 ) -> None:
     """Of 200 calls each of 2 replicas executes 50; the rest is queued (items 37, 165, 166)."""
-    before = until_two_run("faults", "Worker")
+    before, restarts = until_two_run("faults", "Worker"), restarts_of("faults", "Worker")
     calls = [worker.remote("crash") for _ in range(4 * PLACES)]
     until(lambda: gate.entered.remote().result(timeout_s=10).count("crash") == 2 * PLACES)
     victim = min(before)
@@ -94,7 +94,12 @@ def test_a_killed_replica_fails_what_it_executed_and_nothing_else(
     after = until_two_run("faults", "Worker")
     assert victim not in after
     assert len(before.keys() & after.keys()) == 1
+    assert restarts_of("faults", "Worker") == restarts + 1
     until(lambda: in_flight(gateway, application="faults") == 0)
+
+
+def restarts_of(app: str, deployment: str) -> int:
+    return mesh.status().applications[app].deployments[deployment].restarts
 
 
 def outcome_of(call: Any) -> str:

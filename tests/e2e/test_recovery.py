@@ -116,6 +116,7 @@ def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Depl
     """The same processes serve before and after (items 181, 183)."""
     handle = deploy(Steady.bind(), "steady")
     before = until(lambda: found if len(found := pids("steady", "Steady")) == 2 else None)
+    starts = controller_restarts()
     with Load(lambda: handle.remote().result(timeout_s=20), grpc_price(gateway, "steady")) as load:
         load.until_answered(50)
         for _ in range(2):
@@ -128,8 +129,15 @@ def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Depl
         assert again.remote().result(timeout_s=10)
         mesh.delete("steady-too")
     assert load.errors == []
+    assert controller_restarts() == starts + 3
     assert pids("steady", "Steady") == before
     assert {int(answer) for answer in load.answers} == before
+
+
+def controller_restarts() -> int:
+    controller = mesh.status().controller
+    assert controller is not None
+    return controller.restarts
 
 
 def grpc_price(gateway: Gateway, app: str) -> Callable[[], str]:

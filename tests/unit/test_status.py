@@ -7,10 +7,12 @@ import pytest
 from mesh.status import (
     ApplicationStatus,
     AutoscalingStatus,
+    ControllerOverview,
     DeploymentStatus,
     DeploymentStatusTrigger,
     GatewayStatus,
     MeshStatus,
+    ReplicaOverview,
     ReplicaState,
     from_reply,
 )
@@ -68,6 +70,30 @@ def test_the_capacity_is_shown() -> None:
     """`target_capacity` is None where it is not set (item 232)."""
     assert from_reply(control_pb2.StatusReply(target_capacity=50)).target_capacity == 50.0
     assert from_reply(_reply()).target_capacity is None
+
+
+def test_load_restarts_and_replicas_are_shown() -> None:
+    reply = _reply()
+    assert from_reply(reply).controller is None
+    reply.controller.MergeFrom(control_pb2.ControllerStatus(pid=1, node_id="n1", age_s=2.0, restarts=3))
+    shown = reply.applications[0].deployments[0]
+    shown.MergeFrom(control_pb2.DeploymentStatus(busy=4.5, waiting=1.5, places=5, restarts=2))
+    shown.replicas[2].MergeFrom(
+        control_pb2.ReplicaStatus(version="v1", age_s=7.0, node_id="n1", pid=9, address="h:1", stop_reason="unhealthy")
+    )
+    status = from_reply(reply)
+    assert status.controller == ControllerOverview(pid=1, node_id="n1", age_s=2.0, restarts=3)
+    model = status.applications["default"].deployments["Model"]
+    assert (model.busy, model.waiting, model.places, model.restarts) == (4.5, 1.5, 5, 2)
+    assert model.replicas["2"] == ReplicaOverview(
+        state=ReplicaState.STARTING,
+        version="v1",
+        age_s=7.0,
+        node_id="n1",
+        pid=9,
+        address="h:1",
+        stop_reason="unhealthy",
+    )
 
 
 def test_a_node_shows_the_worst_of_its_gateways() -> None:

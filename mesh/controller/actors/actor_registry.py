@@ -12,12 +12,15 @@ from mesh.controller.actors.gateway_state import GATEWAY_TRANSITIONS, GatewayEve
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import (
     NO_FAILURES,
+    NO_TALLY,
     DepartedReplica,
     Failures,
     Gateway,
     Node,
     Observed,
     Replica,
+    RestartReason,
+    Tally,
 )
 from mesh.controller.plan.replica_state import REPLICA_TRANSITIONS, ReplicaEvent
 from mesh.options.drain_policy import DrainPolicy
@@ -44,6 +47,7 @@ class ActorRegistry:
         self._gateway_failures: dict[str, Failures] = {}
         self._departed: deque[DepartedReplica] = deque()
         self._last_ended: dict[DeploymentKey, str] = {}
+        self._tallies: dict[DeploymentKey, Tally] = {}
         self._nodes: tuple[Node, ...] = ()
 
     def __repr__(self) -> str:
@@ -59,6 +63,7 @@ class ActorRegistry:
         return Observed(
             replicas=tuple(self._replicas.values()),
             last_ended=dict(self._last_ended),
+            tallies=dict(self._tallies),
             gateways=tuple(self._gateways.values()),
             nodes=self._nodes,
             replica_failures=dict(self._replica_failures),
@@ -106,10 +111,10 @@ class ActorRegistry:
 
     # ---- replicas --------------------------------------------------------------------------------------------------
 
-    def add_replica(self, replica: Replica) -> None:
-        """Add a replica that is being started, or was found running."""
+    def add_replica(self, replica: Replica, age_s: float = 0.0) -> None:
+        """Add a replica that is being started, or was found running at that age."""
         now_s = self._clock()
-        self._put_replica(replace(replica, since_at_s=now_s, created_at_s=now_s))
+        self._put_replica(replace(replica, since_at_s=now_s, created_at_s=now_s - age_s))
 
     def replica_placed(self, replica_id: str, bundle_nodes: Sequence[str]) -> None:
         """The replica has a process; its bundles are on these nodes, its process on the first."""
@@ -162,6 +167,7 @@ class ActorRegistry:
         replica = self._replicas.get(replica_id)
         if replica and not replica.is_leaving and not replica.unhealthy:
             self._count_replica_failure(replica, message)
+            self._count_restart(replica, RestartReason.UNHEALTHY)
             self._put_replica(replace(replica, unhealthy=message))
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
@@ -170,6 +176,8 @@ class ActorRegistry:
         if replica is None or (failure is None and replica.health_failures == 0):
             return
         count = 0 if failure is None else replica.health_failures + 1
+        if failure is not None:
+            self._tallies[replica.deployment] = self._tally_of(replica).with_failed_check()
         self._put_replica(replace(replica, health_failures=count))
         if failure is not None and count >= settings().controller.health_failures_max:
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
@@ -180,6 +188,8 @@ class ActorRegistry:
         if replica is None:
             return
         is_failure = not replica.is_leaving and not replica.unhealthy
+        if is_failure:
+            self._count_restart(replica, RestartReason.NODE_LOST if is_node_lost else RestartReason.DIED)
         if is_failure and not is_node_lost:
             self._count_replica_failure(replica, message)
         self._record_end(replica, message)
@@ -197,7 +207,7 @@ class ActorRegistry:
         self._on_change()
 
     def forget_failures(self, keep: set[DeploymentKey]) -> None:
-        for records in (self._replica_failures, self._last_ended):
+        for records in (self._replica_failures, self._last_ended, self._tallies):
             for key in records.keys() - keep:
                 del records[key]
 
@@ -227,6 +237,15 @@ class ActorRegistry:
     def _failures_of(self, replica: Replica) -> Failures:
         failures = self._replica_failures.get(replica.deployment, NO_FAILURES)
         return failures if failures.version == replica.version else Failures(version=replica.version)
+
+    def _tally_of(self, replica: Replica) -> Tally:
+        return self._tallies.get(replica.deployment, NO_TALLY)
+
+    def _count_restart(self, replica: Replica, reason: RestartReason) -> None:
+        """`reason`: why it is lost if it had started."""
+        if replica.state == ReplicaState.STARTING and reason != RestartReason.NODE_LOST:
+            reason = RestartReason.START_FAILED
+        self._tallies[replica.deployment] = self._tally_of(replica).with_restart(reason)
 
     def _count_replica_failure(self, replica: Replica, message: str) -> None:
         failures = self._failures_of(replica)

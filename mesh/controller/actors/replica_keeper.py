@@ -85,7 +85,7 @@ class ReplicaKeeper:
             bundle_nodes=tuple(ready.bundle_node_ids),
         )
         name = _name_of(replica)
-        self._registry.add_replica(replace(replica, drain=self._drain_policy(replica)))
+        self._registry.add_replica(replace(replica, drain=self._drain_policy(replica)), ready.age_s)
         self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
         if ready.address:
             self._registry.replica_ready(ready, ready.config_version)

@@ -38,7 +38,16 @@ class ScalingRules:
     @property
     def expiry_s(self) -> float:
         """A load that was not reported again for so long is forgotten (item 233)."""
-        return max(2 * self.metrics_interval_s, settings().controller.load_expiry_min_s)
+        return load_expiry_s(self.metrics_interval_s)
+
+
+def load_interval_s(options: control_pb2.DeploymentOptions) -> float:
+    """How often callers report the load of a deployment."""
+    return options.autoscaling.metrics_interval_s or settings().controller.load_interval_s
+
+
+def load_expiry_s(interval_s: float) -> float:
+    return max(2 * interval_s, settings().controller.load_expiry_min_s)
 
 
 def read_rules(options: control_pb2.AutoscalingOptions, target_capacity_percent: float | None = None) -> ScalingRules:

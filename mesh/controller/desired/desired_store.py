@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, STATE_KEY
+from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, CONTROLLER_STARTS_KEY, STATE_KEY
 from mesh.v1 import control_pb2
 
 
@@ -59,6 +59,12 @@ class StateStore:
         for key in self._kv.keys(CODE_PREFIX):
             if key not in referenced:
                 self._kv.delete(key)
+
+    def count_start(self) -> int:
+        """Count the start of a controller. Returns how many have started since the mesh was."""
+        starts = int(self._kv.get(CONTROLLER_STARTS_KEY) or 0) + 1
+        self._kv.put(CONTROLLER_STARTS_KEY, str(starts).encode())
+        return starts
 
     def put_address(self, address: str) -> None:
         self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from mesh.controller.desired.resource_request import Bundle
 from mesh.controller.plan.replica_state import SERVING
@@ -124,11 +125,40 @@ class Failures:
 NO_FAILURES = Failures()
 
 
+class RestartReason(StrEnum):
+    """Why a replica that was to stay is lost. Another one is started in its place unless its version is given up."""
+
+    DIED = "died"
+    NODE_LOST = "node_lost"
+    UNHEALTHY = "unhealthy"
+    """It failed its health checks or its reconfiguration."""
+    START_FAILED = "start_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What happened to the replicas of one deployment since the controller started."""
+
+    restarts: Mapping[RestartReason, int] = field(default_factory=dict)
+    failed_checks: int = 0
+    """Health checks."""
+
+    def with_restart(self, reason: RestartReason) -> Tally:
+        return replace(self, restarts={**self.restarts, reason: self.restarts.get(reason, 0) + 1})
+
+    def with_failed_check(self) -> Tally:
+        return replace(self, failed_checks=self.failed_checks + 1)
+
+
+NO_TALLY = Tally()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     replicas: tuple[Replica, ...] = ()
     last_ended: Mapping[DeploymentKey, str] = field(default_factory=dict)
     """The replica of each deployment that ended last, and why, in words."""
+    tallies: Mapping[DeploymentKey, Tally] = field(default_factory=dict)
     gateways: tuple[Gateway, ...] = ()
     nodes: tuple[Node, ...] = ()
     replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from mesh.controller.desired.autoscaling_targets import load_interval_s
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.report.deployment_status import Verdict
@@ -81,7 +82,7 @@ def _snapshot(
         deployment={"app": key.app, "name": key.name},
         max_ongoing_requests=options.max_ongoing_requests,
         max_queued_requests=options.max_queued_requests,
-        load_interval_s=options.autoscaling.metrics_interval_s,
+        load_interval_s=load_interval_s(options),
         starts_on_demand=options.HasField("autoscaling") and options.autoscaling.min_replicas == 0,
     )
     for replica in serving:

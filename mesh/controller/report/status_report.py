@@ -2,68 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Observed, Replica
+from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
 from mesh.controller.plan.gateway_plan import wanted_nodes
 from mesh.controller.report.deployment_status import Verdict, application_status
+from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
+from mesh.controller.scaling.scaling_rule import Load
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
 from mesh.v1 import control_pb2
 
-Verdicts = Mapping[DeploymentKey, Verdict]
-ScalingStatuses = Mapping[DeploymentKey, control_pb2.AutoscalingStatus]
-Texts = Mapping[DeploymentKey, str]
-_NO_SCALING: ScalingStatuses = {}
-_NO_TEXTS: Texts = {}
+_NO_LOAD = Load()
 
 
-def build_status(
-    desired: Desired,
-    observed: Observed,
-    verdicts: Verdicts,
-    now_s: float,
-    scaling: ScalingStatuses = _NO_SCALING,
-    faults: Texts = _NO_TEXTS,
-) -> control_pb2.StatusReply:
-    """`scaling`: of deployments that autoscale. `faults`: texts of the controller's own faults, by deployment."""
+def build_status(picture: MeshPicture) -> control_pb2.StatusReply:
+    desired = picture.desired
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
         is_shutting_down=desired.is_shutting_down,
         target_capacity=desired.target_capacity,
     )
-    groups = observed.by_deployment()
     by_app: dict[str, list[DeploymentKey]] = {}
-    for key in verdicts:
+    for key in picture.verdicts:
         by_app.setdefault(key.app, []).append(key)
+    groups = picture.observed.by_deployment()
     for app, keys in sorted(by_app.items()):
-        reply.applications.append(_application(app, keys, desired, groups, verdicts))
-        for deployment in reply.applications[-1].deployments:
-            key = DeploymentKey(app, deployment.name)
-            deployment.last_ended = observed.last_ended.get(key, "")
-            _add_scaling(deployment, scaling.get(key))
-            deployment.message = "\n".join(filter(None, (faults.get(key), deployment.message)))
-    reply.gateways.extend(_gateways(desired, observed, now_s))
+        deployments = [_deployment(key, groups.get(key, ()), picture) for key in sorted(keys)]
+        status = _application(app, deployments, desired)
+        # Their own notes follow: they are no part of the message of the application.
+        for deployment in deployments:
+            _add_notes(deployment, DeploymentKey(app, deployment.name), picture)
+        status.deployments.extend(deployments)
+        reply.applications.append(status)
+    reply.gateways.extend(_gateways(desired, picture.observed, picture.now_s))
     return reply
 
 
+def controller_status(identity: ControllerIdentity, unix_time_s: float) -> control_pb2.ControllerStatus:
+    return control_pb2.ControllerStatus(
+        pid=identity.pid,
+        node_id=identity.node_id,
+        age_s=unix_time_s - identity.started_unix_s,
+        restarts=identity.restarts,
+    )
+
+
 def _application(
-    app: str,
-    keys: Sequence[DeploymentKey],
-    desired: Desired,
-    groups: Mapping[DeploymentKey, Sequence[Replica]],
-    verdicts: Verdicts,
+    app: str, deployments: Sequence[control_pb2.DeploymentStatus], desired: Desired
 ) -> control_pb2.ApplicationStatus:
-    deployments = [_deployment(key, groups.get(key, ()), verdicts[key]) for key in sorted(keys)]
-    status = control_pb2.ApplicationStatus(name=app, deployments=deployments)
+    status = control_pb2.ApplicationStatus(name=app)
     spec = desired.applications.get(app)
     if spec is None:
         status.status = ApplicationStatus.DELETING
         status.message = "The application is being deleted; its replicas are stopping."
         return status
-    wanted = [verdicts[key] for key in keys if key in desired.deployments]
-    status.status = application_status(verdict.status for verdict in wanted)
+    wanted = [each for each in deployments if DeploymentKey(app, each.name) in desired.deployments]
+    status.status = application_status(DeploymentStatus(each.status) for each in wanted)
     status.message = _worst_message(status.status, deployments)
     status.route_prefix = spec.route_prefix
     status.ingress = spec.ingress
@@ -80,13 +76,20 @@ def _worst_message(status: str, deployments: Iterable[control_pb2.DeploymentStat
     return "\n".join(f"{each.name}: {each.message}" for each in deployments if each.status not in calm)
 
 
-def _deployment(key: DeploymentKey, replicas: Sequence[Replica], verdict: Verdict) -> control_pb2.DeploymentStatus:
+def _deployment(key: DeploymentKey, replicas: Sequence[Replica], picture: MeshPicture) -> control_pb2.DeploymentStatus:
+    verdict = picture.verdicts[key]
+    load = picture.loads.get(key, _NO_LOAD)
     return control_pb2.DeploymentStatus(
         name=key.name,
         status=verdict.status,
         trigger=verdict.trigger,
         message=verdict.message,
         target_replicas=verdict.target.num_replicas if verdict.target else 0,
+        last_ended=picture.observed.last_ended.get(key, ""),
+        busy=load.ongoing,
+        waiting=load.queued,
+        places=sum(_options(replica, verdict).max_ongoing_requests for replica in replicas if replica.is_serving),
+        restarts=sum(picture.observed.tallies.get(key, NO_TALLY).restarts.values()),
         replicas=[
             control_pb2.ReplicaStatus(
                 replica_id=replica.replica_id,
@@ -95,22 +98,29 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], verdict: Verdic
                 pid=replica.pid,
                 address=replica.address,
                 stop_reason=", ".join(replica.stop_reasons),
+                version=replica.version,
+                age_s=picture.now_s - replica.created_at_s,
             )
             for replica in replicas
         ],
     )
 
 
-def _add_scaling(deployment: control_pb2.DeploymentStatus, scaling: control_pb2.AutoscalingStatus | None) -> None:
-    """Add the autoscaling status, and to the message what autoscaling decided and what is wrong with its policy."""
-    if scaling is None:
-        return
-    deployment.autoscaling.CopyFrom(scaling)
-    notes = [deployment.message]
-    if deployment.trigger == DeploymentStatusTrigger.AUTOSCALING:
-        notes.append(f"Autoscaling: {scaling.decision}")
-    if scaling.problem:
-        notes.append(f"Autoscaling policy: {scaling.problem}")
+def _options(replica: Replica, verdict: Verdict) -> control_pb2.DeploymentOptions:
+    """A replica adopts a new limit while it serves, so those of the target are newer than its own."""
+    return verdict.target.spec.options if verdict.target else replica.spec.options
+
+
+def _add_notes(deployment: control_pb2.DeploymentStatus, key: DeploymentKey, picture: MeshPicture) -> None:
+    """Add to the message what autoscaling decided, what is wrong with its policy, and the controller's own faults."""
+    notes = [picture.faults.get(key), deployment.message]
+    scaling = picture.scaling.get(key)
+    if scaling is not None:
+        deployment.autoscaling.CopyFrom(scaling)
+        if deployment.trigger == DeploymentStatusTrigger.AUTOSCALING:
+            notes.append(f"Autoscaling: {scaling.decision}")
+        if scaling.problem:
+            notes.append(f"Autoscaling policy: {scaling.problem}")
     deployment.message = "\n".join(filter(None, notes))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mesh.controller.desired.autoscaling_targets import ScalingRules
+from mesh.controller.desired.autoscaling_targets import ScalingRules, load_expiry_s, load_interval_s
 from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.controller.scaling.reported_loads import ReportedLoads
 from mesh.controller.scaling.scaling_report import explain, scaling_status
-from mesh.controller.scaling.scaling_rule import Decision, Observation, ScalingState, decide
+from mesh.controller.scaling.scaling_rule import Decision, Load, Observation, ScalingState, decide
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -44,8 +44,8 @@ class Autoscaler:
         self._wake = wake
         self._loads = ReportedLoads()
         self._scaled: dict[DeploymentKey, _Scaled] = {}
-        self._known: frozenset[DeploymentKey] | None = None
-        """Deployments of the previous desired state; None in a controller that has just started."""
+        self._expiries_s: dict[DeploymentKey, float] | None = None
+        """How long a load of each wanted deployment counts; None in a controller that has just started."""
         self.problems: Problems = {}
         """Of the last decision: these deployments keep their targets."""
 
@@ -56,17 +56,19 @@ class Autoscaler:
             if target.scaling is not None:
                 scaled[key] = self._with_rules(key, target, target.scaling)
         self._scaled = scaled
-        self._known = frozenset(desired.deployments)
+        self._expiries_s = {
+            key: load_expiry_s(load_interval_s(target.spec.options)) for key, target in desired.deployments.items()
+        }
 
     def report_load(self, process_id: str, stream: object, loads: Iterable[control_pb2.DeploymentLoad]) -> None:
         """Store the loads that a process reported."""
         for load in loads:
             key = DeploymentKey(load.deployment.app, load.deployment.name)
-            scaled = self._scaled.get(key)
-            if scaled is None:
+            if self._expiries_s is None or key not in self._expiries_s:
                 continue
             self._loads.report(process_id, stream, load, self._clock())
-            if scaled.target == 0 and self._loads.load(key).total:
+            scaled = self._scaled.get(key)
+            if scaled is not None and scaled.target == 0 and self._loads.load(key).total:
                 self._wake()  # a call waits for the first replica
 
     def forget_stream(self, stream: object) -> None:
@@ -76,7 +78,7 @@ class Autoscaler:
     def decide(self, desired: Desired, replicas: Mapping[DeploymentKey, Sequence[Replica]]) -> dict[DeploymentKey, int]:
         """The new targets of the deployments whose target has to change."""
         now_s = self._clock()
-        self._loads.keep({key: now_s - scaled.rules.expiry_s for key, scaled in self._scaled.items()})
+        self._loads.keep({key: now_s - expiry_s for key, expiry_s in (self._expiries_s or {}).items()})
         targets: dict[DeploymentKey, int] = {}
         self.problems = {}
         for key, scaled in self._scaled.items():
@@ -97,6 +99,10 @@ class Autoscaler:
         """How soon the next decision is due."""
         shortest_s = min((scaled.rules.metrics_interval_s for scaled in self._scaled.values()), default=at_most_s)
         return min(at_most_s, max(_PERIOD_MIN_S, shortest_s))
+
+    def loads(self) -> dict[DeploymentKey, Load]:
+        """The load of every wanted deployment, also of those that do not autoscale."""
+        return {key: self._loads.load(key) for key in self._expiries_s or ()}
 
     def statuses(self) -> dict[DeploymentKey, control_pb2.AutoscalingStatus]:
         now_s = self._clock()
@@ -159,7 +165,7 @@ class Autoscaler:
         scaled = self._scaled.get(key)
         if scaled is None:
             # Callers and replicas of an existing deployment still have to report their load.
-            is_new = self._known is not None and key not in self._known
+            is_new = self._expiries_s is not None and key not in self._expiries_s
             paused_until_at_s = float("-inf") if is_new else self._clock() + rules.expiry_s
             return _Scaled(rules, ScalingState(target=target.num_replicas, paused_until_at_s=paused_until_at_s))
         if scaled.rules.policy != rules.policy:

@@ -1,6 +1,9 @@
 """mesh.cli.status_text: what the `mesh` command prints about the state of the mesh."""
 
 import json
+from typing import Any
+
+import pytest
 
 from mesh.cli.status_text import Progress, as_dict, as_text, listening_lines
 from mesh.v1 import control_pb2
@@ -9,12 +12,24 @@ from mesh.v1 import control_pb2
 def reply() -> control_pb2.StatusReply:
     replicas = [
         control_pb2.ReplicaStatus(
-            replica_id="r1", state="RUNNING", node_id="abcdef0123", pid=7, address="10.0.0.1:5000"
+            replica_id="r1",
+            state="RUNNING",
+            node_id="abcdef0123",
+            pid=7,
+            address="10.0.0.1:5000",
+            version="0123456789abcdef-76543210",
+            age_s=3 * 3600,
         ),
-        control_pb2.ReplicaStatus(replica_id="r2", state="STARTING"),
+        control_pb2.ReplicaStatus(replica_id="r2", state="STARTING", version="mine-76543210", age_s=4.4),
     ]
     deployment = control_pb2.DeploymentStatus(
-        name="Model", status="UPDATING", target_replicas=2, replicas=replicas, message="ValueError: bad\n  trace"
+        name="Model",
+        status="UPDATING",
+        target_replicas=2,
+        replicas=replicas,
+        message="ValueError: bad\n  trace",
+        busy=4.0,
+        places=5,
     )
     application = control_pb2.ApplicationStatus(
         name="shop",
@@ -26,26 +41,65 @@ def reply() -> control_pb2.StatusReply:
     gateway = control_pb2.GatewayStatus(
         node_id="abcdef0123", status="HEALTHY", grpc_address="10.0.0.1:9000", http_address="10.0.0.1:8000"
     )
-    return control_pb2.StatusReply(applications=[application], gateways=[gateway])
+    controller = control_pb2.ControllerStatus(pid=5, node_id="abcdef0123", age_s=150.0)
+    return control_pb2.StatusReply(applications=[application], gateways=[gateway], controller=controller)
 
 
 def test_the_table_shows_every_level() -> None:
-    """Gateways, applications, deployments and replicas have a row each (item 244)."""
+    """The controller, gateways, applications, deployments and replicas have a row each (item 244)."""
     assert as_text(reply()).splitlines() == [
         "NAME                      STATUS     DETAILS",
+        "controller                RUNNING    age 2 min, node abcdef01, pid 5",
         "gateway on node abcdef01  HEALTHY    grpc=10.0.0.1:9000 http=10.0.0.1:8000",
         "shop                      DEPLOYING  at /shop; from a file",
-        "  Model                   UPDATING   1 of 2 replicas running, 1 starting; ValueError: bad",
-        "    r1                    RUNNING    node abcdef01, pid 7, 10.0.0.1:5000",
-        "    r2                    STARTING",
+        "  Model                   UPDATING   1 of 2 replicas running, 1 starting; 4 of 5 busy; ValueError: bad",
+        "    r1                    RUNNING    version 01234567-76543210, age 3 h, node abcdef01, pid 7, 10.0.0.1:5000",
+        "    r2                    STARTING   version mine-76543210, age 4 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("load", "shown"),
+    [
+        ({"places": 10}, "0 of 10 busy"),
+        ({"places": 10, "busy": 9.96, "waiting": 0.01}, "10 of 10 busy, 0.1 waiting"),
+        ({"waiting": 3.0}, "0 of 0 busy, 3 waiting"),
+    ],
+)
+def test_the_table_says_how_busy_a_deployment_is(load: dict[str, Any], shown: str) -> None:
+    idle = reply()
+    deployment = idle.applications[0].deployments[0]
+    for field in ("busy", "places"):
+        deployment.ClearField(field)
+    assert "busy" not in as_text(idle)
+    deployment.MergeFrom(control_pb2.DeploymentStatus(**load))
+    assert f"1 starting; {shown}; ValueError" in as_text(idle)
+
+
+def test_the_table_counts_restarts() -> None:
+    shown = reply()
+    assert "restart" not in as_text(shown)
+    shown.controller.restarts = 1
+    shown.applications[0].deployments[0].restarts = 3
+    shown.applications[0].deployments[0].last_ended = "replica r0: it died"
+    assert "pid 5; 1 restart\n" in as_text(shown)
+    assert "ValueError: bad; 3 restarts; last ended: replica r0: it died" in as_text(shown)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "shown"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (5 * 86400, "5 d")]
+)
+def test_ages_are_short(age_s: float, shown: str) -> None:
+    old = reply()
+    old.controller.age_s = age_s
+    assert f"RUNNING    age {shown}, node" in as_text(old)
 
 
 def test_the_table_says_how_a_deployment_scales() -> None:
     shown = reply()
     scaling = control_pb2.AutoscalingStatus(min_replicas=1, max_replicas=9, decision="3 replicas are wanted.")
     shown.applications[0].deployments[0].autoscaling.CopyFrom(scaling)
-    assert "1 starting; scales from 1 to 9; 3 replicas are wanted; ValueError: bad" in as_text(shown)
+    assert "4 of 5 busy; scales from 1 to 9; 3 replicas are wanted; ValueError: bad" in as_text(shown)
 
 
 def test_an_empty_mesh_says_so() -> None:
@@ -110,7 +164,7 @@ def test_numbers_are_shown_once() -> None:
     shown = reply()
     shown.applications[0].deployments[0].message = "ValueError: bad. 1 of 2 replicas are running. No room.\n  File"
     (line,) = [line for line in as_text(shown).splitlines() if line.startswith("  Model")]
-    assert line.endswith("1 of 2 replicas running, 1 starting; ValueError: bad. No room")
+    assert line.endswith("1 of 2 replicas running, 1 starting; 4 of 5 busy; ValueError: bad. No room")
 
 
 def test_that_time_passes_is_shown_now_and_then() -> None:

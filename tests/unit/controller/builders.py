@@ -1,10 +1,14 @@
 """Builds the records that tests of the controller are about."""
 
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 from mesh.controller.desired.desired_change import with_applications
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
 from mesh.controller.plan.cluster_picture import Gateway, Node, Observed, Replica
+from mesh.controller.report.deployment_status import Verdict
+from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -50,6 +54,12 @@ def gateway(state: GatewayStatus = GatewayStatus.HEALTHY, node_id: str = "n1", u
 
 def observed(*replicas: Replica, gateways: tuple[Gateway, ...] = ()) -> Observed:
     return Observed(replicas=replicas, gateways=gateways, nodes=(NODE,))
+
+
+def picture(
+    desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict], **fields: Any
+) -> MeshPicture:
+    return MeshPicture(desired=desired, observed=observed, verdicts=verdicts, **{"now_s": 0.0, **fields})
 
 
 def application(

@@ -9,10 +9,13 @@ import grpc.aio
 import pytest
 
 from mesh.controller.control_servicer import ControlServicer
+from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.v1 import common_pb2, control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import application
+
+IDENTITY = ControllerIdentity(pid=7, node_id="n1", started_unix_s=2.5, restarts=3)
 
 
 class Aborted(Exception):
@@ -45,7 +48,7 @@ def with_servicer(scenario: Callable[[ControlServicer, Mesh], Awaitable[None]]) 
     async def main() -> None:
         mesh = Mesh(seed=1)
         await mesh.boot()
-        await scenario(ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5), mesh)
+        await scenario(ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY), mesh)
         await mesh.crash()
         assert not mesh.failed
 
@@ -85,6 +88,14 @@ def test_a_deploy_is_stored_and_shown_at_once() -> None:
         (app,) = (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
         assert (app.status, app.last_deployed_time_s) == ("DEPLOYING", 12.5)
         assert mesh.kv.keys("code/")
+
+    with_servicer(scenario)
+
+
+def test_the_status_has_the_controller_itself() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        controller = (await servicer.Status(control_pb2.StatusRequest(), Context())).controller
+        assert (controller.pid, controller.node_id, controller.age_s, controller.restarts) == (7, "n1", 10.0, 3)
 
     with_servicer(scenario)
 

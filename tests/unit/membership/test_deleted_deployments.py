@@ -20,6 +20,7 @@ from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_state import Desired
+from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
 from mesh.exceptions import DeploymentUnavailableError
 from mesh.handle import DeploymentHandle
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.timeout(120)
 _CYCLES = 1000
 _AT_ONCE = 50
 _METHOD = "/shop.Store/Get"
+IDENTITY = ControllerIdentity(pid=1, node_id="n1", started_unix_s=0.0)
 
 
 class ControlPlane:
@@ -78,7 +80,7 @@ class ControlPlane:
     async def _start(self) -> None:
         autoscaler = SimpleNamespace(report_load=lambda *loads: None, forget_stream=lambda subscriber: None)
         loop: Any = SimpleNamespace(autoscaler=autoscaler)
-        servicer = ControlServicer(loop, self.publisher, lambda: 0.0)
+        servicer = ControlServicer(loop, self.publisher, lambda: 0.0, IDENTITY)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
         self._server, port = await start_server([handlers], "127.0.0.1")
         self.kv[CONTROLLER_ADDRESS_KEY] = f"127.0.0.1:{port}".encode()

@@ -70,6 +70,46 @@ def test_a_death_counts_as_a_failure_and_is_explained(registry: Registry) -> Non
     assert (failures.count, failures.message, failures.has_succeeded) == (1, "killed by the kernel", True)
 
 
+def restarts(registry: Registry) -> dict[str, int]:
+    return dict(registry.seen.tallies[KEY].restarts) if KEY in registry.seen.tallies else {}
+
+
+def test_lost_replicas_are_counted_by_reason(registry: Registry) -> None:
+    starting = replica(ReplicaState.STARTING)
+    registry.add_replica(starting)
+    registry.replica_broken(starting.replica_id, "ValueError: no model")
+    registry.replica_closed(starting.replica_id, "killed")
+    assert restarts(registry) == {"start_failed": 1}
+    registry.replica_broken(started(registry), "failed health checks")
+    registry.replica_closed(started(registry), "killed by the kernel")
+    registry.see_nodes([NODE, N2])
+    on_node(registry)
+    registry.see_nodes([NODE])
+    assert restarts(registry) == {"start_failed": 1, "unhealthy": 1, "died": 1, "node_lost": 1}
+
+
+def test_planned_stops_are_no_restarts(registry: Registry) -> None:
+    replica_id = started(registry)
+    registry.replica_stopping(replica_id, 20.0, Reason.UPDATE)
+    registry.replica_closed(replica_id, "ended")
+    assert restarts(registry) == {}
+
+
+def test_failed_health_checks_are_counted_until_the_deployment_is_deleted(registry: Registry) -> None:
+    replica_id = started(registry)
+    for failure in ("slow", None, "slow"):
+        registry.replica_checked(replica_id, failure)
+    assert registry.seen.tallies[KEY].failed_checks == 2
+    registry.forget_failures(keep=set())
+    assert registry.seen.tallies == {}
+
+
+def test_an_adopted_replica_keeps_its_age(registry: Registry) -> None:
+    registry.now_s = 10.0
+    registry.add_replica(replica(), age_s=60.0)
+    assert registry.seen.replicas[0].created_at_s == -50.0
+
+
 def test_the_end_of_a_stopping_replica_is_no_failure(registry: Registry) -> None:
     replica_id = started(registry)
     registry.replica_stopping(replica_id, 20.0, Reason.SCALE_DOWN)

@@ -27,6 +27,10 @@ def deployed(store: StateStore, state: control_pb2.DesiredState, version: str) -
     return state
 
 
+def test_starts_of_controllers_are_counted(kv: DictKeyValue) -> None:
+    assert [StateStore(kv).count_start() for _ in range(3)] == [1, 2, 3]
+
+
 def test_a_new_mesh_has_no_state(store: StateStore) -> None:
     assert store.load() is None
 

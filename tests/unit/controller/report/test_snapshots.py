@@ -7,6 +7,7 @@ from mesh.controller.plan.replica_placement import ClusterResources
 from mesh.controller.report.deployment_status import next_verdict
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.settings import settings
 from mesh.status import DeploymentStatus, ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, application, desired_of, observed, replica
@@ -66,7 +67,8 @@ def test_snapshots_carry_the_report_interval_and_whether_replicas_start_on_deman
         rules = AutoscalingConfig(min_replicas=min_replicas, max_replicas=2, metrics_interval_s=3.0).to_message()
         snapshot = build_snapshots(desired_of(application(autoscaling=rules)), observed(), {})[KEY]
         assert (snapshot.load_interval_s, snapshot.starts_on_demand) == (3.0, starts_on_demand)
-    assert (snapshot_of(replica()).load_interval_s, snapshot_of(replica()).starts_on_demand) == (0.0, False)
+    interval_s = settings().controller.load_interval_s
+    assert (snapshot_of(replica()).load_interval_s, snapshot_of(replica()).starts_on_demand) == (interval_s, False)
 
 
 def test_a_version_that_is_given_up_fails_calls_immediately() -> None:

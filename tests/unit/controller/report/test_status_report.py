@@ -1,21 +1,24 @@
 """mesh.controller.report.status_report: the answer to Status."""
 
 from dataclasses import replace
+from typing import Any
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Failures, Observed
+from mesh.controller.plan.cluster_picture import Failures, Observed, RestartReason, Tally
 from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
+from mesh.controller.scaling.scaling_rule import Load
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import application, desired, desired_of, gateway, observed, replica
+from tests.unit.controller.builders import KEY, application, desired, desired_of, gateway, observed, picture, replica
 
 
-def status(wanted: Desired, seen: Observed) -> control_pb2.StatusReply:
+def status(wanted: Desired, seen: Observed, **fields: Any) -> control_pb2.StatusReply:
+    """`fields`: of the picture."""
     judge = StatusJudge()
     judge.update(wanted, seen, 0.0)
-    return build_status(wanted, seen, judge.verdicts, 0.0)
+    return build_status(picture(wanted, seen, judge.verdicts, **fields))
 
 
 def test_an_application_that_runs() -> None:
@@ -26,6 +29,30 @@ def test_an_application_that_runs() -> None:
     (deployment,) = app.deployments
     assert (deployment.status, deployment.target_replicas) == ("HEALTHY", 1)
     assert [each.state for each in deployment.replicas] == ["RUNNING"]
+
+
+def test_a_deployment_shows_how_busy_it_is() -> None:
+    """Places are those of running replicas, by the limit that they have adopted."""
+    wanted = desired_of(application(version="v2"))
+    (deployment,) = status(wanted, observed(replica(), replica(ReplicaState.STARTING))).applications[0].deployments
+    assert (deployment.busy, deployment.waiting, deployment.places) == (0.0, 0.0, 5)
+    loads = {KEY: Load(queued=1.5, ongoing=4.0)}
+    (deployment,) = status(wanted, observed(replica(), replica()), loads=loads).applications[0].deployments
+    assert (deployment.busy, deployment.waiting, deployment.places) == (4.0, 1.5, 10)
+
+
+def test_restarts_and_the_age_and_version_of_replicas_are_shown() -> None:
+    tally = Tally().with_restart(RestartReason.DIED).with_restart(RestartReason.UNHEALTHY).with_failed_check()
+    seen = replace(observed(replica(created_at_s=40.0)), tallies={KEY: tally})
+    (deployment,) = status(desired_of(application()), seen, now_s=100.0).applications[0].deployments
+    assert deployment.restarts == 2
+    assert [(each.version, each.age_s) for each in deployment.replicas] == [("v2", 60.0)]
+
+
+def test_faults_of_the_controller_come_first_in_the_message() -> None:
+    (app,) = status(desired_of(application()), observed(), faults={KEY: "planning failed"}).applications
+    assert app.deployments[0].message == "planning failed\n0 of 2 replicas are running."
+    assert "planning" not in app.message
 
 
 def test_a_restricted_capacity_is_shown() -> None:
@@ -45,13 +72,13 @@ def test_autoscaling_explains_itself_in_the_message() -> None:
     calm = judge.verdicts
     said = {key: control_pb2.AutoscalingStatus(decision="target 3: so.", problem="m:f failed: no idea")}
     judge.update(after, seen, 1.0)
-    (app,) = build_status(after, seen, judge.verdicts, 1.0, said).applications
+    (app,) = build_status(picture(after, seen, judge.verdicts, scaling=said)).applications
     assert app.status == "RUNNING"
     assert app.deployments[0].message == (
         "1 of 3 replicas are running.\nAutoscaling: target 3: so.\nAutoscaling policy: m:f failed: no idea"
     )
     assert app.deployments[0].autoscaling == said[key]
-    (app,) = build_status(before, seen, calm, 1.0, said).applications
+    (app,) = build_status(picture(before, seen, calm, scaling=said)).applications
     assert app.deployments[0].message == "Autoscaling policy: m:f failed: no idea"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.scaling.scaling_memory import Autoscaler
+from mesh.controller.scaling.scaling_rule import Load
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, application, desired_of, replica
@@ -95,11 +96,24 @@ def test_loads_are_forgotten_with_their_stream_or_after_a_while() -> None:
         assert scaling.decide(wanted(5), 5) == {KEY: 1}
 
 
-def test_reports_on_what_does_not_autoscale_are_ignored() -> None:
+def test_reports_on_what_does_not_autoscale_are_for_the_status_only() -> None:
     scaling = Scaling(NOTHING, desired_of(application()))
-    scaling.report(queued=10)
+    assert scaling.autoscaler.loads() == {KEY: Load()}
+    scaling.report(queued=10, ongoing=5)
     assert scaling.decide(desired_of(application()), 2) == {}
     assert scaling.autoscaler.statuses() == {}
+    assert scaling.autoscaler.loads() == {KEY: Load(queued=10, ongoing=5)}
+    scaling.now_s += 20.0
+    scaling.decide(desired_of(application()), 2)
+    assert scaling.autoscaler.loads() == {KEY: Load()}
+
+
+def test_reports_on_unknown_deployments_are_ignored() -> None:
+    scaling = Scaling()
+    scaling.report(queued=10)
+    scaling.autoscaler.use(NOTHING)
+    scaling.report(queued=10)
+    assert scaling.autoscaler.loads() == {}
 
 
 def test_other_rules_hold_from_the_next_decision_on_and_forget_nothing() -> None:
