@@ -31,7 +31,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 define generate
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$(1) --pyi_out=$(1) $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(1) $(SERVICE_PROTOS)
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(USER_PROTOS)
+	PATH=$(BIN):$$PATH python -m grpc_tools.protoc -I. --python_out=$(1) --mypy_out=quiet:$(1) \
+	    --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(USER_PROTOS)
 endef
 
 protos: setup  ## regenerate the code that comes from .proto files
