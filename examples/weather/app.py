@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -23,11 +24,9 @@ import mesh
 from examples.weather import weather_pb2, weather_pb2_grpc
 from examples.weather.model import CityModel
 
-SMALL = {"num_cpus": 0.1}
-"""Small, so that all replicas fit on a laptop with two cores."""
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-@mesh.deployment(num_replicas=2, max_ongoing_requests=50, ray_actor_options=SMALL)
 class Forecaster:
     """Forecasts with one model per city, which is fitted at its first use."""
 
@@ -86,7 +85,6 @@ class Forecaster:
         await self._logbook.note.remote(label, self._replica_id, seen_at_s)
 
 
-@mesh.deployment(ray_actor_options=SMALL)
 class Logbook:
     """Remembers the latest cancelled requests."""
 
@@ -102,7 +100,6 @@ class Logbook:
         return self._entries
 
 
-@mesh.deployment(max_ongoing_requests=100, ray_actor_options=SMALL)
 class WeatherService(weather_pb2_grpc.WeatherServicer):
     """The ingress: the service that gRPC clients call."""
 
@@ -110,9 +107,7 @@ class WeatherService(weather_pb2_grpc.WeatherServicer):
         self._forecaster = forecaster
         self._logbook = logbook
 
-    async def Forecast(
-        self, request: weather_pb2.ForecastRequest, context: grpc.aio.ServicerContext
-    ) -> weather_pb2.ForecastReply:
+    async def Forecast(self, request: weather_pb2.ForecastRequest, context: Context) -> weather_pb2.ForecastReply:
         city = request.city or mesh.get_multiplexed_model_id()
         if not city:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Name a city, in the request or as metadata.")
@@ -122,14 +117,14 @@ class WeatherService(weather_pb2_grpc.WeatherServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no model for {city!r}.")
 
     async def Watch(
-        self, request: weather_pb2.WatchRequest, context: grpc.aio.ServicerContext
+        self, request: weather_pb2.WatchRequest, context: Context
     ) -> AsyncIterator[weather_pb2.ForecastReply]:
         watch = self._forecaster.watch.options(multiplexed_model_id=request.city, stream=True)
         async for reply in watch.remote(request):
             yield reply
 
     async def Report(
-        self, request_iterator: AsyncIterator[weather_pb2.Observation], context: grpc.aio.ServicerContext
+        self, request_iterator: AsyncIterator[weather_pb2.Observation], context: Context
     ) -> weather_pb2.ReportReply:
         errors = []
         async for observation in request_iterator:
@@ -138,13 +133,13 @@ class WeatherService(weather_pb2_grpc.WeatherServicer):
         return weather_pb2.ReportReply(observations=len(errors), mean_absolute_error=float(np.mean(errors or [0.0])))
 
     async def Converse(
-        self, request_iterator: AsyncIterator[weather_pb2.ForecastRequest], context: grpc.aio.ServicerContext
+        self, request_iterator: AsyncIterator[weather_pb2.ForecastRequest], context: Context
     ) -> AsyncIterator[weather_pb2.ForecastReply]:
         async for request in request_iterator:
             yield await self._ask(request.city, request)
 
     async def Cancellations(
-        self, request: weather_pb2.CancellationsRequest, context: grpc.aio.ServicerContext
+        self, request: weather_pb2.CancellationsRequest, context: Context
     ) -> weather_pb2.CancellationsReply:
         return weather_pb2.CancellationsReply(entries=await self._logbook.entries.remote())
 
@@ -155,6 +150,14 @@ class WeatherService(weather_pb2_grpc.WeatherServicer):
         return reply
 
 
+SMALL = {"num_cpus": 0.1}
+"""Small, so that all replicas fit on a laptop with two cores."""
+
+forecaster = mesh.deployment(Forecaster, num_replicas=2, max_ongoing_requests=50, ray_actor_options=SMALL)
+logbook = mesh.deployment(Logbook, ray_actor_options=SMALL)
+service = mesh.deployment(WeatherService, max_ongoing_requests=100, ray_actor_options=SMALL)
+
+
 @dataclass
 class WeatherArgs:
     """Arguments that a configuration file or the command line can set."""
@@ -163,8 +166,8 @@ class WeatherArgs:
 
 
 def build(args: WeatherArgs) -> mesh.Application:
-    logbook = Logbook.bind(args.log_entries)
-    return WeatherService.bind(Forecaster.bind(logbook), logbook)
+    bound_logbook = logbook.bind(args.log_entries)
+    return service.bind(forecaster.bind(bound_logbook), bound_logbook)
 
 
 app = build(WeatherArgs())

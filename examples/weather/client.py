@@ -84,7 +84,7 @@ def by_metadata(stub: weather_pb2_grpc.WeatherStub, report: Report) -> None:
         replicas.add(reply.served_by)
     request_id = dict(call.trailing_metadata()).get("request_id")
     is_right = reply.city == "southbay" and request_id == "demo-7" and len(replicas) == 1
-    came_back = f"{reply.city} from {len(replicas)} replica, trailer request_id={request_id}"
+    came_back = f"{reply.city} from {len(replicas)} replica, trailer request_id={request_id!r}"
     report.check("10 times model id as metadata", is_right, came_back, watch.elapsed_s)
 
 

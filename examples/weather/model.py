@@ -48,5 +48,5 @@ def features(hours: np.ndarray) -> np.ndarray:
 
 
 def fit(rows: np.ndarray, celsius: np.ndarray) -> np.ndarray:
-    weights, *_ = np.linalg.lstsq(rows, celsius, rcond=None)
+    weights: np.ndarray = np.linalg.lstsq(rows, celsius, rcond=None)[0]
     return weights

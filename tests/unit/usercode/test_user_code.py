@@ -92,7 +92,7 @@ def test_an_error_of_the_replacement_is_raised_as_it_is() -> None:
 
 
 def test_deployed_code_travels_by_value_although_it_could_be_imported(tmp_path: Path) -> None:
-    """Decorated or not: a replica that starts after an edit of the file still runs what was deployed."""
+    """Decorated or not: a replica that starts after an edit of the file runs what was deployed (item 77)."""
     module = tmp_path / "edited_later.py"
     module.write_text(
         "class Model:\n    class Part:\n        answer = 42\n\n    def answer(self):\n        return self.Part.answer\n"

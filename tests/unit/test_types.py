@@ -1,0 +1,64 @@
+"""What type checkers find in users' code: README.md, docs/, examples/ and `typed_user.py` pass `mypy --strict`."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.documents import DOCUMENTS, ROOT, Block, blocks_of
+
+TYPED_USER = Path(__file__).with_name("typed_user.py")
+MYPY_TIMEOUT_S = 110
+
+
+def test_users_code_passes_mypy_strict(tmp_path: Path) -> None:
+    """With the types that it should have (item 20)."""
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "examples", project / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(TYPED_USER, project)
+    for document in DOCUMENTS:
+        if blocks := blocks_of(document, "python"):
+            (project / f"{document.stem.lower().replace('-', '_')}_document.py").write_text(module_of(blocks))
+    checked = subprocess.run(
+        [
+            sys.executable, "-m", "mypy", "--strict", "--python-executable", environment(tmp_path / "environment"),
+            "--cache-dir", ROOT / ".mypy_cache" / "users", "--config-file=", ".",
+        ],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=MYPY_TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+    if checked.returncode:
+        pytest.fail(checked.stdout + checked.stderr, pytrace=False)
+
+
+def test_type_checkers_find_both_packages() -> None:
+    """In a wheel by a `py.typed`; in an editable install because that is a path, which takes `package-dir`."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["package-dir"] == {"": "."}
+    assert setuptools["package-data"] == {"mesh": ["py.typed"], "gateway": ["py.typed"]}
+    assert all((ROOT / package / "py.typed").exists() for package in ("mesh", "gateway"))
+
+
+def module_of(blocks: list[Block]) -> str:
+    """All blocks of a document as one module, each on the lines on which it is in the document."""
+    lines: list[str] = []
+    for block in blocks:
+        lines += [""] * (block.line - 1 - len(lines))
+        lines += block.text.splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def environment(place: Path) -> Path:
+    """A Python with this checkout installed as `pip install --editable` does it, and everything that it needs."""
+    venv.create(place, symlinks=True)
+    packages = place / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+    (packages / "checkout.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    return place / "bin" / "python"
