@@ -4,6 +4,8 @@ Only the names in `mesh`, in `mesh.exceptions` and `mesh.context.current_request
 Everything else may change in any release.
 """
 
+from typing import TYPE_CHECKING, NoReturn
+
 from mesh import exceptions
 from mesh.api import (
     RunTarget,
@@ -23,6 +25,7 @@ from mesh.context import get_replica_context
 from mesh.deployment import Application, Deployment, deployment
 from mesh.handle import DeploymentHandle
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id, multiplexed
+from mesh.options.absent_options import why_no_attribute
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
 from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
@@ -58,3 +61,14 @@ __all__ = [
     "start",
     "status",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names. Python adds every imported submodule, of which only `context` is one."""
+    return [*__all__, "context"]
+
+
+if not TYPE_CHECKING:  # type checkers know the names
+
+    def __getattr__(name: str) -> NoReturn:
+        raise AttributeError(why_no_attribute(name, __all__))

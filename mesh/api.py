@@ -20,6 +20,7 @@ from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
 from mesh.options import gateway_options, logging_options, option_checks
 from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
+from mesh.options.keyword_advice import unexpected_keyword, with_field_advice, with_keyword_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.status import MeshStatus, find_application, from_reply
 
@@ -27,6 +28,7 @@ logger = logging.getLogger("mesh")
 
 _HANDLES_CACHED_MAX = 100
 _BLOCKING_POLL_S = 1.0
+_START_KEYWORDS = ("proxy_location", "http_options", "grpc_options", "logging_config")
 _OLD_KEYWORDS = ("http_host", "http_port", "http_middlewares")
 
 
@@ -46,7 +48,7 @@ def start(
         http_options: `HTTPOptions` or a dict of its fields. By default health, routes and metrics on localhost:8000.
         grpc_options: `gRPCOptions` or a dict of its fields. By default gRPC on port 9000.
         logging_config: Not available yet.
-        **kwargs: Refused; the arguments of older versions with a message that says what to write instead.
+        **kwargs: Refused with a message that says what to write instead.
 
     Raises:
         TypeError, ValueError: An option is wrong or not available yet.
@@ -67,6 +69,7 @@ def start(
     rollout_wait.until_gateways_healthy(client)
 
 
+@with_keyword_advice
 def run(
     target: Application,
     blocking: bool = False,
@@ -103,6 +106,7 @@ def run(
     return handle
 
 
+@with_field_advice
 @dataclass(frozen=True, slots=True)
 class RunTarget:
     """One application for `run_many`. The fields are the arguments of `run`."""
@@ -113,6 +117,7 @@ class RunTarget:
     logging_config: LoggingConfig | Mapping[str, Any] | None = None
 
 
+@with_keyword_advice
 def run_many(
     targets: Sequence[RunTarget], *, wait_for_applications_running: bool = True
 ) -> list[DeploymentHandle[Any]]:
@@ -146,6 +151,7 @@ def run_many(
     return [_handle(spec.ingress, spec.name) for spec in specs]
 
 
+@with_keyword_advice
 def delete(name: str, _blocking: bool = True) -> None:
     """Delete an application and wait until its replicas are gone. An unknown name is no error.
 
@@ -182,6 +188,7 @@ def shutdown() -> None:
     mesh_lifecycle.destroy(client)
 
 
+@with_keyword_advice
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
     """The handle of an application's ingress.
 
@@ -196,6 +203,7 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     return _handle(found.ingress, name)
 
 
+@with_keyword_advice
 def get_deployment_handle(
     deployment_name: str, app_name: str | None = None, _check_exists: bool = True
 ) -> DeploymentHandle[Any]:
@@ -207,15 +215,19 @@ def get_deployment_handle(
 
     Raises:
         MeshException: `app_name` is missing outside of a replica, or no mesh is running.
-        KeyError: There is no such deployment.
+        KeyError: There is no such deployment or application.
     """
     if app_name is None:
         if not in_replica():
             raise MeshException("Outside of a deployment get_deployment_handle needs app_name.")
         app_name = get_replica_context().app_name
     if _check_exists:
-        found = find_application(_require().status(), app_name)
-        names = [] if found is None else [each.name for each in found.deployments]
+        reply = _require().status()
+        found = find_application(reply, app_name)
+        if found is None:
+            advice = option_checks.did_you_mean(app_name, (each.name for each in reply.applications))
+            raise KeyError(f"Application '{app_name}' of deployment '{deployment_name}' does not exist.{advice}")
+        names = [each.name for each in found.deployments]
         if deployment_name not in names:
             advice = option_checks.did_you_mean(deployment_name, names)
             raise KeyError(f"Deployment '{deployment_name}' of application '{app_name}' does not exist.{advice}")
@@ -270,7 +282,7 @@ def _refuse_keywords(keywords: Mapping[str, object]) -> None:
         if keyword in _OLD_KEYWORDS:
             option = keyword.removeprefix("http_")
             raise ValueError(f"{keyword} is no longer an argument: write http_options={{{option!r}: ...}}.")
-        raise TypeError(f"start() got an unexpected keyword argument {keyword!r}")
+        raise unexpected_keyword("start", keyword, _START_KEYWORDS)
 
 
 def _refuse_logging_config(config: LoggingConfig | Mapping[str, Any] | None) -> None:

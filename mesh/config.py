@@ -9,12 +9,14 @@ from typing import Any
 
 from mesh.options import actor_options, autoscaling_options, logging_options, option_checks, placement_options
 from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.keyword_advice import with_field_advice
 from mesh.v1 import control_pb2
 
 _MAX_UINT32 = 2**32 - 1
 _MAX_INT32 = 2**31 - 1
 
 
+@with_field_advice
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentConfig:
     """The options of one deployment. Times are in seconds; numbers of replicas and requests are counts.

@@ -49,6 +49,12 @@ class Application(_HandleToBe):
         self.args: Final = args
         self.kwargs: Final = kwargs
 
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            advice = ": it does not run yet. Write handle = mesh.run(app), then handle.remote(...)"
+            raise AttributeError(_no_attribute(self, name, advice if name == "remote" else ""))
+
     def __repr__(self) -> str:
         return f"Application(deployment={self.deployment.name!r})"
 
@@ -81,11 +87,23 @@ class Deployment(Generic[BindArgs, Code]):
         Applications among the arguments are deployed with it; the constructor gets a DeploymentHandle for each.
 
         Raises:
+            TypeError: The constructor does not take these arguments.
             ValueError: Arguments were given for a function, which has no constructor.
         """
         if not inspect.isclass(self._func_or_class) and (args or kwargs):
             raise ValueError(f"{self.name} is a function: it has no constructor, so .bind() takes no arguments.")
+        _check_arguments(self.name, self._func_or_class, args, kwargs)
         return Application(self, args, kwargs)
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            advice = ""
+            if name == "remote":
+                advice = ": it does not run yet. Write handle = mesh.run(deployment.bind(...)), then handle.remote(...)"
+            elif not name.startswith("_") and hasattr(self._func_or_class, name):
+                advice = f". The decorated class has it: write deployment.func_or_class.{name}"
+            raise AttributeError(_no_attribute(self, name, advice))
 
     @overload
     def options(
@@ -232,6 +250,27 @@ def _make(
         # Report code that cannot be pickled at its definition, not when it is run.
         user_code.dumps(func_or_class, made.name, deployed=func_or_class)
     return made
+
+
+def _check_arguments(name: str, code: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raises TypeError where a replica's constructor would."""
+    if not inspect.isclass(code):
+        return
+    try:
+        # A decorated constructor may take other arguments than the function that it wraps.
+        signature = inspect.signature(code, follow_wrapped=False)
+    except (TypeError, ValueError):  # a class that is written in C
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        names = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+        takes = signature.replace(parameters=names, return_annotation=signature.empty)
+        raise TypeError(f"{name}.bind(): {error}. The constructor takes {takes}.") from None
+
+
+def _no_attribute(owner: object, name: str, advice: str) -> str:
+    return f"{type(owner).__name__!r} object has no attribute {name!r}{advice}"
 
 
 def _own_name(func_or_class: Callable[..., Any]) -> str:

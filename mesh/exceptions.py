@@ -80,10 +80,13 @@ class DeploymentUnavailableError(MeshException):
     code = grpc.StatusCode.UNAVAILABLE
     is_retry_safe = True
 
-    def __init__(self, deployment_id: object, reason: str = "") -> None:
+    def __init__(self, deployment_id: str, reason: str = "") -> None:
+        """`deployment_id`: "APPLICATION#DEPLOYMENT"."""
         because = f": {reason.rstrip('.')}" if reason else ""
+        app, _, name = str(deployment_id).rpartition("#")
         super().__init__(
-            f"{deployment_id} is unavailable{because}. See `mesh status` for why it failed, then deploy it again."
+            f"Deployment {name!r} of application {app!r} is unavailable{because}. "
+            "See `mesh status` for why it failed, then deploy it again."
         )
         self.deployment_id = deployment_id
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypedDict, Unpack, overload
 
 from typing_extensions import TypeVar
 
@@ -23,6 +23,7 @@ from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.membership.mesh_process import joined_process, mesh_process
 from mesh.options import option_checks
 from mesh.options.default import DEFAULT
+from mesh.options.keyword_advice import with_keyword_advice
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire.io_thread import io_thread
@@ -127,6 +128,7 @@ class DeploymentHandle(Generic[T, Response_co]):
     ) -> DeploymentHandle[T, Response_co]: ...
     @overload
     def options(self, *, stream: bool | DEFAULT, **others: Unpack[CallOptions]) -> DeploymentHandle[T, Any]: ...
+    @with_keyword_advice
     def options(
         self,
         *,
@@ -211,6 +213,16 @@ class DeploymentHandle(Generic[T, Response_co]):
         if isinstance(future, ItemStream):
             return DeploymentResponseGenerator(future, request.context.request_id)  # type: ignore[return-value]
         return DeploymentResponse(future, request.context.request_id)  # type: ignore[return-value]
+
+    if not TYPE_CHECKING:  # for them a call is an error, as it is at run time
+
+        def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+            name = self._options.method_name
+            method = "" if name == "__call__" else f".{name}"
+            raise TypeError(
+                f"A handle is not called like a function: write handle{method}.remote(...), which returns a response "
+                "to await or to ask for its result()."
+            )
 
     def running_replicas_populated(self) -> bool:
         """Whether this process knows of a running replica. False before the first call."""

@@ -44,12 +44,12 @@ ROOMS: dict[str, str] = {
     "mesh.link": "cluster exceptions phases settings v1 wire",
     "mesh.routing": "exceptions link settings v1 wire",
     "mesh.membership": "cluster exceptions routing settings v1 wire",
-    "mesh.multiplex": "context usercode wire",
+    "mesh.multiplex": "context options usercode wire",
     "mesh.batching": "context exceptions multiplex options usercode wire",
     "mesh.caller": "cluster context exceptions link routing settings wire",
     "mesh.handle": "caller cluster context exceptions link membership options routing wire",
     "mesh.replica": (
-        "cluster context exceptions link membership multiplex options phases routing settings usercode v1 wire"
+        "cluster context exceptions handle link membership multiplex options phases routing settings usercode v1 wire"
     ),
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",

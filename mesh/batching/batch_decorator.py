@@ -18,6 +18,7 @@ from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import MeshException
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id
 from mesh.options import option_checks
+from mesh.options.keyword_advice import with_keyword_advice
 from mesh.usercode.instance_state import InstanceState
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def batch(
 ) -> BatchedMethod[Owner, [T], AsyncIterator[R]]: ...
 @overload
 def batch(function: Callable[..., Any], /) -> BatchedMethod[Any, ..., Any]: ...
+@with_keyword_advice
 def batch(
     function: Callable[..., Any] | None = None,
     /,

@@ -8,11 +8,12 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from mesh.declarative.builder_args import call_builder
 from mesh.deployment import Application, Deployment
+from mesh.handle import DeploymentHandle
 
 _OWN_PACKAGE = Path(__file__).parent
 
@@ -61,7 +62,7 @@ def import_attribute(import_path: str) -> Any:
 
 
 def is_builder(target: object) -> bool:
-    return callable(target) and not inspect.isclass(target) and not isinstance(target, Deployment)
+    return callable(target) and not inspect.isclass(target) and not isinstance(target, Deployment | DeploymentHandle)
 
 
 def _built(import_path: str, builder: Any, args: Mapping[str, Any]) -> Application:
@@ -100,7 +101,13 @@ def _failure(what: str, error: BaseException) -> ImportError:
     if isinstance(error, SyntaxError):  # shows the line itself
         return ImportError(f"{what}: {''.join(traceback.format_exception_only(error)).strip()}")
     lines = "".join(traceback.format_list(_users_frames(error.__traceback__)))
-    return ImportError(f"{what}: {type(error).__name__}: {error}\n{lines}".rstrip())
+    advice = ". Decorate the class or function with @mesh.deployment" if _needs_decorator(error) else ""
+    return ImportError(f"{what}: {type(error).__name__}: {error}{advice}\n{lines}".rstrip())
+
+
+def _needs_decorator(error: BaseException) -> bool:
+    is_about_bind = isinstance(error, AttributeError) and error.name == "bind"
+    return is_about_bind and isinstance(error.obj, type | FunctionType)  # type: ignore[attr-defined]
 
 
 def _is_users(error: BaseException) -> bool:

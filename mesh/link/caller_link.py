@@ -343,13 +343,18 @@ class CallerLink:
 async def _status_text(stream: grpc.aio.StreamStreamCall) -> str:  # type: ignore[type-arg]
     with contextlib.suppress(asyncio.CancelledError):
         code = await stream.code()
-        return "it has ended" if code is grpc.StatusCode.OK else f"{code.name}: {await stream.details()}"
+        return "it has ended" if code is grpc.StatusCode.OK else _broken_text(code, await stream.details())
     return "the stream was cancelled"
+
+
+def _broken_text(code: grpc.StatusCode, details: str | None) -> str:
+    """For an error that says "unavailable" itself."""
+    return f"its connection broke ({details})" if code is grpc.StatusCode.UNAVAILABLE else f"{code.name}: {details}"
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
+        return _broken_text(error.code(), error.details())
     if isinstance(error, TimeoutError):
         return f"no answer to Hello within {settings().link.connect_timeout_s} s"
     return f"{type(error).__name__}: {error}"

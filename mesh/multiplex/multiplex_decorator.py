@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 from mesh.context import current_request, in_replica
 from mesh.multiplex.model_cache import ModelCache
 from mesh.multiplex.model_stats import ModelStats
+from mesh.options.keyword_advice import with_keyword_advice
 from mesh.usercode.instance_state import InstanceState
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ Loader = TypeVar("Loader", bound=Callable[..., Coroutine[Any, Any, Any]])
 def multiplexed(function: None = None, max_num_models_per_replica: int = 3) -> Callable[[Loader], Loader]: ...
 @overload
 def multiplexed(function: Loader, max_num_models_per_replica: int = 3) -> Loader: ...
+@with_keyword_advice
 def multiplexed(function: Callable[..., Any] | None = None, max_num_models_per_replica: int = 3) -> Any:
     """Let an `async def` loader of one model id, function or method, keep what it loaded for the next request.
 

@@ -1,4 +1,4 @@
-"""The advice for options of Ray Serve that the mesh does not have, and the check for unknown options. Pure."""
+"""The advice for options and names of Ray Serve that the mesh does not have, and for unknown ones. Pure."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ ADVICE: Mapping[str, str] = {
 }
 """What to do instead, by option."""
 
+ATTRIBUTES: Mapping[str, str] = {
+    "ControllerOptions": ADVICE["controller_options"],
+    "TracingConfig": ADVICE["tracing_config"],
+    "build": "`mesh build` writes a configuration file from code",
+    "get_deployment_actor": ADVICE["deployment_actors"],
+    "get_deployment_actor_context": ADVICE["deployment_actors"],
+    "get_trace_context": ADVICE["tracing_config"],
+    "ingress": "serve gRPC methods, or call deployments from your own web server through handles",
+    "llm": "load the model in a deployment of your own",
+    "metrics": "export metrics from your own code; those of the mesh are at /-/metrics of each gateway",
+    "schema": "`mesh status --json` and `mesh config` print what runs and the deployed file",
+    "shutdown_async": "await asyncio.to_thread(mesh.shutdown)",
+}
+"""What to do instead, by name in `ray.serve`."""
+
 
 def why_unknown(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an option that is not in `known`."""
@@ -32,6 +47,14 @@ def why_unknown(name: str, known: Iterable[str]) -> str:
         return f"is an option of Ray Serve that the mesh does not have. Leave it out: {ADVICE[name]}."
     known = list(known)
     return "is unknown." + (option_checks.did_you_mean(name, known) or f" There are: {', '.join(known)}.")
+
+
+def why_no_attribute(name: str, known: Iterable[str]) -> str:
+    """The error message about a name that is not among the `known` ones of the package."""
+    start = f"module 'mesh' has no attribute {name!r}"
+    if name in ATTRIBUTES:
+        return f"{start}, which Ray Serve has. Instead: {ATTRIBUTES[name]}."
+    return f"{start}.{option_checks.did_you_mean(name, known)}"
 
 
 def check_known(option: str, given: Mapping[str, object], known: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from mesh.options import autoscaling_policy, option_checks
 from mesh.options.absent_options import check_known
 from mesh.options.autoscaling_policy import AutoscalingPolicy
+from mesh.options.keyword_advice import with_field_advice
 from mesh.v1 import control_pb2
 
 _AUTO_MAX_REPLICAS = 100
@@ -20,6 +21,7 @@ _AGGREGATIONS = {
 _FACTORS = ("upscaling_factor", "downscaling_factor", "upscale_smoothing_factor", "downscale_smoothing_factor")
 
 
+@with_field_advice
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingConfig:
     """Bounds of the number of replicas of a deployment, and how fast it follows the load. Times are in seconds."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mesh.options import option_checks
+from mesh.options.keyword_advice import with_field_advice
 from mesh.v1 import control_pb2
 
 _UNREACHABLE = ("__main__", "__mp_main__")
@@ -46,6 +47,7 @@ class AutoscalingContext:
         return self.queued_requests + self.ongoing_requests
 
 
+@with_field_advice
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingPolicy:
     """A custom function that decides the number of replicas: `policy(context, **policy_kwargs)`.

@@ -10,6 +10,7 @@ from typing import Any
 
 from mesh.options import option_checks
 from mesh.options.absent_options import check_known, why_unknown
+from mesh.options.keyword_advice import with_field_advice
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 
@@ -37,6 +38,7 @@ _LOCATIONS = {
 }
 
 
+@with_field_advice
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HTTPOptions:
     """The HTTP side of the gateways."""
@@ -76,6 +78,7 @@ class HTTPOptions:
                 raise option_checks.not_yet(f"http_options[{field.name!r}]")
 
 
+@with_field_advice
 @dataclass(frozen=True, slots=True, kw_only=True)
 class gRPCOptions:
     """The gRPC side of the gateways."""

@@ -9,10 +9,12 @@ from typing import Any
 
 from mesh.options import option_checks
 from mesh.options.absent_options import check_known
+from mesh.options.keyword_advice import with_field_advice
 
 _ENCODINGS = ("TEXT", "JSON")
 
 
+@with_field_advice
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
     """Format, level and directory of logs. Not available yet: options of this type are checked and refused."""

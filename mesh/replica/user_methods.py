@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import MeshException
+from mesh.handle import DeploymentHandle
+from mesh.options import option_checks
 from mesh.replica.method_codecs import PICKLE_CODEC, Codec, ProtobufCodec
 from mesh.usercode.served_methods import TypedMethod
 
@@ -59,9 +62,7 @@ class MethodTable:
         attribute = typed.attribute if typed is not None else name
         function = self._function(attribute)
         if function is None:
-            raise MeshException(
-                f"Tried to call a method '{name}' that does not exist. Available methods: {self._available()}."
-            )
+            raise MeshException(self._why_missing(name))
         position, has_keyword = -1, False
         if attribute in self._typed_attributes:
             position, has_keyword = _context_parameters(function)
@@ -76,7 +77,18 @@ class MethodTable:
         if attribute == "__call__" and not hasattr(type(self._target), "__call__"):  # noqa: B004
             return None
         found = getattr(self._target, attribute, None)
-        return found if callable(found) else None
+        return found if _is_method(found) else None
+
+    def _why_missing(self, name: str) -> str:
+        where = ""
+        if in_replica():
+            replica = get_replica_context()
+            where = f" in deployment '{replica.deployment}' of application '{replica.app_name}'"
+        available = self._available()
+        return (
+            f"Tried to call a method '{name}' that does not exist{where}. Available methods: {available}."
+            f"{option_checks.did_you_mean(name, available)}"
+        )
 
     def _available(self) -> list[str]:
         if inspect.isfunction(self._target):
@@ -89,7 +101,12 @@ class MethodTable:
 def _looks_callable(target: object, name: str) -> bool:
     """Does not run the user's code: properties may load models, or raise."""
     found = inspect.getattr_static(target, name, None)
-    return callable(found) or isinstance(found, classmethod)
+    return _is_method(found) or isinstance(found, classmethod)
+
+
+def _is_method(found: object) -> bool:
+    """A handle can be called only to raise the advice not to."""
+    return callable(found) and not isinstance(found, DeploymentHandle)
 
 
 def _kind(function: Callable[..., Any]) -> Kind:

@@ -11,20 +11,26 @@ _PARTS_MAX = 100
 """Per value looked into; a large list is not searched to its end."""
 
 
-def describe(value: object, can_be_pickled: Callable[[object], bool]) -> str:
-    """Where the culprit sits, as the tail of a sentence; empty when the search finds no part to blame."""
-    trace = find(value, can_be_pickled)
+def describe(
+    value: object, can_be_pickled: Callable[[object], bool], labelled: Mapping[str, object] | None = None
+) -> str:
+    """Where the culprit sits, as the tail of a sentence; empty when the search finds no part to blame.
+
+    `labelled`: the parts of the value, where they have names.
+    """
+    trace = find(value, can_be_pickled, labelled)
     return f" (found at: {' -> '.join(trace)})" if trace else ""
 
 
-def find(value: object, can_be_pickled: Callable[[object], bool]) -> list[str]:
+def find(
+    value: object, can_be_pickled: Callable[[object], bool], labelled: Mapping[str, object] | None = None
+) -> list[str]:
     """The way from `value` down to the smallest part that cannot be pickled."""
     trace: list[str] = []
     seen = {id(value)}
     while len(trace) < _DEPTH_MAX:
-        bad = next(
-            ((label, part) for label, part in _parts(value) if id(part) not in seen and not can_be_pickled(part)), None
-        )
+        parts = labelled.items() if labelled and not trace else _parts(value)
+        bad = next(((label, part) for label, part in parts if id(part) not in seen and not can_be_pickled(part)), None)
         if bad is None:
             break
         label, value = bad

@@ -16,7 +16,7 @@ import os
 import pickle
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType
@@ -48,7 +48,9 @@ def pack(code: UserCode, replace: Replace | None = None) -> bytes:
     """
     parts = (
         dumps((code.callable, code.servicer_functions), _name(code), deployed=code.callable),
-        dumps((code.init_args, code.init_kwargs), f"arguments bound to {_name(code)}", replace),
+        dumps(
+            (code.init_args, code.init_kwargs), f"arguments bound to {_name(code)}", replace, labelled=_labelled(code)
+        ),
     )
     return pickle.dumps((_search_path(), parts), protocol=5)
 
@@ -75,9 +77,17 @@ def pickled_arguments(data: bytes) -> bytes:
 
 
 def dumps(
-    value: object, what: str, replace: Replace | None = None, *, deployed: Callable[..., Any] | None = None
+    value: object,
+    what: str,
+    replace: Replace | None = None,
+    *,
+    deployed: Callable[..., Any] | None = None,
+    labelled: Mapping[str, object] | None = None,
 ) -> bytes:
-    """Cloudpickle; `deployed` is the class or function to pickle by value. Raises TypeError naming `what`."""
+    """Cloudpickle; `deployed` is the class or function to pickle by value. Raises TypeError naming `what`.
+
+    `labelled`: the parts of the value, where they have names.
+    """
     buffer = io.BytesIO()
     try:
         _Pickler(buffer, replace, deployed).dump(value)
@@ -86,7 +96,7 @@ def dumps(
     except Exception as error:  # objects may raise anything from __reduce__
         raise TypeError(
             f"The {what} cannot be pickled, so no replica can get it: {type(error).__name__}: {error}"
-            f"{pickle_trace.describe(value, functools.partial(_can_be_pickled, deployed=deployed))}. "
+            f"{pickle_trace.describe(value, functools.partial(_can_be_pickled, deployed=deployed), labelled)}. "
             "Create what cannot travel (locks, sockets, clients) in the constructor instead."
         ) from error
     return buffer.getvalue()
@@ -145,6 +155,11 @@ def is_installed(path: Path) -> bool:
     roots = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     path = path.resolve()
     return "site-packages" in path.parts or any(path.is_relative_to(root) for root in (*roots, _OWN_PACKAGE))
+
+
+def _labelled(code: UserCode) -> dict[str, object]:
+    by_position = {f"argument {number}": value for number, value in enumerate(code.init_args, start=1)}
+    return by_position | {f"argument {name!r}": value for name, value in code.init_kwargs.items()}
 
 
 def _itself(value: object) -> object:

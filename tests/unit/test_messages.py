@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import re
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 import mesh
 from mesh.cli import main
-from mesh.declarative import compose
+from mesh.context import ReplicaContext, set_replica_context
+from mesh.declarative import compose, import_path
 from mesh.declarative.config_file import read_config
 from mesh.declarative.yaml_positions import ConfigError
+from mesh.exceptions import DeploymentUnavailableError, MeshException
+from mesh.replica.user_methods import MethodTable
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
@@ -27,6 +32,9 @@ class Plain:
 class Shop:
     def __init__(self, size: int = 1) -> None:
         self.size = size
+
+    def sell(self) -> int:
+        return self.size
 
 
 def options(**given: object) -> object:
@@ -40,9 +48,106 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     return cluster
 
 
+@mesh.deployment
+async def tax(price: float) -> float:
+    return price
+
+
+HANDLE: mesh.DeploymentHandle[Any] = mesh.DeploymentHandle("Shop", "default")
+
+
+def batched() -> object:
+    return mesh.batch(max_batch=8)
+
+
+def multiplexed() -> object:
+    return mesh.multiplexed(max_models=3)
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
+        (batched, "batch() got an unexpected keyword argument 'max_batch'. Did you mean 'max_batch_size'?"),
+        (
+            multiplexed,
+            "multiplexed() got an unexpected keyword argument 'max_models'. There are: function, "
+            "max_num_models_per_replica.",
+        ),
+        (
+            lambda: mesh.run(Shop.bind(), nme="x"),
+            "run() got an unexpected keyword argument 'nme'. Did you mean 'name'?",
+        ),
+        (
+            lambda: mesh.start(proxy_locaton="HeadOnly"),
+            "start() got an unexpected keyword argument 'proxy_locaton'. Did you mean 'proxy_location'?",
+        ),
+        (
+            lambda: mesh.start(tracing_config={}),
+            "start() got an unexpected keyword argument 'tracing_config'. It is an option of Ray Serve that the mesh "
+            "does not have. Leave it out: traceparent and tracestate are passed on; export spans in your own code.",
+        ),
+        (
+            lambda: HANDLE.options(timeout=3),
+            "DeploymentHandle.options() got an unexpected keyword argument 'timeout'. Did you mean 'timeout_s'?",
+        ),
+        (
+            lambda: mesh.AutoscalingConfig(max_replica=3),
+            "AutoscalingConfig() got an unexpected keyword argument 'max_replica'. Did you mean 'max_replicas'?",
+        ),
+        (
+            lambda: mesh.RunTarget(Shop.bind(), nam="x"),
+            "RunTarget() got an unexpected keyword argument 'nam'. Did you mean 'name'?",
+        ),
+        (
+            lambda: mesh.ingress,
+            "module 'mesh' has no attribute 'ingress', which Ray Serve has. Instead: serve gRPC methods, or call "
+            "deployments from your own web server through handles.",
+        ),
+        (lambda: mesh.deploy, "module 'mesh' has no attribute 'deploy'. Did you mean 'deployment'?"),
+        (
+            lambda: Shop.remote(),
+            "'Deployment' object has no attribute 'remote': it does not run yet. Write handle = "
+            "mesh.run(deployment.bind(...)), then handle.remote(...)",
+        ),
+        (
+            lambda: Shop.sell,
+            "'Deployment' object has no attribute 'sell'. The decorated class has it: write "
+            "deployment.func_or_class.sell",
+        ),
+        (
+            lambda: Shop.bind().remote(),
+            "'Application' object has no attribute 'remote': it does not run yet. Write handle = mesh.run(app), then "
+            "handle.remote(...)",
+        ),
+        (
+            lambda: HANDLE(1),
+            "A handle is not called like a function: write handle.remote(...), which returns a response to await or to "
+            "ask for its result().",
+        ),
+        (
+            lambda: HANDLE.sell(1),
+            "A handle is not called like a function: write handle.sell.remote(...), which returns a response to await "
+            "or to ask for its result().",
+        ),
+        (
+            lambda: Shop.bind(1, 2),
+            "Shop.bind(): too many positional arguments. The constructor takes (size=1).",
+        ),
+        (
+            lambda: Shop.bind(sise=1),
+            "Shop.bind(): got an unexpected keyword argument 'sise'. The constructor takes (size=1).",
+        ),
+        (
+            lambda: mesh.deployment(Plain).bind(1),
+            "Plain.bind(): too many positional arguments. The constructor takes ().",
+        ),
+        (lambda: tax.bind(1), "tax is a function: it has no constructor, so .bind() takes no arguments."),
+        (
+            lambda: mesh.run(Shop.bind({"lock": threading.Lock()})),
+            "The arguments bound to Shop cannot be pickled, so no replica can get it: TypeError: cannot pickle "
+            "'_thread.lock' object (found at: argument 1 -> ['lock']). Create what cannot travel (locks, sockets, "
+            "clients) in the constructor instead.",
+        ),
         (lambda: options(num_replica=2), "num_replica is unknown. Did you mean 'num_replicas'?"),
         (
             lambda: Shop.options(graceful_shutdown_timeout=2),  # type: ignore[call-arg]
@@ -87,6 +192,65 @@ def test_an_unknown_http_option_is_ignored_with_a_warning(
     with caplog.at_level(logging.WARNING, "mesh"):
         mesh.start(http_options={"prot": 8001})
     assert caplog.messages == ["ignored: http_options['prot'] is unknown. Did you mean 'port'?"]
+
+
+def test_a_deployment_of_an_application_that_is_not_there(cluster: FakeCluster) -> None:
+    mesh.run(Shop.bind())
+    with pytest.raises(KeyError) as caught:
+        mesh.get_deployment_handle("Shop", "deflt")
+    assert caught.value.args == ("Application 'deflt' of deployment 'Shop' does not exist. Did you mean 'default'?",)
+
+
+def test_a_method_that_is_not_there() -> None:
+    """The message names the deployment (item 26)."""
+    methods = MethodTable(Shop.func_or_class(), {})
+    set_replica_context(ReplicaContext("default", "Shop", "r1"))
+    try:
+        with pytest.raises(MeshException) as caught:
+            methods.find("sel")
+    finally:
+        set_replica_context(None)
+    assert str(caught.value) == (
+        "Tried to call a method 'sel' that does not exist in deployment 'Shop' of application 'default'. "
+        "Available methods: ['sell']. Did you mean 'sell'?"
+    )
+
+
+def test_a_handle_among_the_attributes_is_no_method() -> None:
+    """It is callable only to say that it must not be called."""
+    target = Shop.func_or_class()
+    target.stock = HANDLE
+    with pytest.raises(MeshException, match=r"Available methods: \['sell'\]"):
+        MethodTable(target, {}).find("stock")
+
+
+def test_the_namespace_has_the_public_names_only() -> None:
+    assert set(dir(mesh)) == {*mesh.__all__, "context"}
+
+
+def test_a_class_that_is_not_decorated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "undecorated_shop.py").write_text("class Shop: ...\n\napp = Shop.bind()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError) as caught:
+        import_path.load_application("undecorated_shop:app", {})
+    assert str(caught.value).splitlines()[0] == (
+        "Importing 'undecorated_shop' failed: AttributeError: type object 'Shop' has no attribute 'bind'. "
+        "Decorate the class or function with @mesh.deployment"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            DeploymentUnavailableError("shop#Front", "Application 'shop' does not exist."),
+            "Deployment 'Front' of application 'shop' is unavailable: Application 'shop' does not exist. See `mesh "
+            "status` for why it failed, then deploy it again.",
+        ),
+    ],
+)
+def test_what_a_client_reads(error: MeshException, message: str) -> None:
+    assert str(error) == message
 
 
 # ---- Configuration files ---------------------------------------------------------------------------------------------

@@ -80,8 +80,10 @@ def test_methods_of_a_class_are_named() -> None:
 
 def test_arguments_are_named() -> None:
     code: UserCode = UserCode(Holder, (), {"content": {"lock": LOCK}})
-    with pytest.raises(TypeError, match=r"found at: item 1 -> \['content'\] -> \['lock'\]"):
+    with pytest.raises(TypeError, match=r"found at: argument 'content' -> \['lock'\]"):
         user_code.pack(code)
+    with pytest.raises(TypeError, match=r"found at: argument 2 -> item 0\)"):
+        user_code.pack(UserCode(Holder, (1, [LOCK])))
 
 
 def test_values_whose_pickling_raises_anything_are_found_too() -> None:
