@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from gateway.node_gateway import NodeGateway
 from mesh.cluster import ray_core
+from mesh.logs.log_files import LogName
+from mesh.logs.log_setup import begin_process
 from mesh.membership.mesh_process import GATEWAY, MeshProcess, join
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
@@ -23,6 +25,7 @@ class GatewayActor:
     def __init__(self, spec: bytes) -> None:
         """`spec`: a serialised GatewaySpec."""
         self._spec = control_pb2.GatewaySpec.FromString(spec)
+        begin_process(self, LogName("gateway", process_id=self._spec.gateway_id))
         self._gateway: NodeGateway | None = None
         self._ready: bytes = b""
         self._is_starting = asyncio.Lock()

@@ -113,6 +113,24 @@ class ReplicaSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """Logs of replicas, gateways and the controller."""
+
+    PREFIX: ClassVar[str] = "LOG_"
+
+    file_max_bytes: int = 10 * 1024 * 1024
+    """Size at which the log file of a process is renamed and a new one begins."""
+    files_per_process: int = 5
+    """Log files that a process keeps; the oldest is deleted."""
+    node_max_bytes: int = 1024 * 1024 * 1024
+    """Size of all log files of a node above which a starting process deletes the oldest ones."""
+    node_files_max: int = 2000
+    """Number of log files of a node above which a starting process deletes the oldest ones."""
+    failures_max: int = 10
+    """Failed calls of one method and type of exception that a replica logs in ten seconds; it counts the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     """Gateways."""
 
@@ -247,6 +265,7 @@ class Settings:
     routing: RoutingSettings = RoutingSettings()
     process: ProcessSettings = ProcessSettings()
     replica: ReplicaSettings = ReplicaSettings()
+    logs: LogSettings = LogSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     controller: ControllerSettings = ControllerSettings()

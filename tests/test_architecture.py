@@ -37,6 +37,7 @@ ROOMS: dict[str, str] = {
     "mesh.exceptions": "cluster",
     "mesh.wire": "cluster exceptions settings v1",
     "mesh.context": "exceptions wire",
+    "mesh.logs": "cluster context settings wire",
     "mesh.options": "settings v1",
     "mesh.config": "options v1",
     "mesh.status": "v1",
@@ -49,7 +50,8 @@ ROOMS: dict[str, str] = {
     "mesh.caller": "cluster context exceptions link routing settings wire",
     "mesh.handle": "caller cluster context exceptions link membership options routing wire",
     "mesh.replica": (
-        "cluster context exceptions handle link membership multiplex options phases routing settings usercode v1 wire"
+        "cluster context exceptions handle link logs membership multiplex options phases routing settings usercode v1"
+        " wire"
     ),
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",
@@ -59,12 +61,12 @@ ROOMS: dict[str, str] = {
         "cluster controller.desired controller.plan options phases routing settings status usercode v1"
     ),
     "mesh.controller.scaling": (
-        "cluster controller.actors controller.desired controller.plan options routing settings usercode v1"
+        "cluster controller.actors controller.desired controller.plan logs options routing settings usercode v1"
     ),
     "mesh.controller.report": "controller.desired controller.plan controller.scaling routing settings status v1",
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
-        " routing settings v1 wire"
+        " logs routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions membership settings status usercode v1 wire",
     "mesh.api": "application client cluster context deployment exceptions handle options status",
@@ -75,8 +77,8 @@ ROOMS: dict[str, str] = {
     "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.dialects": "exceptions gateway.ops gateway.requests link settings wire",
     "gateway": (
-        "gateway.dialects gateway.ops gateway.requests cluster exceptions membership phases routing settings usercode"
-        " v1 wire"
+        "gateway.dialects gateway.ops gateway.requests cluster exceptions logs membership phases routing settings"
+        " usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.

@@ -57,6 +57,8 @@ __all__ = [
     "kv_put",
     "list_actor_names",
     "list_nodes",
+    "logs_directory",
+    "name_this_actor",
     "node_id",
     "node_ip",
     "node_zone",
@@ -220,6 +222,11 @@ def list_nodes() -> list[RayNode]:
     ]
 
 
+def logs_directory() -> str:
+    """Ray's directory for the logs of this session on this process's node."""
+    return str(ray._private.worker._global_node.get_logs_dir_path())
+
+
 def job_runtime_env() -> dict[str, Any]:
     """Runtime environment of this driver's job; deployments inherit it."""
     return dict(json.loads(ray.get_runtime_context().get_runtime_env_string() or "{}"))
@@ -327,6 +334,12 @@ def kill_actor(handle: Any) -> None:
 def died_with_node(error: ActorDied) -> bool:
     """Ray says it in words only."""
     return "node has died" in str(error)
+
+
+def name_this_actor(actor: object, name: str) -> None:
+    """Show the calling actor's process under this name in `ps` and `top`; Ray titles processes after classes."""
+    type(actor).__name__ = name
+    ray._raylet.setproctitle(f"ray::{name}")
 
 
 def exit_this_actor() -> None:

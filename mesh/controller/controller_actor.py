@@ -22,6 +22,8 @@ from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
+from mesh.logs.log_files import LogName
+from mesh.logs.log_setup import begin_process
 from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire.endpoints import generic_handlers, start_server
@@ -31,6 +33,7 @@ from mesh.wire.mesh_token import TokenGuard, create_token
 logger = logging.getLogger("mesh")
 
 _FAILURE_MAX_CHARS = 2000
+_LOG_NAME = LogName("controller")
 
 T = TypeVar("T")
 
@@ -40,7 +43,7 @@ class ControllerActor:
 
     def __init__(self, gateway_options: bytes) -> None:
         """`gateway_options`: a serialised GatewayOptions, for a mesh that has no stored state yet."""
-        _log_to_stderr()
+        begin_process(self, _LOG_NAME)
         self._gateway_options = control_pb2.GatewayOptions.FromString(gateway_options)
         self._server: grpc.aio.Server | None = None
         self._start = io_thread().submit(self._begin())
@@ -60,6 +63,8 @@ class ControllerActor:
             await asyncio.to_thread(ray_core.kv_put, CONTROLLER_FAILURE_KEY, reason.encode())
             raise
         await asyncio.to_thread(ray_core.kv_delete, CONTROLLER_FAILURE_KEY)
+        # At the end of the constructor Ray has named the process after the class again.
+        ray_core.name_this_actor(self, _LOG_NAME.title)
         return address
 
     async def _serve(self) -> str:
@@ -89,15 +94,6 @@ class ControllerActor:
         address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
         await asyncio.to_thread(store.put_address, address)
         return address
-
-
-def _log_to_stderr() -> None:
-    """Write decisions, which are at INFO, too. Ray keeps what a process writes in its log directory."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _end_if_failed(start: Future[str]) -> None:

@@ -18,10 +18,13 @@ from concurrent.futures import Future
 from enum import IntEnum
 from typing import Any
 
+import grpc
+
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException, RequestCancelledError
 from mesh.link.callee_link import IncomingCall
 from mesh.phases.transitions import next_state
+from mesh.replica.failure_log import failure_log
 from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.replica.grpc_context import GrpcContext
 from mesh.replica.replica_metrics import ReplicaCounts
@@ -271,7 +274,15 @@ class Execution:
     def _failed(self, error: BaseException) -> Outcome:
         if isinstance(error, asyncio.CancelledError) and not isinstance(error, MeshException):
             return failed(RequestCancelledError(reason=self.request.cancel_reason or CancelReason.UNSPECIFIED))
+        if not self.request.is_cancelled and not self._has_chosen_status:
+            failure_log.record(self.method.name, self.request.request_id, error)
         return failed_in_user_code(error)
+
+    @property
+    def _has_chosen_status(self) -> bool:
+        """Whether user code has set a status other than OK on its context."""
+        code = self.grpc_context.code() if self.grpc_context is not None else None
+        return isinstance(code, grpc.StatusCode) and code is not grpc.StatusCode.OK
 
     def _finish(self, outcome: Outcome) -> None:
         """Send the outcome. The call ends whatever the user's callbacks raise."""

@@ -8,6 +8,7 @@ from mesh.cluster.ray_objects import load_buffers
 from mesh.exceptions import DeadlineExceededError, MeshException, RequestCancelledError
 from mesh.link.callee_link import IncomingCall
 from mesh.replica.execution import Execution
+from mesh.replica.failure_log import failure_log
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import MethodTable
@@ -34,6 +35,7 @@ class Executor:
             self._end(call, failed(error))
             return None
         except Exception as error:  # a property of the user's class
+            failure_log.record(call.request.method, call.request.context.request_id, error)
             self._end(call, failed_in_user_code(error))
             return None
         payload = call.request.payload

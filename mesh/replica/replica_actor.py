@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from mesh.cluster import ray_core
+from mesh.logs.log_files import LogName
+from mesh.logs.log_setup import begin_process
 from mesh.replica.replica import ReplicaProcess
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
@@ -20,8 +22,15 @@ class ReplicaActor:
     """A plain class that the spawner makes an actor. Arguments and results are serialised mesh.v1 messages."""
 
     def __init__(self, spec: bytes) -> None:
-        self._replica = ReplicaProcess(control_pb2.ReplicaSpec.FromString(spec))
+        read = control_pb2.ReplicaSpec.FromString(spec)
+        self._name = LogName("replica", read.deployment.app, read.deployment.name, read.replica_id)
+        begin_process(self, self._name)
+        self._replica = ReplicaProcess(read)
         self._start: Future[None] | None = None
+
+    def __repr__(self) -> str:
+        """Ray puts it before each line of output that it shows to drivers."""
+        return self._name.title
 
     async def locate(self) -> bytes:
         """Answers as soon as there is a process: the id of its node."""
@@ -34,6 +43,7 @@ class ReplicaActor:
         Raises UserCodeError with what the user's code raised. A restarted controller calls again and gets the outcome
         of the same start.
         """
+        ray_core.name_this_actor(self, self._name.title)
         if self._start is None:
             self._start = io_thread().submit(self._replica.start())
         # Shielded: the start outlives the controller that asked for it.

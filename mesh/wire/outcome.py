@@ -31,6 +31,7 @@ Trailers = tuple[tuple[str, bytes], ...]
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OWN_DIRECTORIES = tuple(os.path.join(_PACKAGE, part, "") for part in ("replica", "wire", "link"))
 """Where the frames between the wire and the user's code are."""
+_NOTE_HEADER = "Remote traceback:\n"
 _TRACEBACK_MAX_CHARS = 256 * 1024
 _PICKLED_EXCEPTION_MAX_BYTES = 4 * 1024 * 1024
 """A status is never cut into parts: one that holds whatever an exception may hold would block its link."""
@@ -85,7 +86,7 @@ def _described(error: BaseException) -> Outcome:
     if not isinstance(code, grpc.StatusCode):
         code = grpc.StatusCode.INTERNAL
     trailers = error.trailers if isinstance(error, GrpcStatusError) else ()
-    text = error.details if isinstance(error, GrpcStatusError) else _describe(error)
+    text = error.details if isinstance(error, GrpcStatusError) else describe(error)
     return Outcome(
         code=code.value[0],
         message=text[: settings().payload.error_details_max_chars],
@@ -103,8 +104,13 @@ def to_exception(outcome: Outcome) -> BaseException:
         return _by_code(outcome)
     if outcome.remote_traceback:
         with contextlib.suppress(Exception):  # a class may forbid setting attributes
-            error.add_note(f"Remote traceback:\n{outcome.remote_traceback.rstrip()}")
+            error.add_note(f"{_NOTE_HEADER}{outcome.remote_traceback.rstrip()}")
     return error
+
+
+def has_remote_traceback(error: BaseException) -> bool:
+    """Whether the exception came from another process by `to_exception`."""
+    return any(str(note).startswith(_NOTE_HEADER) for note in getattr(error, "__notes__", ()))
 
 
 def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
@@ -137,6 +143,17 @@ def users_traceback(error: BaseException) -> str:
     return "".join(text.format())
 
 
+def describe(error: BaseException) -> str:
+    """Type and text of an exception, as callers see them."""
+    name = type(error).__qualname__
+    # A RemoteError's text holds a traceback, which is nothing for status details.
+    text = error.message if isinstance(error, RemoteError) else error
+    try:
+        return f"{name}: {text}"
+    except BaseException:  # the user's __str__
+        return name
+
+
 def _cut_own_frames(text: traceback.TracebackException, seen: set[int]) -> None:
     if id(text) in seen:
         return
@@ -153,16 +170,6 @@ def _cut_own_frames(text: traceback.TracebackException, seen: set[int]) -> None:
 def _utf8(text: str) -> str:
     """The text without what protobuf cannot carry, such as the odd characters of undecodable file names."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _describe(error: BaseException) -> str:
-    name = type(error).__qualname__
-    # A RemoteError's text holds a traceback, which is nothing for status details.
-    text = error.message if isinstance(error, RemoteError) else error
-    try:
-        return f"{name}: {text}"
-    except BaseException:  # the user's __str__
-        return name
 
 
 def _pickled(error: BaseException) -> bytes:

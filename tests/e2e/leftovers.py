@@ -4,8 +4,11 @@ Every process of a run inherits an environment variable with the run's own value
 """
 
 import os
+import re
 import socket
 from pathlib import Path
+
+_MESH_PROCESS = re.compile(r"ray::(mesh-\w+|\S+/\S+#|\w+Actor\b)")
 
 MARK = "MESH_E2E_RUN"
 
@@ -28,9 +31,8 @@ def marked_command(process: Path, mark: bytes) -> str:
 
 
 def mesh_processes() -> list[str]:
-    """Those that Ray runs actors of the mesh in; Ray names them after their classes."""
-    names = ("ReplicaActor", "GatewayActor", "ControllerActor", "PolicyActor")
-    return [command for command in processes_of_this_run() if any(name in command for name in names)]
+    """Those that run actors of the mesh, by the names that those have given to them or Ray does."""
+    return [command for command in processes_of_this_run() if _MESH_PROCESS.search(command)]
 
 
 def is_listening(port: int) -> bool:

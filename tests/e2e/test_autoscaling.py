@@ -200,9 +200,9 @@ def test_a_policy_hears_what_replicas_say(deploy: Deploy) -> None:
 
 
 def policy_processes() -> list[str]:
-    return [command for command in leftovers.processes_of_this_run() if "PolicyActor" in command]
+    return [command for command in leftovers.processes_of_this_run() if "mesh-policy" in command]
 
 
 def kill_controller() -> None:
-    (pid,) = [int(command.split()[0]) for command in leftovers.mesh_processes() if "ControllerActor" in command]
+    (pid,) = [int(command.split()[0]) for command in leftovers.mesh_processes() if "mesh-controller" in command]
     os.kill(pid, signal.SIGKILL)

@@ -70,7 +70,7 @@ class Patient:
 
 
 def controller_pid() -> int:
-    found = [command for command in leftovers.mesh_processes() if "ControllerActor" in command]
+    found = [command for command in leftovers.mesh_processes() if "mesh-controller" in command]
     return int(found[0].partition(" ")[0]) if found else 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mesh.cluster import ray_core
+from mesh.controller.scaling import policy_actor
 from mesh.controller.scaling.policy_actor import PolicyActor
 from mesh.usercode.user_code import UserCode, pack
 from mesh.usercode.user_failure import UserCodeError
@@ -36,6 +37,7 @@ def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     package = pack(UserCode(dict))
     monkeypatch.setattr(sys, "path", sys.path[:-1])
+    monkeypatch.setattr(policy_actor, "begin_process", lambda actor, name: None)
     monkeypatch.setattr(ray_core, "kv_get", {"code/x": package}.get)
 
     def make(function: str, kwargs_json: str = "{}") -> PolicyActor:

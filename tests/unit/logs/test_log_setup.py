@@ -1,0 +1,72 @@
+"""mesh.logs.log_setup: what user code logs and prints reaches the log file of its process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_BEGIN = """
+import logging, sys
+from mesh.cluster import ray_core
+from mesh.context import REQUEST, Request
+from mesh.logs.log_files import LogName
+from mesh.logs.log_setup import begin_process
+from mesh.wire.request_context import RequestContext
+
+ray_core.logs_directory = lambda: sys.argv[1]
+ray_core.name_this_actor = lambda actor, name: None
+begin_process(object(), LogName("replica", "shop", "Shop", "a1"))
+REQUEST.set(Request(RequestContext("r1")))
+"""
+
+
+def logged(directory: Path, program: str) -> tuple[list[str], list[str], str]:
+    """Lines of the log file without their times, lines of stderr, and stdout."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _BEGIN + program, str(directory)], capture_output=True, text=True, check=True, timeout=60
+    )
+    file = directory / "mesh" / "replica#shop#Shop#a1.log"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [line[24:] if line[:4].isdecimal() else line for line in lines], ran.stderr.splitlines(), ran.stdout
+
+
+def test_records_reach_the_file_and_stderr_in_one_form(tmp_path: Path) -> None:
+    lines, stderr, stdout = logged(tmp_path, "logging.getLogger('mine').info('loaded'); logging.info('again')")
+    assert lines == ["INFO replica shop/Shop#a1 [r1]: loaded", "INFO replica shop/Shop#a1 [r1]: again"]
+    assert [line[24:] for line in stderr] == lines
+    assert stdout == ""
+
+
+def test_what_is_printed_reaches_the_file_and_stdout(tmp_path: Path) -> None:
+    lines, stderr, stdout = logged(tmp_path, "print('loaded'); print('odd', file=sys.stderr)")
+    assert lines == ["STDOUT replica shop/Shop#a1 [r1]: loaded", "STDERR replica shop/Shop#a1 [r1]: odd"]
+    assert (stdout, stderr) == ("loaded\n", ["odd"])
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        "logging.basicConfig(level=logging.DEBUG, format='mine %(message)s')",
+        "import logging.config; logging.config.dictConfig({'version': 1, 'disable_existing_loggers': False,"
+        " 'formatters': {'f': {'format': 'mine %(message)s'}},"
+        " 'handlers': {'h': {'class': 'logging.StreamHandler', 'formatter': 'f'}},"
+        " 'root': {'level': 'DEBUG', 'handlers': ['h']}})",
+    ],
+)
+def test_a_configuration_of_the_user_wins_at_any_time(tmp_path: Path, configuration: str) -> None:
+    """What it writes is kept with the time and the request."""
+    program = f"logging.warning; logger = logging.getLogger('mine'); logger.info('before')\n{configuration}\n"
+    lines, stderr, _ = logged(tmp_path, program + "logger.debug('after')")
+    assert lines == ["INFO replica shop/Shop#a1 [r1]: before", "STDERR replica shop/Shop#a1 [r1]: mine after"]
+    assert stderr[1:] == ["mine after"]
+
+
+def test_a_process_without_a_log_file_logs_to_stderr(tmp_path: Path) -> None:
+    (tmp_path / "mesh").write_text("not a directory")
+    _, stderr, stdout = logged(tmp_path, "logging.info('loaded'); print('loaded')")
+    assert "this process has no log file" in stderr[0]
+    assert stderr[1].endswith("INFO replica shop/Shop#a1 [r1]: loaded")
+    assert stdout == "loaded\n"
