@@ -215,7 +215,7 @@ class ControlLoop:
                     await self._wanted.change(functools.partial(with_replicas, targets=targets))
                 for key, (before, after) in targets.items():
                     why = self.autoscaler.explain(key)
-                    logger.info("scaling %s of %s from %d to %d replicas: %s", key.name, key.app, before, after, why)
+                    logger.info("scaling %s from %d to %d replicas: %s", key, before, after, why)
             except TimeoutError:
                 logger.warning("the cluster's KV is slow: the numbers of replicas change when they are stored")
             except StoreError as error:

@@ -15,7 +15,7 @@ class DeploymentKey(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return f"{self.app}#{self.name}"
+        return f"{self.app}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import pytest
 
 from mesh.status import ReplicaState, from_reply
 from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 
@@ -40,13 +41,13 @@ def test_each_start_and_stop_is_logged_once_with_its_reason(caplog: pytest.LogCa
         await mesh.crash()
 
     run_in_fake_time(main())
-    assert len(lines(caplog, "starting replica Model#")) == 2
-    assert all(line.endswith(" of app: fewer than wanted") for line in lines(caplog, "starting replica"))
+    assert len(lines(caplog, "starting replica app/Model#")) == 2
+    assert all(line.endswith(": fewer than wanted") for line in lines(caplog, "starting replica"))
     assert len(lines(caplog, "starting gateway")) == 1
-    (stop,) = lines(caplog, "stopping replica Model#")
-    assert stop.endswith(" of app: more than wanted")
+    (stop,) = lines(caplog, "stopping replica app/Model#")
+    assert stop.endswith(": more than wanted")
     assert not lines(caplog, "killing")
-    assert lines(caplog, "deployment Model of app: HEALTHY (CONFIG_UPDATE_COMPLETED)")
+    assert lines(caplog, "deployment app/Model: HEALTHY (CONFIG_UPDATE_COMPLETED)")
 
 
 def test_a_death_is_logged_and_stays_in_the_status(caplog: pytest.LogCaptureFixture) -> None:
@@ -62,9 +63,27 @@ def test_a_death_is_logged_and_stays_in_the_status(caplog: pytest.LogCaptureFixt
         await mesh.crash()
 
     run_in_fake_time(main())
-    (death,) = lines(caplog, "replica Model#")
-    assert " of app ended: " in death
-    assert lines(caplog, "starting replica Model#")[-1].endswith(" of app: replaces one that failed")
+    (death,) = lines(caplog, "replica app/Model#")
+    assert " ended: " in death
+    assert lines(caplog, "starting replica app/Model#")[-1].endswith(": replaces one that failed")
+
+
+def test_what_a_constructor_and_a_health_check_raise_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mesh = Mesh(seed=1)
+        await mesh.boot()
+        mesh.cluster.broken_versions.add("v1")
+        await mesh.deploy("v1", 1)
+        await mesh.until(lambda: bool(lines(caplog, "the start of")))
+        await mesh.deploy("v2", 1)
+        await _serving(mesh, 1)
+        mesh.cluster.faults = Faults(sick=1.0)
+        await mesh.until(lambda: len(lines(caplog, "the health check of")) == 3)
+        await mesh.crash()
+
+    run_in_fake_time(main())
+    assert lines(caplog, "the start of replica app/Model#")[0].endswith(" failed: ValueError: no model")
+    assert lines(caplog, "the health check of replica app/Model#")[0].endswith(" failed: not feeling well")
 
 
 def test_the_status_says_why_a_replica_is_stopping() -> None:
@@ -97,4 +116,4 @@ def test_a_change_of_scale_is_logged_with_the_load_that_caused_it(caplog: pytest
         await mesh.crash()
 
     run_in_fake_time(main())
-    assert lines(caplog, "scaling Model of app from 3 to 1 replicas: target 1: 0 requests")
+    assert lines(caplog, "scaling app/Model from 3 to 1 replicas: target 1: 0 requests")

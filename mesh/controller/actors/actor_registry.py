@@ -222,8 +222,7 @@ class ActorRegistry:
             reason += f" ({headline})"
         self._last_ended[replica.deployment] = f"replica {replica.replica_id}: {reason}"
         if not replica.stop_reasons:
-            key = replica.deployment
-            logger.info("replica %s#%s of %s ended: %s", key.name, replica.replica_id, key.app, reason)
+            logger.warning("replica %s ended: %s", replica.title, message)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(REPLICA_TRANSITIONS, replica.state, event)

@@ -101,19 +101,27 @@ class GatewayKeeper:
             async with asyncio.timeout(timeout_s):
                 ready = read_answer(control_pb2.GatewayReady, await self._runtime.call(name, "start"))
         except TimeoutError:
-            self._registry.gateway_broken(spec.gateway_id, f"the gateway did not start within {timeout_s:g} s")
+            self._broken(spec, f"the gateway did not start within {timeout_s:g} s")
             return
         except ActorDiedError:
             return  # _watch reports it, with the reason
         except ActorCallError as error:
             # No user code is involved, so users need no traceback.
-            self._registry.gateway_broken(spec.gateway_id, str(error).partition("\n")[0])
+            self._broken(spec, str(error).partition("\n")[0])
             return
         self._registry.gateway_ready(ready)
         await self._check(spec.gateway_id)
 
+    def _broken(self, spec: control_pb2.GatewaySpec, reason: str) -> None:
+        logger.warning("the start of gateway %s on node %s failed: %s", spec.gateway_id, spec.node_id[:8], reason)
+        self._registry.gateway_broken(spec.gateway_id, reason)
+
     async def _watch(self, gateway_id: str, node_id: str) -> None:
-        self._registry.gateway_closed(gateway_id, str(await self._calls.death_reason(gateway_name(node_id))))
+        reason = str(await self._calls.death_reason(gateway_name(node_id)))
+        gateway = self._registry.gateway(gateway_id)
+        if gateway is not None and gateway.state != GatewayStatus.DRAINING:
+            logger.warning("gateway %s on node %s ended: %s", gateway_id, node_id[:8], reason)
+        self._registry.gateway_closed(gateway_id, reason)
 
     async def _check(self, gateway_id: str) -> None:
         """Check its health while it serves."""

@@ -52,6 +52,8 @@ class ReplicaKeeper:
         self._calls = calls
         self._spawn_task = spawn_task
         self._new_id = new_id
+        self._last_failures: dict[DeploymentKey, str] = {}
+        """What was logged of each deployment."""
         self.desired = Desired()
         """Options that take effect without a call to the replica are read from here on each use."""
 
@@ -173,6 +175,7 @@ class ReplicaKeeper:
         except ActorDiedError:
             return  # _watch reports it, with the reason
         except ActorCallError as error:
+            self._log_failure("start", replica_id, str(error))
             self._registry.replica_broken(replica_id, str(error))
             return
         self._registry.replica_ready(ready, ready.config_version)
@@ -182,6 +185,7 @@ class ReplicaKeeper:
         try:
             await self._runtime.call(name, "reconfigure", spec.SerializeToString())
         except ActorCallError as error:
+            self._log_failure("reconfiguration", spec.replica_id, str(error))
             self._registry.replica_broken(spec.replica_id, str(error))
         else:
             drain = drain_policy_of(spec.spec.options)
@@ -209,7 +213,20 @@ class ReplicaKeeper:
             period_s, timeout_s = self._check_times_s(replica)
             jitter = settings().controller.health_jitter_share
             await asyncio.sleep(period_s * random.uniform(1 - jitter, 1 + jitter))
-            self._registry.replica_checked(replica_id, await self._calls.check(_name_of(replica), timeout_s))
+            failure = await self._calls.check(_name_of(replica), timeout_s)
+            if failure is not None:
+                self._log_failure("health check", replica_id, failure)
+            self._registry.replica_checked(replica_id, failure)
+
+    def _log_failure(self, what: str, replica_id: str, text: str) -> None:
+        """With the user's traceback, which follows the first line of `text`, unless it is the same as the last time."""
+        replica = self._registry.replica(replica_id)
+        if replica is None or replica.is_leaving:
+            return
+        before = self._last_failures.get(replica.deployment)
+        self._last_failures[replica.deployment] = text
+        shown = text.partition("\n")[0] if text == before else text
+        logger.warning("the %s of replica %s failed: %s", what, replica.title, shown)
 
     def _check_times_s(self, replica: Replica) -> tuple[float, float]:
         target = self.desired.deployments.get(replica.deployment)
@@ -252,6 +269,6 @@ def _name_of(replica: Replica) -> str:
 
 def _log(verb: str, replica: Replica, reason: Reason) -> None:
     """The one line about a decision; of an unhealthy replica with what is wrong."""
-    key, fault = replica.deployment, replica.unhealthy.partition("\n")[0]
+    fault = replica.unhealthy.partition("\n")[0]
     detail = f" ({fault})" if fault else ""
-    logger.info("%s replica %s#%s of %s: %s%s", verb, key.name, replica.replica_id, key.app, reason, detail)
+    logger.info("%s replica %s: %s%s", verb, replica.title, reason, detail)

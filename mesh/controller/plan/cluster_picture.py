@@ -47,6 +47,11 @@ class Replica:
     """What it was started with. Its deployment may not be wanted any more, or with another one."""
 
     @property
+    def title(self) -> str:
+        """As logs name it."""
+        return f"{self.deployment}#{self.replica_id}"
+
+    @property
     def node_id(self) -> str:
         return self.bundle_nodes[0] if self.bundle_nodes else ""
 

@@ -56,7 +56,7 @@ def _log_change(key: DeploymentKey, before: Verdict | None, verdict: Verdict) ->
     if before is not None and _decided(before) == _decided(verdict):
         return
     headline = verdict.message.partition("\n")[0]
-    logger.info("deployment %s of %s: %s (%s) %s", key.name, key.app, verdict.status, verdict.trigger, headline)
+    logger.info("deployment %s: %s (%s) %s", key, verdict.status, verdict.trigger, headline)
 
 
 def _decided(verdict: Verdict) -> tuple[DeploymentStatus, DeploymentStatusTrigger, bool]:

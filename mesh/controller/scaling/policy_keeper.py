@@ -128,6 +128,7 @@ class PolicyKeeper:
         if is_over:
             text += f"\nIts next process starts in {policy.restart_delay_s:g} s."
         if not policy.stop.is_set():
+            logger.warning("the autoscaling policy of %s failed: %s", policy.target.key, text)
             self._autoscaler.policy_failed(policy.target.key, text)
 
 

@@ -24,12 +24,12 @@ KEY = DeploymentKey("shop", "Tax")
     ],
 )
 def test_a_queued_call_says_how_long_it_waited_and_for_what(places: Places, said: str) -> None:
-    assert queued_text(KEY, 3.04, places) == f"waited 3.0 s for a free place of shop#Tax: {said}"
+    assert queued_text(KEY, 3.04, places) == f"waited 3.0 s for a free place of shop/Tax: {said}"
 
 
 def test_a_call_that_was_sent_late_says_so() -> None:
     assert sent_late_text(KEY, 2.9, 3.0) == (
-        "waited 2.9 of 3.0 s for a free place of shop#Tax; raise max_ongoing_requests or num_replicas, "
+        "waited 2.9 of 3.0 s for a free place of shop/Tax; raise max_ongoing_requests or num_replicas, "
         "or allow more time"
     )
 
