@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 from typing import Any
 
 import click
@@ -15,9 +16,13 @@ from mesh.cli.command_errors import ADDRESS_HELP, attached_status, one_line_erro
 from mesh.cli.config_commands import build, config, deploy
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT
 from mesh.cli.run_command import run
-from mesh.client import mesh_lifecycle
+from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.options import option_checks
+from mesh.status import ApplicationStatus, GatewayStatus
 from mesh.v1 import control_pb2
+
+_WAIT_S = 600.0
+_FAILED = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -92,25 +97,57 @@ def start(
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
 @click.option("--name", help="Only this application.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    is_flag=False,
+    flag_value=_WAIT_S,
+    metavar="[SECONDS]",
+    help=f"Wait until everything runs, or something has failed for good, but not longer.  [{_WAIT_S:.0f}]",
+)
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
-def status(as_json: bool, name: str | None, address: str | None) -> None:
+def status(as_json: bool, name: str | None, wait_s: float | None, address: str | None) -> None:
     """Show applications, their replicas and the gateways.
 
     \b
     mesh status                      everything in one table, with the reasons why something does not run
     mesh status --name shop          one application, with the tracebacks of failures
     mesh status --json               for programs: always all keys, null for unset values
+    mesh status --wait 60            for scripts: waits until everything runs
+
+    The exit status is 1 if something has failed: an application is DEPLOY_FAILED or UNHEALTHY, or a gateway is
+    UNHEALTHY. With --wait it is also 1 if not everything runs when the time is over.
     """
     reply = attached_status(address)
+    is_in_time = True
     if name is not None:
         reply = _only(reply, name)
+    if wait_s is not None:
+        client = mesh_lifecycle.require()
+        is_in_time = rollout_wait.until_settled(client, name, wait_s)
+        reply = client.status() if name is None else _only(client.status(), name)
+    _show(reply, as_json=as_json, in_full=name is not None)
+    if not is_in_time:
+        click.echo(f"Not everything runs after {wait_s:g} s.", err=True)
+    if not is_in_time or _has_failed(reply):
+        sys.exit(1)
+
+
+def _show(reply: control_pb2.StatusReply, *, as_json: bool, in_full: bool) -> None:
     if as_json:
         click.echo(json.dumps(status_text.as_dict(reply), indent=2))
     else:
         click.echo(status_text.as_text(reply))
-        if name is not None and (failures := status_text.failures_in_full(reply)):
+        if in_full and (failures := status_text.failures_in_full(reply)):
             click.echo(failures)
+
+
+def _has_failed(reply: control_pb2.StatusReply) -> bool:
+    return any(each.status in _FAILED for each in reply.applications) or any(
+        each.status == GatewayStatus.UNHEALTHY for each in reply.gateways
+    )
 
 
 def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:

@@ -67,6 +67,14 @@ def until_all_running(client: ControlClient, names: Sequence[str], show: Show) -
         raise RuntimeError("\n".join(failures[name] for name in names if name in failures))
 
 
+def until_settled(client: ControlClient, name: str | None, timeout_s: float) -> bool:
+    """Until all applications, or only the one called `name`, and the gateways run, or have failed for good.
+
+    Returns False if that takes longer.
+    """
+    return poll(lambda: _is_settled(client.status(), name), timeout_s)
+
+
 def until_deleted(client: ControlClient, name: str) -> None:
     """Returns also when it was deployed again in the meantime. Raises TimeoutError."""
     timeout_s = settings().client.delete_timeout_s
@@ -152,6 +160,15 @@ def _are_settled(reply: control_pb2.StatusReply, names: Sequence[str], show: Sho
             failures[name] = str(error)
             running.append(True)
     return all(running)
+
+
+def _is_settled(reply: control_pb2.StatusReply, name: str | None) -> bool:
+    return _are_healthy(reply) and all(
+        each.status == ApplicationStatus.DEPLOY_FAILED
+        or (each.status == ApplicationStatus.RUNNING and not _is_resizing(each))
+        for each in reply.applications
+        if name in (None, each.name)
+    )
 
 
 def _is_resizing(application: control_pb2.ApplicationStatus | None) -> bool:

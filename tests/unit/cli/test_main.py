@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mesh.cli import main
+from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
@@ -45,6 +46,57 @@ def test_status_of_one_application_has_the_tracebacks(cluster: FakeCluster) -> N
     shown = invoke("status", "--name", "shop").output
     assert shown.endswith('\n\nshop/Front: ValueError: bad\n  File "shop.py", line 3\n')
     assert "shop.py" not in invoke("status").output
+
+
+@pytest.mark.parametrize(
+    ("application", "gateway", "exit_code"),
+    [
+        ("RUNNING", "HEALTHY", 0),
+        ("DEPLOYING", "HEALTHY", 0),
+        ("DEPLOY_FAILED", "HEALTHY", 1),
+        ("UNHEALTHY", "HEALTHY", 1),
+        ("RUNNING", "UNHEALTHY", 1),
+    ],
+)
+def test_scripts_learn_from_the_exit_status_what_has_failed(
+    cluster: FakeCluster, application: str, gateway: str, exit_code: int
+) -> None:
+    """The text is the same (item 244)."""
+    controller = cluster.run_controller()
+    controller.add("shop", application)
+    controller.reply.gateways[0].status = gateway
+    shown = invoke("status")
+    assert (shown.exit_code, application in shown.output) == (exit_code, True)
+    assert invoke("status", "--json").exit_code == exit_code
+
+
+def test_status_waits_until_everything_runs(cluster: FakeCluster) -> None:
+    """An unhealthy application may recover, so it is waited for (item 244)."""
+    controller = cluster.run_controller()
+    controller.add("shop", "DEPLOYING")
+    coming = iter(["DEPLOYING", "UNHEALTHY", "DEPLOYING", "RUNNING"])
+
+    def go_on(reply: control_pb2.StatusReply) -> None:
+        reply.applications[0].status = next(coming, "RUNNING")
+
+    controller.on_status = go_on
+    shown = invoke("status", "--wait")
+    assert (shown.exit_code, "RUNNING" in shown.output) == (0, True)
+
+
+def test_status_does_not_wait_for_what_has_failed(cluster: FakeCluster) -> None:
+    cluster.run_controller().add("shop", "DEPLOY_FAILED")
+    shown = invoke("status", "--wait", "--name", "shop")
+    assert (shown.exit_code, "DEPLOY_FAILED" in shown.output) == (1, True)
+
+
+def test_the_wait_of_status_ends(cluster: FakeCluster) -> None:
+    controller = cluster.run_controller()
+    controller.add("shop", "RUNNING")
+    controller.add("other", "DEPLOYING")
+    shown = invoke("status", "--wait", "0")
+    assert (shown.exit_code, shown.output.splitlines()[-1]) == (1, "Not everything runs after 0 s.")
+    assert invoke("status", "--wait", "0", "--name", "shop").exit_code == 0
 
 
 @pytest.mark.parametrize("command", [("status",), ("delete", "shop"), ("shutdown", "-y")])
