@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ _NODES_MAX = 100_000
 """Limit of values: with aliases a small file could become a huge value."""
 _CHARS_MAX = 2_000_000
 """Limit of characters: reading more would take minutes."""
+_MERGE_TAG = "tag:yaml.org,2002:merge"
 
 Path: TypeAlias = tuple[str | int, ...]
 """The path of a value: keys of mappings and indices of list items."""
@@ -103,11 +105,32 @@ def _reason(error: yaml.MarkedYAMLError) -> str:
 
 class _Loader(yaml.SafeLoader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Limits merged mappings (<<): nested ones multiply at each level."""
-        super().flatten_mapping(node)
-        if len(node.value) > _NODES_MAX:
-            problem = f"merged mappings (<<) have more than {_NODES_MAX} fields"
+        """Put the fields of merged mappings (<<) before the mapping's own, so that its own win.
+
+        Of a list of mappings the first wins, as YAML says; in PyYAML 6.0.4 it is the last.
+        """
+        merges = [value for key, value in node.value if key.tag == _MERGE_TAG]
+        node.value = [pair for pair in node.value if pair[0].tag != _MERGE_TAG]
+        merged: dict[object, tuple[yaml.Node, yaml.Node]] = {}
+        for mapping in itertools.chain.from_iterable(map(_mappings, merges)):
+            self.flatten_mapping(mapping)
+            # By key: nested merges would otherwise multiply at each level.
+            merged.update((_identity(pair[0]), pair) for pair in mapping.value)
+        node.value = [*merged.values(), *node.value]
+
+
+def _mappings(merge: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """What `<<` names, a mapping or a list of them, with the one that wins last."""
+    named: list[yaml.Node] = merge.value[::-1] if isinstance(merge, yaml.SequenceNode) else [merge]
+    for node in named:
+        if not isinstance(node, yaml.MappingNode):
+            problem = "<< takes a mapping or a list of mappings"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        yield node
+
+
+def _identity(key: yaml.Node) -> object:
+    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
 
 
 class _Reader:
