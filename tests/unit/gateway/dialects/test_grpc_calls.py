@@ -31,6 +31,8 @@ from tests.unit.gateway.fakes import (
 )
 
 REQUESTS = "mesh_gateway_grpc_requests_total"
+CLIENT_SHOWS_DETAILS_OF_OK = [int(part) for part in grpc.__version__.split(".")[:2]] <= [1, 80]
+"""Clients of newer versions drop them."""
 
 
 # ---- The four arities ------------------------------------------------------------------------------------------------
@@ -317,7 +319,7 @@ def test_trailers_and_details_of_a_successful_call_pass_too():
             call = gateway.channel.unary_unary(UNARY)(b"", timeout=10)
             assert await call == b"ok"
             assert ("hint", "1") in list(await call.trailing_metadata())
-            assert await call.details() == "fine"
+            assert await call.details() == ("fine" if CLIENT_SHOWS_DETAILS_OF_OK else "")
 
     on_io_loop(scenario())
 
