@@ -6,6 +6,9 @@ Everything else may change in any release.
 
 from typing import TYPE_CHECKING, NoReturn
 
+import mesh.settings  # noqa: F401  It must come before all that imports gRPC, and says why.
+
+# isort: split
 from mesh import exceptions
 from mesh.api import (
     RunTarget,

@@ -13,6 +13,10 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, ClassVar
 
+# gRPC reads this when it is imported; `mesh/__init__.py` imports this module before. From grpcio 1.80 on, its fork
+# handlers crash processes that are forked while it is in use, such as the workers of a PyTorch DataLoader.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:

@@ -4,6 +4,8 @@ import signal
 
 from hypothesis import settings
 
+import mesh  # noqa: F401  Before any test imports gRPC, as in replicas.
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 

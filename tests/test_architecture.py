@@ -70,7 +70,7 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.client": "cluster exceptions membership settings status usercode v1 wire",
     "mesh.api": "application client cluster context deployment exceptions handle options status",
-    "mesh": "api batching caller config context deployment exceptions handle multiplex options",
+    "mesh": "api batching caller config context deployment exceptions handle multiplex options settings",
     "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions options status v1",
     "gateway.requests": "routing v1",

@@ -1,5 +1,8 @@
 """Settings: defaults, overridden by the environment, with errors that name the variable."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -69,3 +72,23 @@ def test_no_two_settings_share_a_variable() -> None:
         for field in fields(type(group.default))
     ]
     assert sorted(set(variables)) == sorted(variables)
+
+
+def test_grpc_is_imported_without_its_fork_handlers() -> None:
+    """They crash what a replica's user code forks. A value that the user has set stays."""
+    script = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path, target=None):
+        if name == "grpc":
+            print(os.environ["GRPC_ENABLE_FORK_SUPPORT"])
+
+sys.meta_path.insert(0, Watch())
+import mesh
+"""
+    for given, expected in (({}, "0"), ({"GRPC_ENABLE_FORK_SUPPORT": "1"}, "1")):
+        environment = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
+        command = [sys.executable, "-c", script]
+        printed = subprocess.run(command, env=environment | given, stdout=subprocess.PIPE, text=True, check=True)
+        assert printed.stdout.split() == [expected]
