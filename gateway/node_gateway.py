@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from gateway.dialects.served_method import CallRouter
@@ -21,9 +21,13 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire import telemetry
+from mesh.wire.telemetry import GAUGE, Family, Sample
 
 logger = logging.getLogger("mesh.gateway")
 
+CONTROLLER_CONNECTED = Family(
+    "mesh_gateway_controller_connected", GAUGE, "Gateways of the node that the controller answers: 1 or 0."
+)
 _ANY_INTERFACE = "0.0.0.0"
 
 
@@ -40,6 +44,10 @@ class GatewayProcess(Protocol):
     @property
     def peers(self) -> Sequence[control_pb2.Peer]:
         """The other processes of the mesh on this node."""
+
+    @property
+    def has_controller(self) -> bool:
+        """Whether the controller answers."""
 
     def use(self, key: DeploymentKey, user: object) -> ReplicaRouter:
         """The router of a deployment. It stays at least while `user` lives."""
@@ -80,7 +88,7 @@ class NodeGateway:
         except OSError:
             await self.close()
             raise
-        telemetry.register(self._metrics.collect)
+        telemetry.register(self._collect)
         self._process.on_routes(self._take_routes)
         return ready
 
@@ -105,7 +113,7 @@ class NodeGateway:
         if self._http is not None:
             await self._http.stop()
         await self._node_metrics.close()
-        telemetry.unregister(self._metrics.collect)
+        telemetry.unregister(self._collect)
 
     async def check_health(self) -> None:
         """Raises MeshException when the HTTP server has ended. Callers need a timeout for an I/O loop that hangs."""
@@ -124,6 +132,10 @@ class NodeGateway:
         if ingresses and not any(self._process.use(each, self._routes).can_serve for each in ingresses):
             return "No replicas are available yet."
         return ""
+
+    def _collect(self) -> Iterator[tuple[Family, list[Sample]]]:
+        yield from self._metrics.collect()
+        yield CONTROLLER_CONNECTED, [Sample((), float(self._process.has_controller))]
 
     async def _open_grpc(self) -> str:
         options = self._spec.options

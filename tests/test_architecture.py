@@ -63,7 +63,7 @@ ROOMS: dict[str, str] = {
     "mesh.controller.scaling": (
         "cluster controller.actors controller.desired controller.plan logs options routing settings usercode v1"
     ),
-    "mesh.controller.report": "controller.desired controller.plan controller.scaling routing settings status v1",
+    "mesh.controller.report": ("controller.desired controller.plan controller.scaling routing settings status v1 wire"),
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
         " logs routing settings v1 wire"
@@ -111,6 +111,7 @@ PURE_MODULES = (
     "mesh/controller/report/snapshots.py",
     "mesh/options/drain_policy.py",
     "mesh/options/option_effects.py",
+    "mesh/controller/report/controller_metrics.py",
     "mesh/controller/report/mesh_picture.py",
     "mesh/controller/report/status_report.py",
     "mesh/link/gathering.py",

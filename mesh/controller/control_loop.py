@@ -46,6 +46,7 @@ logger = logging.getLogger("mesh")
 class _Keepers(NamedTuple):
     replicas: ReplicaKeeper
     gateways: GatewayKeeper
+    policies: PolicyKeeper
 
 
 class ControlLoop:
@@ -67,22 +68,24 @@ class ControlLoop:
         self._wanted = DesiredKeeper(store, self._use)
         self._registry = ActorRegistry(clock, self._wake.set)
         calls = ActorCalls(runtime, before_drain=publisher.flush)
+        self.autoscaler = Autoscaler(clock, self._wake.set)
         self._keepers = _Keepers(
             ReplicaKeeper(self._registry, runtime, calls, spawn_task, new_id),
             GatewayKeeper(self._registry, runtime, calls, spawn_task, new_id),
+            PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id),
         )
-        self.autoscaler = Autoscaler(clock, self._wake.set)
-        self._policies = PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id)
+        self._turned_at_s = clock()
+        """When the last turn ended well."""
         self._node_list = NodeList(runtime, clock)
         self._judge = StatusJudge()
 
     def __repr__(self) -> str:
-        return f"<ControlLoop {self._registry!r} {self._publisher!r} {self._policies!r}>"
+        return f"<ControlLoop {self._registry!r} {self._publisher!r} {self._keepers.policies!r}>"
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or store the first one, and adopt the actors of an earlier controller."""
         await self._wanted.load(gateways)
-        await recover(self._runtime, *self._keepers)
+        await recover(self._runtime, self._keepers.replicas, self._keepers.gateways)
         # Run one turn before serving, so that the first Status lists the adopted replicas.
         await self._try_turn()
 
@@ -124,6 +127,7 @@ class ControlLoop:
             observed=observed,
             verdicts=self._judge.verdicts,
             now_s=self._clock(),
+            turn_age_s=self._clock() - self._turned_at_s,
             loads=self.autoscaler.loads(),
             scaling=self.autoscaler.statuses(),
             faults=self._judge.faults.texts(),
@@ -136,7 +140,7 @@ class ControlLoop:
         self._keepers.replicas.desired = desired
         self._keepers.gateways.options = desired.gateways
         self.autoscaler.use(desired)
-        self._policies.use(desired)
+        self._keepers.policies.use(desired)
         self._registry.forget_failures(keep=set(desired.deployments))
         self._judge.faults.keep(set(desired.deployments))
         self._node_list.expire()
@@ -156,6 +160,7 @@ class ControlLoop:
         except Exception:
             logger.exception("a turn of the control loop failed")
             return False
+        self._turned_at_s = self._clock()
         return True
 
     async def _turn(self) -> None:
@@ -193,7 +198,7 @@ class ControlLoop:
 
     def _actor_names(self) -> set[str]:
         """Names of all actors that the controller manages."""
-        return self._registry.actor_names() | self._policies.actor_names()
+        return self._registry.actor_names() | self._keepers.policies.actor_names()
 
     @property
     def _is_calm(self) -> bool:

@@ -20,15 +20,18 @@ from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.report.controller_metrics import controller_samples
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
+from mesh.wire import telemetry
 from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import TokenGuard, create_token
+from mesh.wire.process_service import new_process_id, process_service
 
 logger = logging.getLogger("mesh")
 
@@ -88,10 +91,19 @@ class ControllerActor:
             restarts=await asyncio.to_thread(store.count_start) - 1,
         )
         io_thread().spawn(loop.run(), "control loop")
+        telemetry.register(lambda: controller_samples(loop.picture(), identity))
+        own = control_pb2.ProcessHello(
+            process_id=new_process_id(identity.node_id),
+            node_id=identity.node_id,
+            kind=control_pb2.PROCESS_KIND_CONTROLLER,
+        )
         servicer = ControlServicer(loop, publisher, time.time, identity)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
-        self._server, port = await start_server([TokenGuard(handlers)], settings().process.server_host)
-        address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
+        self._server, port = await start_server(
+            [TokenGuard(handlers), TokenGuard(process_service(own.process_id))], settings().process.server_host
+        )
+        address = own.address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
+        publisher.own_process = own
         await asyncio.to_thread(store.put_address, address)
         return address
 

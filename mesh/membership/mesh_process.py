@@ -15,7 +15,6 @@ import logging
 import os
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Set
 from concurrent.futures import Future
 from dataclasses import replace
@@ -30,12 +29,12 @@ from mesh.routing.load_reports import Reading
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
 from mesh.settings import settings
-from mesh.v1 import control_pb2, telemetry_pb2, telemetry_pb2_grpc
-from mesh.wire import telemetry
+from mesh.v1 import control_pb2
 from mesh.wire.bulk_fetch import run_bulk
-from mesh.wire.endpoints import generic_handlers, start_server
+from mesh.wire.endpoints import start_server
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import TokenGuard, forget_token, mesh_token
+from mesh.wire.process_service import new_process_id, process_service
 
 logger = logging.getLogger("mesh")
 
@@ -48,7 +47,7 @@ class MeshProcess:
     """The membership, one per process, made by `join`. On the I/O loop, except for `use` and `leave`."""
 
     def __init__(self, kind: control_pb2.ProcessKind) -> None:
-        self.process_id = f"{ray_core.node_id()[:8]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.process_id = new_process_id(ray_core.node_id())
         self.kind = kind
         self.identity = CallerIdentity(
             self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token(), gathers=kind == GATEWAY
@@ -104,6 +103,11 @@ class MeshProcess:
         for key in self._snapshots.keys() - keys:
             del self._snapshots[key]
 
+    @property
+    def has_controller(self) -> bool:
+        """Whether the controller answers on the Sync stream."""
+        return self._sync.has_answered
+
     def routers(self) -> list[Router]:
         return list(self._routers.values())
 
@@ -120,8 +124,8 @@ class MeshProcess:
 
     async def start(self) -> None:
         """Open the Process service and the Sync stream."""
-        handlers = generic_handlers(telemetry_pb2_grpc.add_ProcessServicer_to_server, _ProcessServicer(self))
-        self._server, port = await start_server([TokenGuard(handlers)], settings().process.server_host)
+        service = TokenGuard(process_service(self.process_id))
+        self._server, port = await start_server([service], settings().process.server_host)
         self._sync.start(f"{ray_core.node_ip()}:{port}")
 
     def apply(self, update: control_pb2.Update) -> None:
@@ -182,19 +186,6 @@ class MeshProcess:
             del self._routers[router.key]
         logger.info("closing the router of %s: the deployment was deleted and has no calls here", router.key)
         io_thread().spawn(router.close(), f"close router of {router.key}")
-
-
-class _ProcessServicer(telemetry_pb2_grpc.ProcessServicer):
-    def __init__(self, process: MeshProcess) -> None:
-        self._process = process
-
-    async def Metrics(
-        self,
-        request: telemetry_pb2.MetricsRequest,
-        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
-    ) -> telemetry_pb2.MetricsReply:
-        del request, context
-        return telemetry.to_reply(self._process.process_id)
 
 
 _lock = threading.Lock()

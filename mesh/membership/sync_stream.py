@@ -66,12 +66,12 @@ class SyncStream:
         self._subscribed: set[DeploymentKey] = set()
         self._reporter = LoadReporter()
         self._urgent: set[DeploymentKey] = set()
-        self._has_answered = False
+        self.has_answered = False
         """Whether the controller has sent an update on the present stream."""
         self._last_failure = ""
 
     def __repr__(self) -> str:
-        phase = "stopped" if self._task is None or self._task.done() else "open" if self._has_answered else "connecting"
+        phase = "stopped" if self._task is None or self._task.done() else "open" if self.has_answered else "connecting"
         return f"<SyncStream of {self._process.process_id}, {phase}, subscribed: {len(self._subscribed)}>"
 
     def start(self, process_address: str) -> None:
@@ -95,12 +95,12 @@ class SyncStream:
     async def _keep(self) -> None:
         delay_s = settings().process.sync_reconnect_delay_min_s
         while True:
-            self._has_answered = False
+            self.has_answered = False
             try:
                 await self._attempt()
             except Exception as error:  # Ray raises various errors while its GCS restarts; the next attempt may work
                 self._log_failure(error)
-            if self._has_answered:
+            if self.has_answered:
                 delay_s = settings().process.sync_reconnect_delay_min_s
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, settings().process.sync_reconnect_delay_max_s)
@@ -140,7 +140,7 @@ class SyncStream:
 
     async def _read_updates(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
         while isinstance(update := await stream.read(), control_pb2.Update):
-            self._has_answered = True
+            self.has_answered = True
             self._process.apply(update)
 
     async def _write_reports(self, stream: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]

@@ -31,6 +31,7 @@ class ProcessKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROCESS_KIND_CALLER: _ClassVar[ProcessKind]
     PROCESS_KIND_REPLICA: _ClassVar[ProcessKind]
     PROCESS_KIND_GATEWAY: _ClassVar[ProcessKind]
+    PROCESS_KIND_CONTROLLER: _ClassVar[ProcessKind]
 AGGREGATION_MEAN: Aggregation
 AGGREGATION_MAX: Aggregation
 AGGREGATION_MIN: Aggregation
@@ -43,6 +44,7 @@ GATEWAY_LOCATION_DISABLED: GatewayLocation
 PROCESS_KIND_CALLER: ProcessKind
 PROCESS_KIND_REPLICA: ProcessKind
 PROCESS_KIND_GATEWAY: ProcessKind
+PROCESS_KIND_CONTROLLER: ProcessKind
 
 class GrpcMethod(_message.Message):
     __slots__ = ("full_name", "streams_request", "streams_response")

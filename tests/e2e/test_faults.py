@@ -91,10 +91,12 @@ def test_a_killed_replica_fails_what_it_executed_and_nothing_else(
     assert outcomes.pop(f"lost on {victim}") == PLACES
     assert victim not in outcomes
     assert sum(outcomes.values()) == 3 * PLACES
+    until(lambda: victim not in running("faults", "Worker"))
     after = until_two_run("faults", "Worker")
-    assert victim not in after
     assert len(before.keys() & after.keys()) == 1
     assert restarts_of("faults", "Worker") == restarts + 1
+    labels = {"application": "faults", "deployment": "Worker", "reason": "died"}
+    assert value(gateway, "mesh_replica_restarts_total", **labels) == restarts + 1
     until(lambda: in_flight(gateway, application="faults") == 0)
 
 

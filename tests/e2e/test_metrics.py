@@ -47,6 +47,19 @@ FAMILIES = {
     "mesh_handle_cancelled": {"application", "deployment"},
     "mesh_links": {"application", "deployment"},
     "mesh_num_multiplexed_models": {"application", "deployment", "function_name"},
+    "mesh_gateway_controller_connected": set(),
+    "mesh_application_status": {"application", "status"},
+    "mesh_deployment_status": {"application", "deployment", "status"},
+    "mesh_deployment_replicas_wanted": {"application", "deployment"},
+    "mesh_deployment_replicas_running": {"application", "deployment"},
+    "mesh_deployment_places": {"application", "deployment"},
+    "mesh_replica_restarts": {"application", "deployment", "reason"},
+    "mesh_replica_failed_health_checks": {"application", "deployment"},
+    "mesh_gateways_wanted": set(),
+    "mesh_gateways": {"status"},
+    "mesh_controller_start_time_seconds": set(),
+    "mesh_controller_restarts": set(),
+    "mesh_controller_turn_age_seconds": set(),
 }
 
 
@@ -154,6 +167,18 @@ def test_links_and_models_are_counted(traffic: None, gateway: Gateway) -> None:
     models = {**METERED, "function_name": "load"}
     assert value(gateway, "mesh_multiplexed_models_load_total", **models) == 3
     assert value(gateway, "mesh_num_multiplexed_models", **models) == 2
+
+
+def test_the_state_of_the_mesh_is_shown(traffic: None, gateway: Gateway) -> None:
+    """What the controller knows comes with the scrape of the gateway on its node."""
+    assert value(gateway, "mesh_gateway_controller_connected") == 1
+    assert value(gateway, "mesh_deployment_replicas_wanted", **METERED) == 1
+    assert value(gateway, "mesh_deployment_replicas_running", **METERED) == 1
+    assert value(gateway, "mesh_deployment_places", **METERED) == 2
+    assert value(gateway, "mesh_deployment_status", **METERED, status="HEALTHY") == 1
+    assert value(gateway, "mesh_application_status", **APP, status="RUNNING") == 1
+    assert value(gateway, "mesh_gateways", status="HEALTHY") == value(gateway, "mesh_gateways_wanted") == 1
+    assert 0 <= value(gateway, "mesh_controller_turn_age_seconds") < 10
 
 
 def test_histograms_agree_with_the_counters(traffic: None, gateway: Gateway) -> None:

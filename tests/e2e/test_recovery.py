@@ -29,6 +29,7 @@ from tests.e2e import leftovers
 from tests.e2e.conftest import CPUS, Deploy, Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.load import Load
+from tests.e2e.metrics import value
 from tests.e2e.replicas import replicas, running
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
@@ -130,6 +131,7 @@ def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Depl
         mesh.delete("steady-too")
     assert load.errors == []
     assert controller_restarts() == starts + 3
+    until(lambda: value(gateway, "mesh_controller_restarts") == starts + 3)
     assert pids("steady", "Steady") == before
     assert {int(answer) for answer in load.answers} == before
 

@@ -34,5 +34,7 @@ class MeshPicture:
     loads: Mapping[DeploymentKey, Load] = field(default_factory=dict)
     scaling: Mapping[DeploymentKey, control_pb2.AutoscalingStatus] = field(default_factory=dict)
     """Of deployments that autoscale."""
+    turn_age_s: float = 0.0
+    """Since the last turn of the control loop that ended well."""
     faults: Mapping[DeploymentKey, str] = field(default_factory=dict)
     """The controller's own faults, in words."""

@@ -96,6 +96,8 @@ class Publisher:
         self._snapshots: dict[DeploymentKey, control_pb2.DeploymentSnapshot] = {}
         self._routes = control_pb2.RouteTable(version=first_version)
         self._subscribers: set[Subscriber] = set()
+        self.own_process: control_pb2.ProcessHello | None = None
+        """The controller's: a peer for the gateway of its node. Set before the first stream."""
 
     def __repr__(self) -> str:
         return f"<Publisher version={self._version} snapshots={len(self._snapshots)} streams={len(self._subscribers)}>"
@@ -199,10 +201,13 @@ class Publisher:
                 subscriber.mark(_PEERS)
 
     def _peers_of(self, gateway: Subscriber) -> control_pb2.Peers:
+        processes = [subscriber.hello for subscriber in self._subscribers]
+        if self.own_process is not None:
+            processes.append(self.own_process)
         return control_pb2.Peers(
             peers=[
                 control_pb2.Peer(process_id=hello.process_id, kind=hello.kind, address=hello.address)
-                for hello in sorted((s.hello for s in self._subscribers), key=lambda hello: hello.process_id)
+                for hello in sorted(processes, key=lambda hello: hello.process_id)
                 if hello.address
                 and hello.node_id == gateway.hello.node_id
                 and hello.process_id != gateway.hello.process_id

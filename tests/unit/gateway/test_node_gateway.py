@@ -28,6 +28,7 @@ from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, finish, on_io_loop
 class FakeProcess:
     def __init__(self, router: FakeRouter) -> None:
         self.peers: tuple[control_pb2.Peer, ...] = ()
+        self.has_controller = True
         self.publish: Callable[[control_pb2.RouteTable], None] = lambda table: None
         self._router = router
 
@@ -114,6 +115,17 @@ def test_healthy_only_with_routes_and_replicas():
             assert await node.get("/-/healthz") == (200, "success")
             assert await node.health() == health_pb2.HealthCheckResponse.SERVING
             assert await node.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+
+    on_io_loop(scenario())
+
+
+def test_metrics_show_whether_the_controller_answers():
+    async def scenario() -> None:
+        async with running() as node:
+            for is_there in (True, False):
+                node.process.has_controller = is_there
+                _, body = await node.get("/-/metrics")
+                assert f"mesh_gateway_controller_connected {float(is_there)}" in body.splitlines()
 
     on_io_loop(scenario())
 

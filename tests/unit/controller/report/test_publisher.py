@@ -186,6 +186,20 @@ def test_a_gateway_hears_of_the_other_processes_of_its_node() -> None:
     asyncio.run(scenario())
 
 
+def test_the_controller_is_a_process_of_its_node() -> None:
+    """Only the gateway there collects its metrics, so they are counted once."""
+
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        publisher.own_process = hello("controller", control_pb2.PROCESS_KIND_CONTROLLER)
+        near = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
+        far = publisher.open(hello("g2", control_pb2.PROCESS_KIND_GATEWAY, node_id="n2"))
+        assert [peer.process_id for peer in (await next_update(publisher, near)).peers.peers] == ["controller"]
+        assert not (await next_update(publisher, far)).peers.peers
+
+    asyncio.run(scenario())
+
+
 def test_a_flush_waits_until_streams_have_written_their_updates() -> None:
     async def scenario() -> None:
         publisher, subscriber = await _subscribed(KEY)
