@@ -7,7 +7,9 @@ import itertools
 import os
 import pickle
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 
 import grpc
 
@@ -62,7 +64,7 @@ def status_code(code: int) -> grpc.StatusCode:
 def failed(error: MeshException) -> Outcome:
     """Outcome of a call that one of the mesh's own parts ended."""
     outcome = Outcome(code=error.code.value[0], message=str(error), exception_type=type(error).__name__)
-    outcome.pickled_exception = _pickled(error)
+    outcome.pickled_exception, _ = _pickled(error)
     return outcome
 
 
@@ -87,13 +89,15 @@ def _described(error: BaseException) -> Outcome:
         code = grpc.StatusCode.INTERNAL
     trailers = error.trailers if isinstance(error, GrpcStatusError) else ()
     text = error.details if isinstance(error, GrpcStatusError) else describe(error)
+    pickled, reason = _pickled(error)
+    note = f"\nIt arrives as RemoteError because it cannot be pickled: {reason}" if reason else ""
     return Outcome(
         code=code.value[0],
         message=text[: settings().payload.error_details_max_chars],
         trailers=trailers,
-        pickled_exception=_pickled(error),
+        pickled_exception=pickled,
         exception_type=type(error).__qualname__,
-        remote_traceback=users_traceback(error)[:_TRACEBACK_MAX_CHARS],
+        remote_traceback=users_traceback(error)[:_TRACEBACK_MAX_CHARS] + note,
     )
 
 
@@ -172,20 +176,52 @@ def _utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _pickled(error: BaseException) -> bytes:
-    """The exception's pickle, empty unless it can be read back: a custom `__init__` often makes that fail."""
-    for dumps in (pickle.dumps, ray_core.cloudpickle.dumps):
+def _pickled(error: BaseException) -> tuple[bytes, str]:
+    """The exception's pickle, or nothing and the reason if it could not be read back."""
+    reason = ""
+    for dumps in (pickle.dumps, ray_core.cloudpickle.dumps, _dumps_state):
         try:
             data: bytes = dumps(error)
             if len(data) > _PICKLED_EXCEPTION_MAX_BYTES:
-                return b""
+                return b"", f"it has {len(data)} bytes, and the limit is {_PICKLED_EXCEPTION_MAX_BYTES}"
             if dumps is pickle.dumps and b"__main__" in data:
                 continue
             pickle.loads(data)
-        except BaseException:  # whatever __reduce__ or __init__ raises: the type name and traceback still travel
+        except BaseException as flaw:  # from __reduce__ or __init__: the type name and traceback still travel
+            reason = reason or describe(flaw)
             continue
-        return data
-    return b""
+        return data, ""
+    return b"", reason
+
+
+def _dumps_state(error: BaseException) -> bytes:
+    """The pickle of an exception that is read back without a call of its own constructor.
+
+    Exceptions are pickled as the call of their class with `args`, which fails if `__init__` takes other arguments.
+    """
+    if isinstance(type(error).__reduce__, FunctionType) or isinstance(type(error).__reduce_ex__, FunctionType):
+        raise TypeError("its class decides itself how it is pickled")
+    data: bytes = ray_core.cloudpickle.dumps(_State(type(error), error.__reduce__()[1], vars(error)))  # type: ignore[arg-type]
+    return data
+
+
+class _State:
+    """Reads back as the exception that it was made of."""
+
+    def __init__(self, cls: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]) -> None:
+        self._parts = cls, args, attributes
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[object, ...]]:
+        return _restored, self._parts
+
+
+def _restored(cls: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]) -> BaseException:
+    error = cls.__new__(cls, *args)
+    constructors = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    built_in = next(each for each in constructors if not isinstance(each, FunctionType))
+    built_in(error, *args)
+    vars(error).update(attributes)
+    return error
 
 
 def _unpickled(outcome: Outcome) -> BaseException | None:

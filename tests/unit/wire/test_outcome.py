@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +124,40 @@ def test_an_exception_that_holds_much_does_not_travel_whole() -> None:
 )
 def test_a_bare_status_becomes_the_nearest_exception(code: int, kind: type[Exception]) -> None:
     assert isinstance(to_exception(Outcome(code, "why")), kind)
+
+
+class SoldOutError(Exception):
+    """Takes other arguments than those it gives to Exception, as many of users' exceptions do."""
+
+    def __init__(self, item: str, amount: int) -> None:
+        super().__init__(f"{amount} of {item} are not there")
+        self.item, self.amount = item, amount
+
+
+class SoldFileError(OSError):
+    def __init__(self, path: str, *, amount: int) -> None:
+        super().__init__(2, "sold", path)
+        self.amount = amount
+
+
+@pytest.mark.parametrize("error", [SoldOutError("tea", 3), SoldFileError("tea.txt", amount=3)])
+def test_an_exception_with_a_constructor_of_its_own_arrives_as_it_was(error: Any) -> None:
+    """Its constructor is not called again (item 25)."""
+    arrived = to_exception(sent(failed_in_user_code(error)))
+    assert type(arrived) is type(error)
+    assert (str(arrived), arrived.amount, arrived.args) == (str(error), 3, error.args)  # type: ignore[attr-defined]
+
+
+def test_what_cannot_be_pickled_says_why() -> None:
+    """As a RemoteError with type, text and traceback (item 25)."""
+    error = ValueError("behind a lock")
+    error.lock = threading.Lock()  # type: ignore[attr-defined]
+    arrived = to_exception(sent(failed_in_user_code(error)))
+    assert isinstance(arrived, RemoteError)
+    assert arrived.message == "ValueError: behind a lock"
+    assert str(arrived).endswith(
+        "It arrives as RemoteError because it cannot be pickled: TypeError: cannot pickle '_thread.lock' object"
+    )
 
 
 def test_an_exception_whose_class_is_missing_here_arrives_by_name() -> None:
