@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from mesh import application
-from mesh.client import mesh_lifecycle, rollout_wait
+from mesh.client import mesh_lifecycle, port_check, rollout_wait
 from mesh.client.control_client import ControlClient
 from mesh.cluster import ray_core
 from mesh.context import get_replica_context, in_replica
@@ -53,6 +53,7 @@ def start(
     Raises:
         TypeError, ValueError: An option is wrong or not available yet.
         ModuleNotFoundError: A servicer function cannot be imported.
+        OSError: A port is taken on this machine.
         MeshException: The controller cannot start.
         TimeoutError: The controller or the gateways are not ready within 60 s, or a gateway fails for 10 s.
     """
@@ -63,6 +64,7 @@ def start(
     ray_core.ensure_ray()
     client = _running()
     if client is None:
+        port_check.require_free(asked.to_message())
         client = mesh_lifecycle.start(asked.to_message(), servicer_functions)
     else:
         _warn_of_differences(asked, client)

@@ -52,7 +52,7 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
     _leave()
     ray_core.kv_put(SERVICER_FUNCTIONS_KEY, servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
-    placement = ray_core.ActorPlacement(node_id=_head_node_id(), max_restarts=-1)
+    placement = ray_core.ActorPlacement(node_id=head_node_id(), max_restarts=-1)
     actor = ray_core.spawn_actor(
         _CONTROLLER_CLASS,
         (options.SerializeToString(),),
@@ -107,6 +107,11 @@ def servicer_functions() -> tuple[Callable[..., Any], ...]:
     return () if data is None else unpack(data).servicer_functions
 
 
+def head_node_id() -> str:
+    """Empty if there is none."""
+    return next((node.node_id for node in ray_core.list_nodes() if node.is_head and node.is_alive), "")
+
+
 @cache
 def _client() -> ControlClient:
     return ControlClient()
@@ -117,10 +122,6 @@ def _leave() -> None:
     if process is not None:
         process.close()
     forget_token()
-
-
-def _head_node_id() -> str:
-    return next((node.node_id for node in ray_core.list_nodes() if node.is_head and node.is_alive), "")
 
 
 def _wait_serving(actor: Any) -> None:

@@ -1,0 +1,43 @@
+"""The check, before anything is started, that the ports of the gateways are free on this machine."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from mesh.client.mesh_lifecycle import head_node_id, poll
+from mesh.cluster import ray_core
+from mesh.v1 import control_pb2
+
+_WAIT_S = 3.0
+"""The gateway of a mesh that was shut down just now may still have the port."""
+
+
+def require_free(options: control_pb2.GatewayOptions) -> None:
+    """Raises OSError naming a port that another process has.
+
+    Without effect on machines other than the head node, which is the one that always has a gateway.
+    """
+    if options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
+        return
+    head = head_node_id()
+    if not head or ray_core.is_ray_client() or ray_core.node_id() != head:
+        return
+    _require(options.grpc_host, options.grpc_port, "grpc")
+    _require(options.http_host, options.http_port, "http")
+
+
+def _require(host: str, port: int, kind: str) -> None:
+    if port > 0 and not poll(lambda: _is_free(host, port), _WAIT_S):
+        raise OSError(
+            f"Port {port} of {host} is taken by another process. Choose another one: {kind}_options={{'port': ...}} of "
+            f"mesh.start(), or --{kind}-port of `mesh run` and `mesh start`."
+        )
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:  # any other one is for the gateway to report
+        return error.errno != errno.EADDRINUSE
+    return True

@@ -1,0 +1,62 @@
+"""A port that another process has is reported before anything starts (item 57)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from mesh.client import mesh_lifecycle, port_check
+from mesh.cluster import ray_core
+from mesh.cluster.ray_core import RayNode
+from mesh.v1 import control_pb2
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A port in use, on the head node."""
+    monkeypatch.setattr(port_check, "_WAIT_S", 0.0)
+    monkeypatch.setattr(ray_core, "is_ray_client", lambda: False)
+    monkeypatch.setattr(ray_core, "node_id", lambda: "n1")
+    nodes = [RayNode(node_id="n1", is_head=True, is_alive=True, zone="")]
+    monkeypatch.setattr(ray_core, "list_nodes", lambda: nodes)
+    assert mesh_lifecycle.head_node_id() == "n1"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def options(**given: object) -> control_pb2.GatewayOptions:
+    return control_pb2.GatewayOptions(
+        location=control_pb2.GATEWAY_LOCATION_EVERY_NODE, grpc_host="127.0.0.1", http_host="localhost", **given
+    )
+
+
+def test_a_taken_port_is_named_with_the_way_out(taken: int) -> None:
+    message = rf"Port {taken} of 127.0.0.1 is taken by another process. Choose another one: grpc_options=.*--grpc-port"
+    with pytest.raises(OSError, match=message):
+        port_check.require_free(options(grpc_port=taken))
+    with pytest.raises(OSError, match=rf"Port {taken} of localhost .* http_options=.* --http-port"):
+        port_check.require_free(options(http_port=taken))
+
+
+def test_ports_that_are_free_or_off_are_fine(taken: int) -> None:
+    port_check.require_free(options(grpc_port=0, http_port=0))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    port_check.require_free(options(grpc_port=free))
+
+
+def test_only_the_head_node_is_looked_at(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateways of other nodes report their own ports."""
+    port_check.require_free(control_pb2.GatewayOptions(location=control_pb2.GATEWAY_LOCATION_DISABLED, grpc_port=taken))
+    monkeypatch.setattr(ray_core, "node_id", lambda: "n2")
+    port_check.require_free(options(grpc_port=taken))
+
+
+def test_a_host_that_cannot_be_bound_is_for_the_gateway_to_report(taken: int) -> None:
+    port_check.require_free(
+        control_pb2.GatewayOptions(
+            location=control_pb2.GATEWAY_LOCATION_EVERY_NODE, grpc_host="no.such.host.invalid", grpc_port=taken
+        )
+    )
