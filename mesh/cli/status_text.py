@@ -15,6 +15,8 @@ from mesh.v1 import control_pb2
 
 _DURATION = re.compile(r"\bfor (\d+) s\b")
 _SIGN_OF_LIFE_S = 30
+_COUNTS = re.compile(r"(\d+ of \d+ replicas) are running\.")
+_SERVING = (ReplicaState.RUNNING, ReplicaState.UPDATING, ReplicaState.PENDING_MIGRATION)
 _ORIGINS = {control_pb2.DEPLOYER_FILE: "from a file", control_pb2.DEPLOYER_RUN: "by `mesh run`"}
 _Row: TypeAlias = tuple[str, str, str]
 
@@ -179,20 +181,23 @@ def _autoscaling(deployment: control_pb2.DeploymentStatus) -> str:
 
 
 def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
-    states = Counter(replica.state for replica in deployment.replicas if replica.state != ReplicaState.RUNNING)
+    states = Counter(replica.state for replica in deployment.replicas if replica.state not in _SERVING)
     others = "".join(f", {count} {state.lower()}" for state, count in sorted(states.items()))
     return f"{_running(deployment)}{others}"
 
 
 def _running(deployment: control_pb2.DeploymentStatus) -> str:
-    running = sum(replica.state == ReplicaState.RUNNING for replica in deployment.replicas)
+    """The counts in its message, which knows more about the replicas, or else those of the states."""
+    counted = _COUNTS.search(_headline(deployment.message))
+    if counted is not None:
+        return f"{counted[1]} running"
+    running = sum(replica.state in _SERVING for replica in deployment.replicas)
     return f"{running} of {deployment.target_replicas} replicas running"
 
 
 def _news(deployment: control_pb2.DeploymentStatus) -> str:
     """Its message, without the counts that the line already shows."""
-    counts = _running(deployment).replace("running", "are running.")
-    return " ".join(_headline(deployment.message).replace(counts, "").split())
+    return " ".join(_COUNTS.sub("", _headline(deployment.message)).split())
 
 
 def _joined(*parts: str) -> str:

@@ -120,9 +120,9 @@ def first_verdict(target: DeploymentTarget, now_s: float) -> Verdict:
 def deleted_verdict(replicas: Sequence[Replica]) -> Verdict:
     """The verdict about a deployment that is no longer wanted."""
     serving = sum(replica.is_serving for replica in replicas)
-    message = f"{len(replicas) - serving} replicas are stopping."
+    message = f"{_counted(len(replicas) - serving, 'is stopping', 'are stopping')}."
     if serving:
-        message += f" {serving} keep serving until their callers have stopped."
+        message += f" {_counted(serving, 'serves', 'serve')} until the callers have stopped."
     return Verdict(None, DeploymentStatus.UPDATING, DeploymentStatusTrigger.DELETING, message)
 
 
@@ -189,6 +189,10 @@ def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
     return f"{who} for {longest_s:.0f} s: its constructor has not returned."
 
 
+def _counted(count: int, does: str, do: str) -> str:
+    return f"1 replica {does}" if count == 1 else f"{count} replicas {do}"
+
+
 def _message(
     status: DeploymentStatus,
     target: DeploymentTarget,
@@ -198,21 +202,22 @@ def _message(
 ) -> str:
     if status == DeploymentStatus.HEALTHY:
         moving = sum(replica.is_migrating for replica in replicas)
-        return (
-            f"{moving} replicas move off nodes that are being drained. {explain(target, replicas, resources)}".rstrip()
-            if moving
-            else ""
-        )
-    serving = [replica for replica in replicas if replica.is_serving and replica.version == target.version]
-    parts = [f"{len(serving)} of {target.num_replicas} replicas are running."]
+        moves = f"{_counted(moving, 'moves', 'move')} off nodes that are being drained."
+        return f"{moves} {explain(target, replicas, resources)}".rstrip() if moving else ""
+    serving = sum(replica.is_serving and replica.version == target.version for replica in replicas)
+    others = sum(replica.is_serving for replica in replicas) - serving
+    state = "run the new version" if others else "are running"
+    parts = [f"{serving} of {target.num_replicas} replicas {state}."]
     if is_given_up(target, replicas, failures):
-        others = sum(replica.is_serving for replica in replicas) - len(serving)
+        times = "once" if failures.count == 1 else f"{failures.count} times"
         parts = [
-            f"Deployment {target.key.name!r} of application {target.key.app!r} failed to start {failures.count} times"
+            f"Deployment {target.key.name!r} of application {target.key.app!r} failed to start {times}"
             " and is not tried again: correct it and deploy it again."
         ]
-        if others:
-            parts.append(f"{others} replicas of the version before keep serving.")
+    if others:
+        parts.append(
+            f"{_counted(others, 'of the version before keeps serving', 'of the version before keep serving')}."
+        )
     parts.append(explain(target, replicas, resources))
     parts.append(_long_starts(replicas, resources.now_s))
     # The last exception comes first, because users look for it. Its traceback goes to the end.

@@ -167,6 +167,29 @@ def test_numbers_are_shown_once() -> None:
     assert line.endswith("1 of 2 replicas running, 1 starting; 4 of 5 busy; ValueError: bad. No room")
 
 
+@pytest.mark.parametrize(
+    ("states", "message", "shown"),
+    [
+        (["UPDATING"], "1 of 1 replicas are running.", "1 of 1 replicas running"),
+        (["RUNNING"], "0 of 1 replicas are running.", "0 of 1 replicas running"),
+        (["UPDATING"], "", "1 of 1 replicas running"),
+        (
+            ["RUNNING", "STARTING"],
+            "0 of 1 replicas run the new version. 1 replica of the version before keeps serving.",
+            "1 of 1 replicas running; 0 of 1 replicas run the new version. 1 replica of the version before keeps "
+            "serving",
+        ),
+    ],
+)
+def test_progress_does_not_contradict_itself(states: list[str], message: str, shown: str) -> None:
+    """The controller's count is shown, and which version it counts."""
+    replicas = [control_pb2.ReplicaStatus(replica_id=state, state=state) for state in states]
+    deployment = control_pb2.DeploymentStatus(name="Model", target_replicas=1, replicas=replicas, message=message)
+    lines: list[str] = []
+    Progress(lines.append)(control_pb2.ApplicationStatus(name="shop", status="DEPLOYING", deployments=[deployment]))
+    assert lines == [f"  shop/Model: {shown}"]
+
+
 def test_that_time_passes_is_shown_now_and_then() -> None:
     shown: list[str] = []
     progress = Progress(shown.append)

@@ -106,6 +106,23 @@ def test_a_failed_update_says_that_the_old_version_serves(healthy: Verdict) -> N
     assert "2 replicas of the version before keep serving." in failed.message
 
 
+def test_an_update_says_which_version_it_counts(healthy: Verdict) -> None:
+    updating = look(healthy, target(2, "v3"), replica(version="v1"), replica(version="v3"))
+    assert updating.message == ("1 of 2 replicas run the new version. 1 replica of the version before keeps serving.")
+
+
+def test_one_is_no_plural(healthy: Verdict) -> None:
+    """Counts of one read as English."""
+    assert deleted_verdict([replica(ReplicaState.STOPPING), replica()]).message == (
+        "1 replica is stopping. 1 replica serves until the callers have stopped."
+    )
+    assert deleted_verdict([replica(ReplicaState.STOPPING)] * 2).message == "2 replicas are stopping."
+    moving = look(healthy, target(2), replica(), replica(ReplicaState.PENDING_MIGRATION))
+    assert moving.message.startswith("1 replica moves off nodes that are being drained.")
+    once = look(None, target(1), failures=Failures(version="v2", count=3))
+    assert "failed to start 3 times" in once.message
+
+
 def test_a_failed_deployment_recovers_when_it_is_deployed_again() -> None:
     failed = look(None, target(1), failures=Failures(version="v2", count=3))
     again = look(failed, target(1, "v3"), replica(STARTING, "v3"))
