@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.cli.run_target import Target, read_target, target_options
 from mesh.client import mesh_lifecycle, rollout_wait
-from mesh.declarative.builder_args import parse_pairs
+from mesh.declarative.builder_args import parse_pairs, typed_args
 from mesh.declarative.import_path import import_attribute, is_builder, load_application
 from mesh.declarative.template import BuiltApplication, render
 from mesh.options import option_checks
@@ -49,7 +50,7 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
     client = mesh_lifecycle.require()
     from_file = {each.name for each in client.status().applications if each.deployer == control_pb2.DEPLOYER_FILE}
     obsolete = from_file - set(asked.names)
-    client.apply(specs, asked.text, asked.config.target_capacity)
+    unchanged = client.apply(specs, asked.text, asked.config.target_capacity)
     if asked.text is not None:
         for name in sorted(obsolete):
             click.echo(f"Deleting {name}, which is no longer in the file.")
@@ -57,7 +58,7 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
         click.echo(f"Stored: {', '.join(asked.names) or 'no application'}.")
         return
     try:
-        follow(asked)
+        follow(asked, unchanged)
     except KeyboardInterrupt:
         click.echo("\nThe deployment continues; see `mesh status`.")
         sys.exit(INTERRUPTED)
@@ -73,11 +74,18 @@ def start_mesh(asked: Target, **ports: Any) -> None:
     api.start(ports.get("proxy_location") or config.proxy_location, http, grpc)
 
 
-def follow(asked: Target) -> None:
-    """Show progress until all applications run. Raises RuntimeError with the reasons if some cannot."""
+def follow(asked: Target, unchanged: Sequence[str] = ()) -> None:
+    """Show progress until all applications run. Raises RuntimeError with the reasons if some cannot.
+
+    `unchanged`: the names of those that are as they were.
+    """
     client = mesh_lifecycle.require()
     progress = status_text.Progress(click.echo)
-    click.echo(f"Deploying {', '.join(asked.names) or 'no application'}:")
+    changed = [name for name in asked.names if name not in unchanged]
+    if unchanged:
+        click.echo(f"{'Unchanged' if changed else 'Nothing has changed'}: {', '.join(unchanged)}.")
+    if changed or not unchanged:
+        click.echo(f"Deploying {', '.join(changed) or 'no application'}:")
     rollout_wait.until_all_running(client, asked.names, progress)
     for line in status_text.listening_lines(client.status()):
         click.echo(line)
@@ -162,13 +170,14 @@ def _with_arguments(words: tuple[str, ...]) -> list[tuple[str, list[str]]]:
 
 
 def _built(import_path: str, pairs: list[str], number: int, count: int) -> BuiltApplication:
-    args = parse_pairs(pairs)
+    target = import_attribute(import_path)
+    words = parse_pairs(pairs)
     name = "default" if count == 1 else f"app{number + 1}"
     return BuiltApplication(
         import_path=import_path,
         name=name,
         route_prefix="/" if count == 1 else f"/{name}",
-        deployments=application.deployments_of(load_application(import_path, args)),
-        is_builder=is_builder(import_attribute(import_path)),
-        args=args,
+        deployments=application.deployments_of(load_application(import_path, words)),
+        is_builder=is_builder(target),
+        args=typed_args(target, words) if is_builder(target) else words,
     )

@@ -76,11 +76,13 @@ class ControlClient:
         target_capacity: float | None = None,
         run_id: str = "",
         may_replace: bool = False,
-    ) -> None:
+    ) -> list[str]:
         """`deploy` several in one step; with `config_file` they replace the applications of an earlier file.
 
         `target_capacity` is the percentage that this file sets. `run_id` is the `mesh run` that asks, which must not
         replace applications that something else deployed unless it says `may_replace`.
+
+        Returns the names of those that are as they were.
         """
         request = control_pb2.ApplyRequest(
             applications=applications,
@@ -89,7 +91,7 @@ class ControlClient:
             run_id=run_id,
             may_replace=may_replace,
         )
-        self._call("Apply", request, control_pb2.ApplyReply)
+        return list(self._call("Apply", request, control_pb2.ApplyReply).unchanged)
 
     def config_file(self) -> str | None:
         """The configuration file that was applied last."""

@@ -14,6 +14,7 @@ from mesh.controller.desired.desired_change import (
     InvalidChangeError,
     Run,
     shutting_down,
+    unchanged_applications,
     with_applications,
     without_application,
 )
@@ -44,10 +45,11 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
         one = control_pb2.ApplyRequest(applications=[request.application])
-        return control_pb2.DeployReply(state_version=await self._add(one, context))
+        reply = await self._add(one, context)
+        return control_pb2.DeployReply(state_version=reply.state_version)
 
     async def Apply(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
-        return control_pb2.ApplyReply(state_version=await self._add(request, context))
+        return await self._add(request, context)
 
     async def Config(self, request: control_pb2.ConfigRequest, context: _Context) -> control_pb2.ConfigReply:
         return control_pb2.ConfigReply(config_file=self._loop.config_file)
@@ -66,8 +68,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         await self._change(shutting_down, (), context)
         return control_pb2.ShutdownReply()
 
-    async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> int:
-        edit = functools.partial(
+    async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
+        add = functools.partial(
             with_applications,
             applications=request.applications,
             unix_time_s=self._unix_clock(),
@@ -75,7 +77,16 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
             run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
-        return await self._change(edit, request.applications, context)
+        names = {application.name for application in request.applications}
+        unchanged: list[str] = []
+
+        def edit(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+            changed = add(state)
+            unchanged[:] = unchanged_applications(state, changed, names)
+            return changed
+
+        version = await self._change(edit, request.applications, context)
+        return control_pb2.ApplyReply(state_version=version, unchanged=unchanged)
 
     async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], context: _Context) -> int:
         try:

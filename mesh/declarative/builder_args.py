@@ -56,6 +56,21 @@ def _short_form(key: str, value: str) -> Any:
 
 def call_builder(builder: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     """The result of the builder. Raises BadArgsError, TypeError for a wrong signature, and errors of the builder."""
+    return builder(_converted(builder, args))
+
+
+def typed_args(builder: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as plain values of the types that the builder declares. Raises like `call_builder`."""
+    converted = _converted(builder, args)
+    if dataclasses.is_dataclass(converted) or isinstance(converted, msgspec.Struct):
+        plain = msgspec.to_builtins(converted)
+    else:  # of either major version of pydantic, or the arguments themselves
+        dump = getattr(converted, "model_dump", None) or getattr(converted, "dict", None)
+        plain = converted if dump is None else dump()
+    return {name: plain.get(name, value) for name, value in args.items()}
+
+
+def _converted(builder: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     name = getattr(builder, "__name__", repr(builder))
     parameters = list(inspect.signature(builder).parameters.values())
     if len(parameters) != 1:
@@ -64,10 +79,10 @@ def call_builder(builder: Callable[..., Any], args: Mapping[str, Any]) -> Any:
             "dataclass or a pydantic model."
         )
     annotation = typing.get_type_hints(builder).get(parameters[0].name, dict)
-    return builder(_converted(name, annotation, dict(args)))
+    return _of_type(name, annotation, dict(args))
 
 
-def _converted(builder: str, annotation: Any, args: dict[str, Any]) -> Any:
+def _of_type(builder: str, annotation: Any, args: dict[str, Any]) -> Any:
     if isinstance(annotation, type) and hasattr(annotation, "model_validate"):
         return _by_pydantic(builder, annotation.model_validate, args)
     if isinstance(annotation, type) and hasattr(annotation, "parse_obj"):

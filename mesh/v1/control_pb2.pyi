@@ -382,10 +382,12 @@ class ApplyRequest(_message.Message):
     def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ...) -> None: ...
 
 class ApplyReply(_message.Message):
-    __slots__ = ("state_version",)
+    __slots__ = ("state_version", "unchanged")
     STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     state_version: int
-    def __init__(self, state_version: _Optional[int] = ...) -> None: ...
+    unchanged: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, state_version: _Optional[int] = ..., unchanged: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ConfigRequest(_message.Message):
     __slots__ = ()

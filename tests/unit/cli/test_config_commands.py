@@ -110,6 +110,17 @@ def test_a_file_is_deployed_whole(cluster: FakeCluster, shop: Path) -> None:
     ]
 
 
+def test_a_file_that_changes_nothing_says_so(cluster: FakeCluster, shop: Path) -> None:
+    """What is as it was is not called a deployment (item 245)."""
+    invoke("deploy", "mesh.yaml")
+    again = invoke("deploy", "mesh.yaml")
+    assert (again.exit_code, again.output.splitlines()[0]) == (0, "Nothing has changed: shop, built.")
+    assert "Deploying" not in again.output
+    (shop / "mesh.yaml").write_text(FILE.lstrip().replace("size: 4", "size: 5"))
+    changed = invoke("deploy", "mesh.yaml").output.splitlines()
+    assert changed[:2] == ["Unchanged: shop.", "Deploying built:"]
+
+
 def test_what_a_file_no_longer_names_is_named(cluster: FakeCluster, shop: Path) -> None:
     """Applications that disappear are listed; those of programs stay (item 245)."""
     controller = cluster.run_controller()
@@ -324,7 +335,7 @@ def test_build_of_several_applications_with_arguments(cluster: FakeCluster, shop
     entries = yaml.safe_load(text)["applications"]
     assert [(each["name"], each["route_prefix"], each.get("args")) for each in entries] == [
         ("app1", "/app1", None),
-        ("app2", "/app2", {"size": "3"}),
+        ("app2", "/app2", {"size": 3}),
     ]
     assert "must follow the MODULE:APP that it belongs to" in invoke("build", "size=3", "shop_for_deploy:build").output
 

@@ -71,6 +71,16 @@ def test_a_file_is_applied_and_told() -> None:
     with_servicer(scenario)
 
 
+def test_the_answer_names_what_is_as_it_was() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        request = control_pb2.ApplyRequest(applications=[application("a"), application("b")])
+        assert list((await servicer.Apply(request, Context())).unchanged) == []
+        request.applications[0].deployments[0].version = "v3"
+        assert list((await servicer.Apply(request, Context())).unchanged) == ["b"]
+
+    with_servicer(scenario)
+
+
 def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         good, bad = application("good"), application("bad")

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from mesh.declarative.builder_args import BadArgsError, call_builder, parse_pairs
+from mesh.declarative.builder_args import BadArgsError, call_builder, parse_pairs, typed_args
 
 
 @dataclasses.dataclass
@@ -57,6 +57,21 @@ def test_without_a_type_the_arguments_come_as_they_are(builder: Any) -> None:
 def test_a_dataclass_is_filled_also_from_text() -> None:
     args = {"size": "3", "names": ["a"], "is_loud": "true"}
     assert call_builder(plain, args) == Plain(size=3, names=["a"], is_loud=True)
+
+
+@pytest.mark.parametrize(
+    ("builder", "args", "typed"),
+    [
+        (plain, {"size": "3", "is_loud": "true"}, {"size": 3, "is_loud": True}),
+        (model, {"size": "3", "names": ["a"]}, {"size": 3, "names": ["a"]}),
+        (bare, {"size": "3"}, {"size": "3"}),
+    ],
+)
+def test_files_get_the_types_that_the_builder_declares(
+    builder: Any, args: dict[str, Any], typed: dict[str, Any]
+) -> None:
+    """Only arguments that were given, so that later defaults apply (item 100)."""
+    assert typed_args(builder, args) == typed
 
 
 def test_a_pydantic_model_is_filled_also_from_text() -> None:

@@ -11,6 +11,7 @@ import pytest
 from mesh.client import mesh_lifecycle
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_NAME
+from mesh.controller.desired.desired_change import unchanged_applications
 from mesh.exceptions import MeshException
 from mesh.settings import Settings, settings
 from mesh.v1 import control_pb2
@@ -47,7 +48,9 @@ class FakeController:
         target_capacity: float | None = None,
         run_id: str = "",
         may_replace: bool = False,
-    ) -> None:
+    ) -> list[str]:
+        before, after = (control_pb2.DesiredState(applications=each) for each in (self.deployed, applications))
+        unchanged = unchanged_applications(before, after, {each.name for each in applications})
         taken = {each.name for each in self.reply.applications if each.run_id != run_id}
         if run_id and not may_replace and taken & {each.name for each in applications}:
             raise MeshException("The mesh runs it already: add --replace.")
@@ -62,6 +65,7 @@ class FakeController:
             deployer = control_pb2.DEPLOYER_PROGRAM if config_file is None else control_pb2.DEPLOYER_FILE
             self.reply.applications[-1].deployer = control_pb2.DEPLOYER_RUN if run_id else deployer
             self.reply.applications[-1].run_id = run_id
+        return unchanged
 
     def config_file(self) -> str | None:
         return self._config_file
