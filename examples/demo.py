@@ -6,7 +6,6 @@ every check is ok.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -42,7 +41,7 @@ def main() -> int:
     is_interrupted = is_guest = False
     try:
         is_guest = bool(mesh.status().proxies)
-        demonstrate(report, *((GRPC_PORT, HTTP_PORT) if is_guest else free_ports(report)))
+        demonstrate(report)
     except KeyboardInterrupt:
         is_interrupted = True
         print("\nInterrupted.")
@@ -63,39 +62,36 @@ def main() -> int:
     return 1 if report.failures else 0
 
 
-def demonstrate(report: Report, grpc_port: int, http_port: int) -> None:
+def demonstrate(report: Report) -> None:
     report.title("The weather example: a gRPC ingress, 2 forecasters that hold at most 2 of 5 models each, a logbook")
     with report.step("deploy"):
-        deploy(report, grpc_port, http_port)
+        deploy(report)
+        gateway = mesh.status().gateways[0]
         report.title("A gRPC client, in a process of its own, with nothing but grpcio and the generated stubs")
-        call_from_process(report, f"127.0.0.1:{grpc_port}")
+        call_from_process(report, gateway.grpc_address)
         report.title("A Python client with deployment handles")
         call_through_handles(report)
-        url = f"http://127.0.0.1:{http_port}/-/metrics"
+        url = f"http://{gateway.http_address}/-/metrics"
         report.title(f"Metrics, scraped from {url}")
         show_metrics(report, url)
 
 
-def free_ports(report: Report) -> list[int]:
-    """The gateway's usual ports, or others if those are taken."""
-    return [free_port(report, port) for port in (GRPC_PORT, HTTP_PORT)]
+def usual_or_any(usual: int) -> int:
+    """A port of the gateway: the usual one, or 0 for any other where that is taken."""
+    try:
+        socket.create_server(("0.0.0.0", usual)).close()
+    except OSError:
+        return 0
+    return usual
 
 
-def free_port(report: Report, usual: int) -> int:
-    for port in (usual, 0):
-        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)) as server:
-            found: int = server.getsockname()[1]
-            if found != usual:
-                report.note(f"port {usual} is taken: the gateway of this demo gets {found}")
-            return found
-    raise OSError("no port is free")
-
-
-def deploy(report: Report, grpc_port: int, http_port: int) -> None:
+def deploy(report: Report) -> None:
     report.note("starting Ray and the mesh ...")
     watch = Stopwatch()
-    mesh.start(grpc_options={"port": grpc_port}, http_options={"port": http_port})
-    report.check("mesh.start", True, "the controller and a gateway are up", watch.elapsed_s)
+    if not mesh.status().gateways:
+        mesh.start(grpc_options={"port": usual_or_any(GRPC_PORT)}, http_options={"port": usual_or_any(HTTP_PORT)})
+    addresses = ", ".join(f"{each.grpc_address} and {each.http_address}" for each in mesh.status().gateways)
+    report.check("mesh.start", True, f"the controller is up, and a gateway at {addresses}", watch.elapsed_s)
     report.note("starting four replicas ...")
     watch = Stopwatch()
     mesh.run(app, name="weather", route_prefix="/weather")

@@ -139,14 +139,14 @@ class NodeGateway:
 
     async def _open_grpc(self) -> str:
         options = self._spec.options
-        if not options.grpc_port:
+        if not options.HasField("grpc_port"):
             return ""
         host = options.grpc_host or settings().gateway.host
         return self._address(host, await self._listener.start(host, options.grpc_port, options.max_message_bytes))
 
     def _open_http(self, grpc_address: str) -> str:
         options = self._spec.options
-        if not options.http_port:
+        if not options.HasField("http_port"):
             return ""
         host = options.http_host or settings().gateway.host
         http = OpsHttp(self._operations(grpc_address))

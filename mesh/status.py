@@ -136,11 +136,24 @@ class ApplicationStatusOverview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOverview:
+    node_id: str
+    status: GatewayStatus
+    grpc_address: str = ""
+    """The "host:port" for gRPC clients; empty while it is not open, or if there is no such port."""
+    http_address: str = ""
+    """The "host:port" of health, routes and metrics; empty likewise."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeshStatus:
     """The mesh at one moment. Empty when no mesh is running."""
 
+    gateways: tuple[GatewayOverview, ...] = ()
+    """One per node that has a gateway."""
     proxies: Mapping[str, GatewayStatus] = field(default_factory=dict)
-    """By node id. The worst status if a node has several gateways."""
+    """The status of gateways by node id, as in Ray Serve. The worst one if a node has several gateways."""
     applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
     target_capacity: float | None = None
     """Percent of all replica counts that run, if a configuration file limits it."""
@@ -150,6 +163,7 @@ class MeshStatus:
 def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
     """The controller's answer as public records."""
     return MeshStatus(
+        gateways=tuple(_gateway(gateway) for gateway in reply.gateways),
         proxies=_proxies(reply),
         applications={app.name: _application(app) for app in reply.applications},
         target_capacity=reply.target_capacity if reply.HasField("target_capacity") else None,
@@ -168,6 +182,16 @@ _BEST_FIRST = (
     GatewayStatus.STARTING,
     GatewayStatus.UNHEALTHY,
 )
+
+
+def _gateway(gateway: control_pb2.GatewayStatus) -> GatewayOverview:
+    return GatewayOverview(
+        node_id=gateway.node_id,
+        status=GatewayStatus(gateway.status),
+        grpc_address=gateway.grpc_address,
+        http_address=gateway.http_address,
+        message=gateway.message,
+    )
 
 
 def _proxies(reply: control_pb2.StatusReply) -> dict[str, GatewayStatus]:

@@ -14,6 +14,7 @@ import yaml
 from mesh import api, application
 from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
+from mesh.cli.gateway_flags import port_option
 from mesh.cli.run_target import Target, read_target, target_options
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.declarative.builder_args import parse_pairs, typed_args
@@ -67,8 +68,8 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
 def start_mesh(asked: Target, **ports: Any) -> None:
     """Start it with the gateway options of the file, which `ports` override."""
     config = asked.config
-    http = {**config.http_options, **({} if ports.get("http_port") is None else {"port": ports["http_port"]})}
-    grpc = {**config.grpc_options, **({} if ports.get("grpc_port") is None else {"port": ports["grpc_port"]})}
+    http = {**config.http_options, **port_option(ports.get("http_port"))}
+    grpc = {**config.grpc_options, **port_option(ports.get("grpc_port"))}
     if mesh_lifecycle.find() is None:
         click.echo("Starting the mesh ...")
     api.start(ports.get("proxy_location") or config.proxy_location, http, grpc)

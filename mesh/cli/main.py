@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 import sys
-from typing import Any
 
 import click
 
@@ -14,7 +13,7 @@ from mesh import api
 from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, attached_status, one_line_errors, require_ray
 from mesh.cli.config_commands import build, config, deploy
-from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT
+from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
 from mesh.cli.run_command import run
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.options import option_checks
@@ -68,9 +67,9 @@ main.add_command(run)
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
 def start(
-    grpc_port: int | None,
+    grpc_port: int | str | None,
     http_host: str | None,
-    http_port: int | None,
+    http_port: int | str | None,
     proxy_location: str | None,
     grpc_servicer_functions: tuple[str, ...],
     address: str | None,
@@ -85,8 +84,8 @@ def start(
     running mesh is not changed.
     """
     require_ray(address)
-    http = {name: value for name, value in (("host", http_host), ("port", http_port)) if value is not None}
-    grpc: dict[str, Any] = {} if grpc_port is None else {"port": grpc_port}
+    http = {**({} if http_host is None else {"host": http_host}), **port_option(http_port)}
+    grpc = port_option(grpc_port)
     if grpc_servicer_functions:
         grpc["grpc_servicer_functions"] = list(grpc_servicer_functions)
     api.start(proxy_location, http, grpc)

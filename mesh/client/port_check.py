@@ -30,8 +30,8 @@ def require_free(options: control_pb2.GatewayOptions) -> None:
 def _require(host: str, port: int, kind: str) -> None:
     if port > 0 and not poll(lambda: _is_free(host, port), _WAIT_S):
         raise OSError(
-            f"Port {port} of {host} is taken by another process. Choose another one: {kind}_options={{'port': ...}} of "
-            f"mesh.start(), or --{kind}-port of `mesh run` and `mesh start`."
+            f"Port {port} of {host} is taken by another process. Choose another one, or 0 for any free one: "
+            f"{kind}_options={{'port': ...}} of mesh.start(), or --{kind}-port of `mesh run` and `mesh start`."
         )
 
 

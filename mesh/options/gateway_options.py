@@ -45,8 +45,8 @@ class HTTPOptions:
 
     host: str | None = "localhost"
     """Interface to listen on. None turns the gateways off."""
-    port: int = 8000
-    """0: no HTTP listener."""
+    port: int | None = 8000
+    """0: any free port; None: no HTTP listener."""
     location: ProxyLocation | str | None = None
     """Old form of `proxy_location`, which overrides it."""
     root_path: str = ""
@@ -62,7 +62,7 @@ class HTTPOptions:
     def __post_init__(self) -> None:
         if self.host is not None:
             option_checks.text("http_options['host']", self.host)
-        option_checks.whole_number("http_options['port']", self.port, 0, _MAX_PORT)
+        _check_port("http_options['port']", self.port)
         _check_timeout("http_options['request_timeout_s']", self.request_timeout_s)
         option_checks.number("http_options['keep_alive_timeout_s']", self.keep_alive_timeout_s)
         if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
@@ -83,15 +83,15 @@ class HTTPOptions:
 class gRPCOptions:
     """The gRPC side of the gateways."""
 
-    port: int = 9000
-    """0: no gRPC listener."""
+    port: int | None = 9000
+    """0: any free port; None: no gRPC listener."""
     grpc_servicer_functions: Sequence[str | Callable[..., Any]] = ()
     """`add_XServicer_to_server` functions, or their import paths, whose methods every ingress serves if it has them."""
     request_timeout_s: float | None = None
     """Maximum duration of a call in seconds; None: only the deadline of the client limits it."""
 
     def __post_init__(self) -> None:
-        option_checks.whole_number("grpc_options['port']", self.port, 0, _MAX_PORT)
+        _check_port("grpc_options['port']", self.port)
         functions = self.grpc_servicer_functions
         if isinstance(functions, str) or not isinstance(functions, Sequence):
             raise TypeError(f"grpc_options['grpc_servicer_functions'] must be a list, got {functions!r}.")
@@ -125,13 +125,18 @@ def parse(
 ) -> GatewayRequest:
     """Raises TypeError or ValueError naming the option that is wrong."""
     http = _parse_http(http_options)
-    return GatewayRequest(location=_location(proxy_location, http), http=http, grpc=_parse_grpc(grpc_options))
+    grpc = _parse_grpc(grpc_options)
+    location = _location(proxy_location, http)
+    if http.host is None or (http.port is None and grpc.port is None):
+        location = ProxyLocation.Disabled
+    return GatewayRequest(location=location, http=http, grpc=grpc)
 
 
 def differing_fields(asked: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions) -> list[str]:
     """Names of the options that differ between the request and the running mesh."""
+    given, present = ({field.name: value for field, value in each.ListFields()} for each in (asked, running))
     names = (field.name for field in control_pb2.GatewayOptions.DESCRIPTOR.fields)
-    return [name for name in names if getattr(asked, name) != getattr(running, name)]
+    return [name for name in names if given.get(name) != present.get(name)]
 
 
 def _parse_http(options: HTTPOptions | Mapping[str, Any] | None) -> HTTPOptions:
@@ -154,8 +159,6 @@ def _parse_grpc(options: gRPCOptions | Mapping[str, Any] | None) -> gRPCOptions:
 
 
 def _location(proxy_location: ProxyLocation | str | None, http: HTTPOptions) -> ProxyLocation:
-    if http.host is None:
-        return ProxyLocation.Disabled
     asked = proxy_location if proxy_location is not None else http.location
     if asked is None:
         return ProxyLocation.EveryNode
@@ -167,6 +170,11 @@ def _location(proxy_location: ProxyLocation | str | None, http: HTTPOptions) -> 
         return ProxyLocation(asked)
     except ValueError as error:
         raise ValueError(f"proxy_location must be one of {', '.join(ProxyLocation)}, got {asked!r}.") from error
+
+
+def _check_port(name: str, port: object) -> None:
+    if port is not None:
+        option_checks.whole_number(name, port, 0, _MAX_PORT)
 
 
 def _check_timeout(name: str, value: object) -> None:

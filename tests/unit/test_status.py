@@ -10,6 +10,7 @@ from mesh.status import (
     ControllerOverview,
     DeploymentStatus,
     DeploymentStatusTrigger,
+    GatewayOverview,
     GatewayStatus,
     MeshStatus,
     ReplicaOverview,
@@ -47,6 +48,23 @@ def test_values_compare_equal_to_their_strings() -> None:
     assert (model.status, model.status_trigger) == ("UPDATING", "CONFIG_UPDATE_STARTED")
     assert model.replica_states == {"RUNNING": 2, "STARTING": 1}
     assert model.message == "one to go"
+
+
+def test_gateways_have_their_addresses() -> None:
+    """Per node, for gRPC and HTTP (item 126)."""
+    opened = control_pb2.GatewayStatus(
+        node_id="n1", status="HEALTHY", grpc_address="10.0.0.7:40123", http_address="localhost:8000"
+    )
+    failing = control_pb2.GatewayStatus(node_id="n2", status="STARTING", message="cannot listen")
+    assert from_reply(control_pb2.StatusReply(gateways=[opened, failing])).gateways == (
+        GatewayOverview(
+            node_id="n1",
+            status=GatewayStatus.HEALTHY,
+            grpc_address="10.0.0.7:40123",
+            http_address="localhost:8000",
+        ),
+        GatewayOverview(node_id="n2", status=GatewayStatus.STARTING, message="cannot listen"),
+    )
 
 
 def test_autoscaling_is_shown_where_there_is_any() -> None:

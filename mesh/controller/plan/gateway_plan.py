@@ -31,7 +31,7 @@ def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterato
 def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
     """Nodes that are being drained send their clients away."""
     options = desired.gateways
-    if desired.is_shutting_down or not (options.grpc_port or options.http_port):
+    if desired.is_shutting_down:
         return set()
     staying = [node for node in observed.nodes if node.ends_at_s is None]
     heads = {node.node_id for node in staying if node.is_head}

@@ -146,6 +146,15 @@ def test_start_chooses_ports_beforehand(cluster: FakeCluster) -> None:
     assert result.output == "gRPC on h:9000\n"
     options = cluster.controller.reply.gateway_options
     assert (options.grpc_port, options.http_host, options.http_port) == (9100, "0.0.0.0", 8000)
+
+
+def test_start_may_do_without_a_port_or_take_any(cluster: FakeCluster) -> None:
+    """None and 0 of the Python API (C15)."""
+    assert invoke("start", "--grpc-port", "0", "--http-port", "none").exit_code == 0
+    options = cluster.controller.reply.gateway_options
+    assert (options.HasField("grpc_port"), options.grpc_port, options.HasField("http_port")) == (True, 0, False)
+    assert "is not in the range 0<=x<=65535" in invoke("start", "--grpc-port", "65536").output
+    assert "'off' is not a valid integer" in invoke("start", "--grpc-port", "off").output
     cluster.is_there = False
     assert "Start one with `ray start --head`" in invoke("start").output
 

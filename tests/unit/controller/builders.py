@@ -22,10 +22,12 @@ def target(num_replicas: int = 2, version: str = "v2", config: str = "c1") -> De
     return DeploymentTarget(KEY, version, num_replicas, config, constructor_failures_max=min(20, 3 * num_replicas))
 
 
-def desired(*targets: DeploymentTarget, is_shutting_down: bool = False, grpc_port: int = 0) -> Desired:
+def desired(*targets: DeploymentTarget, is_shutting_down: bool = False, grpc_port: int | None = None) -> Desired:
+    is_disabled = grpc_port is None
+    location = control_pb2.GATEWAY_LOCATION_DISABLED if is_disabled else control_pb2.GATEWAY_LOCATION_EVERY_NODE
     return Desired(
         deployments={each.key: each for each in targets},
-        gateways=control_pb2.GatewayOptions(grpc_port=grpc_port),
+        gateways=control_pb2.GatewayOptions(location=location, grpc_port=grpc_port),
         is_shutting_down=is_shutting_down,
     )
 

@@ -210,14 +210,30 @@ def test_a_taken_http_port_is_an_error_that_names_it_and_opens_nothing():
     on_io_loop(scenario())
 
 
-def test_port_0_turns_a_listener_off():
+def test_a_missing_port_turns_a_listener_off():
     """Each port can be turned off separately (C15)."""
 
     async def scenario() -> None:
         node = Node(FakeRouter())
-        node.spec.options.grpc_port = 0
+        node.spec.options.ClearField("grpc_port")
         ready = await node.gateway.start()
         assert (ready.grpc_address, bool(ready.http_address)) == ("", True)
+        await node.gateway.close()
+
+    on_io_loop(scenario())
+
+
+def test_port_0_is_any_free_port():
+    """The addresses name the ports that were opened (C15)."""
+
+    async def scenario() -> None:
+        node = Node(FakeRouter())
+        node.spec.options.grpc_port = node.spec.options.http_port = 0
+        ready = await node.gateway.start()
+        for address in (ready.grpc_address, ready.http_address):
+            host, _, port = address.rpartition(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
         await node.gateway.close()
 
     on_io_loop(scenario())

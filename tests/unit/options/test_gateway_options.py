@@ -47,6 +47,7 @@ def test_an_unknown_location_is_refused() -> None:
 def test_no_host_turns_the_gateways_off() -> None:
     """`host=None` means `Disabled` (item 54)."""
     assert parse("EveryNode", {"host": None}, None).location is ProxyLocation.Disabled
+    assert parse("EveryNode", {"port": None}, {"port": None}).location is ProxyLocation.Disabled
 
 
 def test_unknown_http_keys_are_ignored_and_unknown_grpc_keys_are_not() -> None:
@@ -57,8 +58,17 @@ def test_unknown_http_keys_are_ignored_and_unknown_grpc_keys_are_not() -> None:
 
 
 def test_options_may_come_as_objects() -> None:
-    asked = parse(None, HTTPOptions(host="0.0.0.0", port=0), gRPCOptions(port=7, request_timeout_s=2)).to_message()
-    assert (asked.http_host, asked.http_port, asked.grpc_port, asked.request_timeout_s) == ("0.0.0.0", 0, 7, 2)
+    asked = parse(None, HTTPOptions(host="0.0.0.0", port=6), gRPCOptions(port=7, request_timeout_s=2)).to_message()
+    assert (asked.http_host, asked.http_port, asked.grpc_port, asked.request_timeout_s) == ("0.0.0.0", 6, 7, 2)
+
+
+def test_no_port_is_another_thing_than_any_port() -> None:
+    """None turns a listener off, 0 lets it choose a port (items 54, 55)."""
+    asked = parse(None, {"port": None}, {"port": 0}).to_message()
+    assert not asked.HasField("http_port")
+    assert asked.HasField("grpc_port")
+    assert differing_fields(parse(None, {"port": None}, None).to_message(), asked) == ["grpc_port"]
+    assert differing_fields(parse(None, {"port": 0}, {"port": 0}).to_message(), asked) == ["http_port"]
 
 
 @pytest.mark.parametrize(

@@ -166,10 +166,6 @@ def test_disabled_gateways_are_stopped() -> None:
     assert plan(wanted, observed(gateways=(gateway(),)), NOW_S) == Plan((StopGateway("g-n1", Reason.UNWANTED_NODE),))
 
 
-def test_a_gateway_without_ports_is_not_started() -> None:
-    assert plan(desired(grpc_port=0), observed(), NOW_S) == Plan()
-
-
 def test_a_broken_gateway_is_killed_so_that_its_name_and_ports_are_free() -> None:
     broken = gateway(GatewayStatus.UNHEALTHY, unhealthy="no answer")
     assert plan(desired(grpc_port=9000), observed(gateways=(broken,)), NOW_S) == Plan(
