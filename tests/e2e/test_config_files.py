@@ -140,7 +140,7 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
     every = [("first", "Front"), ("first", "Stock"), ("second", "Front"), ("second", "Stock")]
     before = {each: pids(*each) for each in every}
 
-    project.deployed()
+    assert project.deployed().output.splitlines()[0] == "Nothing has changed: first, second."
     assert {each: pids(*each) for each in every} == before
 
     project.configure(TWO_APPS.replace("num_replicas: 1", "num_replicas: 2"))
@@ -150,8 +150,8 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
         each: before[each] for each in every if each != ("first", "Stock")
     }
 
-    project.configure(TWO_APPS.replace("size: 3", "size: 4"))
-    project.deployed()
+    project.configure(TWO_APPS.replace("num_replicas: 1", "num_replicas: 2").replace("size: 3", "size: 4"))
+    assert project.deployed().output.splitlines()[:2] == ["Unchanged: first.", "Deploying second:"]
     assert answer("second")["size"] == 4
     assert pids("second", "Front") == before["second", "Front"]
     assert not pids("second", "Stock") & before["second", "Stock"]

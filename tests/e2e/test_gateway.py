@@ -62,6 +62,8 @@ class Shop(shop_pb2_grpc.ShopServicer):
                 raise LookupError("lost")
             case "wrong type":
                 return "not a message"
+            case "initial metadata":
+                await context.send_initial_metadata((("k", "v"),))
             case "answer":
                 context.set_trailing_metadata((("weight", "7"),))
                 return Item(name="answered", amount=request.amount)
@@ -201,11 +203,21 @@ def test_exceptions_of_user_code_are_internal_errors_with_their_text(shop: Any) 
     error = failure(shop.Price, Item(name="wrong type"))
     assert error.code() is Status.INTERNAL
     assert "response message" in error.details()
+    error = failure(shop.Price, Item(name="initial metadata"))
+    assert error.code() is Status.INTERNAL
+    assert "is not available in this version of the mesh: use set_trailing_metadata()" in error.details()
     stream = shop.List(Item(name="raise", amount=3), metadata=TO_SHOP, timeout=TIMEOUT_S)
     assert [next(stream).amount for _ in range(3)] == [0, 1, 2]
     with pytest.raises(grpc.RpcError, match="list broke"):
         next(stream)
     assert stream.code() is Status.INTERNAL
+
+
+def test_a_message_that_cannot_be_parsed_is_the_fault_of_the_client(gate: Handle, channel: grpc.Channel) -> None:
+    """So it is no internal error (item 215)."""
+    error = failure(channel.unary_unary("/mesh.tests.Shop/Price"), b"\xff")
+    assert error.code() is Status.INVALID_ARGUMENT
+    assert error.details().startswith("The request message of /mesh.tests.Shop/Price cannot be parsed: ")
 
 
 def test_a_service_that_is_named_at_start_and_a_second_application(stock: Any, shop: Any) -> None:
