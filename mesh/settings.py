@@ -176,6 +176,8 @@ class ClientSettings:
     """How long a shutdown waits for replicas to drain before it kills what is left."""
     kill_timeout_s: float = 10.0
     """How long a killed actor may take to disappear."""
+    logs_timeout_s: float = 30.0
+    """How long a node may take to read its log files; the first time includes starting a process there."""
     delete_timeout_s: float = 60.0
     """How long `mesh.delete` waits for replicas to be gone."""
     progress_interval_s: float = 10.0

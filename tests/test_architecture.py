@@ -68,11 +68,11 @@ ROOMS: dict[str, str] = {
         "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
         " logs routing settings v1 wire"
     ),
-    "mesh.client": "cluster exceptions membership settings status usercode v1 wire",
+    "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
     "mesh.api": "application client cluster context deployment exceptions handle options status",
     "mesh": "api batching caller config context deployment exceptions handle multiplex options settings",
     "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
-    "mesh.cli": "api application client cluster declarative deployment exceptions options status v1",
+    "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
     "gateway.requests": "routing v1",
     "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.dialects": "exceptions gateway.ops gateway.requests link settings wire",

@@ -14,6 +14,7 @@ from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, attached_status, one_line_errors, require_ray
 from mesh.cli.config_commands import build, config, deploy
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
+from mesh.cli.log_command import logs
 from mesh.cli.run_command import run
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.options import option_checks
@@ -35,6 +36,7 @@ def main(verbose: bool) -> None:
     mesh deploy mesh.yaml         deploy all applications of the file, and return
     mesh build shop.app:app       write such a file from code
     mesh status                   what runs and where, and why something does not run
+    mesh logs shop                what its replicas logged, printed and raised
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
 
@@ -50,6 +52,7 @@ def command() -> None:
 main.add_command(build)
 main.add_command(config)
 main.add_command(deploy)
+main.add_command(logs)
 main.add_command(run)
 
 

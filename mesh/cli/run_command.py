@@ -17,6 +17,7 @@ from mesh import api
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors
 from mesh.cli.config_commands import follow, start_mesh
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT
+from mesh.cli.log_command import shown_logs
 from mesh.cli.run_target import Target, read_target, target_options
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.client.control_client import ControlClient
@@ -44,6 +45,8 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, replace: bool, addres
     mesh run shop.app:build size=3      the application that `build` returns for these arguments
     mesh run mesh.yaml                  all applications of a configuration file
 
+    What replicas log, print and raise is shown; see also `mesh logs`.
+
     At the end the applications are deleted, unless another client has deployed them again. The mesh is shut down if
     this command started it and no other application runs. An application of the same name that something else
     deployed is not replaced without --replace.
@@ -59,7 +62,8 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, replace: bool, addres
     _end_as_on_ctrl_c()  # again, because Ray installed a handler that prints a stack trace
     serving = _Serving(asked, _new_run_id(), replace, starts_ray, starts_mesh=mesh_lifecycle.find() is None)
     try:
-        serving.run(given)
+        with shown_logs(asked.names):
+            serving.run(given)
     except KeyboardInterrupt:
         click.echo(f"\n{serving.interrupted_text}", err=True)
         sys.exit(INTERRUPTED)

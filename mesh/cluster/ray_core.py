@@ -64,6 +64,7 @@ __all__ = [
     "node_zone",
     "run_task",
     "spawn_actor",
+    "start_task",
 ]
 
 NAMESPACE = "mesh"
@@ -83,6 +84,8 @@ class RayNode:
     is_alive: bool
     zone: str
     """Availability zone, empty where the node has no such label."""
+    address: str = ""
+    """Of its machine; several nodes may share one in tests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +220,7 @@ def list_nodes() -> list[RayNode]:
             is_head=HEAD_RESOURCE in node["Resources"],
             is_alive=node["Alive"],
             zone=(node.get("Labels") or {}).get(_ZONE_LABEL, ""),
+            address=node["NodeManagerAddress"],
         )
         for node in ray.nodes()
     ]
@@ -371,6 +375,14 @@ def run_task(import_path: str, arguments: tuple[Any, ...], runtime_env: dict[str
         raise RuntimeError(f"The runtime environment {_shown(runtime_env)} cannot be made: {reason}") from error
     except ray.exceptions.RayError as error:
         raise RuntimeError(f"The task that imports the application failed: {error}") from error
+
+
+def start_task(import_path: str, arguments: tuple[Any, ...], node_id: str) -> Any:
+    """Run the function "module:name" in a process on that node; `get_object` waits for what it returns."""
+    module, _, name_in_module = import_path.partition(":")
+    function = getattr(importlib.import_module(module), name_in_module)
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0)(function).options(scheduling_strategy=strategy).remote(*arguments)
 
 
 def _shown(runtime_env: dict[str, Any]) -> dict[str, Any]:

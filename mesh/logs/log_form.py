@@ -1,4 +1,4 @@
-"""The form of log records: time, level, process, the request that was being served, message and traceback."""
+"""The form of log records: time, level, process, the request that was being served, logger, message and traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RequestFilter(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-28 20:15:01,123 ERROR replica shop/Shop#a1b2c3 [4f5e...]: message`, for records that were completed."""
+    """`2026-11-28 20:15:01,123 ERROR replica shop/Shop#a1b2c3 [4f5e...] mesh: message`, for completed records."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s")
@@ -36,7 +36,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         component, request_id = record.__dict__["component"], record.__dict__["request_id"]
         request = f" [{request_id}]" if request_id else ""
-        return f"{record.asctime} {record.levelname} {component}{request}: {record.message}"
+        return f"{record.asctime} {record.levelname} {component}{request} {record.name}: {record.message}"
 
     def formatException(self, ei: _ExcInfo) -> str:
         """Without the mesh's own frames above the user's code."""

@@ -44,12 +44,9 @@ def begin_process(actor: object, name: LogName) -> None:
 
 def capture(stream_name: str, file: LogFile) -> None:
     """Let the log file have the lines of sys.stdout or sys.stderr too."""
-    level_name = stream_name.upper()
 
     def on_line(line: str) -> None:
-        record = logging.makeLogRecord({"name": stream_name, "levelno": logging.INFO, "msg": line})
-        record.levelname = level_name
-        file.handle(record)
+        file.handle(logging.LogRecord(stream_name, logging.INFO, stream_name, 0, line, (), None))
 
     setattr(sys, stream_name, CapturedOutput(getattr(sys, stream_name), on_line))
 

@@ -41,6 +41,7 @@ class Stock:
         self.config = config
 
     async def state(self):
+        print("asked for its state")
         return {{"size": self.size, "config": self.config, "level": os.environ.get("LEVEL")}}
 
 @mesh.deployment(ray_actor_options={{"num_cpus": 0}})
@@ -293,7 +294,10 @@ def test_a_file_written_from_code_runs_it_as_it_is(project: Project) -> None:
 
 
 def test_run_of_a_file_ends_with_ctrl_c_and_leaves_nothing(project: Project) -> None:
-    """The command runs in a process of its own, and does not replace what a file has deployed (item 243)."""
+    """The command runs in a process of its own, and does not replace what a file has deployed (item 243).
+
+    It shows what replicas print.
+    """
     project.configure(TWO_APPS)
     project.deployed()
     refused = project.mesh("run", f"{project.module}:app", "--name", "first", "--app-dir", str(project.directory))
@@ -312,8 +316,9 @@ def test_run_of_a_file_ends_with_ctrl_c_and_leaves_nothing(project: Project) -> 
     for line in command.stdout:
         lines.append(line.rstrip())
         if line.startswith("Running;"):
+            assert answer("first")["greeting"] == "Hello"
+        if line.endswith(" stdout: asked for its state\n"):
             break
-    assert answer("first")["greeting"] == "Hello"
     command.send_signal(signal.SIGINT)
     rest, _ = command.communicate(timeout=40)
     assert (command.returncode, rest.split()) == (0, ["Stopping", "..."]), lines

@@ -1,16 +1,19 @@
 """What a replica logs, prints and raises is found afterwards, by application and by request (item 238)."""
 
 import logging
+import os
+import re
+import signal
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
 import mesh
-from mesh.cluster import ray_core
+from mesh.cli import main
 from tests.e2e.conftest import Deploy
 from tests.e2e.gate import small
 from tests.e2e.replicas import running
@@ -18,6 +21,9 @@ from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]
+_HEAD = re.compile(
+    r"\S+ \S+ (?P<level>[A-Z]+) (replica|controller|gateway) ?(\w+/(?P<deployment>\w+)#\w+)?( \[.+?\])? (?P<rest>.*)"
+)
 
 
 @small()
@@ -45,6 +51,18 @@ class Shop(shop_pb2_grpc.ShopServicer):
         return request
 
 
+@small()
+class Mortal:
+    def __init__(self) -> None:
+        print("I live")
+
+    def reconfigure(self, config: dict[str, bool]) -> None:
+        if config["is_bad"]:
+            raise ValueError("no config")
+
+    async def __call__(self) -> None: ...
+
+
 @pytest.fixture(scope="module")
 def shop(deploy: Deploy) -> Handle:
     return deploy(Shop.bind(Tax.bind()), "logged")
@@ -62,52 +80,78 @@ def price(shop: Handle, channel: grpc.Channel) -> Callable[[str, str], Any]:
     return call
 
 
-def logged(pattern: str) -> str:
-    """The text of all log files with such names."""
-    directory = Path(ray_core.logs_directory()) / "mesh"
-    return "".join(path.read_text() for path in sorted(directory.glob(pattern)))
+def logs(*arguments: str) -> str:
+    """What `mesh logs` shows."""
+    result = CliRunner().invoke(main.main, ["logs", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
-def records(text: str, request_id: str) -> list[str]:
-    """The lines of that request, without time, process and request."""
-    lines = (line for line in text.splitlines() if f"[{request_id}]" in line)
-    return [f"{line.split()[2]} {line.partition(']: ')[2]}" for line in lines]
+def records(shown: str) -> list[str]:
+    """Deployment, level, logger and message of each record that is shown; a traceback as its last line."""
+    found: list[str] = []
+    for line in shown.splitlines():
+        head = _HEAD.match(line)
+        if head is None:
+            found[-1] += f" ... {line}" if line.startswith("ValueError") else ""
+        else:
+            found.append(f"{head['deployment']} {head['level']} {head['rest']}")
+    return found
 
 
-def test_what_a_call_logs_prints_and_raises_is_in_the_file_of_its_replica(price: Callable[[str, str], Any]) -> None:
+def test_a_failed_request_is_found_by_its_id(price: Callable[[str, str], Any]) -> None:
+    """With what it logged and printed, and the traceback."""
     with pytest.raises(grpc.RpcError, match="boom asked for"):
         price("boom", "request-1")
-    text = logged("replica#logged#Shop#*.log")
-    assert records(text, "request-1") == [
-        "INFO asked for boom",
-        "STDOUT printed boom",
-        "ERROR /mesh.tests.Shop/Price failed: ValueError: boom asked for",
+    shown = logs("logged", "--request", "request-1")
+    assert records(shown) == [
+        "Shop INFO mine: asked for boom",
+        "Shop INFO stdout: printed boom",
+        "Shop ERROR mesh: /mesh.tests.Shop/Price failed: ValueError: boom asked for ... ValueError: boom asked for",
     ]
-    traceback = text.partition("ValueError: boom asked for\n")[2].splitlines()
+    traceback = shown.splitlines()[3:]
     assert traceback[0] == "Traceback (most recent call last):"
     assert traceback[1].endswith("in Price")
-    assert traceback[3] == "ValueError: boom asked for"
-    assert ": the shop opens\n" in text
 
 
 def test_a_failure_two_hops_down_has_its_traceback_where_it_happened(price: Callable[[str, str], Any]) -> None:
     with pytest.raises(grpc.RpcError, match="no tax on it"):
         price("untaxed", "request-2")
-    assert records(logged("replica#logged#Tax#*.log"), "request-2") == [
-        "ERROR __call__ failed: LookupError: no tax on it"
-    ]
-    assert records(logged("replica#logged#Shop#*.log"), "request-2")[2:] == [
-        "WARNING /mesh.tests.Shop/Price failed in a call that it made: LookupError: no tax on it"
+    assert records(logs("--request", "request-2"))[2:] == [
+        "Tax ERROR mesh: __call__ failed: LookupError: no tax on it",
+        "Shop WARNING mesh: /mesh.tests.Shop/Price failed in a call that it made: LookupError: no tax on it",
     ]
 
 
 def test_a_status_that_user_code_chose_is_no_failure(price: Callable[[str, str], Any]) -> None:
     with pytest.raises(grpc.RpcError, match="not here"):
         price("unknown", "request-3")
-    assert records(logged("replica#logged#Shop#*.log"), "request-3") == [
-        "INFO asked for unknown",
-        "STDOUT printed unknown",
+    assert records(logs("logged", "--request", "request-3")) == [
+        "Shop INFO mine: asked for unknown",
+        "Shop INFO stdout: printed unknown",
     ]
+
+
+def test_the_logs_of_a_replica_that_is_gone_stay_and_say_why(deploy: Deploy) -> None:
+    """The controller's lines about it are there too."""
+    deploy(Mortal.bind(), "mortal")
+    (gone,) = running("mortal", "Mortal").values()
+    os.kill(gone.pid, signal.SIGKILL)
+    until(lambda: gone.replica_id not in running("mortal", "Mortal") and running("mortal", "Mortal"))
+    shown = logs("mortal", "--replica", gone.replica_id)
+    assert "stdout: I live" in shown
+    assert f"WARNING controller mesh: replica mortal/Mortal#{gone.replica_id} ended: Its process exited" in shown
+    assert ": replaces one that failed" in logs("mortal")
+    assert "mortal" not in logs("logged")
+
+
+def test_what_a_constructor_and_reconfigure_raise_is_in_the_controllers_log(deploy: Deploy) -> None:
+    with pytest.raises(RuntimeError, match="no config"):
+        deploy(Mortal.options(user_config={"is_bad": True}, max_constructor_retry_count=1).bind(), "misconfigured")
+    shown = logs("misconfigured", "Mortal")
+    assert "WARNING controller mesh: the start of replica misconfigured/Mortal#" in shown
+    assert "failed: ValueError: no config" in shown
+    assert "in reconfigure" in shown
 
 
 def test_processes_are_named_after_what_they_run(shop: Handle) -> None:

@@ -14,6 +14,8 @@ import ray
 import mesh
 from mesh.cluster import ray_core
 from mesh.exceptions import ReplicaUnavailableError
+from mesh.logs.log_files import LogName
+from mesh.logs.log_records import LogQuery
 from tests.e2e.conftest import Deploy
 from tests.e2e.gate import small
 from tests.e2e.replicas import replicas, running
@@ -50,6 +52,18 @@ def nodes_of(app: str) -> Counter[str]:
 
 def message_of(app: str) -> str:
     return mesh.status().applications[app].deployments["Where"].message
+
+
+# ---- logs ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_files_of_another_node_are_read_there(deploy: Deploy, nodes: Nodes) -> None:
+    deploy(Where.bind(), "elsewhere")
+    task = ray_core.start_task("mesh.logs.log_reader:read_node", (LogQuery(apps=("elsewhere",)), {}), nodes.near)
+    page = ray_core.get_object(task, 60)
+    (replica_id,) = running("elsewhere", "Where")
+    assert LogName("replica", "elsewhere", "Where", replica_id) in page.names
+    assert any("serving" in record.text for record in page.records)
 
 
 # ---- where replicas go -----------------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ class FakeCluster:
             "list_actor_names": lambda: list(self.actors),
             "kill_actor": self._kill,
             "list_nodes": lambda: [],
+            "node_id": lambda: "n1",
             "spawn_actor": self._spawn,
             "get_object": lambda reference, timeout_s=None: reference,
             "job_runtime_env": lambda: self.job_runtime_env,

@@ -37,7 +37,9 @@ def written() -> Iterator[tuple[logging.Logger, Written]]:
 def test_a_record_has_time_level_process_and_message(written: tuple[logging.Logger, Written]) -> None:
     logger, texts = written
     logger.warning("sold %d", 3)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING replica shop/Shop#a1: sold 3", texts[0])
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING replica shop/Shop#a1 tests.log_form: sold 3", texts[0]
+    )
 
 
 def test_a_record_names_the_request_that_is_being_served(written: tuple[logging.Logger, Written]) -> None:
@@ -47,13 +49,13 @@ def test_a_record_names_the_request_that_is_being_served(written: tuple[logging.
         logger.warning("sold")
     finally:
         REQUEST.reset(token)
-    assert texts[0].endswith("WARNING replica shop/Shop#a1 [r1]: sold")
+    assert texts[0].endswith("WARNING replica shop/Shop#a1 [r1] tests.log_form: sold")
 
 
 def test_a_record_that_names_its_own_request_keeps_it(written: tuple[logging.Logger, Written]) -> None:
     logger, texts = written
     logger.warning("sold", extra={"request_id": "r2"})
-    assert texts[0].endswith("[r2]: sold")
+    assert texts[0].endswith("[r2] tests.log_form: sold")
 
 
 def test_a_traceback_follows_the_message(written: tuple[logging.Logger, Written]) -> None:

@@ -35,14 +35,14 @@ def logged(directory: Path, program: str) -> tuple[list[str], list[str], str]:
 
 def test_records_reach_the_file_and_stderr_in_one_form(tmp_path: Path) -> None:
     lines, stderr, stdout = logged(tmp_path, "logging.getLogger('mine').info('loaded'); logging.info('again')")
-    assert lines == ["INFO replica shop/Shop#a1 [r1]: loaded", "INFO replica shop/Shop#a1 [r1]: again"]
+    assert lines == ["INFO replica shop/Shop#a1 [r1] mine: loaded", "INFO replica shop/Shop#a1 [r1] root: again"]
     assert [line[24:] for line in stderr] == lines
     assert stdout == ""
 
 
 def test_what_is_printed_reaches_the_file_and_stdout(tmp_path: Path) -> None:
     lines, stderr, stdout = logged(tmp_path, "print('loaded'); print('odd', file=sys.stderr)")
-    assert lines == ["STDOUT replica shop/Shop#a1 [r1]: loaded", "STDERR replica shop/Shop#a1 [r1]: odd"]
+    assert lines == ["INFO replica shop/Shop#a1 [r1] stdout: loaded", "INFO replica shop/Shop#a1 [r1] stderr: odd"]
     assert (stdout, stderr) == ("loaded\n", ["odd"])
 
 
@@ -60,7 +60,7 @@ def test_a_configuration_of_the_user_wins_at_any_time(tmp_path: Path, configurat
     """What it writes is kept with the time and the request."""
     program = f"logging.warning; logger = logging.getLogger('mine'); logger.info('before')\n{configuration}\n"
     lines, stderr, _ = logged(tmp_path, program + "logger.debug('after')")
-    assert lines == ["INFO replica shop/Shop#a1 [r1]: before", "STDERR replica shop/Shop#a1 [r1]: mine after"]
+    assert lines == ["INFO replica shop/Shop#a1 [r1] mine: before", "INFO replica shop/Shop#a1 [r1] stderr: mine after"]
     assert stderr[1:] == ["mine after"]
 
 
@@ -68,5 +68,5 @@ def test_a_process_without_a_log_file_logs_to_stderr(tmp_path: Path) -> None:
     (tmp_path / "mesh").write_text("not a directory")
     _, stderr, stdout = logged(tmp_path, "logging.info('loaded'); print('loaded')")
     assert "this process has no log file" in stderr[0]
-    assert stderr[1].endswith("INFO replica shop/Shop#a1 [r1]: loaded")
+    assert stderr[1].endswith("INFO replica shop/Shop#a1 [r1] root: loaded")
     assert stdout == "loaded\n"
