@@ -12,6 +12,7 @@ from mesh.cluster import ray_core
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.membership.mesh_process import GATEWAY, MeshProcess, join
+from mesh.options.logging_options import logging_of_mesh
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -25,7 +26,8 @@ class GatewayActor:
     def __init__(self, spec: bytes) -> None:
         """`spec`: a serialised GatewaySpec."""
         self._spec = control_pb2.GatewaySpec.FromString(spec)
-        begin_process(self, LogName("gateway", process_id=self._spec.gateway_id))
+        name = LogName("gateway", process_id=self._spec.gateway_id)
+        begin_process(self, name, logging_of_mesh(self._spec.options))
         self._gateway: NodeGateway | None = None
         self._ready: bytes = b""
         self._is_starting = asyncio.Lock()

@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -47,7 +47,8 @@ def start(
         proxy_location: Nodes that run a gateway: "EveryNode" (default), "HeadOnly" or "Disabled".
         http_options: `HTTPOptions` or a dict of its fields. By default health, routes and metrics on localhost:8000.
         grpc_options: `gRPCOptions` or a dict of its fields. By default gRPC on port 9000.
-        logging_config: Not available yet.
+        logging_config: `LoggingConfig` or a dict of its fields, for the controller, the gateways, and the replicas of
+            deployments and applications that have none.
         **kwargs: Refused with a message that says what to write instead.
 
     Raises:
@@ -58,8 +59,7 @@ def start(
         TimeoutError: The controller or the gateways are not ready within 60 s, or a gateway fails for 10 s.
     """
     _refuse_keywords(kwargs)
-    _refuse_logging_config(logging_config)
-    asked = gateway_options.parse(proxy_location, http_options, grpc_options)
+    asked = gateway_options.parse(proxy_location, http_options, grpc_options, logging_config)
     servicer_functions = mesh_lifecycle.packed_servicer_functions(asked.grpc.grpc_servicer_functions)
     ray_core.ensure_ray()
     client = _running()
@@ -88,7 +88,7 @@ def run(
         name: Name of the application, unique in the mesh.
         route_prefix: HTTP path prefix, unique in the mesh; None: no HTTP. An ingress that serves gRPC only, which is a
             class without `__call__`, does not claim the default, `/`.
-        logging_config: Not available yet.
+        logging_config: `LoggingConfig` or a dict of its fields, for deployments that have none.
 
     Returns:
         A handle of the ingress, once every deployment is healthy. There is no timeout for that.
@@ -144,7 +144,13 @@ def run_many(
     client = _running() or _started()
     rules = _rules()
     specs = [
-        application.build(each.target, name=each.name, route_prefix=each.route_prefix, rules=rules) for each in targets
+        application.build(
+            each.target,
+            name=each.name,
+            route_prefix=each.route_prefix,
+            rules=replace(rules, logging_config=_parsed(each.logging_config)),
+        )
+        for each in targets
     ]
     client.apply(specs)
     if wait_for_applications_running:
@@ -248,7 +254,8 @@ def _run(
     _check_target(RunTarget(target, name, route_prefix, logging_config))
     ray_core.ensure_ray()
     client = _running() or _started()
-    spec = application.build(target, name=name, route_prefix=route_prefix, rules=_rules())
+    rules = replace(_rules(), logging_config=_parsed(logging_config))
+    spec = application.build(target, name=name, route_prefix=route_prefix, rules=rules)
     client.deploy(spec)
     if _blocking:
         rollout_wait.until_running(client, name)
@@ -287,10 +294,8 @@ def _refuse_keywords(keywords: Mapping[str, object]) -> None:
         raise unexpected_keyword("start", keyword, _START_KEYWORDS)
 
 
-def _refuse_logging_config(config: LoggingConfig | Mapping[str, Any] | None) -> None:
-    if config is not None:
-        logging_options.parse(config)
-        raise option_checks.not_yet("logging_config")
+def _parsed(config: LoggingConfig | Mapping[str, Any] | None) -> LoggingConfig | None:
+    return None if config is None else logging_options.parse(config)
 
 
 def _warn_of_differences(asked: gateway_options.GatewayRequest, client: ControlClient) -> None:
@@ -311,7 +316,7 @@ def _check_target(asked: RunTarget) -> None:
         raise TypeError(f"mesh.run takes an application, the result of Deployment.bind(...), not {asked.target!r}.")
     application.checked_name(asked.name)
     application.checked_route_prefix(asked.route_prefix)
-    _refuse_logging_config(asked.logging_config)
+    _parsed(asked.logging_config)
 
 
 def _rules() -> application.BuildRules:

@@ -7,13 +7,14 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mesh.config import DeploymentConfig, with_options
 from mesh.deployment import Application, Deployment
 from mesh.exceptions import MeshException
 from mesh.options import option_checks
+from mesh.options.logging_options import LoggingConfig
 from mesh.options.option_effects import replica_version
 from mesh.usercode import user_code
 from mesh.usercode.served_methods import typed_methods
@@ -41,6 +42,8 @@ class BuildRules:
     """Options by deployment; they override those in the code."""
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     """Inherited by every deployment, whose own values override it."""
+    logging_config: LoggingConfig | None = None
+    """Of deployments that have none."""
 
 
 def build(
@@ -184,6 +187,8 @@ class _Graph:
 
     def _spec(self, application: Application, name: str, version: str, packed: bytes) -> control_pb2.DeploymentSpec:
         config = _overridden(name, application.deployment.config, self._rules.overrides.get(name, {}))
+        if config.logging_config is None:
+            config = replace(config, logging_config=self._rules.logging_config)
         spec = control_pb2.DeploymentSpec(
             name=name,
             version=version,

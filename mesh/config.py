@@ -10,6 +10,7 @@ from typing import Any
 from mesh.options import actor_options, autoscaling_options, logging_options, option_checks, placement_options
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.logging_options import LoggingConfig
 from mesh.v1 import control_pb2
 
 _MAX_UINT32 = 2**32 - 1
@@ -54,6 +55,8 @@ class DeploymentConfig:
     """Each replica gets a placement group of these bundles; its actor runs in the first."""
     placement_group_strategy: str | None = None
     """How a replica's bundles are spread over nodes; None means PACK."""
+    logging_config: LoggingConfig | None = None
+    """Format, level and place of the logs of each replica; None: those of the application, or of the mesh."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ray_actor_options", actor_options.checked(self.ray_actor_options))
@@ -72,6 +75,8 @@ class DeploymentConfig:
             self.max_replicas_per_node,
             self.ray_actor_options,
         )
+        if self.logging_config is not None:
+            object.__setattr__(self, "logging_config", logging_options.parse(self.logging_config))
         self._user_config_json()
 
     def to_message(self) -> control_pb2.DeploymentOptions:
@@ -90,6 +95,7 @@ class DeploymentConfig:
             max_constructor_retry_count=self.max_constructor_retry_count,
             autoscaling=self.autoscaling_config.to_message() if self.autoscaling_config is not None else None,
             max_replicas_per_node=self.max_replicas_per_node or 0,
+            logging=self.logging_config.to_message() if self.logging_config is not None else None,
             **placement_options.to_fields(self.placement_group_bundles, self.placement_group_strategy),
         )
 
@@ -116,20 +122,9 @@ class DeploymentConfig:
             raise ValueError(f"user_config must be JSON-serializable: {error}.") from error
 
 
-_NOT_YET = ("logging_config",)
-
-
 def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> DeploymentConfig:
-    """`config` with the given options, all checked.
-
-    Options that this version does not have yet are checked like the others and then refused with ValueError.
-    """
-    supported = {name: value for name, value in given.items() if name not in _NOT_YET}
-    result = replace(config, **{**supported, **_scale(given)})
-    if given.get("logging_config") is not None:
-        logging_options.parse(given["logging_config"])
-    _refuse_not_yet(given)
-    return result
+    """`config` with the given options, all checked."""
+    return replace(config, **{**given, **_scale(given)})
 
 
 def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,9 +135,3 @@ def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
     if autoscaling is None:
         return {"num_replicas": given.get("num_replicas"), "autoscaling_config": None}
     return {"num_replicas": autoscaling.first_replicas, "autoscaling_config": autoscaling}
-
-
-def _refuse_not_yet(given: Mapping[str, Any]) -> None:
-    for name in _NOT_YET:
-        if given.get(name) is not None:
-            raise option_checks.not_yet(name)

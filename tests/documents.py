@@ -136,6 +136,7 @@ _STORED = {
     "user_config": "user_config_json",
     "ray_actor_options": "actor",
     "autoscaling_config": "autoscaling",
+    "logging_config": "logging",
 }
 """Options that have another name in the stored state."""
 

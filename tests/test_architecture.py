@@ -37,7 +37,7 @@ ROOMS: dict[str, str] = {
     "mesh.exceptions": "cluster",
     "mesh.wire": "cluster exceptions settings v1",
     "mesh.context": "exceptions wire",
-    "mesh.logs": "cluster context settings wire",
+    "mesh.logs": "cluster context settings v1 wire",
     "mesh.options": "settings v1",
     "mesh.config": "options v1",
     "mesh.status": "v1",
@@ -66,7 +66,7 @@ ROOMS: dict[str, str] = {
     "mesh.controller.report": ("controller.desired controller.plan controller.scaling routing settings status v1 wire"),
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
-        " logs routing settings v1 wire"
+        " logs options routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
     "mesh.api": "application client cluster context deployment exceptions handle options status",
@@ -77,8 +77,8 @@ ROOMS: dict[str, str] = {
     "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.dialects": "exceptions gateway.ops gateway.requests link settings wire",
     "gateway": (
-        "gateway.dialects gateway.ops gateway.requests cluster exceptions logs membership phases routing settings"
-        " usercode v1 wire"
+        "gateway.dialects gateway.ops gateway.requests cluster exceptions logs membership options phases routing"
+        " settings usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.

@@ -72,7 +72,7 @@ def start_mesh(asked: Target, **ports: Any) -> None:
     grpc = {**config.grpc_options, **port_option(ports.get("grpc_port"))}
     if mesh_lifecycle.find() is None:
         click.echo("Starting the mesh ...")
-    api.start(ports.get("proxy_location") or config.proxy_location, http, grpc)
+    api.start(ports.get("proxy_location") or config.proxy_location, http, grpc, config.logging_config)
 
 
 def follow(asked: Target, unchanged: Sequence[str] = ()) -> None:

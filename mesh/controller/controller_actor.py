@@ -25,6 +25,7 @@ from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
+from mesh.options.logging_options import logging_of_mesh
 from mesh.settings import settings
 from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire import telemetry
@@ -46,8 +47,8 @@ class ControllerActor:
 
     def __init__(self, gateway_options: bytes) -> None:
         """`gateway_options`: a serialised GatewayOptions, for a mesh that has no stored state yet."""
-        begin_process(self, _LOG_NAME)
         self._gateway_options = control_pb2.GatewayOptions.FromString(gateway_options)
+        begin_process(self, _LOG_NAME, logging_of_mesh(self._gateway_options))
         self._server: grpc.aio.Server | None = None
         self._start = io_thread().submit(self._begin())
         self._start.add_done_callback(_end_if_failed)

@@ -24,6 +24,7 @@ from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
+from mesh.options import logging_options
 from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
 from mesh.usercode.user_code import UserCode, pack, unpack
@@ -127,6 +128,7 @@ def _build(entry: ApplicationEntry, target: Application, around: Surroundings) -
         servicer_functions=around.servicer_functions,
         overrides=entry.deployments,
         runtime_env={**around.job_runtime_env, **entry.runtime_env},
+        logging_config=None if entry.logging_config is None else logging_options.parse(entry.logging_config),
     )
     return application.build(target, name=entry.name, route_prefix=entry.route_prefix, rules=rules)
 

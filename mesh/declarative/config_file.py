@@ -15,7 +15,7 @@ from mesh.declarative.error_field import finding, repeated, unknown_field
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
-from mesh.options import gateway_options, option_checks, runtime_env
+from mesh.options import gateway_options, logging_options, option_checks, runtime_env
 
 T = TypeVar("T")
 
@@ -41,7 +41,6 @@ class _Checker:
 
     def file(self, data: Any) -> MeshConfig:
         fields = self._mapping((), {} if data is None else data, schema.TOP_FIELDS)
-        self._refuse_not_yet((), fields)
         gateways = self._gateways(fields)
         entries = self._entries(fields, data)
         applications = [self._application(("applications", number), entry) for number, entry in enumerate(entries)]
@@ -62,9 +61,9 @@ class _Checker:
         return []
 
     def _gateways(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        names = ("proxy_location", "http_options", "grpc_options")
+        names = ("proxy_location", "http_options", "grpc_options", "logging_config")
         given = {name: fields[name] for name in names if fields.get(name) is not None}
-        for name in ("http_options", "grpc_options"):
+        for name in names[1:]:
             if name in given:
                 given[name] = self._mapping((name,), given[name], schema.NESTED_FIELDS[name])
         self._try_options(
@@ -76,7 +75,6 @@ class _Checker:
 
     def _application(self, path: Path, data: Any) -> ApplicationEntry:
         fields = self._mapping(path, data, schema.APPLICATION_FIELDS)
-        self._refuse_not_yet(path, fields)
         if "import_path" not in fields and isinstance(data, dict):
             self.findings.append(Finding(path, "import_path is missing: write for instance import_path: shop.app:app."))
         checked: dict[str, Any] = {"import_path": fields.get("import_path", "a:b")}
@@ -92,6 +90,10 @@ class _Checker:
         given = {"runtime_env": copy.deepcopy(checked.get("runtime_env", {}))}
         self._try_options(path, given, lambda: runtime_env.checked("runtime_env", given["runtime_env"]))
         self._check_uris((*path, "runtime_env"), checked.get("runtime_env", {}))
+        if fields.get("logging_config") is not None:
+            name = "logging_config"
+            checked[name] = self._mapping((*path, name), fields[name], schema.NESTED_FIELDS[name])
+            self._try_options(path, {name: dict(checked[name])}, lambda: logging_options.parse(checked[name]))
         return ApplicationEntry(**checked, deployments=self._deployments((*path, "deployments"), fields))
 
     def _deployments(self, path: Path, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -156,11 +158,6 @@ class _Checker:
                     message = f"must be a URI that every node can fetch (https://, s3://, gs:// ...), got {each!r}."
                     self.findings.append(Finding((*path, name), message))
 
-    def _refuse_not_yet(self, path: Path, fields: Mapping[str, Any]) -> None:
-        for name in schema.NOT_YET:
-            if fields.get(name) is not None:
-                self.findings.append(Finding((*path, name), option_checks.why_not_yet(name)))
-
     def _check(self, path: Path, check: Callable[[], object]) -> None:
         try:
             check()
@@ -173,8 +170,7 @@ class _Checker:
             self.findings.append(Finding(path, f"must be a mapping of fields to values, got {_shown(value)}."))
             return {}
         unknown = [] if known is None else [name for name in value if name not in known]
-        offered = [name for name in known or () if name not in schema.NOT_YET]
-        self.findings.extend(unknown_field(path, name, offered) for name in unknown)
+        self.findings.extend(unknown_field(path, name, known or ()) for name in unknown)
         return {name: each for name, each in value.items() if name not in unknown}
 
     def _list(self, path: Path, value: Any) -> list[Any]:

@@ -29,6 +29,8 @@ class ApplicationEntry:
     """Arguments for the function that builds the application."""
     deployments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options by deployment, see below. Options that are absent keep their values from the code."""
+    logging_config: Mapping[str, Any] | None = None
+    """Logs of the deployments that have no `logging_config` of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +45,14 @@ class MeshConfig:
     """gRPC listener of the gateways: port, grpc_servicer_functions, request_timeout_s."""
     target_capacity: float | None = None
     """Percent of all replica counts and autoscaling bounds that run; None: all."""
+    logging_config: Mapping[str, Any] | None = None
+    """Logs of the controller, the gateways, and the applications that have none. Used when the mesh starts."""
     applications: tuple[ApplicationEntry, ...] = ()
     """The applications to run. Required; `[]`: none."""
 
 
-NOT_YET = ("logging_config",)
-"""Fields of the contract's schema that are refused."""
-
-TOP_FIELDS = (*(each.name for each in fields(MeshConfig)), *NOT_YET)
-APPLICATION_FIELDS = (*(each.name for each in fields(ApplicationEntry)), "logging_config")
+TOP_FIELDS = tuple(each.name for each in fields(MeshConfig))
+APPLICATION_FIELDS = tuple(each.name for each in fields(ApplicationEntry))
 
 DEPLOYMENT_OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("name", "version", "route_prefix"))
 """Options of one deployment in a file. Its name is the key, and its version is computed from the content."""

@@ -13,6 +13,7 @@ from mesh.declarative.schema import DEPLOYMENT_OPTIONS
 from mesh.deployment import Deployment
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingPolicy
+from mesh.options.logging_options import LoggingConfig
 
 _DEFAULTS: Mapping[str, Any] = {each.name: getattr(DeploymentConfig(), each.name) for each in fields(DeploymentConfig)}
 
@@ -106,7 +107,7 @@ def _plain(value: Any) -> Any:
             return {key: _plain(each) for key, each in value.items()}
         case list() | tuple():
             return [_plain(each) for each in value]
-        case AutoscalingConfig() | AutoscalingPolicy():
+        case AutoscalingConfig() | AutoscalingPolicy() | LoggingConfig():
             given = ((each.name, getattr(value, each.name), each) for each in fields(value))
             return {name: _plain(each) for name, each, field in given if each != _default_of(field)}
     return value

@@ -20,7 +20,7 @@ class CapturedOutput:
 
     def write(self, text: str) -> int:
         self._stream.write(text)
-        *lines, rest = (getattr(self._unfinished, "text", "") + text).split("\n")
+        *lines, rest = map(_as_on_a_terminal, (getattr(self._unfinished, "text", "") + text).split("\n"))
         if len(rest) > _LINE_MAX_CHARS:
             lines, rest = [*lines, rest], ""
         self._unfinished.text = rest
@@ -36,3 +36,8 @@ class CapturedOutput:
     def __getattr__(self, name: str) -> Any:
         """Everything else is the stream's."""
         return getattr(self._stream, name)
+
+
+def _as_on_a_terminal(line: str) -> str:
+    """Without what a carriage return lets the rest of the line overwrite, such as earlier states of a progress bar."""
+    return line[line.rstrip("\r").rfind("\r") + 1 :]

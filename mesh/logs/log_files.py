@@ -68,6 +68,7 @@ class LogFile(RotatingFileHandler):
 
     def __init__(self, path: Path) -> None:
         limits = settings().logs
+        self.directory = path.parent
         super().__init__(
             path,
             maxBytes=limits.file_max_bytes,
@@ -87,10 +88,21 @@ class LogFile(RotatingFileHandler):
         """Says nothing: a report would be written to this file too."""
 
 
-def open_log_file(directory: Path, name: LogName) -> LogFile:
-    """Make room on the node if necessary, and open the file. Raises OSError."""
-    directory.mkdir(parents=True, exist_ok=True)
+def open_log_file(directory: Path, name: LogName, link_in: Path) -> LogFile:
+    """Make room in the directory if necessary, and open the file. Raises OSError.
+
+    If it is another directory than `link_in`, a link there leads readers to the file.
+    """
+    link = link_in / name.file_name
+    for each in {directory, link_in}:
+        each.mkdir(parents=True, exist_ok=True)
     make_room(directory, settings().logs)
+    if link.is_symlink():
+        link.unlink()
+    if directory != link_in:
+        if link.exists():
+            link.rename(link.with_name(f"{link.name}.1"))
+        link.symlink_to(directory / name.file_name)
     return LogFile(directory / name.file_name)
 
 

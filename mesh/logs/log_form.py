@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Sequence
 from types import TracebackType
 
 from mesh.context import current_request
+from mesh.logs.log_files import LogName
+from mesh.v1 import control_pb2
 from mesh.wire.outcome import users_traceback
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
+_NO_REQUEST = {"request_id": "", "route": ""}
+_STANDARD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
+
 
 class RequestFilter(logging.Filter):
-    """Completes records, when they are made, with `component` and with the `request_id` of the code that made them."""
+    """Completes records, when they are made, with the process and with the request of the code that made them."""
 
-    def __init__(self, component: str) -> None:
+    def __init__(self, name: LogName, node_id: str) -> None:
         super().__init__()
-        self._component = component
+        self._process = {
+            "component": name.component,
+            "application": name.app,
+            "deployment": name.deployment,
+            name.kind: name.process_id,
+            "node_id": node_id,
+        }
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets every record pass."""
-        record.component = self._component
-        if not hasattr(record, "request_id"):
-            request = current_request()
-            record.request_id = request.request_id if request is not None else ""
+        request = current_request()
+        served = {"request_id": request.request_id, "route": request.route} if request is not None else _NO_REQUEST
+        for attribute, value in {**self._process, **served}.items():
+            vars(record).setdefault(attribute, value)
         return True
 
 
@@ -41,3 +54,31 @@ class TextFormatter(logging.Formatter):
     def formatException(self, ei: _ExcInfo) -> str:
         """Without the mesh's own frames above the user's code."""
         return users_traceback(ei[1]).rstrip() if ei[1] is not None else ""
+
+
+class JsonFormatter(TextFormatter):
+    """One line of JSON for each completed record (item 236); `extra` values of user code are in it too."""
+
+    def __init__(self, additional_attributes: Sequence[str]) -> None:
+        super().__init__()
+        self._additional = tuple(additional_attributes)
+
+    def format(self, record: logging.LogRecord) -> str:
+        attributes = vars(record)
+        members = {
+            "asctime": self.formatTime(record),
+            "levelname": record.levelname,
+            "name": record.name,
+            "message": record.getMessage(),
+            "filename": record.filename,
+            "lineno": record.lineno,
+            **{name: value for name, value in attributes.items() if name not in _STANDARD_ATTRIBUTES and value != ""},
+            **{name: attributes.get(name) for name in self._additional},
+        }
+        if record.exc_info:
+            members["exc_text"] = self.formatException(record.exc_info)
+        return json.dumps(members, default=str)
+
+
+def formatter_of(options: control_pb2.LoggingOptions) -> logging.Formatter:
+    return JsonFormatter(options.additional_attributes) if options.is_json else TextFormatter()

@@ -11,7 +11,10 @@ from mesh.logs.log_files import LogName
 _TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 _BEGIN = re.compile(rf'({_TIME}) |\{{"asctime": "({_TIME})"')
 """How the first line of a record begins, as text and as JSON."""
-_OWN_NEWS = re.compile(rf"{_TIME} (DEBUG|INFO) [^:]* mesh(\.[\w.]+)?: ")
+_OWN_NEWS = re.compile(
+    rf"{_TIME} (DEBUG|INFO) [^:]* mesh(\.[\w.]+)?: "
+    rf'|\{{"asctime": "{_TIME}", "levelname": "(DEBUG|INFO)", "name": "mesh(\.[\w.]+)?"'
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,35 +20,74 @@ from typing import Any
 from mesh.cluster import ray_core
 from mesh.logs.captured_output import CapturedOutput
 from mesh.logs.log_files import DIRECTORY, LogFile, LogName, open_log_file
-from mesh.logs.log_form import RequestFilter, TextFormatter
+from mesh.logs.log_form import RequestFilter, formatter_of
+from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
 
-def begin_process(actor: object, name: LogName) -> None:
+def begin_process(actor: object, name: LogName, options: control_pb2.LoggingOptions) -> ProcessLogs:
     """Name the process of the calling actor and set up its logs. Called once, before any user code is imported."""
     ray_core.name_this_actor(actor, name.title)
-    handler = ProcessHandler(name.component, logging.StreamHandler(sys.stderr))
-    logging.lastResort = handler
+    logs = ProcessLogs(name, Path(ray_core.logs_directory()) / DIRECTORY)
+    logging.lastResort = logs
     logging.basicConfig = _only_if_asked(logging.basicConfig)
-    logging.getLogger().setLevel(logging.INFO)
-    try:
-        file = open_log_file(Path(ray_core.logs_directory()) / DIRECTORY, name)
-    except OSError as error:
-        logger.warning("this process has no log file: %s", error)
-        return
-    handler.add(file)
     for stream_name in ("stdout", "stderr"):
-        capture(stream_name, file)
+        logs.capture(stream_name)
+    logs.configure(options)
+    return logs
 
 
-def capture(stream_name: str, file: LogFile) -> None:
-    """Let the log file have the lines of sys.stdout or sys.stderr too."""
+class ProcessLogs(logging.Handler):
+    """Hands each record of this process to its log file and to stderr, completed and in one form."""
 
-    def on_line(line: str) -> None:
-        file.handle(logging.LogRecord(stream_name, logging.INFO, stream_name, 0, line, (), None))
+    def __init__(self, name: LogName, directory: Path) -> None:
+        super().__init__()
+        self._name = name
+        self._directory = directory
+        self._filter = RequestFilter(name, ray_core.node_id())
+        self._console = logging.StreamHandler(sys.stderr)
+        self._file: LogFile | None = None
+        self.addFilter(self._filter)
 
-    setattr(sys, stream_name, CapturedOutput(getattr(sys, stream_name), on_line))
+    def configure(self, options: control_pb2.LoggingOptions) -> None:
+        """Take over format, level and directory. The level is that of the root logger, which user code may change."""
+        logging.getLogger().setLevel(options.level)
+        directory = Path(options.directory) if options.directory else self._directory
+        if self._file is None or self._file.directory != directory:
+            self._move_to(directory)
+        for handler in self._handlers():
+            handler.setFormatter(formatter_of(options))
+
+    def capture(self, stream_name: str) -> None:
+        """Let the log file have the lines of sys.stdout or sys.stderr too."""
+        setattr(
+            sys, stream_name, CapturedOutput(getattr(sys, stream_name), functools.partial(self._print, stream_name))
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for handler in self._handlers():
+            handler.handle(record)
+
+    def _handlers(self) -> list[logging.Handler]:
+        return [self._console] if self._file is None else [self._console, self._file]
+
+    def _print(self, stream_name: str, line: str) -> None:
+        if self._file is not None:
+            record = logging.LogRecord(stream_name, logging.INFO, stream_name, 0, line, (), None)
+            self._filter.filter(record)
+            self._file.handle(record)
+
+    def _move_to(self, directory: Path) -> None:
+        """Go on in the file of that directory; stay where that is not possible."""
+        before = self._file
+        try:
+            self._file = open_log_file(directory, self._name, link_in=self._directory)
+        except OSError as error:
+            logger.warning("this process has no log file in %s: %s", directory, error)
+            return
+        if before is not None:
+            before.close()
 
 
 def _only_if_asked(basic_config: Callable[..., None]) -> Callable[..., None]:
@@ -58,23 +97,3 @@ def _only_if_asked(basic_config: Callable[..., None]) -> Callable[..., None]:
             basic_config(**given)
 
     return configure
-
-
-class ProcessHandler(logging.Handler):
-    """Hands each record to several handlers, completed and in one form."""
-
-    def __init__(self, component: str, *handlers: logging.Handler) -> None:
-        super().__init__()
-        self._component = component
-        self._handlers: list[logging.Handler] = []
-        for handler in handlers:
-            self.add(handler)
-
-    def add(self, handler: logging.Handler) -> None:
-        handler.addFilter(RequestFilter(self._component))
-        handler.setFormatter(TextFormatter())
-        self._handlers.append(handler)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        for handler in self._handlers:
-            handler.handle(record)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from mesh.options import option_checks
+from mesh.options import logging_options, option_checks
 from mesh.options.absent_options import check_known, why_unknown
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.logging_options import LoggingConfig
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 
@@ -105,6 +106,7 @@ class GatewayRequest:
     location: ProxyLocation
     http: HTTPOptions
     grpc: gRPCOptions
+    logging: LoggingConfig | None = None
 
     def to_message(self) -> control_pb2.GatewayOptions:
         return control_pb2.GatewayOptions(
@@ -115,6 +117,7 @@ class GatewayRequest:
             http_port=self.http.port,
             max_message_bytes=settings().payload.message_max_bytes,
             request_timeout_s=self.grpc.request_timeout_s,
+            logging=self.logging.to_message() if self.logging is not None else None,
         )
 
 
@@ -122,6 +125,7 @@ def parse(
     proxy_location: ProxyLocation | str | None,
     http_options: HTTPOptions | Mapping[str, Any] | None,
     grpc_options: gRPCOptions | Mapping[str, Any] | None,
+    logging_config: LoggingConfig | Mapping[str, Any] | None = None,
 ) -> GatewayRequest:
     """Raises TypeError or ValueError naming the option that is wrong."""
     http = _parse_http(http_options)
@@ -129,7 +133,8 @@ def parse(
     location = _location(proxy_location, http)
     if http.host is None or (http.port is None and grpc.port is None):
         location = ProxyLocation.Disabled
-    return GatewayRequest(location=location, http=http, grpc=grpc)
+    logs = None if logging_config is None else logging_options.parse(logging_config)
+    return GatewayRequest(location=location, http=http, grpc=grpc, logging=logs)
 
 
 def differing_fields(asked: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions) -> list[str]:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable
 
 _INSTEAD = {
-    "logging_config": "a constructor can configure Python's logging for its replica",
     "_local_testing_mode": "mesh.run() starts a Ray on this machine where none is running",
     "http_options['request_timeout_s']": "grpc_options has one",
 }

@@ -22,6 +22,7 @@ _IN_PLACE = {
     "user_config_json",
     "graceful_shutdown_wait_loop_s",
     "graceful_shutdown_timeout_s",
+    "logging",
 }
 _CONTROLLER_ONLY = {
     "num_replicas",

@@ -7,7 +7,8 @@ import time
 from mesh.cluster.ray_objects import load_buffers
 from mesh.exceptions import DeadlineExceededError, MeshException, RequestCancelledError
 from mesh.link.callee_link import IncomingCall
-from mesh.replica.execution import Execution
+from mesh.replica.access_log import log_access
+from mesh.replica.execution import Conclude, Execution
 from mesh.replica.failure_log import failure_log
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
@@ -26,17 +27,22 @@ class Executor:
         self._methods = methods
         self._user = user_loop
         self._counts = counts
+        self._conclude: Conclude = self._end
+
+    def log_accesses(self, is_wanted: bool) -> None:
+        """Whether calls that begin from now on are logged when they end."""
+        self._conclude = self._end_and_log if is_wanted else self._end
 
     def start(self, call: IncomingCall) -> Execution | None:
         """Run the call; None if it could not begin and has ended already."""
         try:
             execution = self._prepare(call)
         except MeshException as error:
-            self._end(call, failed(error))
+            self._conclude(call, failed(error))
             return None
         except Exception as error:  # a property of the user's class
             failure_log.record(call.request.method, call.request.context.request_id, error)
-            self._end(call, failed_in_user_code(error))
+            self._conclude(call, failed_in_user_code(error))
             return None
         payload = call.request.payload
         if payload is not None and payload.stored is not None:
@@ -49,7 +55,7 @@ class Executor:
         if call.request.deadline_at_s is not None and call.request.deadline_at_s <= time.monotonic():
             raise DeadlineExceededError
         method = self._methods.find(call.request.method)
-        return Execution(call, method, self._user, self._counts, self._end)
+        return Execution(call, method, self._user, self._counts, self._conclude)
 
     async def _fetch_and_run(self, execution: Execution, payload: Payload) -> None:
         assert payload.stored is not None
@@ -57,11 +63,11 @@ class Executor:
         try:
             buffers = await run_bulk(load_buffers, payload.stored)
         except Exception as error:  # the caller or its node is gone, in whichever way Ray says so
-            self._end(call, failed(MeshException(f"An argument was lost on its way: {error}")))
+            self._conclude(call, failed(MeshException(f"An argument was lost on its way: {error}")))
             return
         call.request.payload = Payload(PICKLE_BUFFERS, payload.data, buffers)
         if call.cancel_reason is not None:
-            self._end(call, failed(RequestCancelledError(reason=call.cancel_reason)))
+            self._conclude(call, failed(RequestCancelledError(reason=call.cancel_reason)))
         else:
             self._hand_over(execution)
 
@@ -73,7 +79,11 @@ class Executor:
                 call.grant(settings().payload.stream_credits)
             execution.hand_over()
         except Exception as error:  # a thread pool that is closed
-            self._end(call, failed_in_user_code(error))
+            self._conclude(call, failed_in_user_code(error))
+
+    def _end_and_log(self, call: IncomingCall, outcome: Outcome) -> None:
+        self._end(call, outcome)
+        log_access(call, outcome)
 
     def _end(self, call: IncomingCall, outcome: Outcome) -> None:
         self._counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_at_s)

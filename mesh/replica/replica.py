@@ -27,6 +27,7 @@ from mesh.link.callee_link import LinkServicer
 from mesh.membership.mesh_process import REPLICA, join
 from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.options.drain_policy import drain_policy_of
+from mesh.options.logging_options import logging_of_replica
 from mesh.replica.autoscaling_stats import AutoscalingStats
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
@@ -56,6 +57,7 @@ class ReplicaProcess:
         self._user_loop = UserLoop(is_isolated=options.isolate_user_loop, threads_max=options.max_ongoing_requests)
         self._object: UserObject | None = None
         self._admission = Admission(options.max_ongoing_requests)
+        self._executor: Executor | None = None
         self._servicer: LinkServicer | None = None
         self._server: grpc.aio.Server | None = None
         self._address = ""
@@ -124,10 +126,12 @@ class ReplicaProcess:
             await self._on_user_loop(self._object.check_health())
 
     async def reconfigure(self, spec: control_pb2.ReplicaSpec) -> None:
-        """Take over what can change in place: the limit on calls and the user's configuration."""
+        """Take over what can change in place: the limit on calls, the access log and the user's configuration."""
         logger.info("reconfiguring %r", self)
         before, options = self.spec.spec.options, spec.spec.options
         self.spec = spec
+        if self._executor is not None:
+            self._executor.log_accesses(logging_of_replica(spec).has_access_log)
         self._user_loop.set_threads_max(options.max_ongoing_requests)
         self._admission.set_limit(
             options.max_ongoing_requests, self._servicer.links if self._servicer is not None else ()
@@ -169,7 +173,8 @@ class ReplicaProcess:
         links: set[Any] = set()
         deployment = self.spec.deployment
         counts = ReplicaCounts(deployment.app, deployment.name, self._admission, links)
-        executor = Executor(methods, self._user_loop, counts)
+        executor = self._executor = Executor(methods, self._user_loop, counts)
+        executor.log_accesses(logging_of_replica(self.spec).has_access_log)
         servicer = self._servicer = LinkServicer(self.spec.replica_id, self._admission, executor, links)
         model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
         servicer.announce_models(model_registry.model_ids())

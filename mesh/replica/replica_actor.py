@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from mesh.cluster import ray_core
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
+from mesh.options.logging_options import logging_of_replica
 from mesh.replica.replica import ReplicaProcess
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
@@ -24,7 +25,7 @@ class ReplicaActor:
     def __init__(self, spec: bytes) -> None:
         read = control_pb2.ReplicaSpec.FromString(spec)
         self._name = LogName("replica", read.deployment.app, read.deployment.name, read.replica_id)
-        begin_process(self, self._name)
+        self._logs = begin_process(self, self._name, logging_of_replica(read))
         self._replica = ReplicaProcess(read)
         self._start: Future[None] | None = None
 
@@ -62,7 +63,9 @@ class ReplicaActor:
     @errors_as_text
     async def reconfigure(self, spec: bytes) -> None:
         """Take over a changed ReplicaSpec in place."""
-        await _on_io(self._replica.reconfigure(control_pb2.ReplicaSpec.FromString(spec)))
+        read = control_pb2.ReplicaSpec.FromString(spec)
+        self._logs.configure(logging_of_replica(read))
+        await _on_io(self._replica.reconfigure(read))
 
     async def drain(self) -> None:
         """Finish what is ongoing and take the user's object down; the controller then ends the process."""

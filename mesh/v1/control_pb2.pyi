@@ -132,8 +132,22 @@ class Bundle(_message.Message):
     resources: _containers.ScalarMap[str, float]
     def __init__(self, resources: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
+class LoggingOptions(_message.Message):
+    __slots__ = ("is_json", "level", "directory", "has_access_log", "additional_attributes")
+    IS_JSON_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    HAS_ACCESS_LOG_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    is_json: bool
+    level: int
+    directory: str
+    has_access_log: bool
+    additional_attributes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, is_json: bool = ..., level: _Optional[int] = ..., directory: _Optional[str] = ..., has_access_log: bool = ..., additional_attributes: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class DeploymentOptions(_message.Message):
-    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node")
+    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node", "logging")
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +163,7 @@ class DeploymentOptions(_message.Message):
     PLACEMENT_GROUP_BUNDLES_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_GROUP_STRATEGY_FIELD_NUMBER: _ClassVar[int]
     MAX_REPLICAS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    LOGGING_FIELD_NUMBER: _ClassVar[int]
     num_replicas: int
     max_ongoing_requests: int
     max_queued_requests: int
@@ -164,7 +179,8 @@ class DeploymentOptions(_message.Message):
     placement_group_bundles: _containers.RepeatedCompositeFieldContainer[Bundle]
     placement_group_strategy: str
     max_replicas_per_node: int
-    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ...) -> None: ...
+    logging: LoggingOptions
+    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
     __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees")
@@ -203,7 +219,7 @@ class ApplicationSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
-    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s")
+    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
     GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +227,7 @@ class GatewayOptions(_message.Message):
     HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    LOGGING_FIELD_NUMBER: _ClassVar[int]
     location: GatewayLocation
     grpc_host: str
     grpc_port: int
@@ -218,7 +235,8 @@ class GatewayOptions(_message.Message):
     http_port: int
     max_message_bytes: int
     request_timeout_s: float
-    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ...) -> None: ...
+    logging: LoggingOptions
+    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ...) -> None: ...
 
 class DesiredState(_message.Message):
     __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity")
@@ -237,16 +255,18 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
-    __slots__ = ("replica_id", "deployment", "spec", "config_version")
+    __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MESH_LOGGING_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
     spec: DeploymentSpec
     config_version: str
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ...) -> None: ...
+    mesh_logging: LoggingOptions
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ..., mesh_logging: _Optional[_Union[LoggingOptions, _Mapping]] = ...) -> None: ...
 
 class ReplicaReady(_message.Message):
     __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec", "age_s")

@@ -1,5 +1,6 @@
 """What a replica logs, prints and raises is found afterwards, by application and by request (item 238)."""
 
+import json
 import logging
 import os
 import re
@@ -152,6 +153,21 @@ def test_what_a_constructor_and_reconfigure_raise_is_in_the_controllers_log(depl
     assert "WARNING controller mesh: the start of replica misconfigured/Mortal#" in shown
     assert "failed: ValueError: no config" in shown
     assert "in reconfigure" in shown
+
+
+@pytest.mark.filterwarnings("ignore:version= of a deployment:DeprecationWarning")
+def test_an_access_log_is_turned_on_without_a_restart(deploy: Deploy) -> None:
+    """For the deployment that asks for it, in JSON (items 236, 237)."""
+    plain = Mortal.options(version="1")
+    deploy(plain.bind(), "accessed").remote().result(timeout_s=10)
+    before = running("accessed", "Mortal").keys()
+    handle = deploy(plain.options(logging_config={"encoding": "JSON"}).bind(), "accessed")
+    handle.remote().result(timeout_s=10)
+    assert running("accessed", "Mortal").keys() == before
+    (access,) = [line for line in logs("accessed").splitlines() if "mesh.access" in line]
+    record = json.loads(access)
+    assert record["message"].startswith("__call__ OK ")
+    assert {record["application"], record["deployment"], record["replica"]} == {"accessed", "Mortal", *before}
 
 
 def test_processes_are_named_after_what_they_run(shop: Handle) -> None:

@@ -93,7 +93,7 @@ def test_the_rest_of_an_interrupted_shutdown_is_removed_before_a_start(cluster: 
         ({"http_middlewares": []}, ValueError, "http_options"),
         ({"dashboard": True}, TypeError, "unexpected keyword argument 'dashboard'"),
         ({"proxy_location": "Somewhere"}, ValueError, "proxy_location"),
-        ({"logging_config": {"encoding": "JSON"}}, ValueError, "not available in this version"),
+        ({"logging_config": {"encoding": "XML"}}, ValueError, "encoding must be TEXT or JSON"),
         ({"grpc_options": {"grpc_servicer_functions": ["nowhere.add_X_to_server"]}}, ModuleNotFoundError, "nowhere"),
         ({"grpc_options": {"grpc_servicer_functions": ["json.add_X_to_server"]}}, ValueError, "add_X_to_server"),
     ],
@@ -156,7 +156,7 @@ def test_only_bound_applications_can_be_run(cluster: FakeCluster, target: Any) -
         ({"name": ""}, MeshException, "Application name must a non-empty string"),
         ({"route_prefix": "x"}, ValueError, "route_prefix"),
         ({"_local_testing_mode": True}, ValueError, "not available in this version"),
-        ({"logging_config": {}}, ValueError, "not available in this version"),
+        ({"logging_config": {"level": 1}}, TypeError, "Did you mean 'log_level'"),
     ],
 )
 def test_wrong_arguments_are_found_before_anything_starts(

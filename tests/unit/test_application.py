@@ -10,6 +10,7 @@ import pytest
 from mesh.application import BuildRules, build, checked_route_prefix, claimed_route_prefix
 from mesh.deployment import Application, deployment
 from mesh.exceptions import MeshException
+from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
 from mesh.v1 import control_pb2
 from tests.unit.protos import shop_pb2_grpc
@@ -70,6 +71,14 @@ def test_one_deployment_is_its_own_ingress() -> None:
     assert spec.deployments[0].options.num_replicas == 2
     assert spec.deployments[0].version.startswith("v-")
     assert arguments(spec, "Model") == (1,)
+
+
+def test_deployments_without_logging_get_that_of_the_application() -> None:
+    """One of their own wins (items 71, 237)."""
+    own, of_app = LoggingConfig(log_level=10), LoggingConfig(log_level=30)
+    spec = built(caller.options(logging_config=own).bind(model.bind()), logging_config=of_app)
+    assert {each.name: each.options.logging.level for each in spec.deployments} == {"Model": 30, "Caller": 10}
+    assert not built(model.bind()).deployments[0].options.HasField("logging")
 
 
 def test_each_deployment_knows_whom_it_was_bound_to() -> None:

@@ -1,6 +1,7 @@
 """mesh.config: every option of a deployment has its default, its checks and its place in the message."""
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.config import DeploymentConfig, with_options
+from mesh.options.logging_options import LoggingConfig
+from mesh.v1 import control_pb2
 
 DEFAULTS = DeploymentConfig()
 
@@ -75,18 +78,15 @@ def test_a_wrong_value_is_refused_by_name(option: str, value: object, error: typ
         config(**{option: value})
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"logging_config": {"encoding": "json"}},
-    ],
-)
-def test_options_of_a_later_version_are_refused_and_never_ignored(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="not available in this version"):
-        config(**options)
+def test_logging_may_be_a_dict_or_a_record() -> None:
+    """Both are stored alike (item 78)."""
+    given = config(logging_config={"encoding": "json", "enable_access_log": False})
+    assert given == config(logging_config=LoggingConfig(encoding="JSON", enable_access_log=False))
+    assert given.to_message().logging == control_pb2.LoggingOptions(is_json=True, level=logging.INFO)
+    assert not config().to_message().HasField("logging")
 
 
-def test_options_of_a_later_version_may_be_none() -> None:
+def test_options_that_are_none_are_the_defaults() -> None:
     assert config(autoscaling_config=None, placement_group_bundles=None, logging_config=None) == DEFAULTS
 
 

@@ -357,14 +357,6 @@ def test_a_wrong_servicer_function_is_named_at_its_place() -> None:
     ]
 
 
-def test_fields_that_are_refused_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.declarative.schema.NOT_YET", ("target_capacity",))
-    (line,) = mistakes("x: 1\napplications: []")
-    assert line == "1:1: x: no such field: there are proxy_location, http_options, grpc_options, applications" + (
-        ", logging_config." if line.endswith("logging_config.") else "."
-    )
-
-
 # ---- The command -----------------------------------------------------------------------------------------------------
 
 

@@ -121,7 +121,7 @@ class ReplicaKeeper:
 
     def _start(self, key: DeploymentKey, assignment: NodeAssignment, reason: Reason) -> None:
         target = self.desired.deployments[key]
-        spec = _replica_spec(self._new_id(), target)
+        spec = self._replica_spec(self._new_id(), target)
         replica = _new_replica(spec.replica_id, target, assignment)
         self._registry.add_replica(replica)
         _log("starting", replica, reason)
@@ -130,7 +130,7 @@ class ReplicaKeeper:
     def _reconfigure(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
             self._registry.replica_reconfiguring(replica_id)
-            spec = _replica_spec(replica_id, self.desired.deployments[replica.deployment])
+            spec = self._replica_spec(replica_id, self.desired.deployments[replica.deployment])
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
     def _stop(self, replica_id: str, reason: Reason) -> None:
@@ -236,19 +236,20 @@ class ReplicaKeeper:
             options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
         )
 
+    def _replica_spec(self, replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:
+        mesh = self.desired.gateways
+        return control_pb2.ReplicaSpec(
+            replica_id=replica_id,
+            deployment={"app": target.key.app, "name": target.key.name},
+            spec=target.spec,
+            config_version=target.config_version,
+            mesh_logging=mesh.logging if mesh.HasField("logging") else None,
+        )
+
     def _drain_policy(self, replica: Replica) -> DrainPolicy:
         """That of its deployment now; of a deleted deployment the last one known."""
         target = self.desired.deployments.get(replica.deployment)
         return target.drain if target else replica.drain
-
-
-def _replica_spec(replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:
-    return control_pb2.ReplicaSpec(
-        replica_id=replica_id,
-        deployment={"app": target.key.app, "name": target.key.name},
-        spec=target.spec,
-        config_version=target.config_version,
-    )
 
 
 def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssignment) -> Replica:

@@ -14,6 +14,7 @@ from mesh.cluster import ray_core
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.options.autoscaling_policy import read_context
+from mesh.options.logging_options import DEFAULT_LOGGING
 from mesh.usercode import user_code
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
@@ -25,7 +26,7 @@ class PolicyActor:
     def __init__(self, spec: bytes) -> None:
         self._spec = control_pb2.PolicySpec.FromString(spec)
         key = self._spec.deployment
-        begin_process(self, LogName("policy", key.app, key.name))
+        begin_process(self, LogName("policy", key.app, key.name), DEFAULT_LOGGING)
         self._policy: Callable[..., Any] = _not_started
 
     @errors_as_text

@@ -39,6 +39,7 @@ def test_a_whole_file() -> None:
         """
         proxy_location: HeadOnly
         http_options: {host: 0.0.0.0, port: 8080}
+        logging_config: {encoding: JSON}
         grpc_options:
           port: 9090
           grpc_servicer_functions: [shop.shop_pb2_grpc:add_ShopServicer_to_server]
@@ -48,6 +49,7 @@ def test_a_whole_file() -> None:
             import_path: shop.app:build
             runtime_env: {working_dir: "https://example.org/shop.zip", env_vars: {LEVEL: debug}}
             args: {size: 3}
+            logging_config: {log_level: DEBUG}
             deployments:
               - name: Front
                 num_replicas: 2
@@ -61,6 +63,8 @@ def test_a_whole_file() -> None:
     assert config.proxy_location == "HeadOnly"
     assert config.http_options == {"host": "0.0.0.0", "port": 8080}
     assert config.grpc_options["port"] == 9090
+    assert config.logging_config == {"encoding": "JSON"}
+    assert config.applications[0].logging_config == {"log_level": "DEBUG"}
     shop, quiet = config.applications
     assert shop.deployments == {"Front": {"num_replicas": 2, "user_config": {"greeting": "Hello"}}, "Stock": {}}
     assert (shop.args, shop.runtime_env["env_vars"]) == ({"size": 3}, {"LEVEL": "debug"})
@@ -218,8 +222,8 @@ def test_a_file_may_restrict_all_replicas_to_a_share() -> None:
             "mesh.yaml:1:18: target_capacity: must be a number, got 'half'.",
         ),
         (
-            "logging_config: {log_level: DEBUG}",
-            "mesh.yaml:1:17: logging_config: is not available in this version of the mesh yet. Leave it out: a",
+            "logging_config: {log_level: LOUD}",
+            "mesh.yaml:1:29: logging_config.log_level: 'LOUD' is unknown. Use DEBUG,",
         ),
     ],
 )

@@ -14,6 +14,9 @@ class Model:
 
 
 SIMPLE = mesh.deployment(Model).options(name="Simple", max_ongoing_requests=9, user_config={"words": ["a", "b"]})
+LOGGING = SIMPLE.options(
+    name="Logging", logging_config={"encoding": "json", "additional_log_standard_attrs": ["thread"]}
+)
 SCALING = mesh.deployment(Model).options(
     name="Scaling",
     num_replicas="auto",
@@ -26,7 +29,7 @@ def built(**changes: object) -> BuiltApplication:
         "import_path": "shop.app:app",
         "name": "shop",
         "route_prefix": "/shop",
-        "deployments": deployments_of(SIMPLE.bind(SCALING.bind())),
+        "deployments": deployments_of(SIMPLE.bind(SCALING.bind(LOGGING.bind()))),
         "is_builder": False,
         "args": {},
         **changes,
@@ -37,7 +40,7 @@ def built(**changes: object) -> BuiltApplication:
 def test_a_written_file_reads_as_the_code_is() -> None:
     (entry,) = read_config(render([built()], "mesh.yaml"), "mesh.yaml")[0].applications
     assert (entry.name, entry.route_prefix, entry.import_path) == ("shop", "/shop", "shop.app:app")
-    for deployment in (SIMPLE, SCALING):
+    for deployment in (SIMPLE, SCALING, LOGGING):
         assert with_options(DeploymentConfig(), entry.deployments[deployment.name]) == deployment.config
 
 

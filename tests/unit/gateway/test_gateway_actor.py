@@ -18,7 +18,7 @@ from tests.unit.gateway.test_node_gateway import FakeProcess, fetch, free_port
 def process(monkeypatch: pytest.MonkeyPatch) -> FakeProcess:
     process = FakeProcess(FakeRouter())
     monkeypatch.setattr(actor_module, "join", lambda kind: process)
-    monkeypatch.setattr(actor_module, "begin_process", lambda actor, name: None)
+    monkeypatch.setattr(actor_module, "begin_process", lambda actor, name, options: None)
     monkeypatch.setattr(actor_module.ray_core, "node_ip", lambda: "127.0.0.1")
     return process
 

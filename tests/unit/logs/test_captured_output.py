@@ -34,6 +34,15 @@ def test_threads_do_not_mix_their_lines() -> None:
     assert lines == ["two", "one three"]
 
 
+def test_a_progress_bar_is_its_last_state() -> None:
+    output, stream, lines = captured()
+    for percent in range(101):
+        output.write(f"\r{percent}%")
+    output.write("\nwindows\r\n")
+    assert lines == ["100%", "windows"]
+    assert stream.getvalue().startswith("\r0%\r1%")
+
+
 def test_an_endless_line_is_cut() -> None:
     output, _, lines = captured()
     for _ in range(100):

@@ -72,7 +72,7 @@ def test_other_files_are_not_ours(file_name: str) -> None:
 
 @pytest.mark.usefixtures("small_files")
 def test_a_file_that_is_full_is_renamed_and_the_oldest_is_deleted(tmp_path: Path) -> None:
-    file = open_log_file(tmp_path / "mesh", REPLICA)
+    file = open_log_file(tmp_path / "mesh", REPLICA, tmp_path / "mesh")
     for number in range(100):
         file.handle(record(f"{number:03d} {'x' * 96}"))
     file.close()
@@ -84,12 +84,24 @@ def test_a_file_that_is_full_is_renamed_and_the_oldest_is_deleted(tmp_path: Path
 
 
 def test_a_file_that_was_deleted_begins_again(tmp_path: Path) -> None:
-    file = open_log_file(tmp_path, REPLICA)
+    file = open_log_file(tmp_path, REPLICA, tmp_path)
     file.handle(record("one"))
     (tmp_path / REPLICA.file_name).unlink()
     file.handle(record("two"))
     file.close()
     assert (tmp_path / REPLICA.file_name).read_text() == "two\n"
+
+
+def test_a_file_in_another_directory_is_found_by_a_link(tmp_path: Path) -> None:
+    """What was written before stays beside the link, and the way back replaces it."""
+    home, other = tmp_path / "mesh", tmp_path / "other"
+    for directory, text in ((home, "one"), (other, "two"), (home, "three"), (other, "four")):
+        file = open_log_file(directory, REPLICA, home)
+        assert file.directory == directory
+        file.handle(record(text))
+        file.close()
+    assert (other / REPLICA.file_name).read_text() == (home / REPLICA.file_name).read_text() == "two\nfour\n"
+    assert (home / f"{REPLICA.file_name}.1").read_text() == "three\n"
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mesh.context import REQUEST, Request
-from mesh.logs.log_form import RequestFilter, TextFormatter
+from mesh.logs.log_files import LogName
+from mesh.logs.log_form import RequestFilter, TextFormatter, formatter_of
+from mesh.v1 import control_pb2
 from mesh.wire.request_context import RequestContext
 
 Written = list[str]
@@ -25,7 +28,7 @@ def written() -> Iterator[tuple[logging.Logger, Written]]:
             texts.append(self.format(record))
 
     handler = Keeper()
-    handler.addFilter(RequestFilter("replica shop/Shop#a1"))
+    handler.addFilter(RequestFilter(LogName("replica", "shop", "Shop", "a1"), "n1"))
     handler.setFormatter(TextFormatter())
     logger = logging.getLogger("tests.log_form")
     logger.propagate = False
@@ -73,3 +76,38 @@ def test_a_traceback_follows_the_message(written: tuple[logging.Logger, Written]
     assert head.endswith(": failed")
     assert traceback[0] == "Traceback (most recent call last):"
     assert traceback[-1] == "ValueError: sold out"
+
+
+def test_json_records_have_every_part_as_a_member(written: tuple[logging.Logger, Written]) -> None:
+    """And what user code gives as `extra`, and the attributes that were asked for (item 236)."""
+    logger, texts = written
+    options = control_pb2.LoggingOptions(is_json=True, additional_attributes=["threadName"])
+    logger.handlers[0].setFormatter(formatter_of(options))
+    token = REQUEST.set(Request(RequestContext("r1", "/shop.Shop/Buy")))
+    try:
+        raise ValueError("sold out")
+    except ValueError:
+        logger.exception("no %s", "pears", extra={"item": {"pear"}, "application": "of the user"})
+    finally:
+        REQUEST.reset(token)
+    (line,) = texts[0].splitlines()
+    record = json.loads(line)
+    assert list(record)[:3] == ["asctime", "levelname", "name"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", record.pop("asctime"))
+    assert record.pop("exc_text").endswith("ValueError: sold out")
+    assert record.pop("lineno") > 1
+    assert record == {
+        "levelname": "ERROR",
+        "name": "tests.log_form",
+        "message": "no pears",
+        "filename": "test_log_form.py",
+        "component": "replica shop/Shop#a1",
+        "application": "of the user",
+        "deployment": "Shop",
+        "replica": "a1",
+        "node_id": "n1",
+        "request_id": "r1",
+        "route": "/shop.Shop/Buy",
+        "item": "{'pear'}",
+        "threadName": "MainThread",
+    }

@@ -89,3 +89,9 @@ def test_records_of_a_request_name_it_anywhere() -> None:
 )
 def test_a_console_shows_nothing_of_the_mesh_but_warnings(line: str, is_shown: bool) -> None:
     assert LogQuery(is_console=True).wants_record(SHOP, f"{T1} {line}") is is_shown
+
+
+def test_a_console_shows_nothing_of_the_mesh_in_json_either() -> None:
+    text = f'{{"asctime": "{T1}", "levelname": "INFO", "name": "mesh.access", "message": "Buy OK"}}'
+    assert not LogQuery(is_console=True).wants_record(SHOP, text)
+    assert LogQuery(is_console=True).wants_record(SHOP, text.replace("mesh.access", "mine"))

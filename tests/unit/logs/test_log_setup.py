@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
+from mesh.v1.control_pb2 import LoggingOptions
 from mesh.wire.request_context import RequestContext
 
 ray_core.logs_directory = lambda: sys.argv[1]
 ray_core.name_this_actor = lambda actor, name: None
-begin_process(object(), LogName("replica", "shop", "Shop", "a1"))
+ray_core.node_id = lambda: "n1"
+logs = begin_process(object(), LogName("replica", "shop", "Shop", "a1"), LoggingOptions(level=logging.INFO))
 REQUEST.set(Request(RequestContext("r1")))
 """
 
@@ -70,3 +73,25 @@ def test_a_process_without_a_log_file_logs_to_stderr(tmp_path: Path) -> None:
     assert "this process has no log file" in stderr[0]
     assert stderr[1].endswith("INFO replica shop/Shop#a1 [r1] root: loaded")
     assert stdout == "loaded\n"
+
+
+def test_format_level_and_directory_may_change_while_the_process_runs(tmp_path: Path) -> None:
+    """Of a deployment whose `logging_config` changes (item 237)."""
+    program = (
+        "print('one');"
+        f"logs.configure(LoggingOptions(level=logging.WARNING, is_json=True, directory={str(tmp_path / 'other')!r}));"
+        "logging.info('dropped'); logging.warning('two'); print('three')"
+    )
+    lines, stderr, _ = logged(tmp_path, program)
+    assert [json.loads(line)["message"] for line in lines] == ["two", "three"]
+    assert (tmp_path / "mesh" / "replica#shop#Shop#a1.log.1").read_text().endswith("stdout: one\n")
+    assert (tmp_path / "other" / "replica#shop#Shop#a1.log").exists()
+    assert json.loads(stderr[0])["message"] == "two"
+
+
+def test_a_directory_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("not a directory")
+    program = f"logs.configure(LoggingOptions(level=logging.INFO, directory={str(tmp_path / 'taken')!r})); print('on')"
+    lines, _, _ = logged(tmp_path, program)
+    assert "this process has no log file in" in lines[0]
+    assert lines[1] == "INFO replica shop/Shop#a1 [r1] stdout: on"

@@ -26,6 +26,7 @@ TABLE = [
     ("placement_group_strategy", "SPREAD", Effect.REPLACE),
     ("max_replicas_per_node", 2, Effect.REPLACE),
     ("autoscaling", control_pb2.AutoscalingOptions(max_replicas=7), Effect.NONE),
+    ("logging", control_pb2.LoggingOptions(is_json=True), Effect.IN_PLACE),
 ]
 
 

@@ -37,7 +37,7 @@ def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     package = pack(UserCode(dict))
     monkeypatch.setattr(sys, "path", sys.path[:-1])
-    monkeypatch.setattr(policy_actor, "begin_process", lambda actor, name: None)
+    monkeypatch.setattr(policy_actor, "begin_process", lambda actor, name, options: None)
     monkeypatch.setattr(ray_core, "kv_get", {"code/x": package}.get)
 
     def make(function: str, kwargs_json: str = "{}") -> PolicyActor:

@@ -1,0 +1,24 @@
+"""The access log: one record for each call that ended, for deployments that ask for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from mesh.link.callee_link import IncomingCall
+from mesh.wire.outcome import Outcome, status_code
+
+logger = logging.getLogger("mesh.access")
+
+
+def log_access(call: IncomingCall, outcome: Outcome) -> None:
+    """Method, status and time since the call was admitted; the record names the request."""
+    duration_ms = (time.monotonic() - call.started_at_s) * 1000
+    context = call.request.context
+    logger.info(
+        "%s %s %.1f ms",
+        call.request.method,
+        status_code(outcome.code).name,
+        duration_ms,
+        extra={"request_id": context.request_id, "route": context.route},
+    )
