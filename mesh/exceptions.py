@@ -243,5 +243,5 @@ class ControllerUnavailableError(MeshException):
     def after(cls, waited_s: float, reason: str) -> Self:
         return cls(
             f"The controller of the mesh did not answer for {waited_s:.0f} s ({reason}). "
-            "Look at its actor log (MESH_CONTROLLER); it restarts by itself where Ray can place it."
+            "`mesh logs` shows what it logged; it restarts by itself where Ray can place it."
         )

@@ -130,7 +130,7 @@ def _wait_serving(actor: Any) -> None:
     deadline_at_s = time.monotonic() + limits.start_timeout_s
     not_ready = (
         f"The controller of the mesh was not ready within {limits.start_timeout_s:.0f} s. "
-        f"Look at the log of the actor {CONTROLLER_NAME}."
+        "`mesh logs` shows what it logged."
     )
     first_failed_at_s: float | None = None
     while True:

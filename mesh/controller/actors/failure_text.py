@@ -50,7 +50,7 @@ def readable_death(text: str) -> str:
     where = f"{process[1]} on {host[1]}" if host else process[1]
     return (
         f"Its process exited, crashed or was killed (pid {where}). "
-        f"Its output is in the files *-{process[1]}.* of Ray's logs there.\n"
+        f"`mesh logs` shows what it logged; output of libraries is in the files *-{process[1]}.* of Ray's logs there.\n"
         f"{exit_type[0].strip()}"
     )
 

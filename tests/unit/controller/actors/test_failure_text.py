@@ -71,8 +71,8 @@ The actor is dead because its worker process has died. Worker exit type: {} Work
 def test_a_death_says_what_happened_and_where_to_look() -> None:
     headline, detail = readable_death(DIED.format("SYSTEM_ERROR", "End of file.")).splitlines()
     assert headline == (
-        "Its process exited, crashed or was killed (pid 15820 on 10.0.0.1). Its output is in the files *-15820.* of "
-        "Ray's logs there."
+        "Its process exited, crashed or was killed (pid 15820 on 10.0.0.1). `mesh logs` shows what it logged; output "
+        "of libraries is in the files *-15820.* of Ray's logs there."
     )
     assert detail.endswith("Worker exit type: SYSTEM_ERROR Worker exit detail: End of file.")
     starved = "Task was killed due to the node running low on memory.\nMemory on the node was 9GB / 10GB."
