@@ -100,16 +100,20 @@ def settings_table() -> str:
     return "\n".join(["| group | variable | default | meaning |", "|---|---|---|---|", *rows])
 
 
-def metrics_table() -> str:
-    """Every metric family that a module of the product declares."""
+def families() -> list[telemetry.Family]:
+    """Every metric family that a module of the product declares, by name."""
     found: dict[str, telemetry.Family] = {}
     for path in sorted((*ROOT.glob("mesh/**/*.py"), *ROOT.glob("gateway/**/*.py"))):
         if "= Family(" in path.read_text():
             module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
             found.update({value.name: value for value in vars(module).values() if isinstance(value, telemetry.Family)})
+    return [found[name] for name in sorted(found)]
+
+
+def metrics_table() -> str:
     rows = [
-        f"| `{name}` | {_KINDS[family.kind]} | {', '.join(family.label_names) or '–'} | {family.help} |"
-        for name, family in sorted(found.items())
+        f"| `{family.name}` | {_KINDS[family.kind]} | {', '.join(family.label_names) or '–'} | {family.help} |"
+        for family in families()
     ]
     return "\n".join(["| metric | kind | labels | meaning |", "|---|---|---|---|", *rows])
 

@@ -1,20 +1,20 @@
 """Metrics: one scrape shows what was done, with the right values, and a real Prometheus reads it."""
 
 import json
-import shutil
 import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import yaml
 
 import mesh
 from mesh.exceptions import BackPressureError, RequestCancelledError
+from tests import monitoring
 from tests.e2e.conftest import Deploy, Gateway, free_ports
 from tests.e2e.gate import Gate, small
 from tests.e2e.metrics import families, in_flight, scrape, value
@@ -75,6 +75,10 @@ class Metered(shop_pb2_grpc.ShopServicer):
     async def model(self) -> str:
         return await self.load(mesh.get_multiplexed_model_id())
 
+    @mesh.batch(max_batch_size=2)
+    async def batched(self, items: list[int]) -> list[int]:
+        return items
+
     async def work(self) -> None: ...
 
     async def fail(self) -> None:
@@ -103,6 +107,7 @@ def traffic(metered: Handle, gateway: Gateway, channel: grpc.Channel) -> None:
             metered.fail.remote().result(timeout_s=10)
     for model_id in ("a", "b", "c", "c"):
         metered.model.options(multiplexed_model_id=model_id).remote().result(timeout_s=10)
+    metered.batched.remote(1).result(timeout_s=10)
     executing = [metered.wait.remote(f"cancelled {number}") for number in range(CANCELLED_CALLS)]
     until(lambda: len(gate.entered.remote().result(timeout_s=10)) == CANCELLED_CALLS)
     queued = metered.work.remote()
@@ -203,23 +208,20 @@ def test_health_and_routes_stand_beside_the_metrics(metered: Handle, gateway: Ga
         get(f"{gateway.http_url}/nothing")
 
 
-@pytest.fixture
-def prometheus(gateway: Gateway, tmp_path: Path) -> Iterator[str]:
-    """URL of a Prometheus server that scrapes the gateway."""
-    binary = shutil.which("prometheus")
-    if binary is None:
-        pytest.skip("no `prometheus` on the path: `apt-get install prometheus` lets a real server read our metrics")
+@pytest.fixture(scope="module")
+def prometheus(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Prometheus server with the configuration and alerts of docs/monitoring/, but shorter intervals."""
+    binary = monitoring.program("prometheus")
+    directory = tmp_path_factory.mktemp("prometheus")
     (port,) = free_ports(1)
-    config = tmp_path / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-        "scrape_configs:\n"
-        "- job_name: mesh\n"
-        "  metrics_path: /-/metrics\n"
-        f"  static_configs: [{{targets: ['127.0.0.1:{gateway.http_port}']}}]\n"
-    )
-    command = [binary, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
-    with (tmp_path / "prometheus.log").open("wb") as log:
+    given = yaml.safe_load(monitoring.CONFIG.read_text())
+    given["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    given["rule_files"] = [str(monitoring.MONITORING / name) for name in given["rule_files"]]
+    given["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{gateway.http_port}"]}]
+    config = directory / "prometheus.yml"
+    config.write_text(yaml.safe_dump(given))
+    command = [binary, f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}"]
+    with (directory / "prometheus.log").open("wb") as log:
         server = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
     try:
         yield f"http://127.0.0.1:{port}"
@@ -241,6 +243,30 @@ def test_a_real_prometheus_scrapes_and_answers(traffic: None, prometheus: str) -
     assert 0 < median_s < 10
     targets = json.loads(get(f"{prometheus}/api/v1/targets"))["data"]["activeTargets"]
     assert [target["lastError"] for target in targets] == [""]
+
+
+@pytest.mark.parametrize("expression", monitoring.panel_queries())
+def test_every_query_of_the_dashboard_has_an_answer(traffic: None, prometheus: str, expression: str) -> None:
+    until(lambda: query(prometheus, expression), timeout_s=30)
+
+
+@pytest.mark.parametrize(("selector", "label"), monitoring.variable_queries())
+def test_every_variable_of_the_dashboard_has_values(traffic: None, prometheus: str, selector: str, label: str) -> None:
+    until(lambda: METERED[label] in {labels[label] for labels, _ in query(prometheus, selector)}, timeout_s=30)
+
+
+def test_every_alert_is_evaluated_from_series_that_exist(traffic: None, prometheus: str) -> None:
+    for rule in monitoring.alerts():
+        for selector in monitoring.selectors(rule["expr"]):
+            assert until(lambda name=selector.name: query(prometheus, name), timeout_s=30), selector.name
+    names = {rule["alert"] for rule in monitoring.alerts()}
+    until(lambda: {name for name, health in rules(prometheus).items() if health == "ok"} == names, timeout_s=30)
+
+
+def rules(prometheus: str) -> dict[str, str]:
+    """The health of each alert rule: unknown until it was evaluated, then ok or err."""
+    (group,) = json.loads(get(f"{prometheus}/api/v1/rules"))["data"]["groups"]
+    return {rule["name"]: rule["health"] for rule in group["rules"]}
 
 
 def query(prometheus: str, expression: str) -> list[tuple[dict[str, str], float]]:

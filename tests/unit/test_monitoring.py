@@ -1,0 +1,120 @@
+"""docs/monitoring/: the dashboard and the alerts ask only for what the mesh exports; alerts fire when they should."""
+
+import subprocess
+from itertools import combinations
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from mesh.wire.telemetry import HISTOGRAM
+from tests import documents, monitoring
+
+EXTERNAL_LABELS = {"instance", "job"}
+"""Prometheus adds them to every series."""
+DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def series() -> dict[str, set[str]]:
+    """The labels of every series that the mesh exports, by its name."""
+    found: dict[str, set[str]] = {}
+    for family in documents.families():
+        labels = set(family.label_names)
+        if family.kind == HISTOGRAM:
+            found |= {f"{family.name}_{suffix}": labels for suffix in ("sum", "count")}
+            found[f"{family.name}_bucket"] = labels | {"le"}
+        else:
+            found[family.name] = labels
+    return found
+
+
+@pytest.mark.parametrize("expression", monitoring.expressions())
+def test_queries_ask_for_what_the_mesh_exports(expression: str) -> None:
+    known = series()
+    selectors = monitoring.selectors(expression)
+    assert selectors
+    for selector in selectors:
+        assert selector.name in known, f"{expression}: nothing is called {selector.name}"
+        unknown = {matcher.name for matcher in selector.matchers.matchers} - known[selector.name]
+        assert not unknown, f"{expression}: {selector.name} has no label {', '.join(unknown)}"
+
+
+@pytest.mark.parametrize("expression", monitoring.expressions())
+def test_queries_group_by_labels_that_their_series_have(expression: str) -> None:
+    tree = promql_parser.parse(expression)
+    grouped = set(tree.modifier.labels) if isinstance(tree, promql_parser.AggregateExpr) and tree.modifier else set()
+    for selector in monitoring.selectors(expression):
+        assert grouped <= series()[selector.name] | EXTERNAL_LABELS
+
+
+def test_unknown_names_and_wrong_queries_are_found() -> None:
+    assert [each.name for each in monitoring.selectors("rate(a_total[1m]) / on (x) sum(b) > 0")] == ["a_total", "b"]
+    with pytest.raises(ValueError, match="unclosed left parenthesis"):
+        monitoring.selectors("sum(a")
+
+
+def test_the_dashboard_imports_without_edits() -> None:
+    """The only thing to choose is the data source, which is a variable."""
+    dashboard = monitoring.dashboard()
+    assert "__inputs" not in dashboard
+    assert "id" not in dashboard
+    assert {each["name"]: each["type"] for each in dashboard["templating"]["list"]} == {
+        "datasource": "datasource",
+        "application": "query",
+        "deployment": "query",
+    }
+    assert len(monitoring.variable_queries()) == 2
+    asking = [
+        *monitoring.panels(),
+        *(target for panel in monitoring.panels() for target in panel["targets"]),
+        *(each for each in dashboard["templating"]["list"] if each["type"] == "query"),
+    ]
+    assert [each for each in asking if each["datasource"] != DATA_SOURCE] == []
+
+
+def test_panels_have_a_place_and_an_id_of_their_own() -> None:
+    panels = monitoring.dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    overlapping = [
+        (one["title"], other["title"])
+        for one, other in combinations(panels, 2)
+        if _overlap(one["gridPos"], other["gridPos"])
+    ]
+    assert overlapping == []
+
+
+def _overlap(one: dict[str, int], other: dict[str, int]) -> bool:
+    return all(
+        one[start] < other[start] + other[size] and other[start] < one[start] + one[size]
+        for start, size in (("x", "w"), ("y", "h"))
+    )
+
+
+@pytest.mark.parametrize("rule", monitoring.alerts(), ids=lambda rule: str(rule["alert"]))
+def test_every_alert_is_complete_and_explained(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"].keys() == {"summary", "description"}
+    assert f"| `{rule['alert']}` |" in (documents.ROOT / "docs" / "monitoring.md").read_text()
+
+
+def test_every_alert_has_a_case_in_which_it_fires() -> None:
+    cases = yaml.safe_load(monitoring.ALERT_CASES.read_text())["tests"]
+    firing = {each["alertname"] for case in cases for each in case["alert_rule_test"] if each.get("exp_alerts")}
+    assert firing == {rule["alert"] for rule in monitoring.alerts()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", monitoring.ALERTS),
+        ("check", "config", monitoring.CONFIG),
+        ("test", "rules", monitoring.ALERT_CASES),
+    ],
+    ids=lambda arguments: " ".join(map(str, arguments[:2])),
+)
+def test_promtool_accepts_it(arguments: tuple[Any, ...]) -> None:
+    command = [monitoring.program("promtool"), *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
