@@ -78,7 +78,8 @@ class Deployment(Generic[BindArgs, Code]):
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         raise RuntimeError(
-            f"A Deployment cannot be called. Write {self.name}.bind(...) and hand the result to mesh.run()."
+            f"A Deployment cannot be called. Write {self.name}.bind(...) and hand the result to mesh.run(). "
+            f"A test may call the code itself: {self.name}.func_or_class(...)."
         )
 
     def bind(self, *args: BindArgs.args, **kwargs: BindArgs.kwargs) -> Application:

@@ -23,7 +23,19 @@ GENERATED_SUFFIXES = ("_pb2.py", "_pb2_grpc.py")
 WITH_RAY = ("mesh.cluster.ray_core", "mesh.cluster.ray_objects", "mesh.cluster.ray_placement")
 
 PUBLIC_FACE = frozenset(
-    {"__init__", "api", "application", "config", "context", "deployment", "exceptions", "handle", "settings", "status"}
+    {
+        "__init__",
+        "api",
+        "application",
+        "config",
+        "context",
+        "deployment",
+        "exceptions",
+        "handle",
+        "settings",
+        "status",
+        "testing",
+    }
 )
 """The modules in the root of `mesh/`. Everything else lives in a room."""
 
@@ -53,6 +65,7 @@ ROOMS: dict[str, str] = {
         "cluster context exceptions handle link logs membership multiplex options phases routing settings usercode v1"
         " wire"
     ),
+    "mesh.testing": "context exceptions handle link replica routing settings wire",
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",
     "mesh.controller.desired": "cluster options routing settings v1",

@@ -34,7 +34,8 @@ def multiplexed(function: Callable[..., Any] | None = None, max_num_models_per_r
     `max_num_models_per_replica` (-1: no limit) the least recently used model goes: its `__del__`, sync or async, is
     run, and an error in it reaches those who asked for the new model. Models are kept per object and loader.
 
-    Usable in a replica only (RuntimeError elsewhere). Raises TypeError and ValueError for unusable options and ids.
+    Usable in a replica only, and in tests within `mesh.testing.replica_context()`; RuntimeError elsewhere. Raises
+    TypeError and ValueError for unusable options and ids.
 
     Example:
         @mesh.multiplexed(max_num_models_per_replica=2)
@@ -127,7 +128,10 @@ class MultiplexedLoader:
         if not model_id:
             raise ValueError("The model id is empty. Set it on the request, or pass one to the loader.")
         if not in_replica():
-            raise RuntimeError("@mesh.multiplexed can only be used within a deployment.")
+            raise RuntimeError(
+                "@mesh.multiplexed can only be used within a deployment, and in tests within "
+                "mesh.testing.replica_context()."
+            )
         return owner, model_id
 
     def _new_cache(self, owner: object | None) -> ModelCache:

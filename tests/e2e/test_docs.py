@@ -2,16 +2,20 @@
 
 import contextlib
 import io
+import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
 import mesh
-from tests.documents import DOCUMENTS, blocks_of
+from tests.documents import DOCUMENTS, ROOT, blocks_of
 from tests.e2e.conftest import Gateway
 
-WITH_PYTHON = [document for document in DOCUMENTS if blocks_of(document, "python")]
+TESTING = ROOT / "docs" / "testing.md"
+WITH_PYTHON = [document for document in DOCUMENTS if blocks_of(document, "python") and document != TESTING]
 
 
 @pytest.mark.parametrize("document", WITH_PYTHON, ids=lambda path: path.name)
@@ -28,6 +32,21 @@ def test_python_runs_and_prints_what_it_says(document: Path, gateway: Gateway) -
     finally:
         for name in mesh.status().applications:
             mesh.delete(name)
+
+
+def test_the_tests_that_docs_testing_shows_pass(cluster: Path, tmp_path: Path) -> None:
+    """They start a Ray of their own: a private one beside that of this run (items 253–255, C15)."""
+    (tmp_path / "test_weather.py").write_text("\n\n".join(block.text for block in blocks_of(TESTING, "python")))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_weather.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(cluster.parent)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
 
 
 def at_gateway(source: str, gateway: Gateway) -> str:
