@@ -105,6 +105,10 @@ class _LocalRouter(Router):
         counts = ReplicaCounts(key.app, key.name, Admission(_THREADS_MAX), set())
         self._link = _LocalLink(Executor(methods, _user_loop(), counts), self._finish)
 
+    @property
+    def has_replicas(self) -> bool:
+        return True
+
     def submit(self, call: OutgoingCall) -> None:
         if self.start_deadline(call):
             self._link.send(call)

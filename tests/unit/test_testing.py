@@ -7,6 +7,7 @@ import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest.mock import create_autospec
 
 import grpc
 import pytest
@@ -95,6 +96,18 @@ def test_methods_of_every_kind_are_called_through_a_fake_handle(handle: mesh.Dep
         return price
 
     assert asyncio.run(call()) == 2.5
+
+
+def test_mocks_are_targets_too() -> None:
+    prices = create_autospec(Prices, instance=True)
+    prices.price.return_value = 3.0
+    handle = FakeHandle(prices)
+    assert handle.running_replicas_populated()
+    assert handle.price.remote("pear", discount=0.5).result(timeout_s=DEADLINE_S) == 3.0
+    prices.price.assert_awaited_once_with("pear", discount=0.5)
+    prices.price.side_effect = KeyError("plum")
+    with pytest.raises(KeyError, match="plum"):
+        handle.price.remote("plum").result(timeout_s=DEADLINE_S)
 
 
 def test_a_function_takes_calls_without_a_method() -> None:
