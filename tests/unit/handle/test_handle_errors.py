@@ -16,7 +16,7 @@ from mesh.exceptions import (
 from mesh.handle import DeploymentHandle
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
-from tests.unit.handle.store import STREAMS, MuteError, Store, raised, result
+from tests.unit.handle.store import STREAMS, MuteError, OddError, Store, raised, result
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -29,9 +29,16 @@ def test_user_exceptions_keep_their_type_and_tell_where(mesh: SmallMesh) -> None
     assert "store.py" in frames[0], "the user's code comes first"
 
 
-@pytest.mark.parametrize("name", ["odd", "locked", "mute", "exit"])
+def test_an_exception_with_a_constructor_of_its_own_arrives_as_it_was(mesh: SmallMesh) -> None:
+    """Its class is not called again (item 25)."""
+    error = raised(mesh.handle("fail").remote("odd"))
+    assert isinstance(error, OddError)
+    assert (str(error), error.code) == ("odd 7", 7)
+
+
+@pytest.mark.parametrize("name", ["locked", "mute", "exit"])
 def test_exceptions_that_do_not_travel_arrive_by_name(mesh: SmallMesh, name: str) -> None:
-    names = {"odd": "OddError", "locked": "LockedError", "mute": "MuteError", "exit": "SystemExit"}
+    names = {"locked": "LockedError", "mute": "MuteError", "exit": "SystemExit"}
     error = raised(mesh.handle("fail").remote(name))
     if name == "mute":
         assert isinstance(error, MuteError)
