@@ -27,15 +27,19 @@ from mesh.v1 import control_pb2
 @click.command()
 @target_options
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until it runs.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
-def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, address: str | None, **given: Any) -> None:
+def deploy(
+    target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry_run: bool, address: str | None, **given: Any
+) -> None:
     """Deploy a configuration file or an application to a running cluster.
 
     \b
     mesh deploy mesh.yaml               all applications of the file
     mesh deploy shop.app:app            one application, with the options in its code
     mesh deploy shop.app:build size=3   one that the function `build` returns for these arguments
+    mesh deploy mesh.yaml --dry-run     only shows what would change
 
     Deploying a file again updates what changed in the file or the code, and restarts nothing else. Applications of
     the previous file that are not in this one are deleted; applications that programs deployed are not affected. With
@@ -46,12 +50,15 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
     """
     asked = read_target(target, pairs, app_dir, given)
     require_ray(address)
+    if dry_run:
+        _show_changes(asked)
+        return
     start_mesh(asked)
     specs = asked.specs()
     client = mesh_lifecycle.require()
     from_file = {each.name for each in client.status().applications if each.deployer == control_pb2.DEPLOYER_FILE}
     obsolete = from_file - set(asked.names)
-    unchanged = client.apply(specs, asked.text, asked.config.target_capacity)
+    changes = client.apply(specs, asked.text, asked.config.target_capacity)
     if asked.text is not None:
         for name in sorted(obsolete):
             click.echo(f"Deleting {name}, which is no longer in the file.")
@@ -59,10 +66,21 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, add
         click.echo(f"Stored: {', '.join(asked.names) or 'no application'}.")
         return
     try:
-        follow(asked, unchanged)
+        changed = {each.application for each in changes if each.lines}
+        follow(asked, [name for name in asked.names if name not in changed])
     except KeyboardInterrupt:
         click.echo("\nThe deployment continues; see `mesh status`.")
         sys.exit(INTERRUPTED)
+
+
+def _show_changes(asked: Target) -> None:
+    """What a deployment would change."""
+    client = mesh_lifecycle.find()
+    if client is None:
+        click.echo(f"No mesh is running. It would be started with {', '.join(asked.names) or 'no application'}.")
+        return
+    changes = client.apply(asked.specs(), asked.text, asked.config.target_capacity, is_dry_run=True)
+    click.echo("\n".join(line for each in changes for line in each.lines) or "Nothing would change.")
 
 
 def start_mesh(asked: Target, **ports: Any) -> None:

@@ -76,13 +76,14 @@ class ControlClient:
         target_capacity: float | None = None,
         run_id: str = "",
         may_replace: bool = False,
-    ) -> list[str]:
+        is_dry_run: bool = False,
+    ) -> list[control_pb2.ApplicationChange]:
         """`deploy` several in one step; with `config_file` they replace the applications of an earlier file.
 
         `target_capacity` is the percentage that this file sets. `run_id` is the `mesh run` that asks, which must not
         replace applications that something else deployed unless it says `may_replace`.
 
-        Returns the names of those that are as they were.
+        Returns what changes, or would change if it is a dry run, in which nothing is stored.
         """
         request = control_pb2.ApplyRequest(
             applications=applications,
@@ -90,8 +91,9 @@ class ControlClient:
             target_capacity=target_capacity,
             run_id=run_id,
             may_replace=may_replace,
+            is_dry_run=is_dry_run,
         )
-        return list(self._call("Apply", request, control_pb2.ApplyReply).unchanged)
+        return list(self._call("Apply", request, control_pb2.ApplyReply).changes)
 
     def config_file(self) -> str | None:
         """The configuration file that was applied last."""

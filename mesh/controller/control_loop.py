@@ -109,6 +109,10 @@ class ControlLoop:
         """Text of the configuration file that was applied last; None without one."""
         return self._wanted.config_file
 
+    def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
+        """The desired state and what `edit` would make of it."""
+        return self._wanted.preview(edit)
+
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
         """Store the code of applications, then the edited state, and act on it. Returns the version of the state.
 

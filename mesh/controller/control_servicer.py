@@ -10,11 +10,11 @@ import grpc
 import grpc.aio
 
 from mesh.controller.control_loop import ControlLoop
+from mesh.controller.desired.change_text import changes_by_application
 from mesh.controller.desired.desired_change import (
     InvalidChangeError,
     Run,
     shutting_down,
-    unchanged_applications,
     with_applications,
     without_application,
 )
@@ -77,16 +77,23 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
             run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
-        names = {application.name for application in request.applications}
-        unchanged: list[str] = []
+        if request.is_dry_run:
+            return control_pb2.ApplyReply(changes=_changes(await self._preview(add, context)))
+        states: list[control_pb2.DesiredState] = []
 
         def edit(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
-            changed = add(state)
-            unchanged[:] = unchanged_applications(state, changed, names)
-            return changed
+            states[:] = state, add(state)
+            return states[-1]
 
         version = await self._change(edit, request.applications, context)
-        return control_pb2.ApplyReply(state_version=version, unchanged=unchanged)
+        return control_pb2.ApplyReply(state_version=version, changes=_changes(states))
+
+    async def _preview(self, edit: Edit, context: _Context) -> Sequence[control_pb2.DesiredState]:
+        try:
+            return self._loop.preview(edit)
+        except InvalidChangeError as error:
+            await context.abort(error.code, str(error))
+            raise  # abort() has raised already
 
     async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], context: _Context) -> int:
         try:
@@ -128,3 +135,11 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
 def _keys(names: Iterable[common_pb2.DeploymentId]) -> list[DeploymentKey]:
     return [DeploymentKey(each.app, each.name) for each in names]
+
+
+def _changes(states: Sequence[control_pb2.DesiredState]) -> list[control_pb2.ApplicationChange]:
+    before, after = states
+    return [
+        control_pb2.ApplicationChange(application=name, lines=lines)
+        for name, lines in changes_by_application(before, after).items()
+    ]

@@ -388,26 +388,36 @@ class DeployReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace")
+    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     MAY_REPLACE_FIELD_NUMBER: _ClassVar[int]
+    IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     config_file: str
     target_capacity: float
     run_id: str
     may_replace: bool
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ...) -> None: ...
+    is_dry_run: bool
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ...) -> None: ...
 
 class ApplyReply(_message.Message):
-    __slots__ = ("state_version", "unchanged")
+    __slots__ = ("state_version", "changes")
     STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
-    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     state_version: int
-    unchanged: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, state_version: _Optional[int] = ..., unchanged: _Optional[_Iterable[str]] = ...) -> None: ...
+    changes: _containers.RepeatedCompositeFieldContainer[ApplicationChange]
+    def __init__(self, state_version: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[ApplicationChange, _Mapping]]] = ...) -> None: ...
+
+class ApplicationChange(_message.Message):
+    __slots__ = ("application", "lines")
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    application: str
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, application: _Optional[str] = ..., lines: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ConfigRequest(_message.Message):
     __slots__ = ()

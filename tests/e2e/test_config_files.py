@@ -145,6 +145,10 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
     assert {each: pids(*each) for each in every} == before
 
     project.configure(TWO_APPS.replace("num_replicas: 1", "num_replicas: 2"))
+    planned = project.mesh(
+        "deploy", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory), "--dry-run"
+    )
+    assert planned.output == "first/Stock: num_replicas: 1 -> 2 (nothing restarts)\n"
     project.deployed()
     assert pids("first", "Stock") > before["first", "Stock"]
     assert {each: pids(*each) for each in every if each != ("first", "Stock")} == {

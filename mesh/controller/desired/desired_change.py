@@ -74,20 +74,6 @@ def with_applications(
     return changed
 
 
-def unchanged_applications(
-    before: control_pb2.DesiredState, after: control_pb2.DesiredState, names: Set[str]
-) -> list[str]:
-    """Those of `names` whose deployments, options and code are the same in both states."""
-    if _target_capacity(before) != _target_capacity(after):
-        return []
-    content_before = {app.name: _content(app) for app in before.applications}
-    return [
-        app.name
-        for app in after.applications
-        if app.name in names & content_before.keys() and content_before[app.name] == _content(app)
-    ]
-
-
 def without_application(state: control_pb2.DesiredState, name: str, run_id: str = "") -> control_pb2.DesiredState:
     """The state without that application; a name that is not there changes nothing.
 
@@ -189,22 +175,6 @@ def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[
     options_before = {spec.name: spec.options for spec in before}
     for spec in after:
         spec.options.num_replicas = replicas_at_deploy(options_before.get(spec.name), spec.options)
-
-
-def _target_capacity(state: control_pb2.DesiredState) -> float | None:
-    return state.target_capacity if state.HasField("target_capacity") else None
-
-
-def _content(application: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
-    """What runs, without who deployed it and when. The version of a deployment stands for its code."""
-    content = control_pb2.ApplicationSpec()
-    content.CopyFrom(application)
-    for field in ("last_deployed_time_s", "deployer", "run_id"):
-        content.ClearField(field)
-    for deployment in content.deployments:
-        deployment.ClearField("code")
-        deployment.ClearField("code_key")
-    return content
 
 
 def _invalid(message: str) -> InvalidChangeError:

@@ -38,6 +38,10 @@ class DesiredKeeper:
     def is_changing(self) -> bool:
         return bool(self._changes)
 
+    def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
+        """The state and what `edit` would make of it. Stores nothing. Raises what `edit` raises."""
+        return self._state, edit(self._state)
+
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
         """Store an edited state, and the code of applications before it. Returns its version.
 

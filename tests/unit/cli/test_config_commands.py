@@ -121,6 +121,22 @@ def test_a_file_that_changes_nothing_says_so(cluster: FakeCluster, shop: Path) -
     assert changed[:2] == ["Unchanged: shop.", "Deploying built:"]
 
 
+def test_a_dry_run_shows_the_changes_and_makes_none(cluster: FakeCluster, shop: Path) -> None:
+    """Not even the mesh is started (item 242)."""
+    assert invoke("deploy", "mesh.yaml", "--dry-run").output == (
+        "No mesh is running. It would be started with shop, built.\n"
+    )
+    assert not cluster.actors
+    invoke("deploy", "mesh.yaml")
+    deployed = len(cluster.controller.deployed)
+    assert invoke("deploy", "mesh.yaml", "--dry-run").output == "Nothing would change.\n"
+    (shop / "mesh.yaml").write_text(FILE.lstrip().replace("size: 4", "size: 5"))
+    assert invoke("deploy", "mesh.yaml", "--dry-run").output == (
+        "built/Front: code or bound arguments (replicas are replaced)\n"
+    )
+    assert len(cluster.controller.deployed) == deployed
+
+
 def test_what_a_file_no_longer_names_is_named(cluster: FakeCluster, shop: Path) -> None:
     """Applications that disappear are listed; those of programs stay (item 245)."""
     controller = cluster.run_controller()

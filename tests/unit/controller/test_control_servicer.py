@@ -74,11 +74,24 @@ def test_a_file_is_applied_and_told() -> None:
 def test_the_answer_names_what_is_as_it_was() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         request = control_pb2.ApplyRequest(applications=[application("a"), application("b")])
-        assert list((await servicer.Apply(request, Context())).unchanged) == []
-        request.applications[0].deployments[0].version = "v3"
-        assert list((await servicer.Apply(request, Context())).unchanged) == ["b"]
+        assert lines(await servicer.Apply(request, Context())) == {"a": ["a: new"], "b": ["b: new"]}
+        request.applications[0].route_prefix = "/new"
+        changes = {"a": ["a: route_prefix: '/a' -> '/new'"], "b": []}
+        dry_run = control_pb2.ApplyRequest(is_dry_run=True)
+        dry_run.MergeFrom(request)
+        for _ in range(2):
+            reply = await servicer.Apply(dry_run, Context())
+            assert (lines(reply), reply.state_version) == (changes, 0), "a dry run changes nothing"
+        assert lines(await servicer.Apply(request, Context())) == changes
+        dry_run.applications[1].route_prefix = "/new"
+        with pytest.raises(Aborted, match="belongs to application 'a'"):
+            await servicer.Apply(dry_run, Context())
 
     with_servicer(scenario)
+
+
+def lines(reply: control_pb2.ApplyReply) -> dict[str, list[str]]:
+    return {each.application: list(each.lines) for each in reply.changes}
 
 
 def test_of_applications_that_come_together_all_are_stored_or_none() -> None:

@@ -11,7 +11,7 @@ import pytest
 from mesh.client import mesh_lifecycle
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_NAME
-from mesh.controller.desired.desired_change import unchanged_applications
+from mesh.controller.desired.change_text import changes_by_application
 from mesh.exceptions import MeshException
 from mesh.settings import Settings, settings
 from mesh.v1 import control_pb2
@@ -48,9 +48,16 @@ class FakeController:
         target_capacity: float | None = None,
         run_id: str = "",
         may_replace: bool = False,
-    ) -> list[str]:
-        before, after = (control_pb2.DesiredState(applications=each) for each in (self.deployed, applications))
-        unchanged = unchanged_applications(before, after, {each.name for each in applications})
+        is_dry_run: bool = False,
+    ) -> list[control_pb2.ApplicationChange]:
+        before = control_pb2.DesiredState(applications=self.deployed)
+        after = control_pb2.DesiredState(applications=[*self.deployed, *applications])
+        changes = [
+            control_pb2.ApplicationChange(application=name, lines=lines)
+            for name, lines in changes_by_application(before, after).items()
+        ]
+        if is_dry_run:
+            return changes
         taken = {each.name for each in self.reply.applications if each.run_id != run_id}
         if run_id and not may_replace and taken & {each.name for each in applications}:
             raise MeshException("The mesh runs it already: add --replace.")
@@ -65,7 +72,7 @@ class FakeController:
             deployer = control_pb2.DEPLOYER_PROGRAM if config_file is None else control_pb2.DEPLOYER_FILE
             self.reply.applications[-1].deployer = control_pb2.DEPLOYER_RUN if run_id else deployer
             self.reply.applications[-1].run_id = run_id
-        return unchanged
+        return changes
 
     def config_file(self) -> str | None:
         return self._config_file

@@ -7,7 +7,6 @@ from mesh.controller.desired.desired_change import (
     InvalidChangeError,
     Run,
     shutting_down,
-    unchanged_applications,
     with_applications,
     with_replicas,
     without_application,
@@ -210,23 +209,3 @@ def test_a_runtime_environment_that_is_no_object_is_refused(text: str) -> None:
     refused = refusal(EMPTY, app)
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert "runtime environment of deployment 'Model' is no JSON object" in str(refused)
-
-
-def test_what_is_as_it_was_is_known() -> None:
-    """Who deploys it and when makes no difference; code, options and capacity do (item 245)."""
-    first, second = application("a"), application("b")
-    before = with_applications(EMPTY, [first, second], 1.0)
-    names = {"a", "b", "c"}
-    again = with_applications(before, [first, second], 2.0, config_file="the file")
-    assert unchanged_applications(before, again, names) == ["a", "b"]
-    assert unchanged_applications(before, again, {"b"}) == ["b"]
-    recoded, scaled = application("a"), application("b")
-    recoded.deployments[0].version = "v3"
-    scaled.deployments[0].options.num_replicas += 1
-    assert unchanged_applications(before, with_applications(before, [recoded, second], 2.0), names) == ["b"]
-    assert unchanged_applications(before, with_applications(before, [first, scaled], 2.0), names) == ["a"]
-    repickled = application("a")
-    repickled.deployments[0].code = b"the same code in other bytes"
-    assert unchanged_applications(before, with_applications(before, [repickled], 2.0), {"a"}) == ["a"]
-    halved = with_applications(before, [first], 2.0, target_capacity=50)
-    assert unchanged_applications(before, halved, names) == []
