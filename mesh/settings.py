@@ -6,9 +6,11 @@ for instance `MESH_LINK_HOLD_S=0` or `MESH_STREAM_CREDITS=64`. They are read onc
 
 from __future__ import annotations
 
+import difflib
+import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, ClassVar
@@ -16,6 +18,8 @@ from typing import Any, ClassVar
 # gRPC reads this when it is imported; `mesh/__init__.py` imports this module before. From grpcio 1.80 on, its fork
 # handlers crash processes that are forked while it is in use, such as the workers of a PyTorch DataLoader.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+logger = logging.getLogger("mesh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,12 +303,22 @@ _MAXIMUM = {"MESH_LINK_BATCH_MAX_BYTES": 32 * 1024 * 1024, "MESH_PART_BYTES": 32
 def settings() -> Settings:
     """Settings of this process: defaults overridden by the environment. Raises ValueError naming a bad variable."""
     groups: dict[str, Any] = {each.name: type(each.default) for each in fields(Settings)}
+    _warn_of_misspelt(variable_of(kind, each.name) for kind in groups.values() for each in fields(kind))
     return Settings(**{name: kind(**dict(_given(kind))) for name, kind in groups.items()})
 
 
 def variable_of(kind: type[Any], name: str) -> str:
     """The environment variable of one field of a group."""
     return f"MESH_{kind.PREFIX}{name.upper()}"
+
+
+def _warn_of_misspelt(known: Iterable[str]) -> None:
+    """Variables that are similar to a setting. Others that begin with MESH_ may belong to other software."""
+    variables = set(known)
+    for name in sorted(os.environ.keys() - variables):
+        close = difflib.get_close_matches(name, variables, n=1, cutoff=0.85) if name.startswith("MESH_") else []
+        if close:
+            logger.warning("%s is no setting and has no effect. Did you mean %s?", name, close[0])
 
 
 def _given(kind: Any) -> Iterator[tuple[str, object]]:

@@ -1,5 +1,6 @@
 """Settings: defaults, overridden by the environment, with errors that name the variable."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -32,6 +33,15 @@ def test_the_environment_overrides_with_the_fields_type(monkeypatch: pytest.Monk
     monkeypatch.setenv("MESH_SERVER_HOST", "127.0.0.1")
     read = settings()
     assert (read.payload.stream_credits, read.link.connect_timeout_s, read.process.server_host) == (7, 0.5, "127.0.0.1")
+
+
+def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Variables of other software pass."""
+    monkeypatch.setenv("MESH_STREAM_CREDIT", "7")
+    monkeypatch.setenv("MESH_TOKEN", "of another mesh")
+    with caplog.at_level(logging.WARNING, "mesh"):
+        settings()
+    assert caplog.messages == ["MESH_STREAM_CREDIT is no setting and has no effect. Did you mean MESH_STREAM_CREDITS?"]
 
 
 def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
