@@ -33,7 +33,7 @@ def list_node_states() -> list[NodeState]:
     client = ray._private.worker.global_worker.gcs_client
     reply = autoscaler_pb2.GetClusterResourceStateReply.FromString(client.get_cluster_resource_state())
     # The nodes' own statuses say the same, but later.
-    ends_unix_ms: dict[str, int] = client.get_draining_nodes()
+    ends_unix_ms: dict[str, int] = ray._private.state.state.get_draining_nodes()
     states = [(node.node_id.hex(), node) for node in reply.cluster_resource_state.node_states]
     return [
         NodeState(
