@@ -25,6 +25,9 @@ from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
+_RAY_MARKS = (":actor_name:", ":job_id:", ":task_name:")
+"""Lines that Ray prints for its own reader of the output of its processes."""
+
 
 def begin_process(actor: object, name: LogName, options: control_pb2.LoggingOptions) -> ProcessLogs:
     """Name the process of the calling actor and set up its logs. Called once, before any user code is imported."""
@@ -73,7 +76,7 @@ class ProcessLogs(logging.Handler):
         return [self._console] if self._file is None else [self._console, self._file]
 
     def _print(self, stream_name: str, line: str) -> None:
-        if self._file is not None:
+        if self._file is not None and not line.startswith(_RAY_MARKS):
             record = logging.LogRecord(stream_name, logging.INFO, stream_name, 0, line, (), None)
             self._filter.filter(record)
             self._file.handle(record)

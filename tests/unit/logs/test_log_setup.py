@@ -44,9 +44,10 @@ def test_records_reach_the_file_and_stderr_in_one_form(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_reaches_the_file_and_stdout(tmp_path: Path) -> None:
-    lines, stderr, stdout = logged(tmp_path, "print('loaded'); print('odd', file=sys.stderr)")
+    """Except for what Ray prints to mark the output of its processes."""
+    lines, stderr, stdout = logged(tmp_path, "print(':actor_name:x'); print('loaded'); print('odd', file=sys.stderr)")
     assert lines == ["INFO replica shop/Shop#a1 [r1] stdout: loaded", "INFO replica shop/Shop#a1 [r1] stderr: odd"]
-    assert (stdout, stderr) == ("loaded\n", ["odd"])
+    assert (stdout, stderr) == (":actor_name:x\nloaded\n", ["odd"])
 
 
 @pytest.mark.parametrize(
