@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import contextlib
 import os
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +28,9 @@ class Place:
     """Whether the last record before was wanted: lines that continue it are then wanted too."""
 
 
+_BEGIN = Place()
+
+
 @dataclass(frozen=True, slots=True)
 class LogPage:
     """What one reading found."""
@@ -46,52 +49,65 @@ def read_node(query: LogQuery, places: Places) -> LogPage:
 def read_directory(directory: Path, query: LogQuery, places: Places) -> LogPage:
     """The wanted records after `places`, in the order of time."""
     page = LogPage()
-    found: list[list[LogRecordText]] = []
-    for path in sorted(directory.glob("*.log*")):
-        name = LogName.read(path.name)
-        if name is None:
-            continue
+    for changed_at, path, name in _newest_first(directory):
         page.names.add(name)
         if not query.wants_file(name):
             continue
+        # Nothing in this file or in the older ones is later than the records that are here already.
+        is_full = len(page.records) >= query.records_max and (not page.records or page.records[0].time > changed_at)
         try:
             with path.open("rb") as file:
-                found.append(_read_file(file, name, query, page, places))
+                found = _read_file(file, name, query, page, places, is_skipped=is_full)
         except FileNotFoundError:  # deleted to make room
             continue
-    merged = heapq.merge(*found, key=lambda record: record.time)
-    page.records.extend(deque(merged, maxlen=query.records_max))
+        if found:
+            merged = sorted([*page.records, *found], key=lambda record: record.time)
+            page.records[:] = merged[-query.records_max :]
     return page
 
 
-def _read_file(file: BinaryIO, name: LogName, query: LogQuery, page: LogPage, places: Places) -> list[LogRecordText]:
+def _newest_first(directory: Path) -> list[tuple[str, Path, LogName]]:
+    """The log files with the time of their last change, in the form and clock of records."""
+    found = []
+    for path in directory.glob("*.log*"):
+        name = LogName.read(path.name)
+        if name is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            # One second more: records have their time before they are written.
+            changed_at = time.localtime(path.stat().st_mtime + 1.0)
+            found.append((time.strftime("%Y-%m-%d %H:%M:%S,999", changed_at), path, name))
+    return sorted(found, reverse=True)
+
+
+def _read_file(
+    file: BinaryIO, name: LogName, query: LogQuery, page: LogPage, places: Places, *, is_skipped: bool
+) -> list[LogRecordText]:
     inode = os.fstat(file.fileno()).st_ino
-    size_bytes = file.seek(0, 2)
-    place = places.get(inode, Place())
-    if not query.records_max:
+    size_bytes = file.seek(0, os.SEEK_END)
+    if is_skipped:
         page.places[inode] = Place(size_bytes)
         return []
-    # A number that is used again is of a file that is shorter.
-    lines = _WholeLines(file, place.offset_bytes if place.offset_bytes <= size_bytes else 0)
+    place = places.get(inode, _BEGIN)
+    if place.offset_bytes > size_bytes:  # the number is used again, for a file that is shorter
+        place = _BEGIN
+    file.seek(place.offset_bytes)
+    data = file.read()
+    # An unfinished last line is left for the next reading.
+    data = data[: data.rfind(b"\n") + 1]
+    wanted, is_wanted = _wanted_records(data, name, query, place)
+    page.places[inode] = Place(place.offset_bytes + len(data), is_wanted)
+    return wanted
+
+
+def _wanted_records(data: bytes, name: LogName, query: LogQuery, place: Place) -> tuple[list[LogRecordText], bool]:
+    """The latest wanted records, and whether the last record was wanted."""
+    if query.request_id and query.request_id.encode() not in data and not place.is_wanted:
+        return [], False  # most files: this look is much faster than that at each record
     wanted: deque[LogRecordText] = deque(maxlen=query.records_max)
     is_wanted = place.is_wanted
-    for record in records_of(lines):
+    for record in records_of(data.decode("utf-8", "replace").split("\n")[:-1]):
         is_wanted = query.wants_record(name, record.text) if record.time else is_wanted
         if is_wanted:
             wanted.append(record)
-    page.places[inode] = Place(lines.offset_bytes, is_wanted)
-    return list(wanted)
-
-
-class _WholeLines:
-    """The lines of a file from an offset on; an unfinished last line is left for the next reading."""
-
-    def __init__(self, file: BinaryIO, offset_bytes: int) -> None:
-        self._file = file
-        self.offset_bytes = offset_bytes
-
-    def __iter__(self) -> Iterator[str]:
-        self._file.seek(self.offset_bytes)
-        for line in itertools.takewhile(lambda line: line.endswith(b"\n"), self._file):
-            self.offset_bytes += len(line)
-            yield line.decode("utf-8", "replace").rstrip("\n")
+    return list(wanted), is_wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,20 @@ def test_a_node_without_logs_has_an_empty_page(tmp_path: Path) -> None:
 
 def test_only_the_latest_records_are_kept(tmp_path: Path) -> None:
     append(tmp_path, SHOP, "".join(line(second, str(second)) for second in range(10)))
-    append(tmp_path, TAX, line(9, "last"))
+    append(tmp_path, TAX, line(10, "last"))
     assert texts(read_directory(tmp_path, LogQuery(records_max=2), {})) == ["9", "last"]
+
+
+def test_files_that_are_too_old_to_matter_are_not_read(tmp_path: Path) -> None:
+    """A later reading does not go back to them."""
+    append(tmp_path, SHOP, line(1, "old"))
+    os.utime(tmp_path / SHOP.file_name, (0, 0))
+    append(tmp_path, TAX, line(2, "new") + line(3, "newer"))
+    page = read_directory(tmp_path, LogQuery(records_max=2), {})
+    assert texts(page) == ["new", "newer"]
+    assert page.names == {SHOP, TAX}
+    append(tmp_path, SHOP, line(4, "newest"))
+    assert texts(read_directory(tmp_path, LogQuery(records_max=2), page.places)) == ["newest"]
 
 
 def test_a_second_reading_goes_on_where_the_first_one_ended(tmp_path: Path) -> None:
