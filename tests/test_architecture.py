@@ -44,6 +44,7 @@ ROOM_MODULES_MAX = 16
 ROOMS: dict[str, str] = {
     "mesh.v1": "",
     "mesh.phases": "",
+    "mesh.http2": "",
     "mesh.settings": "",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster",

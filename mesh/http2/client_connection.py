@@ -1,0 +1,78 @@
+"""`ClientConnection`: the client's end. Sans-I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mesh.http2.connection import Connection
+from mesh.http2.frame_format import STREAM_ID_MAX, ErrorCode
+from mesh.http2.hpack_decoder import Field
+from mesh.http2.limits import Limits
+from mesh.http2.stream import Receiver, Stream
+
+H = TypeVar("H")
+
+
+class ClientConnection(Connection[H]):
+    """Opens streams, as many at once as the server allows."""
+
+    is_server = False
+
+    def __init__(
+        self,
+        interpret: Callable[[list[Field]], H],
+        limits: Limits,
+        clock: Callable[[], float],
+        on_output: Callable[[], None],
+    ) -> None:
+        super().__init__(interpret, limits, clock, on_output)
+        self._next_id = 1
+        self._streams_max = limits.streams_max
+        self.outbox.send(self._opening_frames(is_server=False))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `open` may be called now. It becomes false for good when the server says GOAWAY."""
+        return not self.is_closing and len(self.streams) < self._streams_max and self._next_id <= STREAM_ID_MAX
+
+    def open(self, request: bytes, receiver: Receiver) -> Stream:
+        """A new stream, with the block of its headers. Only while `has_room`."""
+        stream = self._open(self._next_id)
+        self._next_id += 2
+        stream.receiver = receiver
+        self.outbox.send_headers(stream, request)
+        return stream
+
+    def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
+        super().on_goaway(last_stream_id, code, text)
+        for stream in [each for each in self.streams.values() if each.id > last_stream_id]:
+            self._forget(stream, ErrorCode.REFUSED_STREAM)
+
+    def on_sent_end(self, stream: Stream) -> None:
+        stream.is_local_done = True
+        if stream.is_remote_done:
+            self._end_stream(stream)
+
+    def _on_new_stream(self, stream_id: int, head: H | None, *, ended: bool) -> None:
+        self._check_not_idle(stream_id, "HEADERS")
+        self.guard.charge("HEADERS of a stream that has ended")
+
+    def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
+        stream.receiver.on_headers(stream, head, ended=ended)
+        if ended and not stream.has_ended:
+            self._on_remote_end(stream)
+
+    def _on_remote_end(self, stream: Stream) -> None:
+        super()._on_remote_end(stream)
+        if stream.has_ended:
+            return
+        self._end_stream(stream)
+        if not stream.is_local_done:
+            self._send_reset(stream.id, ErrorCode.NO_ERROR)
+
+    def _is_idle(self, stream_id: int) -> bool:
+        return stream_id >= self._next_id or not stream_id & 1
+
+    def _on_streams_max(self, value: int) -> None:
+        self._streams_max = min(value, self.limits.streams_max)

@@ -1,0 +1,331 @@
+"""`Connection`: one HTTP/2 connection, in either role. Sans-I/O.
+
+Theory of operation. The shell passes received bytes to `receive`, and writes what `take_output` returns when
+`on_output` has said that there is something. Bytes go through three stages, each of which only knows the one before:
+
+    FrameReader     bytes -> frames         is the frame well-formed by itself?
+    Connection      frames -> events        may it come now? which stream, which window, which header table?
+    Receiver        events of one stream    what do they mean? (gRPC, for instance)
+
+The other way, what is to be sent goes through a method here or of the outbox, which knows the windows. Nothing here
+waits, sleeps or reads a clock but for the one that it was given, so every rule is tested by bytes in and bytes out.
+
+Faults are of two kinds. What is wrong with one stream ends that stream (RST_STREAM, `fail_stream`). What makes the
+connection's state unknowable raises ConnectionFault and ends it (GOAWAY, `fail`). In both cases the receivers learn
+by `on_reset` that nothing more will come. A peer that only costs work runs out of the FloodGuard's budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from mesh.http2 import frame_format as wire
+from mesh.http2.flood_guard import FloodGuard
+from mesh.http2.frame_format import ConnectionFault, ErrorCode, Setting
+from mesh.http2.frame_reader import FrameReader
+from mesh.http2.hpack_decoder import Field, HeaderDecoder
+from mesh.http2.limits import Limits
+from mesh.http2.outbox import Outbox
+from mesh.http2.peer_settings import apply_settings
+from mesh.http2.stream import Stream
+
+H = TypeVar("H")
+
+_RESETS_REMEMBERED = 256
+_INCREMENT_USUAL_MIN = 1_024
+"""Smaller WINDOW_UPDATEs count as a flood; larger ones reach the highest window before they do harm."""
+
+
+class Connection(Generic[H]):
+    """What both roles share. `H` is what the interpreter makes of a list of fields."""
+
+    is_server: bool
+
+    def __init__(
+        self,
+        interpret: Callable[[list[Field]], H],
+        limits: Limits,
+        clock: Callable[[], float],
+        on_output: Callable[[], None],
+    ) -> None:
+        """`clock` returns seconds; `on_output` is called whenever there is something to write."""
+        self.limits = limits
+        self.guard = FloodGuard(limits, clock)
+        self.outbox = Outbox(limits, self.guard, on_output)
+        self.streams: dict[int, Stream] = {}
+        self.is_closing = False
+        """After GOAWAY, either way: no new streams."""
+        self.fault: ConnectionFault | None = None
+        """Why we have ended the connection: nothing is read any more, and what is in the output is the last."""
+        self._reader = FrameReader(self, limits, is_server=self.is_server)
+        self._decoder = HeaderDecoder(interpret, limits.header_list_max_bytes)
+        self._receive_window = limits.connection_window_bytes
+        self._reset_ids: dict[int, None] = {}
+        """Streams that we have reset lately: frames of theirs may still be on their way."""
+
+    def __repr__(self) -> str:
+        state = "failed" if self.fault else "closing" if self.is_closing else "open"
+        return f"<{type(self).__name__} {state}, {len(self.streams)} streams>"
+
+    # ---- For the shell -----------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        if self.fault is not None:
+            return
+        try:
+            self._reader.feed(data)
+            if self.outbox.can_pump:
+                self.outbox.pump()
+        except ConnectionFault as fault:
+            self.fail(fault)
+
+    def take_output(self) -> list[bytes | memoryview]:
+        """What is to be written now; some more may follow at once if the socket takes it."""
+        outbox = self.outbox
+        if outbox.can_pump:
+            outbox.pump()
+        output, outbox.output = outbox.output, []
+        return output
+
+    def fail(self, fault: ConnectionFault) -> None:
+        """End the connection because of the peer, or of our own shell."""
+        if self.fault is None:
+            self.fault = fault
+            self.outbox.send(wire.goaway_frame(self._last_peer_stream_id(), fault.code, str(fault)))
+            self.close(fault.code)
+
+    def close(self, code: ErrorCode) -> None:
+        """The connection is gone, or as good as: all streams end."""
+        self.is_closing = True
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
+            self._forget(stream, code)
+
+    @property
+    def awaits_peer(self) -> bool:
+        """Whether the peer owes something that it must send promptly: preface, SETTINGS, the rest of headers."""
+        return self._reader.is_waiting
+
+    # ---- For receivers -----------------------------------------------------------------------------------------------
+
+    def give_room(self, stream: Stream, size: int) -> None:
+        """`size` bytes of the stream were taken: let the peer send as many more, at least half a window at a time."""
+        stream.taken += size
+        if stream.taken > self.limits.stream_window_bytes >> 1 and not stream.is_remote_done:
+            self.outbox.send(wire.window_update_frame(stream.id, stream.taken))
+            stream.receive_window += stream.taken
+            stream.taken = 0
+
+    def reset(self, stream: Stream, code: ErrorCode = ErrorCode.CANCEL) -> None:
+        """End the stream early; its receiver hears nothing more of it. Without effect on one that has ended."""
+        if not stream.has_ended:
+            self._end_stream(stream)
+            self._send_reset(stream.id, code)
+
+    def fail_stream(self, stream: Stream, code: ErrorCode) -> None:
+        """End a stream because of what the peer did on it; its receiver hears of it."""
+        self.guard.charge(f"what broke stream {stream.id}")
+        self.reset(stream, code)
+        stream.receiver.on_reset(stream, code)
+
+    def ping(self, payload: bytes) -> None:
+        """`payload`: eight bytes, which `on_pong` gets back."""
+        self.outbox.send(wire.ping_frame(payload))
+
+    # ---- Frames ------------------------------------------------------------------------------------------------------
+
+    def on_data(self, stream_id: int, charged: int, data: bytes, start: int, stop: int, *, ended: bool) -> None:
+        if charged:
+            self._receive_window -= charged
+            if self._receive_window < self.limits.connection_window_bytes >> 1:
+                self._widen()
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.is_remote_done:
+            self._on_late_frame(stream_id, stream, "DATA")
+            return
+        stream.receive_window -= charged
+        if stream.receive_window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
+        size = stop - start
+        if size:
+            self.guard.useful += 1
+        elif not ended:
+            self.guard.charge("empty DATA")
+        if stream.content_left is not None:
+            stream.content_left -= size
+            if stream.content_left < 0 or (ended and stream.content_left):
+                self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
+                return
+        if size:
+            stream.receiver.on_data(stream, data, start, stop)
+        if ended and not stream.has_ended:
+            self._on_remote_end(stream)
+
+    def on_padding(self, stream_id: int, size: int) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.taken += size
+
+    def on_block(self, stream_id: int, block: bytes, *, ended: bool) -> None:
+        head = self._decoder.decode(block)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._on_new_stream(stream_id, head, ended=ended)
+        elif stream.is_remote_done:
+            self.fail_stream(stream, ErrorCode.STREAM_CLOSED)
+        else:
+            self._on_more_headers(stream, head, ended=ended)
+
+    def on_priority(self, stream_id: int, depends_on: int) -> None:
+        self.guard.charge("PRIORITY")
+        if depends_on == stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+
+    def on_rst_stream(self, stream_id: int, code: int) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_not_idle(stream_id, "RST_STREAM")
+            self.guard.charge("RST_STREAM")
+            return
+        if self.is_server and not stream.has_sent_headers:
+            self.guard.charge("RST_STREAM")
+        self._end_stream(stream)
+        stream.receiver.on_reset(stream, code)
+
+    def on_settings(self, values: list[tuple[int, int]]) -> None:
+        self.guard.charge("SETTINGS")
+        apply_settings(values, self.outbox, self.streams.values())
+        for key, value in values:
+            if key == Setting.MAX_CONCURRENT_STREAMS:
+                self._on_streams_max(value)
+        self.outbox.acknowledge(wire.SETTINGS_ACK)
+
+    def on_settings_ack(self) -> None:
+        self.guard.charge("SETTINGS")
+
+    def on_ping(self, payload: bytes, *, is_ack: bool) -> None:
+        self.guard.charge("PING")
+        if is_ack:
+            self.on_pong(payload)
+        else:
+            self.outbox.acknowledge(wire.ping_frame(payload, wire.ACK))
+
+    def on_pong(self, payload: bytes) -> None:
+        """The peer has answered our PING."""
+
+    def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
+        """The peer wants no new streams. It may say so several times."""
+        self.guard.charge("GOAWAY")
+        self.is_closing = True
+
+    def on_window_update(self, stream_id: int, increment: int) -> None:
+        if increment < _INCREMENT_USUAL_MIN:
+            self.guard.charge("WINDOW_UPDATE")
+        if not stream_id:
+            if not increment:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
+            if not self.outbox.widen(increment):
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1")
+            return
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_not_idle(stream_id, "WINDOW_UPDATE")
+            return
+        stream.send_window += increment
+        if not increment:
+            self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
+        elif stream.send_window > wire.WINDOW_MAX:
+            self.fail_stream(stream, ErrorCode.FLOW_CONTROL_ERROR)
+        else:
+            self.outbox.unpark(stream)
+
+    def on_unknown(self) -> None:
+        self.guard.charge("a frame of unknown type")
+
+    def on_sent_end(self, stream: Stream) -> None:
+        """The outbox has put the end of our side into the output."""
+        raise AssertionError("each role decides")
+
+    # ---- What the roles decide ---------------------------------------------------------------------------------------
+
+    def _on_new_stream(self, stream_id: int, head: H | None, *, ended: bool) -> None:
+        raise AssertionError("each role decides")
+
+    def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
+        raise AssertionError("each role decides")
+
+    def _is_idle(self, stream_id: int) -> bool:
+        """Whether neither side has opened this stream yet."""
+        raise AssertionError("each role decides")
+
+    def _last_peer_stream_id(self) -> int:
+        return 0
+
+    # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _opening_frames(self, *, is_server: bool) -> bytes:
+        limits = self.limits
+        values = {
+            Setting.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
+            Setting.MAX_FRAME_SIZE: limits.frame_max_bytes,
+            Setting.MAX_HEADER_LIST_SIZE: limits.header_list_max_bytes,
+        }
+        if is_server:
+            values[Setting.MAX_CONCURRENT_STREAMS] = limits.streams_max
+        else:
+            values[Setting.ENABLE_PUSH] = 0
+        frames = wire.settings_frame(values)
+        if limits.connection_window_bytes > wire.WINDOW_DEFAULT:
+            frames += wire.window_update_frame(0, limits.connection_window_bytes - wire.WINDOW_DEFAULT)
+        return frames if is_server else wire.PREFACE + frames
+
+    def _open(self, stream_id: int) -> Stream:
+        stream = Stream(self, stream_id, self.outbox.stream_window_bytes, self.limits.stream_window_bytes)
+        self.streams[stream_id] = stream
+        return stream
+
+    def _widen(self) -> None:
+        """Give room on the connection: its memory is bounded stream by stream."""
+        if self._receive_window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more than the window of the connection")
+        self.outbox.send(wire.window_update_frame(0, self.limits.connection_window_bytes - self._receive_window))
+        self._receive_window = self.limits.connection_window_bytes
+
+    def _on_remote_end(self, stream: Stream) -> None:
+        stream.is_remote_done = True
+        stream.receiver.on_end(stream)
+
+    def _on_late_frame(self, stream_id: int, stream: Stream | None, what: str) -> None:
+        """A frame of a stream on which the peer has nothing more to say, or of which we want nothing more."""
+        self._check_not_idle(stream_id, what)
+        if stream is not None:
+            self.fail_stream(stream, ErrorCode.STREAM_CLOSED)
+            return
+        self.guard.charge(f"{what} of a stream that has ended")
+        if stream_id not in self._reset_ids:
+            self._send_reset(stream_id, ErrorCode.STREAM_CLOSED)
+
+    def _check_not_idle(self, stream_id: int, what: str) -> None:
+        if self._is_idle(stream_id):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on idle stream {stream_id}")
+
+    def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
+        self.outbox.send(wire.rst_stream_frame(stream_id, code))
+        if len(self._reset_ids) >= _RESETS_REMEMBERED:
+            del self._reset_ids[next(iter(self._reset_ids))]
+        self._reset_ids[stream_id] = None
+
+    def _end_stream(self, stream: Stream) -> None:
+        self.streams.pop(stream.id, None)
+        stream.has_ended = True
+        self.outbox.drop(stream)
+
+    def _forget(self, stream: Stream, code: ErrorCode | int) -> None:
+        self._end_stream(stream)
+        stream.receiver.on_reset(stream, code)
+
+    def _on_streams_max(self, value: int) -> None:
+        """How many streams the peer lets us open."""

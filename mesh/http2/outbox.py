@@ -1,0 +1,255 @@
+"""`Outbox`: frames on their way to the peer, within its windows and no faster than the socket takes them. Sans-I/O.
+
+What fits into both windows goes into the output at once. What does not waits on its stream. Streams that wait for the
+connection's window or the socket take turns, one frame each, so a large message delays the others by one frame's time;
+those that wait for a window of their own are parked, so that a peer with many of them costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from struct import Struct
+
+from mesh.http2 import frame_format as wire
+from mesh.http2.flood_guard import FloodGuard
+from mesh.http2.frame_format import FRAME_HEADER, ConnectionFault, ErrorCode, frame_header
+from mesh.http2.hpack_encoder import TABLE_SIZE_ZERO
+from mesh.http2.limits import Limits
+from mesh.http2.stream import Stream, Unsent
+
+OUTPUT_BYTES = 256 * 1024
+"""About what `pump` puts into the output at a time; the socket's buffer decides on more."""
+
+_MESSAGE_HEADER = Struct(">HBBBLBL")
+"""A frame's header and gRPC's prefix of a message: both are packed in one go."""
+MESSAGE_PREFIX_BYTES = 5
+
+
+class Outbox:
+    """The sending end of one connection."""
+
+    __slots__ = (
+        "_acks_owed",
+        "_guard",
+        "_limits",
+        "_next_block_prefix",
+        "_on_output",
+        "_ready",
+        "frame_max_bytes",
+        "is_paused",
+        "output",
+        "pending_bytes",
+        "stream_window_bytes",
+        "window",
+    )
+
+    def __init__(self, limits: Limits, guard: FloodGuard, on_output: Callable[[], None]) -> None:
+        """`on_output` is called whenever something was added to the output."""
+        self._limits = limits
+        self._guard = guard
+        self._on_output = on_output
+        self._ready: deque[Stream] = deque()
+        """Streams that wait, though not for a window of their own; some may have ended."""
+        self._acks_owed = 0
+        self._next_block_prefix = b""
+        self.output: list[bytes | memoryview] = []
+        self.is_paused = False
+        """Set by the shell while the socket's buffer is full."""
+        self.pending_bytes = 0
+        """Of messages that wait for a window or the socket."""
+        # The peer's limits.
+        self.window = wire.WINDOW_DEFAULT
+        self.stream_window_bytes = wire.WINDOW_DEFAULT
+        self.frame_max_bytes = wire.FRAME_BYTES_MIN
+
+    # ---- Frames about the connection ---------------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """A frame that neither waits nor is limited by windows."""
+        self.output.append(frame)
+        self._on_output()
+
+    def acknowledge(self, frame: bytes) -> None:
+        """An answer that the peer can make us owe. Raises ConnectionFault for a peer that does not read them."""
+        if self.is_paused:
+            self._acks_owed += 1
+            if self._acks_owed > self._limits.acks_owed_max:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "answers to PING and SETTINGS are not read")
+        self.send(frame)
+
+    def shrink_table(self) -> None:
+        """The peer keeps a smaller table: the next header block has to say that we use none."""
+        self._next_block_prefix = TABLE_SIZE_ZERO
+
+    # ---- Frames of a stream ------------------------------------------------------------------------------------------
+
+    def send_headers(self, stream: Stream, block: bytes, *, ends: bool = False) -> None:
+        """Headers that open a stream or its response. Trailers are `end`'s."""
+        stream.has_sent_headers = True
+        self._put_block(stream.id, block, wire.END_STREAM if ends else 0)
+        if ends:
+            stream.connection.on_sent_end(stream)
+        self._on_output()
+
+    def send_message(self, stream: Stream, message: bytes | memoryview) -> None:
+        """One message with gRPC's prefix in front."""
+        size = len(message) + MESSAGE_PREFIX_BYTES
+        if (
+            size <= stream.send_window
+            and size <= self.window
+            and size <= self.frame_max_bytes
+            and stream.pending is None
+            and not self.is_paused
+        ):
+            self.window -= size
+            stream.send_window -= size
+            self._guard.useful += 1
+            self.output += (
+                _MESSAGE_HEADER.pack(size >> 8, size & 0xFF, wire.DATA, 0, stream.id, 0, size - MESSAGE_PREFIX_BYTES),
+                message,
+            )
+        else:
+            prefix = b"\0" + (size - MESSAGE_PREFIX_BYTES).to_bytes(4, "big")
+            self._wait(stream, memoryview(prefix), memoryview(message))
+        self._on_output()
+
+    def send_data(self, stream: Stream, data: bytes | memoryview) -> None:
+        """Bytes as they are."""
+        if data:
+            self._wait(stream, memoryview(data))
+            self._on_output()
+
+    def end(self, stream: Stream, trailers: bytes = b"") -> None:
+        """End our side of the stream behind all that was sent, with a block of trailers if there is one."""
+        if stream.pending is not None:
+            stream.pending.end = trailers
+        else:
+            self._put_end(stream, trailers)
+        self._on_output()
+
+    def fits(self, stream: Stream, size: int) -> bool:
+        """Whether a message of this size with its prefix could leave now, whole."""
+        return (
+            size + MESSAGE_PREFIX_BYTES <= min(stream.send_window, self.window, self.frame_max_bytes)
+            and stream.pending is None
+            and not self.is_paused
+            and not self._next_block_prefix
+        )
+
+    def put_whole(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> None:
+        """A whole unary response: its headers frame as bytes, the message, and the block of trailers. See `fits`."""
+        size = len(message) + MESSAGE_PREFIX_BYTES
+        self.window -= size
+        self.output += (
+            response,
+            _MESSAGE_HEADER.pack(size >> 8, size & 0xFF, wire.DATA, 0, stream.id, 0, size - MESSAGE_PREFIX_BYTES),
+            message,
+            FRAME_HEADER.pack(len(trailers) >> 8, len(trailers) & 0xFF, wire.HEADERS, _ENDS_ALL, stream.id),
+            trailers,
+        )
+        self._on_output()
+
+    def drop(self, stream: Stream) -> None:
+        """The stream has ended: what it still has to send is not sent."""
+        if stream.pending is not None:
+            self.pending_bytes -= sum(map(len, stream.pending.pieces))
+            stream.pending = None
+
+    # ---- Room --------------------------------------------------------------------------------------------------------
+
+    def widen(self, increment: int) -> bool:
+        """The peer takes more of the connection. False if that is more than HTTP/2 can count."""
+        self.window += increment
+        return self.window <= wire.WINDOW_MAX
+
+    def resume(self) -> None:
+        """The socket takes more."""
+        self.is_paused = False
+        self._acks_owed = 0
+
+    def unpark(self, stream: Stream) -> None:
+        """The window of a stream has changed."""
+        if stream.pending is not None and stream.pending.is_parked and stream.send_window > 0:
+            stream.pending.is_parked = False
+            self._ready.append(stream)
+
+    @property
+    def can_pump(self) -> bool:
+        """Whether something waits for which there is room."""
+        return bool(self._ready) and self.window > 0 and not self.is_paused
+
+    def pump(self) -> None:
+        """Put what waits into the output, as far as there is room."""
+        room = OUTPUT_BYTES
+        while room > 0 and self.can_pump:
+            stream = self._ready.popleft()
+            pending = stream.pending
+            if pending is None:
+                continue
+            room -= self._put_piece(stream, pending.pieces)
+            if not pending.pieces:
+                self._finish(stream, pending)
+            elif stream.send_window > 0:
+                self._ready.append(stream)
+            else:
+                pending.is_parked = True
+        if self.output:
+            self._on_output()
+
+    # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _wait(self, stream: Stream, *pieces: memoryview) -> None:
+        if stream.pending is None:
+            stream.pending = Unsent(is_parked=stream.send_window <= 0)
+            if not stream.pending.is_parked:
+                self._ready.append(stream)
+        stream.pending.pieces.extend(pieces)
+        self.pending_bytes += sum(map(len, pieces))
+
+    def _put_piece(self, stream: Stream, waiting: deque[memoryview]) -> int:
+        """One frame of what waits on a stream; returns its length."""
+        self._guard.useful += 1
+        room = min(self.window, stream.send_window, self.frame_max_bytes)
+        size, pieces = 0, []
+        while waiting and size < room:
+            piece = waiting.popleft()
+            if len(piece) > room - size:
+                waiting.appendleft(piece[room - size :])
+                piece = piece[: room - size]
+            pieces.append(piece)
+            size += len(piece)
+        self.window -= size
+        stream.send_window -= size
+        self.pending_bytes -= size
+        self.output.append(frame_header(size, wire.DATA, 0, stream.id))
+        self.output += pieces
+        return size
+
+    def _finish(self, stream: Stream, pending: Unsent) -> None:
+        """Nothing waits on the stream any more."""
+        stream.pending = None
+        if pending.end is not None:
+            self._put_end(stream, pending.end)
+        else:
+            stream.receiver.on_writable(stream)
+
+    def _put_end(self, stream: Stream, trailers: bytes) -> None:
+        if trailers:
+            self._put_block(stream.id, trailers, wire.END_STREAM)
+        else:
+            self.output.append(frame_header(0, wire.DATA, wire.END_STREAM, stream.id))
+        stream.connection.on_sent_end(stream)
+
+    def _put_block(self, stream_id: int, block: bytes, flags: int) -> None:
+        if self._next_block_prefix:
+            block, self._next_block_prefix = self._next_block_prefix + block, b""
+        limit = self.frame_max_bytes
+        kind = wire.HEADERS
+        while len(block) > limit:
+            self.output += (frame_header(limit, kind, flags, stream_id), block[:limit])
+            block, kind, flags = block[limit:], wire.CONTINUATION, 0
+        self.output += (frame_header(len(block), kind, flags | wire.END_HEADERS, stream_id), block)
+
+
+_ENDS_ALL = wire.END_STREAM | wire.END_HEADERS

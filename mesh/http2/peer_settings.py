@@ -1,0 +1,41 @@
+"""What SETTINGS of the peer change at our sending end (RFC 9113 §6.5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mesh.http2 import frame_format as wire
+from mesh.http2.frame_format import ConnectionFault, ErrorCode, Setting
+from mesh.http2.hpack_decoder import TABLE_MAX_BYTES
+from mesh.http2.outbox import Outbox
+from mesh.http2.stream import Stream
+
+
+def apply_settings(values: Iterable[tuple[int, int]], outbox: Outbox, streams: Iterable[Stream]) -> None:
+    """Apply (parameter, value) in order; what we do not know is ignored. Raises ConnectionFault for a wrong value."""
+    for key, value in values:
+        match key:
+            case Setting.HEADER_TABLE_SIZE:
+                if value < TABLE_MAX_BYTES:
+                    outbox.shrink_table()
+            case Setting.ENABLE_PUSH:
+                if value > 1:
+                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
+            case Setting.INITIAL_WINDOW_SIZE:
+                _set_initial_window(value, outbox, streams)
+            case Setting.MAX_FRAME_SIZE:
+                if not wire.FRAME_BYTES_MIN <= value <= wire.FRAME_BYTES_LIMIT:
+                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
+                outbox.frame_max_bytes = value
+
+
+def _set_initial_window(value: int, outbox: Outbox, streams: Iterable[Stream]) -> None:
+    if value > wire.WINDOW_MAX:
+        raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE of {value}")
+    change = value - outbox.stream_window_bytes
+    outbox.stream_window_bytes = value
+    for stream in streams:
+        stream.send_window += change
+        if stream.send_window > wire.WINDOW_MAX:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1")
+        outbox.unpark(stream)

@@ -1,0 +1,132 @@
+"""`ServerConnection`: the server's end. Sans-I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mesh.http2 import frame_format as wire
+from mesh.http2.connection import Connection
+from mesh.http2.frame_format import STREAM_ID_MAX, ConnectionFault, ErrorCode
+from mesh.http2.hpack_decoder import Field
+from mesh.http2.limits import Limits
+from mesh.http2.stream import Stream
+
+H = TypeVar("H")
+
+_GAPS_REMEMBERED = 64
+_DRAIN_PING = b"draining"
+
+
+class ServerConnection(Connection[H]):
+    """Accepts streams and passes each to `on_request`."""
+
+    is_server = True
+
+    def __init__(
+        self,
+        interpret: Callable[[list[Field]], H],
+        on_request: Callable[[Stream, H | None], None],
+        limits: Limits,
+        clock: Callable[[], float],
+        on_output: Callable[[], None],
+    ) -> None:
+        """`on_request(stream, head)` gives the stream its receiver; `head` is None for a list that was too long."""
+        super().__init__(interpret, limits, clock, on_output)
+        self._on_request = on_request
+        self._last_id = 0
+        self._accepted_id_max = STREAM_ID_MAX
+        """Streams above it came after our last GOAWAY."""
+        self._gaps: list[range] = []
+        """Stream ids that the peer has left out, the latest."""
+        self.outbox.send(self._opening_frames(is_server=True))
+
+    def drain(self) -> None:
+        """Begin to close: ask the peer to open no new streams. Those that are on their way are still served.
+
+        GOAWAY with the highest id says so. The PING behind it comes back once the peer has read it; then a second
+        GOAWAY names the last stream that counts (RFC 9113 §6.8).
+        """
+        if not self.is_closing:
+            self.is_closing = True
+            self.outbox.send(wire.goaway_frame(STREAM_ID_MAX, ErrorCode.NO_ERROR, "draining"))
+            self.ping(_DRAIN_PING)
+
+    def finish_drain(self) -> None:
+        """The peer knows, or had time enough to: refuse what it opens from now on."""
+        if self.is_closing and self._accepted_id_max == STREAM_ID_MAX:
+            self._accepted_id_max = self._last_id
+            self.outbox.send(wire.goaway_frame(self._last_id, ErrorCode.NO_ERROR, "draining"))
+
+    @property
+    def has_drained(self) -> bool:
+        """Whether nothing is left to do here after `drain`."""
+        return self._accepted_id_max != STREAM_ID_MAX and not self.streams
+
+    def on_pong(self, payload: bytes) -> None:
+        if payload == _DRAIN_PING:
+            self.finish_drain()
+
+    def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
+        # A client's GOAWAY is about pushed streams, which we have none of.
+        self.guard.charge("GOAWAY")
+
+    def send_unary(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> None:
+        """A whole unary response; `response` and `trailers` are header blocks."""
+        if self.outbox.fits(stream, len(message)):
+            head = wire.frame_header(len(response), wire.HEADERS, wire.END_HEADERS, stream.id) + response
+            self.outbox.put_whole(stream, head, message, trailers)
+            self.on_sent_end(stream)
+        else:
+            self.outbox.send_headers(stream, response)
+            self.outbox.send_message(stream, message)
+            self.outbox.end(stream, trailers)
+
+    def on_sent_end(self, stream: Stream) -> None:
+        self.guard.useful += 1
+        self._end_stream(stream)
+        if not stream.is_remote_done:
+            # The response is complete without the rest of the request.
+            self._send_reset(stream.id, ErrorCode.NO_ERROR)
+
+    def _on_new_stream(self, stream_id: int, head: H | None, *, ended: bool) -> None:
+        if not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a client opened stream {stream_id}")
+        if stream_id <= self._last_id:
+            self._on_headers_of_the_past(stream_id)
+            return
+        if stream_id > self._last_id + 2:
+            self._gaps.append(range(self._last_id + 2 - (not self._last_id), stream_id))
+            del self._gaps[:-_GAPS_REMEMBERED]
+        self._last_id = stream_id
+        if len(self.streams) >= self.limits.streams_max or stream_id > self._accepted_id_max:
+            self.guard.charge("a stream that was refused")
+            self._send_reset(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        stream = self._open(stream_id)
+        self._on_request(stream, head)
+        if ended and not stream.has_ended:
+            self._on_remote_end(stream)
+
+    def _on_headers_of_the_past(self, stream_id: int) -> None:
+        self.guard.charge("HEADERS of a stream that has ended")
+        if stream_id in self._reset_ids:
+            return
+        if any(stream_id in gap for gap in self._gaps):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} opened after {self._last_id}")
+        raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which has ended")
+
+    def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
+        """Trailers of a request. gRPC has none, but HTTP/2 has."""
+        if not ended or stream.content_left:
+            self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
+            return
+        stream.receiver.on_headers(stream, head, ended=True)
+        if not stream.has_ended:
+            self._on_remote_end(stream)
+
+    def _is_idle(self, stream_id: int) -> bool:
+        return stream_id > self._last_id or not stream_id & 1
+
+    def _last_peer_stream_id(self) -> int:
+        return min(self._last_id, self._accepted_id_max)

@@ -1,0 +1,104 @@
+"""`Stream`: one exchange on a connection, and `Receiver`: who gets its events."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+from mesh.http2.frame_format import ErrorCode
+
+
+class Receiver(Protocol):
+    """What happens on a stream. Called while bytes are being received; must not block or raise.
+
+    `on_reset` is the last event of a stream that did not end well; one that did ends when both sides have said so.
+    """
+
+    def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
+        """A response's headers, or trailers of either side (then `ended`); `head` is what the interpreter made of them,
+        None for a list that was too long."""
+
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        """`data[start:stop]` has arrived. Give room for more with `connection.give_room`."""
+
+    def on_end(self, stream: Stream) -> None:
+        """The peer sends nothing more on this stream."""
+
+    def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
+        """The stream has ended early: the peer reset it, broke a rule, or the connection is gone."""
+
+    def on_writable(self, stream: Stream) -> None:
+        """All that was queued has left, after `is_blocked` was true."""
+
+
+class Unsent:
+    """What a stream could not send yet."""
+
+    __slots__ = ("end", "is_parked", "pieces")
+
+    def __init__(self, *, is_parked: bool) -> None:
+        self.pieces: deque[memoryview] = deque()
+        self.end: bytes | None = None
+        """What ends the stream behind the pieces: the block of trailers, or empty for END_STREAM alone."""
+        self.is_parked = is_parked
+        """It waits for the window of its own stream."""
+
+
+class Stream:
+    """The state of one stream; `Connection` changes it."""
+
+    __slots__ = (
+        "connection",
+        "content_left",
+        "has_ended",
+        "has_sent_headers",
+        "id",
+        "is_local_done",
+        "is_remote_done",
+        "pending",
+        "receive_window",
+        "receiver",
+        "send_window",
+        "taken",
+    )
+
+    def __init__(self, connection: Any, stream_id: int, send_window: int, receive_window: int) -> None:
+        self.connection = connection
+        """The `Connection`, whose module imports this one."""
+        self.id = stream_id
+        self.receiver: Receiver = _UNHEARD
+        self.send_window = send_window
+        """Bytes that may be sent; below zero after the peer has reduced its initial window."""
+        self.receive_window = receive_window
+        """Bytes that the peer may send."""
+        self.taken = 0
+        """Bytes that were taken but not given back to the peer's window yet."""
+        self.content_left: int | None = None
+        """Bytes that a content-length has announced and that have not come."""
+        self.pending: Unsent | None = None
+        self.has_sent_headers = False
+        self.is_local_done = False
+        self.is_remote_done = False
+        self.has_ended = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self.has_ended else "half-closed by the peer" if self.is_remote_done else "open"
+        return f"<Stream {self.id} {state}>"
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something waits to be sent; `on_writable` follows."""
+        return self.pending is not None
+
+
+class _Unheard:
+    """The receiver of a stream in the moment before it gets its own."""
+
+    def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None: ...
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None: ...
+    def on_end(self, stream: Stream) -> None: ...
+    def on_reset(self, stream: Stream, code: ErrorCode | int) -> None: ...
+    def on_writable(self, stream: Stream) -> None: ...
+
+
+_UNHEARD = _Unheard()
