@@ -109,6 +109,11 @@ class Connection(Generic[H]):
         """Whether the peer owes something that it must send promptly: preface, SETTINGS, the rest of headers."""
         return self._reader.is_waiting
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more can happen here, so that the socket can be closed."""
+        return self.is_closing and not self.streams
+
     # ---- For receivers -----------------------------------------------------------------------------------------------
 
     def give_room(self, stream: Stream, size: int) -> None:

@@ -59,8 +59,7 @@ class ServerConnection(Connection[H]):
             self.outbox.send(wire.goaway_frame(self._last_id, ErrorCode.NO_ERROR, "draining"))
 
     @property
-    def has_drained(self) -> bool:
-        """Whether nothing is left to do here after `drain`."""
+    def is_done(self) -> bool:
         return self._accepted_id_max != STREAM_ID_MAX and not self.streams
 
     def on_pong(self, payload: bytes) -> None:

@@ -1,0 +1,204 @@
+"""`Http2Transport`: a connection on an asyncio socket, plain or TLS, TCP or Unix; and the upkeep of a set of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mesh.http2.connection import Connection
+from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.server_connection import ServerConnection
+from mesh.http2.upkeep import Upkeep, UpkeepClock, UpkeepPolicy, Vitals
+from mesh.http2.write_turn import write_turn
+
+_WRITE_BUFFER_BYTES = 512 * 1024
+"""What the socket may hold back before a connection stops writing."""
+_JOIN_BYTES_MAX = 64 * 1024
+"""Output up to this size is copied into one buffer; above that, each piece is handed to the socket as it is."""
+_PING = b"keepaliv"
+_LOOK_INTERVAL_S = 1.0
+
+
+class Http2Transport(asyncio.Protocol):
+    """Bytes between a socket and a `Connection`. On its event loop only."""
+
+    def __init__(
+        self,
+        make_connection: Callable[[Http2Transport, Callable[[], None]], Connection[Any]],
+        on_lost: Callable[[Http2Transport], None],
+    ) -> None:
+        """`make_connection` gets this transport and its `on_output`; `on_lost` is called once the socket is closed."""
+        self._turn = write_turn()
+        self._make_connection = make_connection
+        self._on_lost = on_lost
+        self._socket: Any = None
+        """The asyncio transport; uvloop's have no common type with asyncio's."""
+        self._is_due = False
+        self.connection: Connection[Any]
+        self.reads = 0
+        self.clock = UpkeepClock(time.monotonic())
+        self.peer = ""
+        """As gRPC names it, for instance "ipv4:10.0.0.1:4711"."""
+        self.lost_reason = ""
+        """Why the socket was closed."""
+
+    def __repr__(self) -> str:
+        return f"<Http2Transport {self.peer} {self.connection!r}>"
+
+    @property
+    def is_lost(self) -> bool:
+        return self._socket is None
+
+    # ---- asyncio.Protocol --------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._socket = transport
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        self.peer = _peer_name(transport.get_extra_info("peername"))
+        self.connection = self._make_connection(self, self._on_output)
+
+    def data_received(self, data: bytes) -> None:
+        self.reads += 1
+        turn = self._turn
+        turn.begin()
+        try:
+            self.connection.receive(data)
+        finally:
+            turn.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._socket = None
+        self.lost_reason = self.lost_reason or (str(exc) if exc else "the peer closed the connection")
+        turn = self._turn
+        turn.begin()
+        try:
+            self.connection.close(ErrorCode.CONNECT_ERROR)
+        finally:
+            turn.end()
+            self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        self.connection.outbox.is_paused = True
+
+    def resume_writing(self) -> None:
+        self.connection.outbox.resume()
+        self._on_output()
+
+    # ---- Writing -----------------------------------------------------------------------------------------------------
+
+    def _on_output(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._turn.add(self._write)
+
+    def _write(self) -> None:
+        self._is_due = False
+        socket, connection = self._socket, self.connection
+        if socket is None:
+            return
+        while output := connection.take_output():
+            if len(output) == 1:
+                socket.write(output[0])
+            elif sum(map(len, output)) <= _JOIN_BYTES_MAX:
+                socket.write(b"".join(output))
+            else:
+                socket.writelines(output)
+        if connection.fault is not None:
+            self.close(str(connection.fault))
+        elif connection.is_done:
+            self.close("drained")
+
+    # ---- Life --------------------------------------------------------------------------------------------------------
+
+    def close(self, reason: str) -> None:
+        """Close the socket once what was written has left. `look_after` ends a peer that does not take it."""
+        self.lost_reason = self.lost_reason or reason
+        if self._socket is not None:
+            self._socket.close()
+
+    def abort(self, reason: str) -> None:
+        """Close the socket now."""
+        self.lost_reason = self.lost_reason or reason
+        if self._socket is not None:
+            self._socket.abort()
+
+    def drain(self) -> None:
+        """A server: let the peer finish, and close then."""
+        if isinstance(self.connection, ServerConnection):
+            self.connection.drain()
+
+    def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
+        """Do what the connection needs now; to be called about once a second."""
+        connection = self.connection
+        vitals = Vitals(
+            self.reads,
+            len(connection.streams),
+            connection.awaits_peer,
+            connection.outbox.is_paused,
+            connection.is_server and connection.is_closing,
+        )
+        match self.clock.check(vitals, policy, now_s):
+            case Upkeep.PING:
+                connection.ping(_PING)
+            case Upkeep.DRAIN:
+                self.drain()
+            case Upkeep.FINISH_DRAIN:
+                if isinstance(connection, ServerConnection):
+                    connection.finish_drain()
+            case Upkeep.SLOW:
+                connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, Upkeep.SLOW.value))
+            case Upkeep.GONE | Upkeep.UNREAD | Upkeep.END_DRAIN as action:
+                self.abort(action.value)
+
+
+class TransportSet:
+    """Transports that are looked after together, about once a second. On their event loop only."""
+
+    def __init__(self, policy: UpkeepPolicy, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` returns seconds."""
+        self._policy = policy
+        self._clock = clock
+        self._transports: dict[Http2Transport, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._transports)
+
+    def __iter__(self) -> Iterator[Http2Transport]:
+        return iter(list(self._transports))
+
+    def add(self, transport: Http2Transport) -> None:
+        self._transports[transport] = None
+        if self._timer is None:
+            self._look_soon()
+
+    def discard(self, transport: Http2Transport) -> None:
+        self._transports.pop(transport, None)
+        if not self._transports and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_soon(self) -> None:
+        # Not all processes of a node at the same moment.
+        delay_s = _LOOK_INTERVAL_S * random.uniform(0.9, 1.1)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        now_s = self._clock()
+        for transport in list(self._transports):
+            transport.look_after(self._policy, now_s)
+        self._timer = None
+        if self._transports:
+            self._look_soon()
+
+
+def _peer_name(address: Any) -> str:
+    match address:
+        case (str(host), int(port)):
+            return f"ipv4:{host}:{port}"
+        case (str(host), int(port), _, _):
+            return f"ipv6:%5B{host}%5D:{port}"
+    return "unix:"

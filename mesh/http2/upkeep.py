@@ -1,0 +1,119 @@
+"""What a connection needs from time to time: keepalive, and an end where its peer stalls, idles or has grown old. Pure.
+
+A look at every connection each second or so replaces timers and clock reads of single calls and frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpkeepPolicy:
+    """Times in seconds; infinity turns a rule off."""
+
+    keepalive_after_s: float = 60.0
+    """A peer that has sent nothing for this long gets a PING."""
+    keepalive_timeout_s: float = 20.0
+    """A PING without any bytes from the peer after this long means that the peer is gone."""
+    handshake_timeout_s: float = 10.0
+    """For what a peer must send promptly: preface, SETTINGS, and header blocks from their first frame to the last."""
+    unread_timeout_s: float = 60.0
+    """How long a peer may leave everything unread that the socket could not take."""
+    idle_timeout_s: float = float("inf")
+    """A connection without a stream for this long is closed."""
+    age_max_s: float = float("inf")
+    """A connection this old is drained, so that clients spread again over the gateways behind a balancer."""
+    drain_timeout_s: float = 30.0
+    """From the beginning of a drain to the end of the streams that are left."""
+    goaway_delay_s: float = 1.0
+    """Longest wait for the peer to learn of a drain before its new streams are refused."""
+
+
+class Upkeep(Enum):
+    """What to do with a connection now."""
+
+    PING = "the peer is silent"
+    GONE = "keepalive: the peer did not answer"
+    SLOW = "the peer did not send a whole preface or header block in time"
+    UNREAD = "the peer did not read"
+    DRAIN = "the connection is old or idle"
+    FINISH_DRAIN = "the peer had time to learn of the drain"
+    END_DRAIN = "the time for draining is over"
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """A connection as it is now."""
+
+    reads: int
+    """How often bytes have come; any number that grows with them."""
+    streams: int
+    awaits_peer: bool
+    is_paused: bool
+    """The socket takes no more."""
+    is_draining: bool
+
+
+class UpkeepClock:
+    """When what was first seen at one connection."""
+
+    __slots__ = (
+        "_awaits_since_s",
+        "_drain_since_s",
+        "_idle_since_s",
+        "_opened_at_s",
+        "_paused_since_s",
+        "_pinged_at_s",
+        "_read_at_s",
+        "_reads",
+    )
+
+    def __init__(self, now_s: float) -> None:
+        self._opened_at_s = now_s
+        self._read_at_s = now_s
+        self._reads = 0
+        self._pinged_at_s: float | None = None
+        self._awaits_since_s: float | None = None
+        self._paused_since_s: float | None = None
+        self._idle_since_s: float | None = None
+        self._drain_since_s: float | None = None
+
+    def check(self, vitals: Vitals, policy: UpkeepPolicy, now_s: float) -> Upkeep | None:
+        """What the connection needs now, the most urgent first; call it again at the next look."""
+        if vitals.reads != self._reads:
+            self._reads, self._read_at_s, self._pinged_at_s = vitals.reads, now_s, None
+        self._awaits_since_s = _since(self._awaits_since_s, now_s, is_so=vitals.awaits_peer)
+        self._paused_since_s = _since(self._paused_since_s, now_s, is_so=vitals.is_paused)
+        self._idle_since_s = _since(self._idle_since_s, now_s, is_so=not vitals.streams)
+        self._drain_since_s = _since(self._drain_since_s, now_s, is_so=vitals.is_draining)
+        if _lasts(self._awaits_since_s, policy.handshake_timeout_s, now_s):
+            return Upkeep.SLOW
+        if _lasts(self._paused_since_s, policy.unread_timeout_s, now_s):
+            return Upkeep.UNREAD
+        if _lasts(self._pinged_at_s, policy.keepalive_timeout_s, now_s):
+            return Upkeep.GONE
+        if vitals.is_draining:
+            if _lasts(self._drain_since_s, policy.drain_timeout_s, now_s):
+                return Upkeep.END_DRAIN
+            if _lasts(self._drain_since_s, policy.goaway_delay_s, now_s):
+                return Upkeep.FINISH_DRAIN
+        elif _lasts(self._opened_at_s, policy.age_max_s, now_s) or _lasts(
+            self._idle_since_s, policy.idle_timeout_s, now_s
+        ):
+            return Upkeep.DRAIN
+        if self._pinged_at_s is None and _lasts(self._read_at_s, policy.keepalive_after_s, now_s):
+            self._pinged_at_s = now_s
+            return Upkeep.PING
+        return None
+
+
+def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
+    if not is_so:
+        return None
+    return now_s if before_s is None else before_s
+
+
+def _lasts(since_s: float | None, limit_s: float, now_s: float) -> bool:
+    return since_s is not None and now_s - since_s >= limit_s

@@ -1,0 +1,60 @@
+"""`WriteTurn`: what is to be written at the end of the present turn of an event loop.
+
+Bytes read at once bring many calls, and a batch of results posted to the loop many answers. Each connection is written
+once when all of that is done: no answer waits for a timer, and none costs a system call of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+
+logger = logging.getLogger("mesh.http2")
+
+
+class WriteTurn:
+    """Belongs to one event loop, and is used on it only."""
+
+    __slots__ = ("_depth", "_due", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._depth = 0
+        self._due: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Until `end`, writing waits; may be nested."""
+        self._depth += 1
+
+    def end(self) -> None:
+        """Write all that waits, if this ends the outermost turn."""
+        self._depth -= 1
+        if not self._depth:
+            while self._due:
+                due, self._due = self._due, []
+                for write in due:
+                    try:
+                        write()
+                    except Exception:
+                        logger.exception("%r failed; what else is due is written", write)
+
+    def add(self, write: Callable[[], None]) -> None:
+        """Call `write` at the end of the turn; where none has begun, soon."""
+        if self._depth:
+            self._due.append(write)
+        else:
+            self.loop.call_soon(write)
+
+
+_local = threading.local()
+
+
+def write_turn() -> WriteTurn:
+    """The turn of the loop that runs in this thread."""
+    loop = asyncio.get_running_loop()
+    turn: WriteTurn | None = getattr(_local, "turn", None)
+    if turn is None or turn.loop is not loop:
+        turn = _local.turn = WriteTurn(loop)
+    return turn

@@ -1,0 +1,42 @@
+"""What servers send back on a stream: headers, messages, and how a call ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.hpack_encoder import encode_fields
+from mesh.http2.stream import Stream
+from mesh.rpc.grpc_fields import RESPONSE_BLOCK, status_block
+
+_HTTP_ERRORS = {
+    405: encode_fields([(b":status", b"405"), (b"allow", b"POST")]),
+    415: encode_fields([(b":status", b"415"), (b"accept", b"application/grpc")]),
+}
+
+
+def answer_status(
+    stream: Stream, code: int, message: str = "", entries: Iterable[tuple[str, str | bytes]] = ()
+) -> None:
+    """End a call with a status; it may have sent headers and messages before. Without effect on one that has ended."""
+    if not stream.has_ended:
+        end_call(stream, status_block(code, message, entries))
+
+
+def end_call(stream: Stream, trailers: bytes) -> None:
+    """End a call with a block of trailers."""
+    outbox = stream.connection.outbox
+    if stream.has_sent_headers:
+        outbox.end(stream, trailers)
+    else:
+        outbox.send_headers(stream, RESPONSE_BLOCK + trailers, ends=True)
+
+
+def answer_http_error(stream: Stream, status: int) -> None:
+    """Refuse a request that is not one of gRPC: 405 or 415."""
+    stream.connection.outbox.send_headers(stream, _HTTP_ERRORS[status], ends=True)
+
+
+def reset(stream: Stream, code: ErrorCode = ErrorCode.CANCEL) -> None:
+    """End a call without a status."""
+    stream.connection.reset(stream, code)

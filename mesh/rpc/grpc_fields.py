@@ -1,0 +1,105 @@
+"""Header fields of gRPC: timeouts, status messages, metadata, and the blocks of responses (gRPC over HTTP/2 spec)."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Iterable
+from functools import lru_cache
+
+from mesh.http2.hpack_decoder import Field
+from mesh.http2.hpack_encoder import encode_field, encode_fields
+
+Entry = tuple[str, str | bytes]
+"""One entry of metadata. Values of keys that end in "-bin" are bytes."""
+
+CONTENT_TYPE = b"application/grpc"
+BINARY_SUFFIX = "-bin"
+
+RESPONSE_BLOCK = encode_fields([(b":status", b"200"), (b"content-type", CONTENT_TYPE)])
+"""Headers of every response."""
+OK_BLOCK = encode_fields([(b"grpc-status", b"0")])
+"""Trailers of a call that went well and says nothing else."""
+
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
+_UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_NOT_PLAIN = re.compile(rb"[^\x20-\x24\x26-\x7e]")
+
+
+def read_timeout(value: bytes) -> float:
+    """Seconds. Raises ValueError for what is not a grpc-timeout."""
+    match = _TIMEOUT(value)
+    if match is None:
+        raise ValueError(f"{value[:40]!r} is not a grpc-timeout")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def write_timeout(seconds: float) -> bytes:
+    """The grpc-timeout for a time, with at most eight digits, never shorter than it is."""
+    for unit, scale in ((b"u", 1e6), (b"m", 1e3), (b"S", 1.0), (b"M", 1 / 60)):
+        amount = -int(-seconds * scale // 1)
+        if amount < 10**8:
+            return b"%d%b" % (max(amount, 0), unit)
+    return b"%dH" % min(int(seconds / 3600) + 1, 10**8 - 1)
+
+
+def quote_message(text: str) -> bytes:
+    """A status message, percent-encoded."""
+    data = text.encode("utf-8", "replace")
+    return _NOT_PLAIN.sub(lambda match: b"%%%02X" % match[0][0], data)
+
+
+def unquote_message(value: bytes) -> str:
+    return _ENCODED.sub(lambda match: bytes((int(match[1], 16),)), value).decode("utf-8", "replace")
+
+
+def read_metadata(fields: Iterable[Field]) -> tuple[Entry, ...]:
+    """The entries that are the application's. Raises ValueError for a binary value that is not base64."""
+    entries: list[Entry] = []
+    for name, value in fields:
+        if name[:1] == b":" or name in _TRANSPORT_NAMES or name[:5] == b"grpc-":
+            continue
+        key = name.decode("ascii")
+        if name[-4:] == b"-bin":
+            entries.extend((key, _read_binary(key, each)) for each in value.split(b","))
+        else:
+            entries.append((key, value.decode("ascii", "backslashreplace").strip(" ")))
+    return tuple(entries)
+
+
+def metadata_block(entries: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """A part of a header block."""
+    return b"".join([metadata_field(key, value) for key, value in entries])
+
+
+def metadata_field(key: str, value: str | bytes) -> bytes:
+    if key.endswith(BINARY_SUFFIX):
+        data = value.encode() if isinstance(value, str) else value
+        return encode_field(key.encode(), b64encode(data).rstrip(b"="))
+    return encode_field(key.encode(), value.encode() if isinstance(value, str) else value)
+
+
+def status_block(code: int, message: str = "", entries: Iterable[tuple[str, str | bytes]] = ()) -> bytes:
+    """Trailers: a status and metadata."""
+    block = _code_field(code)
+    if message:
+        block += encode_field(b"grpc-message", quote_message(message))
+    return block + metadata_block(entries)
+
+
+@lru_cache(64)
+def _code_field(code: int) -> bytes:
+    return encode_field(b"grpc-status", b"%d" % code)
+
+
+_TRANSPORT_NAMES = frozenset({b"te", b"content-type", b"content-length", b"host"})
+
+
+def _read_binary(key: str, value: bytes) -> bytes:
+    value = value.strip(b" ")
+    try:
+        return b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except Base64Error:
+        raise ValueError(f"the value of {key} is not base64") from None

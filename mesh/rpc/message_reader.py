@@ -1,0 +1,111 @@
+"""Messages out of the bytes of a stream: each has a prefix of five bytes, whether it is compressed and its length."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+PREFIX_BYTES = 5
+ENCODINGS = ("gzip", "deflate")
+"""What we decompress, besides identity."""
+ACCEPTED_ENCODINGS = b"identity,deflate,gzip"
+
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_LEVEL = 6
+
+INTERNAL = 13
+RESOURCE_EXHAUSTED = 8
+UNIMPLEMENTED = 12
+
+
+@dataclass(slots=True)
+class MessageError(Exception):
+    """A message that cannot be received; the call ends with this gRPC status."""
+
+    code: int
+    text: str
+
+
+def whole_message(data: bytes, start: int, stop: int, max_bytes: int) -> bytes | None:
+    """The message that `data[start:stop]` is, if it is exactly one, not compressed and not too long: as most are."""
+    if PREFIX_BYTES <= stop - start <= max_bytes + PREFIX_BYTES and not data[start]:
+        first = start + PREFIX_BYTES
+        if int.from_bytes(data[start + 1 : first], "big") == stop - first:
+            return data[first:stop]
+    return None
+
+
+class MessageReader:
+    """Cuts the messages of one direction of one stream out of its bytes."""
+
+    __slots__ = ("_encoding", "_have", "_max_bytes", "_pieces", "_wanted")
+
+    def __init__(self, max_bytes: int, encoding: str = "") -> None:
+        """`max_bytes`: of one message, also once it is decompressed."""
+        self._max_bytes = max_bytes
+        self._encoding = encoding
+        self._pieces: list[bytes] = []
+        self._have = 0
+        self._wanted = 0
+        """Length of the message with its prefix, once that is here."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no message has begun."""
+        return not self._have
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that are complete with these bytes. Raises MessageError."""
+        self._pieces.append(data)
+        self._have += len(data)
+        if self._have < (self._wanted or PREFIX_BYTES):
+            return []
+        joined = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        messages: list[bytes] = []
+        position = 0
+        self._wanted = 0
+        while len(joined) - position >= PREFIX_BYTES:
+            length = int.from_bytes(joined[position + 1 : position + PREFIX_BYTES], "big")
+            self._check(joined[position], length)
+            end = position + PREFIX_BYTES + length
+            if end > len(joined):
+                self._wanted = end - position
+                break
+            message = joined[position + PREFIX_BYTES : end]
+            messages.append(self._decompress(message) if joined[position] else message)
+            position = end
+        self._pieces = [joined[position:]] if position < len(joined) else []
+        self._have = len(joined) - position
+        return messages
+
+    def _check(self, flag: int, length: int) -> None:
+        if length > self._max_bytes:
+            raise _too_large(length, self._max_bytes)
+        if flag > 1:
+            raise MessageError(INTERNAL, f"A message begins with {flag}; only 0 and 1 are defined.")
+        if flag and not self._encoding:
+            raise MessageError(INTERNAL, "A message is compressed, but no grpc-encoding was sent.")
+        if flag and self._encoding not in ENCODINGS:
+            raise MessageError(UNIMPLEMENTED, f"Messages compressed with {self._encoding[:40]!r} cannot be read here.")
+
+    def _decompress(self, data: bytes) -> bytes:
+        inflate = zlib.decompressobj(_WINDOW_BITS[self._encoding])
+        try:
+            message = inflate.decompress(data, self._max_bytes + 1)
+        except zlib.error as error:
+            raise MessageError(INTERNAL, f"A message is no valid {self._encoding}: {error}") from None
+        if len(message) > self._max_bytes:
+            raise _too_large(len(message), self._max_bytes)
+        if not inflate.eof:
+            raise MessageError(INTERNAL, f"A message is no complete {self._encoding}.")
+        return message
+
+
+def compressed(message: bytes, encoding: str) -> bytes:
+    """The message with one of ENCODINGS."""
+    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[encoding])
+    return deflate.compress(message) + deflate.flush()
+
+
+def _too_large(length: int, max_bytes: int) -> MessageError:
+    return MessageError(RESOURCE_EXHAUSTED, f"Received message larger than max ({length} vs. {max_bytes})")

@@ -1,0 +1,78 @@
+"""`RequestHead`: the headers of a gRPC request, read once for all calls that send the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mesh.http2.field_rules import request_problem
+from mesh.http2.hpack_decoder import Field
+from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_metadata, read_timeout
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RequestHead:
+    """Shared between calls: not changed once it is made."""
+
+    fields: list[Field]
+    path: str = ""
+    """For instance "/package.Service/Method"."""
+    metadata: tuple[Entry, ...] = ()
+    timeout_s: float | None = None
+    encoding: str = ""
+    """How request messages are compressed; empty: they are not."""
+    accepted_encodings: frozenset[str] = frozenset()
+    """What responses may be compressed with."""
+    content_length: int | None = None
+    malformed: str = ""
+    """What makes this no HTTP request; the stream is to be reset."""
+    http_status: int = 200
+    """Another one than 200 where this is an HTTP request, but not one of gRPC."""
+    refusal: str = ""
+    """What makes this no valid gRPC request; the answer is INTERNAL with this text."""
+
+
+H = TypeVar("H", bound=RequestHead)
+
+
+def read_request_head(fields: list[Field], make: type[H] = RequestHead) -> H:  # type: ignore[assignment]
+    """The head, of a type that may add to it. Never raises: what is wrong with a request is part of its head."""
+    problem = request_problem(fields)
+    if problem:
+        return make(fields=fields, malformed=problem)
+    by_name = dict(fields)
+    length = by_name.get(b"content-length")
+    if length is not None and not (length.isdigit() and len(length) < 20):
+        return make(fields=fields, malformed="a content-length that is no number")
+    content_length = None if length is None else int(length)
+    http_status = 200
+    if not _is_grpc(by_name.get(b"content-type", b"")):
+        http_status = 415
+    elif by_name[b":method"] != b"POST":
+        http_status = 405
+    try:
+        timeout = by_name.get(b"grpc-timeout")
+        return make(
+            fields=fields,
+            path=by_name[b":path"].decode("ascii", "backslashreplace"),
+            metadata=read_metadata(fields),
+            timeout_s=None if timeout is None else read_timeout(timeout),
+            encoding=_encoding(by_name.get(b"grpc-encoding", b"")),
+            accepted_encodings=frozenset(
+                each.strip() for each in by_name.get(b"grpc-accept-encoding", b"").decode("ascii", "replace").split(",")
+            ),
+            content_length=content_length,
+            http_status=http_status,
+        )
+    except ValueError as error:
+        return make(fields=fields, content_length=content_length, http_status=http_status, refusal=str(error))
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    kind, _, rest = content_type.partition(CONTENT_TYPE)
+    return not kind and bool(content_type) and (not rest or rest[:1] in b"+;")
+
+
+def _encoding(value: bytes) -> str:
+    name = value.decode("ascii", "replace")
+    return "" if name == "identity" else name

@@ -1,0 +1,215 @@
+"""`ServicerCall`: a call that runs one of grpc's method handlers, as generated code registers them.
+
+All four arities, `async` and plain functions, generators and those that write through their context. One task a call:
+this is for services that are not hot. Plain functions run in a thread of the server's pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
+from time import monotonic
+from typing import Any
+
+import grpc
+
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.stream import Stream
+from mesh.phases.waiting import Waiters
+from mesh.rpc.answers import answer_status
+from mesh.rpc.grpc_fields import RESPONSE_BLOCK, metadata_block
+from mesh.rpc.message_reader import MessageError, MessageReader
+from mesh.rpc.request_head import RequestHead
+from mesh.rpc.servicer_context import AsyncContext, CallAborted, ThreadContext
+
+logger = logging.getLogger("mesh.rpc")
+
+MESSAGE_MAX_BYTES = 4 * 1024 * 1024
+"""gRPC's usual limit for messages that a server takes."""
+
+_UNKNOWN = grpc.StatusCode.UNKNOWN
+
+
+class ServicerCall:
+    """The receiver of one request, from its head to its status."""
+
+    def __init__(self, stream: Stream, head: RequestHead, handler: Any, pool: Executor | None, peer: str = "") -> None:
+        """`handler` is a grpc.RpcMethodHandler."""
+        self._stream = stream
+        self._handler = handler
+        self._pool = pool
+        self._reader = MessageReader(MESSAGE_MAX_BYTES, head.encoding)
+        self._messages: deque[bytes] = deque()
+        self._held_bytes = 0
+        """Bytes that were received but not given back to the window, until their messages are read."""
+        self._is_complete = False
+        self._changed = Waiters()
+        self.head = head
+        self.peer = peer
+        self.deadline_at_s = None if head.timeout_s is None else monotonic() + head.timeout_s
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"rpc {head.path}")
+
+    # ---- Receiver ----------------------------------------------------------------------------------------------------
+
+    def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
+        """Trailers of a request mean nothing in gRPC."""
+
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        try:
+            messages = self._reader.feed(data[start:stop])
+        except MessageError as error:
+            self._task.cancel()
+            answer_status(stream, error.code, error.text)
+            return
+        self._messages.extend(messages)
+        if self._messages:
+            self._held_bytes += stop - start
+        else:
+            # A message may be larger than the window.
+            stream.connection.give_room(stream, stop - start)
+        self._changed.wake()
+
+    def on_end(self, stream: Stream) -> None:
+        self._is_complete = True
+        self._changed.wake()
+
+    def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
+        self._task.cancel()
+        self._changed.wake()
+
+    def on_writable(self, stream: Stream) -> None:
+        self._changed.wake()
+
+    # ---- For contexts ------------------------------------------------------------------------------------------------
+
+    @property
+    def has_ended(self) -> bool:
+        return self._stream.has_ended
+
+    async def read(self) -> Any:
+        """The next request message; grpc.aio.EOF behind the last."""
+        await self._changed.until(lambda: self._messages or self._is_complete or self.has_ended)
+        if self.has_ended:
+            raise asyncio.CancelledError
+        if not self._messages:
+            return grpc.aio.EOF
+        message = self._messages.popleft()
+        if not self._messages:
+            self._stream.connection.give_room(self._stream, self._held_bytes)
+            self._held_bytes = 0
+        return _deserialised(message, self._handler.request_deserializer)
+
+    def send_headers(self, metadata: Any = ()) -> None:
+        if not self._stream.has_sent_headers and not self._stream.has_ended:
+            block = RESPONSE_BLOCK + metadata_block(metadata or ())
+            self._stream.connection.outbox.send_headers(self._stream, block)
+
+    async def write(self, message: Any) -> None:
+        """Send a response message; returns when the peer's window took it."""
+        if self._stream.has_ended:
+            raise asyncio.CancelledError
+        self.send_headers()
+        self._stream.connection.outbox.send_message(
+            self._stream, _serialised(message, self._handler.response_serializer)
+        )
+        await self._changed.until(lambda: not self._stream.is_blocked)
+
+    # ---- Life --------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        code, details, trailers = grpc.StatusCode.OK, "", ()
+        context: Any = None
+        try:
+            async with asyncio.timeout_at(self._loop_deadline()):
+                context = AsyncContext(self)
+                await self._serve(context)
+            code, details, trailers = context.outcome()
+        except CallAborted as aborted:
+            code, details, trailers = aborted.code, aborted.details, aborted.trailers
+        except TimeoutError:
+            code, details = grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"
+        except asyncio.CancelledError:
+            answer_status(self._stream, grpc.StatusCode.CANCELLED.value[0], "the server has cancelled the call")
+            raise
+        except Exception as error:
+            logger.exception("a servicer failed in %s", self.head.path)
+            code, details = _UNKNOWN, f"Unexpected {type(error)}: {error}"
+        answer_status(self._stream, code.value[0], details, trailers)
+
+    async def _serve(self, context: AsyncContext) -> None:
+        handler = self._handler
+        function = _function(handler)
+        request = self._requests() if handler.request_streaming else await self._only_request()
+        if not _is_async(function):
+            await self._serve_in_thread(function, request, context)
+            return
+        answer = function(request, context)
+        if hasattr(answer, "__aiter__"):
+            async for message in answer:
+                await self.write(message)
+            self.send_headers()
+        else:
+            message = await answer
+            if not handler.response_streaming:
+                await self.write(message)
+
+    async def _serve_in_thread(self, function: Any, request: Any, context: AsyncContext) -> None:
+        loop = asyncio.get_running_loop()
+        blocking = ThreadContext(context, loop)
+        if self._handler.request_streaming:
+            request = blocking.iterate(request)
+        if not self._handler.response_streaming:
+            await self.write(await loop.run_in_executor(self._pool, function, request, blocking))
+            return
+        await loop.run_in_executor(self._pool, _write_all, function, request, blocking)
+        self.send_headers()
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+    async def _only_request(self) -> Any:
+        message = await self.read()
+        if message is grpc.aio.EOF:
+            raise CallAborted(grpc.StatusCode.INTERNAL, "The request has no message.")
+        return message
+
+    def _loop_deadline(self) -> float | None:
+        if self.deadline_at_s is None:
+            return None
+        return asyncio.get_running_loop().time() + self.deadline_at_s - monotonic()
+
+
+def _write_all(function: Callable[..., Iterator[Any]], request: Any, context: ThreadContext) -> None:
+    for message in function(request, context):
+        context.write(message)
+
+
+def _function(handler: Any) -> Any:
+    for name in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+        function = getattr(handler, name, None)
+        if function is not None:
+            return function
+    raise AssertionError(f"{handler!r} is no method handler")
+
+
+def _is_async(function: Any) -> bool:
+    call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
+
+
+def _serialised(message: Any, serializer: Callable[[Any], bytes] | None) -> bytes:
+    return message if serializer is None else serializer(message)
+
+
+def _deserialised(data: bytes, deserializer: Callable[[bytes], Any] | None) -> Any:
+    if deserializer is None:
+        return data
+    try:
+        return deserializer(data)
+    except Exception as error:
+        raise CallAborted(grpc.StatusCode.INTERNAL, f"Exception deserializing request: {error}") from error
