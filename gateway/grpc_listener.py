@@ -1,29 +1,30 @@
-"""The gRPC port of a gateway: one generic handler that finds the method of every call by one dict look-up.
+"""The gRPC port of a gateway: it finds the method of every call by one dict look-up.
 
-It is a generic handler because registered methods would cost grpc.aio's accept loop a waiter per method and call, and a
-new service would need a restart. What serves a method is looked up once and kept until the routes change.
+What serves a method is looked up once and kept until the routes change.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import grpc
-import grpc.aio
 
-from gateway.dialects.grpc_call import GrpcCall, RefusedCall, UnaryUnaryCall
-from gateway.dialects.grpc_metadata import Invocation, read_invocation
+from gateway.dialects.grpc_call import GrpcCall, UnaryUnaryCall, refuse
+from gateway.dialects.grpc_metadata import ClientHead, read_client_head
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
 from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
+from mesh.http2.limits import Limits
+from mesh.http2.stream import Receiver, Stream
+from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
+from mesh.rpc.method_handlers import MethodHandlers
+from mesh.rpc.rpc_server import RpcServer
 from mesh.settings import settings
-from mesh.wire.endpoints import start_server
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -37,17 +38,11 @@ _CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
     (True, True): StreamStreamCall,
 }
 
-_REFUSALS = {
-    ListenerPhase.WAITING: Refusal(
-        UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first."
-    ),
-    ListenerPhase.DRAINING: Refusal(UNAVAILABLE, "This gateway is draining. Retry on another gateway."),
-}
-"""What new calls get in each phase but SERVING."""
+_WAITING = Refusal(UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first.")
 
 
-class GrpcListener(grpc.GenericRpcHandler):
-    """Serves all gRPC calls of one port, as grpc.aio's one generic handler. I/O loop only."""
+class GrpcListener:
+    """Serves all gRPC calls of one port. I/O loop only."""
 
     def __init__(
         self,
@@ -63,13 +58,15 @@ class GrpcListener(grpc.GenericRpcHandler):
         """
         self._router_for = router_for
         self._metrics = metrics
-        self._built_in = built_in
+        self._built_in = MethodHandlers()
+        self._built_in.add_generic_rpc_handlers([built_in])
         self._timeout_s = timeout_s
+        self._message_max_bytes = 0
         self._routes = NO_ROUTES
         self._phase = ListenerPhase.WAITING
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._served: dict[tuple[str | None, str], tuple[type[GrpcCall], ServedMethod]] = {}
-        self._server: grpc.aio.Server | None = None
+        self._server: RpcServer[ClientHead] | None = None
 
     @property
     def phase(self) -> ListenerPhase:
@@ -81,8 +78,11 @@ class GrpcListener(grpc.GenericRpcHandler):
 
     async def start(self, host: str, port: int, message_max_bytes: int = 0) -> int:
         """Listen; returns the port. Raises OSError naming the port when it is taken."""
-        self._server, bound = await start_server([self], host, port, options=_server_options(message_max_bytes))
-        return bound
+        # Refuse messages that links cannot carry here, where gRPC has a status for it.
+        carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
+        self._message_max_bytes = min(message_max_bytes or carried_max_bytes, carried_max_bytes)
+        self._server = RpcServer(read_client_head, self._accept, limits=_limits(), policy=_upkeep_policy())
+        return await self._server.listen(host, port)
 
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new calls. Calls in progress are not touched."""
@@ -94,36 +94,38 @@ class GrpcListener(grpc.GenericRpcHandler):
                 # Make the router now, so that the first call does not wait for the list of replicas.
                 self._router_for(application.ingress, routes)
 
-    def refuse_new_calls(self) -> None:
-        """Drain: calls in progress go on, new ones are refused as UNAVAILABLE."""
-        self._served = {}
+    def announce_drain(self) -> None:
+        """Say in the phase that this gateway is to end. It still serves all calls."""
         self._change_phase(ListenerEvent.DRAIN, f"{self._metrics.in_flight.count} calls in progress")
 
+    def drain(self) -> None:
+        """Close the port, and ask clients to open new calls elsewhere. Those that are on their way are served."""
+        if self._server is not None:
+            self._server.drain()
+
     async def stop(self, grace_s: float) -> None:
-        """Close the port and end the calls that are still in progress after `grace_s`."""
+        """Drain, and end the calls that are still in progress after `grace_s`."""
         if self._server is not None:
             await self._server.stop(grace_s)
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """The handler of one call; grpc.aio asks for it."""
-        invocation = read_invocation(handler_call_details.invocation_metadata)
-        served = self._served.get((invocation.application, handler_call_details.method))
+    def _accept(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
+        served = self._served.get((head.invocation.application, head.path))
         if served is None:
-            return self._look_up(handler_call_details, invocation)
+            return self._look_up(stream, head, peer)
         call_type, method = served
-        return call_type(method, invocation)
+        return call_type(stream, head, method, peer)
 
-    def _look_up(self, details: grpc.HandlerCallDetails, invocation: Invocation) -> Any:
-        built_in = self._built_in.service(details)
-        if built_in is not None:
-            return built_in
-        found = _REFUSALS.get(self._phase) or self._routes.find(invocation.application, details.method)
+    def _look_up(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
+        if self._built_in.find(head) is not None:
+            return self._built_in.accept(stream, head, peer)
+        is_waiting = self._phase is ListenerPhase.WAITING
+        found = _WAITING if is_waiting else self._routes.find(head.invocation.application, head.path)
         if isinstance(found, Refusal):
-            stats = self._metrics.of_refused(found.application)
-            return RefusedCall(found, stats, invocation.context.request_id)
+            refuse(stream, found, self._metrics.of_refused(found.application), head.invocation.request_id)
+            return None
         call_type, method = self._serve(found)
-        self._served[invocation.application, details.method] = call_type, method
-        return call_type(method, invocation)
+        self._served[head.invocation.application, head.path] = call_type, method
+        return call_type(stream, head, method, peer)
 
     def _serve(self, route: Route) -> tuple[type[GrpcCall], ServedMethod]:
         return _CALL_TYPES[route.streams_request, route.streams_response], ServedMethod(
@@ -133,6 +135,7 @@ class GrpcListener(grpc.GenericRpcHandler):
             stats=self._metrics.of_route(route),
             in_flight=self._metrics.in_flight,
             timeout_s=self._timeout_s,
+            message_max_bytes=self._message_max_bytes,
         )
 
     def _change_phase(self, event: ListenerEvent, reason: str) -> None:
@@ -141,19 +144,11 @@ class GrpcListener(grpc.GenericRpcHandler):
             logger.info("gRPC listener: %s -> %s, %s", before.name, self._phase.name, reason)
 
 
-def _server_options(message_max_bytes: int) -> tuple[tuple[str, int], ...]:
-    metadata_max_bytes = settings().gateway.metadata_max_bytes
-    # Refuse messages that links cannot carry here, where gRPC has a status for it.
-    carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
-    return (
-        ("grpc.max_receive_message_length", min(message_max_bytes or carried_max_bytes, carried_max_bytes)),
-        ("grpc.max_send_message_length", -1),
-        # A node has one gateway process. A port that another process has is an error and must not be shared.
-        ("grpc.so_reuseport", 0),
-        # Both limits are equal: between a lower and a higher one gRPC refuses at random.
-        ("grpc.max_metadata_size", metadata_max_bytes),
-        ("grpc.absolute_max_metadata_size", metadata_max_bytes),
-        ("grpc.max_concurrent_streams", settings().gateway.streams_max),
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ("grpc.enable_channelz", 0),
+def _limits() -> Limits:
+    return Limits(
+        streams_max=settings().gateway.streams_max, header_list_max_bytes=settings().gateway.metadata_max_bytes
     )
+
+
+def _upkeep_policy() -> UpkeepPolicy:
+    return UpkeepPolicy(drain_timeout_s=settings().gateway.drain_timeout_s)

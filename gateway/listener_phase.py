@@ -6,14 +6,14 @@ from enum import Enum, auto
 
 
 class ListenerPhase(Enum):
-    """Which calls the listener accepts."""
+    """What the listener does with calls."""
 
     WAITING = auto()
     """No route table has arrived yet: every call is refused."""
     SERVING = auto()
     """Calls go to the deployments that the routes name."""
     DRAINING = auto()
-    """Calls in progress go on, new ones are refused. Final."""
+    """Calls are served while clients learn that they have to go elsewhere. Final."""
 
 
 class ListenerEvent(Enum):

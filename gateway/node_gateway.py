@@ -93,12 +93,19 @@ class NodeGateway:
         return ready
 
     async def drain(self) -> None:
-        """Report NOT_SERVING, refuse new calls, wait for those in progress, then close the ports."""
+        """Report NOT_SERVING, serve on while balancers notice, then let clients go elsewhere and close the ports.
+
+        No call of a connected client fails: until its connection has told it to open new calls elsewhere, they are
+        served here, and calls in progress end.
+        """
         self._health.set_not_serving()
-        self._listener.refuse_new_calls()
+        self._listener.announce_drain()
+        await asyncio.sleep(settings().gateway.lame_duck_s)
+        self._listener.drain()
         timeout_s = settings().gateway.drain_timeout_s
         try:
-            await asyncio.wait_for(self._metrics.in_flight.idle(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._metrics.in_flight.idle()
         except TimeoutError:
             count = self._metrics.in_flight.count
             logger.warning(

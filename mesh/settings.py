@@ -1,7 +1,7 @@
 """The process-wide settings, in groups; the only module that reads the environment.
 
 Every field can be set by an environment variable: `MESH_`, the prefix of its group and the field's name in capitals,
-for instance `MESH_LINK_HOLD_S=0` or `MESH_STREAM_CREDITS=64`. They are read once per process.
+for instance `MESH_GATEWAY_LAME_DUCK_S=0` or `MESH_STREAM_CREDITS=64`. They are read once per process.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ class LinkSettings:
 
     batch_max_bytes: int = 256 * 1024
     """Small frames are coalesced into gRPC messages of at most about this size."""
-    hold_s: float = 0.001
-    """How long a link with 32 or more calls under way may hold back a small batch for more frames to join it."""
     connect_timeout_s: float = 5.0
     """A replica that does not answer Hello within this time counts as unreachable."""
     reconnect_delay_min_s: float = 0.02
@@ -146,6 +144,8 @@ class GatewaySettings:
 
     host: str = "0.0.0.0"
     """Interface on which gateways listen unless options say otherwise."""
+    lame_duck_s: float = 1.0
+    """From reporting NOT_SERVING to closing the port: the time that balancers have to notice."""
     drain_timeout_s: float = 30.0
     """How long a draining gateway waits for its calls before it ends them."""
     stop_grace_s: float = 0.5
@@ -287,7 +287,7 @@ _MAY_BE_ZERO = {
     "MESH_GATEWAY_DELETED_APPLICATIONS_KEPT",
     "MESH_GATEWAY_DRAIN_TIMEOUT_S",
     "MESH_GC_THRESHOLD",
-    "MESH_LINK_HOLD_S",
+    "MESH_GATEWAY_LAME_DUCK_S",
     "MESH_LINK_RECONNECT_DELAY_MAX_S",
     "MESH_MULTIPLEX_SPILL_DELAY_S",
     "MESH_OBJECT_STORE_MIN_BYTES",

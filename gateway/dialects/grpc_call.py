@@ -1,28 +1,33 @@
 """One gRPC call of a client, bridged to one call on the mesh; unary calls complete, streaming ones in grpc_streams.
 
-There is one object per RPC. It is the handler that grpc.aio runs and the sink of the outgoing call, so metadata is read
-once, and a unary call needs only this object, the outgoing call and one future.
+There is one object per RPC: it receives the events of its HTTP/2 stream and is the sink of the outgoing call. A unary
+call needs no task, future or timer; the router keeps the deadline.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from time import monotonic
 from typing import Any, ClassVar
 
 import grpc
-import grpc.aio
 
-from gateway.dialects.grpc_metadata import Entry, Invocation
+from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, ClientHead
 from gateway.dialects.grpc_status import fit_details, trailing_metadata
 from gateway.dialects.served_method import ServedMethod
 from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.routes import Refusal
 from mesh.exceptions import CancelReason
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.hpack_encoder import encode_string
+from mesh.http2.stream import Stream
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.rpc.answers import answer_status, end_call
+from mesh.rpc.grpc_fields import OK_BLOCK, RESPONSE_BLOCK, status_block
+from mesh.rpc.message_reader import MessageError, MessageReader, whole_message
 from mesh.wire.outcome import Outcome, status_code
 from mesh.wire.payload import RAW, Payload, raw
+from mesh.wire.request_context import RequestContext, new_request_id
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -30,26 +35,67 @@ _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 _DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
-Rpc = Any
-"""grpc.aio's servicer context, for which no exact type is published."""
+_OK_WITH_REQUEST_ID = OK_BLOCK + b"\0" + encode_string(REQUEST_ID_KEY.encode())
+"""The trailers of most calls, up to the value of the request id."""
 
 
 class GrpcCall:
     """The life of a call, for all four arities."""
 
-    __slots__ = ("_call", "_invocation", "_method", "_outcome")
+    __slots__ = (
+        "_call",
+        "_context",
+        "_head",
+        "_method",
+        "_peer",
+        "_reader",
+        "_refused_with",
+        "_started_at_s",
+        "_stream",
+        "_written",
+    )
 
-    request_streaming: ClassVar[bool]
-    response_streaming: ClassVar[bool]
-    # Without them, grpc.aio passes bytes unchanged.
-    request_deserializer: ClassVar[None] = None
-    response_serializer: ClassVar[None] = None
+    streams_request: ClassVar[bool] = False
+    streams_response: ClassVar[bool] = False
 
-    def __init__(self, method: ServedMethod, invocation: Invocation) -> None:
+    def __init__(self, stream: Stream, head: ClientHead, method: ServedMethod, peer: str) -> None:
+        self._stream = stream
+        self._head = head
         self._method = method
-        self._invocation = invocation
-        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._call: OutgoingCall
+        self._peer = peer
+        self._context: RequestContext = head.invocation.context(method.full_name, method.application)
+        self._reader: MessageReader | None = None
+        self._call: OutgoingCall | None = None
+        self._refused_with = 0
+        """Status with which the gateway itself ended the client's call while the mesh still had it."""
+        self._written = 0
+        """Credit of response messages that were sent and not granted again yet; only of streamed responses."""
+        self._started_at_s = monotonic()
+        method.stats.started += 1
+        method.in_flight.enter()
+
+    # ---- From the client ---------------------------------------------------------------------------------------------
+
+    def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
+        """Trailers of a request mean nothing in gRPC."""
+
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        raise AssertionError("each kind of request decides")
+
+    def on_end(self, stream: Stream) -> None:
+        raise AssertionError("each kind of request decides")
+
+    def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
+        """The client has left."""
+        if self._call is None:
+            self._count(_CANCELLED)
+        else:
+            self._method.router.cancel(self._call, self._cancel_reason())
+
+    def on_writable(self, stream: Stream) -> None:
+        """Overridden by calls with a streamed response."""
+
+    # ---- From the mesh -----------------------------------------------------------------------------------------------
 
     def on_item(self, payload: Payload) -> None:
         """Overridden by calls with a streamed response."""
@@ -59,129 +105,146 @@ class GrpcCall:
 
     def on_done(self, outcome: Outcome) -> None:
         """The call has ended on the mesh."""
-        # The future is cancelled if the client has left.
-        if not self._outcome.done():
-            self._outcome.set_result(outcome)
+        if self._stream.has_ended:
+            is_late = self._cancel_reason() is CancelReason.DEADLINE
+            self._count(self._refused_with or (_DEADLINE_EXCEEDED if is_late else _CANCELLED))
+            return
+        if outcome.is_ok and not self.streams_response and not is_message(outcome.payload):
+            outcome = self._not_a_message()
+        if outcome.code or outcome.message or outcome.trailers:
+            self._answer(outcome)
+            return
+        trailers = _OK_WITH_REQUEST_ID + encode_string(self._context.request_id.encode())
+        if outcome.payload is None:
+            end_call(self._stream, trailers)
+        else:
+            self._send_message(outcome.payload, RESPONSE_BLOCK, trailers)
+        self._count(0)
 
-    async def _serve(self, rpc: Rpc, request: bytes | None) -> bytes | None:
-        """Run the RPC from start to end. Returns the response message unless responses are streamed."""
-        method = self._method
-        started_at_s = monotonic()
-        self._call = self._open(rpc, request)
-        method.stats.started += 1
-        method.in_flight.enter()
-        code = _CANCELLED
+    def _answer(self, outcome: Outcome) -> None:
+        """End the client's call with what is not a plain success."""
         try:
-            try:
-                method.router.submit(self._call)
-                outcome = await self._relay(rpc)
-            except (asyncio.CancelledError, grpc.aio.BaseError) as error:
-                # The client has left, its deadline has passed, or the server stops. The replica does not know it yet.
-                reason = self._cancel_reason()
-                method.router.cancel(self._call, reason)
-                code = _DEADLINE_EXCEEDED if reason is CancelReason.DEADLINE else _CANCELLED
-                # grpc.aio logs a failed write with its traceback, but not a cancellation.
-                raise asyncio.CancelledError from error
-            except Exception:
-                method.router.cancel(self._call, self._cancel_reason())
-                logger.exception("the gateway failed in a call of %s", method.full_name)
-                outcome = Outcome(_INTERNAL, "The gateway failed; its log has the reason.")
-            outcome, trailers = self._validated(outcome)
-            code = outcome.code
-            return await self._conclude(rpc, outcome, trailers)
-        finally:
-            method.in_flight.leave()
-            method.stats.end(code, monotonic() - started_at_s)
+            entries = trailing_metadata(self._context.request_id, outcome)
+        except ValueError as error:
+            outcome = Outcome(_INTERNAL, str(error))
+            entries = trailing_metadata(self._context.request_id, outcome)
+        code: int = status_code(outcome.code).value[0]
+        trailers = status_block(code, fit_details(outcome.message), entries)
+        if outcome.is_ok and outcome.payload is not None:
+            self._send_message(outcome.payload, RESPONSE_BLOCK, trailers)
+        else:
+            end_call(self._stream, trailers)
+        self._count(code)
 
-    def _open(self, rpc: Rpc, request: bytes | None) -> OutgoingCall:
-        method = self._method
-        context = self._invocation.context
-        context.app = method.application
-        context.route = method.full_name
-        if request is not None:
-            method.stats.received += 1
-        call_request = CallRequest(
-            method.full_name,
-            None if request is None else raw(request),
-            context,
-            method.deadline_at_s(rpc.time_remaining()),
-            self.request_streaming,
-            self.response_streaming,
-            self._invocation.passed_on,
-            rpc.peer(),
-            prefers_local=True,
+    def _send_message(self, payload: Payload, headers: bytes, trailers: bytes) -> None:
+        self._method.stats.sent += 1
+        self._stream.connection.send_unary(self._stream, headers, message_bytes(payload), trailers)
+
+    # ---- Life --------------------------------------------------------------------------------------------------------
+
+    def _submit(self, request: bytes | None) -> None:
+        """Start the call on the mesh."""
+        method, head = self._method, self._head
+        self._call = call = OutgoingCall(
+            CallRequest(
+                method.full_name,
+                None if request is None else raw(request),
+                self._context,
+                method.deadline_at_s(head.timeout_s),
+                self.streams_request,
+                self.streams_response,
+                head.invocation.passed_on,
+                self._peer,
+                prefers_local=True,
+            ),
+            self,
         )
-        return OutgoingCall(call_request, self)
+        try:
+            method.router.submit(call)
+        except Exception:
+            logger.exception("the gateway failed in a call of %s", method.full_name)
+            self._refuse(_INTERNAL, "The gateway failed; its log has the reason.")
 
-    async def _relay(self, rpc: Rpc) -> Outcome:
-        """Relay messages in both directions until the call has ended."""
-        return await self._outcome
+    def _refuse(self, code: int, text: str) -> None:
+        """End the call because of what the client sent."""
+        entries = trailing_metadata(self._context.request_id, Outcome())
+        answer_status(self._stream, code, text, entries)
+        self._refused_with = code
+        if self._call is None:
+            self._count(code)
+        else:
+            self._method.router.cancel(self._call, CancelReason.CLIENT)
+
+    def _messages(self, data: bytes) -> list[bytes]:
+        """The messages that are complete with these bytes; none, and the call is over, if they are wrong."""
+        if self._reader is None:
+            self._reader = MessageReader(self._method.message_max_bytes, self._head.encoding)
+        try:
+            return self._reader.feed(data)
+        except MessageError as error:
+            self._refuse(error.code, error.text)
+            return []
 
     def _cancel_reason(self) -> CancelReason:
         """Why the call is cancelled before it has ended: its deadline has passed, or the client has left."""
-        deadline_at_s = self._call.request.deadline_at_s
+        deadline_at_s = self._call.request.deadline_at_s if self._call is not None else None
         is_late = deadline_at_s is not None and monotonic() >= deadline_at_s
         return CancelReason.DEADLINE if is_late else CancelReason.CLIENT
-
-    def _validated(self, outcome: Outcome) -> tuple[Outcome, tuple[Entry, ...]]:
-        """The outcome and its trailers; an error instead if gRPC cannot carry them."""
-        request_id = self._invocation.context.request_id
-        if outcome.is_ok and not self.response_streaming and not is_message(outcome.payload):
-            outcome = self._not_a_message()
-        try:
-            return outcome, trailing_metadata(request_id, outcome)
-        except ValueError as error:
-            outcome = Outcome(_INTERNAL, str(error))
-            return outcome, trailing_metadata(request_id, outcome)
-
-    async def _conclude(self, rpc: Rpc, outcome: Outcome, trailers: tuple[Entry, ...]) -> bytes | None:
-        if not outcome.is_ok:
-            await rpc.abort(status_code(outcome.code), fit_details(outcome.message), trailers)
-        rpc.set_trailing_metadata(trailers)
-        if outcome.message:
-            rpc.set_details(fit_details(outcome.message))
-        if self.response_streaming or outcome.payload is None:
-            return None
-        self._method.stats.sent += 1
-        return message_bytes(outcome.payload)
 
     def _not_a_message(self) -> Outcome:
         name = self._method.full_name
         return Outcome(_INTERNAL, f"{name} returned something that is not its serialised response message.")
 
+    def _count(self, code: int) -> None:
+        self._method.in_flight.leave()
+        self._method.stats.end(code, monotonic() - self._started_at_s)
 
-class UnaryUnaryCall(GrpcCall):
+
+class UnaryRequestCall(GrpcCall):
+    """Adds the one request message."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, stream: Stream, head: ClientHead, method: ServedMethod, peer: str) -> None:
+        super().__init__(stream, head, method, peer)
+        self._request: bytes | None = None
+
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        if self._request is None and self._reader is None:
+            self._request = whole_message(data, start, stop, self._method.message_max_bytes)
+            if self._request is not None:
+                return
+        stream.connection.give_room(stream, stop - start)
+        messages = self._messages(data[start:stop])
+        if not messages or stream.has_ended:
+            return
+        if self._request is not None or len(messages) > 1:
+            self._refuse(_INTERNAL, f"{self._method.full_name} takes one request message; another one came.")
+            return
+        self._request = messages[0]
+
+    def on_end(self, stream: Stream) -> None:
+        request = self._request
+        if request is None or (self._reader is not None and not self._reader.is_between):
+            self._refuse(_INTERNAL, f"{self._method.full_name} takes one request message; none came.")
+            return
+        self._request = None
+        self._method.stats.received += 1
+        self._submit(request)
+
+
+class UnaryUnaryCall(UnaryRequestCall):
     """One request, one response."""
 
     __slots__ = ()
 
-    request_streaming = False
-    response_streaming = False
 
-    async def unary_unary(self, request: bytes, rpc: Rpc) -> bytes | None:
-        return await self._serve(rpc, request)
-
-
-class RefusedCall:
-    """An RPC that is refused. It has the arity that needs no request message before the answer."""
-
-    __slots__ = ("_refusal", "_request_id", "_stats")
-
-    request_streaming = True
-    response_streaming = True
-    request_deserializer = None
-    response_serializer = None
-
-    def __init__(self, refusal: Refusal, stats: MethodStats, request_id: str) -> None:
-        self._refusal = refusal
-        self._stats = stats
-        self._request_id = request_id
-
-    async def stream_stream(self, requests: object, rpc: Rpc) -> None:
-        self._stats.started += 1
-        self._stats.end(self._refusal.code, 0.0)
-        trailers = trailing_metadata(self._request_id, Outcome())
-        await rpc.abort(status_code(self._refusal.code), fit_details(self._refusal.message), trailers)
+def refuse(stream: Stream, refusal: Refusal, stats: MethodStats, request_id: str) -> None:
+    """Answer a call that no method serves."""
+    stats.started += 1
+    stats.end(refusal.code, 0.0)
+    entries = trailing_metadata(request_id or new_request_id(), Outcome())
+    answer_status(stream, refusal.code, fit_details(refusal.message), entries)
 
 
 def is_message(payload: Payload | None) -> bool:
@@ -189,7 +252,6 @@ def is_message(payload: Payload | None) -> bool:
     return payload is not None and payload.codec == RAW
 
 
-def message_bytes(payload: Payload) -> bytes:
+def message_bytes(payload: Payload) -> bytes | memoryview:
     """The serialised message of a payload that is_message."""
-    data = payload.data
-    return data if isinstance(data, bytes) else bytes(data)
+    return payload.data

@@ -1,14 +1,17 @@
 """The invocation metadata of a gRPC client, read for the mesh.
 
-Everything but gRPC's own keys is passed on, so a servicer sees what its client sent. The listener limits the size with
-`grpc.max_metadata_size`.
+Everything but gRPC's own keys is passed on, so a servicer sees what its client sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from mesh.http2.hpack_decoder import Field
+from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.request_head import RequestHead, read_request_head
 from mesh.wire.request_context import RequestContext, new_request_id
 
 REQUEST_ID_KEY = "request_id"
@@ -16,45 +19,68 @@ REQUEST_ID_KEY = "request_id"
 _REQUEST_ID_MAX_CHARS = 200
 _RESERVED_PREFIX = "grpc-"
 
-Entry = tuple[str, str | bytes]
-
 
 class Invocation(NamedTuple):
-    """The metadata of one call."""
+    """The metadata of a call, shared by all calls that send the same."""
 
-    application: str | None
+    application: str | None = None
     """The application that the client named."""
-    context: RequestContext
-    """`route` and `app` are set when the method is known."""
-    passed_on: tuple[Entry, ...]
+    request_id: str = ""
+    """Empty where the client sent none that gRPC can return: each call then gets one of its own."""
+    multiplexed_model_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+    passed_on: tuple[Entry, ...] = ()
+
+    def context(self, route: str, app: str) -> RequestContext:
+        """The context of one call."""
+        return RequestContext(
+            self.request_id or new_request_id(),
+            route,
+            app,
+            self.multiplexed_model_id,
+            self.traceparent,
+            self.tracestate,
+        )
+
+
+_NO_INVOCATION = Invocation()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ClientHead(RequestHead):
+    """The head of a client's request with what it says to the mesh."""
+
+    invocation: Invocation = _NO_INVOCATION
+
+    def __post_init__(self) -> None:
+        self.invocation = read_invocation(self.metadata)
+
+
+def read_client_head(fields: list[Field]) -> ClientHead:
+    return read_request_head(fields, ClientHead)
 
 
 def read_invocation(entries: Iterable[Entry]) -> Invocation:
-    """Read the metadata of one call. Its request id is new if the client sent none that gRPC can return."""
-    application: str | None = None
-    context = RequestContext("")
+    """Read the metadata of a call."""
+    texts: dict[str, str] = {}
     passed_on: list[Entry] = []
     for entry in entries:
         key, value = entry
         if key[:5] == _RESERVED_PREFIX:
             continue
         passed_on.append(entry)
-        if isinstance(value, bytes):
-            continue
-        match key:
-            case "application":
-                application = value or None
-            case "request_id":
-                context.request_id = value if _is_returnable(value) else ""
-            case "multiplexed_model_id":
-                context.multiplexed_model_id = value
-            case "traceparent":
-                context.traceparent = value
-            case "tracestate":
-                context.tracestate = value
-    if not context.request_id:
-        context.request_id = new_request_id()
-    return Invocation(application, context, tuple(passed_on))
+        if isinstance(value, str):
+            texts[key] = value
+    request_id = texts.get(REQUEST_ID_KEY, "")
+    return Invocation(
+        texts.get("application") or None,
+        request_id if _is_returnable(request_id) else "",
+        texts.get("multiplexed_model_id", ""),
+        texts.get("traceparent", ""),
+        texts.get("tracestate", ""),
+        tuple(passed_on),
+    )
 
 
 def _is_returnable(request_id: str) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Entry
+from gateway.dialects.grpc_metadata import REQUEST_ID_KEY
+from mesh.rpc.grpc_fields import Entry
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 

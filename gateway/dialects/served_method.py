@@ -32,6 +32,8 @@ class ServedMethod:
     in_flight: InFlight
     timeout_s: float | None
     """The gateway's own limit on the duration of a call; the client's deadline may be earlier."""
+    message_max_bytes: int
+    """Of a request message."""
 
     def deadline_at_s(self, remaining_s: float | None) -> float | None:
         """Deadline of a call that starts now, as `time.monotonic()`. `remaining_s`: until the client's own, if any."""

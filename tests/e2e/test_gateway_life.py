@@ -15,7 +15,7 @@ from tests.e2e.gate import Gate, small
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 3.0
 
 
 @small(max_ongoing_requests=1000)

@@ -77,7 +77,8 @@ class GatewayKeeper:
             self._keep("kill", gateway_id, self._calls.kill(gateway_name(gateway.node_id)))
 
     def _add(self, gateway_id: str, node_id: str) -> None:
-        drain = DrainPolicy(settings().gateway.drain_timeout_s, settings().controller.drain_margin_s)
+        gateway = settings().gateway
+        drain = DrainPolicy(gateway.lame_duck_s + gateway.drain_timeout_s, settings().controller.drain_margin_s)
         self._registry.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain=drain))
 
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:

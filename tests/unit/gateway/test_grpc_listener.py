@@ -98,20 +98,28 @@ def test_new_routes_replace_old_ones():
     on_io_loop(scenario())
 
 
-def test_a_drain_refuses_new_calls_and_finishes_those_in_progress():
+def test_a_drain_answers_calls_on_their_way_and_finishes_those_in_progress():
+    """Clients learn by GOAWAY that they have to go elsewhere, and lose no call."""
+
     async def scenario() -> None:
         router = FakeRouter()
         async with serving(router, "shop") as gateway:
             running = asyncio.ensure_future(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
             await until(lambda: router.calls, "the call")
-            gateway.listener.refuse_new_calls()
-            assert (await refused(gateway)).code() is grpc.StatusCode.UNAVAILABLE
+            gateway.listener.announce_drain()
+            on_its_way = asyncio.ensure_future(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
+            await until(lambda: len(router.calls) == 2, "the second call")
+            gateway.listener.drain()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", gateway.port)
             impatient, idle = (asyncio.ensure_future(gateway.metrics.in_flight.idle()) for _ in range(2))
             await asyncio.sleep(0)
             impatient.cancel()
             assert not idle.done()
-            finish(router.calls[0], Outcome(payload=raw(b"done")))
+            for call in router.calls:
+                finish(call, Outcome(payload=raw(b"done")))
             assert await running == b"done"
+            assert await on_its_way == b"done"
             await asyncio.wait_for(idle, 10)
 
     on_io_loop(scenario())

@@ -29,7 +29,7 @@ def test_each_change_of_phase_is_one_log_line_with_its_reason(caplog: pytest.Log
         listener.set_routes(routes_of("shop"))
         listener.set_routes(routes_of("shop", "bank"))
         assert repr(listener) == "<GrpcListener SERVING applications=2>"
-        listener.refuse_new_calls()
+        listener.announce_drain()
         listener.set_routes(routes_of("shop"))
         assert listener.phase is ListenerPhase.DRAINING
 

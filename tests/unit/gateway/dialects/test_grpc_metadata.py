@@ -21,21 +21,23 @@ def test_keys_of_the_mesh_fill_the_context():
         ]
     )
     assert invocation.application == "shop"
-    context = invocation.context
+    context = invocation.context("/a.B/C", "shop")
+    assert (context.route, context.app) == ("/a.B/C", "shop")
     assert (context.request_id, context.multiplexed_model_id) == ("r-1", "m")
     assert (context.traceparent, context.tracestate) == ("00-a-b-01", "x=1")
 
 
-def test_a_request_id_is_made_up_when_none_is_sent():
-    first, second = read_invocation([]), read_invocation([])
-    assert uuid.UUID(first.context.request_id).version == 4
-    assert first.context.request_id != second.context.request_id
-    assert first.application is None
+def test_each_call_gets_a_request_id_of_its_own_when_none_is_sent():
+    invocation = read_invocation([])
+    first, second = invocation.context("", ""), invocation.context("", "")
+    assert uuid.UUID(first.request_id).version == 4
+    assert first.request_id != second.request_id
+    assert invocation.application is None
 
 
 @pytest.mark.parametrize("request_id", ["", "é", "a\nb", "x" * 201])
 def test_a_request_id_that_could_not_be_returned_is_replaced(request_id: str):
-    assert uuid.UUID(read_invocation([("request_id", request_id)]).context.request_id)
+    assert uuid.UUID(read_invocation([("request_id", request_id)]).context("", "").request_id)
 
 
 def test_everything_but_grpcs_own_is_passed_on():
