@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import ray
 
-from benchmarks.h2load import run_h2load
 from benchmarks.host import FIGURE_MARK, LOGICAL_CPUS, free_port_pair
 from benchmarks.mesh_system import MeshSystem
 from benchmarks.rows import Figure
@@ -37,7 +36,6 @@ QUESTIONS = (
     Question("MESH_STREAM_CREDITS", ("32", "64", "128", "256"), "stream"),
     Question("MESH_OBJECT_STORE_MIN_BYTES", ("0", "1"), "arrays"),
     Question("MESH_GIL_SWITCH_INTERVAL_S", ("0.005", "0.001", "0.0005", "0.0002", "0.0001"), "handles"),
-    Question("MESH_LINK_HOLD_S", ("0", "0.001", "0.002"), "gateway"),
 )
 
 
@@ -51,11 +49,6 @@ def measure(rows: str, system: MeshSystem, seconds: float) -> Iterator[Figure]:
         case "handles":
             for in_flight in (1, 16, 64):
                 yield f"unary, {in_flight} in flight, calls/s", system.call("unary", in_flight, seconds)
-        case "gateway":
-            for streams in (16, 100):
-                load = run_h2load(system.gateway_address, system.gateway_headers, streams, seconds)
-                yield f"gateway unary, m={streams}, req/s", load.rate
-            yield "unary, 64 in flight, calls/s", system.call("unary", 64, seconds)
 
 
 def host(rows: str, seconds: float) -> None:
@@ -107,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--only", metavar="VARIABLE", help="one setting, e.g. MESH_LINK_HOLD_S")
+    parser.add_argument("--only", metavar="VARIABLE", help="one setting, e.g. MESH_STREAM_CREDITS")
     parser.add_argument("--host", metavar="ROWS", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.host:

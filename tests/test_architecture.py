@@ -45,6 +45,7 @@ ROOMS: dict[str, str] = {
     "mesh.v1": "",
     "mesh.phases": "",
     "mesh.http2": "",
+    "mesh.rpc": "http2 phases",
     "mesh.settings": "",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster",
@@ -55,7 +56,7 @@ ROOMS: dict[str, str] = {
     "mesh.config": "options v1",
     "mesh.status": "v1",
     "mesh.usercode": "cluster context",
-    "mesh.link": "cluster exceptions phases settings v1 wire",
+    "mesh.link": "cluster exceptions http2 phases rpc settings v1 wire",
     "mesh.routing": "exceptions link settings v1 wire",
     "mesh.membership": "cluster exceptions routing settings v1 wire",
     "mesh.multiplex": "context options usercode wire",
@@ -63,8 +64,8 @@ ROOMS: dict[str, str] = {
     "mesh.caller": "cluster context exceptions link routing settings wire",
     "mesh.handle": "caller cluster context exceptions link membership options routing wire",
     "mesh.replica": (
-        "cluster context exceptions handle link logs membership multiplex options phases routing settings usercode v1"
-        " wire"
+        "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
+        " v1 wire"
     ),
     "mesh.testing": "context exceptions handle link replica routing settings wire",
     "mesh.deployment": "config handle options usercode",
@@ -89,10 +90,10 @@ ROOMS: dict[str, str] = {
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
     "gateway.requests": "routing v1",
     "gateway.ops": "gateway.requests phases settings v1 wire",
-    "gateway.dialects": "exceptions gateway.ops gateway.requests link settings wire",
+    "gateway.dialects": "exceptions gateway.ops gateway.requests http2 link rpc settings wire",
     "gateway": (
-        "gateway.dialects gateway.ops gateway.requests cluster exceptions logs membership options phases routing"
-        " settings usercode v1 wire"
+        "gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options phases routing"
+        " rpc settings usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.
@@ -129,7 +130,16 @@ PURE_MODULES = (
     "mesh/controller/report/controller_metrics.py",
     "mesh/controller/report/mesh_picture.py",
     "mesh/controller/report/status_report.py",
-    "mesh/link/gathering.py",
+    "mesh/http2/connection.py",
+    "mesh/http2/field_rules.py",
+    "mesh/http2/flood_guard.py",
+    "mesh/http2/frame_reader.py",
+    "mesh/http2/hpack_decoder.py",
+    "mesh/http2/hpack_encoder.py",
+    "mesh/http2/outbox.py",
+    "mesh/http2/upkeep.py",
+    "mesh/rpc/message_reader.py",
+    "mesh/rpc/request_head.py",
     "mesh/routing/picker.py",
     "mesh/routing/places.py",
     "mesh/routing/snapshot.py",

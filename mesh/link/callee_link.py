@@ -1,42 +1,45 @@
-"""The replica's end of links: it authenticates callers, admits their calls and sends back results. I/O loop only.
+"""The replica's end of links: it admits a caller's calls and sends back results. I/O loop only.
 
-Theory of operation. Every link is one RPC of the Replica service. Nothing but Hello is read until its token and replica
-id are right: payloads may be pickles. Then each Open is admitted or rejected immediately; admitted calls go to the
-`CallService`, the replica's executor, which answers through the IncomingCall. When a link ends, its calls are
-cancelled, but they hold their places until the user's code has ended.
+Theory of operation. Each Open is admitted or rejected immediately. Admitted calls go to the `CallService`, the
+replica's executor, which answers through the IncomingCall. When a link ends, its calls are cancelled, but they hold
+their places until the user's code has ended. No link has a task: it is called by its stream.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from typing import Protocol
 
 import grpc
-import grpc.aio
-from google.protobuf.message import DecodeError
 
 from mesh.cluster.ray_objects import StoredObject
 from mesh.exceptions import CancelReason, MeshException
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.stream import Stream
 from mesh.link import frames
 from mesh.link.admission import Admission
-from mesh.link.gathering import rule_for
 from mesh.link.link_phases import CALLEE_TRANSITIONS, CalleeEvent, CalleePhase
+from mesh.link.link_stream import LinkStream
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
-from mesh.link.writer import CoalescingWriter
+from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
+from mesh.rpc.answers import answer_status
+from mesh.rpc.grpc_fields import RESPONSE_BLOCK
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
-from mesh.wire.duplex import raise_defect
-from mesh.wire.mesh_token import token_matches
 from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload
 
 _CLOSED = CalleePhase.CLOSED
 CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
+_FAILED_PRECONDITION: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
+_INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
+_INVALID_ARGUMENT: int = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+_UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
+_UNIMPLEMENTED: int = grpc.StatusCode.UNIMPLEMENTED.value[0]
+_PRIVATE = "This port is the mesh's own; use a gateway."
 
 
 class RunningCall(Protocol):
@@ -89,95 +92,24 @@ class IncomingCall:
         self.link.send(frames.pack_credit(self.call_id, credits), self.call_id)
 
 
-class LinkServicer:
-    """The Replica service: accepts links."""
-
-    def __init__(
-        self, replica_id: str, admission: Admission, service: CallService, links: set[CalleeLink] | None = None
-    ) -> None:
-        self.replica_id = replica_id
-        self.admission = admission
-        self.service = service
-        self.links: set[CalleeLink] = set() if links is None else links
-        self.model_ids: list[str] = []
-        self._stopping = asyncio.Event()
-
-    async def Link(self, request_iterator: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
-        del request_iterator
-        hello = await self._authenticate(context)
-        # Otherwise the first write sends it. If that write is cancelled, grpc.aio sends no status.
-        await context.send_initial_metadata(())
-        link = CalleeLink(self, context, gathers=hello.gathers)
-        self.links.add(link)
-        try:
-            await link.run(self._stopping)
-        except (DecodeError, MalformedFrameError) as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed frames: {error}")
-        finally:
-            self.links.discard(link)
-            link.close(CancelReason.DRAIN if self._stopping.is_set() else CancelReason.LINK_BROKEN)
-
-    def announce_models(self, model_ids: list[str]) -> None:
-        """Send all callers the list of models that are here."""
-        self.model_ids = model_ids
-        for link in self.links:
-            link.send(frames.pack_models(model_ids))
-
-    def drain(self) -> None:
-        """Refuse new calls from now on, and ask all callers to send none."""
-        self.admission.close()
-        for link in self.links:
-            link.drain()
-
-    async def wait_drain_acknowledged(self) -> None:
-        """After `drain`: wait until every caller has acknowledged it, so that no call is on its way to here."""
-        await asyncio.gather(*(link.wait_drain_acknowledged() for link in self.links))
-
-    async def flush(self) -> None:
-        """Wait until all callers have what was sent to them."""
-        await asyncio.gather(*(link.flush() for link in self.links))
-
-    def stop(self) -> None:
-        """End all links."""
-        self._stopping.set()
-
-    async def _authenticate(self, context: grpc.aio.ServicerContext) -> replica_pb2.Hello:  # type: ignore[type-arg]
-        """The caller's Hello; ends the RPC unless it is right."""
-        data: object = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings().link.connect_timeout_s):
-                data = await context.read()
-        hello = _read_hello(data) if isinstance(data, bytes) else None
-        if hello is None or not token_matches(hello.token):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This port is the mesh's own; use a gateway.")
-        if hello.replica_id != self.replica_id:
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, f"This is replica {self.replica_id}, not {hello.replica_id}."
-            )
-        if hello.protocol_version != frames.PROTOCOL_VERSION:
-            await context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"This replica speaks protocol {frames.PROTOCOL_VERSION}, not {hello.protocol_version}.",
-            )
-        return hello
-
-
 class CalleeLink:
     """The calls of one caller process."""
 
     def __init__(
         self,
-        servicer: LinkServicer,
-        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
-        *,
-        gathers: bool,
+        admission: Admission,
+        service: CallService,
+        stream: Stream,
+        receiver: LinkStream,
+        links: set[CalleeLink],
     ) -> None:
-        self._servicer = servicer
-        self._admission = servicer.admission
-        self._service = servicer.service
-        self._context = context
+        """`receiver` has accepted the caller; the link is in `links` until it ends."""
+        self._admission = admission
+        self._service = service
+        self._stream = stream
+        self._links = links
         self._calls: dict[int, IncomingCall] = {}
-        self._writer = CoalescingWriter(context.write, rule_for(gathers=gathers), self._calls.__len__)
+        self._writer = receiver.writer = LinkWriter(stream)
         self._assembler = Assembler(settings().payload.message_max_bytes)
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""
@@ -186,31 +118,40 @@ class CalleeLink:
         self.phase = CalleePhase.OPEN
         self._waiters = Waiters()
         """For changes of the phase and of the stored results."""
+        receiver.become(self.receive, self._on_end)
 
     def __repr__(self) -> str:
         return f"<CalleeLink {self.phase.name}, {len(self._calls)} calls>"
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Serve until the caller leaves or the replica stops. Raises MalformedFrameError, DecodeError, and defects."""
+    def start(self, model_ids: list[str]) -> None:
+        """Welcome the caller, with the models that are here."""
+        self._links.add(self)
+        self._stream.connection.outbox.send_headers(self._stream, RESPONSE_BLOCK)
         if self._admission.is_closed:
             # Before it can send a call.
             self.drain()
-        self.send(frames.pack_welcome(self._load(), self._servicer.model_ids))
-        writing = asyncio.create_task(self._writer.run(), name="link-writer")
-        reading = asyncio.create_task(self._read(), name="link-reader")
-        stop = asyncio.create_task(stopping.wait(), name="link-stop")
-        try:
-            done, _ = await asyncio.wait((writing, reading, stop), return_when=asyncio.FIRST_COMPLETED)
-            raise_defect(writing)
-            if reading in done:
-                reading.result()
-        finally:
-            for task in (writing, reading, stop):
-                task.cancel()
-            await asyncio.gather(writing, reading, stop, return_exceptions=True)
+        self.send(frames.pack_welcome(self._load(), model_ids))
 
-    def close(self, reason: CancelReason) -> None:
-        """The link has ended: cancel its calls."""
+    def end(self, reason: CancelReason, code: int = 0, text: str = "") -> None:
+        """Cancel the link's calls and end its stream with a gRPC status."""
+        if self.phase is _CLOSED:
+            return
+        self._links.discard(self)
+        self._writer.write()
+        self._close(reason)
+        answer_status(self._stream, code, text)
+
+    def _on_end(self, reason: str, code: ErrorCode | int) -> None:
+        """Nothing more comes from the caller: it has left, or its frames were wrong."""
+        match code:
+            case ErrorCode.PROTOCOL_ERROR:
+                self.end(CancelReason.LINK_BROKEN, _INVALID_ARGUMENT, reason)
+            case ErrorCode.INTERNAL_ERROR:
+                self.end(CancelReason.LINK_BROKEN, _INTERNAL, "The replica failed; its log has the reason.")
+            case _:
+                self.end(CancelReason.LINK_BROKEN)
+
+    def _close(self, reason: CancelReason) -> None:
         self._move(CalleeEvent.CLOSE)
         self._admission.forget(self)
         self._stored.clear()
@@ -275,14 +216,14 @@ class CalleeLink:
 
     # ---- Frames ------------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        while isinstance(data := await self._context.read(), bytes):
-            part = unpack_part(data)
-            if part is not None:
-                self._on_part(part)
-                continue
-            for frame in replica_pb2.Frames.FromString(data).frames:
-                self._on_frame(frame, None)
+    def receive(self, data: bytes) -> None:
+        """One message of the caller. Raises MalformedFrameError or DecodeError."""
+        part = unpack_part(data)
+        if part is not None:
+            self._on_part(part)
+            return
+        for frame in replica_pb2.Frames.FromString(data).frames:
+            self._on_frame(frame, None)
 
     def _on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         call_id = frame.call_id
@@ -360,13 +301,3 @@ class CalleeLink:
             call.cancel_reason = reason
             if call.running is not None:
                 call.running.cancel(reason)
-
-
-def _read_hello(data: bytes) -> replica_pb2.Hello | None:
-    try:
-        message = replica_pb2.Frames.FromString(data)
-    except DecodeError:
-        return None
-    if len(message.frames) == 1 and message.frames[0].WhichOneof("kind") == "hello":
-        return message.frames[0].hello
-    return None

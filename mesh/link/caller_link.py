@@ -1,8 +1,8 @@
 """The caller's end of a link: it sends Hello and calls, and hands results back to the calls and the router.
 
-Theory of operation. One coroutine connects and reads; a second writes. The router observes the link: loads, rejections,
-results, and the end of the link with the calls it still held. The break of the stream is the failure detector: a
-process that dies breaks it within milliseconds.
+Theory of operation. One coroutine connects and waits for the end; in between the link is called by its stream. The
+router observes the link: loads, rejections, results, and the end of the link with the calls it still held. The break of
+the stream is the failure detector: a process that dies breaks it within milliseconds.
 
 A call is on the link from `send` until its Result or Reject, also when the caller has lost interest (a Cancel does not
 end it): so the link's number of calls is what the replica really has from us.
@@ -11,33 +11,29 @@ end it): so the link's number of calls is what the replica really has from us.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
-import grpc
-import grpc.aio
-from google.protobuf.message import DecodeError
-
 from mesh.cluster.ray_objects import StoredObject, load_buffers
 from mesh.exceptions import CancelReason, ReplicaUnavailableError
+from mesh.http2.client_connection import ClientConnection
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.transport import Http2Transport
 from mesh.link import frames
-from mesh.link.gathering import rule_for
 from mesh.link.link_phases import CALLER_TRANSITIONS, CallerEvent, CallerPhase
+from mesh.link.link_stream import LINK_LIMITS, LINK_METHOD, LinkStream, caller_transports
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
-from mesh.link.writer import CoalescingWriter
+from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
+from mesh.phases.waiting import Waiters
+from mesh.rpc.rpc_channel import connect, request_block
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.bulk_fetch import run_bulk
-from mesh.wire.duplex import converse
-from mesh.wire.endpoints import LINK_OPTIONS, open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
-
-LINK_METHOD = "/mesh.v1.Replica/Link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +44,6 @@ class LinkTarget:
     address: str
     hello: bytes
     """The packed Hello frame."""
-    gathers: bool = False
-    """Whether the link carries many independent clients' calls, as a gateway's does: the writers of both ends then wait
-    a little under load, so that more frames leave in one message."""
 
 
 class LinkObserver(Protocol):
@@ -80,9 +73,10 @@ class CallerLink:
         self._open_marks: dict[int, int] = {}
         """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
         self._assembler = Assembler(settings().payload.message_max_bytes)
+        self._waiters = Waiters()
         self._fetching = 0
         """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
-        self._writer: CoalescingWriter | None = None
+        self._writer: LinkWriter | None = None
         self.phase = CallerPhase.CONNECTING
         self.others_ongoing = 0
         """Calls of other callers at the replica, by its last load report."""
@@ -164,42 +158,54 @@ class CallerLink:
         Returns whether the replica had ever accepted the link.
         """
         reason = "the link was closed"
+        transport: Http2Transport | None = None
         try:
-            async with open_channel(self._target.address, options=LINK_OPTIONS) as channel:
-                reason = await self._converse(channel)
+            async with asyncio.timeout(settings().link.connect_timeout_s):
+                transport = await connect(self._target.address, LINK_LIMITS, caller_transports().discard)
+                caller_transports().add(transport)
+                ended = self._say_hello(transport)
+                await self._waiters.until(lambda: self._writer is not None or ended.done())
+            reason = await ended
             return self.phase is not CallerPhase.CONNECTING
         except asyncio.CancelledError as cancelled:
             reason = str(cancelled) or reason
             raise
+        except (TimeoutError, OSError) as error:
+            reason = _reason(error)
+            return False
         except Exception as error:
             reason = _reason(error)
             raise
         finally:
+            if transport is not None:
+                transport.close(reason)
             self._end(reason)
 
-    async def _converse(self, channel: grpc.aio.Channel) -> str:
-        """Talk until the link breaks; returns why it did."""
-        stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(LINK_METHOD)()
-        try:
-            async with asyncio.timeout(settings().link.connect_timeout_s):
-                await stream.write(self._target.hello)
-                first = await stream.read()
-            if not isinstance(first, bytes):
-                return await _status_text(stream)
-            self._writer = CoalescingWriter(stream.write, rule_for(gathers=self._target.gathers), self._calls.__len__)
-            await converse(self._read(stream, first), self._writer.run())
-            return await _status_text(stream)
-        except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError, OSError) as error:
-            return _reason(error)
-        except (DecodeError, MalformedFrameError) as error:
-            return f"the replica sent malformed frames: {error}"
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return "the stream was cancelled"
-        finally:
-            stream.cancel()
+    def _say_hello(self, transport: Http2Transport) -> asyncio.Future[str]:
+        """Open the stream. Returns the future of the reason why it ended."""
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        connection = transport.connection
+        assert isinstance(connection, ClientConnection)
+
+        def on_first(data: bytes) -> None:
+            self._writer = receiver.writer = LinkWriter(stream)
+            receiver.on_message = self._receive
+            self._receive(data)
+            self._waiters.wake()
+
+        def on_end(reason: str, code: ErrorCode | int) -> None:
+            if code == ErrorCode.PROTOCOL_ERROR:
+                reason = f"the replica sent {reason}"
+            elif transport.is_lost:
+                reason = f"its connection broke ({transport.lost_reason})"
+            if not ended.done():
+                ended.set_result(reason)
+            self._waiters.wake()
+
+        receiver = LinkStream(on_first, on_end)
+        stream = connection.open(request_block(LINK_METHOD, self._target.address), receiver)
+        connection.outbox.send_message(stream, self._target.hello)
+        return ended
 
     def _end(self, reason: str) -> None:
         self._move(CallerEvent.BREAK)
@@ -227,11 +233,6 @@ class CallerLink:
         return self._writer.holds(call.call_id) if mark < 0 else mark >= self._writer.written
 
     # ---- Frames ------------------------------------------------------------------------------------------------------
-
-    async def _read(self, stream: grpc.aio.StreamStreamCall[bytes, bytes], first: bytes) -> None:
-        self._receive(first)
-        while isinstance(data := await stream.read(), bytes):
-            self._receive(data)
 
     def _receive(self, data: bytes) -> None:
         part = unpack_part(data)
@@ -340,21 +341,7 @@ class CallerLink:
         self._observer.on_reject(self, call)
 
 
-async def _status_text(stream: grpc.aio.StreamStreamCall) -> str:  # type: ignore[type-arg]
-    with contextlib.suppress(asyncio.CancelledError):
-        code = await stream.code()
-        return "it has ended" if code is grpc.StatusCode.OK else _broken_text(code, await stream.details())
-    return "the stream was cancelled"
-
-
-def _broken_text(code: grpc.StatusCode, details: str | None) -> str:
-    """For an error that says "unavailable" itself."""
-    return f"its connection broke ({details})" if code is grpc.StatusCode.UNAVAILABLE else f"{code.name}: {details}"
-
-
 def _reason(error: BaseException) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return _broken_text(error.code(), error.details())
     if isinstance(error, TimeoutError):
         return f"no answer to Hello within {settings().link.connect_timeout_s} s"
     return f"{type(error).__name__}: {error}"

@@ -201,9 +201,9 @@ def pack_models(model_ids: list[str]) -> bytes:
     return pack(Frame(models=replica_pb2.Models(model_ids=model_ids)))
 
 
-def pack_hello(replica_id: str, token: bytes, *, gathers: bool = False) -> bytes:
-    """The first frame of a caller, with the token of the mesh; see LinkTarget.gathers."""
-    hello = replica_pb2.Hello(protocol_version=PROTOCOL_VERSION, replica_id=replica_id, token=token, gathers=gathers)
+def pack_hello(replica_id: str, token: bytes) -> bytes:
+    """The first frame of a caller, with the token of the mesh."""
+    hello = replica_pb2.Hello(protocol_version=PROTOCOL_VERSION, replica_id=replica_id, token=token)
     return pack(Frame(hello=hello))
 
 

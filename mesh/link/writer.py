@@ -1,40 +1,33 @@
-"""The coalescing writer of one link end.
+"""`LinkWriter`: frames in, messages on the link's stream out, without a task or a wait of its own.
 
-grpc.aio costs 100-200 µs per message whatever is in it. So one write is in flight at a time, and everything that gets
-ready meanwhile leaves together in the next. Large messages are cut into parts, which take turns with all small frames
-that are ready: so a large message delays others by one part's time, not by its own length. Frames of one call keep
-their order: what follows a large message of a call waits behind it, and the first part of a large message waits for
-the small frames that were there before.
+All small frames of one turn of the loop leave together as one message. Large messages are cut into parts, which take
+turns with the small frames that are ready, so a large message delays others by one part's time and not by its own
+length. Frames of one call keep their order: what follows a large message of a call waits behind it, and the first part
+of a large message waits for the small frames that were there before.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.stream import Stream
+from mesh.http2.write_turn import write_turn
 from mesh.link.frames import LargeMessage, Packed
-from mesh.link.gathering import Patience, Rule, for_handle_calls
+from mesh.phases.waiting import Waiters
 from mesh.settings import settings
 
-_TURNS = 3
+logger = logging.getLogger("mesh")
 
 
-class CoalescingWriter:
-    """Frames in, as few gRPC messages as possible out."""
+class LinkWriter:
+    """The sending half of one link end. On the loop of its stream."""
 
-    def __init__(
-        self,
-        write: Callable[[bytes], Awaitable[None]],
-        rule: Rule = for_handle_calls,
-        under_way: Callable[[], int] = lambda: 0,
-    ) -> None:
-        """`under_way` returns the number of calls on the link."""
-        self._write = write
-        self._rule = rule
-        self._under_way = under_way
-        self._last_batch = 0
-        """Small frames in the last message; 0: it was a part."""
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._turn = write_turn()
+        self._is_due = False
         self._small: deque[bytes] = deque()
         self._large: deque[int] = deque()
         """Calls with large messages, in the order of their turns."""
@@ -42,12 +35,13 @@ class CoalescingWriter:
         """By call: its large messages and what follows them."""
         self._starts: dict[int, int] = {}
         """By call with a lane: how many small frames have to be written first."""
-        self._flushed: asyncio.Future[None] | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._was_part = False
+        """Whether the last message was a part."""
+        self._flushed = Waiters()
         self.accepted = 0
         """Small frames accepted so far."""
         self.written = 0
-        """Small frames handed to gRPC so far."""
+        """Small frames handed to the stream so far."""
 
     def send(self, packed: Packed, call_id: int = 0) -> None:
         """Queue a frame. Never blocks; callers bound what they send by credits and limits on calls."""
@@ -61,11 +55,23 @@ class CoalescingWriter:
         else:
             self._small.append(packed)
             self.accepted += 1
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+        if not self._is_due:
+            self._is_due = True
+            self._turn.add(self.write)
+
+    def write(self) -> None:
+        """Hand to the stream what is queued, as far as the peer takes it."""
+        self._is_due = False
+        stream = self._stream
+        outbox = stream.connection.outbox
+        try:
+            while (self._small or self._large) and stream.pending is None and not stream.has_ended:
+                outbox.send_message(stream, self._next_message())
+        except Exception:
+            logger.exception("a link ends: its process failed to write a frame")
+            stream.connection.fail_stream(stream, ErrorCode.INTERNAL_ERROR)
+        if not self._small and not self._large:
+            self._flushed.wake()
 
     def holds(self, call_id: int) -> bool:
         """Whether a large message of the call has not left completely."""
@@ -80,56 +86,31 @@ class CoalescingWriter:
         return True
 
     async def flushed(self) -> None:
-        """Wait until what was accepted has been handed to gRPC, or the writer is closed. One waiter at a time."""
-        if self._waiter is None:
-            self._flushed = asyncio.get_running_loop().create_future()
-            await self._flushed
+        """Wait until what was accepted has been handed to the stream, or that has ended."""
+        await self._flushed.until(lambda: self._stream.has_ended or not (self._small or self._large))
 
     def close(self) -> None:
-        """Nothing will be written any more."""
-        self._tell_flushed()
-
-    def _tell_flushed(self) -> None:
-        if self._flushed is not None and not self._flushed.done():
-            self._flushed.set_result(None)
-
-    async def run(self) -> None:
-        """Write until cancelled or the stream breaks (the exception of `write` is raised)."""
-        while True:
-            if not self._small and not self._large:
-                self._waiter = asyncio.get_running_loop().create_future()
-                self._tell_flushed()
-                await self._waiter
-            await self._gather()
-            await self._write(self._next_message())
-
-    async def _gather(self) -> None:
-        """Let the batch grow as far as the link's rule wants it. Large messages keep the line busy anyway."""
-        if self._large:
-            return
-        match self._rule(len(self._small), self._last_batch, self._under_way()):
-            case Patience.HOLD:
-                await asyncio.sleep(settings().link.hold_s)
-            case Patience.TURNS:
-                for _ in range(_TURNS):
-                    await asyncio.sleep(0)
+        """The stream has ended: nothing is written any more."""
+        self._flushed.wake()
 
     def _next_message(self) -> bytes:
         """Small frames and parts take turns. A part travels alone: so neither end copies it into or out of a batch."""
-        is_parts_turn = self._last_batch or not self._small
-        if self._large and is_parts_turn and self._may_start_large():
-            self._last_batch = 0
+        small = self._small
+        if self._large and (not small or not self._was_part) and self._may_start_large():
+            self._was_part = True
             return self._next_part()
+        self._was_part = False
+        if len(small) == 1:
+            self.written += 1
+            return small.popleft()
         batch: list[bytes] = []
         room = settings().link.batch_max_bytes
-        small = self._small
         while small and room > 0:
             frame = small.popleft()
             room -= len(frame)
             batch.append(frame)
         self.written += len(batch)
-        self._last_batch = len(batch)
-        return batch[0] if len(batch) == 1 else b"".join(batch)
+        return b"".join(batch)
 
     def _may_start_large(self) -> bool:
         """Bring a call to the front whose earlier small frames are written."""

@@ -49,9 +49,7 @@ class MeshProcess:
     def __init__(self, kind: control_pb2.ProcessKind) -> None:
         self.process_id = new_process_id(ray_core.node_id())
         self.kind = kind
-        self.identity = CallerIdentity(
-            self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token(), gathers=kind == GATEWAY
-        )
+        self.identity = CallerIdentity(self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token())
         self.routes: control_pb2.RouteTable | None = None
         """Gateways only: the latest route table of the controller."""
         self.peers: tuple[control_pb2.Peer, ...] = ()

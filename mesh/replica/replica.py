@@ -16,14 +16,12 @@ import os
 import time
 from typing import Any
 
-import grpc
-import grpc.aio
-
 from mesh.cluster import ray_core, ray_placement
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.link.admission import Admission
-from mesh.link.callee_link import LinkServicer
+from mesh.link.link_servicer import LinkServicer
+from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
 from mesh.membership.mesh_process import REPLICA, join
 from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.options.drain_policy import drain_policy_of
@@ -36,13 +34,14 @@ from mesh.replica.user_methods import MethodTable
 from mesh.replica.user_object import UserObject
 from mesh.routing.load_reports import Reading
 from mesh.routing.snapshot import DeploymentKey
+from mesh.rpc.request_head import RequestHead, read_request_head
+from mesh.rpc.rpc_server import RpcServer
 from mesh.settings import settings
 from mesh.usercode.served_methods import typed_methods
 from mesh.usercode.user_code import unpack
 from mesh.v1 import control_pb2
 from mesh.wire import telemetry
 from mesh.wire.bulk_fetch import run_bulk
-from mesh.wire.endpoints import LINK_SERVER_OPTIONS, start_server
 from mesh.wire.io_thread import io_thread
 
 logger = logging.getLogger("mesh")
@@ -59,7 +58,7 @@ class ReplicaProcess:
         self._admission = Admission(options.max_ongoing_requests)
         self._executor: Executor | None = None
         self._servicer: LinkServicer | None = None
-        self._server: grpc.aio.Server | None = None
+        self._server: RpcServer[RequestHead] | None = None
         self._address = ""
         self._began_at_s = time.monotonic()
         self._stats: AutoscalingStats | None = None
@@ -179,9 +178,8 @@ class ReplicaProcess:
         model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
         servicer.announce_models(model_registry.model_ids())
         telemetry.register(counts.samples)
-        self._server, port = await start_server(
-            [_handlers(servicer)], settings().process.server_host, options=LINK_SERVER_OPTIONS
-        )
+        self._server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
+        port = await self._server.listen(settings().process.server_host, 0)
         self._address = f"{ray_core.node_ip()}:{port}"
 
     def _reading(self) -> Reading:
@@ -225,12 +223,6 @@ class ReplicaProcess:
             code_version=spec.spec.version,
             get_servable_object=lambda: self._object.target if self._object is not None else None,
         )
-
-
-def _handlers(servicer: LinkServicer) -> grpc.GenericRpcHandler:
-    """Frames stay bytes here: the link's ends parse them themselves."""
-    handler: Any = grpc.stream_stream_rpc_method_handler(servicer.Link)
-    return grpc.method_handlers_generic_handler("mesh.v1.Replica", {"Link": handler})
 
 
 async def _unpacked(package: bytes) -> Any:

@@ -30,8 +30,6 @@ class CallerIdentity:
     node_id: str
     zone: str
     token: bytes
-    gathers: bool = False
-    """Calls come one by one from independent clients, as at a gateway, so links batch more of them under load."""
 
 
 class Endpoint:
@@ -216,8 +214,7 @@ class LinkPool:
     async def _run_link(self, endpoint: Endpoint) -> bool:
         """Run one link from connecting to its end. Returns whether the replica accepted it."""
         identity, replica = self.identity, endpoint.info
-        hello = pack_hello(replica.replica_id, identity.token, gathers=identity.gathers)
-        target = LinkTarget(replica.replica_id, replica.address, hello, identity.gathers)
+        target = LinkTarget(replica.replica_id, replica.address, pack_hello(replica.replica_id, identity.token))
         link = endpoint.link = CallerLink(target, self._observer)
         try:
             return await link.run()

@@ -64,16 +64,14 @@ class Frame(_message.Message):
     def __init__(self, call_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., half_close: _Optional[_Union[HalfClose, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_version", "replica_id", "token", "gathers")
+    __slots__ = ("protocol_version", "replica_id", "token")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
-    GATHERS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     replica_id: str
     token: bytes
-    gathers: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., replica_id: _Optional[str] = ..., token: _Optional[bytes] = ..., gathers: bool = ...) -> None: ...
+    def __init__(self, protocol_version: _Optional[int] = ..., replica_id: _Optional[str] = ..., token: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol_version", "load", "model_ids")

@@ -19,12 +19,6 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_channelz", 0),
 )
 
-LINK_SERVER_OPTIONS = (
-    *SERVER_OPTIONS[1:],
-    # Messages of links are batches and parts of bounded size. What a stranger sends before Hello is refused beyond it.
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-)
-
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -43,14 +37,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
     ("grpc.enable_channelz", 0),
-)
-
-LINK_OPTIONS: tuple[tuple[str, int], ...] = (
-    # Calls wait for what a link brings: on links a host that vanishes is noticed within 8 s.
-    ("grpc.keepalive_time_ms", 4_000),
-    ("grpc.keepalive_timeout_ms", 4_000),
-    # Of the keepalive pings too, whatever their own timeout says.
-    ("grpc.http2.ping_timeout_ms", 4_000),
 )
 
 

@@ -58,7 +58,7 @@ def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MESH_PART_BYTES", "100000000"),
         ("MESH_CONTROL_TIMEOUT_S", "nan"),
         ("MESH_SYNC_REPORT_INTERVAL_S", "inf"),
-        ("MESH_LINK_HOLD_S", "-0.001"),
+        ("MESH_LINK_CONNECT_TIMEOUT_S", "-0.001"),
     ],
 )
 def test_values_with_which_nothing_would_work_are_refused(
@@ -71,8 +71,8 @@ def test_values_with_which_nothing_would_work_are_refused(
 
 def test_zero_turns_off_what_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_OBJECT_STORE_MIN_BYTES", "0")
-    monkeypatch.setenv("MESH_LINK_HOLD_S", "0")
-    assert (settings().payload.object_store_min_bytes, settings().link.hold_s) == (0, 0)
+    monkeypatch.setenv("MESH_GATEWAY_LAME_DUCK_S", "0")
+    assert (settings().payload.object_store_min_bytes, settings().gateway.lame_duck_s) == (0, 0)
 
 
 def test_no_two_settings_share_a_variable() -> None:

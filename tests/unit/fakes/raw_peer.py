@@ -13,7 +13,7 @@ import grpc.aio
 
 from mesh.exceptions import MeshException
 from mesh.link import frames
-from mesh.link.caller_link import LINK_METHOD
+from mesh.link.link_stream import LINK_METHOD
 from mesh.link.outgoing_call import CallRequest
 from mesh.v1 import replica_pb2
 from mesh.wire.endpoints import open_channel

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-import grpc
-import grpc.aio
-
 from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
-from mesh.link.callee_link import LinkServicer
+from mesh.link.link_servicer import LinkServicer
+from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
 from mesh.membership.mesh_process import MeshProcess
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
@@ -24,8 +22,9 @@ from mesh.replica.user_methods import MethodTable
 from mesh.routing.link_pool import CallerIdentity
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, ReplicaInfo, Snapshot
+from mesh.rpc.request_head import RequestHead, read_request_head
+from mesh.rpc.rpc_server import RpcServer
 from mesh.usercode.served_methods import typed_methods
-from mesh.wire.endpoints import start_server
 from mesh.wire.io_thread import io_thread
 
 T = TypeVar("T")
@@ -78,7 +77,8 @@ class SmallReplica:
         self.executor = do_on_io(lambda: Executor(methods, self.user_loop, self.counts))
         self.servicer = do_on_io(lambda: LinkServicer(self.replica_id, self.admission, self.executor, links))
         self.port = 0
-        self._server: grpc.aio.Server | None = None
+        self.accept: Callable[..., Any] = self.servicer.accept
+        self._server: RpcServer[RequestHead] | None = None
         on_io(self._start())
 
     @property
@@ -98,16 +98,15 @@ class SmallReplica:
         """Break all links at once, as the death of the process does."""
         if self._server is not None:
             server, self._server = self._server, None
-            on_io(server.stop(None))
+            on_io(server.stop(0))
 
     def close(self) -> None:
         self.kill()
         self.user_loop.stop()
 
     async def _start(self) -> None:
-        handler: Any = grpc.stream_stream_rpc_method_handler(self.servicer.Link)
-        handlers = grpc.method_handlers_generic_handler("mesh.v1.Replica", {"Link": handler})
-        self._server, self.port = await start_server([handlers], "127.0.0.1", self.port)
+        self._server = RpcServer(read_request_head, self.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
+        self.port = await self._server.listen("127.0.0.1", self.port)
 
 
 class SmallMesh:

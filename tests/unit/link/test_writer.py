@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,11 +15,10 @@ from hypothesis import strategies as st
 
 from mesh.link import frames, writer
 from mesh.link.parts import Assembler, read_part
-from mesh.link.writer import CoalescingWriter
+from mesh.link.writer import LinkWriter
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.payload import raw
-from tests.unit.fakes.small_mesh import until_async
 
 SMALL = replace(
     settings(),
@@ -34,16 +35,22 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Wire:
-    """The other end: it writes slowly and reads everything into items by call."""
+    """The other end: it reads everything into items by call, as far as its window lets it come."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = 10**9) -> None:
         self.items: dict[int, list[bytes]] = defaultdict(list)
         self.messages = 0
         self.assembler = Assembler(10_000_000)
+        self.window = window
+        self.connection = SimpleNamespace(outbox=self)
+        self.stream: Any = SimpleNamespace(connection=self.connection, pending=None, has_ended=False)
+        self.writer: LinkWriter
 
-    async def write(self, data: bytes) -> None:
+    def send_message(self, stream: object, data: bytes) -> None:
+        del stream
         self.messages += 1
-        await asyncio.sleep(0)
+        self.window -= 1
+        self.stream.pending = None if self.window > 0 else "the window is closed"
         for frame in replica_pb2.Frames.FromString(data).frames:
             if frame.WhichOneof("kind") == "part":
                 whole = self.assembler.add(read_part(frame.call_id, frame.part))
@@ -52,15 +59,27 @@ class Wire:
             else:
                 self._item(frame, None)
 
+    def open_window(self, messages: int) -> None:
+        self.window = messages
+        self.stream.pending = None
+        self.writer.write()
+
     def _item(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         self.items[frame.call_id].append(bytes(frames.read_payload(frame.item.payload, body).data))
 
 
-async def written(sent: list[tuple[int, int, bool]]) -> tuple[Wire, dict[int, list[bytes]]]:
-    """Send items of (call, size, whether to let the writer run first); returns what arrived and what should have."""
-    wire = Wire()
-    link = CoalescingWriter(wire.write)
-    running = asyncio.create_task(link.run())
+def writer_to(wire: Wire) -> LinkWriter:
+    wire.writer = LinkWriter(wire.stream)
+    return wire.writer
+
+
+async def written(sent: list[tuple[int, int, bool]], window: int = 10**9) -> tuple[Wire, dict[int, list[bytes]]]:
+    """Send items of (call, size, whether a turn ends behind it); returns what arrived and what should have.
+
+    `window`: messages that the other end takes before it opens its window again.
+    """
+    wire = Wire(window)
+    link = writer_to(wire)
     expected: dict[int, list[bytes]] = defaultdict(list)
     for number, (call_id, size, pauses) in enumerate(sent):
         data = b"%06d" % number + b"x" * size
@@ -68,9 +87,14 @@ async def written(sent: list[tuple[int, int, bool]]) -> tuple[Wire, dict[int, li
         link.send(frames.pack_item(call_id, raw(data)), call_id)
         if pauses:
             await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    flushing = asyncio.create_task(link.flushed())
+    while link._small or link._large:
+        await asyncio.sleep(0)
+        assert not flushing.done()
+        wire.open_window(window)
     async with asyncio.timeout(10):
-        await link.flushed()
-    running.cancel()
+        await flushing
     assert not link._lanes
     assert not link._starts
     assert link.accepted == link.written
@@ -78,9 +102,9 @@ async def written(sent: list[tuple[int, int, bool]]) -> tuple[Wire, dict[int, li
 
 
 @hypothesis_settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 4), SIZES, st.booleans()), max_size=40))
-def test_items_of_a_call_arrive_once_and_in_order(sent: list[tuple[int, int, bool]]) -> None:
-    wire, expected = asyncio.run(written(sent))
+@given(st.lists(st.tuples(st.integers(1, 4), SIZES, st.booleans()), max_size=40), st.sampled_from([1, 2, 5, 10**9]))
+def test_items_of_a_call_arrive_once_and_in_order(sent: list[tuple[int, int, bool]], window: int) -> None:
+    wire, expected = asyncio.run(written(sent, window))
     assert wire.items == expected
 
 
@@ -90,50 +114,47 @@ def test_what_is_ready_together_leaves_together() -> None:
 
 
 def test_a_large_message_does_not_hold_up_others() -> None:
-    async def scenario() -> tuple[int, int]:
-        wire = Wire()
-        link = CoalescingWriter(wire.write)
-        running = asyncio.create_task(link.run())
+    async def scenario() -> int:
+        wire = Wire(window=1)
+        link = writer_to(wire)
         link.send(frames.pack_item(1, raw(b"x" * 1_000_000)), 1)
         await asyncio.sleep(0)
+        assert wire.messages == 1
         link.send(frames.pack_item(2, raw(b"small")), 2)
-        await until_async(lambda: wire.items[2], "the small item")
-        arrived_by_then = wire.messages
-        async with asyncio.timeout(10):
-            await link.flushed()
-        running.cancel()
-        return arrived_by_then, wire.messages
+        wire.open_window(1)
+        assert wire.items == {2: [b"small"]}
+        return wire.messages
 
-    by_then, in_all = asyncio.run(scenario())
-    assert by_then < in_all / 10
+    assert asyncio.run(scenario()) == 2
 
 
 def test_what_a_call_gave_up_is_not_sent() -> None:
     async def scenario() -> Wire:
         wire = Wire()
-        link = CoalescingWriter(wire.write)
+        link = writer_to(wire)
         link.send(frames.pack_item(1, raw(b"x" * 500)), 1)
         link.send(frames.pack_item(1, raw(b"behind it")), 1)
         link.send(frames.pack_item(2, raw(b"another's")), 2)
         assert link.holds(1)
         assert link.discard(1)
         assert not link.discard(1)
-        running = asyncio.create_task(link.run())
         async with asyncio.timeout(10):
             await link.flushed()
-        running.cancel()
         return wire
 
     assert asyncio.run(scenario()).items == {2: [b"another's"]}
 
 
-def test_a_closed_writer_lets_those_go_who_wait_for_it() -> None:
+def test_the_end_of_the_stream_lets_those_go_who_wait_for_it() -> None:
     async def scenario() -> None:
-        link = CoalescingWriter(Wire().write)
+        wire = Wire(window=0)
+        link = writer_to(wire)
+        wire.stream.pending = "the window is closed"
         link.send(frames.pack_half_close(1), 1)
         flushing = asyncio.create_task(link.flushed())
         await asyncio.sleep(0)
         assert not flushing.done()
+        wire.stream.has_ended = True
         link.close()
         async with asyncio.timeout(10):
             await flushing

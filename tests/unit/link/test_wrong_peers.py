@@ -12,9 +12,8 @@ import pytest
 
 from mesh.exceptions import CancelReason
 from mesh.link import frames
-from mesh.link.callee_link import CalleeLink
-from mesh.link.parts import MalformedFrameError
 from mesh.routing.router import Router
+from mesh.rpc.method_handlers import MethodHandlers
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.payload import encode
 from tests.unit.fakes.raw_peer import DEADLINE_S, Peer, Service, converse, hello, open_frame, replica_of
@@ -107,18 +106,13 @@ def test_malformed_frames_end_the_link_and_its_calls(malformed: bytes) -> None:
         assert service.cancelled == service.started
 
 
-def test_a_link_that_ends_while_its_welcome_is_being_written_has_a_status() -> None:
+def test_a_link_that_ends_before_its_welcome_has_left_has_a_status() -> None:
     async def talk(peer: Peer) -> Any:
-        await peer.write(hello(replica))
+        await peer.write(hello(replica) + b"\xff\xff garbage")
         return await peer.failure()
 
-    class Impatient(CalleeLink):
-        async def _read(self) -> None:
-            raise MalformedFrameError("immediately")
-
-    with patch("mesh.link.callee_link.CalleeLink", Impatient), replica_of(Service()) as replica:
-        statuses = {converse(replica, talk)[0] for _ in range(20)}
-        assert statuses == {grpc.StatusCode.INVALID_ARGUMENT}
+    with replica_of(Service()) as replica:
+        assert converse(replica, talk)[0] is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_frames_of_unknown_calls_are_ignored_and_their_cancels_answered() -> None:
@@ -171,6 +165,9 @@ class RawServer:
     def __init__(self, *answers: bytes) -> None:
         self.answers = answers
         self.links = 0
+        handler: Any = grpc.stream_stream_rpc_method_handler(self.Link)
+        self.handlers = MethodHandlers()
+        self.handlers.add_registered_method_handlers("mesh.v1.Replica", {"Link": handler})
 
     async def Link(self, requests: object, context: Any) -> None:
         del requests
@@ -194,7 +191,7 @@ def test_a_caller_survives_a_replica_that_sends_nonsense_and_connects_again(answ
     server = RawServer(*answers)
     with replica_of(Service()) as replica:
         replica.kill()
-        replica.servicer.Link = server.Link  # type: ignore[method-assign, assignment]
+        replica.accept = server.handlers.accept
         on_io(replica._start())
         mesh = SmallMesh((replica,))
         until(lambda: server.links >= 2, "a second attempt")
@@ -207,7 +204,7 @@ def test_a_second_welcome_is_the_replicas_fault(caplog: pytest.LogCaptureFixture
     reasons: list[str] = []
     with replica_of(Service()) as replica, patch.object(Router, "on_broken", _keeping(reasons, Router.on_broken)):
         replica.kill()
-        replica.servicer.Link = server.Link  # type: ignore[method-assign, assignment]
+        replica.accept = server.handlers.accept
         on_io(replica._start())
         mesh = SmallMesh((replica,))
         until(lambda: reasons, "the end of the link")

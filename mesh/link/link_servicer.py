@@ -1,0 +1,119 @@
+"""`LinkServicer`: the Replica service. It authenticates callers and keeps their links. I/O loop only.
+
+Every link is one RPC. Nothing but Hello is read until its token and replica id are right: payloads may be pickles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from mesh.exceptions import CancelReason
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.stream import Stream
+from mesh.link import frames
+from mesh.link.admission import Admission
+from mesh.link.callee_link import CalleeLink, CallService
+from mesh.link.link_stream import LINK_METHOD, LinkStream
+from mesh.rpc.answers import answer_status
+from mesh.rpc.request_head import RequestHead
+from mesh.settings import settings
+from mesh.v1 import replica_pb2
+from mesh.wire.mesh_token import token_matches
+
+_FAILED_PRECONDITION: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
+_UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
+_UNIMPLEMENTED: int = grpc.StatusCode.UNIMPLEMENTED.value[0]
+_PRIVATE = "This port is the mesh's own; use a gateway."
+
+
+class LinkServicer:
+    """The Replica service: accepts links."""
+
+    def __init__(
+        self, replica_id: str, admission: Admission, service: CallService, links: set[CalleeLink] | None = None
+    ) -> None:
+        self.replica_id = replica_id
+        self.admission = admission
+        self.service = service
+        self.links: set[CalleeLink] = set() if links is None else links
+        self.model_ids: list[str] = []
+
+    def accept(self, stream: Stream, head: RequestHead, peer: str) -> LinkStream | None:
+        """The receiver of a new request to the replica's port; None where it has been refused."""
+        if head.path != LINK_METHOD:
+            answer_status(stream, _UNIMPLEMENTED, _PRIVATE)
+            return None
+        return _Handshake(self, stream).receiver
+
+    def announce_models(self, model_ids: list[str]) -> None:
+        """Send all callers the list of models that are here."""
+        self.model_ids = model_ids
+        for link in self.links:
+            link.send(frames.pack_models(model_ids))
+
+    def drain(self) -> None:
+        """Refuse new calls from now on, and ask all callers to send none."""
+        self.admission.close()
+        for link in self.links:
+            link.drain()
+
+    async def wait_drain_acknowledged(self) -> None:
+        """After `drain`: wait until every caller has acknowledged it, so that no call is on its way to here."""
+        await asyncio.gather(*(link.wait_drain_acknowledged() for link in self.links))
+
+    async def flush(self) -> None:
+        """Wait until all callers have what was sent to them."""
+        await asyncio.gather(*(link.flush() for link in self.links))
+
+    def stop(self) -> None:
+        """End all links."""
+        for link in list(self.links):
+            link.end(CancelReason.DRAIN)
+
+
+class _Handshake:
+    """A link before its Hello."""
+
+    def __init__(self, servicer: LinkServicer, stream: Stream) -> None:
+        self._servicer = servicer
+        self._stream = stream
+        self.receiver = LinkStream(self._on_hello, self._on_end)
+        timeout_s = settings().link.connect_timeout_s
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._refuse, _UNAUTHENTICATED, _PRIVATE)
+
+    def _on_hello(self, data: bytes) -> None:
+        self._timer.cancel()
+        servicer = self._servicer
+        hello = _read_hello(data)
+        if hello is None or not token_matches(hello.token):
+            self._refuse(_UNAUTHENTICATED, _PRIVATE)
+        elif hello.replica_id != servicer.replica_id:
+            self._refuse(_UNAUTHENTICATED, f"This is replica {servicer.replica_id}, not {hello.replica_id}.")
+        elif hello.protocol_version != frames.PROTOCOL_VERSION:
+            self._refuse(
+                _FAILED_PRECONDITION,
+                f"This replica speaks protocol {frames.PROTOCOL_VERSION}, not {hello.protocol_version}.",
+            )
+        else:
+            link = CalleeLink(servicer.admission, servicer.service, self._stream, self.receiver, servicer.links)
+            link.start(servicer.model_ids)
+
+    def _on_end(self, reason: str, code: ErrorCode | int) -> None:
+        self._timer.cancel()
+        self._refuse(_UNAUTHENTICATED, _PRIVATE)
+
+    def _refuse(self, code: int, text: str) -> None:
+        answer_status(self._stream, code, text)
+
+
+def _read_hello(data: bytes) -> replica_pb2.Hello | None:
+    try:
+        message = replica_pb2.Frames.FromString(data)
+    except DecodeError:
+        return None
+    if len(message.frames) == 1 and message.frames[0].WhichOneof("kind") == "hello":
+        return message.frames[0].hello
+    return None

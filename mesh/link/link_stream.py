@@ -1,0 +1,122 @@
+"""`LinkStream`: what both ends of a link do with their HTTP/2 stream, and how links use HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.limits import Limits
+from mesh.http2.stream import Stream
+from mesh.http2.transport import TransportSet
+from mesh.http2.upkeep import UpkeepPolicy
+from mesh.link.parts import MalformedFrameError
+from mesh.link.writer import LinkWriter
+from mesh.rpc.message_reader import MessageError, MessageReader, whole_message
+from mesh.wire.outcome import status_code
+
+logger = logging.getLogger("mesh")
+
+LINK_METHOD = "/mesh.v1.Replica/Link"
+
+MESSAGE_MAX_BYTES = 64 * 1024 * 1024
+"""Messages of links are batches and parts of bounded size. What a stranger sends before Hello is refused beyond it."""
+
+_UNKNOWN = 2
+
+LINK_LIMITS = Limits(
+    streams_max=16,
+    stream_window_bytes=8 * 1024 * 1024,
+    connection_window_bytes=16 * 1024 * 1024,
+    frame_max_bytes=1024 * 1024,
+    control_burst=100_000,
+)
+"""Frames as large as a part: it crosses the link without being cut again."""
+
+LINK_UPKEEP = UpkeepPolicy(keepalive_after_s=3.0, keepalive_timeout_s=3.0)
+"""A host that vanishes is noticed within 8 s; a process that dies breaks its connection immediately."""
+
+
+class LinkStream:
+    """Receives the messages of a link, as the receiver of its stream."""
+
+    def __init__(self, on_message: Callable[[bytes], None], on_end: Callable[[str, ErrorCode | int], None]) -> None:
+        """`on_message` may raise MalformedFrameError or DecodeError, for which the peer is at fault.
+
+        `on_end(reason, code)` is called once, when nothing more comes. The stream may have ended or not.
+        """
+        self.on_message = on_message
+        self.writer: LinkWriter | None = None
+        """Writes on when the peer's window has opened."""
+        self._on_end = on_end
+        self._reader: MessageReader | None = None
+        self._has_ended = False
+
+    def become(self, on_message: Callable[[bytes], None], on_end: Callable[[str, ErrorCode | int], None]) -> None:
+        """Pass what follows to others: the link has been accepted."""
+        self.on_message = on_message
+        self._on_end = on_end
+
+    # ---- Receiver ----------------------------------------------------------------------------------------------------
+
+    def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
+        """Headers that open the response say nothing; those that end it say why."""
+        if ended:
+            code = head.code if head is not None and head.code is not None else _UNKNOWN
+            self._end(f"{status_code(code).name}: {head.message}" if code else "it has ended", ErrorCode.NO_ERROR)
+
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        try:
+            if self._reader is None or self._reader.is_between:
+                message = whole_message(data, start, stop, MESSAGE_MAX_BYTES)
+                if message is not None:
+                    self.on_message(message)
+                    self._give_room(stream, stop - start)
+                    return
+                self._reader = self._reader or MessageReader(MESSAGE_MAX_BYTES)
+            for each in self._reader.feed(data[start:stop]):
+                self.on_message(each)
+            self._give_room(stream, stop - start)
+        except (DecodeError, MalformedFrameError, MessageError) as error:
+            self._end(f"malformed frames: {error}", ErrorCode.PROTOCOL_ERROR)
+        except Exception as error:
+            logger.exception("a link ends: its process failed to read a frame")
+            self._end(f"{type(error).__name__}: {error}", ErrorCode.INTERNAL_ERROR)
+
+    def on_end(self, stream: Stream) -> None:
+        self._end("it has ended", ErrorCode.NO_ERROR)
+
+    def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
+        self._end(f"the stream was reset with error code {code}", code)
+
+    def on_writable(self, stream: Stream) -> None:
+        if self.writer is not None:
+            self.writer.write()
+
+    # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _give_room(self, stream: Stream, size: int) -> None:
+        if not stream.has_ended:
+            stream.connection.give_room(stream, size)
+
+    def _end(self, reason: str, code: ErrorCode | int) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._on_end(reason, code)
+
+
+_local = threading.local()
+
+
+def caller_transports() -> TransportSet:
+    """The connections of this process to replicas, which are looked after together. Of the loop that runs here."""
+    loop = asyncio.get_running_loop()
+    if getattr(_local, "loop", None) is not loop:
+        _local.loop, _local.transports = loop, TransportSet(LINK_UPKEEP)
+    transports: TransportSet = _local.transports
+    return transports
