@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import STREAM_ID_MAX, ErrorCode
+from mesh.http2.frame_format import STREAM_ID_MAX, ErrorCode, Setting
 from mesh.http2.hpack_decoder import Field
-from mesh.http2.limits import Limits
+from mesh.http2.limits import Limits, opening_frames
 from mesh.http2.stream import Receiver, Stream
 
 H = TypeVar("H")
@@ -29,7 +29,7 @@ class ClientConnection(Connection[H]):
         super().__init__(interpret, limits, clock, on_output)
         self._next_id = 1
         self._streams_max = limits.streams_max
-        self.outbox.send(self._opening_frames(is_server=False))
+        self.outbox.send(opening_frames(limits, is_server=False))
 
     @property
     def has_room(self) -> bool:
@@ -44,6 +44,12 @@ class ClientConnection(Connection[H]):
         self.outbox.send_headers(stream, request)
         return stream
 
+    def on_settings(self, values: list[tuple[int, int]]) -> None:
+        super().on_settings(values)
+        for key, value in values:
+            if key == Setting.MAX_CONCURRENT_STREAMS:
+                self._streams_max = min(value, self.limits.streams_max)
+
     def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
         super().on_goaway(last_stream_id, code, text)
         for stream in [each for each in self.streams.values() if each.id > last_stream_id]:
@@ -51,28 +57,33 @@ class ClientConnection(Connection[H]):
 
     def on_sent_end(self, stream: Stream) -> None:
         stream.is_local_done = True
-        if stream.is_remote_done:
-            self._end_stream(stream)
 
     def _on_new_stream(self, stream_id: int, head: H | None, *, ended: bool) -> None:
         self._check_not_idle(stream_id, "HEADERS")
         self.guard.charge("HEADERS of a stream that has ended")
 
     def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
+        if ended and not self._ends_well(stream):
+            return
         stream.receiver.on_headers(stream, head, ended=ended)
-        if ended and not stream.has_ended:
-            self._on_remote_end(stream)
+        if ended:
+            stream.receiver.on_end(stream)
 
     def _on_remote_end(self, stream: Stream) -> None:
-        super()._on_remote_end(stream)
-        if stream.has_ended:
-            return
+        if self._ends_well(stream):
+            stream.receiver.on_end(stream)
+
+    def _ends_well(self, stream: Stream) -> bool:
+        """End a stream whose response is complete; before its receiver learns it, which may want to open the next."""
+        stream.is_remote_done = True
+        if stream.content_left:
+            self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
+            return False
+        self.guard.useful += 1
         self._end_stream(stream)
         if not stream.is_local_done:
             self._send_reset(stream.id, ErrorCode.NO_ERROR)
+        return True
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id >= self._next_id or not stream_id & 1
-
-    def _on_streams_max(self, value: int) -> None:
-        self._streams_max = min(value, self.limits.streams_max)

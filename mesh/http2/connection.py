@@ -22,19 +22,21 @@ from typing import Generic, TypeVar
 
 from mesh.http2 import frame_format as wire
 from mesh.http2.flood_guard import FloodGuard
-from mesh.http2.frame_format import ConnectionFault, ErrorCode, Setting
+from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.frame_reader import FrameReader
 from mesh.http2.hpack_decoder import Field, HeaderDecoder
 from mesh.http2.limits import Limits
 from mesh.http2.outbox import Outbox
 from mesh.http2.peer_settings import apply_settings
-from mesh.http2.stream import Stream
+from mesh.http2.stream import RecentResets, Stream
 
 H = TypeVar("H")
 
-_RESETS_REMEMBERED = 256
 _INCREMENT_USUAL_MIN = 1_024
 """Smaller WINDOW_UPDATEs count as a flood; larger ones reach the highest window before they do harm."""
+_SETTINGS_WORK = 32
+"""Parameters, and streams that a new initial window touches, that count as one more frame."""
+_NOTHING_MAY_LEAVE = -(2**62)
 
 
 class Connection(Generic[H]):
@@ -51,8 +53,11 @@ class Connection(Generic[H]):
     ) -> None:
         """`clock` returns seconds; `on_output` is called whenever there is something to write."""
         self.limits = limits
+        self.read_at_s = 0.0
+        """When the bytes that are being received had come."""
+        self._clock = clock
         self.guard = FloodGuard(limits, clock)
-        self.outbox = Outbox(limits, self.guard, on_output)
+        self.outbox = Outbox(self.guard, on_output)
         self.streams: dict[int, Stream] = {}
         self.is_closing = False
         """After GOAWAY, either way: no new streams."""
@@ -61,8 +66,7 @@ class Connection(Generic[H]):
         self._reader = FrameReader(self, limits, is_server=self.is_server)
         self._decoder = HeaderDecoder(interpret, limits.header_list_max_bytes)
         self._receive_window = limits.connection_window_bytes
-        self._reset_ids: dict[int, None] = {}
-        """Streams that we have reset lately: frames of theirs may still be on their way."""
+        self._recent_resets = RecentResets(limits.stream_window_bytes)
 
     def __repr__(self) -> str:
         state = "failed" if self.fault else "closing" if self.is_closing else "open"
@@ -74,6 +78,7 @@ class Connection(Generic[H]):
         """Bytes from the peer."""
         if self.fault is not None:
             return
+        self.read_at_s = self._clock()
         try:
             self._reader.feed(data)
             if self.outbox.can_pump:
@@ -99,9 +104,7 @@ class Connection(Generic[H]):
     def close(self, code: ErrorCode) -> None:
         """The connection is gone, or as good as: all streams end."""
         self.is_closing = True
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for stream in streams:
+        for stream in list(self.streams.values()):
             self._forget(stream, code)
 
     @property
@@ -117,24 +120,35 @@ class Connection(Generic[H]):
     # ---- For receivers -----------------------------------------------------------------------------------------------
 
     def give_room(self, stream: Stream, size: int) -> None:
-        """`size` bytes of the stream were taken: let the peer send as many more, at least half a window at a time."""
+        """`size` bytes of the stream were taken: let the peer send as many more, at least half a window at a time.
+
+        Without effect on a stream that has ended.
+        """
         stream.taken += size
-        if stream.taken > self.limits.stream_window_bytes >> 1 and not stream.is_remote_done:
+        if stream.taken > self.limits.stream_window_bytes >> 1 and not (stream.is_remote_done or stream.has_ended):
             self.outbox.send(wire.window_update_frame(stream.id, stream.taken))
             stream.receive_window += stream.taken
             stream.taken = 0
 
     def reset(self, stream: Stream, code: ErrorCode = ErrorCode.CANCEL) -> None:
-        """End the stream early; its receiver hears nothing more of it. Without effect on one that has ended."""
+        """End the stream early because we want no more of it; its receiver gets no further event.
+
+        Without effect on one that has ended.
+        """
         if not stream.has_ended:
-            self._end_stream(stream)
-            self._send_reset(stream.id, code)
+            self.guard.useful += 1
+            self._abort(stream, code)
 
     def fail_stream(self, stream: Stream, code: ErrorCode) -> None:
-        """End a stream because of what the peer did on it; its receiver hears of it."""
-        self.guard.charge(f"what broke stream {stream.id}")
-        self.reset(stream, code)
-        stream.receiver.on_reset(stream, code)
+        """End a stream because of what the peer did on it; its receiver learns it by `on_reset`.
+
+        To be called while bytes are being received: raises ConnectionFault for a peer that does so again and again.
+        Without effect on a stream that has ended.
+        """
+        if not stream.has_ended:
+            self.guard.charge("what breaks a stream")
+            self._abort(stream, code)
+            stream.receiver.on_reset(stream, code)
 
     def ping(self, payload: bytes) -> None:
         """`payload`: eight bytes, which `on_pong` gets back."""
@@ -148,20 +162,20 @@ class Connection(Generic[H]):
             if self._receive_window < self.limits.connection_window_bytes >> 1:
                 self._widen()
         stream = self.streams.get(stream_id)
+        size = stop - start
         if stream is None or stream.is_remote_done:
-            self._on_late_frame(stream_id, stream, "DATA")
+            self._on_late_data(stream_id, stream, charged, size)
             return
         stream.receive_window -= charged
         if stream.receive_window < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
-        size = stop - start
-        if size:
-            self.guard.useful += 1
-        elif not ended:
+        if ended:
+            stream.is_remote_done = True
+        elif not size:
             self.guard.charge("empty DATA")
         if stream.content_left is not None:
             stream.content_left -= size
-            if stream.content_left < 0 or (ended and stream.content_left):
+            if stream.content_left < 0:
                 self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
                 return
         if size:
@@ -172,7 +186,7 @@ class Connection(Generic[H]):
     def on_padding(self, stream_id: int, size: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
-            stream.taken += size
+            self.give_room(stream, size)
 
     def on_block(self, stream_id: int, block: bytes, *, ended: bool) -> None:
         head = self._decoder.decode(block)
@@ -195,17 +209,12 @@ class Connection(Generic[H]):
             self._check_not_idle(stream_id, "RST_STREAM")
             self.guard.charge("RST_STREAM")
             return
-        if self.is_server and not stream.has_sent_headers:
-            self.guard.charge("RST_STREAM")
         self._end_stream(stream)
         stream.receiver.on_reset(stream, code)
 
     def on_settings(self, values: list[tuple[int, int]]) -> None:
-        self.guard.charge("SETTINGS")
-        apply_settings(values, self.outbox, self.streams.values())
-        for key, value in values:
-            if key == Setting.MAX_CONCURRENT_STREAMS:
-                self._on_streams_max(value)
+        touched = apply_settings(values, self.outbox, self.streams.values(), may_push=self.is_server)
+        self.guard.charge("SETTINGS", 1 + (len(values) + touched) // _SETTINGS_WORK)
         self.outbox.acknowledge(wire.SETTINGS_ACK)
 
     def on_settings_ack(self) -> None:
@@ -238,6 +247,7 @@ class Connection(Generic[H]):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_not_idle(stream_id, "WINDOW_UPDATE")
+            self.guard.charge("WINDOW_UPDATE of a stream that has ended")
             return
         stream.send_window += increment
         if not increment:
@@ -262,6 +272,9 @@ class Connection(Generic[H]):
     def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
         raise AssertionError("each role decides")
 
+    def _on_remote_end(self, stream: Stream) -> None:
+        raise AssertionError("each role decides")
+
     def _is_idle(self, stream_id: int) -> bool:
         """Whether neither side has opened this stream yet."""
         raise AssertionError("each role decides")
@@ -270,22 +283,6 @@ class Connection(Generic[H]):
         return 0
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
-
-    def _opening_frames(self, *, is_server: bool) -> bytes:
-        limits = self.limits
-        values = {
-            Setting.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
-            Setting.MAX_FRAME_SIZE: limits.frame_max_bytes,
-            Setting.MAX_HEADER_LIST_SIZE: limits.header_list_max_bytes,
-        }
-        if is_server:
-            values[Setting.MAX_CONCURRENT_STREAMS] = limits.streams_max
-        else:
-            values[Setting.ENABLE_PUSH] = 0
-        frames = wire.settings_frame(values)
-        if limits.connection_window_bytes > wire.WINDOW_DEFAULT:
-            frames += wire.window_update_frame(0, limits.connection_window_bytes - wire.WINDOW_DEFAULT)
-        return frames if is_server else wire.PREFACE + frames
 
     def _open(self, stream_id: int) -> Stream:
         stream = Stream(self, stream_id, self.outbox.stream_window_bytes, self.limits.stream_window_bytes)
@@ -299,19 +296,19 @@ class Connection(Generic[H]):
         self.outbox.send(wire.window_update_frame(0, self.limits.connection_window_bytes - self._receive_window))
         self._receive_window = self.limits.connection_window_bytes
 
-    def _on_remote_end(self, stream: Stream) -> None:
-        stream.is_remote_done = True
-        stream.receiver.on_end(stream)
-
-    def _on_late_frame(self, stream_id: int, stream: Stream | None, what: str) -> None:
-        """A frame of a stream on which the peer has nothing more to say, or of which we want nothing more."""
-        self._check_not_idle(stream_id, what)
+    def _on_late_data(self, stream_id: int, stream: Stream | None, charged: int, size: int) -> None:
+        """DATA of a stream on which the peer has nothing more to say, or of which we want nothing more."""
         if stream is not None:
             self.fail_stream(stream, ErrorCode.STREAM_CLOSED)
             return
-        self.guard.charge(f"{what} of a stream that has ended")
-        if stream_id not in self._reset_ids:
+        self._check_not_idle(stream_id, "DATA")
+        if stream_id not in self._recent_resets:
+            self.guard.charge("DATA of a stream that has ended")
             self._send_reset(stream_id, ErrorCode.STREAM_CLOSED)
+        elif not size:
+            self.guard.charge("empty DATA")
+        else:
+            self._recent_resets.take(stream_id, charged)
 
     def _check_not_idle(self, stream_id: int, what: str) -> None:
         if self._is_idle(stream_id):
@@ -319,18 +316,20 @@ class Connection(Generic[H]):
 
     def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
         self.outbox.send(wire.rst_stream_frame(stream_id, code))
-        if len(self._reset_ids) >= _RESETS_REMEMBERED:
-            del self._reset_ids[next(iter(self._reset_ids))]
-        self._reset_ids[stream_id] = None
+        self._recent_resets.add(stream_id)
 
     def _end_stream(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
         stream.has_ended = True
+        stream.send_window = _NOTHING_MAY_LEAVE
         self.outbox.drop(stream)
 
-    def _forget(self, stream: Stream, code: ErrorCode | int) -> None:
+    def _abort(self, stream: Stream, code: ErrorCode) -> None:
         self._end_stream(stream)
-        stream.receiver.on_reset(stream, code)
+        self._send_reset(stream.id, code)
 
-    def _on_streams_max(self, value: int) -> None:
-        """How many streams the peer lets us open."""
+    def _forget(self, stream: Stream, code: ErrorCode | int) -> None:
+        """End a stream of which the peer needs no news."""
+        if not stream.has_ended:
+            self._end_stream(stream)
+            stream.receiver.on_reset(stream, code)

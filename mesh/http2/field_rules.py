@@ -12,7 +12,8 @@ _VALUE = re.compile(rb"[^\0\r\n]*").fullmatch
 """White space at the ends is let through: gRPC allows it in metadata."""
 _OF_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 _REQUEST_REQUIRED = frozenset({b":method", b":scheme", b":path"})
-_REQUEST_ALLOWED = _REQUEST_REQUIRED | {b":authority", b":protocol"}
+_REQUEST_ALLOWED = _REQUEST_REQUIRED | {b":authority"}
+_CONNECT_FIELDS = {b":method", b":authority"}
 _RESPONSE_ONLY = frozenset({b":status"})
 
 
@@ -23,7 +24,7 @@ def request_problem(fields: Sequence[Field]) -> str:
         return problem
     pseudo = {name: value for name, value in fields if name[:1] == b":"}
     if pseudo.get(b":method") == b"CONNECT":
-        return ""
+        return "" if pseudo.keys() == _CONNECT_FIELDS else "a CONNECT with other fields than :authority"
     missing = _REQUEST_REQUIRED - pseudo.keys()
     if missing:
         return f"no {_text(min(missing))}"

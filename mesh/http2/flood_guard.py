@@ -7,14 +7,17 @@ from collections.abc import Callable
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.limits import Limits
 
+_USEFUL_WORTH = 4
+"""Frames that an honest peer may well send with one message: two WINDOW_UPDATEs, a PING, a cancelled call beside it."""
+
 
 class FloodGuard:
-    """A token bucket that refills with time and with useful work, so that only a peer that does nothing else runs dry.
+    """A token bucket that refills with time and with useful work, so that only a peer that does little else runs dry.
 
     It covers what is known as rapid reset, and floods of PING, SETTINGS, PRIORITY, WINDOW_UPDATE and empty frames.
     """
 
-    __slots__ = ("_clock", "_filled_at_s", "_limits", "_tokens", "useful")
+    __slots__ = ("_clock", "_filled_at_s", "_limits", "_tokens", "acks_owed", "useful")
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         """`clock` returns seconds."""
@@ -22,20 +25,31 @@ class FloodGuard:
         self._clock = clock
         self._tokens = float(limits.control_burst)
         self._filled_at_s = clock()
+        self.acks_owed = 0
+        """Answers to PING and SETTINGS that the socket has not taken."""
         self.useful = 0
-        """Messages and answered streams since the last charge. Others add to it."""
+        """DATA frames sent and streams that ended well, since the last refill. Others add to it.
 
-    def charge(self, what: str) -> None:
-        """Count one frame. Raises ConnectionFault when the budget is used up."""
-        self._tokens -= 1
+        What is received does not count, else a request before each reset would make a rapid reset free.
+        """
+
+    def charge(self, what: str, frames: int = 1) -> None:
+        """Count frames, or work worth that many. Raises ConnectionFault when the budget is used up."""
+        self._tokens -= frames
         if self._tokens < 0:
             self._refill()
             if self._tokens < 0:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many frames of little use, the last: {what}")
 
+    def owe_ack(self) -> None:
+        """Count an answer that has to wait for the socket. Raises ConnectionFault when there are too many of them."""
+        self.acks_owed += 1
+        if self.acks_owed > self._limits.acks_owed_max:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "answers to PING and SETTINGS are not read")
+
     def _refill(self) -> None:
         now_s = self._clock()
-        earned = (now_s - self._filled_at_s) * self._limits.control_per_s + self.useful
+        earned = (now_s - self._filled_at_s) * self._limits.control_per_s + self.useful * _USEFUL_WORTH
         self._tokens = min(self._limits.control_burst, self._tokens + earned)
         self._filled_at_s = now_s
         self.useful = 0

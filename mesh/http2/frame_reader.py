@@ -21,7 +21,7 @@ class FrameHandler(Protocol):
         """A DATA frame, or the next piece of one. `charged`: bytes that it takes of both windows."""
 
     def on_padding(self, stream_id: int, size: int) -> None:
-        """`size` bytes of the DATA frame whose data come next are padding."""
+        """`size` bytes of the DATA frame whose data came just now were padding."""
 
     def on_block(self, stream_id: int, block: bytes, *, ended: bool) -> None:
         """A whole header block."""
@@ -124,10 +124,8 @@ class FrameReader:
     def _check(self, length: int, kind: int, flags: int, stream_id: int) -> None:
         if length > self._limits.frame_max_bytes:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-        if self._needs_settings:
-            if kind != wire.SETTINGS or flags & wire.ACK:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-            self._needs_settings = False
+        if self._needs_settings and (kind != wire.SETTINGS or flags & wire.ACK):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if self._block is not None and (kind != wire.CONTINUATION or stream_id != self._block.stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "another frame inside a header block")
 
@@ -148,8 +146,8 @@ class FrameReader:
             case wire.DATA:
                 stripped = _unpad(payload)
                 ended = bool(flags & wire.END_STREAM)
-                handler.on_padding(stream_id, length - len(stripped))
                 handler.on_data(stream_id, length, stripped, 0, len(stripped), ended=ended)
+                handler.on_padding(stream_id, length - len(stripped))
             case wire.WINDOW_UPDATE:
                 handler.on_window_update(stream_id, int.from_bytes(payload, "big") & wire.WINDOW_MAX)
             case wire.RST_STREAM:
@@ -178,6 +176,8 @@ class FrameReader:
             if _dependency(payload) == stream_id:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
             payload = payload[5:]
+        if len(payload) > self._limits.header_block_max_bytes:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
         ended = bool(flags & wire.END_STREAM)
         if flags & wire.END_HEADERS:
             self._handler.on_block(stream_id, payload, ended=ended)
@@ -198,6 +198,7 @@ class FrameReader:
             self._handler.on_block(block.stream_id, b"".join(block.pieces), ended=block.ended)
 
     def _read_settings(self, flags: int, payload: bytes) -> None:
+        self._needs_settings = False
         if not flags & wire.ACK:
             self._handler.on_settings(wire.read_settings(payload))
         elif payload:

@@ -38,7 +38,12 @@ _INTEGER_SHIFT_MAX = 28
 _LIST_FACTOR_MAX = 8
 """A header list this many times the limit is no mistake any more, but an attack by decompression."""
 
-_huffman = lru_cache(4096)(decode_huffman)
+_RESIZES_MAX = 2
+"""Changes of the table's size that may open a block: to the smallest size since the block before, and to the last."""
+_HUFFMAN_KEPT_BYTES_MAX = 64
+
+_short_huffman = lru_cache(4096)(decode_huffman)
+"""For names and usual values. Long strings are not kept: the cache belongs to all connections and outlives them."""
 
 
 class HeaderDecoder(Generic[T]):
@@ -76,7 +81,7 @@ class HeaderDecoder(Generic[T]):
     def _read(self, block: bytes) -> tuple[list[Field] | None, bool]:
         """The fields, None for too many of them, and whether the block has changed the table."""
         fields: list[Field] = []
-        list_bytes = 0
+        list_bytes = resizes = 0
         changes_table = False
         position, end = 0, len(block)
         while position < end:
@@ -85,8 +90,9 @@ class HeaderDecoder(Generic[T]):
                 index, position = _integer(block, position, 0x7F)
                 field = self._entry(index)
             elif first & 0xE0 == 0x20:  # §6.3: a new size of the table
-                if fields:
-                    raise _broken("a change of the table's size behind a field")
+                resizes += 1
+                if list_bytes or resizes > _RESIZES_MAX:
+                    raise _broken("a change of the table's size behind a field, or too many of them")
                 size, position = _integer(block, position, 0x1F)
                 self._resize(size)
                 changes_table = True
@@ -166,4 +172,6 @@ def _string(data: bytes, position: int) -> tuple[bytes, int]:
     if end > len(data):
         raise _broken("a string that is longer than its header block")
     value = data[position:end]
-    return (_huffman(value) if is_huffman else value), end
+    if not is_huffman:
+        return value, end
+    return (_short_huffman(value) if length <= _HUFFMAN_KEPT_BYTES_MAX else decode_huffman(value)), end

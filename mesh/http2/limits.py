@@ -1,10 +1,11 @@
-"""What a connection lets its peer do."""
+"""What a connection lets its peer do, and the frames that say so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh.http2.frame_format import FRAME_BYTES_MIN
+from mesh.http2 import frame_format as wire
+from mesh.http2.frame_format import FRAME_BYTES_LIMIT, FRAME_BYTES_MIN, WINDOW_DEFAULT, WINDOW_MAX, Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +25,38 @@ class Limits:
     """Encoded bytes of one header block, over all its frames. More ends the connection."""
     continuations_max: int = 8
     """CONTINUATION frames of one header block."""
-    pending_max_bytes: int = 16 * 1024 * 1024
-    """Bytes for a peer that does not take them, beyond one message; a response above that is given up."""
     control_burst: int = 1_000
     """Frames that cost work and bring none (PING, SETTINGS, resets of unanswered streams, empty DATA, ...) at once."""
     control_per_s: float = 100.0
-    """The same, lasting. Every message and every answered stream allows one more."""
+    """The same, lasting. Every message sent and every answered stream allows four more."""
+    rapid_reset_s: float = 0.1
+    """Streams that have lasted this long may be reset at any rate: they were bounded by `streams_max`."""
     acks_owed_max: int = 1_000
     """Answers to PING and SETTINGS that wait for a peer that does not read."""
+
+    def __post_init__(self) -> None:
+        # A peer may use HTTP/2's defaults until it has read our SETTINGS, so they are the least that we can allow.
+        for name, least, most in (
+            ("stream_window_bytes", WINDOW_DEFAULT, WINDOW_MAX),
+            ("connection_window_bytes", WINDOW_DEFAULT, WINDOW_MAX),
+            ("frame_max_bytes", FRAME_BYTES_MIN, FRAME_BYTES_LIMIT),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; choose {least} to {most}")
+
+
+def opening_frames(limits: Limits, *, is_server: bool) -> bytes:
+    """What a connection sends first."""
+    values = {
+        Setting.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
+        Setting.MAX_FRAME_SIZE: limits.frame_max_bytes,
+        Setting.MAX_HEADER_LIST_SIZE: limits.header_list_max_bytes,
+    }
+    if is_server:
+        values[Setting.MAX_CONCURRENT_STREAMS] = limits.streams_max
+    else:
+        values[Setting.ENABLE_PUSH] = 0
+    frames = wire.settings_frame(values)
+    if limits.connection_window_bytes > WINDOW_DEFAULT:
+        frames += wire.window_update_frame(0, limits.connection_window_bytes - WINDOW_DEFAULT)
+    return frames if is_server else wire.PREFACE + frames

@@ -7,19 +7,20 @@ those that wait for a window of their own are parked, so that a peer with many o
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from struct import Struct
 
 from mesh.http2 import frame_format as wire
 from mesh.http2.flood_guard import FloodGuard
-from mesh.http2.frame_format import FRAME_HEADER, ConnectionFault, ErrorCode, frame_header
+from mesh.http2.frame_format import FRAME_HEADER, frame_header
 from mesh.http2.hpack_encoder import TABLE_SIZE_ZERO
-from mesh.http2.limits import Limits
 from mesh.http2.stream import Stream, Unsent
 
 OUTPUT_BYTES = 256 * 1024
 """About what `pump` puts into the output at a time; the socket's buffer decides on more."""
+_PIECE_USEFUL_MIN = 1_024
+"""A smaller frame of a longer message shows that the peer makes us work with tiny windows."""
 
 _MESSAGE_HEADER = Struct(">HBBBLBL")
 """A frame's header and gRPC's prefix of a message: both are packed in one go."""
@@ -30,9 +31,7 @@ class Outbox:
     """The sending end of one connection."""
 
     __slots__ = (
-        "_acks_owed",
         "_guard",
-        "_limits",
         "_next_block_prefix",
         "_on_output",
         "_ready",
@@ -40,24 +39,25 @@ class Outbox:
         "is_paused",
         "output",
         "pending_bytes",
+        "sent_bytes",
         "stream_window_bytes",
         "window",
     )
 
-    def __init__(self, limits: Limits, guard: FloodGuard, on_output: Callable[[], None]) -> None:
+    def __init__(self, guard: FloodGuard, on_output: Callable[[], None]) -> None:
         """`on_output` is called whenever something was added to the output."""
-        self._limits = limits
         self._guard = guard
         self._on_output = on_output
-        self._ready: deque[Stream] = deque()
-        """Streams that wait, though not for a window of their own; some may have ended."""
-        self._acks_owed = 0
+        self._ready: OrderedDict[Stream, Unsent] = OrderedDict()
+        """Streams that wait, though not for a window of their own."""
         self._next_block_prefix = b""
         self.output: list[bytes | memoryview] = []
         self.is_paused = False
         """Set by the shell while the socket's buffer is full."""
         self.pending_bytes = 0
         """Of messages that wait for a window or the socket."""
+        self.sent_bytes = 0
+        """Of messages that had to wait, and have left."""
         # The peer's limits.
         self.window = wire.WINDOW_DEFAULT
         self.stream_window_bytes = wire.WINDOW_DEFAULT
@@ -73,24 +73,23 @@ class Outbox:
     def acknowledge(self, frame: bytes) -> None:
         """An answer that the peer can make us owe. Raises ConnectionFault for a peer that does not read them."""
         if self.is_paused:
-            self._acks_owed += 1
-            if self._acks_owed > self._limits.acks_owed_max:
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "answers to PING and SETTINGS are not read")
+            self._guard.owe_ack()
         self.send(frame)
 
     def shrink_table(self) -> None:
         """The peer keeps a smaller table: the next header block has to say that we use none."""
         self._next_block_prefix = TABLE_SIZE_ZERO
 
-    # ---- Frames of a stream ------------------------------------------------------------------------------------------
+    # ---- Frames of a stream: without effect on one that has ended ----------------------------------------------------
 
     def send_headers(self, stream: Stream, block: bytes, *, ends: bool = False) -> None:
         """Headers that open a stream or its response. Trailers are `end`'s."""
         stream.has_sent_headers = True
-        self._put_block(stream.id, block, wire.END_STREAM if ends else 0)
         if ends:
-            stream.connection.on_sent_end(stream)
-        self._on_output()
+            self.end(stream, block)
+        elif not stream.has_ended:
+            self._put_block(stream.id, block, 0)
+            self._on_output()
 
     def send_message(self, stream: Stream, message: bytes | memoryview) -> None:
         """One message with gRPC's prefix in front."""
@@ -122,6 +121,12 @@ class Outbox:
 
     def end(self, stream: Stream, trailers: bytes = b"") -> None:
         """End our side of the stream behind all that was sent, with a block of trailers if there is one."""
+        if stream.has_ended:
+            return
+        if stream.pending is None and self.is_paused:
+            # The stream lasts until the socket takes its end, so a peer that does not read cannot have ever more
+            # answers put aside for it: it runs out of streams.
+            stream.pending = self._ready[stream] = Unsent(is_parked=False)
         if stream.pending is not None:
             stream.pending.end = trailers
         else:
@@ -129,7 +134,7 @@ class Outbox:
         self._on_output()
 
     def fits(self, stream: Stream, size: int) -> bool:
-        """Whether a message of this size with its prefix could leave now, whole."""
+        """Whether a message, its prefix and header blocks, together of this size, could leave now, a frame each."""
         return (
             size + MESSAGE_PREFIX_BYTES <= min(stream.send_window, self.window, self.frame_max_bytes)
             and stream.pending is None
@@ -155,6 +160,7 @@ class Outbox:
         if stream.pending is not None:
             self.pending_bytes -= sum(map(len, stream.pending.pieces))
             stream.pending = None
+            self._ready.pop(stream, None)
 
     # ---- Room --------------------------------------------------------------------------------------------------------
 
@@ -166,13 +172,18 @@ class Outbox:
     def resume(self) -> None:
         """The socket takes more."""
         self.is_paused = False
-        self._acks_owed = 0
+        self._guard.acks_owed = 0
+        # Ends need no window, so they leave now whatever the windows are.
+        for stream, pending in [each for each in self._ready.items() if not each[1].pieces]:
+            if stream.pending is pending:
+                del self._ready[stream]
+                self._finish(stream, pending)
 
     def unpark(self, stream: Stream) -> None:
         """The window of a stream has changed."""
         if stream.pending is not None and stream.pending.is_parked and stream.send_window > 0:
             stream.pending.is_parked = False
-            self._ready.append(stream)
+            self._ready[stream] = stream.pending
 
     @property
     def can_pump(self) -> bool:
@@ -183,15 +194,13 @@ class Outbox:
         """Put what waits into the output, as far as there is room."""
         room = OUTPUT_BYTES
         while room > 0 and self.can_pump:
-            stream = self._ready.popleft()
-            pending = stream.pending
-            if pending is None:
-                continue
-            room -= self._put_piece(stream, pending.pieces)
+            stream, pending = self._ready.popitem(last=False)
+            if stream.send_window > 0:
+                room -= self._put_piece(stream, pending.pieces)
             if not pending.pieces:
                 self._finish(stream, pending)
             elif stream.send_window > 0:
-                self._ready.append(stream)
+                self._ready[stream] = pending
             else:
                 pending.is_parked = True
         if self.output:
@@ -200,16 +209,17 @@ class Outbox:
     # ---- Inside ------------------------------------------------------------------------------------------------------
 
     def _wait(self, stream: Stream, *pieces: memoryview) -> None:
+        if stream.has_ended:
+            return
         if stream.pending is None:
             stream.pending = Unsent(is_parked=stream.send_window <= 0)
             if not stream.pending.is_parked:
-                self._ready.append(stream)
+                self._ready[stream] = stream.pending
         stream.pending.pieces.extend(pieces)
         self.pending_bytes += sum(map(len, pieces))
 
     def _put_piece(self, stream: Stream, waiting: deque[memoryview]) -> int:
         """One frame of what waits on a stream; returns its length."""
-        self._guard.useful += 1
         room = min(self.window, stream.send_window, self.frame_max_bytes)
         size, pieces = 0, []
         while waiting and size < room:
@@ -219,9 +229,12 @@ class Outbox:
                 piece = piece[: room - size]
             pieces.append(piece)
             size += len(piece)
+        if size >= _PIECE_USEFUL_MIN or not waiting:
+            self._guard.useful += 1
         self.window -= size
         stream.send_window -= size
         self.pending_bytes -= size
+        self.sent_bytes += size
         self.output.append(frame_header(size, wire.DATA, 0, stream.id))
         self.output += pieces
         return size

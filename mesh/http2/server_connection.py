@@ -9,7 +9,7 @@ from mesh.http2 import frame_format as wire
 from mesh.http2.connection import Connection
 from mesh.http2.frame_format import STREAM_ID_MAX, ConnectionFault, ErrorCode
 from mesh.http2.hpack_decoder import Field
-from mesh.http2.limits import Limits
+from mesh.http2.limits import Limits, opening_frames
 from mesh.http2.stream import Stream
 
 H = TypeVar("H")
@@ -39,7 +39,7 @@ class ServerConnection(Connection[H]):
         """Streams above it came after our last GOAWAY."""
         self._gaps: list[range] = []
         """Stream ids that the peer has left out, the latest."""
-        self.outbox.send(self._opening_frames(is_server=True))
+        self.outbox.send(opening_frames(limits, is_server=True))
 
     def drain(self) -> None:
         """Begin to close: ask the peer to open no new streams. Those that are on their way are still served.
@@ -66,13 +66,27 @@ class ServerConnection(Connection[H]):
         if payload == _DRAIN_PING:
             self.finish_drain()
 
+    def close(self, code: ErrorCode) -> None:
+        self._accepted_id_max = min(self._accepted_id_max, self._last_id)
+        super().close(code)
+
+    def on_rst_stream(self, stream_id: int, code: int) -> None:
+        stream = self.streams.get(stream_id)
+        if (
+            stream is not None
+            and not stream.has_sent_headers
+            and self.read_at_s - stream.opened_at_s < self.limits.rapid_reset_s
+        ):
+            self.guard.charge("RST_STREAM")
+        super().on_rst_stream(stream_id, code)
+
     def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
         # A client's GOAWAY is about pushed streams, which we have none of.
         self.guard.charge("GOAWAY")
 
     def send_unary(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> None:
         """A whole unary response; `response` and `trailers` are header blocks."""
-        if self.outbox.fits(stream, len(message)):
+        if self.outbox.fits(stream, len(response) + len(message) + len(trailers)):
             head = wire.frame_header(len(response), wire.HEADERS, wire.END_HEADERS, stream.id) + response
             self.outbox.put_whole(stream, head, message, trailers)
             self.on_sent_end(stream)
@@ -103,13 +117,15 @@ class ServerConnection(Connection[H]):
             self._send_reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         stream = self._open(stream_id)
+        stream.opened_at_s = self.read_at_s
+        stream.is_remote_done = ended
         self._on_request(stream, head)
         if ended and not stream.has_ended:
             self._on_remote_end(stream)
 
     def _on_headers_of_the_past(self, stream_id: int) -> None:
         self.guard.charge("HEADERS of a stream that has ended")
-        if stream_id in self._reset_ids:
+        if stream_id in self._recent_resets:
             return
         if any(stream_id in gap for gap in self._gaps):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} opened after {self._last_id}")
@@ -117,12 +133,19 @@ class ServerConnection(Connection[H]):
 
     def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
         """Trailers of a request. gRPC has none, but HTTP/2 has."""
-        if not ended or stream.content_left:
+        if not ended:
             self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
             return
+        stream.is_remote_done = True
         stream.receiver.on_headers(stream, head, ended=True)
         if not stream.has_ended:
             self._on_remote_end(stream)
+
+    def _on_remote_end(self, stream: Stream) -> None:
+        if stream.content_left:
+            self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            stream.receiver.on_end(stream)
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id > self._last_id or not stream_id & 1

@@ -1,22 +1,25 @@
-"""`Stream`: one exchange on a connection, and `Receiver`: who gets its events."""
+"""`Stream`: one exchange on a connection; `Receiver`: who gets its events; `RecentResets`: what is left of some."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any, Protocol
 
-from mesh.http2.frame_format import ErrorCode
+from mesh.http2.frame_format import ConnectionFault, ErrorCode
+
+_RESETS_REMEMBERED = 1_024
 
 
 class Receiver(Protocol):
     """What happens on a stream. Called while bytes are being received; must not block or raise.
 
-    `on_reset` is the last event of a stream that did not end well; one that did ends when both sides have said so.
+    Each stream gets one `on_end` or one `on_reset`, and nothing behind `on_reset`. A receiver may send, reset, give
+    room or open streams inside all of them; once it has reset its stream itself, it gets no further event.
     """
 
     def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
         """A response's headers, or trailers of either side (then `ended`); `head` is what the interpreter made of them,
-        None for a list that was too long."""
+        None for a list that was too long. `on_end` follows where `ended`."""
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         """`data[start:stop]` has arrived. Give room for more with `connection.give_room`."""
@@ -55,12 +58,16 @@ class Stream:
         "id",
         "is_local_done",
         "is_remote_done",
+        "opened_at_s",
         "pending",
         "receive_window",
         "receiver",
         "send_window",
         "taken",
     )
+
+    opened_at_s: float
+    """On a server: when the bytes that opened the stream had come."""
 
     def __init__(self, connection: Any, stream_id: int, send_window: int, receive_window: int) -> None:
         self.connection = connection
@@ -89,6 +96,30 @@ class Stream:
     def is_blocked(self) -> bool:
         """Whether something waits to be sent; `on_writable` follows."""
         return self.pending is not None
+
+
+class RecentResets:
+    """Streams that we have reset lately, and the bytes that the peer may have sent before it has read that."""
+
+    __slots__ = ("_window_bytes", "_windows")
+
+    def __init__(self, window_bytes: int) -> None:
+        self._window_bytes = window_bytes
+        self._windows: dict[int, int] = {}
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._windows
+
+    def add(self, stream_id: int) -> None:
+        if len(self._windows) >= _RESETS_REMEMBERED:
+            del self._windows[next(iter(self._windows))]
+        self._windows[stream_id] = self._window_bytes
+
+    def take(self, stream_id: int, size: int) -> None:
+        """Count DATA of such a stream. Raises ConnectionFault for more than its window."""
+        self._windows[stream_id] -= size
+        if self._windows[stream_id] < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
 
 
 class _Unheard:

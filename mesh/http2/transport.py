@@ -139,6 +139,8 @@ class Http2Transport(asyncio.Protocol):
             connection.awaits_peer,
             connection.outbox.is_paused,
             connection.is_server and connection.is_closing,
+            connection.outbox.pending_bytes,
+            connection.outbox.sent_bytes,
         )
         match self.clock.check(vitals, policy, now_s):
             case Upkeep.PING:
@@ -150,7 +152,7 @@ class Http2Transport(asyncio.Protocol):
                     connection.finish_drain()
             case Upkeep.SLOW:
                 connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, Upkeep.SLOW.value))
-            case Upkeep.GONE | Upkeep.UNREAD | Upkeep.END_DRAIN as action:
+            case Upkeep.GONE | Upkeep.UNREAD | Upkeep.BEHIND | Upkeep.END_DRAIN as action:
                 self.abort(action.value)
 
 

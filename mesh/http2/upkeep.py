@@ -21,6 +21,9 @@ class UpkeepPolicy:
     """For what a peer must send promptly: preface, SETTINGS, and header blocks from their first frame to the last."""
     unread_timeout_s: float = 60.0
     """How long a peer may leave everything unread that the socket could not take."""
+    backlog_bytes: int = 16 * 1024 * 1024
+    """More than this may wait for a peer only as long as it takes as much within `backlog_timeout_s`."""
+    backlog_timeout_s: float = 30.0
     idle_timeout_s: float = float("inf")
     """A connection without a stream for this long is closed."""
     age_max_s: float = float("inf")
@@ -38,6 +41,7 @@ class Upkeep(Enum):
     GONE = "keepalive: the peer did not answer"
     SLOW = "the peer did not send a whole preface or header block in time"
     UNREAD = "the peer did not read"
+    BEHIND = "the peer took too little of what waits for it"
     DRAIN = "the connection is old or idle"
     FINISH_DRAIN = "the peer had time to learn of the drain"
     END_DRAIN = "the time for draining is over"
@@ -54,6 +58,10 @@ class Vitals:
     is_paused: bool
     """The socket takes no more."""
     is_draining: bool
+    pending_bytes: int = 0
+    """Of messages that wait for a window or the socket."""
+    sent_bytes: int = 0
+    """Of messages that had to wait, and have left; grows."""
 
 
 class UpkeepClock:
@@ -61,6 +69,8 @@ class UpkeepClock:
 
     __slots__ = (
         "_awaits_since_s",
+        "_behind_sent_bytes",
+        "_behind_since_s",
         "_drain_since_s",
         "_idle_since_s",
         "_opened_at_s",
@@ -79,6 +89,8 @@ class UpkeepClock:
         self._paused_since_s: float | None = None
         self._idle_since_s: float | None = None
         self._drain_since_s: float | None = None
+        self._behind_since_s: float | None = None
+        self._behind_sent_bytes = 0
 
     def check(self, vitals: Vitals, policy: UpkeepPolicy, now_s: float) -> Upkeep | None:
         """What the connection needs now, the most urgent first; call it again at the next look."""
@@ -92,6 +104,8 @@ class UpkeepClock:
             return Upkeep.SLOW
         if _lasts(self._paused_since_s, policy.unread_timeout_s, now_s):
             return Upkeep.UNREAD
+        if _lasts(self._behind_since(vitals, policy, now_s), policy.backlog_timeout_s, now_s):
+            return Upkeep.BEHIND
         if _lasts(self._pinged_at_s, policy.keepalive_timeout_s, now_s):
             return Upkeep.GONE
         if vitals.is_draining:
@@ -107,6 +121,15 @@ class UpkeepClock:
             self._pinged_at_s = now_s
             return Upkeep.PING
         return None
+
+    def _behind_since(self, vitals: Vitals, policy: UpkeepPolicy, now_s: float) -> float | None:
+        """Since when too much waits, and the peer has taken too little of it."""
+        is_behind = vitals.pending_bytes > policy.backlog_bytes
+        taken_bytes = vitals.sent_bytes - self._behind_sent_bytes
+        if self._behind_since_s is None or not is_behind or taken_bytes >= policy.backlog_bytes:
+            self._behind_since_s = now_s if is_behind else None
+            self._behind_sent_bytes = vitals.sent_bytes
+        return self._behind_since_s
 
 
 def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
