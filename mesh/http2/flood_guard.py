@@ -7,8 +7,8 @@ from collections.abc import Callable
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.limits import Limits
 
-_USEFUL_WORTH = 4
-"""Frames that an honest peer may well send with one message: two WINDOW_UPDATEs, a PING, a cancelled call beside it."""
+_USEFUL_WORTH = 3
+"""Frames that an honest peer may well send with one message: two WINDOW_UPDATEs, and a PING or a cancelled call."""
 
 
 class FloodGuard:

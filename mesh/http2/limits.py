@@ -25,10 +25,13 @@ class Limits:
     """Encoded bytes of one header block, over all its frames. More ends the connection."""
     continuations_max: int = 8
     """CONTINUATION frames of one header block."""
-    control_burst: int = 1_000
-    """Frames that cost work and bring none (PING, SETTINGS, resets of unanswered streams, empty DATA, ...) at once."""
+    control_burst: int = 1_500
+    """Frames that cost work and bring none (PING, SETTINGS, resets of unanswered streams, empty DATA, ...) at once.
+
+    More than `streams_max`, so that a client may cancel all its calls.
+    """
     control_per_s: float = 100.0
-    """The same, lasting. Every message sent and every answered stream allows four more."""
+    """The same, lasting. Every message sent and every answered stream allows three more."""
     rapid_reset_s: float = 0.1
     """Streams that have lasted this long may be reset at any rate: they were bounded by `streams_max`."""
     acks_owed_max: int = 1_000

@@ -15,6 +15,7 @@ from mesh.http2.stream import Stream
 H = TypeVar("H")
 
 _GAPS_REMEMBERED = 64
+_EVERY_ID = STREAM_ID_MAX + 1
 _DRAIN_PING = b"draining"
 
 
@@ -35,7 +36,7 @@ class ServerConnection(Connection[H]):
         super().__init__(interpret, limits, clock, on_output)
         self._on_request = on_request
         self._last_id = 0
-        self._accepted_id_max = STREAM_ID_MAX
+        self._accepted_id_max = _EVERY_ID
         """Streams above it came after our last GOAWAY."""
         self._gaps: list[range] = []
         """Stream ids that the peer has left out, the latest."""
@@ -54,13 +55,13 @@ class ServerConnection(Connection[H]):
 
     def finish_drain(self) -> None:
         """The peer knows, or had time enough to: refuse what it opens from now on."""
-        if self.is_closing and self._accepted_id_max == STREAM_ID_MAX:
+        if self.is_closing and self._accepted_id_max == _EVERY_ID:
             self._accepted_id_max = self._last_id
             self.outbox.send(wire.goaway_frame(self._last_id, ErrorCode.NO_ERROR, "draining"))
 
     @property
     def is_done(self) -> bool:
-        return self._accepted_id_max != STREAM_ID_MAX and not self.streams
+        return self._accepted_id_max != _EVERY_ID and not self.streams
 
     def on_pong(self, payload: bytes) -> None:
         if payload == _DRAIN_PING:

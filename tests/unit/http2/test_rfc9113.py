@@ -477,6 +477,15 @@ def test_6_8_a_drain_names_the_last_stream_once_the_client_knows() -> None:
     assert server.connection.is_done
 
 
+def test_6_8_a_drain_ends_after_the_last_stream_id_too() -> None:
+    server = ServerEnd(answer=echo)
+    server.connection.drain()
+    server.receive(headers(2**31 - 1, ends=True))
+    assert not server.connection.is_done
+    server.connection.finish_drain()
+    assert server.connection.is_done
+
+
 def test_a_case_of_every_section_is_there() -> None:
     sections = {case.section for case in CASES}
     assert sections >= {"4.1", "4.2", "4.3", "5.1", "5.1.1", "5.3.1", "5.4.1", "5.5", "6.1", "6.2", "6.3", "6.4", "6.6"}
