@@ -26,6 +26,7 @@ REQUEST: tuple[Field, ...] = (
 RESPONSE: tuple[Field, ...] = ((b":status", b"200"),)
 TRAILERS: tuple[Field, ...] = ((b"grpc-status", b"0"),)
 _SETTING = Struct(">HL")
+_WRONG = -1
 
 
 class Frame(NamedTuple):
@@ -38,6 +39,7 @@ class Frame(NamedTuple):
 
 
 def read_frames(data: bytes) -> list[Frame]:
+    data = data.removeprefix(wire.PREFACE)
     frames = []
     position = 0
     while position < len(data):
@@ -118,7 +120,7 @@ class Exchange:
     def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
         assert not self.has_heard_the_end
         problem = trailer_problem if stream.connection.is_server or self.heads else response_problem
-        if head is None or problem(head):
+        if head is None or problem(head) or _content_length(head) == _WRONG:
             stream.connection.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
         elif not dict(head).get(b":status", b"").startswith(b"1"):
             self.heads.append(head)
@@ -210,7 +212,7 @@ class ServerEnd(End):
     def _on_request(self, stream: Stream, head: list[Field] | None) -> None:
         if head is None:
             stream.connection.outbox.end(stream, encode_fields([(b":status", b"431")]))
-        elif request_problem(head):
+        elif request_problem(head) or _content_length(head) == _WRONG:
             stream.connection.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
         else:
             stream.content_left = _content_length(head)
@@ -220,15 +222,15 @@ class ServerEnd(End):
 
 
 class ClientEnd(End):
-    """A client, with or without the server's SETTINGS."""
+    """A client, whose greeting has been exchanged with the server or has not."""
 
     connection: ClientConnection[list[Field]]
 
     def __init__(self, limits: Limits | None = None, *, is_greeted: bool = True) -> None:
         super().__init__()
         self.connection = ClientConnection(_as_it_is, limits or Limits(), self.clock, lambda: None)
-        self.output()
         if is_greeted:
+            self.output()
             self.receive(settings((Setting.MAX_CONCURRENT_STREAMS, 1_000)))
 
     def open(self, fields: Iterable[Field] = REQUEST, *, ends: bool = False) -> Exchange:
@@ -279,4 +281,7 @@ def _as_it_is(fields: list[Field]) -> list[Field]:
 
 
 def _content_length(fields: list[Field]) -> int | None:
-    return next((int(value) for name, value in fields if name == b"content-length"), None)
+    value = dict(fields).get(b"content-length")
+    if value is None:
+        return None
+    return int(value) if value.isdigit() else _WRONG

@@ -1,0 +1,436 @@
+"""Floods: peers that cost work and bring none run dry soon; honest peers, however busy, never do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from mesh.http2 import frame_format as wire
+from mesh.http2.frame_format import ErrorCode, Setting
+from mesh.http2.hpack_encoder import encode_fields
+from mesh.http2.limits import Limits
+from mesh.http2.upkeep import Upkeep, UpkeepClock, UpkeepPolicy, Vitals
+from tests.unit.fakes.http2_ends import (
+    PING,
+    REQUEST,
+    RESPONSE,
+    TRAILERS,
+    ClientEnd,
+    End,
+    Exchange,
+    ServerEnd,
+    answered,
+    data,
+    echo,
+    failures,
+    frame,
+    headers,
+    padded,
+    rst_stream,
+    settings,
+    window_update,
+)
+
+CALM = ErrorCode.ENHANCE_YOUR_CALM
+BURST = Limits().control_burst
+CALLS_PER_FRAME_MAX = 50
+"""Python and C functions that one frame may cause to be called."""
+READ_BYTES = 64 * 1024
+PRIORITY = frame(wire.PRIORITY, 0, 1, b"\0\0\0\0\x0f")
+LARGE_FIELD = b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4_000
+
+
+def work(action: Callable[[], object]) -> int:
+    """How many functions, of Python or C, are called meanwhile."""
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def flood(end: End, frames: Iterable[bytes]) -> int:
+    """Send frames until the connection has ended; returns how many it took. Checks the work they cause."""
+    sent, count, answers = bytearray(), 0, 0
+    for each in frames:
+        sent += each
+        count += 1
+        if len(sent) >= READ_BYTES:
+            part = bytes(sent)
+            sent.clear()
+            calls = work(lambda part=part: end.connection.receive(part))
+            assert calls < CALLS_PER_FRAME_MAX * len(part) / wire.HEADER_BYTES
+            answers += len(end.output())
+            if end.connection.fault is not None:
+                break
+    if end.connection.fault is None:
+        end.connection.receive(bytes(sent))
+        answers += len(end.output())
+    assert answers < 100 * BURST
+    return count
+
+
+def streams(count: int) -> range:
+    return range(1, 2 * count, 2)
+
+
+def each_stream(*parts: Callable[[int], bytes]) -> Iterable[bytes]:
+    return (b"".join(part(stream_id) for part in parts) for stream_id in streams(10_000))
+
+
+def whole_request(stream_id: int) -> bytes:
+    return headers(stream_id) + data(stream_id, b"request", ends=True)
+
+
+# ---- Floods that end -------------------------------------------------------------------------------------------------
+
+OF_THE_CONNECTION = {
+    "PING (CVE-2019-9512)": PING,
+    "answers to no PING": wire.ping_frame(b"8 bytes.", wire.ACK),
+    "SETTINGS (CVE-2019-9515)": settings(),
+    "SETTINGS with 2,730 parameters": settings(*[(Setting.INITIAL_WINDOW_SIZE, 1)] * 2_730),
+    "acknowledgements of SETTINGS": frame(wire.SETTINGS, wire.ACK),
+    "WINDOW_UPDATE byte by byte": window_update(0, 1),
+    "frames of unknown type": frame(0x99),
+    "large frames of unknown type": frame(0x99, payload=bytes(16_000)),
+    "GOAWAY": wire.goaway_frame(2**31 - 1, ErrorCode.NO_ERROR),
+    "PRIORITY (CVE-2019-9513)": PRIORITY,
+}
+
+
+@pytest.mark.parametrize("end", [ServerEnd, ClientEnd])
+@pytest.mark.parametrize("title", OF_THE_CONNECTION)
+def test_frames_that_bring_nothing_end_the_connection(end: Callable[[], End], title: str) -> None:
+    tested = end()
+    flood(tested, [OF_THE_CONNECTION[title]] * 12_000)
+    assert tested.connection.fault is not None
+    assert tested.connection.fault.code is CALM
+
+
+ON_A_STREAM = {
+    "empty DATA (CVE-2019-9518)": data(1),
+    "padding only": frame(wire.DATA, wire.PADDED, 1, padded(b"", 200)),
+    "WINDOW_UPDATE of a stream, byte by byte": window_update(1, 1),
+    "RST_STREAM again and again": rst_stream(1),
+    "WINDOW_UPDATE of a stream that has ended": rst_stream(1) + window_update(1, 5_000),
+    "empty DATA of a stream that has ended": rst_stream(1) + data(1),
+}
+
+
+@pytest.mark.parametrize("title", ON_A_STREAM)
+def test_frames_that_bring_nothing_on_a_stream_end_the_connection(title: str) -> None:
+    server = ServerEnd()
+    server.receive(headers(1))
+    flood(server, [ON_A_STREAM[title]] * 10_000)
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is CALM
+
+
+RESETS = {
+    "rapid reset (CVE-2023-44487)": (headers, rst_stream),
+    "rapid reset of whole requests": (whole_request, rst_stream),
+    "streams that are refused": (lambda stream_id: headers(stream_id),),
+}
+MADE_YOU_RESET = {
+    "a window of 0": (headers, lambda it: window_update(it, 0)),
+    "a window too large": (headers, lambda it: window_update(it, 2**31 - 1)),
+    "DATA behind the end": (whole_request, lambda it: data(it, b"x")),
+    "HEADERS behind the end": (whole_request, lambda it: headers(it, TRAILERS, ends=True)),
+    "HEADERS within a request": (headers, headers),
+    "a wrong content-length": (lambda it: headers(it, [*REQUEST, (b"content-length", b"1")]) + data(it, b"ab"),),
+    "a malformed request": (lambda it: headers(it, [*REQUEST, (b"connection", b"close")]),),
+    "trailers with a pseudo-header field": (headers, lambda it: headers(it, REQUEST, ends=True)),
+}
+
+
+@pytest.mark.parametrize("title", [*RESETS, *MADE_YOU_RESET])
+def test_requests_that_end_at_once_end_the_connection(title: str) -> None:
+    """Resets by the client, and those that it makes the server send (CVE-2025-8671)."""
+    server = ServerEnd()
+    opened = flood(server, each_stream(*{**RESETS, **MADE_YOU_RESET}[title]))
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is CALM
+    assert opened < 4 * BURST
+    assert len(server.exchanges) <= BURST + Limits().streams_max
+    assert not server.connection.streams
+
+
+def test_requests_that_are_answered_do_not_pay_for_a_rapid_reset() -> None:
+    """One call of twenty is honest."""
+    server = ServerEnd(answer=lambda exchange: echo(exchange) if exchange.stream.id % 40 == 1 else None)
+    flood(server, each_stream(whole_request, lambda it: b"" if it % 40 == 1 else rst_stream(it)))
+    assert server.connection.fault is not None
+    assert len(server.exchanges) < 3 * BURST
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_384])
+def test_a_header_block_that_does_not_end(size: int) -> None:
+    """CVE-2024-27316."""
+    server = ServerEnd()
+    sent = flood(server, [headers(1)[:3] + b"\x01\0" + headers(1)[5:], *[frame(9, 0, 1, bytes(size))] * 5_000])
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is CALM
+    assert sent < 6_000
+    assert not server.exchanges
+
+
+def test_a_header_block_in_one_frame_is_limited_too() -> None:
+    server = ServerEnd(Limits(frame_max_bytes=2**20))
+    assert failures(server.receive(frame(wire.HEADERS, 4, 1, bytes(70_000)))) == [(0, CALM)]
+
+
+def test_a_bomb_of_headers() -> None:
+    server = ServerEnd()
+    server.receive(frame(wire.HEADERS, 4, 1, encode_fields(REQUEST) + LARGE_FIELD))
+    bomb = frame(wire.HEADERS, 4, 3, b"\xbe" * 16_000)
+    assert work(lambda: server.connection.receive(bomb)) < 1_000
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is CALM
+
+
+def test_headers_without_names_and_values_are_counted() -> None:
+    """CVE-2019-9516."""
+    server = ServerEnd()
+    assert failures(server.receive(frame(wire.HEADERS, 4, 1, b"\0\0\0" * 5_000))) == [(0, CALM)]
+
+
+# ---- Peers that do not take what they ask for ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("question", [PING, settings()])
+def test_answers_that_are_not_read_are_limited(question: bytes) -> None:
+    server = ServerEnd(Limits(control_burst=1_000_000))
+    server.connection.outbox.is_paused = True
+    sent = flood(server, [question] * 10_000)
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is CALM
+    assert sent < 8_000
+
+
+def answer_without_a_message(exchange: Exchange) -> None:
+    exchange.stream.connection.outbox.send_headers(exchange.stream, encode_fields(TRAILERS), ends=True)
+
+
+@pytest.mark.parametrize("answer", [echo, answer_without_a_message])
+def test_requests_whose_answers_are_not_read_are_limited(answer: Callable[[Exchange], None]) -> None:
+    """CVE-2019-9517."""
+    server = ServerEnd(answer=answer)
+    server.connection.outbox.is_paused = True
+    flood(server, each_stream(whole_request))
+    assert server.connection.fault is not None
+    assert len(server.exchanges) == Limits().streams_max
+
+
+def test_requests_whose_answers_have_no_window_are_limited() -> None:
+    server = ServerEnd(answer=echo, client_settings=((Setting.INITIAL_WINDOW_SIZE, 0),))
+    flood(server, each_stream(whole_request))
+    assert server.connection.fault is not None
+    assert len(server.exchanges) == Limits().streams_max
+    assert server.connection.outbox.pending_bytes == 0
+
+
+def test_a_window_that_is_opened_byte_by_byte_on_many_streams() -> None:
+    server = ServerEnd(
+        Limits(stream_window_bytes=2**20),
+        lambda exchange: echo(exchange),
+        client_settings=((Setting.INITIAL_WINDOW_SIZE, 0),),
+    )
+    server.receive(*(headers(it) + data(it, bytes(10_000), ends=True) for it in streams(100)))
+    updates = flood(server, (window_update(it, 1) for _ in range(1_000) for it in streams(100)))
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is CALM
+    assert updates < 10_000
+
+
+def test_a_connection_window_that_is_opened_byte_by_byte() -> None:
+    server = ServerEnd(answer=echo, client_settings=((Setting.INITIAL_WINDOW_SIZE, 2**20),))
+    server.receive(*(headers(it) + data(it, bytes(10_000), ends=True) for it in streams(100)))
+    for _ in range(20 * BURST):
+        server.receive(window_update(0, 1))
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is CALM
+
+
+def test_a_header_block_that_drips_is_found_by_the_clock() -> None:
+    """No frame is complete, so there is nothing to count."""
+    server = ServerEnd()
+    policy, clock = UpkeepPolicy(), UpkeepClock(0)
+    found = None
+    for second, byte in enumerate(headers(1)[:-1]):
+        server.receive(bytes((byte,)))
+        vitals = Vitals(second, 0, server.connection.awaits_peer, is_paused=False, is_draining=False)
+        found = found or clock.check(vitals, policy, second)
+    assert found is Upkeep.SLOW
+
+
+# ---- Work per byte ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [PING, window_update(0, 5_000), window_update(1, 2_000), headers(20_001, ends=True), settings(), PRIORITY],
+    ids=["PING", "WINDOW_UPDATE", "WINDOW_UPDATE of a stream", "HEADERS", "SETTINGS", "PRIORITY"],
+)
+def test_streams_that_wait_make_no_other_frame_expensive(sent: bytes) -> None:
+    def calls(parked: int) -> int:
+        server = ServerEnd(answer=echo, client_settings=((Setting.INITIAL_WINDOW_SIZE, 0),))
+        server.receive(headers(1))
+        server.receive(*(headers(it) + data(it, b"x", ends=True) for it in streams(parked) if it > 1))
+        assert len(server.connection.streams) == parked
+        return work(lambda: server.receive(sent))
+
+    assert calls(900) <= calls(2) + 10
+
+
+def test_a_new_initial_window_costs_the_peer_as_much_as_us() -> None:
+    server = ServerEnd(client_settings=((Setting.INITIAL_WINDOW_SIZE, 0),))
+    server.receive(*map(headers, streams(1_000)))
+    toggles = [settings((Setting.INITIAL_WINDOW_SIZE, value)) for value in (5, 6)] * 500
+    calls = work(lambda: server.connection.receive(b"".join(toggles)))
+    assert server.connection.fault is not None
+    assert calls < 60 * BURST
+
+
+def test_a_drip_of_single_bytes_costs_a_few_calls_each() -> None:
+    server = ServerEnd()
+    request = headers(1) + data(1, bytes(1_000))
+    calls = work(lambda: [server.connection.receive(bytes((byte,))) for byte in request])
+    assert calls < 30 * len(request)
+
+
+# ---- Memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_of_streams_that_have_ended() -> None:
+    server = ServerEnd(Limits(control_burst=10**6), echo, client_settings=((Setting.INITIAL_WINDOW_SIZE, 2**20),))
+    outbox = server.connection.outbox
+    server.receive(*(headers(it) + data(it, bytes(1_000), ends=True) for it in streams(100)))
+    assert outbox.window == 0
+    assert outbox.pending_bytes == 100_000 - wire.WINDOW_DEFAULT
+    for it in range(201, 20_001, 2):
+        server.receive(headers(it), data(it, bytes(1_000), ends=True), rst_stream(it))
+    assert len(outbox._ready) == len(server.connection.streams) <= 100
+    assert outbox.pending_bytes == 100_000 - wire.WINDOW_DEFAULT
+    server.receive(*map(rst_stream, streams(100)))
+    assert not outbox._ready
+    assert outbox.pending_bytes == 0
+
+
+def test_what_is_remembered_of_streams_is_bounded() -> None:
+    server = ServerEnd(Limits(control_burst=10**6, streams_max=1))
+    server.receive(*(headers(it) for it in range(1, 40_001, 4)))
+    assert len(server.connection._recent_resets._windows) <= 1_024
+    assert len(server.connection._gaps) <= 64
+
+
+def test_data_on_its_way_to_a_stream_that_was_reset_is_bounded() -> None:
+    server = ServerEnd()
+    server.receive(headers(1))
+    server.connection.reset(server.exchanges[1].stream)
+    frames = [data(1, bytes(16_384))] * 16
+    assert failures(server.receive(*frames)) == [(1, ErrorCode.CANCEL)]
+    assert failures(server.receive(data(1, b"x"))) == [(0, ErrorCode.FLOW_CONTROL_ERROR)]
+
+
+# ---- Honest peers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_client_may_cancel_half_of_its_calls() -> None:
+    server = ServerEnd(answer=lambda exchange: echo(exchange) if exchange.stream.id % 4 == 1 else None)
+    for it in range(1, 40_001, 4):
+        server.receive(whole_request(it), whole_request(it + 2), rst_stream(it + 2))
+    assert server.connection.fault is None
+    assert len(server.exchanges) == 20_000
+
+
+def test_a_client_may_cancel_all_its_calls_at_once() -> None:
+    server = ServerEnd()
+    server.receive(*map(whole_request, streams(1_000)))
+    server.receive(*map(rst_stream, streams(1_000)))
+    assert server.connection.fault is None
+
+
+def test_an_overload_in_which_every_call_reaches_its_deadline_is_no_attack() -> None:
+    server = ServerEnd()
+    last = 1
+    for _ in range(60):
+        opened = range(last, last + 1_000, 2)
+        last += 1_000
+        server.receive(*map(whole_request, opened))
+        server.clock.advance(0.2)
+        server.receive(*map(rst_stream, opened))
+    assert server.connection.fault is None
+    assert len(server.exchanges) == 30_000
+
+
+def test_a_client_may_acknowledge_every_small_message_twice() -> None:
+    server = ServerEnd()
+    server.receive(headers(1))
+    stream = server.exchanges[1].stream
+    server.connection.outbox.send_headers(stream, encode_fields(RESPONSE))
+    for _ in range(20_000):
+        server.connection.outbox.send_message(stream, b"ten bytes.")
+        assert server.written()
+        server.receive(window_update(0, 15), window_update(1, 15))
+    assert server.connection.fault is None
+
+
+def test_small_calls_may_be_acknowledged_on_stream_and_connection() -> None:
+    server = ServerEnd(answer=echo)
+    for it in streams(20_000):
+        assert answered(server.receive(whole_request(it))) == [it]
+        server.receive(window_update(0, 7), window_update(it, 7))
+    assert server.connection.fault is None
+
+
+@pytest.mark.parametrize("end", [ServerEnd, ClientEnd])
+def test_a_ping_every_second_for_ten_hours(end: Callable[[], End]) -> None:
+    tested = end()
+    for _ in range(36_000):
+        tested.receive(PING)
+        tested.clock.advance(1.0)
+    assert tested.connection.fault is None
+
+
+def test_uploads_that_are_refused_early_do_no_harm() -> None:
+    """What the client had sent before it read the answer arrives later."""
+    server = ServerEnd()
+    for it in streams(2_000):
+        server.receive(headers(it))
+        server.connection.outbox.send_headers(server.exchanges[it].stream, encode_fields(TRAILERS), ends=True)
+        late = data(it, bytes(16_000)) * 8
+        server.receive(late[:70_000])
+        server.receive(late[70_000:], rst_stream(it))
+    assert server.connection.fault is None
+
+
+def test_a_client_that_cancels_does_not_blame_its_server() -> None:
+    client = ClientEnd()
+    for _ in range(5_000):
+        exchange = client.open(ends=True)
+        client.connection.reset(exchange.stream)
+        it = exchange.stream.id
+        client.receive(headers(it, RESPONSE), data(it, b"x"), data(it, b"x"), headers(it, TRAILERS, ends=True))
+        client.output()
+    assert client.connection.fault is None
+
+
+def test_a_busy_client_keeps_its_connection() -> None:
+    client = ClientEnd()
+    for _ in range(10_000):
+        exchange = client.open(ends=True)
+        it = exchange.stream.id
+        client.receive(headers(it, RESPONSE), data(it, b"x"), headers(it, TRAILERS, ends=True), window_update(it, 100))
+        client.output()
+        assert exchange.is_complete
+    assert client.connection.fault is None
