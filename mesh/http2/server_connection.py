@@ -73,13 +73,16 @@ class ServerConnection(Connection[H]):
 
     def on_rst_stream(self, stream_id: int, code: int) -> None:
         stream = self.streams.get(stream_id)
-        if (
-            stream is not None
-            and not stream.has_sent_headers
-            and self.read_at_s - stream.opened_at_s < self.limits.rapid_reset_s
-        ):
+        if stream is not None and self._is_rapid(stream):
             self.guard.charge("RST_STREAM")
         super().on_rst_stream(stream_id, code)
+
+    def _is_rapid(self, stream: Stream) -> bool:
+        """Whether it is of little use that the client has opened this stream, and now resets it."""
+        if stream.has_sent_headers:
+            # They may be part of what the socket cannot take.
+            return self.outbox.is_paused
+        return self.read_at_s - stream.opened_at_s < self.limits.rapid_reset_s
 
     def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
         # A client's GOAWAY is about pushed streams, which we have none of.

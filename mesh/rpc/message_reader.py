@@ -38,29 +38,30 @@ def whole_message(data: bytes, start: int, stop: int, max_bytes: int) -> bytes |
 class MessageReader:
     """Cuts the messages of one direction of one stream out of its bytes."""
 
-    __slots__ = ("_encoding", "_have", "_max_bytes", "_pieces", "_wanted")
+    __slots__ = ("_begun", "_encoding", "_max_bytes", "_wanted")
 
     def __init__(self, max_bytes: int, encoding: str = "") -> None:
         """`max_bytes`: of one message, also once it is decompressed."""
         self._max_bytes = max_bytes
         self._encoding = encoding
-        self._pieces: list[bytes] = []
-        self._have = 0
+        self._begun = bytearray()
+        """A message that is not complete: one buffer, as its pieces may be single bytes."""
         self._wanted = 0
         """Length of the message with its prefix, once that is here."""
 
     @property
     def is_between(self) -> bool:
         """Whether no message has begun."""
-        return not self._have
+        return not self._begun
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete with these bytes. Raises MessageError."""
-        self._pieces.append(data)
-        self._have += len(data)
-        if self._have < (self._wanted or PREFIX_BYTES):
-            return []
-        joined = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        joined: bytes | memoryview = data
+        if self._begun:
+            self._begun += data
+            if len(self._begun) < (self._wanted or PREFIX_BYTES):
+                return []
+            joined = memoryview(self._begun)
         messages: list[bytes] = []
         position = 0
         self._wanted = 0
@@ -71,11 +72,11 @@ class MessageReader:
             if end > len(joined):
                 self._wanted = end - position
                 break
-            message = joined[position + PREFIX_BYTES : end]
+            message = bytes(joined[position + PREFIX_BYTES : end])
             messages.append(self._decompress(message) if joined[position] else message)
             position = end
-        self._pieces = [joined[position:]] if position < len(joined) else []
-        self._have = len(joined) - position
+        if self._begun or position < len(joined):
+            self._begun = bytearray(joined[position:])
         return messages
 
     def _check(self, flag: int, length: int) -> None:

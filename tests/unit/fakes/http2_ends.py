@@ -169,6 +169,11 @@ class End:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.exchanges: dict[int, Exchange] = {}
+        self.calls_to_write = 0
+        """How often the shell was asked to write."""
+
+    def on_output(self) -> None:
+        self.calls_to_write += 1
 
     def receive(self, *parts: bytes) -> list[Frame]:
         """What is written when these bytes have come."""
@@ -205,7 +210,7 @@ class ServerEnd(End):
     ) -> None:
         super().__init__()
         self._answer = answer
-        self.connection = ServerConnection(_as_it_is, self._on_request, limits or Limits(), self.clock, lambda: None)
+        self.connection = ServerConnection(_as_it_is, self._on_request, limits or Limits(), self.clock, self.on_output)
         if is_greeted:
             self.receive(wire.PREFACE, settings(*client_settings))
 
@@ -228,7 +233,7 @@ class ClientEnd(End):
 
     def __init__(self, limits: Limits | None = None, *, is_greeted: bool = True) -> None:
         super().__init__()
-        self.connection = ClientConnection(_as_it_is, limits or Limits(), self.clock, lambda: None)
+        self.connection = ClientConnection(_as_it_is, limits or Limits(), self.clock, self.on_output)
         if is_greeted:
             self.output()
             self.receive(settings((Setting.MAX_CONCURRENT_STREAMS, 1_000)))

@@ -122,8 +122,12 @@ ON_A_STREAM = {
     "padding only": frame(wire.DATA, wire.PADDED, 1, padded(b"", 200)),
     "WINDOW_UPDATE of a stream, byte by byte": window_update(1, 1),
     "RST_STREAM again and again": rst_stream(1),
-    "WINDOW_UPDATE of a stream that has ended": rst_stream(1) + window_update(1, 5_000),
-    "empty DATA of a stream that has ended": rst_stream(1) + data(1),
+}
+ON_AN_ENDED_STREAM = {
+    "WINDOW_UPDATE": window_update(1, 5_000),
+    "empty DATA": data(1),
+    "DATA of one byte": data(1, b"x"),
+    "RST_STREAM": rst_stream(1),
 }
 
 
@@ -134,6 +138,20 @@ def test_frames_that_bring_nothing_on_a_stream_end_the_connection(title: str) ->
     flood(server, [ON_A_STREAM[title]] * 10_000)
     assert server.connection.fault is not None
     assert server.connection.fault.code is CALM
+
+
+@pytest.mark.parametrize("title", ON_AN_ENDED_STREAM)
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_frames_of_a_stream_that_has_ended_end_the_connection(title: str, is_ours: bool) -> None:
+    server = ServerEnd()
+    server.receive(headers(1))
+    if is_ours:
+        server.connection.reset(server.exchanges[1].stream)
+    else:
+        server.receive(rst_stream(1))
+    flood(server, [ON_AN_ENDED_STREAM[title]] * 300_000)
+    assert server.connection.fault is not None
+    assert server.connection.fault.code is (ErrorCode.FLOW_CONTROL_ERROR if title == "DATA of one byte" else CALM)
 
 
 RESETS = {
@@ -229,6 +247,15 @@ def test_requests_whose_answers_are_not_read_are_limited(answer: Callable[[Excha
     flood(server, each_stream(whole_request))
     assert server.connection.fault is not None
     assert len(server.exchanges) == Limits().streams_max
+
+
+def test_answers_that_are_not_read_are_limited_though_their_requests_are_reset() -> None:
+    """Their headers have been written."""
+    server = ServerEnd(answer=echo)
+    server.connection.outbox.is_paused = True
+    flood(server, each_stream(whole_request, rst_stream))
+    assert server.connection.fault is not None
+    assert len(server.exchanges) < 3 * BURST
 
 
 def test_requests_whose_answers_have_no_window_are_limited() -> None:

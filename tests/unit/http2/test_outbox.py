@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mesh.http2 import frame_format as wire
 from mesh.http2.frame_format import ErrorCode, Setting
 from mesh.http2.hpack_encoder import encode_fields
@@ -100,6 +102,17 @@ def test_while_the_socket_is_full_only_frames_about_the_connection_leave() -> No
     assert not server.connection.streams
 
 
+@pytest.mark.parametrize("update", [window_update(1, 100), settings((Setting.INITIAL_WINDOW_SIZE, 100))])
+def test_the_shell_is_asked_to_write_when_a_window_opens(update: bytes) -> None:
+    server = open_server(1, window_bytes=0)
+    server.connection.outbox.send_data(server.exchanges[1].stream, b"waits")
+    assert not server.written()
+    asked = server.calls_to_write
+    server.connection.receive(update)
+    assert server.calls_to_write > asked
+    assert server.connection.outbox.output[-1] == b"waits"
+
+
 def test_ends_need_no_window() -> None:
     server = ServerEnd(client_settings=((Setting.INITIAL_WINDOW_SIZE, 2**20),))
     server.receive(headers(1, ends=True), headers(3, ends=True))
@@ -126,7 +139,8 @@ def test_a_response_that_waits_for_the_socket_is_dropped_when_the_client_resets_
 
 
 def test_nothing_is_sent_on_a_stream_that_has_ended() -> None:
-    server = open_server(1, 3)
+    server = open_server()
+    server.receive(headers(1))
     stream = server.exchanges[1].stream
     server.receive(rst_stream(1))
     outbox = server.connection.outbox
