@@ -25,6 +25,7 @@ H = TypeVar("H", bound=RequestHead)
 
 _INTERNAL = 13
 _CLOSE_TIMEOUT_S = 1.0
+_TLS_HANDSHAKE_TIMEOUT_S = 10.0
 
 
 class RpcServer(Generic[H]):
@@ -66,7 +67,13 @@ class RpcServer(Generic[H]):
         loop = asyncio.get_running_loop()
         try:
             listener = await loop.create_server(
-                self._transport, host, port, ssl=tls, reuse_port=shares_port or None, backlog=1024
+                self._transport,
+                host,
+                port,
+                ssl=tls,
+                ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_S if tls else None,
+                reuse_port=shares_port or None,
+                backlog=1024,
             )
         except OSError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
@@ -101,11 +108,11 @@ class RpcServer(Generic[H]):
     # ---- Connections -------------------------------------------------------------------------------------------------
 
     def _transport(self) -> Http2Transport:
-        transport = Http2Transport(self._connection, self._on_lost)
-        self._transports.add(transport)
-        return transport
+        return Http2Transport(self._connection, self._on_lost)
 
     def _connection(self, transport: Http2Transport, on_output: Callable[[], None]) -> Connection[H]:
+        # Only now: a TLS handshake that fails makes a transport that is never connected, nor lost.
+        self._transports.add(transport)
         peer = transport.peer
         return ServerConnection(
             self._interpret,
