@@ -204,7 +204,15 @@ def test_a_header_block_that_does_not_end(size: int) -> None:
 
 def test_a_header_block_in_one_frame_is_limited_too() -> None:
     server = ServerEnd(Limits(frame_max_bytes=2**20))
-    assert failures(server.receive(frame(wire.HEADERS, 4, 1, bytes(70_000)))) == [(0, CALM)]
+    assert failures(server.receive(frame(wire.HEADERS, 4, 1, encode_fields([(b"k", bytes(66_000))])))) == [(0, CALM)]
+    assert str(server.connection.fault) == "header block too long"
+
+
+def test_a_header_block_is_limited_over_all_its_frames() -> None:
+    server = ServerEnd()
+    server.receive(frame(wire.HEADERS, 0, 1, bytes(16_384)), *[frame(9, 0, 1, bytes(16_384))] * 3)
+    assert server.connection.fault is None
+    assert failures(server.receive(frame(9, 0, 1, b"x"))) == [(0, CALM)]
 
 
 def test_a_bomb_of_headers() -> None:
@@ -233,6 +241,15 @@ def test_answers_that_are_not_read_are_limited(question: bytes) -> None:
     assert server.connection.fault is not None
     assert server.connection.fault.code is CALM
     assert sent < 8_000
+
+
+def test_a_peer_that_reads_in_between_owes_nothing() -> None:
+    server = ServerEnd(Limits(control_burst=1_000_000))
+    for _ in range(10):
+        server.connection.outbox.is_paused = True
+        server.receive(*[PING] * 900)
+        server.connection.outbox.resume()
+    assert server.connection.fault is None
 
 
 def answer_without_a_message(exchange: Exchange) -> None:

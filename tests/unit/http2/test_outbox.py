@@ -168,6 +168,24 @@ def test_a_unary_response_is_three_frames() -> None:
     assert not server.connection.streams
 
 
+def test_unary_responses_keep_to_the_windows() -> None:
+    server = ServerEnd(client_settings=((Setting.INITIAL_WINDOW_SIZE, 12_000),))
+    server.receive(*(headers(it, ends=True) for it in range(1, 20, 2)))
+    for exchange in server.exchanges.values():
+        server.connection.send_unary(exchange.stream, RESPONSE_BLOCK, bytes(10_000), TRAILER_BLOCK)
+    frames = server.written()
+    assert sum(len(each.payload) for each in frames if each.kind == wire.DATA) == wire.WINDOW_DEFAULT
+    assert len(answered(frames)) == 6
+    frames = server.receive(window_update(0, 2**20))
+    assert len(answered(frames)) == 4
+
+    server = ServerEnd(client_settings=((Setting.INITIAL_WINDOW_SIZE, 10_004),))
+    server.receive(headers(1, ends=True))
+    server.connection.send_unary(server.exchanges[1].stream, RESPONSE_BLOCK, bytes(10_000), TRAILER_BLOCK)
+    assert not answered(server.written())
+    assert answered(server.receive(window_update(1, 1))) == [1]
+
+
 def test_a_unary_response_with_large_metadata_is_cut_into_frames() -> None:
     large = encode_fields([*RESPONSE, (b"k", b"v" * 20_000)])
     for response, trailers in ((large, TRAILER_BLOCK), (RESPONSE_BLOCK, large)):

@@ -396,6 +396,15 @@ def test_6_9_1_a_client_may_use_its_windows_to_the_last_byte_and_no_further() ->
     assert len(server.exchanges[1].body) == 256 * 1024
     assert failures(server.receive(data(1, b"x"))) == [(0, FLOW)]
 
+    # Wherever their frames are cut.
+    server = ServerEnd()
+    server.receive(headers(1))
+    server.exchanges[1].takes = False
+    sent = data(1, bytes(16_384)) * 16
+    for at in range(0, len(sent), 1_000):
+        assert not failures(server.receive(sent[at : at + 1_000]))
+    assert failures(server.receive(data(1, b"x"))) == [(0, FLOW)]
+
     server = ServerEnd(Limits(frame_max_bytes=2**20, connection_window_bytes=wire.WINDOW_DEFAULT))
     server.receive(headers(1))
     assert failures(server.receive(data(1, bytes(65_535)))) == []
