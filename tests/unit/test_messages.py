@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from click.testing import CliRunner
 
@@ -21,7 +20,6 @@ from mesh.declarative import compose, import_path
 from mesh.declarative.config_file import read_config
 from mesh.declarative.yaml_positions import ConfigError
 from mesh.exceptions import DeploymentUnavailableError, MeshException, ReplicaUnavailableError
-from mesh.link.caller_link import _broken_text
 from mesh.replica.user_methods import MethodTable
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
@@ -250,12 +248,12 @@ def test_a_class_that_is_not_decorated(tmp_path: Path, monkeypatch: pytest.Monke
             "status` for why it failed, then deploy it again.",
         ),
         (
-            ReplicaUnavailableError("r1", _broken_text(grpc.StatusCode.UNAVAILABLE, "Socket closed")),
+            ReplicaUnavailableError("r1", "its connection broke (Socket closed)"),
             "Replica r1 is unavailable: its connection broke (Socket closed). The call may have been executed; retry "
             "it only if it is idempotent.",
         ),
         (
-            ReplicaUnavailableError("r1", _broken_text(grpc.StatusCode.UNAUTHENTICATED, "wrong token")),
+            ReplicaUnavailableError("r1", "UNAUTHENTICATED: wrong token"),
             "Replica r1 is unavailable: UNAUTHENTICATED: wrong token. The call may have been executed; retry it only "
             "if it is idempotent.",
         ),
