@@ -95,7 +95,7 @@ def run_gateway(address: str) -> None:
 
 
 def run_caller(address: str) -> None:
-    """Calls a handle as each line of standard input says: calls in flight, and calls in all; prints seconds."""
+    """Calls a handle by each line of standard input: calls in flight, and calls in all; prints seconds."""
     handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
     handle._family.router = router_to(address)
     echo = handle.echo
@@ -147,7 +147,7 @@ class Peer:
 
 
 def load(address: str, streams: int, calls: int) -> float:
-    """Exactly so many unary calls through a gateway; returns the rate."""
+    """Make exactly `calls` unary calls through a gateway; returns the rate."""
     with tempfile.NamedTemporaryFile() as body:
         body.write(length_prefixed(EchoMessage(body=bytes(BODY_BYTES)).SerializeToString()))
         body.flush()

@@ -22,6 +22,7 @@ from mesh.link.link_phases import CALLEE_TRANSITIONS, CalleeEvent, CalleePhase
 from mesh.link.link_stream import LinkStream
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
+from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
@@ -222,14 +223,16 @@ class CalleeLink:
         if part is not None:
             self._on_part(part)
             return
-        for frame in replica_pb2.Frames.FromString(data).frames:
-            self._on_frame(frame, None)
+        receive_frames(data, self)
 
-    def _on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
+        raise MalformedFrameError("unexpected frame 'result' from a caller")
+
+    def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         call_id = frame.call_id
         kind = frame.WhichOneof("kind")
         if kind == "open":
-            self._on_open(call_id, frame.open, body)
+            self.on_open(call_id, frames.read_open(frame.open, body), frame.open.credit)
             return
         call = self._calls.get(call_id)
         running = call.running if call is not None else None
@@ -268,18 +271,17 @@ class CalleeLink:
     def _on_part(self, part: PartView) -> None:
         whole = self._assembler.add(part)
         if whole is not None:
-            self._on_frame(*whole)
+            self.on_frame(*whole)
 
-    def _on_open(self, call_id: int, message: replica_pb2.Open, body: memoryview | None) -> None:
+    def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
+        """A new call. It was read before this: a place taken for a malformed one would never be given back."""
         if call_id in self._calls or not call_id:
             raise MalformedFrameError(f"call id {call_id} is in use")
-        # Read first: a place taken for a malformed call would never be given back.
-        request = frames.read_open(message, body)
         if not self._admission.try_enter():
             is_draining = self._admission.is_closed
             self.send(frames.pack_reject(call_id, self._load(), is_draining=is_draining))
             return
-        call = self._calls[call_id] = IncomingCall(self, call_id, request, message.credit)
+        call = self._calls[call_id] = IncomingCall(self, call_id, request, credit)
         if self._others_reported + len(self._calls) >= self._admission.limit:
             self._admission.watch(self)
         call.running = self._service.start(call)

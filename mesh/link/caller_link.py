@@ -22,8 +22,9 @@ from mesh.http2.transport import Http2Transport
 from mesh.link import frames
 from mesh.link.link_phases import CALLER_TRANSITIONS, CallerEvent, CallerPhase
 from mesh.link.link_stream import LINK_LIMITS, LINK_METHOD, LinkStream, caller_transports
-from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
+from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
@@ -239,10 +240,22 @@ class CallerLink:
         if part is not None:
             self._on_part(part)
             return
-        for frame in replica_pb2.Frames.FromString(data).frames:
-            self._on_frame(frame, None)
+        receive_frames(data, self)
 
-    def _on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
+    def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
+        raise MalformedFrameError("unexpected frame 'open' from a replica")
+
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        del self._open_marks[call_id]
+        if ongoing is not None:
+            self.others_ongoing = max(0, ongoing - len(self._calls))
+        self._assembler.discard(call_id)
+        self._observer.on_result(self, call, Outcome(0, "", payload))
+
+    def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         match frame.WhichOneof("kind"):
             case "result":
                 self._on_result(frame.call_id, frame.result, body)
@@ -270,7 +283,7 @@ class CallerLink:
             return
         whole = self._assembler.add(part)
         if whole is not None:
-            self._on_frame(*whole)
+            self.on_frame(*whole)
 
     def _on_link_frame(self, frame: replica_pb2.Frame) -> None:
         match frame.WhichOneof("kind"):

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError, pack_part, varint
+from mesh.link.small_frames import pack_small_item, pack_small_open, pack_small_result
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire import payload as payloads
@@ -80,13 +81,17 @@ def pack(frame: Frame) -> bytes:
 
 def pack_open(call_id: int, request: CallRequest) -> Packed:
     """Starts a call. Raises TypeError, ValueError or OverflowError for what no frame can carry."""
+    payload = request.payload
+    if payload is not None and _is_small(payload) and not request.streams_request:
+        return pack_small_open(call_id, request, payload, _deadline_ms(request))
     frame = Frame()
     frame.call_id = call_id
     message = frame.open
     message.method = request.method
     request.context.write(message.context)
-    if request.deadline_at_s is not None:
-        message.deadline_ms = int(min(max(0.0, request.deadline_at_s - time.monotonic()) * 1000, _DEADLINE_MAX_MS))
+    deadline_ms = _deadline_ms(request)
+    if deadline_ms is not None:
+        message.deadline_ms = deadline_ms
     if request.streams_response:
         message.streams_response = True
         message.credit = settings().payload.stream_credits
@@ -96,9 +101,7 @@ def pack_open(call_id: int, request: CallRequest) -> Packed:
         message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
     if request.peer:
         message.peer = request.peer
-    if request.payload is None:
-        return pack(frame)
-    return _pack_with(frame, request.payload, message.payload)
+    return pack(frame) if payload is None else _pack_with(frame, payload, message.payload)
 
 
 def read_open(message: replica_pb2.Open, body: memoryview | None) -> CallRequest:
@@ -130,6 +133,8 @@ def read_payload(message: common_pb2.Payload, body: memoryview | None) -> Payloa
 
 def pack_item(call_id: int, payload: Payload) -> Packed:
     """One message of a stream, in either direction."""
+    if _is_small(payload):
+        return pack_small_item(call_id, payload)
     frame = Frame()
     frame.call_id = call_id
     return _pack_with(frame, payload, frame.item.payload)
@@ -142,6 +147,9 @@ def is_large(payload: Payload | None) -> bool:
 
 def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:
     """Ends a call. `ongoing` is the replica's load; None if the result may arrive too late for it."""
+    payload = outcome.payload
+    if payload is not None and not (outcome.code or outcome.trailers or outcome.message) and _is_small(payload):
+        return pack_small_result(call_id, payload, ongoing)
     frame = Frame()
     frame.call_id = call_id
     message = frame.result
@@ -215,6 +223,20 @@ def pack_welcome(ongoing: int, model_ids: list[str]) -> bytes:
     welcome.load.ongoing = ongoing
     welcome.model_ids.extend(model_ids)
     return pack(frame)
+
+
+def _is_small(payload: Payload) -> bool:
+    """Whether a frame with this payload is one that is written without protobuf."""
+    data = payload.data
+    return (
+        payload.codec != payloads.PICKLE_BUFFERS and type(data) is bytes and len(data) <= settings().payload.part_bytes
+    )
+
+
+def _deadline_ms(request: CallRequest) -> int | None:
+    if request.deadline_at_s is None:
+        return None
+    return int(min(max(0.0, request.deadline_at_s - time.monotonic()) * 1000, _DEADLINE_MAX_MS))
 
 
 def _pack_with(frame: Frame, payload: Payload, message: common_pb2.Payload) -> Packed:

@@ -84,7 +84,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("method", "context", "deadline_ms", "payload", "streams_response", "streams_request", "credit", "metadata", "peer")
+    __slots__ = ("method", "context", "deadline_ms", "payload", "streams_response", "streams_request", "credit", "metadata", "peer", "shared_bytes")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class Open(_message.Message):
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
+    SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
     method: str
     context: _common_pb2.RequestContext
     deadline_ms: int
@@ -103,7 +104,8 @@ class Open(_message.Message):
     credit: int
     metadata: _containers.RepeatedCompositeFieldContainer[_common_pb2.Metadatum]
     peer: str
-    def __init__(self, method: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., deadline_ms: _Optional[int] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., streams_response: bool = ..., streams_request: bool = ..., credit: _Optional[int] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadatum, _Mapping]]] = ..., peer: _Optional[str] = ...) -> None: ...
+    shared_bytes: int
+    def __init__(self, method: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., deadline_ms: _Optional[int] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., streams_response: bool = ..., streams_request: bool = ..., credit: _Optional[int] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadatum, _Mapping]]] = ..., peer: _Optional[str] = ..., shared_bytes: _Optional[int] = ...) -> None: ...
 
 class Item(_message.Message):
     __slots__ = ("payload",)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +18,7 @@ from mesh.link import frames
 from mesh.link.frames import LargeMessage
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, read_part
+from mesh.link.small_frames import receive_frames
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.outcome import Outcome, read_status
@@ -50,6 +54,24 @@ def arrive(packed: frames.Packed, assembler: Assembler) -> tuple[replica_pb2.Fra
         assert (whole is not None) == packed.is_taken
         if whole is not None:
             return whole
+
+
+class Received:
+    """What a message says to the end of a link."""
+
+    def __init__(self, message: bytes) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        receive_frames(message, self)
+
+    def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
+        self.calls.append(("open", call_id, request, credit))
+
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
+        self.calls.append(("result", call_id, payload, ongoing))
+
+    def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
+        assert body is None
+        self.calls.append(("frame", frame))
 
 
 def content(payload: Payload | None) -> object:
@@ -149,3 +171,58 @@ def test_sections_that_do_not_fit_their_body_are_malformed() -> None:
     message.section_bytes.extend([5, 5])
     with pytest.raises(MalformedFrameError):
         frames.read_payload(message, memoryview(b"123456789"))
+
+
+small_payloads = st.builds(Payload, st.sampled_from([RAW, PICKLE]), st.binary(max_size=3000))
+contexts = st.builds(RequestContext, texts, texts, texts, texts, texts, texts)
+requests = st.builds(
+    CallRequest,
+    method=texts,
+    payload=small_payloads,
+    context=contexts,
+    streams_response=st.booleans(),
+    metadata=st.lists(st.tuples(texts, texts | st.binary(max_size=10)), max_size=3).map(tuple),
+    peer=texts,
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**40), requests), max_size=4))
+def test_small_requests_are_read_as_protobuf_reads_them(sent: list[tuple[int, CallRequest]]) -> None:
+    message = b"".join(frames.pack_open(call_id, request) for call_id, request in sent)
+    by_protobuf = replica_pb2.Frames.FromString(message).frames
+    received = Received(message).calls
+    assert len(received) == len(by_protobuf) == len(sent)
+    for (kind, call_id, request, credit), frame, (sent_id, original) in zip(received, by_protobuf, sent, strict=True):
+        assert kind == "open", "it did not have to go through protobuf"
+        assert call_id == frame.call_id == sent_id
+        assert request == frames.read_open(frame.open, None)
+        assert request.context == original.context
+        assert credit == frame.open.credit
+
+
+@given(st.integers(1, 2**40), small_payloads, st.none() | st.integers(0, 2**31))
+def test_small_results_are_read_as_protobuf_reads_them(call_id: int, payload: Payload, ongoing: int | None) -> None:
+    packed = frames.pack_result(call_id, Outcome(payload=payload), ongoing)
+    (frame,) = replica_pb2.Frames.FromString(packed).frames
+    assert Received(packed).calls == [("result", call_id, payload, ongoing)]
+    assert frame.call_id == call_id
+    assert frames.read_payload(frame.result.payload, None) == payload
+    assert (frame.result.load.ongoing if frame.result.HasField("load") else None) == ongoing
+
+
+def test_a_deadline_travels_with_a_small_request() -> None:
+    request = CallRequest("m", Payload(RAW, b""), RequestContext("id"), time.monotonic() + 5)
+    ((_, _, read, _),) = Received(frames.pack_open(1, request)).calls
+    assert read.deadline_at_s == pytest.approx(request.deadline_at_s, abs=0.1)
+
+
+@given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 255))
+def test_wrong_bytes_are_malformed_or_what_protobuf_makes_of_them(garbage: bytes, position: int, byte: int) -> None:
+    """No other error, whichever byte of a good message is wrong."""
+    request = CallRequest("method", Payload(PICKLE, b"data"), RequestContext("id", "r", "a", "m", "t", "s"))
+    good = frames.pack_open(300, request) + frames.pack_result(300, Outcome(payload=Payload(RAW, b"x")), 3)
+    changed = bytearray(good)
+    changed[position % len(good)] = byte
+    for message in (garbage, good[: position % len(good)] + garbage, bytes(changed)):
+        with contextlib.suppress(MalformedFrameError, DecodeError):
+            Received(message)

@@ -1,0 +1,298 @@
+"""The frames of small calls, written and read without protobuf objects, which cost more than all else in a frame.
+
+Opens and Results of calls with one small payload are nearly all frames. The bytes are what protobuf would write, so any
+peer may send and read them in its own way: what does not have exactly the form that is written here goes to protobuf.
+What all calls of one caller and method share in their Open (method, route, application, metadata, peer) is packed once
+and kept, and read once. It comes first, with its length in front; what differs follows it, and protobuf merges the two
+parts of the context.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mesh.link.outgoing_call import CallRequest
+from mesh.link.parts import MalformedFrameError, varint
+from mesh.settings import settings
+from mesh.v1 import replica_pb2
+from mesh.wire.payload import PICKLE, RAW, Payload
+from mesh.wire.request_context import RequestContext
+
+_VARINTS = [varint(number) for number in range(2048)]
+_SHARED_MAX = 256
+_shared: dict[object, bytes] = {}
+
+
+def pack_small_open(call_id: int, request: CallRequest, payload: Payload, deadline_ms: int | None) -> bytes:
+    """An Open frame with a small payload. Raises ValueError for text that is no UTF-8."""
+    context = request.context
+    call_context = _field(b"\x0a", context.request_id.encode())
+    if context.traceparent or context.tracestate:
+        call_context += _field(b"\x2a", context.traceparent.encode()) + _field(b"\x32", context.tracestate.encode())
+    deadline = b"" if deadline_ms is None else b"\x18" + varint(deadline_ms)
+    body = b"%b%b%b%b" % (
+        _shared_part(request),
+        _field(b"\x12", call_context),
+        deadline,
+        _field(b"\x22", _payload(payload)),
+    )
+    return _frame(call_id, b"\x22", body)
+
+
+def pack_small_result(call_id: int, payload: Payload, ongoing: int | None) -> bytes:
+    """A Result frame of a call that went well, with a small payload."""
+    body = _field(b"\x12", _payload(payload))
+    if ongoing is not None:
+        body += _field(b"\x1a", b"\x08" + _varint(ongoing))
+    return _frame(call_id, b"\x3a", body)
+
+
+def pack_small_item(call_id: int, payload: Payload) -> bytes:
+    """An Item frame with a small payload."""
+    return _frame(call_id, b"\x2a", _field(b"\x0a", _payload(payload)))
+
+
+def _shared_part(request: CallRequest) -> bytes:
+    context = request.context
+    key = (
+        request.method,
+        context.route,
+        context.app,
+        context.multiplexed_model_id,
+        request.metadata,
+        request.peer,
+        request.streams_response,
+    )
+    packed = _shared.get(key)
+    if packed is None:
+        message = replica_pb2.Open(method=request.method, peer=request.peer, streams_response=request.streams_response)
+        message.context.route = context.route
+        message.context.app = context.app
+        message.context.multiplexed_model_id = context.multiplexed_model_id
+        if request.streams_response:
+            message.credit = settings().payload.stream_credits
+        for name, value in request.metadata:
+            message.metadata.add(key=name, value=value.encode() if isinstance(value, str) else value)
+        packed = message.SerializeToString()
+        packed = b"\x58" + _varint(len(packed)) + packed
+        if len(_shared) >= _SHARED_MAX:
+            _shared.clear()
+        _shared[key] = packed
+    return packed
+
+
+def _payload(payload: Payload) -> bytes:
+    data: bytes = payload.data  # type: ignore[assignment]
+    length = len(data)
+    size = _VARINTS[length] if length < 2048 else varint(length)
+    return b"\x08\x01\x12%b%b" % (size, data) if payload.codec else b"\x12%b%b" % (size, data)
+
+
+def _frame(call_id: int, tag: bytes, body: bytes) -> bytes:
+    frame = b"\x08%b%b%b" % (_varint(call_id), tag, _sized(body))
+    return b"\x0a" + _sized(frame)
+
+
+def _field(tag: bytes, data: bytes) -> bytes:
+    length = len(data)
+    return b"%b%b%b" % (tag, _VARINTS[length] if length < 2048 else varint(length), data)
+
+
+def _sized(data: bytes) -> bytes:
+    length = len(data)
+    return (_VARINTS[length] if length < 2048 else varint(length)) + data
+
+
+def _varint(number: int) -> bytes:
+    return _VARINTS[number] if number < 2048 else varint(number)
+
+
+# ---- Reading ---------------------------------------------------------------------------------------------------------
+
+
+class FrameReceiver(Protocol):
+    """What the frames of a message mean at one end of a link."""
+
+    def on_open(self, call_id: int, request: CallRequest, credit: int) -> None: ...
+
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
+        """A call has ended well. `ongoing`: the replica's load."""
+
+    def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
+        """Any other frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What calls share, as it was read."""
+
+    method: str
+    route: str
+    app: str
+    multiplexed_model_id: str
+    metadata: Sequence[tuple[str, bytes]]
+    peer: str
+    streams_response: bool
+    credit: int
+
+
+_shared_read: dict[bytes, _Shared] = {}
+
+
+def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
+    """Pass on the frames of one message. Raises MalformedFrameError or DecodeError for bytes that are no frames."""
+    position, end = 0, len(message)
+    while position < end:
+        if message[position] != 0x0A:
+            raise MalformedFrameError(f"a field that is no frame begins at byte {position}")
+        try:
+            length, start = _varint_at(message, position + 1)
+        except IndexError:
+            raise MalformedFrameError("a frame is cut off") from None
+        position = start + length
+        if position > end:
+            raise MalformedFrameError("a frame is cut off")
+        if not _receive_small(message, start, position, receiver):
+            receiver.on_frame(replica_pb2.Frame.FromString(message[start:position]), None)
+
+
+def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceiver) -> bool:
+    """Pass on a small Open or Result; False for every other frame."""
+    try:
+        if message[start] != 0x08:
+            return False
+        call_id, position = _varint_at(message, start + 1)
+        kind = message[position]
+        if kind == 0x22:
+            request, credit = _read_open(message, position, stop)
+        elif kind == 0x3A:
+            payload, ongoing = _read_result(message, position, stop)
+        else:
+            return False
+    except (_OtherFormError, IndexError, UnicodeDecodeError):
+        return False
+    # Outside of `try`: what the receiver raises is no fault of the bytes.
+    if kind == 0x22:
+        receiver.on_open(call_id, request, credit)
+    else:
+        receiver.on_small_result(call_id, payload, ongoing)
+    return True
+
+
+def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, int]:
+    position = _enter(message, position, 0x22, stop)
+    if message[position] != 0x58:
+        raise _OtherFormError
+    length, position = _varint_at(message, position + 1)
+    shared = _read_shared(message[position : position + length])
+    position += length
+    if message[position] != 0x12:
+        raise _OtherFormError
+    length, position = _varint_at(message, position + 1)
+    end = position + length
+    request_id, position = _text(message, position, 0x0A)
+    traceparent = tracestate = ""
+    if position < end:
+        traceparent, position = _text(message, position, 0x2A)
+        tracestate, position = _text(message, position, 0x32)
+    deadline_at_s = None
+    if message[position] == 0x18:
+        deadline_ms, position = _varint_at(message, position + 1)
+        deadline_at_s = time.monotonic() + deadline_ms / 1000
+    payload = _read_payload(message, _enter(message, position, 0x22, stop), stop)
+    context = RequestContext(request_id, shared.route, shared.app, shared.multiplexed_model_id, traceparent, tracestate)
+    request = CallRequest(
+        shared.method, payload, context, deadline_at_s, False, shared.streams_response, shared.metadata, shared.peer
+    )
+    return request, shared.credit
+
+
+def _read_result(message: bytes, position: int, stop: int) -> tuple[Payload, int | None]:
+    position = _enter(message, position, 0x3A, stop)
+    if message[position] != 0x12:
+        raise _OtherFormError
+    length, position = _varint_at(message, position + 1)
+    end = position + length
+    payload = _read_payload(message, position, end)
+    if end == stop:
+        return payload, None
+    position = _enter(message, end, 0x1A, stop)
+    if message[position] != 0x08:
+        raise _OtherFormError
+    ongoing, position = _varint_at(message, position + 1)
+    if position != stop:
+        raise _OtherFormError
+    return payload, ongoing
+
+
+def _read_payload(message: bytes, position: int, stop: int) -> Payload:
+    codec = RAW
+    if message[position] == 0x08:
+        if message[position + 1] != PICKLE:
+            raise _OtherFormError
+        codec = PICKLE
+        position += 2
+    return Payload(codec, message[_enter(message, position, 0x12, stop) : stop])
+
+
+class _OtherFormError(Exception):
+    """The frame is one that protobuf has to read, or is malformed."""
+
+
+def _enter(message: bytes, position: int, tag: int, stop: int) -> int:
+    """Where the contents begin of the field at `position`, which must be this one and end at `stop`."""
+    if message[position] != tag:
+        raise _OtherFormError
+    length, position = _varint_at(message, position + 1)
+    if position + length != stop:
+        raise _OtherFormError
+    return position
+
+
+def _read_shared(packed: bytes) -> _Shared:
+    shared = _shared_read.get(packed)
+    if shared is None:
+        message = replica_pb2.Open.FromString(packed)
+        context = message.context
+        shared = _Shared(
+            message.method,
+            context.route,
+            context.app,
+            context.multiplexed_model_id,
+            tuple((entry.key, entry.value) for entry in message.metadata),
+            message.peer,
+            message.streams_response,
+            message.credit,
+        )
+        if len(_shared_read) >= _SHARED_MAX:
+            _shared_read.clear()
+        _shared_read[packed] = shared
+    return shared
+
+
+def _text(message: bytes, position: int, tag: int) -> tuple[str, int]:
+    if message[position] != tag:
+        raise _OtherFormError
+    length, start = _varint_at(message, position + 1)
+    return message[start : start + length].decode(), start + length
+
+
+def _varint_at(data: bytes, position: int) -> tuple[int, int]:
+    """The integer at `position` and the position behind it. Raises IndexError where the data end too early."""
+    byte = data[position]
+    position += 1
+    if byte < 0x80:
+        return byte, position
+    number, shift = byte & 0x7F, 7
+    while True:
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+        shift += 7
+        if shift > 63:
+            raise IndexError
