@@ -29,6 +29,8 @@ class ClientConnection(Connection[H]):
         super().__init__(interpret, limits, clock, on_output)
         self._next_id = 1
         self._streams_max = limits.streams_max
+        self.on_settings_changed: Callable[[], None] = _ignore
+        """Called when the server's SETTINGS have come: `has_room` may have changed."""
         self.outbox.send(opening_frames(limits, is_server=False))
 
     @property
@@ -49,6 +51,7 @@ class ClientConnection(Connection[H]):
         for key, value in values:
             if key == Setting.MAX_CONCURRENT_STREAMS:
                 self._streams_max = min(value, self.limits.streams_max)
+        self.on_settings_changed()
 
     def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
         super().on_goaway(last_stream_id, code, text)
@@ -87,3 +90,7 @@ class ClientConnection(Connection[H]):
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id >= self._next_id or not stream_id & 1
+
+
+def _ignore() -> None:
+    """The default of `on_settings_changed`."""

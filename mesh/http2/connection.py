@@ -28,7 +28,7 @@ from mesh.http2.hpack_decoder import Field, HeaderDecoder
 from mesh.http2.limits import Limits
 from mesh.http2.outbox import Outbox
 from mesh.http2.peer_settings import apply_settings
-from mesh.http2.stream import RecentResets, Stream
+from mesh.http2.stream import RecentResets, Stream, end_failed, report_reset
 
 H = TypeVar("H")
 
@@ -148,7 +148,7 @@ class Connection(Generic[H]):
         if not stream.has_ended:
             self.guard.charge("what breaks a stream")
             self._abort(stream, code)
-            stream.receiver.on_reset(stream, code)
+            report_reset(stream, code)
 
     def ping(self, payload: bytes) -> None:
         """`payload`: eight bytes, which `on_pong` gets back."""
@@ -178,10 +178,13 @@ class Connection(Generic[H]):
             if stream.content_left < 0:
                 self.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
                 return
-        if size:
-            stream.receiver.on_data(stream, data, start, stop)
-        if ended and not stream.has_ended:
-            self._on_remote_end(stream)
+        try:
+            if size:
+                stream.receiver.on_data(stream, data, start, stop)
+            if ended and not stream.has_ended:
+                self._on_remote_end(stream)
+        except Exception as error:
+            end_failed(stream, error)
 
     def on_padding(self, stream_id: int, size: int) -> None:
         stream = self.streams.get(stream_id)
@@ -191,12 +194,15 @@ class Connection(Generic[H]):
     def on_block(self, stream_id: int, block: bytes, *, ended: bool) -> None:
         head = self._decoder.decode(block)
         stream = self.streams.get(stream_id)
-        if stream is None:
-            self._on_new_stream(stream_id, head, ended=ended)
-        elif stream.is_remote_done:
-            self.fail_stream(stream, ErrorCode.STREAM_CLOSED)
-        else:
-            self._on_more_headers(stream, head, ended=ended)
+        try:
+            if stream is None:
+                self._on_new_stream(stream_id, head, ended=ended)
+            elif stream.is_remote_done:
+                self.fail_stream(stream, ErrorCode.STREAM_CLOSED)
+            else:
+                self._on_more_headers(stream, head, ended=ended)
+        except Exception as error:
+            end_failed(stream or self.streams.get(stream_id), error)
 
     def on_priority(self, stream_id: int, depends_on: int) -> None:
         self.guard.charge("PRIORITY")
@@ -209,8 +215,7 @@ class Connection(Generic[H]):
             self._check_not_idle(stream_id, "RST_STREAM")
             self.guard.charge("RST_STREAM")
             return
-        self._end_stream(stream)
-        stream.receiver.on_reset(stream, code)
+        self._forget(stream, code)
 
     def on_settings(self, values: list[tuple[int, int]]) -> None:
         touched = apply_settings(values, self.outbox, self.streams.values(), may_push=self.is_server)
@@ -332,4 +337,4 @@ class Connection(Generic[H]):
         """End a stream of which the peer needs no news."""
         if not stream.has_ended:
             self._end_stream(stream)
-            stream.receiver.on_reset(stream, code)
+            report_reset(stream, code)

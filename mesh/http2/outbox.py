@@ -15,7 +15,7 @@ from mesh.http2 import frame_format as wire
 from mesh.http2.flood_guard import FloodGuard
 from mesh.http2.frame_format import FRAME_HEADER, frame_header
 from mesh.http2.hpack_encoder import TABLE_SIZE_ZERO
-from mesh.http2.stream import Stream, Unsent
+from mesh.http2.stream import Stream, Unsent, end_failed
 
 OUTPUT_BYTES = 256 * 1024
 """About what `pump` puts into the output at a time; the socket's buffer decides on more."""
@@ -245,7 +245,10 @@ class Outbox:
         if pending.end is not None:
             self._put_end(stream, pending.end)
         else:
-            stream.receiver.on_writable(stream)
+            try:
+                stream.receiver.on_writable(stream)
+            except Exception as error:
+                end_failed(stream, error)
 
     def _put_end(self, stream: Stream, trailers: bytes) -> None:
         if trailers:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import Any, Protocol
 
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
 
 _RESETS_REMEMBERED = 1_024
+
+
+logger = logging.getLogger("mesh.http2")
 
 
 class Receiver(Protocol):
@@ -96,6 +100,24 @@ class Stream:
     def is_blocked(self) -> bool:
         """Whether something waits to be sent; `on_writable` follows."""
         return self.pending is not None
+
+
+def report_reset(stream: Stream, code: ErrorCode | int) -> None:
+    """Let the receiver know that its stream has ended early."""
+    try:
+        stream.receiver.on_reset(stream, code)
+    except Exception:
+        logger.exception("the receiver of %r failed at its end", stream)
+
+
+def end_failed(stream: Stream | None, error: Exception) -> None:
+    """Something raised in an event of this stream: end it, and no other. Raises a ConnectionFault again."""
+    if isinstance(error, ConnectionFault):
+        raise error
+    logger.error("the receiver of %r failed", stream, exc_info=error)
+    if stream is not None and not stream.has_ended:
+        stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
+        report_reset(stream, ErrorCode.INTERNAL_ERROR)
 
 
 class RecentResets:

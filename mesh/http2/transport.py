@@ -173,6 +173,9 @@ class TransportSet:
         return iter(list(self._transports))
 
     def add(self, transport: Http2Transport) -> None:
+        """Without effect on one that is lost, so that none stays after its `on_lost`."""
+        if transport.is_lost:
+            return
         self._transports[transport] = None
         if self._timer is None:
             self._look_soon()
@@ -189,12 +192,10 @@ class TransportSet:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
 
     def _look(self) -> None:
+        self._look_soon()
         now_s = self._clock()
         for transport in list(self._transports):
             transport.look_after(self._policy, now_s)
-        self._timer = None
-        if self._transports:
-            self._look_soon()
 
 
 def _peer_name(address: Any) -> str:
