@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mesh.http2.frame_format import ErrorCode
-from mesh.http2.hpack_encoder import encode_fields
+from mesh.http2.hpack_encoder import encode_field, encode_fields
 from mesh.http2.stream import Stream
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK, status_block
+from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, UNIMPLEMENTED
 
 _HTTP_ERRORS = {
     405: encode_fields([(b":status", b"405"), (b"allow", b"POST")]),
     415: encode_fields([(b":status", b"415"), (b"accept", b"application/grpc")]),
 }
 
+_ACCEPTED = encode_field(b"grpc-accept-encoding", ACCEPTED_ENCODINGS)
+"""Said with UNIMPLEMENTED, which may be about the encoding of a request (gRPC docs, compression)."""
+
 
 def answer_status(
     stream: Stream, code: int, message: str = "", entries: Iterable[tuple[str, str | bytes]] = ()
 ) -> None:
-    """End a call with a status; it may have sent headers and messages before. Without effect on one that has ended."""
+    """End a call with a status; it may have sent headers and messages before. Without effect on one that has ended.
+
+    Raises ValueError for entries that gRPC does not allow as metadata.
+    """
     if not stream.has_ended:
-        end_call(stream, status_block(code, message, entries))
+        trailers = status_block(code, message, entries)
+        end_call(stream, trailers + _ACCEPTED if code == UNIMPLEMENTED else trailers)
 
 
 def end_call(stream: Stream, trailers: bytes) -> None:
@@ -35,8 +42,3 @@ def end_call(stream: Stream, trailers: bytes) -> None:
 def answer_http_error(stream: Stream, status: int) -> None:
     """Refuse a request that is not one of gRPC: 405 or 415."""
     stream.connection.outbox.send_headers(stream, _HTTP_ERRORS[status], ends=True)
-
-
-def reset(stream: Stream, code: ErrorCode = ErrorCode.CANCEL) -> None:
-    """End a call without a status."""
-    stream.connection.reset(stream, code)

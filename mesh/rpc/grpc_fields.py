@@ -26,6 +26,12 @@ _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NOT_PLAIN = re.compile(rb"[^\x20-\x24\x26-\x7e]")
+_KEY = re.compile(r"[0-9a-z_.-]+").fullmatch
+_PRINTABLE = re.compile(rb"[\x20-\x7e]*").fullmatch
+_OF_TRANSPORT = frozenset({b"te", b"content-type", b"content-length", b"host"})
+_RESERVED = "grpc-"
+_OF_APPLICATIONS = frozenset({"grpc-status-details-bin", "grpc-previous-rpc-attempts", "grpc-retry-pushback-ms"})
+"""Reserved names that applications may read and send."""
 
 
 def read_timeout(value: bytes) -> float:
@@ -59,9 +65,9 @@ def read_metadata(fields: Iterable[Field]) -> tuple[Entry, ...]:
     """The entries that are the application's. Raises ValueError for a binary value that is not base64."""
     entries: list[Entry] = []
     for name, value in fields:
-        if name[:1] == b":" or name in _TRANSPORT_NAMES or name[:5] == b"grpc-":
+        key = name.decode("ascii", "backslashreplace")
+        if name[:1] == b":" or name in _OF_TRANSPORT or (key[:5] == _RESERVED and key not in _OF_APPLICATIONS):
             continue
-        key = name.decode("ascii")
         if name[-4:] == b"-bin":
             entries.extend((key, _read_binary(key, each)) for each in value.split(b","))
         else:
@@ -70,19 +76,24 @@ def read_metadata(fields: Iterable[Field]) -> tuple[Entry, ...]:
 
 
 def metadata_block(entries: Iterable[tuple[str, str | bytes]]) -> bytes:
-    """A part of a header block."""
+    """A part of a header block. Raises ValueError for what gRPC does not allow as metadata."""
     return b"".join([metadata_field(key, value) for key, value in entries])
 
 
 def metadata_field(key: str, value: str | bytes) -> bytes:
+    name = _metadata_name(key)
+    data = value.encode() if isinstance(value, str) else value
     if key.endswith(BINARY_SUFFIX):
-        data = value.encode() if isinstance(value, str) else value
-        return encode_field(key.encode(), b64encode(data).rstrip(b"="))
-    return encode_field(key.encode(), value.encode() if isinstance(value, str) else value)
+        data = b64encode(data).rstrip(b"=")
+    elif not _PRINTABLE(data):
+        raise ValueError(
+            f"the value of metadata {key!r} is not printable ASCII; keys that end in '-bin' take any bytes"
+        )
+    return encode_field(name, data)
 
 
 def status_block(code: int, message: str = "", entries: Iterable[tuple[str, str | bytes]] = ()) -> bytes:
-    """Trailers: a status and metadata."""
+    """Trailers: a status and metadata. Raises ValueError for what gRPC does not allow as metadata."""
     block = _code_field(code)
     if message:
         block += encode_field(b"grpc-message", quote_message(message))
@@ -94,7 +105,13 @@ def _code_field(code: int) -> bytes:
     return encode_field(b"grpc-status", b"%d" % code)
 
 
-_TRANSPORT_NAMES = frozenset({b"te", b"content-type", b"content-length", b"host"})
+@lru_cache(256)
+def _metadata_name(key: str) -> bytes:
+    if not _KEY(key) or (key.startswith(_RESERVED) and key not in _OF_APPLICATIONS):
+        raise ValueError(
+            f"{key!r} is no key of metadata: lower-case letters, digits, '_', '-' and '.', not beginning with 'grpc-'"
+        )
+    return key.encode()
 
 
 def _read_binary(key: str, value: bytes) -> bytes:

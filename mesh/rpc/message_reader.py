@@ -97,8 +97,8 @@ class MessageReader:
             raise MessageError(INTERNAL, f"A message is no valid {self._encoding}: {error}") from None
         if len(message) > self._max_bytes:
             raise _too_large(len(message), self._max_bytes)
-        if not inflate.eof:
-            raise MessageError(INTERNAL, f"A message is no complete {self._encoding}.")
+        if not inflate.eof or inflate.unused_data:
+            raise MessageError(INTERNAL, f"A message is not exactly one whole {self._encoding} stream.")
         return message
 
 
@@ -106,6 +106,12 @@ def compressed(message: bytes, encoding: str) -> bytes:
     """The message with one of ENCODINGS."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[encoding])
     return deflate.compress(message) + deflate.flush()
+
+
+def compressed_frame(message: bytes, encoding: str) -> bytes:
+    """The same with its prefix, as it is sent."""
+    data = compressed(message, encoding)
+    return b"\1" + len(data).to_bytes(PREFIX_BYTES - 1, "big") + data
 
 
 def _too_large(length: int, max_bytes: int) -> MessageError:

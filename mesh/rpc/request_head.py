@@ -21,8 +21,6 @@ class RequestHead:
     timeout_s: float | None = None
     encoding: str = ""
     """How request messages are compressed; empty: they are not."""
-    accepted_encodings: frozenset[str] = frozenset()
-    """What responses may be compressed with."""
     content_length: int | None = None
     malformed: str = ""
     """What makes this no HTTP request; the stream is to be reset."""
@@ -30,6 +28,11 @@ class RequestHead:
     """Another one than 200 where this is an HTTP request, but not one of gRPC."""
     refusal: str = ""
     """What makes this no valid gRPC request; the answer is INTERNAL with this text."""
+
+    def accepts(self, encoding: str) -> bool:
+        """Whether responses may be compressed with it."""
+        accepted = dict(self.fields).get(b"grpc-accept-encoding", b"")
+        return encoding.encode() in (each.strip() for each in accepted.split(b","))
 
 
 H = TypeVar("H", bound=RequestHead)
@@ -58,9 +61,6 @@ def read_request_head(fields: list[Field], make: type[H] = RequestHead) -> H:  #
             metadata=read_metadata(fields),
             timeout_s=None if timeout is None else read_timeout(timeout),
             encoding=_encoding(by_name.get(b"grpc-encoding", b"")),
-            accepted_encodings=frozenset(
-                each.strip() for each in by_name.get(b"grpc-accept-encoding", b"").decode("ascii", "replace").split(",")
-            ),
             content_length=content_length,
             http_status=http_status,
         )

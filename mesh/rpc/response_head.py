@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from mesh.http2.field_rules import response_problem, trailer_problem
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_decoder import Field
-from mesh.rpc.grpc_fields import Entry, read_metadata, unquote_message
+from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_metadata, unquote_message
 
-INTERNAL, UNAVAILABLE, UNKNOWN, CANCELLED = 13, 14, 2, 1
+OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 0, 1, 2, 4, 8, 13, 14
 
 _FROM_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 """gRPC's status for answers that are not gRPC's (gRPC docs, http-grpc-status-mapping)."""
-_FROM_RESET = {
+_FROM_RESET: dict[int, int] = {
     ErrorCode.REFUSED_STREAM: UNAVAILABLE,
     ErrorCode.CANCEL: CANCELLED,
     ErrorCode.CONNECT_ERROR: UNAVAILABLE,
-    ErrorCode.ENHANCE_YOUR_CALM: 8,
+    ErrorCode.ENHANCE_YOUR_CALM: RESOURCE_EXHAUSTED,
     ErrorCode.INADEQUATE_SECURITY: 7,
 }
 
@@ -33,6 +33,10 @@ class ResponseHead:
     encoding: str = ""
 
 
+INTERIM = ResponseHead()
+"""Headers before the real ones, which mean nothing in gRPC (RFC 9110 §15.2)."""
+
+
 def read_response_head(fields: list[Field]) -> ResponseHead:
     """Never raises: what is not gRPC becomes a status."""
     by_name = dict(fields)
@@ -41,9 +45,15 @@ def read_response_head(fields: list[Field]) -> ResponseHead:
     if problem:
         return ResponseHead(code=INTERNAL, message=f"The server sent {problem}.")
     status = by_name.get(b":status", b"200")
+    if status[:1] == b"1":
+        return INTERIM
     if status != b"200" and b"grpc-status" not in by_name:
         number = int(status) if status.isdigit() else 0
         return ResponseHead(code=_FROM_HTTP.get(number, UNKNOWN), message=f"The server answered with HTTP {number}.")
+    content_type = by_name.get(b"content-type", CONTENT_TYPE if is_trailers else b"")
+    if not content_type.startswith(CONTENT_TYPE) and b"grpc-status" not in by_name:
+        text = content_type[:60].decode("ascii", "replace")
+        return ResponseHead(code=UNKNOWN, message=f"The server's answer is not gRPC, its content-type is {text!r}.")
     code = by_name.get(b"grpc-status")
     try:
         metadata = read_metadata(fields)
@@ -57,6 +67,13 @@ def read_response_head(fields: list[Field]) -> ResponseHead:
     )
 
 
-def status_of_reset(code: int) -> int:
-    """gRPC's status for a stream that was reset with an HTTP/2 error code."""
-    return _FROM_RESET.get(code, INTERNAL)  # type: ignore[call-overload,no-any-return]
+def head_of_reset(code: int) -> ResponseHead:
+    """The status of a stream that ended early, by its HTTP/2 error code (gRPC over HTTP/2, Errors)."""
+    match code:
+        case ErrorCode.CONNECT_ERROR:
+            message = "The connection was lost."
+        case ErrorCode.REFUSED_STREAM:
+            message = "The server refused the call before it had begun; it may be retried."
+        case _:
+            message = f"The stream was reset with HTTP/2 error code {code}."
+    return ResponseHead(code=_FROM_RESET.get(code, INTERNAL), message=message)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from mesh.http2.client_connection import ClientConnection
@@ -19,13 +19,20 @@ from mesh.phases.waiting import Waiters
 from mesh.rpc.client_call import ClientCall
 from mesh.rpc.grpc_fields import CONTENT_TYPE, metadata_block, write_timeout
 from mesh.rpc.message_reader import ACCEPTED_ENCODINGS
-from mesh.rpc.response_head import UNAVAILABLE, ResponseHead, read_response_head
-
-logger = logging.getLogger("mesh.rpc")
+from mesh.rpc.response_head import CANCELLED, INTERNAL, UNAVAILABLE, ResponseHead, read_response_head
 
 UNIX_PREFIX = "unix:"
+UNIX_AUTHORITY = "localhost"
+"""Stands for the host where there is none, as in other gRPC clients."""
+ALPN = ("h2",)
 _CONNECT_TIMEOUT_S = 10.0
-_DEADLINE_EXCEEDED = 4
+_CLOSE_TIMEOUT_S = 1.0
+_REFUSALS_MAX = 3
+"""Of one call. A server at its limit may count a stream for a moment longer than its client does."""
+_CONNECTS_MAX = 3
+"""Of one call, to a server that takes connections and closes them before they can be used."""
+_KEEPALIVE_AFTER_S = 310.0
+"""Stock servers end a connection whose client sends a PING more often than every five minutes."""
 
 
 def request_block(path: str, authority: str, *, scheme: bytes = b"http") -> bytes:
@@ -48,7 +55,12 @@ async def connect(
     on_lost: Callable[[Http2Transport], None],
     tls: ssl.SSLContext | None = None,
 ) -> Http2Transport:
-    """A connection to "host:port" or "unix:path", as a client. Raises OSError; has no timeout of its own."""
+    """A connection to "host:port" or "unix:path", as a client. Raises OSError; has no timeout of its own.
+
+    `tls` is made to offer HTTP/2 by ALPN, as gRPC demands.
+    """
+    if tls is not None:
+        tls.set_alpn_protocols(ALPN)
 
     def make(_: Http2Transport, on_output: Callable[[], None]) -> ClientConnection[ResponseHead]:
         return ClientConnection(read_response_head, limits, time.monotonic, on_output)
@@ -58,7 +70,12 @@ async def connect(
 
     loop = asyncio.get_running_loop()
     if address.startswith(UNIX_PREFIX):
-        _, transport = await loop.create_unix_connection(protocol, address.removeprefix(UNIX_PREFIX), ssl=tls)
+        _, transport = await loop.create_unix_connection(
+            protocol,
+            address.removeprefix(UNIX_PREFIX),
+            ssl=tls,
+            server_hostname=None if tls is None else UNIX_AUTHORITY,
+        )
     else:
         host, _, port = address.rpartition(":")
         _, transport = await loop.create_connection(protocol, host.strip("[]"), int(port), ssl=tls)
@@ -82,11 +99,13 @@ class RpcChannel:
         self._tls = tls
         self._limits = limits or Limits(frame_max_bytes=FRAME_BYTES_MIN)
         self._message_max_bytes = message_max_bytes
-        self._transports = TransportSet(policy or UpkeepPolicy())
+        self._transports = TransportSet(policy or UpkeepPolicy(keepalive_after_s=_KEEPALIVE_AFTER_S))
         self._current: Http2Transport | None = None
-        self._connecting = asyncio.Lock()
-        self._has_room = Waiters()
+        self._connecting: asyncio.Task[None] | None = None
+        """One attempt to connect, for all calls that wait for it."""
+        self._changed = Waiters()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<RpcChannel {self._address} connections={len(self._transports)}>"
@@ -98,12 +117,14 @@ class RpcChannel:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and connections."""
+        """End all calls and connections; no new ones begin."""
+        self._is_closed = True
         for task in list(self._tasks):
             task.cancel()
         for transport in self._transports:
             transport.abort("the channel was closed")
-        await self._has_room.until(lambda: not self._transports and not self._tasks)
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await self._changed.until(lambda: not self._transports and not self._tasks)
 
     def call(
         self,
@@ -115,22 +136,33 @@ class RpcChannel:
         serializer: Callable[[Any], bytes] | None = None,
         deserializer: Callable[[bytes], Any] | None = None,
     ) -> ClientCall:
-        """Start a call of "/package.Service/Method".
+        """Start a call of "/package.Service/Method". Raises ValueError for metadata that gRPC does not allow.
 
         `requests` is an iterable or async iterable of messages; None leaves the sending to `write` and `done_writing`.
         """
-        call = ClientCall(serializer, deserializer, self._message_max_bytes, self._has_room.wake)
-        block = request_block(path, self._address.removeprefix(UNIX_PREFIX), scheme=b"https" if self._tls else b"http")
+        call = ClientCall(serializer, deserializer, self._message_max_bytes, self._changed.wake)
+        block = request_block(path, self._authority, scheme=b"https" if self._tls else b"http")
         block += encode_field(b"grpc-accept-encoding", ACCEPTED_ENCODINGS)
         if timeout_s is not None:
             block += encode_field(b"grpc-timeout", write_timeout(timeout_s))
-            late = ResponseHead(code=_DEADLINE_EXCEEDED, message="Deadline Exceeded")
-            call.timer = asyncio.get_running_loop().call_later(timeout_s, call.finish, late)
         block += metadata_block(metadata)
-        if not (isinstance(requests, Sequence) and self._send_now(call, block, requests)):
-            task = asyncio.get_running_loop().create_task(self._send(call, block, requests), name=f"rpc {path}")
-            self._tasks.add(task)
-            task.add_done_callback(self._on_sent)
+        if self._is_closed:
+            call.finish(ResponseHead(code=CANCELLED, message="The channel is closed."))
+            return call
+        if isinstance(requests, Sequence):
+            try:
+                requests = [call.serialised(message) for message in requests]
+            except Exception as error:
+                call.finish(ResponseHead(code=INTERNAL, message=f"Exception serializing request: {error!r}"))
+                return call
+        if timeout_s is not None:
+            call.expire_after(timeout_s)
+        connection = None if self._current is None else _connection(self._current)
+        if connection is not None and connection.has_room and isinstance(requests, list):
+            call.on_refused = partial(self._send_later, call, block, requests)
+            _open(call, connection, block, requests)
+        else:
+            self._send_later(call, block, requests)
         return call
 
     # ---- For generated stubs -----------------------------------------------------------------------------------------
@@ -168,73 +200,98 @@ class RpcChannel:
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
 
-    def _send_now(self, call: ClientCall, block: bytes, messages: Sequence[Any]) -> bool:
-        """Send all of a call, if the connection is there and has room; most calls need no more."""
-        if self._current is None or not _connection(self._current).has_room:
-            return False
-        self._open(call, self._current, block, messages)
-        return True
+    @property
+    def _authority(self) -> str:
+        return UNIX_AUTHORITY if self._address.startswith(UNIX_PREFIX) else self._address
+
+    def _send_later(self, call: ClientCall, block: bytes, requests: Any, refusals: int = 0) -> None:
+        can_repeat = isinstance(requests, list) and refusals < _REFUSALS_MAX
+        call.on_refused = partial(self._send_later, call, block, requests, refusals + 1) if can_repeat else None
+        call.sender = self._start(self._send(call, block, requests), "rpc requests")
 
     async def _send(self, call: ClientCall, block: bytes, requests: Any) -> None:
+        """Send all of a call that has to wait, for a connection or for its own requests."""
         try:
-            transport = await self._transport_for(call)
-            if transport is None:
-                return
-            if isinstance(requests, Sequence):
-                self._open(call, transport, block, requests)
-                return
-            call.begin(_connection(transport).open(block, call))
-            if requests is None:
-                return
-            async for message in _iterated(requests):
-                await call.write(message)
-            await call.done_writing()
-        except (OSError, TimeoutError) as error:
+            connection = await self._usable()
+        except (OSError, ValueError) as error:
             text = f"failed to connect to {self._address}: {error or type(error).__name__}"
             call.finish(ResponseHead(code=UNAVAILABLE, message=text))
-        except asyncio.InvalidStateError:
-            pass  # the call has ended: its status says why
-        except BaseException:
+        except asyncio.CancelledError:
             call.cancel()
             raise
+        else:
+            if isinstance(requests, list):
+                _open(call, connection, block, requests)
+                return
+            call.begin(connection.open(block, call))
+            if requests is not None:
+                await call.send_all(_iterated(requests))
 
-    def _open(self, call: ClientCall, transport: Http2Transport, block: bytes, messages: Sequence[Any]) -> None:
-        connection = _connection(transport)
-        stream = connection.open(block, call)
-        call.begin(stream)
-        for message in messages:
-            connection.outbox.send_message(stream, call.serialised(message))
-        connection.outbox.end(stream)
-
-    async def _transport_for(self, call: ClientCall) -> Http2Transport | None:
-        """A connection with room for a stream; None if the call has ended before there was one."""
-        while not call.done():
-            transport = await self._connected()
-            connection = _connection(transport)
-            if connection.has_room:
-                return transport
-            await self._has_room.until(lambda it=connection: call.done() or it.is_closing or it.has_room)  # type: ignore[misc]
-        return None
-
-    async def _connected(self) -> Http2Transport:
-        async with self._connecting:
+    async def _usable(self) -> ClientConnection[ResponseHead]:
+        """A connection with room for a stream. Raises OSError, of which TimeoutError is one."""
+        connects = 0
+        while True:
             current = self._current
-            if current is None or current.is_lost or current.connection.is_closing:
-                async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                    current = self._current = await connect(self._address, self._limits, self._on_lost, self._tls)
-                self._transports.add(current)
-            return current
+            if current is not None and not current.connection.is_closing:
+                connection = _connection(current)
+                if connection.has_room:
+                    return connection
+                await self._changed.until(lambda it=connection: it.is_closing or it.has_room)  # type: ignore[misc]
+                continue
+            if connects == _CONNECTS_MAX:
+                raise ConnectionError("the server closes its connections")
+            connects += 1
+            if self._connecting is None:
+                self._connecting = self._start(self._connect(), f"connect to {self._address}")
+            # The attempt goes on if this call is cancelled.
+            await asyncio.shield(self._connecting)
 
-    def _on_sent(self, task: asyncio.Task[None]) -> None:
+    async def _connect(self) -> None:
+        transport: Http2Transport | None = None
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                transport = await connect(self._address, self._limits, self._on_lost, self._tls)
+                self._transports.add(transport)
+                connection = _connection(transport)
+                connection.on_settings_changed = self._changed.wake
+                # Before its SETTINGS have come, the server's limit of streams is not known.
+                await self._changed.until(lambda: connection.is_closing or not connection.awaits_peer)
+            if transport.is_lost:
+                raise ConnectionError(transport.lost_reason)
+            self._current = transport
+        except BaseException:
+            if transport is not None:
+                transport.abort("the connection was not ready in time")
+            raise
+        finally:
+            self._connecting = None
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._has_room.wake()
-        if not task.cancelled() and task.exception() is not None:
-            # The caller's iterable has raised, or a serializer: it meets a cancelled call.
-            logger.error("sending the requests of %s failed", task.get_name(), exc_info=task.exception())
+        self._changed.wake()
+        if not task.cancelled():
+            task.exception()  # The calls that wait for a connection report its failure; perhaps none is left.
 
     def _on_lost(self, transport: Http2Transport) -> None:
         self._transports.discard(transport)
-        self._has_room.wake()
+        self._changed.wake()
+
+
+def _open(
+    call: ClientCall, connection: ClientConnection[ResponseHead], block: bytes, messages: Iterable[bytes]
+) -> None:
+    """Send all of a call."""
+    stream = connection.open(block, call)
+    call.begin(stream)
+    for message in messages:
+        connection.outbox.send_message(stream, message)
+    connection.outbox.end(stream)
 
 
 def _connection(transport: Http2Transport) -> ClientConnection[ResponseHead]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Generic, TypeVar
 
 from mesh.http2.connection import Connection
@@ -26,6 +28,18 @@ H = TypeVar("H", bound=RequestHead)
 _INTERNAL = 13
 _CLOSE_TIMEOUT_S = 1.0
 _TLS_HANDSHAKE_TIMEOUT_S = 10.0
+_TLS_SHUTDOWN_TIMEOUT_S = 0.5
+"""For the peer's close_notify; some gRPC clients never send it."""
+
+logger = logging.getLogger("mesh.rpc")
+
+
+class _Phase(IntEnum):
+    """Sockets may be accepted before a drain begins, and open only after it."""
+
+    OPEN = 0
+    DRAINING = 1
+    STOPPED = 2
 
 
 class RpcServer(Generic[H]):
@@ -49,6 +63,7 @@ class RpcServer(Generic[H]):
         self._transports = TransportSet(policy or UpkeepPolicy())
         self._listeners: list[asyncio.AbstractServer] = []
         self._lost = Waiters()
+        self._phase = _Phase.OPEN
 
     def __repr__(self) -> str:
         return f"<RpcServer listeners={len(self._listeners)} connections={len(self._transports)}>"
@@ -62,9 +77,12 @@ class RpcServer(Generic[H]):
     ) -> int:
         """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
 
+        `tls` is made to offer HTTP/2 by ALPN, as gRPC demands.
         `shares_port`: other processes of the same server may listen on it too (SO_REUSEPORT).
         """
         loop = asyncio.get_running_loop()
+        if tls is not None:
+            tls.set_alpn_protocols(["h2"])
         try:
             listener = await loop.create_server(
                 self._transport,
@@ -72,6 +90,7 @@ class RpcServer(Generic[H]):
                 port,
                 ssl=tls,
                 ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_S if tls else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S if tls else None,
                 reuse_port=shares_port or None,
                 backlog=1024,
             )
@@ -87,6 +106,7 @@ class RpcServer(Generic[H]):
 
     def drain(self) -> None:
         """Stop listening, and tell all peers to open no new streams; those that are open go on."""
+        self._phase = max(self._phase, _Phase.DRAINING)
         for listener in self._listeners:
             listener.close()
         for transport in self._transports:
@@ -95,15 +115,18 @@ class RpcServer(Generic[H]):
     async def stop(self, grace_s: float) -> None:
         """Drain, and close what is still open after `grace_s`."""
         self.drain()
+        self._listeners.clear()
         try:
             async with asyncio.timeout(grace_s):
                 await self._lost.until(lambda: not self._transports)
         except TimeoutError:
+            pass
+        self._phase = _Phase.STOPPED
+        if self._transports:
             for transport in self._transports:
                 transport.abort("the server stops")
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._lost.until(lambda: not self._transports)
-        self._listeners.clear()
 
     # ---- Connections -------------------------------------------------------------------------------------------------
 
@@ -111,16 +134,21 @@ class RpcServer(Generic[H]):
         return Http2Transport(self._connection, self._on_lost)
 
     def _connection(self, transport: Http2Transport, on_output: Callable[[], None]) -> Connection[H]:
-        # Only now: a TLS handshake that fails makes a transport that is never connected, nor lost.
-        self._transports.add(transport)
+        # Only now does the transport count: after a TLS handshake that fails it is never connected, nor lost.
         peer = transport.peer
-        return ServerConnection(
+        connection = ServerConnection(
             self._interpret,
             lambda stream, head: self._on_request(stream, head, peer),
             self._limits,
             time.monotonic,
             on_output,
         )
+        self._transports.add(transport)
+        if self._phase is _Phase.DRAINING:
+            connection.drain()
+        elif self._phase is _Phase.STOPPED:
+            transport.abort("the server has stopped")
+        return connection
 
     def _on_lost(self, transport: Http2Transport) -> None:
         self._transports.discard(transport)
@@ -137,6 +165,11 @@ class RpcServer(Generic[H]):
             answer_status(stream, _INTERNAL, head.refusal)
         else:
             stream.content_left = head.content_length
-            receiver = self._accept(stream, head, peer)
-            if receiver is not None:
-                stream.receiver = receiver
+            try:
+                receiver = self._accept(stream, head, peer)
+            except Exception:
+                logger.exception("a request of %s was not accepted", head.path)
+                answer_status(stream, _INTERNAL, "The server failed; its log has the reason.")
+            else:
+                if receiver is not None:
+                    stream.receiver = receiver

@@ -9,29 +9,29 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import aclosing
 from time import monotonic
 from typing import Any
 
 import grpc
 
 from mesh.http2.frame_format import ErrorCode
+from mesh.http2.hpack_encoder import encode_field
 from mesh.http2.stream import Stream
 from mesh.phases.waiting import Waiters
 from mesh.rpc.answers import answer_status
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK, metadata_block
-from mesh.rpc.message_reader import MessageError, MessageReader
+from mesh.rpc.message_reader import INTERNAL, MessageError, compressed_frame
+from mesh.rpc.received_messages import ReceivedMessages
 from mesh.rpc.request_head import RequestHead
-from mesh.rpc.servicer_context import AsyncContext, CallAborted, ThreadContext
+from mesh.rpc.servicer_context import AsyncContext, CallAborted, CallOutcome, ThreadContext
 
 logger = logging.getLogger("mesh.rpc")
 
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 """gRPC's usual limit for messages that a server takes."""
-
-_UNKNOWN = grpc.StatusCode.UNKNOWN
 
 
 class ServicerCall:
@@ -42,14 +42,14 @@ class ServicerCall:
         self._stream = stream
         self._handler = handler
         self._pool = pool
-        self._reader = MessageReader(MESSAGE_MAX_BYTES, head.encoding)
-        self._messages: deque[bytes] = deque()
-        self._held_bytes = 0
-        """Bytes that were received but not given back to the window, until their messages are read."""
+        self._messages = ReceivedMessages(MESSAGE_MAX_BYTES, head.encoding)
         self._is_complete = False
+        self._encoding = ""
+        """Of responses; empty: they are not compressed."""
         self._changed = Waiters()
         self.head = head
         self.peer = peer
+        self.outcome = CallOutcome()
         self.deadline_at_s = None if head.timeout_s is None else monotonic() + head.timeout_s
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"rpc {head.path}")
 
@@ -60,20 +60,16 @@ class ServicerCall:
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         try:
-            messages = self._reader.feed(data[start:stop])
+            self._messages.feed(stream, data[start:stop])
         except MessageError as error:
-            self._task.cancel()
-            answer_status(stream, error.code, error.text)
-            return
-        self._messages.extend(messages)
-        if self._messages:
-            self._held_bytes += stop - start
+            self._refuse(error.code, error.text)
         else:
-            # A message may be larger than the window.
-            stream.connection.give_room(stream, stop - start)
-        self._changed.wake()
+            self._changed.wake()
 
     def on_end(self, stream: Stream) -> None:
+        if not self._messages.is_between:
+            self._refuse(INTERNAL, "The last request message is not complete.")
+            return
         self._is_complete = True
         self._changed.wake()
 
@@ -97,48 +93,78 @@ class ServicerCall:
             raise asyncio.CancelledError
         if not self._messages:
             return grpc.aio.EOF
-        message = self._messages.popleft()
-        if not self._messages:
-            self._stream.connection.give_room(self._stream, self._held_bytes)
-            self._held_bytes = 0
-        return _deserialised(message, self._handler.request_deserializer)
+        return self._deserialised(self._messages.pop(self._stream))
+
+    def set_encoding(self, encoding: str) -> None:
+        """Compress responses with it, if the client takes that and the headers were not sent yet."""
+        if not self._stream.has_sent_headers:
+            self._encoding = encoding if self.head.accepts(encoding) else ""
 
     def send_headers(self, metadata: Any = ()) -> None:
         if not self._stream.has_sent_headers and not self._stream.has_ended:
             block = RESPONSE_BLOCK + metadata_block(metadata or ())
+            if self._encoding:
+                block += encode_field(b"grpc-encoding", self._encoding.encode())
             self._stream.connection.outbox.send_headers(self._stream, block)
 
     async def write(self, message: Any) -> None:
         """Send a response message; returns when the peer's window took it."""
         if self._stream.has_ended:
             raise asyncio.CancelledError
+        data = _serialised(message, self._handler.response_serializer)
         self.send_headers()
-        self._stream.connection.outbox.send_message(
-            self._stream, _serialised(message, self._handler.response_serializer)
-        )
+        outbox = self._stream.connection.outbox
+        if self._encoding:
+            outbox.send_data(self._stream, compressed_frame(data, self._encoding))
+        else:
+            outbox.send_message(self._stream, data)
         await self._changed.until(lambda: not self._stream.is_blocked)
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        code, details, trailers = grpc.StatusCode.OK, "", ()
-        context: Any = None
+        outcome = self.outcome
+        context = AsyncContext(self)
+        limit = asyncio.timeout_at(self._loop_deadline())
         try:
-            async with asyncio.timeout_at(self._loop_deadline()):
-                context = AsyncContext(self)
+            async with limit:
                 await self._serve(context)
-            code, details, trailers = context.outcome()
-        except CallAborted as aborted:
-            code, details, trailers = aborted.code, aborted.details, aborted.trailers
-        except TimeoutError:
-            code, details = grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"
+        except CallAborted:
+            pass
         except asyncio.CancelledError:
-            answer_status(self._stream, grpc.StatusCode.CANCELLED.value[0], "the server has cancelled the call")
+            outcome.replace(grpc.StatusCode.CANCELLED, "the server has cancelled the call")
             raise
         except Exception as error:
-            logger.exception("a servicer failed in %s", self.head.path)
-            code, details = _UNKNOWN, f"Unexpected {type(error)}: {error}"
-        answer_status(self._stream, code.value[0], details, trailers)
+            if limit.expired():
+                outcome.replace(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            elif not outcome.is_aborted:
+                logger.exception("a servicer failed in %s", self.head.path)
+                outcome.code = outcome.code or grpc.StatusCode.UNKNOWN
+                outcome.details = f"Unexpected {type(error)}: {error}"
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Answer, and end all that waits for this call in tasks and threads."""
+        outcome, stream = self.outcome, self._stream
+        try:
+            code = outcome.code or grpc.StatusCode.OK
+            answer_status(stream, code.value[0], outcome.details, outcome.trailers)
+        except Exception as error:
+            logger.error("a servicer has set what gRPC cannot send in %s: %s", self.head.path, error)
+            answer_status(stream, INTERNAL, f"The servicer has set what gRPC cannot send: {error}")
+        self._changed.wake()
+        for callback in outcome.callbacks:
+            try:
+                callback()
+            except Exception:
+                logger.exception("a callback failed at the end of %s", self.head.path)
+
+    def _refuse(self, code: int, text: str) -> None:
+        """End the call because of what the client sent."""
+        answer_status(self._stream, code, text)
+        self._task.cancel()
+        self._changed.wake()
 
     async def _serve(self, context: AsyncContext) -> None:
         handler = self._handler
@@ -149,8 +175,9 @@ class ServicerCall:
             return
         answer = function(request, context)
         if hasattr(answer, "__aiter__"):
-            async for message in answer:
-                await self.write(message)
+            async with aclosing(answer):
+                async for message in answer:
+                    await self.write(message)
             self.send_headers()
         else:
             message = await answer
@@ -174,9 +201,16 @@ class ServicerCall:
 
     async def _only_request(self) -> Any:
         message = await self.read()
-        if message is grpc.aio.EOF:
-            raise CallAborted(grpc.StatusCode.INTERNAL, "The request has no message.")
+        if message is grpc.aio.EOF or await self.read() is not grpc.aio.EOF:
+            self.outcome.abort(grpc.StatusCode.INTERNAL, "The request has not exactly one message.")
         return message
+
+    def _deserialised(self, data: bytes) -> Any:
+        deserializer = self._handler.request_deserializer
+        try:
+            return data if deserializer is None else deserializer(data)
+        except Exception as error:
+            self.outcome.abort(grpc.StatusCode.INTERNAL, f"Exception deserializing request: {error}")
 
     def _loop_deadline(self) -> float | None:
         if self.deadline_at_s is None:
@@ -204,12 +238,3 @@ def _is_async(function: Any) -> bool:
 
 def _serialised(message: Any, serializer: Callable[[Any], bytes] | None) -> bytes:
     return message if serializer is None else serializer(message)
-
-
-def _deserialised(data: bytes, deserializer: Callable[[bytes], Any] | None) -> Any:
-    if deserializer is None:
-        return data
-    try:
-        return deserializer(data)
-    except Exception as error:
-        raise CallAborted(grpc.StatusCode.INTERNAL, f"Exception deserializing request: {error}") from error

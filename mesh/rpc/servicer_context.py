@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
 
 from mesh.rpc.request_head import RequestHead
 
+_ENCODINGS = {grpc.Compression.Gzip: "gzip", grpc.Compression.Deflate: "deflate"}
+
 
 class CallAborted(Exception):
-    """The servicer, or what serves it, has ended the call with a status."""
+    """The servicer, or what serves it, has ended the call; its outcome says how."""
 
-    def __init__(self, code: grpc.StatusCode, details: str, trailers: Any = ()) -> None:
-        super().__init__(details)
-        self.code = code
-        self.details = details
-        self.trailers = trailers
+
+@dataclass(slots=True)
+class CallOutcome:
+    """How a call is to end, as the servicer sets it."""
+
+    code: grpc.StatusCode | None = None
+    details: str = ""
+    trailers: tuple[tuple[str, str | bytes], ...] = ()
+    is_aborted: bool = False
+    callbacks: list[Callable[[], object]] = field(default_factory=list)
+    """Called once it has ended."""
+
+    def replace(self, code: grpc.StatusCode, details: str) -> None:
+        self.code, self.details, self.trailers = code, details, ()
+
+    def abort(self, code: grpc.StatusCode, details: str, trailers: Any = ()) -> NoReturn:
+        """The first one counts, even if the servicer catches what it raises."""
+        if not self.is_aborted:
+            self.is_aborted = True
+            self.code = grpc.StatusCode.UNKNOWN if code is grpc.StatusCode.OK else code
+            self.details = details
+            self.trailers = tuple(trailers) or self.trailers
+        raise CallAborted(details)
 
 
 class ContextCall(Protocol):
@@ -28,6 +49,7 @@ class ContextCall(Protocol):
     head: RequestHead
     peer: str
     deadline_at_s: float | None
+    outcome: CallOutcome
 
     @property
     def has_ended(self) -> bool: ...
@@ -38,15 +60,14 @@ class ContextCall(Protocol):
 
     def send_headers(self, metadata: Any = ()) -> None: ...
 
+    def set_encoding(self, encoding: str) -> None: ...
+
 
 class _Context:
     """What needs neither loop nor thread."""
 
     def __init__(self, call: ContextCall) -> None:
         self._call = call
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
-        self._trailers: Any = ()
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return self._call.head.metadata
@@ -60,21 +81,21 @@ class _Context:
         return None if at_s is None else max(0.0, at_s - monotonic())
 
     def set_code(self, code: grpc.StatusCode) -> None:
-        self._code = code
+        self._call.outcome.code = code
 
     def set_details(self, details: str) -> None:
-        self._details = details
+        self._call.outcome.details = details
 
     def set_trailing_metadata(self, metadata: Any) -> None:
-        self._trailers = tuple(metadata)
+        self._call.outcome.trailers = tuple(metadata)
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Compress the responses, if the client takes it and the headers were not sent before."""
+        self._call.set_encoding(_ENCODINGS.get(compression, ""))
 
     def cancelled(self) -> bool:
         """Whether the client has gone, or the call has ended otherwise."""
         return self._call.has_ended
-
-    def outcome(self) -> tuple[grpc.StatusCode, str, Any]:
-        """Code, details and trailers as they were set."""
-        return self._code or grpc.StatusCode.OK, self._details, self._trailers
 
 
 class AsyncContext(_Context):
@@ -89,8 +110,18 @@ class AsyncContext(_Context):
     async def send_initial_metadata(self, metadata: Any) -> None:
         self._call.send_headers(metadata)
 
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
-        raise CallAborted(code, details, tuple(trailing_metadata) or self._trailers)
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        self._call.outcome.abort(code, details, trailing_metadata)
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        self._call.outcome.abort(status.code, status.details, status.trailing_metadata or ())
+
+    def done(self) -> bool:
+        return self._call.has_ended
+
+    def add_done_callback(self, callback: Callable[[AsyncContext], object]) -> None:
+        """Call it with this context when the call has ended."""
+        self._call.outcome.callbacks.append(lambda: callback(self))
 
 
 class ThreadContext(_Context):
@@ -101,24 +132,25 @@ class ThreadContext(_Context):
         self._context = context
         self._loop = loop
 
-    def abort(self, code: grpc.StatusCode, details: str = "") -> None:
-        raise CallAborted(code, details, self._trailers)
-
     def write(self, message: Any) -> None:
         self._wait(self._call.write(message))
 
     def send_initial_metadata(self, metadata: Any) -> None:
-        self._loop.call_soon_threadsafe(self._call.send_headers, metadata)
+        self._wait(self._context.send_initial_metadata(metadata))
 
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self._context.set_code(code)
+    def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
+        self._call.outcome.abort(code, details)
 
-    def set_details(self, details: str) -> None:
-        self._context.set_details(details)
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        self._call.outcome.abort(status.code, status.details, status.trailing_metadata or ())
 
-    def set_trailing_metadata(self, metadata: Any) -> None:
-        super().set_trailing_metadata(metadata)
-        self._context.set_trailing_metadata(metadata)
+    def is_active(self) -> bool:
+        return not self._call.has_ended
+
+    def add_callback(self, callback: Callable[[], object]) -> bool:
+        """Call it when the call has ended; False if it has."""
+        self._call.outcome.callbacks.append(callback)
+        return not self._call.has_ended
 
     def iterate(self, requests: AsyncIterator[Any]) -> Iterator[Any]:
         """The requests for a thread."""
@@ -129,6 +161,8 @@ class ThreadContext(_Context):
                 return
 
     def _wait(self, awaitable: Any) -> Any:
+        """Every wait ends at the latest when the call does: `ServicerCall` wakes it then."""
+
         async def run() -> Any:
             return await awaitable
 

@@ -1,0 +1,341 @@
+"""Connections: many calls at once, limits of streams, drains, restarts, and what is left afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from mesh.http2 import transport
+from mesh.http2.limits import Limits
+from mesh.http2.upkeep import UpkeepPolicy
+from mesh.rpc import rpc_channel
+from mesh.rpc.rpc_channel import RpcChannel
+from tests.unit.fakes.rpc_ends import (
+    AsyncShop,
+    Item,
+    OurServer,
+    certificate_files,
+    failure,
+    open_channel,
+    our_server,
+    rpc_tasks,
+    scenario,
+    shop_of,
+    stock_server,
+    until,
+)
+from tests.unit.protos import shop_pb2_grpc
+
+FEW = Limits(streams_max=20)
+
+
+# ---- Many calls ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("client", "server"), [("aio", "ours"), ("ours", "ours"), ("ours", "stock")])
+def test_a_thousand_calls_at_once(client: str, server: str) -> None:
+    async def talk() -> None:
+        async with shop_of(client, AsyncShop(), server=server) as shop:
+            answers = await asyncio.gather(*[shop.Price(Item(name="x" * size)) for size in range(1_000)])
+            assert [each.amount for each in answers] == list(range(1_000))
+
+    scenario(talk())
+
+
+@pytest.mark.parametrize(("client", "server"), [("aio", "ours"), ("ours", "ours"), ("ours", "stock")])
+def test_calls_above_the_servers_limit_wait(client: str, server: str) -> None:
+    """Also those that begin before its SETTINGS have come."""
+    options: dict[str, Any] = {"limits": FEW} if server == "ours" else {"grpc.max_concurrent_streams": 20}
+
+    async def talk() -> None:
+        async with shop_of(client, AsyncShop(), server=server, **options) as shop:
+            answers = await asyncio.gather(*[shop.Price(Item(name="x" * size)) for size in range(300)])
+            assert [each.amount for each in answers] == list(range(300))
+
+    scenario(talk())
+
+
+def test_a_call_that_waits_for_room_has_its_deadline_and_may_be_cancelled() -> None:
+    async def talk() -> None:
+        async with shop_of("ours", AsyncShop(), limits=Limits(streams_max=1)) as shop:
+            first = shop.List(Item(name="hang", amount=1))
+            assert (await first.read()).amount == 0
+            assert (await failure(shop.Price(Item(), timeout=0.05))).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            cancelled, waiting = shop.Price(Item()), shop.Price(Item(name="x"))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            first.cancel()
+            assert (await waiting).amount == 1
+
+    scenario(talk())
+
+
+# ---- Failures to connect ---------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def test_a_server_that_is_not_there_fails_all_waiting_calls_at_once() -> None:
+    async def talk() -> None:
+        async with RpcChannel(f"127.0.0.1:{free_port()}") as channel:
+            errors = await asyncio.gather(*[failure(channel.call("/a/B", [b""])) for _ in range(50)])
+            assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
+            assert all("failed to connect to 127.0.0.1" in error.details() for error in errors)
+        async with RpcChannel("unix:/nowhere/at/all") as channel:
+            assert (await failure(channel.call("/a/B", [b""]))).code() is grpc.StatusCode.UNAVAILABLE
+        async with RpcChannel("no port") as channel:
+            assert (await failure(channel.call("/a/B", [b""]))).code() is grpc.StatusCode.UNAVAILABLE
+
+    scenario(talk())
+
+
+@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["silent", "http/1"])
+def test_a_server_that_is_no_http2_server(greeting: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_channel, "_CONNECT_TIMEOUT_S", 0.1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await reader.read()
+        await reader.read()
+        writer.close()
+
+    async def talk() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with RpcChannel(f"127.0.0.1:{port}") as channel:
+            assert (await failure(channel.call("/a/B", [b""]))).code() is grpc.StatusCode.UNAVAILABLE
+            await until(lambda: not len(channel._transports), "the connection is closed")
+        server.close()
+
+    scenario(talk())
+
+
+def test_a_server_that_closes_every_connection_is_given_up() -> None:
+    async def talk() -> None:
+        ours = OurServer(AsyncShop())
+        port = await ours.server.listen("127.0.0.1", 0)
+        accepted = ours.server._connection
+        ours.server._connection = lambda *args: _drained(accepted(*args))  # type: ignore[method-assign]
+        async with RpcChannel(f"127.0.0.1:{port}") as channel:
+            error = await failure(channel.call("/a/B", [b""], timeout_s=5))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+        await ours.stop()
+
+    scenario(talk())
+
+
+def _drained(connection: Any) -> Any:
+    connection.drain()
+    connection.finish_drain()
+    return connection
+
+
+def test_a_certificate_that_is_not_trusted() -> None:
+    async def talk() -> None:
+        async with our_server(AsyncShop(), "tls") as (ours, address):
+            async with RpcChannel(address, tls=ssl.create_default_context()) as channel:
+                error = await failure(channel.call("/a/B", [b""]))
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+                assert "certificate" in error.details().lower()
+            await until(lambda: not ours.server.connections, "the failed handshake is forgotten")
+
+    scenario(talk())
+
+
+def test_http2_is_negotiated_by_alpn() -> None:
+    async def talk() -> str | None:
+        async with our_server(AsyncShop(), "tls") as (_, address):
+            context = ssl.create_default_context(cafile=str(certificate_files()[1]))
+            context.set_alpn_protocols(["http/1.1", "h2"])
+            _, writer = await asyncio.open_connection("localhost", int(address.rpartition(":")[2]), ssl=context)
+            chosen: str | None = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+            writer.transport.abort()
+            return chosen
+
+    assert scenario(talk()) == "h2"
+
+
+# ---- The end of a server ---------------------------------------------------------------------------------------------
+
+
+def test_a_drain_serves_what_has_begun_and_nothing_new() -> None:
+    async def talk() -> None:
+        servicer = AsyncShop()
+        async with our_server(servicer) as (ours, address), open_channel("aio", address) as channel:
+            shop = shop_pb2_grpc.ShopStub(channel)
+            haggling = shop.Haggle()
+            await haggling.write(Item(amount=1))
+            assert (await haggling.read()).amount == 2
+            ours.server.drain()
+            for number in range(20):
+                await haggling.write(Item(amount=number))
+                assert (await haggling.read()).amount == number * 2
+            await haggling.done_writing()
+            assert await haggling.read() is grpc.aio.EOF
+            await until(lambda: not ours.server.connections, "the drained connection is closed")
+            assert (await failure(shop.Price(Item(), timeout=5))).code() is grpc.StatusCode.UNAVAILABLE
+
+    scenario(talk())
+
+
+@pytest.mark.parametrize("client", ["aio", "ours"])
+def test_a_stop_ends_calls_after_its_grace(client: str) -> None:
+    async def talk() -> None:
+        servicer = AsyncShop()
+        async with our_server(servicer) as (ours, address), open_channel(client, address) as channel:
+            shop = shop_pb2_grpc.ShopStub(channel)
+            call = asyncio.ensure_future(failure(shop.Price(Item(name="hang"))))
+            await until(lambda: servicer.seen.started, "the call has started")
+            await ours.stop(grace_s=0.05)
+            assert (await call).code() is grpc.StatusCode.UNAVAILABLE
+            await until(lambda: servicer.seen.cancelled, "the servicer is cancelled")
+            assert not rpc_tasks()
+
+    scenario(talk())
+
+
+def test_connections_that_are_accepted_after_the_drain_are_drained_too() -> None:
+    async def talk() -> None:
+        async with our_server(AsyncShop()) as (ours, address):
+            port = int(address.rpartition(":")[2])
+            raw = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+            ours.server.drain()
+            await ours.stop(grace_s=0.1)
+            await until(lambda: not ours.server.connections, "no connection is left")
+            for each in raw:
+                each.close()
+
+    scenario(talk())
+
+
+def test_a_client_with_two_servers_loses_no_call_when_one_drains() -> None:
+    async def talk() -> None:
+        async with our_server(AsyncShop()) as (first, one), our_server(AsyncShop()) as (second, two):
+            target = "ipv4:" + ",".join(each.replace("localhost", "127.0.0.1") for each in (one, two))
+            options = (("grpc.lb_policy_name", "round_robin"),)
+            async with open_channel("aio", target, options=options) as channel:
+                shop = shop_pb2_grpc.ShopStub(channel)
+                answered = 0
+
+                async def call_on() -> None:
+                    nonlocal answered
+                    while answered < 600:
+                        assert (await shop.Price(Item(name="abc"), timeout=10)).amount == 3
+                        answered += 1
+
+                callers = [asyncio.ensure_future(call_on()) for _ in range(10)]
+                await until(lambda: first.servicer.seen.started > 50, "both serve")
+                first.server.drain()
+                await until(lambda: not first.server.connections, "the first is drained")
+                await asyncio.gather(*callers)
+                assert second.servicer.seen.started > 50
+
+    scenario(talk())
+
+
+def test_our_client_loses_no_call_when_its_server_drains_and_another_takes_the_port() -> None:
+    async def talk() -> None:
+        port = free_port()
+        first, second = OurServer(AsyncShop()), OurServer(AsyncShop())
+        await first.server.listen("127.0.0.1", port, shares_port=True)
+        async with RpcChannel(f"127.0.0.1:{port}") as channel:
+            shop = shop_pb2_grpc.ShopStub(channel)
+            answers = [asyncio.ensure_future(_amount(shop.Price(Item(name="abc"), timeout=10))) for _ in range(100)]
+            await until(lambda: first.servicer.seen.started, "the first serves")
+            await second.server.listen("127.0.0.1", port, shares_port=True)
+            first.server.drain()
+            for _ in range(200):
+                answers.append(asyncio.ensure_future(_amount(shop.Price(Item(name="abc"), timeout=10))))
+                await asyncio.sleep(0)
+            assert set(await asyncio.gather(*answers)) == {3}
+            await until(lambda: not first.server.connections, "the first is drained")
+            assert (await shop.Price(Item(name="abc"), timeout=10)).amount == 3
+            assert second.servicer.seen.started
+        await first.stop()
+        await second.stop()
+
+    scenario(talk())
+
+
+@pytest.mark.parametrize("server", ["ours", "stock"])
+def test_a_channel_connects_again_after_a_restart(server: str) -> None:
+    async def talk() -> None:
+        serve = our_server if server == "ours" else stock_server
+        async with serve(AsyncShop()) as (running, address):
+            channel = RpcChannel(address)
+            shop = shop_pb2_grpc.ShopStub(channel)
+            assert (await shop.Price(Item(name="a"))).amount == 1
+            await running.stop(0)
+            error = await failure(shop.Price(Item(name="a"), timeout=5))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+        again = OurServer(AsyncShop())
+        await again.server.listen("127.0.0.1", int(address.rpartition(":")[2]))
+        assert (await shop.Price(Item(name="ab"), timeout=5)).amount == 2
+        await channel.close()
+        await again.stop()
+        late = shop.Price(Item())
+        assert (await failure(late)).details() == "The channel is closed."
+
+    scenario(talk())
+
+
+def test_a_connection_that_breaks_fails_its_calls() -> None:
+    async def talk() -> None:
+        async with our_server(AsyncShop()) as (ours, address), RpcChannel(address) as channel:
+            call = channel.call("/mesh.tests.Shop/Haggle", None)
+            await call.write(Item(amount=1).SerializeToString())
+            await call.read()
+            for each in ours.server._transports:
+                each.abort("a test")
+            error = await failure(call.read())
+            assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "The connection was lost.")
+
+    scenario(talk())
+
+
+# ---- Age and idleness ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "policy", [UpkeepPolicy(age_max_s=0.05), UpkeepPolicy(idle_timeout_s=0.05)], ids=["age", "idle"]
+)
+@pytest.mark.parametrize("client", ["aio", "ours"])
+def test_old_and_idle_connections_are_replaced_without_a_failed_call(
+    policy: UpkeepPolicy, client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_LOOK_INTERVAL_S", 0.01)
+
+    async def talk() -> None:
+        opened = 0
+        async with our_server(AsyncShop(), policy=policy) as (ours, address), open_channel(client, address) as channel:
+            accepted = ours.server._connection
+
+            def count(*args: Any) -> Any:
+                nonlocal opened
+                opened += 1
+                return accepted(*args)
+
+            ours.server._connection = count  # type: ignore[method-assign]
+            shop = shop_pb2_grpc.ShopStub(channel)
+            while opened < 3:
+                assert (await shop.Price(Item(name="abc"), timeout=10)).amount == 3
+                if policy.idle_timeout_s < 1:
+                    await until(lambda: not ours.server.connections, "the idle connection is closed")
+
+    scenario(talk())
+
+
+async def _amount(call: Any) -> int:
+    amount: int = (await call).amount
+    return amount
