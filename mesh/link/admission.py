@@ -1,4 +1,9 @@
-"""A replica's strict limit on ongoing calls, and the links to notify when a place gets free. I/O loop only."""
+"""A replica's strict limit on ongoing calls, and who gets a place that becomes free. I/O loop only.
+
+A caller that takes the replica for full holds its calls back. So each free place is offered to one of these callers,
+the longest waiting first. A place that is offered counts as taken until the caller has sent a call or declined, so no
+two callers ever race for it, however many wait.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +13,18 @@ from typing import Protocol
 from mesh.phases.waiting import Waiters
 
 
-class LoadListener(Protocol):
+class PlaceSeeker(Protocol):
     """A link whose caller may be waiting for a free place."""
 
     def push_load(self) -> None:
         """Send a load report."""
 
+    def offer_place(self) -> None:
+        """Send the offer of a place, which the caller answers with a call or a Decline."""
+
 
 class Admission:
-    """Counts ongoing calls against the limit.
-
-    A caller that thinks the replica is full waits for a load report. Results carry one but may take arbitrarily long,
-    so each such caller gets one report when a place gets free.
-    """
+    """Counts ongoing calls against the limit."""
 
     def __init__(self, limit: int) -> None:
         """`limit`: calls at the same time."""
@@ -28,12 +32,16 @@ class Admission:
         self.ongoing = 0
         self.rejected = 0
         self.is_closed = False
-        self._believe_full: set[LoadListener] = set()
+        self._waiting: dict[PlaceSeeker, None] = {}
+        """Links that take the replica for full, in the order of their turns."""
+        self._offered: set[PlaceSeeker] = set()
+        """Links that have been offered a place and have not answered."""
         self._idle = Waiters()
 
-    def try_enter(self) -> bool:
-        """Take a place, unless all are taken or the replica drains."""
-        if self.is_closed or self.ongoing >= self.limit:
+    def try_enter(self, seeker: PlaceSeeker) -> bool:
+        """Take a place, unless all are taken or offered to others, or the replica drains."""
+        self._offered.discard(seeker)
+        if self.is_closed or self.taken >= self.limit:
             self.rejected += 1
             return False
         self.ongoing += 1
@@ -44,27 +52,42 @@ class Admission:
         self.ongoing -= 1
         if not self.ongoing:
             self._idle.wake()
-        if self._believe_full and self.ongoing < self.limit:
-            waiting, self._believe_full = self._believe_full, set()
-            for listener in waiting:
-                listener.push_load()
+        if self._waiting:
+            self._offer()
 
-    def load_for(self, listener: LoadListener) -> int:
-        """The number of ongoing calls, to be sent to this listener now."""
-        if self.ongoing >= self.limit:
-            self._believe_full.add(listener)
-        return self.ongoing
+    def decline(self, seeker: PlaceSeeker) -> None:
+        """The link has no call for the place that it was offered. Without effect on one that was offered none."""
+        if seeker in self._offered:
+            self._offered.discard(seeker)
+            self._offer()
 
-    def watch(self, listener: LoadListener) -> None:
-        """The listener takes the replica for full: send it a report when a place is free, now or later."""
-        if self.ongoing < self.limit:
-            listener.push_load()
+    @property
+    def taken(self) -> int:
+        """Places that are taken or offered."""
+        return self.ongoing + len(self._offered)
+
+    def load_for(self, seeker: PlaceSeeker) -> int:
+        """The number of places that are not free for this link, to be sent to it now."""
+        taken = self.taken - (seeker in self._offered)
+        if taken >= self.limit:
+            self._waiting[seeker] = None
+        return taken
+
+    def watch(self, seeker: PlaceSeeker) -> None:
+        """The link takes the replica for full: tell it about a free place, now or when it gets one."""
+        if self.taken < self.limit:
+            seeker.push_load()
         else:
-            self._believe_full.add(listener)
+            self._waiting[seeker] = None
 
-    def forget(self, listener: LoadListener) -> None:
-        """The listener knows the load from elsewhere, or is gone."""
-        self._believe_full.discard(listener)
+    def forget(self, seeker: PlaceSeeker) -> None:
+        """The link knows the load from elsewhere."""
+        self._waiting.pop(seeker, None)
+
+    def remove(self, seeker: PlaceSeeker) -> None:
+        """The link is gone."""
+        self.forget(seeker)
+        self.decline(seeker)
 
     def close(self) -> None:
         """Admit no more calls."""
@@ -74,9 +97,16 @@ class Admission:
         """Wait until no call is ongoing."""
         await self._idle.until(lambda: not self.ongoing)
 
-    def set_limit(self, limit: int, listeners: Iterable[LoadListener] = ()) -> None:
-        """Change the limit and report the load to all listeners: each may have waited because of the old one."""
+    def set_limit(self, limit: int, seekers: Iterable[PlaceSeeker] = ()) -> None:
+        """Change the limit and report the load to all links: each may have waited because of the old one."""
         self.limit = limit
-        self._believe_full.clear()
-        for listener in listeners:
-            listener.push_load()
+        self._waiting.clear()
+        for seeker in seekers:
+            seeker.push_load()
+
+    def _offer(self) -> None:
+        while self._waiting and self.taken < self.limit and not self.is_closed:
+            seeker = next(iter(self._waiting))
+            del self._waiting[seeker]
+            self._offered.add(seeker)
+            seeker.offer_place()

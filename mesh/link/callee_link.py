@@ -154,7 +154,7 @@ class CalleeLink:
 
     def _close(self, reason: CancelReason) -> None:
         self._move(CalleeEvent.CLOSE)
-        self._admission.forget(self)
+        self._admission.remove(self)
         self._stored.clear()
         self._writer.close()
         for call in list(self._calls.values()):
@@ -179,9 +179,18 @@ class CalleeLink:
         if self.phase is not _CLOSED:
             self._writer.send(packed, call_id)
 
+    def send_models(self, model_ids: list[str]) -> None:
+        """Send the caller the list of models that are here."""
+        if self.phase is not _CLOSED:
+            self._writer.send_state("models", frames.pack_models(model_ids))
+
     def push_load(self) -> None:
         """Send the caller a load report."""
         self.send(frames.pack_load(self._load()))
+
+    def offer_place(self) -> None:
+        """Send the caller the offer of a place."""
+        self.send(frames.pack_load(self._load(), offers_place=True))
 
     # ---- From the service --------------------------------------------------------------------------------------------
 
@@ -255,6 +264,8 @@ class CalleeLink:
                     self._waiters.wake()
             case "drain":
                 self._on_acknowledge()
+            case "decline":
+                self._admission.decline(self)
             case _:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
 
@@ -277,7 +288,7 @@ class CalleeLink:
         """A new call. It was read before this: a place taken for a malformed one would never be given back."""
         if call_id in self._calls or not call_id:
             raise MalformedFrameError(f"call id {call_id} is in use")
-        if not self._admission.try_enter():
+        if not self._admission.try_enter(self):
             is_draining = self._admission.is_closed
             self.send(frames.pack_reject(call_id, self._load(), is_draining=is_draining))
             return
@@ -295,6 +306,7 @@ class CalleeLink:
         # Its Open was cut off, or its Result is on the way. Answer in both cases: a caller ignores results of calls
         # that it no longer has.
         self._writer.discard(call_id)
+        self._admission.decline(self)
         outcome = Outcome(CANCELLED_CODE, "cancelled before it ran")
         self.send(frames.pack_result(call_id, outcome, self._load()))
 

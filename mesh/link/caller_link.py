@@ -30,7 +30,7 @@ from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
 from mesh.rpc.rpc_channel import connect, request_block
 from mesh.settings import settings
-from mesh.v1 import replica_pb2
+from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.bulk_fetch import run_bulk
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
@@ -269,14 +269,20 @@ class CallerLink:
                     call.request_credit += frame.credit.credits
                     call.sink.on_credit()
             case "load":
-                self.others_ongoing = max(0, frame.load.ongoing - len(self._calls))
-                self._observer.on_load(self)
+                self._on_load(frame.load)
             case "reject":
                 self._on_reject(frame.call_id, frame.reject)
             case "part":
                 self._on_part(read_part(frame.call_id, frame.part))
             case _:
                 self._on_link_frame(frame)
+
+    def _on_load(self, load: common_pb2.Load) -> None:
+        ours = len(self._calls)
+        self.others_ongoing = max(0, load.ongoing - ours)
+        self._observer.on_load(self)
+        if load.offers_place and len(self._calls) == ours:
+            self._write(frames.pack_decline())
 
     def _on_part(self, part: PartView) -> None:
         if part.call_id not in self._calls:

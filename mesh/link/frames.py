@@ -187,11 +187,17 @@ def pack_reject(call_id: int, ongoing: int, *, is_draining: bool) -> bytes:
     return pack(frame)
 
 
-def pack_load(ongoing: int) -> bytes:
-    """The replica's number of ongoing calls."""
+def pack_load(ongoing: int, *, offers_place: bool = False) -> bytes:
+    """The replica's load, see Load in common.proto."""
     frame = Frame()
     frame.load.ongoing = ongoing
+    frame.load.offers_place = offers_place
     return pack(frame)
+
+
+def pack_decline() -> bytes:
+    """The caller has no call for the place that it was offered."""
+    return pack(Frame(decline=replica_pb2.Decline()))
 
 
 def pack_drain() -> bytes:

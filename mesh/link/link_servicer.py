@@ -52,7 +52,7 @@ class LinkServicer:
         """Send all callers the list of models that are here."""
         self.model_ids = model_ids
         for link in self.links:
-            link.send(frames.pack_models(model_ids))
+            link.send_models(model_ids)
 
     def drain(self) -> None:
         """Refuse new calls from now on, and ask all callers to send none."""

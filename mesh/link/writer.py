@@ -37,6 +37,8 @@ class LinkWriter:
         """By call with a lane: how many small frames have to be written first."""
         self._was_part = False
         """Whether the last message was a part."""
+        self._states: dict[str, bytes] = {}
+        """By name: the frame of a state of which only the latest matters, until there is room for it."""
         self._flushed = Waiters()
         self.accepted = 0
         """Small frames accepted so far."""
@@ -55,9 +57,12 @@ class LinkWriter:
         else:
             self._small.append(packed)
             self.accepted += 1
-        if not self._is_due:
-            self._is_due = True
-            self._turn.add(self.write)
+        self._schedule()
+
+    def send_state(self, name: str, packed: bytes) -> None:
+        """Queue a frame that replaces an earlier one of this name: a peer that does not read makes none pile up."""
+        self._states[name] = packed
+        self._schedule()
 
     def write(self) -> None:
         """Hand to the stream what is queued, as far as the peer takes it."""
@@ -65,6 +70,11 @@ class LinkWriter:
         stream = self._stream
         outbox = stream.connection.outbox
         try:
+            if self._states and stream.pending is None:
+                for packed in self._states.values():
+                    self._small.append(packed)
+                    self.accepted += 1
+                self._states.clear()
             while (self._small or self._large) and stream.pending is None and not stream.has_ended:
                 outbox.send_message(stream, self._next_message())
         except Exception:
@@ -92,6 +102,11 @@ class LinkWriter:
     def close(self) -> None:
         """The stream has ended: nothing is written any more."""
         self._flushed.wake()
+
+    def _schedule(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._turn.add(self.write)
 
     def _next_message(self) -> bytes:
         """Small frames and parts take turns. A part travels alone: so neither end copies it into or out of a batch."""

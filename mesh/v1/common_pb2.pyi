@@ -65,10 +65,12 @@ class Payload(_message.Message):
     def __init__(self, codec: _Optional[_Union[Codec, str]] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., stored: _Optional[_Union[StoredBuffers, _Mapping]] = ..., section_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("ongoing",)
+    __slots__ = ("ongoing", "offers_place")
     ONGOING_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_PLACE_FIELD_NUMBER: _ClassVar[int]
     ongoing: int
-    def __init__(self, ongoing: _Optional[int] = ...) -> None: ...
+    offers_place: bool
+    def __init__(self, ongoing: _Optional[int] = ..., offers_place: bool = ...) -> None: ...
 
 class Metadatum(_message.Message):
     __slots__ = ("key", "value")

@@ -30,7 +30,7 @@ class Frames(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("call_id", "hello", "welcome", "open", "item", "half_close", "result", "cancel", "credit", "reject", "load", "drain", "part", "release", "models")
+    __slots__ = ("call_id", "hello", "welcome", "open", "item", "half_close", "result", "cancel", "credit", "reject", "load", "drain", "part", "release", "models", "decline")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class Frame(_message.Message):
     PART_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    DECLINE_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     hello: Hello
     welcome: Welcome
@@ -61,7 +62,8 @@ class Frame(_message.Message):
     part: Part
     release: Release
     models: Models
-    def __init__(self, call_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., half_close: _Optional[_Union[HalfClose, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ...) -> None: ...
+    decline: Decline
+    def __init__(self, call_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., half_close: _Optional[_Union[HalfClose, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "replica_id", "token")
@@ -160,6 +162,10 @@ class Part(_message.Message):
     head_bytes: int
     data: bytes
     def __init__(self, total_bytes: _Optional[int] = ..., head_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Decline(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("object_id",)

@@ -1,4 +1,4 @@
-"""Admission: never more than the limit, and a caller that takes the replica for full hears when a place gets free."""
+"""Admission: never more than the limit, and every free place is offered to one caller that waits for it."""
 
 from __future__ import annotations
 
@@ -10,98 +10,150 @@ from hypothesis import strategies as st
 from mesh.link.admission import Admission
 
 
-class Listener:
-    """A link that tries again after each load report."""
+class Caller:
+    """A link that holds its calls back while it takes the replica for full, and answers offers when a test wants it."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, calls: int = 0) -> None:
         self.admission = admission
         self.reported = -1
         self.pushes = 0
+        self.offers = 0
+        self.calls = calls
 
     def push_load(self) -> None:
         self.pushes += 1
+        self.reported = self.admission.load_for(self)
+
+    def offer_place(self) -> None:
+        self.offers += 1
         self.reported = self.admission.load_for(self)
 
     @property
     def believes_full(self) -> bool:
         return self.reported >= self.admission.limit
 
+    def answer(self) -> bool:
+        """Answer an offer with a call, if there is one; returns whether that was admitted."""
+        self.offers -= 1
+        if not self.calls:
+            self.admission.decline(self)
+            return False
+        self.calls -= 1
+        return self.admission.try_enter(self)
+
 
 @given(
     st.integers(1, 4),
     st.lists(
-        st.tuples(st.sampled_from(["enter", "leave", "report", "forget", "limit"]), st.integers(0, 3)), max_size=60
+        st.tuples(
+            st.sampled_from(["enter", "leave", "report", "answer", "call", "remove", "limit"]), st.integers(0, 3)
+        ),
+        max_size=80,
     ),
 )
-def test_the_limit_holds_and_no_listener_is_left_believing_full(limit: int, steps: list[tuple[str, int]]) -> None:
+def test_the_limit_holds_and_every_free_place_is_offered(limit: int, steps: list[tuple[str, int]]) -> None:
     admission = Admission(limit)
-    listeners = [Listener(admission) for _ in range(4)]
-    forgotten: set[Listener] = set()
+    callers = [Caller(admission) for _ in range(4)]
     for step, number in steps:
-        listener = listeners[number]
+        caller = callers[number]
         match step:
             case "enter":
                 before = admission.ongoing
-                assert admission.try_enter() == (before < admission.limit)
+                admission.try_enter(caller)
+                caller.offers = 0
                 assert admission.ongoing <= max(before, admission.limit)
             case "leave":
                 if admission.ongoing:
                     admission.leave()
             case "report":
-                forgotten.discard(listener)
-                listener.push_load()
-            case "forget":
-                forgotten.add(listener)
-                admission.forget(listener)
+                caller.push_load()
+            case "answer":
+                if caller.offers:
+                    had_call, is_full = bool(caller.calls), admission.ongoing >= admission.limit
+                    assert caller.answer() == (had_call and not is_full)
+            case "call":
+                caller.calls += 1
+            case "remove":
+                admission.remove(caller)
+                callers[number] = Caller(admission)
             case "limit":
-                admission.set_limit(number + 1, [each for each in listeners if each.reported >= 0])
-        if admission.ongoing < admission.limit:
-            assert not any(each.believes_full for each in listeners if each not in forgotten)
-            assert not admission._believe_full
+                admission.set_limit(number + 1, [each for each in callers if each.reported >= 0])
+        assert {each for each in callers if each.offers} == admission._offered
+        if admission.taken < admission.limit:
+            assert not admission._waiting, "a place is free that some caller waits for"
+
+
+def test_places_go_round_among_those_who_wait() -> None:
+    admission = Admission(1)
+    busy, *waiting = (Caller(admission, calls=1) for _ in range(4))
+    assert admission.try_enter(busy)
+    for each in waiting:
+        admission.watch(each)
+    order = []
+    for _ in waiting:
+        admission.leave()
+        (chosen,) = [each for each in waiting if each.offers]
+        assert not admission.try_enter(busy), "the place is kept for the one that was offered it"
+        assert chosen.answer()
+        order.append(chosen)
+    assert order == waiting
+
+
+def test_a_declined_place_is_offered_to_the_next() -> None:
+    admission = Admission(1)
+    busy, without_call, other = Caller(admission), Caller(admission), Caller(admission, calls=1)
+    assert admission.try_enter(busy)
+    admission.watch(without_call)
+    admission.watch(other)
+    admission.leave()
+    assert (without_call.offers, other.offers) == (1, 0)
+    assert not without_call.answer()
+    assert other.answer()
+
+
+def test_the_offer_of_a_caller_that_is_gone_goes_to_the_next() -> None:
+    admission = Admission(1)
+    busy, leaving, other = Caller(admission), Caller(admission), Caller(admission, calls=1)
+    assert admission.try_enter(busy)
+    admission.watch(leaving)
+    admission.watch(other)
+    admission.leave()
+    admission.remove(leaving)
+    assert other.answer()
 
 
 def test_a_caller_that_wrongly_concludes_full_gets_the_load_immediately() -> None:
     admission = Admission(2)
-    listener = Listener(admission)
-    admission.watch(listener)
-    assert listener.reported == 0
+    caller = Caller(admission)
+    admission.watch(caller)
+    assert (caller.reported, caller.offers) == (0, 0)
 
 
-def test_a_caller_that_rightly_concludes_full_gets_the_load_later() -> None:
-    admission = Admission(1)
-    listener = Listener(admission)
-    assert admission.try_enter()
-    admission.watch(listener)
-    assert listener.reported == -1
-    admission.leave()
-    assert listener.reported == 0
-
-
-def test_an_end_that_frees_no_place_under_a_lowered_limit_is_not_reported() -> None:
+def test_an_end_that_frees_no_place_under_a_lowered_limit_is_not_offered() -> None:
     admission = Admission(3)
-    listener = Listener(admission)
+    caller = Caller(admission)
     for _ in range(3):
-        assert admission.try_enter()
-    admission.set_limit(2, [listener])
-    assert listener.pushes == 1
+        assert admission.try_enter(Caller(admission))
+    admission.set_limit(2, [caller])
+    assert caller.pushes == 1
     admission.leave()
-    assert listener.pushes == 1, "two are left, as many as may be"
+    assert caller.offers == 0, "two are left, as many as may be"
     admission.leave()
-    assert (listener.pushes, listener.reported) == (2, 1)
+    assert (caller.offers, caller.reported) == (1, 1)
 
 
 def test_a_closed_admission_refuses_and_counts_the_refusals() -> None:
     admission = Admission(5)
     admission.close()
-    assert not admission.try_enter()
+    assert not admission.try_enter(Caller(admission))
     assert admission.rejected == 1
 
 
 def test_idle_comes_with_the_last_call() -> None:
     async def scenario() -> None:
         admission = Admission(5)
-        assert admission.try_enter()
-        assert admission.try_enter()
+        assert admission.try_enter(Caller(admission))
+        assert admission.try_enter(Caller(admission))
         waiting = asyncio.create_task(admission.idle())
         await asyncio.sleep(0)
         admission.leave()
@@ -117,7 +169,7 @@ def test_idle_comes_with_the_last_call() -> None:
 def test_all_who_wait_for_idle_hear_of_it() -> None:
     async def scenario() -> None:
         admission = Admission(5)
-        assert admission.try_enter()
+        assert admission.try_enter(Caller(admission))
         waiting = [asyncio.create_task(admission.idle()) for _ in range(2)]
         await asyncio.sleep(0)
         admission.leave()

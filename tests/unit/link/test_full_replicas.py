@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.unit.fakes.raw_peer import DEADLINE_S, Service
@@ -56,4 +58,30 @@ def test_a_raised_limit_lets_waiting_calls_in() -> None:
         until(lambda: service.started == 3, "all to run")
         for response in hanging:
             response.cancel()
+        mesh.assert_idle()
+
+
+class Brief:
+    async def __call__(self) -> None:
+        await asyncio.sleep(0.001)
+
+
+def test_a_hundred_callers_of_four_places_are_hardly_ever_rejected() -> None:
+    """A place that becomes free wakes one of them. When all was new to all, some had to be refused."""
+    with mesh_of(Brief(), limit=4) as mesh:
+        callers = [SmallMesh((mesh.replicas[0],)).connected() for _ in range(100)]
+        try:
+            handles = [each.handle() for each in callers]
+
+            async def call_all(rounds: int) -> None:
+                await asyncio.gather(*(handle.remote() for handle in handles for _ in range(rounds)))
+
+            asyncio.run(call_all(1))
+            before = sum(each.router.counts.rejected for each in callers)
+            asyncio.run(call_all(10))
+            rejected = sum(each.router.counts.rejected for each in callers) - before
+            assert rejected <= 0.1 * 10 * len(callers)
+        finally:
+            for each in callers:
+                on_io(each.router.close())
         mesh.assert_idle()

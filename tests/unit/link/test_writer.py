@@ -160,3 +160,21 @@ def test_the_end_of_the_stream_lets_those_go_who_wait_for_it() -> None:
             await flushing
 
     asyncio.run(scenario())
+
+
+def test_of_a_state_only_the_latest_waits_for_a_peer_that_does_not_read() -> None:
+    async def scenario() -> tuple[int, int, Wire]:
+        wire = Wire(window=1)
+        link = writer_to(wire)
+        link.send(frames.pack_item(1, raw(b"fills the window")), 1)
+        await asyncio.sleep(0)
+        for number in range(10_000):
+            link.send_state("state", frames.pack_item(2, raw(b"%d" % number)))
+        await asyncio.sleep(0)
+        waiting = len(link._small) + len(link._states)
+        wire.open_window(10)
+        return waiting, wire.messages, wire
+
+    waiting, messages, wire = asyncio.run(scenario())
+    assert (waiting, messages) == (1, 2)
+    assert wire.items[2] == [b"9999"]
