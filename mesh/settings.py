@@ -68,6 +68,8 @@ class RoutingSettings:
 
     retry_attempts_max: int = 16
     """A call that replicas refuse because they drain, or that breaks before it ran, is tried this often."""
+    load_half_life_s: float = 0.1
+    """What a caller knows of other callers' load at a replica is halved after this time without a new report."""
     multiplex_spill_delay_s: float = 0.05
     """How long a call waits for a replica that holds its model before another free one takes it."""
     multiplex_waiting_max: int = 64

@@ -35,7 +35,7 @@ class CallerIdentity:
 class Endpoint:
     """A listed replica and its current link; a Candidate for the picker."""
 
-    __slots__ = ("expected_models", "info", "limit", "link", "task")
+    __slots__ = ("expected_models", "info", "is_load_fresh", "limit", "link", "task")
 
     def __init__(self, info: ReplicaInfo, limit: int) -> None:
         self.info = info
@@ -44,6 +44,8 @@ class Endpoint:
         self.task: asyncio.Task[None] | None = None
         self.expected_models: dict[str, None] = {}
         """Models that we sent calls for, oldest first, until the replica announces them."""
+        self.is_load_fresh = False
+        """The load has been reported since the last tick of the pool."""
 
     def __repr__(self) -> str:
         phase = self.link.phase.value if self.link is not None else "without link"
@@ -72,6 +74,19 @@ class Endpoint:
         if len(self.expected_models) > _EXPECTED_MODELS_MAX:
             del self.expected_models[next(iter(self.expected_models))]
 
+    def age_load(self) -> bool:
+        """Halve the calls of others, unless they were reported just now. Returns whether there is more to halve.
+
+        Nothing ages while the replica is full, because a full replica reports its next free place.
+        """
+        link = self.link
+        if link is None or not link.others_ongoing or self.load >= self.limit:
+            return False
+        if not self.is_load_fresh:
+            link.others_ongoing //= 2
+        self.is_load_fresh = False
+        return link.others_ongoing > 0
+
     def forget_expected(self) -> None:
         """Drop the expected models that the replica has announced."""
         if self.expected_models and self.link is not None:
@@ -80,12 +95,16 @@ class Endpoint:
 
 
 class LinkPool:
-    """One endpoint per listed replica, and those of them that can take calls."""
+    """One endpoint per listed replica, and those of them that can take calls.
+
+    A timer ticks while there are loads to age: it costs a call nothing, and an idle pool has none.
+    """
 
     def __init__(self, identity: CallerIdentity, observer: LinkObserver) -> None:
         self.identity = identity
         self._observer = observer
         self._endpoints: dict[str, Endpoint] = {}
+        self._is_ticking = False
         self._draining: set[Endpoint] = set()
         """No longer listed, but their links still carry calls."""
         self.all: Locality[Endpoint] = Locality()
@@ -126,12 +145,21 @@ class LinkPool:
         nearer = [endpoints for endpoints in (same_node, same_zone) if 0 < len(endpoints) < len(usable)]
         self.local_first = (*(Locality(endpoints, self.all) for endpoints in nearer), self.all)
 
-    def record_load(self, link: CallerLink) -> None:
+    def record_result(self, link: CallerLink) -> None:
         """Remember that a result has just reported the load of the link's replica."""
-        endpoint = self.endpoint_of(link) if self.all.remembers else None
-        if endpoint is not None:
+        endpoint = self.endpoint_of(link)
+        if endpoint is None:
+            return
+        self.record_load(endpoint)
+        if self.all.remembers:
             for locality in self.local_first:
                 locality.record_load(endpoint)
+
+    def record_load(self, endpoint: Endpoint) -> None:
+        """The replica has just reported its load."""
+        endpoint.is_load_fresh = True
+        if not self._is_ticking and endpoint.link is not None and endpoint.link.others_ongoing:
+            self._start_ticking()
 
     def endpoint_of(self, link: CallerLink) -> Endpoint | None:
         endpoint = self._endpoints.get(link.replica_id)
@@ -182,6 +210,16 @@ class LinkPool:
         self._endpoints.clear()
         self.refresh()
         return tasks
+
+    def _start_ticking(self) -> None:
+        self._is_ticking = True
+        io_thread().loop.call_later(settings().routing.load_half_life_s, self._tick)
+
+    def _tick(self) -> None:
+        self._is_ticking = False
+        # A list, because each load has to age, also when an earlier one has more to do.
+        if any([endpoint.age_load() for endpoint in self.all.candidates]):
+            self._start_ticking()
 
     def _drain(self, endpoint: Endpoint) -> None:
         """Let the link of a replica that is no longer listed finish its calls, then close it."""

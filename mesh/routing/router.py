@@ -201,13 +201,14 @@ class Router:
         endpoint = self._pool.endpoint_of(link)
         if endpoint is not None:
             endpoint.forget_expected()
+            self._pool.record_load(endpoint)
         if link.is_draining:
             self._pool.refresh()
         if self._queue:
             self._dispatch()
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
-        self._pool.record_load(link)
+        self._pool.record_result(link)
         if call.state is CallState.SENT:
             self._finish(call, outcome)
         self._pool.close_if_idle(link)
