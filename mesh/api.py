@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from mesh import application
 from mesh.client import mesh_lifecycle, port_check, rollout_wait
 from mesh.client.control_client import ControlClient
+from mesh.client.program_end import ProgramEnd
 from mesh.cluster import ray_core
 from mesh.context import get_replica_context, in_replica
 from mesh.deployment import Application
@@ -27,7 +27,6 @@ from mesh.status import MeshStatus, find_application, from_reply
 logger = logging.getLogger("mesh")
 
 _HANDLES_CACHED_MAX = 100
-_BLOCKING_POLL_S = 1.0
 _START_KEYWORDS = ("proxy_location", "http_options", "grpc_options", "logging_config")
 _OLD_KEYWORDS = ("http_host", "http_port", "http_middlewares")
 
@@ -84,7 +83,8 @@ def run(
 
     Args:
         target: The result of `Deployment.bind(...)`; its deployment is the ingress.
-        blocking: Wait until KeyboardInterrupt once the application runs, and then raise it.
+        blocking: Once the application runs, wait until the program is asked to end: raises KeyboardInterrupt, and
+            SystemExit after SIGTERM or when Ray has ended. If Ray ends with the program, the mesh is drained first.
         name: Name of the application, unique in the mesh.
         route_prefix: HTTP path prefix, unique in the mesh; None: no HTTP. An ingress that serves gRPC only, which is a
             class without `__call__`, does not claim the default, `/`.
@@ -102,10 +102,11 @@ def run(
     """
     if _local_testing_mode:
         raise option_checks.not_yet("_local_testing_mode")
-    handle = _run(target, name=name, route_prefix=route_prefix, logging_config=logging_config)
-    if blocking:
-        _block()
-    return handle
+    deploy = functools.partial(_run, target, name=name, route_prefix=route_prefix, logging_config=logging_config)
+    if not blocking:
+        return deploy()
+    ray_core.ensure_ray()
+    _program_end.serve(deploy)
 
 
 @with_field_advice
@@ -153,6 +154,8 @@ def run_many(
         for each in targets
     ]
     client.apply(specs)
+    for spec in specs:
+        _program_end.deployed(spec.name)
     if wait_for_applications_running:
         for spec in specs:
             rollout_wait.until_running(client, spec.name)
@@ -169,6 +172,7 @@ def delete(name: str, _blocking: bool = True) -> None:
     """
     client = _require()
     client.delete(name)
+    _program_end.deleted(name)
     if _blocking:
         rollout_wait.until_deleted(client, name)
 
@@ -190,6 +194,7 @@ def shutdown() -> None:
     """
     client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     _handle.cache_clear()
+    _program_end.all_deleted()
     if client is None:
         logger.info("no mesh is running: nothing to shut down")
         return
@@ -257,12 +262,13 @@ def _run(
     rules = replace(_rules(), logging_config=_parsed(logging_config))
     spec = application.build(target, name=name, route_prefix=route_prefix, rules=rules)
     client.deploy(spec)
+    _program_end.deployed(name)
     if _blocking:
         rollout_wait.until_running(client, name)
     return _handle(spec.ingress, name)
 
 
-@lru_cache(maxsize=_HANDLES_CACHED_MAX)
+@functools.lru_cache(maxsize=_HANDLES_CACHED_MAX)
 def _handle(deployment_name: str, app_name: str) -> DeploymentHandle[Any]:
     return DeploymentHandle(deployment_name, app_name)
 
@@ -335,11 +341,4 @@ def inherited_runtime_env() -> dict[str, Any]:
     return {key: value for key, value in ray_core.job_runtime_env().items() if not key.startswith("_")}
 
 
-def _block() -> None:
-    logger.info("running until interrupted")
-    try:
-        while True:
-            time.sleep(_BLOCKING_POLL_S)
-    except KeyboardInterrupt:
-        logger.warning("interrupted; the application keeps running until mesh.delete() or mesh.shutdown()")
-        raise
+_program_end = ProgramEnd(shutdown)

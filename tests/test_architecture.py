@@ -20,7 +20,7 @@ PRODUCT = ("mesh", "gateway")
 OWN_CODE = (*PRODUCT, "benchmarks", "examples")
 GENERATED_SUFFIXES = ("_pb2.py", "_pb2_grpc.py")
 
-WITH_RAY = ("mesh.cluster.ray_core", "mesh.cluster.ray_objects", "mesh.cluster.ray_placement")
+WITH_RAY = ("mesh.cluster.ray_core", "mesh.cluster.ray_objects", "mesh.cluster.ray_placement", "mesh.cluster.ray_watch")
 
 PUBLIC_FACE = frozenset(
     {

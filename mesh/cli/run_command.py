@@ -21,7 +21,8 @@ from mesh.cli.log_command import shown_logs
 from mesh.cli.run_target import Target, read_target, target_options
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.client.control_client import ControlClient
-from mesh.cluster import ray_core
+from mesh.client.ray_guard import RayGuard
+from mesh.cluster import ray_core, ray_watch
 from mesh.exceptions import ControllerUnavailableError
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
@@ -55,15 +56,15 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, replace: bool, addres
     if not asked.names:
         raise ValueError(f"{target} has no application: there is nothing to run.")
     _end_as_on_ctrl_c()
-    starts_ray = not ray_core.attach_ray(address)
-    if starts_ray:
+    if not ray_core.attach_ray(address):
         click.echo("Starting Ray ...")
         ray_core.ensure_ray()
     _end_as_on_ctrl_c()  # again, because Ray installed a handler that prints a stack trace
-    serving = _Serving(asked, _new_run_id(), replace, starts_ray, starts_mesh=mesh_lifecycle.find() is None)
+    starts_mesh = mesh_lifecycle.find() is None
+    serving = _Serving(asked, _new_run_id(), replace, starts_ray=ray_watch.owns_ray(), starts_mesh=starts_mesh)
     try:
-        with shown_logs(asked.names):
-            serving.run(given)
+        with RayGuard() as guard, shown_logs(asked.names):
+            serving.run(given, guard)
     except KeyboardInterrupt:
         click.echo(f"\n{serving.interrupted_text}", err=True)
         sys.exit(INTERRUPTED)
@@ -79,7 +80,7 @@ class _Serving:
     starts_ray: bool
     starts_mesh: bool
 
-    def run(self, given: dict[str, Any]) -> None:
+    def run(self, given: dict[str, Any], guard: RayGuard) -> None:
         """Serve until Ctrl-C, then clean up. Raises KeyboardInterrupt if another Ctrl-C interrupts that."""
         try:
             self._deploy(given)
@@ -88,6 +89,7 @@ class _Serving:
                 _pause()
             click.echo(f"Deleted or replaced by another client: {', '.join(self.asked.names)}.")
         except KeyboardInterrupt:
+            guard.expect_end()
             click.echo()  # behind the terminal's ^C
         finally:
             click.echo("Stopping ...")

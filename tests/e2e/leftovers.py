@@ -13,9 +13,9 @@ _MESH_PROCESS = re.compile(r"ray::(mesh-\w+|\S+/\S+#|\w+Actor\b)")
 MARK = "MESH_E2E_RUN"
 
 
-def processes_of_this_run() -> list[str]:
-    """Command lines of other processes that carry this run's mark."""
-    mark = f"{MARK}={os.environ[MARK]}".encode()
+def processes_of_this_run(value: str | None = None) -> list[str]:
+    """Process ids and command lines of other processes that carry this run's mark, or that of one of its programs."""
+    mark = f"{MARK}={value or os.environ[MARK]}".encode()
     own = str(os.getpid())
     candidates = (process for process in Path("/proc").glob("[0-9]*") if process.name != own)
     return [command for process in candidates if (command := marked_command(process, mark))]

@@ -193,7 +193,7 @@ def test_a_blocking_run_ends_with_the_interrupt(cluster: FakeCluster, monkeypatc
     def interrupt(duration_s: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api.time, "sleep", interrupt)
+    monkeypatch.setattr("mesh.client.program_end.time.sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         mesh.run(Model.bind(), blocking=True)
     assert mesh.status().applications["default"].status == "RUNNING"

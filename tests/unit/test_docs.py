@@ -1,7 +1,13 @@
 """README.md and docs/: what they say exists exists. Their Python is run by tests/e2e/test_docs.py."""
 
+import configparser
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +16,8 @@ import pytest
 
 from mesh.cli import main
 from mesh.declarative.config_file import read_config
+from mesh.options import gateway_options
+from mesh.settings import ClientSettings
 from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
 from tests import documents
 from tests.documents import DOCUMENTS, OPERATIONS, ROOT
@@ -35,6 +43,8 @@ def test_every_command_exists(block: documents.Block, command: str) -> None:
         assert words[1] == "-m"
         assert words[2] in ("pip", "pytest") or (ROOT / f"{words[2].replace('.', '/')}.py").exists()
         assert [word for word in words[3:] if word.startswith("tests/") and not (ROOT / word).exists()] == []
+    elif words[0] == "docker":
+        assert words[1] in ("build", "run")
     else:
         assert words[0] in ("curl", "git", "py-spy"), f"{block.document.name}:{block.line}: no test knows {command!r}"
 
@@ -49,6 +59,51 @@ def assert_is_mesh_command(words: list[str]) -> None:
         parser = command.make_parser(click.Context(command))
         _, rest, _ = parser.parse_args(words[1:])
         assert not rest
+
+
+def test_the_unit_for_systemd_drains(tmp_path: Path) -> None:
+    """Its command exists, the signal goes to it only, and it gets the time that a shutdown may take."""
+    (block,) = documents.blocks_of(OPERATIONS, "ini")
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(block.text)
+    service = unit["Service"]
+    command, *words = shlex.split(service["ExecStart"])
+    assert (Path(command).name, Path(command).is_absolute()) == ("mesh", True)
+    assert_is_mesh_command(words)
+    assert service["KillMode"] == "mixed"
+    limits = ClientSettings()
+    assert service.getfloat("TimeoutStopSec") > limits.shutdown_timeout_s + limits.kill_timeout_s
+    if shutil.which("systemd-analyze"):
+        # The command is not installed at its path on this machine.
+        path = tmp_path / "shop.service"
+        path.write_text(block.text.replace(command, sys.executable))
+        verified = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_the_container_image_installs_as_the_readme_says_and_runs_a_command_that_exists() -> None:
+    (block,) = documents.blocks_of(OPERATIONS, "dockerfile")
+    lines = [line.split(maxsplit=1) for line in block.text.splitlines()]
+    (install,) = [rest for instruction, rest in lines if instruction == "RUN" and "pip" in rest]
+    readme = "".join(block.text for block in documents.blocks_of(ROOT / "README.md", "sh"))
+    assert install in readme.splitlines()
+    (command,) = [json.loads(rest) for instruction, rest in lines if instruction == "CMD"]
+    assert command[0] == "mesh"
+    assert_is_mesh_command(command[1:])
+    (check,) = [json.loads(rest.removeprefix("CMD ")) for instruction, rest in lines if instruction == "HEALTHCHECK"]
+    compile(check[2], "health check", "exec")
+    ports = {rest for instruction, rest in lines if instruction == "EXPOSE"}
+    assert ports == {str(gateway_options.gRPCOptions().port)}
+    assert f"localhost:{gateway_options.HTTPOptions().port}/" in check[2]
+    versions = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert versions.removeprefix(">=") in block.text.splitlines()[0]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mesh.client import mesh_lifecycle
-from mesh.cluster import ray_core
+from mesh.client.ray_guard import RayGuard
+from mesh.cluster import ray_core, ray_watch
 from mesh.cluster.keys import CONTROLLER_NAME
 from mesh.controller.desired.change_text import changes_by_application
 from mesh.exceptions import MeshException
@@ -124,6 +125,8 @@ class FakeCluster:
     kv: dict[str, bytes] = field(default_factory=dict)
     actors: dict[str, FakeActor] = field(default_factory=dict)
     job_runtime_env: dict[str, Any] = field(default_factory=dict)
+    is_owned: bool = False
+    """This process has started it."""
 
     def run_controller(self, options: control_pb2.GatewayOptions | None = None) -> FakeController:
         """As if the mesh had been started before."""
@@ -154,9 +157,12 @@ class FakeCluster:
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(ray_core, name, stand_in)
+        monkeypatch.setattr(ray_watch, "owns_ray", lambda: self.is_owned)
+        monkeypatch.setattr(RayGuard, "_run", lambda guard: None)
         monkeypatch.setattr(mesh_lifecycle, "_client", lambda: self.controller)
 
     def _ensure(self, address: str | None = None) -> None:
+        self.is_owned = self.is_owned or not self.is_there
         self.is_there = True
 
     def _spawn(self, import_path: str, arguments: tuple[bytes, ...], *, name: str, **options: Any) -> FakeActor:
