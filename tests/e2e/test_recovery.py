@@ -117,7 +117,7 @@ def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Depl
     """The same processes serve before and after (items 181, 183)."""
     handle = deploy(Steady.bind(), "steady")
     before = until(lambda: found if len(found := pids("steady", "Steady")) == 2 else None)
-    starts = controller_restarts()
+    starts, ages_s = controller_restarts(), ages("steady", "Steady")
     with Load(lambda: handle.remote().result(timeout_s=20), grpc_price(gateway, "steady")) as load:
         load.until_answered(50)
         for _ in range(2):
@@ -131,9 +131,14 @@ def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Depl
         mesh.delete("steady-too")
     assert load.errors == []
     assert controller_restarts() == starts + 3
+    assert all(age_s > ages_s[replica_id] for replica_id, age_s in ages("steady", "Steady").items())
     until(lambda: value(gateway, "mesh_controller_restarts") == starts + 3)
     assert pids("steady", "Steady") == before
     assert {int(answer) for answer in load.answers} == before
+
+
+def ages(app: str, deployment: str) -> dict[str, float]:
+    return {replica_id: replica.age_s for replica_id, replica in running(app, deployment).items()}
 
 
 def controller_restarts() -> int:
