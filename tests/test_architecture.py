@@ -110,6 +110,7 @@ PURE_MODULES = (
     "mesh/controller/scaling/scaling_rule.py",
     "mesh/controller/report/deployment_status.py",
     "mesh/controller/desired/change_text.py",
+    "mesh/controller/desired/shared_services.py",
     "mesh/controller/desired/desired_state.py",
     "mesh/controller/plan/gateway_plan.py",
     "mesh/controller/scaling/reported_loads.py",

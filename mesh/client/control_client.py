@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ from mesh.wire.bulk_fetch import run_bulk
 from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import forget_token, token_metadata
+
+logger = logging.getLogger("mesh")
 
 _RETRY_DELAY_S = 0.1
 _FAILURE_TIMEOUT_S = 2.0
@@ -67,7 +70,8 @@ class ControlClient:
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         """Returns when the application is stored, before it runs."""
-        self._call("Deploy", control_pb2.DeployRequest(application=application), control_pb2.DeployReply)
+        reply = self._call("Deploy", control_pb2.DeployRequest(application=application), control_pb2.DeployReply)
+        _log_warnings(reply.warnings)
 
     def apply(
         self,
@@ -93,7 +97,9 @@ class ControlClient:
             may_replace=may_replace,
             is_dry_run=is_dry_run,
         )
-        return list(self._call("Apply", request, control_pb2.ApplyReply).changes)
+        reply = self._call("Apply", request, control_pb2.ApplyReply)
+        _log_warnings(reply.warnings)
+        return list(reply.changes)
 
     def config_file(self) -> str | None:
         """The configuration file that was applied last."""
@@ -127,6 +133,11 @@ class ControlClient:
         timeout_s = settings().process.control_timeout_s
         answer = until_answered(self._channel, method, request, reply, timeout_s, time.monotonic)
         return cast(Reply, io_thread().run(answer))
+
+
+def _log_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        logger.warning("%s", warning)
 
 
 async def until_answered(

@@ -20,6 +20,7 @@ from mesh.controller.desired.desired_change import (
 )
 from mesh.controller.desired.desired_keeper import Edit
 from mesh.controller.desired.desired_store import StoreError
+from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import controller_status
@@ -46,7 +47,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
         one = control_pb2.ApplyRequest(applications=[request.application])
         reply = await self._add(one, context)
-        return control_pb2.DeployReply(state_version=reply.state_version)
+        return control_pb2.DeployReply(state_version=reply.state_version, warnings=reply.warnings)
 
     async def Apply(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
         return await self._add(request, context)
@@ -78,7 +79,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
         if request.is_dry_run:
-            return control_pb2.ApplyReply(changes=_changes(await self._preview(add, context)))
+            previewed = await self._preview(add, context)
+            return control_pb2.ApplyReply(changes=_changes(previewed), warnings=new_warnings(*previewed))
         states: list[control_pb2.DesiredState] = []
 
         def edit(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
@@ -86,7 +88,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             return states[-1]
 
         version = await self._change(edit, request.applications, context)
-        return control_pb2.ApplyReply(state_version=version, changes=_changes(states))
+        return control_pb2.ApplyReply(state_version=version, changes=_changes(states), warnings=new_warnings(*states))
 
     async def _preview(self, edit: Edit, context: _Context) -> Sequence[control_pb2.DesiredState]:
         try:

@@ -382,10 +382,12 @@ class DeployRequest(_message.Message):
     def __init__(self, application: _Optional[_Union[ApplicationSpec, _Mapping]] = ...) -> None: ...
 
 class DeployReply(_message.Message):
-    __slots__ = ("state_version",)
+    __slots__ = ("state_version", "warnings")
     STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     state_version: int
-    def __init__(self, state_version: _Optional[int] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, state_version: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
     __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run")
@@ -404,12 +406,14 @@ class ApplyRequest(_message.Message):
     def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ...) -> None: ...
 
 class ApplyReply(_message.Message):
-    __slots__ = ("state_version", "changes")
+    __slots__ = ("state_version", "changes", "warnings")
     STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     state_version: int
     changes: _containers.RepeatedCompositeFieldContainer[ApplicationChange]
-    def __init__(self, state_version: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[ApplicationChange, _Mapping]]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, state_version: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[ApplicationChange, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplicationChange(_message.Message):
     __slots__ = ("application", "lines")

@@ -149,7 +149,7 @@ def test_a_refusal_is_raised_in_the_controller_s_words() -> None:
 
 
 def test_each_call_sends_its_request() -> None:
-    channel = FakeChannel(REPLY)
+    channel = FakeChannel(control_pb2.DeployReply(), REPLY)
     client = ControlClient(channel)
     spec = control_pb2.ApplicationSpec(name="app")
     client.deploy(spec)
@@ -174,3 +174,12 @@ def test_a_blocking_call_on_the_io_thread_is_refused() -> None:
 
     with pytest.raises(RuntimeError, match="would stall the I/O thread"):
         io_thread().run(on_the_io_thread(), 5)
+
+
+def test_what_a_deploy_means_for_others_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Programs and commands show it alike (item 212)."""
+    client = ControlClient(FakeChannel(control_pb2.DeployReply(warnings=["one"])))
+    client.deploy(control_pb2.ApplicationSpec())
+    client = ControlClient(FakeChannel(control_pb2.ApplyReply(warnings=["two", "three"])))
+    client.apply([])
+    assert caplog.messages == ["one", "two", "three"]

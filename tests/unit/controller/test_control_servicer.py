@@ -123,6 +123,23 @@ def test_the_status_has_the_controller_itself() -> None:
     with_servicer(scenario)
 
 
+def test_a_deploy_that_makes_a_method_ambiguous_says_so() -> None:
+    """Clients of the application that served it alone have to name it from now on (item 212)."""
+
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        first, second = application("first"), application("second")
+        for app in (first, second):
+            app.deployments[0].grpc_methods.add(full_name="/shop.Shop/Buy")
+        assert not (await servicer.Deploy(control_pb2.DeployRequest(application=first), Context())).warnings
+        request = control_pb2.ApplyRequest(applications=[second], is_dry_run=True)
+        (warning,) = (await servicer.Apply(request, Context())).warnings
+        assert warning.startswith("shop.Shop is now served by first, second:")
+        reply = await servicer.Deploy(control_pb2.DeployRequest(application=second), Context())
+        assert list(reply.warnings) == [warning]
+
+    with_servicer(scenario)
+
+
 def test_a_refused_deploy_stores_nothing() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         request = deploy_request()
