@@ -105,6 +105,7 @@ def run(
     deploy = functools.partial(_run, target, name=name, route_prefix=route_prefix, logging_config=logging_config)
     if not blocking:
         return deploy()
+    _check_target(RunTarget(target, name, route_prefix, logging_config))
     ray_core.ensure_ray()
     _program_end.serve(deploy)
 

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import NoReturn, Protocol, Self
 
@@ -75,12 +76,14 @@ class RayGuard:
             if self._is_over.wait(PERIOD_S):
                 return
         is_expected = self._expects_end.wait(_SIGNAL_DELAY_S)
-        print(RAY_ENDED_FIRST if is_expected else RAY_HAS_ENDED, file=sys.stderr)
+        with suppress(OSError, ValueError):  # nothing reads it any more
+            print(RAY_ENDED_FIRST if is_expected else RAY_HAS_ENDED, file=sys.stderr)
         self._end(0 if is_expected else 1)
 
 
 def leave(status: int) -> NoReturn:
     """End this process at once, without exit handlers: those of Ray would wait for a Ray that is gone."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(status)

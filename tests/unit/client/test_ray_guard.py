@@ -1,5 +1,6 @@
 """mesh.client.ray_guard: one line and an exit status when Ray ends before this process."""
 
+import io
 import threading
 
 import pytest
@@ -71,6 +72,16 @@ def test_a_ray_that_ends_while_the_process_is_ending_is_none(capsys: pytest.Capt
         guard.expect_end()
         assert end.status() == 0
     assert capsys.readouterr().err.splitlines() == [RAY_ENDED_FIRST]
+
+
+def test_a_process_whose_output_is_closed_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, end = FakeWatch(), Ending()
+    watch.raylet_ended = True
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    with RayGuard(watch, True, end):
+        assert end.status() == 1
 
 
 def test_a_process_that_ends_its_own_ray_afterwards_is_left_alone() -> None:
