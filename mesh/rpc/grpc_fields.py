@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable
 from functools import lru_cache
+from math import ceil
 
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.hpack_encoder import encode_field, encode_fields
@@ -22,6 +23,8 @@ RESPONSE_BLOCK = encode_fields([(b":status", b"200"), (b"content-type", CONTENT_
 OK_BLOCK = encode_fields([(b"grpc-status", b"0")])
 """Trailers of a call that went well and says nothing else."""
 
+TIMEOUT_MAX_S = 3600.0 * (10**8 - 1)
+"""What eight digits of hours can say."""
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -44,10 +47,11 @@ def read_timeout(value: bytes) -> float:
 
 def write_timeout(seconds: float) -> bytes:
     """The grpc-timeout for a time, with at most eight digits, never shorter than it is."""
+    seconds = min(max(seconds, 0.0), TIMEOUT_MAX_S)
     for unit, scale in ((b"u", 1e6), (b"m", 1e3), (b"S", 1.0), (b"M", 1 / 60)):
-        amount = -int(-seconds * scale // 1)
+        amount = ceil(seconds * scale)
         if amount < 10**8:
-            return b"%d%b" % (max(amount, 0), unit)
+            return b"%d%b" % (amount, unit)
     return b"%dH" % min(int(seconds / 3600) + 1, 10**8 - 1)
 
 

@@ -17,7 +17,7 @@ from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.waiting import Waiters
 from mesh.rpc.client_call import ClientCall
-from mesh.rpc.grpc_fields import CONTENT_TYPE, metadata_block, write_timeout
+from mesh.rpc.grpc_fields import CONTENT_TYPE, TIMEOUT_MAX_S, metadata_block, write_timeout
 from mesh.rpc.message_reader import ACCEPTED_ENCODINGS
 from mesh.rpc.response_head import CANCELLED, INTERNAL, UNAVAILABLE, ResponseHead, read_response_head
 
@@ -156,7 +156,7 @@ class RpcChannel:
                 call.finish(ResponseHead(code=INTERNAL, message=f"Exception serializing request: {error!r}"))
                 return call
         if timeout_s is not None:
-            call.expire_after(timeout_s)
+            call.expire_after(min(timeout_s, TIMEOUT_MAX_S))
         connection = None if self._current is None else _connection(self._current)
         if connection is not None and connection.has_room and isinstance(requests, list):
             call.on_refused = partial(self._send_later, call, block, requests)
