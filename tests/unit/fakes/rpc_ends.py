@@ -20,7 +20,12 @@ import grpc
 import grpc.aio
 import pytest
 
+from mesh.http2.client_connection import ClientConnection
+from mesh.http2.hpack_decoder import Field
+from mesh.http2.hpack_encoder import encode_fields
 from mesh.http2.limits import Limits
+from mesh.http2.stream import Stream
+from mesh.http2.transport import Http2Transport
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.rpc.method_handlers import MethodHandlers
 from mesh.rpc.request_head import read_request_head
@@ -286,6 +291,71 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
+
+
+# ---- A client whose bytes the test chooses --------------------------------------------------------------------------
+
+
+class RawCall:
+    """What comes back on one stream."""
+
+    def __init__(self) -> None:
+        self.heads: list[dict[bytes, bytes]] = []
+        self.body = bytearray()
+        self.reset_code: int | None = None
+        self.has_ended = False
+
+    def on_headers(self, stream: Stream, head: list[Field], *, ended: bool) -> None:
+        self.heads.append(dict(head))
+
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        self.body += data[start:stop]
+        stream.connection.give_room(stream, stop - start)
+
+    def on_end(self, stream: Stream) -> None:
+        self.has_ended = True
+
+    def on_reset(self, stream: Stream, code: int) -> None:
+        self.reset_code, self.has_ended = code, True
+
+    def on_writable(self, stream: Stream) -> None: ...
+
+
+@asynccontextmanager
+async def raw_connection(address: str) -> AsyncIterator[ClientConnection[list[Field]]]:
+    """To "localhost:port"."""
+
+    def make(_: Http2Transport, on_output: Callable[[], None]) -> ClientConnection[list[Field]]:
+        return ClientConnection(lambda fields: fields, Limits(), time.monotonic, on_output)
+
+    port = int(address.rpartition(":")[2])
+    loop = asyncio.get_running_loop()
+    _, transport = await loop.create_connection(lambda: Http2Transport(make, lambda _: None), "127.0.0.1", port)
+    try:
+        yield transport.connection  # type: ignore[misc]
+    finally:
+        transport.abort("the test is over")
+
+
+RAW_REQUEST: tuple[Field, ...] = (
+    (b":method", b"POST"),
+    (b":scheme", b"http"),
+    (b":path", b"/mesh.tests.Shop/Price"),
+    (b"te", b"trailers"),
+    (b"content-type", b"application/grpc"),
+)
+
+
+async def raw_call(address: str, *fields: Field, body: bytes = b"", path: bytes = b"") -> RawCall:
+    """One call with these fields, which replace the usual ones of their names."""
+    by_name = dict(RAW_REQUEST) | dict(fields) | ({b":path": path} if path else {})
+    call = RawCall()
+    async with raw_connection(address) as connection:
+        stream = connection.open(encode_fields(sorted(by_name.items())), call)
+        connection.outbox.send_data(stream, body)
+        connection.outbox.end(stream)
+        await until(lambda: call.has_ended, "the call ends")
+    return call
 
 
 # ---- A throwaway certificate -----------------------------------------------------------------------------------------
