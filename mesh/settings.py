@@ -70,6 +70,14 @@ class RoutingSettings:
     """A call that replicas refuse because they drain, or that breaks before it ran, is tried this often."""
     load_half_life_s: float = 0.1
     """What a caller knows of other callers' load at a replica is halved after this time without a new report."""
+    ejection_failure_share: float = 0.3
+    """A replica is left out when its share of failed calls is this far above the mean of the others."""
+    ejection_min_s: float = 2.0
+    """How long it is left out; doubles each time that it fails again."""
+    ejection_max_s: float = 60.0
+    """Upper bound of that time."""
+    slow_start_s: float = 5.0
+    """How long the share of a replica grows that is new or was left out."""
     multiplex_spill_delay_s: float = 0.05
     """How long a call waits for a replica that holds its model before another free one takes it."""
     multiplex_waiting_max: int = 64
@@ -294,6 +302,7 @@ _MAY_BE_ZERO = {
     "MESH_MULTIPLEX_SPILL_DELAY_S",
     "MESH_OBJECT_STORE_MIN_BYTES",
     "MESH_ROUTER_LINGER_S",
+    "MESH_SLOW_START_S",
 }
 """The other numbers must be more than 0: without credit, time or room nothing would ever move."""
 

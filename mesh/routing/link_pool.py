@@ -8,17 +8,34 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import grpc
+
 from mesh.link.caller_link import CallerLink, LinkObserver, LinkTarget
 from mesh.link.frames import pack_hello
+from mesh.routing.endpoint import Endpoint
 from mesh.routing.locality import Locality
+from mesh.routing.outlier_ejection import EjectionLimits, find_outliers, left_out
 from mesh.routing.places import Places
-from mesh.routing.snapshot import ReplicaInfo, Snapshot
+from mesh.routing.router_metrics import RouterCounts
+from mesh.routing.slow_start import WEIGHT_MIN, start_weight
+from mesh.routing.snapshot import Snapshot
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
 logger = logging.getLogger("mesh")
 
-_EXPECTED_MODELS_MAX = 64
+_FAILURE_CODES = {
+    code.value[0]
+    for code in (
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    )
+}
+"""Faults of the replica. Other codes speak of the request, or of the time that its caller gave it."""
+_FAILURES_COUNTED_MAX = 64
+"""Of one broken link; more would not change the share."""
 _LOST = "the controller reports that its process or its node is gone"
 
 
@@ -32,85 +49,26 @@ class CallerIdentity:
     token: bytes
 
 
-class Endpoint:
-    """A listed replica and its current link; a Candidate for the picker."""
-
-    __slots__ = ("expected_models", "info", "is_load_fresh", "limit", "link", "task")
-
-    def __init__(self, info: ReplicaInfo, limit: int) -> None:
-        self.info = info
-        self.limit = limit
-        self.link: CallerLink | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.expected_models: dict[str, None] = {}
-        """Models that we sent calls for, oldest first, until the replica announces them."""
-        self.is_load_fresh = False
-        """The load has been reported since the last tick of the pool."""
-
-    def __repr__(self) -> str:
-        phase = self.link.phase.value if self.link is not None else "without link"
-        return f"<Endpoint {self.info.replica_id} at {self.info.address}, {phase}>"
-
-    @property
-    def load(self) -> int:
-        link = self.link
-        return link.others_ongoing + link.ongoing if link is not None else self.limit
-
-    def holds(self, model_id: str) -> bool:
-        return model_id in self.expected_models or (self.link is not None and model_id in self.link.model_ids)
-
-    @property
-    def model_count(self) -> int:
-        announced = len(self.link.model_ids) if self.link is not None else 0
-        return max(announced, len(self.expected_models))
-
-    @property
-    def is_usable(self) -> bool:
-        return self.link is not None and self.link.is_usable
-
-    def expect_model(self, model_id: str) -> None:
-        """Note that a call for the model was sent there. Bounded, because clients may name models that do not exist."""
-        self.expected_models[model_id] = None
-        if len(self.expected_models) > _EXPECTED_MODELS_MAX:
-            del self.expected_models[next(iter(self.expected_models))]
-
-    def age_load(self) -> bool:
-        """Halve the calls of others, unless they were reported just now. Returns whether there is more to halve.
-
-        Nothing ages while the replica is full, because a full replica reports its next free place.
-        """
-        link = self.link
-        if link is None or not link.others_ongoing or self.load >= self.limit:
-            return False
-        if not self.is_load_fresh:
-            link.others_ongoing //= 2
-        self.is_load_fresh = False
-        return link.others_ongoing > 0
-
-    def forget_expected(self) -> None:
-        """Drop the expected models that the replica has announced."""
-        if self.expected_models and self.link is not None:
-            for model_id in self.link.model_ids:
-                self.expected_models.pop(model_id, None)
-
-
 class LinkPool:
     """One endpoint per listed replica, and those of them that can take calls.
 
-    A timer ticks while there are loads to age: it costs a call nothing, and an idle pool has none.
+    A timer ticks while loads age, calls fail, or replicas are left out or start slowly. It costs a call nothing.
     """
 
-    def __init__(self, identity: CallerIdentity, observer: LinkObserver) -> None:
+    def __init__(self, identity: CallerIdentity, observer: LinkObserver, counts: RouterCounts) -> None:
         self.identity = identity
         self._observer = observer
+        self._counts = counts
         self._endpoints: dict[str, Endpoint] = {}
         self._is_ticking = False
+        self._usable: tuple[Endpoint, ...] = ()
+        """Those with a link that takes calls."""
         self._draining: set[Endpoint] = set()
         """No longer listed, but their links still carry calls."""
         self.all: Locality[Endpoint] = Locality()
-        """Usable endpoints."""
+        """Usable endpoints without those that are left out."""
         self.local_first: tuple[Locality[Endpoint], ...] = (self.all,)
-        """Usable endpoints on the same node, in the same zone, anywhere; without those that are empty or the same."""
+        """The same on the same node, in the same zone, anywhere; without localities that are empty or the same."""
         self.unlisted_at_s = float("inf")
         """time.monotonic() instant at which the list of replicas became empty; infinite while it is not."""
 
@@ -120,6 +78,7 @@ class LinkPool:
     def update(self, snapshot: Snapshot) -> None:
         """Connect to replicas that are new in the snapshot; drain the links of those that are not in it."""
         listed = {replica.replica_id: replica for replica in snapshot.replicas}
+        is_running = bool(self._endpoints)
         for replica_id in self._endpoints.keys() - listed.keys():
             self._drain(self._endpoints.pop(replica_id))
         if snapshot.lost:
@@ -127,6 +86,8 @@ class LinkPool:
         for replica_id, replica in listed.items():
             if replica_id not in self._endpoints:
                 endpoint = self._endpoints[replica_id] = Endpoint(replica, snapshot.max_ongoing_requests)
+                if is_running:
+                    self._start_slowly(endpoint, time.monotonic())
                 endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
             self._endpoints[replica_id].limit = snapshot.max_ongoing_requests
         if listed:
@@ -136,8 +97,11 @@ class LinkPool:
         self.refresh()
 
     def refresh(self) -> None:
-        """Rebuild the localities of usable endpoints after a link became ready, began to drain or broke."""
-        usable = [endpoint for endpoint in self._endpoints.values() if endpoint.is_usable]
+        """Rebuild the localities: a link became ready, drains or broke, or an ejection or a slow start changed."""
+        self._usable = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_usable)
+        out = left_out({endpoint: endpoint.health for endpoint in self._usable})
+        self._counts.left_out = len(out)
+        usable = [endpoint for endpoint in self._usable if endpoint not in out]
         zone = self.identity.zone
         same_zone = [endpoint for endpoint in usable if zone and endpoint.info.zone == zone]
         same_node = [endpoint for endpoint in usable if endpoint.info.node_id == self.identity.node_id]
@@ -145,21 +109,33 @@ class LinkPool:
         nearer = [endpoints for endpoints in (same_node, same_zone) if 0 < len(endpoints) < len(usable)]
         self.local_first = (*(Locality(endpoints, self.all) for endpoints in nearer), self.all)
 
-    def record_result(self, link: CallerLink) -> None:
-        """Remember that a result has just reported the load of the link's replica."""
+    def record_result(self, link: CallerLink, code: int) -> None:
+        """Remember how a call of the link's replica ended, and that it has just reported its load."""
         endpoint = self.endpoint_of(link)
         if endpoint is None:
             return
-        self.record_load(endpoint)
+        self._refresh_load(endpoint)
+        if code and code in _FAILURE_CODES:
+            self._record_failures(endpoint, 1)
+            return
+        if endpoint.health.failure_share:
+            endpoint.health.record_success()
         if self.all.remembers:
             for locality in self.local_first:
                 locality.record_load(endpoint)
 
-    def record_load(self, endpoint: Endpoint) -> None:
-        """The replica has just reported its load."""
-        endpoint.is_load_fresh = True
-        if not self._is_ticking and endpoint.link is not None and endpoint.link.others_ongoing:
-            self._start_ticking()
+    def record_load(self, link: CallerLink) -> None:
+        """Remember that the replica has just reported its load or its models."""
+        endpoint = self.endpoint_of(link)
+        if endpoint is not None:
+            endpoint.forget_expected()
+            self._refresh_load(endpoint)
+
+    def record_broken(self, link: CallerLink, calls: int) -> None:
+        """Remember that the link broke with this many calls that its replica had."""
+        endpoint = self.endpoint_of(link)
+        if endpoint is not None and calls:
+            self._record_failures(endpoint, calls)
 
     def endpoint_of(self, link: CallerLink) -> Endpoint | None:
         endpoint = self._endpoints.get(link.replica_id)
@@ -167,7 +143,7 @@ class LinkPool:
 
     @property
     def link_count(self) -> int:
-        return len(self.all.candidates)
+        return len(self._usable)
 
     @property
     def ongoing(self) -> int:
@@ -211,15 +187,71 @@ class LinkPool:
         self.refresh()
         return tasks
 
+    def _refresh_load(self, endpoint: Endpoint) -> None:
+        endpoint.is_load_fresh = True
+        if not self._is_ticking and endpoint.link is not None and endpoint.link.others_ongoing:
+            self._start_ticking()
+
+    def _record_failures(self, endpoint: Endpoint, calls: int) -> None:
+        for _ in range(min(calls, _FAILURES_COUNTED_MAX)):
+            endpoint.health.record_failure()
+        for locality in self.local_first:
+            locality.forget(endpoint)
+        self._start_ticking()
+
+    def _start_slowly(self, endpoint: Endpoint, now_s: float) -> None:
+        endpoint.starts_at_s = now_s
+        endpoint.weight = start_weight(0.0, settings().routing.slow_start_s)
+        self._start_ticking()
+
     def _start_ticking(self) -> None:
-        self._is_ticking = True
-        io_thread().loop.call_later(settings().routing.load_half_life_s, self._tick)
+        if not self._is_ticking:
+            self._is_ticking = True
+            io_thread().loop.call_later(settings().routing.load_half_life_s, self._tick)
 
     def _tick(self) -> None:
+        """Look at all replicas: age their loads, eject outliers, end ejections, raise weights."""
         self._is_ticking = False
+        now_s = time.monotonic()
         # A list, because each load has to age, also when an earlier one has more to do.
-        if any([endpoint.age_load() for endpoint in self.all.candidates]):
+        is_aging = any([endpoint.age_load() for endpoint in self._usable])
+        endpoints = list(self._endpoints.values())
+        ejected = self._eject_outliers(now_s)
+        returned = [each for each in endpoints if each.health.is_ejected and each.health.returns_at_s <= now_s]
+        for endpoint in returned:
+            endpoint.health.readmit(_ejection_limits())
+            self._start_slowly(endpoint, now_s)
+        starting = [endpoint for endpoint in endpoints if endpoint.starts_at_s is not None]
+        for endpoint in starting:
+            self._raise_weight(endpoint, now_s)
+        if ejected or returned or any(endpoint.weight == 1 for endpoint in starting):
+            self.refresh()
+        for endpoint in returned:
+            if endpoint.link is not None and endpoint.is_usable:
+                self._observer.on_ready(endpoint.link)
+        if is_aging or starting or any(endpoint.health.is_ejected for endpoint in endpoints):
             self._start_ticking()
+
+    def _eject_outliers(self, now_s: float) -> bool:
+        """Returns whether there were any."""
+        outliers = find_outliers({endpoint: endpoint.health for endpoint in self._usable}, _ejection_limits())
+        for endpoint in outliers:
+            share = endpoint.health.failure_share
+            duration_s = endpoint.health.eject(_ejection_limits(), now_s)
+            endpoint.starts_at_s, endpoint.weight = None, WEIGHT_MIN
+            logger.warning(
+                "leaving out replica %s for %.0f s: %.0f%% of its latest calls failed, many more than elsewhere",
+                endpoint.info.replica_id,
+                duration_s,
+                share * 100,
+            )
+        return bool(outliers)
+
+    def _raise_weight(self, endpoint: Endpoint, now_s: float) -> None:
+        assert endpoint.starts_at_s is not None
+        endpoint.weight = start_weight(now_s - endpoint.starts_at_s, settings().routing.slow_start_s)
+        if endpoint.weight == 1:
+            endpoint.starts_at_s = None
 
     def _drain(self, endpoint: Endpoint) -> None:
         """Let the link of a replica that is no longer listed finish its calls, then close it."""
@@ -262,3 +294,10 @@ class LinkPool:
             return False
         finally:
             endpoint.link = None
+
+
+def _ejection_limits() -> EjectionLimits:
+    routing = settings().routing
+    return EjectionLimits(
+        failure_share=routing.ejection_failure_share, min_s=routing.ejection_min_s, max_s=routing.ejection_max_s
+    )

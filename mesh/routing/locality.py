@@ -23,13 +23,15 @@ _SMOOTHING = 1 / 16
 class Locality(Generic[C]):
     """Candidates to pick from. I/O loop only."""
 
-    __slots__ = ("_members", "_recent", "_typical_load", "candidates", "remembers")
+    __slots__ = ("_members", "_recent", "_steady", "_typical_load", "candidates", "remembers")
 
     def __init__(self, candidates: Iterable[C] = (), previous: Locality[C] | None = None) -> None:
         """`previous`: its memory of these candidates is kept."""
         self.candidates = tuple(candidates)
         self.remembers = len(self.candidates) > _MEMORY_PAYS_ABOVE
-        self._members = frozenset(self.candidates)
+        self._members = frozenset(candidate for candidate in self.candidates if candidate.weight >= 1)
+        """Those at full weight: news of others attracts no calls."""
+        self._steady = tuple(filter(self._members.__contains__, self.candidates))
         self._recent: dict[C, None] = {}
         """Oldest report first, so that equals take turns."""
         self._typical_load = 0.0
@@ -48,9 +50,15 @@ class Locality(Generic[C]):
         if len(recent) > _REMEMBERED_MAX:
             del recent[next(iter(recent))]
 
+    def forget(self, candidate: C) -> None:
+        """Use no news of the candidate: it came with a failure."""
+        self._recent.pop(candidate, None)
+
     def pick(self, random: Random) -> C | None:
         """A candidate with a free place, or None when all are full."""
         found = pick(self.candidates, random)
+        if found is not None and found.weight < 1 and random() >= found.weight:
+            found = pick(self._steady, random) or found
         if not self._recent or found is None:
             return found
         remembered, load = self._least_loaded_recent()

@@ -26,6 +26,10 @@ class Candidate(Protocol):
     def limit(self) -> int:
         """Most ongoing calls that it accepts."""
 
+    @property
+    def weight(self) -> float:
+        """The chance that it gets a call that it would get at weight 1."""
+
     def holds(self, model_id: str) -> bool:
         """Whether the model is loaded or being loaded there."""
 

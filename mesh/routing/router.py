@@ -29,7 +29,8 @@ from mesh.exceptions import (
 from mesh.link.caller_link import CallerLink
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
-from mesh.routing.link_pool import CallerIdentity, Endpoint, LinkPool
+from mesh.routing.endpoint import Endpoint
+from mesh.routing.link_pool import CallerIdentity, LinkPool
 from mesh.routing.load_reports import Reading
 from mesh.routing.locality import pick_nearest
 from mesh.routing.picker import pick_for_model
@@ -63,7 +64,7 @@ class Router:
         self.counts = RouterCounts()
         self._snapshot: Snapshot | None = None
         self._queue = PendingQueue()
-        self._pool = LinkPool(identity, self)
+        self._pool = LinkPool(identity, self, self.counts)
         self._sequence = 0
         self._all_wait_for_models = True
         """Every queued call waits for its model, so newer calls may pass."""
@@ -198,17 +199,14 @@ class Router:
         self._dispatch()
 
     def on_load(self, link: CallerLink) -> None:
-        endpoint = self._pool.endpoint_of(link)
-        if endpoint is not None:
-            endpoint.forget_expected()
-            self._pool.record_load(endpoint)
+        self._pool.record_load(link)
         if link.is_draining:
             self._pool.refresh()
         if self._queue:
             self._dispatch()
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
-        self._pool.record_result(link)
+        self._pool.record_result(link, outcome.code)
         if call.state is CallState.SENT:
             self._finish(call, outcome)
         self._pool.close_if_idle(link)
@@ -233,6 +231,7 @@ class Router:
         self._dispatch()
 
     def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
+        self._pool.record_broken(link, len(sent))
         self._pool.refresh()
         calls = [(call, False) for call in unsent] + [(call, True) for call in sent]
         # Newest first, so that each call goes back to the front of the queue or close to it.

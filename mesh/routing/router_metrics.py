@@ -32,6 +32,10 @@ DROPPED = Family("mesh_handle_dropped_total", COUNTER, "Calls refused because th
 CANCELLED = Family("mesh_handle_cancelled_total", COUNTER, "Calls cancelled by their caller.", _DEPLOYMENT)
 LINKS = Family("mesh_links", GAUGE, "Links that are ready.", _DEPLOYMENT)
 
+LEFT_OUT = Family(
+    "mesh_left_out_replicas", GAUGE, "Replicas that get no calls for a while because their calls failed.", _DEPLOYMENT
+)
+
 
 class RouterCounts:
     """Everything one router counts."""
@@ -40,6 +44,7 @@ class RouterCounts:
         "cancelled",
         "collecting",
         "dropped",
+        "left_out",
         "methods",
         "rejected",
         "retried_broken",
@@ -53,6 +58,8 @@ class RouterCounts:
         self.collecting = 0
         """Calls whose arguments are not complete yet."""
         self.dropped = 0
+        self.left_out = 0
+        """Replicas that get no calls now because their calls failed."""
         self.rejected = 0
         self.retried_broken = 0
         self.retried_rejected = 0
@@ -117,3 +124,4 @@ def _samples(router: Measured) -> Iterator[tuple[Family, list[Sample]]]:
     yield DROPPED, [Sample(labels, counts.dropped)]
     yield CANCELLED, [Sample(labels, counts.cancelled)]
     yield LINKS, [Sample(labels, router.link_count)]
+    yield LEFT_OUT, [Sample(labels, counts.left_out)]

@@ -61,6 +61,7 @@ class View:
 
     server: Server
     limit: int = LIMIT
+    weight: float = 1.0
     own: int = 0
     others: int = 0
 

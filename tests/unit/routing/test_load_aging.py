@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh.link.caller_link import CallerLink, LinkTarget
-from mesh.routing.link_pool import Endpoint
+from mesh.routing.endpoint import Endpoint
 from mesh.routing.router import Router
 from mesh.routing.snapshot import ReplicaInfo
 from tests.unit.fakes.small_mesh import DEADLINE_S, KEY, SmallMesh, do_on_io, mesh_of, on_io, until

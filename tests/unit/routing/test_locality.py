@@ -15,6 +15,7 @@ from mesh.routing.locality import Locality, pick_nearest
 class Endpoint:
     load: int
     limit: int = 4
+    weight: float = 1.0
 
     @property
     def is_free(self) -> bool:
@@ -139,3 +140,45 @@ def test_news_win_by_no_more_than_what_is_usual() -> None:
         locality.record_load(heard)
     heard.load = 8
     assert locality.pick(random.random) in others
+
+
+@given(seeds)
+def test_news_of_a_failure_attract_no_call(seed: int) -> None:
+    candidates = [Endpoint(1) for _ in range(100)]
+    locality = heard_of(candidates, [7])
+    candidates[7].load = 0
+    locality.forget(candidates[7])
+    picked = [locality.pick(random.Random(seed + n).random) for n in range(5)]
+    assert picked.count(candidates[7]) < 5
+
+
+def test_a_replica_at_a_small_weight_gets_about_that_share_of_what_it_would_get() -> None:
+    starting, *others = candidates = [Endpoint(0, weight=0.1), Endpoint(3), Endpoint(3)]
+    locality = Locality(candidates)
+    draw = random.Random(1).random
+    picked = [locality.pick(draw) for _ in range(3000)]
+    # Of two random ones of three, it is among them and the least loaded in two thirds of the cases.
+    assert 0.05 < picked.count(starting) / 3000 < 0.09
+    assert all(other in picked for other in others)
+
+
+def test_a_replica_at_a_small_weight_gets_the_call_if_the_others_are_full() -> None:
+    starting, *full = [Endpoint(0, weight=0.1), Endpoint(4), Endpoint(4)]
+    locality = Locality([starting, *full])
+    assert {locality.pick(random.random) for _ in range(50)} == {starting}
+
+
+def test_replicas_that_all_start_share() -> None:
+    candidates = [Endpoint(0, weight=0.1) for _ in range(4)]
+    locality = Locality(candidates)
+    assert {locality.pick(random.random) for _ in range(200)} == set(candidates)
+
+
+def test_news_of_a_replica_at_a_small_weight_are_not_remembered() -> None:
+    starting, *others = [Endpoint(0, weight=0.1), *(Endpoint(0) for _ in range(9))]
+    locality = Locality([starting, *others])
+    draw, picked = random.Random(1).random, []
+    for _ in range(500):
+        locality.record_load(starting)
+        picked.append(locality.pick(draw))
+    assert picked.count(starting) < 50

@@ -17,6 +17,7 @@ class Endpoint:
     load: int
     limit: int
     models: frozenset[str] = field(default_factory=frozenset)
+    weight: float = 1.0
 
     def holds(self, model_id: str) -> bool:
         return model_id in self.models

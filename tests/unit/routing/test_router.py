@@ -22,7 +22,7 @@ from mesh.exceptions import (
 )
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
-from mesh.routing.link_pool import Endpoint
+from mesh.routing.endpoint import Endpoint
 from mesh.routing.router import Router
 from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
 from mesh.settings import settings

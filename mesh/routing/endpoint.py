@@ -1,0 +1,77 @@
+"""One listed replica as its caller knows it: its link, load, models, and how its calls go. I/O loop only."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mesh.link.caller_link import CallerLink
+from mesh.routing.outlier_ejection import CallHealth
+from mesh.routing.snapshot import ReplicaInfo
+
+_EXPECTED_MODELS_MAX = 64
+
+
+class Endpoint:
+    """A listed replica and its current link; a Candidate for the picker."""
+
+    __slots__ = ("expected_models", "health", "info", "is_load_fresh", "limit", "link", "starts_at_s", "task", "weight")
+
+    def __init__(self, info: ReplicaInfo, limit: int) -> None:
+        self.info = info
+        self.limit = limit
+        self.link: CallerLink | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.expected_models: dict[str, None] = {}
+        """Models that we sent calls for, oldest first, until the replica announces them."""
+        self.is_load_fresh = False
+        """The load has been reported since the last tick of the pool."""
+        self.health = CallHealth()
+        self.weight = 1.0
+        self.starts_at_s: float | None = None
+        """Since when its weight grows, a time.monotonic() instant; None at full weight."""
+
+    def __repr__(self) -> str:
+        phase = self.link.phase.value if self.link is not None else "without link"
+        return f"<Endpoint {self.info.replica_id} at {self.info.address}, {phase}>"
+
+    @property
+    def load(self) -> int:
+        link = self.link
+        return link.others_ongoing + link.ongoing if link is not None else self.limit
+
+    def holds(self, model_id: str) -> bool:
+        return model_id in self.expected_models or (self.link is not None and model_id in self.link.model_ids)
+
+    @property
+    def model_count(self) -> int:
+        announced = len(self.link.model_ids) if self.link is not None else 0
+        return max(announced, len(self.expected_models))
+
+    @property
+    def is_usable(self) -> bool:
+        return self.link is not None and self.link.is_usable
+
+    def expect_model(self, model_id: str) -> None:
+        """Note that a call for the model was sent there. Bounded, because clients may name models that do not exist."""
+        self.expected_models[model_id] = None
+        if len(self.expected_models) > _EXPECTED_MODELS_MAX:
+            del self.expected_models[next(iter(self.expected_models))]
+
+    def age_load(self) -> bool:
+        """Halve the calls of others, unless they were reported just now. Returns whether there is more to halve.
+
+        Nothing ages while the replica is full, because a full replica reports its next free place.
+        """
+        link = self.link
+        if link is None or not link.others_ongoing or self.load >= self.limit:
+            return False
+        if not self.is_load_fresh:
+            link.others_ongoing //= 2
+        self.is_load_fresh = False
+        return link.others_ongoing > 0
+
+    def forget_expected(self) -> None:
+        """Drop the expected models that the replica has announced."""
+        if self.expected_models and self.link is not None:
+            for model_id in self.link.model_ids:
+                self.expected_models.pop(model_id, None)
