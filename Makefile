@@ -12,7 +12,7 @@ SERVICE_PROTOS := $(shell grep -l '^service' $(PROTOS))
 USER_PROTOS := $(shell find benchmarks examples tests -name '*.proto' 2>/dev/null)
 CODE := mesh gateway tests benchmarks $(wildcard examples)
 
-.PHONY: help setup protos check test demo bench bench-grpcio bench-tuning clean
+.PHONY: help setup protos check test test-newest test-oldest demo bench bench-grpcio bench-tuning clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -51,9 +51,16 @@ check: setup check-protos  ## format, lint, types, generated code, architecture,
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto tests/test_architecture.py $(wildcard tests/unit tests/sim)
 
-test: check  ## check, then the end-to-end tests on a real Ray
+test: check  ## check, then the end-to-end tests on a real Ray, then test-newest and test-oldest
 	$(BIN)/pytest -q tests/e2e
 	$(BIN)/pytest -q tests/nodes
+	@$(MAKE) --no-print-directory test-newest test-oldest
+
+test-newest: setup  ## build the wheel, install it as pip resolves it into a clean environment, test it there
+	$(BIN)/python -m tests.fresh_install newest
+
+test-oldest: setup  ## the same with the oldest versions that pyproject.toml allows
+	$(BIN)/python -m tests.fresh_install oldest
 
 demo: setup  ## deploy an example, call it from a separate client, report, shut down
 	@$(BIN)/python -m examples.demo

@@ -1,0 +1,122 @@
+"""The wheel in a clean environment, with the newest or the oldest versions of what it needs.
+
+`python -m tests.fresh_install newest` builds the wheel, installs it as pip resolves it, and runs unit tests, the demo
+and end-to-end tests with it, outside of the repository. `oldest` does so with the lower bounds of pyproject.toml.
+The environments stay below build/ for the next run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tests.documents import ROOT
+
+PROJECT = ROOT / "pyproject.toml"
+ENVIRONMENTS = ROOT / "build" / "installs"
+WHEEL_SOURCES = ("mesh", "gateway", "pyproject.toml", "README.md", "LICENSE")
+TESTED = ("tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "pyproject.toml")
+NOT_OF_THE_WHEEL = ("benchmarks", "test_contract.py", "test_docs.py", "test_monitoring.py", "test_types.py")
+"""Unit tests of the repository."""
+END_TO_END_TESTS = ("docs", "errors", "gateway", "handles", "large_payloads", "leftovers", "streaming")
+_LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)>=(?P<version>[\w.]+)")
+
+
+def main(which: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="mesh-install-") as directory:
+        root = Path(directory)
+        python = install(build_wheel(root), which, root)
+        project = root / "project"
+        copy(TESTED, project)
+        run_tests(python, project)
+
+
+def build_wheel(root: Path) -> Path:
+    """From a copy, because setuptools would add what earlier builds left below build/."""
+    copy(WHEEL_SOURCES, root / "sources")
+    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", root, root / "sources")
+    (wheel,) = root.glob("*.whl")
+    return wheel
+
+
+def install(wheel: Path, which: str, root: Path) -> Path:
+    """The Python of the environment with the wheel and what its tests need."""
+    environment = ENVIRONMENTS / which
+    python = environment / "bin" / "python"
+    if not python.exists() or python.lstat().st_mtime < PROJECT.stat().st_mtime:
+        # What is no longer a dependency must not stay.
+        run(sys.executable, "-m", "venv", "--clear", environment)
+    constraints = root / "constraints.txt"
+    constraints.write_text("\n".join(oldest_versions()) if which == "oldest" else "")
+    pip(python, "uninstall", "--yes", "raymesh")
+    newest = ("--upgrade", "--upgrade-strategy", "eager")
+    pip(python, "install", *newest, "--constraint", constraints, f"{wheel}[test]")
+    return python
+
+
+def oldest_versions() -> Iterator[str]:
+    """`click>=8.1,<9` as `click==8.1`, for all that the wheel and its tests need."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    for requirement in (*project["dependencies"], *project["optional-dependencies"]["test"]):
+        bound = _LOWER_BOUND.match(requirement)
+        if bound is None:
+            sys.exit(f"pyproject.toml: {requirement} needs a lower bound")
+        yield f"{bound['name']}=={bound['version']}"
+
+
+def run_tests(python: Path, project: Path) -> None:
+    run(python, "-m", "pip", "--disable-pip-version-check", "list", cwd=project)
+    wheel_only = (
+        "import sys, gateway, mesh; assert all(each.__file__.startswith(sys.prefix) for each in (gateway, mesh))"
+    )
+    run(python, "-c", wheel_only, cwd=project)
+    pytest = (python, "-m", "pytest", "-q")
+    ignored = (f"--ignore=tests/unit/{each}" for each in NOT_OF_THE_WHEEL)
+    run(*pytest, "-n", "auto", "tests/unit", *ignored, cwd=project)
+    run(python, "-m", "examples.demo", cwd=project)
+    run(*pytest, *(f"tests/e2e/test_{each}.py" for each in END_TO_END_TESTS), cwd=project)
+
+
+def pip(python: str | Path, *arguments: str | Path) -> None:
+    """Silent unless it fails. Isolated, because a checkout on Python's path counts as installed."""
+    command = [python, "-I", "-m", "pip", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stdout)
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> None:
+    started_at_s = time.monotonic()
+    print("$", *command, flush=True)
+    subprocess.run(command, cwd=cwd, env=clean_environment(), check=True)
+    print(f"  {time.monotonic() - started_at_s:.0f} s", flush=True)
+
+
+def clean_environment() -> dict[str, str]:
+    """Without the checkout on Python's path."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def copy(names: Iterable[str], target: Path) -> None:
+    target.mkdir()
+    for name in names:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"failed: {' '.join(map(str, error.cmd))}")
