@@ -24,7 +24,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not " + sys.version)'
 	@echo "Setting up .venv (once, about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' \
+	    | sed -nu 's/^\(Collecting\|Installing\) /  &/p'
 	@touch $@
 
 # $(call generate,DIRECTORY): the generated code of all protos, written below DIRECTORY.
