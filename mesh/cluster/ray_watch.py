@@ -41,7 +41,10 @@ class RayWatch:
         """
         if self._node is None:
             return False
-        if self._raylet is None or _is_closed(self._raylet) or _has_dead_gcs(self._node):
+        if self._raylet is not None and _is_closed(self._raylet):
+            self._raylet.close()
+            self._raylet = _connected(self._node.raylet_socket_name)
+        if self._raylet is None or _has_dead_gcs(self._node):
             return True
         is_silent = needs_gcs and _is_silent(_address(self._node.gcs_address))
         self._silent_checks = self._silent_checks + 1 if is_silent else 0

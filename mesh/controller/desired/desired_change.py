@@ -14,7 +14,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
 _DEPLOYERS = {
-    control_pb2.DEPLOYER_PROGRAM: "a program",
+    control_pb2.DEPLOYER_PROGRAM: "a program or `mesh deploy MODULE:APP`",
     control_pb2.DEPLOYER_FILE: "a configuration file",
     control_pb2.DEPLOYER_RUN: "another `mesh run`",
 }

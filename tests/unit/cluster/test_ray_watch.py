@@ -53,10 +53,18 @@ def test_the_end_of_the_raylet_is_seen_at_once(fake_ray: FakeRay) -> None:
     watch = RayWatch()
     accepted, _ = fake_ray.raylet.accept()
     assert not watch.has_ended(needs_gcs=False)
+    fake_ray.raylet.close()
     accepted.close()
     assert watch.has_ended(needs_gcs=False)
-    fake_ray.raylet.close()
     assert RayWatch().has_ended(needs_gcs=False)
+
+
+def test_a_raylet_that_only_closes_the_connection_has_not_ended(fake_ray: FakeRay) -> None:
+    watch = RayWatch()
+    for _ in range(3):
+        accepted, _ = fake_ray.raylet.accept()
+        accepted.close()
+        assert not watch.has_ended(needs_gcs=False)
 
 
 def test_a_silent_gcs_counts_only_if_it_stays_silent_and_is_needed(fake_ray: FakeRay) -> None:
