@@ -160,6 +160,7 @@ def framed(message: bytes, flag: int = 1) -> bytes:
         (framed(zlib.compress(bytes(1_001))), "deflate", RESOURCE_EXHAUSTED),
         (framed(bytes(1_001), flag=0), "", RESOURCE_EXHAUSTED),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_messages_that_cannot_be_read(data: bytes, encoding: str, code: int) -> None:
     reader = MessageReader(100_000 if code == INTERNAL else 1_000, encoding)
