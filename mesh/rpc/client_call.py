@@ -38,7 +38,7 @@ class ClientCall:
     """Await it for the one response, or iterate over many. On its event loop only.
 
     A call that fails raises AioRpcError; one that was cancelled here raises CancelledError. To cancel what waits for a
-    response or for room to write cancels the call.
+    response or for room to write cancels the call. Cancel a call whose responses you do not read to their end.
     """
 
     def __init__(

@@ -65,6 +65,12 @@ def unquote_message(value: bytes) -> str:
     return _ENCODED.sub(lambda match: bytes((int(match[1], 16),)), value).decode("utf-8", "replace")
 
 
+def read_encoding(value: bytes) -> str:
+    """The name of a compression; empty where messages are not compressed."""
+    name = value.decode("ascii", "replace")
+    return "" if name == "identity" else name
+
+
 def read_metadata(fields: Iterable[Field]) -> tuple[Entry, ...]:
     """The entries that are the application's. Raises ValueError for a binary value that is not base64."""
     entries: list[Entry] = []

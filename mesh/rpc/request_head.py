@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mesh.http2.field_rules import request_problem
 from mesh.http2.hpack_decoder import Field
-from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_metadata, read_timeout
+from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_encoding, read_metadata, read_timeout
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -60,7 +60,7 @@ def read_request_head(fields: list[Field], make: type[H] = RequestHead) -> H:  #
             path=by_name[b":path"].decode("ascii", "backslashreplace"),
             metadata=read_metadata(fields),
             timeout_s=None if timeout is None else read_timeout(timeout),
-            encoding=_encoding(by_name.get(b"grpc-encoding", b"")),
+            encoding=read_encoding(by_name.get(b"grpc-encoding", b"")),
             content_length=content_length,
             http_status=http_status,
         )
@@ -71,8 +71,3 @@ def read_request_head(fields: list[Field], make: type[H] = RequestHead) -> H:  #
 def _is_grpc(content_type: bytes) -> bool:
     kind, _, rest = content_type.partition(CONTENT_TYPE)
     return not kind and bool(content_type) and (not rest or rest[:1] in b"+;")
-
-
-def _encoding(value: bytes) -> str:
-    name = value.decode("ascii", "replace")
-    return "" if name == "identity" else name

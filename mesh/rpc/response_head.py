@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mesh.http2.field_rules import response_problem, trailer_problem
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_decoder import Field
-from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_metadata, unquote_message
+from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_encoding, read_metadata, unquote_message
 
 OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 0, 1, 2, 4, 8, 13, 14
 
@@ -63,7 +63,7 @@ def read_response_head(fields: list[Field]) -> ResponseHead:
         code=None if code is None else int(code) if code.isdigit() and len(code) < 4 else UNKNOWN,
         message=unquote_message(by_name.get(b"grpc-message", b"")),
         metadata=metadata,
-        encoding=by_name.get(b"grpc-encoding", b"identity").decode("ascii", "replace").replace("identity", ""),
+        encoding=read_encoding(by_name.get(b"grpc-encoding", b"")),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import shutil
 import ssl
 import subprocess
@@ -368,6 +369,7 @@ def certificate_files() -> tuple[Path, Path]:
     if openssl is None:
         pytest.skip("openssl, which makes the test's certificate, is not installed")
     folder = Path(tempfile.mkdtemp(prefix="mesh-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     command = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"

@@ -20,6 +20,7 @@ from tests.unit.fakes.rpc_ends import (
     AsyncShop,
     Item,
     OurServer,
+    ThreadShop,
     certificate_files,
     failure,
     open_channel,
@@ -201,6 +202,24 @@ def test_a_stop_ends_calls_after_its_grace(client: str) -> None:
             assert (await call).code() is grpc.StatusCode.UNAVAILABLE
             await until(lambda: servicer.seen.cancelled, "the servicer is cancelled")
             assert not rpc_tasks()
+
+    scenario(talk())
+
+
+@pytest.mark.parametrize("end", ["stop", "lost"])
+def test_threads_that_wait_for_requests_end_with_their_connection(end: str) -> None:
+    async def talk() -> None:
+        servicer = ThreadShop()
+        async with our_server(servicer) as (ours, address), RpcChannel(address) as channel:
+            calls = [channel.call("/mesh.tests.Shop/Haggle", None) for _ in range(3)]
+            await until(lambda: servicer.seen.started == 3, "the threads run")
+            if end == "stop":
+                await ours.stop(grace_s=0.05)
+            else:
+                for each in channel._transports:
+                    each.abort("a test")
+            await until(lambda: servicer.seen.cancelled == 3, "the threads end")
+            assert {await call.code() for call in calls} == {grpc.StatusCode.UNAVAILABLE}
 
     scenario(talk())
 

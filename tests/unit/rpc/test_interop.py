@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
+from mesh.rpc.rpc_channel import RpcChannel
 from tests.unit.fakes.rpc_ends import AsyncShop, Item, ThreadShop, failure, open_channel, our_server, scenario, shop_of
 from tests.unit.protos import shop_pb2_grpc
 
@@ -124,6 +126,28 @@ def _talk_in_a_thread(address: str, carrier: str) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             shop.Price(Item(name="abort"), timeout=20)
         assert caught.value.details() == "nö 100%\n☃"
+
+
+def test_a_stock_server_of_threads() -> None:
+    async def talk() -> None:
+        server = grpc.server(ThreadPoolExecutor(8))
+        shop_pb2_grpc.add_ShopServicer_to_server(ThreadShop(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        async with RpcChannel(f"127.0.0.1:{port}") as channel:
+            shop = shop_pb2_grpc.ShopStub(channel)
+            for size in SIZES:
+                assert (await shop.Price(Item(name="x" * size), timeout=20)).amount == size
+            assert [each.amount async for each in shop.Haggle(items(300), timeout=20)] == [2 * n for n in range(300)]
+            assert (await shop.Total(items(300), timeout=20)).amount == sum(range(300))
+            error = await failure(shop.Price(Item(name="abort"), timeout=20))
+            assert (error.details(), pairs(error.trailing_metadata())) == (
+                "nö 100%\n☃",
+                [("why", "none"), ("why-bin", b"\0,\xff")],
+            )
+        server.stop(0)
+
+    scenario(talk())
 
 
 def test_a_peer_has_a_name() -> None:
