@@ -80,8 +80,6 @@ class RoutingSettings:
     """How long the share of a replica grows that is new or was left out."""
     multiplex_spill_delay_s: float = 0.05
     """How long a call waits for a replica that holds its model before another free one takes it."""
-    multiplex_waiting_max: int = 64
-    """Calls that wait for their model and are looked at per dispatch; with more, newer calls wait behind them."""
     router_linger_s: float = 10.0
     """Minimum life of a deleted deployment's router, so that repeated calls do not query the controller each time."""
 

@@ -1,4 +1,4 @@
-"""The queue of calls that wait for a replica, in the order of submission."""
+"""A queue of calls that wait for a replica, in the order of their sequence numbers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ class PendingQueue:
 
     def __contains__(self, call: OutgoingCall) -> bool:
         return call.sequence in self._calls
+
+    @property
+    def first(self) -> OutgoingCall:
+        """The oldest call."""
+        return next(iter(self._calls.values()))
 
     def push(self, call: OutgoingCall) -> None:
         """Append a call that is newer than all others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 
 from mesh.link.caller_link import CallerLink
 from mesh.routing.outlier_ejection import CallHealth
@@ -14,7 +15,19 @@ _EXPECTED_MODELS_MAX = 64
 class Endpoint:
     """A listed replica and its current link; a Candidate for the picker."""
 
-    __slots__ = ("expected_models", "health", "info", "is_load_fresh", "limit", "link", "starts_at_s", "task", "weight")
+    __slots__ = (
+        "_announced",
+        "expected_models",
+        "health",
+        "info",
+        "is_left_out",
+        "is_load_fresh",
+        "limit",
+        "link",
+        "starts_at_s",
+        "task",
+        "weight",
+    )
 
     def __init__(self, info: ReplicaInfo, limit: int) -> None:
         self.info = info
@@ -26,6 +39,9 @@ class Endpoint:
         self.is_load_fresh = False
         """The load has been reported since the last tick of the pool."""
         self.health = CallHealth()
+        self.is_left_out = False
+        """Gets no calls for a while, because its calls failed."""
+        self._announced: frozenset[str] = frozenset()
         self.weight = 1.0
         self.starts_at_s: float | None = None
         """Since when its weight grows, a time.monotonic() instant; None at full weight."""
@@ -51,11 +67,25 @@ class Endpoint:
     def is_usable(self) -> bool:
         return self.link is not None and self.link.is_usable
 
-    def expect_model(self, model_id: str) -> None:
-        """Note that a call for the model was sent there. Bounded, because clients may name models that do not exist."""
+    def models(self) -> Iterator[str]:
+        """The models that it holds or loads."""
+        yield from self.expected_models
+        if self.link is not None:
+            yield from self.link.model_ids
+
+    def expect_model(self, model_id: str) -> Sequence[str]:
+        """Note that a call for the model was sent there. Returns the models that it is now known or forgotten to hold.
+
+        Bounded, because clients may name models that do not exist.
+        """
+        if self.holds(model_id):
+            return ()
         self.expected_models[model_id] = None
-        if len(self.expected_models) > _EXPECTED_MODELS_MAX:
-            del self.expected_models[next(iter(self.expected_models))]
+        if len(self.expected_models) <= _EXPECTED_MODELS_MAX:
+            return (model_id,)
+        oldest = next(iter(self.expected_models))
+        del self.expected_models[oldest]
+        return (model_id, oldest)
 
     def age_load(self) -> bool:
         """Halve the calls of others, unless they were reported just now. Returns whether there is more to halve.
@@ -70,8 +100,12 @@ class Endpoint:
         self.is_load_fresh = False
         return link.others_ongoing > 0
 
-    def forget_expected(self) -> None:
-        """Drop the expected models that the replica has announced."""
-        if self.expected_models and self.link is not None:
-            for model_id in self.link.model_ids:
-                self.expected_models.pop(model_id, None)
+    def note_announcement(self) -> frozenset[str]:
+        """Read the models that its link has announced. Returns those that it has gained or lost since the last time."""
+        link = self.link
+        if link is None or link.model_ids is self._announced:
+            return frozenset()
+        changed, self._announced = self._announced ^ link.model_ids, link.model_ids
+        for model_id in link.model_ids & self.expected_models.keys():
+            del self.expected_models[model_id]
+        return changed

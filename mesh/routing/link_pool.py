@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -14,6 +14,7 @@ from mesh.link.caller_link import CallerLink, LinkObserver, LinkTarget
 from mesh.link.frames import pack_hello
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.locality import Locality
+from mesh.routing.model_holders import ModelHolders
 from mesh.routing.outlier_ejection import EjectionLimits, find_outliers, left_out
 from mesh.routing.places import Places
 from mesh.routing.router_metrics import RouterCounts
@@ -55,10 +56,14 @@ class LinkPool:
     A timer ticks while loads age, calls fail, or replicas are left out or start slowly. It costs a call nothing.
     """
 
-    def __init__(self, identity: CallerIdentity, observer: LinkObserver, counts: RouterCounts) -> None:
+    def __init__(
+        self, identity: CallerIdentity, observer: LinkObserver, counts: RouterCounts, on_change: Callable[[], None]
+    ) -> None:
+        """`on_change` is called when replicas that were left out may get calls again."""
         self.identity = identity
         self._observer = observer
         self._counts = counts
+        self._on_change = on_change
         self._endpoints: dict[str, Endpoint] = {}
         self._is_ticking = False
         self._usable: tuple[Endpoint, ...] = ()
@@ -69,6 +74,7 @@ class LinkPool:
         """Usable endpoints without those that are left out."""
         self.local_first: tuple[Locality[Endpoint], ...] = (self.all,)
         """The same on the same node, in the same zone, anywhere; without localities that are empty or the same."""
+        self._models = ModelHolders()
         self.unlisted_at_s = float("inf")
         """time.monotonic() instant at which the list of replicas became empty; infinite while it is not."""
 
@@ -101,19 +107,19 @@ class LinkPool:
         self._usable = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_usable)
         out = left_out({endpoint: endpoint.health for endpoint in self._usable})
         self._counts.left_out = len(out)
-        usable = [endpoint for endpoint in self._usable if endpoint not in out]
+        for endpoint in self._usable:
+            endpoint.is_left_out = endpoint in out
+        usable = [endpoint for endpoint in self._usable if not endpoint.is_left_out]
         zone = self.identity.zone
         same_zone = [endpoint for endpoint in usable if zone and endpoint.info.zone == zone]
         same_node = [endpoint for endpoint in usable if endpoint.info.node_id == self.identity.node_id]
         self.all = Locality(usable, self.all)
         nearer = [endpoints for endpoints in (same_node, same_zone) if 0 < len(endpoints) < len(usable)]
+        self._models.reset(self.all.candidates)
         self.local_first = (*(Locality(endpoints, self.all) for endpoints in nearer), self.all)
 
-    def record_result(self, link: CallerLink, code: int) -> None:
-        """Remember how a call of the link's replica ended, and that it has just reported its load."""
-        endpoint = self.endpoint_of(link)
-        if endpoint is None:
-            return
+    def record_result(self, endpoint: Endpoint, code: int) -> None:
+        """Remember how a call of the replica ended, and that it has just reported its load."""
         self._refresh_load(endpoint)
         if code and code in _FAILURE_CODES:
             self._record_failures(endpoint, 1)
@@ -128,8 +134,15 @@ class LinkPool:
         """Remember that the replica has just reported its load or its models."""
         endpoint = self.endpoint_of(link)
         if endpoint is not None:
-            endpoint.forget_expected()
+            self._models.forget(endpoint.note_announcement())
             self._refresh_load(endpoint)
+
+    def expect_model(self, endpoint: Endpoint, model_id: str) -> None:
+        """Remember that a call for the model is sent to the replica, which will load it."""
+        self._models.forget(endpoint.expect_model(model_id))
+
+    def holders_of(self, model_id: str) -> Sequence[Endpoint]:
+        return self._models.of(model_id)
 
     def record_broken(self, link: CallerLink, calls: int) -> None:
         """Remember that the link broke with this many calls that its replica had."""
@@ -140,6 +153,11 @@ class LinkPool:
     def endpoint_of(self, link: CallerLink) -> Endpoint | None:
         endpoint = self._endpoints.get(link.replica_id)
         return endpoint if endpoint is not None and endpoint.link is link else None
+
+    def serving(self, link: CallerLink) -> Endpoint | None:
+        """The replica of the link if it may get calls."""
+        endpoint = self.endpoint_of(link)
+        return endpoint if endpoint is not None and link.is_usable and not endpoint.is_left_out else None
 
     @property
     def link_count(self) -> int:
@@ -226,9 +244,7 @@ class LinkPool:
             self._raise_weight(endpoint, now_s)
         if ejected or returned or any(endpoint.weight == 1 for endpoint in starting):
             self.refresh()
-        for endpoint in returned:
-            if endpoint.link is not None and endpoint.is_usable:
-                self._observer.on_ready(endpoint.link)
+            self._on_change()
         if is_aging or starting or any(endpoint.health.is_ejected for endpoint in endpoints):
             self._start_ticking()
 

@@ -30,9 +30,6 @@ class Candidate(Protocol):
     def weight(self) -> float:
         """The chance that it gets a call that it would get at weight 1."""
 
-    def holds(self, model_id: str) -> bool:
-        """Whether the model is loaded or being loaded there."""
-
     @property
     def model_count(self) -> int: ...
 
@@ -58,13 +55,12 @@ def pick(candidates: Sequence[C], random: Random) -> C | None:
     return candidates[0] if count and candidates[0].load < candidates[0].limit else None
 
 
-def pick_for_model(candidates: Sequence[C], model_id: str, random: Random, *, may_spill: bool) -> C | None:
+def pick_for_model(holders: Sequence[C], candidates: Sequence[C], random: Random, *, may_spill: bool) -> C | None:
     """A holder of the model if one is free.
 
-    When all holders are full the call waits for one of them (None), until `may_spill` allows any free candidate: so a
+    When all holders are full the call waits for one of them (None), unless `may_spill` allows any free candidate: so a
     model in demand spreads. A model without a holder goes to a free candidate with the fewest models.
     """
-    holders = [candidate for candidate in candidates if candidate.holds(model_id)]
     if holders:
         found = pick(holders, random)
         if found is not None or not may_spill:

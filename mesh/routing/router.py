@@ -1,8 +1,8 @@
 """The router of one deployment: every call of this process to the deployment passes through it. I/O loop only.
 
-Theory of operation. A call is sent immediately if a replica has a free place, else it waits in one queue. Nothing
-polls: the queue is examined after each event that can free a place (a result, a rejection, a load report, a new link,
-a new snapshot). All decisions are synchronous; no call has a task of its own.
+Theory of operation. A call is sent immediately if a replica has a free place, else it waits. Nothing polls: each event
+that can free a place (a result, a rejection, a load report, a new link, a new snapshot) sends waiting calls. All
+decisions are synchronous; no call has a task of its own.
 
 A call leaves the router exactly once, through `_finish`. A call that was given up while a replica works on it stays on
 the link until the replica answers, so the load that we count for the replica stays correct.
@@ -11,7 +11,6 @@ the link until the replica answers, so the load that we count for the replica st
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import weakref
 from collections.abc import Callable
@@ -28,15 +27,13 @@ from mesh.exceptions import (
 )
 from mesh.link.caller_link import CallerLink
 from mesh.link.outgoing_call import CallState, OutgoingCall
-from mesh.routing.call_queue import PendingQueue
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import CallerIdentity, LinkPool
 from mesh.routing.load_reports import Reading
-from mesh.routing.locality import pick_nearest
-from mesh.routing.picker import pick_for_model
 from mesh.routing.places import queued_text, sent_late_text
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
+from mesh.routing.waiting_calls import WaitingCalls
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
@@ -63,16 +60,12 @@ class Router:
         self.key = key
         self.counts = RouterCounts()
         self._snapshot: Snapshot | None = None
-        self._queue = PendingQueue()
-        self._pool = LinkPool(identity, self, self.counts)
-        self._sequence = 0
-        self._all_wait_for_models = True
-        """Every queued call waits for its model, so newer calls may pass."""
+        self._pool = LinkPool(identity, self, self.counts, lambda: self._queue.dispatch())
+        self._queue = WaitingCalls(self._pool, self._send)
         self.is_closed = False
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         """The handles of this process that share the router."""
         self._on_no_replica = on_no_replica
-        self._random = random.random
         self._loop = io_thread().loop
         publish(self)
 
@@ -126,15 +119,11 @@ class Router:
         """Send the call to a replica, now or when one has a free place. Its sink gets the outcome."""
         if not self.start_deadline(call):
             return  # a cancel overtook the submission: calls from other threads arrive through a mailbox
-        self._sequence += 1
-        call.sequence = self._sequence
-        if not self._queue or self._all_wait_for_models:
-            endpoint = self._pick(call)
-            if endpoint is not None:
-                self._send(endpoint, call)
-                return
-            self._all_wait_for_models = bool(call.request.context.multiplexed_model_id)
-        self._enqueue(call)
+        endpoint = self._queue.enter(call)
+        if endpoint is not None:
+            self._send(endpoint, call)
+        else:
+            self._enqueue(call)
 
     def start_deadline(self, call: OutgoingCall) -> bool:
         """Start the timer of a call whose arguments may not be complete yet. Returns False if the call has ended."""
@@ -175,7 +164,7 @@ class Router:
         if snapshot.unavailable:
             for call in self._queue.drain():
                 self._finish(call, failed(_unavailable(self.key, snapshot)))
-        self._dispatch()
+        self._queue.dispatch()
         if self.has_no_replica:
             self._on_no_replica(self)
 
@@ -196,22 +185,24 @@ class Router:
 
     def on_ready(self, link: CallerLink) -> None:
         self._pool.refresh()
-        self._dispatch()
+        self._queue.dispatch()
 
     def on_load(self, link: CallerLink) -> None:
         self._pool.record_load(link)
         if link.is_draining:
             self._pool.refresh()
         if self._queue:
-            self._dispatch()
+            self._dispatch_to(link)
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
-        self._pool.record_result(link, outcome.code)
+        endpoint = self._pool.endpoint_of(link)
+        if endpoint is not None:
+            self._pool.record_result(endpoint, outcome.code)
         if call.state is CallState.SENT:
             self._finish(call, outcome)
         self._pool.close_if_idle(link)
         if self._queue:
-            self._dispatch()
+            self._dispatch_to(link)
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
@@ -228,7 +219,7 @@ class Router:
             # A rejection by a full replica is no failure: under overload a call may be rejected many times.
             self._take_back(call, link.replica_id, "it refuses calls", maybe_executed=False)
         self._pool.close_if_idle(link)
-        self._dispatch()
+        self._queue.dispatch_like(call)
 
     def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
         self._pool.record_broken(link, len(sent))
@@ -245,50 +236,18 @@ class Router:
             self.counts.retried_broken += 1
             call.failed_attempts += 1
             self._take_back(call, link.replica_id, reason, maybe_executed=was_sent)
-        self._dispatch()
+        self._queue.dispatch()
 
     # ---- Decisions ---------------------------------------------------------------------------------------------------
 
-    def _pick(self, call: OutgoingCall) -> Endpoint | None:
-        model_id = call.request.context.multiplexed_model_id
-        if model_id:
-            return self._pick_for_model(call, model_id)
-        if call.request.prefers_local:
-            return pick_nearest(self._pool.local_first, self._random)
-        return self._pool.all.pick(self._random)
-
-    def _pick_for_model(self, call: OutgoingCall, model_id: str) -> Endpoint | None:
-        now_s = time.monotonic()
-        may_spill = 0 < call.spills_at_s <= now_s
-        endpoint = pick_for_model(self._pool.all.candidates, model_id, self._random, may_spill=may_spill)
-        if endpoint is None and not call.spills_at_s:
-            delay_s = settings().routing.multiplex_spill_delay_s
-            call.spills_at_s = now_s + delay_s
-            self._loop.call_later(delay_s + 0.001, self._dispatch)
-        return endpoint
-
-    def _dispatch(self) -> None:
-        """Send what can be sent, oldest first. Calls that wait for their model let newer ones pass."""
-        queue = self._queue
-        waiting: list[OutgoingCall] = []
-        waiting_max = settings().routing.multiplex_waiting_max
-        while queue and len(waiting) < waiting_max:
-            call = queue.pop()
-            endpoint = self._pick(call)
-            if endpoint is not None:
-                call.waited_s = time.monotonic() - call.started_s
-                self._send(endpoint, call)
-                continue
-            waiting.append(call)
-            if not call.request.context.multiplexed_model_id:
-                break
-        self._all_wait_for_models = not queue and all(map(_waits_for_model, waiting))
-        for call in reversed(waiting):
-            queue.restore(call)
+    def _dispatch_to(self, link: CallerLink) -> None:
+        endpoint = self._pool.serving(link)
+        if endpoint is not None:
+            self._queue.dispatch_to(endpoint)
 
     def _send(self, endpoint: Endpoint, call: OutgoingCall) -> None:
         if call.request.context.multiplexed_model_id:
-            endpoint.expect_model(call.request.context.multiplexed_model_id)
+            self._pool.expect_model(endpoint, call.request.context.multiplexed_model_id)
         assert endpoint.link is not None
         try:
             endpoint.link.send(call)
@@ -363,7 +322,3 @@ def _closed(key: DeploymentKey, snapshot: Snapshot | None) -> MeshException:
 
 def _back_pressure(queued: int, limit: int, usage: str) -> BackPressureError:
     return BackPressureError(num_queued_requests=queued, max_queued_requests=limit, usage=usage)
-
-
-def _waits_for_model(call: OutgoingCall) -> bool:
-    return bool(call.request.context.multiplexed_model_id)

@@ -73,9 +73,6 @@ class View:
     def model_count(self) -> int:
         return 0
 
-    def holds(self, model_id: str) -> bool:
-        return False
-
 
 Draw = Callable[[], float]
 Policy = Callable[[Locality[View], Draw], View | None]

@@ -25,9 +25,6 @@ class Endpoint:
     def model_count(self) -> int:
         return 0
 
-    def holds(self, model_id: str) -> bool:
-        return False
-
 
 endpoints = st.lists(st.builds(Endpoint, st.integers(0, 5), st.integers(1, 4)), max_size=12)
 seeds = st.integers(0, 2**32)

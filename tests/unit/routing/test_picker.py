@@ -19,9 +19,6 @@ class Endpoint:
     models: frozenset[str] = field(default_factory=frozenset)
     weight: float = 1.0
 
-    def holds(self, model_id: str) -> bool:
-        return model_id in self.models
-
     @property
     def model_count(self) -> int:
         return len(self.models)
@@ -45,8 +42,8 @@ def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Endpoint], 
 
 @given(endpoints, st.booleans(), seeds)
 def test_a_model_is_picked_where_it_is(candidates: list[Endpoint], may_spill: bool, seed: int) -> None:
-    found = pick_for_model(candidates, "a", random.Random(seed).random, may_spill=may_spill)
-    holders = [endpoint for endpoint in candidates if endpoint.holds("a")]
+    holders = [endpoint for endpoint in candidates if "a" in endpoint.models]
+    found = pick_for_model(holders, candidates, random.Random(seed).random, may_spill=may_spill)
     free = [endpoint for endpoint in candidates if endpoint.is_free]
     free_holders = [endpoint for endpoint in holders if endpoint.is_free]
     assert found is None or found.is_free
@@ -61,7 +58,7 @@ def test_a_model_is_picked_where_it_is(candidates: list[Endpoint], may_spill: bo
 
 def test_a_full_candidate_with_fewer_models_hides_no_free_one() -> None:
     full, free = Endpoint(1, 1), Endpoint(0, 1, frozenset("b"))
-    assert pick_for_model([full, free], "a", random.random, may_spill=False) is free
+    assert pick_for_model([], [full, free], random.random, may_spill=False) is free
 
 
 def test_the_less_loaded_of_two_is_picked() -> None:

@@ -1,0 +1,171 @@
+"""The calls that wait for a replica, and which of them goes next. I/O loop only.
+
+Theory of operation. Most calls wait in one queue, for any replica. A call for a model that some replicas hold waits in
+the queue of that model first; after a short while it joins the other queue, so that a model in demand spreads. An event
+names the replica that may have a free place: it gets the oldest of the first call of the common queue and the first
+calls of the models that it holds. So an event costs the same however many replicas there are and calls wait. Only
+changes of the set of replicas have to look at all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable
+
+from mesh.link.outgoing_call import OutgoingCall
+from mesh.routing.call_queue import PendingQueue
+from mesh.routing.endpoint import Endpoint
+from mesh.routing.link_pool import LinkPool
+from mesh.routing.locality import pick_nearest
+from mesh.routing.picker import pick_for_model
+from mesh.settings import settings
+from mesh.wire.io_thread import io_thread
+
+
+class WaitingCalls:
+    """Calls in the order of their submission, except those that have waited too long for their model."""
+
+    def __init__(self, pool: LinkPool, send: Callable[[Endpoint, OutgoingCall], None]) -> None:
+        self._pool = pool
+        self._send = send
+        self._random = random.random
+        self._sequences = itertools.count(1)
+        self._common = PendingQueue()
+        """For any replica. While a call is here, all replicas are full."""
+        self._by_model: dict[str, PendingQueue] = {}
+        """For a replica that holds the model; no queue is empty."""
+        self._for_models = PendingQueue()
+        """The calls of all these queues."""
+        self._timer: asyncio.TimerHandle | None = None
+        """For the end of the wait of the oldest call that waits for a model."""
+
+    def __len__(self) -> int:
+        return len(self._common) + len(self._for_models)
+
+    def __contains__(self, call: OutgoingCall) -> bool:
+        return call in self._common or call in self._for_models
+
+    # ---- Calls come and go -------------------------------------------------------------------------------------------
+
+    def enter(self, call: OutgoingCall) -> Endpoint | None:
+        """Number a new call and find a replica for it. None if it has to wait."""
+        call.sequence = next(self._sequences)
+        if self._common or _model_of(call) in self._by_model:
+            return None
+        return self._pick(call, may_spill=False)
+
+    def push(self, call: OutgoingCall) -> None:
+        """Let a call wait that is newer than all others."""
+        model_id = _model_of(call)
+        if not model_id or not self._pool.holders_of(model_id):
+            self._common.push(call)
+            return
+        call.spills_at_s = time.monotonic() + settings().routing.multiplex_spill_delay_s
+        self._by_model.setdefault(model_id, PendingQueue()).push(call)
+        self._for_models.push(call)
+        self._start_timer()
+
+    def restore(self, call: OutgoingCall) -> None:
+        """Let a call wait again that was sent, in its place by age."""
+        if call.spills_at_s > time.monotonic():
+            self._by_model.setdefault(_model_of(call), PendingQueue()).restore(call)
+            self._for_models.restore(call)
+            self._start_timer()
+        else:
+            self._common.restore(call)
+
+    def remove(self, call: OutgoingCall) -> None:
+        """Forget a call, if it waits."""
+        self._common.remove(call)
+        if call in self._for_models:
+            self._for_models.remove(call)
+            model_id = _model_of(call)
+            self._by_model[model_id].remove(call)
+            if not self._by_model[model_id]:
+                del self._by_model[model_id]
+
+    def drain(self) -> list[OutgoingCall]:
+        """Take all calls, oldest first."""
+        self._by_model.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return sorted(self._common.drain() + self._for_models.drain(), key=lambda call: call.sequence)
+
+    # ---- Dispatch ----------------------------------------------------------------------------------------------------
+
+    def dispatch_to(self, endpoint: Endpoint) -> None:
+        """The replica may have free places: give them to the oldest calls that it can serve."""
+        while self and endpoint.load < endpoint.limit:
+            call = self._first_for(endpoint)
+            if call is None:
+                return
+            self._take(call, endpoint)
+
+    def dispatch_like(self, call: OutgoingCall) -> None:
+        """Send what can be sent of the queue that the call is in."""
+        self._dispatch_queue(self._common if call in self._common else self._by_model.get(_model_of(call)))
+
+    def dispatch(self) -> None:
+        """Send what can be sent, after a change of the set of replicas or of their limit."""
+        self._dispatch_queue(self._common)
+        for queue in list(self._by_model.values()):
+            self._dispatch_queue(queue)
+
+    def _dispatch_queue(self, queue: PendingQueue | None) -> None:
+        while queue:
+            call = queue.first
+            endpoint = self._pick(call, may_spill=queue is self._common)
+            if endpoint is None:
+                return
+            self._take(call, endpoint)
+
+    def _take(self, call: OutgoingCall, endpoint: Endpoint) -> None:
+        self.remove(call)
+        call.waited_s = time.monotonic() - call.started_s
+        self._send(endpoint, call)
+
+    def _first_for(self, endpoint: Endpoint) -> OutgoingCall | None:
+        """The oldest call for any replica or for a model that this one holds."""
+        first = self._common.first if self._common else None
+        for model_id in self._by_model if len(self._by_model) < endpoint.model_count else endpoint.models():
+            queue = self._by_model.get(model_id)
+            if queue and endpoint.holds(model_id) and (first is None or queue.first.sequence < first.sequence):
+                first = queue.first
+        return first
+
+    def _pick(self, call: OutgoingCall, *, may_spill: bool) -> Endpoint | None:
+        model_id = _model_of(call)
+        if model_id:
+            holders = self._pool.holders_of(model_id)
+            return pick_for_model(holders, self._pool.all.candidates, self._random, may_spill=may_spill)
+        if call.request.prefers_local:
+            return pick_nearest(self._pool.local_first, self._random)
+        return self._pool.all.pick(self._random)
+
+    # ---- The end of the wait for a model -----------------------------------------------------------------------------
+
+    def _start_timer(self) -> None:
+        if self._timer is None and self._for_models:
+            delay_s = max(0.0, self._for_models.first.spills_at_s - time.monotonic())
+            self._timer = io_thread().loop.call_later(delay_s, self._spill)
+
+    def _spill(self) -> None:
+        """Move the calls that have waited long enough for their model to the queue for any replica."""
+        self._timer = None
+        now_s = time.monotonic()
+        while self._for_models and self._for_models.first.spills_at_s <= now_s:
+            call = self._for_models.first
+            self.remove(call)
+            # It moves behind calls that came in the meantime; each queue is in the order of its numbers.
+            call.sequence = next(self._sequences)
+            self._common.push(call)
+        self._dispatch_queue(self._common)
+        self._start_timer()
+
+
+def _model_of(call: OutgoingCall) -> str:
+    return call.request.context.multiplexed_model_id
