@@ -109,6 +109,22 @@ class ReplicaUnavailableError(MeshException):
         self.is_retry_safe = not maybe_executed
 
 
+class DisconnectedError(MeshException):
+    """This process left the mesh, or the handle was shut down, before the call was sent."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    is_retry_safe = True
+
+    def __init__(
+        self,
+        message: str = (
+            "This process left the mesh, or the handle was shut down, before the call was sent. "
+            "Make the call again to reconnect."
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
 class CancelReason(Enum):
     """Why a call was cancelled. The numbers are those of CancelReason in replica.proto."""
 

@@ -20,6 +20,7 @@ from mesh.exceptions import (
     CancelReason,
     DeadlineExceededError,
     DeploymentUnavailableError,
+    DisconnectedError,
     MeshException,
     ReplicaUnavailableError,
     RequestCancelledError,
@@ -38,7 +39,6 @@ from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
 
-_CLOSED = "This process left the mesh, or the handle was shut down. Make the call again to reconnect."
 _ANSWER_LEAD_S = 0.02
 """A call that is still queued this long before its deadline, or for the last tenth of its time, is answered then:
 the reason would reach a gRPC client too late at the deadline itself, as the client has given up by then."""
@@ -317,7 +317,7 @@ def _closed(key: DeploymentKey, snapshot: Snapshot | None) -> MeshException:
     # The call may have been on its way here when the router of a deleted deployment was dropped.
     if snapshot is not None and snapshot.is_missing:
         return _unavailable(key, snapshot)
-    return RequestCancelledError(_CLOSED)
+    return DisconnectedError()
 
 
 def _back_pressure(queued: int, limit: int, usage: str) -> BackPressureError:

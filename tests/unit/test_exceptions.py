@@ -23,6 +23,7 @@ ERRORS = [
     exceptions.UnserializableError("cannot pickle"),
     exceptions.PayloadTooLargeError("result", 11, 10),
     exceptions.RemoteError("LockError", "held", "Traceback ..."),
+    exceptions.DisconnectedError(),
     exceptions.ControllerUnavailableError.after(3.0, "connection refused"),
 ]
 

@@ -17,8 +17,8 @@ from mesh.exceptions import (
     CancelReason,
     DeadlineExceededError,
     DeploymentUnavailableError,
+    DisconnectedError,
     ReplicaUnavailableError,
-    RequestCancelledError,
 )
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.routing.call_queue import PendingQueue
@@ -31,7 +31,7 @@ from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, to_exception
 from mesh.wire.payload import Payload, encode
 from mesh.wire.request_context import RequestContext
-from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, on_io, until
+from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, on_io, until, until_async
 
 DEADLINE_S = 10.0
 CANCELLED = grpc.StatusCode.CANCELLED.value[0]
@@ -239,7 +239,31 @@ def test_a_closed_router_fails_calls_immediately() -> None:
         on_io(mesh.router.close())
         sink = Sink()
         do_on_io(mesh.router.submit, call_of(sink))
-        assert isinstance(to_exception(sink.outcomes[0]), RequestCancelledError)
+        assert isinstance(to_exception(sink.outcomes[0]), DisconnectedError)
+
+
+def test_a_call_that_waits_when_its_router_closes_fails_a_task_group() -> None:
+    """A cancellation, with which the call ended before, ended the group without an error and without a result."""
+    with mesh_of(Models(), limit=1) as mesh:
+        mesh.handle("wait").remote()
+        until(lambda: mesh.replicas[0].target.asked, "the place to be taken")
+
+        async def call() -> None:
+            await mesh.handle().remote()
+
+        async def in_group() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(call())
+                await until_async(lambda: mesh.router.queued, "the call to wait")
+                io_thread().submit(mesh.router.close())
+
+        with pytest.raises(ExceptionGroup) as caught:
+            asyncio.run(in_group())
+        (error,) = caught.value.exceptions
+        assert isinstance(error, DisconnectedError)
+        assert error.code is grpc.StatusCode.UNAVAILABLE
+        assert error.is_retry_safe
+        assert "Make the call again" in str(error)
 
 
 @dataclass
