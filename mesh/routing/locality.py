@@ -18,6 +18,9 @@ _REMEMBERED_MAX = 8
 _MEMORY_PAYS_ABOVE = 2
 """With so few candidates the two random ones are all of them."""
 _SMOOTHING = 1 / 16
+_BUSY_FACTOR = 2
+_BUSY_ABOVE = 2
+"""A candidate is clearly more loaded than another one with more than this many times its load, plus this many calls."""
 
 
 class Locality(Generic[C]):
@@ -82,9 +85,13 @@ class Locality(Generic[C]):
 
 
 def pick_nearest(localities: Iterable[Locality[C]], random: Random) -> C | None:
-    """A candidate of the first locality that has a free place."""
+    """A candidate of the nearest locality that has a free place, unless one farther away is clearly less loaded."""
+    found: C | None = None
     for locality in localities:
-        found = locality.pick(random)
-        if found is not None:
-            return found
-    return None
+        if found is None:
+            found = locality.pick(random)
+        elif found.load > _BUSY_ABOVE:
+            farther = pick(locality.candidates, random)
+            if farther is not None and found.load > _BUSY_FACTOR * farther.load + _BUSY_ABOVE:
+                found = farther
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,10 +49,22 @@ def test_a_free_candidate_is_picked_if_there_is_one(candidates: list[Endpoint], 
 
 
 @given(st.lists(endpoints, max_size=3), seeds)
-def test_the_first_tier_with_a_free_candidate_wins(groups: list[list[Endpoint]], seed: int) -> None:
+def test_the_nearest_free_candidate_wins_unless_another_is_clearly_less_loaded(
+    groups: list[list[Endpoint]], seed: int
+) -> None:
     found = pick_nearest([Locality(group) for group in groups], random.Random(seed).random)
     free_groups = [group for group in groups if any(endpoint.is_free for endpoint in group)]
-    assert (found in free_groups[0]) if free_groups else (found is None)
+    assert (found is not None) == bool(free_groups)
+    if found is not None and found not in free_groups[0]:
+        assert any(near.load > 2 * found.load + 2 for near in free_groups[0])
+        assert found.is_free
+
+
+@pytest.mark.parametrize(("near", "far", "is_near"), [(2, 0, True), (3, 0, False), (6, 2, True), (7, 2, False)])
+def test_calls_leave_a_node_whose_replicas_are_clearly_busier(near: int, far: int, is_near: bool) -> None:
+    here, elsewhere = Endpoint(near, limit=100), Endpoint(far, limit=100)
+    found = pick_nearest([Locality([here]), Locality([elsewhere])], random.random)
+    assert found is (here if is_near else elsewhere)
 
 
 @given(seeds)
