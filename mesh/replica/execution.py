@@ -15,6 +15,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
+from contextvars import Context
 from enum import IntEnum
 from typing import Any
 
@@ -108,7 +109,8 @@ class Execution:
         if self.method.kind is Kind.ASYNC:
             self._user.post(self._begin)
         else:
-            self._future = self._user.threads.submit(self._run_in_thread)
+            # In a context of its own: what one request sets in a context variable, the next one must not see.
+            self._future = self._user.threads.submit(Context().run, self._run_in_thread)
 
     def on_item(self, payload: Payload) -> None:
         if self.requests is not None:
@@ -193,7 +195,7 @@ class Execution:
     def _run_in_thread(self) -> None:
         """Run a `def` method or generator. If it returns something to await, the user loop takes over."""
         self._move(ExecutionEvent.BEGIN)
-        token = REQUEST.set(self.request)
+        REQUEST.set(self.request)
         try:
             args, kwargs = self._arguments()
             result = self.method.function(*args, **kwargs)
@@ -203,14 +205,11 @@ class Execution:
             outcome = self._respond_in_thread(result)
         except BaseException as error:
             outcome = self._failed(error)
-        finally:
-            REQUEST.reset(token)
         self._finish(outcome)
 
     async def _take_over(self, result: Any) -> None:
-        """On the user loop: the rest of a `def` method that returned something to await."""
+        """On the user loop, with the context of the thread: the rest of a method that returned something to await."""
         self.task = asyncio.current_task()
-        REQUEST.set(self.request)
         if self.request.is_cancelled and self.task is not None:
             self.task.cancel()
         try:
