@@ -127,10 +127,19 @@ class Execution:
 
     def cancel(self, reason: CancelReason) -> None:
         self._counts.cancelled += 1
-        if self._future is not None and self._future.cancel():
-            self._conclude(self.call, failed(RequestCancelledError(reason=reason)))
-        else:
-            self._user.post(self._cancel, reason)
+        if self._future is not None:
+            if self._future.cancel():
+                self._conclude(self.call, failed(RequestCancelledError(reason=reason)))
+                return
+            # Immediately: async code of other calls may block the user loop.
+            self._stop(reason)
+        self._user.post(self._cancel, reason)
+
+    def _stop(self, reason: CancelReason) -> None:
+        """Stop what needs no turn of the user loop. From any thread."""
+        self.request.cancel(reason)
+        if self.window is not None:
+            self.window.stop(reason)
 
     # ---- On the user loop --------------------------------------------------------------------------------------------
 
@@ -180,10 +189,10 @@ class Execution:
 
     def _cancel(self, reason: CancelReason) -> None:
         """Stop the user's code at its next `await` or `yield`."""
-        self.request.cancel(reason)
+        self._stop(reason)
         error = RequestCancelledError(reason=reason)
         if self.window is not None:
-            self.window.stop(reason)
+            self.window.wake()
         if self.requests is not None:
             self.requests.fail(error)
         # A task that is cancelled before its first step ends without running a line of `_run`, so without an outcome.
@@ -209,9 +218,12 @@ class Execution:
 
     async def _take_over(self, result: Any) -> None:
         """On the user loop, with the context of the thread: the rest of a method that returned something to await."""
-        self.task = asyncio.current_task()
-        if self.request.is_cancelled and self.task is not None:
-            self.task.cancel()
+        task = asyncio.current_task()
+        assert task is not None
+        if self.request.is_cancelled:
+            task.cancel()
+        else:
+            self.task = task
         try:
             # The response of another streaming call is both: a generator with an `__await__` that explains itself.
             is_awaited = inspect.isawaitable(result) and not isinstance(result, AsyncIterator)

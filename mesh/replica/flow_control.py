@@ -55,15 +55,14 @@ class CreditWindow:
             self._condition.notify_all()
 
     def wake(self) -> None:
-        """On the user loop, after `add`."""
+        """On the user loop, after `add` and `stop`."""
         self._waiters.wake()
 
     def stop(self, reason: CancelReason) -> None:
-        """The consumer is gone: `acquire` raises from now on. On the user loop."""
+        """The consumer is gone: `acquire` raises from now on. From any thread; `wake` has to follow as after `add`."""
         with self._condition:
             self._stopped = reason
             self._condition.notify_all()
-        self._waiters.wake()
 
     def _take(self) -> bool:
         with self._condition:

@@ -41,6 +41,7 @@ class Store:
         self.cancelled = 0
         self.produced = 0
         self.closed = 0
+        self.children_ended = 0
 
     async def __call__(self, value: Any = None) -> Any:
         return value
@@ -55,6 +56,14 @@ class Store:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+
+    def wait_for_hang(self) -> None:
+        """Waits in a thread for a call that it makes."""
+        assert self.peer is not None
+        try:
+            self.peer.hang.remote().result(timeout_s=DEADLINE_S)
+        finally:
+            self.children_ended += 1
 
     def block(self) -> str:
         self.started += 1

@@ -12,7 +12,7 @@ from mesh.exceptions import (
     RequestCancelledError,
 )
 from mesh.wire.request_context import RequestContext
-from tests.unit.fakes.small_mesh import SmallMesh, on_io, until, until_async
+from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, on_io, until, until_async
 from tests.unit.handle.store import DEADLINE_S, Store, raised, result, value_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -95,3 +95,24 @@ def test_a_child_of_a_cancelled_request_is_cancelled_at_once(mesh: SmallMesh) ->
         assert isinstance(raised(mesh.handle("hang").remote()), RequestCancelledError)
     finally:
         REQUEST.reset(token)
+
+
+def test_blocked_async_code_delays_no_cancel_of_code_in_threads() -> None:
+    """A generator that waits for credit ends, and so do the calls that a method has made."""
+    with mesh_of(Store()) as mesh:
+        store: Any = mesh.replicas[0].target
+        store.peer = mesh.handle()
+        stream = mesh.handle("count_plain", stream=True).remote(1_000_000)
+        assert next(stream) == 0
+        waiting = mesh.handle("wait_for_hang").remote()
+        until(lambda: store.started == 1, "the child call to run")
+        blocked = mesh.handle("block_the_loop").remote()
+        until(lambda: store.started == 2, "the loop to be blocked")
+        stream.cancel()
+        until(lambda: store.closed == 1, "the generator to be closed")
+        waiting.cancel()
+        until(lambda: store.children_ended == 1, "the child call to be cancelled")
+        assert not store.gate.is_set()
+        store.gate.set()
+        assert result(blocked) == "unblocked"
+        mesh.assert_idle()
