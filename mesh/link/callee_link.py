@@ -7,6 +7,7 @@ their places until the user's code has ended. No link has a task: it is called b
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.link_phases import CALLEE_TRANSITIONS, CalleeEvent, CalleePhase
 from mesh.link.link_stream import LinkStream
-from mesh.link.outgoing_call import CallRequest
+from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
@@ -69,7 +70,7 @@ class CallService(Protocol):
 class IncomingCall:
     """One call at its replica."""
 
-    __slots__ = ("call_id", "cancel_reason", "credit", "link", "request", "running", "started_at_s")
+    __slots__ = ("call_id", "cancel_reason", "credit", "link", "request", "running", "started_at_s", "timer")
 
     def __init__(self, link: CalleeLink, call_id: int, request: CallRequest, credit: int) -> None:
         self.link = link
@@ -82,6 +83,8 @@ class IncomingCall:
         """Set once the call is cancelled."""
         self.running: RunningCall | None = None
         """Cleared when the call ends: the two refer to each other."""
+        self.timer: asyncio.TimerHandle | None = None
+        """Of its deadline, if it has one."""
 
     def send_item(self, payload: Payload) -> None:
         """Send one response item, unless the call is cancelled."""
@@ -198,6 +201,8 @@ class CalleeLink:
         """End a call. Exactly once for each."""
         del self._calls[call.call_id]
         call.running = None
+        if call.timer is not None:
+            call.timer.cancel()
         # The result carries the load.
         self._admission.forget(self)
         self._admission.leave()
@@ -295,7 +300,15 @@ class CalleeLink:
         call = self._calls[call_id] = IncomingCall(self, call_id, request, credit)
         if self._others_reported + len(self._calls) >= self._admission.limit:
             self._admission.watch(self)
+        if request.deadline_at_s is not None:
+            self._start_deadline(call, request.deadline_at_s)
         call.running = self._service.start(call)
+
+    def _start_deadline(self, call: IncomingCall, deadline_at_s: float) -> None:
+        """End the call at its deadline here too: the caller may be unable to cancel it, or gone without a trace."""
+        remaining_s = deadline_at_s - time.monotonic()
+        if remaining_s < DEADLINE_TIMER_MAX_S:
+            call.timer = asyncio.get_running_loop().call_later(remaining_s, self._cancel, call, CancelReason.DEADLINE)
 
     def _on_cancel(self, call_id: int, call: IncomingCall | None, reason: CancelReason) -> None:
         # What the caller was sending in parts was cut off.

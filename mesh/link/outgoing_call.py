@@ -15,6 +15,9 @@ from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload
 from mesh.wire.request_context import RequestContext
 
+DEADLINE_TIMER_MAX_S = 30 * 86400.0
+"""A deadline further away than this gets no timer: event loops do not support much longer delays."""
+
 _call_ids = itertools.count(1)
 
 

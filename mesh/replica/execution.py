@@ -31,7 +31,7 @@ from mesh.replica.grpc_context import GrpcContext
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import CONTEXT_KEYWORD, Kind, Method
-from mesh.wire.outcome import Outcome, failed, failed_in_user_code
+from mesh.wire.outcome import Outcome, cancelled, failed_in_user_code
 from mesh.wire.payload import Payload
 
 Conclude = Callable[[IncomingCall, Outcome], None]
@@ -129,7 +129,7 @@ class Execution:
         self._counts.cancelled += 1
         if self._future is not None:
             if self._future.cancel():
-                self._conclude(self.call, failed(RequestCancelledError(reason=reason)))
+                self._conclude(self.call, cancelled(reason))
                 return
             # Immediately: async code of other calls may block the user loop.
             self._stop(reason)
@@ -283,9 +283,10 @@ class Execution:
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
     def _failed(self, error: BaseException) -> Outcome:
-        if isinstance(error, asyncio.CancelledError) and not isinstance(error, MeshException):
-            return failed(RequestCancelledError(reason=self.request.cancel_reason or CancelReason.UNSPECIFIED))
-        if not self.request.is_cancelled and not self._has_chosen_status:
+        reason = self.request.cancel_reason
+        if isinstance(error, asyncio.CancelledError) and (reason is not None or not isinstance(error, MeshException)):
+            return cancelled(reason or CancelReason.UNSPECIFIED)
+        if reason is None and not self._has_chosen_status:
             failure_log.record(self.method.name, self.request.request_id, error)
         return failed_in_user_code(error)
 

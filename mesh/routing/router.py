@@ -27,7 +27,7 @@ from mesh.exceptions import (
     UnserializableError,
 )
 from mesh.link.caller_link import CallerLink
-from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallState, OutgoingCall
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import CallerIdentity, LinkPool
 from mesh.routing.load_reports import Reading
@@ -43,8 +43,6 @@ _ANSWER_LEAD_S = 0.02
 """A call that is still queued this long before its deadline, or for the last tenth of its time, is answered then:
 the reason would reach a gRPC client too late at the deadline itself, as the client has given up by then."""
 _TIMER_RESOLUTION_S = 0.001
-_TIMER_MAX_S = 30 * 86400.0
-"""A deadline further away than this gets no timer: event loops do not support much longer delays."""
 
 
 class Router:
@@ -134,7 +132,7 @@ class Router:
             remaining_s = deadline_at_s - time.monotonic()
             if remaining_s <= 0:
                 self._finish(call, failed(DeadlineExceededError()))
-            elif remaining_s < _TIMER_MAX_S:
+            elif remaining_s < DEADLINE_TIMER_MAX_S:
                 lead_s = min(_ANSWER_LEAD_S, remaining_s / 10)
                 call.timer = self._loop.call_later(remaining_s - lead_s, self._expire, call)
         return call.state is not CallState.DONE

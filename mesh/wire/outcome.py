@@ -15,6 +15,7 @@ import grpc
 
 from mesh.cluster import ray_core
 from mesh.exceptions import (
+    CancelReason,
     DeadlineExceededError,
     GrpcStatusError,
     MeshException,
@@ -66,6 +67,11 @@ def failed(error: MeshException) -> Outcome:
     outcome = Outcome(code=error.code.value[0], message=str(error), exception_type=type(error).__name__)
     outcome.pickled_exception, _ = _pickled(error)
     return outcome
+
+
+def cancelled(reason: CancelReason) -> Outcome:
+    """Outcome of a call that was cancelled; one whose deadline passed says that."""
+    return failed(DeadlineExceededError() if reason is CancelReason.DEADLINE else RequestCancelledError(reason=reason))
 
 
 def failed_in_user_code(error: BaseException) -> Outcome:

@@ -95,8 +95,11 @@ def converse(replica: SmallReplica, talk: Callable[[Peer], Any]) -> Any:
 
 
 def hello(replica: SmallReplica, **changes: Any) -> bytes:
-    fields = {"protocol_version": frames.PROTOCOL_VERSION, "token": TOKEN}
-    message = replica_pb2.Hello(**{**fields, "replica_id": replica.replica_id, **changes})
+    return hello_to(**{"replica_id": replica.replica_id, **changes})
+
+
+def hello_to(**fields: Any) -> bytes:
+    message = replica_pb2.Hello(**{"protocol_version": frames.PROTOCOL_VERSION, "token": TOKEN, **fields})
     return frames.pack(replica_pb2.Frame(hello=message))
 
 
