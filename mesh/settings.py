@@ -54,8 +54,8 @@ class PayloadSettings:
     """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
     object_fetch_timeout_s: float = 300.0
     """How long a payload may take through the object store before it counts as lost."""
-    object_fetch_threads: int = 4
-    """Threads of a process that fetch payloads from the object store."""
+    object_fetch_threads: int = 32
+    """Payloads that a process fetches from the object store at the same time; one that is lost takes one place."""
     error_details_max_chars: int = 4096
     """Error messages are cut to this length before they become gRPC status details."""
 

@@ -18,7 +18,7 @@ from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY, CONTROLLER_FAILURE_KEY
 from mesh.exceptions import ControllerUnavailableError, MeshException
 from mesh.settings import settings
 from mesh.v1 import control_pb2
-from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import forget_token, token_metadata
@@ -193,7 +193,7 @@ class GrpcChannel:
     async def _looked_up(self) -> tuple[grpc.aio.Channel, Sequence[tuple[str, bytes]]]:
         channel = self._channel = self._channel or await _connect()
         try:
-            return channel, await run_bulk(token_metadata)
+            return channel, await run_blocking(Work.LOOK_UP, token_metadata)
         except LookupError as error:
             raise ControllerNotReadyError("it has not created its token yet") from error
 
@@ -206,14 +206,14 @@ class GrpcChannel:
     async def start_failure(self) -> str:
         try:
             async with asyncio.timeout(_FAILURE_TIMEOUT_S):
-                failure = await run_bulk(ray_core.kv_get, CONTROLLER_FAILURE_KEY)
+                failure = await run_blocking(Work.LOOK_UP, ray_core.kv_get, CONTROLLER_FAILURE_KEY)
         except TimeoutError:
             return ""
         return f"its start fails: {failure.decode()}" if failure else ""
 
 
 async def _connect() -> grpc.aio.Channel:
-    address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
+    address = await run_blocking(Work.LOOK_UP, ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
     if address is None:
         raise ControllerNotReadyError("it is still starting")
     return open_channel(address.decode())

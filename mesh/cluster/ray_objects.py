@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -35,16 +36,19 @@ def store_buffers(buffers: Sequence[Any]) -> StoredObject:
     return StoredObject(reference.binary(), owner, status, reference)
 
 
-def load_buffers(stored: StoredObject) -> list[Any]:
+def load_buffers(stored: StoredObject, deadline_at_s: float | None = None) -> list[Any]:
     """Map the buffers of a stored object, read-only and without copying on its own node. Blocks.
 
-    Raises TimeoutError after `Settings.object_fetch_timeout_s`, and what Ray raises where the object's owner or its
-    node is gone.
+    Raises TimeoutError at the deadline of the call or after `object_fetch_timeout_s`, and what Ray raises where the
+    object's owner or its node is gone.
     """
+    timeout_s = settings().payload.object_fetch_timeout_s
+    if deadline_at_s is not None:
+        timeout_s = max(0.0, min(timeout_s, deadline_at_s - time.monotonic()))
     reference = ray.ObjectRef(stored.object_id, stored.owner, "")
     core_worker = ray._private.worker.global_worker.core_worker
     core_worker.deserialize_and_register_object_ref(stored.object_id, ray.ObjectRef.nil(), stored.owner, stored.status)
-    buffers: list[Any] = ray.get(reference, timeout=settings().payload.object_fetch_timeout_s)
+    buffers: list[Any] = ray.get(reference, timeout=timeout_s)
     return buffers
 
 

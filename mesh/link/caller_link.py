@@ -31,7 +31,7 @@ from mesh.phases.waiting import Waiters
 from mesh.rpc.rpc_channel import connect, request_block
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
-from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
@@ -340,7 +340,7 @@ class CallerLink:
     async def _fetch(self, call: OutgoingCall, outcome: Outcome, stored: StoredObject) -> None:
         """Map a result's stored buffers, release the replica's copy, then hand the result on."""
         try:
-            buffers = await run_bulk(load_buffers, stored)
+            buffers = await run_blocking(Work.FETCH, load_buffers, stored, call.request.deadline_at_s)
             outcome.payload = Payload(PICKLE_BUFFERS, outcome.payload.data if outcome.payload else b"", buffers)
         except Exception as error:  # Ray raises many types when the owner or its node is gone
             outcome = failed(ReplicaUnavailableError(self.replica_id, f"its result was lost: {error}"))

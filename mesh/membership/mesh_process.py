@@ -30,7 +30,7 @@ from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import control_pb2
-from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.endpoints import start_server
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import TokenGuard, forget_token, mesh_token
@@ -144,7 +144,7 @@ class MeshProcess:
     async def renew_token(self) -> None:
         """Use the new token of a mesh that was shut down and started again."""
         forget_token()
-        token = await run_bulk(mesh_token)
+        token = await run_blocking(Work.LOOK_UP, mesh_token)
         self._snapshots.clear()
         self.identity = replace(self.identity, token=token)
         for router in self.routers():

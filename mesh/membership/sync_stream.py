@@ -24,7 +24,7 @@ from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2
-from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.duplex import converse
 from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
@@ -123,10 +123,10 @@ class SyncStream:
 
     async def _converse(self) -> None:
         """Run one stream until it breaks."""
-        address = await run_bulk(ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
+        address = await run_blocking(Work.LOOK_UP, ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
         if address is None:
             return
-        metadata = await run_bulk(token_metadata)
+        metadata = await run_blocking(Work.LOOK_UP, token_metadata)
         async with open_channel(address.decode()) as channel:
             stream = channel.stream_stream(
                 _SYNC_METHOD,

@@ -4,9 +4,9 @@ Theory of operation. The I/O loop makes an execution and hands it over to the us
 There it runs and ends in exactly one Outcome, whatever the user's code raises. What it sends goes back through
 `UserLoop.to_io`, which keeps the order and hands over in batches.
 
-A cancel takes effect where the execution is: one that waits for a thread is taken out of the pool, one that waits for
-its first step ends there, an `async` one that runs is cancelled like any task. A `def` one that runs ends at its next
-`yield`, or when it returns.
+A cancel takes effect where the execution is: one that waits for its arguments ends immediately, one that waits for a
+thread is taken out of the pool, one that waits for its first step ends there, an `async` one that runs is cancelled
+like any task. A `def` one that runs ends at its next `yield`, or when it returns.
 """
 
 from __future__ import annotations
@@ -64,7 +64,6 @@ class Execution:
     __slots__ = (
         "_conclude",
         "_counts",
-        "_future",
         "_user",
         "call",
         "grpc_context",
@@ -73,6 +72,7 @@ class Execution:
         "request",
         "requests",
         "task",
+        "waiting",
         "window",
     )
 
@@ -87,10 +87,10 @@ class Execution:
         self._conclude = conclude
         self.request = Request(call.request.context, call.request.deadline_at_s)
         self.phase = ExecutionPhase.WAITING
+        self.waiting: asyncio.Task[None] | Future[None] | None = None
+        """The fetch of its arguments from the object store, then its place in the thread pool."""
         self.task: asyncio.Task[None] | None = None
         """What runs it on the user loop."""
-        self._future: Future[None] | None = None
-        """Its place in the thread pool."""
         self.window = CreditWindow(call.credit) if call.request.streams_response else None
         self.requests: RequestStream | None = None
         if call.request.streams_request:
@@ -107,10 +107,11 @@ class Execution:
     def hand_over(self) -> None:
         """Let the user loop or a thread begin. Raises RuntimeError when the thread pool is closed."""
         if self.method.kind is Kind.ASYNC:
+            self.waiting = None
             self._user.post(self._begin)
         else:
             # In a context of its own: what one request sets in a context variable, the next one must not see.
-            self._future = self._user.threads.submit(Context().run, self._run_in_thread)
+            self.waiting = self._user.threads.submit(Context().run, self._run_in_thread)
 
     def on_item(self, payload: Payload) -> None:
         if self.requests is not None:
@@ -127,8 +128,8 @@ class Execution:
 
     def cancel(self, reason: CancelReason) -> None:
         self._counts.cancelled += 1
-        if self._future is not None:
-            if self._future.cancel():
+        if self.waiting is not None:
+            if self.waiting.cancel():
                 self._conclude(self.call, cancelled(reason))
                 return
             # Immediately: async code of other calls may block the user loop.

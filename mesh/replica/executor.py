@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from mesh.cluster.ray_objects import load_buffers
-from mesh.exceptions import DeadlineExceededError, MeshException, RequestCancelledError
+from mesh.exceptions import DeadlineExceededError, MeshException
 from mesh.link.callee_link import IncomingCall
 from mesh.replica.access_log import log_access
 from mesh.replica.execution import Conclude, Execution
@@ -14,7 +14,7 @@ from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import MethodTable
 from mesh.settings import settings
-from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
@@ -46,7 +46,7 @@ class Executor:
             return None
         payload = call.request.payload
         if payload is not None and payload.stored is not None:
-            io_thread().spawn(self._fetch_and_run(execution, payload), "fetch-stored-arguments")
+            execution.waiting = io_thread().spawn(self._fetch_and_run(execution, payload), "fetch-stored-arguments")
         else:
             self._hand_over(execution)
         return execution
@@ -61,15 +61,12 @@ class Executor:
         assert payload.stored is not None
         call = execution.call
         try:
-            buffers = await run_bulk(load_buffers, payload.stored)
+            buffers = await run_blocking(Work.FETCH, load_buffers, payload.stored, call.request.deadline_at_s)
         except Exception as error:  # the caller or its node is gone, in whichever way Ray says so
             self._conclude(call, failed(MeshException(f"An argument was lost on its way: {error}")))
             return
         call.request.payload = Payload(PICKLE_BUFFERS, payload.data, buffers)
-        if call.cancel_reason is not None:
-            self._conclude(call, failed(RequestCancelledError(reason=call.cancel_reason)))
-        else:
-            self._hand_over(execution)
+        self._hand_over(execution)
 
     def _hand_over(self, execution: Execution) -> None:
         """If this fails the call still ends, because it holds a place."""

@@ -41,7 +41,7 @@ from mesh.usercode.served_methods import typed_methods
 from mesh.usercode.user_code import unpack
 from mesh.v1 import control_pb2
 from mesh.wire import telemetry
-from mesh.wire.bulk_fetch import run_bulk
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
 
 logger = logging.getLogger("mesh")
@@ -78,10 +78,10 @@ class ReplicaProcess:
         logger.info("starting %r", self)
         options = self.spec.spec.options
         set_replica_context(self._context())
-        package = await run_bulk(ray_core.kv_get, self.spec.spec.code_key)
+        package = await run_blocking(Work.LOOK_UP, ray_core.kv_get, self.spec.spec.code_key)
         if package is None:
             raise MeshException(f"The code of {self.spec.spec.name} is not in the cluster any more: deploy it again.")
-        process = await run_bulk(join, REPLICA)
+        process = await run_blocking(Work.LOOK_UP, join, REPLICA)
         code = await self._on_user_loop(_unpacked(package))
         self._object = user_object = UserObject(code)
         await self._on_user_loop(user_object.construct())

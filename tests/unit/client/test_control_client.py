@@ -130,7 +130,7 @@ def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPa
     async def never(*arguments: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(control_client, "run_bulk", never)
+    monkeypatch.setattr(control_client, "run_blocking", never)
     monkeypatch.setattr(control_client, "_FAILURE_TIMEOUT_S", 0.01)
     channel = control_client.GrpcChannel()
 

@@ -1,0 +1,38 @@
+"""Threads for work that blocks, so that no event loop waits. Work that is stuck delays only work of its own kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+from mesh.settings import settings
+
+T = TypeVar("T")
+
+_THREADS_MAX = 4
+
+
+class Work(Enum):
+    """The kinds, each with a pool of its own."""
+
+    FETCH = "fetch"
+    """Large payloads from the object store, whose owner or node may be gone."""
+    ENCODE = "encode"
+    """Arguments that were waited for: pickling runs code of users, and storing waits for room in the object store."""
+    LOOK_UP = "look-up"
+    """What the cluster's key-value store holds: addresses, the token, the code of a replica."""
+
+
+async def run_blocking(work: Work, function: Callable[..., T], *args: Any) -> T:
+    """Run a blocking function in a thread. A cancel ends the wait at once; the thread finishes alone."""
+    return await asyncio.get_running_loop().run_in_executor(_pool(work), function, *args)
+
+
+@cache
+def _pool(work: Work) -> ThreadPoolExecutor:
+    threads_max = settings().payload.object_fetch_threads if work is Work.FETCH else _THREADS_MAX
+    return ThreadPoolExecutor(threads_max, thread_name_prefix=f"mesh-{work.value}")
