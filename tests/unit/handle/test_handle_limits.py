@@ -6,6 +6,7 @@ import pytest
 
 from mesh.exceptions import (
     BackPressureError,
+    DisconnectedError,
     MeshException,
     RequestCancelledError,
 )
@@ -64,7 +65,7 @@ def test_a_handle_that_was_shut_down_fails_what_waits() -> None:
         running, queued = mesh.handle("hang").remote(), mesh.handle().remote(1)
         until(lambda: store.started == 1, "the first call to run")
         on_io(mesh.router.close())
-        assert isinstance(raised(queued), RequestCancelledError)
+        assert isinstance(raised(queued), DisconnectedError)
         assert isinstance(raised(running), MeshException)
         until(lambda: store.cancelled == 1, "the call of the closed link to be cancelled")
 
