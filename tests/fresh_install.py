@@ -26,6 +26,11 @@ WHEEL_SOURCES = ("mesh", "gateway", "pyproject.toml", "README.md", "LICENSE")
 TESTED = ("tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "pyproject.toml")
 NOT_OF_THE_WHEEL = ("benchmarks", "test_contract.py", "test_docs.py", "test_monitoring.py", "test_types.py")
 """Unit tests of the repository."""
+SLOW_AND_PURE = (
+    *("controller", "logs", "routing", "declarative/test_content_version.py"),
+    *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py"),
+)
+"""Unit tests that are the same with every version of other packages."""
 END_TO_END_TESTS = ("docs", "errors", "gateway", "handles", "large_payloads", "leftovers", "streaming")
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)>=(?P<version>[\w.]+)")
 
@@ -79,7 +84,7 @@ def run_tests(python: Path, project: Path) -> None:
     )
     run(python, "-c", wheel_only, cwd=project)
     pytest = (python, "-m", "pytest", "-q")
-    ignored = (f"--ignore=tests/unit/{each}" for each in NOT_OF_THE_WHEEL)
+    ignored = (f"--ignore=tests/unit/{each}" for each in (*NOT_OF_THE_WHEEL, *SLOW_AND_PURE))
     run(*pytest, "-n", "auto", "tests/unit", *ignored, cwd=project)
     run(python, "-m", "examples.demo", cwd=project)
     run(*pytest, *(f"tests/e2e/test_{each}.py" for each in END_TO_END_TESTS), cwd=project)
