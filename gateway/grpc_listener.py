@@ -17,11 +17,12 @@ from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
-from mesh.http2.limits import Limits
+from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.stream import Receiver, Stream
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
+from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
 from mesh.rpc.rpc_server import RpcServer
 from mesh.settings import settings
@@ -62,6 +63,7 @@ class GrpcListener:
         self._built_in.add_generic_rpc_handlers([built_in])
         self._timeout_s = timeout_s
         self._message_max_bytes = 0
+        self._budget = BufferBudget(settings().gateway.buffer_max_bytes)
         self._routes = NO_ROUTES
         self._phase = ListenerPhase.WAITING
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
@@ -73,6 +75,15 @@ class GrpcListener:
         """Also the phase of the whole gateway."""
         return self._phase
 
+    @property
+    def connections(self) -> int:
+        return self._server.connections if self._server is not None else 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Of messages that are not complete, wait for credit, or wait for their client."""
+        return self._budget.used_bytes
+
     def __repr__(self) -> str:
         return f"<GrpcListener {self._phase.name} applications={len(self._routes.applications)}>"
 
@@ -80,8 +91,17 @@ class GrpcListener:
         """Listen; returns the port. Raises OSError naming the port when it is taken."""
         # Refuse messages that links cannot carry here, where gRPC has a status for it.
         carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
-        self._message_max_bytes = min(message_max_bytes or carried_max_bytes, carried_max_bytes)
-        self._server = RpcServer(read_client_head, self._accept, limits=_limits(), policy=_upkeep_policy())
+        # A connection gets at most half of what may be buffered.
+        buffered_max_bytes = settings().gateway.buffer_max_bytes // 2 - PREFIX_BYTES
+        self._message_max_bytes = min(message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes)
+        self._server = RpcServer(
+            read_client_head,
+            self._accept,
+            limits=_limits(),
+            policy=_upkeep_policy(),
+            budget=self._budget,
+            connections_max=settings().gateway.connections_max,
+        )
         return await self._server.listen(host, port)
 
     def set_routes(self, routes: Routes) -> None:

@@ -28,6 +28,12 @@ logger = logging.getLogger("mesh.gateway")
 CONTROLLER_CONNECTED = Family(
     "mesh_gateway_controller_connected", GAUGE, "Gateways of the node that the controller answers: 1 or 0."
 )
+CONNECTIONS = Family("mesh_gateway_grpc_connections", GAUGE, "Client connections to the gRPC port.")
+BUFFERED = Family(
+    "mesh_gateway_grpc_buffered_bytes",
+    GAUGE,
+    "Bytes of messages that wait in the gateway, see MESH_GATEWAY_BUFFER_MAX_BYTES.",
+)
 _ANY_INTERFACE = "0.0.0.0"
 
 
@@ -143,6 +149,8 @@ class NodeGateway:
     def _collect(self) -> Iterator[tuple[Family, list[Sample]]]:
         yield from self._metrics.collect()
         yield CONTROLLER_CONNECTED, [Sample((), float(self._process.has_controller))]
+        yield CONNECTIONS, [Sample((), self._listener.connections)]
+        yield BUFFERED, [Sample((), self._listener.buffered_bytes)]
 
     async def _open_grpc(self) -> str:
         options = self._spec.options

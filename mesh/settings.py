@@ -162,6 +162,10 @@ class GatewaySettings:
     """Metadata of one gRPC call that a gateway accepts."""
     streams_max: int = 10_000
     """Concurrent gRPC calls on one client connection; more wait in the client."""
+    connections_max: int = 10_000
+    """Client connections to the gRPC port; more are closed at once, with GOAWAY."""
+    buffer_max_bytes: int = 1024 * 1024 * 1024
+    """Bytes of messages that wait in a gateway, requests and responses; what is above ends with RESOURCE_EXHAUSTED."""
     http_requests_max: int = 256
     """Concurrent requests to the HTTP port; more are refused with 503."""
     http_stop_grace_s: int = 5

@@ -20,16 +20,21 @@ from gateway.requests.routes import Refusal
 from mesh.exceptions import CancelReason
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_string
-from mesh.http2.stream import Stream
+from mesh.http2.stream import UNHEARD, Stream
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.rpc.answers import answer_status, end_call
 from mesh.rpc.grpc_fields import OK_BLOCK, RESPONSE_BLOCK, status_block
-from mesh.rpc.message_reader import MessageError, MessageReader, whole_message
+from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, MessageError, MessageReader, whole_message
 from mesh.wire.outcome import Outcome, status_code
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
 
 logger = logging.getLogger("mesh.gateway")
+
+NO_ROOM = (
+    "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
+    " Retry later, or with smaller messages."
+)
 
 _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 _DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
@@ -46,6 +51,7 @@ class GrpcCall:
         "_call",
         "_context",
         "_head",
+        "_held_bytes",
         "_method",
         "_peer",
         "_reader",
@@ -68,6 +74,8 @@ class GrpcCall:
         self._call: OutgoingCall | None = None
         self._refused_with = 0
         """Status with which the gateway itself ended the client's call while the mesh still had it."""
+        self._held_bytes = 0
+        """Of request messages, as counted in what the gateway buffers."""
         self._written = 0
         """Credit of response messages that were sent and not granted again yet; only of streamed responses."""
         self._started_at_s = monotonic()
@@ -105,7 +113,7 @@ class GrpcCall:
 
     def on_done(self, outcome: Outcome) -> None:
         """The call has ended on the mesh."""
-        if self._stream.has_ended:
+        if self._stream.has_ended or self._refused_with:
             is_late = self._cancel_reason() is CancelReason.DEADLINE
             self._count(self._refused_with or (_DEADLINE_EXCEEDED if is_late else _CANCELLED))
             return
@@ -117,9 +125,9 @@ class GrpcCall:
         trailers = _OK_WITH_REQUEST_ID + encode_string(self._context.request_id.encode())
         if outcome.payload is None:
             end_call(self._stream, trailers)
+            self._count(0)
         else:
-            self._send_message(outcome.payload, RESPONSE_BLOCK, trailers)
-        self._count(0)
+            self._send_last(outcome.payload, 0, trailers)
 
     def _answer(self, outcome: Outcome) -> None:
         """End the client's call with what is not a plain success."""
@@ -131,14 +139,21 @@ class GrpcCall:
         code: int = status_code(outcome.code).value[0]
         trailers = status_block(code, fit_details(outcome.message), entries)
         if outcome.is_ok and outcome.payload is not None:
-            self._send_message(outcome.payload, RESPONSE_BLOCK, trailers)
+            self._send_last(outcome.payload, code, trailers)
         else:
             end_call(self._stream, trailers)
-        self._count(code)
+            self._count(code)
 
-    def _send_message(self, payload: Payload, headers: bytes, trailers: bytes) -> None:
-        self._method.stats.sent += 1
-        self._stream.connection.send_unary(self._stream, headers, message_bytes(payload), trailers)
+    def _send_last(self, payload: Payload, code: int, trailers: bytes) -> None:
+        """Send the only response message, and end the call with the status in `trailers`."""
+        stream = self._stream
+        if stream.connection.send_unary(stream, RESPONSE_BLOCK, message_bytes(payload), trailers):
+            self._method.stats.sent += 1
+        else:
+            code = RESOURCE_EXHAUSTED
+            entries = trailing_metadata(self._context.request_id, Outcome())
+            answer_status(stream, code, f"{NO_ROOM} The call was executed; its response is lost.", entries)
+        self._count(code)
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
@@ -175,6 +190,16 @@ class GrpcCall:
         else:
             self._method.router.cancel(self._call, CancelReason.CLIENT)
 
+    def _hold(self, size: int) -> bool:
+        """Count `size` bytes as held for this call. False, and the call is over, if there is no room for them."""
+        share, more_bytes = self._stream.connection.outbox.share, size - self._held_bytes
+        if more_bytes > 0 and not share.has_room(more_bytes):
+            self._refuse(RESOURCE_EXHAUSTED, NO_ROOM)
+            return False
+        share.add(more_bytes)
+        self._held_bytes = size
+        return True
+
     def _messages(self, data: bytes) -> list[bytes]:
         """The messages that are complete with these bytes; none, and the call is over, if they are wrong."""
         if self._reader is None:
@@ -196,6 +221,10 @@ class GrpcCall:
         return Outcome(_INTERNAL, f"{name} returned something that is not its serialised response message.")
 
     def _count(self, code: int) -> None:
+        """The call is over, though its answer may have to wait."""
+        if self._held_bytes or not self._stream.has_ended:
+            self._hold(0)
+            self._stream.receiver = UNHEARD
         self._method.in_flight.leave()
         self._method.stats.end(code, monotonic() - self._started_at_s)
 
@@ -216,7 +245,9 @@ class UnaryRequestCall(GrpcCall):
                 return
         stream.connection.give_room(stream, stop - start)
         messages = self._messages(data[start:stop])
-        if not messages or stream.has_ended:
+        if stream.has_ended or self._refused_with or self._reader is None:
+            return
+        if not self._hold(len(messages[0]) if messages else self._reader.begun_bytes) or not messages:
             return
         if self._request is not None or len(messages) > 1:
             self._refuse(_INTERNAL, f"{self._method.full_name} takes one request message; another one came.")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from gateway.dialects.grpc_call import GrpcCall, UnaryRequestCall, is_message, message_bytes
+from gateway.dialects.grpc_call import NO_ROOM, GrpcCall, UnaryRequestCall, is_message, message_bytes
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import ServedMethod
 from mesh.http2.stream import Stream
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK
-from mesh.rpc.message_reader import INTERNAL, whole_message
+from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, whole_message
 from mesh.settings import settings
 from mesh.wire.payload import Payload, raw
 
@@ -37,7 +37,9 @@ class _StreamedResponse(GrpcCall):
         outbox = stream.connection.outbox
         if not stream.has_sent_headers:
             outbox.send_headers(stream, RESPONSE_BLOCK)
-        outbox.send_message(stream, message_bytes(payload))
+        if not outbox.send_message(stream, message_bytes(payload)):
+            self._refuse(RESOURCE_EXHAUSTED, NO_ROOM)
+            return
         self._method.stats.sent += 1
         self._written += payload.credits
         if self._written >= _grant_at() and not stream.is_blocked:
@@ -71,9 +73,10 @@ class _StreamedRequest(GrpcCall):
             messages = [message] if message is not None else self._messages(data[start:stop])
         else:
             messages = self._messages(data[start:stop])
-        if stream.has_ended:
+        if stream.has_ended or self._refused_with:
             return
         upload.waiting.extend(messages)
+        upload.waiting_bytes += sum(map(len, messages))
         upload.held_bytes += stop - start
         self._forward()
 
@@ -95,8 +98,11 @@ class _StreamedRequest(GrpcCall):
         waiting = upload.waiting
         while waiting and call.request_credit > 0:
             self._method.stats.received += 1
-            call.send_item(raw(waiting.popleft()))
-        if waiting:
+            message = waiting.popleft()
+            upload.waiting_bytes -= len(message)
+            call.send_item(raw(message))
+        buffered_bytes = upload.waiting_bytes + (0 if self._reader is None else self._reader.begun_bytes)
+        if (buffered_bytes != self._held_bytes and not self._hold(buffered_bytes)) or waiting:
             return
         if upload.held_bytes and call.request_credit > 0:
             held_bytes, upload.held_bytes = upload.held_bytes, 0
@@ -109,11 +115,12 @@ class _StreamedRequest(GrpcCall):
 class _Upload:
     """Request messages on their way."""
 
-    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "waiting")
+    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "waiting", "waiting_bytes")
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
         """Without credit; as many as fit into the stream's window."""
+        self.waiting_bytes = 0
         self.held_bytes = 0
         """Received, and not given back to the client's window."""
         self.is_complete = False

@@ -25,7 +25,7 @@ from mesh.http2.flood_guard import FloodGuard
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.frame_reader import FrameReader
 from mesh.http2.hpack_decoder import Field, HeaderDecoder
-from mesh.http2.limits import Limits
+from mesh.http2.limits import BufferBudget, BufferShare, Limits
 from mesh.http2.outbox import Outbox
 from mesh.http2.peer_settings import apply_settings
 from mesh.http2.stream import RecentResets, Stream, end_failed, report_reset
@@ -50,6 +50,7 @@ class Connection(Generic[H]):
         limits: Limits,
         clock: Callable[[], float],
         on_output: Callable[[], None],
+        budget: BufferBudget | None = None,
     ) -> None:
         """`clock` returns seconds; `on_output` is called whenever there is something to write."""
         self.limits = limits
@@ -57,7 +58,7 @@ class Connection(Generic[H]):
         """When the bytes that are being received had come."""
         self._clock = clock
         self.guard = FloodGuard(limits, clock)
-        self.outbox = Outbox(self.guard, on_output)
+        self.outbox = Outbox(self.guard, on_output, BufferShare(budget or BufferBudget()))
         self.streams: dict[int, Stream] = {}
         self.is_closing = False
         """After GOAWAY, either way: no new streams."""

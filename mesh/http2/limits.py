@@ -1,4 +1,4 @@
-"""What a connection lets its peer do, and the frames that say so."""
+"""What a connection lets its peer do, the frames that say so, and what it may buffer."""
 
 from __future__ import annotations
 
@@ -46,6 +46,42 @@ class Limits:
         ):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}; choose {least} to {most}")
+
+
+class BufferBudget:
+    """Bytes that all connections of a server buffer together, and how many more one of them may.
+
+    A connection may have as much as it leaves to the others: the first half of the budget, the next half of what is
+    left, and so on. So no single connection takes it all.
+    """
+
+    __slots__ = ("max_bytes", "used_bytes")
+
+    def __init__(self, max_bytes: float = float("inf")) -> None:
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+
+    def allows(self, own_bytes: int, more_bytes: int) -> bool:
+        """Whether a connection that uses `own_bytes` of it may use `more_bytes` more."""
+        return own_bytes + more_bytes <= self.max_bytes - self.used_bytes - more_bytes
+
+
+class BufferShare:
+    """What one connection uses of a budget."""
+
+    __slots__ = ("budget", "used_bytes")
+
+    def __init__(self, budget: BufferBudget) -> None:
+        self.budget = budget
+        self.used_bytes = 0
+
+    def has_room(self, more_bytes: int) -> bool:
+        return self.budget.allows(self.used_bytes, more_bytes)
+
+    def add(self, more_bytes: int) -> None:
+        """Count them, also without room; less than zero gives some back."""
+        self.used_bytes += more_bytes
+        self.budget.used_bytes += more_bytes
 
 
 def opening_frames(limits: Limits, *, is_server: bool) -> bytes:

@@ -15,6 +15,7 @@ from mesh.http2 import frame_format as wire
 from mesh.http2.flood_guard import FloodGuard
 from mesh.http2.frame_format import FRAME_HEADER, frame_header
 from mesh.http2.hpack_encoder import TABLE_SIZE_ZERO
+from mesh.http2.limits import BufferShare
 from mesh.http2.stream import Stream, Unsent, end_failed
 
 OUTPUT_BYTES = 256 * 1024
@@ -40,13 +41,16 @@ class Outbox:
         "output",
         "pending_bytes",
         "sent_bytes",
+        "share",
         "stream_window_bytes",
         "window",
     )
 
-    def __init__(self, guard: FloodGuard, on_output: Callable[[], None]) -> None:
+    def __init__(self, guard: FloodGuard, on_output: Callable[[], None], share: BufferShare) -> None:
         """`on_output` is called whenever something was added to the output."""
         self._guard = guard
+        self.share = share
+        """Of what the server buffers; what waits here is a part of it."""
         self._on_output = on_output
         self._ready: OrderedDict[Stream, Unsent] = OrderedDict()
         """Streams that wait, though not for a window of their own."""
@@ -91,8 +95,8 @@ class Outbox:
             self._put_block(stream.id, block, 0)
             self._on_output()
 
-    def send_message(self, stream: Stream, message: bytes | memoryview) -> None:
-        """One message with gRPC's prefix in front."""
+    def send_message(self, stream: Stream, message: bytes | memoryview) -> bool:
+        """One message with the prefix of gRPC. False, and not sent, if it has to wait and there is no room for it."""
         size = len(message) + MESSAGE_PREFIX_BYTES
         if (
             size <= stream.send_window
@@ -108,10 +112,13 @@ class Outbox:
                 _MESSAGE_HEADER.pack(size >> 8, size & 0xFF, wire.DATA, 0, stream.id, 0, size - MESSAGE_PREFIX_BYTES),
                 message,
             )
+        elif not self.share.has_room(size):
+            return False
         else:
             prefix = b"\0" + (size - MESSAGE_PREFIX_BYTES).to_bytes(4, "big")
             self._wait(stream, memoryview(prefix), memoryview(message))
         self._on_output()
+        return True
 
     def send_data(self, stream: Stream, data: bytes | memoryview) -> None:
         """Bytes as they are."""
@@ -158,7 +165,7 @@ class Outbox:
     def drop(self, stream: Stream) -> None:
         """The stream has ended: what it still has to send is not sent."""
         if stream.pending is not None:
-            self.pending_bytes -= sum(map(len, stream.pending.pieces))
+            self._count_pending(-sum(map(len, stream.pending.pieces)))
             stream.pending = None
             self._ready.pop(stream, None)
 
@@ -216,7 +223,11 @@ class Outbox:
             if not stream.pending.is_parked:
                 self._ready[stream] = stream.pending
         stream.pending.pieces.extend(pieces)
-        self.pending_bytes += sum(map(len, pieces))
+        self._count_pending(sum(map(len, pieces)))
+
+    def _count_pending(self, more_bytes: int) -> None:
+        self.pending_bytes += more_bytes
+        self.share.add(more_bytes)
 
     def _put_piece(self, stream: Stream, waiting: deque[memoryview]) -> int:
         """One frame of what waits on a stream; returns its length."""
@@ -233,7 +244,7 @@ class Outbox:
             self._guard.useful += 1
         self.window -= size
         stream.send_window -= size
-        self.pending_bytes -= size
+        self._count_pending(-size)
         self.sent_bytes += size
         self.output.append(frame_header(size, wire.DATA, 0, stream.id))
         self.output += pieces

@@ -9,7 +9,8 @@ from mesh.http2 import frame_format as wire
 from mesh.http2.connection import Connection
 from mesh.http2.frame_format import STREAM_ID_MAX, ConnectionFault, ErrorCode
 from mesh.http2.hpack_decoder import Field
-from mesh.http2.limits import Limits, opening_frames
+from mesh.http2.limits import BufferBudget, Limits, opening_frames
+from mesh.http2.outbox import MESSAGE_PREFIX_BYTES
 from mesh.http2.stream import Stream
 
 H = TypeVar("H")
@@ -31,9 +32,10 @@ class ServerConnection(Connection[H]):
         limits: Limits,
         clock: Callable[[], float],
         on_output: Callable[[], None],
+        budget: BufferBudget | None = None,
     ) -> None:
         """`on_request(stream, head)` gives the stream its receiver; `head` is None for a list that was too long."""
-        super().__init__(interpret, limits, clock, on_output)
+        super().__init__(interpret, limits, clock, on_output, budget)
         self._on_request = on_request
         self._last_id = 0
         self._accepted_id_max = _EVERY_ID
@@ -88,16 +90,22 @@ class ServerConnection(Connection[H]):
         # A client's GOAWAY is about pushed streams, which we have none of.
         self.guard.charge("GOAWAY")
 
-    def send_unary(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> None:
-        """A whole unary response; `response` and `trailers` are header blocks."""
+    def send_unary(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> bool:
+        """A whole unary response; `response` and `trailers` are header blocks.
+
+        False, and nothing is sent, if the message has to wait and there is no room for it.
+        """
         if self.outbox.fits(stream, len(response) + len(message) + len(trailers)):
             head = wire.frame_header(len(response), wire.HEADERS, wire.END_HEADERS, stream.id) + response
             self.outbox.put_whole(stream, head, message, trailers)
             self.on_sent_end(stream)
+        elif not self.outbox.share.has_room(len(message) + MESSAGE_PREFIX_BYTES):
+            return False
         else:
             self.outbox.send_headers(stream, response)
             self.outbox.send_message(stream, message)
             self.outbox.end(stream, trailers)
+        return True
 
     def on_sent_end(self, stream: Stream) -> None:
         self.guard.useful += 1

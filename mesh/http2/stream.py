@@ -77,7 +77,7 @@ class Stream:
         self.connection = connection
         """The `Connection`, whose module imports this one."""
         self.id = stream_id
-        self.receiver: Receiver = _UNHEARD
+        self.receiver: Receiver = UNHEARD
         self.send_window = send_window
         """Bytes that may be sent; below zero after the peer has reduced its initial window."""
         self.receive_window = receive_window
@@ -145,7 +145,7 @@ class RecentResets:
 
 
 class _Unheard:
-    """The receiver of a stream in the moment before it gets its own."""
+    """The receiver of a stream before it gets its own, or when its own wants no more."""
 
     def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None: ...
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None: ...
@@ -154,4 +154,4 @@ class _Unheard:
     def on_writable(self, stream: Stream) -> None: ...
 
 
-_UNHEARD = _Unheard()
+UNHEARD = _Unheard()

@@ -54,6 +54,11 @@ class MessageReader:
         """Whether no message has begun."""
         return not self._begun
 
+    @property
+    def begun_bytes(self) -> int:
+        """Bytes that are kept of a message that is not complete."""
+        return len(self._begun)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete with these bytes. Raises MessageError."""
         joined: bytes | memoryview = data

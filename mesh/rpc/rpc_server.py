@@ -11,9 +11,9 @@ from enum import IntEnum
 from typing import Generic, TypeVar
 
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import ErrorCode
+from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.hpack_decoder import Field
-from mesh.http2.limits import Limits
+from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Receiver, Stream
 from mesh.http2.transport import Http2Transport, TransportSet
@@ -52,14 +52,19 @@ class RpcServer(Generic[H]):
         *,
         limits: Limits | None = None,
         policy: UpkeepPolicy | None = None,
+        budget: BufferBudget | None = None,
+        connections_max: float = float("inf"),
     ) -> None:
         """`accept(stream, head, peer)` returns the receiver of a request, or None if it has answered already.
 
         `interpret` is `read_request_head` or something that adds to it.
+        `budget`: for what all connections buffer; None: no limit.
         """
         self._interpret = interpret
         self._accept = accept
         self._limits = limits or Limits()
+        self._budget = budget or BufferBudget()
+        self._connections_max = connections_max
         self._transports = TransportSet(policy or UpkeepPolicy())
         self._listeners: list[asyncio.AbstractServer] = []
         self._lost = Waiters()
@@ -142,7 +147,11 @@ class RpcServer(Generic[H]):
             self._limits,
             time.monotonic,
             on_output,
+            self._budget,
         )
+        if len(self._transports) >= self._connections_max:
+            text = f"this server has {self._connections_max} connections, its limit"
+            connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text))
         self._transports.add(transport)
         if self._phase is _Phase.DRAINING:
             connection.drain()

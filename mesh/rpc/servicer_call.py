@@ -116,8 +116,8 @@ class ServicerCall:
         outbox = self._stream.connection.outbox
         if self._encoding:
             outbox.send_data(self._stream, compressed_frame(data, self._encoding))
-        else:
-            outbox.send_message(self._stream, data)
+        elif not outbox.send_message(self._stream, data):
+            self.outcome.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The server buffers as much as it may.")
         await self._changed.until(lambda: not self._stream.is_blocked)
 
     # ---- Life --------------------------------------------------------------------------------------------------------
