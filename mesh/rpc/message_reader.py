@@ -85,10 +85,10 @@ class MessageReader:
         return messages
 
     def _check(self, flag: int, length: int) -> None:
-        if length > self._max_bytes:
-            raise _too_large(length, self._max_bytes)
         if flag > 1:
             raise MessageError(INTERNAL, f"A message begins with {flag}; only 0 and 1 are defined.")
+        if length > self._max_bytes:
+            raise _too_large(length, self._max_bytes)
         if flag and not self._encoding:
             raise MessageError(INTERNAL, "A message is compressed, but no grpc-encoding was sent.")
         if flag and self._encoding not in ENCODINGS:
