@@ -34,6 +34,8 @@ _CONNECTS_MAX = 3
 _KEEPALIVE_AFTER_S = 310.0
 """Stock servers end a connection whose client sends a PING more often than every five minutes."""
 
+_CLOSED = ResponseHead(code=CANCELLED, message="The channel is closed.")
+
 
 def request_block(path: str, authority: str, *, scheme: bytes = b"http") -> bytes:
     """The headers of all calls of one method; what differs between calls may follow it."""
@@ -147,7 +149,7 @@ class RpcChannel:
             block += encode_field(b"grpc-timeout", write_timeout(timeout_s))
         block += metadata_block(metadata)
         if self._is_closed:
-            call.finish(ResponseHead(code=CANCELLED, message="The channel is closed."))
+            call.finish(_CLOSED)
             return call
         if isinstance(requests, Sequence):
             try:
@@ -214,10 +216,10 @@ class RpcChannel:
         try:
             connection = await self._usable()
         except (OSError, ValueError) as error:
-            text = f"failed to connect to {self._address}: {error or type(error).__name__}"
+            text = f"failed to connect to {self._address}: {str(error) or 'no answer in time'}"
             call.finish(ResponseHead(code=UNAVAILABLE, message=text))
         except asyncio.CancelledError:
-            call.cancel()
+            call.finish(_CLOSED)  # without effect if the call has ended, which cancels this task too
             raise
         else:
             if isinstance(requests, list):
@@ -256,8 +258,8 @@ class RpcChannel:
                 connection.on_settings_changed = self._changed.wake
                 # Before its SETTINGS have come, the server's limit of streams is not known.
                 await self._changed.until(lambda: connection.is_closing or not connection.awaits_peer)
-            if transport.is_lost:
-                raise ConnectionError(transport.lost_reason)
+            if transport.is_lost or connection.fault is not None:
+                raise ConnectionError(transport.lost_reason or str(connection.fault))
             self._current = transport
         except BaseException:
             if transport is not None:

@@ -17,44 +17,11 @@ from mesh.http2.limits import Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
-from tests.unit.fakes.http2_ends import Exchange, FakeClock, data, echo, failures, headers, read_frames, settings
+from tests.unit.fakes.fake_socket import FakeSocket
+from tests.unit.fakes.http2_ends import Exchange, FakeClock, data, echo, failures, headers, settings
 from tests.unit.fakes.rpc_ends import until
 
 POLICY = UpkeepPolicy(idle_timeout_s=300, age_max_s=1_000)
-
-
-class Socket:
-    """What asyncio calls a transport; it keeps what is written."""
-
-    def __init__(self, address: Any) -> None:
-        self._address = address
-        self.written = bytearray()
-        self.writes = 0
-        self.high = 0
-        self.is_closed = self.is_aborted = False
-
-    def get_extra_info(self, name: str) -> Any:
-        return self._address if name == "peername" else None
-
-    def set_write_buffer_limits(self, high: int) -> None:
-        self.high = high
-
-    def write(self, data: bytes) -> None:
-        self.writes += 1
-        self.written += data
-
-    def writelines(self, pieces: list[bytes]) -> None:
-        self.write(b"".join(pieces))
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def abort(self) -> None:
-        self.is_closed = self.is_aborted = True
-
-    def frames(self) -> list[Any]:
-        written, self.written = bytes(self.written), bytearray()
-        return read_frames(written)
 
 
 class Shell:
@@ -65,7 +32,7 @@ class Shell:
         self.lost: list[Http2Transport] = []
         self.transport = Http2Transport(self._make, self.lost.append)
         self.transport.clock = module.UpkeepClock(self.clock())
-        self.socket = Socket(address)
+        self.socket = FakeSocket(address)
         with self.turn():
             self.transport.connection_made(self.socket)
 

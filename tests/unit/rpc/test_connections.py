@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from typing import Any
 
 import grpc
@@ -16,15 +14,14 @@ from mesh.http2 import transport
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.limits import Limits
 from mesh.http2.upkeep import UpkeepPolicy
-from mesh.rpc import rpc_channel
 from mesh.rpc.rpc_channel import RpcChannel
+from tests.unit.fakes.fake_socket import FakeSocket, free_port
 from tests.unit.fakes.http2_ends import read_frames
 from tests.unit.fakes.rpc_ends import (
     AsyncShop,
     Item,
     OurServer,
     ThreadShop,
-    certificate_files,
     failure,
     open_channel,
     our_server,
@@ -121,96 +118,6 @@ def test_a_connection_too_many_gets_enhance_your_calm() -> None:
     scenario(talk())
 
 
-# ---- Failures to connect ---------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-def test_a_server_that_is_not_there_fails_all_waiting_calls_at_once() -> None:
-    async def talk() -> None:
-        async with RpcChannel(f"127.0.0.1:{free_port()}") as channel:
-            errors = await asyncio.gather(*[failure(channel.call("/a/B", [b""])) for _ in range(50)])
-            assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
-            assert all("failed to connect to 127.0.0.1" in error.details() for error in errors)
-        async with RpcChannel("unix:/nowhere/at/all") as channel:
-            assert (await failure(channel.call("/a/B", [b""]))).code() is grpc.StatusCode.UNAVAILABLE
-        async with RpcChannel("no port") as channel:
-            assert (await failure(channel.call("/a/B", [b""]))).code() is grpc.StatusCode.UNAVAILABLE
-
-    scenario(talk())
-
-
-@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["silent", "http/1"])
-def test_a_server_that_is_no_http2_server(greeting: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_channel, "_CONNECT_TIMEOUT_S", 0.1)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(greeting)
-        await reader.read()
-        await reader.read()
-        writer.close()
-
-    async def talk() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with RpcChannel(f"127.0.0.1:{port}") as channel:
-            assert (await failure(channel.call("/a/B", [b""]))).code() is grpc.StatusCode.UNAVAILABLE
-            await until(lambda: not len(channel._transports), "the connection is closed")
-        server.close()
-
-    scenario(talk())
-
-
-def test_a_server_that_closes_every_connection_is_given_up() -> None:
-    async def talk() -> None:
-        ours = OurServer(AsyncShop())
-        port = await ours.server.listen("127.0.0.1", 0)
-        accepted = ours.server._connection
-        ours.server._connection = lambda *args: _drained(accepted(*args))  # type: ignore[method-assign]
-        async with RpcChannel(f"127.0.0.1:{port}") as channel:
-            error = await failure(channel.call("/a/B", [b""], timeout_s=5))
-            assert error.code() is grpc.StatusCode.UNAVAILABLE
-        await ours.stop()
-
-    scenario(talk())
-
-
-def _drained(connection: Any) -> Any:
-    connection.drain()
-    connection.finish_drain()
-    return connection
-
-
-def test_a_certificate_that_is_not_trusted() -> None:
-    async def talk() -> None:
-        async with our_server(AsyncShop(), "tls") as (ours, address):
-            async with RpcChannel(address, tls=ssl.create_default_context()) as channel:
-                error = await failure(channel.call("/a/B", [b""]))
-                assert error.code() is grpc.StatusCode.UNAVAILABLE
-                assert "certificate" in error.details().lower()
-            await until(lambda: not ours.server.connections, "the failed handshake is forgotten")
-
-    scenario(talk())
-
-
-def test_http2_is_negotiated_by_alpn() -> None:
-    async def talk() -> str | None:
-        async with our_server(AsyncShop(), "tls") as (_, address):
-            context = ssl.create_default_context(cafile=str(certificate_files()[1]))
-            context.set_alpn_protocols(["http/1.1", "h2"])
-            _, writer = await asyncio.open_connection("localhost", int(address.rpartition(":")[2]), ssl=context)
-            chosen: str | None = writer.get_extra_info("ssl_object").selected_alpn_protocol()
-            writer.transport.abort()
-            return chosen
-
-    assert scenario(talk()) == "h2"
-
-
 # ---- The end of a server ---------------------------------------------------------------------------------------------
 
 
@@ -268,16 +175,23 @@ def test_threads_that_wait_for_requests_end_with_their_connection(end: str) -> N
     scenario(talk())
 
 
-def test_connections_that_are_accepted_after_the_drain_are_drained_too() -> None:
+def test_connections_that_open_after_the_drain_are_drained_too() -> None:
+    """Their sockets were accepted before."""
+
     async def talk() -> None:
-        async with our_server(AsyncShop()) as (ours, address):
-            port = int(address.rpartition(":")[2])
-            raw = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
-            ours.server.drain()
-            await ours.stop(grace_s=0.1)
-            await until(lambda: not ours.server.connections, "no connection is left")
-            for each in raw:
-                each.close()
+        ours = OurServer(AsyncShop())
+        ours.server.drain()
+        during, after = ours.server._transport(), ours.server._transport()
+        one, other = FakeSocket(), FakeSocket()
+        during.connection_made(one)
+        await until(lambda: one.written, "the greeting is written")
+        assert [each.kind for each in one.frames()] == [wire.SETTINGS, wire.WINDOW_UPDATE, wire.GOAWAY, wire.PING]
+        during.connection_lost(None)
+        await ours.stop()
+        after.connection_made(other)
+        assert other.is_aborted
+        after.connection_lost(None)
+        assert not ours.server.connections
 
     scenario(talk())
 
