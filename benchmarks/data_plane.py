@@ -42,9 +42,11 @@ from mesh.rpc.rpc_server import RpcServer
 from mesh.usercode.served_methods import typed_methods
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
+from mesh.wire.mesh_token import local_socket
 
 KEY = DeploymentKey("echo", "Echo")
 ONGOING_MAX = 1_000
+TOKEN = b"token"
 GATEWAY_CALLS = {1: 2_000, 16: 8_000, 100: 12_000}
 HANDLE_CALLS = {1: 2_000, 16: 8_000, 64: 16_000}
 WARM_UP_SHARE = 0.2
@@ -57,23 +59,29 @@ def run_replica(*, is_isolated: bool) -> None:
     """Serve Echo; prints the replica's address."""
     io = io_thread()
 
-    async def start() -> int:
+    async def start() -> str:
         admission, links = Admission(ONGOING_MAX), set()
         user_loop = UserLoop(is_isolated=is_isolated, threads_max=8)
         counts = ReplicaCounts(KEY.app, KEY.name, admission, links)
         executor = Executor(MethodTable(Echo(), typed_methods(Echo)), user_loop, counts)
         servicer = LinkServicer("replica", admission, executor, links)
         server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
-        return await server.listen("127.0.0.1", 0)
+        address = f"127.0.0.1:{await server.listen('127.0.0.1', 0)}"
+        await server.listen_unix(local_socket(address, TOKEN))
+        return address
 
-    print(f"127.0.0.1:{io.run(start(), 10)}", flush=True)
+    print(io.run(start(), 10), flush=True)
     sys.stdin.read()
 
 
 def router_to(address: str) -> Router:
     async def make() -> Router:
-        router = Router(KEY, CallerIdentity("data-plane", "node", "", b"token"))
-        router.update(Snapshot(KEY, 1, (ReplicaInfo("replica", address),), ONGOING_MAX, -1))
+        router = Router(KEY, CallerIdentity("data-plane", "node", "", TOKEN))
+        router.update(
+            Snapshot(
+                KEY, 1, (ReplicaInfo("replica", address, "" if os.environ.get("TCP") else "node"),), ONGOING_MAX, -1
+            )
+        )
         return router
 
     return io_thread().run(make(), 10)
@@ -220,7 +228,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--inline", action="store_true", help="user code on the I/O loop")
     arguments = parser.parse_args()
-    with patch("mesh.wire.mesh_token.mesh_token", lambda: b"token"):
+    with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
         match arguments.role:
             case "compare":
                 compare(arguments.rounds, is_isolated=not arguments.inline)

@@ -43,6 +43,7 @@ from mesh.v1 import control_pb2
 from mesh.wire import telemetry
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
+from mesh.wire.mesh_token import local_socket, mesh_token
 
 logger = logging.getLogger("mesh")
 
@@ -180,7 +181,9 @@ class ReplicaProcess:
         telemetry.register(counts.samples)
         self._server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
         port = await self._server.listen(settings().process.server_host, 0)
-        self._address = f"{ray_core.node_ip()}:{port}"
+        address = f"{ray_core.node_ip()}:{port}"
+        await self._server.listen_unix(local_socket(address, mesh_token()))
+        self._address = address
 
     def _reading(self) -> Reading:
         """The load of this replica, for the controller."""

@@ -22,6 +22,7 @@ from mesh.routing.slow_start import WEIGHT_MIN, start_weight
 from mesh.routing.snapshot import Snapshot
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
+from mesh.wire.mesh_token import local_socket
 
 logger = logging.getLogger("mesh")
 
@@ -300,7 +301,13 @@ class LinkPool:
     async def _run_link(self, endpoint: Endpoint) -> bool:
         """Run one link from connecting to its end. Returns whether the replica accepted it."""
         identity, replica = self.identity, endpoint.info
-        target = LinkTarget(replica.replica_id, replica.address, pack_hello(replica.replica_id, identity.token))
+        is_local = replica.node_id == identity.node_id
+        target = LinkTarget(
+            replica.replica_id,
+            replica.address,
+            pack_hello(replica.replica_id, identity.token),
+            local_socket(replica.address, identity.token) if is_local else "",
+        )
         link = endpoint.link = CallerLink(target, self._observer)
         try:
             return await link.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -74,7 +75,7 @@ async def connect(
     if address.startswith(UNIX_PREFIX):
         _, transport = await loop.create_unix_connection(
             protocol,
-            address.removeprefix(UNIX_PREFIX),
+            sock=await _unix_socket(address.removeprefix(UNIX_PREFIX)),
             ssl=tls,
             server_hostname=None if tls is None else UNIX_AUTHORITY,
         )
@@ -82,6 +83,18 @@ async def connect(
         host, _, port = address.rpartition(":")
         _, transport = await loop.create_connection(protocol, host.strip("[]"), int(port), ssl=tls)
     return transport
+
+
+async def _unix_socket(path: str) -> socket.socket:
+    """Connected here, because uvloop would cut a name in the abstract namespace at its first byte."""
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        unix.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(unix, path)
+    except BaseException:
+        unix.close()
+        raise
+    return unix
 
 
 class RpcChannel:

@@ -38,6 +38,15 @@ def token_matches(candidate: bytes) -> bool:
     return hmac.compare_digest(candidate, mesh_token())
 
 
+def local_socket(address: str, token: bytes) -> str:
+    """The name of the Unix socket beside the TCP address of a process, for others on its node.
+
+    It is in Linux's abstract namespace, so nothing is left in the file system. Its name cannot be guessed without the
+    token, so no stranger can wait there for ours.
+    """
+    return f"\0mesh-{hmac.digest(token, address.encode(), 'sha256').hex()[:32]}"
+
+
 def token_metadata() -> tuple[tuple[str, bytes], ...]:
     return ((TOKEN_METADATA, mesh_token()),)
 
