@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,8 @@ import h2.exceptions
 import hpack
 import pytest
 from h2.settings import SettingCodes
-from hypothesis import given, settings
+from h2.windows import WindowManager
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh.http2.frame_format import HEADER_BYTES, PREFACE, ErrorCode
@@ -377,6 +379,16 @@ operation = st.one_of(
     st.tuples(st.just("carry"), side, st.one_of(st.integers(1, 40), st.just(100_000))),
 )
 
+
+@pytest.fixture(scope="module", autouse=True)
+def empty_frames_need_no_window() -> Iterator[None]:
+    """h2 refuses an empty DATA frame while its window is below zero; RFC 9113 §6.9.1 allows it."""
+    consumed = WindowManager.window_consumed
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(WindowManager, "window_consumed", lambda self, size: consumed(self, size) if size else None)
+        yield
+
+
 PAIRS = {
     "h2 calls us": (H2Side, OurSide),
     "we call h2": (OurSide, H2Side),
@@ -386,6 +398,14 @@ PAIRS = {
 
 @pytest.mark.parametrize("pair", PAIRS)
 @given(operations=st.lists(operation, min_size=5, max_size=60))
+@example(
+    operations=[
+        ("open", [], None),
+        ("set", (SettingCodes.INITIAL_WINDOW_SIZE, 200_000), 1),
+        ("body", (0, 0), (65_536, 0)),
+        ("carry", 1, 100_000),
+    ]
+)
 @settings(max_examples=60, derandomize=True)
 def test_both_ends_hear_what_the_other_said(pair: str, operations: list[tuple[Any, ...]]) -> None:
     client, server = PAIRS[pair]
