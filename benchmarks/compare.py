@@ -5,6 +5,7 @@ Only one Ray cluster runs at a time: each round starts, measures and stops one s
 
 import argparse
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -17,10 +18,18 @@ from types import FrameType
 from benchmarks.h2load import require_h2load
 from benchmarks.host import FIGURE_MARK
 from benchmarks.leftovers import end_marked, new_marker
+from benchmarks.measured import measure_raw
 from benchmarks.raw_process import raw_server
 from benchmarks.report import RESULTS, print_report, write_json
-from benchmarks.rows import Figure, measure_raw
+from benchmarks.rows import Figure
 from benchmarks.systems import ROOT, SYSTEMS, System, build_serve_environment
+from benchmarks.without_ray import (
+    measure_connections,
+    measure_links,
+    measure_raw_connections,
+    measure_raw_tls,
+    measure_tls,
+)
 
 
 @dataclass(frozen=True)
@@ -42,14 +51,20 @@ class SystemFailed(Exception):
 
 def measure(system: System, effort: Effort, *, with_memory: bool) -> Iterator[Figure]:
     if not system.has_cluster:
-        with raw_server(sys.executable) as address:
-            yield from measure_raw(sys.executable, address, effort.seconds)
+        with raw_server(sys.executable) as server:
+            yield from measure_raw(sys.executable, server, effort.seconds)
+        yield from measure_raw_tls(effort.seconds)
+        yield from measure_raw_connections()
         return
     marker = new_marker()
     try:
         yield from figures_of_host(system, host_command(system, effort, with_memory), system.environment(marker))
     finally:
         end_marked(marker)
+    if system.has_rows_without_ray:
+        yield from measure_tls(effort.seconds)
+        yield from measure_connections()
+        yield from measure_links()
 
 
 def host_command(system: System, effort: Effort, with_memory: bool) -> list[str]:
@@ -109,10 +124,11 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     if any(system.name.startswith("serve") for system in systems):
         build_serve_environment()
+    load_at_start, *_ = os.getloadavg()
     figures, is_complete = run(systems, effort)
     medians = {name: {row: statistics.median(values) for row, values in rows.items()} for name, rows in figures.items()}
-    print_report(medians)
-    print(f"\nall figures: {write_json(figures, medians, effort.rounds, effort.seconds)}")
+    print_report(medians, load_at_start)
+    print(f"all figures: {write_json(figures, medians, effort.rounds, effort.seconds, load_at_start)}")
     sys.exit(0 if is_complete else 1)
 
 

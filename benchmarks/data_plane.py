@@ -1,26 +1,25 @@
 """`python -m benchmarks.data_plane`: the data plane as processes without Ray, with the CPU time per call of each.
 
-A replica, a gateway and a caller run the product's own router, links and listener. CPU time is that of all threads of a
-process over an exact number of calls, so it holds on a machine with other work too, where rates do not. To see where it
-goes, run `py-spy record --native --pid PID` on one of the processes, whose ids are printed.
+A replica, a gateway and a caller run the product's own router, links and listener. CPU time is that of a whole process
+over an exact number of calls, so it holds on a machine with other work too, where rates do not. To see where it goes,
+run `py-spy record --native --pid PID` on one of the processes, whose ids are printed.
 """
 
 import argparse
 import asyncio
 import os
-import re
+import ssl
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.echo_pb2 import EchoMessage
-from benchmarks.h2load import BODY_BYTES, length_prefixed, require_h2load
-from benchmarks.raw_process import SCRIPT, raw_client
+from benchmarks.h2load import BODY_BYTES, GrpcPort, Load, require_h2load, run_h2load
+from benchmarks.processes import cpu_us
+from benchmarks.raw_process import RAW_PEER, raw_client
 from benchmarks.scenario import Echo
 from gateway.grpc_listener import GrpcListener
 from gateway.ops.grpc_health import Health
@@ -47,6 +46,10 @@ from mesh.wire.mesh_token import local_socket
 KEY = DeploymentKey("echo", "Echo")
 ONGOING_MAX = 1_000
 TOKEN = b"token"
+REPLICA_NODE = "" if os.environ.get("TCP") else "node"
+"""Callers are on "node": links use Unix sockets, or TCP if the environment has TCP=1."""
+CONNECTED_WITHIN_S = 30.0
+DATA_PLANE = ("-m", "benchmarks.data_plane")
 GATEWAY_CALLS = {1: 2_000, 16: 8_000, 100: 12_000}
 HANDLE_CALLS = {1: 2_000, 16: 8_000, 64: 16_000}
 WARM_UP_SHARE = 0.2
@@ -55,40 +58,49 @@ WARM_UP_SHARE = 0.2
 # ---- The processes ---------------------------------------------------------------------------------------------------
 
 
-def run_replica(*, is_isolated: bool) -> None:
-    """Serve Echo; prints the replica's address."""
+def run_replica(count: int, *, is_isolated: bool) -> None:
+    """Serve Echo as `count` replicas of one process; prints their addresses."""
     io = io_thread()
 
-    async def start() -> str:
+    async def start() -> list[str]:
         admission, links = Admission(ONGOING_MAX), set()
         user_loop = UserLoop(is_isolated=is_isolated, threads_max=8)
         counts = ReplicaCounts(KEY.app, KEY.name, admission, links)
         executor = Executor(MethodTable(Echo(), typed_methods(Echo)), user_loop, counts)
-        servicer = LinkServicer("replica", admission, executor, links)
-        server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
-        address = f"127.0.0.1:{await server.listen('127.0.0.1', 0)}"
-        await server.listen_unix(local_socket(address, TOKEN))
-        return address
+        return [await listen(LinkServicer(replica_id(number), admission, executor, links)) for number in range(count)]
 
-    print(io.run(start(), 10), flush=True)
+    print(",".join(io.run(start(), 10)), flush=True)
     sys.stdin.read()
 
 
-def router_to(address: str) -> Router:
+async def listen(servicer: LinkServicer) -> str:
+    server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
+    address = f"127.0.0.1:{await server.listen('127.0.0.1', 0)}"
+    await server.listen_unix(local_socket(address, TOKEN))
+    return address
+
+
+def replica_id(number: int) -> str:
+    return f"replica-{number}"
+
+
+def router_to(addresses: str) -> Router:
     async def make() -> Router:
         router = Router(KEY, CallerIdentity("data-plane", "node", "", TOKEN))
-        router.update(
-            Snapshot(
-                KEY, 1, (ReplicaInfo("replica", address, "" if os.environ.get("TCP") else "node"),), ONGOING_MAX, -1
-            )
-        )
+        router.update(snapshot_of(addresses, 1))
         return router
 
     return io_thread().run(make(), 10)
 
 
-def run_gateway(address: str) -> None:
-    """A listener before one replica; prints its address."""
+def snapshot_of(addresses: str, version: int) -> Snapshot:
+    numbered = enumerate(addresses.split(","))
+    replicas = tuple(ReplicaInfo(replica_id(number), address, REPLICA_NODE) for number, address in numbered)
+    return Snapshot(KEY, version, replicas, ONGOING_MAX, -1)
+
+
+def run_gateway(address: str, tls: Path | None) -> None:
+    """A listener before one replica; prints its address. With TLS that of a second port, as no option has TLS yet."""
     router = router_to(address)
 
     async def start() -> int:
@@ -96,16 +108,22 @@ def run_gateway(address: str) -> None:
         method = control_pb2.GrpcMethod(full_name="/bench.v1.Bench/Echo")
         route = control_pb2.Route(app="echo", route_prefix="/", ingress="Echo", grpc_methods=[method])
         listener.set_routes(read_routes(control_pb2.RouteTable(version=1, routes=[route])))
-        return await listener.start("127.0.0.1", 0)
+        port = await listener.start("127.0.0.1", 0)
+        if tls is None:
+            return port
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls / "certificate.pem", tls / "key.pem")
+        assert listener._server is not None
+        return await listener._server.listen("127.0.0.1", 0, tls=context)
 
     print(f"127.0.0.1:{io_thread().run(start(), 10)}", flush=True)
     sys.stdin.read()
 
 
 def run_caller(address: str) -> None:
-    """Calls a handle by each line of standard input: calls in flight, and calls in all; prints seconds."""
+    """Obeys standard input: "call", calls in flight and calls in all; or "connect" and addresses. Prints seconds."""
     handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
-    handle._family.router = router_to(address)
+    router = handle._family.router = router_to(address)
     echo = handle.echo
 
     async def call_in_turn(count: int) -> None:
@@ -118,10 +136,26 @@ def run_caller(address: str) -> None:
         await asyncio.gather(*(call_in_turn(calls // in_flight) for _ in range(in_flight)))
         return time.perf_counter() - start_s
 
+    async def update(addresses: str) -> None:
+        router.update(snapshot_of(addresses, 2))
+
+    def connect(addresses: str) -> float:
+        """Have a link to each of these replicas."""
+        start_s = time.perf_counter()
+        io_thread().run(update(addresses), CONNECTED_WITHIN_S)
+        while router.link_count <= addresses.count(","):
+            if time.perf_counter() - start_s > CONNECTED_WITHIN_S:
+                raise TimeoutError(f"only {router.link_count} links are up")
+            time.sleep(0.01)
+        return time.perf_counter() - start_s
+
     print("ready", flush=True)
     for line in sys.stdin:
-        in_flight, calls = map(int, line.split())
-        print(asyncio.run(measure(in_flight, calls)), flush=True)
+        match line.split():
+            case ["connect", addresses]:
+                print(connect(addresses), flush=True)
+            case ["call", in_flight, calls]:
+                print(asyncio.run(measure(int(in_flight), int(calls))), flush=True)
 
 
 # ---- The measurement -------------------------------------------------------------------------------------------------
@@ -133,7 +167,12 @@ class Peer:
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = self.process.pid
         self.line = self.read()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def read(self) -> str:
         assert self.process.stdout is not None
@@ -150,24 +189,12 @@ class Peer:
 
     @property
     def cpu_us(self) -> float:
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1000
+        return cpu_us(self.pid)
 
 
 def load(address: str, streams: int, calls: int) -> float:
     """Make exactly `calls` unary calls through a gateway; returns the rate."""
-    with tempfile.NamedTemporaryFile() as body:
-        body.write(length_prefixed(EchoMessage(body=bytes(BODY_BYTES)).SerializeToString()))
-        body.flush()
-        headers = ["te: trailers", "content-type: application/grpc"]
-        command = ["h2load", "-c1", f"-m{streams}", "-n", str(calls), "-d", body.name]
-        command += [part for header in headers for part in ("-H", header)]
-        done = subprocess.run(
-            [*command, f"http://{address}/bench.v1.Bench/Echo"], capture_output=True, text=True, timeout=120, check=True
-        )
-    if f"{calls} succeeded" not in done.stdout:
-        raise RuntimeError(done.stdout)
-    return float(re.search(r"([\d.]+) req/s", done.stdout)[1])
+    return run_h2load(GrpcPort(address), Load(streams), calls).rate
 
 
 def row(name: str, rates: list[float], costs: dict[str, list[float]], raws: list[float]) -> str:
@@ -184,13 +211,12 @@ def compare(rounds: int, *, is_isolated: bool) -> None:
         peers.append(Peer(*arguments))
         return peers[-1]
 
-    module = "-m", "benchmarks.data_plane"
     try:
-        raw = begin(SCRIPT, "serve")
-        replica = begin(*module, "replica", *([] if is_isolated else ["--inline"]))
-        gateway = begin(*module, "gateway", replica.line)
-        caller = begin(*module, "caller", replica.line)
-        print(f"replica {replica.process.pid}, gateway {gateway.process.pid}, caller {caller.process.pid}", flush=True)
+        raw = begin(*RAW_PEER, "serve")
+        replica = begin(*DATA_PLANE, "replica", *([] if is_isolated else ["--inline"]))
+        gateway = begin(*DATA_PLANE, "gateway", replica.line)
+        caller = begin(*DATA_PLANE, "caller", replica.line)
+        print(f"replica {replica.pid}, gateway {gateway.pid}, caller {caller.pid}", flush=True)
         for streams, calls in GATEWAY_CALLS.items():
             load(gateway.line, streams, int(calls * WARM_UP_SHARE))
             load(raw.line, streams, int(calls * WARM_UP_SHARE))
@@ -204,21 +230,21 @@ def compare(rounds: int, *, is_isolated: bool) -> None:
                     costs[key].append((end - start) / calls)
             print(row(f"gateway unary, m={streams}", rates, costs, raws), flush=True)
         for in_flight, calls in HANDLE_CALLS.items():
-            caller.ask(f"{in_flight} {int(calls * WARM_UP_SHARE)}")
+            caller.ask(f"call {in_flight} {int(calls * WARM_UP_SHARE)}")
             rates, raws, costs = [], [], {"caller": [], "replica": []}
             for _ in range(rounds):
                 before = caller.cpu_us, replica.cpu_us
-                rates.append(calls / float(caller.ask(f"{in_flight} {calls}")))
+                rates.append(calls / float(caller.ask(f"call {in_flight} {calls}")))
                 after = caller.cpu_us, replica.cpu_us
-                raws.append(raw_client(sys.executable, "unary", raw.line, "--in-flight", in_flight, seconds=0.5))
+                raw_figures = raw_client(sys.executable, "unary", raw.line, "--in-flight", in_flight, seconds=0.5)
+                raws.append(raw_figures["rate"])
                 for key, start, end in zip(costs, before, after, strict=True):
                     costs[key].append((end - start) / calls)
             print(row(f"handle unary, {in_flight} in flight", rates, costs, raws), flush=True)
         print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     finally:
         for peer in peers:
-            peer.process.kill()
-            peer.process.wait()
+            peer.close()
 
 
 def main() -> None:
@@ -226,6 +252,8 @@ def main() -> None:
     parser.add_argument("role", nargs="?", default="compare", choices=["compare", "replica", "gateway", "caller"])
     parser.add_argument("address", nargs="?", help="of the replica")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--replicas", type=int, default=1, help="in the process of a replica")
+    parser.add_argument("--tls", type=Path, help="a directory with key.pem and certificate.pem, for the gateway")
     parser.add_argument("--inline", action="store_true", help="user code on the I/O loop")
     arguments = parser.parse_args()
     with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
@@ -233,9 +261,9 @@ def main() -> None:
             case "compare":
                 compare(arguments.rounds, is_isolated=not arguments.inline)
             case "replica":
-                run_replica(is_isolated=not arguments.inline)
+                run_replica(arguments.replicas, is_isolated=not arguments.inline)
             case "gateway":
-                run_gateway(arguments.address)
+                run_gateway(arguments.address, arguments.tls)
             case "caller":
                 run_caller(arguments.address)
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x65nchmarks/echo.proto\x12\x08\x62\x65nch.v1\"\x1b\n\x0b\x45\x63hoMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\",\n\rStreamRequest\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x32y\n\x05\x42\x65nch\x12\x34\n\x04\x45\x63ho\x12\x15.bench.v1.EchoMessage\x1a\x15.bench.v1.EchoMessage\x12:\n\x06Stream\x12\x17.bench.v1.StreamRequest\x1a\x15.bench.v1.EchoMessage0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x65nchmarks/echo.proto\x12\x08\x62\x65nch.v1\"\x1b\n\x0b\x45\x63hoMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\",\n\rStreamRequest\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x32\xb2\x01\n\x05\x42\x65nch\x12\x34\n\x04\x45\x63ho\x12\x15.bench.v1.EchoMessage\x1a\x15.bench.v1.EchoMessage\x12:\n\x06Stream\x12\x17.bench.v1.StreamRequest\x1a\x15.bench.v1.EchoMessage0\x01\x12\x37\n\x05Watch\x12\x15.bench.v1.EchoMessage\x1a\x15.bench.v1.EchoMessage0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ECHOMESSAGE']._serialized_end=62
   _globals['_STREAMREQUEST']._serialized_start=64
   _globals['_STREAMREQUEST']._serialized_end=108
-  _globals['_BENCH']._serialized_start=110
-  _globals['_BENCH']._serialized_end=231
+  _globals['_BENCH']._serialized_start=111
+  _globals['_BENCH']._serialized_end=289
 # @@protoc_insertion_point(module_scope)

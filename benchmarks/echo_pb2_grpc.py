@@ -44,6 +44,11 @@ class BenchStub(object):
                 request_serializer=benchmarks_dot_echo__pb2.StreamRequest.SerializeToString,
                 response_deserializer=benchmarks_dot_echo__pb2.EchoMessage.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/bench.v1.Bench/Watch',
+                request_serializer=benchmarks_dot_echo__pb2.EchoMessage.SerializeToString,
+                response_deserializer=benchmarks_dot_echo__pb2.EchoMessage.FromString,
+                _registered_method=True)
 
 
 class BenchServicer(object):
@@ -61,6 +66,13 @@ class BenchServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """Sends nothing, until the client ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BenchServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -72,6 +84,11 @@ def add_BenchServicer_to_server(servicer, server):
             'Stream': grpc.unary_stream_rpc_method_handler(
                     servicer.Stream,
                     request_deserializer=benchmarks_dot_echo__pb2.StreamRequest.FromString,
+                    response_serializer=benchmarks_dot_echo__pb2.EchoMessage.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=benchmarks_dot_echo__pb2.EchoMessage.FromString,
                     response_serializer=benchmarks_dot_echo__pb2.EchoMessage.SerializeToString,
             ),
     }
@@ -128,6 +145,33 @@ class Bench(object):
             target,
             '/bench.v1.Bench/Stream',
             benchmarks_dot_echo__pb2.StreamRequest.SerializeToString,
+            benchmarks_dot_echo__pb2.EchoMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/bench.v1.Bench/Watch',
+            benchmarks_dot_echo__pb2.EchoMessage.SerializeToString,
             benchmarks_dot_echo__pb2.EchoMessage.FromString,
             options,
             channel_credentials,

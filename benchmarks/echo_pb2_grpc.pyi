@@ -33,12 +33,16 @@ class BenchStub:
     def __new__(cls, channel: _aio.Channel) -> BenchAsyncStub: ...
     Echo: _grpc.UnaryUnaryMultiCallable[_echo_pb2.EchoMessage, _echo_pb2.EchoMessage]
     Stream: _grpc.UnaryStreamMultiCallable[_echo_pb2.StreamRequest, _echo_pb2.EchoMessage]
+    Watch: _grpc.UnaryStreamMultiCallable[_echo_pb2.EchoMessage, _echo_pb2.EchoMessage]
+    """Sends nothing, until the client ends it."""
 
 @_typing.type_check_only
 class BenchAsyncStub(BenchStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Echo: _aio.UnaryUnaryMultiCallable[_echo_pb2.EchoMessage, _echo_pb2.EchoMessage]  # type: ignore[assignment]
     Stream: _aio.UnaryStreamMultiCallable[_echo_pb2.StreamRequest, _echo_pb2.EchoMessage]  # type: ignore[assignment]
+    Watch: _aio.UnaryStreamMultiCallable[_echo_pb2.EchoMessage, _echo_pb2.EchoMessage]  # type: ignore[assignment]
+    """Sends nothing, until the client ends it."""
 
 class BenchServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -54,5 +58,13 @@ class BenchServicer(metaclass=_abc_1.ABCMeta):
         request: _echo_pb2.StreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_echo_pb2.EchoMessage], _abc.AsyncIterator[_echo_pb2.EchoMessage]]: ...
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _echo_pb2.EchoMessage,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_echo_pb2.EchoMessage], _abc.AsyncIterator[_echo_pb2.EchoMessage]]:
+        """Sends nothing, until the client ends it."""
 
 def add_BenchServicer_to_server(servicer: BenchServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -48,8 +48,9 @@ def measure(versions: list[str], rounds: int, seconds: float) -> dict[tuple[str,
         for kind, in_flight in ROWS:
             # The order alternates, so that neither version always runs on the warmer machine.
             for version in versions if number % 2 == 0 else versions[::-1]:
-                with raw_server(pythons[version]) as address:
-                    rate = raw_client(pythons[version], kind, address, "--in-flight", in_flight, seconds=seconds)
+                with raw_server(pythons[version]) as server:
+                    options = "--in-flight", in_flight
+                    rate = raw_client(pythons[version], kind, server.address, *options, seconds=seconds)["rate"]
                 rates[version, kind, in_flight].append(rate)
                 print(f"round {number + 1}/{rounds} {kind} {in_flight} grpcio {version}: {rate:,.0f}/s", flush=True)
     return {key: statistics.median(values) for key, values in rates.items()}

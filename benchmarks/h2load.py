@@ -2,41 +2,74 @@
 
 import re
 import shutil
-import statistics
 import struct
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.closed_loop import Lap, lap_of
 from benchmarks.echo_pb2 import EchoMessage
+from benchmarks.processes import Roles
 
 BODY_BYTES = 100
-WARM_UP_SHARE = 0.3
-GRACE_S = 60.0
+ECHO = "/bench.v1.Bench/Echo"
+TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class GrpcPort:
+    """Where a system takes gRPC calls, and the processes that work on them."""
+
+    address: str
+    headers: dict[str, str] = field(default_factory=dict)
+    roles: Roles = field(default_factory=dict)
+    scheme: str = "http"
 
 
 @dataclass(frozen=True)
 class Load:
-    """The result of one connection."""
+    """`connections` with `streams` unary calls always in flight on each, and messages of `body_bytes`."""
 
-    rate: float
-    """Succeeded requests per second."""
-    latency_median_us: float
+    streams: int = 1
+    connections: int = 1
+    body_bytes: int = BODY_BYTES
+
+    @property
+    def in_flight(self) -> int:
+        return self.streams * self.connections
 
 
-def run_h2load(address: str, headers: dict[str, str], streams: int, seconds: float) -> Load:
-    """Unary Echo calls over one connection with `streams` of them always in flight."""
-    with tempfile.TemporaryDirectory() as directory:
-        body, log = Path(directory, "body"), Path(directory, "log")
-        body.write_bytes(length_prefixed(EchoMessage(body=bytes(BODY_BYTES)).SerializeToString()))
-        command = ["h2load", "-c1", f"-m{streams}", "-D", milliseconds(seconds), f"--log-file={log}", "-d", str(body)]
-        command += ["--warm-up-time", milliseconds(seconds * WARM_UP_SHARE)]
-        for name, value in {"te": "trailers", "content-type": "application/grpc", **headers}.items():
-            command += ["-H", f"{name}: {value}"]
-        command.append(f"http://{address}/bench.v1.Bench/Echo")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 2 + GRACE_S, check=True)
-        return Load(answered(done.stdout) / seconds, latency_median_us(log))
+def warm_up(port: GrpcPort, load: Load, seconds: float) -> float:
+    """Call for a while. Returns the rate, which tells how many calls to measure; 0 if there was no answer yet."""
+    return answered(_run(port, load, ["-D", f"{round(seconds * 1000)}ms"]), load.body_bytes) / seconds
+
+
+def run_h2load(port: GrpcPort, load: Load, calls: int) -> Lap:
+    """Exactly `calls` calls."""
+    with tempfile.NamedTemporaryFile() as log:
+        report = _run(port, load, ["-n", str(calls), f"--log-file={log.name}"])
+        require_answers(report, calls, load.body_bytes)
+        return lap_of(latencies_us(Path(log.name).read_text()), rate(report))
+
+
+def make_calls(port: GrpcPort, load: Load, calls: int) -> None:
+    """The same without latencies, for very many calls."""
+    require_answers(_run(port, load, ["-n", str(calls)]), calls, load.body_bytes)
+
+
+@contextmanager
+def open_streams(port: GrpcPort, load: Load, method: str) -> Iterator[None]:
+    """Calls of `method` that get no answer, all of them open until the block ends."""
+    with _command(port, load, ["-n", str(load.in_flight)], method) as command:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
 
 
 def require_h2load() -> None:
@@ -49,18 +82,40 @@ def length_prefixed(message: bytes) -> bytes:
     return struct.pack(">BI", 0, len(message)) + message
 
 
-def milliseconds(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
-
-
-def answered(report: str) -> int:
+def answered(report: str, body_bytes: int) -> int:
     """Succeeded requests. h2load counts an error status as a success, but it has no message in its body."""
     succeeded = int(re.search(r"(\d+) succeeded", report)[1])
     data_bytes = int(re.search(r"\((\d+)\) data", report)[1])
-    if not succeeded or data_bytes < succeeded * BODY_BYTES:
+    if data_bytes < succeeded * body_bytes:
         raise RuntimeError(f"h2load did not get the answers it expects:\n{report}")
     return succeeded
 
 
-def latency_median_us(log: Path) -> float:
-    return statistics.median(int(line.split("\t")[2]) for line in log.read_text().splitlines())
+def require_answers(report: str, calls: int, body_bytes: int) -> None:
+    if answered(report, body_bytes) != calls:
+        raise RuntimeError(f"h2load did not get the {calls} answers it expects:\n{report}")
+
+
+def rate(report: str) -> float:
+    return float(re.search(r"([\d.]+) req/s", report)[1])
+
+
+def latencies_us(log: str) -> list[int]:
+    return [int(line.split("\t")[2]) for line in log.splitlines()]
+
+
+def _run(port: GrpcPort, load: Load, options: list[str]) -> str:
+    with _command(port, load, options, ECHO) as command:
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
+
+
+@contextmanager
+def _command(port: GrpcPort, load: Load, options: list[str], method: str) -> Iterator[list[str]]:
+    """The command line. The body of its requests is a file that lives during the block."""
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(length_prefixed(EchoMessage(body=bytes(load.body_bytes)).SerializeToString()))
+        body.flush()
+        command = ["h2load", f"-c{load.connections}", f"-m{load.streams}", "-d", body.name, *options]
+        for name, value in {"te": "trailers", "content-type": "application/grpc", **port.headers}.items():
+            command += ["-H", f"{name}: {value}"]
+        yield [*command, f"{port.scheme}://{port.address}{method}"]

@@ -5,6 +5,7 @@ It prints every figure as a JSON line; `compare` starts it in the system's envir
 
 import argparse
 import json
+import os
 import socket
 import sys
 import time
@@ -13,14 +14,14 @@ from typing import Protocol
 
 import ray
 
+from benchmarks import memory
+from benchmarks.measured import Deployed, measure_gateway, measure_handles, roles_of
 from benchmarks.operations import Operated, measure_operations
-from benchmarks.rows import Deployed, Figure, measure_gateway, measure_handles, measure_memory
-from benchmarks.scenario import resident_bytes
+from benchmarks.processes import resident_bytes
+from benchmarks.rows import Figure
 
 FIGURE_MARK = "figure "
 LOGICAL_CPUS = 8
-MEMORY_CALLS = (200_000, 20_000)
-MEMORY_CALLS_QUICK = (40_000, 4_000)
 _SETTLE_S = 2.0
 
 
@@ -59,7 +60,7 @@ def bare_actor_bytes() -> int:
         def resident_bytes(self) -> int:
             import grpc.aio  # noqa: F401
 
-            return resident_bytes()
+            return resident_bytes(os.getpid())
 
     actor = ray.remote(Bare).remote()
     try:
@@ -74,12 +75,13 @@ def bare_actor_bytes() -> int:
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     system = deploy(arguments.system, free_port_pair())
     try:
+        roles = roles_of(system)
         # Memory comes first: the arrays of the handle rows leave pages of the object store in the replica's RSS.
         if arguments.memory:
-            calls = MEMORY_CALLS_QUICK if arguments.quick else MEMORY_CALLS
-            yield from measure_memory(system, bare_actor_bytes, *calls)
-        yield from measure_handles(system, arguments.seconds)
-        yield from measure_gateway(system, sys.executable, arguments.seconds)
+            amounts = memory.QUICK if arguments.quick else memory.FULL
+            yield from memory.measure_memory(system, roles, sys.executable, bare_actor_bytes, amounts)
+        yield from measure_handles(system, roles, arguments.seconds)
+        yield from measure_gateway(system, roles, sys.executable, arguments.seconds)
         if arguments.operations:
             yield from measure_operations(system)
     finally:

@@ -2,31 +2,38 @@
 
 It only needs grpcio and uvloop, so that it also runs in the temporary environments of `grpcio_versions`:
 
-    python benchmarks/raw_peer.py serve
-    python benchmarks/raw_peer.py client unary 127.0.0.1:50051 --in-flight 16 --seconds 2
+    python -m benchmarks.raw_peer serve
+    python -m benchmarks.raw_peer client unary 127.0.0.1:50051 --in-flight 16 --seconds 2
 """
 
 import argparse
 import asyncio
 import itertools
 import json
+import os
+import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import grpc.aio
 import uvloop
 
+from benchmarks.closed_loop import closed_loop, counted_loop
+from benchmarks.processes import CpuMeter, Roles
+
 SERVICE = "/bench.v1.Bench/"
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0))
 ID_BYTES = 8
-WARM_UP_SHARE = 0.2
 STREAM_ITEMS = 1_000
+WARM_UP_SHARE = 0.2
+CANCEL_AFTER_S = (0.1, 0.15)
+"""Long enough for a server to tell it from a rapid reset attack."""
 
-Call = Callable[[], Awaitable[int]]
-"""Does one round and returns its number of calls or items."""
+Figures = dict[str, float]
 
 
 # ---------------------------------------------------------------------------------------------------- server
@@ -61,13 +68,21 @@ class RawHandlers(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-async def serve() -> None:
+async def serve(arguments: argparse.Namespace) -> None:
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((RawHandlers(),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if arguments.tls:
+        port = server.add_secure_port("127.0.0.1:0", credentials(Path(arguments.tls)))
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
     await server.wait_for_termination()
+
+
+def credentials(directory: Path) -> grpc.ServerCredentials:
+    key, certificate = ((directory / name).read_bytes() for name in ("key.pem", "certificate.pem"))
+    return grpc.ssl_server_credentials([(key, certificate)])
 
 
 # ---------------------------------------------------------------------------------------------------- client
@@ -111,28 +126,8 @@ class Multiplexer:
                 self._waiting.pop(message[start : start + ID_BYTES]).set_result(1)
 
 
-async def closed_loop(call: Call, in_flight: int, seconds: float) -> float:
-    """Calls per second of `in_flight` callers, each of which waits for its answer before its next call."""
-    done = 0
-    is_over = False
-
-    async def caller() -> None:
-        nonlocal done
-        while not is_over:
-            count = await call()
-            done += count
-
-    callers = [asyncio.create_task(caller()) for _ in range(in_flight)]
-    await asyncio.sleep(seconds * WARM_UP_SHARE)
-    started, done_before = time.perf_counter(), done
-    await asyncio.sleep(seconds)
-    rate = (done - done_before) / (time.perf_counter() - started)
-    is_over = True
-    await asyncio.gather(*callers)
-    return rate
-
-
-async def measure_unary(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> float:
+async def measure_unary(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> Figures:
+    """As many calls as fit into the time after a warm-up, with the CPU time of this process and of the server."""
     method = channel.unary_unary(SERVICE + "Echo")
     body = bytes(arguments.bytes)
 
@@ -140,10 +135,23 @@ async def measure_unary(channel: grpc.aio.Channel, arguments: argparse.Namespace
         await method(body)
         return 1
 
-    return await closed_loop(call, arguments.in_flight, arguments.seconds)
+    rate = await closed_loop(call, arguments.in_flight, arguments.seconds * WARM_UP_SHARE)
+    roles: Roles = {"caller": (os.getpid(),)}
+    if arguments.server_pid:
+        roles["replica"] = (arguments.server_pid,)
+    meter = CpuMeter(roles)
+    lap = await counted_loop(call, arguments.in_flight, max(round(rate * arguments.seconds), arguments.in_flight))
+    cpu_us = meter.us_per_call(lap.calls)
+    return {
+        "rate": lap.rate,
+        "p50": lap.p50_us,
+        "p99": lap.p99_us,
+        **{f"cpu_{role}": value for role, value in cpu_us.items()},
+        "cpu": sum(cpu_us.values()),
+    }
 
 
-async def measure_chat(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> float:
+async def measure_chat(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> Figures:
     body = bytes(arguments.bytes)
     call = channel.stream_stream(SERVICE + "Chat")()
     multiplexer = Multiplexer(call, arguments.kind == "coalesced", ID_BYTES + arguments.bytes)
@@ -156,14 +164,14 @@ async def measure_chat(channel: grpc.aio.Channel, arguments: argparse.Namespace)
         pump.cancel()
     await asyncio.gather(*pumps, return_exceptions=True)
     call.cancel()
-    return rate
+    return {"rate": rate}
 
 
-async def measure_stream(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> float:
+async def measure_stream(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> Figures:
     """Items per second of sequential server streams; the rate covers complete streams only."""
     method = channel.unary_stream(SERVICE + "Stream")
     request = bytes.fromhex(arguments.request_hex) if arguments.request_hex else bytes(arguments.bytes)
-    metadata = [tuple(pair.split("=", 1)) for pair in arguments.metadata]
+    metadata = metadata_of(arguments)
 
     async def one_stream() -> int:
         call = method(request, metadata=metadata)
@@ -176,7 +184,27 @@ async def measure_stream(channel: grpc.aio.Channel, arguments: argparse.Namespac
     items, started = 0, time.perf_counter()
     while time.perf_counter() - started < arguments.seconds:
         items += await one_stream()
-    return items / (time.perf_counter() - started)
+    return {"rate": items / (time.perf_counter() - started)}
+
+
+async def measure_cancelled(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> Figures:
+    """Calls that get no answer and are cancelled by this client."""
+    method = channel.unary_stream(SERVICE + "Watch")
+    metadata = metadata_of(arguments)
+    dice = random.Random(0)
+
+    async def call() -> int:
+        watch = method(b"", metadata=metadata)
+        await asyncio.sleep(dice.uniform(*CANCEL_AFTER_S))
+        if not watch.cancel():
+            raise RuntimeError(f"the call had ended before its cancel: {await watch.code()} {await watch.details()}")
+        return 1
+
+    return {"rate": (await counted_loop(call, arguments.in_flight, arguments.calls)).rate}
+
+
+def metadata_of(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    return [tuple(pair.split("=", 1)) for pair in arguments.metadata]
 
 
 MEASUREMENTS = {
@@ -184,24 +212,27 @@ MEASUREMENTS = {
     "stream": measure_stream,
     "chat": measure_chat,
     "coalesced": measure_chat,
+    "cancelled": measure_cancelled,
 }
 
 
 async def client(arguments: argparse.Namespace) -> None:
     async with grpc.aio.insecure_channel(arguments.address, options=OPTIONS) as channel:
-        rate = await MEASUREMENTS[arguments.kind](channel, arguments)
-    print(json.dumps({"rate": rate, "grpcio": grpc.__version__}))
+        print(json.dumps(await MEASUREMENTS[arguments.kind](channel, arguments)))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     roles = parser.add_subparsers(dest="role", required=True)
-    roles.add_parser("serve")
+    server = roles.add_parser("serve")
+    server.add_argument("--tls", metavar="DIRECTORY", help="with key.pem and certificate.pem")
     caller = roles.add_parser("client")
     caller.add_argument("kind", choices=sorted(MEASUREMENTS))
     caller.add_argument("address")
     caller.add_argument("--in-flight", type=int, default=1)
     caller.add_argument("--seconds", type=float, default=2.0)
+    caller.add_argument("--calls", type=int, default=1_000, help="to cancel")
+    caller.add_argument("--server-pid", type=int, help="of which the CPU time per call is measured too")
     caller.add_argument("--bytes", type=int, default=100)
     caller.add_argument("--request-hex", default="", help="the request message of a stream, instead of zero bytes")
     caller.add_argument("--metadata", action="append", default=[], metavar="KEY=VALUE")
@@ -210,7 +241,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    uvloop.run(serve() if arguments.role == "serve" else client(arguments))
+    uvloop.run(serve(arguments) if arguments.role == "serve" else client(arguments))
 
 
 if __name__ == "__main__":

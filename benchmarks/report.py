@@ -17,13 +17,16 @@ RESULTS = ROOT / "results"
 PACKAGES = ("grpcio", "protobuf", "ray", "uvloop")
 TITLES = {system.name: system.title for system in SYSTEMS}
 RATIOS = ("serve", "serve-tuned", "raw")
+LOAD_OF_IDLE_MACHINE_MAX = 0.5
 
 
-def print_report(medians: Medians) -> None:
+def print_report(medians: Medians, load_at_start: float) -> None:
     header = ["", *TITLES.values(), *(f"mesh / {TITLES[base]}" for base in RATIOS)]
-    print("\n" + aligned([header, *(row_cells(row, medians) for row in ROWS)]))
-    header = ["target for", "of", "at", "limit", "measured", ""]
+    rows = [row for row in ROWS if any(row in medians.get(name, {}) for name in TITLES)]
+    print("\n" + aligned([header, *(row_cells(row, medians) for row in rows)]))
+    header = ["target for", "of", "at", "floor", "goal", "measured", ""]
     print("\n" + aligned([header, *(verdict_cells(verdict) for verdict in judge(medians))]))
+    print(f"\n{load_text(load_at_start)}")
 
 
 def row_cells(row: str, medians: Medians) -> list[str]:
@@ -35,9 +38,20 @@ def row_cells(row: str, medians: Medians) -> list[str]:
 
 def verdict_cells(verdict: Verdict) -> list[str]:
     target = verdict.target
-    against = f"of {TITLES[target.base]}" if target.base else ""
-    limit = f"{'at most' if target.is_upper_limit else 'at least'} {target.limit:g}"
-    return [ROWS[target.row], TITLES[target.system], against, limit, number(verdict.figure), verdict.word]
+    against = f"× {TITLES[target.base]}" if target.base else ""
+    floor = f"{'at most' if target.is_upper_limit else 'at least'} {target.floor:.3g}"
+    goal = "" if target.goal is None else f"{target.goal:.3g}"
+    return [ROWS[target.row], TITLES[target.system], against, floor, goal, number(verdict.figure), verdict.word]
+
+
+def load_text(load_at_start: float) -> str:
+    """The load that other processes made before the run began, and what it means."""
+    if load_at_start <= LOAD_OF_IDLE_MACHINE_MAX:
+        return f"The machine was idle before the run (load {load_at_start:.1f})."
+    return (
+        f"The machine had other work (load {load_at_start:.1f} before the run): "
+        "compare CPU per call, and rates only within this run."
+    )
 
 
 def number(value: float | None) -> str:
@@ -57,13 +71,16 @@ def aligned_line(line: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([line[0].ljust(widths[0]), *figures]).rstrip()
 
 
-def write_json(figures: dict[str, dict[str, list[float]]], medians: Medians, rounds: int, seconds: float) -> Path:
+def write_json(
+    figures: dict[str, dict[str, list[float]]], medians: Medians, rounds: int, seconds: float, load_at_start: float
+) -> Path:
     """Write the run with all its rounds to a new file below results/. Returns its path."""
     RESULTS.mkdir(exist_ok=True)
     when = time.strftime("%Y-%m-%dT%H-%M-%S")
+    machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
     run = {
         "when": when,
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
+        "machine": {**machine, "load_at_start": round(load_at_start, 1)},
         "versions": {package: metadata.version(package) for package in PACKAGES},
         "rounds": rounds,
         "seconds_per_row": seconds,

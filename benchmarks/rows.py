@@ -1,27 +1,85 @@
-"""The rows of the table, measured on one running system."""
+"""The rows of the table: their titles in its order, and the figures of one row.
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+A row of calls has a rate, latencies, and the CPU time per call of each process that works on it, whose keys begin with
+the key of the row. `measured` says what is measured on which system.
+"""
 
-from benchmarks.echo_pb2 import StreamRequest
-from benchmarks.h2load import run_h2load
-from benchmarks.raw_peer import STREAM_ITEMS
-from benchmarks.raw_process import raw_client
-from benchmarks.scenario import ARRAY_BYTES, PAYLOAD
+from collections.abc import Iterator, Sequence
+
+from benchmarks.closed_loop import Lap
+
+Figure = tuple[str, float]
+"""The key of a row and its value."""
 
 HANDLE_IN_FLIGHT = (1, 16, 64)
 GATEWAY_STREAMS = (1, 16, 100)
+CONNECTIONS_IDLE = 2_000
+STREAMS_IDLE = 10_000
+LINKS = 500
+
+ROLES = {"front": "gateway", "caller": "caller", "replica": "replica"}
+"""The processes of a row in its titles. For Serve the front is its proxy; raw has a client and a server in their place.
+
+With raw, "front" is the server of a gateway row, "caller" and "replica" are the client and the server of a handle row.
+"""
+AT_GATEWAY = ("front", "replica")
+AT_HANDLE = ("caller", "replica")
+AT_TWO_HOPS = ("front", "caller", "replica")
+
+
+def titles(key: str, title: str, unit: str, roles: Sequence[str]) -> dict[str, str]:
+    return {
+        key: f"{title}, {unit}",
+        f"{key}_p50": f"{title}, median latency, µs",
+        f"{key}_p99": f"{title}, 99th percentile, µs",
+        **{f"{key}_cpu_{role}": f"{title}, CPU of the {ROLES[role]}, µs per call" for role in roles},
+        f"{key}_cpu": f"{title}, CPU of all, µs per call",
+    }
+
+
+def figures(key: str, lap: Lap, cpu_us: dict[str, float]) -> Iterator[Figure]:
+    """The figures of one row of calls, in the order of its titles."""
+    yield key, lap.rate
+    yield f"{key}_p50", lap.p50_us
+    yield f"{key}_p99", lap.p99_us
+    for role, value in cpu_us.items():
+        yield f"{key}_cpu_{role}", value
+    yield f"{key}_cpu", sum(cpu_us.values())
+
+
+def _handle_titles() -> Iterator[tuple[str, str]]:
+    for count in HANDLE_IN_FLIGHT:
+        yield from titles(f"handle_unary_{count}", f"handle unary, {count} in flight", "calls/s", AT_HANDLE).items()
+
+
+def _gateway_titles() -> Iterator[tuple[str, str]]:
+    for count in GATEWAY_STREAMS:
+        yield from titles(f"gateway_unary_{count}", f"gateway unary, m={count}", "req/s", AT_GATEWAY).items()
+
 
 ROWS = {
-    **{f"handle_unary_{count}": f"handle unary, {count} in flight, calls/s" for count in HANDLE_IN_FLIGHT},
+    **dict(_handle_titles()),
     "handle_stream": "handle stream, items/s",
-    **{f"gateway_unary_{count}": f"gateway unary, m={count}, req/s" for count in GATEWAY_STREAMS},
-    "gateway_latency_1": "gateway unary, m=1, median latency, µs",
+    **dict(_gateway_titles()),
+    **titles("gateway_connections_64", "gateway unary, m=100 on each of 64 connections", "req/s", AT_GATEWAY),
+    **titles("gateway_two_hops", "gateway → A → B, m=100", "req/s", AT_TWO_HOPS),
     "gateway_stream": "gateway stream, items/s",
+    **titles("gateway_1mib", "gateway, 1 MiB there and back, m=1", "req/s", AT_GATEWAY),
+    **titles("gateway_3mb", "gateway, 3 MB there and back, m=1", "req/s", AT_GATEWAY),
+    **titles("gateway_tls_100", "gateway unary, m=100, TLS, without Ray", "req/s", AT_GATEWAY),
     "array_10mb": "numpy 10 MB there and back, calls/s",
     "rss_over_bare": "replica RSS over a bare actor with grpc, MB",
     "rss_after_calls": "replica RSS growth over 200,000 calls (quick: 40,000), MB",
     "rss_after_cancels": "same over 20,000 cancelled calls (quick: 4,000), MB",
+    "rss_after_gateway_calls": "gateway and replica RSS growth over 1,000,000 gateway calls (quick: 100,000), MB",
+    "rss_after_gateway_cancels": "same over 100,000 cancelled gateway calls (quick: 10,000), MB",
+    "rss_gateway": "gateway RSS, idle, MB",
+    "rss_gateway_streams": f"gateway RSS with {STREAMS_IDLE:,} idle streams, MB",
+    "stream_kib": f"gateway memory per idle stream, of {STREAMS_IDLE:,}, KiB",
+    "stream_kib_replica": "same of the replica, KiB",
+    "connection_kib": f"gateway memory per idle connection, of {CONNECTIONS_IDLE:,}, without Ray, KiB",
+    "link_kib_caller": f"memory per link, of {LINKS:,}, at the caller, without Ray, KiB",
+    "link_kib_replica": "same at the replica, KiB",
     "update_longest": "longest call while one replica is updated 5 times, ms",
     "update_failed": "calls that failed meanwhile",
     "kill_longest": "longest answered call when one of two replicas is killed, ms",
@@ -29,67 +87,3 @@ ROWS = {
     "start_many": "time until 40 no-op replicas run, s",
 }
 """Titles of the rows, in the order of the table."""
-
-Figure = tuple[str, float]
-
-
-class Deployed(Protocol):
-    """One system with the scenario deployed."""
-
-    gateway_address: str
-    gateway_headers: dict[str, str]
-
-    def call(self, method: str, *args: Any) -> Any:
-        """The result of one method of the caller deployment."""
-
-
-def measure_handles(system: Deployed, seconds: float) -> Iterator[Figure]:
-    for count in HANDLE_IN_FLIGHT:
-        yield f"handle_unary_{count}", system.call("unary", count, seconds)
-    yield "handle_stream", system.call("stream", seconds)
-    yield "array_10mb", system.call("array", seconds)
-
-
-def measure_gateway(system: Deployed, python: str, seconds: float) -> Iterator[Figure]:
-    yield from measure_unary_gateway(system.gateway_address, system.gateway_headers, seconds)
-    request = StreamRequest(items=STREAM_ITEMS, body=PAYLOAD).SerializeToString().hex()
-    options = ["--request-hex", request]
-    for name, value in system.gateway_headers.items():
-        options += ["--metadata", f"{name}={value}"]
-    yield "gateway_stream", raw_client(python, "stream", system.gateway_address, *options, seconds=seconds)
-
-
-def measure_unary_gateway(address: str, headers: dict[str, str], seconds: float) -> Iterator[Figure]:
-    for count in GATEWAY_STREAMS:
-        load = run_h2load(address, headers, count, seconds)
-        yield f"gateway_unary_{count}", load.rate
-        if count == 1:
-            yield "gateway_latency_1", load.latency_median_us
-
-
-def measure_raw(python: str, address: str, seconds: float) -> Iterator[Figure]:
-    """The rows that plain grpc.aio has: unary calls and streams, called directly."""
-    for count in HANDLE_IN_FLIGHT:
-        yield f"handle_unary_{count}", raw_client(python, "unary", address, "--in-flight", count, seconds=seconds)
-    stream = raw_client(python, "stream", address, seconds=seconds)
-    yield "handle_stream", stream
-    yield "array_10mb", raw_client(python, "unary", address, "--bytes", ARRAY_BYTES, seconds=seconds)
-    yield from measure_unary_gateway(address, {}, seconds)
-    yield "gateway_stream", stream
-
-
-def measure_memory(system: Deployed, bare_bytes: Callable[[], int], calls: int, cancels: int) -> Iterator[Figure]:
-    """Replica memory after warm-up, compared with a bare actor, then the growth by calls and cancelled calls."""
-    system.call("many", calls // 20, 64)
-    system.call("many_cancelled", cancels // 20, 64)
-    start = system.call("echo_resident_bytes")
-    yield "rss_over_bare", megabytes(start - bare_bytes())
-    system.call("many", calls, 64)
-    after_calls = system.call("echo_resident_bytes")
-    yield "rss_after_calls", megabytes(after_calls - start)
-    system.call("many_cancelled", cancels, 64)
-    yield "rss_after_cancels", megabytes(system.call("echo_resident_bytes") - after_calls)
-
-
-def megabytes(count: int) -> float:
-    return count / 2**20

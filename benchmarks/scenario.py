@@ -8,28 +8,25 @@ import contextlib
 import os
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import echo_pb2_grpc
+from benchmarks.closed_loop import Lap, closed_loop, counted_loop
 from benchmarks.echo_pb2 import EchoMessage, StreamRequest
-from benchmarks.raw_peer import STREAM_ITEMS, closed_loop
+from benchmarks.raw_peer import STREAM_ITEMS
 
 PAYLOAD = bytes(100)
 ARRAY_BYTES = 10 * 2**20
 CANCEL_AFTER_MAX_S = 0.002
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 class Echo(echo_pb2_grpc.BenchServicer):
     """Returns its argument, through handles and through the gateway."""
+
+    def __init__(self) -> None:
+        self._watching = 0
 
     async def Echo(self, request: EchoMessage) -> EchoMessage:
         return request
@@ -37,6 +34,14 @@ class Echo(echo_pb2_grpc.BenchServicer):
     async def Stream(self, request: StreamRequest) -> AsyncIterator[EchoMessage]:
         for _ in range(request.items):
             yield EchoMessage(body=request.body)
+
+    async def Watch(self, request: EchoMessage) -> AsyncIterator[EchoMessage]:
+        self._watching += 1
+        try:
+            await asyncio.Event().wait()
+            yield request
+        finally:
+            self._watching -= 1
 
     async def echo(self, value: Any) -> Any:
         return value
@@ -48,24 +53,40 @@ class Echo(echo_pb2_grpc.BenchServicer):
     async def wait_forever(self) -> None:
         await asyncio.Event().wait()
 
-    async def resident_bytes(self) -> int:
-        return resident_bytes()
+    async def watching(self) -> int:
+        """Calls of Watch that are open."""
+        return self._watching
+
+    async def pid(self) -> int:
+        return os.getpid()
 
 
-class Caller:
-    """Calls the echo through a handle, as a deployment that uses another one does."""
+class Caller(echo_pb2_grpc.BenchServicer):
+    """Calls the echo through a handle, as a deployment that uses another one does. Through the gateway it relays."""
 
     def __init__(self, echo: Any, call_options: dict[str, str]) -> None:
         self._echo = echo.options(**call_options) if call_options else echo
+        self._relay = self._echo.options(method_name="echo")
 
-    async def unary(self, in_flight: int, seconds: float) -> float:
-        method = self._echo.options(method_name="echo")
+    async def Echo(self, request: EchoMessage) -> EchoMessage:
+        return EchoMessage(body=await self._relay.remote(request.body))
 
-        async def call() -> int:
-            await method.remote(PAYLOAD)
-            return 1
+    async def pid(self) -> int:
+        return os.getpid()
 
-        return await closed_loop(call, in_flight, seconds)
+    async def ask_echo(self, method: str) -> int:
+        return await self._echo.options(method_name=method).remote()
+
+    async def warm_up(self, in_flight: int, seconds: float) -> float:
+        """Calls per second, which tell how many calls to measure."""
+        return await closed_loop(self._call, in_flight, seconds)
+
+    async def unary(self, in_flight: int, calls: int) -> Lap:
+        return await counted_loop(self._call, in_flight, calls)
+
+    async def _call(self) -> int:
+        await self._relay.remote(PAYLOAD)
+        return 1
 
     async def stream(self, seconds: float) -> float:
         method = self._echo.options(method_name="items", stream=True)
@@ -82,15 +103,6 @@ class Caller:
 
         return await closed_loop(call, 1, seconds)
 
-    async def many(self, calls: int, in_flight: int) -> None:
-        method = self._echo.options(method_name="echo")
-
-        async def call_in_turn() -> None:
-            for _ in range(calls // in_flight):
-                await method.remote(PAYLOAD)
-
-        await asyncio.gather(*(call_in_turn() for _ in range(in_flight)))
-
     async def many_cancelled(self, calls: int, in_flight: int) -> None:
         method = self._echo.options(method_name="wait_forever")
         dice = random.Random(0)
@@ -104,9 +116,6 @@ class Caller:
                     await response
 
         await asyncio.gather(*(cancel_in_turn() for _ in range(in_flight)))
-
-    async def echo_resident_bytes(self) -> int:
-        return await self._echo.options(method_name="resident_bytes").remote()
 
 
 async def item_rate(open_stream: Any, seconds: float) -> float:

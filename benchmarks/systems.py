@@ -36,6 +36,7 @@ class System:
     flags: dict[str, str] = field(default_factory=dict)
     has_cluster: bool = True
     has_memory_rows: bool = False
+    has_rows_without_ray: bool = False
     has_operation_rows: bool = False
 
     def environment(self, marker: dict[str, str]) -> dict[str, str]:
@@ -48,7 +49,7 @@ class System:
 
 SERVE_PYTHON = str(SERVE_ENVIRONMENT / "bin" / "python")
 SYSTEMS = (
-    System("mesh", "mesh", has_memory_rows=True, has_operation_rows=True),
+    System("mesh", "mesh", has_memory_rows=True, has_rows_without_ray=True, has_operation_rows=True),
     System("mesh-inline", "mesh inline"),
     System("raw", "raw grpc.aio", has_cluster=False),
     System("serve", "Serve", SERVE_PYTHON, has_operation_rows=True),

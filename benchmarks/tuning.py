@@ -48,7 +48,7 @@ def measure(rows: str, system: MeshSystem, seconds: float) -> Iterator[Figure]:
                 yield f"{size / MIB:g} MiB both ways, calls/s", system.call("array", seconds, size)
         case "handles":
             for in_flight in (1, 16, 64):
-                yield f"unary, {in_flight} in flight, calls/s", system.call("unary", in_flight, seconds)
+                yield f"unary, {in_flight} in flight, calls/s", system.call("warm_up", in_flight, seconds)
 
 
 def host(rows: str, seconds: float) -> None:
