@@ -9,6 +9,21 @@ from benchmarks.report import RATIOS, RESULTS, TITLES, number
 from benchmarks.rows import ROWS
 from benchmarks.systems import ROOT
 
+SHOWN = (
+    "handle_unary_1",
+    "handle_unary_64",
+    "handle_unary_64_cpu",
+    "handle_stream",
+    "gateway_unary_1",
+    "gateway_unary_1_p50",
+    "gateway_unary_100",
+    "gateway_unary_100_cpu",
+    "gateway_two_hops",
+    "gateway_stream",
+    "array_10mb",
+    "update_longest",
+)
+"""The most telling rows; a run has many more."""
 BEGIN, END = "<!-- bench:begin -->\n", "<!-- bench:end -->"
 README = ROOT / "README.md"
 
@@ -20,11 +35,11 @@ def table(run: dict[str, Any]) -> str:
     bases = [name for name in RATIOS if name in systems]
     header = ["", *(TITLES[name] for name in systems), *(f"mesh / {TITLES[name]}" for name in bases)]
     lines = [cells(header), cells(["---", *["---:"] * (len(header) - 1)])]
-    for row, title in ROWS.items():
+    for row in SHOWN:
         figures = [medians[name].get(row) for name in systems]
         if any(figure is not None for figure in figures):
             ratios = [ratio(medians["mesh"].get(row), medians[name].get(row)) for name in bases]
-            lines.append(cells([title, *map(number, figures), *ratios]))
+            lines.append(cells([ROWS[row], *map(number, figures), *ratios]))
     return "\n".join([*lines, "", provenance(run)])
 
 
@@ -41,7 +56,7 @@ def provenance(run: dict[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
     return (
         f"Run of {run['when'].partition('T')[0]}: {run['rounds']} rounds of {run['seconds_per_row']:g} s per row, "
-        f"{machine['cpus']} cores, Python {machine['python']}, {versions}."
+        f"{machine['cpus']} cores, load {machine['load_at_start']:g} before it, Python {machine['python']}, {versions}."
     )
 
 
