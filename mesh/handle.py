@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypedDict, Unpack, overload
@@ -16,10 +16,11 @@ from typing_extensions import TypeVar
 from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
 from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.caller.retry_option import retry_policy
 from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import CallRequest, OutgoingCall, RetryPolicy
 from mesh.membership.mesh_process import joined_process, mesh_process
 from mesh.options import option_checks
 from mesh.options.default import DEFAULT
@@ -49,12 +50,15 @@ class HandleOptions:
     """Deadline of each call, from its start; the deadline of the request being served may be earlier."""
     idempotent: bool = False
     """Unary calls may be sent to another replica even when the first may have executed them."""
+    retry: RetryPolicy | Mapping[str, object] | None = None
+    """When unary calls that failed are sent again, to another replica if there is one."""
     _prefer_local_routing: bool = False
 
     def __post_init__(self) -> None:
         option_checks.name_text("method_name", self.method_name)
         option_checks.name_text("multiplexed_model_id", self.multiplexed_model_id)
         option_checks.seconds("timeout_s", self.timeout_s)
+        object.__setattr__(self, "retry", retry_policy(self.retry))
 
 
 class CallOptions(TypedDict, total=False):
@@ -64,6 +68,7 @@ class CallOptions(TypedDict, total=False):
     multiplexed_model_id: str | DEFAULT
     timeout_s: float | DEFAULT | None
     idempotent: bool | DEFAULT
+    retry: Mapping[str, object] | DEFAULT | None
     use_new_handle_api: bool | DEFAULT
     _prefer_local_routing: bool | DEFAULT
     _source: object
@@ -137,6 +142,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         stream: bool | DEFAULT = DEFAULT.VALUE,
         timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
         idempotent: bool | DEFAULT = DEFAULT.VALUE,
+        retry: Mapping[str, object] | DEFAULT | None = DEFAULT.VALUE,
         use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
         _source: object = DEFAULT.VALUE,
@@ -149,6 +155,8 @@ class DeploymentHandle(Generic[T, Response_co]):
             stream: The method is a generator; its items are sent as they are produced.
             timeout_s: Deadline of each call, in seconds from its start; None for none.
             idempotent: A unary call may be sent again even if a replica may have executed it.
+            retry: `attempts`, the first included (3), `codes` after which a unary call is sent again
+                (["UNAVAILABLE"]), and `budget`, the retries per call of this process (0.1).
 
         Returns: The new handle. This one is unchanged; both share their router.
         Raises: TypeError or ValueError for a wrong value, RuntimeError for `stream=True` in Ray Client.
@@ -167,6 +175,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             "stream": stream,
             "timeout_s": timeout_s,
             "idempotent": idempotent,
+            "retry": retry,
             "_prefer_local_routing": _prefer_local_routing,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not DEFAULT.VALUE}
@@ -200,6 +209,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             streams_response=options.stream,
             prefers_local=options._prefer_local_routing,
             is_idempotent=options.idempotent,
+            retry=options.retry,  # type: ignore[arg-type]  # checked by HandleOptions
         )
         future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)
         call = OutgoingCall(request, future)

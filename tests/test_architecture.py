@@ -61,7 +61,7 @@ ROOMS: dict[str, str] = {
     "mesh.membership": "cluster exceptions routing settings v1 wire",
     "mesh.multiplex": "context options usercode wire",
     "mesh.batching": "context exceptions multiplex options usercode wire",
-    "mesh.caller": "cluster context exceptions link routing settings wire",
+    "mesh.caller": "cluster context exceptions link options routing settings wire",
     "mesh.handle": "caller cluster context exceptions link membership options routing wire",
     "mesh.replica": (
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
@@ -144,6 +144,7 @@ PURE_MODULES = (
     "mesh/routing/outlier_ejection.py",
     "mesh/routing/picker.py",
     "mesh/routing/places.py",
+    "mesh/routing/retry_budget.py",
     "mesh/routing/slow_start.py",
     "mesh/routing/snapshot.py",
     "gateway/listener_phase.py",

@@ -55,6 +55,18 @@ class Carrier(Protocol):
     def cancel(self, call: OutgoingCall, reason: CancelReason) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a unary call that failed is sent again."""
+
+    attempts: int
+    """Sends of one call, the first included."""
+    codes: frozenset[int]
+    """Status codes after which it is."""
+    budget: float
+    """Retries per call of the router."""
+
+
 @dataclass(slots=True)
 class CallRequest:
     """What a call asks of a deployment."""
@@ -76,10 +88,11 @@ class CallRequest:
     """Replicas on the caller's node, then in its zone, are tried first."""
     is_idempotent: bool = False
     """A unary call may be sent again even when it may have run."""
+    retry: RetryPolicy | None = None
 
     @property
-    def is_retry_safe_after_send(self) -> bool:
-        return self.is_idempotent and not self.streams_request and not self.streams_response
+    def is_unary(self) -> bool:
+        return not self.streams_request and not self.streams_response
 
 
 class OutgoingCall:
@@ -106,6 +119,7 @@ class OutgoingCall:
         self.call_id = next(_call_ids)
         self.state = CallState.QUEUED
         self.link: Carrier | None = None
+        """While it is queued: the one where it failed before; any other is preferred."""
         self.sequence = 0
         """Order of submission in its router."""
         self.started_s = time.monotonic()
@@ -113,7 +127,7 @@ class OutgoingCall:
         self.waited_s = 0.0
         """How long it waited in the queue before it was sent."""
         self.failed_attempts = 0
-        """Sends to a replica that then drained or whose link broke."""
+        """Sends to a replica that then drained, whose link broke, or where the call failed."""
         self.timer: TimerHandle | None = None
         self.spills_at_s = 0.0
         """Until then a queued call with a model id waits for a replica that has the model."""

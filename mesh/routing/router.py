@@ -15,6 +15,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+import grpc
+
 from mesh.exceptions import (
     BackPressureError,
     CancelReason,
@@ -32,6 +34,7 @@ from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import CallerIdentity, LinkPool
 from mesh.routing.load_reports import Reading
 from mesh.routing.places import queued_text, sent_late_text
+from mesh.routing.retry_budget import RetryBudget
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
 from mesh.routing.waiting_calls import WaitingCalls
@@ -39,6 +42,7 @@ from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
 
+_UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 _ANSWER_LEAD_S = 0.02
 """A call that is still queued this long before its deadline, or for the last tenth of its time, is answered then:
 the reason would reach a gRPC client too late at the deadline itself, as the client has given up by then."""
@@ -60,6 +64,7 @@ class Router:
         self._snapshot: Snapshot | None = None
         self._pool = LinkPool(identity, self, self.counts, lambda: self._queue.dispatch())
         self._queue = WaitingCalls(self._pool, self._send)
+        self._budget = RetryBudget()
         self.is_closed = False
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         """The handles of this process that share the router."""
@@ -197,7 +202,10 @@ class Router:
         if endpoint is not None:
             self._pool.record_result(endpoint, outcome.code)
         if call.state is CallState.SENT:
-            self._finish(call, outcome)
+            if outcome.code and self._may_retry(call, outcome.code):
+                self._retry(call)
+            else:
+                self._finish(call, outcome)
         self._pool.close_if_idle(link)
         if self._queue:
             self._dispatch_to(link)
@@ -228,7 +236,8 @@ class Router:
         for call, was_sent in calls:
             if call.state is not CallState.SENT:
                 continue
-            if was_sent and not call.request.is_retry_safe_after_send:
+            is_safe = not was_sent or (call.request.is_idempotent and call.request.is_unary)
+            if not is_safe and not self._may_retry(call, _UNAVAILABLE):
                 self._finish(call, failed(ReplicaUnavailableError(link.replica_id, reason)))
                 continue
             self.counts.retried_broken += 1
@@ -266,6 +275,24 @@ class Router:
         self._queue.push(call)
         if len(self._queue) == 1 and self.has_no_replica:
             self._on_no_replica(self)
+
+    def _may_retry(self, call: OutgoingCall, code: int) -> bool:
+        """Whether a call that failed at a replica is sent again. Takes it off the budget."""
+        policy = call.request.retry
+        return (
+            policy is not None
+            and code in policy.codes
+            and call.request.is_unary
+            and call.failed_attempts + 1 < policy.attempts
+            and self._budget.take(policy.budget, self._queue.entered)
+        )
+
+    def _retry(self, call: OutgoingCall) -> None:
+        call.failed_attempts += 1
+        self.counts.retried_failed += 1
+        call.state = CallState.QUEUED
+        self._queue.restore(call)
+        self._queue.dispatch_like(call)
 
     def _take_back(self, call: OutgoingCall, replica_id: str, reason: str, *, maybe_executed: bool) -> None:
         """Queue a call again that a replica did not run, or that may run twice. Fail it after too many failures."""

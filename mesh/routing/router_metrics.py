@@ -48,6 +48,7 @@ class RouterCounts:
         "methods",
         "rejected",
         "retried_broken",
+        "retried_failed",
         "retried_rejected",
         "withdraw",
     )
@@ -62,6 +63,7 @@ class RouterCounts:
         """Replicas that get no calls now because their calls failed."""
         self.rejected = 0
         self.retried_broken = 0
+        self.retried_failed = 0
         self.retried_rejected = 0
         self.withdraw: Callable[[], None]
         """Set by `publish`: removes them from this process's metrics."""
@@ -118,6 +120,7 @@ def _samples(router: Measured) -> Iterator[tuple[Family, list[Sample]]]:
         [
             Sample((*labels, "rejected"), counts.retried_rejected),
             Sample((*labels, "broken_link"), counts.retried_broken),
+            Sample((*labels, "failed"), counts.retried_failed),
         ],
     )
     yield REJECTED, [Sample(labels, counts.rejected)]

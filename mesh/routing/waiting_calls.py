@@ -10,7 +10,6 @@ changes of the set of replicas have to look at all of them.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from mesh.routing.call_queue import PendingQueue
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import LinkPool
 from mesh.routing.locality import pick_nearest
-from mesh.routing.picker import pick_for_model
+from mesh.routing.picker import pick, pick_for_model
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
@@ -32,7 +31,7 @@ class WaitingCalls:
         self._pool = pool
         self._send = send
         self._random = random.random
-        self._sequences = itertools.count(1)
+        self._last_sequence = 0
         self._common = PendingQueue()
         """For any replica. While a call is here, all replicas are full."""
         self._by_model: dict[str, PendingQueue] = {}
@@ -41,6 +40,11 @@ class WaitingCalls:
         """The calls of all these queues."""
         self._timer: asyncio.TimerHandle | None = None
         """For the end of the wait of the oldest call that waits for a model."""
+
+    @property
+    def entered(self) -> int:
+        """How many calls have entered, or spilled, since the start."""
+        return self._last_sequence
 
     def __len__(self) -> int:
         return len(self._common) + len(self._for_models)
@@ -52,7 +56,8 @@ class WaitingCalls:
 
     def enter(self, call: OutgoingCall) -> Endpoint | None:
         """Number a new call and find a replica for it. None if it has to wait."""
-        call.sequence = next(self._sequences)
+        self._last_sequence += 1
+        call.sequence = self._last_sequence
         if self._common or _model_of(call) in self._by_model:
             return None
         return self._pick(call, may_spill=False)
@@ -138,6 +143,13 @@ class WaitingCalls:
         return first
 
     def _pick(self, call: OutgoingCall, *, may_spill: bool) -> Endpoint | None:
+        found = self._pick_any(call, may_spill=may_spill)
+        if found is None or call.link is None or call.link is not found.link:
+            return found
+        others = [endpoint for endpoint in self._pool.all.candidates if endpoint is not found]
+        return pick(others, self._random) or found
+
+    def _pick_any(self, call: OutgoingCall, *, may_spill: bool) -> Endpoint | None:
         model_id = _model_of(call)
         if model_id:
             holders = self._pool.holders_of(model_id)
@@ -161,7 +173,8 @@ class WaitingCalls:
             call = self._for_models.first
             self.remove(call)
             # It moves behind calls that came in the meantime; each queue is in the order of its numbers.
-            call.sequence = next(self._sequences)
+            self._last_sequence += 1
+            call.sequence = self._last_sequence
             self._common.push(call)
         self._dispatch_queue(self._common)
         self._start_timer()

@@ -317,3 +317,22 @@ def test_a_loop_that_user_code_blocks_does_not_hold_up_routing(echo: Handle) -> 
         return await response
 
     assert asyncio.run(block_while_calling()) == "sent and answered meanwhile"
+
+
+class Flaky:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def __call__(self) -> int:
+        self.calls += 1
+        if self.calls < 3:
+            raise OSError(f"failure {self.calls}")
+        return self.calls
+
+
+def test_a_call_that_fails_is_sent_again_as_often_as_the_handle_says(deploy: Deploy) -> None:
+    """Other handles of the deployment get its first error (item 166)."""
+    flaky = deploy(small()(Flaky).bind(), "flaky")
+    with pytest.raises(OSError, match="failure 1"):
+        flaky.remote().result(timeout_s=20)
+    assert flaky.options(retry={"attempts": 2, "codes": ["INTERNAL"]}).remote().result(timeout_s=20) == 3
