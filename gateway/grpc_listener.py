@@ -52,16 +52,19 @@ class GrpcListener:
         built_in: grpc.GenericRpcHandler,
         *,
         timeout_s: float | None = None,
+        policy: UpkeepPolicy | None = None,
     ) -> None:
         """`router_for` gives the router of a deployment, which stays while the second argument lives.
 
         `built_in` handles the gateway's own services; they come before those of applications.
+        `policy`: of client connections.
         """
         self._router_for = router_for
         self._metrics = metrics
         self._built_in = MethodHandlers()
         self._built_in.add_generic_rpc_handlers([built_in])
         self._timeout_s = timeout_s
+        self._policy = policy or UpkeepPolicy()
         self._message_max_bytes = 0
         self._budget = BufferBudget(settings().gateway.buffer_max_bytes)
         self._routes = NO_ROUTES
@@ -98,7 +101,7 @@ class GrpcListener:
             read_client_head,
             self._accept,
             limits=_limits(),
-            policy=_upkeep_policy(),
+            policy=self._policy,
             budget=self._budget,
             connections_max=settings().gateway.connections_max,
         )
@@ -168,7 +171,3 @@ def _limits() -> Limits:
     return Limits(
         streams_max=settings().gateway.streams_max, header_list_max_bytes=settings().gateway.metadata_max_bytes
     )
-
-
-def _upkeep_policy() -> UpkeepPolicy:
-    return UpkeepPolicy(drain_timeout_s=settings().gateway.drain_timeout_s)

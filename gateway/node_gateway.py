@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -17,6 +18,7 @@ from gateway.ops.node_metrics import NodeMetrics
 from gateway.ops.ops_http import Operations, OpsHttp
 from gateway.requests.routes import NO_ROUTES, Routes, read_routes
 from mesh.exceptions import MeshException
+from mesh.http2.upkeep import UpkeepPolicy
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -79,6 +81,7 @@ class NodeGateway:
             self._metrics,
             self._health.handler(),
             timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
+            policy=_upkeep_policy(options),
         )
         self._http: OpsHttp | None = None
 
@@ -188,3 +191,18 @@ class NodeGateway:
 
     def _address(self, host: str, port: int) -> str:
         return f"{self._node_ip if host == _ANY_INTERFACE else host}:{port}"
+
+
+def _upkeep_policy(options: control_pb2.GatewayOptions) -> UpkeepPolicy:
+    def given(name: str, otherwise: float) -> float:
+        return getattr(options, name) if options.HasField(name) else otherwise
+
+    usual = UpkeepPolicy()
+    return UpkeepPolicy(
+        keepalive_after_s=given("keepalive_s", usual.keepalive_after_s),
+        keepalive_timeout_s=given("keepalive_timeout_s", usual.keepalive_timeout_s),
+        idle_timeout_s=given("max_connection_idle_s", math.inf),
+        age_max_s=given("max_connection_age_s", math.inf),
+        # A gateway that ends has a limit of its own, see NodeGateway.drain.
+        drain_timeout_s=given("max_connection_age_grace_s", math.inf),
+    )

@@ -20,6 +20,8 @@ _JOIN_BYTES_MAX = 64 * 1024
 """Output up to this size is copied into one buffer; above that, each piece is handed to the socket as it is."""
 _PING = b"keepaliv"
 _LOOK_INTERVAL_S = 1.0
+_AGE_JITTER = 0.1
+"""Share by which the ages differ that connections reach."""
 
 
 class Http2Transport(asyncio.Protocol):
@@ -39,7 +41,7 @@ class Http2Transport(asyncio.Protocol):
         self._is_due = False
         self.connection: Connection[Any]
         self.reads = 0
-        self.clock = UpkeepClock(time.monotonic())
+        self.clock = UpkeepClock(time.monotonic(), random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER))
         self.peer = ""
         """As gRPC names it, for instance "ipv4:10.0.0.1:4711"."""
         self.lost_reason = ""

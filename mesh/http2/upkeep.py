@@ -27,7 +27,7 @@ class UpkeepPolicy:
     idle_timeout_s: float = float("inf")
     """A connection without a stream for this long is closed."""
     age_max_s: float = float("inf")
-    """A connection this old is drained, so that clients spread again over the gateways behind a balancer."""
+    """A connection about this old is drained, so that clients spread again over the gateways behind a balancer."""
     drain_timeout_s: float = 30.0
     """From the beginning of a drain to the end of the streams that are left."""
     goaway_delay_s: float = 1.0
@@ -68,6 +68,7 @@ class UpkeepClock:
     """When what was first seen at one connection."""
 
     __slots__ = (
+        "_age_factor",
         "_awaits_since_s",
         "_behind_sent_bytes",
         "_behind_since_s",
@@ -80,7 +81,9 @@ class UpkeepClock:
         "_reads",
     )
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, age_factor: float = 1.0) -> None:
+        """`age_factor`, near 1, differs between connections, so that those opened together do not end together."""
+        self._age_factor = age_factor
         self._opened_at_s = now_s
         self._read_at_s = now_s
         self._reads = 0
@@ -113,7 +116,7 @@ class UpkeepClock:
                 return Upkeep.END_DRAIN
             if _lasts(self._drain_since_s, policy.goaway_delay_s, now_s):
                 return Upkeep.FINISH_DRAIN
-        elif _lasts(self._opened_at_s, policy.age_max_s, now_s) or _lasts(
+        elif _lasts(self._opened_at_s, policy.age_max_s * self._age_factor, now_s) or _lasts(
             self._idle_since_s, policy.idle_timeout_s, now_s
         ):
             return Upkeep.DRAIN

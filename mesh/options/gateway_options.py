@@ -90,13 +90,31 @@ class gRPCOptions:
     """`add_XServicer_to_server` functions, or their import paths, whose methods every ingress serves if it has them."""
     request_timeout_s: float | None = None
     """Maximum duration of a call in seconds; None: only the deadline of the client limits it."""
+    max_connection_age_s: float | None = None
+    """Clients are asked to connect again after about this time, so that they spread over new gateways; None: never."""
+    max_connection_age_grace_s: float | None = None
+    """How long calls on a connection that is too old may still take before it is closed; None: as long as they like."""
+    max_connection_idle_s: float | None = None
+    """A connection without calls is closed after this time; None: never."""
+    keepalive_s: float = 60.0
+    """A client that has sent nothing for this long gets a PING."""
+    keepalive_timeout_s: float = 20.0
+    """A client that does not answer it for this long is gone; its calls are cancelled."""
 
     def __post_init__(self) -> None:
         _check_port("grpc_options['port']", self.port)
         functions = self.grpc_servicer_functions
         if isinstance(functions, str) or not isinstance(functions, Sequence):
             raise TypeError(f"grpc_options['grpc_servicer_functions'] must be a list, got {functions!r}.")
-        _check_timeout("grpc_options['request_timeout_s']", self.request_timeout_s)
+        for name in (
+            "request_timeout_s",
+            "max_connection_age_s",
+            "max_connection_age_grace_s",
+            "max_connection_idle_s",
+        ):
+            _check_timeout(f"grpc_options[{name!r}]", getattr(self, name))
+        for name in ("keepalive_s", "keepalive_timeout_s"):
+            option_checks.number(f"grpc_options[{name!r}]", getattr(self, name), may_equal=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +135,11 @@ class GatewayRequest:
             http_port=self.http.port,
             max_message_bytes=settings().payload.message_max_bytes,
             request_timeout_s=self.grpc.request_timeout_s,
+            max_connection_age_s=self.grpc.max_connection_age_s,
+            max_connection_age_grace_s=self.grpc.max_connection_age_grace_s,
+            max_connection_idle_s=self.grpc.max_connection_idle_s,
+            keepalive_s=self.grpc.keepalive_s,
+            keepalive_timeout_s=self.grpc.keepalive_timeout_s,
             logging=self.logging.to_message() if self.logging is not None else None,
         )
 

@@ -15,6 +15,7 @@ from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
 from mesh.exceptions import CancelReason
+from mesh.http2.upkeep import UpkeepPolicy
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -135,11 +136,13 @@ def routes_of(*apps: str) -> Routes:
 class Gateway:
     """A listener with a fake router behind it and a client channel in front."""
 
-    def __init__(self, router: FakeRouter, timeout_s: float | None) -> None:
+    def __init__(self, router: FakeRouter, timeout_s: float | None = None, policy: UpkeepPolicy | None = None) -> None:
         self.router = router
         self.metrics = GrpcMetrics()
         self.health = Health()
-        self.listener = GrpcListener(lambda *_: router, self.metrics, self.health.handler(), timeout_s=timeout_s)
+        self.listener = GrpcListener(
+            lambda *_: router, self.metrics, self.health.handler(), timeout_s=timeout_s, policy=policy
+        )
         self.channel: grpc.aio.Channel
         self.port = 0
 
@@ -158,9 +161,13 @@ class Gateway:
 
 @asynccontextmanager
 async def serving(
-    router: FakeRouter, *apps: str, message_max_bytes: int = 0, timeout_s: float | None = None
+    router: FakeRouter,
+    *apps: str,
+    message_max_bytes: int = 0,
+    timeout_s: float | None = None,
+    policy: UpkeepPolicy | None = None,
 ) -> AsyncIterator[Gateway]:
-    gateway = Gateway(router, timeout_s)
+    gateway = Gateway(router, timeout_s, policy)
     if apps:
         gateway.listener.set_routes(routes_of(*apps))
         gateway.health.set_serving(apps)

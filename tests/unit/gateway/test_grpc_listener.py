@@ -11,10 +11,12 @@ import grpc.aio
 import pytest
 
 from gateway.ops.grpc_metrics import OTHER
+from mesh.http2.upkeep import UpkeepPolicy
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.gateway.fakes import (
+    BIDI,
     CLIENT_STREAM,
     UNARY,
     FakeRouter,
@@ -23,6 +25,7 @@ from tests.unit.gateway.fakes import (
     echo,
     failure_of,
     finish,
+    item,
     on_io_loop,
     routes_of,
     serving,
@@ -125,6 +128,64 @@ def test_a_drain_answers_calls_on_their_way_and_finishes_those_in_progress():
     on_io_loop(scenario())
 
 
+@pytest.fixture
+def eager_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are looked at so often that a test need not wait for it."""
+    monkeypatch.setattr("mesh.http2.transport._LOOK_INTERVAL_S", 0.01)
+
+
+@pytest.mark.usefixtures("eager_upkeep")
+def test_clients_lose_no_call_when_their_connections_are_old():
+    """Calls that are open then end where they began (item 55)."""
+
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop", policy=UpkeepPolicy(age_max_s=0.05)) as gateway:
+            chat = gateway.channel.stream_stream(BIDI)()
+            router.answer, peers = lambda call: None, set()
+            await chat.write(b"")
+            await until(lambda: router.calls, "the long call")
+            router.answer = echo
+
+            async def keep_calling() -> None:
+                while len(peers) < 10:
+                    assert await gateway.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+                    peers.update(call.request.peer for call in router.calls)
+                    del router.calls[1:]
+
+            await asyncio.gather(*[keep_calling() for _ in range(8)])
+            item(router.calls[0], b"still here")
+            assert await chat.read() == b"still here"
+            chat.cancel()
+        assert router.cancelled == router.calls[:1]
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.usefixtures("eager_upkeep")
+def test_calls_on_an_old_connection_end_after_the_grace():
+    async def scenario() -> None:
+        router = FakeRouter()
+        policy = UpkeepPolicy(age_max_s=0.05, drain_timeout_s=0.05)
+        async with serving(router, "shop", policy=policy) as gateway:
+            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert router.cancelled == router.calls
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.usefixtures("eager_upkeep")
+def test_idle_connections_are_closed_and_the_next_call_opens_another():
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "shop", policy=UpkeepPolicy(idle_timeout_s=0.05)) as gateway:
+            for _ in range(3):
+                assert await gateway.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+                await until(lambda: not gateway.listener.connections, "the idle connection is closed")
+
+    on_io_loop(scenario())
+
+
 def test_a_message_above_the_limit_is_resource_exhausted():
     async def scenario() -> None:
         router = FakeRouter(echo)
@@ -169,7 +230,7 @@ def test_a_streamed_message_above_the_limit_cancels_the_upload():
 def test_a_taken_port_is_an_error_that_names_it():
     async def scenario() -> None:
         async with serving(FakeRouter(), "a") as first:
-            second = Gateway(FakeRouter(), None)
+            second = Gateway(FakeRouter())
             with pytest.raises(OSError, match=str(first.port)):
                 await second.listener.start("127.0.0.1", first.port)
 

@@ -24,7 +24,7 @@ def test_draining_is_final(event: ListenerEvent) -> None:
 
 def test_each_change_of_phase_is_one_log_line_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        listener = Gateway(FakeRouter(), None).listener
+        listener = Gateway(FakeRouter()).listener
         assert repr(listener) == "<GrpcListener WAITING applications=0>"
         listener.set_routes(routes_of("shop"))
         listener.set_routes(routes_of("shop", "bank"))

@@ -119,6 +119,20 @@ def test_healthy_only_with_routes_and_replicas():
     on_io_loop(scenario())
 
 
+def test_limits_of_connections_come_from_the_options():
+    options = control_pb2.GatewayOptions(
+        max_connection_age_s=1,
+        max_connection_age_grace_s=2,
+        max_connection_idle_s=3,
+        keepalive_s=4,
+        keepalive_timeout_s=5,
+    )
+    spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=options)
+    policy = NodeGateway(spec, FakeProcess(FakeRouter()), "127.0.0.1")._listener._policy
+    assert (policy.age_max_s, policy.drain_timeout_s, policy.idle_timeout_s) == (1, 2, 3)
+    assert (policy.keepalive_after_s, policy.keepalive_timeout_s) == (4, 5)
+
+
 def test_metrics_show_whether_the_controller_answers():
     async def scenario() -> None:
         async with running() as node:

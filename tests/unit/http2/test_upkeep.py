@@ -50,6 +50,13 @@ def looks(changes: Any, seconds: int, policy: UpkeepPolicy = POLICY) -> list[tup
     return [(second, each) for second, each in found if each is not None]
 
 
+@pytest.mark.parametrize(("factor", "expected_s"), [(0.9, 900), (1.0, 1_000), (1.1, 1_100)])
+def test_connections_that_were_opened_together_reach_different_ages(factor: float, expected_s: int) -> None:
+    clock = UpkeepClock(0, factor)
+    found = (second for second in range(2_000) if clock.check(busy(second), POLICY, second) is Upkeep.DRAIN)
+    assert next(found) == expected_s
+
+
 def test_a_peer_that_sends_needs_no_ping() -> None:
     assert looks(lambda second: {}, 1_000) == []
 

@@ -105,6 +105,25 @@ def test_wrong_grpc_options_are_refused() -> None:
         parse(None, None, {"request_timeout_s": 0})
 
 
+@pytest.mark.parametrize(
+    "name", ["max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s"]
+)
+def test_limits_of_connections_are_passed_on_and_checked(name: str) -> None:
+    """None is no limit; keepalive always has one (item 55)."""
+    assert getattr(parse(None, None, {name: 30}).to_message(), name) == 30
+    for value, error in ((0, ValueError), (-1, ValueError), (float("nan"), ValueError), ("soon", TypeError)):
+        with pytest.raises(error, match=rf"grpc_options\['{name}'\]"):
+            parse(None, None, {name: value})
+
+
+def test_connections_have_no_limits_by_default() -> None:
+    """But clients that are gone are noticed (item 55)."""
+    message = parse(None, None, None).to_message()
+    names = {field.name for field, _ in message.ListFields()}
+    assert not {"max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s"} & names
+    assert (message.keepalive_s, message.keepalive_timeout_s) == (60, 20)
+
+
 def test_differences_to_a_running_mesh_are_named() -> None:
     """The warning lists exactly what differs (item 52)."""
     running = parse(None, None, None).to_message()
