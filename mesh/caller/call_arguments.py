@@ -2,7 +2,8 @@
 
 Responses of other calls and object references may be passed un-awaited, as top-level arguments. Each argument of such
 a call is pickled separately: ordinary ones immediately, because the caller may change them; a response as the bytes in
-which it arrives, without being unpickled here.
+which it arrives, without being unpickled here. What has to be pickled after the wait is pickled in a thread, never on
+the I/O loop: it may be large, or of a class whose pickling takes its time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.cluster import ray_objects
 from mesh.exceptions import MeshException
 from mesh.routing.snapshot import DeploymentKey
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import Payload, decode, encode
 
@@ -60,7 +62,8 @@ class PendingArguments:
             tasks = [group.create_task(self._resolve(part)) for part in parts]
         values = [task.result() for task in tasks]
         count = len(self._args)
-        return encode((tuple(values[:count]), dict(zip(self._kwargs, values[count:], strict=True))), "arguments")
+        arguments = tuple(values[:count]), dict(zip(self._kwargs, values[count:], strict=True))
+        return await run_blocking(Work.ENCODE, encode, arguments, "arguments")
 
     async def _resolve(self, part: Any) -> _Encoded:
         if isinstance(part, _Encoded):
@@ -73,8 +76,8 @@ class PendingArguments:
         try:
             value = await asyncio.wrap_future(ray_objects.object_future(part))
         except Exception as error:  # any error of the task that made the object
-            raise UpstreamError(failed_in_user_code(error)) from error
-        return _Encoded(encode(value, "object"))
+            raise UpstreamError(await run_blocking(Work.ENCODE, failed_in_user_code, error)) from error
+        return _Encoded(await run_blocking(Work.ENCODE, encode, value, "object"))
 
     def _blame(self, upstream: DeploymentResponse[Any], outcome: Outcome) -> Outcome:
         """A lost replica is reported with both deployments; an exception of user code is passed on unchanged."""

@@ -1,16 +1,24 @@
 """Handles over real links: arguments that are responses themselves."""
 
 import pickle
+import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
+from mesh.caller import call_arguments
+from mesh.caller.response import DeploymentResponse
+from mesh.cluster import ray_objects
 from mesh.exceptions import (
     DeadlineExceededError,
     MeshException,
 )
+from mesh.wire import payload
+from mesh.wire.io_thread import io_thread
+from mesh.wire.payload import Payload
 from tests.unit.fakes.small_mesh import SmallMesh
-from tests.unit.handle.store import Store, raised, result
+from tests.unit.handle.store import DEADLINE_S, Store, raised, result
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -57,3 +65,85 @@ def test_a_response_cannot_be_pickled(mesh: SmallMesh) -> None:
     with pytest.raises(MeshException, match="top-level argument"):
         pickle.dumps(response)
     assert result(response) == 1
+
+
+class Reference:
+    """Stands for an ObjectRef whose object is here, or whose task failed."""
+
+    def __init__(self, value: object = None, error: Exception | None = None) -> None:
+        self.future: Future[Any] = Future()
+        if error is None:
+            self.future.set_result(value)
+        else:
+            self.future.set_exception(error)
+
+
+class Gate:
+    def __init__(self) -> None:
+        self.reached, self.opens = threading.Event(), threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.opens.wait(DEADLINE_S)
+
+
+class SlowToPickle:
+    """As a large tree of objects is."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __reduce__(self) -> Any:
+        self.gate.pass_through()
+        return int, (7,)
+
+
+class SlowError(Exception):
+    def __init__(self, gate: Gate) -> None:
+        super().__init__("slow")
+        self.gate = gate
+
+    def __reduce__(self) -> Any:
+        self.gate.pass_through()
+        return RuntimeError, ("slow",)
+
+
+@pytest.fixture
+def _with_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_arguments, "_NOT_YET_VALUES", (Reference, DeploymentResponse))
+    monkeypatch.setattr(ray_objects, "ObjectRef", Reference)
+    monkeypatch.setattr(ray_objects, "object_future", lambda reference: reference.future)
+
+
+@pytest.mark.usefixtures("_with_references")
+@pytest.mark.parametrize("fails", [False, True])
+def test_pickling_what_was_waited_for_delays_no_other_call(mesh: SmallMesh, fails: bool) -> None:
+    """Neither values of references nor the errors of their tasks are pickled on the I/O loop."""
+    gate = Gate()
+    reference = Reference(error=SlowError(gate)) if fails else Reference(SlowToPickle(gate))
+    slow = mesh.handle().remote(reference)
+    assert gate.reached.wait(DEADLINE_S)
+    assert result(mesh.handle().remote(2)) == 2, "an unrelated call, meanwhile"
+    gate.opens.set()
+    if fails:
+        assert "slow" in str(raised(slow))
+    else:
+        assert result(slow) == 7
+
+
+def test_arguments_that_were_waited_for_are_encoded_in_a_thread(
+    mesh: SmallMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large ones are copied, or put into the object store, which waits when it is full."""
+    threads: list[threading.Thread] = []
+
+    def encode(value: object, what: str) -> Payload:
+        if what == "arguments":
+            threads.append(threading.current_thread())
+        return payload.encode(value, what)
+
+    monkeypatch.setattr(call_arguments, "encode", encode)
+    first = mesh.handle().remote(b"x" * 1_000_000)
+    assert len(result(mesh.handle().remote(first))) == 1_000_000
+    assert threads
+    assert io_thread().thread not in threads
