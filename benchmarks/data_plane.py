@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--tls", type=Path, help="a directory with key.pem and certificate.pem, for the gateway")
     parser.add_argument("--inline", action="store_true", help="user code on the I/O loop")
     arguments = parser.parse_args()
-    with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
+    with patch("mesh.wire.mesh_token._token", TOKEN):
         match arguments.role:
             case "compare":
                 compare(arguments.rounds, is_isolated=not arguments.inline)

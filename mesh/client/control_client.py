@@ -21,7 +21,7 @@ from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
-from mesh.wire.mesh_token import forget_token, token_metadata
+from mesh.wire.mesh_token import renew_token, token_metadata
 
 logger = logging.getLogger("mesh")
 
@@ -191,14 +191,17 @@ class GrpcChannel:
             raise ControllerNotReadyError("the connection was closed") from None
 
     async def _looked_up(self) -> tuple[grpc.aio.Channel, Sequence[tuple[str, bytes]]]:
-        channel = self._channel = self._channel or await _connect()
+        channel = self._channel
         try:
+            if channel is None:
+                channel = self._channel = await _connect()
+                # The mesh may have been started again, with another token.
+                await run_blocking(Work.LOOK_UP, renew_token)
             return channel, await run_blocking(Work.LOOK_UP, token_metadata)
         except LookupError as error:
             raise ControllerNotReadyError("it has not created its token yet") from error
 
     async def close(self) -> None:
-        forget_token()
         if self._channel is not None:
             channel, self._channel = self._channel, None
             await channel.close()

@@ -33,7 +33,7 @@ from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.endpoints import start_server
 from mesh.wire.io_thread import io_thread
-from mesh.wire.mesh_token import TokenGuard, forget_token, mesh_token
+from mesh.wire.mesh_token import TokenGuard, renew_token
 from mesh.wire.process_service import new_process_id, process_service
 
 logger = logging.getLogger("mesh")
@@ -49,7 +49,7 @@ class MeshProcess:
     def __init__(self, kind: control_pb2.ProcessKind) -> None:
         self.process_id = new_process_id(ray_core.node_id())
         self.kind = kind
-        self.identity = CallerIdentity(self.process_id, ray_core.node_id(), ray_core.node_zone(), mesh_token())
+        self.identity = CallerIdentity(self.process_id, ray_core.node_id(), ray_core.node_zone(), renew_token())
         self.routes: control_pb2.RouteTable | None = None
         """Gateways only: the latest route table of the controller."""
         self.peers: tuple[control_pb2.Peer, ...] = ()
@@ -143,8 +143,7 @@ class MeshProcess:
 
     async def renew_token(self) -> None:
         """Use the new token of a mesh that was shut down and started again."""
-        forget_token()
-        token = await run_blocking(Work.LOOK_UP, mesh_token)
+        token = await run_blocking(Work.LOOK_UP, renew_token)
         self._snapshots.clear()
         self.identity = replace(self.identity, token=token)
         for router in self.routers():

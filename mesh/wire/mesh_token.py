@@ -1,10 +1,13 @@
-"""The mesh token: the shared secret without which no in-cluster port reads a payload."""
+"""The mesh token: the shared secret without which no in-cluster port reads a payload.
+
+It is read from the cluster's KV, which blocks, when a process joins the mesh, and again when the mesh was started
+again. Until the new one is here the old one is used, so that ports never read it themselves.
+"""
 
 from __future__ import annotations
 
 import hmac
 import secrets
-from functools import cache
 from typing import Any
 
 import grpc
@@ -16,26 +19,39 @@ from mesh.cluster.keys import TOKEN_KEY
 TOKEN_METADATA = "mesh-token-bin"
 _TOKEN_BYTES = 32
 
+_token: bytes | None = None
+
 
 def create_token() -> None:
     """Create the cluster's token unless there is one."""
     ray_core.kv_put(TOKEN_KEY, secrets.token_bytes(_TOKEN_BYTES), overwrite=False)
-    forget_token()
+    renew_token()
 
 
 def mesh_token() -> bytes:
-    """The token of this cluster's mesh, from the cluster's KV. Raises LookupError where no mesh was started."""
-    return _read_token()
+    """The token of this cluster's mesh. Blocks the first time. Raises LookupError where no mesh was started."""
+    return _token or renew_token()
+
+
+def renew_token() -> bytes:
+    """Replace the token by the present one of the cluster. Blocks. Raises LookupError where no mesh was started."""
+    global _token
+    token = ray_core.kv_get(TOKEN_KEY)
+    if token is None:
+        raise LookupError("There is no mesh on this Ray cluster: call mesh.start() or mesh.run() first.")
+    _token = token
+    return token
 
 
 def forget_token() -> None:
-    """Read the token again on next use: the mesh was shut down or another cluster is used."""
-    _read_token.cache_clear()
+    """This process has left the mesh: its next one may be another, on another cluster."""
+    global _token
+    _token = None
 
 
 def token_matches(candidate: bytes) -> bool:
-    """Constant-time comparison."""
-    return hmac.compare_digest(candidate, mesh_token())
+    """Constant-time comparison, with the token as this process has it. Does not block."""
+    return _token is not None and hmac.compare_digest(candidate, _token)
 
 
 def local_socket(address: str, token: bytes) -> str:
@@ -71,11 +87,3 @@ async def _refuse(requests: object, context: grpc.aio.ServicerContext) -> None: 
 
 # The widest arity: it fits every call and reads nothing by itself.
 _REFUSAL: Any = grpc.stream_stream_rpc_method_handler(_refuse)
-
-
-@cache
-def _read_token() -> bytes:
-    token = ray_core.kv_get(TOKEN_KEY)
-    if token is None:
-        raise LookupError("There is no mesh on this Ray cluster: call mesh.start() or mesh.run() first.")
-    return token

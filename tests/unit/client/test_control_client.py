@@ -113,7 +113,7 @@ def test_a_call_whose_channel_another_thread_closes_can_be_retried(monkeypatch: 
 
     monkeypatch.setattr(control_client, "_connect", connect)
     monkeypatch.setattr(control_client, "token_metadata", lambda: ())
-    monkeypatch.setattr(control_client, "forget_token", lambda: None)
+    monkeypatch.setattr(control_client, "renew_token", lambda: b"")
 
     async def call_and_close() -> None:
         channel = control_client.GrpcChannel()

@@ -49,7 +49,7 @@ class Service:
 
 @contextmanager
 def replica_of(target: object, limit: int = 10) -> Iterator[SmallReplica]:
-    with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
+    with patch("mesh.wire.mesh_token._token", TOKEN):
         replica = SmallReplica(target, limit)
         try:
             yield replica

@@ -167,7 +167,7 @@ def mesh_of(
     on_no_replica: Callable[[Router], None] = lambda router: None,
 ) -> Iterator[SmallMesh]:
     """One replica around each target, and links to all of them."""
-    with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
+    with patch("mesh.wire.mesh_token._token", TOKEN):
         replicas = tuple(SmallReplica(target, limit, is_isolated=is_isolated) for target in targets)
         mesh = SmallMesh(replicas, queued_max, on_no_replica)
         try:

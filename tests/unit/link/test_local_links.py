@@ -31,7 +31,7 @@ class LocalReplica(SmallReplica):
 
 @pytest.fixture
 def replica() -> Iterator[LocalReplica]:
-    with patch("mesh.wire.mesh_token.mesh_token", lambda: TOKEN):
+    with patch("mesh.wire.mesh_token._token", TOKEN):
         replica = LocalReplica(Service())
         yield replica
         replica.close()

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from mesh.cluster import ray_core
 from mesh.wire import mesh_token
 from mesh.wire.endpoints import SERVER_OPTIONS, open_channel, start_server
 from mesh.wire.mesh_token import TOKEN_METADATA, TokenGuard
@@ -61,7 +62,7 @@ async def call(service: Service, method: str, metadata: tuple[tuple[str, bytes],
 
 @pytest.fixture(autouse=True)
 def _known_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mesh_token, "mesh_token", lambda: SECRET)
+    monkeypatch.setattr(mesh_token, "_token", SECRET)
 
 
 @pytest.mark.parametrize("method", [UNARY, STREAM])
@@ -86,3 +87,32 @@ def test_other_callers_are_refused_unread(method: str, metadata: tuple[tuple[str
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert "use a gateway" in (caught.value.details() or "")
     assert service.read == 0
+
+
+def test_the_old_token_is_used_until_the_new_one_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port never waits for the cluster's KV, also while that is away."""
+
+    def kv_get(key: str) -> bytes:
+        assert mesh_token.token_matches(SECRET)
+        return b"new"
+
+    monkeypatch.setattr(ray_core, "kv_get", kv_get)
+    assert mesh_token.renew_token() == b"new"
+    assert mesh_token.token_matches(b"new")
+    assert not mesh_token.token_matches(SECRET)
+
+
+def test_a_token_that_cannot_be_read_again_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_core, "kv_get", lambda key: None)
+    with pytest.raises(LookupError, match="no mesh"):
+        mesh_token.renew_token()
+    assert mesh_token.mesh_token() == SECRET
+
+
+def test_a_process_without_a_token_lets_no_one_in_and_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    monkeypatch.setattr(ray_core, "kv_get", reads.append)
+    mesh_token.forget_token()
+    assert not mesh_token.token_matches(SECRET)
+    assert not mesh_token.token_matches(b"")
+    assert not reads
