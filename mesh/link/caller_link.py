@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,8 @@ from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, read_status
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
 
+logger = logging.getLogger("mesh")
+
 
 @dataclass(frozen=True, slots=True)
 class LinkTarget:
@@ -59,6 +62,9 @@ class LinkObserver(Protocol):
         """`link.reported_ongoing` or its calls changed."""
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None: ...
+
+    def on_undeliverable(self, call: OutgoingCall) -> None:
+        """A response of the call has come, but what should have taken it raised."""
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         """The replica did not run the call; if `link.is_draining`, it will not run another one."""
@@ -213,10 +219,8 @@ class CallerLink:
 
     def _end(self, reason: str) -> None:
         self._move(CallerEvent.BREAK)
-        unsent: list[OutgoingCall] = []
-        sent: list[OutgoingCall] = []
-        for call in self._calls.values():
-            (unsent if self._is_unsent(call) else sent).append(call)
+        unsent = [call for call in self._calls.values() if self._is_unsent(call)]
+        sent = [call for call in self._calls.values() if not self._is_unsent(call)]
         self._calls = {}
         self._writer = None
         self._observer.on_broken(self, reason, unsent, sent)
@@ -256,21 +260,27 @@ class CallerLink:
         if ongoing is not None:
             self.others_ongoing = max(0, ongoing - len(self._calls))
         self._assembler.discard(call_id)
-        self._observer.on_result(self, call, Outcome(0, "", payload))
+        try:
+            self._observer.on_result(self, call, Outcome(0, "", payload))
+        except Exception:
+            _give_up(call, self._observer)
 
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         match frame.WhichOneof("kind"):
             case "result":
                 self._on_result(frame.call_id, frame.result, body)
-            case "item":
+            case "item" | "credit" as kind:
                 call = self._calls.get(frame.call_id)
                 if call is not None and call.state is CallState.SENT:
-                    call.sink.on_item(frames.read_payload(frame.item.payload, body))
-            case "credit":
-                call = self._calls.get(frame.call_id)
-                if call is not None and call.state is CallState.SENT:
-                    call.request_credit += frame.credit.credits
-                    call.sink.on_credit()
+                    payload = frames.read_payload(frame.item.payload, body) if kind == "item" else None
+                    try:
+                        if payload is not None:
+                            call.sink.on_item(payload)
+                        else:
+                            call.request_credit += frame.credit.credits
+                            call.sink.on_credit()
+                    except Exception:
+                        _give_up(call, self._observer)
             case "load":
                 self._on_load(frame.load)
             case "reject":
@@ -304,9 +314,8 @@ class CallerLink:
             case "drain":
                 self._on_event(CallerEvent.DRAIN)
                 self._take_back_unsent()
-                assert self._writer is not None
                 # Behind the last Open: when the replica reads this, nothing of ours can be lost on the way to it.
-                self._writer.send(frames.pack_drain())
+                self._write(frames.pack_drain())
                 self._observer.on_load(self)
             case "models":
                 self.model_ids = frozenset(frame.models.model_ids)
@@ -337,8 +346,11 @@ class CallerLink:
         if payload is not None and payload.stored is not None:
             self._fetching += 1
             io_thread().spawn(self._fetch(call, outcome, payload.stored), "fetch-stored-result")
-        else:
+            return
+        try:
             self._observer.on_result(self, call, outcome)
+        except Exception:
+            _give_up(call, self._observer)
 
     async def _fetch(self, call: OutgoingCall, outcome: Outcome, stored: StoredObject) -> None:
         """Map a result's stored buffers, release the replica's copy, then hand the result on."""
@@ -369,6 +381,12 @@ async def _connect(target: LinkTarget) -> Http2Transport:
         with contextlib.suppress(OSError):
             return await connect(f"{UNIX_PREFIX}{target.local_socket}", LINK_LIMITS, on_lost)
     return await connect(target.address, LINK_LIMITS, on_lost)
+
+
+def _give_up(call: OutgoingCall, observer: LinkObserver) -> None:
+    """End a call whose response could not be delivered; its link goes on. While the exception is handled."""
+    logger.exception("a call of %s ends: its process failed to take a response", call.request.method)
+    observer.on_undeliverable(call)
 
 
 def _reason(error: BaseException) -> str:

@@ -11,6 +11,7 @@ the link until the replica answers, so the load that we count for the replica st
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Callable
@@ -42,7 +43,10 @@ from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
 
+logger = logging.getLogger("mesh")
+
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
+_UNDELIVERABLE = "A response came, but this process failed to take it; its log has the reason."
 _ANSWER_LEAD_S = 0.02
 """A call that is still queued this long before its deadline, or for the last tenth of its time, is answered then:
 the reason would reach a gRPC client too late at the deadline itself, as the client has given up by then."""
@@ -210,6 +214,10 @@ class Router:
         if self._queue:
             self._dispatch_to(link)
 
+    def on_undeliverable(self, call: OutgoingCall) -> None:
+        if call.state is not CallState.DONE:
+            self._abandon(call, MeshException(_UNDELIVERABLE), CancelReason.CLIENT)
+
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
         endpoint = self._pool.endpoint_of(link)
@@ -331,7 +339,10 @@ class Router:
         if call.timer is not None:
             call.timer.cancel()
         self.counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_s)
-        call.sink.on_done(outcome)
+        try:
+            call.sink.on_done(outcome)
+        except Exception:
+            logger.exception("a call of %s has ended, but its process failed to take the outcome", call.request.method)
 
 
 def _unavailable(key: DeploymentKey, snapshot: Snapshot) -> DeploymentUnavailableError:

@@ -131,3 +131,15 @@ def test_a_producer_that_swallows_cancels_is_stopped(mesh: SmallMesh, store: Sto
     assert next(stream) == 1
     stream.cancel()
     until(lambda: mesh.replicas[0].is_idle, "the call to end")
+
+
+def test_a_thousand_consumers_of_one_stream_all_get_their_item(mesh: SmallMesh) -> None:
+    """Those that wait are woken one after the other, not one inside the other."""
+    consumers = 1200
+    stream = mesh.handle("count", stream=True).remote(consumers)
+
+    async def consume() -> list[int]:
+        async with asyncio.timeout(DEADLINE_S):
+            return await asyncio.gather(*(anext(stream) for _ in range(consumers)))
+
+    assert sorted(asyncio.run(consume())) == list(range(consumers))
