@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextvars import Context
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -30,10 +31,12 @@ T = TypeVar("T")
 class Mailbox:
     """Runs functions on a loop in the order they were posted, from any thread, one wake-up per batch."""
 
-    __slots__ = ("_is_scheduled", "_items", "loop")
+    __slots__ = ("_context", "_is_scheduled", "_items", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._context = Context()
+        """Without the variables of the code that happens to wake the loop: what it starts may live on for long."""
         self._items: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_scheduled = False
 
@@ -43,7 +46,7 @@ class Mailbox:
             # Two threads may both see False: the loop is then woken twice, which is harmless.
             self._is_scheduled = True
             try:
-                self.loop.call_soon_threadsafe(self._drain)
+                self.loop.call_soon_threadsafe(self._drain, context=self._context)
             except RuntimeError:  # the loop was closed: it runs nothing any more
                 self._items.clear()
                 self._is_scheduled = False
@@ -64,7 +67,8 @@ class IoThread:
     """The I/O loop and the ways to hand work to it."""
 
     def __init__(self) -> None:
-        self.loop = uvloop.new_event_loop()
+        # The loop keeps the context that it is made in.
+        self.loop = Context().run(uvloop.new_event_loop)
         self._mailbox = Mailbox(self.loop)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)
@@ -89,7 +93,7 @@ class IoThread:
 
         Raises TimeoutError after `timeout_s`; the coroutine is then cancelled.
         """
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        future = self.submit(coroutine)
         try:
             return future.result(timeout_s)
         except TimeoutError:
@@ -97,12 +101,12 @@ class IoThread:
             raise
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine on the loop from any other thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        """Start a coroutine on the loop from any other thread, without the caller's context variables."""
+        return Context().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Start a task that this thread owns. On the loop only."""
-        task = self.loop.create_task(coroutine, name=name)
+        """Start a task that this thread owns, without the caller's context variables. On the loop only."""
+        task = self.loop.create_task(coroutine, name=name, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task

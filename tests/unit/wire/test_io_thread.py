@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import defaultdict
+from contextvars import ContextVar, copy_context
 
 import pytest
 
@@ -10,6 +11,7 @@ from mesh.wire.io_thread import Mailbox, io_thread, mailbox_of
 from tests.unit.fakes.small_mesh import do_on_io, on_io, until
 
 DEADLINE_S = 10.0
+TENANT: ContextVar[str | None] = ContextVar("tenant", default=None)
 
 
 def test_posts_of_many_threads_run_once_and_in_the_order_of_each() -> None:
@@ -33,7 +35,7 @@ def test_a_batch_wakes_the_loop_once() -> None:
     class Loop:
         wakes = 0
 
-        def call_soon_threadsafe(self, drain: object) -> None:
+        def call_soon_threadsafe(self, drain: object, context: object) -> None:
             self.wakes += 1
 
     loop = Loop()
@@ -104,3 +106,27 @@ def test_posts_to_a_closed_loop_are_dropped() -> None:
     for _ in range(3):
         mailbox.post(print)
         assert not mailbox._items
+
+
+def test_nothing_on_the_loop_sees_the_variables_of_the_code_that_asked_for_it() -> None:
+    """Tasks and connections outlive the request that happened to need them first."""
+    seen: list[str | None] = []
+
+    async def look() -> None:
+        seen.append(TENANT.get())
+
+    def ask() -> None:
+        TENANT.set("a")
+        io_thread().post(lambda: seen.append(TENANT.get()))
+        io_thread().post(lambda: io_thread().spawn(look(), "look"))
+        io_thread().submit(look()).result(DEADLINE_S)
+        io_thread().run(look(), DEADLINE_S)
+
+    async def spawn_on_the_loop() -> None:
+        TENANT.set("a")
+        await io_thread().spawn(look(), "look")
+
+    copy_context().run(ask)
+    on_io(spawn_on_the_loop())
+    until(lambda: len(seen) == 5, "all to look")
+    assert seen == [None] * 5
