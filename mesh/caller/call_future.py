@@ -83,7 +83,7 @@ class CallFuture:
     def wait_blocking(self, timeout_s: float | None) -> Outcome:
         """Wait in a thread without a running loop. Raises TimeoutError; the call goes on."""
         if self.outcome is None:
-            io_thread().require()
+            io_thread().refuse_wait()
             event = threading.Event()
             self.when_done(event.set)
             if not event.wait(timeout_s):
@@ -178,7 +178,7 @@ class ItemStream(CallFuture):
 
     def next_item_blocking(self) -> Payload | None:
         while (payload := self.take()) is None and not self.is_exhausted:
-            io_thread().require()
+            io_thread().refuse_wait()
             event = threading.Event()
             self._wait_for_item(event.set)
             event.wait()

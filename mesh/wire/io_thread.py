@@ -93,6 +93,7 @@ class IoThread:
 
         Raises TimeoutError after `timeout_s`; the coroutine is then cancelled.
         """
+        self.refuse_wait()
         future = self.submit(coroutine)
         try:
             return future.result(timeout_s)
@@ -113,6 +114,14 @@ class IoThread:
 
     def require(self) -> None:
         """Raises MeshException where the thread cannot be used."""
+
+    def refuse_wait(self) -> None:
+        """Raises RuntimeError on the thread itself, where what is waited for could not happen meanwhile."""
+        if get_ident() == self.thread.ident:
+            raise RuntimeError(
+                "This would block the event loop that brings the response, and never end. Await the response instead, "
+                "or leave out `isolate_user_loop=False`, which runs async user code on that loop."
+            )
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -14,7 +14,7 @@ from mesh.exceptions import (
     MeshException,
 )
 from mesh.handle import DeploymentHandle
-from tests.unit.fakes.small_mesh import SmallMesh
+from tests.unit.fakes.small_mesh import SmallMesh, on_io
 from tests.unit.handle.store import DEADLINE_S, Store, result, value_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -175,3 +175,17 @@ def test_handles_can_be_pickled_with_their_options() -> None:
     assert (copy.deployment_name, copy.app_name, copy._options) == ("Store", "shop", handle._options)
     assert not copy.is_initialized
     assert repr(copy) == "DeploymentHandle(deployment='Store')"
+
+
+def test_the_event_loop_of_the_wire_does_not_wait_for_a_response(mesh: SmallMesh) -> None:
+    """Async user code that is not isolated runs there: it gets an error instead of stopping the process."""
+    response, stream = mesh.handle("hang").remote(), mesh.handle("count", stream=True).remote(0)
+
+    async def wait() -> None:
+        with pytest.raises(RuntimeError, match="never end"):
+            response._to_object_ref_sync(_allow_running_in_asyncio_loop=True)
+        with pytest.raises(RuntimeError, match="never end"):
+            stream._future.next_item_blocking()
+
+    on_io(wait())
+    response.cancel()

@@ -130,3 +130,15 @@ def test_nothing_on_the_loop_sees_the_variables_of_the_code_that_asked_for_it() 
     on_io(spawn_on_the_loop())
     until(lambda: len(seen) == 5, "all to look")
     assert seen == [None] * 5
+
+
+def test_the_thread_does_not_wait_for_itself() -> None:
+    async def wait() -> None:
+        coroutine = asyncio.sleep(0)
+        try:
+            io_thread().run(coroutine)
+        finally:
+            coroutine.close()
+
+    with pytest.raises(RuntimeError, match="never end"):
+        on_io(wait())
