@@ -40,6 +40,9 @@ _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 _DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
+_ROUNDED_SHARE, _ROUNDED_S = 0.01, 0.005
+"""gRPC clients round up what they say of their deadline, and then leave at the deadline itself."""
+
 _OK_WITH_REQUEST_ID = OK_BLOCK + b"\0" + encode_string(REQUEST_ID_KEY.encode())
 """The trailers of most calls, up to the value of the request id."""
 
@@ -213,7 +216,10 @@ class GrpcCall:
     def _cancel_reason(self) -> CancelReason:
         """Why the call is cancelled before it has ended: its deadline has passed, or the client has left."""
         deadline_at_s = self._call.request.deadline_at_s if self._call is not None else None
-        is_late = deadline_at_s is not None and monotonic() >= deadline_at_s
+        if deadline_at_s is None:
+            return CancelReason.CLIENT
+        allowance_s = (deadline_at_s - self._started_at_s) * _ROUNDED_SHARE + _ROUNDED_S
+        is_late = monotonic() >= deadline_at_s - allowance_s
         return CancelReason.DEADLINE if is_late else CancelReason.CLIENT
 
     def _not_a_message(self) -> Outcome:

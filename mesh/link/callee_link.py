@@ -35,6 +35,8 @@ from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload
 
 _CLOSED = CalleePhase.CLOSED
+_DEADLINE_GRACE_S = 0.1
+"""A caller that is there ends its call itself, and knows better why it took so long."""
 CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
 _FAILED_PRECONDITION: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
@@ -305,8 +307,8 @@ class CalleeLink:
         call.running = self._service.start(call)
 
     def _start_deadline(self, call: IncomingCall, deadline_at_s: float) -> None:
-        """End the call at its deadline here too: the caller may be unable to cancel it, or gone without a trace."""
-        remaining_s = deadline_at_s - time.monotonic()
+        """End the call here too, shortly after its deadline: its caller may be unable to cancel it, or gone."""
+        remaining_s = deadline_at_s - time.monotonic() + _DEADLINE_GRACE_S
         if remaining_s < DEADLINE_TIMER_MAX_S:
             call.timer = asyncio.get_running_loop().call_later(remaining_s, self._cancel, call, CancelReason.DEADLINE)
 
