@@ -319,6 +319,8 @@ def _warn_of_differences(asked: gateway_options.GatewayRequest, client: ControlC
 
 
 def _check_target(asked: RunTarget) -> None:
+    if not isinstance(asked, RunTarget):
+        raise TypeError(f"mesh.run_many takes RunTargets: write mesh.RunTarget(app, name=...), not {asked!r}.")
     if not isinstance(asked.target, Application):
         raise TypeError(f"mesh.run takes an application, the result of Deployment.bind(...), not {asked.target!r}.")
     application.checked_name(asked.name)

@@ -75,7 +75,7 @@ def deployments_of(application: Application) -> dict[str, Deployment]:
 def checked_name(name: object) -> str:
     if not isinstance(name, str) or not name:
         got = "" if isinstance(name, str) else f", got {name!r}: put it into quotes"
-        raise MeshException(f"Application name must a non-empty string{got}.")
+        raise MeshException(f"Application name must be a non-empty string{got}.")
     return name
 
 

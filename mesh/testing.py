@@ -20,6 +20,7 @@ from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
 from mesh.link.callee_link import IncomingCall
 from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.options.keyword_advice import with_keyword_advice
 from mesh.replica.executor import Executor
 from mesh.replica.grpc_context import GrpcContext
 from mesh.replica.replica_metrics import ReplicaCounts
@@ -59,6 +60,7 @@ class FakeHandle(DeploymentHandle[Any]):
 
 
 @contextmanager
+@with_keyword_advice
 def replica_context(
     *,
     app_name: str = "default",
@@ -85,6 +87,7 @@ def replica_context(
         set_replica_context(before)
 
 
+@with_keyword_advice
 def grpc_context(
     metadata: Iterable[tuple[str, str | bytes]] = (), *, peer: str = "ipv4:127.0.0.1:1", timeout_s: float | None = None
 ) -> grpc.aio.ServicerContext[Any, Any]:

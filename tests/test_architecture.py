@@ -67,7 +67,7 @@ ROOMS: dict[str, str] = {
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
         " v1 wire"
     ),
-    "mesh.testing": "context exceptions handle link replica routing settings wire",
+    "mesh.testing": "context exceptions handle link options replica routing settings wire",
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1",
     "mesh.controller.desired": "cluster options routing settings v1",

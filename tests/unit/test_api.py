@@ -153,7 +153,7 @@ def test_only_bound_applications_can_be_run(cluster: FakeCluster, target: Any) -
 @pytest.mark.parametrize(
     ("keywords", "error", "words"),
     [
-        ({"name": ""}, MeshException, "Application name must a non-empty string"),
+        ({"name": ""}, MeshException, "Application name must be a non-empty string"),
         ({"route_prefix": "x"}, ValueError, "route_prefix"),
         ({"_local_testing_mode": True}, ValueError, "not available in this version"),
         ({"logging_config": {"level": 1}}, TypeError, "Did you mean 'log_level'"),

@@ -21,6 +21,7 @@ from mesh.declarative.config_file import read_config
 from mesh.declarative.yaml_positions import ConfigError
 from mesh.exceptions import DeploymentUnavailableError, MeshException, ReplicaUnavailableError
 from mesh.replica.user_methods import MethodTable
+from mesh.testing import grpc_context, replica_context
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
@@ -85,6 +86,19 @@ def multiplexed() -> object:
             lambda: mesh.start(tracing_config={}),
             "start() got an unexpected keyword argument 'tracing_config'. It is an option of Ray Serve that the mesh "
             "does not have. Leave it out: traceparent and tracestate are passed on; export spans in your own code.",
+        ),
+        (
+            lambda: mesh.run_many([Shop.bind()]),  # type: ignore[list-item]
+            "mesh.run_many takes RunTargets: write mesh.RunTarget(app, name=...), not Application(deployment='Shop').",
+        ),
+        (
+            lambda: replica_context(model_id="a"),
+            "replica_context() got an unexpected keyword argument 'model_id'. There are: app_name, deployment, "
+            "replica_id, multiplexed_model_id, request_id, timeout_s.",
+        ),
+        (
+            lambda: grpc_context(timeout=3),
+            "grpc_context() got an unexpected keyword argument 'timeout'. Did you mean 'timeout_s'?",
         ),
         (
             lambda: HANDLE.options(timeout=3),
@@ -175,7 +189,7 @@ def multiplexed() -> object:
         ),
         (
             lambda: mesh.run(Shop.bind(), name=5),  # type: ignore[arg-type, attr-defined]
-            "Application name must a non-empty string, got 5: put it into quotes.",
+            "Application name must be a non-empty string, got 5: put it into quotes.",
         ),
     ],
 )
@@ -283,7 +297,7 @@ def test_a_file_says_how_to_have_no_route(prefix: str) -> None:
 
 def test_a_number_for_a_name_needs_quotes() -> None:
     assert mistakes("applications: [{import_path: a:b, name: 5}]") == [
-        "1:41: applications[0].name: Application name must a non-empty string, got 5: put it into quotes."
+        "1:41: applications[0].name: Application name must be a non-empty string, got 5: put it into quotes."
     ]
 
 

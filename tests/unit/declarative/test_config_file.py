@@ -237,8 +237,8 @@ def test_mistakes_at_the_top(text: str, expected: str) -> None:
     [
         ("nam: shop", "mesh.yaml:3:5: applications[0].nam: no such field: did you mean name?"),
         ("host: x", "mesh.yaml:3:5: applications[0].host: no such field: there are import_path, name, route_prefix, "),
-        ("name: ''", "mesh.yaml:3:11: applications[0].name: Application name must a non-empty string."),
-        ("name: 7", "mesh.yaml:3:11: applications[0].name: Application name must a non-empty string, got 7: put"),
+        ("name: ''", "mesh.yaml:3:11: applications[0].name: Application name must be a non-empty string."),
+        ("name: 7", "mesh.yaml:3:11: applications[0].name: Application name must be a non-empty string, got 7: put"),
         ("route_prefix: shop", "mesh.yaml:3:19: applications[0].route_prefix: must start with '/', got 'shop'."),
         ("route_prefix: /shop/", "mesh.yaml:3:19: applications[0].route_prefix: must not end with '/' unless it is"),
         ("route_prefix: 8", "mesh.yaml:3:19: applications[0].route_prefix: must be a string, got 8."),
