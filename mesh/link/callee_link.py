@@ -38,12 +38,8 @@ _CLOSED = CalleePhase.CLOSED
 _DEADLINE_GRACE_S = 0.1
 """A caller that is there ends its call itself, and knows better why it took so long."""
 CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
-_FAILED_PRECONDITION: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 _INVALID_ARGUMENT: int = grpc.StatusCode.INVALID_ARGUMENT.value[0]
-_UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
-_UNIMPLEMENTED: int = grpc.StatusCode.UNIMPLEMENTED.value[0]
-_PRIVATE = "This port is the mesh's own; use a gateway."
 
 
 class RunningCall(Protocol):
