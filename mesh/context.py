@@ -78,6 +78,17 @@ def current_request() -> Request | None:
     return REQUEST.get()
 
 
+def outlive_request() -> None:
+    """Let the current task go on when the request that started it ends: deadline and cancel apply no longer.
+
+    For background work; to be called first in the task of that work. Calls made there, and in tasks that it starts,
+    still carry on the request id, route and application.
+    """
+    request = REQUEST.get()
+    if request is not None:
+        REQUEST.set(Request(request.context))
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaContext:
     """The replica in which the current code runs."""

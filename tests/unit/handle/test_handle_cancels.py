@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from mesh.context import REQUEST, Request
+from mesh.context import REQUEST, Request, outlive_request
 from mesh.exceptions import (
     CancelReason,
+    DeadlineExceededError,
     RequestCancelledError,
 )
 from mesh.wire.request_context import RequestContext
@@ -116,3 +118,33 @@ def test_blocked_async_code_delays_no_cancel_of_code_in_threads() -> None:
         store.gate.set()
         assert result(blocked) == "unblocked"
         mesh.assert_idle()
+
+
+@pytest.mark.parametrize("outlives", [False, True])
+def test_background_work_of_a_request_may_outlive_it(mesh: SmallMesh, store: Store, outlives: bool) -> None:
+    """It keeps the request id and is free of deadline and cancel (item 13)."""
+    ids: list[str] = []
+
+    async def work(ended: asyncio.Event) -> Any:
+        if outlives:
+            outlive_request()
+        await ended.wait()
+        response = mesh.handle().remote(7)
+        ids.append(response.request_id)
+        return await response
+
+    async def serve() -> Any:
+        request, ended = Request(RequestContext("request-1"), time.monotonic() - 1.0), asyncio.Event()
+        REQUEST.set(request)
+        background = asyncio.create_task(work(ended))
+        await asyncio.sleep(0)
+        request.cancel(CancelReason.DEADLINE)
+        ended.set()
+        return await background
+
+    if outlives:
+        assert asyncio.run(serve()) == 7
+    else:
+        with pytest.raises((RequestCancelledError, DeadlineExceededError)):
+            asyncio.run(serve())
+    assert ids == ["request-1"]
