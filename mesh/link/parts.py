@@ -7,6 +7,7 @@ A part is the one kind of frame that protobuf's runtime does not handle: it woul
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ _PART_TOTAL_BYTES = 0x08  # field 1, varint
 _PART_HEAD_BYTES = 0x10  # field 2, varint
 _PART_DATA = 0x1A  # field 3, length-delimited
 _HAND_READ_MIN_BYTES = 16 * 1024
+_GROWN_MAX_BYTES = 16 * 1024 * 1024
+"""Buffers up to this size grow with what comes, in memory that is used again. Growing larger ones would copy them."""
 _PREFIX_BYTES_MAX = 64
 """At least the length of everything in front of the data."""
 
@@ -89,19 +92,37 @@ def read_part(call_id: int, part: replica_pb2.Part) -> PartView:
 
 
 class _Assembly:
-    __slots__ = ("buffer", "filled", "head_bytes")
+    """A message on its way, in a buffer that takes memory and time only for what has come."""
+
+    __slots__ = ("_buffer", "filled", "head_bytes", "total_bytes")
 
     def __init__(self, total_bytes: int, head_bytes: int) -> None:
-        self.buffer = bytearray(total_bytes)
+        self.total_bytes = total_bytes
         self.head_bytes = head_bytes
         self.filled = 0
+        self._buffer: bytearray | mmap.mmap
+        if total_bytes <= _GROWN_MAX_BYTES:
+            self._buffer = bytearray()
+        else:
+            # The system gives it zeroed pages one by one, where `bytearray(total_bytes)` would fill all of them now.
+            self._buffer = mmap.mmap(-1, total_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def append(self, data: bytes | memoryview) -> None:
+        if isinstance(self._buffer, bytearray):
+            self._buffer += data
+        else:
+            self._buffer[self.filled : self.filled + len(data)] = data
+        self.filled += len(data)
+
+    def view(self) -> memoryview:
+        return memoryview(self._buffer).toreadonly()
 
 
 class Assembler:
     """Collects parts by call and gives back whole frames.
 
-    Each message is received into one buffer of its final size, of which the payload's sections are views: large
-    arrays are copied once on arrival and never again.
+    Each message is received into one buffer, of which the payload's sections are views: large arrays are copied once
+    on arrival and never again.
     """
 
     def __init__(self, message_max_bytes: int) -> None:
@@ -117,16 +138,13 @@ class Assembler:
         assembly = self._assemblies.get(call_id)
         if assembly is None:
             assembly = self._begin(call_id, part)
-        data = part.data
-        end = assembly.filled + len(data)
-        if end > len(assembly.buffer):
-            raise MalformedFrameError(f"parts of call {call_id} exceed the announced {len(assembly.buffer)} bytes")
-        assembly.buffer[assembly.filled : end] = data
-        assembly.filled = end
-        if end < len(assembly.buffer):
+        if assembly.filled + len(part.data) > assembly.total_bytes:
+            raise MalformedFrameError(f"parts of call {call_id} exceed the announced {assembly.total_bytes} bytes")
+        assembly.append(part.data)
+        if assembly.filled < assembly.total_bytes:
             return None
         del self._assemblies[call_id]
-        view = memoryview(assembly.buffer).toreadonly()
+        view = assembly.view()
         head = replica_pb2.Frame.FromString(bytes(view[: assembly.head_bytes]))
         return head, view[assembly.head_bytes :]
 

@@ -1,11 +1,16 @@
 """The assembler refuses what does not fit and forgets what was given up."""
 
+import resource
+from pathlib import Path
+
 import pytest
 
+from mesh.link import parts
 from mesh.link.parts import Assembler, MalformedFrameError, PartView
+from mesh.v1 import replica_pb2
 
 
-def part(data: bytes, total_bytes: int = 0, head_bytes: int = 0) -> PartView:
+def part(data: bytes | memoryview, total_bytes: int = 0, head_bytes: int = 0) -> PartView:
     return PartView(1, total_bytes, head_bytes, data)
 
 
@@ -34,3 +39,33 @@ def test_a_message_that_was_given_up_leaves_nothing() -> None:
     assert assembler.discard(1)
     assert not assembler.discard(1)
     assert not assembler._assemblies
+
+
+MIB = 1024 * 1024
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("total_bytes", [8 * MIB, 256 * MIB])
+def test_a_message_takes_memory_only_for_what_has_come(total_bytes: int) -> None:
+    """So its first part costs no more than each other part, and an upload that breaks off no more than it sent."""
+    assembler = Assembler(256 * MIB)
+    before = resident_bytes()
+    assert assembler.add(part(b"head" + b"x" * MIB, total_bytes, 4)) is None
+    assert resident_bytes() - before < 4 * MIB
+    assert assembler.discard(1)
+
+
+@pytest.mark.parametrize("grown_max_bytes", [0, MIB], ids=["mapped", "grown"])
+def test_the_sections_are_what_was_sent(grown_max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_GROWN_MAX_BYTES", grown_max_bytes)
+    head = replica_pb2.Frame(call_id=1).SerializeToString()
+    assembler = Assembler(1000)
+    assert assembler.add(part(head + b"12", len(head) + 5, len(head))) is None
+    whole = assembler.add(part(memoryview(b"345")))
+    assert whole is not None
+    assert whole[0].call_id == 1
+    assert whole[1] == b"12345"
+    assert whole[1].readonly
