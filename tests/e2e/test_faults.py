@@ -18,7 +18,7 @@ from mesh.exceptions import CancelReason, MeshException, ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.caller_link import LINK_METHOD
 from mesh.v1 import replica_pb2
-from mesh.wire.mesh_token import mesh_token
+from mesh.wire.mesh_token import local_socket, mesh_token
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.metrics import in_flight, value
@@ -167,7 +167,8 @@ def test_a_link_that_breaks_is_made_again_to_the_same_replica(deploy: Deploy) ->
 
 
 def break_connections(address: str) -> int:
-    """End the TCP connections of this process to an address; returns how many there were."""
+    """End the connections of this process to a replica on this node; returns how many there were."""
+    names = {address, local_socket(address, mesh_token())}
     count = 0
     for number in os.listdir("/proc/self/fd"):
         # What is open may be closed by another thread between any two of these lines.
@@ -175,13 +176,21 @@ def break_connections(address: str) -> int:
             if not os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(number))) as connection:
-                if connection.family not in (socket.AF_INET, socket.AF_INET6):
-                    continue
-                host, port = connection.getpeername()[:2]
-                if f"{host.removeprefix('::ffff:')}:{port}" == address:
+                if peer_name(connection) in names:
                     connection.shutdown(socket.SHUT_RDWR)
                     count += 1
     return count
+
+
+def peer_name(connection: socket.socket) -> str:
+    """ "host:port", or the name of a Unix socket."""
+    peer = connection.getpeername()
+    match connection.family:
+        case socket.AF_INET | socket.AF_INET6:
+            return f"{peer[0].removeprefix('::ffff:')}:{peer[1]}"
+        case socket.AF_UNIX:
+            return peer.decode() if isinstance(peer, bytes) else peer
+    return ""
 
 
 def test_code_that_blocks_its_loop_delays_no_other_replica(deploy: Deploy, gateway: Gateway, tmp_path: Path) -> None:
