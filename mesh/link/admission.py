@@ -40,12 +40,17 @@ class Admission:
 
     def try_enter(self, seeker: PlaceSeeker) -> bool:
         """Take a place, unless all are taken or offered to others, or the replica drains."""
+        has_place = self.has_place_for(seeker)
         self._offered.discard(seeker)
-        if self.is_closed or self.taken >= self.limit:
+        if has_place:
+            self.ongoing += 1
+        else:
             self.rejected += 1
-            return False
-        self.ongoing += 1
-        return True
+        return has_place
+
+    def has_place_for(self, seeker: PlaceSeeker) -> bool:
+        """Whether `try_enter` would succeed."""
+        return not self.is_closed and self.taken - (seeker in self._offered) < self.limit
 
     def leave(self) -> None:
         """Give a place back."""

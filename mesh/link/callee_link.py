@@ -113,6 +113,8 @@ class CalleeLink:
         self._calls: dict[int, IncomingCall] = {}
         self._writer = receiver.writer = LinkWriter(stream)
         self._assembler = Assembler(settings().payload.message_max_bytes)
+        self._dropping: dict[int, int] = {}
+        """Calls whose parts are dropped because no place was free for them, and how many bytes are still to come."""
         self._stored: dict[bytes, StoredObject] = {}
         """Results in the object store that the caller has not fetched yet."""
         self._others_reported = 0
@@ -283,17 +285,40 @@ class CalleeLink:
             raise MalformedFrameError(str(error)) from None
 
     def _on_part(self, part: PartView) -> None:
+        if self._drop(part):
+            return
         whole = self._assembler.add(part)
         if whole is not None:
             self.on_frame(*whole)
+
+    def _drop(self, part: PartView) -> bool:
+        """Drop the parts of a call that comes when no place is free, so that it takes no memory, and reject it then.
+
+        With its last part: its caller may send the same call again as soon as it is rejected.
+        """
+        call_id = part.call_id
+        left_bytes = self._dropping.get(call_id)
+        if left_bytes is None:
+            if not part.total_bytes or call_id in self._calls or self._admission.has_place_for(self):
+                return False
+            left_bytes = part.total_bytes
+        left_bytes -= len(part.data)
+        if left_bytes > 0:
+            self._dropping[call_id] = left_bytes
+            return True
+        self._dropping.pop(call_id, None)
+        self._admission.rejected += 1
+        self._reject(call_id)
+        # A place may be free by now.
+        self._admission.watch(self)
+        return True
 
     def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
         """A new call. It was read before this: a place taken for a malformed one would never be given back."""
         if call_id in self._calls or not call_id:
             raise MalformedFrameError(f"call id {call_id} is in use")
         if not self._admission.try_enter(self):
-            is_draining = self._admission.is_closed
-            self.send(frames.pack_reject(call_id, self._load(), is_draining=is_draining))
+            self._reject(call_id)
             return
         call = self._calls[call_id] = IncomingCall(self, call_id, request, credit)
         if self._others_reported + len(self._calls) >= self._admission.limit:
@@ -301,6 +326,9 @@ class CalleeLink:
         if request.deadline_at_s is not None:
             self._start_deadline(call, request.deadline_at_s)
         call.running = self._service.start(call)
+
+    def _reject(self, call_id: int) -> None:
+        self.send(frames.pack_reject(call_id, self._load(), is_draining=self._admission.is_closed))
 
     def _start_deadline(self, call: IncomingCall, deadline_at_s: float) -> None:
         """End the call here too, shortly after its deadline: its caller may be unable to cancel it, or gone."""
@@ -311,6 +339,7 @@ class CalleeLink:
     def _on_cancel(self, call_id: int, call: IncomingCall | None, reason: CancelReason) -> None:
         # What the caller was sending in parts was cut off.
         self._assembler.discard(call_id)
+        self._dropping.pop(call_id, None)
         if call is not None:
             self._cancel(call, reason)
             return
