@@ -346,7 +346,7 @@ class Router:
 
 
 def _unavailable(key: DeploymentKey, snapshot: Snapshot) -> DeploymentUnavailableError:
-    return DeploymentUnavailableError(str(key), snapshot.unavailable)
+    return DeploymentUnavailableError(f"{key.app}#{key.name}", snapshot.unavailable)
 
 
 def _closed(key: DeploymentKey, snapshot: Snapshot | None) -> MeshException:

@@ -100,7 +100,9 @@ def test_what_waits_fails_when_no_replica_will_come() -> None:
     with mesh_of() as mesh:
         waiting = mesh.handle().remote()
         mesh.publish(unavailable="its constructor failed")
-        with pytest.raises(DeploymentUnavailableError, match="its constructor failed"):
+        app, name = mesh.handle().deployment_id
+        expected = f"Deployment '{name}' of application '{app}' is unavailable: its constructor failed"
+        with pytest.raises(DeploymentUnavailableError, match=expected):
             waiting.result(timeout_s=DEADLINE_S)
         with pytest.raises(DeploymentUnavailableError):
             mesh.handle().remote().result(timeout_s=DEADLINE_S)
