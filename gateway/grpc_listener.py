@@ -159,6 +159,7 @@ class GrpcListener:
             in_flight=self._metrics.in_flight,
             timeout_s=self._timeout_s,
             message_max_bytes=self._message_max_bytes,
+            is_idempotent=route.is_idempotent,
         )
 
     def _change_phase(self, event: ListenerEvent, reason: str) -> None:

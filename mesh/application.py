@@ -210,6 +210,7 @@ class _Graph:
                 full_name=method.full_name,
                 streams_request=method.streams_request,
                 streams_response=method.streams_response,
+                is_idempotent=method.is_idempotent,
             )
             for method in methods.values()
         ]

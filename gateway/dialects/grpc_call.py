@@ -174,6 +174,7 @@ class GrpcCall:
                 head.invocation.passed_on,
                 self._peer,
                 prefers_local=True,
+                is_idempotent=method.is_idempotent,
             ),
             self,
         )

@@ -34,6 +34,8 @@ class ServedMethod:
     """The gateway's own limit on the duration of a call; the client's deadline may be earlier."""
     message_max_bytes: int
     """Of a request message."""
+    is_idempotent: bool
+    """Its calls may be sent again where they may have run."""
 
     def deadline_at_s(self, remaining_s: float | None) -> float | None:
         """Deadline of a call that starts now, as `time.monotonic()`. `remaining_s`: until the client's own, if any."""

@@ -37,6 +37,7 @@ class Route:
     deployment: DeploymentKey
     streams_request: bool
     streams_response: bool
+    is_idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,9 @@ def service_of(full_name: str) -> str:
 def _read_application(route: control_pb2.Route) -> RoutedApplication:
     ingress = DeploymentKey(route.app, route.ingress)
     methods = {
-        method.full_name: Route(method.full_name, ingress, method.streams_request, method.streams_response)
+        method.full_name: Route(
+            method.full_name, ingress, method.streams_request, method.streams_response, method.is_idempotent
+        )
         for method in route.grpc_methods
     }
     return RoutedApplication(route.app, route.route_prefix, ingress, MappingProxyType(methods))

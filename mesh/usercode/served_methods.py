@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool
+
 AddFunction = Callable[[Any, Any], Any]
 
 
@@ -27,6 +29,8 @@ class TypedMethod:
     streams_response: bool
     request_deserializer: Callable[[bytes], Any] | None
     response_serializer: Callable[[Any], bytes] | None
+    is_idempotent: bool
+    """By its `idempotency_level`: a call may be executed twice."""
 
 
 def typed_methods(
@@ -118,6 +122,19 @@ def _typed_method(full_name: str, handler: Any) -> TypedMethod:
         streams_response=handler.response_streaming,
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
+        is_idempotent=_is_idempotent(full_name),
+    )
+
+
+def _is_idempotent(full_name: str) -> bool:
+    """As its `.proto` says. False for services that were written without one."""
+    try:
+        method = descriptor_pool.Default().FindMethodByName(full_name[1:].replace("/", "."))
+    except KeyError:
+        return False
+    return method.GetOptions().idempotency_level in (
+        descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS,
+        descriptor_pb2.MethodOptions.IDEMPOTENT,
     )
 
 

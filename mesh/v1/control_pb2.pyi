@@ -47,14 +47,16 @@ PROCESS_KIND_GATEWAY: ProcessKind
 PROCESS_KIND_CONTROLLER: ProcessKind
 
 class GrpcMethod(_message.Message):
-    __slots__ = ("full_name", "streams_request", "streams_response")
+    __slots__ = ("full_name", "streams_request", "streams_response", "is_idempotent")
     FULL_NAME_FIELD_NUMBER: _ClassVar[int]
     STREAMS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     STREAMS_RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    IS_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     full_name: str
     streams_request: bool
     streams_response: bool
-    def __init__(self, full_name: _Optional[str] = ..., streams_request: bool = ..., streams_response: bool = ...) -> None: ...
+    is_idempotent: bool
+    def __init__(self, full_name: _Optional[str] = ..., streams_request: bool = ..., streams_response: bool = ..., is_idempotent: bool = ...) -> None: ...
 
 class ActorOptions(_message.Message):
     __slots__ = ("num_cpus", "num_gpus", "memory_bytes", "resources", "accelerator_type", "runtime_env_json")

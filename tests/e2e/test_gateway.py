@@ -4,6 +4,7 @@ import os
 import queue
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -94,6 +95,10 @@ class Stock:
         return Item(name="from stock", amount=request.amount)
 
     async def Count(self, request: Any, grpc_context: Any) -> Any:
+        """The first replica that sees the name of a file that does not exist makes the file and dies."""
+        if request.name and not Path(request.name).exists():  # noqa: ASYNC240 - it dies anyway
+            Path(request.name).touch()  # noqa: ASYNC240
+            os.kill(os.getpid(), signal.SIGKILL)
         grpc_context.set_trailing_metadata((("counted", "yes"),))
         return Item(amount=request.amount + 1)
 
@@ -311,6 +316,14 @@ def test_a_dead_replica_is_named(shop: Any, gate: Handle) -> None:
         assert replica_id in call.details()
     # The next call waits for the replacement.
     assert shop.Price(Item(name="answer"), metadata=TO_SHOP, timeout=TIMEOUT_S).name == "answered"
+
+
+def test_a_call_of_an_idempotent_method_survives_its_replica(stock: Any, tmp_path: Path) -> None:
+    """Its `.proto` says so; the call waits for the replacement of the replica (item 166)."""
+    died = tmp_path / "died"
+    item = Item(name=str(died), amount=1)
+    assert stock.Count(item, metadata=TO_STOCK, timeout=TIMEOUT_S).amount == 2
+    assert died.exists()
 
 
 def test_health_tells_of_the_server_its_services_and_applications(health: Any, stock: Any) -> None:

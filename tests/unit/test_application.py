@@ -225,6 +225,10 @@ def test_servicer_functions_reach_only_the_ingress() -> None:
         "/mesh.tests.Stock/Price",
         "/mesh.tests.Stock/Count",
     }
+    assert {method.full_name for method in front.grpc_methods if method.is_idempotent} == {
+        "/mesh.tests.Stock/Price",
+        "/mesh.tests.Stock/Count",
+    }
     assert not inner.grpc_methods
     assert user_code.unpack(front.code).servicer_functions == (add,)
     assert user_code.unpack(inner.code).servicer_functions == ()

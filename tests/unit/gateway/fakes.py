@@ -28,6 +28,7 @@ UNARY = "/shop.Store/Get"
 SERVER_STREAM = "/shop.Store/List"
 CLIENT_STREAM = "/shop.Store/Put"
 BIDI = "/shop.Store/Chat"
+IDEMPOTENT = "/shop.Store/Read"
 
 
 def on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -116,9 +117,10 @@ def allow(call: OutgoingCall, items: int) -> None:
 
 
 def route_table(*apps: str, prefix: str = "/") -> control_pb2.RouteTable:
-    """Every application serves shop.Store with one method of each arity."""
+    """Every application serves shop.Store with one method of each arity, and an idempotent one."""
     methods = [
         control_pb2.GrpcMethod(full_name=UNARY),
+        control_pb2.GrpcMethod(full_name=IDEMPOTENT, is_idempotent=True),
         control_pb2.GrpcMethod(full_name=SERVER_STREAM, streams_response=True),
         control_pb2.GrpcMethod(full_name=CLIENT_STREAM, streams_request=True),
         control_pb2.GrpcMethod(full_name=BIDI, streams_request=True, streams_response=True),

@@ -24,17 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctests/unit/protos/shop.proto\x12\nmesh.tests\"$\n\x04Item\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x32\xc2\x01\n\x04Shop\x12+\n\x05Price\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item\x12,\n\x04List\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item0\x01\x12-\n\x05Total\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item(\x01\x12\x30\n\x06Haggle\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item(\x01\x30\x01\x32\x61\n\x05Stock\x12+\n\x05Price\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item\x12+\n\x05\x43ount\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Itemb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctests/unit/protos/shop.proto\x12\nmesh.tests\"$\n\x04Item\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x32\xc2\x01\n\x04Shop\x12+\n\x05Price\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item\x12,\n\x04List\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item0\x01\x12-\n\x05Total\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item(\x01\x12\x30\n\x06Haggle\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item(\x01\x30\x01\x32k\n\x05Stock\x12\x30\n\x05Price\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item\"\x03\x90\x02\x01\x12\x30\n\x05\x43ount\x12\x10.mesh.tests.Item\x1a\x10.mesh.tests.Item\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tests.unit.protos.shop_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STOCK'].methods_by_name['Price']._loaded_options = None
+  _globals['_STOCK'].methods_by_name['Price']._serialized_options = b'\220\002\001'
+  _globals['_STOCK'].methods_by_name['Count']._loaded_options = None
+  _globals['_STOCK'].methods_by_name['Count']._serialized_options = b'\220\002\002'
   _globals['_ITEM']._serialized_start=44
   _globals['_ITEM']._serialized_end=80
   _globals['_SHOP']._serialized_start=83
   _globals['_SHOP']._serialized_end=277
   _globals['_STOCK']._serialized_start=279
-  _globals['_STOCK']._serialized_end=376
+  _globals['_STOCK']._serialized_end=386
 # @@protoc_insertion_point(module_scope)

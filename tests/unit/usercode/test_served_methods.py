@@ -34,6 +34,19 @@ def test_all_four_arities_are_distinguished() -> None:
     }
 
 
+def test_methods_are_idempotent_if_their_proto_says_so() -> None:
+    class Stock(shop_pb2_grpc.StockServicer):  # type: ignore[misc]
+        def Price(self, request: Any, context: Any) -> Any: ...
+
+        def Count(self, request: Any, context: Any) -> Any: ...
+
+    methods = {**typed_methods(Stock), **typed_methods(Shop)}
+    assert {name for name, method in methods.items() if method.is_idempotent} == {
+        "/mesh.tests.Stock/Price",
+        "/mesh.tests.Stock/Count",
+    }
+
+
 def test_messages_are_read_and_written_by_the_generated_code() -> None:
     """User code sees messages, not bytes (item 215)."""
     method = typed_methods(Shop)["/mesh.tests.Shop/Price"]

@@ -17,6 +17,7 @@ from mesh.wire.payload import PICKLE, Payload, raw
 from tests.unit.gateway.fakes import (
     BIDI,
     CLIENT_STREAM,
+    IDEMPOTENT,
     SERVER_STREAM,
     UNARY,
     FakeRouter,
@@ -47,6 +48,17 @@ def test_unary_bytes_pass_untouched():
         (call,) = router.calls
         assert call.request.method == UNARY
         assert not router.cancelled
+
+    on_io_loop(scenario())
+
+
+def test_calls_of_idempotent_methods_may_be_sent_again():
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router, "shop") as gateway:
+            for method in (UNARY, IDEMPOTENT):
+                await gateway.channel.unary_unary(method)(b"x", timeout=10)
+        assert [call.request.is_idempotent for call in router.calls] == [False, True]
 
     on_io_loop(scenario())
 

@@ -27,6 +27,15 @@ def test_arity_comes_from_the_table():
     assert (method.streams_request, method.streams_response) == (True, True)
 
 
+def test_the_table_says_which_methods_are_idempotent():
+    methods = [control_pb2.GrpcMethod(full_name=UNARY, is_idempotent=True), control_pb2.GrpcMethod(full_name=BIDI)]
+    routes = read_routes(
+        control_pb2.RouteTable(routes=[control_pb2.Route(app="a", ingress="Front", grpc_methods=methods)])
+    )
+    found = [routes.find("a", name) for name in (UNARY, BIDI)]
+    assert [isinstance(route, Route) and route.is_idempotent for route in found] == [True, False]
+
+
 def test_the_only_application_need_not_be_named():
     """Without a name the call goes to the only application (item 212, C16)."""
     method = routes_of("only").find(None, UNARY)
