@@ -31,6 +31,8 @@ class DeploymentConfig:
     """Requests one replica executes at a time."""
     max_queued_requests: int = -1
     """Requests that may wait in one caller; -1: no limit."""
+    queue_timeout_s: float | None = None
+    """Longest time that a request waits in its caller for a free place; None: no limit."""
     user_config: Any = None
     """JSON value for `reconfigure`, which is called after construction and on each change; None: not called."""
     ray_actor_options: Mapping[str, Any] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class DeploymentConfig:
             num_replicas=self.num_replicas,
             max_ongoing_requests=self.max_ongoing_requests,
             max_queued_requests=self.max_queued_requests,
+            queue_timeout_s=self.queue_timeout_s or 0.0,
             graceful_shutdown_wait_loop_s=self.graceful_shutdown_wait_loop_s,
             graceful_shutdown_timeout_s=self.graceful_shutdown_timeout_s,
             health_check_period_s=self.health_check_period_s,
@@ -111,6 +114,8 @@ class DeploymentConfig:
         option_checks.whole_number("max_queued_requests", self.max_queued_requests, -1, _MAX_INT32)
         if self.max_queued_requests == 0:
             raise ValueError("max_queued_requests must be -1 (no limit) or at least 1, got 0.")
+        if self.queue_timeout_s is not None:
+            option_checks.number("queue_timeout_s", self.queue_timeout_s, may_equal=False)
         option_checks.whole_number("max_constructor_retry_count", self.max_constructor_retry_count, 1, _MAX_UINT32)
 
     def _user_config_json(self) -> str | None:

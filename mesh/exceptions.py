@@ -74,6 +74,15 @@ class BackPressureError(MeshException):
         """The Retry-After of the HTTP answer, in seconds."""
 
 
+class QueueTimeoutError(BackPressureError):
+    """The call waited longer for a free place than its `queue_timeout_s`. It was not sent."""
+
+    def __init__(self, waited: str, timeout_s: float, *, num_queued_requests: int, max_queued_requests: int) -> None:
+        """`waited`: how long and for what, as in "waited 3.0 s for a free place"."""
+        super().__init__(num_queued_requests=num_queued_requests, max_queued_requests=max_queued_requests)
+        self.args = (f"The call was not sent: it {waited}. Its queue_timeout_s is {timeout_s:g}. Retry later.",)
+
+
 class DeploymentUnavailableError(MeshException):
     """The deployment has no replica and will not get one."""
 

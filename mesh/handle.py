@@ -52,12 +52,16 @@ class HandleOptions:
     """Unary calls may be sent to another replica even when the first may have executed them."""
     retry: RetryPolicy | Mapping[str, object] | None = None
     """When unary calls that failed are sent again, to another replica if there is one."""
+    queue_timeout_s: float | None = None
+    """How long each call may wait for a free place; None: as long as the deployment says."""
     _prefer_local_routing: bool = False
 
     def __post_init__(self) -> None:
         option_checks.name_text("method_name", self.method_name)
         option_checks.name_text("multiplexed_model_id", self.multiplexed_model_id)
         option_checks.seconds("timeout_s", self.timeout_s)
+        if self.queue_timeout_s is not None:
+            option_checks.number("queue_timeout_s", self.queue_timeout_s, may_equal=False)
         object.__setattr__(self, "retry", retry_policy(self.retry))
 
 
@@ -69,6 +73,7 @@ class CallOptions(TypedDict, total=False):
     timeout_s: float | DEFAULT | None
     idempotent: bool | DEFAULT
     retry: Mapping[str, object] | DEFAULT | None
+    queue_timeout_s: float | DEFAULT | None
     use_new_handle_api: bool | DEFAULT
     _prefer_local_routing: bool | DEFAULT
     _source: object
@@ -143,6 +148,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
         idempotent: bool | DEFAULT = DEFAULT.VALUE,
         retry: Mapping[str, object] | DEFAULT | None = DEFAULT.VALUE,
+        queue_timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
         use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
         _source: object = DEFAULT.VALUE,
@@ -157,6 +163,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             idempotent: A unary call may be sent again even if a replica may have executed it.
             retry: `attempts`, the first included (3), `codes` after which a unary call is sent again
                 (["UNAVAILABLE"]), and `budget`, the retries per call of this process (0.1).
+            queue_timeout_s: How long each call may wait for a free place; None for what the deployment says.
 
         Returns: The new handle. This one is unchanged; both share their router.
         Raises: TypeError or ValueError for a wrong value, RuntimeError for `stream=True` in Ray Client.
@@ -176,6 +183,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             "timeout_s": timeout_s,
             "idempotent": idempotent,
             "retry": retry,
+            "queue_timeout_s": queue_timeout_s,
             "_prefer_local_routing": _prefer_local_routing,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not DEFAULT.VALUE}
@@ -209,6 +217,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             streams_response=options.stream,
             prefers_local=options._prefer_local_routing,
             is_idempotent=options.idempotent,
+            queue_timeout_s=options.queue_timeout_s,
             retry=options.retry,  # type: ignore[arg-type]  # checked by HandleOptions
         )
         future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)

@@ -89,6 +89,8 @@ class CallRequest:
     is_idempotent: bool = False
     """A unary call may be sent again even when it may have run."""
     retry: RetryPolicy | None = None
+    queue_timeout_s: float | None = None
+    """How long it may wait for a place; None: as long as its deployment says."""
 
     @property
     def is_unary(self) -> bool:

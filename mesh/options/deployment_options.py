@@ -24,6 +24,7 @@ class DeploymentOptions(TypedDict, total=False):
     user_config: Any
     max_ongoing_requests: int
     max_queued_requests: int
+    queue_timeout_s: float | None
     autoscaling_config: AutoscalingConfig | Mapping[str, Any] | None
     graceful_shutdown_wait_loop_s: float
     graceful_shutdown_timeout_s: float

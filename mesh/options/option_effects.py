@@ -27,6 +27,7 @@ _IN_PLACE = {
 _CONTROLLER_ONLY = {
     "num_replicas",
     "max_queued_requests",
+    "queue_timeout_s",
     "health_check_period_s",
     "health_check_timeout_s",
     "max_constructor_retry_count",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from mesh.link.outgoing_call import OutgoingCall
 
@@ -15,6 +16,9 @@ class PendingQueue:
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    def __iter__(self) -> Iterator[OutgoingCall]:
+        return iter(self._calls.values())
 
     def __contains__(self, call: OutgoingCall) -> bool:
         return call.sequence in self._calls

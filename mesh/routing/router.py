@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from mesh.exceptions import (
     DeploymentUnavailableError,
     DisconnectedError,
     MeshException,
+    QueueTimeoutError,
     ReplicaUnavailableError,
     RequestCancelledError,
     UnserializableError,
@@ -35,6 +37,7 @@ from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import CallerIdentity, LinkPool
 from mesh.routing.load_reports import Reading
 from mesh.routing.places import queued_text, sent_late_text
+from mesh.routing.queue_timeouts import QueueTimeouts
 from mesh.routing.retry_budget import RetryBudget
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
@@ -68,6 +71,7 @@ class Router:
         self._snapshot: Snapshot | None = None
         self._pool = LinkPool(identity, self, self.counts, lambda: self._queue.dispatch())
         self._queue = WaitingCalls(self._pool, self._send)
+        self._timeouts = QueueTimeouts(self._queue, self._expire_queued)
         self._budget = RetryBudget()
         self.is_closed = False
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
@@ -168,6 +172,7 @@ class Router:
         """Replace the snapshot by a newer one."""
         self._snapshot = snapshot
         self._pool.update(snapshot)
+        self._timeouts.set_default(snapshot.queue_timeout_s or math.inf)
         if snapshot.unavailable:
             for call in self._queue.drain():
                 self._finish(call, failed(_unavailable(self.key, snapshot)))
@@ -179,6 +184,7 @@ class Router:
         """Fail queued calls and close all links. Later calls fail immediately."""
         self.is_closed = True
         self.counts.withdraw()
+        self._timeouts.close()
         await asyncio.gather(*self._pool.close(), return_exceptions=True)
         # Last: links give back the calls that they had not sent.
         for call in self._queue.drain():
@@ -199,7 +205,7 @@ class Router:
         if link.is_draining:
             self._pool.refresh()
         if self._queue:
-            self._dispatch_to(link)
+            self._queue.dispatch_to(self._pool.serving(link))
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
         endpoint = self._pool.endpoint_of(link)
@@ -212,7 +218,7 @@ class Router:
                 self._finish(call, outcome)
         self._pool.close_if_idle(link)
         if self._queue:
-            self._dispatch_to(link)
+            self._queue.dispatch_to(self._pool.serving(link))
 
     def on_undeliverable(self, call: OutgoingCall) -> None:
         if call.state is not CallState.DONE:
@@ -255,11 +261,6 @@ class Router:
 
     # ---- Decisions ---------------------------------------------------------------------------------------------------
 
-    def _dispatch_to(self, link: CallerLink) -> None:
-        endpoint = self._pool.serving(link)
-        if endpoint is not None:
-            self._queue.dispatch_to(endpoint)
-
     def _send(self, endpoint: Endpoint, call: OutgoingCall) -> None:
         if call.request.context.multiplexed_model_id:
             self._pool.expect_model(endpoint, call.request.context.multiplexed_model_id)
@@ -281,6 +282,7 @@ class Router:
             self._finish(call, failed(_back_pressure(self.queued, limit, self._pool.places().usage)))
             return
         self._queue.push(call)
+        self._timeouts.watch(call)
         if len(self._queue) == 1 and self.has_no_replica:
             self._on_no_replica(self)
 
@@ -312,6 +314,7 @@ class Router:
         else:
             call.request_credit = 0
             self._queue.restore(call)
+            self._timeouts.watch(call)
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
@@ -326,6 +329,14 @@ class Router:
             return
         waited = queued or sent_late_text(self.key, call.waited_s, now_s - call.started_s)
         self._abandon(call, DeadlineExceededError.after_waiting(waited), CancelReason.DEADLINE)
+
+    def _expire_queued(self, call: OutgoingCall, timeout_s: float) -> None:
+        """The call has waited too long for a place."""
+        self.counts.dropped += 1
+        limit = self._snapshot.max_queued_requests if self._snapshot is not None else -1
+        waited = self.why_queued(call)
+        error = QueueTimeoutError(waited, timeout_s, num_queued_requests=self.queued, max_queued_requests=limit)
+        self._abandon(call, error, CancelReason.DEADLINE)
 
     def _abandon(self, call: OutgoingCall, error: MeshException, reason: CancelReason) -> None:
         if call.state is CallState.SENT and call.link is not None:

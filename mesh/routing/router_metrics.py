@@ -28,7 +28,12 @@ QUEUED = Family("mesh_handle_queued_requests", GAUGE, "Calls waiting for a repli
 ONGOING = Family("mesh_handle_ongoing_requests", GAUGE, "Calls sent to replicas and unfinished.", _DEPLOYMENT)
 RETRIED = Family("mesh_handle_retries_total", COUNTER, "Calls sent again to another replica.", (*_DEPLOYMENT, "cause"))
 REJECTED = Family("mesh_handle_rejected_total", COUNTER, "Sends that a full or draining replica refused.", _DEPLOYMENT)
-DROPPED = Family("mesh_handle_dropped_total", COUNTER, "Calls refused because the queue was full.", _DEPLOYMENT)
+DROPPED = Family(
+    "mesh_handle_dropped_total",
+    COUNTER,
+    "Calls refused because the queue was full, or ended because they waited too long.",
+    _DEPLOYMENT,
+)
 CANCELLED = Family("mesh_handle_cancelled_total", COUNTER, "Calls cancelled by their caller.", _DEPLOYMENT)
 LINKS = Family("mesh_links", GAUGE, "Links that are ready.", _DEPLOYMENT)
 

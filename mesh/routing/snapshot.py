@@ -44,6 +44,8 @@ class Snapshot:
     """Replicas that died recently, by id."""
     starts_on_demand: bool = False
     """It may have no replica while there are no calls; the first call starts one."""
+    queue_timeout_s: float = 0.0
+    """How long a call may wait in its caller; 0: no limit."""
     is_missing: bool = False
     """It is not deployed."""
 
@@ -58,6 +60,7 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         ),
         max_ongoing_requests=message.max_ongoing_requests,
         max_queued_requests=message.max_queued_requests,
+        queue_timeout_s=message.queue_timeout_s,
         unavailable=message.unavailable,
         load_interval_s=message.load_interval_s,
         lost=frozenset(message.lost_replica_ids),

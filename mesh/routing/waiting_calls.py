@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.call_queue import PendingQueue
@@ -48,6 +48,10 @@ class WaitingCalls:
 
     def __len__(self) -> int:
         return len(self._common) + len(self._for_models)
+
+    def __iter__(self) -> Iterator[OutgoingCall]:
+        yield from self._common
+        yield from self._for_models
 
     def __contains__(self, call: OutgoingCall) -> bool:
         return call in self._common or call in self._for_models
@@ -102,9 +106,9 @@ class WaitingCalls:
 
     # ---- Dispatch ----------------------------------------------------------------------------------------------------
 
-    def dispatch_to(self, endpoint: Endpoint) -> None:
-        """The replica may have free places: give them to the oldest calls that it can serve."""
-        while self and endpoint.load < endpoint.limit:
+    def dispatch_to(self, endpoint: Endpoint | None) -> None:
+        """The replica, if it may get calls, may have free places: give them to the oldest calls that it can serve."""
+        while endpoint is not None and self and endpoint.load < endpoint.limit:
             call = self._first_for(endpoint)
             if call is None:
                 return

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 import mesh
-from mesh.exceptions import BackPressureError
+from mesh.exceptions import BackPressureError, QueueTimeoutError
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.metrics import value
@@ -145,3 +145,12 @@ def test_a_full_queue_refuses_and_says_so_at_every_door(deploy: Deploy, gateway:
     gate.open.remote("held").result(timeout_s=10)
     assert {call.result(timeout_s=20) for call in (running, *queued, *relayed)} == {"held"}
     assert {client.result(timeout=20).name for client in clients} == {"held"}
+
+
+def test_a_call_that_waits_longer_than_its_deployment_says_is_not_sent(deploy: Deploy) -> None:
+    """No place becomes free in time for it (item 168)."""
+    hasty = deploy(Gate.options(name="Hasty", max_ongoing_requests=1, queue_timeout_s=0.5).bind(), "hasty")
+    holder = hasty.wait.remote("never opened")
+    with pytest.raises(QueueTimeoutError, match=r"waited 0\.5 s for a free place of hasty/Hasty"):
+        hasty.entered.remote().result(timeout_s=20)
+    holder.cancel()

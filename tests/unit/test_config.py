@@ -27,6 +27,7 @@ def test_defaults_are_the_contract_s() -> None:
     assert DEFAULTS.ray_actor_options == {"num_cpus": 1}
     assert DEFAULTS.max_constructor_retry_count == 20
     assert DEFAULTS.user_config is None
+    assert DEFAULTS.queue_timeout_s is None
     assert DEFAULTS.isolate_user_loop is True
 
 
@@ -51,6 +52,8 @@ def test_zero_replicas_are_refused_in_the_contract_s_words() -> None:
         ("max_ongoing_requests", None, ValueError),
         ("max_ongoing_requests", 0, ValueError),
         ("max_ongoing_requests", "5", TypeError),
+        ("queue_timeout_s", 0, ValueError),
+        ("queue_timeout_s", "1", TypeError),
         ("max_queued_requests", 0, ValueError),
         ("max_queued_requests", -2, ValueError),
         ("max_queued_requests", 1.0, TypeError),
@@ -151,6 +154,7 @@ def test_the_message_carries_every_option() -> None:
         "num_replicas": 3,
         "max_ongoing_requests": 10,
         "max_queued_requests": 100,
+        "queue_timeout_s": 1.5,
         "graceful_shutdown_wait_loop_s": 0.5,
         "graceful_shutdown_timeout_s": 0.0,
         "health_check_period_s": 1.5,

@@ -82,6 +82,7 @@ def _snapshot(
         deployment={"app": key.app, "name": key.name},
         max_ongoing_requests=options.max_ongoing_requests,
         max_queued_requests=options.max_queued_requests,
+        queue_timeout_s=options.queue_timeout_s,
         load_interval_s=load_interval_s(options),
         starts_on_demand=options.HasField("autoscaling") and options.autoscaling.min_replicas == 0,
     )

@@ -12,6 +12,7 @@ TABLE = [
     ("num_replicas", 3, Effect.NONE),
     ("max_ongoing_requests", 7, Effect.IN_PLACE),
     ("max_queued_requests", 7, Effect.NONE),
+    ("queue_timeout_s", 7.0, Effect.NONE),
     ("graceful_shutdown_wait_loop_s", 7.0, Effect.IN_PLACE),
     ("graceful_shutdown_timeout_s", 7.0, Effect.IN_PLACE),
     ("health_check_period_s", 7.0, Effect.NONE),

@@ -358,9 +358,11 @@ def test_snapshots_are_read_from_the_wire() -> None:
         replicas=[replica],
         max_ongoing_requests=7,
         max_queued_requests=9,
+        queue_timeout_s=2.5,
         unavailable="why",
     )
-    assert read_snapshot(message) == Snapshot(KEY, 4, (ReplicaInfo("r", "a:1", "n", "z"),), 7, 9, "why")
+    replicas = (ReplicaInfo("r", "a:1", "n", "z"),)
+    assert read_snapshot(message) == Snapshot(KEY, 4, replicas, 7, 9, "why", queue_timeout_s=2.5)
 
 
 def test_calls_that_find_no_replica_are_reported_immediately() -> None:
