@@ -106,7 +106,7 @@ class LinkPool:
     def refresh(self) -> None:
         """Rebuild the localities: a link became ready, drains or broke, or an ejection or a slow start changed."""
         self._usable = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_usable)
-        out = left_out({endpoint: endpoint.health for endpoint in self._usable})
+        out = set(left_out({endpoint: endpoint.health for endpoint in self._usable}))
         self._counts.left_out = len(out)
         for endpoint in self._usable:
             endpoint.is_left_out = endpoint in out
