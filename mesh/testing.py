@@ -30,7 +30,7 @@ from mesh.routing.link_pool import CallerIdentity
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload
 from mesh.wire.request_context import RequestContext, new_request_id
 
@@ -129,6 +129,12 @@ class _LocalCall(IncomingCall):
     def send_item(self, payload: Payload) -> None:
         if self.outgoing.state is CallState.SENT:
             self.outgoing.sink.on_item(payload)
+
+    def send_initial_metadata(self, entries: Trailers) -> None:
+        """Handles ignore it."""
+
+    def set_compression(self, encoding: str, skips_next: bool) -> None:
+        """The same."""
 
 
 class _LocalLink:

@@ -12,20 +12,22 @@ from typing import Any, ClassVar
 
 import grpc
 
+from gateway.dialects.grpc_compression import ResponseCompression
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, ClientHead
-from gateway.dialects.grpc_status import fit_details, trailing_metadata
+from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
 from gateway.dialects.served_method import ServedMethod
 from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.routes import Refusal
 from mesh.exceptions import CancelReason
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_string
+from mesh.http2.outbox import Outbox
 from mesh.http2.stream import UNHEARD, Stream
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.rpc.answers import answer_status, end_call
-from mesh.rpc.grpc_fields import OK_BLOCK, RESPONSE_BLOCK, status_block
+from mesh.rpc.grpc_fields import OK_BLOCK, RESPONSE_BLOCK, metadata_block, status_block
 from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, MessageError, MessageReader, whole_message
-from mesh.wire.outcome import Outcome, status_code
+from mesh.wire.outcome import Outcome, Trailers, status_code
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
 
@@ -52,6 +54,7 @@ class GrpcCall:
 
     __slots__ = (
         "_call",
+        "_compression",
         "_context",
         "_head",
         "_held_bytes",
@@ -75,6 +78,7 @@ class GrpcCall:
         self._context: RequestContext = head.invocation.context(method.full_name, method.application)
         self._reader: MessageReader | None = None
         self._call: OutgoingCall | None = None
+        self._compression: ResponseCompression | None = None
         self._refused_with = 0
         """Status with which the gateway itself ended the client's call while the mesh still had it."""
         self._held_bytes = 0
@@ -114,6 +118,24 @@ class GrpcCall:
     def on_credit(self) -> None:
         """Overridden by calls with a streamed request."""
 
+    def on_initial_metadata(self, entries: Trailers) -> None:
+        if not self._can_send_headers:
+            return
+        try:
+            block = metadata_block(initial_metadata(entries))
+        except ValueError as error:
+            self._refuse(_INTERNAL, str(error))
+        else:
+            self._send_headers(block)
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None:
+        if self._compression is None:
+            self._compression = ResponseCompression()
+        if skips_next:
+            self._compression.skip_next()
+        elif self._can_send_headers:
+            self._compression.choose(encoding, self._head)
+
     def on_done(self, outcome: Outcome) -> None:
         """The call has ended on the mesh."""
         if self._stream.has_ended or self._refused_with:
@@ -149,14 +171,42 @@ class GrpcCall:
 
     def _send_last(self, payload: Payload, code: int, trailers: bytes) -> None:
         """Send the only response message, and end the call with the status in `trailers`."""
-        stream = self._stream
-        if stream.connection.send_unary(stream, RESPONSE_BLOCK, message_bytes(payload), trailers):
+        stream, message = self._stream, message_bytes(payload)
+        if self._compression is None and not stream.has_sent_headers:
+            is_sent = stream.connection.send_unary(stream, RESPONSE_BLOCK, message, trailers)
+        else:
+            is_sent = self._send_message(message)
+            if is_sent:
+                end_call(stream, trailers)
+        if is_sent:
             self._method.stats.sent += 1
         else:
             code = RESOURCE_EXHAUSTED
             entries = trailing_metadata(self._context.request_id, Outcome())
             answer_status(stream, code, f"{NO_ROOM} The call was executed; its response is lost.", entries)
         self._count(code)
+
+    @property
+    def _can_send_headers(self) -> bool:
+        return not (self._stream.has_sent_headers or self._stream.has_ended or self._refused_with)
+
+    def _send_headers(self, metadata: bytes = b"") -> None:
+        compression = b"" if self._compression is None else self._compression.header
+        self._stream.connection.outbox.send_headers(self._stream, RESPONSE_BLOCK + compression + metadata)
+
+    def _send_message(self, message: bytes | memoryview) -> bool:
+        """Send a response message behind the headers, compressed if it is to be. False if there is no room for it."""
+        stream = self._stream
+        if not stream.has_sent_headers:
+            self._send_headers()
+        outbox: Outbox = stream.connection.outbox
+        frame = None if self._compression is None else self._compression.frame(message)
+        if frame is None:
+            return outbox.send_message(stream, message)
+        if not outbox.share.has_room(len(frame)):
+            return False
+        outbox.send_data(stream, frame)
+        return True
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 

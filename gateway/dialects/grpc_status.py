@@ -1,4 +1,4 @@
-"""The details and trailing metadata of a gRPC status, checked and cut to what the wire can carry.
+"""The metadata of a gRPC response and the details of its status, checked and cut to what the wire can carry.
 
 gRPC does not send illegal metadata, and clients refuse trailers that are too large; in both cases the client would not
 see the status. Both are checked here, where the answer can still be a status that explains the error.
@@ -11,13 +11,15 @@ import re
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY
 from mesh.rpc.grpc_fields import Entry
 from mesh.settings import settings
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, Trailers
 
 _DETAILS_MAX_WIRE_BYTES = 5 * 1024
 """Details are percent-encoded, up to 12 bytes per character; clients refuse trailers above 8 KiB in total."""
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _RICH_ERROR_KEY = "grpc-status-details-bin"
+_OF_HTTP = re.compile(r"connection|content-(length|type)|host|keep-alive|proxy-connection|te|transfer-encoding|upgrade")
+"""Headers that HTTP/2 forbids or that gRPC sends itself."""
 _TEXT = re.compile(r"[\x20-\x7e]*")
 
 
@@ -26,7 +28,12 @@ def trailing_metadata(request_id: str, outcome: Outcome) -> tuple[Entry, ...]:
     own = (REQUEST_ID_KEY, request_id)
     if not outcome.trailers:
         return (own,)
-    return (own, *(_entry(key, value) for key, value in outcome.trailers if key != REQUEST_ID_KEY))
+    return (own, *(_entry("trailing", key, value) for key, value in outcome.trailers if key != REQUEST_ID_KEY))
+
+
+def initial_metadata(entries: Trailers) -> tuple[Entry, ...]:
+    """The initial metadata of user code. Raises ValueError with an entry that gRPC cannot carry."""
+    return tuple(_entry("initial", key, value) for key, value in entries)
 
 
 def fit_details(message: str) -> str:
@@ -43,18 +50,18 @@ def fit_details(message: str) -> str:
     return message
 
 
-def _entry(key: str, value: bytes) -> Entry:
-    if not _KEY.fullmatch(key) or (key.startswith("grpc-") and key != _RICH_ERROR_KEY):
+def _entry(kind: str, key: str, value: bytes) -> Entry:
+    if not _KEY.fullmatch(key) or (key.startswith("grpc-") and key != _RICH_ERROR_KEY) or _OF_HTTP.fullmatch(key):
         raise ValueError(
-            f"User code set trailing metadata {key!r}. Keys are lower-case letters, digits, '_', '-' and '.', "
-            "and do not start with 'grpc-'."
+            f"User code set {kind} metadata {key!r}. Keys are lower-case letters, digits, '_', '-' and '.', "
+            "do not start with 'grpc-' and are not headers of HTTP itself."
         )
     if key.endswith("-bin"):
         return key, value
     text = value.decode("utf-8", "replace")
     if not _TEXT.fullmatch(text):
         raise ValueError(
-            f"User code set trailing metadata {key!r} to a value that is not printable ASCII. "
+            f"User code set {kind} metadata {key!r} to a value that is not printable ASCII. "
             "Give a key that ends in '-bin' to send other bytes."
         )
     return key, text

@@ -13,7 +13,6 @@ from gateway.dialects.grpc_call import NO_ROOM, GrpcCall, UnaryRequestCall, is_m
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import ServedMethod
 from mesh.http2.stream import Stream
-from mesh.rpc.grpc_fields import RESPONSE_BLOCK
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, whole_message
 from mesh.settings import settings
 from mesh.wire.payload import Payload, raw
@@ -34,10 +33,11 @@ class _StreamedResponse(GrpcCall):
             outcome = self._not_a_message()
             self._refuse(outcome.code, outcome.message)
             return
-        outbox = stream.connection.outbox
-        if not stream.has_sent_headers:
-            outbox.send_headers(stream, RESPONSE_BLOCK)
-        if not outbox.send_message(stream, message_bytes(payload)):
+        if self._compression is None and stream.has_sent_headers:
+            is_sent = stream.connection.outbox.send_message(stream, message_bytes(payload))
+        else:
+            is_sent = self._send_message(message_bytes(payload))
+        if not is_sent:
             self._refuse(RESOURCE_EXHAUSTED, NO_ROOM)
             return
         self._method.stats.sent += 1

@@ -13,7 +13,7 @@ from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.router import Router
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread, mailbox_of
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload
 
 Wake = Callable[[], None]
@@ -101,6 +101,12 @@ class CallFuture:
 
     def on_credit(self) -> None:
         """Handle calls send no request stream."""
+
+    def on_initial_metadata(self, entries: Trailers) -> None:
+        """Meant for gRPC clients, so a handle ignores it."""
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None:
+        """The same."""
 
     def on_done(self, outcome: Outcome) -> None:
         with self._lock:

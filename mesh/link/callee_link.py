@@ -31,7 +31,7 @@ from mesh.rpc.answers import answer_status
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
-from mesh.wire.outcome import Outcome, failed
+from mesh.wire.outcome import Outcome, Trailers, failed
 from mesh.wire.payload import Payload
 
 _CLOSED = CalleePhase.CLOSED
@@ -88,6 +88,16 @@ class IncomingCall:
         """Send one response item, unless the call is cancelled."""
         if self.cancel_reason is None:
             self.link.send(frames.pack_item(self.call_id, payload), self.call_id)
+
+    def send_initial_metadata(self, entries: Trailers) -> None:
+        """Send the headers of a gRPC response, before its first message."""
+        if self.cancel_reason is None:
+            self.link.send(frames.pack_initial_metadata(self.call_id, entries), self.call_id)
+
+    def set_compression(self, encoding: str, skips_next: bool) -> None:
+        """Choose how the messages of a gRPC response are compressed; see Compression in replica.proto."""
+        if self.cancel_reason is None:
+            self.link.send(frames.pack_compression(self.call_id, encoding, skips_next=skips_next), self.call_id)
 
     def grant(self, credits: int) -> None:
         """User code consumed `credits` of request items; let the caller send as many more."""

@@ -11,9 +11,7 @@ end it): so the link's number of calls is what the replica really has from us.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.cluster.ray_objects import StoredObject, load_buffers
@@ -23,14 +21,15 @@ from mesh.http2.frame_format import ErrorCode
 from mesh.http2.transport import Http2Transport
 from mesh.link import frames
 from mesh.link.link_phases import CALLER_TRANSITIONS, CallerEvent, CallerPhase
-from mesh.link.link_stream import LINK_LIMITS, LINK_METHOD, LinkStream, caller_transports
+from mesh.link.link_stream import LINK_METHOD, LinkStream, caller_transports
+from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
-from mesh.rpc.rpc_channel import UNIX_PREFIX, connect, request_block
+from mesh.rpc.rpc_channel import request_block
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.blocking_work import Work, run_blocking
@@ -39,18 +38,6 @@ from mesh.wire.outcome import Outcome, failed, read_status
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
 
 logger = logging.getLogger("mesh")
-
-
-@dataclass(frozen=True, slots=True)
-class LinkTarget:
-    """The replica to connect to."""
-
-    replica_id: str
-    address: str
-    hello: bytes
-    """The packed Hello frame."""
-    local_socket: str = ""
-    """Its Unix socket, if it is on this node: that is faster."""
 
 
 class LinkObserver(Protocol):
@@ -171,7 +158,7 @@ class CallerLink:
         transport: Http2Transport | None = None
         try:
             async with asyncio.timeout(settings().link.connect_timeout_s):
-                transport = await _connect(self._target)
+                transport = await self._target.connect()
                 caller_transports().add(transport)
                 ended = self._say_hello(transport)
                 await self._waiters.until(lambda: self._writer is not None or ended.done())
@@ -269,7 +256,7 @@ class CallerLink:
         match frame.WhichOneof("kind"):
             case "result":
                 self._on_result(frame.call_id, frame.result, body)
-            case "item" | "credit" as kind:
+            case "item" | "credit" | "initial_metadata" | "compression" as kind:
                 call = self._calls.get(frame.call_id)
                 if call is not None and call.state is CallState.SENT:
                     payload = frames.read_payload(frame.item.payload, body) if kind == "item" else None
@@ -277,8 +264,7 @@ class CallerLink:
                         if payload is not None:
                             call.sink.on_item(payload)
                         else:
-                            call.request_credit += frame.credit.credits
-                            call.sink.on_credit()
+                            _pass_on(frame, call)
                     except Exception:
                         _give_up(call, self._observer)
             case "load":
@@ -375,12 +361,16 @@ class CallerLink:
         self._observer.on_reject(self, call)
 
 
-async def _connect(target: LinkTarget) -> Http2Transport:
-    on_lost = caller_transports().discard
-    if target.local_socket:
-        with contextlib.suppress(OSError):
-            return await connect(f"{UNIX_PREFIX}{target.local_socket}", LINK_LIMITS, on_lost)
-    return await connect(target.address, LINK_LIMITS, on_lost)
+def _pass_on(frame: replica_pb2.Frame, call: OutgoingCall) -> None:
+    """Give the call what comes ahead of its items and between them."""
+    match frame.WhichOneof("kind"):
+        case "credit":
+            call.request_credit += frame.credit.credits
+            call.sink.on_credit()
+        case "compression":
+            call.sink.on_compression(frame.compression.encoding, skips_next=frame.compression.skips_next)
+        case "initial_metadata":
+            call.sink.on_initial_metadata(tuple((entry.key, entry.value) for entry in frame.initial_metadata.entries))
 
 
 def _give_up(call: OutgoingCall, observer: LinkObserver) -> None:

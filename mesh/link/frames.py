@@ -18,7 +18,7 @@ from mesh.link.small_frames import pack_small_item, pack_small_open, pack_small_
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire import payload as payloads
-from mesh.wire.outcome import Outcome, write_status
+from mesh.wire.outcome import Outcome, Trailers, write_status
 from mesh.wire.payload import Buffer, Payload
 from mesh.wire.request_context import RequestContext
 
@@ -138,6 +138,20 @@ def pack_item(call_id: int, payload: Payload) -> Packed:
     frame = Frame()
     frame.call_id = call_id
     return _pack_with(frame, payload, frame.item.payload)
+
+
+def pack_initial_metadata(call_id: int, entries: Trailers) -> bytes:
+    """The initial metadata of a gRPC response."""
+    frame = Frame(call_id=call_id)
+    frame.initial_metadata.SetInParent()  # also without entries: the client gets the headers now
+    for key, value in entries:
+        frame.initial_metadata.entries.add(key=key, value=value)
+    return pack(frame)
+
+
+def pack_compression(call_id: int, encoding: str, *, skips_next: bool) -> bytes:
+    """How the messages of a gRPC response are to be compressed."""
+    return pack(Frame(call_id=call_id, compression=replica_pb2.Compression(encoding=encoding, skips_next=skips_next)))
 
 
 def is_large(payload: Payload | None) -> bool:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from mesh.exceptions import CancelReason
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload
 from mesh.wire.request_context import RequestContext
 
@@ -38,6 +38,12 @@ class CallSink(Protocol):
 
     def on_credit(self) -> None:
         """More request items may be sent, see OutgoingCall.request_credit."""
+
+    def on_initial_metadata(self, entries: Trailers) -> None:
+        """A gRPC method has sent its headers; twice only if the call was sent again."""
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None:
+        """A gRPC method has chosen how its messages are compressed; see Compression in replica.proto."""
 
     def on_done(self, outcome: Outcome) -> None:
         """The call ended. Called exactly once, last."""

@@ -268,6 +268,8 @@ class Execution:
         credits = payload.credits
         if credits > 1 and self.window is not None:
             self.window.charge(credits - 1)
+        if self.grpc_context is not None:
+            self.grpc_context.has_sent_headers = True
         return payload
 
     def _unary_outcome(self, result: Any) -> Outcome:
@@ -317,6 +319,7 @@ class Execution:
     def _make_context(self) -> None:
         call = self.call
         context = self.grpc_context = GrpcContext(self.request, call.request.metadata, call.request.peer)
+        context.response = call, self._user
         if self.requests is not None:
             context.read_message = self.requests.read
         if self.window is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import grpc
 
 from mesh.context import Request
 from mesh.exceptions import GrpcStatusError, details_text
+from mesh.replica.user_loop import UserLoop
 from mesh.wire.outcome import Outcome, Trailers
+
+_ENCODINGS = {grpc.Compression.NoCompression: "", grpc.Compression.Deflate: "deflate", grpc.Compression.Gzip: "gzip"}
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -20,6 +23,14 @@ class Metadatum(NamedTuple):
 
     key: str
     value: str | bytes
+
+
+class ClientResponse(Protocol):
+    """The way of headers to the client. On the I/O loop. Implemented by link.callee_link."""
+
+    def send_initial_metadata(self, entries: Trailers) -> None: ...
+
+    def set_compression(self, encoding: str, skips_next: bool) -> None: ...
 
 
 class GrpcContext:
@@ -39,6 +50,10 @@ class GrpcContext:
         self._done_callbacks: list[Callable[[Any], None]] = []
         self.read_message: Callable[[], Awaitable[Any]] | None = None
         self.write_message: Callable[[Any], Awaitable[None]] | None = None
+        self.response: tuple[ClientResponse, UserLoop] | None = None
+        """Where headers go, and the way to its loop; None in tests of user code."""
+        self.has_sent_headers = False
+        """With the initial metadata, or with the first message."""
 
     def invocation_metadata(self) -> tuple[Metadatum, ...]:
         """What the client sent."""
@@ -95,16 +110,38 @@ class GrpcContext:
     def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         self._trailers = tuple(trailing_metadata)
 
-    def send_initial_metadata(self, initial_metadata: object) -> NoReturn:
-        raise _unavailable("send_initial_metadata", "use set_trailing_metadata(), or fields of the response message")
+    def send_initial_metadata(self, initial_metadata: Iterable[tuple[str, str | bytes]]) -> Awaitable[None]:
+        """Send the response's headers now, once and before the first message. With and without `await`."""
+        self._require_headers_unsent("send_initial_metadata")
+        entries = encoded(tuple(initial_metadata))
+        self.has_sent_headers = True
+        if self.response is not None:
+            response, user_loop = self.response
+            user_loop.to_io(response.send_initial_metadata, entries)
+        return _Done()
 
     def set_compression(self, compression: grpc.Compression) -> None:
-        """Responses are never compressed. Raises RuntimeError for anything but `NoCompression`."""
-        if compression is not grpc.Compression.NoCompression:
-            raise _unavailable("set_compression", "compress large fields of the response message yourself")
+        """Compress the messages of the response, if the client accepts it. Before the headers have been sent."""
+        if compression not in _ENCODINGS:
+            raise TypeError(f"set_compression() takes a grpc.Compression, got {compression!r}.")
+        self._require_headers_unsent("set_compression")
+        self._send_compression(_ENCODINGS[compression], skips_next=False)
 
     def disable_next_message_compression(self) -> None:
-        """Without effect, because responses are never compressed."""
+        """Send the next message as it is."""
+        self._send_compression("", skips_next=True)
+
+    def _send_compression(self, encoding: str, *, skips_next: bool) -> None:
+        if self.response is not None and not self._is_done:
+            response, user_loop = self.response
+            user_loop.to_io(response.set_compression, encoding, skips_next)
+
+    def _require_headers_unsent(self, method: str) -> None:
+        if self.has_sent_headers or self._is_done:
+            raise RuntimeError(
+                f"{method}() comes too late: the headers of the response are sent once, by send_initial_metadata() or "
+                "with the first message. Call it before."
+            )
 
     def abort(
         self, code: grpc.StatusCode, details: object = "", trailing_metadata: Iterable[tuple[str, str | bytes]] = ()
@@ -167,6 +204,13 @@ class GrpcContext:
         return outcome
 
 
+class _Done:
+    """An awaitable that has nothing to wait for, and that may be dropped."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
 def _unavailable(method: str, advice: str) -> RuntimeError:
     return RuntimeError(f"{method}() of the gRPC context is not available in this version of the mesh: {advice}.")
 
@@ -186,10 +230,10 @@ def _decoded(key: str, value: str | bytes) -> Metadatum:
     return Metadatum(key, value.decode("ascii", "replace"))
 
 
-def encoded(trailers: Metadata) -> Trailers:
-    """Trailers as the wire carries them. Raises TypeError for what gRPC could not carry."""
-    pairs = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in trailers)
+def encoded(metadata: Metadata) -> Trailers:
+    """Metadata as the wire carries them. Raises TypeError for what gRPC could not carry."""
+    pairs = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in metadata)
     for key, value in pairs:
-        if not isinstance(key, str) or not isinstance(value, bytes):
-            raise TypeError(f"trailing metadata are pairs of a string and a string or bytes, not ({key!r}, {value!r})")
+        if not isinstance(key, str) or not key.isascii() or not isinstance(value, bytes):
+            raise TypeError(f"metadata are pairs of an ASCII string and a string or bytes, not ({key!r}, {value!r})")
     return pairs

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import grpc
 
-from mesh.link.caller_link import CallerLink, LinkObserver, LinkTarget
+from mesh.link.caller_link import CallerLink, LinkObserver
 from mesh.link.frames import pack_hello
+from mesh.link.link_target import LinkTarget
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.locality import Locality
 from mesh.routing.model_holders import ModelHolders

@@ -107,13 +107,13 @@ class MessageReader:
         return message
 
 
-def compressed(message: bytes, encoding: str) -> bytes:
+def compressed(message: bytes | memoryview, encoding: str) -> bytes:
     """The message with one of ENCODINGS."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[encoding])
     return deflate.compress(message) + deflate.flush()
 
 
-def compressed_frame(message: bytes, encoding: str) -> bytes:
+def compressed_frame(message: bytes | memoryview, encoding: str) -> bytes:
     """The same with its prefix, as it is sent."""
     data = compressed(message, encoding)
     return b"\1" + len(data).to_bytes(PREFIX_BYTES - 1, "big") + data

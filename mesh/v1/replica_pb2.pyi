@@ -30,7 +30,7 @@ class Frames(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("call_id", "hello", "welcome", "open", "item", "half_close", "result", "cancel", "credit", "reject", "load", "drain", "part", "release", "models", "decline")
+    __slots__ = ("call_id", "hello", "welcome", "open", "item", "half_close", "result", "cancel", "credit", "reject", "load", "drain", "part", "release", "models", "decline", "initial_metadata", "compression")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,8 @@ class Frame(_message.Message):
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     DECLINE_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_METADATA_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     hello: Hello
     welcome: Welcome
@@ -63,7 +65,9 @@ class Frame(_message.Message):
     release: Release
     models: Models
     decline: Decline
-    def __init__(self, call_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., half_close: _Optional[_Union[HalfClose, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ...) -> None: ...
+    initial_metadata: InitialMetadata
+    compression: Compression
+    def __init__(self, call_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., half_close: _Optional[_Union[HalfClose, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ..., initial_metadata: _Optional[_Union[InitialMetadata, _Mapping]] = ..., compression: _Optional[_Union[Compression, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "replica_id", "token")
@@ -108,6 +112,20 @@ class Open(_message.Message):
     peer: str
     shared_bytes: int
     def __init__(self, method: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., deadline_ms: _Optional[int] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., streams_response: bool = ..., streams_request: bool = ..., credit: _Optional[int] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadatum, _Mapping]]] = ..., peer: _Optional[str] = ..., shared_bytes: _Optional[int] = ...) -> None: ...
+
+class InitialMetadata(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[_common_pb2.Metadatum]
+    def __init__(self, entries: _Optional[_Iterable[_Union[_common_pb2.Metadatum, _Mapping]]] = ...) -> None: ...
+
+class Compression(_message.Message):
+    __slots__ = ("encoding", "skips_next")
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    SKIPS_NEXT_FIELD_NUMBER: _ClassVar[int]
+    encoding: str
+    skips_next: bool
+    def __init__(self, encoding: _Optional[str] = ..., skips_next: bool = ...) -> None: ...
 
 class Item(_message.Message):
     __slots__ = ("payload",)

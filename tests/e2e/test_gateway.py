@@ -64,13 +64,20 @@ class Shop(shop_pb2_grpc.ShopServicer):
             case "wrong type":
                 return "not a message"
             case "initial metadata":
-                await context.send_initial_metadata((("k", "v"),))
+                context.set_compression(grpc.Compression.Gzip)
+                await context.send_initial_metadata((("source", "cellar"), ("blob-bin", b"\0\xff")))
+                return Item(name=LONG)
+            case "wrong initial metadata":
+                await context.send_initial_metadata((("Source", "cellar"),))
             case "answer":
                 context.set_trailing_metadata((("weight", "7"),))
                 return Item(name="answered", amount=request.amount)
         return Item(name=await self._gate.wait.remote(request.name))
 
     def List(self, request: Any, context: Any) -> Iterator[Any]:
+        if request.name == "initial metadata":
+            context.set_compression(grpc.Compression.Deflate)
+            context.send_initial_metadata((("source", "cellar"),))
         for number in range(request.amount):
             self._listed += request.name == LONG
             yield Item(name=request.name, amount=number)
@@ -208,14 +215,25 @@ def test_exceptions_of_user_code_are_internal_errors_with_their_text(shop: Any) 
     error = failure(shop.Price, Item(name="wrong type"))
     assert error.code() is Status.INTERNAL
     assert "response message" in error.details()
-    error = failure(shop.Price, Item(name="initial metadata"))
+    error = failure(shop.Price, Item(name="wrong initial metadata"))
     assert error.code() is Status.INTERNAL
-    assert "is not available in this version of the mesh: use set_trailing_metadata()" in error.details()
+    assert "User code set initial metadata 'Source'" in error.details()
     stream = shop.List(Item(name="raise", amount=3), metadata=TO_SHOP, timeout=TIMEOUT_S)
     assert [next(stream).amount for _ in range(3)] == [0, 1, 2]
     with pytest.raises(grpc.RpcError, match="list broke"):
         next(stream)
     assert stream.code() is Status.INTERNAL
+
+
+def test_initial_metadata_and_compressed_messages_reach_the_client(shop: Any) -> None:
+    """From `async def` and from `def` methods (item 217)."""
+    request = Item(name="initial metadata", amount=3)
+    reply, call = shop.Price.with_call(request, metadata=TO_SHOP, timeout=TIMEOUT_S)
+    assert reply.name == LONG
+    assert dict(call.initial_metadata()) == {"source": "cellar", "blob-bin": b"\0\xff"}
+    stream = shop.List(request, metadata=TO_SHOP, timeout=TIMEOUT_S)
+    assert dict(stream.initial_metadata()) == {"source": "cellar"}
+    assert [item.amount for item in stream] == [0, 1, 2]
 
 
 def test_a_message_that_cannot_be_parsed_is_the_fault_of_the_client(gate: Handle, channel: grpc.Channel) -> None:

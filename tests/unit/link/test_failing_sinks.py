@@ -12,7 +12,7 @@ from mesh.link.caller_link import CallerLink
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.routing.router import Router
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload, encode
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
@@ -43,6 +43,12 @@ class Sink:
 
     def on_credit(self) -> None:
         self._fail("on_credit")
+
+    def on_initial_metadata(self, entries: Trailers) -> None:
+        self._fail("on_initial_metadata")
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None:
+        self._fail("on_compression")
 
     def on_done(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

@@ -102,6 +102,20 @@ def test_a_request_arrives_as_it_was_sent(
     assert replace(read, payload=None) == replace(request, payload=None)
 
 
+@given(st.lists(st.tuples(texts, st.binary(max_size=20)), max_size=3), st.sampled_from(["gzip", ""]), st.booleans())
+def test_headers_of_a_response_arrive_as_they_were_sent(
+    entries: list[tuple[str, bytes]], encoding: str, skips_next: bool
+) -> None:
+    """Also empty ones, which are frames too."""
+    packed = frames.pack_initial_metadata(5, tuple(entries))
+    packed += frames.pack_compression(5, encoding, skips_next=skips_next)
+    (_, metadata), (_, compression) = Received(packed).calls
+    assert (metadata.call_id, metadata.WhichOneof("kind")) == (5, "initial_metadata")
+    assert [(entry.key, entry.value) for entry in metadata.initial_metadata.entries] == entries
+    assert (compression.call_id, compression.WhichOneof("kind")) == (5, "compression")
+    assert (compression.compression.encoding, compression.compression.skips_next) == (encoding, skips_next)
+
+
 @given(payloads | st.none(), texts, st.integers(0, 16))
 def test_a_result_arrives_as_it_was_sent(payload: Payload | None, message: str, code: int) -> None:
     outcome = Outcome(code, message, payload, (("k-bin", b"\xff"),), b"pickle", "Type", "traceback")

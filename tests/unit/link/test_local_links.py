@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from mesh.link import caller_link, link_stream
-from mesh.link.caller_link import LinkTarget
+from mesh.link.link_target import LinkTarget
 from mesh.routing.snapshot import ReplicaInfo
 from mesh.wire.mesh_token import local_socket
 from tests.unit.fakes.raw_peer import DEADLINE_S, Service

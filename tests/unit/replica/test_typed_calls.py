@@ -16,7 +16,7 @@ from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload, raw
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until
@@ -138,6 +138,10 @@ class Client:
             self._sent += 1
             if self._sent == len(self._requests) and self.half_closes:
                 self.call.half_close()
+
+    def on_initial_metadata(self, entries: Trailers) -> None: ...
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None: ...
 
     def on_done(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mesh.link.caller_link import CallerLink, LinkTarget
+from mesh.link.caller_link import CallerLink
+from mesh.link.link_target import LinkTarget
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.router import Router
 from mesh.routing.snapshot import ReplicaInfo

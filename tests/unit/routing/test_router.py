@@ -28,7 +28,7 @@ from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import Outcome, to_exception
+from mesh.wire.outcome import Outcome, Trailers, to_exception
 from mesh.wire.payload import Payload, encode
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, on_io, until, until_async
@@ -67,6 +67,10 @@ class Sink:
     def on_item(self, payload: Payload) -> None: ...
 
     def on_credit(self) -> None: ...
+
+    def on_initial_metadata(self, entries: Trailers) -> None: ...
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None: ...
 
     def on_done(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.link.caller_link import CallerLink, LinkTarget
+from mesh.link.caller_link import CallerLink
+from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.routing import waiting_calls
 from mesh.routing.endpoint import Endpoint
