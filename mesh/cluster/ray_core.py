@@ -128,13 +128,23 @@ def attach_ray(address: str | None = None) -> bool:
     named = address or ray_address()
     if named is not None:
         _require_listener(named)
-        _init(address=named)
+        _init_at(named)
         return True
     try:
         _init(address="auto")
     except ConnectionError:
         return False
     return True
+
+
+def _init_at(address: str) -> None:
+    """Ray sends its token to a cluster that it finds by itself; to one with an address only if it is asked to."""
+    try:
+        _init(address=address)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{error}. If a program or `mesh run` has started it, it asks for a token: set RAY_AUTH_MODE=token."
+        ) from error
 
 
 def _init(**options: Any) -> None:

@@ -39,6 +39,18 @@ def test_an_address_that_answers_and_the_words_of_ray_go_to_ray(init_calls: list
 
 
 @pytest.mark.usefixtures("init_calls")
+def test_a_cluster_that_refuses_may_ask_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at x")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        address = f"127.0.0.1:{cluster.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=r"cluster at x\. If .* set RAY_AUTH_MODE=token\."):
+            ray_core.attach_ray(address)
+
+
+@pytest.mark.usefixtures("init_calls")
 @pytest.mark.parametrize(("state", "is_shown"), [("enabled", False), ("disabled", True)])
 def test_that_ray_is_safe_is_no_warning(caplog: pytest.LogCaptureFixture, state: str, is_shown: bool) -> None:
     ray_core.attach_ray("auto")
