@@ -30,8 +30,8 @@ OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0
 ID_BYTES = 8
 STREAM_ITEMS = 1_000
 WARM_UP_SHARE = 0.2
-CANCEL_AFTER_S = (0.1, 0.15)
-"""Long enough for a server to tell it from a rapid reset attack."""
+CANCEL_AFTER_S = (0.3, 0.4)
+"""Long enough for a server to tell it from a rapid reset attack, also when this client sends late."""
 
 Figures = dict[str, float]
 
