@@ -1,4 +1,4 @@
-"""The gateway: one process per node that speaks gRPC to clients and HTTP to operators.
+"""The gateway: a process on each node that speaks gRPC to clients and HTTP to operators.
 
 Its rooms are requests, ops and dialects, in the order of imports; it imports mesh, never the other way round.
 """

@@ -90,8 +90,11 @@ class GrpcListener:
     def __repr__(self) -> str:
         return f"<GrpcListener {self._phase.name} applications={len(self._routes.applications)}>"
 
-    async def start(self, host: str, port: int, message_max_bytes: int = 0) -> int:
-        """Listen; returns the port. Raises OSError naming the port when it is taken."""
+    async def start(self, host: str, port: int, message_max_bytes: int = 0, *, shares_port: bool = False) -> int:
+        """Listen; returns the port. Raises OSError naming the port when it is taken.
+
+        `shares_port`: other gateways of the node may listen on it too.
+        """
         # Refuse messages that links cannot carry here, where gRPC has a status for it.
         carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
         # A connection gets at most half of what may be buffered.
@@ -105,7 +108,7 @@ class GrpcListener:
             budget=self._budget,
             connections_max=settings().gateway.connections_max,
         )
-        return await self._server.listen(host, port)
+        return await self._server.listen(host, port, shares_port=shares_port)
 
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new calls. Calls in progress are not touched."""

@@ -90,7 +90,10 @@ class NodeGateway:
 
     async def start(self) -> control_pb2.GatewayReady:
         """Open the ports. Raises OSError with the name of a port that is taken; then no port stays open."""
-        ready = control_pb2.GatewayReady(gateway_id=self._spec.gateway_id, node_id=self._spec.node_id, pid=os.getpid())
+        spec = self._spec
+        ready = control_pb2.GatewayReady(
+            gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index, pid=os.getpid()
+        )
         try:
             ready.grpc_address = await self._open_grpc()
             ready.http_address = self._open_http(ready.grpc_address)
@@ -160,7 +163,9 @@ class NodeGateway:
         if not options.HasField("grpc_port"):
             return ""
         host = options.grpc_host or settings().gateway.host
-        return self._address(host, await self._listener.start(host, options.grpc_port, options.max_message_bytes))
+        shares_port = options.processes > 1
+        port = await self._listener.start(host, options.grpc_port, options.max_message_bytes, shares_port=shares_port)
+        return self._address(host, port)
 
     def _open_http(self, grpc_address: str) -> str:
         options = self._spec.options

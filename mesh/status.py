@@ -142,8 +142,10 @@ class GatewayOverview:
     grpc_address: str = ""
     """The "host:port" for gRPC clients; empty while it is not open, or if there is no such port."""
     http_address: str = ""
-    """The "host:port" of health, routes and metrics; empty likewise."""
+    """The "host:port" of health, routes and metrics; empty likewise, and for all but the first one of a node."""
     message: str = ""
+    index: int = 0
+    """Among the gateways of its node; see `processes` of `grpc_options`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +153,7 @@ class MeshStatus:
     """The mesh at one moment. Empty when no mesh is running."""
 
     gateways: tuple[GatewayOverview, ...] = ()
-    """One per node that has a gateway."""
+    """By default one per node that has any."""
     proxies: Mapping[str, GatewayStatus] = field(default_factory=dict)
     """The status of gateways by node id, as in Ray Serve. The worst one if a node has several gateways."""
     applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
@@ -191,6 +193,7 @@ def _gateway(gateway: control_pb2.GatewayStatus) -> GatewayOverview:
         grpc_address=gateway.grpc_address,
         http_address=gateway.http_address,
         message=gateway.message,
+        index=gateway.index,
     )
 
 

@@ -51,7 +51,7 @@ def failures_in_full(reply: control_pb2.StatusReply) -> str:
 def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
     lines = []
     for gateway in reply.gateways:
-        if gateway.grpc_address:
+        if gateway.grpc_address and not gateway.index:  # the others have the same
             lines.append(f"gRPC on {gateway.grpc_address}")
         if gateway.http_address:
             lines.append(f"HTTP on http://{gateway.http_address}")
@@ -117,7 +117,8 @@ def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
     for gateway in reply.gateways:
         addresses = (("grpc", gateway.grpc_address), ("http", gateway.http_address))
         listening = " ".join(f"{kind}={address}" for kind, address in addresses if address)
-        yield f"gateway on node {gateway.node_id[:8]}", gateway.status, _joined(listening, gateway.message)
+        number = f" {gateway.index}" if gateway.index else ""
+        yield f"gateway{number} on node {gateway.node_id[:8]}", gateway.status, _joined(listening, gateway.message)
     if not reply.gateways:
         yield "no gateways", "", ""
 

@@ -61,8 +61,9 @@ def replica_name(deployment: tuple[str, str], replica_id: str, version: str) -> 
     return f"{REPLICA_PREFIX}{'#'.join(deployment)}#{_digest(version)}#{replica_id}"
 
 
-def gateway_name(node_id: str) -> str:
-    return f"{GATEWAY_PREFIX}{node_id}"
+def gateway_name(node_id: str, index: int) -> str:
+    """`index`: among the gateways of the node, from 0."""
+    return f"{GATEWAY_PREFIX}{node_id}#{index}" if index else f"{GATEWAY_PREFIX}{node_id}"
 
 
 def policy_name(deployment: tuple[str, str], policy_id: str) -> str:

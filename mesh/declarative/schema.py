@@ -42,7 +42,7 @@ class MeshConfig:
     http_options: Mapping[str, Any] = field(default_factory=dict)
     """HTTP listener of the gateways: host, port."""
     grpc_options: Mapping[str, Any] = field(default_factory=dict)
-    """gRPC listener of the gateways: port, grpc_servicer_functions, request_timeout_s, and limits of connections."""
+    """gRPC listener of the gateways: port, processes, grpc_servicer_functions, request_timeout_s; see grpc.md."""
     target_capacity: float | None = None
     """Percent of all replica counts and autoscaling bounds that run; None: all."""
     logging_config: Mapping[str, Any] | None = None

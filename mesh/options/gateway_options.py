@@ -18,6 +18,7 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _MAX_PORT = 65_535
+_MAX_PROCESSES = 256
 _HTTP_NOT_YET = (
     "root_path", "request_timeout_s", "keep_alive_timeout_s",
     "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs",
@@ -86,6 +87,8 @@ class gRPCOptions:
 
     port: int | None = 9000
     """0: any free port; None: no gRPC listener."""
+    processes: int = 1
+    """Gateways of each node, which share the port: the kernel gives each connection to one of them."""
     grpc_servicer_functions: Sequence[str | Callable[..., Any]] = ()
     """`add_XServicer_to_server` functions, or their import paths, whose methods every ingress serves if it has them."""
     request_timeout_s: float | None = None
@@ -103,6 +106,9 @@ class gRPCOptions:
 
     def __post_init__(self) -> None:
         _check_port("grpc_options['port']", self.port)
+        option_checks.whole_number("grpc_options['processes']", self.processes, 1, _MAX_PROCESSES)
+        if self.processes > 1 and not self.port:
+            raise ValueError("grpc_options['processes'] above 1 needs a port that they can share: choose one.")
         functions = self.grpc_servicer_functions
         if isinstance(functions, str) or not isinstance(functions, Sequence):
             raise TypeError(f"grpc_options['grpc_servicer_functions'] must be a list, got {functions!r}.")
@@ -131,6 +137,7 @@ class GatewayRequest:
             location=_LOCATIONS[self.location],
             grpc_host=settings().gateway.host,
             grpc_port=self.grpc.port,
+            processes=self.grpc.processes,
             http_host=self.http.host or "",
             http_port=self.http.port,
             max_message_bytes=settings().payload.message_max_bytes,

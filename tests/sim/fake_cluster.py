@@ -274,7 +274,8 @@ class FakeCluster:
         """A second start hears the outcome of the first."""
         if isinstance(actor.spec, control_pb2.GatewaySpec):
             actor.is_started = True
-            ready = control_pb2.GatewayReady(gateway_id=actor.spec.gateway_id, node_id=actor.spec.node_id)
+            spec = actor.spec
+            ready = control_pb2.GatewayReady(gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index)
             return ready.SerializeToString()
         if isinstance(actor.spec, control_pb2.PolicySpec):
             await actor.is_placed.wait()

@@ -34,9 +34,11 @@ class Mesh:
         cpus: Mapping[str, float] | None = None,
         cluster: FakeCluster | None = None,
         make_publisher: Callable[[int], Publisher] = Publisher,
+        gateway_processes: int = 1,
     ) -> None:
         self.cluster = cluster or FakeCluster(seed, cpus=cpus)
         self._make_publisher = make_publisher
+        self._gateway_options = control_pb2.GatewayOptions(grpc_port=9000, processes=gateway_processes)
         self.kv = DictKeyValue()
         self.deaths: list[int] = []
         """Steps after which the next controllers die."""
@@ -81,7 +83,7 @@ class Mesh:
             new_id=lambda: f"r{next(self._ids)}",
             spawn_task=self._spawn,
         )
-        await self.loop.begin(control_pb2.GatewayOptions(grpc_port=9000))
+        await self.loop.begin(self._gateway_options)
         if life.is_over:
             raise ControllerCrashed
         self._spawn(self.loop.run(), "control loop")

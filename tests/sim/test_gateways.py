@@ -43,3 +43,32 @@ async def _hang() -> None:
     assert mesh.loop.status().gateways[0].message == ""
     assert not mesh.failed
     await mesh.crash()
+
+
+def test_gateways_of_one_node_are_replaced_and_adopted_one_by_one() -> None:
+    run_in_fake_time(_several())
+
+
+async def _several() -> None:
+    mesh = Mesh(1, gateway_processes=3)
+    await mesh.boot()
+    await mesh.until(lambda: _healthy(mesh) == [0, 1, 2], 10.0)
+    before = _ids(mesh)
+    mesh.cluster.end(mesh.cluster.actors["MESH_GATEWAY::n1#1"])
+    await mesh.until(lambda: _healthy(mesh) == [0, 1, 2] and _ids(mesh) != before, 10.0)
+    after = _ids(mesh)
+    assert (after[0], after[2]) == (before[0], before[2])
+    await mesh.crash()
+    await mesh.boot()
+    await mesh.until(lambda: _healthy(mesh) == [0, 1, 2], 10.0)
+    assert _ids(mesh) == after
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def _healthy(mesh: Mesh) -> list[int]:
+    return sorted(each.index for each in mesh.loop.status().gateways if each.status == GatewayStatus.HEALTHY)
+
+
+def _ids(mesh: Mesh) -> dict[int, str]:
+    return {each.index: each.gateway_id for each in mesh.loop.status().gateways}

@@ -16,6 +16,7 @@ from mesh.controller.plan.cluster_picture import (
     DepartedReplica,
     Failures,
     Gateway,
+    GatewaySlot,
     Node,
     Observed,
     Replica,
@@ -44,7 +45,7 @@ class ActorRegistry:
         self._replicas: dict[str, Replica] = {}
         self._gateways: dict[str, Gateway] = {}
         self._replica_failures: dict[DeploymentKey, Failures] = {}
-        self._gateway_failures: dict[str, Failures] = {}
+        self._gateway_failures: dict[GatewaySlot, Failures] = {}
         self._departed: deque[DepartedReplica] = deque()
         self._last_ended: dict[DeploymentKey, str] = {}
         self._tallies: dict[DeploymentKey, Tally] = {}
@@ -90,10 +91,10 @@ class ActorRegistry:
             elif replica.node_ends_at_s != (end_s := ends_at_s.get(replica.node_id)):
                 self._node_ends(replica, end_s)
         for gateway in list(self._gateways.values()):
-            if gateway.node_id in gone:
+            if gateway.slot.node_id in gone:
                 self.gateway_closed(gateway.gateway_id, "its node is gone")
-        for node_id in gone:
-            self._gateway_failures.pop(node_id, None)
+        for slot in [each for each in self._gateway_failures if each.node_id in gone]:
+            del self._gateway_failures[slot]
 
     def _node_ends(self, replica: Replica, end_s: float | None) -> None:
         marked = replace(replica, node_ends_at_s=end_s)
@@ -107,7 +108,8 @@ class ActorRegistry:
     def actor_names(self) -> set[str]:
         """Names of all replicas and gateways of the registry."""
         replicas = {replica_name(each.deployment, each.replica_id, each.version) for each in self._replicas.values()}
-        return replicas | {gateway_name(each.node_id) for each in self._gateways.values()}
+        slots = [each.slot for each in self._gateways.values()]
+        return replicas | {gateway_name(slot.node_id, slot.index) for slot in slots}
 
     # ---- replicas --------------------------------------------------------------------------------------------------
 
@@ -263,7 +265,7 @@ class ActorRegistry:
     def gateway_ready(self, ready: control_pb2.GatewayReady) -> None:
         gateway = self._gateways.get(ready.gateway_id)
         if gateway and gateway.state == GatewayStatus.STARTING:
-            self._gateway_failures.pop(gateway.node_id, None)
+            self._gateway_failures.pop(gateway.slot, None)
             addressed = replace(gateway, grpc_address=ready.grpc_address, http_address=ready.http_address)
             self._gateway_moved(addressed, GatewayEvent.READY)
 
@@ -306,7 +308,7 @@ class ActorRegistry:
         self._on_change()
 
     def _count_gateway_failure(self, gateway: Gateway, message: str) -> None:
-        failures = self._gateway_failures.get(gateway.node_id, NO_FAILURES)
-        self._gateway_failures[gateway.node_id] = replace(
+        failures = self._gateway_failures.get(gateway.slot, NO_FAILURES)
+        self._gateway_failures[gateway.slot] = replace(
             failures, count=failures.count + 1, last_at_s=self._clock(), message=message[:_MESSAGE_MAX_CHARS]
         )

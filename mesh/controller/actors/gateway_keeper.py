@@ -12,7 +12,7 @@ from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
 from mesh.controller.plan.actions import GatewayAction, KillGateway, Reason, StartGateway, StopGateway
-from mesh.controller.plan.cluster_picture import Gateway
+from mesh.controller.plan.cluster_picture import Gateway, GatewaySlot
 from mesh.options.drain_policy import DrainPolicy
 from mesh.settings import settings
 from mesh.status import GatewayStatus
@@ -41,8 +41,8 @@ class GatewayKeeper:
     def begin(self, action: GatewayAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a gateway that is gone."""
         match action:
-            case StartGateway(node_id, reason):
-                self._start(node_id, reason)
+            case StartGateway(slot, reason):
+                self._start(slot, reason)
             case StopGateway(gateway_id, reason):
                 self._stop(gateway_id, reason)
             case KillGateway(gateway_id, reason):
@@ -52,46 +52,52 @@ class GatewayKeeper:
 
     def adopt(self, ready: control_pb2.GatewayReady) -> None:
         """Take over a gateway that an earlier controller started."""
-        self._add(ready.gateway_id, ready.node_id)
+        slot = GatewaySlot(ready.node_id, ready.index)
+        self._add(ready.gateway_id, slot)
         self._registry.gateway_ready(ready)
-        self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, ready.node_id))
+        self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, slot))
         self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
 
-    def _start(self, node_id: str, reason: Reason) -> None:
-        spec = control_pb2.GatewaySpec(gateway_id=self._new_id(), node_id=node_id, options=self.options)
-        self._add(spec.gateway_id, node_id)
-        logger.info("starting gateway %s on node %s: %s", spec.gateway_id, node_id[:8], reason)
-        self._keep("start", spec.gateway_id, self._bring_up(spec))
+    def _start(self, slot: GatewaySlot, reason: Reason) -> None:
+        spec = control_pb2.GatewaySpec(
+            gateway_id=self._new_id(), node_id=slot.node_id, index=slot.index, options=self.options
+        )
+        if slot.index:
+            # The first one adds up the metrics of the node.
+            spec.options.ClearField("http_port")
+        self._add(spec.gateway_id, slot)
+        logger.info("starting gateway %s on node %s: %s", spec.gateway_id, slot.node_id[:8], reason)
+        self._keep("start", spec.gateway_id, self._bring_up(spec, slot))
 
     def _stop(self, gateway_id: str, reason: Reason) -> None:
         gateway = self._registry.gateway(gateway_id)
         if gateway and self._registry.gateway_stopping(gateway_id, reason):
-            logger.info("stopping gateway %s on node %s: %s", gateway_id, gateway.node_id[:8], reason)
-            self._keep("drain", gateway_id, self._calls.drain(gateway_name(gateway.node_id)))
+            logger.info("stopping gateway %s on node %s: %s", gateway_id, gateway.slot.node_id[:8], reason)
+            self._keep("drain", gateway_id, self._calls.drain(_name(gateway.slot)))
 
     def _kill(self, gateway_id: str, reason: Reason) -> None:
         if gateway := self._registry.gateway(gateway_id):
             if self._registry.gateway_stopping(gateway_id, reason):
                 text = f"{reason} ({gateway.unhealthy})" if gateway.unhealthy else reason
-                logger.info("killing gateway %s on node %s: %s", gateway_id, gateway.node_id[:8], text)
-            self._keep("kill", gateway_id, self._calls.kill(gateway_name(gateway.node_id)))
+                logger.info("killing gateway %s on node %s: %s", gateway_id, gateway.slot.node_id[:8], text)
+            self._keep("kill", gateway_id, self._calls.kill(_name(gateway.slot)))
 
-    def _add(self, gateway_id: str, node_id: str) -> None:
+    def _add(self, gateway_id: str, slot: GatewaySlot) -> None:
         gateway = settings().gateway
         drain = DrainPolicy(gateway.lame_duck_s + gateway.drain_timeout_s, settings().controller.drain_margin_s)
-        self._registry.add_gateway(Gateway(gateway_id=gateway_id, node_id=node_id, drain=drain))
+        self._registry.add_gateway(Gateway(gateway_id=gateway_id, slot=slot, drain=drain))
 
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} gateway {gateway_id}")
 
-    async def _bring_up(self, spec: control_pb2.GatewaySpec) -> None:
-        name = gateway_name(spec.node_id)
+    async def _bring_up(self, spec: control_pb2.GatewaySpec, slot: GatewaySlot) -> None:
+        name = _name(slot)
         try:
             await self._runtime.spawn_gateway(name, spec)
         except ActorCallError as error:
             self._registry.gateway_closed(spec.gateway_id, str(error))
             return
-        self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, spec.node_id))
+        self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, slot))
         gateway = self._registry.gateway(spec.gateway_id)
         if gateway and gateway.state == GatewayStatus.DRAINING:
             # It was stopped before it had a process that could drain.
@@ -117,11 +123,11 @@ class GatewayKeeper:
         logger.warning("the start of gateway %s on node %s failed: %s", spec.gateway_id, spec.node_id[:8], reason)
         self._registry.gateway_broken(spec.gateway_id, reason)
 
-    async def _watch(self, gateway_id: str, node_id: str) -> None:
-        reason = str(await self._calls.death_reason(gateway_name(node_id)))
+    async def _watch(self, gateway_id: str, slot: GatewaySlot) -> None:
+        reason = str(await self._calls.death_reason(_name(slot)))
         gateway = self._registry.gateway(gateway_id)
         if gateway is not None and gateway.state != GatewayStatus.DRAINING:
-            logger.warning("gateway %s on node %s ended: %s", gateway_id, node_id[:8], reason)
+            logger.warning("gateway %s on node %s ended: %s", gateway_id, slot.node_id[:8], reason)
         self._registry.gateway_closed(gateway_id, reason)
 
     async def _check(self, gateway_id: str) -> None:
@@ -129,5 +135,9 @@ class GatewayKeeper:
         while (gateway := self._registry.gateway(gateway_id)) and gateway.state == GatewayStatus.HEALTHY:
             await asyncio.sleep(settings().controller.gateway_check_interval_s)
             timeout_s = settings().controller.gateway_check_timeout_s
-            failure = await self._calls.check(gateway_name(gateway.node_id), timeout_s)
+            failure = await self._calls.check(_name(gateway.slot), timeout_s)
             self._registry.gateway_checked(gateway_id, failure)
+
+
+def _name(slot: GatewaySlot) -> str:
+    return gateway_name(slot.node_id, slot.index)

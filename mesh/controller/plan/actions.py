@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mesh.controller.plan.cluster_picture import GatewaySlot
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.routing.snapshot import DeploymentKey
 
@@ -56,7 +57,7 @@ class KillReplica:
 
 @dataclass(frozen=True, slots=True)
 class StartGateway:
-    node_id: str
+    slot: GatewaySlot
     reason: Reason
 
 

@@ -74,10 +74,19 @@ class Replica:
         return is_staying and self.version == version
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class GatewaySlot:
+    """The place of one gateway: at most one process has it."""
+
+    node_id: str
+    index: int = 0
+    """Among those of its node. The first one has the HTTP port."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     gateway_id: str
-    node_id: str
+    slot: GatewaySlot
     state: GatewayStatus = GatewayStatus.STARTING
     since_at_s: float = 0.0
     drain: DrainPolicy = DEFAULT_DRAIN
@@ -117,7 +126,7 @@ class DepartedReplica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """Recent failures of one version of a deployment, or of the gateway of one node."""
+    """Recent failures of one version of a deployment, or of the gateways of one slot."""
 
     version: str = ""
     count: int = 0
@@ -167,8 +176,7 @@ class Observed:
     gateways: tuple[Gateway, ...] = ()
     nodes: tuple[Node, ...] = ()
     replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
-    gateway_failures: Mapping[str, Failures] = field(default_factory=dict)
-    """By node id."""
+    gateway_failures: Mapping[GatewaySlot, Failures] = field(default_factory=dict)
     departed: tuple[DepartedReplica, ...] = ()
 
     def failures_of(self, key: DeploymentKey, version: str) -> Failures:

@@ -1,4 +1,4 @@
-"""Which nodes have a gateway. Pure."""
+"""Which nodes have gateways. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.actions import Action, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.backoff import Backoff
-from mesh.controller.plan.cluster_picture import NO_FAILURES, DepartedReplica, Gateway, Observed
+from mesh.controller.plan.cluster_picture import NO_FAILURES, DepartedReplica, Gateway, GatewaySlot, Observed
 from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
@@ -16,19 +16,25 @@ _RETRY = Backoff(first_s=0.5, max_s=10.0)
 
 
 def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
-    """One gateway on every wanted node; a broken one is replaced, one that will not start is retried more slowly."""
-    wanted = wanted_nodes(desired, observed, now_s)
+    """A gateway in every wanted slot; a broken one is replaced, one that will not start is retried more slowly."""
+    wanted = wanted_slots(desired, observed, now_s)
     unwanted = Reason.SHUTDOWN if desired.is_shutting_down else Reason.UNWANTED_NODE
     for gateway in observed.gateways:
         yield from _plan_gateway(gateway, wanted, unwanted, now_s)
-    occupied = {gateway.node_id for gateway in observed.gateways}
-    for node_id in sorted(wanted - occupied):
-        failures = observed.gateway_failures.get(node_id, NO_FAILURES)
+    occupied = {gateway.slot for gateway in observed.gateways}
+    for slot in sorted(wanted - occupied):
+        failures = observed.gateway_failures.get(slot, NO_FAILURES)
         if now_s >= failures.last_at_s + _RETRY.pause_s(failures.count):
-            yield StartGateway(node_id, Reason.REPLACEMENT if failures.count else Reason.SCALE_UP)
+            yield StartGateway(slot, Reason.REPLACEMENT if failures.count else Reason.SCALE_UP)
 
 
-def wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
+def wanted_slots(desired: Desired, observed: Observed, now_s: float) -> set[GatewaySlot]:
+    processes = max(1, desired.gateways.processes)
+    nodes = _wanted_nodes(desired, observed, now_s)
+    return {GatewaySlot(node_id, index) for node_id in nodes for index in range(processes)}
+
+
+def _wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
     """Nodes that are being drained send their clients away."""
     options = desired.gateways
     if desired.is_shutting_down:
@@ -55,12 +61,12 @@ def _is_recent(departed: DepartedReplica, now_s: float) -> bool:
     return now_s - departed.at_s < settings().controller.gateway_linger_s
 
 
-def _plan_gateway(gateway: Gateway, wanted: set[str], unwanted: Reason, now_s: float) -> Iterator[Action]:
+def _plan_gateway(gateway: Gateway, wanted: set[GatewaySlot], unwanted: Reason, now_s: float) -> Iterator[Action]:
     if gateway.state == GatewayStatus.DRAINING:
         if gateway.drain.is_overdue(gateway.since_at_s, now_s):
             yield KillGateway(gateway.gateway_id, Reason.OVERDUE)
     elif gateway.unhealthy:
         # Its name has to be free before the next one can have it, and a broken one drains nothing.
         yield KillGateway(gateway.gateway_id, Reason.UNHEALTHY)
-    elif gateway.node_id not in wanted:
+    elif gateway.slot not in wanted:
         yield StopGateway(gateway.gateway_id, unwanted)

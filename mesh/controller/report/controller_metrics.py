@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from mesh.controller.plan.cluster_picture import NO_TALLY, RestartReason
-from mesh.controller.plan.gateway_plan import wanted_nodes
+from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.plan.replica_state import SERVING
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.status_report import build_status
@@ -26,7 +26,7 @@ RESTARTS = Family(
     "mesh_replica_restarts_total", COUNTER, "Replicas that failed and were replaced.", (*_DEPLOYMENT, "reason")
 )
 FAILED_CHECKS = Family("mesh_replica_failed_health_checks_total", COUNTER, "Health checks that failed.", _DEPLOYMENT)
-GATEWAYS_WANTED = Family("mesh_gateways_wanted", GAUGE, "Nodes that are to have a gateway.")
+GATEWAYS_WANTED = Family("mesh_gateways_wanted", GAUGE, "Gateways that are to run.")
 GATEWAYS = Family("mesh_gateways", GAUGE, "Gateways by status.", ("status",))
 START_TIME = Family("mesh_controller_start_time_seconds", GAUGE, "Unix time at which the controller started.")
 CONTROLLER_RESTARTS = Family("mesh_controller_restarts", GAUGE, "Restarts of the controller since the mesh started.")
@@ -59,7 +59,7 @@ def controller_samples(picture: MeshPicture, identity: ControllerIdentity) -> It
         ],
     )
     yield FAILED_CHECKS, [Sample(labels, tally.failed_checks) for labels, tally in tallies]
-    yield GATEWAYS_WANTED, [Sample((), len(wanted_nodes(picture.desired, picture.observed, picture.now_s)))]
+    yield GATEWAYS_WANTED, [Sample((), len(wanted_slots(picture.desired, picture.observed, picture.now_s)))]
     present = [gateway.status for gateway in status.gateways]
     yield GATEWAYS, [Sample((each,), present.count(each)) for each in GatewayStatus]
     yield START_TIME, [Sample((), identity.started_unix_s)]

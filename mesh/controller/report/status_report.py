@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
-from mesh.controller.plan.gateway_plan import wanted_nodes
+from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.report.deployment_status import Verdict, application_status
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.scaling.scaling_rule import Load
@@ -126,18 +126,22 @@ def _add_notes(deployment: control_pb2.DeploymentStatus, key: DeploymentKey, pic
 
 def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[control_pb2.GatewayStatus]:
     for gateway in observed.gateways:
-        failures = observed.gateway_failures.get(gateway.node_id)
+        failures = observed.gateway_failures.get(gateway.slot)
         yield control_pb2.GatewayStatus(
             gateway_id=gateway.gateway_id,
-            node_id=gateway.node_id,
+            node_id=gateway.slot.node_id,
+            index=gateway.slot.index,
             status=gateway.state,
             grpc_address=gateway.grpc_address,
             http_address=gateway.http_address,
             message=gateway.unhealthy or ", ".join(gateway.stop_reasons) or (failures.message if failures else ""),
         )
     # Between two attempts to start a gateway there is none, but the status has to say why.
-    missing = wanted_nodes(desired, observed, now_s) - {gateway.node_id for gateway in observed.gateways}
-    for node_id in sorted(missing & observed.gateway_failures.keys()):
+    missing = wanted_slots(desired, observed, now_s) - {gateway.slot for gateway in observed.gateways}
+    for slot in sorted(missing & observed.gateway_failures.keys()):
         yield control_pb2.GatewayStatus(
-            node_id=node_id, status=GatewayStatus.UNHEALTHY, message=observed.gateway_failures[node_id].message
+            node_id=slot.node_id,
+            index=slot.index,
+            status=GatewayStatus.UNHEALTHY,
+            message=observed.gateway_failures[slot].message,
         )

@@ -135,6 +135,18 @@ def test_addresses_are_shown_only_where_something_listens() -> None:
     assert listening_lines(control_pb2.StatusReply(gateways=[control_pb2.GatewayStatus(status="STARTING")])) == []
 
 
+def test_gateways_of_one_node_have_a_row_each_and_one_address() -> None:
+    gateways = [
+        control_pb2.GatewayStatus(node_id="abcdef0123", status="HEALTHY", grpc_address="10.0.0.1:9000", index=index)
+        for index in range(2)
+    ]
+    reply = control_pb2.StatusReply(gateways=gateways)
+    text = as_text(reply)
+    assert "gateway on node abcdef01" in text
+    assert "gateway 1 on node abcdef01" in text
+    assert listening_lines(reply) == ["gRPC on 10.0.0.1:9000"]
+
+
 def test_progress_shows_each_change_once() -> None:
     shown: list[str] = []
     progress = Progress(shown.append)

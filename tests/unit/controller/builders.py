@@ -6,7 +6,7 @@ from typing import Any
 
 from mesh.controller.desired.desired_change import with_applications
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
-from mesh.controller.plan.cluster_picture import Gateway, Node, Observed, Replica
+from mesh.controller.plan.cluster_picture import Gateway, GatewaySlot, Node, Observed, Replica
 from mesh.controller.report.deployment_status import Verdict
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.routing.snapshot import DeploymentKey
@@ -50,8 +50,11 @@ def replica(
     )
 
 
-def gateway(state: GatewayStatus = GatewayStatus.HEALTHY, node_id: str = "n1", unhealthy: str = "") -> Gateway:
-    return Gateway(gateway_id=f"g-{node_id}", node_id=node_id, state=state, unhealthy=unhealthy)
+def gateway(
+    state: GatewayStatus = GatewayStatus.HEALTHY, node_id: str = "n1", unhealthy: str = "", index: int = 0
+) -> Gateway:
+    gateway_id = f"g-{node_id}-{index}" if index else f"g-{node_id}"
+    return Gateway(gateway_id=gateway_id, slot=GatewaySlot(node_id, index), state=state, unhealthy=unhealthy)
 
 
 def observed(*replicas: Replica, gateways: tuple[Gateway, ...] = ()) -> Observed:

@@ -116,6 +116,19 @@ def test_limits_of_connections_are_passed_on_and_checked(name: str) -> None:
             parse(None, None, {name: value})
 
 
+def test_several_gateways_share_one_port() -> None:
+    """One is the default, and several need a port (item 55)."""
+    assert parse(None, None, None).to_message().processes == 1
+    assert parse(None, None, {"processes": 4}).to_message().processes == 4
+    for port in (0, None):
+        assert parse(None, None, {"processes": 1, "port": port}).grpc.processes == 1
+        with pytest.raises(ValueError, match="choose one"):
+            parse(None, None, {"processes": 2, "port": port})
+    for value, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (10_000, ValueError)):
+        with pytest.raises(error, match=r"grpc_options\['processes'\]"):
+            parse(None, None, {"processes": value})
+
+
 def test_connections_have_no_limits_by_default() -> None:
     """But clients that are gone are noticed (item 55)."""
     message = parse(None, None, None).to_message()

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.plan.actions import Reason
-from mesh.controller.plan.cluster_picture import Node, Observed
+from mesh.controller.plan.cluster_picture import GatewaySlot, Node, Observed
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -244,13 +244,23 @@ def test_failures_of_a_node_that_is_gone_are_forgotten(registry: Registry) -> No
     assert not registry.seen.gateway_failures
 
 
+def test_gateways_of_one_node_have_failures_and_names_of_their_own(registry: Registry) -> None:
+    first, second = gateway(GatewayStatus.STARTING), gateway(GatewayStatus.STARTING, index=1)
+    for each in (first, second):
+        registry.add_gateway(each)
+    assert registry.actor_names() == {"MESH_GATEWAY::n1", "MESH_GATEWAY::n1#1"}
+    registry.gateway_broken(second.gateway_id, "no memory")
+    registry.gateway_ready(control_pb2.GatewayReady(gateway_id=first.gateway_id))
+    assert registry.seen.gateway_failures.keys() == {GatewaySlot("n1", 1)}
+
+
 def test_a_gateway_that_starts_forgets_its_failures(registry: Registry) -> None:
     starting = gateway(GatewayStatus.STARTING)
     registry.add_gateway(starting)
     registry.gateway_broken(starting.gateway_id, "port taken")
-    assert registry.seen.gateway_failures["n1"].count == 1
+    assert registry.seen.gateway_failures[GatewaySlot("n1")].count == 1
     registry.gateway_closed(starting.gateway_id, "killed")
-    assert registry.seen.gateway_failures["n1"].count == 1
+    assert registry.seen.gateway_failures[GatewaySlot("n1")].count == 1
     registry.add_gateway(starting)
     registry.gateway_ready(control_pb2.GatewayReady(gateway_id=starting.gateway_id, grpc_address="10.0.0.1:9000"))
     assert registry.seen.gateways[0].state == GatewayStatus.HEALTHY

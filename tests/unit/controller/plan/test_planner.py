@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.resource_request import Bundle, ResourceRequest
 from mesh.controller.plan import node_resources
 from mesh.controller.plan.actions import (
@@ -19,7 +20,15 @@ from mesh.controller.plan.actions import (
     StopGateway,
     StopReplica,
 )
-from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Gateway, Node, Observed, Replica
+from mesh.controller.plan.cluster_picture import (
+    DepartedReplica,
+    Failures,
+    Gateway,
+    GatewaySlot,
+    Node,
+    Observed,
+    Replica,
+)
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.options.drain_policy import DrainPolicy
@@ -98,8 +107,8 @@ def test_every_node_with_replicas_and_the_head_get_a_gateway() -> None:
     """The head has one without replicas too (item 200)."""
     wanted = desired(target(1), grpc_port=9000)
     seen = on_nodes(replace(replica(), bundle_nodes=("n2",)), gateways=(gateway(),))
-    assert plan(wanted, seen, NOW_S) == Plan((StartGateway("n2", Reason.SCALE_UP),))
-    assert plan(desired(grpc_port=9000), on_nodes(), NOW_S) == Plan((StartGateway("n1", Reason.SCALE_UP),))
+    assert plan(wanted, seen, NOW_S) == Plan((StartGateway(GatewaySlot("n2"), Reason.SCALE_UP),))
+    assert plan(desired(grpc_port=9000), on_nodes(), NOW_S) == Plan((StartGateway(GatewaySlot("n1"), Reason.SCALE_UP),))
 
 
 def test_a_gateway_leaves_a_node_some_time_after_the_last_replica() -> None:
@@ -156,7 +165,7 @@ def test_only_the_head_gets_a_gateway_when_asked() -> None:
     wanted = desired(grpc_port=9000)
     wanted.gateways.location = control_pb2.GATEWAY_LOCATION_HEAD_ONLY
     assert plan(wanted, Observed(nodes=(NODE, Node(node_id="n2"))), NOW_S) == Plan(
-        (StartGateway("n1", Reason.SCALE_UP),)
+        (StartGateway(GatewaySlot("n1"), Reason.SCALE_UP),)
     )
 
 
@@ -185,9 +194,48 @@ def test_a_gateway_that_does_not_finish_draining_is_killed() -> None:
 
 @pytest.mark.parametrize(("failures", "pause_s"), [(1, 0.5), (3, 2.0), (60, 10.0)])
 def test_a_gateway_that_cannot_start_is_retried_ever_more_slowly(failures: int, pause_s: float) -> None:
-    seen = replace(observed(), gateway_failures={"n1": Failures(count=failures, last_at_s=NOW_S, message="port taken")})
+    seen = replace(
+        observed(),
+        gateway_failures={GatewaySlot("n1"): Failures(count=failures, last_at_s=NOW_S, message="port taken")},
+    )
     assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s - 0.1) == Plan()
-    assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s) == Plan((StartGateway("n1", Reason.REPLACEMENT),))
+    assert plan(desired(grpc_port=9000), seen, NOW_S + pause_s) == Plan(
+        (StartGateway(GatewaySlot("n1"), Reason.REPLACEMENT),)
+    )
+
+
+SLOTS = [GatewaySlot("n1", index) for index in range(3)]
+
+
+def several(processes: int) -> Desired:
+    wanted = desired(grpc_port=9000)
+    wanted.gateways.processes = processes
+    return wanted
+
+
+def test_a_node_gets_as_many_gateways_as_asked() -> None:
+    """Each has a slot of its own (item 200)."""
+    assert plan(several(3), observed(), NOW_S) == Plan(tuple(StartGateway(slot, Reason.SCALE_UP) for slot in SLOTS))
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_gateway_is_replaced_without_touching_the_others_of_its_node(missing: int) -> None:
+    there = tuple(gateway(index=index) for index in range(3) if index != missing)
+    failures = {SLOTS[missing]: Failures(count=1, last_at_s=NOW_S, message="killed")}
+    seen = replace(observed(gateways=there), gateway_failures=failures)
+    assert plan(several(3), seen, NOW_S) == Plan()
+    assert plan(several(3), seen, NOW_S + 0.5) == Plan((StartGateway(SLOTS[missing], Reason.REPLACEMENT),))
+
+
+def test_a_failing_gateway_does_not_hold_up_another_one() -> None:
+    seen = replace(observed(), gateway_failures={SLOTS[0]: Failures(count=60, last_at_s=NOW_S, message="no memory")})
+    assert plan(several(2), seen, NOW_S) == Plan((StartGateway(SLOTS[1], Reason.SCALE_UP),))
+
+
+def test_a_draining_gateway_keeps_its_slot_until_it_has_ended() -> None:
+    draining = replace(gateway(GatewayStatus.DRAINING, index=1), since_at_s=NOW_S)
+    stopping = plan(several(2), observed(gateways=(gateway(), draining)), NOW_S)
+    assert stopping == Plan()
 
 
 def test_ten_thousand_replicas_are_planned_in_one_go() -> None:

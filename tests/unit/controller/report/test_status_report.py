@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Failures, Observed, RestartReason, Tally
+from mesh.controller.plan.cluster_picture import Failures, GatewaySlot, Observed, RestartReason, Tally
 from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.scaling_rule import Load
@@ -113,8 +113,17 @@ def test_gateways_are_listed_with_what_is_wrong() -> None:
     assert (listed.status, listed.message) == ("UNHEALTHY", "no answer")
 
 
+def test_each_gateway_of_a_node_is_listed_with_its_own_faults() -> None:
+    wanted = desired(grpc_port=9000)
+    wanted.gateways.processes = 3
+    failures = {GatewaySlot("n1", index): Failures(count=1, message=f"fault {index}") for index in (1, 2)}
+    seen = replace(observed(gateways=(gateway(), gateway(index=1))), gateway_failures=failures)
+    listed = [(each.index, each.status, each.message) for each in status(wanted, seen).gateways]
+    assert listed == [(0, "HEALTHY", ""), (1, "HEALTHY", "fault 1"), (2, "UNHEALTHY", "fault 2")]
+
+
 def test_a_gateway_that_cannot_start_is_listed_between_two_attempts() -> None:
-    seen = replace(observed(), gateway_failures={"n1": Failures(count=1, message="port 9000 is taken")})
+    seen = replace(observed(), gateway_failures={GatewaySlot("n1"): Failures(count=1, message="port 9000 is taken")})
     (listed,) = status(desired(grpc_port=9000), seen).gateways
     assert (listed.node_id, listed.status, listed.message) == ("n1", "UNHEALTHY", "port 9000 is taken")
     assert not status(desired(is_shutting_down=True, grpc_port=9000), seen).gateways
