@@ -404,6 +404,15 @@ def test_a_client_may_cancel_all_its_calls_at_once() -> None:
     assert server.connection.fault is None
 
 
+def test_a_client_may_cancel_streams_that_have_begun_to_answer() -> None:
+    server = ServerEnd()
+    for it in streams(5_000):
+        server.receive(whole_request(it))
+        server.connection.outbox.send_headers(server.exchanges[it].stream, encode_fields(RESPONSE))
+        server.receive(rst_stream(it))
+    assert server.connection.fault is None
+
+
 def test_an_overload_in_which_every_call_reaches_its_deadline_is_no_attack() -> None:
     server = ServerEnd()
     last = 1

@@ -166,6 +166,11 @@ def test_a_broken_block_is_a_compression_error(section: str, title: str, block: 
     assert fault.value.code is ErrorCode.COMPRESSION_ERROR
 
 
+def test_5_1_an_integer_is_given_up_before_it_is_large() -> None:
+    with pytest.raises(ConnectionFault, match="integer"):
+        decoded(b"\xff" + b"\xff" * 10_000)
+
+
 @pytest.mark.parametrize(
     ("block", "value"),
     [(b"\x00\x01a\x80", b""), (b"\x00\x01a\x81\x1f", b"a"), (b"\x00\x01a\x82\x1c\x7f", b"ab"), (b"\x00\x01a\x00", b"")],
