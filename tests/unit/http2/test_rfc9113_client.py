@@ -175,7 +175,10 @@ def test_5_1_2_a_client_opens_no_more_streams_than_the_server_allows() -> None:
     client.receive(settings((Setting.MAX_CONCURRENT_STREAMS, 0)))
     assert not client.connection.has_room
     client.receive(settings((Setting.MAX_CONCURRENT_STREAMS, 2**32 - 1)))
-    assert client.connection.has_room
+    for _ in range(3):
+        assert client.connection.has_room
+        client.open(ends=True)
+    assert not client.connection.has_room
     assert not two.has_heard_the_end
 
 
