@@ -37,6 +37,7 @@ _INCREMENT_USUAL_MIN = 1_024
 _SETTINGS_WORK = 32
 """Parameters, and streams that a new initial window touches, that count as one more frame."""
 _NOTHING_MAY_LEAVE = -(2**62)
+_NO_LIMIT = 2**63
 
 
 class Connection(Generic[H]):
@@ -64,7 +65,7 @@ class Connection(Generic[H]):
         """After GOAWAY, either way: no new streams."""
         self.fault: ConnectionFault | None = None
         """Why we have ended the connection: nothing is read any more, and what is in the output is the last."""
-        self._reader = FrameReader(self, limits, is_server=self.is_server)
+        self.reader = FrameReader(self, limits, is_server=self.is_server)
         self._decoder = HeaderDecoder(interpret, limits.header_list_max_bytes)
         self._receive_window = limits.connection_window_bytes
         self._recent_resets = RecentResets(limits.stream_window_bytes)
@@ -75,13 +76,13 @@ class Connection(Generic[H]):
 
     # ---- For the shell -----------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> None:
-        """Bytes from the peer."""
+    def receive(self, data: bytes, frames_max: int = _NO_LIMIT) -> None:
+        """Bytes from the peer. At most `frames_max` frames are read now; after that, `reader.has_unread`."""
         if self.fault is not None:
             return
         self.read_at_s = self._clock()
         try:
-            self._reader.feed(data)
+            self.reader.feed(data, frames_max)
             if self.outbox.can_pump:
                 self.outbox.pump()
         except ConnectionFault as fault:
@@ -111,7 +112,7 @@ class Connection(Generic[H]):
     @property
     def awaits_peer(self) -> bool:
         """Whether the peer owes something that it must send promptly: preface, SETTINGS, the rest of headers."""
-        return self._reader.is_waiting
+        return self.reader.is_waiting
 
     @property
     def is_done(self) -> bool:

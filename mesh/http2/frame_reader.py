@@ -47,7 +47,17 @@ class FrameHandler(Protocol):
 class FrameReader:
     """The receiving end of one connection."""
 
-    __slots__ = ("_block", "_data_left", "_data_stream", "_handler", "_limits", "_needs_settings", "_preface", "_rest")
+    __slots__ = (
+        "_block",
+        "_data_left",
+        "_data_stream",
+        "_handler",
+        "_limits",
+        "_needs_settings",
+        "_preface",
+        "_rest",
+        "has_unread",
+    )
 
     def __init__(self, handler: FrameHandler, limits: Limits, *, is_server: bool) -> None:
         self._handler = handler
@@ -62,14 +72,16 @@ class FrameReader:
         self._data_stream = (0, False)
         """Of that frame: its stream, and whether it ends the stream."""
         self._block: _OpenBlock | None = None
+        self.has_unread = False
+        """Whether `feed` has stopped before the end of what had arrived."""
 
     @property
     def is_waiting(self) -> bool:
         """Whether the peer owes the rest of what it must send promptly: preface, first SETTINGS, a header block."""
         return self._needs_settings or self._block is not None or self._rest[3:4] == _HEADERS_TYPE
 
-    def feed(self, data: bytes) -> None:
-        """Read what has arrived. Raises ConnectionFault."""
+    def feed(self, data: bytes, frames_max: int) -> None:
+        """Read what has arrived, at most `frames_max` frames. Raises ConnectionFault."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -80,7 +92,12 @@ class FrameReader:
             position = self._read_on(data)
         frame_max = self._limits.frame_max_bytes
         handler = self._handler
+        self.has_unread = False
         while end - position >= HEADER_BYTES:
+            frames_max -= 1
+            if frames_max < 0:
+                self.has_unread = True
+                break
             high, low, kind, flags, stream_id = FRAME_HEADER.unpack_from(data, position)
             length = high << 8 | low
             stream_id &= 0x7FFF_FFFF

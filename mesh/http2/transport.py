@@ -18,6 +18,8 @@ _WRITE_BUFFER_BYTES = 512 * 1024
 """What the socket may hold back before a connection stops writing."""
 _JOIN_BYTES_MAX = 64 * 1024
 """Output up to this size is copied into one buffer; above that, each piece is handed to the socket as it is."""
+_FRAMES_PER_TURN = 256
+"""Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
 _PING = b"keepaliv"
 _LOOK_INTERVAL_S = 1.0
 _AGE_JITTER = 0.1
@@ -67,9 +69,18 @@ class Http2Transport(asyncio.Protocol):
         turn = self._turn
         turn.begin()
         try:
-            self.connection.receive(data)
+            self.connection.receive(data, _FRAMES_PER_TURN)
         finally:
             turn.end()
+        if self.connection.reader.has_unread and self._socket is not None:
+            # One buffer holds thousands of requests, and uvloop goes on reading a socket while there is more.
+            self._socket.pause_reading()
+            turn.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.resume_reading()
+            self.data_received(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._socket = None

@@ -1,0 +1,110 @@
+"""Input of many frames is read over several turns of the loop, so that no connection keeps the loop for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from mesh.http2 import frame_format as wire
+from mesh.http2 import transport as tested
+from mesh.http2.limits import Limits
+from mesh.http2.server_connection import ServerConnection
+from mesh.http2.stream import Stream
+from mesh.http2.transport import Http2Transport
+from tests.unit.fakes.fake_socket import FakeSocket
+from tests.unit.fakes.http2_ends import headers, settings
+
+REQUESTS = 100
+
+
+class ReadableSocket(FakeSocket):
+    """Its reading can be paused."""
+
+    is_reading = True
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+
+class Served:
+    """A server's transport, and the streams that it has accepted."""
+
+    def __init__(self) -> None:
+        self.accepted: list[int] = []
+        self.socket = ReadableSocket()
+        self.transport = Http2Transport(
+            lambda _, on_output: ServerConnection(dict, self._accept, Limits(), time.monotonic, on_output),
+            lambda _: None,
+        )
+        self.transport.connection_made(self.socket)
+
+    def _accept(self, stream: Stream, head: object) -> None:
+        self.accepted.append(stream.id)
+
+    def send_requests(self) -> None:
+        opening = wire.PREFACE + settings()
+        self.transport.data_received(opening + b"".join(headers(2 * number + 1) for number in range(REQUESTS)))
+
+
+@pytest.fixture(autouse=True)
+def _few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "_FRAMES_PER_TURN", 30)
+
+
+def test_many_frames_are_read_over_several_turns_in_their_order() -> None:
+    async def run() -> None:
+        served = Served()
+        served.send_requests()
+        assert len(served.accepted) < 30
+        assert not served.socket.is_reading, "nothing new comes before the rest is read"
+        turns = 0
+        while not served.socket.is_reading or served.transport.connection.reader.has_unread:
+            turns += 1
+            await asyncio.sleep(0)
+        assert served.accepted == [2 * number + 1 for number in range(REQUESTS)]
+        assert turns == REQUESTS // 30
+
+    asyncio.run(run())
+
+
+def test_few_frames_are_read_at_once() -> None:
+    async def run() -> None:
+        served = Served()
+        served.transport.data_received(wire.PREFACE + settings() + headers(1))
+        assert served.accepted == [1]
+        assert served.socket.is_reading
+
+    asyncio.run(run())
+
+
+def test_what_waits_to_be_read_is_dropped_with_its_connection() -> None:
+    async def run() -> None:
+        served = Served()
+        served.send_requests()
+        accepted = len(served.accepted)
+        served.transport.connection_lost(None)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(served.accepted) == accepted
+
+    asyncio.run(run())
+
+
+def test_what_waits_behind_a_fault_is_not_read() -> None:
+    async def run() -> None:
+        served = Served()
+        wrong = wire.frame_header(7, wire.PING, 0, 0) + bytes(7)
+        served.transport.data_received(wire.PREFACE + settings() + wrong + headers(1) * 100)
+        assert served.transport.connection.fault is not None
+        assert not served.transport.connection.reader.has_unread
+        assert not served.accepted
+
+    asyncio.run(run())
