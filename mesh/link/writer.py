@@ -79,7 +79,8 @@ class LinkWriter:
                 outbox.send_message(stream, self._next_message())
         except Exception:
             logger.exception("a link ends: its process failed to write a frame")
-            stream.connection.fail_stream(stream, ErrorCode.INTERNAL_ERROR)
+            stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
+            stream.receiver.on_reset(stream, ErrorCode.INTERNAL_ERROR)
         if not self._small and not self._large:
             self._flushed.wake()
 
