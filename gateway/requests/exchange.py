@@ -1,0 +1,126 @@
+"""One HTTP request with its answer, whatever carries it: the seam between connections and dialects.
+
+A connection (HTTP/1.1, or a stream of HTTP/2) makes an `Exchange` for each request and asks the listener for its
+receiver. Bodies flow in both directions as bytes arrive and leave: the client may send as much as the receiver has
+given room for, and the receiver stops producing while `is_blocked`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Protocol
+
+Fields = list[tuple[bytes, bytes]]
+"""Header fields, names in lower case, in the order of the wire."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpHead:
+    """A request without its body; the same for every version of HTTP."""
+
+    method: str
+    """In upper case. A WebSocket handshake is a GET, also where HTTP/2 opens it with CONNECT."""
+    path: str
+    """As the client sent it: percent-encoded, without query. Starts with "/"."""
+    query: bytes = b""
+    """Without "?", percent-encoded."""
+    fields: Fields
+    """Without pseudo-fields and those about the connection; `host` is there also for HTTP/2."""
+    scheme: str = "http"
+    """ "http" or "https"; "ws" or "wss" for a WebSocket handshake."""
+    http_version: str = "1.1"
+    """ "1.0", "1.1" or "2"."""
+    peer: str = ""
+    """As gRPC names it, for instance "ipv4:10.0.0.1:4711"."""
+    content_length: int | None = None
+    """None for a body of unknown length."""
+    has_body: bool = False
+    """False only if there is certainly none."""
+
+    @cached_property
+    def by_name(self) -> dict[bytes, bytes]:
+        """The last value of each field."""
+        return dict(self.fields)
+
+    @cached_property
+    def content_type(self) -> str:
+        """The media type in lower case, without parameters; empty if there is none."""
+        return self.by_name.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the client wants to turn the exchange into a WebSocket."""
+        return self.scheme in ("ws", "wss")
+
+
+class BrokenBy(Enum):
+    """Why an exchange ended early."""
+
+    CLIENT = "the client has left"
+    PROTOCOL = "the client broke a rule of HTTP"
+    TIMEOUT = "the client was too slow"
+    DRAIN = "the gateway has ended"
+
+
+class ExchangeReceiver(Protocol):
+    """What gets the request's body. Called on the I/O loop; must not block or raise.
+
+    Each exchange gets one `on_end` or one `on_broken`. `on_broken` may also come behind `on_end`, while the answer is
+    not complete; nothing comes behind it, and nothing once the answer is complete.
+    """
+
+    def on_body(self, data: bytes) -> None:
+        """Bytes of the body, never empty. Their room is taken until it is given back with `give_room`."""
+
+    def on_end(self) -> None:
+        """The request is complete."""
+
+    def on_broken(self, by: BrokenBy) -> None:
+        """The exchange has ended early; nothing can be sent any more."""
+
+    def on_writable(self) -> None:
+        """All that was queued has left, after `is_blocked` was true."""
+
+
+class Exchange(Protocol):
+    """The connection's side. On the I/O loop only. All methods are without effect once it has ended."""
+
+    @property
+    def head(self) -> HttpHead: ...
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something waits to be sent; `on_writable` follows."""
+
+    @property
+    def has_sent_head(self) -> bool: ...
+
+    @property
+    def has_ended(self) -> bool:
+        """The answer is complete, or the exchange is broken."""
+
+    def send_head(self, status: int, fields: Fields) -> None:
+        """The head of the answer. The connection adds what belongs to it: `date`, framing, `connection`.
+
+        Without a content-length in `fields`, HTTP/1.1 sends the body in chunks (1.0: until it closes).
+        """
+
+    def send_body(self, data: bytes | memoryview) -> bool:
+        """Bytes of the answer. False, and not sent, if they have to wait and there is no room for them."""
+
+    def end(self, trailers: Fields | None = None) -> None:
+        """The answer is complete. HTTP/1.1 sends trailers only in chunks, to a client that said `te: trailers`."""
+
+    def send_whole(self, status: int, fields: Fields, body: bytes | memoryview) -> bool:
+        """Head, content-length, body and end in one write. Like `send_body` if there is no room."""
+
+    def give_room(self, size: int) -> None:
+        """`size` bytes of the request's body are dealt with; the client may send as many more."""
+
+    def open_tunnel(self, fields: Fields) -> None:
+        """Accept a WebSocket: from now on `on_body` and `send_body` carry its bytes; `end` closes."""
+
+    def abort(self) -> None:
+        """Break the exchange where no status can be sent any more: the client must not take the answer for complete."""
