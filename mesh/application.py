@@ -195,6 +195,7 @@ class _Graph:
             options=config.to_message(),
             code=packed,
             grpc_methods=self._grpc_methods(application),
+            serves_web=application is self._ingress and _is_callable(application.deployment.func_or_class),
         )
         _inherit_runtime_env(spec.options.actor, self._rules.runtime_env)
         # Computed last, from the complete options.

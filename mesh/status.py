@@ -133,6 +133,8 @@ class ApplicationStatusOverview:
     last_deployed_time_s: float = 0.0
     """Unix time."""
     deployments: Mapping[str, DeploymentStatusOverview] = field(default_factory=dict)
+    docs_path: str | None = None
+    """Path of the documentation that its ASGI application serves, below the route prefix; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +213,7 @@ def _application(app: control_pb2.ApplicationStatus) -> ApplicationStatusOvervie
         message=app.message,
         last_deployed_time_s=app.last_deployed_time_s,
         deployments={deployment.name: _deployment(deployment) for deployment in app.deployments},
+        docs_path=app.docs_path or None,
     )
 
 

@@ -49,6 +49,10 @@ class RoutedApplication:
     ingress: DeploymentKey
     methods: Mapping[str, Route]
     """By full name."""
+    serves_web: bool = False
+    """Its ingress takes web requests."""
+    docs_path: str = ""
+    """Of the documentation that its ASGI application serves, below the route prefix; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,8 @@ def _read_application(route: control_pb2.Route) -> RoutedApplication:
         )
         for method in route.grpc_methods
     }
-    return RoutedApplication(route.app, route.route_prefix, ingress, MappingProxyType(methods))
+    methods_by_name = MappingProxyType(methods)
+    return RoutedApplication(route.app, route.route_prefix, ingress, methods_by_name, route.serves_web, route.docs_path)
 
 
 def _without_names(applications: Iterable[RoutedApplication]) -> dict[str, Route | Refusal]:

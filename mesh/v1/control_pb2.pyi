@@ -187,7 +187,7 @@ class DeploymentOptions(_message.Message):
     def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
-    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees")
+    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +195,8 @@ class DeploymentSpec(_message.Message):
     CODE_KEY_FIELD_NUMBER: _ClassVar[int]
     GRPC_METHODS_FIELD_NUMBER: _ClassVar[int]
     CALLEES_FIELD_NUMBER: _ClassVar[int]
+    SERVES_WEB_FIELD_NUMBER: _ClassVar[int]
+    DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     options: DeploymentOptions
@@ -202,7 +204,9 @@ class DeploymentSpec(_message.Message):
     code_key: str
     grpc_methods: _containers.RepeatedCompositeFieldContainer[GrpcMethod]
     callees: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ...) -> None: ...
+    serves_web: bool
+    docs_path: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
     __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id")
@@ -542,7 +546,7 @@ class DeploymentStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
-    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id")
+    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -552,6 +556,7 @@ class ApplicationStatus(_message.Message):
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
     DEPLOYER_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     message: str
@@ -561,7 +566,8 @@ class ApplicationStatus(_message.Message):
     deployments: _containers.RepeatedCompositeFieldContainer[DeploymentStatus]
     deployer: Deployer
     run_id: str
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ...) -> None: ...
+    docs_path: str
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ...) -> None: ...
 
 class GatewayStatus(_message.Message):
     __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message", "index")
@@ -693,16 +699,20 @@ class DeploymentSnapshot(_message.Message):
     def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods")
+    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path")
     APP_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
     GRPC_METHODS_FIELD_NUMBER: _ClassVar[int]
+    SERVES_WEB_FIELD_NUMBER: _ClassVar[int]
+    DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     app: str
     route_prefix: str
     ingress: str
     grpc_methods: _containers.RepeatedCompositeFieldContainer[GrpcMethod]
-    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ...) -> None: ...
+    serves_web: bool
+    docs_path: str
+    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ...) -> None: ...
 
 class RouteTable(_message.Message):
     __slots__ = ("version", "routes")

@@ -49,14 +49,22 @@ def build_routes(desired: Desired) -> control_pb2.RouteTable:
     """The routes of all applications, without version."""
     table = control_pb2.RouteTable()
     for _, application in sorted(desired.applications.items()):
-        methods = next((d.grpc_methods for d in application.deployments if d.name == application.ingress), ())
+        ingress = ingress_of(application)
         table.routes.add(
             app=application.name,
             route_prefix=application.route_prefix,
             ingress=application.ingress,
-            grpc_methods=methods,
+            grpc_methods=ingress.grpc_methods,
+            serves_web=ingress.serves_web,
+            docs_path=ingress.docs_path,
         )
     return table
+
+
+def ingress_of(application: control_pb2.ApplicationSpec) -> control_pb2.DeploymentSpec:
+    """The spec of the ingress deployment."""
+    named = (each for each in application.deployments if each.name == application.ingress)
+    return next(named, control_pb2.DeploymentSpec())
 
 
 def _wanted_snapshot(

@@ -9,6 +9,7 @@ from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
 from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.report.deployment_status import Verdict, application_status
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
+from mesh.controller.report.snapshots import ingress_of
 from mesh.controller.scaling.scaling_rule import Load
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus
@@ -66,6 +67,7 @@ def _application(
     status.last_deployed_time_s = spec.last_deployed_time_s
     status.deployer = spec.deployer
     status.run_id = spec.run_id
+    status.docs_path = ingress_of(spec).docs_path
     return status
 
 

@@ -61,6 +61,15 @@ def test_routes_carry_the_methods_of_the_ingress() -> None:
     assert [method.full_name for method in route.grpc_methods] == ["/shop.Cart/Add"]
 
 
+def test_routes_say_whether_the_ingress_takes_web_requests() -> None:
+    app = application()
+    app.deployments.add(name="Child", serves_web=True, docs_path="/child")
+    assert not build_routes(desired_of(app)).routes[0].serves_web
+    app.deployments[0].serves_web, app.deployments[0].docs_path = True, "/docs"
+    (route,) = build_routes(desired_of(app)).routes
+    assert (route.serves_web, route.docs_path) == (True, "/docs")
+
+
 def test_snapshots_carry_the_report_interval_and_whether_replicas_start_on_demand() -> None:
     """Both come with the snapshot (items 227, 231)."""
     for min_replicas, starts_on_demand in ((0, True), (1, False)):
