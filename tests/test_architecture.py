@@ -88,7 +88,7 @@ ROOMS: dict[str, str] = {
     "mesh": "api batching caller config context deployment exceptions handle multiplex options settings",
     "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
-    "gateway.requests": "routing v1",
+    "gateway.requests": "http2 routing v1",
     "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.dialects": "exceptions gateway.ops gateway.requests http2 link rpc settings wire",
     "gateway": (

@@ -12,6 +12,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Protocol
 
+from mesh.http2.limits import BufferShare
+
 Fields = list[tuple[bytes, bytes]]
 """Header fields, names in lower case, in the order of the wire."""
 
@@ -89,6 +91,14 @@ class Exchange(Protocol):
 
     @property
     def head(self) -> HttpHead: ...
+
+    @property
+    def share(self) -> BufferShare:
+        """What its connection uses of the bytes that the gateway may buffer.
+
+        What waits to be sent is counted by the connection; what a receiver keeps of a request after it gave the room
+        back, by the receiver.
+        """
 
     @property
     def is_blocked(self) -> bool:
