@@ -1,6 +1,7 @@
 """The gRPC port of a gateway: it finds the method of every call by one dict look-up.
 
-What serves a method is looked up once and kept until the routes change.
+What serves a method is looked up once and kept until the routes change (`ServedMethods`), here together with the class
+of its calls.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import grpc
 from gateway.dialects.grpc_call import GrpcCall, UnaryUnaryCall, refuse
 from gateway.dialects.grpc_metadata import ClientHead, read_client_head
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
+from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.grpc_metrics import GrpcMetrics
-from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
+from gateway.requests.routes import Refusal, Routes
 from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.stream import Receiver, Stream
 from mesh.http2.upkeep import UpkeepPolicy
@@ -39,8 +41,6 @@ _CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
     (True, True): StreamStreamCall,
 }
 
-_WAITING = Refusal(UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first.")
-
 
 class GrpcListener:
     """Serves all gRPC calls of one port. I/O loop only."""
@@ -59,16 +59,13 @@ class GrpcListener:
         `built_in` handles the gateway's own services; they come before those of applications.
         `policy`: of client connections.
         """
-        self._router_for = router_for
         self._metrics = metrics
         self._built_in = MethodHandlers()
         self._built_in.add_generic_rpc_handlers([built_in])
-        self._timeout_s = timeout_s
         self._policy = policy or UpkeepPolicy()
-        self._message_max_bytes = 0
         self._budget = BufferBudget(settings().gateway.buffer_max_bytes)
-        self._routes = NO_ROUTES
         self._phase = ListenerPhase.WAITING
+        self._methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._served: dict[tuple[str | None, str], tuple[type[GrpcCall], ServedMethod]] = {}
         self._server: RpcServer[ClientHead] | None = None
@@ -88,7 +85,7 @@ class GrpcListener:
         return self._budget.used_bytes
 
     def __repr__(self) -> str:
-        return f"<GrpcListener {self._phase.name} applications={len(self._routes.applications)}>"
+        return f"<GrpcListener {self._phase.name} applications={self._methods.applications}>"
 
     async def start(self, host: str, port: int, message_max_bytes: int = 0, *, shares_port: bool = False) -> int:
         """Listen; returns the port. Raises OSError naming the port when it is taken.
@@ -99,7 +96,9 @@ class GrpcListener:
         carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
         # A connection gets at most half of what may be buffered.
         buffered_max_bytes = settings().gateway.buffer_max_bytes // 2 - PREFIX_BYTES
-        self._message_max_bytes = min(message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes)
+        self._methods.message_max_bytes = min(
+            message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
+        )
         self._server = RpcServer(
             read_client_head,
             self._accept,
@@ -112,13 +111,9 @@ class GrpcListener:
 
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new calls. Calls in progress are not touched."""
-        self._routes = routes
         self._served = {}
         self._change_phase(ListenerEvent.ROUTES, f"route table {routes.version} has arrived")
-        for application in routes.applications.values():
-            if application.methods:
-                # Make the router now, so that the first call does not wait for the list of replicas.
-                self._router_for(application.ingress, routes)
+        self._methods.set_routes(routes)
 
     def announce_drain(self) -> None:
         """Say in the phase that this gateway is to end. It still serves all calls."""
@@ -144,26 +139,13 @@ class GrpcListener:
     def _look_up(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
         if self._built_in.find(head) is not None:
             return self._built_in.accept(stream, head, peer)
-        is_waiting = self._phase is ListenerPhase.WAITING
-        found = _WAITING if is_waiting else self._routes.find(head.invocation.application, head.path)
-        if isinstance(found, Refusal):
-            refuse(stream, found, self._metrics.of_refused(found.application), head.invocation.request_id)
+        method = self._methods.find(head.invocation.application, head.path)
+        if isinstance(method, Refusal):
+            refuse(stream, method, self._metrics.of_refused(method.application), head.invocation.request_id)
             return None
-        call_type, method = self._serve(found)
+        call_type = _CALL_TYPES[method.streams_request, method.streams_response]
         self._served[head.invocation.application, head.path] = call_type, method
         return call_type(stream, head, method, peer)
-
-    def _serve(self, route: Route) -> tuple[type[GrpcCall], ServedMethod]:
-        return _CALL_TYPES[route.streams_request, route.streams_response], ServedMethod(
-            full_name=route.full_name,
-            application=route.deployment.app,
-            router=self._router_for(route.deployment, self._routes),
-            stats=self._metrics.of_route(route),
-            in_flight=self._metrics.in_flight,
-            timeout_s=self._timeout_s,
-            message_max_bytes=self._message_max_bytes,
-            is_idempotent=route.is_idempotent,
-        )
 
     def _change_phase(self, event: ListenerEvent, reason: str) -> None:
         before, self._phase = self._phase, next_state(LISTENER_TRANSITIONS, self._phase, event)

@@ -90,7 +90,7 @@ ROOMS: dict[str, str] = {
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
     "gateway.requests": "http2 routing v1",
     "gateway.ops": "gateway.requests phases settings v1 wire",
-    "gateway.dialects": "exceptions gateway.ops gateway.requests http2 link rpc settings wire",
+    "gateway.dialects": "exceptions gateway.ops gateway.requests http2 link routing rpc settings wire",
     "gateway": (
         "gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options phases routing"
         " rpc settings usercode v1 wire"

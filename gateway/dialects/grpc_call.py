@@ -26,7 +26,7 @@ from mesh.http2.stream import UNHEARD, Stream
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.rpc.answers import answer_status, end_call
 from mesh.rpc.grpc_fields import OK_BLOCK, RESPONSE_BLOCK, metadata_block, status_block
-from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, MessageError, MessageReader, whole_message
+from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError, MessageReader, whole_message
 from mesh.wire.outcome import Outcome, Trailers, status_code
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
@@ -130,11 +130,11 @@ class GrpcCall:
 
     def on_compression(self, encoding: str, *, skips_next: bool) -> None:
         if self._compression is None:
-            self._compression = ResponseCompression()
+            self._compression = ResponseCompression(self._head.accepts)
         if skips_next:
             self._compression.skip_next()
         elif self._can_send_headers:
-            self._compression.choose(encoding, self._head)
+            self._compression.choose(encoding)
 
     def on_done(self, outcome: Outcome) -> None:
         """The call has ended on the mesh."""
@@ -307,14 +307,18 @@ class UnaryRequestCall(GrpcCall):
         if not self._hold(len(messages[0]) if messages else self._reader.begun_bytes) or not messages:
             return
         if self._request is not None or len(messages) > 1:
-            self._refuse(_INTERNAL, f"{self._method.full_name} takes one request message; another one came.")
+            self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; another one came.")
             return
         self._request = messages[0]
 
     def on_end(self, stream: Stream) -> None:
         request = self._request
-        if request is None or (self._reader is not None and not self._reader.is_between):
-            self._refuse(_INTERNAL, f"{self._method.full_name} takes one request message; none came.")
+        if self._reader is not None and not self._reader.is_between:
+            self._refuse(_INTERNAL, "The request message is not complete.")
+            return
+        if request is None:
+            # The code of the gRPC docs for a wrong number of requests.
+            self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; none came.")
             return
         self._request = None
         self._method.stats.received += 1

@@ -98,6 +98,7 @@ class _StreamedRequest(GrpcCall):
         waiting = upload.waiting
         while waiting and call.request_credit > 0:
             self._method.stats.received += 1
+            upload.was_accepted = True
             message = waiting.popleft()
             upload.waiting_bytes -= len(message)
             call.send_item(raw(message))
@@ -107,7 +108,8 @@ class _StreamedRequest(GrpcCall):
         if upload.held_bytes and call.request_credit > 0:
             held_bytes, upload.held_bytes = upload.held_bytes, 0
             stream.connection.give_room(stream, held_bytes)
-        if upload.is_complete and not upload.is_half_closed:
+        # Until a replica has accepted the call, the end of an empty request would be lost.
+        if upload.is_complete and not upload.is_half_closed and (upload.was_accepted or call.request_credit > 0):
             upload.is_half_closed = True
             call.half_close()
 
@@ -115,7 +117,7 @@ class _StreamedRequest(GrpcCall):
 class _Upload:
     """Request messages on their way."""
 
-    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "waiting", "waiting_bytes")
+    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "waiting", "waiting_bytes", "was_accepted")
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
@@ -125,6 +127,8 @@ class _Upload:
         """Received, and not given back to the client's window."""
         self.is_complete = False
         self.is_half_closed = False
+        self.was_accepted = False
+        """Whether a replica has taken a message."""
 
 
 class UnaryStreamCall(_StreamedResponse, UnaryRequestCall):

@@ -27,6 +27,8 @@ class ServedMethod:
 
     full_name: str
     application: str
+    streams_request: bool
+    streams_response: bool
     router: CallRouter
     stats: MethodStats
     in_flight: InFlight

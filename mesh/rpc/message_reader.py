@@ -78,7 +78,7 @@ class MessageReader:
                 self._wanted = end - position
                 break
             message = bytes(joined[position + PREFIX_BYTES : end])
-            messages.append(self._decompress(message) if joined[position] else message)
+            messages.append(decompressed(message, self._encoding, self._max_bytes) if joined[position] else message)
             position = end
         if self._begun or position < len(joined):
             self._begun = bytearray(joined[position:])
@@ -88,23 +88,25 @@ class MessageReader:
         if flag > 1:
             raise MessageError(INTERNAL, f"A message begins with {flag}; only 0 and 1 are defined.")
         if length > self._max_bytes:
-            raise _too_large(length, self._max_bytes)
+            raise too_large(length, self._max_bytes)
         if flag and not self._encoding:
             raise MessageError(INTERNAL, "A message is compressed, but no grpc-encoding was sent.")
         if flag and self._encoding not in ENCODINGS:
             raise MessageError(UNIMPLEMENTED, f"Messages compressed with {self._encoding[:40]!r} cannot be read here.")
 
-    def _decompress(self, data: bytes) -> bytes:
-        inflate = zlib.decompressobj(_WINDOW_BITS[self._encoding])
-        try:
-            message = inflate.decompress(data, self._max_bytes + 1)
-        except zlib.error as error:
-            raise MessageError(INTERNAL, f"A message is no valid {self._encoding}: {error}") from None
-        if len(message) > self._max_bytes:
-            raise _too_large(len(message), self._max_bytes)
-        if not inflate.eof or inflate.unused_data:
-            raise MessageError(INTERNAL, f"A message is not exactly one whole {self._encoding} stream.")
-        return message
+
+def decompressed(data: bytes | memoryview, encoding: str, max_bytes: int) -> bytes:
+    """A message that was compressed with one of ENCODINGS. Raises MessageError, before it has more than `max_bytes`."""
+    inflate = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        message = inflate.decompress(data, max_bytes + 1)
+    except zlib.error as error:
+        raise MessageError(INTERNAL, f"A message is no valid {encoding}: {error}") from None
+    if len(message) > max_bytes:
+        raise too_large(len(message), max_bytes)
+    if not inflate.eof or inflate.unused_data:
+        raise MessageError(INTERNAL, f"A message is not exactly one whole {encoding} stream.")
+    return message
 
 
 def compressed(message: bytes | memoryview, encoding: str) -> bytes:
@@ -119,5 +121,6 @@ def compressed_frame(message: bytes | memoryview, encoding: str) -> bytes:
     return b"\1" + len(data).to_bytes(PREFIX_BYTES - 1, "big") + data
 
 
-def _too_large(length: int, max_bytes: int) -> MessageError:
+def too_large(length: int, max_bytes: int) -> MessageError:
+    """What is raised for a message of `length` bytes."""
     return MessageError(RESOURCE_EXHAUSTED, f"Received message larger than max ({length} vs. {max_bytes})")

@@ -14,6 +14,7 @@ from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
+from tests.unit.fakes.rpc_ends import raw_call
 from tests.unit.gateway.fakes import (
     BIDI,
     CLIENT_STREAM,
@@ -125,6 +126,40 @@ def test_a_stream_may_end_before_the_client_has_sent_everything():
 
 
 # ---- Flow control ----------------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_an_empty_request_waits_until_a_replica_has_accepted_the_call():
+    router = FakeRouter()
+
+    async def scenario() -> None:
+        async with serving(router, "shop") as gateway:
+            stream = gateway.channel.stream_unary(CLIENT_STREAM)(timeout=10)
+            await stream.done_writing()
+            await until(lambda: router.calls, "the call")
+            # The round trip of another call shows that the end has arrived as well.
+            router.answer = echo
+            await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
+            assert router.link.half_closed == 0
+            allow(router.calls[0], 2)
+            assert router.link.half_closed == 1
+            finish(router.calls[0], Outcome(payload=raw(b"sum")))
+            assert await stream == b"sum"
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM])
+@pytest.mark.parametrize("messages", [0, 2])
+def test_another_number_of_requests_than_one_is_unimplemented(method: str, messages: int):
+    """As the Connect conformance suite "gRPC Unexpected Requests" has it."""
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "shop") as gateway:
+            answer = await raw_call(f"localhost:{gateway.port}", body=b"\0\0\0\0\0" * messages, path=method.encode())
+            assert answer.heads[-1][b"grpc-status"] == b"12"
+            await gateway.idle()
+
+    on_io_loop(scenario())
 
 
 def test_request_messages_are_not_read_before_the_replica_has_granted_credit():

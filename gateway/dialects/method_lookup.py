@@ -1,0 +1,73 @@
+"""What serves a method, looked up once per version of the routes: the same answers in every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.dialects.served_method import CallRouter, ServedMethod
+from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
+from mesh.routing.snapshot import DeploymentKey
+
+_WAITING = Refusal(UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first.")
+
+
+class ServedMethods:
+    """The methods of all applications. I/O loop only."""
+
+    def __init__(
+        self,
+        router_for: Callable[[DeploymentKey, object], CallRouter],
+        metrics: GrpcMetrics,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """`router_for` gives the router of a deployment, which stays while the second argument lives."""
+        self._router_for = router_for
+        self._timeout_s = timeout_s
+        self._routes = NO_ROUTES
+        # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
+        self._found: dict[tuple[str | None, str], ServedMethod] = {}
+        self.metrics = metrics
+        self.message_max_bytes = 0
+        """Of a request message. Set before the first call."""
+
+    @property
+    def applications(self) -> int:
+        """The number of those that are deployed."""
+        return len(self._routes.applications)
+
+    def set_routes(self, routes: Routes) -> None:
+        """Use these routes for new calls."""
+        self._routes = routes
+        self._found = {}
+        for application in routes.applications.values():
+            if application.methods:
+                # Make the router now, so that the first call does not wait for the list of replicas.
+                self._router_for(application.ingress, routes)
+
+    def find(self, application: str | None, full_name: str) -> ServedMethod | Refusal:
+        """What serves a method of the named application; None means the only one that has it."""
+        key = application, full_name
+        found = self._found.get(key)
+        if found is not None:
+            return found
+        route = _WAITING if self._routes is NO_ROUTES else self._routes.find(application, full_name)
+        if isinstance(route, Refusal):
+            return route
+        method = self._found[key] = self._serve(route)
+        return method
+
+    def _serve(self, route: Route) -> ServedMethod:
+        return ServedMethod(
+            full_name=route.full_name,
+            application=route.deployment.app,
+            streams_request=route.streams_request,
+            streams_response=route.streams_response,
+            router=self._router_for(route.deployment, self._routes),
+            stats=self.metrics.of_route(route),
+            in_flight=self.metrics.in_flight,
+            timeout_s=self._timeout_s,
+            message_max_bytes=self.message_max_bytes,
+            is_idempotent=route.is_idempotent,
+        )

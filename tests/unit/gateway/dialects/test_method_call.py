@@ -1,0 +1,384 @@
+"""Calls of typed methods between an exchange and the mesh: credit, room, deadlines, cancels and counts."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gateway.dialects.grpc_metadata import read_invocation
+from gateway.dialects.method_call import CallEnd, MethodCall
+from gateway.dialects.method_lookup import ServedMethods
+from gateway.dialects.request_flow import RequestFlow
+from gateway.dialects.served_method import ServedMethod
+from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.routes import Refusal
+from mesh.exceptions import CancelReason
+from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.message_reader import MessageError
+from mesh.settings import settings
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import PICKLE, Payload, raw
+from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
+from tests.unit.gateway.fakes import (
+    BIDI,
+    CLIENT_STREAM,
+    IDEMPOTENT,
+    SERVER_STREAM,
+    UNARY,
+    FakeRouter,
+    allow,
+    echo,
+    finish,
+    item,
+    routes_of,
+)
+
+CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 1, 4, 8, 12, 13
+
+
+class LineReader:
+    """Messages that end with a newline; "!" is none."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+        self._has_ended = False
+
+    @property
+    def kept_bytes(self) -> int:
+        return len(self._kept)
+
+    def feed(self, data: bytes) -> None:
+        self._kept += data
+
+    def end(self) -> None:
+        self._has_ended = True
+
+    def next_message(self) -> bytes | None:
+        line, newline, rest = self._kept.partition(b"\n")
+        if line == b"!":
+            raise MessageError(INTERNAL, "no message")
+        if not newline:
+            if line and self._has_ended:
+                raise MessageError(INTERNAL, "not complete")
+            return None
+        self._kept = rest
+        return line
+
+
+class LineDialect:
+    """The smallest dialect: lines in, lines out."""
+
+    def __init__(self, exchange: FakeExchange, method: ServedMethod, timeout_s: float | None = None) -> None:
+        self.exchange = exchange
+        invocation = read_invocation([("request_id", "r1"), ("x-tenant", "t")])
+        self.call = MethodCall(exchange, method, self, invocation, timeout_s=timeout_s)
+        self.flow = RequestFlow(exchange, self.call, LineReader())
+        self.ends: list[CallEnd] = []
+        self.initial: tuple[Entry, ...] = ()
+        self.flow.begin()
+
+    def on_body(self, data: bytes) -> None:
+        self.flow.on_body(data)
+
+    def on_end(self) -> None:
+        self.flow.on_end()
+
+    def on_broken(self, by: object) -> None:
+        self.call.cancel()
+
+    def on_writable(self) -> None:
+        self.call.grant()
+
+    def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None:
+        self.initial = entries
+
+    def on_message(self, message: bytes | memoryview) -> bool:
+        if not self.exchange.has_sent_head:
+            self.exchange.send_head(200, [])
+        return self.exchange.send_body(bytes(message) + b"\n")
+
+    def on_request_room(self) -> None:
+        self.flow.on_room()
+
+    def on_status(self, end: CallEnd) -> int | None:
+        self.ends.append(end)
+        if self.exchange.has_sent_head:
+            self.exchange.end()
+        elif not self.exchange.send_whole(200 if end.is_ok else 500, [], bytes(end.response or b"")):
+            return None
+        return end.code
+
+
+class Scene:
+    """One call of a method."""
+
+    def __init__(
+        self, full_name: str, router: FakeRouter, *, timeout_s: float | None = None, budget_bytes: float = float("inf")
+    ) -> None:
+        self.metrics = GrpcMetrics()
+        methods = ServedMethods(lambda *_: router, self.metrics)
+        methods.message_max_bytes = 1000
+        methods.set_routes(routes_of("shop"))
+        method = methods.find("shop", full_name)
+        assert isinstance(method, ServedMethod)
+        self.method = method
+        self.router = router
+        self.exchange = FakeExchange(request(full_name), budget_bytes)
+        self.dialect = LineDialect(self.exchange, method, timeout_s)
+
+    @property
+    def mesh_call(self) -> OutgoingCall:
+        return self.router.calls[0]
+
+    @property
+    def end(self) -> CallEnd:
+        (end,) = self.dialect.ends
+        return end
+
+    def leave(self) -> None:
+        """The client goes away."""
+        self.exchange.break_off()
+        self.dialect.on_broken(None)
+
+    def assert_counted_once(self, code: int) -> None:
+        assert self.dialect.call.is_over
+        assert self.method.stats.started == sum(self.method.stats.codes) == self.method.stats.codes[code] == 1
+        assert self.metrics.in_flight.count == 0
+        assert self.exchange.share.used_bytes == 0
+
+
+def test_a_unary_call_carries_its_request_context_and_response() -> None:
+    scene = Scene(UNARY, FakeRouter(echo))
+    send_body(scene.exchange, scene.dialect, b"hello\n", step=1)
+    assert scene.exchange.body == b"hello"
+    assert scene.end.trailers == (("request_id", "r1"),)
+    asked = scene.mesh_call.request
+    assert (asked.method, asked.peer, asked.prefers_local, asked.is_idempotent) == (
+        UNARY,
+        "ipv4:10.0.0.9:9",
+        True,
+        False,
+    )
+    assert (asked.context.request_id, asked.context.app) == ("r1", "shop")
+    assert ("x-tenant", "t") in asked.metadata
+    assert (scene.method.stats.received, scene.method.stats.sent) == (1, 1)
+    assert scene.exchange.given_room == len(b"hello\n")
+    scene.assert_counted_once(0)
+
+
+def test_a_call_of_an_idempotent_method_may_be_repeated() -> None:
+    scene = Scene(IDEMPOTENT, FakeRouter(echo))
+    send_body(scene.exchange, scene.dialect, b"hello\n")
+    assert scene.mesh_call.request.is_idempotent
+
+
+def test_a_unary_call_takes_exactly_one_message() -> None:
+    for body, code in ((b"", UNIMPLEMENTED), (b"one\ntwo\n", UNIMPLEMENTED), (b"not complete", INTERNAL)):
+        scene = Scene(UNARY, FakeRouter(echo))
+        send_body(scene.exchange, scene.dialect, body)
+        assert (scene.end.code, scene.router.calls) == (code, [])
+        scene.assert_counted_once(code)
+
+
+def test_a_failed_call_gives_its_status_and_trailers() -> None:
+    failure = Outcome(code=5, message="none", trailers=(("x-why", b"because"), ("x-bin", b"\xff")))
+    scene = Scene(UNARY, FakeRouter(lambda call: finish(call, failure)))
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    assert (scene.end.code, scene.end.message, scene.end.response) == (5, "none", None)
+    assert scene.end.trailers == (("request_id", "r1"), ("x-why", "because"), ("x-bin", b"\xff"))
+    scene.assert_counted_once(5)
+
+
+def test_metadata_that_no_client_can_get_ends_the_call_with_internal() -> None:
+    def bad_trailers(call: OutgoingCall) -> None:
+        finish(call, Outcome(payload=raw(b"x"), trailers=(("Bad Key", b""),)))
+
+    def bad_headers(call: OutgoingCall) -> None:
+        call.sink.on_initial_metadata((("x-a", b"\n"),))
+
+    for answer in (bad_trailers, bad_headers):
+        scene = Scene(UNARY, FakeRouter(answer))
+        send_body(scene.exchange, scene.dialect, b"a\n")
+        assert scene.end.code == INTERNAL
+        assert "User code set" in scene.end.message
+        scene.assert_counted_once(INTERNAL)
+
+
+def test_what_is_no_serialised_message_never_reaches_the_client() -> None:
+    pickled = Payload(PICKLE, b"pickle")
+    scene = Scene(UNARY, FakeRouter(lambda call: finish(call, Outcome(payload=pickled))))
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    scene.assert_counted_once(INTERNAL)
+
+    scene = Scene(SERVER_STREAM, FakeRouter(lambda call: call.sink.on_item(pickled)))
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    assert (scene.exchange.body, scene.router.cancel_reasons) == (b"", [CancelReason.CLIENT])
+    scene.assert_counted_once(INTERNAL)
+
+
+def test_the_replica_sends_as_much_as_the_exchange_takes() -> None:
+    scene = Scene(SERVER_STREAM, FakeRouter())
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    granted_at = settings().payload.stream_credits // 4
+    for _ in range(granted_at):
+        item(scene.mesh_call, b"x")
+    assert scene.router.link.granted == [granted_at]
+    scene.exchange.is_blocked = True
+    for _ in range(2 * granted_at):
+        item(scene.mesh_call, b"x")
+    assert scene.router.link.granted == [granted_at]
+    scene.exchange.is_blocked = False
+    scene.dialect.on_writable()
+    assert scene.router.link.granted == [granted_at, 2 * granted_at]
+    finish(scene.mesh_call, Outcome())
+    assert scene.exchange.body == b"x\n" * 3 * granted_at
+    scene.assert_counted_once(0)
+
+
+def test_the_client_sends_as_much_as_the_replica_takes() -> None:
+    scene = Scene(CLIENT_STREAM, FakeRouter())
+    scene.dialect.on_body(b"one\ntwo\nthr")
+    assert (scene.router.link.items, scene.exchange.given_room) == ([], 0)
+    allow(scene.mesh_call, 1)
+    assert (scene.router.link.items, scene.exchange.given_room) == ([b"one"], 0)
+    allow(scene.mesh_call, 2)
+    assert (scene.router.link.items, scene.exchange.given_room) == ([b"one", b"two"], len(b"one\ntwo\nthr"))
+    assert scene.exchange.share.used_bytes == len(b"thr")
+    scene.dialect.on_body(b"ee\n")
+    assert scene.router.link.items == [b"one", b"two", b"three"]
+    scene.dialect.on_end()
+    assert scene.router.link.half_closed == 1
+    finish(scene.mesh_call, Outcome(payload=raw(b"sum")))
+    assert scene.exchange.body == b"sum"
+    scene.assert_counted_once(0)
+
+
+@pytest.mark.parametrize("body", [b"", b"one\n"])
+def test_the_end_of_a_request_waits_until_a_replica_has_accepted_the_call(body: bytes) -> None:
+    scene = Scene(BIDI, FakeRouter())
+    send_body(scene.exchange, scene.dialect, body)
+    assert scene.router.link.half_closed == 0
+    allow(scene.mesh_call, 8)
+    assert (len(scene.router.link.items), scene.router.link.half_closed) == (body.count(b"\n"), 1)
+    allow(scene.mesh_call, 8)
+    assert scene.router.link.half_closed == 1
+
+
+def test_a_bad_message_ends_the_call_on_both_sides() -> None:
+    scene = Scene(BIDI, FakeRouter())
+    allow(scene.mesh_call, 8)
+    scene.dialect.on_body(b"one\n!\n")
+    assert (scene.end.code, scene.end.message) == (INTERNAL, "no message")
+    assert scene.router.cancel_reasons == [CancelReason.CLIENT]
+    scene.assert_counted_once(INTERNAL)
+
+
+def test_a_request_that_the_gateway_cannot_buffer_is_refused() -> None:
+    for full_name in (UNARY, BIDI):
+        scene = Scene(full_name, FakeRouter(), budget_bytes=100)
+        scene.dialect.on_body(b"x" * 51)
+        assert scene.end.code == RESOURCE_EXHAUSTED
+        assert "MESH_GATEWAY_BUFFER_MAX_BYTES" in scene.end.message
+        scene.assert_counted_once(RESOURCE_EXHAUSTED)
+
+
+def test_a_response_without_room_ends_the_call() -> None:
+    scene = Scene(SERVER_STREAM, FakeRouter())
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    scene.exchange.has_room = False
+    item(scene.mesh_call, b"x")
+    assert scene.end.code == RESOURCE_EXHAUSTED
+    assert scene.router.cancel_reasons == [CancelReason.CLIENT]
+    scene.assert_counted_once(RESOURCE_EXHAUSTED)
+
+
+def test_an_answer_without_any_room_breaks_the_exchange() -> None:
+    scene = Scene(UNARY, FakeRouter(echo))
+    scene.exchange.has_room = False
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    assert scene.exchange.is_aborted
+    assert [end.code for end in scene.dialect.ends] == [0, RESOURCE_EXHAUSTED]
+    assert "was executed" in scene.dialect.ends[1].message
+    scene.assert_counted_once(RESOURCE_EXHAUSTED)
+
+
+def test_a_client_that_leaves_cancels_the_call() -> None:
+    scene = Scene(UNARY, FakeRouter())
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    scene.leave()
+    assert (scene.router.cancel_reasons, scene.dialect.ends) == ([CancelReason.CLIENT], [])
+    scene.assert_counted_once(CANCELLED)
+
+
+def test_a_client_that_leaves_before_its_request_is_complete_is_counted() -> None:
+    scene = Scene(UNARY, FakeRouter())
+    scene.dialect.on_body(b"a")
+    assert scene.exchange.share.used_bytes == 1
+    scene.leave()
+    assert scene.router.calls == []
+    scene.assert_counted_once(CANCELLED)
+
+
+def test_a_client_that_leaves_at_its_deadline_counts_as_late() -> None:
+    scene = Scene(UNARY, FakeRouter(), timeout_s=0.004)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    scene.leave()
+    assert scene.router.cancel_reasons == [CancelReason.DEADLINE]
+    scene.assert_counted_once(DEADLINE_EXCEEDED)
+
+
+def test_the_deadline_is_the_earlier_of_the_clients_and_the_gateways() -> None:
+    now_s = time.monotonic()
+    scene = Scene(UNARY, FakeRouter(), timeout_s=60)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    deadline_at_s = scene.mesh_call.request.deadline_at_s
+    assert deadline_at_s is not None
+    assert 59 < deadline_at_s - now_s < 90
+
+
+def test_a_client_that_leaves_behind_the_answer_changes_nothing() -> None:
+    scene = Scene(UNARY, FakeRouter(echo))
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    scene.dialect.on_broken(None)
+    scene.assert_counted_once(0)
+    scene = Scene(UNARY, FakeRouter(echo))
+    scene.dialect.on_body(b"!\n")
+    scene.dialect.on_broken(None)
+    scene.assert_counted_once(INTERNAL)
+
+
+def test_initial_metadata_reaches_the_dialect() -> None:
+    def answer(call: OutgoingCall) -> None:
+        call.sink.on_initial_metadata((("x-a", b"1"), ("x-b-bin", b"\0")))
+        echo(call)
+
+    scene = Scene(UNARY, FakeRouter(answer))
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    assert scene.dialect.initial == (("x-a", "1"), ("x-b-bin", b"\0"))
+
+
+def test_a_router_that_fails_ends_the_call() -> None:
+    def fail(call: OutgoingCall) -> None:
+        call.state = CallState.QUEUED
+        raise RuntimeError("broken")
+
+    scene = Scene(UNARY, FakeRouter(fail))
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    scene.assert_counted_once(INTERNAL)
+
+
+def test_methods_are_found_once_and_refusals_are_values() -> None:
+    methods = ServedMethods(lambda *_: FakeRouter(), GrpcMetrics())
+    waiting = methods.find(None, UNARY)
+    assert isinstance(waiting, Refusal)
+    assert waiting.code == 14
+    methods.set_routes(routes_of("shop", "store"))
+    assert isinstance(methods.find(None, UNARY), Refusal)
+    found = methods.find("shop", UNARY)
+    assert isinstance(found, ServedMethod)
+    assert methods.find("shop", UNARY) is found
+    assert (found.streams_request, found.streams_response) == (False, False)
+    methods.set_routes(routes_of("store"))
+    assert isinstance(methods.find("shop", UNARY), Refusal)
