@@ -178,7 +178,7 @@ class NodeGateway:
         return address
 
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
-        self._routes = routes = read_routes(table)
+        self._routes = routes = read_routes(table, self._routes)
         self._listener.set_routes(routes)
         self._metrics.set_applications(routes.applications)
         if self._listener.phase is ListenerPhase.SERVING:

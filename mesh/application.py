@@ -17,7 +17,8 @@ from mesh.options import option_checks
 from mesh.options.logging_options import LoggingConfig
 from mesh.options.option_effects import replica_version
 from mesh.usercode import user_code
-from mesh.usercode.served_methods import typed_methods
+from mesh.usercode.served_descriptors import descriptors_of
+from mesh.usercode.served_methods import TypedMethod, typed_methods
 from mesh.usercode.user_code import UserCode
 from mesh.v1 import control_pb2
 
@@ -51,7 +52,8 @@ def build(
 ) -> control_pb2.ApplicationSpec:
     """The spec of `application`, which is the ingress, and of all applications bound below it.
 
-    Raises TypeError for bound arguments that cannot be pickled, ValueError for overrides that do not fit.
+    Raises TypeError for bound arguments that cannot be pickled, ValueError for overrides that do not fit and for too
+    large descriptors.
     """
     graph = _Graph(checked_name(name), application, rules)
     ingress = graph.add(application)
@@ -61,6 +63,7 @@ def build(
         route_prefix=claimed_route_prefix(application, route_prefix),
         ingress=ingress,
         deployments=graph.specs,
+        descriptors=descriptors_of(graph.methods.values(), name),
     )
 
 
@@ -135,6 +138,11 @@ class _Graph:
         self._names: dict[int, str] = {}
         self._open: set[int] = set()
 
+    @functools.cached_property
+    def methods(self) -> dict[str, TypedMethod]:
+        """The gRPC methods of the ingress."""
+        return typed_methods(self._ingress.deployment.func_or_class, self._rules.servicer_functions)
+
     def add(self, application: Application) -> str:
         """Name of the deployment, unique in the application."""
         key = id(application)
@@ -205,7 +213,6 @@ class _Graph:
     def _grpc_methods(self, application: Application) -> list[control_pb2.GrpcMethod]:
         if application is not self._ingress:
             return []
-        methods = typed_methods(application.deployment.func_or_class, self._rules.servicer_functions)
         return [
             control_pb2.GrpcMethod(
                 full_name=method.full_name,
@@ -213,7 +220,7 @@ class _Graph:
                 streams_response=method.streams_response,
                 is_idempotent=method.is_idempotent,
             )
-            for method in methods.values()
+            for method in self.methods.values()
         ]
 
 

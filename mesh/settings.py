@@ -58,6 +58,8 @@ class PayloadSettings:
     """Payloads that a process fetches from the object store at the same time; one that is lost takes one place."""
     error_details_max_chars: int = 4096
     """Error messages are cut to this length before they become gRPC status details."""
+    descriptors_max_bytes: int = 4 * 1024 * 1024
+    """Descriptors of the gRPC services of one application, with all that their `.proto` files import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

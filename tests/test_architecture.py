@@ -55,7 +55,7 @@ ROOMS: dict[str, str] = {
     "mesh.options": "settings v1",
     "mesh.config": "options v1",
     "mesh.status": "v1",
-    "mesh.usercode": "cluster context",
+    "mesh.usercode": "cluster context settings",
     "mesh.link": "cluster exceptions http2 phases rpc settings v1 wire",
     "mesh.routing": "exceptions link settings v1 wire",
     "mesh.membership": "cluster exceptions routing settings v1 wire",
@@ -404,7 +404,8 @@ def test_only_keys_names_actors_and_kv_entries() -> None:
 
 def is_actor_name_or_kv_key(value: object) -> bool:
     names = (keys.CONTROLLER_NAME, keys.TOKEN_KEY, keys.SERVICER_FUNCTIONS_KEY)
-    prefixes = (keys.REPLICA_PREFIX, keys.GATEWAY_PREFIX, keys.POLICY_PREFIX, keys.CODE_PREFIX, "controller/")
+    stored = (keys.CODE_PREFIX, keys.DESCRIPTORS_PREFIX, "controller/")
+    prefixes = (keys.REPLICA_PREFIX, keys.GATEWAY_PREFIX, keys.POLICY_PREFIX, *stored)
     return isinstance(value, str) and (value in names or value.startswith(prefixes))
 
 

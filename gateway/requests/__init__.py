@@ -1,4 +1,4 @@
-"""What a request needs in every dialect: the route table.
+"""What a request needs in every dialect: the route table, the descriptors of applications.
 
 May import mesh, and no other room of the gateway.
 """

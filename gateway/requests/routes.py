@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 
+from gateway.requests.descriptors import NO_DESCRIPTORS, Descriptors
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -49,6 +50,8 @@ class RoutedApplication:
     ingress: DeploymentKey
     methods: Mapping[str, Route]
     """By full name."""
+    descriptors: Descriptors = NO_DESCRIPTORS
+    """Of its methods, as far as they have any."""
     serves_web: bool = False
     """Its ingress takes web requests."""
     docs_path: str = ""
@@ -100,9 +103,19 @@ class Routes:
 NO_ROUTES = Routes(0, MappingProxyType({}), MappingProxyType({}))
 
 
-def read_routes(table: control_pb2.RouteTable) -> Routes:
-    """The route table from the message that the controller published."""
-    applications = {route.app: _read_application(route) for route in table.routes}
+def read_routes(table: control_pb2.RouteTable, before: Routes = NO_ROUTES) -> Routes:
+    """The route table from the message that the controller published.
+
+    Descriptors that have not changed are those of `before`, with the message classes that were made of them.
+    """
+    known = {each.descriptors.digest: each.descriptors for each in before.applications.values()}
+    for each in table.descriptor_sets:
+        if each.digest not in known:
+            known[each.digest] = Descriptors(each.digest, each.serialised)
+    applications = {
+        route.app: _read_application(route, known.get(route.descriptors_digest, NO_DESCRIPTORS))
+        for route in table.routes
+    }
     unnamed = _without_names(applications.values())
     return Routes(table.version, MappingProxyType(applications), MappingProxyType(unnamed))
 
@@ -112,7 +125,7 @@ def service_of(full_name: str) -> str:
     return full_name[1:].rpartition("/")[0]
 
 
-def _read_application(route: control_pb2.Route) -> RoutedApplication:
+def _read_application(route: control_pb2.Route, descriptors: Descriptors) -> RoutedApplication:
     ingress = DeploymentKey(route.app, route.ingress)
     methods = {
         method.full_name: Route(
@@ -121,7 +134,9 @@ def _read_application(route: control_pb2.Route) -> RoutedApplication:
         for method in route.grpc_methods
     }
     methods_by_name = MappingProxyType(methods)
-    return RoutedApplication(route.app, route.route_prefix, ingress, methods_by_name, route.serves_web, route.docs_path)
+    return RoutedApplication(
+        route.app, route.route_prefix, ingress, methods_by_name, descriptors, route.serves_web, route.docs_path
+    )
 
 
 def _without_names(applications: Iterable[RoutedApplication]) -> dict[str, Route | Refusal]:

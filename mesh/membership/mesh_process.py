@@ -137,9 +137,9 @@ class MeshProcess:
         if update.HasField("peers"):
             self.peers = tuple(update.peers.peers)
         if update.HasField("routes"):
-            self.routes = update.routes
+            self.routes = _with_descriptors(update.routes, self.routes)
             for listener in self._route_listeners:
-                listener(update.routes)
+                listener(self.routes)
 
     async def renew_token(self) -> None:
         """Use the new token of a mesh that was shut down and started again."""
@@ -249,6 +249,16 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
             ) from error
     atexit.register(process.close)
     return process
+
+
+def _with_descriptors(routes: control_pb2.RouteTable, before: control_pb2.RouteTable | None) -> control_pb2.RouteTable:
+    """The table with all descriptors that it names: the controller sends each set once on a stream."""
+    known = {each.digest: each for table in (before, routes) if table is not None for each in table.descriptor_sets}
+    named = {route.descriptors_digest for route in routes.routes}
+    complete = [known[digest] for digest in sorted(named & known.keys())]
+    del routes.descriptor_sets[:]
+    routes.descriptor_sets.extend(complete)
+    return routes
 
 
 def _forget(process: MeshProcess) -> None:

@@ -209,7 +209,7 @@ class DeploymentSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id")
+    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -217,6 +217,8 @@ class ApplicationSpec(_message.Message):
     LAST_DEPLOYED_TIME_S_FIELD_NUMBER: _ClassVar[int]
     DEPLOYER_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTORS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     name: str
     route_prefix: str
     ingress: str
@@ -224,7 +226,9 @@ class ApplicationSpec(_message.Message):
     last_deployed_time_s: float
     deployer: Deployer
     run_id: str
-    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ...) -> None: ...
+    descriptors: bytes
+    descriptors_digest: str
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
     __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes")
@@ -699,28 +703,40 @@ class DeploymentSnapshot(_message.Message):
     def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path")
+    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest")
     APP_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
     GRPC_METHODS_FIELD_NUMBER: _ClassVar[int]
     SERVES_WEB_FIELD_NUMBER: _ClassVar[int]
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTORS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     app: str
     route_prefix: str
     ingress: str
     grpc_methods: _containers.RepeatedCompositeFieldContainer[GrpcMethod]
     serves_web: bool
     docs_path: str
-    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ...) -> None: ...
+    descriptors_digest: str
+    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
+
+class DescriptorSet(_message.Message):
+    __slots__ = ("digest", "serialised")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SERIALISED_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    serialised: bytes
+    def __init__(self, digest: _Optional[str] = ..., serialised: _Optional[bytes] = ...) -> None: ...
 
 class RouteTable(_message.Message):
-    __slots__ = ("version", "routes")
+    __slots__ = ("version", "routes", "descriptor_sets")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTOR_SETS_FIELD_NUMBER: _ClassVar[int]
     version: int
     routes: _containers.RepeatedCompositeFieldContainer[Route]
-    def __init__(self, version: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ...) -> None: ...
+    descriptor_sets: _containers.RepeatedCompositeFieldContainer[DescriptorSet]
+    def __init__(self, version: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., descriptor_sets: _Optional[_Iterable[_Union[DescriptorSet, _Mapping]]] = ...) -> None: ...
 
 class Peer(_message.Message):
     __slots__ = ("process_id", "kind", "address")

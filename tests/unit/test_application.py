@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from google.protobuf import descriptor_pb2
 
 from mesh.application import BuildRules, build, checked_route_prefix, claimed_route_prefix
 from mesh.deployment import Application, deployment
@@ -212,6 +213,13 @@ def test_the_ingress_names_its_grpc_methods() -> None:
     """Methods come from the servicer that the class inherits (item 211)."""
     spec = built(deployment(Shop).bind())
     assert [method.full_name for method in spec.deployments[0].grpc_methods] == ["/mesh.tests.Shop/Price"]
+
+
+def test_the_application_brings_the_descriptors_of_its_services() -> None:
+    """Gateways speak JSON for them and describe them without the user's code (item 222)."""
+    (file,) = descriptor_pb2.FileDescriptorSet.FromString(built(deployment(Shop).bind()).descriptors).file
+    assert {service.name for service in file.service} == {"Shop", "Stock"}
+    assert built(deployment(Model).bind()).descriptors == b""
 
 
 def test_servicer_functions_reach_only_the_ingress() -> None:

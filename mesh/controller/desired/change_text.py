@@ -37,6 +37,8 @@ def _changes(
     for field in ("route_prefix", "ingress"):
         if getattr(old, field) != getattr(new, field):
             yield f"{name}: {field}: {getattr(old, field)!r} -> {getattr(new, field)!r}"
+    if old.descriptors_digest != new.descriptors_digest:
+        yield f"{name}: gRPC descriptors ({Effect.NONE})"
     if _capacity(before) != _capacity(after):
         yield f"{name}: target_capacity: {_capacity(before):g} % -> {_capacity(after):g} %"
     olds, news = ({each.name: each for each in app.deployments} for app in (old, new))

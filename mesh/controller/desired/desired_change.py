@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import grpc
 
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
+from mesh.controller.desired.descriptor_sets import digest_of
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 _DEPLOYERS = {
@@ -66,6 +68,8 @@ def with_applications(
         check_application(changed, application)
         added = changed.applications.add()
         added.CopyFrom(application)
+        added.descriptors_digest = digest_of(application)
+        added.ClearField("descriptors")
         added.last_deployed_time_s = unix_time_s
         added.deployer = _deployer(config_file, run)
         added.run_id = run.run_id if run else ""
@@ -112,6 +116,7 @@ def check_application(state: control_pb2.DesiredState, application: control_pb2.
     if not application.name:
         raise _invalid("The application has no name.")
     _check_deployments(application)
+    _check_descriptors(application)
     for other in state.applications:
         if other.name == application.name:
             raise _invalid(f"Two applications are named {other.name!r}: give one of them another name.")
@@ -157,6 +162,16 @@ def _check_deployments(application: control_pb2.ApplicationSpec) -> None:
         if not (deployment.code or deployment.code_key):
             raise _invalid(f"Deployment {deployment.name!r} has no code.")
         _check_runtime_env(deployment)
+
+
+def _check_descriptors(application: control_pb2.ApplicationSpec) -> None:
+    """Every gateway holds them in memory."""
+    size, limit = len(application.descriptors), settings().payload.descriptors_max_bytes
+    if size > limit:
+        raise _invalid(
+            f"The gRPC descriptors of application {application.name!r} are {size} bytes, and the controller takes at "
+            f"most {limit}. Import fewer .proto files, or raise MESH_DESCRIPTORS_MAX_BYTES in all processes."
+        )
 
 
 def _check_runtime_env(deployment: control_pb2.DeploymentSpec) -> None:

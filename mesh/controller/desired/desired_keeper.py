@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from mesh.controller.desired.descriptor_sets import new_sets, used_sets
 from mesh.controller.desired.desired_state import Desired, read_desired
 from mesh.controller.desired.desired_store import StateStore
 from mesh.v1 import control_pb2
@@ -27,7 +29,7 @@ class DesiredKeeper:
         if state is None:
             state = control_pb2.DesiredState(version=1, gateways=gateways)
             await asyncio.to_thread(self._store.save, state)
-        self._take_over(state, read_desired(state))
+        self._take_over(state, read_desired(state), await asyncio.to_thread(self._store.descriptor_sets, state))
 
     @property
     def config_file(self) -> str | None:
@@ -43,7 +45,7 @@ class DesiredKeeper:
         return self._state, edit(self._state)
 
     async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
-        """Store an edited state, and the code of applications before it. Returns its version.
+        """Store an edited state, and code and descriptors of applications before it. Returns its version.
 
         What `edit` raises is raised before anything is stored. A change that has begun is finished, even when no caller
         waits for it any more: cut off in the middle, it would be stored and not known, or be stored over the next one.
@@ -61,16 +63,19 @@ class DesiredKeeper:
     async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec]) -> int:
         async with self._lock:
             edit(self._state)
+            descriptor_sets = {**self.desired.descriptor_sets, **new_sets(code_of)}
             for application in code_of:
                 await asyncio.to_thread(self._store.put_code, application)
             state = edit(self._state)
             # Read first: what cannot be read must not be stored, or no later controller could start.
             desired = read_desired(state)
             await asyncio.to_thread(self._store.save, state)
-            self._take_over(state, desired)
+            self._take_over(state, desired, used_sets(state, descriptor_sets))
             return state.version
 
-    def _take_over(self, state: control_pb2.DesiredState, desired: Desired) -> None:
+    def _take_over(
+        self, state: control_pb2.DesiredState, desired: Desired, descriptor_sets: Mapping[str, bytes]
+    ) -> None:
         self._state = state
-        self.desired = desired
-        self._on_change(desired)
+        self.desired = replace(desired, descriptor_sets=descriptor_sets)
+        self._on_change(self.desired)

@@ -41,6 +41,8 @@ class Desired:
     is_shutting_down: bool = False
     target_capacity: float | None = None
     """Percent of the replicas asked for that `deployments` already have."""
+    descriptor_sets: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """Serialised FileDescriptorSets, by the digests that `applications` refer to."""
 
 
 def read_desired(state: control_pb2.DesiredState) -> Desired:

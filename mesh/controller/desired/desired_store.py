@@ -1,11 +1,18 @@
-"""The desired state in the cluster's key-value store: written before it is acted on, code apart from the rest."""
+"""The desired state in the cluster's key-value store: written before it is acted on, code and descriptors apart."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Protocol
 
-from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, CONTROLLER_STARTS_KEY, STATE_KEY
+from mesh.cluster.keys import (
+    CODE_PREFIX,
+    CONTROLLER_ADDRESS_KEY,
+    CONTROLLER_STARTS_KEY,
+    DESCRIPTORS_PREFIX,
+    STATE_KEY,
+)
+from mesh.controller.desired.descriptor_sets import digest_of, used_digests
 from mesh.v1 import control_pb2
 
 
@@ -32,7 +39,7 @@ class StateStore:
         self._kv = kv
 
     def load(self) -> control_pb2.DesiredState | None:
-        """What was stored last. Code that an interrupted change left behind is removed."""
+        """What was stored last. Code and descriptors that an interrupted change left behind are removed."""
         data = self._kv.get(STATE_KEY)
         if data is None:
             return None
@@ -41,22 +48,32 @@ class StateStore:
         return state
 
     def put_code(self, application: control_pb2.ApplicationSpec) -> None:
-        """Move the code of the deployments out of `application` into the KV, under its digest."""
+        """Move the code of the deployments and the descriptors out of `application` into the KV, under digests."""
         for deployment in application.deployments:
             if not deployment.code:
                 continue
             deployment.code_key = CODE_PREFIX + hashlib.sha256(deployment.code).hexdigest()
             self._kv.put(deployment.code_key, deployment.code)
             deployment.ClearField("code")
+        if application.descriptors:
+            application.descriptors_digest = digest_of(application)
+            self._kv.put(DESCRIPTORS_PREFIX + application.descriptors_digest, application.descriptors)
+            application.ClearField("descriptors")
+
+    def descriptor_sets(self, state: control_pb2.DesiredState) -> dict[str, bytes]:
+        """The stored descriptors of its applications, by digest. Lost ones are left out."""
+        found = {digest: self._kv.get(DESCRIPTORS_PREFIX + digest) for digest in used_digests(state)}
+        return {digest: data for digest, data in found.items() if data is not None}
 
     def save(self, state: control_pb2.DesiredState) -> None:
-        """Store `state`, then remove code without a reference: a crash in between leaves only waste behind."""
+        """Store `state`, then remove what it no longer refers to: a crash in between leaves only waste behind."""
         self._kv.put(STATE_KEY, state.SerializeToString())
         self._remove_waste(state)
 
     def _remove_waste(self, state: control_pb2.DesiredState) -> None:
         referenced = {deployment.code_key for app in state.applications for deployment in app.deployments}
-        for key in self._kv.keys(CODE_PREFIX):
+        referenced.update(DESCRIPTORS_PREFIX + digest for digest in used_digests(state))
+        for key in (*self._kv.keys(CODE_PREFIX), *self._kv.keys(DESCRIPTORS_PREFIX)):
             if key not in referenced:
                 self._kv.delete(key)
 

@@ -39,6 +39,8 @@ class Subscriber:
     def __init__(self, hello: control_pb2.ProcessHello) -> None:
         self.hello = hello
         self.topics: set[Topic] = set()
+        self.descriptor_sets: frozenset[str] = frozenset()
+        """Digests of those that the process has: they were sent on this stream and are still in use."""
         self._stale: set[Topic] = set()
         self._wake = asyncio.Event()
         self._current = asyncio.Event()
@@ -155,6 +157,7 @@ class Publisher:
             match topic:
                 case RoutesTopic():
                     update.routes.CopyFrom(self._routes)
+                    self._add_descriptors(update.routes, subscriber)
                 case PeersTopic():
                     update.peers.CopyFrom(self._peers_of(subscriber))
                 case key:
@@ -169,6 +172,14 @@ class Publisher:
             _, late = await asyncio.wait(waits, timeout=settings().controller.flush_timeout_s)
             for wait in late:
                 wait.cancel()
+
+    def _add_descriptors(self, routes: control_pb2.RouteTable, subscriber: Subscriber) -> None:
+        """The descriptors that the table names and the process does not have."""
+        sets = self._desired.descriptor_sets
+        named = frozenset(route.descriptors_digest for route in routes.routes) & sets.keys()
+        for digest in sorted(named - subscriber.descriptor_sets):
+            routes.descriptor_sets.add(digest=digest, serialised=sets[digest])
+        subscriber.descriptor_sets = named
 
     def _put_snapshot(self, key: DeploymentKey, snapshot: control_pb2.DeploymentSnapshot) -> None:
         known = self._snapshots.get(key)

@@ -46,7 +46,7 @@ def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.Deploy
 
 
 def build_routes(desired: Desired) -> control_pb2.RouteTable:
-    """The routes of all applications, without version."""
+    """The routes of all applications, without version. They name descriptors, whose bytes each stream gets once."""
     table = control_pb2.RouteTable()
     for _, application in sorted(desired.applications.items()):
         ingress = ingress_of(application)
@@ -57,6 +57,7 @@ def build_routes(desired: Desired) -> control_pb2.RouteTable:
             grpc_methods=ingress.grpc_methods,
             serves_web=ingress.serves_web,
             docs_path=ingress.docs_path,
+            descriptors_digest=application.descriptors_digest,
         )
     return table
 

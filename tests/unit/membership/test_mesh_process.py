@@ -151,6 +151,27 @@ def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controlle
     on_io(scenario())
 
 
+def test_a_gateway_s_tables_carry_all_descriptors_that_they_name(process: MeshProcess) -> None:
+    """The controller sends each set once on a stream."""
+
+    def update(*digests: str, new: str = "") -> control_pb2.Update:
+        routes = [control_pb2.Route(app=digest, descriptors_digest=digest) for digest in digests]
+        sets = [control_pb2.DescriptorSet(digest=each, serialised=each.encode()) for each in new]
+        return control_pb2.Update(routes=control_pb2.RouteTable(routes=routes, descriptor_sets=sets))
+
+    received: list[dict[str, bytes]] = []
+
+    def listen(table: control_pb2.RouteTable) -> None:
+        received.append({each.digest: each.serialised for each in table.descriptor_sets})
+
+    do_on_io(process.apply, update("a", "b", new="ab"))
+    do_on_io(process.on_routes, listen)
+    do_on_io(process.apply, update("b", "c", new="c"))
+    do_on_io(process.apply, update("", "c"))
+    do_on_io(process.apply, update("a"))
+    assert received == [{"a": b"a", "b": b"b"}, {"b": b"b", "c": b"c"}, {"c": b"c"}, {}]
+
+
 def test_a_controller_that_restarts_is_found_again(process: MeshProcess, controller: Controller) -> None:
     router = router_of(process, KEY)
     until(lambda: is_reported(router, "the old token"), "the snapshot")

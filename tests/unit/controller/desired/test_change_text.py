@@ -85,3 +85,12 @@ def test_a_target_capacity_changes_every_application() -> None:
         "a": ["a: target_capacity: 100 % -> 50 %"],
         "b": ["b: target_capacity: 100 % -> 50 %"],
     }
+
+
+def test_other_descriptors_are_named_also_before_they_are_stored() -> None:
+    """A preview stores nothing."""
+
+    def edit(app: control_pb2.ApplicationSpec) -> None:
+        app.descriptors = b"descriptors"
+
+    assert changed(edit) == ["a: gRPC descriptors (nothing restarts)"]

@@ -14,6 +14,7 @@ from mesh.controller.desired.desired_change import (
 from mesh.controller.desired.desired_state import read_desired
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
 
@@ -209,3 +210,13 @@ def test_a_runtime_environment_that_is_no_object_is_refused(text: str) -> None:
     refused = refusal(EMPTY, app)
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert "runtime environment of deployment 'Model' is no JSON object" in str(refused)
+
+
+def test_descriptors_above_the_limit_are_refused() -> None:
+    """Every gateway would hold them."""
+    app = application()
+    app.descriptors = bytes(settings().payload.descriptors_max_bytes)
+    state = with_application(EMPTY, app, 0.0)
+    assert state.applications[0].descriptors == b""
+    app.descriptors += b"."
+    assert "MESH_DESCRIPTORS_MAX_BYTES" in str(refusal(EMPTY, app))

@@ -74,3 +74,25 @@ def test_a_state_that_cannot_be_read_is_not_stored() -> None:
         assert len(known) == 1
 
     asyncio.run(main())
+
+
+def test_descriptors_are_in_memory_as_long_as_an_application_has_them() -> None:
+    """Those of an earlier controller are read again (item 183)."""
+
+    async def main() -> None:
+        kv = DictKeyValue()
+        keeper = DesiredKeeper(StateStore(kv), lambda desired: None)
+        await keeper.load(control_pb2.GatewayOptions())
+        app = application("one")
+        app.descriptors = b"descriptors of one"
+        await keeper.change(functools.partial(with_application, application=app, unix_time_s=0.0), [app])
+        await keeper.change(adding("two"))
+        digest = keeper.desired.applications["one"].descriptors_digest
+        assert keeper.desired.descriptor_sets == {digest: b"descriptors of one"}
+        successor = DesiredKeeper(StateStore(kv), lambda desired: None)
+        await successor.load(control_pb2.GatewayOptions())
+        assert successor.desired.descriptor_sets == {digest: b"descriptors of one"}
+        await successor.change(adding("one"))
+        assert successor.desired.descriptor_sets == {}
+
+    asyncio.run(main())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY
+from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, DESCRIPTORS_PREFIX
 from mesh.controller.desired.desired_store import StateStore
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
@@ -53,6 +53,37 @@ def test_code_without_a_reference_is_removed(store: StateStore, kv: DictKeyValue
     state = deployed(store, control_pb2.DesiredState(), "v1")
     deployed(store, state, "v2")
     assert [kv.entries[key] for key in kv.keys(CODE_PREFIX)] == [b"code of v2"]
+
+
+def with_descriptors(store: StateStore, state: control_pb2.DesiredState, data: bytes) -> control_pb2.DesiredState:
+    app = application()
+    app.descriptors = data
+    store.put_code(app)
+    state = with_application(state, app, 0.0)
+    store.save(state)
+    return state
+
+
+def test_descriptors_are_stored_apart_under_their_digest(store: StateStore, kv: DictKeyValue) -> None:
+    """The state is written at each decision of autoscaling, and stays small."""
+    state = with_descriptors(store, control_pb2.DesiredState(), b"descriptors")
+    digest = state.applications[0].descriptors_digest
+    assert state.applications[0].descriptors == b""
+    assert kv.entries[DESCRIPTORS_PREFIX + digest] == b"descriptors"
+    assert store.descriptor_sets(state) == {digest: b"descriptors"}
+
+
+def test_descriptors_without_a_reference_are_removed(store: StateStore, kv: DictKeyValue) -> None:
+    state = with_descriptors(store, control_pb2.DesiredState(), b"old")
+    with_descriptors(store, state, b"new")
+    assert [kv.entries[key] for key in kv.keys(DESCRIPTORS_PREFIX)] == [b"new"]
+
+
+def test_descriptors_that_are_lost_stop_no_controller(store: StateStore, kv: DictKeyValue) -> None:
+    state = with_descriptors(store, control_pb2.DesiredState(), b"descriptors")
+    store_key = DESCRIPTORS_PREFIX + state.applications[0].descriptors_digest
+    kv.delete(store_key)
+    assert store.descriptor_sets(state) == {}
 
 
 def test_the_address_stands_where_clients_look_for_it(store: StateStore, kv: DictKeyValue) -> None:

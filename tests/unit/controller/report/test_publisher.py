@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.report.publisher import Publisher, Subscriber
@@ -154,6 +155,37 @@ def test_a_gateway_hears_routes_first_even_when_there_are_none() -> None:
         assert [(route.app, route.route_prefix, route.ingress) for route in update.routes.routes] == [
             ("app", "/app", "Model")
         ]
+
+    asyncio.run(scenario())
+
+
+def test_a_gateway_gets_descriptors_once_on_a_stream() -> None:
+    """They are large, and a route table is published at every deploy."""
+
+    def described(*names: str) -> Desired:
+        apps = [application(name) for name in names]
+        for app in apps:
+            app.descriptors_digest = f"digest of {app.name}"
+        sets = {app.descriptors_digest: app.name.encode() for app in apps}
+        return replace(desired_of(*apps), descriptor_sets=sets)
+
+    async def received(publisher: Publisher, gateway: Subscriber) -> dict[str, bytes]:
+        routes = (await next_update(publisher, gateway)).routes
+        return {each.digest: each.serialised for each in routes.descriptor_sets}
+
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        gateway = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
+        publish(publisher, described("a"))
+        assert await received(publisher, gateway) == {"digest of a": b"a"}
+        publish(publisher, described("a", "b"))
+        assert await received(publisher, gateway) == {"digest of b": b"b"}
+        publish(publisher, described("b"))
+        assert await received(publisher, gateway) == {}
+        publish(publisher, described("a", "b"))
+        assert await received(publisher, gateway) == {"digest of a": b"a"}
+        late = publisher.open(hello("g2", control_pb2.PROCESS_KIND_GATEWAY, node_id="n2"))
+        assert await received(publisher, late) == {"digest of a": b"a", "digest of b": b"b"}
 
     asyncio.run(scenario())
 

@@ -57,7 +57,9 @@ def test_routes_carry_the_methods_of_the_ingress() -> None:
     app = application()
     app.deployments[0].grpc_methods.add(full_name="/shop.Cart/Add", streams_response=True)
     app.deployments.add(name="Child").grpc_methods.add(full_name="/shop.Stock/Get")
+    app.descriptors_digest = "digest"
     (route,) = build_routes(desired_of(app)).routes
+    assert route.descriptors_digest == "digest"
     assert [method.full_name for method in route.grpc_methods] == ["/shop.Cart/Add"]
 
 
