@@ -172,6 +172,19 @@ class GatewaySettings:
     """Concurrent requests to the HTTP port; more are refused with 503."""
     http_stop_grace_s: int = 5
     """How long requests to the HTTP port may take to finish when the gateway stops, in whole seconds."""
+    http_body_max_bytes: int = 2 * 1024 * 1024 * 1024
+    """Body of one web request; a longer one is refused with 413. Bodies pass through in pieces and are not kept."""
+    websocket_message_max_bytes: int = 16 * 1024 * 1024
+    """One message from the client of a WebSocket, decompressed; a longer one closes it with 1009."""
+    websocket_ping_interval_s: float = 20.0
+    """A WebSocket whose client has sent nothing for this long gets a ping."""
+    websocket_ping_timeout_s: float = 20.0
+    """A client that sends nothing for this long after a ping is gone."""
+    websocket_close_timeout_s: float = 10.0
+    """How long the other side may take once one side has closed a WebSocket: the client to answer, the application to
+    end."""
+    metric_routes_max: int = 200
+    """Route patterns of an application that have metric series of their own; the rest counts as one."""
     deleted_applications_kept: int = 32
     """Deleted applications that keep metric series of their own; older ones are added up as one."""
 

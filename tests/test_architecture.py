@@ -88,9 +88,12 @@ ROOMS: dict[str, str] = {
     "mesh": "api batching caller config context deployment exceptions handle multiplex options settings",
     "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
-    "gateway.requests": "http2 routing v1",
+    "gateway.requests": "http2 routing v1 wire",
+    "gateway.websockets": "gateway.requests settings",
     "gateway.ops": "gateway.requests phases settings v1 wire",
-    "gateway.dialects": "exceptions gateway.ops gateway.requests http2 link routing rpc settings wire",
+    "gateway.dialects": (
+        "exceptions gateway.ops gateway.requests gateway.websockets http2 link routing rpc settings v1 wire"
+    ),
     "gateway": (
         "gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options phases routing"
         " rpc settings usercode v1 wire"
@@ -148,7 +151,14 @@ PURE_MODULES = (
     "mesh/routing/slow_start.py",
     "mesh/routing/snapshot.py",
     "gateway/listener_phase.py",
+    "gateway/requests/end_to_end_fields.py",
+    "gateway/requests/mesh_headers.py",
+    "gateway/requests/route_prefixes.py",
     "gateway/requests/routes.py",
+    "gateway/requests/web_encoding.py",
+    "gateway/requests/web_status.py",
+    "gateway/websockets/websocket_frames.py",
+    "gateway/websockets/websocket_handshake.py",
 )
 """Rules without a clock, dice or I/O: what they need is passed in."""
 IMPURE_IMPORTS = {"asyncio", "grpc", "os", "ray", "socket", "subprocess", "threading", "time", "uvloop"}

@@ -1,0 +1,400 @@
+"""Web requests: HTTP requests that go to the ASGI application or the `__call__` of an application's ingress deployment.
+
+There is one object per request: the receiver of its exchange and the sink of its call. A request that is complete when
+it leaves, and an answer of one piece, are one frame each and need no task, future or timer. All others are streams with
+flow control from end to end: the client's room is given back when the replica has granted credit for what came, and
+credit for a piece of the answer is granted again when the client's connection has taken it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from time import monotonic
+
+from google.protobuf.message import DecodeError
+
+from gateway.dialects.web_target import WebTarget, WebTargets, body_max_bytes
+from gateway.ops.web_access_log import log_web_access
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
+from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers
+from gateway.requests.web_encoding import encode_request, read_answer
+from gateway.requests.web_status import (
+    CLIENT_LEFT,
+    INTERNAL,
+    INTERNAL_ERROR,
+    NO_ROOM,
+    TIMED_OUT,
+    WebFailure,
+    failure_of,
+    send_failure,
+    too_large,
+)
+from mesh.exceptions import CancelReason
+from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.settings import settings
+from mesh.wire.outcome import Outcome, Trailers
+from mesh.wire.payload import RAW, Payload, raw
+from mesh.wire.request_context import RequestContext, new_request_id
+from mesh.wire.web_messages import WEB_METHOD, decode_response
+
+logger = logging.getLogger("mesh.gateway")
+
+SMALL_BODY_MAX_BYTES = 64 * 1024 - 1
+"""A request body of known length up to this is sent in one frame with its head, once all of it is here.
+
+Clients may send as much without being given more room."""
+
+_STATUS_WHEN_BROKEN = {
+    BrokenBy.CLIENT: CLIENT_LEFT,
+    BrokenBy.PROTOCOL: 400,
+    BrokenBy.TIMEOUT: TIMED_OUT,
+    BrokenBy.DRAIN: 503,
+}
+"""How requests count that break off."""
+
+
+class WebDialect:
+    """Claims every request: it comes last in the list of dialects."""
+
+    def __init__(self, targets: WebTargets) -> None:
+        self._targets = targets
+
+    def claims(self, head: HttpHead) -> bool:
+        return True
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        """The receiver of a request; None if it is answered already."""
+        head = exchange.head
+        headers = read_mesh_headers(head.fields)
+        raw_path = self._targets.path_of(head)
+        target = self._targets.find(raw_path)
+        if isinstance(target, WebFailure):
+            self._targets.refuse(exchange, target, headers)
+            return None
+        try:
+            timeout_s = target.timeout_for(headers)
+        except ValueError as error:
+            self._targets.refuse(exchange, WebFailure(400, str(error)), headers, target)
+            return None
+        if head.content_length is not None and head.content_length > body_max_bytes():
+            self._targets.refuse(exchange, too_large(body_max_bytes()), headers, target)
+            return None
+        call = WebCall(exchange, target, headers, raw_path, timeout_s)
+        call.begin()
+        return None if exchange.has_ended else call
+
+
+class WebCall:
+    """The life of a web request."""
+
+    __slots__ = (
+        "_body",
+        "_call",
+        "_context",
+        "_download",
+        "_exchange",
+        "_headers",
+        "_raw_path",
+        "_started_at_s",
+        "_status",
+        "_target",
+        "_timeout_s",
+        "_upload",
+    )
+
+    def __init__(
+        self, exchange: Exchange, target: WebTarget, headers: MeshHeaders, raw_path: str, timeout_s: float
+    ) -> None:
+        self._exchange = exchange
+        self._target = target
+        self._headers = headers
+        self._raw_path = raw_path
+        self._timeout_s = timeout_s
+        self._context = RequestContext(
+            headers.request_id or new_request_id(),
+            target.route_prefix,
+            target.application,
+            headers.multiplexed_model_id,
+            headers.traceparent,
+            headers.tracestate,
+        )
+        self._started_at_s = monotonic()
+        self._call: OutgoingCall | None = None
+        self._body = b""
+        """Of a request that is sent in one frame."""
+        self._upload: _Upload | None = None
+        self._download: _Download | None = None
+        self._status = 0
+        """With which the request has ended here while the mesh still has its call."""
+        target.in_flight.enter()
+
+    def begin(self) -> None:
+        """Start the call of a request whose body passes in pieces. Any other starts when it is complete."""
+        head = self._exchange.head
+        if head.has_body and (head.content_length is None or head.content_length > SMALL_BODY_MAX_BYTES):
+            self._upload = _Upload(self._encoded(b""))
+            self._submit(None)
+
+    # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
+
+    def on_body(self, data: bytes) -> None:
+        self._target.stats.received_bytes += len(data)
+        upload = self._upload
+        if upload is None:
+            self._body += data
+            return
+        upload.received_bytes += len(data)
+        if upload.received_bytes > body_max_bytes():
+            self._fail(too_large(body_max_bytes()))
+            return
+        upload.waiting.append(data)
+        upload.held_bytes += len(data)
+        self._forward()
+
+    def on_end(self) -> None:
+        if self._upload is None:
+            self._submit(self._encoded(self._body))
+            self._body = b""
+            return
+        self._upload.is_complete = True
+        self._forward()
+
+    def on_broken(self, by: BrokenBy) -> None:
+        self._status = _STATUS_WHEN_BROKEN[by]
+        call = self._call
+        if call is None:
+            self._count(self._status)
+        elif self._may_go_on and by is not BrokenBy.DRAIN:
+            self._grant()
+        else:
+            self._target.router.cancel(call, CancelReason.DRAIN if by is BrokenBy.DRAIN else CancelReason.CLIENT)
+
+    def on_writable(self) -> None:
+        self._grant()
+
+    # ---- From the mesh (CallSink) ------------------------------------------------------------------------------------
+
+    def on_item(self, payload: Payload) -> None:
+        """The head of the answer, then pieces of its body."""
+        if self._call is None:
+            return
+        if not self._exchange.has_ended:
+            if payload.codec != RAW:
+                self._fail(INTERNAL)
+            elif self._download is None:
+                self._begin_answer(payload)
+            else:
+                self._send_piece(payload.data)
+        download = self._download
+        if download is not None:
+            download.written += payload.credits
+            if download.written >= _grant_at() and (self._exchange.has_ended or not self._exchange.is_blocked):
+                self._grant()
+
+    def on_credit(self) -> None:
+        self._forward()
+
+    def on_initial_metadata(self, entries: Trailers) -> None:
+        """Only of gRPC methods."""
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None:
+        """Only of gRPC methods."""
+
+    def on_done(self, outcome: Outcome) -> None:
+        """The call has ended on the mesh."""
+        self._call = None
+        exchange, download = self._exchange, self._download
+        if exchange.has_ended:
+            self._count(self._status or CLIENT_LEFT)
+        elif not outcome.is_ok:
+            self._fail(failure_of(outcome, self._context.request_id, self._timeout_s))
+        elif download is None:
+            self._send_whole(outcome.payload)
+        elif download.left_bytes:
+            self._fail(INTERNAL)
+        else:
+            exchange.end()
+            self._count(download.status)
+
+    # ---- The request -------------------------------------------------------------------------------------------------
+
+    def _encoded(self, body: bytes) -> bytes:
+        made_id = b"" if self._headers.request_id else self._context.request_id.encode()
+        return encode_request(self._exchange.head, self._raw_path, self._target.root_path, made_id, body)
+
+    def _submit(self, request: bytes | None) -> None:
+        """Start the call: with the whole request, or with None if it follows as a stream."""
+        self._call = call = OutgoingCall(
+            CallRequest(
+                WEB_METHOD,
+                None if request is None else raw(request),
+                self._context,
+                None if self._timeout_s == math.inf else self._started_at_s + self._timeout_s,
+                request is None,
+                True,
+                (),
+                self._exchange.head.peer,
+                prefers_local=True,
+            ),
+            self,
+        )
+        try:
+            self._target.router.submit(call)
+        except Exception:
+            logger.exception("the gateway failed in a web request to %s", self._target.application)
+            self._fail(INTERNAL)
+
+    def _forward(self) -> None:
+        """Send what the replica takes of the body, and let the client send as much more."""
+        call, upload = self._call, self._upload
+        if call is None or upload is None:
+            return
+        waiting = upload.waiting
+        while waiting and call.request_credit > 0:
+            call.send_item(raw(waiting.popleft()))
+        if waiting:
+            return
+        if upload.held_bytes and call.request_credit > 0:
+            held_bytes, upload.held_bytes = upload.held_bytes, 0
+            self._exchange.give_room(held_bytes)
+        if upload.is_complete and not upload.is_half_closed:
+            upload.is_half_closed = True
+            call.half_close()
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the request goes on without its client: it asked for that, and all of the request is here."""
+        return self._headers.outlives_client and (self._upload is None or self._upload.is_complete)
+
+    # ---- The answer --------------------------------------------------------------------------------------------------
+
+    def _send_whole(self, payload: Payload | None) -> None:
+        """Answer with all that the application has said, in one write."""
+        if payload is None or payload.codec != RAW:
+            self._fail(INTERNAL)
+            return
+        try:
+            response = decode_response(bytes(payload.data))
+            answer = read_answer(response.status, response.headers, self._context.request_id)
+        except (DecodeError, ValueError) as error:
+            self._fail(_unsendable(error))
+            return
+        exchange, body = self._exchange, response.body
+        if answer.has_body and exchange.head.method != "HEAD":
+            if not exchange.send_whole(answer.status, answer.fields, body):
+                self._fail(NO_ROOM)
+                return
+            self._target.stats.sent_bytes += len(body)
+        else:
+            length = len(body) if answer.content_length is None else answer.content_length
+            exchange.send_head(answer.status, answer.fields_without_body(length))
+            exchange.end()
+        self._count(answer.status, response.route)
+
+    def _begin_answer(self, payload: Payload) -> None:
+        """Send the head of a streamed answer, and the first piece of its body."""
+        try:
+            response = decode_response(bytes(payload.data))
+            answer = read_answer(response.status, response.headers, self._context.request_id)
+        except (DecodeError, ValueError) as error:
+            self._fail(_unsendable(error))
+            return
+        has_body = answer.has_body and self._exchange.head.method != "HEAD"
+        self._download = _Download(answer.status, response.route, answer.content_length if has_body else None, has_body)
+        if has_body:
+            self._exchange.send_head(answer.status, answer.streamed_fields())
+            if response.body:
+                self._send_piece(response.body)
+        else:
+            self._exchange.send_head(answer.status, answer.fields_without_body(answer.content_length))
+
+    def _send_piece(self, data: bytes | memoryview) -> None:
+        download = self._download
+        assert download is not None
+        if not download.has_body or not data:
+            return
+        if download.left_bytes is not None:
+            download.left_bytes -= len(data)
+            if download.left_bytes < 0:
+                self._fail(INTERNAL)
+                return
+        if not self._exchange.send_body(data):
+            self._fail(NO_ROOM)
+            return
+        self._target.stats.sent_bytes += len(data)
+
+    def _grant(self) -> None:
+        """Let the replica send as much more as has left for the client."""
+        download, call = self._download, self._call
+        if download is not None and call is not None and download.written:
+            written, download.written = download.written, 0
+            call.grant(written)
+
+    def _fail(self, failure: WebFailure) -> None:
+        """End the request with an answer of the gateway's own; with a broken connection if another one has begun."""
+        self._status = failure.status
+        if self._exchange.has_sent_head:
+            self._exchange.abort()
+        else:
+            send_failure(self._exchange, failure, self._context.request_id)
+        if self._call is None:
+            self._count(failure.status)
+        else:
+            self._target.router.cancel(self._call, CancelReason.CLIENT)
+
+    # ---- The end -----------------------------------------------------------------------------------------------------
+
+    def _count(self, status: int, pattern: str = "") -> None:
+        """The request is over, though its answer may have to wait for the client."""
+        target = self._target
+        target.in_flight.leave()
+        if self._download is not None:
+            pattern = self._download.pattern
+        route = target.route_of(pattern)
+        duration_s = monotonic() - self._started_at_s
+        method = self._exchange.head.method
+        target.stats.end(route, method, status, duration_s)
+        if target.options.has_access_log:
+            log_web_access(method, route, status, duration_s, self._context.request_id)
+
+
+class _Upload:
+    """A request body on its way."""
+
+    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "received_bytes", "waiting")
+
+    def __init__(self, request: bytes) -> None:
+        """`request`: what goes first."""
+        self.waiting = deque([request])
+        """Without credit; as much as the client has room for."""
+        self.held_bytes = 0
+        """Received, and its room not given back to the client."""
+        self.received_bytes = 0
+        self.is_complete = False
+        self.is_half_closed = False
+
+
+class _Download:
+    """An answer that passes in pieces."""
+
+    __slots__ = ("has_body", "left_bytes", "pattern", "status", "written")
+
+    def __init__(self, status: int, pattern: str, left_bytes: int | None, has_body: bool) -> None:
+        self.status = status
+        self.pattern = pattern
+        """Of the application's route."""
+        self.left_bytes = left_bytes
+        """Of the content-length that the application has said; None: it has said none."""
+        self.has_body = has_body
+        self.written = 0
+        """Credit of pieces that were sent and not granted again yet."""
+
+
+def _unsendable(error: Exception) -> WebFailure:
+    return WebFailure(INTERNAL_ERROR, f"The answer of the application cannot be sent: {error}.")
+
+
+def _grant_at() -> int:
+    return max(1, settings().payload.stream_credits // 4)

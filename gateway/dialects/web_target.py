@@ -1,0 +1,136 @@
+"""What serves a web request: the ingress deployment whose route prefix fits its path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.dialects.served_method import CallRouter
+from gateway.ops.grpc_metrics import OTHER, InFlight
+from gateway.ops.http_metrics import WEBSOCKET, ApplicationWebStats, HttpMetrics
+from gateway.ops.web_access_log import log_web_access
+from gateway.requests.exchange import Exchange, HttpHead
+from gateway.requests.mesh_headers import MeshHeaders, timeout_of
+from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
+from gateway.requests.routes import RoutedApplication, Routes
+from gateway.requests.web_status import WebFailure, send_failure
+from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
+from mesh.wire.request_context import new_request_id
+
+_ECHO_MAX_CHARS = 100
+"""A path is cut to this length in messages."""
+_WAITING = WebFailure(503, "Route table is not populated yet. Retry, or ask /-/healthz first.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """What `http_options` say about web requests."""
+
+    root_path: str = ""
+    """Where a proxy in front has mounted the mesh; without "/" at the end."""
+    timeout_s: float = math.inf
+    """Maximum duration of a request."""
+    has_access_log: bool = False
+    """Each request is logged when it has ended."""
+
+
+@dataclass(slots=True, eq=False)
+class WebTarget:
+    """What all web requests to one application share; made once per version of the routes."""
+
+    application: str
+    route_prefix: str
+    root_path: str
+    """Where the application is mounted, as ASGI says it: without "/" at the end."""
+    router: CallRouter
+    stats: ApplicationWebStats
+    in_flight: InFlight
+    options: WebOptions
+
+    def route_of(self, pattern: str) -> str:
+        """The route that served a request, as metrics and logs name it. `pattern`: the application's own, or empty."""
+        return self.route_prefix.rstrip("/") + pattern if pattern else self.route_prefix
+
+    def timeout_for(self, headers: MeshHeaders) -> float:
+        """Seconds that a request may take; infinite if there is no limit. Raises ValueError for a wrong header."""
+        if not headers.timeout:
+            return self.options.timeout_s
+        return min(timeout_of(headers.timeout), self.options.timeout_s)
+
+
+class WebTargets:
+    """All targets of the current routes. I/O loop only."""
+
+    def __init__(
+        self,
+        router_for: Callable[[DeploymentKey, object], CallRouter],
+        metrics: HttpMetrics,
+        options: WebOptions | None = None,
+    ) -> None:
+        """`router_for` gives the router of a deployment, which stays while the second argument lives."""
+        self.metrics = metrics
+        self.options = options or WebOptions()
+        self._router_for = router_for
+        self._prefixes: RoutePrefixes[WebTarget | WebFailure] | None = None
+
+    def set_routes(self, routes: Routes) -> None:
+        """Use these routes for new requests."""
+        applications = [each for each in routes.applications.values() if each.route_prefix]
+        self._prefixes = RoutePrefixes((each.route_prefix, self._target(each, routes)) for each in applications)
+
+    def path_of(self, head: HttpHead) -> str:
+        """The path as applications see it, percent-encoded."""
+        return below(self.options.root_path, head.path)
+
+    def find(self, path: str) -> WebTarget | WebFailure:
+        """What serves a path of `path_of`."""
+        if self._prefixes is None:
+            return _WAITING
+        return self._prefixes.find(decoded_path(path)[len(self.options.root_path) :]) or _unknown(path)
+
+    def refuse(
+        self, exchange: Exchange, failure: WebFailure, headers: MeshHeaders, target: WebTarget | None = None
+    ) -> None:
+        """Answer a request that makes no call. `target`: which it was for, if any."""
+        request_id = headers.request_id or new_request_id()
+        send_failure(exchange, failure, request_id)
+        head = exchange.head
+        method = WEBSOCKET if head.is_websocket else head.method
+        route = OTHER if target is None else target.route_prefix
+        stats = self.metrics.of("") if target is None else target.stats
+        stats.end(route, method, failure.status, 0.0)
+        if self.options.has_access_log:
+            log_web_access(method, head.path if target is None else route, failure.status, 0.0, request_id)
+
+    def _target(self, application: RoutedApplication, routes: Routes) -> WebTarget | WebFailure:
+        if not application.serves_web:
+            return _not_web(application)
+        return WebTarget(
+            application.name,
+            application.route_prefix,
+            self.options.root_path + application.route_prefix.rstrip("/"),
+            self._router_for(application.ingress, routes),
+            self.metrics.of(application.name),
+            self.metrics.in_flight,
+            self.options,
+        )
+
+
+def body_max_bytes() -> int:
+    """Of one request."""
+    return settings().gateway.http_body_max_bytes
+
+
+def _unknown(path: str) -> WebFailure:
+    shown = path if len(path) <= _ECHO_MAX_CHARS else path[:_ECHO_MAX_CHARS] + "…"
+    return WebFailure(404, f"Path '{shown}' not found. GET /-/routes lists the route prefixes of applications.")
+
+
+def _not_web(application: RoutedApplication) -> WebFailure:
+    return WebFailure(
+        404,
+        f"Application '{application.name}' at '{application.route_prefix}' takes no web requests: give its ingress "
+        "deployment a __call__ method, or @mesh.ingress with an ASGI application. Its gRPC methods are served.",
+    )

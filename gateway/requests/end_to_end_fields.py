@@ -1,0 +1,47 @@
+"""Header fields that pass through a gateway: those of the connection stay out, and none can break the framing. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from gateway.requests.exchange import Fields
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    }
+)
+"""Fields that concern one connection, not the request or the answer that it carries."""
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""In values. A line break there would begin a header or an answer of its own."""
+
+
+def end_to_end(fields: Fields) -> Fields:
+    """The fields of a request without those of its connection, and without those that its Connection header names."""
+    named = {each.strip().lower() for name, value in fields if name == b"connection" for each in value.split(b",")}
+    return [field for field in fields if field[0] not in HOP_BY_HOP and field[0] not in named]
+
+
+def checked(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """The fields of an application's answer, names in lower case. Raises ValueError naming one that is not valid."""
+    passed: Fields = []
+    has_hop_by_hop = False
+    for name, value in fields:
+        name = name.lower()
+        if not _NAME.fullmatch(name) or _FORBIDDEN.search(value):
+            raise ValueError(f"header {name!r} has characters that HTTP does not allow")
+        has_hop_by_hop = has_hop_by_hop or name in HOP_BY_HOP
+        passed.append((name, value.strip(b" \t")))
+    return end_to_end(passed) if has_hop_by_hop else passed

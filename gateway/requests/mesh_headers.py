@@ -1,0 +1,95 @@
+"""The headers of an HTTP request that speak to the mesh, in all their spellings. Pure."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+from gateway.requests.exchange import Fields
+
+REQUEST_ID_MAX_CHARS = 200
+TIMEOUT_NAME = "x-request-timeout-seconds"
+
+
+class MeshHeaders(NamedTuple):
+    """What a request says to the mesh; most requests say nothing and share one record."""
+
+    request_id: str = ""
+    """Empty where the client sent none that can be returned."""
+    multiplexed_model_id: str = ""
+    session_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+    timeout: str = ""
+    """As sent; see `timeout_of`."""
+    outlives_client: bool = False
+    """The request goes on when its client has left."""
+
+
+def _spellings(name: str) -> list[bytes]:
+    """A name with every choice of "-" and "_": proxies and frameworks prefer one or the other."""
+    words = name.split("-")
+    return [
+        "".join(map(str.__add__, words, (*separators, ""))).encode()
+        for separators in product("-_", repeat=len(words) - 1)
+    ]
+
+
+_FIELD_OF = {
+    spelling: field
+    for field, names in {
+        "request_id": ("x-request-id", "request-id"),
+        "multiplexed_model_id": (
+            "serve-multiplexed-model-id",
+            "ray-serve-multiplexed-model-id",
+            "mesh-multiplexed-model-id",
+            "multiplexed-model-id",
+        ),
+        "session_id": ("x-session-id", "session-id"),
+        "traceparent": ("traceparent",),
+        "tracestate": ("tracestate",),
+        "timeout": (TIMEOUT_NAME,),
+        "outlives_client": ("x-request-disconnect-disabled",),
+    }.items()
+    for name in names
+    for spelling in _spellings(name)
+}
+
+NO_MESH_HEADERS = MeshHeaders()
+
+
+def read_mesh_headers(fields: Fields) -> MeshHeaders:
+    """Of fields with names in lower case. Where one is there twice, the first counts."""
+    found: dict[str, str] = {}
+    for name, value in fields:
+        field = _FIELD_OF.get(name)
+        if field is not None and value:
+            found.setdefault(field, value.decode("utf-8", "replace"))
+    if not found:
+        return NO_MESH_HEADERS
+    request_id = found.get("request_id", "")
+    return MeshHeaders(
+        request_id if _is_returnable(request_id) else "",
+        found.get("multiplexed_model_id", ""),
+        found.get("session_id", ""),
+        found.get("traceparent", ""),
+        found.get("tracestate", ""),
+        found.get("timeout", ""),
+        found.get("outlives_client") == "?1",
+    )
+
+
+def timeout_of(text: str) -> float:
+    """Seconds of the timeout header. Raises ValueError with what is wrong."""
+    try:
+        timeout_s = float(text)
+    except ValueError:
+        timeout_s = 0.0
+    # Written so that NaN fails too.
+    if not 0 < timeout_s < float("inf"):
+        raise ValueError(f"Header {TIMEOUT_NAME} must be a number of seconds above 0.")
+    return timeout_s
+
+
+def _is_returnable(request_id: str) -> bool:
+    return len(request_id) <= REQUEST_ID_MAX_CHARS and request_id.isascii() and request_id.isprintable()

@@ -1,0 +1,92 @@
+"""The HTTP status of a web request that failed.
+
+Only errors of the mesh itself are explained to clients. What user code raises is its own affair: 500, and the log of
+its replica has the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from gateway.requests.exchange import Exchange, Fields
+from mesh.wire.outcome import Outcome
+
+CLIENT_LEFT = 499
+"""Is counted and logged; there is no client left that could get it."""
+TIMED_OUT = 408
+INTERNAL_ERROR = 500
+
+# google.rpc.Code
+_CANCELLED = 1
+_DEADLINE_EXCEEDED = 4
+_RESOURCE_EXHAUSTED = 8
+_UNAVAILABLE = 14
+
+_USERS_OWN = frozenset({"GrpcStatusError", "PayloadTooLargeError", "RemoteError"})
+"""Exceptions whose code says nothing about the mesh."""
+
+RETRY_AFTER_S = 1
+"""What a client is asked to wait before it tries again."""
+
+
+class WebFailure(NamedTuple):
+    """An answer of the gateway's own."""
+
+    status: int
+    text: str
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+
+    def answer(self, request_id: str) -> tuple[int, Fields, bytes]:
+        """Status, header fields and body."""
+        fields = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"x-request-id", request_id.encode()),
+            *self.fields,
+        ]
+        return self.status, fields, self.text.encode()
+
+
+INTERNAL = WebFailure(INTERNAL_ERROR, "Internal Server Error")
+NO_ROOM = WebFailure(
+    503,
+    "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
+    " Retry later, or with smaller messages.",
+    ((b"retry-after", b"%d" % RETRY_AFTER_S),),
+)
+
+
+def send_failure(exchange: Exchange, failure: WebFailure, request_id: str) -> None:
+    """Answer with it; break the exchange if even that finds no room."""
+    if not exchange.send_whole(*failure.answer(request_id)):
+        exchange.abort()
+
+
+def timed_out(request_id: str, timeout_s: float) -> WebFailure:
+    """The request took longer than its timeout."""
+    return WebFailure(TIMED_OUT, f"Request {request_id} timed out after {timeout_s:g}s.")
+
+
+def too_large(limit_bytes: int) -> WebFailure:
+    return WebFailure(
+        413, f"The body of the request is larger than the {limit_bytes} bytes of MESH_GATEWAY_HTTP_BODY_MAX_BYTES."
+    )
+
+
+def failure_of(outcome: Outcome, request_id: str, timeout_s: float) -> WebFailure:
+    """The answer to a request whose call has failed. `timeout_s`: infinite if it has none."""
+    if outcome.exception_type in _USERS_OWN:
+        return INTERNAL
+    match outcome.code:
+        case code if code == _DEADLINE_EXCEEDED and timeout_s < math.inf and not outcome.remote_traceback:
+            return timed_out(request_id, timeout_s)
+        case code if code == _RESOURCE_EXHAUSTED:
+            return WebFailure(503, _text(outcome), ((b"retry-after", b"%d" % RETRY_AFTER_S),))
+        case code if code in (_UNAVAILABLE, _CANCELLED):
+            return WebFailure(503, _text(outcome))
+    return INTERNAL
+
+
+def _text(outcome: Outcome) -> str:
+    """The message of an error of the mesh, without the name of its class, which it has if user code passed it on."""
+    return outcome.message.removeprefix(f"{outcome.exception_type}: ")

@@ -1,0 +1,218 @@
+"""One WebSocket of a client, on its exchange: flow control in both directions, keep-alive, and the end. I/O loop only.
+
+Theory of operation. Messages that are complete wait here until the owner takes them; only when it has taken them all
+may the client send more. What is kept, also of a message that is not complete, counts in what the gateway may buffer.
+The owner stops sending while `is_blocked`. Whichever side closes, the owner gets one `on_closed`, and the exchange ends
+when both sides have closed, or one has not answered in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Protocol
+
+from gateway.requests.exchange import BrokenBy, Exchange, Fields
+from gateway.websockets.websocket_frames import Message, WebSocketFrames
+from gateway.websockets.websocket_handshake import Handshake
+from mesh.settings import GatewaySettings, settings
+
+BROKEN = 1006
+"""Is never sent: the connection broke."""
+INTERNAL_FAILURE = 1011
+RESTARTING = 1012
+TRY_AGAIN_LATER = 1013
+
+
+class WebSocketOwner(Protocol):
+    """Knows what the messages mean. Called on the I/O loop; must not block or raise."""
+
+    def on_messages(self) -> None:
+        """Messages have come: `take` them, now or later."""
+
+    def on_writable(self) -> None:
+        """All that was sent has left, after `is_blocked` was true."""
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """The client has closed, or the connection broke: no message comes behind those that wait. Exactly once."""
+
+
+class WebSocketConnection:
+    """The receiver of the exchange."""
+
+    def __init__(self, exchange: Exchange, handshake: Handshake, owner: WebSocketOwner) -> None:
+        self._exchange = exchange
+        self._handshake = handshake
+        self._owner = owner
+        self._frames = WebSocketFrames(settings().gateway.websocket_message_max_bytes, handshake.deflate)
+        self._messages: deque[Message] = deque()
+        self._early = b""
+        """Of a client that does not wait until it is accepted."""
+        self._kept_bytes = 0
+        """As counted in the share of the connection."""
+        self._owed_bytes = 0
+        """Room that is not given back to the client."""
+        self._times = _Times()
+        self.is_accepted = False
+        self.has_closed = False
+        """The owner has had its `on_closed`."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something waits to be sent; `on_writable` follows."""
+        return self._exchange.is_blocked
+
+    # ---- For the owner -----------------------------------------------------------------------------------------------
+
+    def accept(self, subprotocol: str = "", fields: Fields | None = None) -> None:
+        """Complete the handshake."""
+        accept = [*self._handshake.accept, *(fields or ())]
+        if subprotocol:
+            accept.append((b"sec-websocket-protocol", subprotocol.encode()))
+        self.is_accepted = True
+        self._exchange.open_tunnel(accept)
+        if self._early:
+            early, self._early = self._early, b""
+            self._receive(early)
+
+    def send(self, message: Message) -> bool:
+        """Send a message. False, and it is lost, if it has to wait and there is no room, or if the socket closes."""
+        return self._frames.is_open and self._exchange.send_body(self._frames.encode(message))
+
+    def take(self) -> Message | None:
+        """The next message of the client; None if none waits."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        if not self._messages:
+            self._give_room()
+        return message
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Close an accepted socket; the client has some seconds to answer."""
+        self._frames.close(code, reason)
+        self._flush()
+
+    # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
+
+    def on_body(self, data: bytes) -> None:
+        self._owed_bytes += len(data)
+        if self.is_accepted:
+            self._receive(data)
+        else:
+            self._early += data
+
+    def on_end(self) -> None:
+        """The client has closed its side of the connection."""
+        if self.is_accepted:
+            self._end(BROKEN, "")
+            self._exchange.end()
+
+    def on_broken(self, by: BrokenBy) -> None:
+        self._end(BROKEN, by.value)
+
+    def on_writable(self) -> None:
+        self._owner.on_writable()
+
+    # ---- Time --------------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Called every few seconds: ping a client that is silent, give up one that does not answer."""
+        times, limits = self._times, settings().gateway
+        if not self.is_accepted or self._exchange.has_ended:
+            return
+        if times.was_heard:
+            times.heard(now_s)
+        if not self._frames.is_open:
+            times.closing_at_s = min(times.closing_at_s, now_s)
+        if times.is_late(now_s, limits):
+            self._give_up("the client did not answer")
+        elif times.needs_ping(now_s, limits) and self._frames.is_open and not self.is_blocked:
+            times.pinged_at_s = now_s
+            self._frames.ping()
+            self._flush()
+
+    # ---- Details -----------------------------------------------------------------------------------------------------
+
+    def _receive(self, data: bytes) -> None:
+        self._times.was_heard = True
+        messages = self._frames.receive(data)
+        self._messages.extend(messages)
+        if not self._keep():
+            self._frames.fail(TRY_AGAIN_LATER, "the gateway has no room for more messages")
+        self._flush()
+        if not self._messages:
+            self._give_room()
+        elif messages:
+            self._owner.on_messages()
+        closed = self._frames.closed
+        if closed is not None:
+            self._end(*closed)
+
+    def _flush(self) -> None:
+        parts = self._frames.to_send()
+        if parts:
+            # A client that sends pings and reads no answers gets only the last one.
+            data = parts[-1] if self._exchange.is_blocked else b"".join(parts)
+            if not self._exchange.send_body(data):
+                self._give_up("there is no room for what it is to get")
+        if self._frames.is_over:
+            self._exchange.end()
+
+    def _keep(self) -> bool:
+        """Count what is kept. False if there is no room for it."""
+        kept_bytes = self._frames.begun_bytes + sum(map(len, self._messages))
+        more_bytes = kept_bytes - self._kept_bytes
+        share = self._exchange.share
+        if more_bytes > 0 and not share.has_room(more_bytes):
+            return False
+        share.add(more_bytes)
+        self._kept_bytes = kept_bytes
+        return True
+
+    def _give_room(self) -> None:
+        """Let the client send as much more as it has sent."""
+        if self._kept_bytes and not self.has_closed:
+            self._keep()
+        owed_bytes, self._owed_bytes = self._owed_bytes, 0
+        if owed_bytes:
+            self._exchange.give_room(owed_bytes)
+
+    def _give_up(self, reason: str) -> None:
+        self._exchange.abort()
+        self._end(BROKEN, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        if not self.has_closed:
+            self.has_closed = True
+            self._exchange.share.add(-self._kept_bytes)
+            self._kept_bytes = 0
+            self._owner.on_closed(code, reason)
+
+
+class _Times:
+    """When things happened, as the ticks have seen them."""
+
+    __slots__ = ("closing_at_s", "heard_at_s", "pinged_at_s", "was_heard")
+
+    def __init__(self) -> None:
+        self.was_heard = True
+        """Since the last tick."""
+        self.heard_at_s = math.inf
+        self.pinged_at_s = math.inf
+        """Of a ping without answer."""
+        self.closing_at_s = math.inf
+
+    def heard(self, now_s: float) -> None:
+        self.was_heard = False
+        self.heard_at_s = now_s
+        self.pinged_at_s = math.inf
+
+    def needs_ping(self, now_s: float, limits: GatewaySettings) -> bool:
+        return self.pinged_at_s == math.inf and now_s - self.heard_at_s >= limits.websocket_ping_interval_s
+
+    def is_late(self, now_s: float, limits: GatewaySettings) -> bool:
+        return (
+            now_s - self.pinged_at_s >= limits.websocket_ping_timeout_s
+            or now_s - self.closing_at_s >= limits.websocket_close_timeout_s
+        )

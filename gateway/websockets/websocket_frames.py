@@ -1,0 +1,126 @@
+"""The framing of one WebSocket, server's side: bytes in, messages out, and the reverse. Without I/O.
+
+The parser is that of the library `websockets`. It answers pings and closes by itself; what it wants to send is in
+`to_send`.
+"""
+
+from __future__ import annotations
+
+from websockets.exceptions import ProtocolError
+from websockets.extensions.base import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Close, CloseCode, Frame, Opcode
+from websockets.protocol import Protocol, Side, State
+
+Message = str | bytes
+"""Text or binary."""
+
+_COMPRESSED_MIN_BYTES = 1_024
+_COMPRESSED_MAX_BYTES = 256 * 1024
+"""To compress a longer one would hold up all requests of the gateway for milliseconds."""
+_REASON_MAX_BYTES = 123
+
+
+class WebSocketFrames:
+    """The state of the framing from the handshake on."""
+
+    def __init__(self, message_max_bytes: int, deflate: PerMessageDeflate | None = None) -> None:
+        self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=message_max_bytes)
+        self._extensions: list[Extension] = [] if deflate is None else [deflate]
+        self._protocol.extensions = self._extensions
+        self._begun = bytearray()
+        """Of a message that comes in fragments."""
+        self._is_text = False
+        self.is_over = False
+        """The connection is to be closed, behind what is to be sent."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent."""
+        return self._protocol.state is State.OPEN
+
+    @property
+    def begun_bytes(self) -> int:
+        """Bytes that are kept of a message that is not complete."""
+        return len(self._begun) + len(self._protocol.reader.buffer)
+
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        """Code and reason with which the client has closed, or with which it was failed; None: not yet."""
+        protocol = self._protocol
+        close = protocol.close_rcvd or (protocol.close_sent if self.is_over else None)
+        return None if close is None else (int(close.code), close.reason)
+
+    def receive(self, data: bytes) -> list[Message]:
+        """The messages that are complete with these bytes. If they are wrong, the socket closes and says why."""
+        self._protocol.receive_data(data)
+        messages: list[Message] = []
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                self._add(event, messages)
+        return messages
+
+    def encode(self, message: Message) -> bytes:
+        """The frame of one message."""
+        is_text = isinstance(message, str)
+        data = message.encode() if isinstance(message, str) else message
+        may_compress = _COMPRESSED_MIN_BYTES <= len(data) <= _COMPRESSED_MAX_BYTES
+        frame = Frame(Opcode.TEXT if is_text else Opcode.BINARY, data)
+        return frame.serialize(mask=False, extensions=self._extensions if may_compress else ())
+
+    def ping(self) -> None:
+        if self.is_open:
+            self._protocol.send_ping(b"")
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin to close. A code that may not be on the wire becomes 1000 or 1011."""
+        if self.is_open:
+            self._protocol.send_close(sendable_code(code), _cut(reason))
+
+    def fail(self, code: int, reason: str) -> None:
+        """End the socket because of what the client does."""
+        self._begun.clear()
+        self._protocol.fail(code, reason)
+
+    def to_send(self) -> list[bytes]:
+        """What is to be sent now, without messages."""
+        parts = self._protocol.data_to_send()
+        if b"" in parts:  # how the library says that the connection is to be closed
+            self.is_over = True
+        return [part for part in parts if part]
+
+    def _add(self, frame: Frame, messages: list[Message]) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+            if frame.fin:
+                self._complete(bytes(frame.data), messages)
+                return
+        self._begun += frame.data
+        if frame.fin:
+            data = bytes(self._begun)
+            self._begun.clear()
+            self._complete(data, messages)
+
+    def _complete(self, data: bytes, messages: list[Message]) -> None:
+        if not self._is_text:
+            messages.append(data)
+            return
+        try:
+            messages.append(data.decode())
+        except UnicodeDecodeError:
+            self.fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")
+
+
+def sendable_code(code: int) -> int:
+    """A close code that may be on the wire."""
+    if code == CloseCode.NO_STATUS_RCVD:
+        return CloseCode.NORMAL_CLOSURE
+    try:
+        Close(code, "").check()
+    except ProtocolError:
+        return CloseCode.INTERNAL_ERROR
+    return code
+
+
+def _cut(reason: str) -> str:
+    return reason.encode("utf-8", "replace")[:_REASON_MAX_BYTES].decode("utf-8", "ignore")
