@@ -12,11 +12,14 @@ from typing import Protocol
 from gateway.dialects.served_method import CallRouter
 from gateway.grpc_listener import GrpcListener
 from gateway.listener_phase import ListenerPhase
-from gateway.ops.grpc_health import Health
+from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
+from gateway.ops.grpc_health import Health, named_states
 from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.ops.grpc_reflection import Reflection
 from gateway.ops.node_metrics import NodeMetrics
 from gateway.ops.ops_http import Operations, OpsHttp
-from gateway.requests.routes import NO_ROUTES, Routes, read_routes
+from gateway.ops.serve_api import ServeApi
+from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes, read_routes
 from mesh.exceptions import MeshException
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.routing.snapshot import DeploymentKey
@@ -63,6 +66,9 @@ class GatewayProcess(Protocol):
     def on_routes(self, callback: Callable[[control_pb2.RouteTable], None]) -> None:
         """Call `callback` with every route table, first with the one that has already arrived, if any."""
 
+    def on_replicas(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when a router may have other replicas than before."""
+
 
 class NodeGateway:
     """Opens the ports, serves by the route tables that arrive, and drains."""
@@ -79,7 +85,7 @@ class NodeGateway:
         self._listener = GrpcListener(
             process.use,
             self._metrics,
-            self._health.handler(),
+            self._built_in_services(),
             timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
             policy=_upkeep_policy(options),
         )
@@ -102,6 +108,7 @@ class NodeGateway:
             raise
         telemetry.register(self._collect)
         self._process.on_routes(self._take_routes)
+        self._process.on_replicas(self._show_health)
         return ready
 
     async def drain(self) -> None:
@@ -147,8 +154,8 @@ class NodeGateway:
                 return "This node is being drained."
             case ListenerPhase.WAITING:
                 return "Route table is not populated yet."
-        ingresses = [each.ingress for each in self._routes.applications.values() if each.methods]
-        if ingresses and not any(self._process.use(each, self._routes).can_serve for each in ingresses):
+        called = [each for each in self._routes.applications.values() if each.methods]
+        if called and not any(map(self._can_serve, called)):
             return "No replicas are available yet."
         return ""
 
@@ -181,8 +188,22 @@ class NodeGateway:
         self._routes = routes = read_routes(table, self._routes)
         self._listener.set_routes(routes)
         self._metrics.set_applications(routes.applications)
+        self._show_health()
+
+    def _show_health(self) -> None:
         if self._listener.phase is ListenerPhase.SERVING:
-            self._health.set_serving([*routes.services, *routes.applications])
+            states = named_states(self._routes, self._can_serve)
+            self._health.set_serving(states | dict.fromkeys((each.full_name for each in PUBLIC_SERVICES), True))
+
+    def _can_serve(self, application: RoutedApplication) -> bool:
+        return self._process.use(application.ingress, self._routes).can_serve
+
+    def _built_in_services(self) -> BuiltInServices:
+        reflection = Reflection(lambda: self._routes)
+        serve_api = ServeApi(self.why_unhealthy, lambda: self._routes.applications)
+        with_reflection = not self._spec.options.HasField("has_reflection") or self._spec.options.has_reflection
+        handlers = [self._health.handler(), serve_api.handler(), *(reflection.handlers() if with_reflection else ())]
+        return BuiltInServices(handlers)
 
     def _operations(self, grpc_address: str) -> Operations:
         return Operations(

@@ -6,11 +6,13 @@ leaves, and its generated code registers other methods from version to version.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 
+from gateway.requests.routes import RoutedApplication, Routes
 from mesh.phases.waiting import Waiters
 from mesh.v1 import health_pb2
 
@@ -27,7 +29,8 @@ class Health:
     """Serving state of the whole server and of every service and application by name. I/O loop only."""
 
     def __init__(self) -> None:
-        self._names: frozenset[str] = frozenset({WHOLE_SERVER})
+        self._can_serve: Mapping[str, bool] = MappingProxyType({WHOLE_SERVER: True})
+        """By every known name."""
         self._is_serving = False
         self._is_closed = False
         self._watchers = Waiters()
@@ -49,9 +52,9 @@ class Health:
             },
         )
 
-    def set_serving(self, names: Iterable[str]) -> None:
-        """The whole server and these names, and no others, are SERVING."""
-        self._names = frozenset({WHOLE_SERVER, *names})
+    def set_serving(self, can_serve: Mapping[str, bool]) -> None:
+        """The whole server is SERVING, and so are the names, and no others, that can serve."""
+        self._can_serve = MappingProxyType({**can_serve, WHOLE_SERVER: True})
         self._is_serving = True
         self._watchers.wake()
 
@@ -78,13 +81,15 @@ class Health:
     async def List(self, request: Any, context: Any) -> Any:
         """The status of every name now; RESOURCE_EXHAUSTED if there are too many."""
         del request
-        if len(self._names) > LISTED_MAX:
+        if len(self._can_serve) > LISTED_MAX:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{len(self._names)} names have a status here, and List answers with at most {LISTED_MAX}. "
+                f"{len(self._can_serve)} names have a status here, and List answers with at most {LISTED_MAX}. "
                 "Ask for those you need with Check or Watch.",
             )
-        return health_pb2.HealthListResponse(statuses={name: _Reply(status=self._status(name)) for name in self._names})
+        return health_pb2.HealthListResponse(
+            statuses={name: _Reply(status=self._status(name)) for name in self._can_serve}
+        )
 
     async def Watch(self, request: Any, context: Any) -> None:
         """Every change of the status of one name, which may be unknown; ends when the server stops."""
@@ -97,9 +102,26 @@ class Health:
         await self._watchers.until(lambda: self._is_closed or self._watched_status(name) != sent)
 
     def _status(self, name: str) -> Any:
-        if name not in self._names:
+        can_serve = self._can_serve.get(name)
+        if can_serve is None:
             return None
-        return _SERVING if self._is_serving else _NOT_SERVING
+        return _SERVING if self._is_serving and can_serve else _NOT_SERVING
 
     def _watched_status(self, name: str) -> Any:
         return self._status(name) or _Reply.SERVICE_UNKNOWN
+
+
+def named_states(routes: Routes, can_serve: Callable[[RoutedApplication], bool]) -> dict[str, bool]:
+    """Whether calls of an application, or of a service, can be answered, by their names.
+
+    A service that several applications serve counts as served while one of them can. `can_serve` is asked about
+    those that clients can call; other applications only have a name here.
+    """
+    states: dict[str, bool] = {}
+    for application in routes.applications.values():
+        is_called = application.methods or application.serves_web
+        is_up = not is_called or can_serve(application)
+        states[application.name] = is_up or states.get(application.name, False)
+        for service in application.services:
+            states[service] = is_up or states.get(service, False)
+    return states

@@ -50,6 +50,8 @@ class RoutedApplication:
     ingress: DeploymentKey
     methods: Mapping[str, Route]
     """By full name."""
+    services: tuple[str, ...] = ()
+    """Full names of the services of its methods, sorted."""
     descriptors: Descriptors = NO_DESCRIPTORS
     """Of its methods, as far as they have any."""
     serves_web: bool = False
@@ -133,9 +135,15 @@ def _read_application(route: control_pb2.Route, descriptors: Descriptors) -> Rou
         )
         for method in route.grpc_methods
     }
-    methods_by_name = MappingProxyType(methods)
     return RoutedApplication(
-        route.app, route.route_prefix, ingress, methods_by_name, descriptors, route.serves_web, route.docs_path
+        name=route.app,
+        route_prefix=route.route_prefix,
+        ingress=ingress,
+        methods=MappingProxyType(methods),
+        services=tuple(_services_of(methods)),
+        descriptors=descriptors,
+        serves_web=route.serves_web,
+        docs_path=route.docs_path,
     )
 
 

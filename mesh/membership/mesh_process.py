@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Set
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import grpc.aio
 
@@ -43,6 +43,14 @@ REPLICA = control_pb2.PROCESS_KIND_REPLICA
 GATEWAY = control_pb2.PROCESS_KIND_GATEWAY
 
 
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """What follows the updates of the controller."""
+
+    routes: list[Callable[[control_pb2.RouteTable], None]] = field(default_factory=list)
+    replicas: list[Callable[[], None]] = field(default_factory=list)
+
+
 class MeshProcess:
     """The membership, one per process, made by `join`. On the I/O loop, except for `use` and `leave`."""
 
@@ -62,7 +70,7 @@ class MeshProcess:
         self._lock = threading.Lock()
         self._sync = SyncStream(self)
         self._server: grpc.aio.Server | None = None
-        self._route_listeners: list[Callable[[control_pb2.RouteTable], None]] = []
+        self._listeners = _Listeners()
 
     def __repr__(self) -> str:
         kind = control_pb2.ProcessKind.Name(self.kind)
@@ -116,9 +124,13 @@ class MeshProcess:
 
     def on_routes(self, listener: Callable[[control_pb2.RouteTable], None]) -> None:
         """Call `listener` with every route table, immediately if there is one already."""
-        self._route_listeners.append(listener)
+        self._listeners.routes.append(listener)
         if self.routes is not None:
             listener(self.routes)
+
+    def on_replicas(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when a router may have other replicas than before."""
+        self._listeners.replicas.append(listener)
 
     async def start(self) -> None:
         """Open the Process service and the Sync stream."""
@@ -134,11 +146,13 @@ class MeshProcess:
             router = self._routers.get(snapshot.deployment)
             if router is not None:
                 router.update(snapshot)
+        if update.snapshots:
+            self._announce_replicas()
         if update.HasField("peers"):
             self.peers = tuple(update.peers.peers)
         if update.HasField("routes"):
             self.routes = _with_descriptors(update.routes, self.routes)
-            for listener in self._route_listeners:
+            for listener in self._listeners.routes:
                 listener(self.routes)
 
     async def renew_token(self) -> None:
@@ -173,7 +187,12 @@ class MeshProcess:
         snapshot = self._snapshots.get(router.key)
         if snapshot is not None:
             router.update(snapshot)
+            self._announce_replicas()
         self._sync.wake()
+
+    def _announce_replicas(self) -> None:
+        for listener in self._listeners.replicas:
+            listener()
 
     def _drop(self, router: Router) -> None:
         with self._lock:

@@ -11,7 +11,6 @@ ADVICE: Mapping[str, str] = {
     "backpressure_config": "a full queue always answers RESOURCE_EXHAUSTED",
     "controller_options": "set environment variables before Ray starts",
     "deployment_actors": "start actors in the constructor, or bind another deployment",
-    "enable_reflection": "there is no reflection yet; clients need the .proto",
     "external_scaler_enabled": "deploy with another num_replicas, which restarts no replica",
     "fallback_strategy": "use custom resources to choose nodes",
     "gang_scheduling_config": "use placement_group_bundles for what one replica needs together",

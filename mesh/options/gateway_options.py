@@ -91,6 +91,8 @@ class gRPCOptions:
     """Gateways of each node, which share the port: the kernel gives each connection to one of them."""
     grpc_servicer_functions: Sequence[str | Callable[..., Any]] = ()
     """`add_XServicer_to_server` functions, or their import paths, whose methods every ingress serves if it has them."""
+    enable_reflection: bool = True
+    """Server reflection: clients without a `.proto` file can list and call the services of all applications."""
     request_timeout_s: float | None = None
     """Maximum duration of a call in seconds; None: only the deadline of the client limits it."""
     max_connection_age_s: float | None = None
@@ -112,6 +114,8 @@ class gRPCOptions:
         functions = self.grpc_servicer_functions
         if isinstance(functions, str) or not isinstance(functions, Sequence):
             raise TypeError(f"grpc_options['grpc_servicer_functions'] must be a list, got {functions!r}.")
+        if not isinstance(self.enable_reflection, bool):
+            raise TypeError(f"grpc_options['enable_reflection'] must be True or False, got {self.enable_reflection!r}.")
         for name in (
             "request_timeout_s",
             "max_connection_age_s",
@@ -138,6 +142,7 @@ class GatewayRequest:
             grpc_host=settings().gateway.host,
             grpc_port=self.grpc.port,
             processes=self.grpc.processes,
+            has_reflection=self.grpc.enable_reflection,
             http_host=self.http.host or "",
             http_port=self.http.port,
             max_message_bytes=settings().payload.message_max_bytes,

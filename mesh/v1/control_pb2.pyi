@@ -231,7 +231,7 @@ class ApplicationSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
-    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes")
+    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "has_reflection")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
     GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +246,7 @@ class GatewayOptions(_message.Message):
     KEEPALIVE_S_FIELD_NUMBER: _ClassVar[int]
     KEEPALIVE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    HAS_REFLECTION_FIELD_NUMBER: _ClassVar[int]
     location: GatewayLocation
     grpc_host: str
     grpc_port: int
@@ -260,7 +261,8 @@ class GatewayOptions(_message.Message):
     keepalive_s: float
     keepalive_timeout_s: float
     processes: int
-    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ...) -> None: ...
+    has_reflection: bool
+    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., has_reflection: bool = ...) -> None: ...
 
 class DesiredState(_message.Message):
     __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity")

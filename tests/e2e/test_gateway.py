@@ -1,5 +1,6 @@
 """The gRPC gateway as a stock client sees it: arities, metadata, trailers, statuses and health (items 211–224)."""
 
+import itertools
 import os
 import queue
 import signal
@@ -9,9 +10,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import mesh
+from mesh.v1 import serve_api_pb2
 from mesh.v1.health_pb2 import HealthListResponse
 from tests.e2e.conftest import MESSAGE_MAX_BYTES, Deploy
 from tests.e2e.gate import Gate, small
@@ -23,6 +27,7 @@ Handle = mesh.DeploymentHandle[Any]
 Item = shop_pb2.Item
 Status = grpc.StatusCode
 SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 TO_SHOP = (("application", "shop"),)
 TO_STOCK = (("application", "stock"),)
@@ -360,11 +365,35 @@ def test_health_lists_the_server_its_services_and_applications(gate: Handle, cha
 
 
 def test_a_health_watch_sees_an_application_come_and_go(health: Any) -> None:
+    """It is NOT_SERVING while it has no replica (item 219)."""
     watch = health.Watch(health_pb2.HealthCheckRequest(service="watched"), timeout=TIMEOUT_S)
     unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
     assert next(watch).status == unknown
     mesh.run(Stock.bind(), name="watched", route_prefix="/watched")
-    assert next(watch).status == SERVING
+    states = (reply.status for reply in watch)
+    assert set(itertools.takewhile(lambda status: status != SERVING, states)) <= {NOT_SERVING}
     mesh.delete("watched")
-    assert next(watch).status == unknown
+    assert set(itertools.takewhile(lambda status: status != unknown, states)) <= {NOT_SERVING}
     watch.cancel()
+
+
+def test_the_stock_reflection_client_describes_and_calls_what_is_deployed(
+    stock: Any, gate: Handle, channel: grpc.Channel
+) -> None:
+    """It knows no `.proto` (item 222)."""
+    pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+    services = ProtoReflectionDescriptorDatabase(channel).get_services()
+    assert {"mesh.tests.Shop", "mesh.tests.Stock", "grpc.health.v1.Health"} <= set(services)
+    method = pool.FindServiceByName("mesh.tests.Shop").methods_by_name["Price"]
+    request, response = (message_factory.GetMessageClass(each) for each in (method.input_type, method.output_type))
+    call = channel.unary_unary("/mesh.tests.Shop/Price", request.SerializeToString, response.FromString)
+    assert call(request(name="answer", amount=3), metadata=TO_SHOP, timeout=TIMEOUT_S).amount == 3
+
+
+def test_scripts_for_ray_serve_find_its_service(stock: Any, gate: Handle, channel: grpc.Channel) -> None:
+    """Names and health of applications (item 219, D9)."""
+    service = "/ray.serve.RayServeAPIService"
+    names = channel.unary_unary(f"{service}/ListApplications", None, serve_api_pb2.ListApplicationsResponse.FromString)
+    health = channel.unary_unary(f"{service}/Healthz", None, serve_api_pb2.HealthzResponse.FromString)
+    assert {"shop", "stock"} <= set(names(b"", timeout=TIMEOUT_S).application_names)
+    assert health(b"", timeout=TIMEOUT_S).message == "success"

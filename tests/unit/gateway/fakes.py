@@ -172,7 +172,7 @@ async def serving(
     gateway = Gateway(router, timeout_s, policy)
     if apps:
         gateway.listener.set_routes(routes_of(*apps))
-        gateway.health.set_serving(apps)
+        gateway.health.set_serving(dict.fromkeys(apps, True))
     gateway.port = await gateway.listener.start("127.0.0.1", 0, message_max_bytes)
     options = [("grpc.max_receive_message_length", -1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}", options=options) as channel:

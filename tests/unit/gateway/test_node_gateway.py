@@ -19,10 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.node_gateway import NodeGateway
 from mesh.exceptions import MeshException
 from mesh.routing.snapshot import DeploymentKey
-from mesh.v1 import control_pb2
+from mesh.v1 import control_pb2, reflection_pb2, serve_api_pb2
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
-from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, finish, on_io_loop, route_table, until
+from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, failure_of, finish, on_io_loop, route_table, until
 
 
 class FakeProcess:
@@ -30,6 +30,7 @@ class FakeProcess:
         self.peers: tuple[control_pb2.Peer, ...] = ()
         self.has_controller = True
         self.publish: Callable[[control_pb2.RouteTable], None] = lambda table: None
+        self.announce_replicas: Callable[[], None] = lambda: None
         self._router = router
 
     def use(self, key: DeploymentKey, user: object) -> FakeRouter:
@@ -38,15 +39,22 @@ class FakeProcess:
     def on_routes(self, callback: Callable[[control_pb2.RouteTable], None]) -> None:
         self.publish = callback
 
+    def on_replicas(self, callback: Callable[[], None]) -> None:
+        self.announce_replicas = callback
+
 
 class Node:
     """One running gateway and its clients."""
 
-    def __init__(self, router: FakeRouter) -> None:
+    def __init__(self, router: FakeRouter, has_reflection: bool | None = None) -> None:
         self.router = router
         self.process = FakeProcess(router)
         options = control_pb2.GatewayOptions(
-            grpc_host="127.0.0.1", grpc_port=free_port(), http_host="127.0.0.1", http_port=free_port()
+            grpc_host="127.0.0.1",
+            grpc_port=free_port(),
+            http_host="127.0.0.1",
+            http_port=free_port(),
+            has_reflection=has_reflection,
         )
         self.spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=options)
         self.gateway = NodeGateway(self.spec, self.process, "127.0.0.1")
@@ -80,8 +88,8 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(router: FakeRouter | None = None) -> AsyncIterator[Node]:
-    node = Node(router or FakeRouter(echo))
+async def running(router: FakeRouter | None = None, has_reflection: bool | None = None) -> AsyncIterator[Node]:
+    node = Node(router or FakeRouter(echo), has_reflection)
     node.ready = await node.gateway.start()
     async with grpc.aio.insecure_channel(node.ready.grpc_address) as channel:
         node.channel = channel
@@ -179,6 +187,104 @@ def test_one_scrape_shows_the_gateways_counts():
         assert total == 1
 
     on_io_loop(scenario())
+
+
+def test_health_of_an_application_follows_its_replicas():
+    """The server itself serves (item 219)."""
+
+    async def scenario() -> None:
+        async with running() as node:
+            node.router.can_serve = False
+            node.process.publish(route_table("shop"))
+            watch = health_pb2_grpc.HealthStub(node.channel).Watch(
+                health_pb2.HealthCheckRequest(service="shop.Store"), timeout=10
+            )
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await node.health() == health_pb2.HealthCheckResponse.SERVING
+            node.router.can_serve = True
+            node.process.announce_replicas()
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            watch.cancel()
+
+    on_io_loop(scenario())
+
+
+def test_the_service_of_ray_serve_names_applications_and_health():
+    """It answers UNAVAILABLE with the reason before routes arrive and during a drain (item 219, D9)."""
+
+    async def scenario() -> None:
+        async with running() as node:
+            service = "/ray.serve.RayServeAPIService"
+            names = node.channel.unary_unary(
+                f"{service}/ListApplications", None, serve_api_pb2.ListApplicationsResponse.FromString
+            )
+            health = node.channel.unary_unary(f"{service}/Healthz", None, serve_api_pb2.HealthzResponse.FromString)
+            for call in (names, health):
+                early = await failure_of(call(b"", timeout=10))
+                assert (early.code(), early.details()) == (
+                    grpc.StatusCode.UNAVAILABLE,
+                    "Route table is not populated yet.",
+                )
+            node.process.publish(route_table("shop", "bank"))
+            assert list((await names(b"", timeout=10)).application_names) == ["bank", "shop"]
+            assert (await health(b"", timeout=10)).message == "success"
+            node.gateway._listener.announce_drain()
+            for call in (names, health):
+                assert (await failure_of(call(b"", timeout=10))).details() == "This node is being drained."
+
+    on_io_loop(scenario())
+
+
+def test_the_service_of_ray_serve_is_the_gateway_s_whatever_applications_call_theirs():
+    """An application cannot take it over (D9)."""
+
+    async def scenario() -> None:
+        async with running() as node:
+            own = control_pb2.Route(
+                app="own",
+                ingress="Front",
+                grpc_methods=[
+                    control_pb2.GrpcMethod(full_name="/ray.serve.RayServeAPIService/Healthz"),
+                    control_pb2.GrpcMethod(full_name="/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+                ],
+            )
+            node.process.publish(control_pb2.RouteTable(version=1, routes=[own]))
+            health = node.channel.unary_unary(
+                "/ray.serve.RayServeAPIService/Healthz", None, serve_api_pb2.HealthzResponse.FromString
+            )
+            assert (await health(b"", timeout=10)).message == "success"
+            assert await has_reflection(node)
+            assert not node.router.calls
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_reflection_is_served_unless_it_is_turned_off(is_on: bool):
+    """It is on by default (item 222)."""
+
+    async def scenario() -> None:
+        async with running(has_reflection=None if is_on else False) as node:
+            node.process.publish(route_table("shop"))
+            assert await has_reflection(node) == is_on
+
+    on_io_loop(scenario())
+
+
+async def has_reflection(node: Node) -> bool:
+    call = node.channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10)
+    try:
+        answers = [answer async for answer in call]
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise
+        return False
+    assert "grpc.health.v1.Health" in [each.name for each in answers[0].list_services_response.service]
+    return True
 
 
 def test_a_drain_changes_health_finishes_calls_and_closes_both_ports():

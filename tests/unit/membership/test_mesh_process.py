@@ -151,6 +151,19 @@ def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controlle
     on_io(scenario())
 
 
+def test_a_change_of_replicas_is_announced_once_routers_know_it(process: MeshProcess) -> None:
+    router = router_of(process, KEY)
+    seen: list[bool] = []
+    do_on_io(process.on_replicas, lambda: seen.append(router.has_replicas))
+    snapshot = control_pb2.DeploymentSnapshot(deployment={"app": KEY.app, "name": KEY.name}, version=9)
+    snapshot.replicas.add(replica_id="r", address="127.0.0.1:1")
+    do_on_io(process.apply, control_pb2.Update(snapshots=[snapshot]))
+    assert seen[-1:] == [True]
+    count = len(seen)
+    do_on_io(process.apply, control_pb2.Update(routes=control_pb2.RouteTable()))
+    assert len(seen) == count
+
+
 def test_a_gateway_s_tables_carry_all_descriptors_that_they_name(process: MeshProcess) -> None:
     """The controller sends each set once on a stream."""
 

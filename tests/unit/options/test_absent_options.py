@@ -27,7 +27,10 @@ from mesh.options.absent_options import ADVICE
             lambda: mesh.deployment(logging_config={"level": 2})(object),
             r"\['level'\] is unknown. Did you mean 'log_lev",
         ),
-        (lambda: mesh.start(grpc_options={"enable_reflection": True}), "no reflection yet; clients need the .proto"),
+        (
+            lambda: mesh.start(grpc_options={"fallback_strategy": True}),
+            r"grpc_options\['fallback_strategy'\] is an option of Ray Serve that the mesh does not have. Leave it out",
+        ),
         (lambda: mesh.start(grpc_options={"host": "x"}), r"grpc_options\['host'\] is unknown. "),
     ],
 )

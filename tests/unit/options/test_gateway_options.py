@@ -15,6 +15,14 @@ def test_defaults_are_the_contract_s() -> None:
     assert (message.http_host, message.http_port, message.grpc_port) == ("localhost", 8000, 9000)
     assert message.max_message_bytes == 2**31 - 1
     assert not message.HasField("request_timeout_s")
+    assert message.has_reflection
+
+
+def test_reflection_can_be_turned_off() -> None:
+    """It is on by default (items 55, 222)."""
+    assert not parse(None, None, {"enable_reflection": False}).to_message().has_reflection
+    with pytest.raises(TypeError, match=r"enable_reflection'\] must be True or False, got 'no'"):
+        parse(None, None, {"enable_reflection": "no"})
 
 
 @pytest.mark.parametrize(

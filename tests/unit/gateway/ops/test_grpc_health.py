@@ -11,11 +11,14 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.ops.grpc_health import LISTED_MAX, Health
+from gateway.ops.grpc_health import LISTED_MAX, Health, named_states
+from gateway.requests.routes import read_routes
+from mesh.v1 import control_pb2
 from mesh.v1 import health_pb2 as own_pb2
-from tests.unit.gateway.fakes import FakeRouter, Gateway, on_io_loop, serving
+from tests.unit.gateway.fakes import FakeRouter, Gateway, on_io_loop, routes_of, serving
 
 Reply = health_pb2.HealthCheckResponse
+SHOP = {"shop": True, "shop.Store": True}
 
 
 def stub_of(gateway: Gateway) -> health_pb2_grpc.HealthStub:
@@ -74,7 +77,7 @@ def test_not_serving_before_routes_arrive():
 def test_the_server_every_application_and_every_service_have_a_status(name: str):
     async def scenario() -> None:
         async with serving(FakeRouter(), "shop") as gateway:
-            gateway.health.set_serving(["shop", "shop.Store"])
+            gateway.health.set_serving(SHOP)
             assert await check(gateway, name) == Reply.SERVING
             gateway.health.set_not_serving()
             assert await check(gateway, name) == Reply.NOT_SERVING
@@ -96,7 +99,7 @@ def test_an_unknown_name_is_not_found():
 def test_a_list_has_the_status_of_every_name():
     async def scenario() -> None:
         async with serving(FakeRouter(), "shop") as gateway:
-            gateway.health.set_serving(["shop", "shop.Store"])
+            gateway.health.set_serving(SHOP)
             assert await statuses(gateway) == dict.fromkeys(["", "shop", "shop.Store"], Reply.SERVING)
             gateway.health.set_not_serving()
             assert await statuses(gateway) == dict.fromkeys(["", "shop", "shop.Store"], Reply.NOT_SERVING)
@@ -104,12 +107,34 @@ def test_a_list_has_the_status_of_every_name():
     on_io_loop(scenario())
 
 
+def test_an_application_without_replicas_is_not_serving_while_the_server_is():
+    """A client's balancer leaves out what cannot answer, and nothing else."""
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(), "shop") as gateway:
+            gateway.health.set_serving({"shop": False, "bank": True})
+            assert await statuses(gateway) == {"": Reply.SERVING, "bank": Reply.SERVING, "shop": Reply.NOT_SERVING}
+
+    on_io_loop(scenario())
+
+
+def test_a_service_serves_as_long_as_one_of_its_applications_does():
+    states = named_states(routes_of("a", "b"), lambda application: application.name == "b")
+    assert states == {"a": False, "b": True, "shop.Store": True}
+    assert named_states(routes_of("a", "b"), lambda application: False) == {"a": False, "b": False, "shop.Store": False}
+
+
+def test_an_application_that_clients_do_not_call_has_a_name_only():
+    table = control_pb2.RouteTable(routes=[control_pb2.Route(app="inner", ingress="Front")])
+    assert named_states(read_routes(table), lambda application: False) == {"inner": True}
+
+
 def test_a_list_that_is_too_long_is_refused():
     async def scenario() -> None:
         async with serving(FakeRouter()) as gateway:
-            gateway.health.set_serving([f"app-{number}" for number in range(LISTED_MAX - 1)])
+            gateway.health.set_serving({f"app-{number}": True for number in range(LISTED_MAX - 1)})
             assert len(await statuses(gateway)) == LISTED_MAX
-            gateway.health.set_serving([f"app-{number}" for number in range(LISTED_MAX)])
+            gateway.health.set_serving({f"app-{number}": True for number in range(LISTED_MAX)})
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await statuses(gateway)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -127,9 +152,9 @@ def test_watchers_get_every_change_even_after_another_one_has_left():
                 assert (await watcher.read()).status == Reply.SERVICE_UNKNOWN
             leaver.cancel()
             await asyncio.gather(leaver.code())
-            gateway.health.set_serving(["shop"])
+            gateway.health.set_serving({"shop": True})
             assert (await stayer.read()).status == Reply.SERVING
-            gateway.health.set_serving(["shop", "other"])  # nothing new for this watcher
+            gateway.health.set_serving({"shop": True, "other": True})  # nothing new for this watcher
             gateway.health.set_not_serving()
             assert (await stayer.read()).status == Reply.NOT_SERVING
 
