@@ -10,6 +10,8 @@ PROTOS := $(shell find protos -name '*.proto')
 SERVICE_PROTOS := $(shell grep -l '^service' $(PROTOS))
 # Protos of the benchmarks, examples and tests; their code is generated beside them.
 USER_PROTOS := $(shell find benchmarks examples tests -name '*.proto' 2>/dev/null)
+# Where the protos of googleapis-common-protos are, which those of users may import: google/api, google/rpc.
+GOOGLEAPIS = $(wildcard .venv/lib/python3*/site-packages)
 CODE := mesh gateway tests benchmarks $(wildcard examples)
 
 .PHONY: help setup protos check test test-newest test-oldest demo bench bench-grpcio bench-tuning clean
@@ -32,7 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 define generate
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$(1) --pyi_out=$(1) $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(1) $(SERVICE_PROTOS)
-	PATH=$(BIN):$$PATH python -m grpc_tools.protoc -I. --python_out=$(1) --mypy_out=quiet:$(1) \
+	PATH=$(BIN):$$PATH python -m grpc_tools.protoc -I. -I$(GOOGLEAPIS) --python_out=$(1) --mypy_out=quiet:$(1) \
 	    --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(USER_PROTOS)
 endef
 

@@ -90,6 +90,7 @@ ROOMS: dict[str, str] = {
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
     "gateway.requests": "http2 routing v1 wire",
     "gateway.websockets": "gateway.requests settings",
+    "gateway.transcoding": "",
     "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.dialects": (
         "exceptions gateway.ops gateway.requests gateway.websockets http2 link routing rpc settings v1 wire"
@@ -159,6 +160,19 @@ PURE_MODULES = (
     "gateway/requests/web_status.py",
     "gateway/websockets/websocket_frames.py",
     "gateway/websockets/websocket_handshake.py",
+    "gateway/transcoding/field_error.py",
+    "gateway/transcoding/http_rules.py",
+    "gateway/transcoding/json_lines.py",
+    "gateway/transcoding/json_reader.py",
+    "gateway/transcoding/json_scalars.py",
+    "gateway/transcoding/json_writer.py",
+    "gateway/transcoding/path_template.py",
+    "gateway/transcoding/query_parameters.py",
+    "gateway/transcoding/request_binding.py",
+    "gateway/transcoding/response_json.py",
+    "gateway/transcoding/rule_index.py",
+    "gateway/transcoding/status_json.py",
+    "gateway/transcoding/stream_forms.py",
 )
 """Rules without a clock, dice or I/O: what they need is passed in."""
 IMPURE_IMPORTS = {"asyncio", "grpc", "os", "ray", "socket", "subprocess", "threading", "time", "uvloop"}

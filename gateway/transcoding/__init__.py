@@ -1,0 +1,4 @@
+"""JSON for typed methods: `google.api.http` rules, requests bound into protobuf messages, answers and streams as JSON.
+
+It sees descriptors, message bytes and text; it knows no connection, no call and no clock.
+"""

@@ -1,0 +1,130 @@
+"""A request of HTTP bound into the message of its method: path variables, query parameters and body, by one rule.
+
+A binding is compiled once per rule. It gives the serialised message, which is all that the mesh carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import EncodeError
+
+from gateway.transcoding.field_error import FieldError
+from gateway.transcoding.http_rules import WHOLE_BODY, TranscodingRule, body_field_is_raw, field_at
+from gateway.transcoding.json_reader import JsonReaders, built, has_fields
+from gateway.transcoding.json_scalars import Json, Reader, boolean_text
+from gateway.transcoding.query_parameters import place_parameter, place_variable, split_query
+
+NESTING_MAX = 100
+"""Objects and arrays inside each other; protobuf itself refuses messages that are deeper."""
+
+
+class RequestBinding:
+    """The requests of one rule."""
+
+    __slots__ = ("_body", "_body_field", "_message", "_read_body", "_takes_query", "_variables", "is_raw")
+
+    def __init__(self, method: MethodDescriptor, rule: TranscodingRule, readers: JsonReaders) -> None:
+        self._message = readers.of(method.input_type)
+        self._variables: list[tuple[tuple[str, ...], Reader]] = []
+        for variable in rule.template.variables:
+            fields = field_at(method.input_type, variable.field_path)
+            read = boolean_text if fields[-1].type == fields[-1].TYPE_BOOL else readers.of_value(fields[-1])
+            self._variables.append((tuple(each.name for each in fields), read))
+        self._takes_query = rule.body != WHOLE_BODY and has_fields(method.input_type)
+        self._body_field = "" if rule.body in ("", WHOLE_BODY) else rule.body
+        self._read_body: Reader | None = None
+        if rule.body == WHOLE_BODY:
+            self._read_body = readers.of_message(method.input_type)
+        elif rule.body:
+            self._read_body = self._message.fields[rule.body].read
+        self.is_raw = body_field_is_raw(method, rule)
+        """Whether the body is not JSON: it goes into a google.api.HttpBody."""
+
+    @property
+    def takes_body(self) -> bool:
+        return self._read_body is not None
+
+    def bind(self, variables: Sequence[str], query: bytes, body: bytes | bytearray | memoryview) -> bytes:
+        """The serialised request. `variables`: decoded, in the order of the template. Raises FieldError.
+
+        An empty body is like one that is not there.
+        """
+        if self._read_body is None or not body:
+            return self._completed({}, variables, query)
+        return self.bind_tree(variables, query, parse_json(body))
+
+    def bind_tree(self, variables: Sequence[str], query: bytes, tree: Json) -> bytes:
+        """The same for a body that is parsed."""
+        if self._read_body is None:
+            return self._completed({}, variables, query)
+        values = self._in_body_field(tree) if self._body_field else self._read_body(tree)
+        return self._completed(values, variables, query)
+
+    def bind_raw(self, variables: Sequence[str], query: bytes, content_type: str, body: bytes) -> bytes:
+        """The same for a body that is not JSON."""
+        content: dict[str, Any] = {"content_type": content_type, "data": body}
+        return self._completed({self._body_field: content} if self._body_field else content, variables, query)
+
+    def _in_body_field(self, tree: Json) -> dict[str, Any]:
+        field = self._message.fields[self._body_field]
+        if self._read_body is None or (tree is None and not field.takes_null):
+            return {}
+        try:
+            return {self._body_field: self._read_body(tree)}
+        except FieldError as error:
+            raise error.within(self._body_field) from None
+
+    def _completed(self, values: Any, variables: Sequence[str], query: bytes) -> bytes:
+        if query:
+            if not self._takes_query:
+                raise FieldError("this path takes no query parameters: the body is the whole request")
+            for name, text in split_query(query):
+                place_parameter(values, name, text, self._message)
+        for (names, read), text in zip(self._variables, variables, strict=True):
+            try:
+                place_variable(values, names, read(text))
+            except FieldError as error:
+                raise error.within(".".join(names)) from None
+        try:
+            return built(self._message.message_class, values).SerializeToString()
+        except (EncodeError, UnicodeEncodeError, ValueError, TypeError) as error:
+            raise FieldError(str(error)) from None
+
+
+def parse_json(text: bytes | bytearray | memoryview) -> Json:
+    """Parse JSON. Raises FieldError that says at which byte it is wrong."""
+    try:
+        tree = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise FieldError(f"the body is not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise FieldError("the body is not JSON: a string in it is not UTF-8") from None
+    except RecursionError:
+        raise _too_deep() from None
+    data = bytes(text) if isinstance(text, memoryview) else text
+    if data.count(b"{") + data.count(b"[") > NESTING_MAX:
+        _check_depth(tree)
+    return tree
+
+
+def _check_depth(tree: Json) -> None:
+    level: list[Json] = [tree]
+    for _ in range(NESTING_MAX):
+        level = [
+            inner
+            for each in level
+            if type(each) in (dict, list)
+            for inner in (each.values() if type(each) is dict else each)
+            if type(inner) in (dict, list)
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> FieldError:
+    return FieldError(f"the body has more than {NESTING_MAX} objects and arrays inside each other")
