@@ -33,6 +33,7 @@ from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
 from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
 from mesh.options.logging_options import LoggingConfig
+from mesh.web.ingress import ingress
 
 __all__ = [
     "Application",
@@ -57,6 +58,7 @@ __all__ = [
     "get_deployment_handle",
     "get_multiplexed_model_id",
     "get_replica_context",
+    "ingress",
     "multiplexed",
     "run",
     "run_many",

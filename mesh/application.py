@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from mesh.usercode.served_descriptors import descriptors_of
 from mesh.usercode.served_methods import TypedMethod, typed_methods
 from mesh.usercode.user_code import UserCode
 from mesh.v1 import control_pb2
+from mesh.web.ingress import ingress_app_of, takes_web_requests
 
 logger = logging.getLogger("mesh")
 
@@ -57,6 +57,7 @@ def build(
     """
     graph = _Graph(checked_name(name), application, rules)
     ingress = graph.add(application)
+    _check_one_asgi(name, graph.deployments)
     _check_overridden(name, rules.overrides, graph.deployments)
     return control_pb2.ApplicationSpec(
         name=name,
@@ -89,7 +90,7 @@ def claimed_route_prefix(application: Application, route_prefix: str | None) -> 
     nothing but gRPC do not compete for it.
     """
     prefix = checked_route_prefix(route_prefix)
-    return "" if prefix == "/" and not _is_callable(application.deployment.func_or_class) else prefix
+    return "" if prefix == "/" and not takes_web_requests(application.deployment.func_or_class) else prefix
 
 
 def checked_route_prefix(route_prefix: str | None) -> str:
@@ -107,11 +108,6 @@ def checked_route_prefix(route_prefix: str | None) -> str:
     if "{" in route_prefix or "}" in route_prefix:
         raise ValueError(f"route_prefix must not contain wildcards, got {route_prefix!r}.")
     return route_prefix
-
-
-def _is_callable(ingress: Callable[..., Any]) -> bool:
-    """Whether it is a function, or a class whose objects can be called."""
-    return not inspect.isclass(ingress) or any("__call__" in vars(base) for base in ingress.__mro__)
 
 
 class UnknownDeploymentError(ValueError):
@@ -203,8 +199,11 @@ class _Graph:
             options=config.to_message(),
             code=packed,
             grpc_methods=self._grpc_methods(application),
-            serves_web=application is self._ingress and _is_callable(application.deployment.func_or_class),
         )
+        if application is self._ingress:
+            code, asgi = application.deployment.func_or_class, ingress_app_of(application.deployment.func_or_class)
+            spec.serves_web = takes_web_requests(code)
+            spec.docs_path = asgi.docs_path if asgi is not None else ""
         _inherit_runtime_env(spec.options.actor, self._rules.runtime_env)
         # Computed last, from the complete options.
         spec.version = replica_version(spec)
@@ -229,6 +228,16 @@ def _overridden(name: str, config: DeploymentConfig, options: Mapping[str, Any])
         return with_options(config, options) if options else config
     except (TypeError, ValueError) as error:
         raise type(error)(f"Deployment {name!r}, combined with the options in its code: {error}") from error
+
+
+def _check_one_asgi(app: str, deployments: Mapping[str, Deployment]) -> None:
+    """Only the ingress gets web requests (item 110)."""
+    asgi = [name for name, each in deployments.items() if ingress_app_of(each.func_or_class) is not None]
+    if len(asgi) > 1:
+        raise MeshException(
+            f"Application {app!r} has several deployments with @mesh.ingress: {', '.join(asgi)}. Only the one that "
+            "mesh.run() gets can serve web requests: take the decorator off the others, and call them by their handles."
+        )
 
 
 def _check_overridden(app: str, overrides: Mapping[str, object], deployments: Mapping[str, Deployment]) -> None:

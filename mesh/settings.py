@@ -126,6 +126,8 @@ class ReplicaSettings:
     """How long the server of a stopped replica waits for streams to end before it breaks them."""
     autoscaling_stats_timeout_s: float = 10.0
     """How long the user's `record_autoscaling_stats` may take."""
+    websocket_grace_s: float = 5.0
+    """How long the code of a WebSocket may go on after its client has left before it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ ROOMS: dict[str, str] = {
     "mesh.config": "options v1",
     "mesh.status": "v1",
     "mesh.usercode": "cluster context settings",
+    "mesh.web": "cluster context exceptions phases v1 wire",
     "mesh.link": "cluster exceptions http2 phases rpc settings v1 wire",
     "mesh.routing": "exceptions link settings v1 wire",
     "mesh.membership": "cluster exceptions routing settings v1 wire",
@@ -65,11 +66,11 @@ ROOMS: dict[str, str] = {
     "mesh.handle": "caller cluster context exceptions link membership options routing wire",
     "mesh.replica": (
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
-        " v1 wire"
+        " v1 web wire"
     ),
     "mesh.testing": "context exceptions handle link options replica routing settings wire",
     "mesh.deployment": "config handle options usercode",
-    "mesh.application": "config deployment exceptions options usercode v1",
+    "mesh.application": "config deployment exceptions options usercode v1 web",
     "mesh.controller.desired": "cluster options routing settings v1",
     "mesh.controller.plan": "controller.desired options routing settings status v1",
     "mesh.controller.actors": (
@@ -85,7 +86,7 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
     "mesh.api": "application client cluster context deployment exceptions handle options status",
-    "mesh": "api batching caller config context deployment exceptions handle multiplex options settings",
+    "mesh": "api batching caller config context deployment exceptions handle multiplex options settings web",
     "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
     "gateway.requests": "http2 routing v1 wire",
@@ -151,6 +152,8 @@ PURE_MODULES = (
     "mesh/routing/retry_budget.py",
     "mesh/routing/slow_start.py",
     "mesh/routing/snapshot.py",
+    "mesh/web/asgi_scope.py",
+    "mesh/web/json_text.py",
     "gateway/listener_phase.py",
     "gateway/requests/end_to_end_fields.py",
     "gateway/requests/mesh_headers.py",

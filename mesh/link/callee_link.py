@@ -68,7 +68,17 @@ class CallService(Protocol):
 class IncomingCall:
     """One call at its replica."""
 
-    __slots__ = ("call_id", "cancel_reason", "credit", "link", "request", "running", "started_at_s", "timer")
+    __slots__ = (
+        "call_id",
+        "cancel_reason",
+        "credit",
+        "keeps_place",
+        "link",
+        "request",
+        "running",
+        "started_at_s",
+        "timer",
+    )
 
     def __init__(self, link: CalleeLink, call_id: int, request: CallRequest, credit: int) -> None:
         self.link = link
@@ -83,6 +93,12 @@ class IncomingCall:
         """Cleared when the call ends: the two refer to each other."""
         self.timer: asyncio.TimerHandle | None = None
         """Of its deadline, if it has one."""
+        self.keeps_place = False
+        """User code goes on when the call has ended, and `leave_place` follows."""
+
+    def leave_place(self) -> None:
+        """User code that went on behind the end of its call has ended."""
+        self.link.leave_place()
 
     def send_item(self, payload: Payload) -> None:
         """Send one response item, unless the call is cancelled."""
@@ -215,7 +231,8 @@ class CalleeLink:
             call.timer.cancel()
         # The result carries the load.
         self._admission.forget(self)
-        self._admission.leave()
+        if not call.keeps_place:
+            self._admission.leave()
         if self.phase is _CLOSED:
             return
         if outcome.payload is not None and outcome.payload.stored is not None:
@@ -232,6 +249,10 @@ class CalleeLink:
             unsendable = failed(MeshException(f"The result cannot be sent: {error}"))
             packed = frames.pack_result(call.call_id, unsendable, load)
         self.send(packed, call.call_id)
+
+    def leave_place(self) -> None:
+        """Give back the place of a call that has ended before its user code."""
+        self._admission.leave()
 
     def _load(self) -> int:
         """The number of ongoing calls, to be sent to the caller now."""

@@ -31,7 +31,6 @@ ATTRIBUTES: Mapping[str, str] = {
     "get_deployment_actor": ADVICE["deployment_actors"],
     "get_deployment_actor_context": ADVICE["deployment_actors"],
     "get_trace_context": ADVICE["tracing_config"],
-    "ingress": "serve gRPC methods, or call deployments from your own web server through handles",
     "llm": "load the model in a deployment of your own",
     "metrics": "export metrics from your own code; those of the mesh are at /-/metrics of each gateway",
     "schema": "`mesh status --json` and `mesh config` print what runs and the deployed file",

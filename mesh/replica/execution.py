@@ -286,12 +286,7 @@ class Execution:
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
     def _failed(self, error: BaseException) -> Outcome:
-        reason = self.request.cancel_reason
-        if isinstance(error, asyncio.CancelledError) and (reason is not None or not isinstance(error, MeshException)):
-            return cancelled(reason or CancelReason.UNSPECIFIED)
-        if reason is None and not self._has_chosen_status:
-            failure_log.record(self.method.name, self.request.request_id, error)
-        return failed_in_user_code(error)
+        return failure_outcome(error, self.request, "" if self._has_chosen_status else self.method.name)
 
     @property
     def _has_chosen_status(self) -> bool:
@@ -327,6 +322,16 @@ class Execution:
 
     def _grant(self, credits: int) -> None:
         self._user.to_io(self.call.grant, credits)
+
+
+def failure_outcome(error: BaseException, request: Request, logged_as: str) -> Outcome:
+    """The outcome of a call in which user code raised; `logged_as`: its method in the failure log, empty for none."""
+    reason = request.cancel_reason
+    if isinstance(error, asyncio.CancelledError) and (reason is not None or not isinstance(error, MeshException)):
+        return cancelled(reason or CancelReason.UNSPECIFIED)
+    if reason is None and logged_as:
+        failure_log.record(logged_as, request.request_id, error)
+    return failed_in_user_code(error)
 
 
 def _not_a_generator(name: str) -> str:

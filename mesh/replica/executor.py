@@ -13,18 +13,25 @@ from mesh.replica.failure_log import failure_log
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import MethodTable
+from mesh.replica.web_execution import WebExecution
 from mesh.settings import settings
+from mesh.web.asgi_types import WebService
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
+from mesh.wire.web_messages import WEB_METHOD
 
 
 class Executor:
     """Runs calls on the user loop or in its threads."""
 
-    def __init__(self, methods: MethodTable, user_loop: UserLoop, counts: ReplicaCounts) -> None:
+    def __init__(
+        self, methods: MethodTable, user_loop: UserLoop, counts: ReplicaCounts, web: WebService | None = None
+    ) -> None:
+        """`web` answers web calls; None: the deployment takes none."""
         self._methods = methods
+        self._web = web
         self._user = user_loop
         self._counts = counts
         self._conclude: Conclude = self._end
@@ -33,7 +40,7 @@ class Executor:
         """Whether calls that begin from now on are logged when they end."""
         self._conclude = self._end_and_log if is_wanted else self._end
 
-    def start(self, call: IncomingCall) -> Execution | None:
+    def start(self, call: IncomingCall) -> Execution | WebExecution | None:
         """Run the call; None if it could not begin and has ended already."""
         try:
             execution = self._prepare(call)
@@ -45,15 +52,19 @@ class Executor:
             self._conclude(call, failed_in_user_code(error))
             return None
         payload = call.request.payload
-        if payload is not None and payload.stored is not None:
+        if payload is not None and payload.stored is not None and isinstance(execution, Execution):
             execution.waiting = io_thread().spawn(self._fetch_and_run(execution, payload), "fetch-stored-arguments")
         else:
             self._hand_over(execution)
         return execution
 
-    def _prepare(self, call: IncomingCall) -> Execution:
+    def _prepare(self, call: IncomingCall) -> Execution | WebExecution:
         if call.request.deadline_at_s is not None and call.request.deadline_at_s <= time.monotonic():
             raise DeadlineExceededError
+        if call.request.method == WEB_METHOD:
+            if self._web is None:
+                raise MeshException("The deployment takes no web requests: it has no ASGI application and no __call__.")
+            return WebExecution(call, self._web, self._user, self._counts, self._conclude)
         method = self._methods.find(call.request.method)
         return Execution(call, method, self._user, self._counts, self._conclude)
 
@@ -68,7 +79,7 @@ class Executor:
         call.request.payload = Payload(PICKLE_BUFFERS, payload.data, buffers)
         self._hand_over(execution)
 
-    def _hand_over(self, execution: Execution) -> None:
+    def _hand_over(self, execution: Execution | WebExecution) -> None:
         """If this fails the call still ends, because it holds a place."""
         call = execution.call
         try:

@@ -1,8 +1,9 @@
 """The life of a replica: start, serve, drain, stop. Everything here runs on the I/O loop.
 
-Order of start: user object, `reconfigure`, first health check, then the port opens: what is reachable is ready.
-Order of stop: callers stop sending and new calls are refused, ongoing calls end, the user object is deleted, the port
-closes.
+Order of start: user object, startup of its ASGI application, `reconfigure`, first health check, then the port opens:
+what is reachable is ready.
+Order of stop: callers stop sending and new calls are refused, ongoing calls end, the ASGI application shuts down, the
+user object is deleted, the port closes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from mesh.settings import settings
 from mesh.usercode.served_methods import typed_methods
 from mesh.usercode.user_code import unpack
 from mesh.v1 import control_pb2
+from mesh.web.asgi_types import WebService
 from mesh.wire import telemetry
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
@@ -86,11 +88,13 @@ class ReplicaProcess:
         code = await self._on_user_loop(_unpacked(package))
         self._object = user_object = UserObject(code)
         await self._on_user_loop(user_object.construct())
+        if self.spec.spec.serves_web:
+            await self._on_user_loop(user_object.start_web(self._user_loop))
         if options.HasField("user_config_json"):
             await self._on_user_loop(user_object.reconfigure(json.loads(options.user_config_json)))
         await self._on_user_loop(user_object.check_health())
         typed = typed_methods(code.callable, code.servicer_functions)
-        await self._serve(MethodTable(user_object.target, typed))
+        await self._serve(MethodTable(user_object.target, typed), user_object.web)
         process.own_reading = self._reading
         if user_object.has_autoscaling_stats:
             stats = self._stats = AutoscalingStats(self._ask_for_stats, lambda: self._load_interval_s)
@@ -169,11 +173,11 @@ class ReplicaProcess:
                 logger.exception("__del__ of %s failed", self.spec.spec.name)
         await self._close()
 
-    async def _serve(self, methods: MethodTable) -> None:
+    async def _serve(self, methods: MethodTable, web: WebService | None) -> None:
         links: set[Any] = set()
         deployment = self.spec.deployment
         counts = ReplicaCounts(deployment.app, deployment.name, self._admission, links)
-        executor = self._executor = Executor(methods, self._user_loop, counts)
+        executor = self._executor = Executor(methods, self._user_loop, counts, web)
         executor.log_accesses(logging_of_replica(self.spec).has_access_log)
         servicer = self._servicer = LinkServicer(self.spec.replica_id, self._admission, executor, links)
         model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))

@@ -40,6 +40,10 @@ class UserLoop:
         self.to_io: Callable[..., None] = io.post if is_isolated else io.call
         """From user code: run `function(*args)` on the I/O loop."""
 
+    @property
+    def threads_max(self) -> int:
+        return self._threads_max
+
     def post(self, function: Callable[..., None], *args: Any) -> None:
         """From the I/O loop: run `function(*args)` on the user loop."""
         if self.is_isolated:

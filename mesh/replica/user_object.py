@@ -9,8 +9,14 @@ from typing import Any
 
 from mesh.exceptions import MeshException
 from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.replica.user_loop import UserLoop
+from mesh.replica.user_methods import Kind, MethodTable
 from mesh.usercode.finalizer import finalize
 from mesh.usercode.user_code import UserCode
+from mesh.web.asgi_service import AsgiService
+from mesh.web.asgi_types import WebService
+from mesh.web.ingress import ingress_app_of
+from mesh.web.plain_service import PlainService
 
 
 class UserObject:
@@ -21,6 +27,8 @@ class UserObject:
         self.target: Any = None
         self._recording: asyncio.Future[object] | None = None
         """The call of a sync `record_autoscaling_stats` that was made last."""
+        self.web: WebService | None = None
+        """What answers its web calls, once that has started; `delete` stops it."""
 
     async def construct(self) -> None:
         """Run the constructor, sync or async. Raises what it raises."""
@@ -31,6 +39,19 @@ class UserObject:
         # Kept before it is complete: `__del__` runs even where the constructor has not returned.
         self.target = instance = cls.__new__(cls, *args, **kwargs)
         await _settled(type(instance).__init__, instance, *args, **kwargs)
+
+    async def start_web(self, user_loop: UserLoop) -> None:
+        """Make what answers web calls: the ASGI application, after its startup, or the object itself.
+
+        Raises what user code raises, MeshException for a failed startup.
+        """
+        ingress = ingress_app_of(self._code.callable)
+        if ingress is not None:
+            self.web = await AsgiService.start(ingress, self.target, user_loop.threads_max)
+        else:
+            method = MethodTable(self.target, {}).find("__call__")
+            is_async = method.kind is Kind.ASYNC
+            self.web = PlainService(method.function, lambda: user_loop.threads, is_async=is_async)
 
     async def reconfigure(self, user_config: Any) -> None:
         """Raises MeshException when the class has no `reconfigure`, else what that raises."""
@@ -67,11 +88,19 @@ class UserObject:
         return await asyncio.shield(self._recording)
 
     async def delete(self) -> None:
-        """Unload models and run `__del__`, sync or async, once; Python does not run it again. Raises what it raises."""
-        await model_registry.unload_all()
+        """Stop what answers web calls, unload models and run `__del__`, sync or async, once, whatever of it raises.
+
+        Python does not run `__del__` again. Raises what any of it raises.
+        """
+        web, self.web = self.web, None
         target, self.target = self.target, None
-        if target is not None and inspect.isclass(self._code.callable):
-            await finalize(target, in_thread=False)
+        try:
+            if web is not None:
+                await web.stop()
+        finally:
+            await model_registry.unload_all()
+            if target is not None and inspect.isclass(self._code.callable):
+                await finalize(target, in_thread=False)
 
 
 async def _settled(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

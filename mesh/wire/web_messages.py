@@ -56,6 +56,11 @@ def encode_accept(subprotocol: str | None, headers: Iterable[Iterable[bytes]]) -
     return web_pb2.WebSocketEvent(accept=accept).SerializeToString()
 
 
+def encode_denial(response: web_pb2.WebResponse) -> bytes:
+    """The WebSocketEvent that answers a handshake with an HTTP response."""
+    return web_pb2.WebSocketEvent(deny=response).SerializeToString()
+
+
 def encode_close(code: int, reason: str = "") -> bytes:
     """The WebSocketEvent that says that its sender has closed, with a code of RFC 6455."""
     return web_pb2.WebSocketEvent(close=web_pb2.WebSocketClose(code=code, reason=reason)).SerializeToString()

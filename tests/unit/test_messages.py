@@ -113,9 +113,9 @@ def multiplexed() -> object:
             "RunTarget() got an unexpected keyword argument 'nam'. Did you mean 'name'?",
         ),
         (
-            lambda: mesh.ingress,
-            "module 'mesh' has no attribute 'ingress', which Ray Serve has. Instead: serve gRPC methods, or call "
-            "deployments from your own web server through handles.",
+            lambda: mesh.llm,
+            "module 'mesh' has no attribute 'llm', which Ray Serve has. Instead: load the model in a deployment of "
+            "your own.",
         ),
         (lambda: mesh.deploy, "module 'mesh' has no attribute 'deploy'. Did you mean 'deployment'?"),
         (

@@ -1,0 +1,1 @@
+"""Web requests in user code: `@mesh.ingress` with its ASGI application, and plain deployments that take a request."""
