@@ -10,11 +10,11 @@ from mesh.exceptions import BackPressureError, DeploymentUnavailableError
 from mesh.v1 import web_pb2
 from mesh.web.app_snapshot import Function, restore
 from mesh.web.asgi_types import AsgiApp, Scope, WebChannel
+from mesh.web.asgi_websocket import AsgiWebSocket
 from mesh.web.http_call import HttpCall
 from mesh.web.ingress import BUILD_METHOD, IngressApp
 from mesh.web.lifespan import Lifespan
 from mesh.web.method_routes import FOREIGN, bind_routes, bound, foreign_endpoint, is_fastapi
-from mesh.web.websocket_call import WebSocketCall
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -52,7 +52,7 @@ class AsgiService:
         if self._lifespan.state:
             scope["state"] = self._lifespan.state.copy()
         if request.is_websocket:
-            websocket = WebSocketCall(channel)
+            websocket = AsgiWebSocket(channel)
             await self._app(scope, websocket.receive, websocket.send)
             await websocket.end()
         else:

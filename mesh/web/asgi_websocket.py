@@ -55,7 +55,7 @@ _STEPS = {
 }
 
 
-class WebSocketCall:
+class AsgiWebSocket:
     """One WebSocket, from its handshake to its end."""
 
     __slots__ = ("_channel", "_denial", "_has_connected", "_is_gone", "phase")
