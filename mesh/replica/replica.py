@@ -28,6 +28,7 @@ from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.options.drain_policy import drain_policy_of
 from mesh.options.logging_options import logging_of_replica
 from mesh.replica.autoscaling_stats import AutoscalingStats
+from mesh.replica.config_attempts import ConfigAttempts
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
@@ -64,6 +65,7 @@ class ReplicaProcess:
         self._server: RpcServer[RequestHead] | None = None
         self._address = ""
         self._began_at_s = time.monotonic()
+        self._configs = ConfigAttempts()
         self._stats: AutoscalingStats | None = None
         self._stats_task: asyncio.Task[None] | None = None
 
@@ -119,6 +121,8 @@ class ReplicaProcess:
             spec=self.spec.spec,
             bundle_node_ids=ray_placement.own_bundle_nodes() or [ray_core.node_id()],
             age_s=time.monotonic() - self._began_at_s,
+            rejected_config_version=self._configs.rejected_version,
+            rejection=self._configs.rejection,
         )
 
     async def check_health(self) -> None:
@@ -130,21 +134,31 @@ class ReplicaProcess:
             await self._on_user_loop(self._object.check_health())
 
     async def reconfigure(self, spec: control_pb2.ReplicaSpec) -> None:
-        """Take over what can change in place: the limit on calls, the access log and the user's configuration."""
+        """Take over what can change in place: the user's configuration, the limit on calls and the access log.
+
+        Raises what the user's `reconfigure` raises; the replica then serves on with what it had.
+        """
         logger.info("reconfiguring %r", self)
+        async with self._configs.attempt(spec.config_version):
+            await self._reconfigure_object(spec)
+            self._take_over(spec)
+
+    async def _reconfigure_object(self, spec: control_pb2.ReplicaSpec) -> None:
         before, options = self.spec.spec.options, spec.spec.options
-        self.spec = spec
+        is_new = options.user_config_json != before.user_config_json or (
+            options.HasField("user_config_json") and not before.HasField("user_config_json")
+        )
+        if self._object is not None and is_new and options.HasField("user_config_json"):
+            await self._on_user_loop(self._object.reconfigure(json.loads(options.user_config_json)))
+
+    def _take_over(self, spec: control_pb2.ReplicaSpec) -> None:
+        self.spec, options = spec, spec.spec.options
         if self._executor is not None:
             self._executor.log_accesses(logging_of_replica(spec).has_access_log)
         self._user_loop.set_threads_max(options.max_ongoing_requests)
         self._admission.set_limit(
             options.max_ongoing_requests, self._servicer.links if self._servicer is not None else ()
         )
-        is_new = options.user_config_json != before.user_config_json or (
-            options.HasField("user_config_json") and not before.HasField("user_config_json")
-        )
-        if self._object is not None and is_new and options.HasField("user_config_json"):
-            await self._on_user_loop(self._object.reconfigure(json.loads(options.user_config_json)))
 
     async def drain(self) -> None:
         """Let ongoing calls end, at most for the drain timeout, then delete the user's object and break the links.

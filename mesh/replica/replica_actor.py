@@ -62,10 +62,10 @@ class ReplicaActor:
 
     @errors_as_text
     async def reconfigure(self, spec: bytes) -> None:
-        """Take over a changed ReplicaSpec in place."""
+        """Take over a changed ReplicaSpec in place. Raises UserCodeError where the user's code refuses it."""
         read = control_pb2.ReplicaSpec.FromString(spec)
-        self._logs.configure(logging_of_replica(read))
         await _on_io(self._replica.reconfigure(read))
+        self._logs.configure(logging_of_replica(read))
 
     async def drain(self) -> None:
         """Finish what is ongoing and take the user's object down; the controller then ends the process."""

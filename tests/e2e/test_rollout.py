@@ -3,10 +3,12 @@
 How long the slowest call takes is measured by `make bench`; the bounds here only tell a stall from a busy machine.
 """
 
+import functools
 import os
 import signal
 from typing import Any
 
+import grpc
 import pytest
 
 import mesh
@@ -16,6 +18,7 @@ from tests.e2e.gate import small
 from tests.e2e.load import Load
 from tests.e2e.replicas import running
 from tests.e2e.waiting import until
+from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 UPDATES = 20
 STALL_S = 2.0
@@ -65,6 +68,43 @@ def test_a_killed_replica_costs_only_the_calls_it_executes(deploy: Deploy) -> No
     assert all(isinstance(error, ReplicaUnavailableError) and error.replica_id == victim for error in load.errors)
     assert survivor in running("restarted", "Versioned")
     assert load.slowest_s < STALL_S
+
+
+@small(num_replicas=5, version="1", max_ongoing_requests=100)
+class Threshold(shop_pb2_grpc.ShopServicer):
+    def reconfigure(self, config: dict[str, str]) -> None:
+        self._threshold = int(config["threshold"])
+
+    async def __call__(self) -> int:
+        return self._threshold
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        return shop_pb2.Item(name=str(self._threshold))
+
+
+def at_threshold(threshold: str) -> mesh.Application:
+    return Threshold.options(user_config={"threshold": threshold}).bind()
+
+
+@pytest.mark.filterwarnings("ignore:version= of a deployment:DeprecationWarning")
+def test_a_bad_user_config_under_load_costs_no_call(deploy: Deploy, channel: grpc.Channel) -> None:
+    """The replicas that refuse it serve on with the one before, and the others never get it (items 154, 187)."""
+    handle: Any = deploy(at_threshold("1"), "configured")
+    price = functools.partial(shop_pb2_grpc.ShopStub(channel).Price, shop_pb2.Item(), timeout=20)
+    before = {each.pid for each in running("configured", "Threshold").values()}
+    with Load(
+        *[lambda: handle.remote().result(timeout_s=20)] * 2,
+        *[lambda: int(price(metadata=(("application", "configured"),)).name)] * 2,
+    ) as load:
+        load.until_answered(100)
+        with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
+            deploy(at_threshold("much"), "configured")
+        load.until_answered(100)
+        assert set(load.answers) == {1}
+        deploy(at_threshold("2"), "configured")
+        until(lambda: set(load.answers[-100:]) == {2})
+    assert load.errors == []
+    assert {each.pid for each in running("configured", "Threshold").values()} == before
 
 
 def calls_at_once(load: Load) -> int:

@@ -47,6 +47,8 @@ class Actor:
     start: asyncio.Task[None] | None = None
     is_started: bool = False
     is_draining: bool = False
+    rejected: tuple[str, str] = ("", "")
+    """The version of the configuration that it refused last, and why."""
     ongoing: int = 0
     """Calls it executes."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,6 +83,8 @@ class FakeCluster:
         """Those that the controller knows: it cannot release others."""
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
+        self.refused_configs: set[str] = set()
+        """JSON of a `user_config` that `reconfigure` refuses, in a new replica too."""
         self.policy: Policy = _no_policy
         """What policy actors do when they are asked."""
         self.policies_spawned = 0
@@ -290,6 +294,7 @@ class FakeCluster:
         await asyncio.sleep(self.random.uniform(10.0, 40.0) if is_slow else self.random.uniform(0.1, 3.0))
         if actor.spec.spec.version in self.broken_versions or self.happens(self.faults.constructor):
             raise ActorCallError("ValueError: no model")
+        self._check_config(actor.spec)
         actor.is_started = True
 
     async def _decide(self, actor: Actor, question: bytes) -> bytes:
@@ -307,6 +312,8 @@ class FakeCluster:
             node_id=actor.node_id,
             is_draining=actor.is_draining,
             spec=spec.spec,
+            rejected_config_version=actor.rejected[0],
+            rejection=actor.rejected[1],
         ).SerializeToString()
 
     async def _check_health(self, actor: Actor) -> None:
@@ -317,7 +324,17 @@ class FakeCluster:
 
     async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.5))
-        actor.spec = control_pb2.ReplicaSpec.FromString(spec)
+        read = control_pb2.ReplicaSpec.FromString(spec)
+        try:
+            self._check_config(read)
+        except ActorCallError as error:
+            actor.rejected = read.config_version, str(error)
+            raise
+        actor.spec = read
+
+    def _check_config(self, spec: control_pb2.ReplicaSpec) -> None:
+        if spec.spec.options.user_config_json in self.refused_configs:
+            raise ActorCallError("ValueError: bad threshold")
 
     async def _drain(self, actor: Actor) -> None:
         actor.is_draining = True

@@ -2,6 +2,7 @@
 
 from mesh.status import ApplicationStatus
 from tests.sim.fake_mesh import Mesh
+from tests.unit.controller.builders import KEY
 
 
 def is_running(mesh: Mesh, version: str, num_replicas: int) -> bool:
@@ -12,3 +13,9 @@ def is_running(mesh: Mesh, version: str, num_replicas: int) -> bool:
         and mesh.app_status() == ApplicationStatus.RUNNING
         and not mesh.loop.status().applications[0].deployments[0].message
     )
+
+
+def listed(mesh: Mesh) -> list[str]:
+    """The replicas of the deployment that callers know."""
+    snapshot = mesh.publisher._snapshots.get(KEY)
+    return [each.replica_id for each in snapshot.replicas] if snapshot is not None else []

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mesh.cluster.keys import gateway_name, replica_name
+from mesh.controller.actors.deployment_records import MESSAGE_MAX_CHARS, DeploymentRecords
 from mesh.controller.actors.gateway_state import GATEWAY_TRANSITIONS, GatewayEvent
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import (
     NO_FAILURES,
-    NO_TALLY,
     DepartedReplica,
     Failures,
     Gateway,
@@ -21,7 +20,6 @@ from mesh.controller.plan.cluster_picture import (
     Observed,
     Replica,
     RestartReason,
-    Tally,
 )
 from mesh.controller.plan.replica_state import REPLICA_TRANSITIONS, ReplicaEvent
 from mesh.options.drain_policy import DrainPolicy
@@ -30,10 +28,6 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
-
-logger = logging.getLogger("mesh")
-
-_MESSAGE_MAX_CHARS = 8192
 
 
 class ActorRegistry:
@@ -44,11 +38,9 @@ class ActorRegistry:
         self._on_change = on_change
         self._replicas: dict[str, Replica] = {}
         self._gateways: dict[str, Gateway] = {}
-        self._replica_failures: dict[DeploymentKey, Failures] = {}
+        self._records = DeploymentRecords(clock)
         self._gateway_failures: dict[GatewaySlot, Failures] = {}
         self._departed: deque[DepartedReplica] = deque()
-        self._last_ended: dict[DeploymentKey, str] = {}
-        self._tallies: dict[DeploymentKey, Tally] = {}
         self._nodes: tuple[Node, ...] = ()
 
     def __repr__(self) -> str:
@@ -63,11 +55,12 @@ class ActorRegistry:
             self._departed.popleft()
         return Observed(
             replicas=tuple(self._replicas.values()),
-            last_ended=dict(self._last_ended),
-            tallies=dict(self._tallies),
+            last_ended=dict(self._records.last_ended),
+            tallies=dict(self._records.tallies),
             gateways=tuple(self._gateways.values()),
             nodes=self._nodes,
-            replica_failures=dict(self._replica_failures),
+            replica_failures=dict(self._records.failures),
+            config_failures=dict(self._records.config_failures),
             gateway_failures=dict(self._gateway_failures),
             departed=tuple(self._departed),
         )
@@ -140,19 +133,34 @@ class ActorRegistry:
             ),
             ReplicaEvent.READY,
         )
-        failures = self._failures_of(replica)
-        self._replica_failures[replica.deployment] = replace(failures, has_succeeded=True)
+        self._records.count_success(replica)
+        if ready.rejected_config_version:
+            self._records.count_rejection(replica, ready.rejected_config_version, ready.rejection)
         # Its node may have begun to drain while it started.
         self._node_ends(self._replicas[replica.replica_id], replica.node_ends_at_s)
 
-    def replica_reconfiguring(self, replica_id: str) -> None:
+    def replica_reconfiguring(self, replica_id: str, config_version: str) -> None:
         if replica := self._replicas.get(replica_id):
-            self._moved(replica, ReplicaEvent.RECONFIGURE)
+            self._moved(replace(replica, next_config_version=config_version), ReplicaEvent.RECONFIGURE)
 
-    def replica_reconfigured(self, replica_id: str, config_version: str, drain: DrainPolicy) -> None:
-        if replica := self._replicas.get(replica_id):
-            reconfigured = replace(replica, config_version=config_version, drain=drain)
+    def replica_reconfigured(self, spec: control_pb2.ReplicaSpec, drain: DrainPolicy) -> None:
+        """The replica has taken over the configuration of `spec`."""
+        if replica := self._replicas.get(spec.replica_id):
+            reconfigured = replace(
+                replica,
+                config_version=spec.config_version,
+                next_config_version="",
+                reconfigured_at_s=self._clock(),
+                drain=drain,
+                spec=spec.spec,
+            )
             self._moved(reconfigured, ReplicaEvent.READY)
+
+    def config_rejected(self, replica_id: str, config_version: str, message: str) -> None:
+        """The replica did not take over that configuration: it serves on with the one it has."""
+        if replica := self._replicas.get(replica_id):
+            self._records.count_rejection(replica, config_version, message)
+            self._moved(replace(replica, next_config_version=""), ReplicaEvent.READY)
 
     def replica_stopping(self, replica_id: str, drain: DrainPolicy, reason: Reason) -> bool:
         """The replica is being drained or killed. Returns whether that is a new decision about it."""
@@ -165,11 +173,11 @@ class ActorRegistry:
         return True
 
     def replica_broken(self, replica_id: str, message: str) -> None:
-        """The replica runs but must not serve: its constructor, its reconfiguration or its health checks failed."""
+        """The replica runs but must not serve: its constructor or its health checks failed."""
         replica = self._replicas.get(replica_id)
         if replica and not replica.is_leaving and not replica.unhealthy:
-            self._count_replica_failure(replica, message)
-            self._count_restart(replica, RestartReason.UNHEALTHY)
+            self._records.count_failure(replica, message)
+            self._records.count_restart(replica, RestartReason.UNHEALTHY)
             self._put_replica(replace(replica, unhealthy=message))
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
@@ -179,7 +187,7 @@ class ActorRegistry:
             return
         count = 0 if failure is None else replica.health_failures + 1
         if failure is not None:
-            self._tallies[replica.deployment] = self._tally_of(replica).with_failed_check()
+            self._records.count_failed_check(replica)
         self._put_replica(replace(replica, health_failures=count))
         if failure is not None and count >= settings().controller.health_failures_max:
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
@@ -191,10 +199,10 @@ class ActorRegistry:
             return
         is_failure = not replica.is_leaving and not replica.unhealthy
         if is_failure:
-            self._count_restart(replica, RestartReason.NODE_LOST if is_node_lost else RestartReason.DIED)
+            self._records.count_restart(replica, RestartReason.NODE_LOST if is_node_lost else RestartReason.DIED)
         if is_failure and not is_node_lost:
-            self._count_replica_failure(replica, message)
-        self._record_end(replica, message)
+            self._records.count_failure(replica, message)
+        self._records.record_end(replica, message)
         self._departed.append(
             DepartedReplica(
                 replica_id=replica_id,
@@ -209,22 +217,11 @@ class ActorRegistry:
         self._on_change()
 
     def forget_failures(self, keep: set[DeploymentKey]) -> None:
-        for records in (self._replica_failures, self._last_ended, self._tallies):
-            for key in records.keys() - keep:
-                del records[key]
+        self._records.forget(keep)
 
     def restart_failures(self, key: DeploymentKey) -> None:
         """Give a deployment that was deployed again all its attempts."""
-        self._replica_failures.pop(key, None)
-
-    def _record_end(self, replica: Replica, message: str) -> None:
-        reason = ", ".join(replica.stop_reasons) or message.partition("\n")[0]
-        if replica.unhealthy:
-            headline = replica.unhealthy.partition("\n")[0]
-            reason += f" ({headline})"
-        self._last_ended[replica.deployment] = f"replica {replica.replica_id}: {reason}"
-        if not replica.stop_reasons:
-            logger.warning("replica %s ended: %s", replica.title, message)
+        self._records.restart(key)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(REPLICA_TRANSITIONS, replica.state, event)
@@ -234,28 +231,6 @@ class ActorRegistry:
     def _put_replica(self, replica: Replica) -> None:
         self._replicas[replica.replica_id] = replica
         self._on_change()
-
-    def _failures_of(self, replica: Replica) -> Failures:
-        failures = self._replica_failures.get(replica.deployment, NO_FAILURES)
-        return failures if failures.version == replica.version else Failures(version=replica.version)
-
-    def _tally_of(self, replica: Replica) -> Tally:
-        return self._tallies.get(replica.deployment, NO_TALLY)
-
-    def _count_restart(self, replica: Replica, reason: RestartReason) -> None:
-        """`reason`: why it is lost if it had started."""
-        if replica.state == ReplicaState.STARTING and reason != RestartReason.NODE_LOST:
-            reason = RestartReason.START_FAILED
-        self._tallies[replica.deployment] = self._tally_of(replica).with_restart(reason)
-
-    def _count_replica_failure(self, replica: Replica, message: str) -> None:
-        failures = self._failures_of(replica)
-        now_s = self._clock()
-        # A replica that served for a while proves that its version works: its end starts a new count.
-        is_first = replica.is_serving and now_s - replica.since_at_s >= settings().controller.stable_after_s
-        self._replica_failures[replica.deployment] = replace(
-            failures, count=1 if is_first else failures.count + 1, last_at_s=now_s, message=message[:_MESSAGE_MAX_CHARS]
-        )
 
     # ---- gateways --------------------------------------------------------------------------------------------------
 
@@ -310,5 +285,5 @@ class ActorRegistry:
     def _count_gateway_failure(self, gateway: Gateway, message: str) -> None:
         failures = self._gateway_failures.get(gateway.slot, NO_FAILURES)
         self._gateway_failures[gateway.slot] = replace(
-            failures, count=failures.count + 1, last_at_s=self._clock(), message=message[:_MESSAGE_MAX_CHARS]
+            failures, count=failures.count + 1, last_at_s=self._clock(), message=message[:MESSAGE_MAX_CHARS]
         )

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from mesh.cluster.keys import ReplicaName, replica_name
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
-from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
+from mesh.controller.actors.cluster_runtime import (
+    ActorCallError,
+    ActorDiedError,
+    ActorUnreachableError,
+    Runtime,
+    read_answer,
+)
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.actions import (
@@ -32,6 +38,8 @@ from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
+
+T = TypeVar("T")
 
 _DEFAULT_CHECK_PERIOD_S = 10.0
 _DEFAULT_CHECK_TIMEOUT_S = 30.0
@@ -129,8 +137,8 @@ class ReplicaKeeper:
 
     def _reconfigure(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
-            self._registry.replica_reconfiguring(replica_id)
             spec = self._replica_spec(replica_id, self.desired.deployments[replica.deployment])
+            self._registry.replica_reconfiguring(replica_id, spec.config_version)
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
     def _stop(self, replica_id: str, reason: Reason) -> None:
@@ -168,8 +176,10 @@ class ReplicaKeeper:
 
     async def _await_start(self, name: str, replica_id: str) -> None:
         try:
-            self._registry.replica_placed(replica_id, await self._runtime.wait_placed(name))
-            ready = read_answer(control_pb2.ReplicaReady, await self._runtime.call(name, "start"))
+            nodes = await self._answered(replica_id, lambda: self._runtime.wait_placed(name))
+            self._registry.replica_placed(replica_id, nodes)
+            answer = await self._answered(replica_id, lambda: self._runtime.call(name, "start"))
+            ready = read_answer(control_pb2.ReplicaReady, answer)
             if ready.replica_id != replica_id:
                 raise ActorCallError(f"its process says that it is replica {ready.replica_id!r}")
         except ActorDiedError:
@@ -182,14 +192,26 @@ class ReplicaKeeper:
         await self._check(replica_id)
 
     async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
+        request = spec.SerializeToString()
         try:
-            await self._runtime.call(name, "reconfigure", spec.SerializeToString())
+            await self._answered(spec.replica_id, lambda: self._runtime.call(name, "reconfigure", request))
+        except ActorDiedError:
+            return  # _watch reports it, with the reason
         except ActorCallError as error:
             self._log_failure("reconfiguration", spec.replica_id, str(error))
-            self._registry.replica_broken(spec.replica_id, str(error))
+            self._registry.config_rejected(spec.replica_id, spec.config_version, str(error))
         else:
-            drain = drain_policy_of(spec.spec.options)
-            self._registry.replica_reconfigured(spec.replica_id, spec.config_version, drain)
+            self._registry.replica_reconfigured(spec, drain_policy_of(spec.spec.options))
+
+    async def _answered(self, replica_id: str, call: Callable[[], Awaitable[T]]) -> T:
+        """The answer to a call that is repeated while messages get lost: that is no failure of the replica."""
+        while True:
+            try:
+                return await call()
+            except ActorUnreachableError as error:
+                if self._registry.replica(replica_id) is None:
+                    raise ActorDiedError("it has ended") from error
+            await asyncio.sleep(settings().controller.unreachable_interval_s)
 
     async def _watch(self, name: str, replica_id: str) -> None:
         died = await self._calls.death_reason(name, lambda: self._address(replica_id))

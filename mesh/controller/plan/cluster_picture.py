@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,6 +21,11 @@ class Replica:
     deployment: DeploymentKey
     version: str
     config_version: str = ""
+    """Of the configuration that it has."""
+    next_config_version: str = ""
+    """Of the configuration that it is taking over."""
+    reconfigured_at_s: float = -math.inf
+    """When it last took over a configuration while it served."""
     state: ReplicaState = ReplicaState.STARTING
     since_at_s: float = 0.0
     """When it came into its state."""
@@ -28,7 +34,7 @@ class Replica:
     """Its process runs; before, it waits for resources."""
     placed_at_s: float = 0.0
     unhealthy: str = ""
-    """Not empty: it failed its health checks or its reconfiguration, and how."""
+    """Not empty: its start or its health checks failed, and how."""
     stop_reasons: tuple[str, ...] = ()
     """Why it is being stopped, and why it was killed meanwhile: texts of `Reason`."""
     health_failures: int = 0
@@ -44,7 +50,7 @@ class Replica:
     zone: str = ""
     pid: int = 0
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
-    """What it was started with. Its deployment may not be wanted any more, or with another one."""
+    """What it was started or last reconfigured with. Its deployment may not be wanted any more, or with another one."""
 
     @property
     def title(self) -> str:
@@ -126,9 +132,10 @@ class DepartedReplica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """Recent failures of one version of a deployment, or of the gateways of one slot."""
+    """Recent failures of one version of a deployment, of one of its configurations, or of the gateways of one slot."""
 
     version: str = ""
+    """Of the deployment, or of its configuration."""
     count: int = 0
     last_at_s: float = 0.0
     message: str = ""
@@ -145,7 +152,7 @@ class RestartReason(StrEnum):
     DIED = "died"
     NODE_LOST = "node_lost"
     UNHEALTHY = "unhealthy"
-    """It failed its health checks or its reconfiguration."""
+    """It failed its health checks."""
     START_FAILED = "start_failed"
 
 
@@ -176,6 +183,8 @@ class Observed:
     gateways: tuple[Gateway, ...] = ()
     nodes: tuple[Node, ...] = ()
     replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
+    config_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
+    """Of configurations that running replicas were to take over."""
     gateway_failures: Mapping[GatewaySlot, Failures] = field(default_factory=dict)
     departed: tuple[DepartedReplica, ...] = ()
 
@@ -183,6 +192,10 @@ class Observed:
         """Failures of that version; those of an earlier one do not count."""
         failures = self.replica_failures.get(key, NO_FAILURES)
         return failures if failures.version == version else NO_FAILURES
+
+    def config_failures_of(self, key: DeploymentKey, config_version: str) -> Failures:
+        failures = self.config_failures.get(key, NO_FAILURES)
+        return failures if failures.version == config_version else NO_FAILURES
 
     def by_deployment(self) -> dict[DeploymentKey, list[Replica]]:
         groups: dict[DeploymentKey, list[Replica]] = {}

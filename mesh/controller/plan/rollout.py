@@ -10,6 +10,10 @@ So the number of serving replicas falls below the target only through failures. 
 replicas find no room unless old ones stop, old ones are preempted, at most as many as the surge allows.
 A version whose constructors keep failing starts no more replicas; the old ones stay.
 
+Running replicas take over another configuration in place. One with another `user_config` may be refused by user code,
+so only as many replicas as the surge allows take it over at a time, and after the first failure no other one does: the
+replica that refuses it and all the others serve on with the one before.
+
 A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. All
 its replacements start together. If none serves in time, it drains anyway, early enough to finish before the node ends.
 """
@@ -23,9 +27,10 @@ from dataclasses import dataclass
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.backoff import Backoff
-from mesh.controller.plan.cluster_picture import Failures, Replica
+from mesh.controller.plan.cluster_picture import Failures, Observed, Replica
 from mesh.controller.plan.replica_placement import DeploymentPlacement, Shortage
 from mesh.status import ReplicaState
+from mesh.v1 import control_pb2
 
 _RETRY = Backoff(first_s=0.25, max_s=10.0)
 
@@ -80,7 +85,7 @@ def next_step(
             *((replica, _stop_reason(target, replica)) for replica in useless),
             *excess,
         ),
-        reconfigures=tuple(_outdated(target, new, leaving)),
+        reconfigures=tuple(_outdated(target, new, leaving, placement)),
     )
 
 
@@ -93,6 +98,11 @@ def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures:
     if failures.count < target.constructor_failures_max:
         return False
     return not failures.has_succeeded or has_old_serving(target, replicas)
+
+
+def is_config_rejected(target: DeploymentTarget, observed: Observed) -> bool:
+    """A replica did not take over the wanted configuration, or did not outlive it: no other one tries."""
+    return observed.config_failures_of(target.key, target.config_version).count > 0
 
 
 def has_old_serving(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
@@ -198,12 +208,25 @@ def _drains_by_s(replica: Replica) -> float:
     return math.inf if replica.node_ends_at_s is None else replica.drain.begin_by(replica.node_ends_at_s)
 
 
-def _outdated(target: DeploymentTarget, new: Sequence[Replica], leaving: set[str]) -> list[Replica]:
-    """Running replicas of the wanted version with another configuration. One that is updating is left to finish."""
-    return [
+def _outdated(
+    target: DeploymentTarget, new: Sequence[Replica], leaving: set[str], placement: DeploymentPlacement
+) -> list[Replica]:
+    """Those of the wanted version that take over the wanted configuration now. One that is updating goes on."""
+    if is_config_rejected(target, placement.resources.observed):
+        return []
+    outdated = [
         replica
         for replica in new
         if replica.state == ReplicaState.RUNNING
         and replica.config_version != target.config_version
         and replica.replica_id not in leaving
     ]
+    wanted = _user_config(target.spec)
+    risky = [replica for replica in outdated if _user_config(replica.spec) != wanted]
+    harmless = [replica for replica in outdated if _user_config(replica.spec) == wanted]
+    updating = sum(replica.state == ReplicaState.UPDATING for replica in new)
+    return harmless + risky[: max(0, _surge_max(target, placement) - updating)]
+
+
+def _user_config(spec: control_pb2.DeploymentSpec) -> str | None:
+    return spec.options.user_config_json if spec.options.HasField("user_config_json") else None

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.cluster_picture import Failures, Replica
 from mesh.controller.plan.replica_placement import ClusterResources
-from mesh.controller.plan.rollout import is_given_up
+from mesh.controller.plan.rollout import is_config_rejected, is_given_up
 from mesh.controller.report.shortage_text import explain
 from mesh.settings import settings
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, ReplicaState
@@ -27,6 +27,8 @@ class Fact(Enum):
     LEAVING = auto()
     """As wanted, except for replicas that are still stopping."""
     GIVEN_UP = auto()
+    CONFIG_REJECTED = auto()
+    """A replica refused the wanted configuration, so no other one takes it over."""
     START_FAILED = auto()
     """Too few replicas, and one failed since the deployment came into its status."""
     REPLICA_MISSING = auto()
@@ -64,6 +66,7 @@ RULES: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
     # Only a scale-down is complete when the last replica has stopped.
     **{(status, Fact.LEAVING): verdict for status, verdict in _COMPLETED.items() if status != _S.DOWNSCALING},
     (_S.UPDATING, Fact.GIVEN_UP): (_S.DEPLOY_FAILED, _T.REPLICA_STARTUP_FAILED),
+    (_S.UPDATING, Fact.CONFIG_REJECTED): (_S.DEPLOY_FAILED, _T.REPLICA_STARTUP_FAILED),
     (_S.UPSCALING, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
     (_S.HEALTHY, Fact.GIVEN_UP): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
     (_S.UPSCALING, Fact.START_FAILED): (_S.UNHEALTHY, _T.REPLICA_STARTUP_FAILED),
@@ -100,7 +103,8 @@ def next_verdict(
     else:
         status, trigger = _advance(previous.status, previous.trigger, _wanted_change(previous.target, target))
     since_at_s = previous.since_at_s if previous is not None and previous.status == status else resources.now_s
-    before, (status, trigger) = status, _advance(status, trigger, _fact(target, replicas, failures, since_at_s))
+    fact = _fact(target, replicas, failures, resources, since_at_s)
+    before, (status, trigger) = status, _advance(status, trigger, fact)
     return Verdict(
         target,
         status,
@@ -154,11 +158,19 @@ def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | 
     return Fact.UPSCALE_WANTED if is_up else Fact.DOWNSCALE_WANTED
 
 
-def _fact(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures, since_at_s: float) -> Fact:
+def _fact(
+    target: DeploymentTarget,
+    replicas: Sequence[Replica],
+    failures: Failures,
+    resources: ClusterResources,
+    since_at_s: float,
+) -> Fact:
     if _has_reached(target, replicas):
         return Fact.LEAVING if any(replica.is_leaving for replica in replicas) else Fact.REACHED
     if is_given_up(target, replicas, failures):
         return Fact.GIVEN_UP
+    if is_config_rejected(target, resources.observed):
+        return Fact.CONFIG_REJECTED
     return Fact.START_FAILED if failures.count and failures.last_at_s >= since_at_s else Fact.REPLICA_MISSING
 
 
@@ -189,6 +201,15 @@ def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
     return f"{who} for {longest_s:.0f} s: its constructor has not returned."
 
 
+def _rejection(target: DeploymentTarget, replicas: Sequence[Replica]) -> str:
+    ours = [each for each in replicas if each.is_serving and each.version == target.version]
+    changed = sum(each.config_version == target.config_version for each in ours)
+    return (
+        f"The new user_config failed, and no other replica gets it: {_counted(changed, 'has it', 'have it')}, "
+        f"{_counted(len(ours) - changed, 'serves', 'serve')} with the one before. Correct it and deploy it again."
+    )
+
+
 def _counted(count: int, does: str, do: str) -> str:
     return f"1 replica {does}" if count == 1 else f"{count} replicas {do}"
 
@@ -214,6 +235,9 @@ def _message(
             f"Deployment {target.key.name!r} of application {target.key.app!r} failed to start {times}"
             " and is not tried again: correct it and deploy it again."
         ]
+    elif is_config_rejected(target, resources.observed):
+        failures = resources.observed.config_failures_of(target.key, target.config_version)
+        parts = [_rejection(target, replicas)]
     if others:
         parts.append(
             f"{_counted(others, 'of the version before keeps serving', 'of the version before keep serving')}."

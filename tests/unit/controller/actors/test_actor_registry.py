@@ -7,6 +7,7 @@ import pytest
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import GatewaySlot, Node, Observed
+from mesh.options.drain_policy import DEFAULT_DRAIN
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -132,14 +133,34 @@ def test_failures_of_another_version_do_not_count(registry: Registry) -> None:
     assert registry.seen.failures_of(KEY, "v3").count == 0
 
 
-def test_a_reconfiguration_that_fails_takes_the_replica_out(registry: Registry) -> None:
-    """It counts as a failed start of the version (item 154)."""
+def test_a_replica_that_refuses_a_configuration_serves_with_the_one_before(registry: Registry) -> None:
+    """It is no failure of its version (item 154)."""
     replica_id = started(registry)
-    registry.replica_reconfiguring(replica_id)
+    registry.replica_reconfiguring(replica_id, "c2")
     assert registry.seen.replicas[0].state == ReplicaState.UPDATING
-    registry.replica_broken(replica_id, "bad config")
-    assert not registry.seen.replicas[0].is_serving
-    assert registry.seen.failures_of(KEY, "v2").count == 1
+    registry.config_rejected(replica_id, "c2", "bad config")
+    (serving,) = registry.seen.replicas
+    assert (serving.is_serving, serving.state, serving.config_version) == (True, ReplicaState.RUNNING, "c1")
+    assert registry.seen.failures_of(KEY, "v2").count == 0
+    assert registry.seen.config_failures_of(KEY, "c2").message == "bad config"
+    assert registry.seen.config_failures_of(KEY, "c3").count == 0
+    registry.restart_failures(KEY)
+    assert registry.seen.config_failures_of(KEY, "c2").count == 0
+
+
+def test_the_death_of_a_replica_is_blamed_on_the_configuration_that_it_has_just_taken_over(registry: Registry) -> None:
+    for lives_s, is_blamed in ((9.0, True), (11.0, False)):
+        replica_id = started(registry)
+        registry.replica_reconfiguring(replica_id, "c2")
+        registry.replica_reconfigured(control_pb2.ReplicaSpec(replica_id=replica_id, config_version="c2"), DEFAULT_DRAIN)
+        registry.now_s += lives_s
+        registry.replica_closed(replica_id, "crashed")
+        assert bool(registry.seen.config_failures_of(KEY, "c2").count) == is_blamed
+        registry.restart_failures(KEY)
+    replica_id = started(registry)
+    registry.replica_reconfiguring(replica_id, "c2")
+    registry.replica_closed(replica_id, "crashed")
+    assert registry.seen.config_failures_of(KEY, "c2").count == 1, "while it took it over"
 
 
 def on_node(registry: Registry, node_id: str = "n2") -> str:
@@ -226,10 +247,11 @@ def test_a_replica_that_becomes_ready_on_a_draining_node_moves_off_it(registry: 
 def test_a_drain_that_is_called_off_while_a_replica_reconfigures(registry: Registry) -> None:
     serving = replica()
     registry.add_replica(serving)
-    registry.replica_reconfiguring(serving.replica_id)
+    registry.replica_reconfiguring(serving.replica_id, "c2")
     registry.see_nodes([replace(NODE, ends_at_s=100.0)])
     registry.see_nodes([NODE])
-    registry.replica_reconfigured(serving.replica_id, "c2", 5.0)
+    spec = control_pb2.ReplicaSpec(replica_id=serving.replica_id, config_version="c2")
+    registry.replica_reconfigured(spec, DEFAULT_DRAIN)
     (running,) = registry.seen.replicas
     assert (running.state, running.config_version) == (ReplicaState.RUNNING, "c2")
 

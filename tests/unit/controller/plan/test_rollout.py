@@ -13,7 +13,7 @@ from mesh.controller.plan.rollout import Step, next_step, retry_delay_s, surge_m
 from mesh.settings import ControllerSettings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import replica, target
+from tests.unit.controller.builders import KEY, replica, target
 
 ONE_CPU = ResourceRequest(((("CPU", 1.0),),))
 RUNNING, STARTING, STOPPING = ReplicaState.RUNNING, ReplicaState.STARTING, ReplicaState.STOPPING
@@ -22,10 +22,17 @@ LIMITS = ControllerSettings()
 PATIENCE_S, ENVIRONMENT_PATIENCE_S = LIMITS.unschedulable_after_s, LIMITS.environment_timeout_s
 
 
-def step(wanted: int, *replicas: Replica, failures: Failures = NO_FAILURES, cpus: float = 1000.0) -> Step:
+def step(
+    wanted: int,
+    *replicas: Replica,
+    failures: Failures = NO_FAILURES,
+    config_failures: Failures = NO_FAILURES,
+    cpus: float = 1000.0,
+) -> Step:
     """In a cluster of one node; every replica of the builders holds one CPU."""
     node = Node(node_id="n1", is_head=True, total={"CPU": cpus}, available={"CPU": cpus})
-    resources = ClusterResources(Observed(replicas=replicas, nodes=(node,)), NOW_S)
+    observed = Observed(replicas=replicas, nodes=(node,), config_failures={KEY: config_failures})
+    resources = ClusterResources(observed, NOW_S)
     placement = DeploymentPlacement(resources, ONE_CPU, replicas, "v2")
     shortage = placement.reserve_for_waiting()
     made = next_step(target(wanted), replicas, failures, shortage, placement)
@@ -186,6 +193,27 @@ def test_another_configuration_is_taken_over_in_place() -> None:
     outdated = replace(replica(), config_version="c0")
     updating = replace(replica(ReplicaState.UPDATING), config_version="c0")
     assert step(2, outdated, updating) == Step(reconfigures=(outdated,))
+
+
+def configured(user_config: str, config_version: str, state: ReplicaState = RUNNING) -> Replica:
+    spec = control_pb2.DeploymentSpec(options={"user_config_json": user_config})
+    return replace(replica(state), config_version=config_version, spec=spec)
+
+
+def test_a_user_config_is_taken_over_by_as_many_at_a_time_as_the_surge_allows() -> None:
+    """User code may refuse it (item 187)."""
+    updating = configured("1", "c0", ReplicaState.UPDATING)
+    outdated = [configured("1", "c0") for _ in range(9)]
+    assert len(step(10, *outdated, updating).reconfigures) == 1
+    assert len(step(10, *outdated, configured("2", "c1")).reconfigures) == 2
+    harmless = [replace(each, spec=control_pb2.DeploymentSpec()) for each in outdated]
+    assert len(step(10, *harmless, updating).reconfigures) == 9, "the same user_config with other options"
+
+
+def test_a_user_config_that_failed_reaches_no_other_replica() -> None:
+    outdated = [configured("1", "c0") for _ in range(10)]
+    assert step(10, *outdated, config_failures=Failures(version="c1", count=1)) == Step()
+    assert len(step(10, *outdated, config_failures=Failures(version="c0", count=1)).reconfigures) == 2
 
 
 replicas_strategy = st.lists(

@@ -1,0 +1,87 @@
+"""What happened to the replicas of each deployment: failures of its version and configuration, restarts, the last end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from mesh.controller.plan.cluster_picture import NO_FAILURES, NO_TALLY, Failures, Replica, RestartReason, Tally
+from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
+from mesh.status import ReplicaState
+
+logger = logging.getLogger("mesh")
+
+MESSAGE_MAX_CHARS = 8192
+
+
+class DeploymentRecords:
+    """Written by the registry only."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.failures: dict[DeploymentKey, Failures] = {}
+        self.config_failures: dict[DeploymentKey, Failures] = {}
+        self.tallies: dict[DeploymentKey, Tally] = {}
+        self.last_ended: dict[DeploymentKey, str] = {}
+        """The replica of each deployment that ended last, and why, in words."""
+
+    def count_success(self, replica: Replica) -> None:
+        self.failures[replica.deployment] = replace(self._failures_of(replica), has_succeeded=True)
+
+    def count_failure(self, replica: Replica, message: str) -> None:
+        """The replica died or is unhealthy: its version has failed, and perhaps what it was reconfigured with."""
+        failures, now_s = self._failures_of(replica), self._clock()
+        stable_after_s = settings().controller.stable_after_s
+        # A replica that served for a while proves that its version works: its end starts a new count.
+        is_first = replica.is_serving and now_s - replica.since_at_s >= stable_after_s
+        self.failures[replica.deployment] = replace(
+            failures, count=1 if is_first else failures.count + 1, last_at_s=now_s, message=message[:MESSAGE_MAX_CHARS]
+        )
+        is_reconfigured = now_s - replica.reconfigured_at_s < stable_after_s
+        if blamed := replica.next_config_version or (replica.config_version if is_reconfigured else ""):
+            self.count_rejection(replica, blamed, message)
+
+    def count_rejection(self, replica: Replica, config_version: str, message: str) -> None:
+        """The replica did not take over that configuration, or did not outlive it."""
+        failures = self.config_failures.get(replica.deployment, NO_FAILURES)
+        count = failures.count if failures.version == config_version else 0
+        self.config_failures[replica.deployment] = Failures(
+            version=config_version, count=count + 1, last_at_s=self._clock(), message=message[:MESSAGE_MAX_CHARS]
+        )
+
+    def count_restart(self, replica: Replica, reason: RestartReason) -> None:
+        """`reason`: why it is lost if it had started."""
+        if replica.state == ReplicaState.STARTING and reason != RestartReason.NODE_LOST:
+            reason = RestartReason.START_FAILED
+        self.tallies[replica.deployment] = self._tally_of(replica).with_restart(reason)
+
+    def count_failed_check(self, replica: Replica) -> None:
+        self.tallies[replica.deployment] = self._tally_of(replica).with_failed_check()
+
+    def record_end(self, replica: Replica, message: str) -> None:
+        reason = ", ".join(replica.stop_reasons) or message.partition("\n")[0]
+        if replica.unhealthy:
+            headline = replica.unhealthy.partition("\n")[0]
+            reason += f" ({headline})"
+        self.last_ended[replica.deployment] = f"replica {replica.replica_id}: {reason}"
+        if not replica.stop_reasons:
+            logger.warning("replica %s ended: %s", replica.title, message)
+
+    def restart(self, key: DeploymentKey) -> None:
+        """The deployment was deployed again: it gets all its attempts."""
+        self.failures.pop(key, None)
+        self.config_failures.pop(key, None)
+
+    def forget(self, keep: set[DeploymentKey]) -> None:
+        for records in (self.failures, self.config_failures, self.last_ended, self.tallies):
+            for key in records.keys() - keep:
+                del records[key]
+
+    def _failures_of(self, replica: Replica) -> Failures:
+        failures = self.failures.get(replica.deployment, NO_FAILURES)
+        return failures if failures.version == replica.version else Failures(version=replica.version)
+
+    def _tally_of(self, replica: Replica) -> Tally:
+        return self.tallies.get(replica.deployment, NO_TALLY)
