@@ -47,6 +47,8 @@ class DeploymentConfig:
     """A health check that takes longer fails."""
     max_constructor_retry_count: int = 20
     """Failed starts after which a deployment that never ran becomes DEPLOY_FAILED."""
+    min_ready_s: float | None = None
+    """Time that a replica of a new version has to serve before it replaces one of the version before; None: 10 s."""
     isolate_user_loop: bool = True
     """False runs async user code on the event loop of the I/O thread: faster, but it must never block."""
     autoscaling_config: AutoscalingConfig | None = None
@@ -69,6 +71,8 @@ class DeploymentConfig:
         option_checks.number("graceful_shutdown_timeout_s", self.graceful_shutdown_timeout_s)
         option_checks.number("health_check_period_s", self.health_check_period_s, may_equal=False)
         option_checks.number("health_check_timeout_s", self.health_check_timeout_s, may_equal=False)
+        if self.min_ready_s is not None:
+            option_checks.number("min_ready_s", self.min_ready_s)
         if not isinstance(self.isolate_user_loop, bool):
             raise TypeError(f"isolate_user_loop must be True or False, got {self.isolate_user_loop!r}.")
         placement_options.check(
@@ -98,6 +102,7 @@ class DeploymentConfig:
             max_constructor_retry_count=self.max_constructor_retry_count,
             autoscaling=self.autoscaling_config.to_message() if self.autoscaling_config is not None else None,
             max_replicas_per_node=self.max_replicas_per_node or 0,
+            min_ready_s=self.min_ready_s,
             logging=self.logging_config.to_message() if self.logging_config is not None else None,
             **placement_options.to_fields(self.placement_group_bundles, self.placement_group_strategy),
         )

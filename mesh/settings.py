@@ -239,6 +239,8 @@ class ControllerSettings:
     """How long one reading of the node list may take."""
     surge_share: float = 0.2
     """Extra replicas of a deployment allowed during an update, as a share of its target; at least one."""
+    min_ready_s: float = 10.0
+    """How long a replica of a new version has to serve before it replaces an old one, unless the deployment says so."""
     failures_per_replica: int = 3
     """A version that has never run is given up after this many failed starts per wanted replica."""
     failures_max: int = 20
@@ -312,6 +314,7 @@ class Settings:
 
 _MAY_BE_ZERO = {
     "MESH_CONTROLLER_HEALTH_JITTER_SHARE",
+    "MESH_CONTROLLER_MIN_READY_S",
     "MESH_ERROR_DETAILS_MAX_CHARS",
     "MESH_GATEWAY_DELETED_APPLICATIONS_KEPT",
     "MESH_GATEWAY_DRAIN_TIMEOUT_S",

@@ -32,6 +32,7 @@ class DeploymentOptions(TypedDict, total=False):
     health_check_timeout_s: float
     logging_config: LoggingConfig | Mapping[str, Any] | None
     max_constructor_retry_count: int
+    min_ready_s: float | None
     isolate_user_loop: bool
 
 

@@ -31,6 +31,7 @@ _CONTROLLER_ONLY = {
     "health_check_period_s",
     "health_check_timeout_s",
     "max_constructor_retry_count",
+    "min_ready_s",
     "autoscaling",
 }
 

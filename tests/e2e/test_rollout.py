@@ -6,6 +6,8 @@ How long the slowest call takes is measured by `make bench`; the bounds here onl
 import functools
 import os
 import signal
+import threading
+from collections.abc import Collection
 from typing import Any
 
 import grpc
@@ -105,6 +107,52 @@ def test_a_bad_user_config_under_load_costs_no_call(deploy: Deploy, channel: grp
         until(lambda: set(load.answers[-100:]) == {2})
     assert load.errors == []
     assert {each.pid for each in running("configured", "Threshold").values()} == before
+
+
+@small(num_replicas=2, max_ongoing_requests=100, min_ready_s=3.0)
+class Doomed(shop_pb2_grpc.ShopServicer):
+    """Its process ends half a second after it has come up, unless it lives."""
+
+    def __init__(self, version: str, lives: bool) -> None:
+        self._version = version
+        if not lives:
+            threading.Timer(0.5, os._exit, (1,)).start()
+
+    async def __call__(self) -> str:
+        return self._version
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        return shop_pb2.Item(name=self._version)
+
+
+@pytest.mark.timeout(120)
+def test_a_version_that_crashes_late_replaces_nothing_under_load(deploy: Deploy, channel: grpc.Channel) -> None:
+    """Only calls that its dying processes execute may fail (items 189, 190)."""
+    handle: Any = deploy(Doomed.bind("v1", lives=True), "doomed")
+    price = functools.partial(shop_pb2_grpc.ShopStub(channel).Price, shop_pb2.Item(), timeout=20)
+    before = running("doomed", "Doomed").keys()
+    with Load(
+        *[lambda: handle.remote().result(timeout_s=20)] * 2,
+        *[lambda: price(metadata=(("application", "doomed"),)).name] * 2,
+    ) as load:
+        load.until_answered(100)
+        with pytest.raises(RuntimeError, match="came up and failed"):
+            deploy(Doomed.bind("v2", lives=False), "doomed")
+        until(lambda: running("doomed", "Doomed").keys() == before, timeout_s=30)
+        errors = load.errors[:]
+        del load.errors[:]
+        load.until_answered(100)
+        assert set(load.answers[-50:]) == {"v1"}
+    assert load.errors == []
+    assert all(_names_another(error, before) for error in errors), errors
+
+
+def _names_another(error: BaseException, replica_ids: Collection[str]) -> bool:
+    """The error is that of a call on a replica that died, and is none of these."""
+    if isinstance(error, ReplicaUnavailableError):
+        return error.replica_id not in replica_ids
+    assert isinstance(error, grpc.RpcError)
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not any(each in error.details() for each in replica_ids)
 
 
 def calls_at_once(load: Load) -> int:

@@ -23,6 +23,7 @@ def app(version: str, num_replicas: int, per_node_max: int = 0, bundles: int = 0
     spec = application(version=version, num_replicas=num_replicas)
     options = spec.deployments[0].options
     options.actor.CopyFrom(ONE_CPU)
+    options.min_ready_s = 0.0
     options.max_replicas_per_node = per_node_max
     options.placement_group_bundles.extend(control_pb2.Bundle(resources={"CPU": 1}) for _ in range(bundles))
     return spec

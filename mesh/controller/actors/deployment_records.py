@@ -1,4 +1,4 @@
-"""What happened to the replicas of each deployment: failures of its version and configuration, restarts, the last end."""
+"""What happened to the replicas of each deployment: failures of versions and configurations, restarts, the last end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mesh.controller.plan.cluster_picture import NO_FAILURES, NO_TALLY, Failures, Replica, RestartReason, Tally
+from mesh.options.rollout_policy import stable_after_s
 from mesh.routing.snapshot import DeploymentKey
-from mesh.settings import settings
 from mesh.status import ReplicaState
 
 logger = logging.getLogger("mesh")
@@ -33,13 +33,13 @@ class DeploymentRecords:
     def count_failure(self, replica: Replica, message: str) -> None:
         """The replica died or is unhealthy: its version has failed, and perhaps what it was reconfigured with."""
         failures, now_s = self._failures_of(replica), self._clock()
-        stable_after_s = settings().controller.stable_after_s
+        stable_s = stable_after_s(replica.spec.options)
         # A replica that served for a while proves that its version works: its end starts a new count.
-        is_first = replica.is_serving and now_s - replica.since_at_s >= stable_after_s
+        is_first = replica.is_serving and now_s - replica.ready_at_s >= stable_s
         self.failures[replica.deployment] = replace(
             failures, count=1 if is_first else failures.count + 1, last_at_s=now_s, message=message[:MESSAGE_MAX_CHARS]
         )
-        is_reconfigured = now_s - replica.reconfigured_at_s < stable_after_s
+        is_reconfigured = now_s - replica.reconfigured_at_s < stable_s
         if blamed := replica.next_config_version or (replica.config_version if is_reconfigured else ""):
             self.count_rejection(replica, blamed, message)
 

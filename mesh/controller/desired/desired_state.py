@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,9 +10,13 @@ from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacit
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of
 from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
 from mesh.options.option_effects import config_version
+from mesh.options.rollout_policy import min_ready_s_of
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
+
+_FAILURES_BEYOND_SURGE = 2
+"""An update starts as many replicas at once as the surge allows; two more may fail for reasons of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,10 @@ class DeploymentTarget:
     """Replicas with another one have to be reconfigured in place."""
     constructor_failures_max: int = 20
     """A version none of whose replicas came up is given up after this many failed constructors."""
+    update_failures_max: int = 20
+    """A version is given up after this many failures while replicas of another one serve."""
+    min_ready_s: float = 0.0
+    """A new replica has to serve for this long before an old one stops for it."""
     drain: DrainPolicy = DEFAULT_DRAIN
     scaling: ScalingRules | None = None
     """How `num_replicas` follows the load; None: it is fixed."""
@@ -59,6 +68,11 @@ def read_desired(state: control_pb2.DesiredState) -> Desired:
     )
 
 
+def surge_max(num_replicas: int, share: float) -> int:
+    """Replicas that may run beyond the target while a version replaces another: at least one."""
+    return max(1, math.ceil(num_replicas * share))
+
+
 def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:
     limits = settings().controller
     for spec in app.deployments:
@@ -72,6 +86,8 @@ def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) ->
             num_replicas=options.num_replicas if scaling else at_capacity(options.num_replicas, target_capacity),
             config_version=config_version(options),
             constructor_failures_max=min(failures_max, limits.failures_per_replica * max(1, options.num_replicas)),
+            update_failures_max=surge_max(options.num_replicas, limits.surge_share) + _FAILURES_BEYOND_SURGE,
+            min_ready_s=min_ready_s_of(options),
             drain=drain_policy_of(options),
             scaling=scaling,
             request=resource_request_of(options),

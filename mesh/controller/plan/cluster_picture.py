@@ -30,6 +30,8 @@ class Replica:
     since_at_s: float = 0.0
     """When it came into its state."""
     created_at_s: float = 0.0
+    ready_at_s: float = 0.0
+    """When it came up, or an earlier controller's replica was found."""
     is_placed: bool = False
     """Its process runs; before, it waits for resources."""
     placed_at_s: float = 0.0

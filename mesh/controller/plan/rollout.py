@@ -8,7 +8,8 @@ Theory of operation. Replicas are of the wanted version ("new") or of another on
 
 So the number of serving replicas falls below the target only through failures. There is one exception: where new
 replicas find no room unless old ones stop, old ones are preempted, at most as many as the surge allows.
-A version whose constructors keep failing starts no more replicas; the old ones stay.
+A new replica counts as one that an old one may stop for when it has served for `min_ready_s`. A version that keeps
+failing while old ones serve, in its constructor or soon after, starts no more replicas; the old ones stay.
 
 Running replicas take over another configuration in place. One with another `user_config` may be refused by user code,
 so only as many replicas as the surge allows take it over at a time, and after the first failure no other one does: the
@@ -24,7 +25,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh.controller.desired.desired_state import DeploymentTarget
+from mesh.controller.desired.desired_state import DeploymentTarget, surge_max
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.plan.cluster_picture import Failures, Observed, Replica
@@ -95,9 +96,9 @@ def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures:
     Once one has come up, failures are taken for passing ones; but not while an old version serves, which a bad new one
     must not replace.
     """
-    if failures.count < target.constructor_failures_max:
-        return False
-    return not failures.has_succeeded or has_old_serving(target, replicas)
+    if has_old_serving(target, replicas):
+        return failures.count >= min(target.update_failures_max, target.constructor_failures_max)
+    return failures.count >= target.constructor_failures_max and not failures.has_succeeded
 
 
 def is_config_rejected(target: DeploymentTarget, observed: Observed) -> bool:
@@ -107,11 +108,6 @@ def is_config_rejected(target: DeploymentTarget, observed: Observed) -> bool:
 
 def has_old_serving(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
     return any(replica.version != target.version and replica.is_serving for replica in replicas)
-
-
-def surge_max(target: DeploymentTarget, share: float) -> int:
-    """Replicas that may run beyond the target while a version replaces another: at least one."""
-    return max(1, math.ceil(target.num_replicas * share))
 
 
 def retry_delay_s(failures: int) -> float:
@@ -148,7 +144,7 @@ def _excess(
     placement: DeploymentPlacement,
 ) -> tuple[tuple[Replica, Reason], ...]:
     new_serving = [replica for replica in new if replica.is_serving]
-    spare = len(old) + len(new_serving) - target.num_replicas
+    spare = len(old) + _replacing(target, new_serving, old, placement.resources.now_s) - target.num_replicas
     old_leaving = _old_leaving(target, old, spare, shortage, placement) if old else []
     # Of new ones above the target, those that do not serve yet stop first.
     surplus = max(0, len(new) - target.num_replicas)
@@ -156,6 +152,13 @@ def _excess(
     busy_max = max(0, min(surplus - len(idle), spare - len(old_leaving)))
     busy = placement.by_stop_preference(new_serving)[:busy_max] if busy_max else []
     return (*old_leaving, *((replica, Reason.SCALE_DOWN) for replica in (*idle, *busy)))
+
+
+def _replacing(target: DeploymentTarget, new_serving: Sequence[Replica], old: Sequence[Replica], now_s: float) -> int:
+    """How many of the new ones count as serving while old ones may stop for them."""
+    if all(replica.version == target.version for replica in old):
+        return len(new_serving)
+    return sum(now_s - replica.ready_at_s >= target.min_ready_s for replica in new_serving)
 
 
 def _old_leaving(
@@ -200,7 +203,7 @@ def _stop_reason(target: DeploymentTarget, replica: Replica) -> Reason:
 
 
 def _surge_max(target: DeploymentTarget, placement: DeploymentPlacement) -> int:
-    return surge_max(target, placement.resources.limits.surge_share)
+    return surge_max(target.num_replicas, placement.resources.limits.surge_share)
 
 
 def _drains_by_s(replica: Replica) -> float:
@@ -224,8 +227,16 @@ def _outdated(
     wanted = _user_config(target.spec)
     risky = [replica for replica in outdated if _user_config(replica.spec) != wanted]
     harmless = [replica for replica in outdated if _user_config(replica.spec) == wanted]
-    updating = sum(replica.state == ReplicaState.UPDATING for replica in new)
+    updating = sum(_is_trying(target, replica, placement.resources.now_s) for replica in new)
     return harmless + risky[: max(0, _surge_max(target, placement) - updating)]
+
+
+def _is_trying(target: DeploymentTarget, replica: Replica, now_s: float) -> bool:
+    """It takes the wanted configuration over, or has not served long enough with it."""
+    if replica.state == ReplicaState.UPDATING:
+        return True
+    has_it = replica.config_version == target.config_version
+    return has_it and now_s - replica.reconfigured_at_s < target.min_ready_s
 
 
 def _user_config(spec: control_pb2.DeploymentSpec) -> str | None:

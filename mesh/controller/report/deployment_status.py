@@ -230,9 +230,10 @@ def _message(
     state = "run the new version" if others else "are running"
     parts = [f"{serving} of {target.num_replicas} replicas {state}."]
     if is_given_up(target, replicas, failures):
+        how = "came up and failed" if failures.has_succeeded else "failed to start"
         times = "once" if failures.count == 1 else f"{failures.count} times"
         parts = [
-            f"Deployment {target.key.name!r} of application {target.key.app!r} failed to start {times}"
+            f"Deployment {target.key.name!r} of application {target.key.app!r} {how} {times}"
             " and is not tried again: correct it and deploy it again."
         ]
     elif is_config_rejected(target, resources.observed):

@@ -152,7 +152,9 @@ def test_the_death_of_a_replica_is_blamed_on_the_configuration_that_it_has_just_
     for lives_s, is_blamed in ((9.0, True), (11.0, False)):
         replica_id = started(registry)
         registry.replica_reconfiguring(replica_id, "c2")
-        registry.replica_reconfigured(control_pb2.ReplicaSpec(replica_id=replica_id, config_version="c2"), DEFAULT_DRAIN)
+        registry.replica_reconfigured(
+            control_pb2.ReplicaSpec(replica_id=replica_id, config_version="c2"), DEFAULT_DRAIN
+        )
         registry.now_s += lives_s
         registry.replica_closed(replica_id, "crashed")
         assert bool(registry.seen.config_failures_of(KEY, "c2").count) == is_blamed

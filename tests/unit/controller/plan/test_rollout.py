@@ -5,11 +5,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.controller.desired.desired_state import surge_max
 from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
 from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
-from mesh.controller.plan.rollout import Step, next_step, retry_delay_s, surge_max
+from mesh.controller.plan.rollout import Step, is_given_up, next_step, retry_delay_s
 from mesh.settings import ControllerSettings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -28,6 +29,7 @@ def step(
     failures: Failures = NO_FAILURES,
     config_failures: Failures = NO_FAILURES,
     cpus: float = 1000.0,
+    min_ready_s: float = 0.0,
 ) -> Step:
     """In a cluster of one node; every replica of the builders holds one CPU."""
     node = Node(node_id="n1", is_head=True, total={"CPU": cpus}, available={"CPU": cpus})
@@ -35,8 +37,9 @@ def step(
     resources = ClusterResources(observed, NOW_S)
     placement = DeploymentPlacement(resources, ONE_CPU, replicas, "v2")
     shortage = placement.reserve_for_waiting()
-    made = next_step(target(wanted), replicas, failures, shortage, placement)
-    assert made == next_step(target(wanted), replicas, failures, shortage, placement), "planning has an effect"
+    aim = replace(target(wanted), min_ready_s=min_ready_s)
+    made = next_step(aim, replicas, failures, shortage, placement)
+    assert made == next_step(aim, replicas, failures, shortage, placement), "planning has an effect"
     return made
 
 
@@ -119,6 +122,32 @@ def test_a_failing_version_leaves_the_old_one_serving() -> None:
     """During an update a success does not lift the limit (items 148, 190)."""
     olds = [replica(version="v1"), replica(version="v1")]
     assert step(2, *olds, failures=Failures(version="v2", count=6, has_succeeded=True)) == Step()
+
+
+def test_a_new_replica_replaces_an_old_one_when_it_has_served_for_a_while() -> None:
+    """A version that dies seconds after it came up must replace nothing (item 189)."""
+    old = replica(version="v1")
+    for served_s, leaves in ((9.0, False), (10.0, True)):
+        new = replace(replica(), ready_at_s=NOW_S - served_s)
+        assert bool(step(1, old, new, min_ready_s=10.0).stops) == leaves
+    new, moving = replace(replica(), ready_at_s=NOW_S), replace(replica(), node_ends_at_s=NOW_S + 100.0)
+    assert step(1, moving, new, min_ready_s=10.0).stops == (moving,), "no other version is replaced"
+
+
+def test_an_update_is_given_up_after_fewer_failures_than_a_first_start() -> None:
+    """Two more than the surge (item 190)."""
+    olds = [replica(version="v1") for _ in range(10)]
+    wanted = replace(target(10), update_failures_max=4)
+    assert not is_given_up(wanted, olds, Failures(version="v2", count=3, has_succeeded=True))
+    assert is_given_up(wanted, olds, Failures(version="v2", count=4, has_succeeded=True))
+    assert not is_given_up(wanted, [], Failures(version="v2", count=4))
+
+
+def test_a_user_config_counts_as_taken_over_when_its_replica_has_served_with_it_for_a_while() -> None:
+    outdated = configured("1", "c0")
+    for served_s, goes_on in ((9.0, False), (10.0, True)):
+        changed = replace(configured("2", "c1"), reconfigured_at_s=NOW_S - served_s)
+        assert bool(step(2, outdated, changed, min_ready_s=10.0).reconfigures) == goes_on
 
 
 def test_replacements_of_a_crashing_replica_slow_down() -> None:
@@ -243,9 +272,8 @@ def test_a_step_never_starts_beyond_the_surge(replicas: list[Replica], wanted: i
     new = [each for each in replicas if each.version == "v2" and not each.is_leaving and not each.unhealthy]
     old = [each for each in replicas if each.version == "v1" and each.is_serving and each not in made.stops]
     assert starts == 0 or len(new) + starts <= wanted
-    assert (
-        starts == 0 or not old or len(new) + len(old) + starts <= wanted + surge_max(target(wanted), LIMITS.surge_share)
-    )
+    most = wanted + surge_max(wanted, LIMITS.surge_share)
+    assert starts == 0 or not old or len(new) + len(old) + starts <= most
 
 
 @given(replicas=replicas_strategy, wanted=st.integers(1, 8))
