@@ -15,12 +15,13 @@ from typing_extensions import TypeVar
 
 from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
 from mesh.caller.call_future import CallFuture, ItemStream
+from mesh.caller.hedge_option import hedge_policy
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.caller.retry_option import retry_policy
 from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException
-from mesh.link.outgoing_call import CallRequest, OutgoingCall, RetryPolicy
+from mesh.link.outgoing_call import CallRequest, HedgePolicy, OutgoingCall, RetryPolicy
 from mesh.membership.mesh_process import joined_process, mesh_process
 from mesh.options import option_checks
 from mesh.options.default import DEFAULT
@@ -54,6 +55,8 @@ class HandleOptions:
     """When unary calls that failed are sent again, to another replica if there is one."""
     queue_timeout_s: float | None = None
     """How long each call may wait for a free place; None: as long as the deployment says."""
+    hedge_after_s: HedgePolicy | float | str | None = None
+    """When a second copy of an idempotent unary call is sent to another replica: seconds, or "p95"."""
     _prefer_local_routing: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +66,9 @@ class HandleOptions:
         if self.queue_timeout_s is not None:
             option_checks.number("queue_timeout_s", self.queue_timeout_s, may_equal=False)
         object.__setattr__(self, "retry", retry_policy(self.retry))
+        object.__setattr__(self, "hedge_after_s", hedge_policy(self.hedge_after_s))
+        if self.hedge_after_s is not None and not self.idempotent:
+            raise ValueError("hedge_after_s may execute a call twice: it needs idempotent=True as well.")
 
 
 class CallOptions(TypedDict, total=False):
@@ -74,6 +80,7 @@ class CallOptions(TypedDict, total=False):
     idempotent: bool | DEFAULT
     retry: Mapping[str, object] | DEFAULT | None
     queue_timeout_s: float | DEFAULT | None
+    hedge_after_s: float | str | DEFAULT | None
     use_new_handle_api: bool | DEFAULT
     _prefer_local_routing: bool | DEFAULT
     _source: object
@@ -149,6 +156,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         idempotent: bool | DEFAULT = DEFAULT.VALUE,
         retry: Mapping[str, object] | DEFAULT | None = DEFAULT.VALUE,
         queue_timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
+        hedge_after_s: float | str | DEFAULT | None = DEFAULT.VALUE,
         use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
         _source: object = DEFAULT.VALUE,
@@ -164,6 +172,8 @@ class DeploymentHandle(Generic[T, Response_co]):
             retry: `attempts`, the first included (3), `codes` after which a unary call is sent again
                 (["UNAVAILABLE"]), and `budget`, the retries per call of this process (0.1).
             queue_timeout_s: How long each call may wait for a free place; None for what the deployment says.
+            hedge_after_s: A second copy of an idempotent unary call goes to another replica after this many seconds,
+                or after a percentile of the latest durations of the method, such as "p95"; the first answer counts.
 
         Returns: The new handle. This one is unchanged; both share their router.
         Raises: TypeError or ValueError for a wrong value, RuntimeError for `stream=True` in Ray Client.
@@ -184,6 +194,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             "idempotent": idempotent,
             "retry": retry,
             "queue_timeout_s": queue_timeout_s,
+            "hedge_after_s": hedge_after_s,
             "_prefer_local_routing": _prefer_local_routing,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not DEFAULT.VALUE}
@@ -219,6 +230,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             is_idempotent=options.idempotent,
             queue_timeout_s=options.queue_timeout_s,
             retry=options.retry,  # type: ignore[arg-type]  # checked by HandleOptions
+            hedge=None if options.stream else options.hedge_after_s,  # type: ignore[arg-type]  # the same
         )
         future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)
         call = OutgoingCall(request, future)
@@ -363,9 +375,9 @@ async def _complete_and_submit(router: Router, call: OutgoingCall, pending: Pend
     except* UpstreamError as group:
         first = group.exceptions[0]
         outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))
-        router.fail_unsubmitted(call, outcome)
+        router.end(call, outcome, CancelReason.CLIENT)
     except* Exception as group:  # whatever pickling and Ray can raise: the call has to end
-        router.fail_unsubmitted(call, failed_in_user_code(group.exceptions[0]))
+        router.end(call, failed_in_user_code(group.exceptions[0]), CancelReason.CLIENT)
     else:
         call.started_s = time.monotonic()
         router.submit(call)

@@ -150,7 +150,6 @@ PURE_MODULES = (
     "mesh/routing/picker.py",
     "mesh/routing/places.py",
     "mesh/routing/retry_budget.py",
-    "mesh/routing/slow_start.py",
     "mesh/routing/snapshot.py",
     "mesh/web/asgi_scope.py",
     "mesh/web/json_text.py",

@@ -31,7 +31,7 @@ from mesh.rpc.answers import answer_status
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
-from mesh.wire.outcome import Outcome, Trailers, failed
+from mesh.wire.outcome import Outcome, Times, Trailers, failed
 from mesh.wire.payload import Payload
 
 _CLOSED = CalleePhase.CLOSED
@@ -270,7 +270,7 @@ class CalleeLink:
             return
         receive_frames(data, self)
 
-    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
         raise MalformedFrameError("unexpected frame 'result' from a caller")
 
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:

@@ -34,7 +34,7 @@ from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import Outcome, failed, read_status
+from mesh.wire.outcome import Outcome, Times, failed, read_status
 from mesh.wire.payload import PICKLE_BUFFERS, Payload
 
 logger = logging.getLogger("mesh")
@@ -102,7 +102,6 @@ class CallerLink:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of ours needs the link."""
         return not self._calls and not self._fetching
 
     # ---- Calls -------------------------------------------------------------------------------------------------------
@@ -239,7 +238,7 @@ class CallerLink:
     def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
         raise MalformedFrameError("unexpected frame 'open' from a replica")
 
-    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
         call = self._calls.pop(call_id, None)
         if call is None:
             return
@@ -248,7 +247,7 @@ class CallerLink:
             self.others_ongoing = max(0, ongoing - len(self._calls))
         self._assembler.discard(call_id)
         try:
-            self._observer.on_result(self, call, Outcome(0, "", payload))
+            self._observer.on_result(self, call, Outcome(0, "", payload, times=times))
         except Exception:
             _give_up(call, self._observer)
 
@@ -327,6 +326,7 @@ class CallerLink:
             self.others_ongoing = max(0, result.load.ongoing - len(self._calls))
         payload = frames.read_payload(result.payload, body) if result.HasField("payload") else None
         outcome = read_status(result.status, payload) if result.HasField("status") else Outcome(0, "", payload)
+        outcome.times = result.queue_us, result.user_us
         if body is None:
             self._assembler.discard(call_id)
         if payload is not None and payload.stored is not None:

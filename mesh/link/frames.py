@@ -163,11 +163,12 @@ def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:
     """Ends a call. `ongoing` is the replica's load; None if the result may arrive too late for it."""
     payload = outcome.payload
     if payload is not None and not (outcome.code or outcome.trailers or outcome.message) and _is_small(payload):
-        return pack_small_result(call_id, payload, ongoing)
+        return pack_small_result(call_id, payload, ongoing, outcome.times)
     frame = Frame()
     frame.call_id = call_id
     message = frame.result
     message.SetInParent()  # also when no field is set
+    message.queue_us, message.user_us = outcome.times
     if ongoing is not None:
         message.load.ongoing = ongoing
     if outcome.code or outcome.trailers or outcome.message:

@@ -73,6 +73,15 @@ class RetryPolicy:
     """Retries per call of the router."""
 
 
+@dataclass(frozen=True, slots=True)
+class HedgePolicy:
+    """When a second copy of a unary call is sent to another replica: after a delay, or a percentile of durations."""
+
+    delay_s: float = 0.0
+    percentile: int = 0
+    """Of the latest calls of the method; 0: `delay_s` counts."""
+
+
 @dataclass(slots=True)
 class CallRequest:
     """What a call asks of a deployment."""
@@ -97,6 +106,8 @@ class CallRequest:
     retry: RetryPolicy | None = None
     queue_timeout_s: float | None = None
     """How long it may wait for a place; None: as long as its deployment says."""
+    hedge: HedgePolicy | None = None
+    """Of idempotent unary calls only."""
 
     @property
     def is_unary(self) -> bool:

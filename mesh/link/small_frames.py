@@ -18,6 +18,7 @@ from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError, varint
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
+from mesh.wire.outcome import Times
 from mesh.wire.payload import PICKLE, RAW, Payload
 from mesh.wire.request_context import RequestContext
 
@@ -42,11 +43,16 @@ def pack_small_open(call_id: int, request: CallRequest, payload: Payload, deadli
     return _frame(call_id, b"\x22", body)
 
 
-def pack_small_result(call_id: int, payload: Payload, ongoing: int | None) -> bytes:
+def pack_small_result(call_id: int, payload: Payload, ongoing: int | None, times: Times) -> bytes:
     """A Result frame of a call that went well, with a small payload."""
-    body = _field(b"\x12", _payload(payload))
-    if ongoing is not None:
-        body += _field(b"\x1a", b"\x08" + _varint(ongoing))
+    load = b"" if ongoing is None else _field(b"\x1a", b"\x08" + _varint(ongoing))
+    queue_us, user_us = times
+    body = b"%b%b\x20%b\x28%b" % (
+        _field(b"\x12", _payload(payload)),
+        load,
+        _VARINTS[queue_us] if queue_us < 2048 else varint(queue_us),
+        _VARINTS[user_us] if user_us < 2048 else varint(user_us),
+    )
     return _frame(call_id, b"\x3a", body)
 
 
@@ -118,7 +124,7 @@ class FrameReceiver(Protocol):
 
     def on_open(self, call_id: int, request: CallRequest, credit: int) -> None: ...
 
-    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
         """A call has ended well. `ongoing`: the replica's load."""
 
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
@@ -169,7 +175,7 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
         if kind == 0x22:
             request, credit = _read_open(message, position, stop)
         elif kind == 0x3A:
-            payload, ongoing = _read_result(message, position, stop)
+            payload, ongoing, times = _read_result(message, position, stop)
         else:
             return False
     except (_OtherFormError, IndexError, UnicodeDecodeError):
@@ -178,7 +184,7 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
     if kind == 0x22:
         receiver.on_open(call_id, request, credit)
     else:
-        receiver.on_small_result(call_id, payload, ongoing)
+        receiver.on_small_result(call_id, payload, ongoing, times)
     return True
 
 
@@ -210,22 +216,31 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
     return request, shared.credit
 
 
-def _read_result(message: bytes, position: int, stop: int) -> tuple[Payload, int | None]:
+def _read_result(message: bytes, position: int, stop: int) -> tuple[Payload, int | None, Times]:
     position = _enter(message, position, 0x3A, stop)
     if message[position] != 0x12:
         raise _OtherFormError
     length, position = _varint_at(message, position + 1)
     end = position + length
     payload = _read_payload(message, position, end)
-    if end == stop:
-        return payload, None
-    position = _enter(message, end, 0x1A, stop)
-    if message[position] != 0x08:
+    position, ongoing = end, None
+    if message[position] == 0x1A:
+        length, position = _varint_at(message, position + 1)
+        end = position + length
+        if message[position] != 0x08:
+            raise _OtherFormError
+        ongoing, position = _varint_at(message, position + 1)
+        if position != end:
+            raise _OtherFormError
+    if message[position] != 0x20:
         raise _OtherFormError
-    ongoing, position = _varint_at(message, position + 1)
+    queue_us, position = _varint_at(message, position + 1)
+    if message[position] != 0x28:
+        raise _OtherFormError
+    user_us, position = _varint_at(message, position + 1)
     if position != stop:
         raise _OtherFormError
-    return payload, ongoing
+    return payload, ongoing, (queue_us, user_us)
 
 
 def _read_payload(message: bytes, position: int, stop: int) -> Payload:

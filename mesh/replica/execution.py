@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextvars import Context
 from enum import IntEnum
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -150,6 +151,7 @@ class Execution:
     async def _run(self) -> None:
         """Run an `async def` method or async generator."""
         self._move(ExecutionEvent.BEGIN)
+        began_at_s = monotonic()
         REQUEST.set(self.request)
         try:
             if self.request.is_cancelled:
@@ -161,7 +163,7 @@ class Execution:
             outcome = await self._respond(result)
         except BaseException as error:
             outcome = self._failed(error)
-        self._finish(outcome)
+        self._finish(outcome, began_at_s)
 
     async def _respond(self, result: Any) -> Outcome:
         if not self.call.request.streams_response:
@@ -205,19 +207,20 @@ class Execution:
     def _run_in_thread(self) -> None:
         """Run a `def` method or generator. If it returns something to await, the user loop takes over."""
         self._move(ExecutionEvent.BEGIN)
+        began_at_s = monotonic()
         REQUEST.set(self.request)
         try:
             args, kwargs = self._arguments()
             result = self.method.function(*args, **kwargs)
             if inspect.isawaitable(result) or isinstance(result, AsyncIterator):
-                self._user.submit(self._take_over(result))
+                self._user.submit(self._take_over(result, began_at_s))
                 return
             outcome = self._respond_in_thread(result)
         except BaseException as error:
             outcome = self._failed(error)
-        self._finish(outcome)
+        self._finish(outcome, began_at_s)
 
-    async def _take_over(self, result: Any) -> None:
+    async def _take_over(self, result: Any, began_at_s: float) -> None:
         """On the user loop, with the context of the thread: the rest of a method that returned something to await."""
         task = asyncio.current_task()
         assert task is not None
@@ -231,7 +234,7 @@ class Execution:
             outcome = await self._respond(await result if is_awaited else result)
         except BaseException as error:
             outcome = self._failed(error)
-        self._finish(outcome)
+        self._finish(outcome, began_at_s)
 
     def _respond_in_thread(self, result: Any) -> Outcome:
         if not self.call.request.streams_response:
@@ -294,7 +297,7 @@ class Execution:
         code = self.grpc_context.code() if self.grpc_context is not None else None
         return isinstance(code, grpc.StatusCode) and code is not grpc.StatusCode.OK
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome, began_at_s: float) -> None:
         """Send the outcome. The call ends whatever the user's callbacks raise."""
         context = self.grpc_context
         if context is not None:
@@ -304,7 +307,9 @@ class Execution:
             except BaseException as error:  # done callbacks, codes and trailers are the user's
                 outcome = self._failed(error)
         self._move(ExecutionEvent.CONCLUDE)
-        self._user.to_io(self._conclude, self.call, outcome)
+        call = self.call
+        outcome.times = int((began_at_s - call.started_at_s) * 1e6), int((monotonic() - began_at_s) * 1e6)
+        self._user.to_io(self._conclude, call, outcome)
         if self.requests is not None:
             self.requests.end()
 

@@ -17,9 +17,9 @@ from mesh.routing.endpoint import Endpoint
 from mesh.routing.locality import Locality
 from mesh.routing.model_holders import ModelHolders
 from mesh.routing.outlier_ejection import EjectionLimits, find_outliers, left_out
+from mesh.routing.picker import WEIGHT_MIN, start_weight
 from mesh.routing.places import Places
 from mesh.routing.router_metrics import RouterCounts
-from mesh.routing.slow_start import WEIGHT_MIN, start_weight
 from mesh.routing.snapshot import Snapshot
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread

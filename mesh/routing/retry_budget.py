@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mesh.link.outgoing_call import RetryPolicy
+
 _RESERVE = 10.0
 """A caller with few calls may retry, too."""
 _SAVED_CALLS_MAX = 1000
@@ -17,6 +19,10 @@ class RetryBudget:
         self._saved = _RESERVE
         self._calls = 0
         """When the last retry was asked for."""
+
+    def allows(self, policy: RetryPolicy, code: int, attempts: int, calls: int) -> bool:
+        """Whether a call that failed with this code after this number of attempts may be sent again. Takes it."""
+        return code in policy.codes and attempts < policy.attempts and self.take(policy.budget, calls)
 
     def take(self, share: float, calls: int) -> bool:
         """Whether one more retry is allowed: `share` per call, of which there have been `calls`."""

@@ -34,6 +34,7 @@ from mesh.exceptions import (
 from mesh.link.caller_link import CallerLink
 from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallState, OutgoingCall
 from mesh.routing.endpoint import Endpoint
+from mesh.routing.hedging import Hedges
 from mesh.routing.link_pool import CallerIdentity, LinkPool
 from mesh.routing.load_reports import Reading
 from mesh.routing.places import queued_text, sent_late_text
@@ -73,6 +74,7 @@ class Router:
         self._queue = WaitingCalls(self._pool, self._send)
         self._timeouts = QueueTimeouts(self._queue, self._expire_queued)
         self._budget = RetryBudget()
+        self._hedges = Hedges(self._queue, self._send, self, self.counts)
         self.is_closed = False
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         """The handles of this process that share the router."""
@@ -130,6 +132,8 @@ class Router:
         """Send the call to a replica, now or when one has a free place. Its sink gets the outcome."""
         if not self.start_deadline(call):
             return  # a cancel overtook the submission: calls from other threads arrive through a mailbox
+        if call.request.hedge is not None:
+            self._hedges.watch(call, call.request.hedge)
         endpoint = self._queue.enter(call)
         if endpoint is not None:
             self._send(endpoint, call)
@@ -155,18 +159,13 @@ class Router:
         if call.state is CallState.DONE:
             return
         self.counts.cancelled += 1
-        self._abandon(call, RequestCancelledError(reason=reason), reason)
+        self.end(call, failed(RequestCancelledError(reason=reason)), reason)
 
     def why_queued(self, call: OutgoingCall) -> str:
         """How long the call has waited and for what, in words; empty if it is not queued. From any thread."""
         if call not in self._queue:
             return ""
         return queued_text(self.key, time.monotonic() - call.started_s, self._pool.places())
-
-    def fail_unsubmitted(self, call: OutgoingCall, outcome: Outcome) -> None:
-        """End a call that was never submitted."""
-        if call.state is not CallState.DONE:
-            self._finish(call, outcome)
 
     def update(self, snapshot: Snapshot) -> None:
         """Replace the snapshot by a newer one."""
@@ -185,6 +184,7 @@ class Router:
         self.is_closed = True
         self.counts.withdraw()
         self._timeouts.close()
+        self._hedges.close()
         await asyncio.gather(*self._pool.close(), return_exceptions=True)
         # Last: links give back the calls that they had not sent.
         for call in self._queue.drain():
@@ -214,15 +214,14 @@ class Router:
         if call.state is CallState.SENT:
             if outcome.code and self._may_retry(call, outcome.code):
                 self._retry(call)
-            else:
+            elif not outcome.code or not self._hedges.withholds(call, outcome):
                 self._finish(call, outcome)
         self._pool.close_if_idle(link)
         if self._queue:
             self._queue.dispatch_to(self._pool.serving(link))
 
     def on_undeliverable(self, call: OutgoingCall) -> None:
-        if call.state is not CallState.DONE:
-            self._abandon(call, MeshException(_UNDELIVERABLE), CancelReason.CLIENT)
+        self.end(call, failed(MeshException(_UNDELIVERABLE)), CancelReason.CLIENT)
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
@@ -233,7 +232,7 @@ class Router:
             # The replica is full, even if we know of fewer calls. It sends a Load when a place becomes free.
             link.others_ongoing = max(link.others_ongoing, endpoint.limit - link.ongoing)
         if call.state is CallState.SENT:
-            self.counts.retried_rejected += 1
+            self.counts.retries.rejected += 1
             if link.is_draining:
                 call.failed_attempts += 1
             # A rejection by a full replica is no failure: under overload a call may be rejected many times.
@@ -254,7 +253,7 @@ class Router:
             if not is_safe and not self._may_retry(call, _UNAVAILABLE):
                 self._finish(call, failed(ReplicaUnavailableError(link.replica_id, reason)))
                 continue
-            self.counts.retried_broken += 1
+            self.counts.retries.broken += 1
             call.failed_attempts += 1
             self._take_back(call, link.replica_id, reason, maybe_executed=was_sent)
         self._queue.dispatch()
@@ -288,18 +287,12 @@ class Router:
 
     def _may_retry(self, call: OutgoingCall, code: int) -> bool:
         """Whether a call that failed at a replica is sent again. Takes it off the budget."""
-        policy = call.request.retry
-        return (
-            policy is not None
-            and code in policy.codes
-            and call.request.is_unary
-            and call.failed_attempts + 1 < policy.attempts
-            and self._budget.take(policy.budget, self._queue.entered)
-        )
+        policy = call.request.retry if call.request.is_unary else None
+        return policy is not None and self._budget.allows(policy, code, call.failed_attempts + 1, self._queue.entered)
 
     def _retry(self, call: OutgoingCall) -> None:
         call.failed_attempts += 1
-        self.counts.retried_failed += 1
+        self.counts.retries.failed += 1
         call.state = CallState.QUEUED
         self._queue.restore(call)
         self._queue.dispatch_like(call)
@@ -328,7 +321,7 @@ class Router:
             call.timer = self._loop.call_later(deadline_at_s - now_s, self._expire, call)
             return
         waited = queued or sent_late_text(self.key, call.waited_s, now_s - call.started_s)
-        self._abandon(call, DeadlineExceededError.after_waiting(waited), CancelReason.DEADLINE)
+        self.end(call, failed(DeadlineExceededError.after_waiting(waited)), CancelReason.DEADLINE)
 
     def _expire_queued(self, call: OutgoingCall, timeout_s: float) -> None:
         """The call has waited too long for a place."""
@@ -336,20 +329,28 @@ class Router:
         limit = self._snapshot.max_queued_requests if self._snapshot is not None else -1
         waited = self.why_queued(call)
         error = QueueTimeoutError(waited, timeout_s, num_queued_requests=self.queued, max_queued_requests=limit)
-        self._abandon(call, error, CancelReason.DEADLINE)
+        self.end(call, failed(error), CancelReason.DEADLINE)
 
-    def _abandon(self, call: OutgoingCall, error: MeshException, reason: CancelReason) -> None:
+    def end(self, call: OutgoingCall, outcome: Outcome, reason: CancelReason) -> None:
+        """End a call with this outcome, unless it has ended; its replica, if any, gets the reason."""
+        if call.state is CallState.DONE:
+            return
         if call.state is CallState.SENT and call.link is not None:
             call.link.cancel(call, reason)
         else:
             self._queue.remove(call)
-        self._finish(call, failed(error))
+        self._finish(call, outcome)
 
     def _finish(self, call: OutgoingCall, outcome: Outcome) -> None:
+        now_s = time.monotonic()
+        if call.state is CallState.QUEUED:
+            call.waited_s = now_s - call.started_s
         call.state = CallState.DONE
         if call.timer is not None:
             call.timer.cancel()
-        self.counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_s)
+        if call.request.hedge is not None and self._hedges.on_end(call, outcome):
+            return
+        self.counts.end(call.request.method, outcome, now_s - call.started_s, call.waited_s)
         try:
             call.sink.on_done(outcome)
         except Exception:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire import telemetry
 from mesh.wire.method_counts import CountsByMethod
-from mesh.wire.outcome import status_code
+from mesh.wire.outcome import Outcome, status_code
 from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
 
 _DEPLOYMENT = ("application", "deployment")
@@ -27,6 +28,18 @@ LATENCY = Family(
 QUEUED = Family("mesh_handle_queued_requests", GAUGE, "Calls waiting for a replica.", _DEPLOYMENT)
 ONGOING = Family("mesh_handle_ongoing_requests", GAUGE, "Calls sent to replicas and unfinished.", _DEPLOYMENT)
 RETRIED = Family("mesh_handle_retries_total", COUNTER, "Calls sent again to another replica.", (*_DEPLOYMENT, "cause"))
+TIME = Family(
+    "mesh_handle_time_seconds_total",
+    COUNTER,
+    "Time of calls that ended: waiting in queues, on the wire and in the mesh, and in user code.",
+    (*_DEPLOYMENT, "part"),
+)
+HEDGED = Family(
+    "mesh_handle_hedges_total",
+    COUNTER,
+    "Second copies of slow calls, by whether they answered first.",
+    (*_DEPLOYMENT, "result"),
+)
 REJECTED = Family("mesh_handle_rejected_total", COUNTER, "Sends that a full or draining replica refused.", _DEPLOYMENT)
 DROPPED = Family(
     "mesh_handle_dropped_total",
@@ -42,6 +55,35 @@ LEFT_OUT = Family(
 )
 
 
+@dataclass(slots=True)
+class RetryCounts:
+    """Calls that were sent again, by cause."""
+
+    rejected: int = 0
+    broken: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class HedgeCounts:
+    """Second copies of calls."""
+
+    sent: int = 0
+    won: int = 0
+    """Those that answered first."""
+
+
+@dataclass(slots=True)
+class CallTimes:
+    """Seconds of all calls that ended."""
+
+    total_s: float = 0.0
+    queue_s: float = 0.0
+    """The part of it that they waited, here and at the replica."""
+    user_s: float = 0.0
+    """The part of it that user code ran."""
+
+
 class RouterCounts:
     """Everything one router counts."""
 
@@ -49,12 +91,12 @@ class RouterCounts:
         "cancelled",
         "collecting",
         "dropped",
+        "hedges",
         "left_out",
         "methods",
         "rejected",
-        "retried_broken",
-        "retried_failed",
-        "retried_rejected",
+        "retries",
+        "times",
         "withdraw",
     )
 
@@ -64,14 +106,22 @@ class RouterCounts:
         self.collecting = 0
         """Calls whose arguments are not complete yet."""
         self.dropped = 0
+        self.hedges = HedgeCounts()
         self.left_out = 0
         """Replicas that get no calls now because their calls failed."""
         self.rejected = 0
-        self.retried_broken = 0
-        self.retried_failed = 0
-        self.retried_rejected = 0
+        self.retries = RetryCounts()
+        self.times = CallTimes()
         self.withdraw: Callable[[], None]
         """Set by `publish`: removes them from this process's metrics."""
+
+    def end(self, method: str, outcome: Outcome, total_s: float, queue_s: float) -> None:
+        """Count a call that has ended; it waited `queue_s` before it was sent."""
+        self.methods[method].count(outcome.code, total_s)
+        times = self.times
+        times.total_s += total_s
+        times.queue_s += queue_s + outcome.times[0] / 1e6
+        times.user_s += outcome.times[1] / 1e6
 
 
 class Measured(Protocol):
@@ -108,6 +158,7 @@ def publish(router: Measured) -> None:
 def _samples(router: Measured) -> Iterator[tuple[Family, list[Sample]]]:
     labels = (router.key.app, router.key.name)
     counts = router.counts
+    times = counts.times
     methods = list(counts.methods.items())
     yield (
         REQUESTS,
@@ -123,9 +174,24 @@ def _samples(router: Measured) -> Iterator[tuple[Family, list[Sample]]]:
     yield (
         RETRIED,
         [
-            Sample((*labels, "rejected"), counts.retried_rejected),
-            Sample((*labels, "broken_link"), counts.retried_broken),
-            Sample((*labels, "failed"), counts.retried_failed),
+            Sample((*labels, "rejected"), counts.retries.rejected),
+            Sample((*labels, "broken_link"), counts.retries.broken),
+            Sample((*labels, "failed"), counts.retries.failed),
+        ],
+    )
+    yield (
+        TIME,
+        [
+            Sample((*labels, "queue"), times.queue_s),
+            Sample((*labels, "user"), times.user_s),
+            Sample((*labels, "wire"), max(0.0, times.total_s - times.queue_s - times.user_s)),
+        ],
+    )
+    yield (
+        HEDGED,
+        [
+            Sample((*labels, "first"), counts.hedges.won),
+            Sample((*labels, "needless"), counts.hedges.sent - counts.hedges.won),
         ],
     )
     yield REJECTED, [Sample(labels, counts.rejected)]

@@ -138,14 +138,18 @@ class HalfClose(_message.Message):
     def __init__(self) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("status", "payload", "load")
+    __slots__ = ("status", "payload", "load", "queue_us", "user_us")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
+    USER_US_FIELD_NUMBER: _ClassVar[int]
     status: _common_pb2.Status
     payload: _common_pb2.Payload
     load: _common_pb2.Load
-    def __init__(self, status: _Optional[_Union[_common_pb2.Status, _Mapping]] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ...) -> None: ...
+    queue_us: int
+    user_us: int
+    def __init__(self, status: _Optional[_Union[_common_pb2.Status, _Mapping]] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., queue_us: _Optional[int] = ..., user_us: _Optional[int] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("reason",)

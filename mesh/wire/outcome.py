@@ -30,6 +30,8 @@ OK = 0
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 Trailers = tuple[tuple[str, bytes], ...]
+Times = tuple[int, int]
+"""Of a call at its replica, in microseconds: until user code began, and from there to its end."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OWN_DIRECTORIES = tuple(os.path.join(_PACKAGE, part, "") for part in ("replica", "wire", "link"))
@@ -51,6 +53,7 @@ class Outcome:
     pickled_exception: bytes = b""
     exception_type: str = ""
     remote_traceback: str = ""
+    times: Times = (0, 0)
 
     @property
     def is_ok(self) -> bool:

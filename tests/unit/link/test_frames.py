@@ -21,7 +21,7 @@ from mesh.link.parts import Assembler, MalformedFrameError, read_part
 from mesh.link.small_frames import receive_frames
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
-from mesh.wire.outcome import Outcome, read_status
+from mesh.wire.outcome import Outcome, Times, read_status
 from mesh.wire.payload import PICKLE, PICKLE_BUFFERS, RAW, Payload
 from mesh.wire.request_context import RequestContext
 
@@ -66,8 +66,8 @@ class Received:
     def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
         self.calls.append(("open", call_id, request, credit))
 
-    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None) -> None:
-        self.calls.append(("result", call_id, payload, ongoing))
+    def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
+        self.calls.append(("result", call_id, payload, ongoing, times))
 
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         assert body is None
@@ -214,11 +214,17 @@ def test_small_requests_are_read_as_protobuf_reads_them(sent: list[tuple[int, Ca
         assert credit == frame.open.credit
 
 
-@given(st.integers(1, 2**40), small_payloads, st.none() | st.integers(0, 2**31))
-def test_small_results_are_read_as_protobuf_reads_them(call_id: int, payload: Payload, ongoing: int | None) -> None:
-    packed = frames.pack_result(call_id, Outcome(payload=payload), ongoing)
+times_in_us = st.tuples(st.integers(0, 2**40), st.integers(0, 2**40))
+
+
+@given(st.integers(1, 2**40), small_payloads, st.none() | st.integers(0, 2**31), times_in_us)
+def test_small_results_are_read_as_protobuf_reads_them(
+    call_id: int, payload: Payload, ongoing: int | None, times: Times
+) -> None:
+    packed = frames.pack_result(call_id, Outcome(payload=payload, times=times), ongoing)
     (frame,) = replica_pb2.Frames.FromString(packed).frames
-    assert Received(packed).calls == [("result", call_id, payload, ongoing)]
+    assert Received(packed).calls == [("result", call_id, payload, ongoing, times)]
+    assert (frame.result.queue_us, frame.result.user_us) == times
     assert frame.call_id == call_id
     assert frames.read_payload(frame.result.payload, None) == payload
     assert (frame.result.load.ongoing if frame.result.HasField("load") else None) == ongoing

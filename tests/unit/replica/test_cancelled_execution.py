@@ -21,7 +21,7 @@ CANCELLED_CODE = grpc.StatusCode.CANCELLED.value[0]
 def started(function: Callable[[], Awaitable[None]], outcomes: list[Outcome]) -> Execution:
     """An execution whose task is made, but has not taken its first step."""
     request = CallRequest("work", None, RequestContext("request-1"))
-    call: Any = SimpleNamespace(request=request)
+    call: Any = SimpleNamespace(request=request, started_at_s=0.0)
     user_loop: Any = SimpleNamespace(loop=asyncio.get_running_loop(), post=_call, to_io=_call)
     counts: Any = SimpleNamespace(cancelled=0)
     method = Method("work", function, Kind.ASYNC)

@@ -65,7 +65,7 @@ def result(mesh: SmallMesh, method: str = "work", **options: Any) -> Any:
 def test_a_call_that_failed_is_sent_again() -> None:
     with mesh_of(Worker(2)) as mesh:
         assert result(mesh, retry=RETRY) == 3
-        assert mesh.router.counts.retried_failed == 2
+        assert mesh.router.counts.retries.failed == 2
         mesh.assert_idle()
 
 
@@ -110,7 +110,7 @@ def test_the_budget_ends_retries_of_a_deployment_that_only_fails() -> None:
         for _ in range(100):
             with pytest.raises(OSError, match="disk full"):
                 result(mesh, retry={**RETRY, "budget": 0.1})
-        assert mesh.router.counts.retried_failed <= 10 + 0.1 * 100
+        assert mesh.router.counts.retries.failed <= 10 + 0.1 * 100
 
 
 def test_retries_end_at_the_deadline() -> None:
