@@ -96,6 +96,7 @@ ROOMS: dict[str, str] = {
     "gateway.dialects": (
         "exceptions gateway.ops gateway.requests gateway.websockets http2 link routing rpc settings v1 wire"
     ),
+    "gateway.web_rpc": "gateway.dialects gateway.requests rpc wire",
     "gateway": (
         "gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options phases routing"
         " rpc settings usercode v1 wire"
@@ -154,12 +155,19 @@ PURE_MODULES = (
     "mesh/web/asgi_scope.py",
     "mesh/web/json_text.py",
     "gateway/listener_phase.py",
+    "gateway/requests/cors.py",
     "gateway/requests/end_to_end_fields.py",
     "gateway/requests/mesh_headers.py",
     "gateway/requests/route_prefixes.py",
     "gateway/requests/routes.py",
     "gateway/requests/web_encoding.py",
     "gateway/requests/web_status.py",
+    "gateway/web_rpc/base64_pieces.py",
+    "gateway/web_rpc/connect_errors.py",
+    "gateway/web_rpc/connect_request.py",
+    "gateway/web_rpc/envelope_reader.py",
+    "gateway/web_rpc/message_codec.py",
+    "gateway/web_rpc/request_readers.py",
     "gateway/websockets/websocket_frames.py",
     "gateway/websockets/websocket_handshake.py",
     "gateway/transcoding/field_error.py",

@@ -26,6 +26,8 @@ class ServedMethods:
         self._router_for = router_for
         self._timeout_s = timeout_s
         self._routes = NO_ROUTES
+        self._by_prefix: dict[str, str] = {}
+        """Names of applications by their route prefix, without a slash at the end."""
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._found: dict[tuple[str | None, str], ServedMethod] = {}
         self.metrics = metrics
@@ -40,6 +42,7 @@ class ServedMethods:
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new calls."""
         self._routes = routes
+        self._by_prefix = {each.route_prefix.rstrip("/"): name for name, each in routes.applications.items()}
         self._found = {}
         for application in routes.applications.values():
             if application.methods:
@@ -47,16 +50,32 @@ class ServedMethods:
                 self._router_for(application.ingress, routes)
 
     def find(self, application: str | None, full_name: str) -> ServedMethod | Refusal:
-        """What serves a method of the named application; None means the only one that has it."""
+        """What serves a method of the named application; None means the only one that has it.
+
+        Its name may follow the route prefix of an application: "/shop/package.Service/Method" names that one.
+        """
         key = application, full_name
         found = self._found.get(key)
         if found is not None:
             return found
-        route = _WAITING if self._routes is NO_ROUTES else self._routes.find(application, full_name)
+        route = _WAITING if self._routes is NO_ROUTES else self._route(application, full_name)
         if isinstance(route, Refusal):
             return route
         method = self._found[key] = self._serve(route)
         return method
+
+    def count_refusal(self, refusal: Refusal) -> None:
+        """Count a call that no method serves."""
+        stats = self.metrics.of_refused(refusal.application)
+        stats.started += 1
+        stats.end(refusal.code, 0.0)
+
+    def _route(self, application: str | None, full_name: str) -> Route | Refusal:
+        parts = full_name.rsplit("/", 2)
+        prefixed = self._by_prefix.get(parts[0]) if len(parts) == 3 and parts[0] else None
+        if prefixed is not None:
+            return self._routes.find(application or prefixed, f"/{parts[1]}/{parts[2]}")
+        return self._routes.find(application, full_name)
 
     def _serve(self, route: Route) -> ServedMethod:
         return ServedMethod(
@@ -70,4 +89,5 @@ class ServedMethods:
             timeout_s=self._timeout_s,
             message_max_bytes=self.message_max_bytes,
             is_idempotent=route.is_idempotent,
+            descriptors=self._routes.applications[route.deployment.app].descriptors,
         )

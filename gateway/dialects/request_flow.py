@@ -61,6 +61,13 @@ class RequestFlow:
         except MessageError as error:
             self._call.refuse(error.code, error.text)
 
+    def on_message_of_head(self, data: bytes) -> None:
+        """The message of a request without a body. Bytes that come after all are an error."""
+        try:
+            self._reader.feed(data)
+        except MessageError as error:
+            self._call.refuse(error.code, error.text)
+
     def on_end(self) -> None:
         self._has_ended = True
         try:

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from gateway.ops.grpc_metrics import InFlight, MethodStats
+from gateway.requests.descriptors import Descriptors
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 
@@ -38,6 +39,8 @@ class ServedMethod:
     """Of a request message."""
     is_idempotent: bool
     """Its calls may be sent again where they may have run."""
+    descriptors: Descriptors
+    """Of its application, for dialects that translate messages."""
 
     def deadline_at_s(self, remaining_s: float | None) -> float | None:
         """Deadline of a call that starts now, as `time.monotonic()`. `remaining_s`: until the client's own, if any."""

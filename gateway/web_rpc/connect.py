@@ -1,0 +1,275 @@
+"""Connect: RPC with plain requests and answers for unary calls, and messages in envelopes for streams.
+
+Every version of HTTP carries it. On HTTP/1.1 a bidirectional stream works as far as the client reads while it sends.
+What a unary call answers is in HTTP itself: the status, header fields, and trailers as fields with a prefix. A stream
+always answers 200; its last envelope says how it ended.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
+from gateway.dialects.grpc_status import fit_details
+from gateway.dialects.http_metadata import read_http_invocation, write_fields
+from gateway.dialects.method_call import CallEnd, MethodCall
+from gateway.dialects.method_lookup import ServedMethods
+from gateway.dialects.request_flow import RequestFlow
+from gateway.dialects.served_method import ServedMethod
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.routes import Refusal
+from gateway.web_rpc.connect_errors import end_of_stream, error_body, http_status, own_entries
+from gateway.web_rpc.connect_request import (
+    JSON,
+    OWN_FIELDS,
+    STREAM_TYPES,
+    UNARY_TYPES,
+    ConnectRequest,
+    RequestForm,
+    UnsupportedEncodingError,
+    WrongRequestError,
+    form_of,
+    is_connect,
+    read_request,
+)
+from gateway.web_rpc.envelope_reader import envelope
+from gateway.web_rpc.message_codec import INVALID_ARGUMENT, PROTO_CODEC, JsonCodec, MessageCodec
+from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
+from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.message_reader import INTERNAL, UNIMPLEMENTED, MessageError
+from mesh.wire.request_context import new_request_id
+
+_END_OF_STREAM = 2
+"""The flag of the last envelope of a stream."""
+_ERROR_TYPE = (b"content-type", b"application/json")
+
+
+class ConnectDialect:
+    """Serves the requests of one listener."""
+
+    def __init__(self, methods: ServedMethods) -> None:
+        self._methods = methods
+
+    def claims(self, head: HttpHead) -> bool:
+        """Whether a request is one of Connect, or means to be one."""
+        return is_connect(head)
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        """The receiver of a request; None if it is answered."""
+        head = exchange.head
+        form = form_of(head)
+        if form is not RequestForm.GET and head.method != "POST":
+            exchange.send_whole(405, [(b"allow", b"POST")], b"")
+            return None
+        try:
+            request = read_request(head)
+            invocation = read_http_invocation(head.fields, OWN_FIELDS)
+        except WrongRequestError as error:
+            return self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error)))
+        except UnsupportedEncodingError as error:
+            return self._refuse(exchange, Refusal(UNIMPLEMENTED, str(error)), is_known=True)
+        except ValueError as error:  # metadata, as in gRPC
+            return self._refuse(exchange, Refusal(INTERNAL, str(error)))
+        if not request.codec:
+            _refuse_type(exchange, streams=form is RequestForm.STREAM)
+            return None
+        method = self._methods.find(invocation.application, head.path)
+        if isinstance(method, Refusal):
+            return self._refuse(exchange, method, invocation.request_id)
+        return self._call(exchange, method, request, invocation)
+
+    def _call(
+        self, exchange: Exchange, method: ServedMethod, request: ConnectRequest, invocation: Invocation
+    ) -> ExchangeReceiver | None:
+        streams = method.streams_request or method.streams_response
+        if streams != (request.form is RequestForm.STREAM):
+            _refuse_type(exchange, streams=streams)
+            return None
+        if request.form is RequestForm.GET and not _is_safe(method):
+            exchange.send_whole(405, [(b"allow", b"POST")], b"")
+            return None
+        codec = _codec_of(method, request.codec)
+        if codec is None:
+            text = f"This gateway has no descriptors of {method.full_name}, which JSON needs. Send application/proto."
+            refusal = Refusal(UNIMPLEMENTED, text, method.application)
+            return self._refuse(exchange, refusal, invocation.request_id, is_known=True)
+        call_type = _StreamCall if streams else _UnaryCall
+        return call_type(exchange, method, request, invocation, codec)
+
+    def _refuse(
+        self, exchange: Exchange, refusal: Refusal, request_id: str = "", *, is_known: bool = False
+    ) -> ExchangeReceiver | None:
+        """`is_known`: the method exists, so UNIMPLEMENTED is not 404."""
+        self._methods.count_refusal(refusal)
+        end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id or new_request_id()),))
+        if form_of(exchange.head) is RequestForm.STREAM:
+            content_type = (b"content-type", exchange.head.content_type.encode())
+            exchange.send_whole(200, [content_type], envelope(end_of_stream(end), _END_OF_STREAM))
+        else:
+            status = 404 if refusal.code == UNIMPLEMENTED and not is_known else http_status(refusal.code)
+            exchange.send_whole(status, [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")], error_body(end))
+        return None
+
+
+class _ConnectCall:
+    """What unary calls and streams have in common: the receiver of an exchange, and owner of a MethodCall."""
+
+    __slots__ = ("_call", "_codec", "_exchange", "_flow", "_initial", "_request")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        method: ServedMethod,
+        request: ConnectRequest,
+        invocation: Invocation,
+        codec: MessageCodec,
+    ) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._codec = codec
+        self._initial: tuple[Entry, ...] = ()
+        accepts = request.accepted.__contains__ if request.accepted else None
+        self._call = MethodCall(exchange, method, self, invocation, timeout_s=request.timeout_s, accepts=accepts)
+        read = EncodedEnvelopeReader if request.form is RequestForm.STREAM else WholeBodyReader
+        reader = read(codec, method.message_max_bytes, request.encoding)
+        self._flow = RequestFlow(exchange, self._call, reader)
+        if request.message is not None:
+            self._flow.on_message_of_head(request.message)
+        self._flow.begin()
+
+    # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
+
+    def on_body(self, data: bytes) -> None:
+        self._flow.on_body(data)
+
+    def on_end(self) -> None:
+        self._flow.on_end()
+
+    def on_broken(self, by: BrokenBy) -> None:
+        self._call.cancel()
+
+    def on_writable(self) -> None:
+        self._call.grant()
+
+    # ---- From the mesh (CallOwner) -----------------------------------------------------------------------------------
+
+    def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None:
+        self._initial = entries
+
+    def on_message(self, message: bytes | memoryview) -> bool:
+        raise AssertionError("the response of a unary call is part of its end")
+
+    def on_request_room(self) -> None:
+        self._flow.on_room()
+
+    def on_status(self, end: CallEnd) -> int | None:
+        raise AssertionError("unary calls and streams answer differently")
+
+    # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _pool(self) -> DescriptorPool:
+        """Knows the types of details."""
+        return self._call.method.descriptors.pool
+
+    def _encoded(self, end: CallEnd) -> tuple[CallEnd, bytes | memoryview | None]:
+        """The end with its response message in the client's codec; another end if that cannot be."""
+        if end.response is None:
+            return end, None
+        try:
+            return end, self._codec.encode(end.response)
+        except MessageError as error:
+            return CallEnd(error.code, fit_details(error.text), end.trailers), None
+
+
+class _UnaryCall(_ConnectCall):
+    """One message each way."""
+
+    __slots__ = ()
+
+    def on_status(self, end: CallEnd) -> int | None:
+        end, message = self._encoded(end)
+        if message is None:
+            fields: Fields = [_ERROR_TYPE]
+            status, message = http_status(end.code), error_body(end, self._pool)
+        else:
+            fields = [(b"content-type", self._request.content_type)]
+            status, message = 200, self._compressed(message, fields)
+        fields += write_fields(own_entries(self._initial))
+        fields += write_fields(own_entries(end.trailers), b"trailer-")
+        return end.code if self._exchange.send_whole(status, fields, message) else None
+
+    def _compressed(self, message: bytes | memoryview, fields: Fields) -> bytes | memoryview:
+        compression = self._call.compression
+        data = None if compression is None else compression.compress(message)
+        if compression is None or data is None:
+            return message
+        fields += [(b"content-encoding", compression.encoding.encode()), (b"vary", b"accept-encoding")]
+        return data
+
+
+class _StreamCall(_ConnectCall):
+    """Messages in envelopes, one or many each way."""
+
+    __slots__ = ()
+
+    def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None:
+        self._initial = entries
+        if self._call.method.streams_response:
+            self._exchange.send_head(200, self._head_fields())
+
+    def on_message(self, message: bytes | memoryview) -> bool:
+        try:
+            encoded = self._codec.encode(message)
+        except MessageError as error:
+            self._call.refuse(error.code, error.text)
+            return True
+        if not self._exchange.has_sent_head:
+            self._exchange.send_head(200, self._head_fields())
+        return self._exchange.send_body(self._enveloped(encoded))
+
+    def on_status(self, end: CallEnd) -> int | None:
+        exchange = self._exchange
+        end, message = self._encoded(end)
+        body = envelope(end_of_stream(end, None if end.is_ok else self._pool), _END_OF_STREAM)
+        if exchange.has_sent_head:
+            if not exchange.send_body(body):
+                return None
+            exchange.end()
+            return end.code
+        if message is not None:
+            body = self._enveloped(message) + body
+        return end.code if exchange.send_whole(200, self._head_fields(), body) else None
+
+    def _enveloped(self, message: bytes | memoryview) -> bytes:
+        compressed = None if self._call.compression is None else self._call.compression.frame(message)
+        return envelope(message) if compressed is None else compressed
+
+    def _head_fields(self) -> Fields:
+        fields: Fields = [(b"content-type", self._request.content_type)]
+        compression = self._call.compression
+        if compression is not None and compression.encoding:
+            fields.append((b"connect-content-encoding", compression.encoding.encode()))
+        return fields + write_fields(own_entries(self._initial))
+
+
+def _codec_of(method: ServedMethod, name: str) -> MessageCodec | None:
+    """None where JSON has no descriptors to go by."""
+    if name != JSON:
+        return PROTO_CODEC
+    messages = method.descriptors.method(method.full_name)
+    return None if messages is None else JsonCodec(messages.request, messages.response, method.descriptors.pool)
+
+
+def _is_safe(method: ServedMethod) -> bool:
+    """Whether a GET may call it: its .proto says NO_SIDE_EFFECTS."""
+    messages = method.descriptors.method(method.full_name)
+    level = MethodOptions.NO_SIDE_EFFECTS
+    return messages is not None and messages.descriptor.GetOptions().idempotency_level == level
+
+
+def _refuse_type(exchange: Exchange, *, streams: bool) -> None:
+    """415: the codec is none of ours, or is that of unary calls for a stream, or the other way round."""
+    accepted = ", ".join(STREAM_TYPES if streams else UNARY_TYPES).encode()
+    exchange.send_whole(415, [(b"accept-post", accepted)], b"")

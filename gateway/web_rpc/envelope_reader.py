@@ -1,0 +1,60 @@
+"""Messages in envelopes, as gRPC-Web and Connect have them: one byte of flags, four of length, the message. Pure.
+
+Unlike gRPC's reader it makes a message only when asked: see RequestFlow.
+"""
+
+from __future__ import annotations
+
+from mesh.rpc.message_reader import INTERNAL, PREFIX_BYTES, MessageError, decompressed, too_large
+
+_COMPRESSED = 1
+
+
+class EnvelopeReader:
+    """Cuts the messages of one request out of its body."""
+
+    __slots__ = ("_encoding", "_has_ended", "_kept", "_max_bytes")
+
+    def __init__(self, max_bytes: int, encoding: str = "") -> None:
+        """`max_bytes`: of one message, also once it is decompressed. `encoding`: one that can be read, or empty."""
+        self._max_bytes = max_bytes
+        self._encoding = encoding
+        self._kept = bytearray()
+        self._has_ended = False
+
+    @property
+    def kept_bytes(self) -> int:
+        return len(self._kept)
+
+    def feed(self, data: bytes) -> None:
+        self._kept += data
+
+    def end(self) -> None:
+        self._has_ended = True
+
+    def next_message(self) -> bytes | None:
+        kept = self._kept
+        if len(kept) >= PREFIX_BYTES:
+            flags, end = kept[0], PREFIX_BYTES + int.from_bytes(kept[1:PREFIX_BYTES], "big")
+            self._check(flags, end - PREFIX_BYTES)
+            if end <= len(kept):
+                message = bytes(memoryview(kept)[PREFIX_BYTES:end])
+                del kept[:end]
+                # Nothing at all is not decompressed (Connect protocol, Unary-Request).
+                return decompressed(message, self._encoding, self._max_bytes) if flags and message else message
+        if kept and self._has_ended:
+            raise MessageError(INTERNAL, "The last request message is not complete.")
+        return None
+
+    def _check(self, flags: int, length: int) -> None:
+        if flags > _COMPRESSED:
+            raise MessageError(INTERNAL, f"A request message begins with {flags}; only 0 and 1 are defined.")
+        if flags and not self._encoding:
+            raise MessageError(INTERNAL, "A request message is compressed, but its encoding was not named.")
+        if length > self._max_bytes:
+            raise too_large(length, self._max_bytes)
+
+
+def envelope(message: bytes | memoryview, flags: int = 0) -> bytes:
+    """The message in its envelope."""
+    return b"".join((bytes((flags,)), len(message).to_bytes(PREFIX_BYTES - 1, "big"), message))

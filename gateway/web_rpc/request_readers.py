@@ -1,0 +1,62 @@
+"""Readers of Connect requests: a body that is one message, and messages in envelopes, in any codec. Pure."""
+
+from __future__ import annotations
+
+from gateway.web_rpc.envelope_reader import EnvelopeReader
+from gateway.web_rpc.message_codec import MessageCodec
+from mesh.rpc.message_reader import decompressed, too_large
+
+
+class WholeBodyReader:
+    """The body is the message. See RequestReader."""
+
+    __slots__ = ("_codec", "_encoding", "_has_ended", "_kept", "_max_bytes")
+
+    def __init__(self, codec: MessageCodec, max_bytes: int, encoding: str = "") -> None:
+        """`max_bytes`: of the message, also once it is decompressed. `encoding`: one that can be read, or empty."""
+        self._codec = codec
+        self._max_bytes = max_bytes
+        self._encoding = encoding
+        self._kept: bytes | bytearray = b""
+        self._has_ended = False
+
+    @property
+    def kept_bytes(self) -> int:
+        return len(self._kept)
+
+    def feed(self, data: bytes) -> None:
+        if len(self._kept) + len(data) > self._max_bytes:
+            raise too_large(len(self._kept) + len(data), self._max_bytes)
+        if not self._kept:
+            self._kept = data
+        elif isinstance(self._kept, bytearray):
+            self._kept += data
+        else:
+            self._kept = bytearray(self._kept + data)
+
+    def end(self) -> None:
+        self._has_ended = True
+
+    def next_message(self) -> bytes | None:
+        if not self._has_ended:
+            return None
+        self._has_ended = False
+        data, self._kept = bytes(self._kept), b""
+        # Nothing at all is not decompressed (Connect protocol, Unary-Request).
+        if data and self._encoding:
+            data = decompressed(data, self._encoding, self._max_bytes)
+        return self._codec.decode(data)
+
+
+class EncodedEnvelopeReader(EnvelopeReader):
+    """The body is messages in envelopes. See RequestReader."""
+
+    __slots__ = ("_codec",)
+
+    def __init__(self, codec: MessageCodec, max_bytes: int, encoding: str = "") -> None:
+        super().__init__(max_bytes, encoding)
+        self._codec = codec
+
+    def next_message(self) -> bytes | None:
+        message = super().next_message()
+        return None if message is None else self._codec.decode(message)

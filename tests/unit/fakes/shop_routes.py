@@ -1,0 +1,58 @@
+"""The shop of the unit tests as the routes of a gateway, descriptors included."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
+
+from gateway.dialects.method_lookup import ServedMethods
+from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.routes import Routes, read_routes
+from mesh.v1 import control_pb2
+from tests.unit.gateway.fakes import FakeRouter
+from tests.unit.protos import shop_pb2
+
+PRICE = "/mesh.tests.Shop/Price"
+LIST = "/mesh.tests.Shop/List"
+TOTAL = "/mesh.tests.Shop/Total"
+HAGGLE = "/mesh.tests.Shop/Haggle"
+STOCK_PRICE = "/mesh.tests.Stock/Price"
+"""Has no side effects."""
+STOCK_COUNT = "/mesh.tests.Stock/Count"
+"""Is idempotent."""
+MESSAGE_MAX_BYTES = 1000
+
+
+def shop_routes(*apps: str, has_descriptors: bool = True) -> Routes:
+    """Every application serves Shop and Stock; the first one has the route prefix "/", others "/NAME"."""
+    methods = [
+        control_pb2.GrpcMethod(
+            full_name=f"/{service.full_name}/{method.name}",
+            streams_request=method.client_streaming,
+            streams_response=method.server_streaming,
+            is_idempotent=method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
+        )
+        for service in shop_pb2.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    routes = [
+        control_pb2.Route(
+            app=app,
+            route_prefix=f"/{app}" if number else "/",
+            ingress="Front",
+            grpc_methods=methods,
+            descriptors_digest="shop" if has_descriptors else "",
+        )
+        for number, app in enumerate(apps)
+    ]
+    file_set = FileDescriptorSet()
+    shop_pb2.DESCRIPTOR.CopyToProto(file_set.file.add())
+    sets = [control_pb2.DescriptorSet(digest="shop", serialised=file_set.SerializeToString())]
+    return read_routes(control_pb2.RouteTable(version=1, routes=routes, descriptor_sets=sets))
+
+
+def shop_methods(router: FakeRouter, *, has_descriptors: bool = True, timeout_s: float | None = None) -> ServedMethods:
+    """What a listener gives its dialects."""
+    methods = ServedMethods(lambda *_: router, GrpcMetrics(), timeout_s=timeout_s)
+    methods.message_max_bytes = MESSAGE_MAX_BYTES
+    methods.set_routes(shop_routes("shop", has_descriptors=has_descriptors))
+    return methods
