@@ -34,7 +34,8 @@ def _converted(value: Any) -> object:
     if isinstance(value, Iterable):
         return list(value)
     raise TypeError(
-        f"A {type(value).__qualname__} has no JSON form. Return str, bytes, a Starlette Response, or what JSON has."
+        f"A value of type {type(value).__qualname__} has no JSON form. Return str, bytes, a Starlette Response, or "
+        "values that JSON has."
     )
 
 

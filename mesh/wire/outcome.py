@@ -34,7 +34,7 @@ Times = tuple[int, int]
 """Of a call at its replica, in microseconds: until user code began, and from there to its end."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_OWN_DIRECTORIES = tuple(os.path.join(_PACKAGE, part, "") for part in ("replica", "wire", "link"))
+_OWN_DIRECTORIES = tuple(os.path.join(_PACKAGE, part, "") for part in ("replica", "wire", "link", "web"))
 """Where the frames between the wire and the user's code are."""
 _NOTE_HEADER = "Remote traceback:\n"
 _TRACEBACK_MAX_CHARS = 256 * 1024
