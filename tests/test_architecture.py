@@ -94,7 +94,8 @@ ROOMS: dict[str, str] = {
     "gateway.transcoding": "",
     "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.dialects": (
-        "exceptions gateway.ops gateway.requests gateway.websockets http2 link routing rpc settings v1 wire"
+        "exceptions gateway.ops gateway.requests gateway.transcoding gateway.websockets http2 link routing rpc settings"
+        " v1 wire"
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests rpc wire",
     "gateway": (

@@ -14,6 +14,8 @@ class FieldError(ValueError):
         """A sentence without the name of the field."""
         self.path = path
         """Dotted, with indexes: "order.items[2].count"; empty for the whole message."""
+        self.place = ""
+        """Of the message among several, such as "line 2"."""
 
     def within(self, name: str) -> FieldError:
         """The same error, seen from the message or list that holds the field."""
@@ -22,7 +24,7 @@ class FieldError(ValueError):
         return self
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem}" if self.path else self.problem
+        return ": ".join(filter(None, (self.place, self.path, self.problem)))
 
 
 def echoed(value: object) -> str:

@@ -23,6 +23,8 @@ class Work(Enum):
     """Large payloads from the object store, whose owner or node may be gone."""
     ENCODE = "encode"
     """Arguments that were waited for: pickling runs code of users, and storing waits for room in the object store."""
+    TRANSLATE = "translate"
+    """Large messages from and to JSON."""
     LOOK_UP = "look-up"
     """What the cluster's key-value store holds: addresses, the token, the code of a replica."""
 

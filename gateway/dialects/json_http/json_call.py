@@ -1,0 +1,305 @@
+"""One JSON request and its call: receives the exchange, owns the MethodCall, translates in between.
+
+Small messages are translated where they arrive, on the I/O loop. A body or a response that is large is translated in a
+thread, so that no other call waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from gateway.dialects.json_http.json_bodies import BodyTooLargeError, WholeBody
+from gateway.dialects.json_http.json_headers import JsonHead, answer_fields, details_of, trailer_fields
+from gateway.dialects.json_http.json_methods import JsonTarget
+from gateway.dialects.method_call import CallEnd, MethodCall
+from gateway.dialects.request_flow import RequestFlow
+from gateway.dialects.served_method import ServedMethod
+from gateway.requests.exchange import BrokenBy, Exchange
+from gateway.transcoding.field_error import FieldError
+from gateway.transcoding.response_json import JSON_TYPE
+from gateway.transcoding.status_json import HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
+from gateway.transcoding.stream_forms import StreamForm
+from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, MessageError
+from mesh.wire.blocking_work import Work, run_blocking
+
+T = TypeVar("T")
+
+ON_LOOP_MAX_BYTES = 64 * 1024
+"""A longer body or response message is translated in a thread, which takes longer but holds nothing else up."""
+
+_CONTENT_TOO_LARGE = 413
+_JSON = JSON_TYPE.encode()
+
+
+class _Answers:
+    """What both kinds of request share: the answer, and the end."""
+
+    __slots__ = ("_call", "_exchange", "_form", "_initial", "_problem", "_target", "_task")
+
+    def __init__(
+        self, exchange: Exchange, target: JsonTarget, method: ServedMethod, head: JsonHead, form: StreamForm
+    ) -> None:
+        """`form`: of a streamed response."""
+        self._exchange = exchange
+        self._target = target
+        self._form = form
+        self._initial: tuple[Entry, ...] = ()
+        self._problem: FieldError | BodyTooLargeError | None = None
+        """What is wrong with the request."""
+        self._task: asyncio.Task[None] | None = None
+        """Translates a large message."""
+        self._call = MethodCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
+
+    # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
+
+    def on_broken(self, by: BrokenBy) -> None:
+        self._call.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def on_writable(self) -> None:
+        self._call.grant()
+
+    # ---- From the mesh (CallOwner) -----------------------------------------------------------------------------------
+
+    def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None:
+        self._initial = entries
+
+    def on_message(self, message: bytes | memoryview) -> bool:
+        response = self._target.translation.response
+        is_first = not self._exchange.has_sent_head
+        try:
+            if response.is_raw:
+                content_type, body = response.raw(message)
+            else:
+                content_type, body = self._form.content_type, self._form.item(response.json(message), is_first=is_first)
+        except ValueError as error:
+            self._call.refuse(INTERNAL, f"A response of {self._call.method.full_name} cannot be JSON: {error}")
+            return True
+        if is_first:
+            fields = answer_fields(content_type.encode(), self._call.request_id, self._initial, ())
+            self._exchange.send_head(200, [*fields, (b"cache-control", b"no-cache")])
+        return not body or self._exchange.send_body(body)
+
+    def on_request_room(self) -> None:
+        """Overridden where requests are streamed."""
+
+    def on_status(self, end: CallEnd) -> int | None:
+        if self._exchange.has_sent_head:
+            return self._end_stream(end)
+        if not end.is_ok:
+            return self._send_error(end)
+        if end.response is None:
+            return self._send_body(end, b"" if self._target.translation.response.is_raw else self._form.empty)
+        if len(end.response) > ON_LOOP_MAX_BYTES:
+            self._task = asyncio.get_running_loop().create_task(self._send_large(end))
+            return end.code
+        return self._send_response(end)
+
+    # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _send_response(self, end: CallEnd) -> int | None:
+        assert end.response is not None
+        try:
+            content_type, body = self._translated(end.response)
+        except ValueError as error:
+            return self._send_error(self._untranslatable(end, error))
+        fields = answer_fields(content_type, self._call.request_id, self._initial, end.trailers)
+        return end.code if self._exchange.send_whole(200, fields, body) else None
+
+    async def _send_large(self, end: CallEnd) -> None:
+        """The call is counted as a success already; its answer may still fail."""
+        assert end.response is not None
+        try:
+            content_type, body = await run_blocking(Work.TRANSLATE, self._translated, end.response)
+        except ValueError as error:
+            self._send_error(self._untranslatable(end, error))
+            return
+        fields = answer_fields(content_type, self._call.request_id, self._initial, end.trailers)
+        if not self._exchange.send_whole(200, fields, body):
+            text = "This gateway has no room for the response. The call was executed; its response is lost."
+            self._send_error(CallEnd(RESOURCE_EXHAUSTED, text, end.trailers))
+
+    def _translated(self, message: bytes | memoryview) -> tuple[bytes, bytes]:
+        response = self._target.translation.response
+        if response.is_raw:
+            content_type, body = response.raw(message)
+            return content_type.encode(), body
+        return _JSON, response.json(message)
+
+    def _untranslatable(self, end: CallEnd, error: ValueError) -> CallEnd:
+        return CallEnd(INTERNAL, f"The response of {self._call.method.full_name} cannot be JSON: {error}", end.trailers)
+
+    def _send_body(self, end: CallEnd, body: bytes) -> int | None:
+        fields = answer_fields(self._form.content_type.encode(), self._call.request_id, self._initial, end.trailers)
+        return end.code if self._exchange.send_whole(200, fields, body) else None
+
+    def _send_error(self, end: CallEnd) -> int | None:
+        http_status, body = self._status(end)
+        fields = answer_fields(_JSON, self._call.request_id, self._initial, end.trailers)
+        return end.code if self._exchange.send_whole(http_status, fields, body) else None
+
+    def _end_stream(self, end: CallEnd) -> int | None:
+        is_raw = self._target.translation.response.is_raw
+        if is_raw and not end.is_ok:
+            self._exchange.abort()
+            return end.code
+        if not is_raw:
+            last = self._form.end if end.is_ok else self._form.error(self._status(end)[1])
+            if last and not self._exchange.send_body(last):
+                return None
+        self._exchange.end(trailer_fields(end.trailers))
+        return end.code
+
+    def _status(self, end: CallEnd) -> tuple[int, bytes]:
+        if isinstance(self._problem, FieldError):
+            return HTTP_STATUS[INVALID_ARGUMENT], field_error_json(self._problem)
+        http_status = _CONTENT_TOO_LARGE if self._problem is not None else HTTP_STATUS[end.code]
+        pool = self._target.translation.pool
+        return http_status, status_json(end.code, end.message, details_of(end.trailers), pool)
+
+    def _refuse_request(self, problem: FieldError | BodyTooLargeError) -> None:
+        self._problem = problem
+        code = INVALID_ARGUMENT if isinstance(problem, FieldError) else RESOURCE_EXHAUSTED
+        self._call.refuse(code, str(problem))
+
+
+class JsonCall(_Answers):
+    """A call with one request message."""
+
+    __slots__ = ("_body",)
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        target: JsonTarget,
+        method: ServedMethod,
+        head: JsonHead,
+        form: StreamForm,
+        body: WholeBody,
+    ) -> None:
+        super().__init__(exchange, target, method, head, form)
+        self._body = body
+
+    def on_body(self, data: bytes) -> None:
+        self._exchange.give_room(len(data))
+        if self._call.is_over or self._problem is not None:
+            return
+        try:
+            self._body.feed(data)
+        except (FieldError, BodyTooLargeError) as error:
+            self._body.data = bytearray()
+            self._refuse_request(error)
+        else:
+            self._call.hold(len(self._body.data))
+
+    def on_end(self) -> None:
+        if self._call.is_over or self._problem is not None:
+            return
+        try:
+            self._body.end()
+            if len(self._body.data) > ON_LOOP_MAX_BYTES:
+                self._task = asyncio.get_running_loop().create_task(self._start_large())
+            else:
+                self._call.start(self._bound())
+        except FieldError as error:
+            self._refuse_request(error)
+
+    async def _start_large(self) -> None:
+        try:
+            message = await run_blocking(Work.TRANSLATE, self._bound)
+        except FieldError as error:
+            self._refuse_request(error)
+        else:
+            self._call.start(message)
+
+    def _bound(self) -> bytes:
+        request, data = self._target.translation.request, self._body.data
+        head = self._exchange.head
+        if data and not request.takes_body:
+            raise FieldError("this path takes no body")
+        if request.is_raw:
+            content_type = head.by_name.get(b"content-type", b"").decode("latin-1")
+            return request.bind_raw(self._target.variables, head.query, content_type, bytes(data))
+        return request.bind(self._target.variables, head.query, data)
+
+
+class JsonStreamCall(_Answers):
+    """A call that streams its requests: as lines, or as an array that is not long."""
+
+    __slots__ = ("_flow",)
+
+    def __init__(
+        self, exchange: Exchange, target: JsonTarget, method: ServedMethod, head: JsonHead, form: StreamForm
+    ) -> None:
+        super().__init__(exchange, target, method, head, form)
+        self._flow: RequestFlow | None = None
+
+    def begin(self, body: MessageBody) -> None:
+        """Start the call, with the messages of this body."""
+        self._flow = RequestFlow(self._exchange, self._call, _BodyReader(body, self._note_problem))
+        self._flow.begin()
+
+    def on_body(self, data: bytes) -> None:
+        if self._flow is not None:
+            self._flow.on_body(data)
+
+    def on_end(self) -> None:
+        if self._flow is not None:
+            self._flow.on_end()
+
+    def on_request_room(self) -> None:
+        if self._flow is not None:
+            self._flow.on_room()
+
+    def _note_problem(self, problem: FieldError | BodyTooLargeError) -> None:
+        self._problem = problem
+
+
+class MessageBody(Protocol):
+    """A body that holds several messages; implemented in json_bodies."""
+
+    @property
+    def kept_bytes(self) -> int: ...
+
+    def feed(self, data: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+    def next_message(self) -> bytes | None: ...
+
+
+class _BodyReader:
+    """A body as the flow of requests reads it: it takes one kind of error."""
+
+    __slots__ = ("_body", "_note")
+
+    def __init__(self, body: MessageBody, note: Callable[[FieldError | BodyTooLargeError], None]) -> None:
+        self._body = body
+        self._note = note
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._body.kept_bytes
+
+    def feed(self, data: bytes) -> None:
+        self._attempt(lambda: self._body.feed(data))
+
+    def end(self) -> None:
+        self._attempt(self._body.end)
+
+    def next_message(self) -> bytes | None:
+        return self._attempt(self._body.next_message)
+
+    def _attempt(self, step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except FieldError as error:
+            self._note(error)
+            raise MessageError(INVALID_ARGUMENT, str(error)) from None
+        except BodyTooLargeError as error:
+            self._note(error)
+            raise MessageError(RESOURCE_EXHAUSTED, str(error)) from None

@@ -1,0 +1,171 @@
+"""The JSON dialect of a listener: it knows the requests that call typed methods, checks them and opens their calls."""
+
+from __future__ import annotations
+
+from gateway.dialects.grpc_status import fit_details
+from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, WholeBody
+from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
+from gateway.dialects.json_http.json_headers import read_json_head
+from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
+from gateway.dialects.method_lookup import ServedMethods
+from gateway.dialects.served_method import ServedMethod
+from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.routes import Refusal, Routes
+from gateway.transcoding.field_error import FieldError
+from gateway.transcoding.response_json import JSON_TYPE
+from gateway.transcoding.status_json import HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
+from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, stream_form
+from mesh.settings import settings
+from mesh.wire.request_context import new_request_id
+
+_METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
+_UNIMPLEMENTED = 12
+_ENCODINGS = ("", "identity", "gzip", "x-gzip")
+
+_Found = JsonTarget | OtherMethods | Refusal | FieldError | None
+
+
+class JsonDialect:
+    """Serves the requests of one listener. I/O loop only."""
+
+    def __init__(self, methods: ServedMethods) -> None:
+        self._methods = methods
+        self._json_methods = JsonMethods()
+        self._web_prefixes: list[str] = []
+        self._last: tuple[HttpHead | None, _Found] = (None, None)
+        """What `claims` found, for the `open` that follows."""
+
+    def set_routes(self, routes: Routes) -> None:
+        """Use these for new requests."""
+        self._json_methods.set_routes(routes)
+        self._last = None, None
+        self._web_prefixes = [each.route_prefix.rstrip("/") for each in routes.applications.values() if each.serves_web]
+
+    def claims(self, head: HttpHead) -> bool:
+        """Whether the path is one of a typed method.
+
+        A path that only other HTTP methods have is left to a web application, if one may serve it.
+        """
+        if head.is_websocket:
+            return False
+        found = self._find(head)
+        self._last = head, found
+        if isinstance(found, OtherMethods):
+            return not any(head.path == each or head.path.startswith(f"{each}/") for each in self._web_prefixes)
+        return found is not None or (head.method == "POST" and self._json_methods.knows_service(head.path))
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        """The receiver of a request; None if it is answered."""
+        head = exchange.head
+        last_head, last_found = self._last
+        self._last = None, None
+        found = last_found if last_head is head else self._find(head)
+        match found:
+            case JsonTarget():
+                return self._open(exchange, found)
+            case OtherMethods():
+                self._refuse_method(exchange, found)
+            case FieldError():
+                _answer(exchange, HTTP_STATUS[INVALID_ARGUMENT], field_error_json(found))
+            case Refusal():
+                self._refuse(exchange, found)
+            case None:
+                missing = self._methods.find(_application(head), head.path)
+                assert isinstance(missing, Refusal), "methods of the routes are found"
+                self._refuse(exchange, missing)
+        return None
+
+    def _find(self, head: HttpHead) -> _Found:
+        try:
+            return self._json_methods.find(head.method, head.path, _application(head))
+        except FieldError as error:
+            return error
+
+    def _open(self, exchange: Exchange, target: JsonTarget) -> ExchangeReceiver | None:
+        head, translation = exchange.head, target.translation
+        method = self._methods.find(translation.application, translation.full_name)
+        if isinstance(method, Refusal):
+            self._refuse(exchange, method)
+            return None
+        unsupported = _unsupported(head, method, is_raw=translation.request.is_raw)
+        if unsupported:
+            self._refuse_type(exchange, method, unsupported)
+            return None
+        try:
+            json_head = read_json_head(head)
+        except ValueError as error:
+            self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error), method.application))
+            return None
+        form = JSON_ARRAY
+        if method.streams_response:
+            form = stream_form(head.by_name.get(b"accept", b"").decode("latin-1")) or JSON_ARRAY
+        is_gzip = _encoding(head).endswith("gzip")
+        if method.streams_request:
+            call = JsonStreamCall(exchange, target, method, json_head, form)
+            call.begin(_messages(head, target, is_gzip=is_gzip))
+            return call
+        max_bytes = min(settings().gateway.json_max_bytes, method.message_max_bytes)
+        return JsonCall(exchange, target, method, json_head, form, WholeBody(max_bytes, is_gzip=is_gzip))
+
+    def _refuse_method(self, exchange: Exchange, found: OtherMethods) -> None:
+        allowed = ", ".join(sorted(found.allowed))
+        text = f"This path is served for {allowed}, not for {exchange.head.method[:20]}."
+        fields = [(b"allow", allowed.encode())]
+        _answer(exchange, _METHOD_NOT_ALLOWED, status_json(_UNIMPLEMENTED, text), fields)
+
+    def _refuse_type(self, exchange: Exchange, method: ServedMethod, text: str) -> None:
+        self._count(Refusal(INVALID_ARGUMENT, text, method.application))
+        fields = [(b"accept-encoding", b"gzip, identity"), (b"accept-post", JSON_TYPE.encode())]
+        _answer(exchange, _UNSUPPORTED_MEDIA_TYPE, status_json(INVALID_ARGUMENT, text), fields)
+
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        self._count(refusal)
+        body = status_json(refusal.code, fit_details(refusal.message))
+        _answer(exchange, HTTP_STATUS[refusal.code], body)
+
+    def _count(self, refusal: Refusal) -> None:
+        stats = self._methods.metrics.of_refused(refusal.application)
+        stats.started += 1
+        stats.end(refusal.code, 0.0)
+
+
+def _messages(head: HttpHead, target: JsonTarget, *, is_gzip: bool) -> MessageBody:
+    """The body of a request that streams its messages."""
+    request, variables = target.translation.request, target.variables
+    if head.content_type in LINE_TYPES:
+        return MessageLines(lambda line: request.bind(variables, head.query, line))
+    return MessageArray(lambda tree: request.bind_tree(variables, head.query, tree), is_gzip=is_gzip)
+
+
+def _unsupported(head: HttpHead, method: ServedMethod, *, is_raw: bool) -> str:
+    """Why a body of this type cannot be read; empty if it can."""
+    if not head.has_body:
+        return ""
+    encoding, kind = _encoding(head), head.content_type
+    if encoding not in _ENCODINGS:
+        return f"Bodies compressed with {encoding[:40]!r} cannot be read here; send gzip, or as they are."
+    if is_raw:
+        return ""
+    if kind in LINE_TYPES:
+        if not method.streams_request:
+            return f"{method.full_name} takes one message: send it as {JSON_TYPE}."
+        return "Bodies of lines cannot be compressed here: send them as they are." if encoding else ""
+    if kind in ("", JSON_TYPE, "text/json") or kind.endswith("+json"):
+        return ""
+    return f"Bodies are {JSON_TYPE}, or application/x-ndjson for streams of messages, not {kind[:80]!r}."
+
+
+def _encoding(head: HttpHead) -> str:
+    return head.by_name.get(b"content-encoding", b"").strip().lower().decode("latin-1")
+
+
+def _application(head: HttpHead) -> str | None:
+    name = head.by_name.get(b"application") or head.by_name.get(b"grpc-metadata-application")
+    return name.decode("utf-8", "replace") if name else None
+
+
+def _answer(exchange: Exchange, http_status: int, body: bytes, fields: Fields | None = None) -> None:
+    """Answer a request that became no call."""
+    own = [(b"content-type", JSON_TYPE.encode()), (b"x-request-id", new_request_id().encode()), *(fields or [])]
+    if not exchange.send_whole(http_status, own, body):
+        exchange.abort()

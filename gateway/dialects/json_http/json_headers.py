@@ -1,0 +1,81 @@
+"""Headers of JSON requests and answers, and the metadata of calls that they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
+from gateway.dialects.http_metadata import read_http_invocation, write_fields
+from gateway.requests.exchange import Fields, HttpHead
+from gateway.requests.mesh_headers import TIMEOUT_NAME, MeshHeaders, read_mesh_headers, timeout_of
+from mesh.rpc.grpc_fields import Entry, read_timeout
+
+_METADATA_PREFIX = b"grpc-metadata-"
+_TRAILER_PREFIX = b"grpc-trailer-"
+_DETAILS_KEY = "grpc-status-details-bin"
+_OF_JSON = frozenset({TIMEOUT_NAME.encode()})
+
+
+@dataclass(frozen=True, slots=True)
+class JsonHead:
+    """What the headers of a request say about its call."""
+
+    invocation: Invocation
+    timeout_s: float | None
+
+
+def read_json_head(head: HttpHead) -> JsonHead:
+    """Raises ValueError for values that metadata cannot carry, and for wrong timeouts."""
+    mesh = read_mesh_headers(head.fields)
+    invocation = read_http_invocation([_metadata_field(field) for field in head.fields], _OF_JSON)
+    return JsonHead(
+        invocation._replace(
+            request_id=mesh.request_id or invocation.request_id,
+            multiplexed_model_id=mesh.multiplexed_model_id or invocation.multiplexed_model_id,
+        ),
+        _timeout_s(head, mesh),
+    )
+
+
+def answer_fields(
+    content_type: bytes, request_id: str, initial: tuple[Entry, ...], trailing: tuple[Entry, ...]
+) -> Fields:
+    """The head of an answer that has its metadata with it."""
+    fields = [(b"content-type", content_type), (b"x-request-id", request_id.encode())]
+    if initial:
+        fields += write_fields(initial, _METADATA_PREFIX)
+    if len(trailing) > 1:
+        fields += write_fields(users_trailers(trailing), _TRAILER_PREFIX)
+    return fields
+
+
+def trailer_fields(trailing: tuple[Entry, ...]) -> Fields | None:
+    """The trailers of a streamed answer."""
+    return write_fields(users_trailers(trailing), _TRAILER_PREFIX) or None
+
+
+def users_trailers(trailing: tuple[Entry, ...]) -> list[Entry]:
+    """Without the request id, which is a header, and the details, which are in the body."""
+    return [entry for entry in trailing if entry[0] not in (REQUEST_ID_KEY, _DETAILS_KEY)]
+
+
+def details_of(trailing: tuple[Entry, ...]) -> bytes:
+    """The serialised google.rpc.Status with the details of an error; empty if there is none."""
+    for key, value in trailing:
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            return value
+    return b""
+
+
+def _metadata_field(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    name, value = field
+    return (name[len(_METADATA_PREFIX) :], value) if name.startswith(_METADATA_PREFIX) else field
+
+
+def _timeout_s(head: HttpHead, mesh: MeshHeaders) -> float | None:
+    """The shorter one of what the two headers say."""
+    grpc = head.by_name.get(b"grpc-timeout")
+    timeouts_s = [] if grpc is None else [read_timeout(grpc)]
+    if mesh.timeout:
+        timeouts_s.append(timeout_of(mesh.timeout))
+    return min(timeouts_s, default=None)

@@ -1,0 +1,231 @@
+"""Which typed method a path of HTTP calls, and how its messages are translated. Rebuilt when the routes change.
+
+Every method with descriptors has the path "/package.Service/Method" and those of its rules; both also below the route
+prefix of its application. Translations are compiled at the first call and kept as long as their descriptors are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from gateway.requests.descriptors import Descriptors
+from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Refusal, RoutedApplication, Routes
+from gateway.transcoding.field_error import FieldError
+from gateway.transcoding.http_rules import TranscodingRule, method_rule, read_rules
+from gateway.transcoding.json_reader import JsonReaders
+from gateway.transcoding.json_writer import JsonWriters
+from gateway.transcoding.path_template import PathTemplate
+from gateway.transcoding.request_binding import RequestBinding
+from gateway.transcoding.response_json import ResponseForm
+from gateway.transcoding.rule_index import RuleIndex
+
+logger = logging.getLogger("mesh.gateway")
+
+_ANNOTATIONS_FILE = "google/api/annotations.proto"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Translation:
+    """How one rule of a method of an application is served."""
+
+    application: str
+    full_name: str
+    rule: TranscodingRule
+    request: RequestBinding
+    response: ResponseForm
+    pool: DescriptorPool
+
+
+@dataclass(frozen=True, slots=True)
+class JsonTarget:
+    """What a request calls."""
+
+    translation: Translation
+    variables: tuple[str, ...]
+    """Decoded, in the order of the template."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherMethods:
+    """The path is served, by other HTTP methods."""
+
+    allowed: frozenset[str]
+
+
+class JsonMethods:
+    """The methods of all applications. I/O loop only."""
+
+    def __init__(self) -> None:
+        self._routes = NO_ROUTES
+        self._codecs: dict[str, _Codecs] = {}
+        self._indexes: dict[str | None, RuleIndex[_Entry]] = {}
+        """By application; None: of all."""
+        self._entries: dict[str, list[_Entry]] = {}
+        self._services: frozenset[str] = frozenset()
+
+    def set_routes(self, routes: Routes) -> None:
+        """Use these for new requests."""
+        self._routes = routes
+        self._indexes = {}
+        self._entries = {}
+        self._services = frozenset(routes.services)
+        digests = {each.descriptors.digest for each in routes.applications.values()}
+        self._codecs = {digest: each for digest, each in self._codecs.items() if digest in digests}
+
+    def find(self, http_method: str, path: str, application: str | None) -> JsonTarget | OtherMethods | Refusal | None:
+        """What a path calls; None if no method has it. Raises FieldError for a path that cannot be decoded."""
+        if path in self._routes.unnamed:
+            return self._find_method(http_method, path, application)
+        index = self._index(application)
+        if index is None:
+            return None
+        try:
+            found = index.find(http_method, path)
+            if found is None or not found.rules:
+                return None if found is None else OtherMethods(found.methods)
+            template, entry = found.rules[0]
+            serving = sorted({each.application for _, each in found.rules})
+            if len(serving) > 1:
+                return _ambiguous(path, serving)
+            variables = tuple(each.value(found.segments) for each in template.variables)
+        except ValueError as error:
+            raise FieldError(str(error)) from None
+        return JsonTarget(entry.translation(), variables)
+
+    def knows_service(self, path: str) -> bool:
+        """Whether a path has the form of a method of a service that is deployed."""
+        service, _, method = path[1:].rpartition("/")
+        return bool(method) and service in self._services
+
+    def _find_method(
+        self, http_method: str, full_name: str, application: str | None
+    ) -> JsonTarget | OtherMethods | Refusal:
+        if http_method != "POST":
+            return OtherMethods(frozenset({"POST"}))
+        route = self._routes.find(application, full_name)
+        if isinstance(route, Refusal):
+            return route
+        chosen = self._routes.applications[route.deployment.app]
+        translation = self._codecs_of(chosen.descriptors).translation(chosen.name, full_name)
+        if translation is None:
+            text = f"{full_name} has no descriptors at this gateway: call it by gRPC."
+            return Refusal(UNIMPLEMENTED, text, chosen.name)
+        return JsonTarget(translation, ())
+
+    def _index(self, application: str | None) -> RuleIndex[_Entry] | None:
+        index = self._indexes.get(application)
+        if index is None:
+            if application is not None and application not in self._routes.applications:
+                return None
+            names = self._routes.applications if application is None else (application,)
+            entries = [each for name in names for each in self._entries_of(name)]
+            index = self._indexes[application] = RuleIndex(_placed(entries))
+        return index
+
+    def _entries_of(self, name: str) -> list[_Entry]:
+        entries = self._entries.get(name)
+        if entries is None:
+            application = self._routes.applications[name]
+            entries = self._entries[name] = list(self._codecs_of(application.descriptors).entries(application))
+        return entries
+
+    def _codecs_of(self, descriptors: Descriptors) -> _Codecs:
+        codecs = self._codecs.get(descriptors.digest)
+        if codecs is None:
+            codecs = self._codecs[descriptors.digest] = _Codecs(descriptors)
+        return codecs
+
+
+class _Codecs:
+    """What is compiled from one set of descriptors."""
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        self._descriptors = descriptors
+        self._readers = JsonReaders(descriptors.pool)
+        self._writers = JsonWriters(descriptors.pool)
+        self._translations: dict[tuple[str, str, TranscodingRule | None], Translation] = {}
+        self._has_warned = False
+
+    def translation(self, application: str, full_name: str, rule: TranscodingRule | None = None) -> Translation | None:
+        """By a rule, else by the path of the method itself; None if the descriptors do not have it."""
+        key = application, full_name, rule
+        known = self._translations.get(key)
+        if known is None:
+            messages = self._descriptors.method(full_name)
+            if messages is None:
+                return None
+            known = self._translations[key] = self._compiled(
+                application, full_name, messages.descriptor, rule or method_rule(full_name)
+            )
+        return known
+
+    def entries(self, application: RoutedApplication) -> Iterator[_Entry]:
+        """All rules of the methods of an application, and below its route prefix their own paths."""
+        prefix = application.route_prefix.rstrip("/")
+        if not prefix and _ANNOTATIONS_FILE not in self._descriptors.files:
+            return
+        problems: list[str] = []
+        for full_name in application.methods:
+            messages = self._descriptors.method(full_name)
+            if messages is None:
+                continue
+            found = read_rules(messages.descriptor)
+            problems += found.problems
+            for rule in found.rules:
+                yield _Entry(application.name, full_name, rule, prefix, self)
+            if prefix:
+                yield _Entry(application.name, full_name, None, prefix, self)
+        if problems and not self._has_warned:
+            self._has_warned = True
+            logger.warning("application %s: HTTP rules left out: %s", application.name, "; ".join(problems))
+
+    def _compiled(
+        self, application: str, full_name: str, method: MethodDescriptor, rule: TranscodingRule
+    ) -> Translation:
+        return Translation(
+            application,
+            full_name,
+            rule,
+            RequestBinding(method, rule, self._readers),
+            ResponseForm(method, rule, self._writers),
+            self._descriptors.pool,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """A rule in an index."""
+
+    application: str
+    full_name: str
+    rule: TranscodingRule | None
+    """None: the path of the method itself."""
+    prefix: str
+    codecs: _Codecs
+
+    def translation(self) -> Translation:
+        translation = self.codecs.translation(self.application, self.full_name, self.rule)
+        assert translation is not None, "entries are made of methods that have descriptors"
+        return translation
+
+
+def _placed(entries: Iterable[_Entry]) -> Iterator[tuple[PathTemplate, str, _Entry]]:
+    for entry in entries:
+        rule = entry.rule
+        if rule is not None:
+            yield rule.template, rule.http_method, entry
+        if entry.prefix:
+            own = rule or method_rule(entry.full_name)
+            yield own.template.below(entry.prefix), own.http_method, entry
+
+
+def _ambiguous(path: str, applications: list[str]) -> Refusal:
+    names = ", ".join(applications[:20])
+    return Refusal(
+        NOT_FOUND, f"Several applications serve {path[:100]}; send header 'application' with one of: {names}."
+    )

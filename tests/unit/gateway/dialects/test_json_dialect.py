@@ -1,0 +1,514 @@
+"""JSON requests of typed methods: paths, headers, bodies, answers, streams, errors and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
+from gateway.dialects.json_http.json_call import ON_LOOP_MAX_BYTES
+from gateway.requests.exchange import BrokenBy
+from mesh.exceptions import CancelReason
+from mesh.link.outgoing_call import OutgoingCall
+from mesh.settings import settings
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import PICKLE, Payload, raw
+from tests.unit.fakes.fake_exchange import FakeExchange, request
+from tests.unit.gateway.dialects.json_ends import (
+    SERVICE,
+    JsonGateway,
+    answer_with,
+    fail_with,
+    json_of,
+    library_table,
+    sent_request,
+)
+from tests.unit.gateway.fakes import allow, finish, item, until
+from tests.unit.protos import kinds_pb2
+
+BOOK = kinds_pb2.Book(name="shelves/1/books/2", title="Emma", pages=400)
+BOOK_JSON = {"name": "shelves/1/books/2", "title": "Emma", "pages": "400"}
+
+
+# ---- Paths -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_method_is_called_at_its_own_path() -> None:
+    gateway = JsonGateway(answer_with(BOOK))
+    answer = gateway.ask("POST", f"{SERVICE}GetBook", b'{"name": "x"}')
+    assert (answer.status, json_of(answer)) == (200, BOOK_JSON)
+    assert answer.by_name[b"content-type"] == b"application/json"
+    assert gateway.call.request.method == f"{SERVICE}GetBook"
+    assert sent_request(gateway.call, kinds_pb2.BookRequest).name == "x"
+    gateway.assert_counted_once(0)
+
+
+def test_a_method_is_called_by_its_rules() -> None:
+    gateway = JsonGateway(answer_with(BOOK))
+    answer = gateway.ask("GET", "/v1/shelves/1/books/2?validateOnly=true")
+    assert (answer.status, json_of(answer)) == (200, BOOK_JSON)
+    sent = sent_request(gateway.call, kinds_pb2.BookRequest)
+    assert (sent.name, sent.validate_only) == ("shelves/1/books/2", True)
+
+
+def test_response_body_names_the_field_that_is_the_answer() -> None:
+    gateway = JsonGateway(answer_with(kinds_pb2.BookRequest(book=BOOK, name="n")))
+    answer = gateway.ask("PATCH", "/v1/shelves/1", b'{"title": "T"}')
+    assert json_of(answer) == BOOK_JSON
+    assert sent_request(gateway.call, kinds_pb2.BookRequest).book.title == "T"
+
+
+def test_paths_are_served_below_the_route_prefix_too() -> None:
+    gateway = JsonGateway(answer_with(BOOK), library_table(books="/shop"))
+    for path in ("/shop/v1/books/x", "/v1/books/x"):
+        assert json_of(gateway.ask("GET", path)) == BOOK_JSON
+    assert json_of(gateway.ask("POST", f"/shop{SERVICE}GetBook", b"{}")) == BOOK_JSON
+    assert [sent_request(call, kinds_pb2.BookRequest).name for call in gateway.router.calls] == ["x", "x", ""]
+
+
+def test_of_several_applications_the_header_or_the_prefix_chooses() -> None:
+    gateway = JsonGateway(answer_with(BOOK), library_table(books="/books", papers="/papers"))
+    gateway.ask("GET", "/v1/books/x", b"", ("application", "papers"))
+    gateway.ask("GET", "/books/v1/books/x")
+    gateway.ask("POST", f"{SERVICE}GetBook", b"", ("grpc-metadata-application", "papers"))
+    assert [call.request.context.app for call in gateway.router.calls] == ["papers", "books", "papers"]
+    for answer in (gateway.ask("GET", "/v1/books/x"), gateway.ask("POST", f"{SERVICE}GetBook")):
+        assert answer.status == 404
+        assert "'application' with one of: books, papers" in json_of(answer)["message"]
+
+
+def test_a_path_of_nothing_is_left_to_others() -> None:
+    gateway = JsonGateway()
+    for method, path in [("GET", "/"), ("GET", "/v2/books"), ("GET", "/other.Service/Method"), ("POST", "/x/y")]:
+        assert not gateway.dialect.claims(request(path, method=method))
+    assert not gateway.dialect.claims(request("/v1/books/x", ("application", "nothing"), method="GET"))
+
+
+def test_an_unknown_method_of_a_known_service_is_unimplemented() -> None:
+    answer = JsonGateway().ask("POST", f"{SERVICE}GetBok", b"{}")
+    assert answer.status == 501
+    assert json_of(answer)["code"] == 12
+    assert "Did you mean /kinds.Library/GetBook" in json_of(answer)["message"]
+
+
+def test_another_http_method_is_refused_with_those_that_there_are() -> None:
+    answer = JsonGateway().ask("DELETE", "/v1/books/x")
+    assert (answer.status, answer.by_name[b"allow"]) == (405, b"GET")
+    answer = JsonGateway().ask("GET", f"{SERVICE}GetBook")
+    assert (answer.status, answer.by_name[b"allow"]) == (405, b"POST")
+
+
+def test_another_http_method_is_left_to_a_web_application_at_that_path() -> None:
+    table = library_table(books="/")
+    table.routes[0].serves_web = True
+    gateway = JsonGateway(table=table)
+    assert not gateway.dialect.claims(request("/v1/books/x", method="DELETE"))
+    assert gateway.dialect.claims(request("/v1/books/x", method="GET"))
+
+
+def test_wrong_rules_of_an_application_do_not_hide_its_methods(caplog: pytest.LogCaptureFixture) -> None:
+    table = library_table(books="/")
+    before, after = b"/v1/places/{place.shelf}/{place.row}", b"/v1/places/{place.shelf}/{place.now}"
+    table.descriptor_sets[0].serialised = table.descriptor_sets[0].serialised.replace(before, after)
+    gateway = JsonGateway(answer_with(BOOK), table)
+    assert json_of(gateway.ask("GET", "/v1/books/x")) == BOOK_JSON
+    assert not gateway.dialect.claims(request("/v1/places/a/1", method="GET"))
+    assert "has no field 'now'" in caplog.text
+
+
+def test_a_method_without_descriptors_says_how_to_call_it() -> None:
+    table = library_table(books="/")
+    del table.descriptor_sets[:]
+    answer = JsonGateway(table=table).ask("POST", f"{SERVICE}GetBook", b"{}")
+    assert answer.status == 501
+    assert "call it by gRPC" in json_of(answer)["message"]
+
+
+# ---- Headers and metadata --------------------------------------------------------------------------------------------
+
+
+def test_headers_become_metadata_and_speak_to_the_mesh() -> None:
+    gateway = JsonGateway(answer_with(BOOK))
+    answer = gateway.ask(
+        "POST",
+        f"{SERVICE}GetBook",
+        b"{}",
+        ("grpc-metadata-tenant", "t"),
+        ("authorization", "Bearer x"),
+        ("x-request-id", "r1"),
+        ("serve_multiplexed_model_id", "m1"),
+        ("content-type", "application/json"),
+        ("grpc-timeout", "5S"),
+        ("x-request-timeout-seconds", "2"),
+    )
+    sent = gateway.call.request
+    assert dict(sent.metadata)["tenant"] == "t"
+    assert dict(sent.metadata)["authorization"] == "Bearer x"
+    assert not {"content-type", "grpc-timeout", "x-request-timeout-seconds"} & set(dict(sent.metadata))
+    assert (sent.context.request_id, sent.context.multiplexed_model_id) == ("r1", "m1")
+    assert sent.deadline_at_s is not None
+    assert answer.by_name[b"x-request-id"] == b"r1"
+
+
+def test_metadata_of_the_method_become_headers() -> None:
+    def answer(call: OutgoingCall) -> None:
+        call.sink.on_initial_metadata((("etag", b"e1"), ("data-bin", b"\x00\xff")))
+        answer_with(BOOK, (("cost", b"3"),))(call)
+
+    fields = JsonGateway(answer).ask("POST", f"{SERVICE}GetBook").by_name
+    assert fields[b"grpc-metadata-etag"] == b"e1"
+    assert fields[b"grpc-metadata-data-bin"] == b"AP8"
+    assert fields[b"grpc-trailer-cost"] == b"3"
+
+
+@pytest.mark.parametrize("field", [("grpc-timeout", "soon"), ("x-request-timeout-seconds", "-1"), ("data-bin", "%")])
+def test_wrong_headers_are_refused(field: tuple[str, str]) -> None:
+    gateway = JsonGateway()
+    answer = gateway.ask("POST", f"{SERVICE}GetBook", b"{}", field)
+    assert (answer.status, json_of(answer)["code"]) == (400, 3)
+    gateway.assert_counted_once(3)
+
+
+# ---- Bodies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_field_is_named_in_message_and_details() -> None:
+    gateway = JsonGateway()
+    answer = gateway.ask("POST", f"{SERVICE}GetBook", b'{"place": {"row": "x"}}', step=3)
+    assert answer.status == 400
+    assert json_of(answer) == {
+        "code": 3,
+        "message": "place.row: expected an integer, found 'x'",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.BadRequest",
+                "fieldViolations": [{"field": "place.row", "description": "expected an integer, found 'x'"}],
+            }
+        ],
+    }
+    gateway.assert_counted_once(3)
+    assert not gateway.router.calls
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "text"),
+    [
+        ("POST", f"{SERVICE}GetBook", b'{"name": }', "byte 9"),
+        ("POST", f"{SERVICE}GetBook?name=x", b"{}", "no query"),
+        ("GET", "/v1/books/x?nme=1", b"", "did you mean name?"),
+        ("GET", "/v1/books/%zz", b"", "percent escape"),
+        ("GET", "/v1/books/%ff", b"", "decode"),
+        ("GET", "/v1/books/x", b"{}", "takes no body"),
+    ],
+)
+def test_a_wrong_request_says_what_is_wrong(method: str, path: str, body: bytes, text: str) -> None:
+    answer = JsonGateway().ask(method, path, body)
+    assert (answer.status, json_of(answer)["code"]) == (400, 3)
+    assert text in json_of(answer)["message"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("content-type", "application/x-ndjson"),
+        ("content-encoding", "br"),
+    ],
+)
+def test_a_body_of_another_type_is_unsupported(field: tuple[str, str]) -> None:
+    gateway = JsonGateway()
+    answer = gateway.ask("POST", f"{SERVICE}GetBook", b"{}", field)
+    assert answer.status == 415
+    assert "application/json" in json_of(answer)["message"] or "gzip" in json_of(answer)["message"]
+    gateway.assert_counted_once(3)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/problem+json", "text/json"])
+def test_types_of_json_are_read(kind: str) -> None:
+    assert JsonGateway(answer_with(BOOK)).ask("POST", f"{SERVICE}GetBook", b"{}", ("content-type", kind)).status == 200
+
+
+def test_a_gzip_body_is_read_in_pieces() -> None:
+    gateway = JsonGateway(answer_with(BOOK))
+    body = gzip.compress(b'{"name": "x"}')
+    assert gateway.ask("POST", f"{SERVICE}GetBook", body, ("content-encoding", "gzip"), step=5).status == 200
+    assert sent_request(gateway.call, kinds_pb2.BookRequest).name == "x"
+
+
+@pytest.mark.parametrize("body", [b"{}", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"x"])
+def test_a_wrong_gzip_body_is_refused(body: bytes) -> None:
+    answer = JsonGateway().ask("POST", f"{SERVICE}GetBook", body, ("content-encoding", "gzip"))
+    assert answer.status == 400
+    assert "gzip" in json_of(answer)["message"]
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_a_body_above_the_limit_is_refused_before_it_is_kept(is_gzip: bool) -> None:
+    gateway = JsonGateway()
+    size = settings().gateway.json_max_bytes + 1
+    body = gzip.compress(b" " * (4 * size), 1) if is_gzip else b" " * size
+    fields = [("content-encoding", "gzip")] if is_gzip else []
+    answer = gateway.ask("POST", f"{SERVICE}GetBook", body, *fields, step=1024 * 1024)
+    assert (answer.status, json_of(answer)["code"]) == (413, 8)
+    assert answer.share.used_bytes == 0
+    gateway.assert_counted_once(8)
+
+
+def test_a_raw_body_goes_into_its_field_and_comes_back_as_it_is() -> None:
+    def answer(call: OutgoingCall) -> None:
+        upload = sent_request(call, kinds_pb2.Upload)
+        finish(call, Outcome(payload=raw(upload.content.SerializeToString())))
+
+    got = JsonGateway(answer).ask("PUT", "/v1/content/a/b", b"\x00\xff", ("content-type", "image/png"))
+    assert (got.status, got.by_name[b"content-type"], got.body) == (200, b"image/png", b"\x00\xff")
+
+
+# ---- Answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_is_a_status_with_its_details() -> None:
+    info = AnyMessage()
+    info.Pack(error_details_pb2.ErrorInfo(reason="GONE"))
+    details = status_pb2.Status(code=5, message="no book", details=[info]).SerializeToString()
+    trailers = (("grpc-status-details-bin", details), ("cost", b"3"))
+    gateway = JsonGateway(fail_with(5, "no book", trailers))
+    answer = gateway.ask("GET", "/v1/books/x")
+    assert answer.status == 404
+    assert json_of(answer) == {
+        "code": 5,
+        "message": "no book",
+        "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "GONE"}],
+    }
+    assert answer.by_name[b"grpc-trailer-cost"] == b"3"
+    assert b"grpc-trailer-grpc-status-details-bin" not in answer.by_name
+    gateway.assert_counted_once(5)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(1, 499), (2, 500), (4, 504), (6, 409), (7, 403), (8, 429), (9, 400), (13, 500), (14, 503), (16, 401), (99, 500)],
+)
+def test_codes_have_their_http_status(code: int, status: int) -> None:
+    assert JsonGateway(fail_with(code, "m")).ask("GET", "/v1/books/x").status == status
+
+
+def test_a_response_that_is_no_message_or_no_json_is_an_internal_error() -> None:
+    pickle = JsonGateway(lambda call: finish(call, Outcome(payload=Payload(PICKLE, b"x"))))
+    assert pickle.ask("GET", "/v1/books/x").status == 500
+    infinite = kinds_pb2.Everything(value={"number_value": float("inf")})
+    gateway = JsonGateway(answer_with(infinite))
+    answer = gateway.ask("POST", f"{SERVICE}Copy", b"{}")
+    assert (answer.status, json_of(answer)["code"]) == (500, 13)
+    assert "Infinity" in json_of(answer)["message"]
+
+
+def test_a_client_that_leaves_cancels_its_call() -> None:
+    gateway = JsonGateway()
+    exchange, receiver = gateway.open("GET", "/v1/books/x")
+    assert receiver is not None
+    receiver.on_end()
+    exchange.break_off()
+    receiver.on_broken(BrokenBy.CLIENT)
+    assert gateway.router.cancel_reasons == [CancelReason.CLIENT]
+    gateway.assert_counted_once(1)
+
+
+def test_a_large_request_and_response_are_translated_in_a_thread() -> None:
+    title = "x" * (2 * ON_LOOP_MAX_BYTES)
+
+    async def call() -> FakeExchange:
+        gateway = JsonGateway(answer_with(kinds_pb2.Book(title=title)))
+        exchange = gateway.ask("POST", f"{SERVICE}CreateBook", json.dumps({"title": title}).encode(), step=9999)
+        assert not gateway.router.calls
+        await until(lambda: exchange.has_ended, "the answer")
+        assert sent_request(gateway.call, kinds_pb2.Book).title == title
+        gateway.assert_counted_once(0)
+        return exchange
+
+    assert json_of(asyncio.run(call())) == {"title": title}
+
+
+def test_a_wrong_large_request_is_refused_too() -> None:
+    async def call() -> FakeExchange:
+        gateway = JsonGateway()
+        exchange = gateway.ask("POST", f"{SERVICE}CreateBook", b'{"titl":"' + b"x" * ON_LOOP_MAX_BYTES + b'"}')
+        await until(lambda: exchange.has_ended, "the answer")
+        gateway.assert_counted_once(3)
+        return exchange
+
+    assert "did you mean title?" in json_of(asyncio.run(call()))["message"]
+
+
+def test_a_client_that_leaves_while_its_request_is_translated_starts_no_call() -> None:
+    async def call() -> None:
+        gateway = JsonGateway()
+        exchange, receiver = gateway.open("POST", f"{SERVICE}CreateBook")
+        assert receiver is not None
+        receiver.on_body(b'{"title":"' + b"x" * ON_LOOP_MAX_BYTES + b'"}')
+        receiver.on_end()
+        exchange.break_off()
+        receiver.on_broken(BrokenBy.CLIENT)
+        await asyncio.sleep(0)
+        assert not gateway.router.calls
+        gateway.assert_counted_once(1)
+
+    asyncio.run(call())
+
+
+# ---- Streams ---------------------------------------------------------------------------------------------------------
+
+
+def stream_of(count: int, code: int = 0) -> Any:
+    def answer(call: OutgoingCall) -> None:
+        for number in range(count):
+            item(call, kinds_pb2.Book(pages=number + 1).SerializeToString())
+        finish(call, Outcome(code=code, message="broken" if code else ""))
+
+    return answer
+
+
+ITEMS = [{"pages": "1"}, {"pages": "2"}]
+ERROR = {"error": {"code": 13, "message": "broken", "details": []}}
+
+
+@pytest.mark.parametrize("code", [0, 13])
+def test_a_stream_is_an_array_and_an_error_behind_its_start_the_last_item(code: int) -> None:
+    answer = JsonGateway(stream_of(2, code)).ask("GET", "/v1/books")
+    assert (answer.status, answer.by_name[b"content-type"]) == (200, b"application/json")
+    assert json_of(answer) == [*ITEMS, *([ERROR] if code else [])]
+
+
+@pytest.mark.parametrize("code", [0, 13])
+def test_a_stream_is_lines_for_who_accepts_them(code: int) -> None:
+    answer = JsonGateway(stream_of(2, code)).ask("GET", "/v1/books", b"", ("accept", "application/x-ndjson"))
+    assert answer.by_name[b"content-type"] == b"application/x-ndjson"
+    assert [json.loads(line) for line in answer.body.splitlines()] == [*ITEMS, *([ERROR] if code else [])]
+    assert len(answer.pieces) == 2 + (code > 0)
+
+
+@pytest.mark.parametrize("code", [0, 13])
+def test_a_stream_is_events_for_who_accepts_them(code: int) -> None:
+    answer = JsonGateway(stream_of(2, code)).ask("GET", "/v1/books", b"", ("accept", "text/event-stream"))
+    assert answer.by_name[b"content-type"] == b"text/event-stream"
+    assert answer.by_name[b"cache-control"] == b"no-cache"
+    *events, last = answer.body.decode().removesuffix("\n\n").split("\n\n")
+    assert [json.loads(event.removeprefix("data: ")) for event in events] == ITEMS
+    if code:
+        assert json.loads(last.removeprefix("event: error\ndata: ")) == ERROR["error"]
+    else:
+        assert last == "event: end\ndata: {}"
+
+
+def test_a_stream_that_fails_before_its_first_item_has_an_http_status() -> None:
+    answer = JsonGateway(stream_of(0, 13)).ask("GET", "/v1/books")
+    assert (answer.status, json_of(answer)["code"]) == (500, 13)
+
+
+def test_an_empty_stream_is_an_empty_array() -> None:
+    assert json_of(JsonGateway(stream_of(0)).ask("GET", "/v1/books")) == []
+
+
+def test_a_stream_waits_for_a_slow_client() -> None:
+    gateway = JsonGateway()
+    exchange, receiver = gateway.open("GET", "/v1/books")
+    assert receiver is not None
+    receiver.on_end()
+    exchange.is_blocked = True
+    for _ in range(settings().payload.stream_credits):
+        item(gateway.call, BOOK.SerializeToString())
+    assert gateway.router.link.granted == []
+    exchange.is_blocked = False
+    receiver.on_writable()
+    assert sum(gateway.router.link.granted) == settings().payload.stream_credits
+
+
+def test_a_stream_without_room_ends_as_exhausted() -> None:
+    gateway = JsonGateway()
+    exchange, receiver = gateway.open("GET", "/v1/books")
+    assert receiver is not None
+    receiver.on_end()
+    item(gateway.call, BOOK.SerializeToString())
+    exchange.has_room = False
+    item(gateway.call, BOOK.SerializeToString())
+    assert exchange.is_aborted
+    gateway.assert_counted_once(8)
+
+
+def test_lines_are_messages_of_a_streamed_request_as_they_arrive() -> None:
+    gateway = JsonGateway()
+    exchange, receiver = gateway.open("POST", "/v1/books:add", ("content-type", "application/x-ndjson"))
+    assert receiver is not None
+    allow(gateway.call, 10)
+    receiver.on_body(b'{"pages": 1}\n{"pag')
+    assert [kinds_pb2.Book.FromString(each).pages for each in gateway.router.link.items] == [1]
+    receiver.on_body(b'es": "2"}\n\n{"pages": 3}')
+    receiver.on_end()
+    assert [kinds_pb2.Book.FromString(each).pages for each in gateway.router.link.items] == [1, 2, 3]
+    assert gateway.router.link.half_closed == 1
+    finish(gateway.call, Outcome(payload=raw(BOOK.SerializeToString())))
+    assert json_of(exchange) == BOOK_JSON
+    gateway.assert_counted_once(0)
+
+
+def test_lines_wait_for_the_replica() -> None:
+    gateway = JsonGateway()
+    exchange, receiver = gateway.open("POST", "/v1/books:add", ("content-type", "application/x-ndjson"))
+    assert receiver is not None
+    body = b'{"pages": 1}\n' * 4
+    receiver.on_body(body)
+    assert (exchange.given_room, gateway.router.link.items) == (0, [])
+    allow(gateway.call, 3)
+    assert (exchange.given_room, len(gateway.router.link.items)) == (0, 3)
+    receiver.on_end()
+    assert gateway.router.link.half_closed == 0
+    allow(gateway.call, 2)
+    assert len(gateway.router.link.items) == 4
+    assert gateway.router.link.half_closed == 1
+
+
+def test_a_wrong_line_is_named_and_cancels_the_call() -> None:
+    gateway = JsonGateway(lambda call: allow(call, 10))
+    answer = gateway.ask(
+        "POST", "/v1/books:add", b'{"pages": 1}\n{"pages": "x"}\n', ("content-type", "application/x-ndjson")
+    )
+    assert answer.status == 400
+    assert json_of(answer)["message"] == "line 2: pages: expected an integer, found 'x'"
+    assert gateway.router.cancelled
+    gateway.assert_counted_once(3)
+
+
+def test_a_line_has_a_limit() -> None:
+    gateway = JsonGateway(lambda call: allow(call, 10))
+    body = b" " * (LINE_MAX_BYTES + 1)
+    answer = gateway.ask("POST", "/v1/books:add", body, ("content-type", "application/x-ndjson"), step=65536)
+    assert answer.status == 400
+    assert "more than" in json_of(answer)["message"]
+    assert answer.share.used_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "pages"), [(b'[{"pages": 1}, {"pages": 2}]', [1, 2]), (b'{"pages": 1}', [1]), (b"", [])]
+)
+def test_an_array_is_a_streamed_request_too(body: bytes, pages: list[int]) -> None:
+    gateway = JsonGateway(lambda call: allow(call, 10))
+    gateway.ask("POST", "/v1/books:add", body, ("content-type", "application/json"))
+    assert [kinds_pb2.Book.FromString(each).pages for each in gateway.router.link.items] == pages
+    assert gateway.router.link.half_closed == 1
+
+
+def test_both_ways_stream_over_one_exchange() -> None:
+    def echo_items(call: OutgoingCall) -> None:
+        gateway.router.link.on_item = item
+        gateway.router.link.on_half_close = lambda call: finish(call, Outcome())
+        allow(call, 10)
+
+    gateway = JsonGateway(echo_items)
+    lines = ("content-type", "application/x-ndjson"), ("accept", "application/x-ndjson")
+    answer = gateway.ask("POST", f"{SERVICE}Chat", b'{"pages":"1"}\n{"pages":"2"}\n', *lines)
+    assert answer.body == b'{"pages":"1"}\n{"pages":"2"}\n'
