@@ -7,8 +7,11 @@ from enum import Enum
 from typing import Any, Self
 
 import grpc
+from google.protobuf.message import Message
 
 from mesh.cluster.ray_core import TaskCancelledError
+from mesh.rpc.status_details import DETAILS_KEY, decode_details, encode_details
+from mesh.settings import settings
 
 
 class MeshException(Exception):
@@ -205,7 +208,10 @@ class DeadlineExceededError(MeshException, TimeoutError):
 
 
 class GrpcStatusError(MeshException):
-    """A gRPC status other than OK: set by user code on its context, or answered by a service that was called."""
+    """A gRPC status other than OK: set by user code on its context, or answered by a service that was called.
+
+    `with_details` makes one with details that clients of any language can read; callers find them in `error_details`.
+    """
 
     def __init__(
         self, code: grpc.StatusCode, details: object = "", trailers: Sequence[tuple[str, str | bytes]] = ()
@@ -217,6 +223,28 @@ class GrpcStatusError(MeshException):
         self.code = code
         self.details = details
         self.trailers = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in trailers)
+
+    @classmethod
+    def with_details(cls, code: grpc.StatusCode, message: str, *details: Message) -> Self:
+        """A status with details: messages of google.rpc.error_details_pb2 such as BadRequest, or any others.
+
+        They reach callers and clients as `google.rpc.Status`, also through other deployments. Raises TypeError for what
+        is no message, and ValueError for more than clients take, about 7 KiB.
+        """
+        limit = settings().payload.error_details_max_chars
+        if len(message) > limit:
+            raise ValueError(
+                f"The message of an error is at most {limit} characters (MESH_ERROR_DETAILS_MAX_CHARS), this one has "
+                f"{len(message)}: clients take details only with the whole message."
+            )
+        error = cls(code, message)
+        error.trailers = ((DETAILS_KEY, encode_details(code.value[0], message, details)),)
+        return error
+
+    @property
+    def error_details(self) -> tuple[Message, ...]:
+        """What `with_details` was given here or by a callee; one of an unknown type is a google.protobuf.Any."""
+        return decode_details(self.trailers)
 
 
 def details_text(details: object) -> str:

@@ -48,7 +48,7 @@ ROOMS: dict[str, str] = {
     "mesh.rpc": "http2 phases",
     "mesh.settings": "",
     "mesh.cluster": "settings",
-    "mesh.exceptions": "cluster",
+    "mesh.exceptions": "cluster rpc settings",
     "mesh.wire": "cluster exceptions settings v1",
     "mesh.context": "exceptions wire",
     "mesh.logs": "cluster context settings v1 wire",

@@ -11,6 +11,7 @@ import grpc
 from mesh.context import Request
 from mesh.exceptions import GrpcStatusError, details_text
 from mesh.replica.user_loop import UserLoop
+from mesh.rpc.status_details import DETAILS_KEY
 from mesh.wire.outcome import Outcome, Trailers
 
 _ENCODINGS = {grpc.Compression.NoCompression: "", grpc.Compression.Deflate: "deflate", grpc.Compression.Gzip: "gzip"}
@@ -191,8 +192,17 @@ class GrpcContext:
 
     def apply(self, outcome: Outcome) -> Outcome:
         """The outcome with the status that the method has set."""
+        raised = outcome.code
+        self._set_status(outcome)
+        if outcome.code != raised:
+            # Clients refuse details of another code.
+            outcome.trailers = tuple(each for each in outcome.trailers if each[0] != DETAILS_KEY)
         if self._trailers:
-            outcome.trailers = encoded(self._trailers)
+            set_here = encoded(self._trailers)
+            outcome.trailers = (*(each for each in outcome.trailers if each not in set_here), *set_here)
+        return outcome
+
+    def _set_status(self, outcome: Outcome) -> None:
         # A failure stays one: with OK the client would take a stream that broke off for a complete one.
         if self._code is not None and (outcome.is_ok or self._code is not grpc.StatusCode.OK):
             outcome.code = self._code.value[0]
@@ -201,7 +211,6 @@ class GrpcContext:
                 outcome.payload = None
         elif self._details:
             outcome.message = self._details
-        return outcome
 
 
 class _Done:

@@ -7,9 +7,13 @@ import pickle
 
 import grpc
 import pytest
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from mesh import exceptions
 from mesh.cluster.ray_core import TaskCancelledError
+from mesh.rpc.status_details import DETAILS_KEY
+from mesh.settings import settings
 
 ERRORS = [
     exceptions.MeshException("broken"),
@@ -20,6 +24,7 @@ ERRORS = [
     exceptions.RequestCancelledError(reason=exceptions.CancelReason.DRAIN),
     exceptions.DeadlineExceededError(),
     exceptions.GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no such item", [("key", b"value"), ("k-bin", b"\0")]),
+    exceptions.GrpcStatusError.with_details(grpc.StatusCode.NOT_FOUND, "no such item", ErrorInfo(reason="SOLD_OUT")),
     exceptions.UnserializableError("cannot pickle"),
     exceptions.PayloadTooLargeError("result", 11, 10),
     exceptions.RemoteError("LockError", "held", "Traceback ..."),
@@ -133,6 +138,24 @@ def test_a_lost_replica_is_named_and_safe_to_retry_only_when_nothing_ran() -> No
 def test_text_in_trailers_becomes_bytes_as_the_wire_has_it() -> None:
     error = exceptions.GrpcStatusError(grpc.StatusCode.ABORTED, "", [("hint", "later"), ("raw-bin", b"\0")])
     assert error.trailers == (("hint", b"later"), ("raw-bin", b"\0"))
+
+
+def test_details_of_an_error_have_its_code_and_message() -> None:
+    """Clients refuse others (item 142)."""
+    given = (ErrorInfo(reason="SOLD_OUT"), RetryInfo(retry_delay={"seconds": 3}))
+    error = exceptions.GrpcStatusError.with_details(grpc.StatusCode.UNAVAILABLE, "sold out", *given)
+    assert error.error_details == given
+    assert (error.code, error.details, str(error)) == (grpc.StatusCode.UNAVAILABLE, "sold out", "UNAVAILABLE: sold out")
+    status = status_pb2.Status.FromString(dict(error.trailers)[DETAILS_KEY])
+    assert (status.code, status.message) == (grpc.StatusCode.UNAVAILABLE.value[0], "sold out")
+    assert exceptions.GrpcStatusError(grpc.StatusCode.UNAVAILABLE).error_details == ()
+
+
+def test_a_message_that_would_be_cut_is_refused_with_details() -> None:
+    limit = settings().payload.error_details_max_chars
+    assert exceptions.GrpcStatusError.with_details(grpc.StatusCode.ABORTED, "x").error_details == ()
+    with pytest.raises(ValueError, match=f"at most {limit} characters"):
+        exceptions.GrpcStatusError.with_details(grpc.StatusCode.ABORTED, "x" * (limit + 1))
 
 
 def test_a_remote_error_shows_the_remote_traceback() -> None:

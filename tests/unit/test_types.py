@@ -24,10 +24,12 @@ def test_users_code_passes_mypy_strict(tmp_path: Path) -> None:
     for document in DOCUMENTS:
         if blocks := blocks_of(document, "python"):
             (project / f"{document.stem.lower().replace('-', '_')}_document.py").write_text(module_of(blocks))
+    config = tmp_path / "mypy.ini"
+    config.write_text("[mypy]\n[mypy-google.rpc.*]\nfollow_untyped_imports = True\n")
     checked = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--strict", "--python-executable", environment(tmp_path / "environment"),
-            "--cache-dir", ROOT / ".mypy_cache" / "users", "--config-file=", ".",
+            "--cache-dir", ROOT / ".mypy_cache" / "users", f"--config-file={config}", ".",
         ],
         cwd=project,
         capture_output=True,

@@ -9,9 +9,15 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
 
 from mesh.context import Request
+from mesh.exceptions import GrpcStatusError
 from mesh.replica.grpc_context import GrpcContext
+from mesh.rpc.status_details import DETAILS_KEY
+from mesh.wire.outcome import failed_in_user_code
 from mesh.wire.request_context import RequestContext
 
 
@@ -54,6 +60,35 @@ def test_initial_metadata_are_sent_with_and_without_await() -> None:
     used = context()
     used.send_initial_metadata(())
     assert used.has_sent_headers
+
+
+DETAILED = GrpcStatusError.with_details(grpc.StatusCode.NOT_FOUND, "none", ErrorInfo(reason="SOLD_OUT"))
+
+
+def test_details_of_a_raised_error_stay_beside_metadata_that_the_method_has_set() -> None:
+    """Both reach the client (items 142, 217)."""
+    used = context()
+    used.set_trailing_metadata([("weight", "7")])
+    outcome = used.apply(failed_in_user_code(DETAILED))
+    assert outcome.trailers == (*DETAILED.trailers, ("weight", b"7"))
+
+
+def test_a_code_that_the_method_has_set_goes_without_details_of_another() -> None:
+    """Clients would refuse them (item 218)."""
+    used = context()
+    used.set_code(grpc.StatusCode.DATA_LOSS)
+    outcome = used.apply(failed_in_user_code(DETAILED))
+    assert (outcome.code, outcome.trailers) == (grpc.StatusCode.DATA_LOSS.value[0], ())
+
+
+def test_aborting_with_details_sends_them_once() -> None:
+    """As grpcio-status makes them for servicers of any server."""
+    status = status_pb2.Status(code=5, message="none")
+    used = context()
+    with pytest.raises(GrpcStatusError) as caught:
+        used.abort_with_status(rpc_status.to_status(status))
+    outcome = used.apply(failed_in_user_code(caught.value))
+    assert outcome.trailers == ((DETAILS_KEY, status.SerializeToString()),)
 
 
 def test_metadata_has_the_fields_of_grpc() -> None:

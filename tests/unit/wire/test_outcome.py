@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from mesh.exceptions import (
     BackPressureError,
@@ -105,6 +106,20 @@ def test_every_exception_can_be_reported(error: BaseException) -> None:
     arrived = to_exception(sent(failed_in_user_code(error)))
     assert isinstance(arrived, (type(error) if isinstance(error, Exception) else RemoteError, RemoteError))
     assert isinstance(arrived, Exception)
+
+
+def test_error_details_survive_hops() -> None:
+    """A deployment that does not catch them passes them on (items 142, 143)."""
+    given = ErrorInfo(reason="SOLD_OUT", domain="shop")
+    error: BaseException = GrpcStatusError.with_details(grpc.StatusCode.NOT_FOUND, "none", given)
+    for _ in range(3):
+        outcome = failed_in_user_code(error)
+        message = common_pb2.Status()
+        write_status(outcome, message)
+        error = to_exception(read_status(message, None))
+    assert isinstance(error, GrpcStatusError)
+    assert error.error_details == (given,)
+    assert (outcome.code, outcome.message, outcome.trailers) == (5, "none", error.trailers)
 
 
 def test_long_messages_are_cut() -> None:
