@@ -97,7 +97,7 @@ ROOMS: dict[str, str] = {
         "exceptions gateway.ops gateway.requests gateway.transcoding gateway.websockets http2 link routing rpc settings"
         " v1 wire"
     ),
-    "gateway.web_rpc": "gateway.dialects gateway.requests rpc wire",
+    "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
         "gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options phases routing"
         " rpc settings usercode v1 wire"

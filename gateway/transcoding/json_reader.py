@@ -90,6 +90,8 @@ class ObjectReader:
         for key, value in tree.items():
             field = fields.get(key)
             if field is None:
+                if self._readers.skips_unknown:
+                    continue
                 raise self.unknown(key)
             name = field.name
             if name in values:
@@ -118,9 +120,11 @@ class ObjectReader:
 class JsonReaders:
     """The readers of all message types of a pool."""
 
-    def __init__(self, pool: DescriptorPool) -> None:
+    def __init__(self, pool: DescriptorPool, *, skips_unknown: bool = False) -> None:
+        """`skips_unknown`: fields that a message does not have are no error."""
         self._pool = pool
         self._readers: dict[str, ObjectReader] = {}
+        self.skips_unknown = skips_unknown
 
     def of(self, descriptor: Descriptor) -> ObjectReader:
         """The reader of a message as an object."""
@@ -152,7 +156,7 @@ class JsonReaders:
     def _read_any_form(self, message_class: type[Message], tree: Json) -> Message:
         message = message_class()
         try:
-            json_format.ParseDict(tree, message, descriptor_pool=self._pool)
+            json_format.ParseDict(tree, message, ignore_unknown_fields=self.skips_unknown, descriptor_pool=self._pool)
         except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
             raise FieldError(str(error)) from None
         return message

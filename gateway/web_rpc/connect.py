@@ -19,7 +19,8 @@ from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.routes import Refusal
-from gateway.web_rpc.connect_errors import end_of_stream, error_body, http_status, own_entries
+from gateway.transcoding.status_json import HTTP_STATUS
+from gateway.web_rpc.connect_errors import end_of_stream, error_body, own_entries
 from gateway.web_rpc.connect_request import (
     JSON,
     OWN_FIELDS,
@@ -34,7 +35,7 @@ from gateway.web_rpc.connect_request import (
     read_request,
 )
 from gateway.web_rpc.envelope_reader import envelope
-from gateway.web_rpc.message_codec import INVALID_ARGUMENT, PROTO_CODEC, JsonCodec, MessageCodec
+from gateway.web_rpc.message_codec import INVALID_ARGUMENT, PROTO_CODEC, JsonCodecs, MessageCodec
 from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import INTERNAL, UNIMPLEMENTED, MessageError
@@ -50,6 +51,7 @@ class ConnectDialect:
 
     def __init__(self, methods: ServedMethods) -> None:
         self._methods = methods
+        self._json = JsonCodecs()
 
     def claims(self, head: HttpHead) -> bool:
         """Whether a request is one of Connect, or means to be one."""
@@ -89,7 +91,7 @@ class ConnectDialect:
         if request.form is RequestForm.GET and not _is_safe(method):
             exchange.send_whole(405, [(b"allow", b"POST")], b"")
             return None
-        codec = _codec_of(method, request.codec)
+        codec = PROTO_CODEC if request.codec != JSON else self._json.of(method.descriptors, method.full_name)
         if codec is None:
             text = f"This gateway has no descriptors of {method.full_name}, which JSON needs. Send application/proto."
             refusal = Refusal(UNIMPLEMENTED, text, method.application)
@@ -107,7 +109,7 @@ class ConnectDialect:
             content_type = (b"content-type", exchange.head.content_type.encode())
             exchange.send_whole(200, [content_type], envelope(end_of_stream(end), _END_OF_STREAM))
         else:
-            status = 404 if refusal.code == UNIMPLEMENTED and not is_known else http_status(refusal.code)
+            status = 404 if refusal.code == UNIMPLEMENTED and not is_known else HTTP_STATUS[refusal.code]
             exchange.send_whole(status, [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")], error_body(end))
         return None
 
@@ -192,7 +194,7 @@ class _UnaryCall(_ConnectCall):
         end, message = self._encoded(end)
         if message is None:
             fields: Fields = [_ERROR_TYPE]
-            status, message = http_status(end.code), error_body(end, self._pool)
+            status, message = HTTP_STATUS[end.code], error_body(end, self._pool)
         else:
             fields = [(b"content-type", self._request.content_type)]
             status, message = 200, self._compressed(message, fields)
@@ -252,14 +254,6 @@ class _StreamCall(_ConnectCall):
         if compression is not None and compression.encoding:
             fields.append((b"connect-content-encoding", compression.encoding.encode()))
         return fields + write_fields(own_entries(self._initial))
-
-
-def _codec_of(method: ServedMethod, name: str) -> MessageCodec | None:
-    """None where JSON has no descriptors to go by."""
-    if name != JSON:
-        return PROTO_CODEC
-    messages = method.descriptors.method(method.full_name)
-    return None if messages is None else JsonCodec(messages.request, messages.response, method.descriptors.pool)
 
 
 def _is_safe(method: ServedMethod) -> bool:

@@ -1,4 +1,4 @@
-"""Errors and ends of streams of the Connect protocol: codes, HTTP statuses, JSON and details. Pure."""
+"""Errors and ends of streams of the Connect protocol: names of codes, JSON and details. Pure."""
 
 from __future__ import annotations
 
@@ -17,34 +17,29 @@ from gateway.dialects.method_call import CallEnd
 from mesh.rpc.grpc_fields import Entry
 
 DETAILS_KEY = "grpc-status-details-bin"
-_CODES = (
-    ("ok", 200),
-    ("canceled", 499),
-    ("unknown", 500),
-    ("invalid_argument", 400),
-    ("deadline_exceeded", 504),
-    ("not_found", 404),
-    ("already_exists", 409),
-    ("permission_denied", 403),
-    ("resource_exhausted", 429),
-    ("failed_precondition", 400),
-    ("aborted", 409),
-    ("out_of_range", 400),
-    ("unimplemented", 501),
-    ("internal", 500),
-    ("unavailable", 503),
-    ("data_loss", 500),
-    ("unauthenticated", 401),
+_NAMES = (
+    "ok",
+    "canceled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
 )
-"""Name and HTTP status of each gRPC code."""
+"""Of gRPC's codes, in their order."""
 _RESERVED_PREFIXES = ("connect-", "trailer-")
 _OF_HTTP = frozenset({"content-encoding", "accept-encoding"})
 _STANDARD_POOL: DescriptorPool = error_details_pb2.DESCRIPTOR.pool
-
-
-def http_status(code: int) -> int:
-    """The status of a unary answer with one of gRPC's codes."""
-    return _CODES[code][1]
 
 
 def error_body(end: CallEnd, pool: DescriptorPool | None = None) -> bytes:
@@ -75,7 +70,7 @@ def own_entries(entries: tuple[Entry, ...]) -> list[Entry]:
 
 
 def _error(end: CallEnd, pool: DescriptorPool | None) -> dict[str, Any]:
-    tree: dict[str, Any] = {"code": _CODES[end.code][0]}
+    tree: dict[str, Any] = {"code": _NAMES[end.code]}
     if end.message:
         tree["message"] = end.message
     details = [_detail(each.type_url, each.value, pool) for each in _details(end)]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
-from google.protobuf import json_format
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError, EncodeError, Message
+import msgspec
+from google.protobuf.message import DecodeError, EncodeError
 
+from gateway.requests.descriptors import Descriptors, MethodMessages
+from gateway.transcoding.json_reader import JsonReaders, built
+from gateway.transcoding.json_writer import JsonWriters
+from gateway.transcoding.request_binding import parse_json
 from mesh.rpc.message_reader import INTERNAL, MessageError
 
 INVALID_ARGUMENT = 3
+
+_encode = msgspec.json.Encoder().encode
 
 
 class MessageCodec(Protocol):
@@ -36,33 +42,62 @@ class ProtoCodec:
 class JsonCodec:
     """The JSON form of the messages of one method. Fields that are not known are passed over, as Connect wants it."""
 
-    def __init__(self, request: type[Message], response: type[Message], pool: DescriptorPool) -> None:
-        """`pool` knows what an Any may hold."""
-        self._request = request
-        self._response = response
-        self._pool = pool
+    __slots__ = ("_read", "_request", "_response", "_write")
+
+    def __init__(self, messages: MethodMessages, readers: JsonReaders, writers: JsonWriters) -> None:
+        self._request = messages.request
+        self._response = messages.response
+        self._read = readers.of_message(messages.descriptor.input_type)
+        self._write = writers.of_message(messages.descriptor.output_type)
 
     def decode(self, data: bytes) -> bytes:
-        message = self._request()
-        name = message.DESCRIPTOR.full_name
-        if data.lstrip()[:1] == b"[" and not name.startswith("google.protobuf."):
-            # The parser takes an empty list for an empty message.
-            raise MessageError(INVALID_ARGUMENT, f"The request is a JSON list; {name} is an object.")
         try:
-            json_format.Parse(data, message, ignore_unknown_fields=True, descriptor_pool=self._pool)
-            return message.SerializeToString()
-        # The JSON is a stranger's: besides its own error, the parser lets out those of numbers, UTF-8 and depth.
-        except (json_format.Error, EncodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            return built(self._request, self._read(parse_json(data))).SerializeToString()
+        # What a stranger's JSON holds is refused by the reader, else by protobuf itself.
+        except (EncodeError, ValueError, TypeError) as error:
+            name = self._request.DESCRIPTOR.full_name
             raise MessageError(INVALID_ARGUMENT, f"The request is no JSON of {name}: {error}") from None
 
     def encode(self, message: bytes | memoryview) -> bytes:
+        parsed = self._response()
         try:
-            parsed = self._response.FromString(bytes(message))
-            text = json_format.MessageToJson(parsed, indent=None, descriptor_pool=self._pool, ensure_ascii=False)
-        except (json_format.Error, DecodeError, ValueError, TypeError) as error:
-            name = self._response.DESCRIPTOR.full_name
+            parsed.ParseFromString(message)  # type: ignore[arg-type]
+            return _encode(self._write(parsed))
+        except (DecodeError, ValueError) as error:
+            name = parsed.DESCRIPTOR.full_name
             raise MessageError(INTERNAL, f"The response cannot be written as JSON of {name}: {error}") from None
-        return text.encode("utf-8", "surrogatepass")
+
+
+class _ApplicationCodecs:
+    """The JSON codecs of one version of an application."""
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        self._readers = JsonReaders(descriptors.pool, skips_unknown=True)
+        self._writers = JsonWriters(descriptors.pool)
+        self._codecs: dict[str, JsonCodec] = {}
+
+    def of(self, full_name: str, messages: MethodMessages) -> JsonCodec:
+        codec = self._codecs.get(full_name)
+        if codec is None:
+            codec = self._codecs[full_name] = JsonCodec(messages, self._readers, self._writers)
+        return codec
+
+
+class JsonCodecs:
+    """The JSON codecs of all methods, made at their first use. They last as long as the descriptors."""
+
+    def __init__(self) -> None:
+        self._applications: WeakKeyDictionary[Descriptors, _ApplicationCodecs] = WeakKeyDictionary()
+
+    def of(self, descriptors: Descriptors, full_name: str) -> JsonCodec | None:
+        """None for a method that has no descriptors."""
+        messages = descriptors.method(full_name)
+        if messages is None:
+            return None
+        application = self._applications.get(descriptors)
+        if application is None:
+            application = self._applications[descriptors] = _ApplicationCodecs(descriptors)
+        return application.of(full_name, messages)
 
 
 PROTO_CODEC = ProtoCodec()
