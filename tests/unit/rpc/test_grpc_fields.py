@@ -69,6 +69,7 @@ def test_what_is_no_timeout(value: bytes) -> None:
 def test_a_message_comes_back(text: str) -> None:
     quoted = quote_message(text)
     assert all(0x20 <= byte <= 0x7E for byte in quoted)
+    assert quoted == quoted.strip(b" ")
     assert unquote_message(quoted) == text.encode("utf-8", "replace").decode()
 
 
@@ -89,8 +90,14 @@ def test_messages_of_others(value: bytes, text: str) -> None:
 
 
 def test_what_is_quoted_is_what_the_specification_says() -> None:
-    assert quote_message(" plain ~ text!") == b" plain ~ text!"
+    assert quote_message("plain ~ text!") == b"plain ~ text!"
     assert quote_message("%\n\x7fé") == b"%25%0A%7F%C3%A9"
+
+
+def test_spaces_at_the_ends_are_quoted_because_http_does_not_keep_them() -> None:
+    """RFC 9113, 8.2.1: a value neither starts nor ends with a space."""
+    assert quote_message("  two and one ") == b"%20 two and one%20"
+    assert quote_message(" ") == b"%20"
 
 
 # ---- Metadata --------------------------------------------------------------------------------------------------------
