@@ -7,10 +7,12 @@ of its calls.
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
 
 import grpc
 
+from gateway.dialects.call_guard import CallGuard
 from gateway.dialects.grpc_call import GrpcCall, UnaryUnaryCall, refuse
 from gateway.dialects.grpc_metadata import ClientHead, read_client_head
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
@@ -28,6 +30,7 @@ from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
 from mesh.rpc.rpc_server import RpcServer
 from mesh.settings import settings
+from mesh.wire.identity import Identity
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -69,6 +72,8 @@ class GrpcListener:
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._served: dict[tuple[str | None, str], tuple[type[GrpcCall], ServedMethod]] = {}
         self._server: RpcServer[ClientHead] | None = None
+        self.guard: CallGuard | None = None
+        """Asks who calls, and limits calls; None: every client may call."""
 
     @property
     def phase(self) -> ListenerPhase:
@@ -87,7 +92,15 @@ class GrpcListener:
     def __repr__(self) -> str:
         return f"<GrpcListener {self._phase.name} applications={self._methods.applications}>"
 
-    async def start(self, host: str, port: int, message_max_bytes: int = 0, *, shares_port: bool = False) -> int:
+    async def start(
+        self,
+        host: str,
+        port: int,
+        message_max_bytes: int = 0,
+        *,
+        shares_port: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> int:
         """Listen; returns the port. Raises OSError naming the port when it is taken.
 
         `shares_port`: other gateways of the node may listen on it too.
@@ -107,11 +120,13 @@ class GrpcListener:
             budget=self._budget,
             connections_max=settings().gateway.connections_max,
         )
-        return await self._server.listen(host, port, shares_port=shares_port)
+        return await self._server.listen(host, port, tls=tls, shares_port=shares_port)
 
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new calls. Calls in progress are not touched."""
         self._served = {}
+        if self.guard is not None:
+            self.guard.methods.forget()
         self._change_phase(ListenerEvent.ROUTES, f"route table {routes.version} has arrived")
         self._methods.set_routes(routes)
 
@@ -130,22 +145,47 @@ class GrpcListener:
             await self._server.stop(grace_s)
 
     def _accept(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
-        served = self._served.get((head.invocation.application, head.path))
-        if served is None:
-            return self._look_up(stream, head, peer)
+        if self.guard is not None:
+            return self.guard.accept(stream, head, peer, lambda caller: self._accept_of(stream, head, peer, caller))
+        served = self._served.get((head.invocation.application, head.path)) or self._look_up(stream, head, peer)
+        if not isinstance(served, tuple):
+            return served
         call_type, method = served
         return call_type(stream, head, method, peer)
 
-    def _look_up(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
+    def _accept_of(
+        self, stream: Stream, head: ClientHead, peer: str, caller: Identity | Refusal | None
+    ) -> Receiver | None:
+        """Begin the call of a client that the guard has let in, or refuse it."""
+        if isinstance(caller, Refusal):
+            self._refuse(stream, head, caller)
+            return None
+        served = self._served.get((head.invocation.application, head.path)) or self._look_up(stream, head, peer)
+        if not isinstance(served, tuple):
+            return served
+        call_type, method = served
+        of_caller = self.guard.methods.admit(method, caller, peer) if self.guard is not None else method
+        if isinstance(of_caller, Refusal):
+            refuse(stream, of_caller, method.stats, head.invocation.request_id)
+            return None
+        return call_type(stream, head, of_caller, peer)
+
+    def _look_up(
+        self, stream: Stream, head: ClientHead, peer: str
+    ) -> tuple[type[GrpcCall], ServedMethod] | Receiver | None:
+        """What serves the call: a method of an application, or the receiver that one of our own services has made."""
         if self._built_in.find(head) is not None:
             return self._built_in.accept(stream, head, peer)
         method = self._methods.find(head.invocation.application, head.path)
         if isinstance(method, Refusal):
-            refuse(stream, method, self._metrics.of_refused(method.application), head.invocation.request_id)
+            self._refuse(stream, head, method)
             return None
         call_type = _CALL_TYPES[method.streams_request, method.streams_response]
-        self._served[head.invocation.application, head.path] = call_type, method
-        return call_type(stream, head, method, peer)
+        served = self._served[head.invocation.application, head.path] = call_type, method
+        return served
+
+    def _refuse(self, stream: Stream, head: ClientHead, refusal: Refusal) -> None:
+        refuse(stream, refusal, self._metrics.of_refused(refusal.application), head.invocation.request_id)
 
     def _change_phase(self, event: ListenerEvent, reason: str) -> None:
         before, self._phase = self._phase, next_state(LISTENER_TRANSITIONS, self._phase, event)

@@ -20,6 +20,7 @@ from gateway.ops.node_metrics import NodeMetrics
 from gateway.ops.ops_http import Operations, OpsHttp
 from gateway.ops.serve_api import ServeApi
 from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes, read_routes
+from gateway.security import Security
 from mesh.exceptions import MeshException
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.routing.snapshot import DeploymentKey
@@ -90,20 +91,26 @@ class NodeGateway:
             policy=_upkeep_policy(options),
         )
         self._http: OpsHttp | None = None
+        self._security = Security(options)
 
     def __repr__(self) -> str:
         return f"<NodeGateway {self._spec.gateway_id} {self._listener.phase.name} node={self._spec.node_id}>"
 
     async def start(self) -> control_pb2.GatewayReady:
-        """Open the ports. Raises OSError with the name of a port that is taken; then no port stays open."""
+        """Open the ports. Raises OSError with the name of a port that is taken; then no port stays open.
+
+        Raises ValueError, OSError or ImportError naming the option for files and functions that cannot be used.
+        """
         spec = self._spec
         ready = control_pb2.GatewayReady(
             gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index, pid=os.getpid()
         )
         try:
+            await self._security.load()
+            self._listener.guard = self._security.guard(self._metrics.in_flight)
             ready.grpc_address = await self._open_grpc()
             ready.http_address = self._open_http(ready.grpc_address)
-        except OSError:
+        except (OSError, ValueError, ImportError, TypeError):
             await self.close()
             raise
         telemetry.register(self._collect)
@@ -139,6 +146,7 @@ class NodeGateway:
         if self._http is not None:
             await self._http.stop()
         await self._node_metrics.close()
+        await self._security.close()
         telemetry.unregister(self._collect)
 
     async def check_health(self) -> None:
@@ -164,6 +172,7 @@ class NodeGateway:
         yield CONTROLLER_CONNECTED, [Sample((), float(self._process.has_controller))]
         yield CONNECTIONS, [Sample((), self._listener.connections)]
         yield BUFFERED, [Sample((), self._listener.buffered_bytes)]
+        yield from self._security.collect()
 
     async def _open_grpc(self) -> str:
         options = self._spec.options
@@ -171,7 +180,13 @@ class NodeGateway:
             return ""
         host = options.grpc_host or settings().gateway.host
         shares_port = options.processes > 1
-        port = await self._listener.start(host, options.grpc_port, options.max_message_bytes, shares_port=shares_port)
+        port = await self._listener.start(
+            host,
+            options.grpc_port,
+            options.max_message_bytes,
+            shares_port=shares_port,
+            tls=self._security.tls("grpc"),
+        )
         return self._address(host, port)
 
     def _open_http(self, grpc_address: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mesh.exceptions import CancelReason, MeshException
+from mesh.wire.identity import Identity
 from mesh.wire.request_context import RequestContext
 
 
@@ -53,6 +54,11 @@ class Request:
     @property
     def multiplexed_model_id(self) -> str:
         return self.context.multiplexed_model_id
+
+    @property
+    def identity(self) -> Identity | None:
+        """The client that the gateway has authenticated; None where it does not ask, and for calls of programs."""
+        return self.context.identity
 
     @property
     def remaining_s(self) -> float | None:

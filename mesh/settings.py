@@ -170,6 +170,10 @@ class GatewaySettings:
     """Client connections to the gRPC port; more are closed at once, with GOAWAY."""
     buffer_max_bytes: int = 1024 * 1024 * 1024
     """Bytes of messages that wait in a gateway, requests and responses; what is above ends with RESOURCE_EXHAUSTED."""
+    files_interval_s: float = 5.0
+    """Pause between two looks at the files of certificates, keys and tokens."""
+    limited_callers_max: int = 10_000
+    """Identities and addresses that a gateway counts for limits; further ones share a count while all are busy."""
     http_requests_max: int = 256
     """Concurrent requests to the HTTP port; more are refused with 503."""
     http_stop_grace_s: int = 5

@@ -27,6 +27,7 @@ PUBLIC_FACE = frozenset(
         "__init__",
         "api",
         "application",
+        "authentication",
         "config",
         "context",
         "deployment",
@@ -43,16 +44,18 @@ ROOM_MODULES_MAX = 16
 
 ROOMS: dict[str, str] = {
     "mesh.v1": "",
+    "mesh.tls": "",
     "mesh.phases": "",
-    "mesh.http2": "",
+    "mesh.http2": "tls",
     "mesh.rpc": "http2 phases",
     "mesh.settings": "",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster rpc settings",
     "mesh.wire": "cluster exceptions settings v1",
     "mesh.context": "exceptions wire",
+    "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context settings v1 wire",
-    "mesh.options": "settings v1",
+    "mesh.options": "settings tls v1",
     "mesh.config": "options v1",
     "mesh.status": "v1",
     "mesh.usercode": "cluster context settings",
@@ -88,19 +91,20 @@ ROOMS: dict[str, str] = {
     "mesh.api": "application client cluster context deployment exceptions handle options status",
     "mesh": "api batching caller config context deployment exceptions handle multiplex options settings web",
     "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
-    "mesh.cli": "api application client cluster declarative deployment exceptions logs options status v1",
+    "mesh.cli": "api application client cluster declarative deployment exceptions logs options status tls v1 wire",
     "gateway.requests": "http2 routing v1 wire",
     "gateway.websockets": "gateway.requests settings",
     "gateway.transcoding": "",
     "gateway.ops": "gateway.requests phases settings v1 wire",
+    "gateway.access": "authentication exceptions gateway.requests logs v1 wire",
     "gateway.dialects": (
-        "exceptions gateway.ops gateway.requests gateway.transcoding gateway.websockets http2 link routing rpc settings"
-        " v1 wire"
+        "authentication exceptions gateway.access gateway.ops gateway.requests gateway.transcoding gateway.websockets"
+        " http2 link routing rpc settings v1 wire"
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
-        "gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options phases routing"
-        " rpc settings usercode v1 wire"
+        "gateway.access gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options"
+        " phases routing rpc settings tls usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.
@@ -160,6 +164,8 @@ PURE_MODULES = (
     "gateway/requests/end_to_end_fields.py",
     "gateway/requests/mesh_headers.py",
     "gateway/requests/route_prefixes.py",
+    "gateway/access/call_limits.py",
+    "gateway/access/meters.py",
     "gateway/requests/routes.py",
     "gateway/requests/web_encoding.py",
     "gateway/requests/web_status.py",

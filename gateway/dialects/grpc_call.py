@@ -7,6 +7,7 @@ call needs no task, future or timer; the router keeps the deadline.
 from __future__ import annotations
 
 import logging
+from math import ceil
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -42,6 +43,9 @@ _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 _DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Tells clients that retry when to do so (gRPC docs, retry design)."""
+
 _ROUNDED_SHARE, _ROUNDED_S = 0.01, 0.005
 """gRPC clients round up what they say of their deadline, and then leave at the deadline itself."""
 
@@ -75,7 +79,7 @@ class GrpcCall:
         self._head = head
         self._method = method
         self._peer = peer
-        self._context: RequestContext = head.invocation.context(method.full_name, method.application)
+        self._context: RequestContext = head.invocation.context(method.full_name, method.application, method.identity)
         self._reader: MessageReader | None = None
         self._call: OutgoingCall | None = None
         self._compression: ResponseCompression | None = None
@@ -336,6 +340,8 @@ def refuse(stream: Stream, refusal: Refusal, stats: MethodStats, request_id: str
     stats.started += 1
     stats.end(refusal.code, 0.0)
     entries = trailing_metadata(request_id or new_request_id(), Outcome())
+    if refusal.retry_after_s is not None:
+        entries = (*entries, (_PUSHBACK_KEY, str(ceil(refusal.retry_after_s * 1000))))
     answer_status(stream, refusal.code, fit_details(refusal.message), entries)
 
 

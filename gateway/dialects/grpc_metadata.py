@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mesh.http2.hpack_decoder import Field
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.request_head import RequestHead, read_request_head
+from mesh.wire.identity import Identity
 from mesh.wire.request_context import RequestContext, new_request_id
 
 REQUEST_ID_KEY = "request_id"
@@ -32,7 +33,7 @@ class Invocation(NamedTuple):
     tracestate: str = ""
     passed_on: tuple[Entry, ...] = ()
 
-    def context(self, route: str, app: str) -> RequestContext:
+    def context(self, route: str, app: str, identity: Identity | None = None) -> RequestContext:
         """The context of one call."""
         return RequestContext(
             self.request_id or new_request_id(),
@@ -41,6 +42,7 @@ class Invocation(NamedTuple):
             self.multiplexed_model_id,
             self.traceparent,
             self.tracestate,
+            identity,
         )
 
 

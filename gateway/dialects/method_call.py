@@ -132,7 +132,7 @@ class MethodCall:
         self._request = CallRequest(
             method.full_name,
             None,
-            invocation.context(method.full_name, method.application),
+            invocation.context(method.full_name, method.application, method.identity),
             method.deadline_at_s(timeout_s),
             method.streams_request,
             method.streams_response,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
-from gateway.ops.grpc_metrics import InFlight, MethodStats
+from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.descriptors import Descriptors
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.wire.identity import Identity
 
 
 class CallRouter(Protocol):
@@ -22,6 +23,14 @@ class CallRouter(Protocol):
         """End the call on the mesh. Has no effect on a call that has ended."""
 
 
+class CallCount(Protocol):
+    """Counts calls in progress."""
+
+    def enter(self) -> None: ...
+
+    def leave(self) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class ServedMethod:
     """What all calls of one method share; looked up once per version of the routes."""
@@ -32,7 +41,7 @@ class ServedMethod:
     streams_response: bool
     router: CallRouter
     stats: MethodStats
-    in_flight: InFlight
+    in_flight: CallCount
     timeout_s: float | None
     """The gateway's own limit on the duration of a call; the client's deadline may be earlier."""
     message_max_bytes: int
@@ -41,6 +50,8 @@ class ServedMethod:
     """Its calls may be sent again where they may have run."""
     descriptors: Descriptors
     """Of its application, for dialects that translate messages."""
+    identity: Identity | None = None
+    """Whose calls these are, where the gateway asks."""
 
     def deadline_at_s(self, remaining_s: float | None) -> float | None:
         """Deadline of a call that starts now, as `time.monotonic()`. `remaining_s`: until the client's own, if any."""

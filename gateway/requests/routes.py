@@ -67,6 +67,8 @@ class Refusal:
     code: int
     message: str
     application: str = ""
+    retry_after_s: float | None = None
+    """When the same call may be accepted; None: that is not known."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

@@ -11,6 +11,7 @@ import click
 
 from mesh import api
 from mesh.cli import status_text
+from mesh.cli.cert_command import certs, token
 from mesh.cli.command_errors import ADDRESS_HELP, attached_status, one_line_errors, require_ray
 from mesh.cli.config_commands import build, config, deploy
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
@@ -50,10 +51,12 @@ def command() -> None:
 
 
 main.add_command(build)
+main.add_command(certs)
 main.add_command(config)
 main.add_command(deploy)
 main.add_command(logs)
 main.add_command(run)
+main.add_command(token)
 
 
 @main.command()

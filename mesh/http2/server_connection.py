@@ -12,6 +12,7 @@ from mesh.http2.hpack_decoder import Field
 from mesh.http2.limits import BufferBudget, Limits, opening_frames
 from mesh.http2.outbox import MESSAGE_PREFIX_BYTES
 from mesh.http2.stream import Stream
+from mesh.tls.client_certificate import ClientCertificate
 
 H = TypeVar("H")
 
@@ -36,6 +37,8 @@ class ServerConnection(Connection[H]):
     ) -> None:
         """`on_request(stream, head)` gives the stream its receiver; `head` is None for a list that was too long."""
         super().__init__(interpret, limits, clock, on_output, budget)
+        self.client_certificate: ClientCertificate | None = None
+        """As the shell has verified it; None for a client without one."""
         self._on_request = on_request
         self._last_id = 0
         self._accepted_id_max = _EVERY_ID

@@ -13,6 +13,7 @@ from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.upkeep import Upkeep, UpkeepClock, UpkeepPolicy, Vitals
 from mesh.http2.write_turn import write_turn
+from mesh.tls.client_certificate import read_certificate
 
 _WRITE_BUFFER_BYTES = 512 * 1024
 """What the socket may hold back before a connection stops writing."""
@@ -63,6 +64,8 @@ class Http2Transport(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         self.peer = _peer_name(transport.get_extra_info("peername"))
         self.connection = self._make_connection(self, self._on_output)
+        if isinstance(self.connection, ServerConnection):
+            self.connection.client_certificate = read_certificate(transport.get_extra_info("peercert"))
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1

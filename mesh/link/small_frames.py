@@ -2,9 +2,9 @@
 
 Opens and Results of calls with one small payload are nearly all frames. The bytes are what protobuf would write, so any
 peer may send and read them in its own way: what does not have exactly the form that is written here goes to protobuf.
-What all calls of one caller and method share in their Open (method, route, application, metadata, peer) is packed once
-and kept, and read once. It comes first, with its length in front; what differs follows it, and protobuf merges the two
-parts of the context.
+What all calls of one caller and method share in their Open (method, route, application, metadata, peer, identity) is
+packed once and kept, and read once. It comes first, with its length in front; what differs follows it, and protobuf
+merges the two parts of the context.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError, varint
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
+from mesh.wire.identity import Identity
 from mesh.wire.outcome import Times
 from mesh.wire.payload import PICKLE, RAW, Payload
 from mesh.wire.request_context import RequestContext
@@ -71,6 +72,7 @@ def _shared_part(request: CallRequest) -> bytes:
         request.metadata,
         request.peer,
         request.streams_response,
+        context.identity,
     )
     packed = _shared.get(key)
     if packed is None:
@@ -78,6 +80,8 @@ def _shared_part(request: CallRequest) -> bytes:
         message.context.route = context.route
         message.context.app = context.app
         message.context.multiplexed_model_id = context.multiplexed_model_id
+        if context.identity is not None:
+            context.identity.write(message.context.identity)
         if request.streams_response:
             message.credit = settings().payload.stream_credits
         for name, value in request.metadata:
@@ -143,6 +147,7 @@ class _Shared:
     peer: str
     streams_response: bool
     credit: int
+    identity: Identity | None
 
 
 _shared_read: dict[bytes, _Shared] = {}
@@ -209,7 +214,15 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
         deadline_ms, position = _varint_at(message, position + 1)
         deadline_at_s = time.monotonic() + deadline_ms / 1000
     payload = _read_payload(message, _enter(message, position, 0x22, stop), stop)
-    context = RequestContext(request_id, shared.route, shared.app, shared.multiplexed_model_id, traceparent, tracestate)
+    context = RequestContext(
+        request_id,
+        shared.route,
+        shared.app,
+        shared.multiplexed_model_id,
+        traceparent,
+        tracestate,
+        shared.identity,
+    )
     request = CallRequest(
         shared.method, payload, context, deadline_at_s, False, shared.streams_response, shared.metadata, shared.peer
     )
@@ -281,6 +294,7 @@ def _read_shared(packed: bytes) -> _Shared:
             message.peer,
             message.streams_response,
             message.credit,
+            Identity.read(context.identity) if context.HasField("identity") else None,
         )
         if len(_shared_read) >= _SHARED_MAX:
             _shared_read.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +12,9 @@ from mesh.options import logging_options, option_checks
 from mesh.options.absent_options import check_known, why_unknown
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
+from mesh.options.security import authentication_options, limit_options, tls_options
+from mesh.options.security.authentication_options import Authentication
+from mesh.options.security.limit_options import LimitOptions
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 
@@ -21,7 +24,7 @@ _MAX_PORT = 65_535
 _MAX_PROCESSES = 256
 _HTTP_NOT_YET = (
     "root_path", "request_timeout_s", "keep_alive_timeout_s",
-    "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs",
+    "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_client_certificates",
 )  # fmt: skip
 
 
@@ -58,6 +61,7 @@ class HTTPOptions:
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None
     ssl_ca_certs: str | None = None
+    ssl_client_certificates: str = "required"
     middlewares: Sequence[object] = ()
     num_cpus: float = 0
 
@@ -67,17 +71,13 @@ class HTTPOptions:
         _check_port("http_options['port']", self.port)
         _check_timeout("http_options['request_timeout_s']", self.request_timeout_s)
         option_checks.number("http_options['keep_alive_timeout_s']", self.keep_alive_timeout_s)
-        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
-            given, missing = "ssl_keyfile", "ssl_certfile"
-            if self.ssl_keyfile is None:
-                given, missing = missing, given
-            raise ValueError(f"http_options[{given!r}] needs {missing}: give both or neither.")
+        tls_options.check("http_options", self)
         for name in ("middlewares", "num_cpus"):
             if getattr(self, name):
                 raise ValueError(f"http_options[{name!r}] has no effect here. Leave it out.")
-        for field in fields(self):
-            if field.name in _HTTP_NOT_YET and getattr(self, field.name) != field.default:
-                raise option_checks.not_yet(f"http_options[{field.name!r}]")
+        for each in fields(self):
+            if each.name in _HTTP_NOT_YET and getattr(self, each.name) != each.default:
+                raise option_checks.not_yet(f"http_options[{each.name!r}]")
 
 
 @with_field_advice
@@ -105,6 +105,22 @@ class gRPCOptions:
     """A client that has sent nothing for this long gets a PING."""
     keepalive_timeout_s: float = 20.0
     """A client that does not answer it for this long is gone; its calls are cancelled."""
+    ssl_keyfile: str | None = None
+    """Private key of the certificate, a PEM file on each node that is read again when it changes."""
+    ssl_certfile: str | None = None
+    """Certificate chain in PEM; with it the port speaks TLS only."""
+    ssl_keyfile_password: str | None = None
+    """Where the password of the key is: "file:PATH" on each node."""
+    ssl_ca_certs: str | None = None
+    """Authorities in PEM that sign the certificates of clients (mTLS)."""
+    ssl_client_certificates: str = "required"
+    """With `ssl_ca_certs`: "required", or "optional" for clients that may also come without one."""
+    authentication: str | Mapping[str, Any] | Authentication | None = None
+    """How gateways learn who calls, in all dialects; None: they do not ask."""
+    limits_per_identity: Mapping[str, Mapping[str, Any] | LimitOptions] = field(default_factory=dict)
+    """What clients may call at one gateway, by name; "*": each other one."""
+    limits_per_method: Mapping[str, Mapping[str, Any] | LimitOptions] = field(default_factory=dict)
+    """How much a method is called at one gateway: "/package.Service/Method", "/package.Service/*", "*"."""
 
     def __post_init__(self) -> None:
         _check_port("grpc_options['port']", self.port)
@@ -125,6 +141,13 @@ class gRPCOptions:
             _check_timeout(f"grpc_options[{name!r}]", getattr(self, name))
         for name in ("keepalive_s", "keepalive_timeout_s"):
             option_checks.number(f"grpc_options[{name!r}]", getattr(self, name), may_equal=False)
+        tls_options.check("grpc_options", self)
+        object.__setattr__(self, "authentication", authentication_options.parse(self.authentication))
+        for name in ("limits_per_identity", "limits_per_method"):
+            object.__setattr__(self, name, limit_options.parse(f"grpc_options[{name!r}]", getattr(self, name)))
+        asks_for_certificates = isinstance(self.authentication, Authentication) and self.authentication.certificates
+        if asks_for_certificates and self.ssl_ca_certs is None:
+            raise ValueError("grpc_options['authentication']['certificates'] needs ssl_ca_certs.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +160,7 @@ class GatewayRequest:
     logging: LoggingConfig | None = None
 
     def to_message(self) -> control_pb2.GatewayOptions:
+        authentication = self.grpc.authentication
         return control_pb2.GatewayOptions(
             location=_LOCATIONS[self.location],
             grpc_host=settings().gateway.host,
@@ -153,6 +177,11 @@ class GatewayRequest:
             keepalive_s=self.grpc.keepalive_s,
             keepalive_timeout_s=self.grpc.keepalive_timeout_s,
             logging=self.logging.to_message() if self.logging is not None else None,
+            grpc_tls=tls_options.to_message(self.grpc),
+            http_tls=tls_options.to_message(self.http),
+            authentication=authentication.to_message() if isinstance(authentication, Authentication) else None,
+            identity_limits=limit_options.to_messages(self.grpc.limits_per_identity),  # type: ignore[arg-type]
+            method_limits=limit_options.to_messages(self.grpc.limits_per_method),  # type: ignore[arg-type]
         )
 
 
@@ -174,8 +203,8 @@ def parse(
 
 def differing_fields(asked: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions) -> list[str]:
     """Names of the options that differ between the request and the running mesh."""
-    given, present = ({field.name: value for field, value in each.ListFields()} for each in (asked, running))
-    names = (field.name for field in control_pb2.GatewayOptions.DESCRIPTOR.fields)
+    given, present = ({option.name: value for option, value in each.ListFields()} for each in (asked, running))
+    names = (option.name for option in control_pb2.GatewayOptions.DESCRIPTOR.fields)
     return [name for name in names if given.get(name) != present.get(name)]
 
 
@@ -183,7 +212,7 @@ def _parse_http(options: HTTPOptions | Mapping[str, Any] | None) -> HTTPOptions:
     if isinstance(options, HTTPOptions):
         return options
     given = option_checks.mapping("http_options", {} if options is None else options)
-    known = [field.name for field in fields(HTTPOptions)]
+    known = [each.name for each in fields(HTTPOptions)]
     for key in given:
         if key not in known:
             logger.warning("ignored: http_options[%r] %s", key, why_unknown(key, known))
@@ -194,7 +223,7 @@ def _parse_grpc(options: gRPCOptions | Mapping[str, Any] | None) -> gRPCOptions:
     if isinstance(options, gRPCOptions):
         return options
     given = option_checks.mapping("grpc_options", {} if options is None else options)
-    check_known("grpc_options", given, (field.name for field in fields(gRPCOptions)))
+    check_known("grpc_options", given, (each.name for each in fields(gRPCOptions)))
     return gRPCOptions(**given)  # type: ignore[arg-type]
 
 

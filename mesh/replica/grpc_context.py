@@ -16,6 +16,8 @@ from mesh.wire.outcome import Outcome, Trailers
 
 _ENCODINGS = {grpc.Compression.NoCompression: "", grpc.Compression.Deflate: "deflate", grpc.Compression.Gzip: "gzip"}
 
+IDENTITY_KEY = "identity"
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -64,14 +66,22 @@ class GrpcContext:
         """The client as the gateway sees it, e.g. "ipv4:10.0.0.7:50312"."""
         return self._peer
 
-    def peer_identities(self) -> None:
-        return None
+    def peer_identities(self) -> list[bytes] | None:
+        """The name of the client that the gateway has authenticated; None where it does not ask."""
+        identity = self._request.identity
+        return None if identity is None else [identity.name.encode()]
 
-    def peer_identity_key(self) -> None:
-        return None
+    def peer_identity_key(self) -> str | None:
+        """The key of `auth_context` that names the client."""
+        return None if self._request.identity is None else IDENTITY_KEY
 
     def auth_context(self) -> dict[str, list[bytes]]:
-        return {}
+        """What the gateway knows of the client: its name under "identity", and its attributes."""
+        identity = self._request.identity
+        if identity is None:
+            return {}
+        attributes = {key: [value.encode()] for key, value in identity.attributes.items()}
+        return {**attributes, IDENTITY_KEY: [identity.name.encode()]}
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, None without one."""

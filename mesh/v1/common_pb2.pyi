@@ -25,20 +25,37 @@ class DeploymentId(_message.Message):
     def __init__(self, app: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class RequestContext(_message.Message):
-    __slots__ = ("request_id", "route", "app", "multiplexed_model_id", "traceparent", "tracestate")
+    __slots__ = ("request_id", "route", "app", "multiplexed_model_id", "traceparent", "tracestate", "identity")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
     MULTIPLEXED_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     route: str
     app: str
     multiplexed_model_id: str
     traceparent: str
     tracestate: str
-    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[str] = ..., app: _Optional[str] = ..., multiplexed_model_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
+    identity: Identity
+    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[str] = ..., app: _Optional[str] = ..., multiplexed_model_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., identity: _Optional[_Union[Identity, _Mapping]] = ...) -> None: ...
+
+class Identity(_message.Message):
+    __slots__ = ("name", "attributes")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    attributes: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class StoredBuffers(_message.Message):
     __slots__ = ("object_id", "owner", "object_status")

@@ -233,7 +233,7 @@ class ApplicationSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
-    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "has_reflection")
+    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
     GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -249,6 +249,11 @@ class GatewayOptions(_message.Message):
     KEEPALIVE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
     HAS_REFLECTION_FIELD_NUMBER: _ClassVar[int]
+    GRPC_TLS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_TLS_FIELD_NUMBER: _ClassVar[int]
+    AUTHENTICATION_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_LIMITS_FIELD_NUMBER: _ClassVar[int]
+    METHOD_LIMITS_FIELD_NUMBER: _ClassVar[int]
     location: GatewayLocation
     grpc_host: str
     grpc_port: int
@@ -264,7 +269,72 @@ class GatewayOptions(_message.Message):
     keepalive_timeout_s: float
     processes: int
     has_reflection: bool
-    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., has_reflection: bool = ...) -> None: ...
+    grpc_tls: TlsFiles
+    http_tls: TlsFiles
+    authentication: AuthenticationOptions
+    identity_limits: _containers.RepeatedCompositeFieldContainer[CallLimit]
+    method_limits: _containers.RepeatedCompositeFieldContainer[CallLimit]
+    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ...) -> None: ...
+
+class TlsFiles(_message.Message):
+    __slots__ = ("certfile", "keyfile", "keyfile_password_source", "ca_certs", "is_client_certificate_optional")
+    CERTFILE_FIELD_NUMBER: _ClassVar[int]
+    KEYFILE_FIELD_NUMBER: _ClassVar[int]
+    KEYFILE_PASSWORD_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CA_CERTS_FIELD_NUMBER: _ClassVar[int]
+    IS_CLIENT_CERTIFICATE_OPTIONAL_FIELD_NUMBER: _ClassVar[int]
+    certfile: str
+    keyfile: str
+    keyfile_password_source: str
+    ca_certs: str
+    is_client_certificate_optional: bool
+    def __init__(self, certfile: _Optional[str] = ..., keyfile: _Optional[str] = ..., keyfile_password_source: _Optional[str] = ..., ca_certs: _Optional[str] = ..., is_client_certificate_optional: bool = ...) -> None: ...
+
+class AuthenticationOptions(_message.Message):
+    __slots__ = ("keys_file", "jwt", "accepts_certificates", "function", "timeout_s", "concurrent_max", "open_paths")
+    KEYS_FILE_FIELD_NUMBER: _ClassVar[int]
+    JWT_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTS_CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENT_MAX_FIELD_NUMBER: _ClassVar[int]
+    OPEN_PATHS_FIELD_NUMBER: _ClassVar[int]
+    keys_file: str
+    jwt: JwtOptions
+    accepts_certificates: bool
+    function: str
+    timeout_s: float
+    concurrent_max: int
+    open_paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, keys_file: _Optional[str] = ..., jwt: _Optional[_Union[JwtOptions, _Mapping]] = ..., accepts_certificates: bool = ..., function: _Optional[str] = ..., timeout_s: _Optional[float] = ..., concurrent_max: _Optional[int] = ..., open_paths: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class JwtOptions(_message.Message):
+    __slots__ = ("keys_file", "algorithms", "issuer", "audience", "leeway_s", "name_claim")
+    KEYS_FILE_FIELD_NUMBER: _ClassVar[int]
+    ALGORITHMS_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    LEEWAY_S_FIELD_NUMBER: _ClassVar[int]
+    NAME_CLAIM_FIELD_NUMBER: _ClassVar[int]
+    keys_file: str
+    algorithms: _containers.RepeatedScalarFieldContainer[str]
+    issuer: str
+    audience: _containers.RepeatedScalarFieldContainer[str]
+    leeway_s: float
+    name_claim: str
+    def __init__(self, keys_file: _Optional[str] = ..., algorithms: _Optional[_Iterable[str]] = ..., issuer: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., leeway_s: _Optional[float] = ..., name_claim: _Optional[str] = ...) -> None: ...
+
+class CallLimit(_message.Message):
+    __slots__ = ("key", "rate_per_s", "burst", "concurrent_max")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RATE_PER_S_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENT_MAX_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    rate_per_s: float
+    burst: float
+    concurrent_max: int
+    def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
     __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity")

@@ -27,6 +27,8 @@ class Work(Enum):
     """Large messages from and to JSON."""
     LOOK_UP = "look-up"
     """What the cluster's key-value store holds: addresses, the token, the code of a replica."""
+    FILES = "files"
+    """Certificates and keys, on whatever file system they are."""
 
 
 async def run_blocking(work: Work, function: Callable[..., T], *args: Any) -> T:

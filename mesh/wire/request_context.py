@@ -1,4 +1,4 @@
-"""The context that travels with every call: request id, route, application, model id and trace."""
+"""The context that travels with every call: request id, route, application, model id, trace and identity."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 from mesh.v1 import common_pb2
+from mesh.wire.identity import Identity
 
 # A separate generator: user code that seeds the shared one must not make request ids repeat.
 _random = random.Random()
@@ -23,6 +24,7 @@ class RequestContext:
     multiplexed_model_id: str = ""
     traceparent: str = ""
     tracestate: str = ""
+    identity: Identity | None = None
 
     def for_child(self, multiplexed_model_id: str) -> RequestContext:
         """The context of a call made while serving this one. It is the same object where nothing differs."""
@@ -35,6 +37,7 @@ class RequestContext:
             multiplexed_model_id,
             self.traceparent,
             self.tracestate,
+            self.identity,
         )
 
     def write(self, message: common_pb2.RequestContext) -> None:
@@ -49,6 +52,8 @@ class RequestContext:
         if self.traceparent:
             message.traceparent = self.traceparent
             message.tracestate = self.tracestate
+        if self.identity is not None:
+            self.identity.write(message.identity)
 
     @classmethod
     def read(cls, message: common_pb2.RequestContext) -> RequestContext:
@@ -59,6 +64,7 @@ class RequestContext:
             message.multiplexed_model_id,
             message.traceparent,
             message.tracestate,
+            Identity.read(message.identity) if message.HasField("identity") else None,
         )
 
 

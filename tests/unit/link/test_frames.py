@@ -21,6 +21,7 @@ from mesh.link.parts import Assembler, MalformedFrameError, read_part
 from mesh.link.small_frames import receive_frames
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
+from mesh.wire.identity import Identity
 from mesh.wire.outcome import Outcome, Times, read_status
 from mesh.wire.payload import PICKLE, PICKLE_BUFFERS, RAW, Payload
 from mesh.wire.request_context import RequestContext
@@ -89,11 +90,19 @@ def test_an_item_arrives_as_it_was_sent(payload: Payload) -> None:
     assert content(frames.read_payload(frame.item.payload, body)) == content(payload)
 
 
-@given(payloads, texts, texts, st.booleans(), st.booleans())
+identities = st.none() | st.builds(Identity, texts.filter(bool), st.dictionaries(texts, texts, max_size=3))
+
+
+@given(payloads, texts, texts, st.booleans(), st.booleans(), identities)
 def test_a_request_arrives_as_it_was_sent(
-    payload: Payload, method: str, model_id: str, streams_request: bool, streams_response: bool
+    payload: Payload,
+    method: str,
+    model_id: str,
+    streams_request: bool,
+    streams_response: bool,
+    identity: Identity | None,
 ) -> None:
-    context = RequestContext("id", "/route", "app", model_id, "trace", "state")
+    context = RequestContext("id", "/route", "app", model_id, "trace", "state", identity)
     metadata = (("key", b"value"),)
     request = CallRequest(method, payload, context, None, streams_request, streams_response, metadata, "ipv4:1.2.3.4")
     frame, body = arrive(frames.pack_open(3, request), Assembler(10_000))
@@ -228,6 +237,19 @@ def test_small_results_are_read_as_protobuf_reads_them(
     assert frame.call_id == call_id
     assert frames.read_payload(frame.result.payload, None) == payload
     assert (frame.result.load.ongoing if frame.result.HasField("load") else None) == ongoing
+
+
+@given(identities, identities)
+def test_the_identity_travels_with_a_small_request(first: Identity | None, second: Identity | None) -> None:
+    """Of each call its own, though calls share most of their bytes."""
+    for identity in (first, second, first):
+        context = RequestContext("id", "r", "a", identity=identity)
+        packed = frames.pack_open(1, CallRequest("m", Payload(RAW, b""), context))
+        ((_, _, read, _),) = Received(packed).calls
+        assert read.context == context
+        # Protobuf reads the same.
+        frame = replica_pb2.Frames.FromString(packed).frames[0]
+        assert RequestContext.read(frame.open.context) == context
 
 
 def test_a_deadline_travels_with_a_small_request() -> None:

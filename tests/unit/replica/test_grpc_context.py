@@ -17,6 +17,7 @@ from mesh.context import Request
 from mesh.exceptions import GrpcStatusError
 from mesh.replica.grpc_context import GrpcContext
 from mesh.rpc.status_details import DETAILS_KEY
+from mesh.wire.identity import Identity
 from mesh.wire.outcome import failed_in_user_code
 from mesh.wire.request_context import RequestContext
 
@@ -142,3 +143,13 @@ def test_messages_are_read_and_written_in_async_methods_only() -> None:
     assert written == ["sent"]
     with pytest.raises(RuntimeError, match="for methods with a streamed request"):
         context().read()
+
+
+def test_the_identity_of_the_client_has_grpc_s_names() -> None:
+    """As in gRPC there is none where the gateway does not ask (item 217)."""
+    unknown = context()
+    assert (unknown.peer_identities(), unknown.peer_identity_key(), unknown.auth_context()) == (None, None, {})
+    request = Request(RequestContext("id", identity=Identity("alice", {"role": "admin"})), None)
+    known = GrpcContext(request, (), "ipv4:10.0.0.7:50312")
+    assert (known.peer_identities(), known.peer_identity_key()) == ([b"alice"], "identity")
+    assert known.auth_context() == {"identity": [b"alice"], "role": [b"admin"]}

@@ -2,17 +2,23 @@
 
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.v1 import common_pb2
+from mesh.wire.identity import Identity
 from mesh.wire.method_counts import METHODS_MAX, OTHER, CountsByMethod
 from mesh.wire.request_context import RequestContext, new_request_id
 
+ALICE = Identity("alice", {"role": "admin"})
 text = st.text(max_size=10)
 
 
-@given(st.builds(RequestContext, text, text, text, text, text.filter(bool), text))
+identities = st.none() | st.builds(Identity, text.filter(bool), st.dictionaries(text, text, max_size=3))
+
+
+@given(st.builds(RequestContext, text, text, text, text, text.filter(bool), text, identities))
 def test_a_context_arrives_as_it_was_sent(context: RequestContext) -> None:
     message = common_pb2.RequestContext()
     context.write(message)
@@ -26,8 +32,8 @@ def test_request_ids_are_random_uuids() -> None:
 
 
 def test_children_inherit_all_but_the_model() -> None:
-    request = RequestContext("id", "/route", "app", "model", "trace", "state")
-    assert request.for_child("theirs") == RequestContext("id", "/route", "app", "theirs", "trace", "state")
+    request = RequestContext("id", "/route", "app", "model", "trace", "state", ALICE)
+    assert request.for_child("theirs") == RequestContext("id", "/route", "app", "theirs", "trace", "state", ALICE)
     assert request.for_child("").multiplexed_model_id == ""
 
 
@@ -37,3 +43,11 @@ def test_invented_method_names_share_one_count() -> None:
         counts[f"method-{number}"].count(0, 0.1)
     assert len(counts) == METHODS_MAX + 1
     assert counts[OTHER].by_code == {0: METHODS_MAX * 2}
+
+
+def test_an_identity_without_a_name_is_none() -> None:
+    for name in ("", None, 3):
+        with pytest.raises(TypeError, match="must be a string that is not empty"):
+            Identity(name)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be a dict of strings"):
+        Identity("alice", {"age": 3})  # type: ignore[dict-item]

@@ -1,0 +1,1 @@
+"""The options that say who may call a gateway, how often, and with which certificates."""
