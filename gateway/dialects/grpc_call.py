@@ -149,7 +149,7 @@ class GrpcCall:
         if outcome.is_ok and not self.streams_response and not is_message(outcome.payload):
             outcome = self._not_a_message()
         if outcome.code or outcome.message or outcome.trailers:
-            self._answer(outcome)
+            self._answer(self._method.explained(outcome, self._head.timeout_s, self._context.request_id))
             return
         trailers = _OK_WITH_REQUEST_ID + encode_string(self._context.request_id.encode())
         if outcome.payload is None:
@@ -229,6 +229,7 @@ class GrpcCall:
                 self._peer,
                 prefers_local=True,
                 is_idempotent=method.is_idempotent,
+                session_id=head.invocation.session_id,
             ),
             self,
         )

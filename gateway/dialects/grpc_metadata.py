@@ -29,6 +29,7 @@ class Invocation(NamedTuple):
     request_id: str = ""
     """Empty where the client sent none that gRPC can return: each call then gets one of its own."""
     multiplexed_model_id: str = ""
+    session_id: str = ""
     traceparent: str = ""
     tracestate: str = ""
     passed_on: tuple[Entry, ...] = ()
@@ -79,6 +80,7 @@ def read_invocation(entries: Iterable[Entry]) -> Invocation:
         texts.get("application") or None,
         request_id if _is_returnable(request_id) else "",
         texts.get("multiplexed_model_id", ""),
+        texts.get("session_id", ""),
         texts.get("traceparent", ""),
         texts.get("tracestate", ""),
         tuple(passed_on),

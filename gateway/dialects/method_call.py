@@ -140,6 +140,7 @@ class MethodCall:
             exchange.head.peer,
             prefers_local=True,
             is_idempotent=method.is_idempotent,
+            session_id=invocation.session_id,
         )
         self._call: OutgoingCall | None = None
         self._refused_with = 0

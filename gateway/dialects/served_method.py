@@ -8,9 +8,13 @@ from typing import Protocol
 
 from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.descriptors import Descriptors
+from gateway.requests.web_status import timeout_text
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.identity import Identity
+from mesh.wire.outcome import Outcome
+
+_DEADLINE_EXCEEDED = 4
 
 
 class CallRouter(Protocol):
@@ -58,3 +62,15 @@ class ServedMethod:
         if self.timeout_s is not None:
             remaining_s = self.timeout_s if remaining_s is None else min(remaining_s, self.timeout_s)
         return None if remaining_s is None else monotonic() + remaining_s
+
+    def explained(self, outcome: Outcome, remaining_s: float | None, request_id: str) -> Outcome:
+        """The outcome of a call; if the gateway's own limit has ended it, it says so. `remaining_s` as above."""
+        own_s = self.timeout_s
+        if own_s is None or (remaining_s is not None and remaining_s <= own_s) or not _is_timeout(outcome):
+            return outcome
+        return Outcome(outcome.code, timeout_text(request_id, own_s))
+
+
+def _is_timeout(outcome: Outcome) -> bool:
+    """Whether the deadline of the call itself has passed, not that of one that its user code has made."""
+    return outcome.code == _DEADLINE_EXCEEDED and not outcome.remote_traceback

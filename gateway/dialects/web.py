@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from time import monotonic
 
 from google.protobuf.message import DecodeError
 
+from gateway.dialects.web_bodies import WebDownload, WebUpload
 from gateway.dialects.web_target import WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
@@ -124,8 +124,8 @@ class WebCall:
         self._call: OutgoingCall | None = None
         self._body = b""
         """Of a request that is sent in one frame."""
-        self._upload: _Upload | None = None
-        self._download: _Download | None = None
+        self._upload: WebUpload | None = None
+        self._download: WebDownload | None = None
         self._status = 0
         """With which the request has ended here while the mesh still has its call."""
         target.in_flight.enter()
@@ -134,7 +134,7 @@ class WebCall:
         """Start the call of a request whose body passes in pieces. Any other starts when it is complete."""
         head = self._exchange.head
         if head.has_body and (head.content_length is None or head.content_length > SMALL_BODY_MAX_BYTES):
-            self._upload = _Upload(self._encoded(b""))
+            self._upload = WebUpload(self._encoded(b""))
             self._submit(None)
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
@@ -237,6 +237,7 @@ class WebCall:
                 (),
                 self._exchange.head.peer,
                 prefers_local=True,
+                session_id=self._headers.session_id,
             ),
             self,
         )
@@ -302,7 +303,9 @@ class WebCall:
             self._fail(_unsendable(error))
             return
         has_body = answer.has_body and self._exchange.head.method != "HEAD"
-        self._download = _Download(answer.status, response.route, answer.content_length if has_body else None, has_body)
+        self._download = WebDownload(
+            answer.status, response.route, answer.content_length if has_body else None, has_body
+        )
         if has_body:
             self._exchange.send_head(answer.status, answer.streamed_fields())
             if response.body:
@@ -358,38 +361,6 @@ class WebCall:
         target.stats.end(route, method, status, duration_s)
         if target.options.has_access_log:
             log_web_access(method, route, status, duration_s, self._context.request_id)
-
-
-class _Upload:
-    """A request body on its way."""
-
-    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "received_bytes", "waiting")
-
-    def __init__(self, request: bytes) -> None:
-        """`request`: what goes first."""
-        self.waiting = deque([request])
-        """Without credit; as much as the client has room for."""
-        self.held_bytes = 0
-        """Received, and its room not given back to the client."""
-        self.received_bytes = 0
-        self.is_complete = False
-        self.is_half_closed = False
-
-
-class _Download:
-    """An answer that passes in pieces."""
-
-    __slots__ = ("has_body", "left_bytes", "pattern", "status", "written")
-
-    def __init__(self, status: int, pattern: str, left_bytes: int | None, has_body: bool) -> None:
-        self.status = status
-        self.pattern = pattern
-        """Of the application's route."""
-        self.left_bytes = left_bytes
-        """Of the content-length that the application has said; None: it has said none."""
-        self.has_body = has_body
-        self.written = 0
-        """Credit of pieces that were sent and not granted again yet."""
 
 
 def _unsendable(error: Exception) -> WebFailure:

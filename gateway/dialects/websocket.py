@@ -23,6 +23,7 @@ from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers
 from gateway.requests.web_encoding import encode_request, read_answer
 from gateway.requests.web_status import CLIENT_LEFT, INTERNAL, WebFailure, failure_of, send_failure
 from gateway.websockets.websocket_connection import (
+    BROKEN,
     INTERNAL_FAILURE,
     RESTARTING,
     TRY_AGAIN_LATER,
@@ -80,7 +81,7 @@ class WebSocketDialect:
             return None
         call = WebSocketCall(exchange, target, headers, self._keeper)
         connection = call.connection = WebSocketConnection(exchange, handshake, call)
-        call.begin(raw_path, handshake.subprotocols)
+        call.begin(raw_path, handshake.subprotocols, headers.session_id)
         return None if exchange.has_ended else connection
 
     def drain(self) -> None:
@@ -135,14 +136,13 @@ class WebSocketCall:
         self.connection: WebSocketConnection
         target.in_flight.enter()
 
-    def begin(self, raw_path: str, subprotocols: tuple[str, ...]) -> None:
+    def begin(self, raw_path: str, subprotocols: tuple[str, ...], session_id: str) -> None:
         """Start the call."""
         exchange, target = self._exchange, self._target
         made_id = self._context.request_id.encode()
         self._first = encode_request(exchange.head, raw_path, target.root_path, made_id, b"", subprotocols)
-        request = CallRequest(
-            WEB_METHOD, None, self._context, None, True, True, (), exchange.head.peer, prefers_local=True
-        )
+        request = CallRequest(WEB_METHOD, None, self._context, None, True, True, (), exchange.head.peer)
+        request.prefers_local, request.session_id = True, session_id
         self._call = call = OutgoingCall(request, self)
         try:
             target.router.submit(call)
@@ -221,7 +221,8 @@ class WebSocketCall:
             call.send_item(raw(encode_message(message)))
         if self._closed is not None and call.request_credit > 0 and not self._is_half_closed:
             self._is_half_closed = True
-            call.send_item(raw(encode_close(*self._closed)))
+            if self._closed[0] != BROKEN:
+                call.send_item(raw(encode_close(*self._closed)))
             call.half_close()
 
     def _take_event(self, payload: Payload) -> None:

@@ -64,7 +64,12 @@ def send_failure(exchange: Exchange, failure: WebFailure, request_id: str) -> No
 
 def timed_out(request_id: str, timeout_s: float) -> WebFailure:
     """The request took longer than its timeout."""
-    return WebFailure(TIMED_OUT, f"Request {request_id} timed out after {timeout_s:g}s.")
+    return WebFailure(TIMED_OUT, timeout_text(request_id, timeout_s))
+
+
+def timeout_text(request_id: str, timeout_s: float) -> str:
+    """What a client reads of a timeout that was not its own."""
+    return f"Request {request_id} timed out after {timeout_s:g}s."
 
 
 def too_large(limit_bytes: int) -> WebFailure:

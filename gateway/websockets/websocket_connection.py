@@ -104,9 +104,11 @@ class WebSocketConnection:
 
     def on_end(self) -> None:
         """The client has closed its side of the connection."""
+        self._end(BROKEN, "")
         if self.is_accepted:
-            self._end(BROKEN, "")
             self._exchange.end()
+        else:
+            self._exchange.abort()
 
     def on_broken(self, by: BrokenBy) -> None:
         self._end(BROKEN, by.value)

@@ -108,6 +108,8 @@ class CallRequest:
     """How long it may wait for a place; None: as long as its deployment says."""
     hedge: HedgePolicy | None = None
     """Of idempotent unary calls only."""
+    session_id: str = ""
+    """Calls with the same one go to the same replica, as long as that has a free place."""
 
     @property
     def is_unary(self) -> bool:

@@ -55,6 +55,10 @@ class Endpoint:
         link = self.link
         return link.others_ongoing + link.ongoing if link is not None else self.limit
 
+    @property
+    def name(self) -> str:
+        return self.info.replica_id
+
     def holds(self, model_id: str) -> bool:
         return model_id in self.expected_models or (self.link is not None and model_id in self.link.model_ids)
 

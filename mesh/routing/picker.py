@@ -9,6 +9,7 @@ in Randomized Load Balancing" (1996), and the chapter on load balancing of Finag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Protocol, TypeVar
 
 Random = Callable[[], float]
@@ -34,7 +35,15 @@ class Candidate(Protocol):
     def model_count(self) -> int: ...
 
 
+class NamedCandidate(Candidate, Protocol):
+    """A candidate that all callers know by one name."""
+
+    @property
+    def name(self) -> str: ...
+
+
 C = TypeVar("C", bound=Candidate)
+N = TypeVar("N", bound=NamedCandidate)
 
 
 def pick(candidates: Sequence[C], random: Random) -> C | None:
@@ -70,6 +79,18 @@ def pick_for_model(holders: Sequence[C], candidates: Sequence[C], random: Random
         return None
     fewest = min(candidate.model_count for candidate in free)
     return pick([candidate for candidate in free if candidate.model_count == fewest], random)
+
+
+def pick_for_session(session_id: str, candidates: Sequence[N]) -> N | None:
+    """The free candidate that the session prefers, or None when all are full.
+
+    Every caller knows the order of preference from the names alone (rendezvous hashing): a candidate that comes or goes
+    moves only the sessions that it gets or had.
+    """
+    free = [candidate for candidate in candidates if candidate.load < candidate.limit]
+    if not free:
+        return None
+    return max(free, key=lambda candidate: blake2b(f"{session_id}\0{candidate.name}".encode(), digest_size=8).digest())
 
 
 def _less_loaded(first: C, second: C) -> C:

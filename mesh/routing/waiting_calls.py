@@ -19,7 +19,7 @@ from mesh.routing.call_queue import PendingQueue
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import LinkPool
 from mesh.routing.locality import pick_nearest
-from mesh.routing.picker import pick, pick_for_model
+from mesh.routing.picker import pick, pick_for_model, pick_for_session
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
@@ -158,6 +158,8 @@ class WaitingCalls:
         if model_id:
             holders = self._pool.holders_of(model_id)
             return pick_for_model(holders, self._pool.all.candidates, self._random, may_spill=may_spill)
+        if call.request.session_id:
+            return pick_for_session(call.request.session_id, self._pool.all.candidates)
         if call.request.prefers_local:
             return pick_nearest(self._pool.local_first, self._random)
         return self._pool.all.pick(self._random)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.picker import pick, pick_for_model
+from mesh.routing.picker import pick, pick_for_model, pick_for_session
 
 
 @dataclass(eq=False)
@@ -18,6 +18,7 @@ class Endpoint:
     limit: int
     models: frozenset[str] = field(default_factory=frozenset)
     weight: float = 1.0
+    name: str = ""
 
     @property
     def model_count(self) -> int:
@@ -80,3 +81,30 @@ def test_the_most_loaded_of_many_is_never_picked(position: int) -> None:
     candidates[position].load = 5
     dice = random.Random(1)
     assert candidates[position] not in {pick(candidates, dice.random) for _ in range(1000)}
+
+
+names = st.lists(st.text("abc", min_size=1, max_size=4), unique=True, min_size=1, max_size=8)
+
+
+@given(names, st.text(max_size=5), seeds)
+def test_a_session_stays_where_it_is_whatever_the_order_and_load_of_replicas(
+    listed: list[str], session_id: str, seed: int
+) -> None:
+    """The same replica for all callers, until it is full or gone; others that leave change nothing (item 206)."""
+    rng = random.Random(seed)
+    candidates = [Endpoint(rng.randrange(3), 3, name=name) for name in listed]
+    home = pick_for_session(session_id, candidates)
+    assert home is not None
+    rng.shuffle(candidates)
+    assert pick_for_session(session_id, candidates) is home
+    fewer = [each for each in candidates if each is home or rng.random() < 0.5]
+    assert pick_for_session(session_id, fewer) is home
+    home.load = home.limit
+    other = pick_for_session(session_id, candidates)
+    assert (other is not None and other.is_free) == (len(candidates) > 1)
+
+
+def test_sessions_spread_over_replicas() -> None:
+    candidates = [Endpoint(0, 1, name=f"replica-{number}") for number in range(4)]
+    homes = [pick_for_session(f"session {number}", candidates) for number in range(400)]
+    assert all(60 < homes.count(each) < 140 for each in candidates)

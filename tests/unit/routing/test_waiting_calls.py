@@ -75,9 +75,9 @@ class World:
         monkeypatch.setattr(waiting_calls, "time", SimpleNamespace(monotonic=lambda: self.now_s))
         self.calls = WaitingCalls(self.pool, self._send)  # type: ignore[arg-type]
 
-    def submit(self, model_id: str = "") -> OutgoingCall:
+    def submit(self, model_id: str = "", session_id: str = "") -> OutgoingCall:
         context = RequestContext("id", multiplexed_model_id=model_id)
-        call = OutgoingCall(CallRequest("m", None, context), sink=None)  # type: ignore[arg-type]
+        call = OutgoingCall(CallRequest("m", None, context, session_id=session_id), sink=None)  # type: ignore[arg-type]
         endpoint = self.calls.enter(call)
         if endpoint is not None:
             self._send(endpoint, call)
@@ -119,6 +119,19 @@ class World:
 def patch() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield monkeypatch
+
+
+def test_a_session_returns_to_its_replica_and_leaves_it_only_while_it_is_full(patch: pytest.MonkeyPatch) -> None:
+    """Of four replicas with two places each (item 206)."""
+    world = World(patch, 4, limit=2)
+    for _ in range(3):
+        world.submit(session_id="s")
+    home, again, elsewhere = (endpoint for endpoint, _ in world.sent)
+    assert home is again
+    assert elsewhere is not home
+    world.end()
+    world.submit(session_id="s")
+    assert world.sent[-1][0] is home
 
 
 @pytest.mark.parametrize("model_id", ["", "hot"])

@@ -10,9 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from mesh.exceptions import CancelReason
+from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import PICKLE, Payload, raw
 from tests.unit.fakes.rpc_ends import raw_call
 from tests.unit.gateway.fakes import (
@@ -223,6 +223,7 @@ def test_context_and_metadata_reach_the_call():
                 ("application", "shop"),
                 ("request_id", "r-7"),
                 ("multiplexed_model_id", "m-1"),
+                ("session_id", "s-1"),
                 ("traceparent", "00-1-2-01"),
                 ("blob-bin", b"\x00\xff"),
             )
@@ -232,6 +233,7 @@ def test_context_and_metadata_reach_the_call():
         context = router.calls[0].request.context
         assert (context.app, context.route, context.request_id) == ("shop", UNARY, "r-7")
         assert (context.multiplexed_model_id, context.traceparent) == ("m-1", "00-1-2-01")
+        assert router.calls[0].request.session_id == "s-1"
         assert ("blob-bin", b"\x00\xff") in list(router.calls[0].request.metadata)
         assert router.calls[0].request.peer.startswith("ipv4:127.0.0.1:")
 
@@ -277,6 +279,24 @@ def test_the_gateways_own_limit_shortens_the_clients_deadline():
         left = [(call.request.deadline_at_s or 0) - time.monotonic() for call in router.calls]
         assert all(3 < each < 6 for each in left[:2])
         assert left[2] < 3
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize(("client_s", "says_timeout"), [(None, True), (100, True), (2, False)])
+def test_the_gateways_own_limit_is_named_and_a_clients_deadline_keeps_its_text(
+    client_s: float | None, says_timeout: bool
+):
+    """Whose limit has passed is in the details (D10)."""
+
+    async def scenario() -> None:
+        router = FakeRouter(lambda call: finish(call, failed(DeadlineExceededError())))
+        async with serving(router, "shop", timeout_s=5) as gateway:
+            metadata = (("request_id", "r1"),)
+            call = gateway.channel.unary_unary(UNARY)(b"", timeout=client_s, metadata=metadata)
+            error = await failure_of(call)
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (error.details() == "Request r1 timed out after 5s.") is says_timeout
 
     on_io_loop(scenario())
 

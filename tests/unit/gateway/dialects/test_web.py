@@ -23,7 +23,15 @@ from mesh.wire.outcome import Outcome, failed_in_user_code, status_code
 from mesh.wire.payload import PICKLE, Payload
 from mesh.wire.web_messages import WEB_METHOD, decode_request, header_pairs
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, item
-from tests.unit.gateway.web_ends import WebEnds, begin_response, fail, respond, sent_request, web_request
+from tests.unit.gateway.web_ends import (
+    WebEnds,
+    begin_response,
+    fail,
+    respond,
+    sent_request,
+    web_request,
+    websocket_request,
+)
 
 UUID_CHARS = 36
 MIB = 1024 * 1024
@@ -70,6 +78,14 @@ def test_the_context_names_route_application_and_model() -> None:
     assert (context.route, context.app, context.multiplexed_model_id) == ("/shop", "shop", "m1")
     assert context.traceparent == "00-a-b-01"
     assert sent_request(ends.call).root_path == "/shop"
+
+
+def test_the_session_of_a_request_decides_where_it_goes() -> None:
+    """The router gets it (item 206)."""
+    ends = answering()
+    ends.open(web_request(x_session_id="s-1"))
+    ends.open_websocket(websocket_request(x_session_id="s-2"))
+    assert [call.request.session_id for call in ends.router.calls] == ["s-1", "s-2"]
 
 
 def test_headers_of_the_answer_are_passed_on() -> None:

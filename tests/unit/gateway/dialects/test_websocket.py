@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from gateway.dialects.web_target import WebOptions
@@ -376,11 +376,17 @@ def test_messages_behind_the_close_of_the_application_are_dropped() -> None:
     assert [frame.opcode for frame in socket.client_frames] == [Opcode.CLOSE]
 
 
-def test_a_connection_that_breaks_closes_abnormally() -> None:
-    """A connection that breaks closes abnormally (items 111, 207)."""
+@pytest.mark.parametrize("is_abrupt", [False, True])
+def test_a_connection_that_breaks_ends_without_a_close(is_abrupt: bool) -> None:
+    """The application learns that nothing more comes (items 111, 207)."""
     socket = Socket().accept()
-    socket.exchange.break_by(BrokenBy.CLIENT)
-    assert [event.close.code for event in socket.replica_events] == [CloseCode.ABNORMAL_CLOSURE]
+    if is_abrupt:
+        socket.exchange.break_by(BrokenBy.CLIENT)
+    else:
+        socket.exchange.receiver.on_end()
+    assert socket.replica_events == []
+    assert socket.ends.router.link.half_closed == 1
+    assert socket.exchange.has_ended
     assert socket.ends.metrics.websockets == 0
 
 
@@ -420,7 +426,7 @@ def test_a_silent_client_is_pinged_and_given_up_if_it_does_not_answer() -> None:
     socket.connection.tick(now_s := now_s + limits.websocket_ping_interval_s)
     socket.connection.tick(now_s + limits.websocket_ping_timeout_s)
     assert socket.exchange.is_aborted
-    assert [event.close.code for event in socket.replica_events] == [1006]
+    assert socket.ends.router.link.half_closed == 1
 
 
 def test_a_client_that_does_not_answer_a_close_is_given_up() -> None:
