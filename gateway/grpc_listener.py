@@ -1,4 +1,4 @@
-"""The gRPC port of a gateway: it finds the method of every call by one dict look-up.
+"""The listener of a gateway: on each port gRPC calls, whose method one dict look-up finds, and other dialects.
 
 What serves a method is looked up once and kept until the routes change (`ServedMethods`), here together with the class
 of its calls.
@@ -14,12 +14,15 @@ import grpc
 
 from gateway.dialects.call_guard import CallGuard
 from gateway.dialects.grpc_call import GrpcCall, UnaryUnaryCall, refuse
-from gateway.dialects.grpc_metadata import ClientHead, read_client_head
+from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import CallRouter, ServedMethod
+from gateway.http1.http1_limits import Http1Limits
+from gateway.http_server import HttpServer, ServerLimits
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.dialect_list import Dialect, DialectList
 from gateway.requests.routes import Refusal, Routes
 from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.stream import Receiver, Stream
@@ -28,7 +31,6 @@ from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
 from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
-from mesh.rpc.rpc_server import RpcServer
 from mesh.settings import settings
 from mesh.wire.identity import Identity
 
@@ -46,7 +48,7 @@ _CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
 
 
 class GrpcListener:
-    """Serves all gRPC calls of one port. I/O loop only."""
+    """Serves all calls of all ports. I/O loop only."""
 
     def __init__(
         self,
@@ -56,22 +58,30 @@ class GrpcListener:
         *,
         timeout_s: float | None = None,
         policy: UpkeepPolicy | None = None,
+        http1: Http1Limits | None = None,
     ) -> None:
         """`router_for` gives the router of a deployment, which stays while the second argument lives.
 
         `built_in` handles the gateway's own services; they come before those of applications.
-        `policy`: of client connections.
+        `policy`: of client connections. `http1`: of those that speak HTTP/1.1.
         """
         self._metrics = metrics
         self._built_in = MethodHandlers()
         self._built_in.add_generic_rpc_handlers([built_in])
-        self._policy = policy or UpkeepPolicy()
         self._budget = BufferBudget(settings().gateway.buffer_max_bytes)
+        self._dialects = DialectList()
+        limits = ServerLimits(
+            http2=_limits(),
+            http1=http1 or Http1Limits(),
+            upkeep=policy or UpkeepPolicy(),
+            budget=self._budget,
+            connections_max=settings().gateway.connections_max,
+        )
+        self._server = HttpServer(self._accept, self._dialects.open, limits)
         self._phase = ListenerPhase.WAITING
         self._methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._served: dict[tuple[str | None, str], tuple[type[GrpcCall], ServedMethod]] = {}
-        self._server: RpcServer[ClientHead] | None = None
         self.guard: CallGuard | None = None
         """Asks who calls, and limits calls; None: every client may call."""
 
@@ -82,7 +92,17 @@ class GrpcListener:
 
     @property
     def connections(self) -> int:
-        return self._server.connections if self._server is not None else 0
+        return self._server.connections
+
+    @property
+    def exchanges(self) -> int:
+        """Requests in progress that are none of gRPC."""
+        return self._server.in_flight.count
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether every port that was opened is open."""
+        return self._server.is_listening
 
     @property
     def buffered_bytes(self) -> int:
@@ -101,7 +121,7 @@ class GrpcListener:
         shares_port: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> int:
-        """Listen; returns the port. Raises OSError naming the port when it is taken.
+        """Listen on one more port; returns it. Raises OSError naming it when it is taken.
 
         `shares_port`: other gateways of the node may listen on it too.
         """
@@ -112,15 +132,11 @@ class GrpcListener:
         self._methods.message_max_bytes = min(
             message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
         )
-        self._server = RpcServer(
-            read_client_head,
-            self._accept,
-            limits=_limits(),
-            policy=self._policy,
-            budget=self._budget,
-            connections_max=settings().gateway.connections_max,
-        )
         return await self._server.listen(host, port, tls=tls, shares_port=shares_port)
+
+    def add_dialects(self, *dialects: Dialect) -> None:
+        """For requests that are none of gRPC; they are asked in the order in which they were added."""
+        self._dialects.add(*dialects)
 
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new calls. Calls in progress are not touched."""
@@ -133,16 +149,20 @@ class GrpcListener:
     def announce_drain(self) -> None:
         """Say in the phase that this gateway is to end. It still serves all calls."""
         self._change_phase(ListenerEvent.DRAIN, f"{self._metrics.in_flight.count} calls in progress")
+        self._server.announce_drain()
 
     def drain(self) -> None:
-        """Close the port, and ask clients to open new calls elsewhere. Those that are on their way are served."""
-        if self._server is not None:
-            self._server.drain()
+        """Close the ports, and ask clients to open new calls elsewhere. Those that are on their way are served."""
+        self._server.drain()
+
+    async def idle(self) -> None:
+        """Wait until no call and no exchange is in progress."""
+        await self._metrics.in_flight.idle()
+        await self._server.in_flight.idle()
 
     async def stop(self, grace_s: float) -> None:
         """Drain, and end the calls that are still in progress after `grace_s`."""
-        if self._server is not None:
-            await self._server.stop(grace_s)
+        await self._server.stop(grace_s)
 
     def _accept(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
         if self.guard is not None:
@@ -195,5 +215,7 @@ class GrpcListener:
 
 def _limits() -> Limits:
     return Limits(
-        streams_max=settings().gateway.streams_max, header_list_max_bytes=settings().gateway.metadata_max_bytes
+        streams_max=settings().gateway.streams_max,
+        header_list_max_bytes=settings().gateway.metadata_max_bytes,
+        takes_websockets=True,
     )

@@ -11,13 +11,14 @@ from typing import Protocol
 
 from gateway.dialects.served_method import CallRouter
 from gateway.grpc_listener import GrpcListener
+from gateway.http1.http1_limits import Http1Limits
 from gateway.listener_phase import ListenerPhase
 from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
 from gateway.ops.grpc_health import Health, named_states
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.ops.grpc_reflection import Reflection
 from gateway.ops.node_metrics import NodeMetrics
-from gateway.ops.ops_http import Operations, OpsHttp
+from gateway.ops.operators import Operations, OperatorsDialect, UnknownPaths
 from gateway.ops.serve_api import ServeApi
 from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes, read_routes
 from gateway.security import Security
@@ -34,13 +35,14 @@ logger = logging.getLogger("mesh.gateway")
 CONTROLLER_CONNECTED = Family(
     "mesh_gateway_controller_connected", GAUGE, "Gateways of the node that the controller answers: 1 or 0."
 )
-CONNECTIONS = Family("mesh_gateway_grpc_connections", GAUGE, "Client connections to the gRPC port.")
+CONNECTIONS = Family("mesh_gateway_grpc_connections", GAUGE, "Client connections.")
 BUFFERED = Family(
     "mesh_gateway_grpc_buffered_bytes",
     GAUGE,
     "Bytes of messages that wait in the gateway, see MESH_GATEWAY_BUFFER_MAX_BYTES.",
 )
 _ANY_INTERFACE = "0.0.0.0"
+_IPV4_LOOPBACK = "127.0.0.1"
 
 
 class ReplicaRouter(CallRouter, Protocol):
@@ -89,8 +91,10 @@ class NodeGateway:
             self._built_in_services(),
             timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
             policy=_upkeep_policy(options),
+            http1=_http1_limits(options),
         )
-        self._http: OpsHttp | None = None
+        self._grpc_address = ""
+        self._listener.add_dialects(OperatorsDialect(self._operations()), UnknownPaths(lambda: self._grpc_address))
         self._security = Security(options)
 
     def __repr__(self) -> str:
@@ -108,8 +112,8 @@ class NodeGateway:
         try:
             await self._security.load()
             self._listener.guard = self._security.guard(self._metrics.in_flight)
-            ready.grpc_address = await self._open_grpc()
-            ready.http_address = self._open_http(ready.grpc_address)
+            ready.grpc_address = self._grpc_address = await self._open_grpc()
+            ready.http_address = await self._open_http()
         except (OSError, ValueError, ImportError, TypeError):
             await self.close()
             raise
@@ -131,9 +135,9 @@ class NodeGateway:
         timeout_s = settings().gateway.drain_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                await self._metrics.in_flight.idle()
+                await self._listener.idle()
         except TimeoutError:
-            count = self._metrics.in_flight.count
+            count = self._metrics.in_flight.count + self._listener.exchanges
             logger.warning(
                 "%r: ending %d calls that are in progress %g s after the drain began", self, count, timeout_s
             )
@@ -143,17 +147,14 @@ class NodeGateway:
         """Close the ports. Calls in progress end after a short grace period."""
         self._health.close()
         await self._listener.stop(settings().gateway.stop_grace_s)
-        if self._http is not None:
-            await self._http.stop()
         await self._node_metrics.close()
         await self._security.close()
         telemetry.unregister(self._collect)
 
     async def check_health(self) -> None:
-        """Raises MeshException when the HTTP server has ended. Callers need a timeout for an I/O loop that hangs."""
-        is_draining = self._listener.phase is ListenerPhase.DRAINING
-        if self._http is not None and self._http.has_died and not is_draining:
-            raise MeshException("The server of the HTTP port has ended.")
+        """Raises MeshException when a port is closed. Callers need a timeout for an I/O loop that hangs."""
+        if not self._listener.is_listening and self._listener.phase is not ListenerPhase.DRAINING:
+            raise MeshException("A port of the gateway is closed.")
 
     def why_unhealthy(self) -> str:
         """Why clients should use another gateway; empty when this one serves."""
@@ -189,15 +190,19 @@ class NodeGateway:
         )
         return self._address(host, port)
 
-    def _open_http(self, grpc_address: str) -> str:
+    async def _open_http(self) -> str:
         options = self._spec.options
         if not options.HasField("http_port"):
             return ""
         host = options.http_host or settings().gateway.host
-        http = OpsHttp(self._operations(grpc_address))
-        address = self._address(host, http.start(host, options.http_port))
-        self._http = http
-        return address
+        # One address: for two, port 0 would be two ports.
+        bound = await self._listener.start(
+            _IPV4_LOOPBACK if host == "localhost" else host,
+            options.http_port,
+            options.max_message_bytes,
+            tls=self._security.tls("http"),
+        )
+        return self._address(host, bound)
 
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
         self._routes = routes = read_routes(table, self._routes)
@@ -220,14 +225,13 @@ class NodeGateway:
         handlers = [self._health.handler(), serve_api.handler(), *(reflection.handlers() if with_reflection else ())]
         return BuiltInServices(handlers)
 
-    def _operations(self, grpc_address: str) -> Operations:
+    def _operations(self) -> Operations:
         return Operations(
             why_unhealthy=self.why_unhealthy,
             routes=lambda: {
                 each.route_prefix: each.name for each in self._routes.applications.values() if each.route_prefix
             },
             scrape=self._node_metrics.scrape,
-            grpc_address=grpc_address,
         )
 
     def _address(self, host: str, port: int) -> str:
@@ -246,4 +250,17 @@ def _upkeep_policy(options: control_pb2.GatewayOptions) -> UpkeepPolicy:
         age_max_s=given("max_connection_age_s", math.inf),
         # A gateway that ends has a limit of its own, see NodeGateway.drain.
         drain_timeout_s=given("max_connection_age_grace_s", math.inf),
+    )
+
+
+def _http1_limits(options: control_pb2.GatewayOptions) -> Http1Limits:
+    usual = Http1Limits()
+    return Http1Limits(
+        fields_max_bytes=settings().gateway.metadata_max_bytes,
+        body_timeout_s=settings().gateway.http_body_timeout_s,
+        keep_alive_timeout_s=(
+            options.http_keep_alive_timeout_s
+            if options.HasField("http_keep_alive_timeout_s")
+            else usual.keep_alive_timeout_s
+        ),
     )

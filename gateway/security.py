@@ -42,7 +42,7 @@ RELOADS = Family(
     "Changed files of certificates and keys: taken (ok), or wrong, so that the old ones stay (refused).",
     label_names=("files", "result"),
 )
-_PROTOCOLS = ("h2",)
+_PROTOCOLS = ("h2", "http/1.1")
 
 
 class Security:

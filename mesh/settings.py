@@ -163,21 +163,19 @@ class GatewaySettings:
     stop_grace_s: float = 0.5
     """How long a stopped gateway lets open calls finish before it breaks them."""
     metadata_max_bytes: int = 16 * 1024
-    """Metadata of one gRPC call that a gateway accepts."""
+    """Metadata of one gRPC call, or header fields of one HTTP request, that a gateway accepts."""
     streams_max: int = 10_000
     """Concurrent gRPC calls on one client connection; more wait in the client."""
     connections_max: int = 10_000
-    """Client connections to the gRPC port; more are closed at once, with GOAWAY."""
+    """Client connections; more are closed at once, with GOAWAY or status 503."""
     buffer_max_bytes: int = 1024 * 1024 * 1024
     """Bytes of messages that wait in a gateway, requests and responses; what is above ends with RESOURCE_EXHAUSTED."""
     files_interval_s: float = 5.0
     """Pause between two looks at the files of certificates, keys and tokens."""
     limited_callers_max: int = 10_000
     """Identities and addresses that a gateway counts for limits; further ones share a count while all are busy."""
-    http_requests_max: int = 256
-    """Concurrent requests to the HTTP port; more are refused with 503."""
-    http_stop_grace_s: int = 5
-    """How long requests to the HTTP port may take to finish when the gateway stops, in whole seconds."""
+    http_body_timeout_s: float = 60.0
+    """How long a client of HTTP/1.1 may pause in the middle of a request's body."""
     http_body_max_bytes: int = 2 * 1024 * 1024 * 1024
     """Body of one web request; a longer one is refused with 413. Bodies pass through in pieces and are not kept."""
     json_max_bytes: int = 16 * 1024 * 1024

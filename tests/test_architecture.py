@@ -92,7 +92,8 @@ ROOMS: dict[str, str] = {
     "mesh": "api batching caller config context deployment exceptions handle multiplex options settings web",
     "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status tls v1 wire",
-    "gateway.requests": "http2 routing v1 wire",
+    "gateway.requests": "http2 phases routing v1 wire",
+    "gateway.http1": "gateway.requests http2",
     "gateway.websockets": "gateway.requests settings",
     "gateway.transcoding": "",
     "gateway.ops": "gateway.requests phases settings v1 wire",
@@ -103,8 +104,8 @@ ROOMS: dict[str, str] = {
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
-        "gateway.access gateway.dialects gateway.ops gateway.requests cluster exceptions http2 logs membership options"
-        " phases routing rpc settings tls usercode v1 wire"
+        "gateway.access gateway.dialects gateway.http1 gateway.ops gateway.requests cluster exceptions http2 logs"
+        " membership options phases routing rpc settings tls usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.
@@ -166,6 +167,11 @@ PURE_MODULES = (
     "gateway/requests/route_prefixes.py",
     "gateway/access/call_limits.py",
     "gateway/access/meters.py",
+    "gateway/http1/answer_head.py",
+    "gateway/http1/body_framing.py",
+    "gateway/http1/head_syntax.py",
+    "gateway/http1/http1_upkeep.py",
+    "gateway/http1/http1_reader.py",
     "gateway/requests/routes.py",
     "gateway/requests/web_encoding.py",
     "gateway/requests/web_status.py",

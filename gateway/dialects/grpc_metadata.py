@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.requests.exchange import HttpHead
 from mesh.http2.hpack_decoder import Field
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.request_head import RequestHead, read_request_head
@@ -55,13 +56,15 @@ class ClientHead(RequestHead):
     """The head of a client's request with what it says to the mesh."""
 
     invocation: Invocation = _NO_INVOCATION
+    http: HttpHead | None = None
+    """What other dialects see of it; made by the first request with this head, for all others of its connection."""
 
     def __post_init__(self) -> None:
         self.invocation = read_invocation(self.metadata)
 
 
 def read_client_head(fields: list[Field]) -> ClientHead:
-    return read_request_head(fields, ClientHead)
+    return read_request_head(fields, ClientHead, takes_websockets=True)
 
 
 def read_invocation(entries: Iterable[Entry]) -> Invocation:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.dialects.served_method import CallRouter
-from gateway.ops.grpc_metrics import OTHER, InFlight
+from gateway.ops.grpc_metrics import OTHER
 from gateway.ops.http_metrics import WEBSOCKET, ApplicationWebStats, HttpMetrics
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import Exchange, HttpHead
+from gateway.requests.in_flight import InFlight
 from gateway.requests.mesh_headers import MeshHeaders, timeout_of
 from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
 from gateway.requests.routes import RoutedApplication, Routes

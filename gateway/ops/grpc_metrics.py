@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import grpc
 
+from gateway.requests.in_flight import InFlight
 from gateway.requests.routes import Route, service_of
-from mesh.phases.waiting import Waiters
 from mesh.settings import settings
 from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
 
@@ -92,30 +92,6 @@ class MethodStats:
     @property
     def server_labels(self) -> tuple[str, str, str]:
         return self.grpc_type, self.service, self.method.rpartition("/")[2]
-
-
-class InFlight:
-    """The number of calls in progress. I/O loop only."""
-
-    __slots__ = ("_idle", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._idle: Waiters | None = None  # made by the first wait, so that calls do not pay for it before
-
-    def enter(self) -> None:
-        self.count += 1
-
-    def leave(self) -> None:
-        self.count -= 1
-        if self._idle is not None and not self.count:
-            self._idle.wake()
-
-    async def idle(self) -> None:
-        """Wait until no call is in progress."""
-        if self._idle is None:
-            self._idle = Waiters()
-        await self._idle.until(lambda: not self.count)
 
 
 class GrpcMetrics:

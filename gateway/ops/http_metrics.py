@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from gateway.ops.grpc_metrics import OTHER, InFlight
+from gateway.ops.grpc_metrics import OTHER
+from gateway.requests.in_flight import InFlight
 from mesh.settings import settings
 from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
 

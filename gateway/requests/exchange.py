@@ -20,7 +20,7 @@ Fields = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, kw_only=True)
 class HttpHead:
-    """A request without its body; the same for every version of HTTP."""
+    """A request without its body; the same for every version of HTTP. Shared between requests: do not change it."""
 
     method: str
     """In upper case. A WebSocket handshake is a GET, also where HTTP/2 opens it with CONNECT."""
@@ -71,6 +71,7 @@ class ExchangeReceiver(Protocol):
 
     Each exchange gets one `on_end` or one `on_broken`. `on_broken` may also come behind `on_end`, while the answer is
     not complete; nothing comes behind it, and nothing once the answer is complete.
+    A WebSocket gets its `on_end`, if at all, when its client sends nothing more.
     """
 
     def on_body(self, data: bytes) -> None:
@@ -87,7 +88,11 @@ class ExchangeReceiver(Protocol):
 
 
 class Exchange(Protocol):
-    """The connection's side. On the I/O loop only. All methods are without effect once it has ended."""
+    """The connection's side. On the I/O loop only. All methods are without effect once it has ended.
+
+    An answer that HTTP cannot carry (a line break in a field, more bytes than its content-length) is logged, and
+    replaced by status 500, or aborted if its head has left.
+    """
 
     @property
     def head(self) -> HttpHead: ...
@@ -130,7 +135,23 @@ class Exchange(Protocol):
         """`size` bytes of the request's body are dealt with; the client may send as many more."""
 
     def open_tunnel(self, fields: Fields) -> None:
-        """Accept a WebSocket: from now on `on_body` and `send_body` carry its bytes; `end` closes."""
+        """Accept a WebSocket: from now on `on_body` and `send_body` carry its bytes; `end` closes.
+
+        `fields` are those that the WebSocket wants, such as its subprotocol: `sec-websocket-accept` is the
+        connection's.
+        """
 
     def abort(self) -> None:
         """Break the exchange where no status can be sent any more: the client must not take the answer for complete."""
+
+
+class _Unheard:
+    """The receiver of an exchange before it gets its own, or when its own wants no more."""
+
+    def on_body(self, data: bytes) -> None: ...
+    def on_end(self) -> None: ...
+    def on_broken(self, by: BrokenBy) -> None: ...
+    def on_writable(self) -> None: ...
+
+
+UNHEARD = _Unheard()

@@ -14,15 +14,23 @@ _OF_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b
 _REQUEST_REQUIRED = frozenset({b":method", b":scheme", b":path"})
 _REQUEST_ALLOWED = _REQUEST_REQUIRED | {b":authority"}
 _CONNECT_FIELDS = {b":method", b":authority"}
+_EXTENDED_CONNECT_FIELDS = _REQUEST_ALLOWED | {b":protocol"}
+"""RFC 8441."""
 _RESPONSE_ONLY = frozenset({b":status"})
 
 
-def request_problem(fields: Sequence[Field]) -> str:
-    """What is wrong with the fields of a request; empty if nothing is."""
-    problem = _problem(fields, _REQUEST_ALLOWED)
+def request_problem(fields: Sequence[Field], *, takes_websockets: bool = False) -> str:
+    """What is wrong with the fields of a request; empty if nothing is.
+
+    `takes_websockets`: the client was allowed to open one by an extended CONNECT.
+    """
+    problem = _problem(fields, _EXTENDED_CONNECT_FIELDS if takes_websockets else _REQUEST_ALLOWED)
     if problem:
         return problem
     pseudo = {name: value for name, value in fields if name[:1] == b":"}
+    if b":protocol" in pseudo:
+        is_valid = pseudo.keys() == _EXTENDED_CONNECT_FIELDS and pseudo[b":method"] == b"CONNECT"
+        return "" if is_valid else "a :protocol without CONNECT, or without the other fields"
     if pseudo.get(b":method") == b"CONNECT":
         return "" if pseudo.keys() == _CONNECT_FIELDS else "a CONNECT with other fields than :authority"
     missing = _REQUEST_REQUIRED - pseudo.keys()

@@ -32,6 +32,8 @@ class Limits:
     """
     control_per_s: float = 100.0
     """The same, lasting. Every message sent and every answered stream allows three more."""
+    takes_websockets: bool = False
+    """A server: clients may open them by CONNECT (RFC 8441)."""
     rapid_reset_s: float = 0.1
     """Streams that have lasted this long may be reset at any rate: they were bounded by `streams_max`."""
     acks_owed_max: int = 1_000
@@ -93,6 +95,8 @@ def opening_frames(limits: Limits, *, is_server: bool) -> bytes:
     }
     if is_server:
         values[Setting.MAX_CONCURRENT_STREAMS] = limits.streams_max
+        if limits.takes_websockets:
+            values[Setting.ENABLE_CONNECT_PROTOCOL] = 1
     else:
         values[Setting.ENABLE_PUSH] = 0
     frames = wire.settings_frame(values)

@@ -120,8 +120,23 @@ class Outbox:
         self._on_output()
         return True
 
+    def offer_data(self, stream: Stream, data: bytes | memoryview) -> bool:
+        """Bytes as they are. False, and not sent, if they have to wait and there is no room for them."""
+        size = len(data)
+        if self.fits(stream, size):
+            self.window -= size
+            stream.send_window -= size
+            self._guard.useful += 1
+            self.output += (frame_header(size, wire.DATA, 0, stream.id), data)
+            self._on_output()
+        elif self.share.has_room(size):
+            self.send_data(stream, data)
+        else:
+            return False
+        return True
+
     def send_data(self, stream: Stream, data: bytes | memoryview) -> None:
-        """Bytes as they are."""
+        """Bytes as they are, also without room for them."""
         if data:
             self._wait(stream, memoryview(data))
             self._on_output()
@@ -159,6 +174,18 @@ class Outbox:
             message,
             FRAME_HEADER.pack(len(trailers) >> 8, len(trailers) & 0xFF, wire.HEADERS, _ENDS_ALL, stream.id),
             trailers,
+        )
+        self._on_output()
+
+    def put_response(self, stream: Stream, block: bytes, body: bytes | memoryview) -> None:
+        """A whole response that is none of gRPC: its header block and its body. See `fits`."""
+        size = len(body)
+        self.window -= size
+        self.output += (
+            FRAME_HEADER.pack(len(block) >> 8, len(block) & 0xFF, wire.HEADERS, wire.END_HEADERS, stream.id),
+            block,
+            FRAME_HEADER.pack(size >> 8, size & 0xFF, wire.DATA, wire.END_STREAM, stream.id),
+            body,
         )
         self._on_output()
 

@@ -110,6 +110,22 @@ class ServerConnection(Connection[H]):
             self.outbox.end(stream, trailers)
         return True
 
+    def send_response(self, stream: Stream, block: bytes, body: bytes | memoryview) -> bool:
+        """A whole response that is none of gRPC; `block` has its headers. Else like `send_unary`."""
+        outbox = self.outbox
+        if not body:
+            outbox.send_headers(stream, block, ends=True)
+        elif outbox.fits(stream, len(block) + len(body)):
+            outbox.put_response(stream, block, body)
+            self.on_sent_end(stream)
+        elif not outbox.share.has_room(len(body)):
+            return False
+        else:
+            outbox.send_headers(stream, block)
+            outbox.offer_data(stream, body)
+            outbox.end(stream)
+        return True
+
     def on_sent_end(self, stream: Stream) -> None:
         self.guard.useful += 1
         self._end_stream(stream)

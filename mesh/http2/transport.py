@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from mesh.http2.connection import Connection
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
@@ -62,7 +62,7 @@ class Http2Transport(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._socket = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
-        self.peer = _peer_name(transport.get_extra_info("peername"))
+        self.peer = peer_name(transport.get_extra_info("peername"))
         self.connection = self._make_connection(self, self._on_output)
         if isinstance(self.connection, ServerConnection):
             self.connection.client_certificate = read_certificate(transport.get_extra_info("peercert"))
@@ -172,23 +172,37 @@ class Http2Transport(asyncio.Protocol):
                 self.abort(action.value)
 
 
-class TransportSet:
-    """Transports that are looked after together, about once a second. On their event loop only."""
+class TendedConnection(Protocol):
+    """What a set looks after; hashed by identity."""
+
+    @property
+    def is_lost(self) -> bool:
+        """The socket is closed."""
+
+    def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
+        """Do what the connection needs now; to be called about once a second."""
+
+
+C = TypeVar("C", bound=TendedConnection)
+
+
+class TransportSet(Generic[C]):
+    """Connections that are looked after together, about once a second. On their event loop only."""
 
     def __init__(self, policy: UpkeepPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` returns seconds."""
         self._policy = policy
         self._clock = clock
-        self._transports: dict[Http2Transport, None] = {}
+        self._transports: dict[C, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._transports)
 
-    def __iter__(self) -> Iterator[Http2Transport]:
+    def __iter__(self) -> Iterator[C]:
         return iter(list(self._transports))
 
-    def add(self, transport: Http2Transport) -> None:
+    def add(self, transport: C) -> None:
         """Without effect on one that is lost, so that none stays after its `on_lost`."""
         if transport.is_lost:
             return
@@ -196,7 +210,7 @@ class TransportSet:
         if self._timer is None:
             self._look_soon()
 
-    def discard(self, transport: Http2Transport) -> None:
+    def discard(self, transport: C) -> None:
         self._transports.pop(transport, None)
         if not self._transports and self._timer is not None:
             self._timer.cancel()
@@ -214,7 +228,8 @@ class TransportSet:
             transport.look_after(self._policy, now_s)
 
 
-def _peer_name(address: Any) -> str:
+def peer_name(address: Any) -> str:
+    """The address of a socket's peer as gRPC names it."""
     match address:
         case (str(host), int(port)):
             return f"ipv4:{host}:{port}"

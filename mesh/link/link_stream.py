@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.limits import Limits
 from mesh.http2.stream import Stream
-from mesh.http2.transport import TransportSet
+from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.link.parts import MalformedFrameError
 from mesh.link.writer import LinkWriter
@@ -113,10 +113,10 @@ class LinkStream:
 _local = threading.local()
 
 
-def caller_transports() -> TransportSet:
+def caller_transports() -> TransportSet[Http2Transport]:
     """The connections of this process to replicas, which are looked after together. Of the loop that runs here."""
     loop = asyncio.get_running_loop()
     if getattr(_local, "loop", None) is not loop:
         _local.loop, _local.transports = loop, TransportSet(LINK_UPKEEP)
-    transports: TransportSet = _local.transports
+    transports: TransportSet[Http2Transport] = _local.transports
     return transports

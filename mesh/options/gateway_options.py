@@ -23,7 +23,7 @@ logger = logging.getLogger("mesh")
 _MAX_PORT = 65_535
 _MAX_PROCESSES = 256
 _HTTP_NOT_YET = (
-    "root_path", "request_timeout_s", "keep_alive_timeout_s",
+    "root_path", "request_timeout_s",
     "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_client_certificates",
 )  # fmt: skip
 
@@ -51,12 +51,13 @@ class HTTPOptions:
     host: str | None = "localhost"
     """Interface to listen on. None turns the gateways off."""
     port: int | None = 8000
-    """0: any free port; None: no HTTP listener."""
+    """0: any free port; None: no port of its own. Every port serves HTTP and gRPC."""
     location: ProxyLocation | str | None = None
     """Old form of `proxy_location`, which overrides it."""
     root_path: str = ""
     request_timeout_s: float | None = None
     keep_alive_timeout_s: int = 90
+    """A connection of HTTP/1.1 is closed this long after its last request, in seconds."""
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None
@@ -70,7 +71,7 @@ class HTTPOptions:
             option_checks.text("http_options['host']", self.host)
         _check_port("http_options['port']", self.port)
         _check_timeout("http_options['request_timeout_s']", self.request_timeout_s)
-        option_checks.number("http_options['keep_alive_timeout_s']", self.keep_alive_timeout_s)
+        option_checks.number("http_options['keep_alive_timeout_s']", self.keep_alive_timeout_s, may_equal=False)
         tls_options.check("http_options", self)
         for name in ("middlewares", "num_cpus"):
             if getattr(self, name):
@@ -169,6 +170,7 @@ class GatewayRequest:
             has_reflection=self.grpc.enable_reflection,
             http_host=self.http.host or "",
             http_port=self.http.port,
+            http_keep_alive_timeout_s=self.http.keep_alive_timeout_s,
             max_message_bytes=settings().payload.message_max_bytes,
             request_timeout_s=self.grpc.request_timeout_s,
             max_connection_age_s=self.grpc.max_connection_age_s,

@@ -38,9 +38,14 @@ class RequestHead:
 H = TypeVar("H", bound=RequestHead)
 
 
-def read_request_head(fields: list[Field], make: type[H] = RequestHead) -> H:  # type: ignore[assignment]
+def read_request_head(
+    fields: list[Field],
+    make: type[H] = RequestHead,  # type: ignore[assignment]
+    *,
+    takes_websockets: bool = False,
+) -> H:
     """The head, of a type that may add to it. Never raises: what is wrong with a request is part of its head."""
-    problem = request_problem(fields)
+    problem = request_problem(fields, takes_websockets=takes_websockets)
     if problem:
         return make(fields=fields, malformed=problem)
     by_name = dict(fields)
@@ -48,16 +53,15 @@ def read_request_head(fields: list[Field], make: type[H] = RequestHead) -> H:  #
     if length is not None and not (length.isdigit() and len(length) < 20):
         return make(fields=fields, malformed="a content-length that is no number")
     content_length = None if length is None else int(length)
-    http_status = 200
+    path = by_name.get(b":path", b"").decode("ascii", "backslashreplace")
     if not _is_grpc(by_name.get(b"content-type", b"")):
-        http_status = 415
-    elif by_name[b":method"] != b"POST":
-        http_status = 405
+        return make(fields=fields, path=path, content_length=content_length, http_status=415)
+    http_status = 200 if by_name[b":method"] == b"POST" else 405
     try:
         timeout = by_name.get(b"grpc-timeout")
         return make(
             fields=fields,
-            path=by_name[b":path"].decode("ascii", "backslashreplace"),
+            path=path,
             metadata=read_metadata(fields),
             timeout_s=None if timeout is None else read_timeout(timeout),
             encoding=read_encoding(by_name.get(b"grpc-encoding", b"")),

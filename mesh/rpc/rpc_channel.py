@@ -114,7 +114,9 @@ class RpcChannel:
         self._tls = tls
         self._limits = limits or Limits(frame_max_bytes=FRAME_BYTES_MIN)
         self._message_max_bytes = message_max_bytes
-        self._transports = TransportSet(policy or UpkeepPolicy(keepalive_after_s=_KEEPALIVE_AFTER_S))
+        self._transports: TransportSet[Http2Transport] = TransportSet(
+            policy or UpkeepPolicy(keepalive_after_s=_KEEPALIVE_AFTER_S)
+        )
         self._current: Http2Transport | None = None
         self._connecting: asyncio.Task[None] | None = None
         """One attempt to connect, for all calls that wait for it."""

@@ -134,11 +134,14 @@ def test_limits_of_connections_come_from_the_options():
         max_connection_idle_s=3,
         keepalive_s=4,
         keepalive_timeout_s=5,
+        http_keep_alive_timeout_s=6,
     )
     spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=options)
-    policy = NodeGateway(spec, FakeProcess(FakeRouter()), "127.0.0.1")._listener._policy
+    limits = NodeGateway(spec, FakeProcess(FakeRouter()), "127.0.0.1")._listener._server._limits
+    policy = limits.upkeep
     assert (policy.age_max_s, policy.drain_timeout_s, policy.idle_timeout_s) == (1, 2, 3)
     assert (policy.keepalive_after_s, policy.keepalive_timeout_s) == (4, 5)
+    assert limits.http1.keep_alive_timeout_s == 6
 
 
 def test_metrics_show_whether_the_controller_answers():
@@ -166,11 +169,15 @@ def test_routes_are_listed_by_prefix():
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_other_paths_get_the_address_of_the_grpc_port(method: str):
+    """An unknown path is 404 (item 203)."""
+
     async def scenario() -> None:
         async with running() as node:
             status, body = await node.get("/shop/x", method)
             assert status == 404
-            assert node.ready.grpc_address in json.loads(body)["error"]
+            error = json.loads(body)["error"]
+            assert "Path '/shop/x' not found" in error
+            assert node.ready.grpc_address in error
 
     on_io_loop(scenario())
 
@@ -332,14 +339,20 @@ def test_a_taken_http_port_is_an_error_that_names_it_and_opens_nothing():
 
 
 def test_a_missing_port_turns_a_listener_off():
-    """Each port can be turned off separately (C15)."""
+    """Each port can be turned off separately (C15); the other one serves both gRPC and HTTP."""
 
     async def scenario() -> None:
-        node = Node(FakeRouter())
-        node.spec.options.ClearField("grpc_port")
-        ready = await node.gateway.start()
-        assert (ready.grpc_address, bool(ready.http_address)) == ("", True)
-        await node.gateway.close()
+        for gone in ("grpc", "http"):
+            node = Node(FakeRouter(echo))
+            node.spec.options.ClearField(f"{gone}_port")
+            ready = await node.gateway.start()
+            node.process.publish(route_table("shop"))
+            assert [bool(ready.grpc_address), bool(ready.http_address)] == [gone == "http", gone == "grpc"]
+            address = ready.grpc_address or ready.http_address
+            assert await asyncio.to_thread(fetch, f"http://{address}/-/healthz", "GET") == (200, "success")
+            async with grpc.aio.insecure_channel(address) as channel:
+                assert await channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+            await node.gateway.close()
 
     on_io_loop(scenario())
 
@@ -360,14 +373,12 @@ def test_port_0_is_any_free_port():
     on_io_loop(scenario())
 
 
-def test_a_gateway_whose_http_port_has_died_is_unhealthy() -> None:
+def test_a_gateway_whose_port_is_closed_is_unhealthy() -> None:
     async def scenario() -> None:
         async with running(FakeRouter(echo)) as node:
             await node.gateway.check_health()
-            http = node.gateway._http
-            assert http is not None
-            await http.stop()
-            with pytest.raises(MeshException, match="HTTP port has ended"):
+            node.gateway._listener._server._sockets._listeners[1].close()
+            with pytest.raises(MeshException, match="port of the gateway is closed"):
                 await node.gateway.check_health()
 
     on_io_loop(scenario())

@@ -87,7 +87,7 @@ def test_no_port_is_another_thing_than_any_port() -> None:
         ({"ssl_keyfile": "k", "ssl_certfile": "c"}, "not available in this version"),
         ({"root_path": "/x"}, "not available in this version"),
         ({"request_timeout_s": 1.0}, "not available in this version"),
-        ({"keep_alive_timeout_s": 5}, "not available in this version"),
+        ({"keep_alive_timeout_s": 0}, "more than 0"),
         ({"middlewares": [object()]}, r"\['middlewares'\] has no effect"),
         ({"num_cpus": 1}, r"\['num_cpus'\] has no effect"),
         ({"port": 65_536}, "port"),

@@ -265,4 +265,4 @@ async def _result(call: Any) -> Any:
 
 
 def _streams(ours: Any) -> int:
-    return sum(len(transport.connection.streams) for transport in ours.server._transports)
+    return sum(len(transport.connection.streams) for transport in ours.server._sockets.connections)

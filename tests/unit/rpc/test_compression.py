@@ -68,7 +68,7 @@ async def counted(servicer: Any) -> AsyncIterator[tuple[str, list[int]]]:
     """The address of our server, and the sizes of what it reads."""
     async with our_server(servicer) as (ours, address):
         sizes: list[int] = []
-        accept = ours.server._accept
+        accept = ours.server._requests._accept
 
         def count(stream: Any, head: Any, peer: str) -> Any:
             receiver = accept(stream, head, peer)
@@ -78,7 +78,7 @@ async def counted(servicer: Any) -> AsyncIterator[tuple[str, list[int]]]:
             )
             return receiver
 
-        ours.server._accept = count  # type: ignore[method-assign]
+        ours.server._requests._accept = count  # type: ignore[method-assign]
         yield address, sizes
 
 

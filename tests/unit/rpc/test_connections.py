@@ -273,7 +273,7 @@ def test_a_connection_that_breaks_fails_its_calls() -> None:
             call = channel.call("/mesh.tests.Shop/Haggle", None)
             await call.write(Item(amount=1).SerializeToString())
             await call.read()
-            for each in ours.server._transports:
+            for each in ours.server._sockets.connections:
                 each.abort("a test")
             error = await failure(call.read())
             assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "The connection was lost.")

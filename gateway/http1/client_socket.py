@@ -1,0 +1,106 @@
+"""`ClientSocket`: the socket of one client: whether it is read, and how it ends."""
+
+from __future__ import annotations
+
+import socket as sockets
+from enum import Enum, auto
+from typing import Any
+
+_KEEPALIVE_AFTER_S = 60
+_KEEPALIVE_INTERVAL_S = 10
+_KEEPALIVE_PROBES = 2
+
+
+class SocketPhase(Enum):
+    """How far its end has come; it only goes on."""
+
+    OPEN = auto()
+    FLUSHING = auto()
+    """The last answer waits until the socket takes it."""
+    LINGERING = auto()
+    """Our side is closed; what still comes is dropped."""
+    CLOSED = auto()
+    """Both sides are, or will be once what was written has left."""
+
+
+class ClientSocket:
+    """An asyncio transport, plain or TLS."""
+
+    __slots__ = ("_transport", "is_reading", "lost_reason", "phase")
+
+    def __init__(self, transport: Any) -> None:
+        """uvloop's transports have no common type with asyncio's."""
+        self._transport = transport
+        self.phase = SocketPhase.OPEN
+        self.is_reading = True
+        self.lost_reason = ""
+        """Why the socket was closed, or will be."""
+        _watch_for_death(transport.get_extra_info("socket"))
+
+    @property
+    def is_lost(self) -> bool:
+        return self._transport is None
+
+    @property
+    def is_open(self) -> bool:
+        return self.phase is SocketPhase.OPEN
+
+    @property
+    def has_flushed(self) -> bool:
+        """Whether all that was written has left."""
+        return self._transport is None or not self._transport.get_write_buffer_size()
+
+    def read(self, *, wanted: bool) -> None:
+        """Go on reading, or stop."""
+        if wanted is not self.is_reading and self._transport is not None and not self._transport.is_closing():
+            self.is_reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def flush(self, reason: str) -> None:
+        """An end will follow once what waits has been written."""
+        self._go_on(SocketPhase.FLUSHING, reason)
+
+    def close(self, reason: str) -> None:
+        """Close the socket behind what was written."""
+        self._go_on(SocketPhase.CLOSED, reason)
+        if self._transport is not None:
+            self._transport.close()
+
+    def linger(self, reason: str) -> None:
+        """Close our side behind what was written, and drop what still comes.
+
+        To close a socket with unread bytes breaks it, and the client may never see the answer.
+        """
+        if self._transport is None or not self._transport.can_write_eof():
+            self.close(reason)
+            return
+        self._go_on(SocketPhase.LINGERING, reason)
+        self._transport.write_eof()
+        self.read(wanted=True)
+
+    def abort(self, reason: str) -> None:
+        """Close the socket now."""
+        self._go_on(SocketPhase.CLOSED, reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def lose(self, reason: str) -> None:
+        """The socket is closed."""
+        self._go_on(SocketPhase.CLOSED, reason)
+        self._transport = None
+
+    def _go_on(self, phase: SocketPhase, reason: str) -> None:
+        self.phase = phase
+        self.lost_reason = self.lost_reason or reason
+
+
+def _watch_for_death(socket: Any) -> None:
+    """HTTP/1.1 has no PING: the kernel notices a client whose machine is gone."""
+    if socket is not None and socket.family in (sockets.AF_INET, sockets.AF_INET6):
+        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+        socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPIDLE, _KEEPALIVE_AFTER_S)
+        socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S)
+        socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPCNT, _KEEPALIVE_PROBES)

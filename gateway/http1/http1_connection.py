@@ -1,0 +1,337 @@
+"""`Http1Connection`: one client's HTTP/1.1 connection on an asyncio socket.
+
+Theory of operation. Bytes go through the `Http1Reader`, one step at a time: a head opens an exchange, pieces of the
+body go to its receiver, and only when its answer is complete the next head is read. So a client that sends many
+requests at once (pipelining) gets its answers in order, and costs no more than one that waits.
+
+The socket is read while a request is in progress, because only so we notice that its client has left; not any more
+once the client has sent a good deal ahead. What a receiver has not dealt with stops the reading in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gateway.http1.answer_head import Asked, write_head
+from gateway.http1.answer_writer import AnswerWriter
+from gateway.http1.client_socket import ClientSocket, SocketPhase
+from gateway.http1.head_syntax import Origin, ReceivedHead
+from gateway.http1.http1_exchange import Http1Exchange
+from gateway.http1.http1_limits import HttpFault
+from gateway.http1.http1_reader import Http1Reader
+from gateway.http1.http1_service import Http1Service
+from gateway.http1.http1_upkeep import Doing, Http1Clock, Http1Upkeep, Http1Vitals
+from gateway.requests.exchange import BrokenBy
+from gateway.requests.http_date import http_date
+from mesh.http2.limits import BufferShare
+from mesh.http2.transport import peer_name
+from mesh.http2.upkeep import UpkeepPolicy
+from mesh.http2.write_turn import write_turn
+
+logger = logging.getLogger("mesh.gateway")
+
+_STEPS_PER_TURN = 64
+"""Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
+_AGE_JITTER = 0.1
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class Http1Connection(asyncio.Protocol):
+    """On its event loop only."""
+
+    writer: AnswerWriter
+
+    def __init__(self, service: Http1Service) -> None:
+        self._service = service
+        self._turn = write_turn()
+        self._socket: ClientSocket
+        self._reader: Http1Reader
+        self._exchange: Http1Exchange | None = None
+        self._is_advancing = False
+        """Steps are being taken, or will be in the next turn."""
+        self.is_draining = False
+        """The connection is closed behind the next answer."""
+        self.clock = Http1Clock(time.monotonic(), random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER))
+
+    def __repr__(self) -> str:
+        return f"<Http1Connection {self._socket.phase.name} {self._exchange!r}>"
+
+    @property
+    def is_lost(self) -> bool:
+        return self._socket.is_lost
+
+    @property
+    def lost_reason(self) -> str:
+        """Why the socket was closed."""
+        return self._socket.lost_reason
+
+    # ---- asyncio.Protocol --------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._socket = ClientSocket(transport)
+        origin = Origin(
+            peer=peer_name(transport.get_extra_info("peername")),
+            is_tls=transport.get_extra_info("sslcontext") is not None,
+        )
+        self._reader = Http1Reader(self._service.limits, origin)
+        self.writer = AnswerWriter(transport, BufferShare(self._service.budget))
+
+    def data_received(self, data: bytes) -> None:
+        if self._socket.is_open:
+            self.clock.reads += 1
+            self._reader.feed(data)
+            if self._is_advancing:
+                self._socket.read(wanted=self._wants_more())
+            else:
+                self._run(self._advance)
+
+    def eof_received(self) -> None:
+        """The socket is closed behind it. A client that has half closed looks like one that has left."""
+        exchange, reader = self._exchange, self._reader
+        is_incomplete = bool(reader.unread_bytes) if exchange is None else not reader.body.is_done
+        if self._socket.is_open and is_incomplete:
+            self._refuse(HttpFault(400, "The request is not complete."), BrokenBy.CLIENT)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._socket.lose(str(exc) if exc else "the client closed the connection")
+        self.writer.drop()
+        self._turn.begin()
+        try:
+            self._break(BrokenBy.CLIENT)
+        finally:
+            self._turn.end()
+            self._service.on_lost(self)
+
+    def pause_writing(self) -> None:
+        self.writer.is_paused = True
+
+    def resume_writing(self) -> None:
+        self.writer.resume()
+        if not self.writer.is_blocked:
+            self._run(self._on_writable)
+
+    # ---- For exchanges -----------------------------------------------------------------------------------------------
+
+    def closes_behind(self, exchange: Http1Exchange, *, is_complete: bool) -> bool:
+        return self.is_draining or (is_complete and self._has_to_close(exchange))
+
+    def on_room(self) -> None:
+        if not self._is_advancing and (self._reader.unread_bytes or not self._socket.is_reading):
+            self._run(self._advance)
+
+    def on_answered(self, *, keeps_alive: bool) -> None:
+        exchange = self._leave()
+        if not keeps_alive or self.is_draining or (exchange is not None and self._has_to_close(exchange)):
+            self._finish("the answer was the last")
+        elif not self._is_advancing and (self._reader.unread_bytes or not self._socket.is_reading):
+            self._run(self._advance)
+
+    def on_aborted(self, reason: str, *, has_no_end: bool) -> None:
+        self._leave()
+        self.writer.drop()
+        if has_no_end:
+            self._socket.abort(reason)
+        else:
+            self._socket.close(reason)
+
+    # ---- Life --------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Close the connection once nothing is in progress."""
+        self.is_draining = True
+        if self._socket.is_open and self._doing in (Doing.OPENED, Doing.IDLE):
+            self._socket.close("drained")
+
+    def refuse(self, status: int, text: str) -> None:
+        """Answer what comes with this status, and close."""
+        self._refuse(HttpFault(status, text), BrokenBy.DRAIN)
+
+    def abort(self, reason: str) -> None:
+        """Close the socket now."""
+        self._break(BrokenBy.DRAIN)
+        self._socket.abort(reason)
+
+    def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
+        """Do what the connection needs now; to be called about once a second."""
+        vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining)
+        match self.clock.check(vitals, self._service.limits, policy, now_s):
+            case Http1Upkeep.SLOW_HEAD | Http1Upkeep.SLOW_BODY:
+                self._refuse(HttpFault(408, "The request took too long to arrive."), BrokenBy.TIMEOUT)
+            case Http1Upkeep.IDLE | Http1Upkeep.SILENT as action:
+                self._socket.close(action.value)
+            case Http1Upkeep.DRAIN:
+                self.drain()
+            case Http1Upkeep.UNREAD | Http1Upkeep.LINGERED as action:
+                self._break(BrokenBy.TIMEOUT)
+                self._socket.abort(action.value)
+            case Http1Upkeep.END_DRAIN as action:
+                self.abort(action.value)
+
+    @property
+    def _doing(self) -> Doing:
+        exchange = self._exchange
+        if not self._socket.is_open:
+            is_lingering = self._socket.phase is SocketPhase.LINGERING and self._socket.has_flushed
+            return Doing.LINGERING if is_lingering else Doing.FLUSHING
+        if exchange is not None and exchange.is_tunnel:
+            return Doing.ANSWER
+        if not self._reader.body.is_done:
+            return Doing.BODY if self._socket.is_reading else Doing.ANSWER
+        if exchange is not None or self.writer.is_blocked:
+            return Doing.ANSWER
+        if self._reader.unread_bytes:
+            return Doing.HEAD
+        return Doing.IDLE if self.clock.requests else Doing.OPENED
+
+    # ---- Steps -------------------------------------------------------------------------------------------------------
+
+    def _run(self, work: Callable[[], None]) -> None:
+        """Let it call receivers: what they write leaves at its end, and what they raise ends their exchange."""
+        self._turn.begin()
+        try:
+            work()
+        except HttpFault as fault:
+            self._refuse(fault, BrokenBy.PROTOCOL)
+        except Exception:
+            logger.exception("the receiver of %r failed", self._exchange)
+            if self._exchange is not None:
+                self._exchange.fail()
+        finally:
+            self._turn.end()
+        self._socket.read(wanted=self._wants_more())
+
+    def _advance(self) -> None:
+        """Do all that the bytes which have come allow."""
+        self._is_advancing = True
+        is_due = False
+        try:
+            for _ in range(_STEPS_PER_TURN):
+                if not self._step():
+                    return
+            is_due = True
+        finally:
+            self._is_advancing = is_due
+        self._turn.loop.call_soon(self._advance_on)
+
+    def _advance_on(self) -> None:
+        self._is_advancing = False
+        if self._socket.is_open:
+            self._run(self._advance)
+
+    def _step(self) -> bool:
+        """Whether there may be a next one."""
+        reader, exchange = self._reader, self._exchange
+        if not self._socket.is_open:
+            return False
+        if exchange is None:
+            if not reader.body.is_done:
+                # It was answered without the rest of its body, which is dropped.
+                return bool(reader.read_body()) or reader.body.is_done
+            received = None if self.writer.is_blocked else reader.read_head()
+            if received is not None:
+                self._begin(received)
+            return received is not None
+        if exchange.taken_bytes >= self._service.limits.body_window_bytes:
+            return False
+        if exchange.is_tunnel:
+            data = reader.read_all()
+        elif reader.body.is_done:
+            return False
+        else:
+            data = reader.read_body()
+        if data:
+            exchange.taken_bytes += len(data)
+            exchange.receiver.on_body(data)
+        if reader.body.is_done and not exchange.is_tunnel:
+            if not exchange.has_ended:
+                exchange.receiver.on_end()
+            return True
+        return bool(data)
+
+    def _begin(self, received: ReceivedHead) -> None:
+        self.clock.requests += 1
+        exchange = self._exchange = Http1Exchange(self, received)
+        self._service.in_flight.enter()
+        if received.head.path == "*":
+            exchange.send_whole(204, [], b"")
+            return
+        receiver = self._service.open(exchange)
+        if exchange.has_ended:
+            return
+        if receiver is not None:
+            exchange.receiver = receiver
+        if not self._reader.body.is_done:
+            if received.expects_continue and not exchange.has_sent_head and not self._reader.unread_bytes:
+                self.writer.write(_CONTINUE)
+        elif not received.head.is_websocket:
+            exchange.receiver.on_end()
+
+    def _on_writable(self) -> None:
+        if self._socket.phase is SocketPhase.FLUSHING:
+            self._finish("the answer was the last")
+        elif self._exchange is not None:
+            self._exchange.receiver.on_writable()
+        elif not self._is_advancing:
+            self._advance()
+
+    def _wants_more(self) -> bool:
+        exchange, limits = self._exchange, self._service.limits
+        if not self._socket.is_open:
+            return True
+        if self._is_advancing:
+            return False
+        if exchange is not None and (exchange.is_tunnel or not self._reader.body.is_done):
+            # Some way below the window, so that the socket is not switched on and off for each piece.
+            return exchange.taken_bytes < limits.body_window_bytes >> (not self._socket.is_reading)
+        return self._reader.unread_bytes <= limits.pipelined_max_bytes
+
+    # ---- Ends --------------------------------------------------------------------------------------------------------
+
+    def _has_to_close(self, exchange: Http1Exchange) -> bool:
+        """Whether the rest of the request is too long to be dropped, or may never come."""
+        body = self._reader.body
+        if body.is_done:
+            return False
+        is_held_back = exchange.received.expects_continue and not self._reader.unread_bytes
+        return is_held_back or body.left_bytes > self._service.limits.discarded_max_bytes
+
+    def _leave(self) -> Http1Exchange | None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._service.in_flight.leave()
+        return exchange
+
+    def _break(self, by: BrokenBy) -> None:
+        exchange = self._leave()
+        if exchange is not None:
+            exchange.break_off(by)
+
+    def _refuse(self, fault: HttpFault, by: BrokenBy) -> None:
+        """Answer with the fault if that is still possible, and close."""
+        exchange = self._exchange
+        has_begun = exchange is not None and exchange.has_sent_head
+        self._break(by)
+        if not self._socket.is_open:
+            return
+        if has_begun:
+            self._socket.abort(str(fault))
+            return
+        text = f"{fault}\n".encode()
+        head = write_head(Asked(keeps_alive=False), fault.status, [_TEXT], http_date(), len(text))
+        self.writer.write(head.data, text)
+        self._finish(str(fault))
+
+    def _finish(self, reason: str) -> None:
+        """Close behind what was written."""
+        if self.writer.is_blocked:
+            self._socket.flush(reason)
+        elif self._reader.body.is_done and not self._reader.unread_bytes:
+            self._socket.close(reason)
+        else:
+            self._socket.linger(reason)

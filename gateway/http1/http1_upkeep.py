@@ -1,0 +1,124 @@
+"""What an HTTP/1.1 connection needs from time to time: an end where its client stalls, idles or has grown old. Pure.
+
+As for HTTP/2 (mesh/http2/upkeep.py), a look at every connection each second or so replaces timers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from gateway.http1.http1_limits import Http1Limits
+from mesh.http2.upkeep import UpkeepPolicy
+
+
+class Doing(Enum):
+    """What a connection is about, as far as its client has a part in it."""
+
+    OPENED = auto()
+    """Nothing has come yet."""
+    IDLE = auto()
+    """Between two requests."""
+    HEAD = auto()
+    """A part of a head has come."""
+    BODY = auto()
+    """More of a body has to come, and there is room for it."""
+    ANSWER = auto()
+    """The client waits, or we have no room for its body."""
+    FLUSHING = auto()
+    """The last of what we have sent has not left yet."""
+    LINGERING = auto()
+    """All has left, and our side of the socket is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Http1Vitals:
+    """A connection as it is now."""
+
+    doing: Doing
+    is_paused: bool
+    """The socket takes no more."""
+    is_draining: bool
+
+
+class Http1Upkeep(Enum):
+    """What to do with a connection now."""
+
+    SLOW_HEAD = "the client did not send a whole head in time"
+    SLOW_BODY = "the client stopped in the middle of a body"
+    IDLE = "the client sent no further request"
+    SILENT = "the client sent nothing"
+    UNREAD = "the client did not read"
+    LINGERED = "the client had time to read the answer"
+    DRAIN = "the connection is old"
+    END_DRAIN = "the time for draining is over"
+
+
+class Http1Clock:
+    """When what was first seen at one connection."""
+
+    __slots__ = (
+        "_age_factor",
+        "_doing",
+        "_drain_since_s",
+        "_opened_at_s",
+        "_paused_since_s",
+        "_seen",
+        "_since_s",
+        "reads",
+        "requests",
+    )
+
+    def __init__(self, now_s: float, age_factor: float = 1.0) -> None:
+        """`age_factor`, near 1, differs between connections, so that those opened together do not end together."""
+        self._age_factor = age_factor
+        self._opened_at_s = now_s
+        self._doing = Doing.OPENED
+        self._since_s = now_s
+        self._seen = (0, 0)
+        self.reads = 0
+        """How often bytes have come; the connection counts."""
+        self.requests = 0
+        """How many heads were complete; the connection counts."""
+        self._paused_since_s: float | None = None
+        self._drain_since_s: float | None = None
+
+    def check(self, vitals: Http1Vitals, limits: Http1Limits, policy: UpkeepPolicy, now_s: float) -> Http1Upkeep | None:
+        """What the connection needs now; call it again at the next look."""
+        reads, requests = self._seen
+        has_progress = requests != self.requests or (reads != self.reads and vitals.doing in _RENEWED_BY_BYTES)
+        if vitals.doing is not self._doing or has_progress:
+            self._doing, self._since_s = vitals.doing, now_s
+        self._seen = self.reads, self.requests
+        self._paused_since_s = _since(self._paused_since_s, now_s, is_so=vitals.is_paused)
+        self._drain_since_s = _since(self._drain_since_s, now_s, is_so=vitals.is_draining)
+        if self._paused_since_s is not None and now_s - self._paused_since_s >= policy.unread_timeout_s:
+            return Http1Upkeep.UNREAD
+        if self._drain_since_s is not None and now_s - self._drain_since_s >= policy.drain_timeout_s:
+            return Http1Upkeep.END_DRAIN
+        rule = _RULES.get(self._doing)
+        if rule is not None and now_s - self._since_s >= rule[0](limits):
+            return rule[1]
+        if not vitals.is_draining and now_s - self._opened_at_s >= policy.age_max_s * self._age_factor:
+            return Http1Upkeep.DRAIN
+        return None
+
+
+_RENEWED_BY_BYTES = (Doing.BODY, Doing.IDLE)
+"""The others have one limit from their beginning to their end, however often bytes come."""
+_RULES: dict[Doing, tuple[Callable[[Http1Limits], float], Http1Upkeep]] = {
+    Doing.OPENED: (lambda limits: limits.head_timeout_s, Http1Upkeep.SILENT),
+    Doing.HEAD: (lambda limits: limits.head_timeout_s, Http1Upkeep.SLOW_HEAD),
+    Doing.BODY: (lambda limits: limits.body_timeout_s, Http1Upkeep.SLOW_BODY),
+    Doing.IDLE: (lambda limits: limits.keep_alive_timeout_s, Http1Upkeep.IDLE),
+    Doing.FLUSHING: (lambda limits: limits.body_timeout_s, Http1Upkeep.UNREAD),
+    Doing.LINGERING: (lambda limits: limits.linger_timeout_s, Http1Upkeep.LINGERED),
+}
+"""How long each may last."""
+
+
+def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
+    if not is_so:
+        return None
+    return now_s if before_s is None else before_s

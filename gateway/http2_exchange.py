@@ -1,0 +1,214 @@
+"""`Http2Exchange`: one request that is none of gRPC, on a stream of HTTP/2."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from gateway.dialects.grpc_metadata import ClientHead
+from gateway.requests.exchange import UNHEARD, BrokenBy, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.http_date import http_date
+from gateway.requests.in_flight import InFlight
+from mesh.http2.frame_format import ErrorCode
+from mesh.http2.hpack_encoder import encode_field, encode_fields
+from mesh.http2.limits import BufferShare
+from mesh.http2.stream import Stream
+
+logger = logging.getLogger("mesh.gateway")
+
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]{1,32}").fullmatch
+_PATH = re.compile(rb"(/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?").fullmatch
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+_VALUE = re.compile(rb"[^\0\r\n]*").fullmatch
+_DROPPED = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"sec-websocket-accept"}
+)
+"""What an answer may have only on HTTP/1.1."""
+_BY_CODE: dict[int, BrokenBy] = {
+    ErrorCode.PROTOCOL_ERROR: BrokenBy.PROTOCOL,
+    ErrorCode.FLOW_CONTROL_ERROR: BrokenBy.PROTOCOL,
+    ErrorCode.ENHANCE_YOUR_CALM: BrokenBy.PROTOCOL,
+    ErrorCode.STREAM_CLOSED: BrokenBy.PROTOCOL,
+    ErrorCode.INTERNAL_ERROR: BrokenBy.DRAIN,
+}
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+def read_http2_head(client: ClientHead, peer: str, *, is_tls: bool, has_body: bool) -> HttpHead | int:
+    """The head for dialects; or the status of the answer to a request that none of them can take."""
+    pseudo = {name: value for name, value in client.fields if name[:1] == b":"}
+    method, is_websocket = pseudo[b":method"], False
+    if method == b"CONNECT":
+        if pseudo.get(b":protocol") != b"websocket":
+            return 501
+        method, is_websocket = b"GET", True
+    if not _METHOD(method):
+        return 501
+    target = _PATH(pseudo[b":path"])
+    if target is None:
+        return 204 if (method, pseudo[b":path"]) == (b"OPTIONS", b"*") else 400
+    fields = [field for field in client.fields if field[0][:1] != b":"]
+    if b":authority" in pseudo:
+        fields = [(b"host", pseudo[b":authority"]), *(field for field in fields if field[0] != b"host")]
+    return HttpHead(
+        method=method.decode(),
+        path=target[1].decode(),
+        query=target[2] or b"",
+        fields=[field for field in fields if field[0] != b"te"],
+        scheme=("ws" if is_websocket else "http") + ("s" if is_tls else ""),
+        http_version="2",
+        peer=peer,
+        content_length=client.content_length,
+        has_body=has_body,
+    )
+
+
+def refuse_http2(stream: Stream, status: int) -> None:
+    """Answer a request that no dialect can take."""
+    block = encode_fields([(b":status", b"%d" % status), (b"date", http_date())])
+    stream.connection.send_response(stream, block, b"")
+
+
+class Http2Exchange:
+    """See `gateway.requests.exchange.Exchange`. It is also what its stream knows as receiver."""
+
+    __slots__ = ("_has_body", "_in_flight", "_stream", "has_ended", "has_sent_head", "head", "receiver")
+
+    def __init__(self, stream: Stream, head: HttpHead, in_flight: InFlight) -> None:
+        self._stream = stream
+        self._in_flight = in_flight
+        self._has_body = True
+        """Whether the answer may have one."""
+        self.head = head
+        self.receiver: ExchangeReceiver = UNHEARD
+        self.has_sent_head = False
+        self.has_ended = False
+        in_flight.enter()
+
+    def __repr__(self) -> str:
+        return f"<Http2Exchange {self.head.method} {self._stream!r}>"
+
+    @property
+    def share(self) -> BufferShare:
+        share: BufferShare = self._stream.connection.outbox.share
+        return share
+
+    @property
+    def is_blocked(self) -> bool:
+        return not self.has_ended and self._stream.is_blocked
+
+    # ---- Exchange ----------------------------------------------------------------------------------------------------
+
+    def send_head(self, status: int, fields: Fields) -> None:
+        if not (self.has_ended or self.has_sent_head):
+            block = self._block(status, fields)
+            if block is not None:
+                self.has_sent_head = True
+                self._stream.connection.outbox.send_headers(self._stream, block)
+
+    def send_body(self, data: bytes | memoryview) -> bool:
+        if self.has_ended or not self.has_sent_head or not self._has_body or not data:
+            return True
+        sent: bool = self._stream.connection.outbox.offer_data(self._stream, data)
+        return sent
+
+    def end(self, trailers: Fields | None = None) -> None:
+        if self.has_ended:
+            return
+        if not self.has_sent_head:
+            self._fail("an end without a head")
+            return
+        wrong = _wrong_field(trailers or ())
+        if wrong:
+            self._fail(wrong)
+            return
+        self._finish()
+        self._stream.connection.outbox.end(self._stream, encode_fields(trailers) if trailers else b"")
+
+    def send_whole(self, status: int, fields: Fields, body: bytes | memoryview) -> bool:
+        if self.has_ended or self.has_sent_head:
+            return True
+        own = [field for field in fields if field[0] != b"content-length"]
+        if status != 204:
+            own.append((b"content-length", b"%d" % len(body)))
+        block = self._block(status, own)
+        if block is None:
+            return True
+        if not self._stream.connection.send_response(self._stream, block, body if self._has_body else b""):
+            return False
+        self.has_sent_head = True
+        self._finish()
+        return True
+
+    def give_room(self, size: int) -> None:
+        self._stream.connection.give_room(self._stream, size)
+
+    def open_tunnel(self, fields: Fields) -> None:
+        if self.head.is_websocket:
+            self.send_head(200, [field for field in fields if field[0] != b"content-length"])
+
+    def abort(self) -> None:
+        if not self.has_ended:
+            self._finish()
+            self._stream.connection.reset(self._stream, ErrorCode.INTERNAL_ERROR)
+
+    def fail(self) -> None:
+        """What serves the exchange has failed."""
+        if not self.has_sent_head:
+            self.send_whole(500, [_TEXT], b"The server failed; its log has the reason.\n")
+        self.abort()
+
+    # ---- Receiver of the stream --------------------------------------------------------------------------------------
+
+    def on_headers(self, stream: Stream, head: object, *, ended: bool) -> None:
+        """Trailers of the request, which no dialect has a use for."""
+
+    def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        self.receiver.on_body(data[start:stop])
+
+    def on_end(self, stream: Stream) -> None:
+        self.receiver.on_end()
+
+    def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
+        if not self.has_ended:
+            receiver = self.receiver
+            self._finish()
+            receiver.on_broken(_BY_CODE.get(code, BrokenBy.CLIENT))
+
+    def on_writable(self, stream: Stream) -> None:
+        self.receiver.on_writable()
+
+    # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _block(self, status: int, fields: Fields) -> bytes | None:
+        """The header block; None if it is not valid: then another answer was sent."""
+        wrong = _wrong_field(fields) or ("" if 200 <= status <= 999 else f"status {status}")
+        if wrong:
+            self._fail(wrong)
+            return None
+        self._has_body = self.head.method != "HEAD" and status not in (204, 304)
+        parts = [encode_field(b":status", b"%d" % status)]
+        parts += [encode_field(name, value) for name, value in fields if name not in _DROPPED]
+        if not any(name == b"date" for name, _ in fields):
+            parts.append(encode_field(b"date", http_date()))
+        return b"".join(parts)
+
+    def _finish(self) -> None:
+        """Nothing that happens on the stream is of interest any more."""
+        self.has_ended = True
+        self.receiver = UNHEARD
+        self._in_flight.leave()
+
+    def _fail(self, text: str) -> None:
+        """The answer is not valid: another one says so, or none if its head has left."""
+        logger.error("the answer to %s %s is not valid HTTP: %s", self.head.method, self.head.path, text)
+        if not self.has_sent_head:
+            self.send_whole(500, [_TEXT], b"The answer of the server was not valid HTTP; its log has the reason.\n")
+        self.abort()
+
+
+def _wrong_field(fields: Fields | tuple[()]) -> str:
+    for name, value in fields:
+        if not _NAME(name) or not _VALUE(value):
+            return f"field {name!r}"
+    return ""

@@ -1,0 +1,189 @@
+"""`HttpServer`: the ports of a gateway. Each of them takes HTTP/1.1 and HTTP/2, gRPC and every other dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from gateway.dialects.grpc_metadata import ClientHead, read_client_head
+from gateway.first_bytes import NewConnection
+from gateway.http1.http1_connection import Http1Connection
+from gateway.http1.http1_limits import Http1Limits
+from gateway.http1.http1_service import Http1Service
+from gateway.http2_exchange import Http2Exchange, read_http2_head, refuse_http2
+from gateway.requests.exchange import UNHEARD, Exchange, ExchangeReceiver
+from gateway.requests.in_flight import InFlight
+from mesh.http2.connection import Connection
+from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.limits import BufferBudget, Limits
+from mesh.http2.stream import Receiver, Stream
+from mesh.http2.transport import Http2Transport
+from mesh.http2.upkeep import UpkeepPolicy
+from mesh.rpc.rpc_requests import Accept, RpcRequests
+from mesh.rpc.socket_server import ServerPhase, SocketServer
+
+logger = logging.getLogger("mesh.gateway")
+
+_REFUSED_MAX = 256
+"""Connections above the limit that are refused in words; more are closed at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """Of all ports of a gateway together."""
+
+    http2: Limits
+    http1: Http1Limits
+    upkeep: UpkeepPolicy
+    budget: BufferBudget
+    connections_max: float
+
+
+class HttpServer:
+    """On its event loop only."""
+
+    def __init__(
+        self,
+        accept_grpc: Accept[ClientHead],
+        open_exchange: Callable[[Exchange], ExchangeReceiver | None],
+        limits: ServerLimits,
+    ) -> None:
+        """`accept_grpc` takes a gRPC request on its stream, as `RpcServer` passes it on.
+
+        `open_exchange` gives any other request its receiver; None if it has been answered.
+        """
+        self._open_exchange = open_exchange
+        self._limits = limits
+        self.in_flight = InFlight()
+        """Exchanges in progress. Calls of gRPC are not among them."""
+        self._http1 = Http1Service(
+            open=open_exchange,
+            on_lost=self._on_lost,
+            in_flight=self.in_flight,
+            limits=limits.http1,
+            budget=limits.budget,
+        )
+        self._requests = {
+            is_tls: RpcRequests(
+                read_client_head,
+                accept_grpc,
+                accept_other=partial(self._accept_http2, is_tls=is_tls),
+                limits=limits.http2,
+                budget=limits.budget,
+            )
+            for is_tls in (False, True)
+        }
+        self._sockets: SocketServer[NewConnection | Http1Connection | Http2Transport] = SocketServer(
+            lambda: NewConnection(self), limits.upkeep
+        )
+
+    def __repr__(self) -> str:
+        return f"<HttpServer {self._sockets!r}>"
+
+    @property
+    def connections(self) -> int:
+        return len(self._sockets.connections)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether every port that was opened is open."""
+        return self._sockets.is_listening
+
+    async def listen(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, shares_port: bool = False
+    ) -> int:
+        """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
+
+        `tls` offers both versions of HTTP by ALPN; what the client then sends decides.
+        `shares_port`: other gateways of the node may listen on it too (SO_REUSEPORT).
+        """
+        return await self._sockets.listen(host, port, tls=tls, shares_port=shares_port)
+
+    def announce_drain(self) -> None:
+        """Let clients of HTTP/1.1 leave with their next answer. Everything is still served."""
+        for connection in self._sockets.connections:
+            if isinstance(connection, Http1Connection):
+                connection.is_draining = True
+
+    def drain(self) -> None:
+        """Stop listening, and close connections that are idle; the others once what is in progress has ended."""
+        self._sockets.drain()
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain, and close what is still open after `grace_s`."""
+        await self._sockets.stop(grace_s)
+
+    # ---- Connections -------------------------------------------------------------------------------------------------
+
+    def on_new(self, connection: NewConnection) -> None:
+        self._sockets.connections.add(connection)
+        if self._sockets.phase is ServerPhase.STOPPED or self.connections > self._limits.connections_max + _REFUSED_MAX:
+            connection.abort("the server has stopped, or has too many connections")
+
+    def on_known(self, connection: NewConnection, data: bytes, *, is_http2: bool) -> None:
+        known = self._new_http2(connection) if is_http2 else Http1Connection(self._http1)
+        socket, connection.socket = connection.socket, None
+        self._hand_over(known, socket)
+        self._sockets.connections.discard(connection)
+        if data and not known.is_lost:
+            known.data_received(data)
+
+    def on_gone(self, connection: NewConnection) -> None:
+        self._on_lost(connection)
+
+    def _hand_over(self, known: Http1Connection | Http2Transport, socket: asyncio.Transport) -> None:
+        is_refused = self.connections > self._limits.connections_max
+        socket.set_protocol(known)
+        known.connection_made(socket)
+        self._sockets.connections.add(known)
+        if is_refused:
+            text = f"This server has {self._limits.connections_max} connections, its limit."
+            if isinstance(known, Http1Connection):
+                known.refuse(503, text)
+            else:
+                known.connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text))
+        elif self._sockets.phase is ServerPhase.OPEN:
+            return
+        elif isinstance(known, Http1Connection):
+            # A request has begun to arrive.
+            known.is_draining = True
+        else:
+            known.drain()
+
+    def _new_http2(self, connection: NewConnection) -> Http2Transport:
+        is_tls = connection.socket.get_extra_info("sslcontext") is not None
+        requests = self._requests[is_tls]
+
+        def make(transport: Http2Transport, on_output: Callable[[], None]) -> Connection[ClientHead]:
+            return requests.connection(transport.peer, on_output)
+
+        return Http2Transport(make, self._on_lost)
+
+    def _on_lost(self, connection: NewConnection | Http1Connection | Http2Transport) -> None:
+        self._sockets.on_lost(connection)
+
+    # ---- Requests on HTTP/2 ------------------------------------------------------------------------------------------
+
+    def _accept_http2(self, stream: Stream, client: ClientHead, peer: str, *, is_tls: bool) -> Receiver | None:
+        has_body = not stream.is_remote_done
+        head = client.http
+        if head is None or head.has_body is not has_body:
+            read = read_http2_head(client, peer, is_tls=is_tls, has_body=has_body)
+            if isinstance(read, int):
+                refuse_http2(stream, read)
+                return None
+            head = client.http = read
+        exchange = Http2Exchange(stream, head, self.in_flight)
+        try:
+            receiver = self._open_exchange(exchange)
+        except Exception:
+            logger.exception("a request of %s was not accepted", head.path)
+            exchange.fail()
+        if exchange.has_ended:
+            return None
+        exchange.receiver = receiver or UNHEARD
+        return exchange

@@ -1,0 +1,112 @@
+"""`OperatorsDialect`: health, routes and metrics over HTTP, and the answer to unknown paths."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.ops.exposition import render
+from gateway.ops.metric_sums import Families
+from gateway.requests.dialect_list import answer_json, answer_text
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
+from mesh.wire.io_thread import io_thread
+
+_PREFIX = "/-/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """What operators read."""
+
+    why_unhealthy: Callable[[], str]
+    """Empty when the gateway serves."""
+    routes: Callable[[], Mapping[str, str]]
+    """Application names by route prefix."""
+    scrape: Callable[[], Awaitable[Families]]
+
+
+class OperatorsDialect:
+    """Paths that begin with `/-/`. I/O loop only."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._pages: dict[str, Callable[[Exchange], ExchangeReceiver | None]] = {
+            "/-/healthz": self._healthz,
+            "/-/routes": self._routes,
+            "/-/metrics": self._metrics,
+        }
+
+    def claims(self, head: HttpHead) -> bool:
+        return head.path.startswith(_PREFIX)
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        head = exchange.head
+        page = self._pages.get(head.path)
+        if page is None:
+            error = f"Path '{head.path}' not found. There are {', '.join(self._pages)}."
+            answer_json(exchange, 404, {"error": error})
+        elif head.method not in ("GET", "HEAD"):
+            exchange.send_whole(405, [(b"allow", b"GET, HEAD")], b"")
+        else:
+            return page(exchange)
+        return None
+
+    def _healthz(self, exchange: Exchange) -> None:
+        why = self._operations.why_unhealthy()
+        answer_text(exchange, 503 if why else 200, why or "success")
+
+    def _routes(self, exchange: Exchange) -> None:
+        answer_json(exchange, 200, dict(self._operations.routes()))
+
+    def _metrics(self, exchange: Exchange) -> ExchangeReceiver:
+        return _Scrape(exchange, self._operations.scrape)
+
+
+class _Scrape:
+    """One request for the metrics. A client that leaves ends it."""
+
+    def __init__(self, exchange: Exchange, scrape: Callable[[], Awaitable[Families]]) -> None:
+        self._exchange = exchange
+        self._task = io_thread().spawn(self._run(scrape), "scrape")
+
+    async def _run(self, scrape: Callable[[], Awaitable[Families]]) -> None:
+        try:
+            families = await scrape()
+            accept = self._exchange.head.by_name.get(b"accept", b"").decode("latin-1")
+            body, content_type = await asyncio.to_thread(render, families, accept)
+        except Exception:
+            answer_text(self._exchange, 500, "The metrics could not be read; the log of the gateway has the reason.\n")
+            raise
+        if not self._exchange.send_whole(200, [(b"content-type", content_type.encode())], body):
+            self._exchange.abort()
+
+    def on_body(self, data: bytes) -> None:
+        self._exchange.give_room(len(data))
+
+    def on_end(self) -> None: ...
+
+    def on_broken(self, by: BrokenBy) -> None:
+        self._task.cancel()
+
+    def on_writable(self) -> None: ...
+
+
+class UnknownPaths:
+    """Claims everything, for the end of the list, and answers 404."""
+
+    def __init__(self, grpc_address: Callable[[], str]) -> None:
+        """`grpc_address`: "host:port" of the gRPC port, empty when it is turned off."""
+        self._grpc_address = grpc_address
+
+    def claims(self, head: HttpHead) -> bool:
+        return True
+
+    def open(self, exchange: Exchange) -> None:
+        address = self._grpc_address()
+        grpc_port = f"gRPC is served at {address}" if address else "gRPC has no port of its own here"
+        error = (
+            f"Path '{exchange.head.path}' not found. There are /-/healthz, /-/routes and /-/metrics; "
+            f"applications are not served over HTTP. {grpc_port}."
+        )
+        answer_json(exchange, 404, {"error": error})

@@ -1,0 +1,53 @@
+"""`Dialect`: what serves exchanges of one kind; `DialectList`: which one gets an exchange."""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
+
+
+class Dialect(Protocol):
+    """A protocol on top of HTTP, or a kind of request. It knows no other one."""
+
+    def claims(self, head: HttpHead) -> bool:
+        """Whether it serves such requests. Cheap: it is called for each."""
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        """The receiver of the exchange; None if it has been answered."""
+
+
+class DialectList:
+    """Dialects in the order in which they are asked. The first that claims an exchange gets it."""
+
+    def __init__(self, *dialects: Dialect) -> None:
+        self._dialects = dialects
+
+    def add(self, *dialects: Dialect) -> None:
+        """They are asked behind those that are there."""
+        self._dialects += dialects
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        """The receiver of the exchange; None if it has been answered."""
+        head = exchange.head
+        for dialect in self._dialects:
+            if dialect.claims(head):
+                return dialect.open(exchange)
+        answer_json(exchange, 404, {"error": f"Path '{head.path}' not found."})
+        return None
+
+
+def answer_text(exchange: Exchange, status: int, text: str) -> None:
+    """Answer with plain text. If there is no room for it, the exchange is aborted."""
+    _answer(exchange, status, b"text/plain; charset=utf-8", text.encode())
+
+
+def answer_json(exchange: Exchange, status: int, value: object) -> None:
+    """Answer with what `json` can write. If there is no room for it, the exchange is aborted."""
+    _answer(exchange, status, b"application/json", json.dumps(value).encode())
+
+
+def _answer(exchange: Exchange, status: int, content_type: bytes, body: bytes) -> None:
+    if not exchange.send_whole(status, [(b"content-type", content_type)], body):
+        exchange.abort()

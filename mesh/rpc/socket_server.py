@@ -1,0 +1,119 @@
+"""`SocketServer`: listens on ports, and looks after the connections that come. On its event loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Generic, Protocol, TypeVar
+
+from mesh.http2.transport import TendedConnection, TransportSet
+from mesh.http2.upkeep import UpkeepPolicy
+from mesh.phases.waiting import Waiters
+
+_CLOSE_TIMEOUT_S = 1.0
+_TLS_HANDSHAKE_TIMEOUT_S = 10.0
+_TLS_SHUTDOWN_TIMEOUT_S = 0.5
+"""For the peer's close_notify; some gRPC clients never send it."""
+_BACKLOG = 1024
+
+
+class ServedConnection(TendedConnection, Protocol):
+    """What ends with its server."""
+
+    def drain(self) -> None:
+        """Let the peer finish, and close then."""
+
+    def abort(self, reason: str) -> None:
+        """Close the socket now."""
+
+
+C = TypeVar("C", bound=ServedConnection)
+
+
+class ServerPhase(IntEnum):
+    """Sockets may be accepted before a drain begins, and open only after it."""
+
+    OPEN = 0
+    DRAINING = 1
+    STOPPED = 2
+
+
+class SocketServer(Generic[C]):
+    """One server, on any number of ports."""
+
+    def __init__(self, make_protocol: Callable[[], asyncio.BaseProtocol], policy: UpkeepPolicy | None = None) -> None:
+        """What `make_protocol` returns adds itself to `connections` once it is connected."""
+        self._make_protocol = make_protocol
+        self.connections: TransportSet[C] = TransportSet(policy or UpkeepPolicy())
+        self._listeners: list[asyncio.AbstractServer] = []
+        self._lost = Waiters()
+        self.phase = ServerPhase.OPEN
+
+    def __repr__(self) -> str:
+        return f"<SocketServer {self.phase.name} listeners={len(self._listeners)} connections={len(self.connections)}>"
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether every port that was opened is open."""
+        return all(each.is_serving() for each in self._listeners)
+
+    async def listen(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, shares_port: bool = False
+    ) -> int:
+        """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
+
+        `tls`: with the protocols to be offered by ALPN.
+        `shares_port`: other processes of the same server may listen on it too (SO_REUSEPORT).
+        """
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                self._make_protocol,
+                host,
+                port,
+                ssl=tls,
+                ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_S if tls else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S if tls else None,
+                reuse_port=shares_port or None,
+                backlog=_BACKLOG,
+            )
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        self._listeners.append(listener)
+        bound: int = listener.sockets[0].getsockname()[1]
+        return bound
+
+    async def listen_unix(self, path: str) -> None:
+        """Open a Unix socket at `path`."""
+        loop = asyncio.get_running_loop()
+        self._listeners.append(await loop.create_unix_server(self._make_protocol, path, backlog=_BACKLOG))
+
+    def drain(self) -> None:
+        """Stop listening, and drain all connections."""
+        self.phase = max(self.phase, ServerPhase.DRAINING)
+        for listener in self._listeners:
+            listener.close()
+        for connection in self.connections:
+            connection.drain()
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain, and close what is still open after `grace_s`."""
+        self.drain()
+        self._listeners.clear()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._lost.until(lambda: not self.connections)
+        except TimeoutError:
+            pass
+        self.phase = ServerPhase.STOPPED
+        if self.connections:
+            for connection in self.connections:
+                connection.abort("the server stops")
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._lost.until(lambda: not self.connections)
+
+    def on_lost(self, connection: C) -> None:
+        """The socket of a connection is closed."""
+        self.connections.discard(connection)
+        self._lost.wake()
