@@ -245,6 +245,8 @@ class ControllerSettings:
     """Extra replicas of a deployment allowed during an update, as a share of its target; at least one."""
     min_ready_s: float = 10.0
     """How long a replica of a new version has to serve before it replaces an old one, unless the deployment says so."""
+    retire_delay_s: float = 5.0
+    """How long deployments that only the version before had serve on when callers are sent to the new ones."""
     failures_per_replica: int = 3
     """A version that has never run is given up after this many failed starts per wanted replica."""
     failures_max: int = 20

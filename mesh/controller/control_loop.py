@@ -26,9 +26,11 @@ from mesh.controller.desired.desired_change import with_replicas
 from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.desired.generations import Proofs, with_proofs
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.planner import plan
+from mesh.controller.plan.proofs import new_proofs
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher
 from mesh.controller.report.snapshots import build_routes, build_snapshots
@@ -118,7 +120,8 @@ class ControlLoop:
 
         What `edit` raises is raised before anything is stored. Raises StoreError when the KV does not answer.
         """
-        version = await self._wanted.change(edit, code_of)
+        proofs = self._new_proofs()
+        version = await self._wanted.change(lambda state: edit(with_proofs(state, proofs)), code_of)
         for application in code_of:
             self._restart_failures(application)
         return version
@@ -145,8 +148,8 @@ class ControlLoop:
         self._keepers.gateways.options = desired.gateways
         self.autoscaler.use(desired)
         self._keepers.policies.use(desired)
-        self._registry.forget_failures(keep=set(desired.deployments))
-        self._judge.faults.keep(set(desired.deployments))
+        self._registry.keep_records({(target.key, target.version) for target in desired.all_targets()})
+        self._judge.faults.keep(desired.kept)
         self._node_list.expire()
         self._wake.set()
 
@@ -169,6 +172,7 @@ class ControlLoop:
 
     async def _turn(self) -> None:
         await self._node_list.refresh(is_calm=self._is_calm)
+        await self._record_proofs()
         await self._scale()
         desired = self._wanted.desired
         self._registry.see_nodes(self._node_list.nodes)
@@ -179,7 +183,7 @@ class ControlLoop:
         self._judge.faults.note("work on replicas", self._act(planned))
         observed = self._judged()
         self._publisher.publish(
-            desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired)
+            desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
         )
 
     def _act(self, planned: Plan) -> Problems:
@@ -219,16 +223,32 @@ class ControlLoop:
         # While another change is being stored, skip: its end wakes the loop, which decides again.
         if decided and not self._wanted.is_changing:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
-            try:
-                async with asyncio.timeout(settings().controller.store_timeout_s):
-                    await self._wanted.change(functools.partial(with_replicas, targets=targets))
+            if await self._store(functools.partial(with_replicas, targets=targets), "the numbers of replicas"):
                 for key, (before, after) in targets.items():
                     why = self.autoscaler.explain(key)
                     logger.info("scaling %s from %d to %d replicas: %s", key, before, after, why)
-            except TimeoutError:
-                logger.warning("the cluster's KV is slow: the numbers of replicas change when they are stored")
-            except StoreError as error:
-                logger.warning("the numbers of replicas could not be stored and do not change: %s", error)
+
+    async def _record_proofs(self) -> None:
+        """Store which versions have run, and which replace the version before for good."""
+        proofs = self._new_proofs()
+        if proofs and not self._wanted.is_changing:
+            await self._store(functools.partial(with_proofs, proofs=proofs), "what has been proven")
+
+    def _new_proofs(self) -> Proofs:
+        return new_proofs(self._wanted.desired, self._registry.observed(), self._clock())
+
+    async def _store(self, edit: Edit, what: str) -> bool:
+        """Whether the edited state is stored. A turn does not wait long for that."""
+        try:
+            async with asyncio.timeout(settings().controller.store_timeout_s):
+                await self._wanted.change(edit)
+        except TimeoutError:
+            logger.warning("the cluster's KV is slow: %s will change when they are stored", what)
+        except StoreError as error:
+            logger.warning("%s could not be stored, trying again: %s", what, error)
+        else:
+            return True
+        return False
 
     def _judged(self) -> Observed:
         """The present picture; brings the verdicts up to date with it."""

@@ -189,7 +189,7 @@ class DeploymentOptions(_message.Message):
     def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., min_ready_s: _Optional[float] = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
-    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path")
+    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path", "has_run", "is_proven")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +199,8 @@ class DeploymentSpec(_message.Message):
     CALLEES_FIELD_NUMBER: _ClassVar[int]
     SERVES_WEB_FIELD_NUMBER: _ClassVar[int]
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
+    HAS_RUN_FIELD_NUMBER: _ClassVar[int]
+    IS_PROVEN_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     options: DeploymentOptions
@@ -208,7 +210,9 @@ class DeploymentSpec(_message.Message):
     callees: _containers.RepeatedScalarFieldContainer[str]
     serves_web: bool
     docs_path: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ...) -> None: ...
+    has_run: bool
+    is_proven: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
     __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest")
@@ -339,20 +343,22 @@ class CallLimit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     IS_SHUTTING_DOWN_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    PREDECESSORS_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     is_shutting_down: bool
     config_file: str
     target_capacity: float
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ...) -> None: ...
+    predecessors: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
     __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging")

@@ -1,5 +1,6 @@
 """What simulated meshes are expected to come to."""
 
+from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus
 from tests.sim.fake_mesh import Mesh
 from tests.unit.controller.builders import KEY
@@ -15,7 +16,7 @@ def is_running(mesh: Mesh, version: str, num_replicas: int) -> bool:
     )
 
 
-def listed(mesh: Mesh) -> list[str]:
+def listed(mesh: Mesh, key: DeploymentKey = KEY) -> list[str]:
     """The replicas of the deployment that callers know."""
-    snapshot = mesh.publisher._snapshots.get(KEY)
+    snapshot = mesh.publisher._snapshots.get(key)
     return [each.replica_id for each in snapshot.replicas] if snapshot is not None else []

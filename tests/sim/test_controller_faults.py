@@ -32,7 +32,10 @@ def raises_for_bad(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_bad(argument: object) -> bool:
-    return BAD in (argument, getattr(argument, "key", None)) or getattr(argument, "max_replicas", 0) == 13
+    return (
+        BAD in (argument, *(getattr(argument, each, None) for each in ("key", "deployment")))
+        or getattr(argument, "max_replicas", 0) == 13
+    )
 
 
 FAULTS = {

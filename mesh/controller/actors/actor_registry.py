@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from mesh.cluster.keys import gateway_name, replica_name
@@ -217,8 +217,9 @@ class ActorRegistry:
         )
         self._on_change()
 
-    def forget_failures(self, keep: set[DeploymentKey]) -> None:
-        self._records.forget(keep)
+    def keep_records(self, versions: Set[tuple[DeploymentKey, str]]) -> None:
+        """Forget what happened to replicas of other versions."""
+        self._records.keep(versions)
 
     def restart_failures(self, key: DeploymentKey) -> None:
         """Give a deployment that was deployed again all its attempts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 
 from mesh.controller.plan.cluster_picture import NO_FAILURES, NO_TALLY, Failures, Replica, RestartReason, Tally
@@ -21,14 +21,15 @@ class DeploymentRecords:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.failures: dict[DeploymentKey, Failures] = {}
+        self.failures: dict[tuple[DeploymentKey, str], Failures] = {}
+        """By deployment and version."""
         self.config_failures: dict[DeploymentKey, Failures] = {}
         self.tallies: dict[DeploymentKey, Tally] = {}
         self.last_ended: dict[DeploymentKey, str] = {}
         """The replica of each deployment that ended last, and why, in words."""
 
     def count_success(self, replica: Replica) -> None:
-        self.failures[replica.deployment] = replace(self._failures_of(replica), has_succeeded=True)
+        self.failures[_version_of(replica)] = replace(self._failures_of(replica), has_succeeded=True)
 
     def count_failure(self, replica: Replica, message: str) -> None:
         """The replica died or is unhealthy: its version has failed, and perhaps what it was reconfigured with."""
@@ -36,7 +37,7 @@ class DeploymentRecords:
         stable_s = stable_after_s(replica.spec.options)
         # A replica that served for a while proves that its version works: its end starts a new count.
         is_first = replica.is_serving and now_s - replica.ready_at_s >= stable_s
-        self.failures[replica.deployment] = replace(
+        self.failures[_version_of(replica)] = replace(
             failures, count=1 if is_first else failures.count + 1, last_at_s=now_s, message=message[:MESSAGE_MAX_CHARS]
         )
         is_reconfigured = now_s - replica.reconfigured_at_s < stable_s
@@ -71,17 +72,23 @@ class DeploymentRecords:
 
     def restart(self, key: DeploymentKey) -> None:
         """The deployment was deployed again: it gets all its attempts."""
-        self.failures.pop(key, None)
+        self.failures = {each: failures for each, failures in self.failures.items() if each[0] != key}
         self.config_failures.pop(key, None)
 
-    def forget(self, keep: set[DeploymentKey]) -> None:
-        for records in (self.failures, self.config_failures, self.last_ended, self.tallies):
-            for key in records.keys() - keep:
+    def keep(self, versions: Set[tuple[DeploymentKey, str]]) -> None:
+        """Forget all other versions, and deployments without any."""
+        self.failures = {each: failures for each, failures in self.failures.items() if each in versions}
+        keys = {key for key, _ in versions}
+        for records in (self.config_failures, self.last_ended, self.tallies):
+            for key in records.keys() - keys:
                 del records[key]
 
     def _failures_of(self, replica: Replica) -> Failures:
-        failures = self.failures.get(replica.deployment, NO_FAILURES)
-        return failures if failures.version == replica.version else Failures(version=replica.version)
+        return self.failures.get(_version_of(replica)) or Failures(version=replica.version)
 
     def _tally_of(self, replica: Replica) -> Tally:
         return self.tallies.get(replica.deployment, NO_TALLY)
+
+
+def _version_of(replica: Replica) -> tuple[DeploymentKey, str]:
+    return replica.deployment, replica.version

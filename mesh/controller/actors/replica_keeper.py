@@ -68,8 +68,8 @@ class ReplicaKeeper:
     def begin(self, action: ReplicaAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a replica that is gone."""
         match action:
-            case StartReplica(key, assignment, reason):
-                self._start(key, assignment, reason)
+            case StartReplica():
+                self._start(action)
             case ReconfigureReplica(replica_id):
                 self._reconfigure(replica_id)
             case StopReplica(replica_id, reason):
@@ -107,11 +107,11 @@ class ReplicaKeeper:
             self._keep("start", ready.replica_id, self._await_start(name, ready.replica_id))
 
     def adopt_pending(self, name: ReplicaName) -> bool:
-        """Take over a replica that has no process yet. False: its deployment does not want it.
+        """Take over a replica that has no process yet. False: its deployment does not want it, or not this version.
 
         A replica that has to run on a certain node is not adopted, because that node is not known any more.
         """
-        target = self.desired.deployments.get(DeploymentKey(*name.deployment))
+        target = self.desired.target(DeploymentKey(*name.deployment))
         if target is None or not name.is_of(target.version) or target.request.is_bound:
             return False
         replica = _new_replica(name.replica_id, target, ANYWHERE)
@@ -122,22 +122,24 @@ class ReplicaKeeper:
 
     def record_death(self, name: ReplicaName, reason: str) -> None:
         """A replica was killed while no controller ran: count a failure of its version, if that is still wanted."""
-        target = self.desired.deployments.get(DeploymentKey(*name.deployment))
-        if target is not None and name.is_of(target.version):
+        target = self._target_named(name)
+        if target is not None:
             self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
             self._registry.replica_closed(name.replica_id, reason)
 
-    def _start(self, key: DeploymentKey, assignment: NodeAssignment, reason: Reason) -> None:
-        target = self.desired.deployments[key]
+    def _start(self, action: StartReplica) -> None:
+        target = self._wanted(action.deployment)
+        if action.is_predecessor and target.predecessor is not None:
+            target = target.predecessor
         spec = self._replica_spec(self._new_id(), target)
-        replica = _new_replica(spec.replica_id, target, assignment)
+        replica = _new_replica(spec.replica_id, target, action.assignment)
         self._registry.add_replica(replica)
-        _log("starting", replica, reason)
-        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, assignment))
+        _log("starting", replica, action.reason)
+        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, action.assignment))
 
     def _reconfigure(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
-            spec = self._replica_spec(replica_id, self.desired.deployments[replica.deployment])
+            spec = self._replica_spec(replica_id, self._wanted(replica.deployment))
             self._registry.replica_reconfiguring(replica_id, spec.config_version)
             self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
 
@@ -251,7 +253,7 @@ class ReplicaKeeper:
         logger.warning("the %s of replica %s failed: %s", what, replica.title, shown)
 
     def _check_times_s(self, replica: Replica) -> tuple[float, float]:
-        target = self.desired.deployments.get(replica.deployment)
+        target = self.desired.target(replica.deployment)
         options = target.spec.options if target else replica.spec.options
         return (
             max(options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S, _CHECK_PERIOD_MIN_S),
@@ -268,9 +270,22 @@ class ReplicaKeeper:
             mesh_logging=mesh.logging if mesh.HasField("logging") else None,
         )
 
+    def _wanted(self, key: DeploymentKey) -> DeploymentTarget:
+        """Of a deployment that the plan is about."""
+        target = self.desired.target(key)
+        if target is None:
+            raise LookupError(f"deployment {key} is planned, and not wanted")
+        return target
+
+    def _target_named(self, name: ReplicaName) -> DeploymentTarget | None:
+        """What a replica of an earlier controller was started for, the version before included."""
+        target = self.desired.target(DeploymentKey(*name.deployment))
+        generations = (target, target.predecessor) if target is not None else ()
+        return next((each for each in generations if each is not None and name.is_of(each.version)), None)
+
     def _drain_policy(self, replica: Replica) -> DrainPolicy:
         """That of its deployment now; of a deleted deployment the last one known."""
-        target = self.desired.deployments.get(replica.deployment)
+        target = self.desired.target(replica.deployment)
         return target.drain if target else replica.drain
 
 

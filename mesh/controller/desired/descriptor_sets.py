@@ -27,4 +27,5 @@ def used_sets(state: control_pb2.DesiredState, known: Mapping[str, bytes]) -> di
 
 
 def used_digests(state: control_pb2.DesiredState) -> list[str]:
-    return sorted({app.descriptors_digest for app in state.applications} - {""})
+    generations = (*state.applications, *state.predecessors)
+    return sorted({app.descriptors_digest for app in generations} - {""})

@@ -11,6 +11,7 @@ import grpc
 
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
 from mesh.controller.desired.descriptor_sets import digest_of
+from mesh.controller.desired.generations import succeed
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -75,6 +76,9 @@ def with_applications(
         added.run_id = run.run_id if run else ""
         before = [spec for app in state.applications if app.name == added.name for spec in app.deployments]
         _keep_numbers(before, added.deployments)
+        predecessor = succeed(state, added)
+        if predecessor is not None:
+            changed.predecessors.add().CopyFrom(predecessor)
     return changed
 
 
@@ -102,6 +106,7 @@ def with_replicas(
 def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
     changed = _copy(state)
     del changed.applications[:]
+    del changed.predecessors[:]
     changed.is_shutting_down = True
     changed.ClearField("config_file")
     return changed
@@ -199,8 +204,9 @@ def _invalid(message: str) -> InvalidChangeError:
 def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_pb2.DesiredState:
     changed = _copy(state)
     gone = set(names)
-    del changed.applications[:]
-    changed.applications.extend(app for app in state.applications if app.name not in gone)
+    for apps, old in ((changed.applications, state.applications), (changed.predecessors, state.predecessors)):
+        del apps[:]
+        apps.extend(app for app in old if app.name not in gone)
     return changed
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules
+from mesh.controller.desired.generations import is_proven
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of
 from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
 from mesh.options.option_effects import config_version
@@ -40,12 +41,32 @@ class DeploymentTarget:
     """How `num_replicas` follows the load; None: it is fixed."""
     request: ResourceRequest = field(default_factory=ResourceRequest)
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
+    predecessor: DeploymentTarget | None = None
+    """What was wanted before, with another version or configuration: it is kept until this one is proven."""
+
+    @property
+    def has_run(self) -> bool:
+        """A replica of the version came up once."""
+        return self.spec.has_run
+
+    @property
+    def is_proven(self) -> bool:
+        """All replicas served at once."""
+        return self.spec.is_proven
+
+    @property
+    def has_other_version_before(self) -> bool:
+        return self.predecessor is not None and self.predecessor.version != self.version
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
     deployments: Mapping[DeploymentKey, DeploymentTarget] = field(default_factory=dict)
+    retained: Mapping[DeploymentKey, DeploymentTarget] = field(default_factory=dict)
+    """Deployments that only the version before of their application has: they go on until the wanted one is proven."""
     applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
+    predecessors: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
+    """By application: its version before, until the wanted one is proven."""
     gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
     is_shutting_down: bool = False
     target_capacity: float | None = None
@@ -53,19 +74,59 @@ class Desired:
     descriptor_sets: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
     """Serialised FileDescriptorSets, by the digests that `applications` refer to."""
 
+    def target(self, key: DeploymentKey) -> DeploymentTarget | None:
+        """What is to run of a deployment; None if nothing is."""
+        return self.deployments.get(key) or self.retained.get(key)
+
+    @property
+    def kept(self) -> Set[DeploymentKey]:
+        """All deployments of which something is to run."""
+        return self.deployments.keys() | self.retained.keys()
+
+    def all_targets(self) -> Iterator[DeploymentTarget]:
+        """Of all generations."""
+        for target in (*self.deployments.values(), *self.retained.values()):
+            yield target
+            if target.predecessor is not None:
+                yield target.predecessor
+
+    def is_succeeded(self, app: str) -> bool:
+        """Callers see nothing of a version before: they reach the wanted ingress, and no deployment is retained."""
+        before, wanted = self.predecessors.get(app), self.applications[app]
+        if before is None or is_proven(wanted):
+            return True
+        return before.ingress == wanted.ingress and not any(key.app == app for key in self.retained)
+
 
 def read_desired(state: control_pb2.DesiredState) -> Desired:
     """The planners' view of the stored state. Copies, so that the state may change afterwards."""
     stored = control_pb2.DesiredState()
     stored.CopyFrom(state)
     capacity = stored.target_capacity if stored.HasField("target_capacity") else None
+    wanted, before = (
+        {target.key: target for app in apps for target in _targets(app, capacity)}
+        for apps in (stored.applications, stored.predecessors)
+    )
     return Desired(
-        deployments={target.key: target for app in stored.applications for target in _targets(app, capacity)},
+        deployments={key: _after(before.get(key), target) for key, target in wanted.items()},
+        retained={key: target for key, target in before.items() if key not in wanted},
         applications={app.name: app for app in stored.applications},
+        predecessors={app.name: app for app in stored.predecessors},
         gateways=stored.gateways,
         is_shutting_down=stored.is_shutting_down,
         target_capacity=capacity,
     )
+
+
+def _after(before: DeploymentTarget | None, target: DeploymentTarget) -> DeploymentTarget:
+    """`target` with what is kept for it until it is proven."""
+    if before is None or target.is_proven:
+        return target
+    if (before.version, before.config_version) == (target.version, target.config_version):
+        return target
+    # One that autoscales follows the load; the others keep their number.
+    number = target.num_replicas if target.scaling else min(before.num_replicas, target.num_replicas)
+    return replace(target, predecessor=replace(before, num_replicas=number))
 
 
 def surge_max(num_replicas: int, share: float) -> int:

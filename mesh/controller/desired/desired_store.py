@@ -71,7 +71,8 @@ class StateStore:
         self._remove_waste(state)
 
     def _remove_waste(self, state: control_pb2.DesiredState) -> None:
-        referenced = {deployment.code_key for app in state.applications for deployment in app.deployments}
+        generations = (*state.applications, *state.predecessors)
+        referenced = {deployment.code_key for app in generations for deployment in app.deployments}
         referenced.update(DESCRIPTORS_PREFIX + digest for digest in used_digests(state))
         for key in (*self._kv.keys(CODE_PREFIX), *self._kv.keys(DESCRIPTORS_PREFIX)):
             if key not in referenced:

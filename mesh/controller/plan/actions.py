@@ -17,6 +17,7 @@ class Reason(StrEnum):
     SCALE_UP = "fewer than wanted"
     REPLACEMENT = "replaces one that failed"
     UPDATE = "another version is wanted"
+    KEPT = "the version before keeps its number"
     SCALE_DOWN = "more than wanted"
     UNHEALTHY = "unhealthy"
     UNSCHEDULABLE = "its node has no room"
@@ -34,6 +35,8 @@ class StartReplica:
     deployment: DeploymentKey
     assignment: NodeAssignment
     reason: Reason
+    is_predecessor: bool = False
+    """Of the version before, which is kept until the wanted one is proven, or with the configuration before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,16 +184,16 @@ class Observed:
     tallies: Mapping[DeploymentKey, Tally] = field(default_factory=dict)
     gateways: tuple[Gateway, ...] = ()
     nodes: tuple[Node, ...] = ()
-    replica_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
+    replica_failures: Mapping[tuple[DeploymentKey, str], Failures] = field(default_factory=dict)
+    """By deployment and version."""
     config_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
     """Of configurations that running replicas were to take over."""
     gateway_failures: Mapping[GatewaySlot, Failures] = field(default_factory=dict)
     departed: tuple[DepartedReplica, ...] = ()
 
     def failures_of(self, key: DeploymentKey, version: str) -> Failures:
-        """Failures of that version; those of an earlier one do not count."""
-        failures = self.replica_failures.get(key, NO_FAILURES)
-        return failures if failures.version == version else NO_FAILURES
+        """Failures of that version; those of another one do not count."""
+        return self.replica_failures.get((key, version), NO_FAILURES)
 
     def config_failures_of(self, key: DeploymentKey, config_version: str) -> Failures:
         failures = self.config_failures.get(key, NO_FAILURES)

@@ -17,8 +17,14 @@ from mesh.controller.plan.actions import (
 )
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.gateway_plan import plan_gateways
-from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement, Shortage
-from mesh.controller.plan.rollout import next_step
+from mesh.controller.plan.replica_placement import (
+    ANYWHERE,
+    ClusterResources,
+    DeploymentPlacement,
+    NodeAssignment,
+    Shortage,
+)
+from mesh.controller.plan.rollout import is_given_up, missing_predecessors, next_step
 from mesh.controller.plan.stop_order import held_back, is_overdue
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import ControllerSettings
@@ -36,11 +42,11 @@ def _plan_replicas(desired: Desired, resources: ClusterResources, problems: Prob
     observed, now_s = resources.observed, resources.now_s
     groups = observed.by_deployment()
     actions: list[Action] = []
-    for key, target in desired.deployments.items():
+    for key, target in (*desired.deployments.items(), *desired.retained.items()):
         with confined(key, problems):
             # A plan is whole or not at all: starts without their stops would be another one.
             actions += tuple(_plan_deployment(target, groups.get(key, ()), resources))
-    unwanted = groups.keys() - desired.deployments.keys()
+    unwanted = groups.keys() - desired.kept
     if unwanted:
         actions += _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
     return actions
@@ -71,17 +77,37 @@ def _plan_deployment(
     failures = resources.observed.failures_of(target.key, target.version)
     placement = DeploymentPlacement(resources, target.request, replicas, target.version)
     shortage = placement.reserve_for_waiting()
-    step = next_step(target, replicas, failures, shortage, placement)
+    gave_up = is_given_up(target, replicas, failures)
+    returning = _returning(target, replicas, placement, is_given_up=gave_up)
+    step = next_step(target, replicas, failures, shortage, placement, len(returning))
     assignments = placement.reserve(step.starts)
     if len(assignments) < step.starts:
         # Starts that have to wait for a node are unschedulable too: old replicas may be preempted for them.
         shortage = Shortage(shortage.unschedulable + step.starts - len(assignments))
-        step = next_step(target, replicas, failures, shortage, placement)
+        step = next_step(target, replicas, failures, shortage, placement, len(returning))
     placement.preempt(step.preempted, shortage.unschedulable)
-    yield from (StartReplica(target.key, assignment, step.start_reason) for assignment in assignments)
+    # With the same version before, replicas start with what has worked, and take over the wanted configuration later.
+    is_known = target.predecessor is not None and not target.has_other_version_before
+    yield from (StartReplica(target.key, assignment, Reason.KEPT, is_predecessor=True) for assignment in returning)
+    yield from (StartReplica(target.key, assignment, step.start_reason, is_known) for assignment in assignments)
     yield from _stops(step.reasoned_stops)
     yield from (ReconfigureReplica(replica.replica_id) for replica in step.reconfigures)
     yield from _overdue(replicas, resources.now_s)
+
+
+def _returning(
+    target: DeploymentTarget, replicas: Sequence[Replica], placement: DeploymentPlacement, *, is_given_up: bool
+) -> list[NodeAssignment]:
+    """Where replicas of the version before start, so that it keeps its number.
+
+    While the wanted version is still tried, only where there is room: it may have made that room for itself.
+    """
+    missing = missing_predecessors(target, replicas, placement)
+    if not missing or target.predecessor is None:
+        return []
+    before = placement.of_version(target.predecessor.request, target.predecessor.version)
+    before.reserve_for_waiting()
+    return [each for each in before.reserve(missing) if is_given_up or each != ANYWHERE]
 
 
 def _stops(stops: Iterable[tuple[Replica, Reason]]) -> Iterator[Action]:

@@ -157,6 +157,12 @@ class DeploymentPlacement:
         self._replicas = replicas
         self._version = version
 
+    def of_version(self, request: ResourceRequest, version: str) -> DeploymentPlacement:
+        """The same for replicas of another version: they count on the same nodes."""
+        other = DeploymentPlacement(self.resources, request, self._replicas, version)
+        other._now_on, other._later_on = self._now_on, self._later_on
+        return other
+
     # ---- Reserving: these change the resources ------------------------------------------------------------------
 
     def reserve_for_waiting(self) -> Shortage:

@@ -11,6 +11,10 @@ replicas find no room unless old ones stop, old ones are preempted, at most as m
 A new replica counts as one that an old one may stop for when it has served for `min_ready_s`. A version that keeps
 failing while old ones serve, in its constructor or soon after, starts no more replicas; the old ones stay.
 
+Until the wanted version is proven, the version before is kept, code included: of its replicas that die others are
+started, so that those that serve stay as many as before. With the same version before, new replicas start with the
+configuration before, and take over the wanted one like the others.
+
 Running replicas take over another configuration in place. One with another `user_config` may be refused by user code,
 so only as many replicas as the surge allows take it over at a time, and after the first failure no other one does: the
 replica that refuses it and all the others serve on with the one before.
@@ -58,26 +62,27 @@ def next_step(
     failures: Failures,
     shortage: Shortage,
     placement: DeploymentPlacement,
+    returning_starts: int = 0,
 ) -> Step:
     """What brings `replicas` (all of the deployment) closer to `target`.
 
     For example, an update of 10 replicas with a surge of 2 while the cluster has room: start 2 of the new version
     (10 old serve), when they serve stop 2 old ones (8 + 2) and start 2 more, and so on until 0 + 10.
+    `returning_starts`: replicas of the version before that this turn starts.
     """
-    staying = [replica for replica in replicas if not replica.is_leaving and not replica.unhealthy]
     broken = [replica for replica in replicas if not replica.is_leaving and replica.unhealthy]
-    new = [
-        replica for replica in staying if replica.stays_as(target.version) and not placement.is_stuck_on_node(replica)
-    ]
-    others = [
-        replica for replica in staying if not replica.stays_as(target.version) or placement.is_stuck_on_node(replica)
-    ]
+    new, others = _new_and_others(target, replicas, placement)
     old = [replica for replica in others if replica.is_serving]
-    useless = [replica for replica in others if not replica.is_serving]
+    returning = [replica for replica in others if _is_returning(target, replica)]
+    surplus = returning[max(0, _missing_before(target, new, old, placement)) :]
+    kept = {replica.replica_id for replica in returning} - {replica.replica_id for replica in surplus}
+    useless = [replica for replica in others if not replica.is_serving and replica.replica_id not in kept]
     excess = _excess(target, new, old, shortage, placement)
     leaving = {replica.replica_id for replica, _ in excess}
     old_staying = [replica for replica in old if replica.replica_id not in leaving]
-    starts = 0 if is_given_up(target, replicas, failures) else _starts(target, new, old_staying, failures, placement)
+    starts = 0
+    if not is_given_up(target, replicas, failures):
+        starts = _starts(target, new, old_staying, len(kept) + returning_starts, failures, placement)
     return Step(
         starts=starts,
         start_reason=_start_reason(target, broken, others, placement) if starts else Reason.SCALE_UP,
@@ -90,15 +95,33 @@ def next_step(
     )
 
 
+def missing_predecessors(target: DeploymentTarget, replicas: Sequence[Replica], placement: DeploymentPlacement) -> int:
+    """How many replicas of the version before are to be started, so that it keeps its number."""
+    before = target.predecessor
+    if before is None or not target.has_other_version_before:
+        return 0
+    if _is_paused(placement.resources.observed.failures_of(before.key, before.version), placement):
+        return 0
+    new, others = _new_and_others(target, replicas, placement)
+    old = [replica for replica in others if replica.is_serving]
+    returning = sum(_is_returning(target, replica) for replica in others)
+    room = target.num_replicas + _surge_max(target, placement) - len(new) - len(old) - returning
+    return max(0, min(_missing_before(target, new, old, placement) - returning, room))
+
+
 def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
     """The version failed so often that no more replicas of it are started.
 
     Once one has come up, failures are taken for passing ones; but not while an old version serves, which a bad new one
     must not replace.
     """
-    if has_old_serving(target, replicas):
+    if target.has_other_version_before or has_old_serving(target, replicas):
         return failures.count >= min(target.update_failures_max, target.constructor_failures_max)
-    return failures.count >= target.constructor_failures_max and not failures.has_succeeded
+    return failures.count >= target.constructor_failures_max and not _has_run(target, failures)
+
+
+def _has_run(target: DeploymentTarget, failures: Failures) -> bool:
+    return target.has_run or failures.has_succeeded
 
 
 def is_config_rejected(target: DeploymentTarget, observed: Observed) -> bool:
@@ -119,21 +142,57 @@ def _starts(
     target: DeploymentTarget,
     new: Sequence[Replica],
     old: Sequence[Replica],
+    returning: int,
     failures: Failures,
     placement: DeploymentPlacement,
 ) -> int:
     missing = target.num_replicas - len(new)
-    if old:
+    if old or returning:
         # Replicas on a node that ends do not count: they have to be replaced as fast as there is room.
         updating = sum(replica.node_ends_at_s is None for replica in old)
-        missing = min(missing, target.num_replicas + _surge_max(target, placement) - len(new) - updating)
+        most = target.num_replicas + _surge_max(target, placement)
+        missing = min(missing, most - len(new) - updating - returning)
     if missing <= 0:
         return 0
     # No back-off before the first success: it would only delay giving up.
-    is_paused = failures.has_succeeded and placement.resources.now_s < failures.last_at_s + retry_delay_s(
-        failures.count
-    )
-    return 0 if is_paused else missing
+    return 0 if _has_run(target, failures) and _is_paused(failures, placement) else missing
+
+
+def _is_paused(failures: Failures, placement: DeploymentPlacement) -> bool:
+    return placement.resources.now_s < failures.last_at_s + retry_delay_s(failures.count)
+
+
+def _missing_before(
+    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], placement: DeploymentPlacement
+) -> int:
+    """Of the version before: its number, less those that serve and stay, less new ones that have replaced it."""
+    if target.predecessor is None:
+        return 0
+    now_s = placement.resources.now_s
+    replaced = sum(each.is_serving and now_s - each.ready_at_s >= target.min_ready_s for each in new)
+    staying = sum(each.node_ends_at_s is None for each in old)
+    return target.predecessor.num_replicas - replaced - staying
+
+
+def _new_and_others(
+    target: DeploymentTarget, replicas: Sequence[Replica], placement: DeploymentPlacement
+) -> tuple[list[Replica], list[Replica]]:
+    """Of those that stay: the ones that count towards the target, and the ones to be replaced."""
+    new: list[Replica] = []
+    others: list[Replica] = []
+    for replica in replicas:
+        if not replica.is_leaving and not replica.unhealthy:
+            counts = replica.stays_as(target.version) and not placement.is_stuck_on_node(replica)
+            (new if counts else others).append(replica)
+    return new, others
+
+
+def _is_returning(target: DeploymentTarget, replica: Replica) -> bool:
+    """It comes up as a replacement of one of the version before."""
+    before = target.predecessor
+    if before is None or replica.is_serving or before.version == target.version:
+        return False
+    return replica.stays_as(before.version)
 
 
 def _excess(

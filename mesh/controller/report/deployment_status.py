@@ -130,6 +130,17 @@ def deleted_verdict(replicas: Sequence[Replica]) -> Verdict:
     return Verdict(None, DeploymentStatus.UPDATING, DeploymentStatusTrigger.DELETING, message)
 
 
+def retained_verdict(target: DeploymentTarget, replicas: Sequence[Replica], now_s: float) -> Verdict:
+    """The verdict about a deployment that only the version before of its application has."""
+    serving = sum(replica.is_serving for replica in replicas)
+    message = (
+        f"{_counted(serving, 'serves', 'serve')} until the new version of the application, which has no such one, can."
+    )
+    return Verdict(
+        target, DeploymentStatus.UPDATING, DeploymentStatusTrigger.CONFIG_UPDATE_STARTED, message, since_at_s=now_s
+    )
+
+
 def application_status(deployments: Iterable[DeploymentStatus]) -> ApplicationStatus:
     """The worst-ranked deployment decides. Scaling alone leaves an application running."""
     present = set(deployments)

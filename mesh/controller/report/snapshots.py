@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping
 
 from mesh.controller.desired.autoscaling_targets import load_interval_s
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
+from mesh.controller.desired.generations import is_proven
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.report.deployment_status import Verdict
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import DeploymentStatus
 from mesh.v1 import control_pb2
+
+_NOTHING = Observed()
 
 
 def build_snapshots(
@@ -20,7 +23,7 @@ def build_snapshots(
     groups = observed.by_deployment()
     snapshots = {
         key: _wanted_snapshot(target, groups.pop(key, ()), verdicts.get(key))
-        for key, target in desired.deployments.items()
+        for key, target in (*desired.deployments.items(), *desired.retained.items())
     }
     for key, replicas in groups.items():
         serving = _serving(replicas)
@@ -45,10 +48,10 @@ def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.Deploy
     return control_pb2.DeploymentSnapshot(deployment=deployment, unavailable=reason, is_missing=True)
 
 
-def build_routes(desired: Desired) -> control_pb2.RouteTable:
+def build_routes(desired: Desired, observed: Observed = _NOTHING) -> control_pb2.RouteTable:
     """The routes of all applications, without version. They name descriptors, whose bytes each stream gets once."""
     table = control_pb2.RouteTable()
-    for _, application in sorted(desired.applications.items()):
+    for _, application in sorted(_routed(desired, observed).items()):
         ingress = ingress_of(application)
         table.routes.add(
             app=application.name,
@@ -66,6 +69,45 @@ def ingress_of(application: control_pb2.ApplicationSpec) -> control_pb2.Deployme
     """The spec of the ingress deployment."""
     named = (each for each in application.deployments if each.name == application.ingress)
     return next(named, control_pb2.DeploymentSpec())
+
+
+def _routed(desired: Desired, observed: Observed) -> dict[str, control_pb2.ApplicationSpec]:
+    """The version of each application that callers from outside reach.
+
+    Another ingress gets their calls when the wanted version is proven, one of the same name when it serves.
+    """
+    routed = dict(desired.applications)
+    prefixes = {app.route_prefix for app in routed.values()}
+    for name, before in desired.predecessors.items():
+        wanted = routed[name]
+        if before.ingress == wanted.ingress:
+            routed[name] = _with_methods_of(before, wanted, observed)
+        elif not is_proven(wanted):
+            routed[name] = _copy(before)
+        if routed[name].route_prefix != wanted.route_prefix and routed[name].route_prefix in prefixes:
+            routed[name].route_prefix = ""  # another application has it now
+    return routed
+
+
+def _with_methods_of(
+    before: control_pb2.ApplicationSpec, wanted: control_pb2.ApplicationSpec, observed: Observed
+) -> control_pb2.ApplicationSpec:
+    """The version that serves, the wanted one if both do, with the gRPC methods of each that replicas serve."""
+    key = DeploymentKey(wanted.name, wanted.ingress)
+    serving = {each.version for each in observed.replicas if each.deployment == key and each.is_serving}
+    generations = [app for app in (before, wanted) if ingress_of(app).version in serving] or [wanted]
+    merged = _copy(generations[-1])
+    methods = {method.full_name: method for app in generations for method in ingress_of(app).grpc_methods}
+    ingress = ingress_of(merged)
+    del ingress.grpc_methods[:]
+    ingress.grpc_methods.extend(methods.values())
+    return merged
+
+
+def _copy(app: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
+    copy = control_pb2.ApplicationSpec()
+    copy.CopyFrom(app)
+    return copy
 
 
 def _wanted_snapshot(

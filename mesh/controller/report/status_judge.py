@@ -8,7 +8,13 @@ from mesh.controller.desired.controller_faults import ControllerFaults, Problems
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.replica_placement import ClusterResources
-from mesh.controller.report.deployment_status import Verdict, deleted_verdict, first_verdict, next_verdict
+from mesh.controller.report.deployment_status import (
+    Verdict,
+    deleted_verdict,
+    first_verdict,
+    next_verdict,
+    retained_verdict,
+)
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import DeploymentStatus, DeploymentStatusTrigger
@@ -35,7 +41,9 @@ class StatusJudge:
             replicas, failures = groups.pop(key, ()), observed.failures_of(key, target.version)
             with confined(key, problems):
                 verdicts[key] = next_verdict(self.verdicts.get(key), target, replicas, failures, resources)
-        verdicts.update((key, deleted_verdict(replicas)) for key, replicas in groups.items())
+        for key, replicas in groups.items():
+            retained = desired.retained.get(key)
+            verdicts[key] = retained_verdict(retained, replicas, now_s) if retained else deleted_verdict(replicas)
         for key, verdict in verdicts.items():
             _log_change(key, self.verdicts.get(key), verdict)
         self.verdicts = verdicts

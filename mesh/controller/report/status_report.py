@@ -61,6 +61,8 @@ def _application(
         return status
     wanted = [each for each in deployments if DeploymentKey(app, each.name) in desired.deployments]
     status.status = application_status(DeploymentStatus(each.status) for each in wanted)
+    if status.status == ApplicationStatus.RUNNING and not desired.is_succeeded(app):
+        status.status = ApplicationStatus.DEPLOYING
     status.message = _worst_message(status.status, deployments)
     status.route_prefix = spec.route_prefix
     status.ingress = spec.ingress

@@ -10,7 +10,7 @@ from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
 from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
-from mesh.controller.plan.rollout import Step, is_given_up, next_step, retry_delay_s
+from mesh.controller.plan.rollout import Step, is_given_up, missing_predecessors, next_step, retry_delay_s
 from mesh.settings import ControllerSettings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -30,14 +30,16 @@ def step(
     config_failures: Failures = NO_FAILURES,
     cpus: float = 1000.0,
     min_ready_s: float = 0.0,
+    before: int = 0,
 ) -> Step:
-    """In a cluster of one node; every replica of the builders holds one CPU."""
+    """In a cluster of one node; every replica of the builders holds one CPU. `before`: replicas of v1 that are kept."""
     node = Node(node_id="n1", is_head=True, total={"CPU": cpus}, available={"CPU": cpus})
     observed = Observed(replicas=replicas, nodes=(node,), config_failures={KEY: config_failures})
     resources = ClusterResources(observed, NOW_S)
     placement = DeploymentPlacement(resources, ONE_CPU, replicas, "v2")
     shortage = placement.reserve_for_waiting()
-    aim = replace(target(wanted), min_ready_s=min_ready_s)
+    predecessor = target(before, "v1") if before else None
+    aim = replace(target(wanted), min_ready_s=min_ready_s, predecessor=predecessor)
     made = next_step(aim, replicas, failures, shortage, placement)
     assert made == next_step(aim, replicas, failures, shortage, placement), "planning has an effect"
     return made
@@ -148,6 +150,45 @@ def test_a_user_config_counts_as_taken_over_when_its_replica_has_served_with_it_
     for served_s, goes_on in ((9.0, False), (10.0, True)):
         changed = replace(configured("2", "c1"), reconfigured_at_s=NOW_S - served_s)
         assert bool(step(2, outdated, changed, min_ready_s=10.0).reconfigures) == goes_on
+
+
+def returning(wanted: int, *replicas: Replica, before: int) -> int:
+    """How many replicas of v1, of which `before` are kept, are started."""
+    placement = DeploymentPlacement(ClusterResources(Observed(replicas=replicas), NOW_S), ONE_CPU, replicas, "v2")
+    aim = replace(target(wanted), predecessor=target(before, "v1"))
+    return missing_predecessors(aim, replicas, placement)
+
+
+def test_the_version_before_keeps_its_number_until_the_new_one_is_proven() -> None:
+    """One of its replicas died while the new version starts, loads or fails."""
+    olds = [replica(version="v1") for _ in range(3)]
+    coming_back = replica(STARTING, version="v1")
+    assert returning(4, *olds, before=4) == 1
+    assert returning(4, *olds, replica(STARTING), before=4) == 1
+    assert returning(4, *olds, coming_back, before=4) == 0
+    assert returning(4, *olds, replica(), before=4) == 0, "a new one serves instead"
+    assert returning(4, *olds, before=2) == 0, "it never had more"
+    assert returning(4, *olds[:1], replica(STARTING), replica(STARTING), before=4) == 2, "the surge is the limit"
+    assert step(4, *olds, coming_back, before=4).stops == ()
+
+
+def test_those_that_come_back_stop_when_new_ones_serve_instead() -> None:
+    olds, back = [replica(version="v1") for _ in range(2)], [replica(STARTING, version="v1") for _ in range(2)]
+    assert step(4, *olds, *back, before=4).stops == ()
+    assert step(4, *olds, *back, replica(), before=4).stops == (back[1],)
+
+
+def test_a_version_whose_last_old_replica_died_is_not_tried_again_either() -> None:
+    """It failed while the version before served, which is kept."""
+    failures = Failures(version="v2", count=20, has_succeeded=True)
+    assert step(1, before=1, failures=failures).starts == 0
+    assert returning(1, before=1) == 1
+
+
+def test_a_version_that_has_run_is_never_given_up() -> None:
+    """Its first replica came up in the life of an earlier controller."""
+    wanted = replace(target(1), spec=control_pb2.DeploymentSpec(has_run=True))
+    assert not is_given_up(wanted, [], Failures(version="v2", count=60))
 
 
 def test_replacements_of_a_crashing_replica_slow_down() -> None:

@@ -100,7 +100,8 @@ def test_a_deployment_dropped_from_its_application_does_not_worsen_it() -> None:
 
 def test_the_message_of_an_application_names_the_failing_deployment() -> None:
     wanted = desired_of(application(version="v2"))
-    failures = {key: Failures(version="v2", count=9, message="ValueError: no model") for key in wanted.deployments}
+    failed = Failures(version="v2", count=9, message="ValueError: no model")
+    failures = {(key, "v2"): failed for key in wanted.deployments}
     (app,) = status(wanted, replace(observed(), replica_failures=failures)).applications
     assert app.status == "DEPLOY_FAILED"
     assert app.message.startswith("Model: ")

@@ -1,0 +1,95 @@
+"""The two generations of an application: the wanted one, and the one before, kept until the wanted one serves. Pure.
+
+A deployment of an application has run when one of its replicas came up, and it is proven when all of them served at
+once, for `min_ready_s` each. Both are stored. What has run is tried again without limit when it fails later. Until all
+deployments of the wanted generation are proven, the last generation that served stays in the desired state, with its
+code: its deployments and routes go on where the wanted generation has others, and its replicas are replaced when they
+die. Deployments that only it has stop a little later than callers have been sent to the wanted ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesh.options.option_effects import config_version
+from mesh.routing.snapshot import DeploymentKey
+from mesh.v1 import control_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """What replicas have shown since it was stored last: versions by deployment."""
+
+    ran: Mapping[DeploymentKey, str] = field(default_factory=dict)
+    proven: Mapping[DeploymentKey, tuple[str, str]] = field(default_factory=dict)
+    """Version, and version of the configuration."""
+    succeeded: frozenset[str] = frozenset()
+    """Applications that have been proven for a while, so that nothing calls their predecessors any more."""
+
+    def __bool__(self) -> bool:
+        return bool(self.ran or self.proven or self.succeeded)
+
+
+def succeed(
+    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec
+) -> control_pb2.ApplicationSpec | None:
+    """`application` is about to replace the one of its name in `state`. Returns its predecessor, None if it needs none.
+
+    Takes over into `application` what is proven of deployments that it does not change.
+    """
+    before = next((app for app in state.applications if app.name == application.name), None)
+    earlier = predecessor_of(state, application.name)
+    for generation in (earlier, before):
+        if generation is not None:
+            _take_over_proofs(generation, application)
+    if before is None:
+        return None
+    has_served = earlier is None and any(each.has_run for each in before.deployments)
+    predecessor = before if is_proven(before) or has_served else earlier
+    is_kept = predecessor is not None and not (is_proven(application) and not _left_behind(predecessor, application))
+    return predecessor if is_kept else None
+
+
+def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.DesiredState:
+    """The state with these proofs. Those of deployments that were deployed again meanwhile are ignored."""
+    changed = control_pb2.DesiredState()
+    changed.CopyFrom(state)
+    changed.version += 1
+    for app in changed.applications:
+        for spec in app.deployments:
+            key = DeploymentKey(app.name, spec.name)
+            spec.has_run |= proofs.ran.get(key) == spec.version
+            spec.is_proven |= proofs.proven.get(key) == (spec.version, config_version(spec.options))
+    proven = {app.name: app for app in changed.applications if is_proven(app)}
+    kept = [
+        before
+        for before in changed.predecessors
+        if before.name not in proven
+        or (before.name not in proofs.succeeded and _left_behind(before, proven[before.name]))
+    ]
+    del changed.predecessors[:]
+    changed.predecessors.extend(kept)
+    return changed
+
+
+def is_proven(app: control_pb2.ApplicationSpec) -> bool:
+    return all(spec.is_proven for spec in app.deployments)
+
+
+def _left_behind(before: control_pb2.ApplicationSpec, after: control_pb2.ApplicationSpec) -> set[str]:
+    """Deployments that only the predecessor has: calls may be on their way to them."""
+    return {spec.name for spec in before.deployments} - {spec.name for spec in after.deployments}
+
+
+def predecessor_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
+    return next((app for app in state.predecessors if app.name == name), None)
+
+
+def _take_over_proofs(before: control_pb2.ApplicationSpec, after: control_pb2.ApplicationSpec) -> None:
+    specs = {spec.name: spec for spec in before.deployments}
+    for spec in after.deployments:
+        known = specs.get(spec.name)
+        if known is not None and known.version == spec.version:
+            spec.has_run |= known.has_run
+            spec.is_proven |= known.is_proven and config_version(known.options) == config_version(spec.options)

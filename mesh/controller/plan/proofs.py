@@ -1,0 +1,60 @@
+"""What replicas have shown that is not stored yet: a version has run, or has proven itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired
+from mesh.controller.desired.generations import Proofs
+from mesh.controller.plan.cluster_picture import Observed, Replica
+from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
+
+_Groups = Mapping[DeploymentKey, Sequence[Replica]]
+
+
+def new_proofs(desired: Desired, observed: Observed, now_s: float) -> Proofs:
+    open_targets = [target for target in desired.deployments.values() if not target.is_proven]
+    if not open_targets and not desired.predecessors:
+        return Proofs()
+    groups = observed.by_deployment()
+    ran: dict[DeploymentKey, str] = {}
+    proven: dict[DeploymentKey, tuple[str, str]] = {}
+    for target in open_targets:
+        serving = _serving(target, groups)
+        if serving and not target.has_run:
+            ran[target.key] = target.version
+        # Without a predecessor nothing would be stopped too early.
+        min_ready_s = target.min_ready_s if target.key.app in desired.predecessors else 0.0
+        if _is_proven(target, serving, now_s - min_ready_s):
+            proven[target.key] = target.version, target.config_version
+    return Proofs(ran, proven, frozenset(_succeeded(desired, groups, now_s)))
+
+
+def _succeeded(desired: Desired, groups: _Groups, now_s: float) -> Iterator[str]:
+    """Those of which every deployment is proven since some time, so that callers have heard of the new routes."""
+    retire_delay_s = settings().controller.retire_delay_s
+    for app in desired.predecessors:
+        targets = [target for key, target in desired.deployments.items() if key.app == app]
+        if all(
+            target.is_proven and _has_served(target, groups, now_s - target.min_ready_s - retire_delay_s)
+            for target in targets
+        ):
+            yield app
+
+
+def _has_served(target: DeploymentTarget, groups: _Groups, since_at_s: float) -> bool:
+    return target.num_replicas == 0 or any(each.ready_at_s <= since_at_s for each in _serving(target, groups))
+
+
+def _serving(target: DeploymentTarget, groups: _Groups) -> list[Replica]:
+    return [each for each in groups.get(target.key, ()) if each.is_serving and each.version == target.version]
+
+
+def _is_proven(target: DeploymentTarget, serving: Sequence[Replica], since_at_s: float) -> bool:
+    """All that are wanted have served with the wanted configuration at least since then."""
+    good = sum(
+        each.config_version == target.config_version and max(each.ready_at_s, each.reconfigured_at_s) <= since_at_s
+        for each in serving
+    )
+    return good >= target.num_replicas
