@@ -96,6 +96,7 @@ ROOMS: dict[str, str] = {
     "gateway.http1": "gateway.requests http2",
     "gateway.websockets": "gateway.requests settings",
     "gateway.transcoding": "",
+    "gateway.openapi": "gateway.requests gateway.transcoding wire",
     "gateway.ops": "gateway.requests phases settings v1 wire",
     "gateway.access": "authentication exceptions gateway.requests logs v1 wire",
     "gateway.dialects": (
@@ -183,6 +184,10 @@ PURE_MODULES = (
     "gateway/web_rpc/request_readers.py",
     "gateway/websockets/websocket_frames.py",
     "gateway/websockets/websocket_handshake.py",
+    "gateway/openapi/message_schemas.py",
+    "gateway/openapi/openapi_document.py",
+    "gateway/openapi/openapi_paths.py",
+    "gateway/openapi/source_comments.py",
     "gateway/transcoding/field_error.py",
     "gateway/transcoding/http_rules.py",
     "gateway/transcoding/json_lines.py",

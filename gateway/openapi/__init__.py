@@ -1,0 +1,1 @@
+"""OpenAPI 3.1 documents of applications, made from descriptors, and a page on which their methods can be tried."""

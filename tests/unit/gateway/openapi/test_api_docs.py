@@ -1,0 +1,111 @@
+"""The OpenAPI documents and the page at a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+from openapi_spec_validator import validate
+
+from gateway.openapi.api_docs import ApiDocsDialect
+from gateway.requests.exchange import BrokenBy
+from gateway.requests.routes import read_routes
+from tests.unit.fakes.fake_exchange import FakeExchange, request
+from tests.unit.gateway.dialects.json_ends import json_of, library_table
+from tests.unit.gateway.fakes import route_table, until
+
+
+def dialect(**prefixes: str) -> ApiDocsDialect:
+    docs = ApiDocsDialect()
+    docs.set_routes(read_routes(library_table(**prefixes)))
+    return docs
+
+
+def ask(docs: ApiDocsDialect, path: str, method: str = "GET") -> FakeExchange:
+    raw_path, _, query = path.partition("?")
+
+    async def answered() -> FakeExchange:
+        exchange = FakeExchange(request(raw_path, method=method, query=query.encode()))
+        assert docs.claims(exchange.head)
+        receiver = docs.open(exchange)
+        if receiver is not None:
+            receiver.on_end()
+        await until(lambda: exchange.has_ended, "the answer")
+        return exchange
+
+    return asyncio.run(answered())
+
+
+def test_the_only_application_needs_no_name() -> None:
+    docs = dialect(books="/")
+    first = ask(docs, "/-/openapi.json")
+    document = json_of(first)
+    validate(document)
+    assert document["info"]["title"] == "books"
+    assert ask(docs, "/-/openapi.json").body == first.body
+
+
+def test_of_several_applications_one_is_named() -> None:
+    docs = dialect(books="/books", papers="/papers")
+    assert json_of(ask(docs, "/-/openapi/papers.json"))["info"]["title"] == "papers"
+    assert json_of(ask(docs, "/-/openapi.json?application=books"))["info"]["title"] == "books"
+    assert json_of(ask(docs, "/-/openapi/")) == {"applications": ["books", "papers"]}
+    answer = ask(docs, "/-/openapi.json")
+    assert (answer.status, json_of(answer)["applications"]) == (404, ["books", "papers"])
+    assert ask(docs, "/-/openapi/nothing.json").status == 404
+
+
+def test_applications_without_descriptors_have_no_document() -> None:
+    docs = ApiDocsDialect()
+    docs.set_routes(read_routes(route_table("shop")))
+    assert json_of(ask(docs, "/-/openapi/")) == {"applications": []}
+    assert ask(docs, "/-/openapi.json").status == 404
+
+
+def test_new_routes_have_new_documents() -> None:
+    docs = dialect(books="/")
+    ask(docs, "/-/openapi.json")
+    docs.set_routes(read_routes(library_table(papers="/")))
+    assert json_of(ask(docs, "/-/openapi.json"))["info"]["title"] == "papers"
+
+
+def test_a_client_that_leaves_ends_its_request() -> None:
+    async def leave() -> None:
+        docs = dialect(books="/")
+        exchange = FakeExchange(request("/-/openapi.json", method="GET"))
+        receiver = docs.open(exchange)
+        assert receiver is not None
+        exchange.break_off()
+        receiver.on_broken(BrokenBy.CLIENT)
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(leave())
+
+
+@pytest.mark.parametrize("path", ["/-/docs", "/-/docs/page.js", "/-/docs/page.css"])
+def test_the_page_comes_from_the_package_and_loads_nothing_from_elsewhere(path: str) -> None:
+    answer = ask(dialect(), path)
+    assert answer.status == 200
+    assert not re.findall(rb"(?:https?:)?//[a-z]+\.", answer.body)
+    assert b"default-src 'none'" in answer.by_name[b"content-security-policy"]
+    for asset in re.findall(rb'(?:src|href)="(/-/docs[^"]*)"', answer.body):
+        assert ask(dialect(), asset.decode()).status == 200
+
+
+def test_only_reading_is_served() -> None:
+    answer = ask(dialect(), "/-/docs", "POST")
+    assert (answer.status, answer.by_name[b"allow"]) == (405, b"GET, HEAD")
+
+
+def test_other_paths_are_left_to_others() -> None:
+    for path in ("/-/healthz", "/-/openapi", "/docs", "/"):
+        assert not ApiDocsDialect().claims(request(path))
+
+
+def test_the_index_is_json() -> None:
+    answer = ask(dialect(books="/"), "/-/openapi/")
+    assert answer.by_name[b"content-type"] == b"application/json"
+    assert json.loads(answer.body)
