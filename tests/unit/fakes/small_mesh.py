@@ -25,6 +25,7 @@ from mesh.routing.snapshot import DeploymentKey, ReplicaInfo, Snapshot
 from mesh.rpc.request_head import RequestHead, read_request_head
 from mesh.rpc.rpc_server import RpcServer
 from mesh.usercode.served_methods import typed_methods
+from mesh.web.asgi_types import WebService
 from mesh.wire.io_thread import io_thread
 
 T = TypeVar("T")
@@ -66,7 +67,15 @@ async def until_async(condition: Callable[[], object], what: str) -> None:
 class SmallReplica:
     """The data plane of one replica, around any object."""
 
-    def __init__(self, target: object, limit: int = 100, *, is_isolated: bool = True) -> None:
+    def __init__(
+        self,
+        target: object,
+        limit: int = 100,
+        *,
+        is_isolated: bool = True,
+        web: Callable[[UserLoop], WebService] | None = None,
+    ) -> None:
+        """`web` makes what answers its web calls."""
         self.replica_id = f"replica-{next(_replica_numbers)}"
         self.target = target
         self.admission = Admission(limit)
@@ -74,7 +83,8 @@ class SmallReplica:
         links: set[Any] = set()
         self.counts = ReplicaCounts(KEY.app, KEY.name, self.admission, links)
         methods = MethodTable(target, typed_methods(type(target)))
-        self.executor = do_on_io(lambda: Executor(methods, self.user_loop, self.counts))
+        service = web(self.user_loop) if web is not None else None
+        self.executor = do_on_io(lambda: Executor(methods, self.user_loop, self.counts, service))
         self.servicer = do_on_io(lambda: LinkServicer(self.replica_id, self.admission, self.executor, links))
         self.port = 0
         self.accept: Callable[..., Any] = self.servicer.accept
