@@ -22,7 +22,9 @@ from gateway.http1.http1_limits import Http1Limits
 from gateway.http_server import HttpServer, ServerLimits
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.grpc_metrics import GrpcMetrics
-from gateway.requests.dialect_list import Dialect, DialectList
+from gateway.ops.operators import OPERATORS_PREFIX
+from gateway.requests.dialect_list import Dialect, DialectList, answer_text
+from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal, Routes
 from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.stream import Receiver, Stream
@@ -77,7 +79,7 @@ class GrpcListener:
             budget=self._budget,
             connections_max=settings().gateway.connections_max,
         )
-        self._server = HttpServer(self._accept, self._dialects.open, limits)
+        self._server = HttpServer(self._accept, self._open, limits)
         self._phase = ListenerPhase.WAITING
         self._methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
@@ -89,6 +91,11 @@ class GrpcListener:
     def phase(self) -> ListenerPhase:
         """Also the phase of the whole gateway."""
         return self._phase
+
+    @property
+    def methods(self) -> ServedMethods:
+        """Those of all applications, for dialects too."""
+        return self._methods
 
     @property
     def connections(self) -> int:
@@ -163,6 +170,12 @@ class GrpcListener:
     async def stop(self, grace_s: float) -> None:
         """Drain, and end the calls that are still in progress after `grace_s`."""
         await self._server.stop(grace_s)
+
+    def _open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        if self.guard is not None and self.guard.asks_who_calls and not exchange.head.path.startswith(OPERATORS_PREFIX):
+            answer_text(exchange, 401, "This gateway asks who calls, which it can do over gRPC only.")
+            return None
+        return self._dialects.open(exchange)
 
     def _accept(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
         if self.guard is not None:

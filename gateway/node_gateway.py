@@ -9,10 +9,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.served_method import CallRouter
 from gateway.grpc_listener import GrpcListener
 from gateway.http1.http1_limits import Http1Limits
 from gateway.listener_phase import ListenerPhase
+from gateway.openapi.api_docs import ApiDocsDialect
 from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
 from gateway.ops.grpc_health import Health, named_states
 from gateway.ops.grpc_metrics import GrpcMetrics
@@ -94,7 +96,14 @@ class NodeGateway:
             http1=_http1_limits(options),
         )
         self._grpc_address = ""
-        self._listener.add_dialects(OperatorsDialect(self._operations()), UnknownPaths(lambda: self._grpc_address))
+        self._api_docs = ApiDocsDialect()
+        self._json = JsonDialect(self._listener.methods)
+        self._listener.add_dialects(
+            self._api_docs,
+            OperatorsDialect(self._operations()),
+            self._json,
+            UnknownPaths(lambda: self._grpc_address),
+        )
         self._security = Security(options)
 
     def __repr__(self) -> str:
@@ -207,6 +216,8 @@ class NodeGateway:
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
         self._routes = routes = read_routes(table, self._routes)
         self._listener.set_routes(routes)
+        self._json.set_routes(routes)
+        self._api_docs.set_routes(routes)
         self._metrics.set_applications(routes.applications)
         self._show_health()
 

@@ -105,8 +105,8 @@ ROOMS: dict[str, str] = {
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
-        "gateway.access gateway.dialects gateway.http1 gateway.ops gateway.requests cluster exceptions http2 logs"
-        " membership options phases routing rpc settings tls usercode v1 wire"
+        "gateway.access gateway.dialects gateway.http1 gateway.openapi gateway.ops gateway.requests cluster exceptions"
+        " http2 logs membership options phases routing rpc settings tls usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.

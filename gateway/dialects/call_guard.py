@@ -38,6 +38,11 @@ class CallGuard:
         self._in_flight = in_flight
         self.methods = CallerMethods(limits)
 
+    @property
+    def asks_who_calls(self) -> bool:
+        """Whether clients need an identity."""
+        return self._authenticator is not None
+
     def accept(self, stream: Stream, head: ClientHead, peer: str, go_on: GoOn) -> Receiver | None:
         """Let the call go on, now or when it is known who calls. Returns what receives the stream until then."""
         if self._authenticator is None:

@@ -12,7 +12,7 @@ from gateway.requests.dialect_list import answer_json, answer_text
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
 from mesh.wire.io_thread import io_thread
 
-_PREFIX = "/-/"
+OPERATORS_PREFIX = "/-/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class OperatorsDialect:
         }
 
     def claims(self, head: HttpHead) -> bool:
-        return head.path.startswith(_PREFIX)
+        return head.path.startswith(OPERATORS_PREFIX)
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         head = exchange.head

@@ -114,19 +114,14 @@ class JsonDialect:
         _answer(exchange, _METHOD_NOT_ALLOWED, status_json(_UNIMPLEMENTED, text), fields)
 
     def _refuse_type(self, exchange: Exchange, method: ServedMethod, text: str) -> None:
-        self._count(Refusal(INVALID_ARGUMENT, text, method.application))
+        self._methods.count_refusal(Refusal(INVALID_ARGUMENT, text, method.application))
         fields = [(b"accept-encoding", b"gzip, identity"), (b"accept-post", JSON_TYPE.encode())]
         _answer(exchange, _UNSUPPORTED_MEDIA_TYPE, status_json(INVALID_ARGUMENT, text), fields)
 
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
-        self._count(refusal)
+        self._methods.count_refusal(refusal)
         body = status_json(refusal.code, fit_details(refusal.message))
         _answer(exchange, HTTP_STATUS[refusal.code], body)
-
-    def _count(self, refusal: Refusal) -> None:
-        stats = self._methods.metrics.of_refused(refusal.application)
-        stats.started += 1
-        stats.end(refusal.code, 0.0)
 
 
 def _messages(head: HttpHead, target: JsonTarget, *, is_gzip: bool) -> MessageBody:
