@@ -36,6 +36,14 @@ class LinkSettings:
     """First pause between two attempts to reach a replica that is still listed; it doubles with each attempt."""
     reconnect_delay_max_s: float = 1.0
     """Upper bound of that pause."""
+    tls_certfile: str = ""
+    """PEM file, on every node, with the certificate of each process; empty: no TLS. `mesh certs --links` makes one."""
+    tls_keyfile: str = ""
+    """PEM file with its private key, which is not encrypted."""
+    tls_ca_certs: str = ""
+    """PEM file with the mesh's own authority: a certificate that it signed is accepted from any process."""
+    tls_server_name: str = "mesh.internal"
+    """DNS name that the certificates are made out to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +106,8 @@ class ProcessSettings:
     """How long a thread of a replica or gateway may keep the interpreter while its I/O thread waits for it."""
     niceness: str = "0"
     """`RAY_worker_niceness` for a Ray that the mesh starts itself."""
-    server_host: str = "0.0.0.0"
-    """Interface on which replicas and the controller listen."""
+    server_host: str = ""
+    """Interface on which replicas, the controller and all other processes listen; empty: the address of their node."""
     scrape_timeout_s: float = 1.0
     """How long a scrape of a gateway waits for each other process of its node."""
     control_timeout_s: float = 30.0
@@ -319,19 +327,11 @@ class Settings:
 
 
 _MAY_BE_ZERO = {
-    "MESH_CONTROLLER_HEALTH_JITTER_SHARE",
-    "MESH_CONTROLLER_MIN_READY_S",
-    "MESH_ERROR_DETAILS_MAX_CHARS",
-    "MESH_GATEWAY_DELETED_APPLICATIONS_KEPT",
-    "MESH_GATEWAY_DRAIN_TIMEOUT_S",
-    "MESH_GC_THRESHOLD",
-    "MESH_GATEWAY_LAME_DUCK_S",
-    "MESH_LINK_RECONNECT_DELAY_MAX_S",
-    "MESH_MULTIPLEX_SPILL_DELAY_S",
-    "MESH_OBJECT_STORE_MIN_BYTES",
-    "MESH_ROUTER_LINGER_S",
-    "MESH_SLOW_START_S",
-}
+    "MESH_CONTROLLER_HEALTH_JITTER_SHARE", "MESH_CONTROLLER_MIN_READY_S", "MESH_ERROR_DETAILS_MAX_CHARS",
+    "MESH_GATEWAY_DELETED_APPLICATIONS_KEPT", "MESH_GATEWAY_DRAIN_TIMEOUT_S", "MESH_GC_THRESHOLD",
+    "MESH_GATEWAY_LAME_DUCK_S", "MESH_LINK_RECONNECT_DELAY_MAX_S", "MESH_MULTIPLEX_SPILL_DELAY_S",
+    "MESH_OBJECT_STORE_MIN_BYTES", "MESH_ROUTER_LINGER_S", "MESH_SLOW_START_S",
+}  # fmt: skip
 """The other numbers must be more than 0: without credit, time or room nothing would ever move."""
 
 _MAXIMUM = {"MESH_LINK_BATCH_MAX_BYTES": 32 * 1024 * 1024, "MESH_PART_BYTES": 32 * 1024 * 1024}

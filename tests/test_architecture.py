@@ -51,7 +51,7 @@ ROOMS: dict[str, str] = {
     "mesh.settings": "",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster rpc settings",
-    "mesh.wire": "cluster exceptions settings v1",
+    "mesh.wire": "cluster exceptions settings tls v1",
     "mesh.context": "exceptions wire",
     "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context settings v1 wire",

@@ -21,6 +21,7 @@ from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.endpoints import open_channel
 from mesh.wire.io_thread import io_thread
+from mesh.wire.link_tls import link_tls
 from mesh.wire.mesh_token import renew_token, token_metadata
 
 logger = logging.getLogger("mesh")
@@ -219,4 +220,5 @@ async def _connect() -> grpc.aio.Channel:
     address = await run_blocking(Work.LOOK_UP, ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
     if address is None:
         raise ControllerNotReadyError("it is still starting")
+    await run_blocking(Work.FILES, link_tls)
     return open_channel(address.decode())

@@ -31,6 +31,7 @@ from mesh.v1 import control_pb2, control_pb2_grpc
 from mesh.wire import telemetry
 from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.io_thread import io_thread
+from mesh.wire.link_tls import link_tls
 from mesh.wire.mesh_token import TokenGuard, create_token
 from mesh.wire.process_service import new_process_id, process_service
 
@@ -73,6 +74,7 @@ class ControllerActor:
 
     async def _serve(self) -> str:
         await asyncio.to_thread(create_token)
+        await asyncio.to_thread(link_tls)
         store = StateStore(_RayKeyValue())
         # Versions must exceed those of earlier controllers, which published less than one version per microsecond.
         publisher = Publisher(first_version=time.time_ns() // 1000)
@@ -100,10 +102,12 @@ class ControllerActor:
         )
         servicer = ControlServicer(loop, publisher, time.time, identity)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
+        node_ip = await asyncio.to_thread(ray_core.node_ip)
         self._server, port = await start_server(
-            [TokenGuard(handlers), TokenGuard(process_service(own.process_id))], settings().process.server_host
+            [TokenGuard(handlers), TokenGuard(process_service(own.process_id))],
+            settings().process.server_host or node_ip,
         )
-        address = own.address = f"{await asyncio.to_thread(ray_core.node_ip)}:{port}"
+        address = own.address = f"{node_ip}:{port}"
         publisher.own_process = own
         await asyncio.to_thread(store.put_address, address)
         return address

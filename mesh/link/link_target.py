@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mesh.http2.transport import Http2Transport
 from mesh.link.link_stream import LINK_LIMITS, caller_transports
 from mesh.rpc.rpc_channel import UNIX_PREFIX, connect
+from mesh.wire.link_tls import link_tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,10 @@ class LinkTarget:
 
     async def connect(self) -> Http2Transport:
         """A connection, by the Unix socket if that can be reached. Raises OSError."""
-        on_lost = caller_transports().discard
+        on_lost, tls = caller_transports().discard, link_tls()
         if self.local_socket:
             with contextlib.suppress(OSError):
                 return await connect(f"{UNIX_PREFIX}{self.local_socket}", LINK_LIMITS, on_lost)
-        return await connect(self.address, LINK_LIMITS, on_lost)
+        if tls is None:
+            return await connect(self.address, LINK_LIMITS, on_lost)
+        return await connect(self.address, LINK_LIMITS, on_lost, tls.connecting, tls.server_name)

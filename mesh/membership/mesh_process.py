@@ -33,6 +33,7 @@ from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.endpoints import start_server
 from mesh.wire.io_thread import io_thread
+from mesh.wire.link_tls import link_tls
 from mesh.wire.mesh_token import TokenGuard, renew_token
 from mesh.wire.process_service import new_process_id, process_service
 
@@ -135,7 +136,7 @@ class MeshProcess:
     async def start(self) -> None:
         """Open the Process service and the Sync stream."""
         service = TokenGuard(process_service(self.process_id))
-        self._server, port = await start_server([service], settings().process.server_host)
+        self._server, port = await start_server([service], settings().process.server_host or ray_core.node_ip())
         self._sync.start(f"{ray_core.node_ip()}:{port}")
 
     def apply(self, update: control_pb2.Update) -> None:
@@ -253,8 +254,9 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
     if not ray_core.is_connected():
         raise MeshException("This process is not connected to a Ray cluster: call mesh.start() or ray.init() first.")
     try:
+        link_tls()
         process = MeshProcess(kind)
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise MeshException(str(error)) from error
     future = io_thread().submit(process.start())
     # On the I/O thread itself (user code that is not isolated) waiting would block the start.

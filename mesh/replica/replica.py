@@ -46,6 +46,7 @@ from mesh.web.asgi_types import WebService
 from mesh.wire import telemetry
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
+from mesh.wire.link_tls import link_tls
 from mesh.wire.mesh_token import local_socket, mesh_token
 
 logger = logging.getLogger("mesh")
@@ -198,8 +199,11 @@ class ReplicaProcess:
         servicer.announce_models(model_registry.model_ids())
         telemetry.register(counts.samples)
         self._server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
-        port = await self._server.listen(settings().process.server_host, 0)
-        address = f"{ray_core.node_ip()}:{port}"
+        tls, node_ip = link_tls(), ray_core.node_ip()
+        port = await self._server.listen(
+            settings().process.server_host or node_ip, 0, tls=tls.listening if tls is not None else None
+        )
+        address = f"{node_ip}:{port}"
         await self._server.listen_unix(local_socket(address, mesh_token()))
         self._address = address
 

@@ -57,10 +57,12 @@ async def connect(
     limits: Limits,
     on_lost: Callable[[Http2Transport], None],
     tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
 ) -> Http2Transport:
     """A connection to "host:port" or "unix:path", as a client. Raises OSError; has no timeout of its own.
 
     `tls` is made to offer HTTP/2 by ALPN, as gRPC demands.
+    `server_name`: what the server's certificate has to be made out to; None: the host.
     """
     if tls is not None:
         tls.set_alpn_protocols(ALPN)
@@ -81,7 +83,9 @@ async def connect(
         )
     else:
         host, _, port = address.rpartition(":")
-        _, transport = await loop.create_connection(protocol, host.strip("[]"), int(port), ssl=tls)
+        _, transport = await loop.create_connection(
+            protocol, host.strip("[]"), int(port), ssl=tls, server_hostname=server_name
+        )
     return transport
 
 

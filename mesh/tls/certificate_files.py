@@ -19,7 +19,7 @@ class CertificateFiles:
     """Paths on the node that reads them."""
 
     options: str
-    """Which options name them, for errors: "grpc_options" or the names of settings."""
+    """What names them, for errors: "grpc_options", or how the names of settings begin, "MESH_LINK_TLS_"."""
     certfile: str
     """The certificate, and behind it those between it and its authority."""
     keyfile: str
@@ -56,7 +56,10 @@ class CertificateFiles:
         return content.decode("latin-1")
 
     def error(self, option: str, problem: str) -> CertificateError:
-        return CertificateError(f"{self.options}[{option!r}]: {problem}.")
+        """The error about an option; settings have the names of options without "ssl_"."""
+        is_setting = self.options.isupper()
+        name = f"{self.options}{option.removeprefix('ssl_').upper()}" if is_setting else f"{self.options}[{option!r}]"
+        return CertificateError(f"{name}: {problem}.")
 
 
 def check_password_source(name: str, source: str) -> None:

@@ -24,6 +24,8 @@ class ServerTls:
         self._files = files
         self._protocols = tuple(protocols)
         self._present: LoadedCertificate | None = None
+        self.loads = 0
+        """How often files were taken over."""
         self._listening: ssl.SSLContext | None = None
 
     def __repr__(self) -> str:
@@ -44,6 +46,7 @@ class ServerTls:
     def reload(self) -> None:
         """Use what the files hold now for new handshakes. Raises CertificateError, and is then as before."""
         self._present = server_context(self._files, self._protocols)
+        self.loads += 1
         if self._listening is None:
             # How peers are verified is taken from the context that a connection begins with.
             self._listening = server_context(self._files, self._protocols).context

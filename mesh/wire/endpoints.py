@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from mesh.wire.link_tls import link_tls
+
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -50,8 +52,12 @@ async def start_server(
     """Start a server and return it with its port. On the I/O loop. Raises OSError when the port is taken."""
     server = grpc.aio.server(options=list(options))
     server.add_generic_rpc_handlers(tuple(handlers))
+    tls = link_tls()
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        if tls is None:
+            bound = server.add_insecure_port(f"{host}:{port}")
+        else:
+            bound = server.add_secure_port(f"{host}:{port}", tls.server_credentials())
     except RuntimeError as error:
         raise OSError(f"cannot listen on {host}:{port}: the port is taken or the interface does not exist") from error
     await server.start()
@@ -60,7 +66,11 @@ async def start_server(
 
 def open_channel(address: str, *, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
     """A channel to another process of the mesh, with `options` in the place of ours. In a coroutine on the I/O loop."""
-    return grpc.aio.insecure_channel(address, options=list({**dict(CHANNEL_OPTIONS), **dict(options)}.items()))
+    tls, chosen = link_tls(), {**dict(CHANNEL_OPTIONS), **dict(options)}
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=list(chosen.items()))
+    named = [*chosen.items(), ("grpc.ssl_target_name_override", tls.server_name)]
+    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=named)
 
 
 class _Recorder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,7 @@ class SmallReplica:
         *,
         is_isolated: bool = True,
         web: Callable[[UserLoop], WebService] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`web` makes what answers its web calls."""
         self.replica_id = f"replica-{next(_replica_numbers)}"
@@ -87,6 +89,7 @@ class SmallReplica:
         self.executor = do_on_io(lambda: Executor(methods, self.user_loop, self.counts, service))
         self.servicer = do_on_io(lambda: LinkServicer(self.replica_id, self.admission, self.executor, links))
         self.port = 0
+        self._tls = tls
         self.accept: Callable[..., Any] = self.servicer.accept
         self._server: RpcServer[RequestHead] | None = None
         on_io(self._start())
@@ -116,7 +119,7 @@ class SmallReplica:
 
     async def _start(self) -> None:
         self._server = RpcServer(read_request_head, self.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
-        self.port = await self._server.listen("127.0.0.1", self.port)
+        self.port = await self._server.listen("127.0.0.1", self.port, tls=self._tls)
 
 
 class SmallMesh:
