@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from gateway.node_gateway import NodeGateway
@@ -29,17 +30,20 @@ class GatewayActor:
         name = LogName("gateway", process_id=self._spec.gateway_id)
         begin_process(self, name, logging_of_mesh(self._spec.options))
         self._gateway: NodeGateway | None = None
-        self._ready: bytes = b""
+        self._ready: control_pb2.GatewayReady | None = None
+        self._drained: Future[None] | None = None
+        """The drain, once it has begun."""
         self._is_starting = asyncio.Lock()
 
     @errors_as_text  # add-functions of servicers are the user's
     async def start(self) -> bytes:
-        """Open the ports unless they are open. Returns a serialised GatewayReady with their addresses."""
+        """Open the ports unless they are open or drained. Returns a serialised GatewayReady with their addresses."""
         async with self._is_starting:
-            if not self._ready:
+            if self._ready is None:
                 process = await asyncio.to_thread(join, GATEWAY)
-                self._ready = (await _on_io_loop(self._start(process))).SerializeToString()
-            return self._ready
+                self._ready = await _on_io_loop(self._start(process))
+            self._ready.is_draining = self._drained is not None
+            return self._ready.SerializeToString()
 
     async def check_health(self) -> None:
         """Raises MeshException when a port has died."""
@@ -49,7 +53,10 @@ class GatewayActor:
     async def drain(self) -> None:
         """Refuse new calls, finish those in progress, then end this process."""
         if self._gateway is not None:
-            await _on_io_loop(self._gateway.drain())
+            if self._drained is None:
+                self._drained = io_thread().submit(self._gateway.drain())
+            # Shielded: the drain outlives the controller that began it, and the next one waits for the same.
+            await asyncio.shield(asyncio.wrap_future(self._drained))
         ray_core.exit_this_actor()
 
     async def wait_closed(self) -> None:

@@ -249,6 +249,8 @@ class ControllerSettings:
     """The same while nothing does."""
     nodes_timeout_s: float = 10.0
     """How long one reading of the node list may take."""
+    mass_loss_wait_s: float = 30.0
+    """Where over a third of the nodes are missing from the node list, how long before that is believed."""
     surge_share: float = 0.2
     """Extra replicas of a deployment allowed during an update, as a share of its target; at least one."""
     min_ready_s: float = 10.0
@@ -280,7 +282,7 @@ class ControllerSettings:
     stable_after_s: float = 10.0
     """A replica that ran for this long counts as a success when it ends: its replacement starts without back-off."""
     adopt_timeout_s: float = 10.0
-    """How long a restarted controller waits for the answer of an actor that it finds."""
+    """How long a restarted controller waits for the answer of an actor that it finds before it serves without it."""
     oom_lookback_s: float = 60.0
     """A restarted controller reports out-of-memory kills that happened at most this long before its start."""
     orphans_interval_s: float = 10.0

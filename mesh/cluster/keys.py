@@ -46,6 +46,10 @@ class ReplicaName:
     replica_id: str
     version_digest: str
 
+    def __str__(self) -> str:
+        """The whole name."""
+        return f"{REPLICA_PREFIX}{'#'.join(self.deployment)}#{self.version_digest}#{self.replica_id}"
+
     @classmethod
     def read(cls, name: str) -> ReplicaName | None:
         """The parts of a name that `replica_name` made; None for any other name."""
@@ -61,6 +65,12 @@ class ReplicaName:
 
 def replica_name(deployment: tuple[str, str], replica_id: str, version: str) -> str:
     return f"{REPLICA_PREFIX}{'#'.join(deployment)}#{_digest(version)}#{replica_id}"
+
+
+def read_gateway_name(name: str) -> tuple[str, int]:
+    """Node id and index of a name that `gateway_name` made."""
+    node_id, _, index = name.removeprefix(GATEWAY_PREFIX).partition("#")
+    return node_id, int(index or 0)
 
 
 def gateway_name(node_id: str, index: int) -> str:

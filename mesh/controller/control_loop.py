@@ -148,7 +148,10 @@ class ControlLoop:
         self._keepers.gateways.options = desired.gateways
         self.autoscaler.use(desired)
         self._keepers.policies.use(desired)
-        self._registry.keep_records({(target.key, target.version) for target in desired.all_targets()})
+        self._registry.expect(
+            {(target.key, target.version) for target in desired.all_targets()},
+            {key: target.num_replicas for key, target in (*desired.deployments.items(), *desired.retained.items())},
+        )
         self._judge.faults.keep(desired.kept)
         self._node_list.expire()
         self._wake.set()

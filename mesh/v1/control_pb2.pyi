@@ -474,20 +474,22 @@ class GatewaySpec(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., index: _Optional[int] = ...) -> None: ...
 
 class GatewayReady(_message.Message):
-    __slots__ = ("gateway_id", "node_id", "grpc_address", "http_address", "pid", "index")
+    __slots__ = ("gateway_id", "node_id", "grpc_address", "http_address", "pid", "index", "is_draining")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     node_id: str
     grpc_address: str
     http_address: str
     pid: int
     index: int
-    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+    is_draining: bool
+    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., index: _Optional[int] = ..., is_draining: bool = ...) -> None: ...
 
 class DeployRequest(_message.Message):
     __slots__ = ("application",)

@@ -279,7 +279,9 @@ class FakeCluster:
         if isinstance(actor.spec, control_pb2.GatewaySpec):
             actor.is_started = True
             spec = actor.spec
-            ready = control_pb2.GatewayReady(gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index)
+            ready = control_pb2.GatewayReady(
+                gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index, is_draining=actor.is_draining
+            )
             return ready.SerializeToString()
         if isinstance(actor.spec, control_pb2.PolicySpec):
             await actor.is_placed.wait()
@@ -317,7 +319,7 @@ class FakeCluster:
         ).SerializeToString()
 
     async def _check_health(self, actor: Actor) -> None:
-        if actor.is_draining:
+        if actor.is_draining and isinstance(actor.spec, control_pb2.ReplicaSpec):
             raise ActorCallError("leaving")
         if self.happens(self.faults.sick):
             raise ActorCallError("not feeling well")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError, Runtime
 from mesh.settings import settings
 
 logger = logging.getLogger("mesh")
+
+T = TypeVar("T")
 
 _EXIT_POLL_S = 0.05
 _RELEASE_PAUSE_S = 1.0
@@ -46,6 +49,19 @@ class ActorCalls:
                     settings().controller.unreachable_interval_s
                 )  # a failed call does not mean that the actor is dead
             await asyncio.sleep(pause_s)
+
+    async def answered(self, call: Callable[[], Awaitable[T]], is_needed: Callable[[], bool] = lambda: True) -> T:
+        """The answer to a call that is repeated while messages get lost: that is no failure of the actor.
+
+        Raises ActorDiedError when the answer `is_needed` no more.
+        """
+        while True:
+            try:
+                return await call()
+            except ActorUnreachableError as error:
+                if not is_needed():
+                    raise ActorDiedError("it has ended") from error
+            await asyncio.sleep(settings().controller.unreachable_interval_s)
 
     async def check(self, name: str, timeout_s: float) -> str | None:
         """What is wrong with the actor; None when it is healthy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from mesh.cluster.keys import gateway_name, replica_name
@@ -39,6 +39,8 @@ class ActorRegistry:
         self._replicas: dict[str, Replica] = {}
         self._gateways: dict[str, Gateway] = {}
         self._records = DeploymentRecords(clock)
+        self._numbers: Mapping[DeploymentKey, int] = {}
+        """Wanted replicas."""
         self._gateway_failures: dict[GatewaySlot, Failures] = {}
         self._departed: deque[DepartedReplica] = deque()
         self._nodes: tuple[Node, ...] = ()
@@ -100,7 +102,7 @@ class ActorRegistry:
 
     def actor_names(self) -> set[str]:
         """Names of all replicas and gateways of the registry."""
-        replicas = {replica_name(each.deployment, each.replica_id, each.version) for each in self._replicas.values()}
+        replicas = {actor_name_of(each) for each in self._replicas.values()}
         slots = [each.slot for each in self._gateways.values()]
         return replicas | {gateway_name(slot.node_id, slot.index) for slot in slots}
 
@@ -190,8 +192,21 @@ class ActorRegistry:
         if failure is not None:
             self._records.count_failed_check(replica)
         self._put_replica(replace(replica, health_failures=count))
-        if failure is not None and count >= settings().controller.health_failures_max:
+        is_due = failure is not None and count >= settings().controller.health_failures_max
+        if is_due and self._may_be_replaced(replica):
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
+
+    def _may_be_replaced(self, replica: Replica) -> bool:
+        """Not if a third of its deployment has failed health checks before, and is not replaced yet.
+
+        What fails the health checks of many at once is more likely something that they share. They serve on, and each
+        gets its turn when a replacement serves.
+        """
+        key = replica.deployment
+        serving = sum(each.is_serving for each in self._replicas.values() if each.deployment == key)
+        wanted = self._numbers.get(key, serving)
+        away = min(self._records.unreplaced[key], max(0, wanted - serving))
+        return away < max(1, wanted // 3)
 
     def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
         """The replica's process has ended, or never started. The loss of its node is no failure of its version."""
@@ -217,9 +232,10 @@ class ActorRegistry:
         )
         self._on_change()
 
-    def keep_records(self, versions: Set[tuple[DeploymentKey, str]]) -> None:
-        """Forget what happened to replicas of other versions."""
+    def expect(self, versions: Set[tuple[DeploymentKey, str]], numbers: Mapping[DeploymentKey, int]) -> None:
+        """What is wanted: versions, and the number of replicas of each deployment. Forgets what happened to others."""
         self._records.keep(versions)
+        self._numbers = numbers
 
     def restart_failures(self, key: DeploymentKey) -> None:
         """Give a deployment that was deployed again all its attempts."""
@@ -289,3 +305,7 @@ class ActorRegistry:
         self._gateway_failures[gateway.slot] = replace(
             failures, count=failures.count + 1, last_at_s=self._clock(), message=message[:MESSAGE_MAX_CHARS]
         )
+
+
+def actor_name_of(replica: Replica) -> str:
+    return replica.actor_name or replica_name(replica.deployment, replica.replica_id, replica.version)

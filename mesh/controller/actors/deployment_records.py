@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import replace
 
@@ -27,9 +28,12 @@ class DeploymentRecords:
         self.tallies: dict[DeploymentKey, Tally] = {}
         self.last_ended: dict[DeploymentKey, str] = {}
         """The replica of each deployment that ended last, and why, in words."""
+        self.unreplaced: Counter[DeploymentKey] = Counter()
+        """Replicas that failed their health checks, and for which no other one has come up since."""
 
     def count_success(self, replica: Replica) -> None:
         self.failures[_version_of(replica)] = replace(self._failures_of(replica), has_succeeded=True)
+        self.unreplaced[replica.deployment] = max(0, self.unreplaced[replica.deployment] - 1)
 
     def count_failure(self, replica: Replica, message: str) -> None:
         """The replica died or is unhealthy: its version has failed, and perhaps what it was reconfigured with."""
@@ -56,6 +60,7 @@ class DeploymentRecords:
         """`reason`: why it is lost if it had started."""
         if replica.state == ReplicaState.STARTING and reason != RestartReason.NODE_LOST:
             reason = RestartReason.START_FAILED
+        self.unreplaced[replica.deployment] += reason == RestartReason.UNHEALTHY
         self.tallies[replica.deployment] = self._tally_of(replica).with_restart(reason)
 
     def count_failed_check(self, replica: Replica) -> None:
@@ -79,7 +84,7 @@ class DeploymentRecords:
         """Forget all other versions, and deployments without any."""
         self.failures = {each: failures for each, failures in self.failures.items() if each in versions}
         keys = {key for key, _ in versions}
-        for records in (self.config_failures, self.last_ended, self.tallies):
+        for records in (self.config_failures, self.last_ended, self.tallies, self.unreplaced):
             for key in records.keys() - keys:
                 del records[key]
 

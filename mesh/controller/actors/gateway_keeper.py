@@ -51,12 +51,22 @@ class GatewayKeeper:
                 assert_never(action)
 
     def adopt(self, ready: control_pb2.GatewayReady) -> None:
-        """Take over a gateway that an earlier controller started."""
+        """Take over a gateway that an earlier controller started. One that drains goes on with that."""
         slot = GatewaySlot(ready.node_id, ready.index)
         self._add(ready.gateway_id, slot)
         self._registry.gateway_ready(ready)
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, slot))
-        self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
+        if ready.is_draining:
+            self._stop(ready.gateway_id, Reason.ADOPTED)
+        else:
+            self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
+
+    def adopt_silent(self, slot: GatewaySlot) -> None:
+        """Take over a gateway that does not answer yet. It has the time of a start to do so."""
+        spec = control_pb2.GatewaySpec(gateway_id=self._new_id(), node_id=slot.node_id, index=slot.index)
+        self._add(spec.gateway_id, slot)
+        self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, slot))
+        self._keep("start", spec.gateway_id, self._await_start(spec, slot))
 
     def _start(self, slot: GatewaySlot, reason: Reason) -> None:
         spec = control_pb2.GatewaySpec(
@@ -103,10 +113,14 @@ class GatewayKeeper:
             # It was stopped before it had a process that could drain.
             await self._calls.kill(name)
             return
+        await self._await_start(spec, slot)
+
+    async def _await_start(self, spec: control_pb2.GatewaySpec, slot: GatewaySlot) -> None:
         timeout_s = settings().controller.gateway_start_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                ready = read_answer(control_pb2.GatewayReady, await self._runtime.call(name, "start"))
+                answer = await self._calls.answered(lambda: self._runtime.call(_name(slot), "start"))
+                ready = read_answer(control_pb2.GatewayReady, answer)
         except TimeoutError:
             self._broken(spec, f"the gateway did not start within {timeout_s:g} s")
             return
@@ -116,7 +130,10 @@ class GatewayKeeper:
             # No user code is involved, so users need no traceback.
             self._broken(spec, str(error).partition("\n")[0])
             return
+        ready.gateway_id = spec.gateway_id
         self._registry.gateway_ready(ready)
+        if ready.is_draining:
+            self._stop(spec.gateway_id, Reason.ADOPTED)
         await self._check(spec.gateway_id)
 
     def _broken(self, spec: control_pb2.GatewaySpec, reason: str) -> None:

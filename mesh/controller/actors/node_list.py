@@ -1,10 +1,16 @@
-"""The list of the cluster's living nodes, read again after a period that is longer in calm times."""
+"""The list of the cluster's living nodes, read again after a period that is longer in calm times.
+
+One list may be incomplete. A node counts as gone when two readings in a row lack it; where many are missing at once,
+the list is more likely to be wrong than the nodes to be gone, and it is believed only after a while. What has really
+gone with its node is reported by its own end, which does not wait for the list.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, Runtime
 from mesh.controller.plan.cluster_picture import Node
@@ -18,7 +24,11 @@ class NodeList:
         self._runtime = runtime
         self._clock = clock
         self._read_at_s = float("-inf")
+        self._missing_since_s: dict[str, float] = {}
+        """Nodes that the last reading lacked, and since when."""
         self.nodes: list[Node] = []
+        self.problem = ""
+        """Not empty: many nodes are missing from the list, and it is not believed yet."""
 
     def expire(self) -> None:
         """Make the next `refresh` read the list, because replicas are about to be placed by it."""
@@ -30,11 +40,42 @@ class NodeList:
         `is_calm`: no replica waits for a node and none moves, so the list may be older.
         """
         options = settings().controller
+        is_calm = is_calm and not self._missing_since_s
         if self._clock() - self._read_at_s < (options.nodes_calm_interval_s if is_calm else options.nodes_interval_s):
             return
         try:
             async with asyncio.timeout(options.nodes_timeout_s):
-                self.nodes = await self._runtime.nodes()
+                self._take(await self._runtime.nodes())
         except (ActorCallError, TimeoutError) as error:
             logger.warning("the cluster's nodes could not be listed: %s", error)
         self._read_at_s = self._clock()
+
+    def _take(self, listed: Sequence[Node]) -> None:
+        present = {node.node_id for node in listed}
+        missing = [node for node in self.nodes if node.node_id not in present]
+        now_s = self._clock()
+        self._missing_since_s = {node.node_id: self._missing_since_s.get(node.node_id, now_s) for node in missing}
+        is_mass = len(missing) > max(1, len(self.nodes) // 3)
+        wait_s = settings().controller.mass_loss_wait_s if is_mass else 0.0
+        # Those without a wait are gone at the second reading.
+        waiting = [
+            node
+            for node in missing
+            if (since_s := self._missing_since_s[node.node_id]) == now_s or now_s - since_s < wait_s
+        ]
+        self._report(len(missing) if is_mass and waiting else 0, wait_s)
+        for node_id in {node.node_id for node in missing} - {node.node_id for node in waiting}:
+            del self._missing_since_s[node_id]
+        # Nothing is placed on them meanwhile.
+        self.nodes = [*listed, *(replace(node, available={}) for node in waiting)]
+
+    def _report(self, missing: int, wait_s: float) -> None:
+        problem = (
+            f"{missing} of {len(self.nodes)} nodes are missing from Ray's list at once: it is believed after"
+            f" {wait_s:g} s, or when their processes are known to have ended."
+            if missing
+            else ""
+        )
+        if problem and not self.problem:
+            logger.warning("%s", problem)
+        self.problem = problem

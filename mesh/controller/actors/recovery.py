@@ -1,6 +1,7 @@
-"""The first work of a restarted controller: it finds the actors that exist, adopts those that answer, kills the rest.
+"""The first work of a restarted controller: it finds the actors that exist and adopts them.
 
-A replica without a process cannot answer yet; it is adopted by its name.
+A replica without a process cannot answer yet; it is adopted by its name. So is an actor that is too busy to answer: it
+is asked again while the controller serves. What answers nonsense is killed.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from mesh.cluster.keys import GATEWAY_PREFIX, REPLICA_PREFIX, ReplicaName
+from mesh.cluster.keys import GATEWAY_PREFIX, REPLICA_PREFIX, ReplicaName, read_gateway_name
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorUnreachableError, Runtime, read_answer
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
+from mesh.controller.plan.cluster_picture import GatewaySlot
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
 _RETRY_PAUSE_S = 0.2
+_CALLS_MAX = 500
+"""Actors that are asked at the same time."""
 
 M = TypeVar("M", bound=Message)
 
@@ -33,11 +37,13 @@ async def recover(runtime: Runtime, replicas: ReplicaKeeper, gateways: GatewayKe
     replica_names = [name for name in names if name.startswith(REPLICA_PREFIX)]
     pending = set(await runtime.pending_actor_names())
     await _record_memory_deaths(runtime, replicas)
+    # Asked at once, thousands of actors would wait for each other until their time is over.
+    calls = asyncio.Semaphore(_CALLS_MAX)
     await asyncio.gather(
         *(_release(runtime, name) for name in set(groups) - set(names)),
-        *(_adopt_replica(runtime, replicas, name) for name in replica_names if name not in pending),
+        *(_adopt_replica(runtime, replicas, name, calls) for name in replica_names if name not in pending),
         *(_adopt_pending(runtime, replicas, name) for name in replica_names if name in pending),
-        *(_adopt_gateway(runtime, gateways, name) for name in names if name.startswith(GATEWAY_PREFIX)),
+        *(_adopt_gateway(runtime, gateways, name, calls) for name in names if name.startswith(GATEWAY_PREFIX)),
     )
 
 
@@ -54,8 +60,14 @@ async def _record_memory_deaths(runtime: Runtime, replicas: ReplicaKeeper) -> No
             replicas.record_death(read, reason)
 
 
-async def _adopt_replica(runtime: Runtime, replicas: ReplicaKeeper, name: str) -> None:
-    ready = await _answer(runtime, name, "describe", control_pb2.ReplicaReady)
+async def _adopt_replica(runtime: Runtime, replicas: ReplicaKeeper, name: str, calls: asyncio.Semaphore) -> None:
+    read = ReplicaName.read(name)
+    try:
+        ready = await _answer(runtime, name, "describe", control_pb2.ReplicaReady, calls)
+    except TimeoutError:
+        if read is not None:
+            replicas.adopt_silent(read)
+        return
     if ready is not None and name.endswith(f"#{ready.replica_id}"):
         replicas.adopt(ready)
     else:
@@ -68,24 +80,27 @@ async def _adopt_pending(runtime: Runtime, replicas: ReplicaKeeper, name: str) -
         await _kill(runtime, name, "it has no process yet, and its deployment does not want it")
 
 
-async def _adopt_gateway(runtime: Runtime, gateways: GatewayKeeper, name: str) -> None:
+async def _adopt_gateway(runtime: Runtime, gateways: GatewayKeeper, name: str, calls: asyncio.Semaphore) -> None:
     # A second start() of a running gateway only returns its addresses.
-    ready = await _answer(runtime, name, "start", control_pb2.GatewayReady)
+    try:
+        ready = await _answer(runtime, name, "start", control_pb2.GatewayReady, calls)
+    except TimeoutError:
+        gateways.adopt_silent(GatewaySlot(*read_gateway_name(name)))
+        return
     if ready is not None and ready.gateway_id:
         gateways.adopt(ready)
     else:
         await _kill(runtime, name, "it does not say which gateway it is")
 
 
-async def _answer(runtime: Runtime, name: str, method: str, kind: type[M]) -> M | None:
-    """The actor's answer; None when its process hangs, or user code has corrupted the answer."""
+async def _answer(runtime: Runtime, name: str, method: str, kind: type[M], calls: asyncio.Semaphore) -> M | None:
+    """The actor's answer; None when it has ended, or user code has corrupted the answer. Raises TimeoutError."""
     timeout_s = settings().controller.adopt_timeout_s
     try:
-        async with asyncio.timeout(timeout_s):
+        async with calls, asyncio.timeout(timeout_s):
             return read_answer(kind, await _call(runtime, name, method))
-    except (ActorCallError, TimeoutError) as error:
-        reason = str(error) or f"no answer within {timeout_s:g} s"
-        logger.warning("%s of an earlier controller did not answer %s: %s", name, method, reason)
+    except ActorCallError as error:
+        logger.warning("%s of an earlier controller did not answer %s: %s", name, method, error)
         return None
 
 

@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar, assert_never
 
-from mesh.cluster.keys import ReplicaName, replica_name
+from mesh.cluster.keys import ReplicaName
 from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.actor_registry import ActorRegistry
+from mesh.controller.actors.actor_registry import ActorRegistry, actor_name_of
 from mesh.controller.actors.cluster_runtime import (
     ActorCallError,
     ActorDiedError,
-    ActorUnreachableError,
     Runtime,
     read_answer,
 )
@@ -81,10 +80,56 @@ class ReplicaKeeper:
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
         """Take over a replica of an earlier controller. Without an address it is still starting."""
-        key = DeploymentKey(ready.deployment.app, ready.deployment.name)
+        replica = self._found(ready)
+        self._registry.add_replica(replica, ready.age_s)
+        self._keep("watch", ready.replica_id, self._watch(actor_name_of(replica), ready.replica_id))
+        self._go_on(replica, ready)
+
+    def adopt_silent(self, name: ReplicaName) -> None:
+        """Take over a replica that does not say which one it is: it may be busy, and its callers may be served by it.
+
+        It counts towards the target, and callers that ask now do not hear of it until it answers.
+        """
+        target = self._target_named(name)
+        replica = Replica(
+            replica_id=name.replica_id,
+            deployment=DeploymentKey(*name.deployment),
+            version=target.version if target is not None else "",
+            state=ReplicaState.RECOVERING,
+            is_placed=True,
+            actor_name=str(name),
+        )
+        logger.warning("replica %s of an earlier controller does not answer yet, waiting for it", replica.title)
+        self._registry.add_replica(replica)
+        self._keep("watch", name.replica_id, self._watch(str(name), name.replica_id))
+        self._keep("identify", name.replica_id, self._identify(str(name), name.replica_id))
+
+    async def _identify(self, name: str, replica_id: str) -> None:
+        """As long as a health check may fail before it counts."""
+        patience_s = settings().controller.health_failures_max * _DEFAULT_CHECK_TIMEOUT_S
+        try:
+            async with asyncio.timeout(patience_s):
+                answer = await self._answered(replica_id, lambda: self._runtime.call(name, "describe"))
+            ready = read_answer(control_pb2.ReplicaReady, answer)
+            if ready.replica_id != replica_id:
+                raise ActorCallError(f"its process says that it is replica {ready.replica_id!r}")
+        except ActorDiedError:
+            return  # _watch reports it, with the reason
+        except (ActorCallError, TimeoutError) as error:
+            reason = str(error) or f"it did not answer a new controller within {patience_s:g} s"
+            self._log_failure("identification", replica_id, reason)
+            self._registry.replica_broken(replica_id, reason)
+            return
+        known = self._registry.replica(replica_id)
+        if known is not None and not known.is_leaving:
+            replica = self._found(ready)
+            self._registry.add_replica(replica, ready.age_s)
+            self._go_on(replica, ready)
+
+    def _found(self, ready: control_pb2.ReplicaReady) -> Replica:
         replica = Replica(
             replica_id=ready.replica_id,
-            deployment=key,
+            deployment=DeploymentKey(ready.deployment.app, ready.deployment.name),
             version=ready.version,
             config_version=ready.config_version,
             state=ReplicaState.RECOVERING if ready.address else ReplicaState.STARTING,
@@ -94,9 +139,10 @@ class ReplicaKeeper:
             bundles=resource_request_of(ready.spec.options).bundles,
             bundle_nodes=tuple(ready.bundle_node_ids),
         )
-        name = _name_of(replica)
-        self._registry.add_replica(replace(replica, drain=self._drain_policy(replica)), ready.age_s)
-        self._keep("watch", ready.replica_id, self._watch(name, ready.replica_id))
+        return replace(replica, drain=self._drain_policy(replica))
+
+    def _go_on(self, replica: Replica, ready: control_pb2.ReplicaReady) -> None:
+        """With what an earlier controller had begun."""
         if ready.address:
             self._registry.replica_ready(ready, ready.config_version)
         if ready.is_draining:
@@ -104,7 +150,7 @@ class ReplicaKeeper:
         elif ready.address:
             self._keep("check", ready.replica_id, self._check(ready.replica_id))
         else:
-            self._keep("start", ready.replica_id, self._await_start(name, ready.replica_id))
+            self._keep("start", ready.replica_id, self._await_start(actor_name_of(replica), ready.replica_id))
 
     def adopt_pending(self, name: ReplicaName) -> bool:
         """Take over a replica that has no process yet. False: its deployment does not want it, or not this version.
@@ -116,8 +162,8 @@ class ReplicaKeeper:
             return False
         replica = _new_replica(name.replica_id, target, ANYWHERE)
         self._registry.add_replica(replica)
-        self._keep("watch", replica.replica_id, self._watch(_name_of(replica), replica.replica_id))
-        self._keep("start", replica.replica_id, self._await_start(_name_of(replica), replica.replica_id))
+        self._keep("watch", replica.replica_id, self._watch(actor_name_of(replica), replica.replica_id))
+        self._keep("start", replica.replica_id, self._await_start(actor_name_of(replica), replica.replica_id))
         return True
 
     def record_death(self, name: ReplicaName, reason: str) -> None:
@@ -135,19 +181,19 @@ class ReplicaKeeper:
         replica = _new_replica(spec.replica_id, target, action.assignment)
         self._registry.add_replica(replica)
         _log("starting", replica, action.reason)
-        self._keep("start", spec.replica_id, self._bring_up(_name_of(replica), spec, action.assignment))
+        self._keep("start", spec.replica_id, self._bring_up(actor_name_of(replica), spec, action.assignment))
 
     def _reconfigure(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
             spec = self._replica_spec(replica_id, self._wanted(replica.deployment))
             self._registry.replica_reconfiguring(replica_id, spec.config_version)
-            self._keep("reconfigure", replica_id, self._bring_to_config(_name_of(replica), spec))
+            self._keep("reconfigure", replica_id, self._bring_to_config(actor_name_of(replica), spec))
 
     def _stop(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
             if self._registry.replica_stopping(replica_id, self._drain_policy(replica), reason):
                 _log("stopping", replica, reason)
-            self._keep("drain", replica_id, self._calls.drain(_name_of(replica)))
+            self._keep("drain", replica_id, self._calls.drain(actor_name_of(replica)))
 
     def _kill(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
@@ -155,7 +201,7 @@ class ReplicaKeeper:
                 replica_id, DrainPolicy(0.0, settings().controller.drain_margin_s), reason
             ):
                 _log("killing", replica, reason)
-            self._keep("kill", replica_id, self._calls.kill(_name_of(replica)))
+            self._keep("kill", replica_id, self._calls.kill(actor_name_of(replica)))
 
     def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} replica {replica_id}")
@@ -206,14 +252,7 @@ class ReplicaKeeper:
             self._registry.replica_reconfigured(spec, drain_policy_of(spec.spec.options))
 
     async def _answered(self, replica_id: str, call: Callable[[], Awaitable[T]]) -> T:
-        """The answer to a call that is repeated while messages get lost: that is no failure of the replica."""
-        while True:
-            try:
-                return await call()
-            except ActorUnreachableError as error:
-                if self._registry.replica(replica_id) is None:
-                    raise ActorDiedError("it has ended") from error
-            await asyncio.sleep(settings().controller.unreachable_interval_s)
+        return await self._calls.answered(call, lambda: self._registry.replica(replica_id) is not None)
 
     async def _watch(self, name: str, replica_id: str) -> None:
         died = await self._calls.death_reason(name, lambda: self._address(replica_id))
@@ -237,7 +276,7 @@ class ReplicaKeeper:
             period_s, timeout_s = self._check_times_s(replica)
             jitter = settings().controller.health_jitter_share
             await asyncio.sleep(period_s * random.uniform(1 - jitter, 1 + jitter))
-            failure = await self._calls.check(_name_of(replica), timeout_s)
+            failure = await self._calls.check(actor_name_of(replica), timeout_s)
             if failure is not None:
                 self._log_failure("health check", replica_id, failure)
             self._registry.replica_checked(replica_id, failure)
@@ -299,10 +338,6 @@ def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssi
         bundles=target.request.bundles,
         bundle_nodes=assignment.node_ids,
     )
-
-
-def _name_of(replica: Replica) -> str:
-    return replica_name(replica.deployment, replica.replica_id, replica.version)
 
 
 def _log(verb: str, replica: Replica, reason: Reason) -> None:

@@ -51,6 +51,8 @@ class Replica:
     address: str = ""
     zone: str = ""
     pid: int = 0
+    actor_name: str = ""
+    """Of one that has not said which version it is; otherwise that follows from its deployment, version and id."""
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
     """What it was started or last reconfigured with. Its deployment may not be wanted any more, or with another one."""
 

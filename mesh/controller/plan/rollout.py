@@ -76,7 +76,7 @@ def next_step(
     returning = [replica for replica in others if _is_returning(target, replica)]
     surplus = returning[max(0, _missing_before(target, new, old, placement)) :]
     kept = {replica.replica_id for replica in returning} - {replica.replica_id for replica in surplus}
-    useless = [replica for replica in others if not replica.is_serving and replica.replica_id not in kept]
+    useless = [replica for replica in others if _is_useless(replica) and replica.replica_id not in kept]
     excess = _excess(target, new, old, shortage, placement)
     leaving = {replica.replica_id for replica, _ in excess}
     old_staying = [replica for replica in old if replica.replica_id not in leaving]
@@ -185,6 +185,11 @@ def _new_and_others(
             counts = replica.stays_as(target.version) and not placement.is_stuck_on_node(replica)
             (new if counts else others).append(replica)
     return new, others
+
+
+def _is_useless(replica: Replica) -> bool:
+    """No caller is served by it. One that has not answered a new controller yet may serve."""
+    return not replica.is_serving and replica.state != ReplicaState.RECOVERING
 
 
 def _is_returning(target: DeploymentTarget, replica: Replica) -> bool:

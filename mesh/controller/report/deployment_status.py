@@ -221,6 +221,15 @@ def _rejection(target: DeploymentTarget, replicas: Sequence[Replica]) -> str:
     )
 
 
+def _held_back(replicas: Sequence[Replica]) -> str:
+    """Those that are not replaced yet, because too many fail at once."""
+    most = settings().controller.health_failures_max
+    failing = sum(each.is_serving and each.health_failures >= most for each in replicas)
+    if not failing:
+        return ""
+    return f"{_counted(failing, 'fails its', 'fail their')} health checks and serve on: a third is replaced at a time."
+
+
 def _counted(count: int, does: str, do: str) -> str:
     return f"1 replica {does}" if count == 1 else f"{count} replicas {do}"
 
@@ -234,8 +243,9 @@ def _message(
 ) -> str:
     if status == DeploymentStatus.HEALTHY:
         moving = sum(replica.is_migrating for replica in replicas)
-        moves = f"{_counted(moving, 'moves', 'move')} off nodes that are being drained."
-        return f"{moves} {explain(target, replicas, resources)}".rstrip() if moving else ""
+        moves = f"{_counted(moving, 'moves', 'move')} off nodes that are being drained." if moving else ""
+        notes = (moves, explain(target, replicas, resources) if moving else "", _held_back(replicas))
+        return " ".join(filter(None, notes))
     serving = sum(replica.is_serving and replica.version == target.version for replica in replicas)
     others = sum(replica.is_serving for replica in replicas) - serving
     state = "run the new version" if others else "are running"
@@ -254,6 +264,7 @@ def _message(
         parts.append(
             f"{_counted(others, 'of the version before keeps serving', 'of the version before keep serving')}."
         )
+    parts.append(_held_back(replicas))
     parts.append(explain(target, replicas, resources))
     parts.append(_long_starts(replicas, resources.now_s))
     # The last exception comes first, because users look for it. Its traceback goes to the end.

@@ -101,7 +101,7 @@ def test_failed_health_checks_are_counted_until_the_deployment_is_deleted(regist
     for failure in ("slow", None, "slow"):
         registry.replica_checked(replica_id, failure)
     assert registry.seen.tallies[KEY].failed_checks == 2
-    registry.keep_records(set())
+    registry.expect(set(), {})
     assert registry.seen.tallies == {}
 
 

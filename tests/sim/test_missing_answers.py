@@ -1,0 +1,296 @@
+"""An answer that is late, lost or incomplete is no failure, in fake time: nothing healthy is ended for it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from mesh.cluster.keys import replica_name
+from mesh.controller.actors.actor_calls import ActorCalls
+from mesh.controller.actors.actor_registry import ActorRegistry
+from mesh.controller.actors.cluster_runtime import ActorCallError
+from mesh.controller.actors.gateway_keeper import GatewayKeeper
+from mesh.controller.actors.recovery import recover
+from mesh.controller.actors.replica_keeper import ReplicaKeeper
+from mesh.controller.desired.desired_store import StateStore
+from mesh.controller.plan.cluster_picture import Node
+from mesh.status import GatewayStatus
+from mesh.v1 import control_pb2
+from tests.sim.fake_cluster import Actor, FakeCluster
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running, listed
+from tests.unit.controller.builders import KEY, application, desired_of, with_application
+
+ONE_CPU = control_pb2.ActorOptions(num_cpus=1)
+
+
+class Busy(FakeCluster):
+    """Some replicas do not answer for a while: user code holds the interpreter lock of their processes."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.busy: dict[str, asyncio.Event] = {}
+        """By actor name, until when."""
+
+    async def _describe(self, actor: Actor) -> bytes:
+        if actor.name in self.busy:
+            await self.busy[actor.name].wait()
+        return await super()._describe(actor)
+
+
+def states(mesh: Mesh) -> list[str]:
+    (deployment,) = mesh.loop.status().applications[0].deployments
+    return sorted(replica.state for replica in deployment.replicas)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"], ids=["of the wanted version", "of the version before"])
+def test_a_restarted_controller_waits_for_a_replica_that_is_too_busy_to_answer(version: str) -> None:
+    run_in_fake_time(_be_busy(version))
+
+
+async def _be_busy(version: str) -> None:
+    mesh = Mesh(1, cluster=(cluster := Busy()))
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    await mesh.deploy(version, 3, min_ready_s=60.0)
+    before = set(cluster.serving("v1"))
+    busy = min(before, key=lambda actor: actor.name)
+    free = cluster.busy[busy.name] = asyncio.Event()
+    await mesh.crash()
+    await mesh.boot()
+    assert "RECOVERING" in states(mesh)
+    await asyncio.sleep(30.0)
+    assert set(cluster.serving("v1")) == before
+    free.set()
+    await mesh.until(lambda: is_running(mesh, version, 3), within_s=600.0)
+    if version == "v1":
+        assert set(cluster.serving()) == before
+        assert len(listed(mesh)) == 3
+    await mesh.crash()
+
+
+def test_a_replica_that_never_answers_a_restarted_controller_is_replaced_in_the_end() -> None:
+    """After as much time as three health checks have."""
+    run_in_fake_time(_never_answer())
+
+
+async def _never_answer() -> None:
+    mesh = Mesh(1, cluster=(cluster := Busy()))
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    hung = cluster.serving()[0]
+    cluster.busy[hung.name] = asyncio.Event()
+    await mesh.crash()
+    await mesh.boot()
+    await asyncio.sleep(80.0)
+    assert not hung.closed.is_set()
+    await mesh.until(lambda: is_running(mesh, "v1", 3) and hung.closed.is_set())
+    await mesh.crash()
+
+
+class Slow:
+    """Many healthy replicas, of which a certain number can be found and asked per second."""
+
+    def __init__(self, count: int, per_second: float) -> None:
+        self._ids = {replica_name(KEY, f"r{number}", "v1"): f"r{number}" for number in range(count)}
+        self._per_second = per_second
+        self._free_at_s = 0.0
+        self.killed: list[str] = []
+
+    async def actor_names(self) -> list[str]:
+        return list(self._ids)
+
+    async def pending_actor_names(self) -> list[str]:
+        return []
+
+    async def placement_group_names(self) -> list[str]:
+        return []
+
+    async def memory_deaths(self, within_s: float) -> dict[str, str]:
+        return {}
+
+    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
+        if method == "check_health":
+            return None
+        if method == "wait_closed":
+            await asyncio.Event().wait()
+        now_s = asyncio.get_running_loop().time()
+        self._free_at_s = max(self._free_at_s, now_s) + 1 / self._per_second
+        await asyncio.sleep(self._free_at_s - now_s)
+        ready = control_pb2.ReplicaReady(
+            replica_id=self._ids[name], deployment={"app": KEY.app, "name": KEY.name}, version="v1", address="h:1"
+        )
+        return ready.SerializeToString()
+
+    async def kill(self, name: str) -> None:
+        self.killed.append(name)
+
+    async def release(self, name: str) -> None: ...
+
+    async def refuses(self, address: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("per_second", [500.0, 40.0])
+def test_a_recovery_of_many_replicas_kills_none(per_second: float) -> None:
+    run_in_fake_time(_recover_many(2_000, per_second))
+
+
+async def _recover_many(count: int, per_second: float) -> None:
+    runtime: Any = Slow(count, per_second)
+    tasks: list[asyncio.Task[None]] = []
+
+    def spawn(coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        tasks.append(asyncio.create_task(coroutine))
+
+    async def nothing() -> None: ...
+
+    registry = ActorRegistry(asyncio.get_running_loop().time, lambda: None)
+    calls = ActorCalls(runtime, nothing)
+    new_id: Callable[[], str] = lambda: "x"  # noqa: E731
+    replicas = ReplicaKeeper(registry, runtime, calls, spawn, new_id)
+    replicas.desired = desired_of(application("app", "v1", count))
+    await recover(runtime, replicas, GatewayKeeper(registry, runtime, calls, spawn, new_id))
+    assert len(registry.observed().replicas) == count
+    await asyncio.sleep(2 * count / per_second)
+    assert sum(each.is_serving for each in registry.observed().replicas) == count
+    assert runtime.killed == []
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -> None:
+    """It refuses calls: the node gets another one when it has ended."""
+    run_in_fake_time(_drain_gateway())
+
+
+async def _drain_gateway() -> None:
+    cluster = FakeCluster(1, cpus={"head": 0.0, "n2": 10.0})
+    mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.deploy("v1", 1, actor=ONE_CPU)
+    await mesh.until(lambda: is_running(mesh, "v1", 1))
+    (old,) = [actor for actor in cluster.actors.values() if actor.name.endswith("::n2")]
+    await mesh.delete()
+    old.ongoing = 1
+    await mesh.until(lambda: old.is_draining)
+    await mesh.crash()
+    # Deployed just before the controller died.
+    app = application("app", "v1", 1)
+    app.deployments[0].options.actor.CopyFrom(ONE_CPU)
+    store = StateStore(mesh.kv)
+    store.put_code(app)
+    store.save(with_application(mesh.stored(), app, 0.0))
+    await mesh.boot()
+    await mesh.until(lambda: len(cluster.serving("v1")) == 1)
+    assert [each.status for each in mesh.loop.status().gateways if each.node_id == "n2"] == [GatewayStatus.DRAINING]
+    old.ongoing = 0
+    await mesh.until(
+        lambda: [each.status for each in mesh.loop.status().gateways if each.node_id == "n2"] == [GatewayStatus.HEALTHY]
+    )
+    assert old.closed.is_set()
+    await mesh.crash()
+
+
+class Forgetful(FakeCluster):
+    """Its list of nodes lacks some that live."""
+
+    def __init__(self) -> None:
+        super().__init__(1, cpus={"head": 0.0, **{f"n{number}": 10.0 for number in range(5)}})
+        self.hidden: set[str] = set()
+        self.readings = 0
+
+    async def nodes(self) -> list[Node]:
+        self.readings += 1
+        return [node for node in await super().nodes() if node.node_id not in self.hidden]
+
+
+async def twenty_on(cluster: Forgetful) -> Mesh:
+    mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.deploy("v1", 20, actor=ONE_CPU)
+    await mesh.until(lambda: is_running(mesh, "v1", 20))
+    return mesh
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_one_list_that_lacks_nodes_changes_nothing(count: int) -> None:
+    run_in_fake_time(_forget_once(count))
+
+
+async def _forget_once(count: int) -> None:
+    mesh = await twenty_on(cluster := Forgetful())
+    before, readings = set(cluster.serving()), cluster.readings
+    cluster.hidden = {f"n{number}" for number in range(count)}
+    await mesh.until(lambda: cluster.readings > readings)
+    cluster.hidden = set()
+    for _ in range(600):
+        await asyncio.sleep(0.1)
+        assert len(listed(mesh)) == 20
+    assert set(cluster.serving()) == before
+    await mesh.crash()
+
+
+def test_a_list_that_lacks_most_nodes_is_not_believed_at_once() -> None:
+    run_in_fake_time(_forget_most())
+
+
+async def _forget_most() -> None:
+    mesh = await twenty_on(cluster := Forgetful())
+    before = set(cluster.serving())
+    cluster.hidden = {f"n{number}" for number in range(3)}
+    for _ in range(250):
+        await asyncio.sleep(0.1)
+        assert len(listed(mesh)) == 20
+    cluster.hidden = set()
+    await asyncio.sleep(60.0)
+    assert set(cluster.serving()) == before
+    cluster.hidden = {"n0"}
+    gone = sum(actor.node_id == "n0" for actor in before)
+    await mesh.until(lambda: len(set(cluster.serving()) - before) == gone)
+    await mesh.crash()
+
+
+class Sick(FakeCluster):
+    """All health checks fail while something that the replicas share is away."""
+
+    is_away = False
+
+    async def _check_health(self, actor: Actor) -> None:
+        if self.is_away and isinstance(actor.spec, control_pb2.ReplicaSpec):
+            raise ActorCallError("ConnectionError: no database")
+
+    async def _construct(self, actor: Actor) -> None:
+        await asyncio.sleep(1.0)
+        if self.is_away:
+            raise ActorCallError("ConnectionError: no database")
+        await super()._construct(actor)
+
+
+@pytest.mark.parametrize(("num_replicas", "most"), [(1, 1), (2, 1), (10, 3)])
+def test_when_all_health_checks_fail_a_third_is_replaced_at_a_time(num_replicas: int, most: int) -> None:
+    """The others serve on, and the status says so (item 150)."""
+    run_in_fake_time(_be_sick(num_replicas, most))
+
+
+async def _be_sick(num_replicas: int, most: int) -> None:
+    mesh = Mesh(1, cluster=(cluster := Sick(seed=1)))
+    await mesh.boot()
+    await mesh.deploy("v1", num_replicas)
+    await mesh.until(lambda: is_running(mesh, "v1", num_replicas))
+    before = set(cluster.serving())
+    cluster.is_away = True
+    for _ in range(1200):
+        await asyncio.sleep(0.1)
+        assert len(listed(mesh)) >= num_replicas - most
+    if num_replicas > 1:
+        assert "health checks and serve on" in mesh.loop.status().applications[0].deployments[0].message
+    cluster.is_away = False
+    await mesh.until(lambda: is_running(mesh, "v1", num_replicas))
+    assert len(before - set(cluster.serving())) <= most
+    await mesh.crash()
