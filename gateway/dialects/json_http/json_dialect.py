@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
-from gateway.dialects.json_http.json_headers import read_json_head
+from gateway.dialects.json_http.json_headers import JsonHeads
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
@@ -31,6 +31,7 @@ class JsonDialect:
     def __init__(self, methods: ServedMethods) -> None:
         self._methods = methods
         self._json_methods = JsonMethods()
+        self._heads = JsonHeads()
         self._web_prefixes: list[str] = []
         self._last: tuple[HttpHead | None, _Found] = (None, None)
         """What `claims` found, for the `open` that follows."""
@@ -92,7 +93,7 @@ class JsonDialect:
             self._refuse_type(exchange, method, unsupported)
             return None
         try:
-            json_head = read_json_head(head)
+            json_head = self._heads.read(head)
         except ValueError as error:
             self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error), method.application))
             return None
