@@ -7,6 +7,7 @@ import time
 from typing import Any, Protocol
 
 from mesh.http2.frame_format import PREFACE
+from mesh.http2.transport import ConnectionFacts, peer_name, tls_version
 from mesh.http2.upkeep import UpkeepPolicy
 
 _HTTP2 = PREFACE[:16]
@@ -66,6 +67,19 @@ class NewConnection(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         if self.socket is not None:
             self.socket.abort()
+
+    def facts(self, now_s: float) -> ConnectionFacts:
+        """What operators may want to know of it. Not on one that is lost."""
+        age_s = now_s - self._opened_at_s
+        return ConnectionFacts(
+            peer=peer_name(self.socket.get_extra_info("peername")),
+            protocol="unknown",
+            tls=tls_version(self.socket),
+            age_s=age_s,
+            silent_s=age_s,
+            buffered_bytes=len(self._data),
+            is_draining=self._drain_since_s is not None,
+        )
 
     def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
         is_late = now_s - self._opened_at_s >= policy.handshake_timeout_s

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -21,6 +21,7 @@ from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.http1.http1_limits import Http1Limits
 from gateway.http_server import HttpServer, ServerLimits
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
+from gateway.ops.connections_page import ShownConnection
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.ops.operators import OPERATORS_PREFIX
 from gateway.requests.dialect_list import Dialect, DialectList, answer_text
@@ -100,6 +101,10 @@ class GrpcListener:
     @property
     def connections(self) -> int:
         return self._server.connections
+
+    def client_connections(self) -> Iterator[ShownConnection]:
+        """All that are open, on every port."""
+        return self._server.client_connections()
 
     @property
     def exchanges(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -87,6 +87,10 @@ class HttpServer:
     @property
     def connections(self) -> int:
         return len(self._sockets.connections)
+
+    def client_connections(self) -> Iterator[NewConnection | Http1Connection | Http2Transport]:
+        """All that are open."""
+        return iter(self._sockets.connections)
 
     @property
     def is_listening(self) -> bool:

@@ -16,6 +16,7 @@ from gateway.http1.http1_limits import Http1Limits
 from gateway.listener_phase import ListenerPhase
 from gateway.openapi.api_docs import ApiDocsDialect
 from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
+from gateway.ops.connections_page import connections_page
 from gateway.ops.grpc_health import Health, named_states
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.ops.grpc_reflection import Reflection
@@ -243,6 +244,7 @@ class NodeGateway:
                 each.route_prefix: each.name for each in self._routes.applications.values() if each.route_prefix
             },
             scrape=self._node_metrics.scrape,
+            connections=lambda: connections_page(self._listener.client_connections, self._spec.gateway_id),
         )
 
     def _address(self, host: str, port: int) -> str:

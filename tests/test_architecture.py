@@ -97,7 +97,7 @@ ROOMS: dict[str, str] = {
     "gateway.websockets": "gateway.requests settings",
     "gateway.transcoding": "",
     "gateway.openapi": "gateway.requests gateway.transcoding wire",
-    "gateway.ops": "gateway.requests phases settings v1 wire",
+    "gateway.ops": "gateway.requests http2 phases settings v1 wire",
     "gateway.access": "authentication exceptions gateway.requests logs v1 wire",
     "gateway.dialects": (
         "authentication exceptions gateway.access gateway.ops gateway.requests gateway.transcoding gateway.websockets"

@@ -6,6 +6,8 @@ import socket as sockets
 from enum import Enum, auto
 from typing import Any
 
+from mesh.http2.transport import peer_name, tls_version
+
 _KEEPALIVE_AFTER_S = 60
 _KEEPALIVE_INTERVAL_S = 10
 _KEEPALIVE_PROBES = 2
@@ -40,6 +42,16 @@ class ClientSocket:
     @property
     def is_lost(self) -> bool:
         return self._transport is None
+
+    @property
+    def peer(self) -> str:
+        """As gRPC names it. Not on one that is lost."""
+        return peer_name(self._transport.get_extra_info("peername"))
+
+    @property
+    def tls(self) -> str:
+        """The version of TLS; empty without."""
+        return tls_version(self._transport)
 
     @property
     def is_open(self) -> bool:

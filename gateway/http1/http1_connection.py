@@ -15,6 +15,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from gateway.http1.answer_head import Asked, write_head
@@ -29,7 +30,7 @@ from gateway.http1.http1_upkeep import Doing, Http1Clock, Http1Upkeep, Http1Vita
 from gateway.requests.exchange import BrokenBy
 from gateway.requests.http_date import http_date
 from mesh.http2.limits import BufferShare
-from mesh.http2.transport import peer_name
+from mesh.http2.transport import ConnectionFacts, peer_name
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.http2.write_turn import write_turn
 
@@ -156,6 +157,11 @@ class Http1Connection(asyncio.Protocol):
         """Close the socket now."""
         self._break(BrokenBy.DRAIN)
         self._socket.abort(reason)
+
+    def facts(self, now_s: float) -> ConnectionFacts:
+        """What operators may want to know of it. Not on one that is lost."""
+        facts = _facts(self._socket, self.clock, self.writer, now_s)
+        return replace(facts, streams=int(self._exchange is not None), is_draining=self.is_draining)
 
     def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
         """Do what the connection needs now; to be called about once a second."""
@@ -335,3 +341,16 @@ class Http1Connection(asyncio.Protocol):
             self._socket.close(reason)
         else:
             self._socket.linger(reason)
+
+
+def _facts(socket: ClientSocket, clock: Http1Clock, writer: AnswerWriter, now_s: float) -> ConnectionFacts:
+    return ConnectionFacts(
+        peer=socket.peer,
+        protocol="http/1.1",
+        tls=socket.tls,
+        age_s=now_s - clock.opened_at_s,
+        silent_s=now_s - clock.read_at_s,
+        streams_opened=clock.requests,
+        buffered_bytes=writer.share.used_bytes,
+        unsent_bytes=writer.waiting_bytes,
+    )

@@ -64,6 +64,7 @@ class Http1Clock:
         "_drain_since_s",
         "_opened_at_s",
         "_paused_since_s",
+        "_read_at_s",
         "_seen",
         "_since_s",
         "reads",
@@ -76,6 +77,7 @@ class Http1Clock:
         self._opened_at_s = now_s
         self._doing = Doing.OPENED
         self._since_s = now_s
+        self._read_at_s = now_s
         self._seen = (0, 0)
         self.reads = 0
         """How often bytes have come; the connection counts."""
@@ -84,12 +86,23 @@ class Http1Clock:
         self._paused_since_s: float | None = None
         self._drain_since_s: float | None = None
 
+    @property
+    def opened_at_s(self) -> float:
+        return self._opened_at_s
+
+    @property
+    def read_at_s(self) -> float:
+        """When bytes had come for the last time; as exact as the looks are frequent."""
+        return self._read_at_s
+
     def check(self, vitals: Http1Vitals, limits: Http1Limits, policy: UpkeepPolicy, now_s: float) -> Http1Upkeep | None:
         """What the connection needs now; call it again at the next look."""
         reads, requests = self._seen
         has_progress = requests != self.requests or (reads != self.reads and vitals.doing in _RENEWED_BY_BYTES)
         if vitals.doing is not self._doing or has_progress:
             self._doing, self._since_s = vitals.doing, now_s
+        if reads != self.reads:
+            self._read_at_s = now_s
         self._seen = self.reads, self.requests
         self._paused_since_s = _since(self._paused_since_s, now_s, is_so=vitals.is_paused)
         self._drain_since_s = _since(self._drain_since_s, now_s, is_so=vitals.is_draining)

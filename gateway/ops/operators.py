@@ -1,11 +1,13 @@
-"""`OperatorsDialect`: health, routes and metrics over HTTP, and the answer to unknown paths."""
+"""`OperatorsDialect`: health, routes, metrics and connections over HTTP, and the answer to unknown paths."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from gateway.ops.connections_page import may_ask
 from gateway.ops.exposition import render
 from gateway.ops.metric_sums import Families
 from gateway.requests.dialect_list import answer_json, answer_text
@@ -24,6 +26,8 @@ class Operations:
     routes: Callable[[], Mapping[str, str]]
     """Application names by route prefix."""
     scrape: Callable[[], Awaitable[Families]]
+    connections: Callable[[], Awaitable[Mapping[str, object]]]
+    """What `/-/connections` shows."""
 
 
 class OperatorsDialect:
@@ -35,6 +39,7 @@ class OperatorsDialect:
             "/-/healthz": self._healthz,
             "/-/routes": self._routes,
             "/-/metrics": self._metrics,
+            "/-/connections": self._connections,
         }
 
     def claims(self, head: HttpHead) -> bool:
@@ -60,23 +65,42 @@ class OperatorsDialect:
         answer_json(exchange, 200, dict(self._operations.routes()))
 
     def _metrics(self, exchange: Exchange) -> ExchangeReceiver:
-        return _Scrape(exchange, self._operations.scrape)
+        accept = exchange.head.by_name.get(b"accept", b"").decode("latin-1")
+
+        async def scrape() -> tuple[bytes, str]:
+            return await asyncio.to_thread(render, await self._operations.scrape(), accept)
+
+        return _PageRequest(exchange, scrape)
+
+    def _connections(self, exchange: Exchange) -> ExchangeReceiver | None:
+        if not may_ask(exchange.head.peer, exchange.head.fields):
+            answer_text(exchange, 403, "It names clients: ask on the node of the gateway itself, by 127.0.0.1.\n")
+            return None
+
+        async def gather() -> tuple[bytes, str]:
+            page = await self._operations.connections()
+            return await asyncio.to_thread(_json, page), "application/json"
+
+        return _PageRequest(exchange, gather)
 
 
-class _Scrape:
-    """One request for the metrics. A client that leaves ends it."""
+def _json(page: Mapping[str, object]) -> bytes:
+    return json.dumps(page, indent=1).encode()
 
-    def __init__(self, exchange: Exchange, scrape: Callable[[], Awaitable[Families]]) -> None:
+
+class _PageRequest:
+    """One request for a page that takes time. A client that leaves ends it."""
+
+    def __init__(self, exchange: Exchange, make: Callable[[], Awaitable[tuple[bytes, str]]]) -> None:
+        """`make` returns the body and its content type."""
         self._exchange = exchange
-        self._task = io_thread().spawn(self._run(scrape), "scrape")
+        self._task = io_thread().spawn(self._run(make), exchange.head.path)
 
-    async def _run(self, scrape: Callable[[], Awaitable[Families]]) -> None:
+    async def _run(self, make: Callable[[], Awaitable[tuple[bytes, str]]]) -> None:
         try:
-            families = await scrape()
-            accept = self._exchange.head.by_name.get(b"accept", b"").decode("latin-1")
-            body, content_type = await asyncio.to_thread(render, families, accept)
+            body, content_type = await make()
         except Exception:
-            answer_text(self._exchange, 500, "The metrics could not be read; the log of the gateway has the reason.\n")
+            answer_text(self._exchange, 500, "The page could not be made; the log of the gateway has the reason.\n")
             raise
         if not self._exchange.send_whole(200, [(b"content-type", content_type.encode())], body):
             self._exchange.abort()

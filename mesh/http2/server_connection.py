@@ -68,6 +68,11 @@ class ServerConnection(Connection[H]):
     def is_done(self) -> bool:
         return self._accepted_id_max != _EVERY_ID and not self.streams
 
+    @property
+    def streams_opened(self) -> int:
+        """By the client, those that were refused included."""
+        return (self._last_id + 1) // 2
+
     def on_pong(self, payload: bytes) -> None:
         if payload == _DRAIN_PING:
             self.finish_drain()

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from mesh.http2.connection import Connection
@@ -25,6 +26,31 @@ _PING = b"keepaliv"
 _LOOK_INTERVAL_S = 1.0
 _AGE_JITTER = 0.1
 """Share by which the ages differ that connections reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFacts:
+    """One connection of a client as it is now, for operators."""
+
+    peer: str
+    protocol: str
+    """ "h2", "http/1.1", or "unknown" before the first bytes have shown it."""
+    tls: str
+    """The version of TLS; empty without."""
+    age_s: float
+    silent_s: float
+    """Since the client has sent anything; exact to about a second."""
+    streams: int = 0
+    """Calls and requests in progress."""
+    streams_opened: int = 0
+    """All of them since the connection began."""
+    buffered_bytes: int = 0
+    """Of messages that wait in this process because of the connection, in either direction."""
+    unsent_bytes: int = 0
+    """The part of them that waits for the client to read."""
+    awaits_pong: bool = False
+    """A keepalive PING is unanswered."""
+    is_draining: bool = False
 
 
 class Http2Transport(asyncio.Protocol):
@@ -146,6 +172,24 @@ class Http2Transport(asyncio.Protocol):
         if isinstance(self.connection, ServerConnection):
             self.connection.drain()
 
+    def facts(self, now_s: float) -> ConnectionFacts:
+        """What operators may want to know of it. Not on one that is lost."""
+        connection = self.connection
+        outbox = connection.outbox
+        return ConnectionFacts(
+            peer=self.peer,
+            protocol="h2",
+            tls=tls_version(self._socket),
+            age_s=now_s - self.clock.opened_at_s,
+            silent_s=now_s - self.clock.read_at_s,
+            streams=len(connection.streams),
+            streams_opened=connection.streams_opened if isinstance(connection, ServerConnection) else 0,
+            buffered_bytes=outbox.share.used_bytes,
+            unsent_bytes=outbox.pending_bytes,
+            awaits_pong=self.clock.awaits_pong,
+            is_draining=connection.is_closing,
+        )
+
     def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
         """Do what the connection needs now; to be called about once a second."""
         connection = self.connection
@@ -236,3 +280,9 @@ def peer_name(address: Any) -> str:
         case (str(host), int(port), _, _):
             return f"ipv6:%5B{host}%5D:{port}"
     return "unix:"
+
+
+def tls_version(socket: Any) -> str:
+    """Of an asyncio transport, for instance "TLSv1.3"; empty without TLS."""
+    encrypted = socket.get_extra_info("ssl_object") if socket is not None else None
+    return (encrypted.version() or "") if encrypted is not None else ""

@@ -95,6 +95,20 @@ class UpkeepClock:
         self._behind_since_s: float | None = None
         self._behind_sent_bytes = 0
 
+    @property
+    def opened_at_s(self) -> float:
+        return self._opened_at_s
+
+    @property
+    def read_at_s(self) -> float:
+        """When bytes had come for the last time; as exact as the looks are frequent."""
+        return self._read_at_s
+
+    @property
+    def awaits_pong(self) -> bool:
+        """Whether a PING is on its way to a peer that has sent nothing since."""
+        return self._pinged_at_s is not None
+
     def check(self, vitals: Vitals, policy: UpkeepPolicy, now_s: float) -> Upkeep | None:
         """What the connection needs now, the most urgent first; call it again at the next look."""
         if vitals.reads != self._reads:

@@ -202,10 +202,10 @@ class GrpcContext:
 
     def apply(self, outcome: Outcome) -> Outcome:
         """The outcome with the status that the method has set."""
-        raised = outcome.code
+        raised = outcome.code, outcome.message
         self._set_status(outcome)
-        if outcome.code != raised:
-            # Clients refuse details of another code.
+        if (outcome.code, outcome.message) != raised:
+            # Clients refuse details of another status.
             outcome.trailers = tuple(each for each in outcome.trailers if each[0] != DETAILS_KEY)
         if self._trailers:
             set_here = encoded(self._trailers)

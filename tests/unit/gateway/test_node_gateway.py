@@ -294,6 +294,45 @@ async def has_reflection(node: Node) -> bool:
     return True
 
 
+def test_operators_on_the_node_see_the_connections_of_clients():
+    """Of every protocol, with what is in progress on them."""
+
+    async def scenario() -> None:
+        async with running(FakeRouter()) as node:
+            node.process.publish(route_table("shop"))
+            call = asyncio.ensure_future(node.channel.unary_unary(UNARY)(b"", timeout=10))
+            await until(lambda: node.router.calls, "the call")
+            port = int(node.ready.grpc_address.rpartition(":")[2])
+            _, silent = await asyncio.open_connection("127.0.0.1", port)
+            own_port = silent.get_extra_info("sockname")[1]
+            status, body = await node.get("/-/connections")
+            page = json.loads(body)
+            assert (status, page["gateway"], page["connections"], page["streams"]) == (200, "g", 3, 2)
+            by_protocol = {each["protocol"]: each for each in page["listed"]}
+            assert set(by_protocol) == {"h2", "http/1.1", "unknown"}
+            assert (by_protocol["h2"]["streams"], by_protocol["h2"]["streams_opened"]) == (1, 1)
+            assert by_protocol["unknown"]["peer"] == f"ipv4:127.0.0.1:{own_port}"
+            assert by_protocol["http/1.1"]["age_s"] <= by_protocol["h2"]["age_s"] < 10
+            silent.close()
+            finish(node.router.calls[0], Outcome(payload=raw(b"done")))
+            assert await call == b"done"
+
+    on_io_loop(scenario())
+
+
+def test_connections_are_not_shown_to_clients_behind_a_proxy():
+    async def scenario() -> None:
+        async with running() as node:
+            url = f"http://{node.ready.http_address}/-/connections"
+            request = urllib.request.Request(url, headers={"X-Forwarded-For": "10.0.0.1"})
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                await asyncio.to_thread(urllib.request.urlopen, request, timeout=10)
+            with caught.value as refused:
+                assert (refused.code, b"127.0.0.1" in refused.read()) == (403, True)
+
+    on_io_loop(scenario())
+
+
 def test_a_drain_changes_health_finishes_calls_and_closes_both_ports():
     """Health changes first, and until clients have left their calls are served (item 209)."""
 
