@@ -96,6 +96,11 @@ class RequestStream:
         self._window = max(1, settings().payload.stream_credits // 2)
         self._waiters = Waiters()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the caller has said that nothing more follows."""
+        return self._is_closed
+
     # On the user loop, from the link.
 
     def on_item(self, payload: Payload) -> None:

@@ -5,7 +5,8 @@ Its items are bytes: of a streamed request first a WebRequest, of the response s
 response: user code that goes on behind it (background tasks) keeps the call's place, but can no longer be cancelled.
 
 A cancel ends an HTTP request as it ends any task. Code of a WebSocket first gets `websocket.disconnect`, as ASGI has
-it, and is cancelled when it does not end by itself within a grace time.
+it, and is cancelled when it does not end by itself within a grace time; at once if its client had closed before, since
+the gateway has then waited.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ class WebExecution:
         # A task that is cancelled before its first step ends without running a line of `_run`, so without an outcome.
         if self._task is None or self.phase is ExecutionPhase.WAITING:
             return
-        if self.request.is_websocket:
+        if self.request.is_websocket and not (self._requests is not None and self._requests.is_closed):
             self._user.loop.call_later(settings().replica.websocket_grace_s, self._task.cancel, error.message)
         else:
             self._task.cancel(error.message)

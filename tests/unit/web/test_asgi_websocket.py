@@ -206,6 +206,17 @@ def test_an_application_that_notices_nothing_is_cancelled(replica: WebReplica, m
     until(lambda: Seen.events == ["cancelled"], "the cancellation")
 
 
+def test_an_application_that_has_had_its_disconnect_is_cancelled_at_once(replica: WebReplica) -> None:
+    """The gateway cancels when it has waited long enough after the close."""
+    call = replica.connect("/hang")
+    call.wait_items(1)
+    call.push(encode_close(1000))
+    call.half_close()
+    call.leave()
+    assert call.ended() is not None
+    assert Seen.events == ["cancelled"]
+
+
 def test_a_websocket_holds_its_place_until_it_ends(replica: WebReplica) -> None:
     call = replica.connect("/echo")
     call.wait_items(1)
