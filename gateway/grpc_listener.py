@@ -24,6 +24,7 @@ from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, Listener
 from gateway.ops.connections_page import ShownConnection
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.ops.operators import OPERATORS_PREFIX
+from gateway.requests.cors_gate import CorsGate
 from gateway.requests.dialect_list import Dialect, DialectList, answer_text
 from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal, Routes
@@ -80,9 +81,11 @@ class GrpcListener:
             budget=self._budget,
             connections_max=settings().gateway.connections_max,
         )
-        self._server = HttpServer(self._accept, self._open, limits)
+        self.cors = CorsGate(None, lambda path: self.methods.has(path), self._open)
+        self._server = HttpServer(self._accept, self.cors.open, limits)
         self._phase = ListenerPhase.WAITING
-        self._methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
+        self.methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
+        """Those of all applications, for dialects too."""
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._served: dict[tuple[str | None, str], tuple[type[GrpcCall], ServedMethod]] = {}
         self.guard: CallGuard | None = None
@@ -92,11 +95,6 @@ class GrpcListener:
     def phase(self) -> ListenerPhase:
         """Also the phase of the whole gateway."""
         return self._phase
-
-    @property
-    def methods(self) -> ServedMethods:
-        """Those of all applications, for dialects too."""
-        return self._methods
 
     @property
     def connections(self) -> int:
@@ -122,7 +120,7 @@ class GrpcListener:
         return self._budget.used_bytes
 
     def __repr__(self) -> str:
-        return f"<GrpcListener {self._phase.name} applications={self._methods.applications}>"
+        return f"<GrpcListener {self._phase.name} applications={self.methods.applications}>"
 
     async def start(
         self,
@@ -141,7 +139,7 @@ class GrpcListener:
         carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
         # A connection gets at most half of what may be buffered.
         buffered_max_bytes = settings().gateway.buffer_max_bytes // 2 - PREFIX_BYTES
-        self._methods.message_max_bytes = min(
+        self.methods.message_max_bytes = min(
             message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
         )
         return await self._server.listen(host, port, tls=tls, shares_port=shares_port)
@@ -156,7 +154,7 @@ class GrpcListener:
         if self.guard is not None:
             self.guard.methods.forget()
         self._change_phase(ListenerEvent.ROUTES, f"route table {routes.version} has arrived")
-        self._methods.set_routes(routes)
+        self.methods.set_routes(routes)
 
     def announce_drain(self) -> None:
         """Say in the phase that this gateway is to end. It still serves all calls."""
@@ -214,7 +212,7 @@ class GrpcListener:
         """What serves the call: a method of an application, or the receiver that one of our own services has made."""
         if self._built_in.find(head) is not None:
             return self._built_in.accept(stream, head, peer)
-        method = self._methods.find(head.invocation.application, head.path)
+        method = self.methods.find(head.invocation.application, head.path)
         if isinstance(method, Refusal):
             self._refuse(stream, head, method)
             return None

@@ -23,8 +23,11 @@ from gateway.ops.grpc_reflection import Reflection
 from gateway.ops.node_metrics import NodeMetrics
 from gateway.ops.operators import Operations, OperatorsDialect, UnknownPaths
 from gateway.ops.serve_api import ServeApi
+from gateway.requests.cors import CorsPolicy
 from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes, read_routes
 from gateway.security import Security
+from gateway.web_rpc.connect import ConnectDialect
+from gateway.web_rpc.grpc_web import GrpcWebDialect
 from mesh.exceptions import MeshException
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.routing.snapshot import DeploymentKey
@@ -102,9 +105,12 @@ class NodeGateway:
         self._listener.add_dialects(
             self._api_docs,
             OperatorsDialect(self._operations()),
+            GrpcWebDialect(self._listener.methods),
+            ConnectDialect(self._listener.methods),
             self._json,
             UnknownPaths(lambda: self._grpc_address),
         )
+        self._listener.cors.policy = _cors_policy(options)
         self._security = Security(options)
 
     def __repr__(self) -> str:
@@ -121,7 +127,8 @@ class NodeGateway:
         )
         try:
             await self._security.load()
-            self._listener.guard = self._security.guard(self._metrics.in_flight)
+            self._listener.guard = guard = self._security.guard(self._metrics.in_flight)
+            self._listener.methods.callers = None if guard is None else guard.methods
             ready.grpc_address = self._grpc_address = await self._open_grpc()
             ready.http_address = await self._open_http()
         except (OSError, ValueError, ImportError, TypeError):
@@ -249,6 +256,19 @@ class NodeGateway:
 
     def _address(self, host: str, port: int) -> str:
         return f"{self._node_ip if host == _ANY_INTERFACE else host}:{port}"
+
+
+def _cors_policy(options: control_pb2.GatewayOptions) -> CorsPolicy | None:
+    if not options.HasField("cors"):
+        return None
+    cors = options.cors
+    return CorsPolicy(
+        origins=cors.origins,
+        methods=cors.methods,
+        headers=cors.headers,
+        has_credentials=cors.has_credentials,
+        max_age_s=cors.max_age_s,
+    )
 
 
 def _upkeep_policy(options: control_pb2.GatewayOptions) -> UpkeepPolicy:

@@ -105,7 +105,8 @@ ROOMS: dict[str, str] = {
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
-        "gateway.access gateway.dialects gateway.http1 gateway.openapi gateway.ops gateway.requests cluster exceptions"
+        "gateway.access gateway.dialects gateway.http1 gateway.openapi gateway.ops gateway.requests gateway.web_rpc"
+        " cluster exceptions"
         " http2 logs membership options phases routing rpc settings tls usercode v1 wire"
     ),
 }

@@ -45,6 +45,7 @@ def read_http_invocation(fields: Fields, own: frozenset[bytes] = frozenset()) ->
     return invocation._replace(
         request_id=headers.request_id or invocation.request_id,
         multiplexed_model_id=headers.multiplexed_model_id or invocation.multiplexed_model_id,
+        session_id=headers.session_id or invocation.session_id,
     )
 
 

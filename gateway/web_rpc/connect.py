@@ -7,6 +7,9 @@ always answers 200; its last envelope says how it ended.
 
 from __future__ import annotations
 
+import asyncio
+from math import ceil
+
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -15,7 +18,7 @@ from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.http_metadata import read_http_invocation, write_fields
 from gateway.dialects.method_call import CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
-from gateway.dialects.request_flow import RequestFlow
+from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.routes import Refusal
@@ -35,10 +38,18 @@ from gateway.web_rpc.connect_request import (
     read_request,
 )
 from gateway.web_rpc.envelope_reader import envelope
-from gateway.web_rpc.message_codec import INVALID_ARGUMENT, PROTO_CODEC, JsonCodecs, MessageCodec
+from gateway.web_rpc.message_codec import (
+    INVALID_ARGUMENT,
+    ON_LOOP_MAX_BYTES,
+    PROTO_CODEC,
+    STREAMED_JSON_MAX_BYTES,
+    JsonCodecs,
+    MessageCodec,
+)
 from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
-from mesh.rpc.message_reader import INTERNAL, UNIMPLEMENTED, MessageError
+from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError
+from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.request_context import new_request_id
 
 _END_OF_STREAM = 2
@@ -76,7 +87,7 @@ class ConnectDialect:
         if not request.codec:
             _refuse_type(exchange, streams=form is RequestForm.STREAM)
             return None
-        method = self._methods.find(invocation.application, head.path)
+        method = self._methods.find_for(invocation.application, head.path, head.peer)
         if isinstance(method, Refusal):
             return self._refuse(exchange, method, invocation.request_id)
         return self._call(exchange, method, request, invocation)
@@ -110,14 +121,17 @@ class ConnectDialect:
             exchange.send_whole(200, [content_type], envelope(end_of_stream(end), _END_OF_STREAM))
         else:
             status = 404 if refusal.code == UNIMPLEMENTED and not is_known else HTTP_STATUS[refusal.code]
-            exchange.send_whole(status, [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")], error_body(end))
+            fields = [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")]
+            if refusal.retry_after_s is not None:
+                fields.append((b"retry-after", b"%d" % ceil(refusal.retry_after_s)))
+            exchange.send_whole(status, fields, error_body(end))
         return None
 
 
 class _ConnectCall:
     """What unary calls and streams have in common: the receiver of an exchange, and owner of a MethodCall."""
 
-    __slots__ = ("_call", "_codec", "_exchange", "_flow", "_initial", "_request")
+    __slots__ = ("_call", "_codec", "_exchange", "_flow", "_initial", "_reader", "_request")
 
     def __init__(
         self,
@@ -133,9 +147,8 @@ class _ConnectCall:
         self._initial: tuple[Entry, ...] = ()
         accepts = request.accepted.__contains__ if request.accepted else None
         self._call = MethodCall(exchange, method, self, invocation, timeout_s=request.timeout_s, accepts=accepts)
-        read = EncodedEnvelopeReader if request.form is RequestForm.STREAM else WholeBodyReader
-        reader = read(codec, method.message_max_bytes, request.encoding)
-        self._flow = RequestFlow(exchange, self._call, reader)
+        self._reader = self._make_reader(method.message_max_bytes)
+        self._flow = RequestFlow(exchange, self._call, self._reader)
         if request.message is not None:
             self._flow.on_message_of_head(request.message)
         self._flow.begin()
@@ -170,6 +183,9 @@ class _ConnectCall:
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
 
+    def _make_reader(self, max_bytes: int) -> RequestReader:
+        raise AssertionError("unary calls and streams read differently")
+
     @property
     def _pool(self) -> DescriptorPool:
         """Knows the types of details."""
@@ -188,10 +204,53 @@ class _ConnectCall:
 class _UnaryCall(_ConnectCall):
     """One message each way."""
 
-    __slots__ = ()
+    __slots__ = ("_task",)
+
+    _task: asyncio.Task[None] | None
+    """Translates a large message from or to JSON."""
+
+    def on_end(self) -> None:
+        if self._is_large(self._reader.kept_bytes) and not self._call.is_over:
+            self._task = asyncio.get_running_loop().create_task(self._start_large())
+        else:
+            super().on_end()
+
+    def on_broken(self, by: BrokenBy) -> None:
+        super().on_broken(by)
+        if self._task is not None:
+            self._task.cancel()
 
     def on_status(self, end: CallEnd) -> int | None:
-        end, message = self._encoded(end)
+        if end.response is not None and self._is_large(len(end.response)):
+            self._task = asyncio.get_running_loop().create_task(self._send_large(end))
+            return end.code
+        return self._answer(*self._encoded(end))
+
+    def _make_reader(self, max_bytes: int) -> RequestReader:
+        self._task = None
+        return WholeBodyReader(self._codec, max_bytes, self._request.encoding)
+
+    def _is_large(self, size: int) -> bool:
+        return self._request.codec == JSON and size > ON_LOOP_MAX_BYTES
+
+    async def _start_large(self) -> None:
+        self._reader.end()
+        try:
+            message = await run_blocking(Work.TRANSLATE, self._reader.next_message)
+        except MessageError as error:
+            self._call.refuse(error.code, error.text)
+        else:
+            self._call.start(message)
+
+    async def _send_large(self, end: CallEnd) -> None:
+        """The call is counted as a success already; its answer may still fail."""
+        end, message = await run_blocking(Work.TRANSLATE, self._encoded, end)
+        if self._answer(end, message) is None:
+            text = "This gateway has no room for the response. The call was executed; its response is lost."
+            if self._answer(CallEnd(RESOURCE_EXHAUSTED, text, end.trailers), None) is None:
+                self._exchange.abort()
+
+    def _answer(self, end: CallEnd, message: bytes | memoryview | None) -> int | None:
         if message is None:
             fields: Fields = [_ERROR_TYPE]
             status, message = HTTP_STATUS[end.code], error_body(end, self._pool)
@@ -243,6 +302,11 @@ class _StreamCall(_ConnectCall):
         if message is not None:
             body = self._enveloped(message) + body
         return end.code if exchange.send_whole(200, self._head_fields(), body) else None
+
+    def _make_reader(self, max_bytes: int) -> RequestReader:
+        if self._request.codec == JSON:
+            max_bytes = min(max_bytes, STREAMED_JSON_MAX_BYTES)
+        return EncodedEnvelopeReader(self._codec, max_bytes, self._request.encoding)
 
     def _enveloped(self, message: bytes | memoryview) -> bytes:
         compressed = None if self._call.compression is None else self._call.compression.frame(message)

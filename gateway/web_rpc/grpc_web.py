@@ -66,7 +66,7 @@ class GrpcWebDialect:
         return _GrpcWebCall(exchange, method, invocation, timeout_s, is_text=is_text)
 
     def _find(self, head: HttpHead, invocation: Invocation) -> ServedMethod | Refusal:
-        method = self._methods.find(invocation.application, head.path)
+        method = self._methods.find_for(invocation.application, head.path, head.peer)
         if isinstance(method, Refusal):
             return method
         encoding = _encoding(head)

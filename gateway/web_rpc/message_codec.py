@@ -16,6 +16,11 @@ from mesh.rpc.message_reader import INTERNAL, MessageError
 
 INVALID_ARGUMENT = 3
 
+ON_LOOP_MAX_BYTES = 64 * 1024
+"""A longer message of a unary call is translated in a thread, which takes longer but holds nothing else up."""
+STREAMED_JSON_MAX_BYTES = 1024 * 1024
+"""Of one request message of a stream, which is translated on the I/O loop."""
+
 _encode = msgspec.json.Encoder().encode
 
 

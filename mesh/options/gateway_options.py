@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from mesh.options import logging_options, option_checks
+from mesh.options import cors_options, logging_options, option_checks
 from mesh.options.absent_options import check_known, why_unknown
+from mesh.options.cors_options import CorsOptions
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.options.security import authentication_options, limit_options, tls_options
@@ -63,6 +64,8 @@ class HTTPOptions:
     ssl_keyfile_password: str | None = None
     ssl_ca_certs: str | None = None
     ssl_client_certificates: str = "required"
+    cors: CorsOptions | Mapping[str, Any] | None = None
+    """Pages of other origins that may call from a browser; None: none."""
     middlewares: Sequence[object] = ()
     num_cpus: float = 0
 
@@ -73,6 +76,7 @@ class HTTPOptions:
         _check_timeout("http_options['request_timeout_s']", self.request_timeout_s)
         option_checks.number("http_options['keep_alive_timeout_s']", self.keep_alive_timeout_s, may_equal=False)
         tls_options.check("http_options", self)
+        object.__setattr__(self, "cors", cors_options.parse(self.cors))
         for name in ("middlewares", "num_cpus"):
             if getattr(self, name):
                 raise ValueError(f"http_options[{name!r}] has no effect here. Leave it out.")
@@ -161,7 +165,7 @@ class GatewayRequest:
     logging: LoggingConfig | None = None
 
     def to_message(self) -> control_pb2.GatewayOptions:
-        authentication = self.grpc.authentication
+        authentication, cors = self.grpc.authentication, self.http.cors
         return control_pb2.GatewayOptions(
             location=_LOCATIONS[self.location],
             grpc_host=settings().gateway.host,
@@ -181,6 +185,7 @@ class GatewayRequest:
             logging=self.logging.to_message() if self.logging is not None else None,
             grpc_tls=tls_options.to_message(self.grpc),
             http_tls=tls_options.to_message(self.http),
+            cors=cors.to_message() if isinstance(cors, CorsOptions) else None,
             authentication=authentication.to_message() if isinstance(authentication, Authentication) else None,
             identity_limits=limit_options.to_messages(self.grpc.limits_per_identity),  # type: ignore[arg-type]
             method_limits=limit_options.to_messages(self.grpc.limits_per_method),  # type: ignore[arg-type]

@@ -237,7 +237,7 @@ class ApplicationSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
-    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits")
+    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
     GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,7 @@ class GatewayOptions(_message.Message):
     AUTHENTICATION_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_LIMITS_FIELD_NUMBER: _ClassVar[int]
     METHOD_LIMITS_FIELD_NUMBER: _ClassVar[int]
+    CORS_FIELD_NUMBER: _ClassVar[int]
     location: GatewayLocation
     grpc_host: str
     grpc_port: int
@@ -280,7 +281,22 @@ class GatewayOptions(_message.Message):
     authentication: AuthenticationOptions
     identity_limits: _containers.RepeatedCompositeFieldContainer[CallLimit]
     method_limits: _containers.RepeatedCompositeFieldContainer[CallLimit]
-    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., http_keep_alive_timeout_s: _Optional[float] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ...) -> None: ...
+    cors: CorsOptions
+    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., http_keep_alive_timeout_s: _Optional[float] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., cors: _Optional[_Union[CorsOptions, _Mapping]] = ...) -> None: ...
+
+class CorsOptions(_message.Message):
+    __slots__ = ("origins", "methods", "headers", "has_credentials", "max_age_s")
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    HAS_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    origins: _containers.RepeatedScalarFieldContainer[str]
+    methods: _containers.RepeatedScalarFieldContainer[str]
+    headers: _containers.RepeatedScalarFieldContainer[str]
+    has_credentials: bool
+    max_age_s: int
+    def __init__(self, origins: _Optional[_Iterable[str]] = ..., methods: _Optional[_Iterable[str]] = ..., headers: _Optional[_Iterable[str]] = ..., has_credentials: bool = ..., max_age_s: _Optional[int] = ...) -> None: ...
 
 class TlsFiles(_message.Message):
     __slots__ = ("certfile", "keyfile", "keyfile_password_source", "ca_certs", "is_client_certificate_optional")

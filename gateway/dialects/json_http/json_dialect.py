@@ -84,7 +84,7 @@ class JsonDialect:
 
     def _open(self, exchange: Exchange, target: JsonTarget) -> ExchangeReceiver | None:
         head, translation = exchange.head, target.translation
-        method = self._methods.find(translation.application, translation.full_name)
+        method = self._methods.find_for(translation.application, translation.full_name, head.peer)
         if isinstance(method, Refusal):
             self._refuse(exchange, method)
             return None

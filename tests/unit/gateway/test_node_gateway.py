@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
@@ -46,23 +48,28 @@ class FakeProcess:
 class Node:
     """One running gateway and its clients."""
 
-    def __init__(self, router: FakeRouter, has_reflection: bool | None = None) -> None:
+    def __init__(self, router: FakeRouter, **options: Any) -> None:
         self.router = router
         self.process = FakeProcess(router)
-        options = control_pb2.GatewayOptions(
+        asked = control_pb2.GatewayOptions(
             grpc_host="127.0.0.1",
             grpc_port=free_port(),
             http_host="127.0.0.1",
             http_port=free_port(),
-            has_reflection=has_reflection,
+            **options,
         )
-        self.spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=options)
+        self.spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=asked)
         self.gateway = NodeGateway(self.spec, self.process, "127.0.0.1")
         self.ready: control_pb2.GatewayReady
         self.channel: grpc.aio.Channel
 
     async def get(self, path: str, method: str = "GET") -> tuple[int, str]:
         return await asyncio.to_thread(fetch, f"http://{self.ready.http_address}{path}", method)
+
+    async def ask(self, address: str, method: str, path: str, **options: Any) -> httpx.Response:
+        """Any request, with what httpx takes."""
+        async with httpx.AsyncClient(verify=False, timeout=10) as client:
+            return await client.request(method, f"http://{address}{path}", **options)
 
     async def health(self) -> int:
         stub = health_pb2_grpc.HealthStub(self.channel)
@@ -88,8 +95,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(router: FakeRouter | None = None, has_reflection: bool | None = None) -> AsyncIterator[Node]:
-    node = Node(router or FakeRouter(echo), has_reflection)
+async def running(router: FakeRouter | None = None, **options: Any) -> AsyncIterator[Node]:
+    """`options` are those of GatewayOptions in control.proto."""
+    node = Node(router or FakeRouter(echo), **options)
     node.ready = await node.gateway.start()
     async with grpc.aio.insecure_channel(node.ready.grpc_address) as channel:
         node.channel = channel
@@ -329,6 +337,60 @@ def test_connections_are_not_shown_to_clients_behind_a_proxy():
                 await asyncio.to_thread(urllib.request.urlopen, request, timeout=10)
             with caught.value as refused:
                 assert (refused.code, b"127.0.0.1" in refused.read()) == (403, True)
+
+    on_io_loop(scenario())
+
+
+def test_both_ports_serve_grpc_web_and_connect():
+    async def scenario() -> None:
+        async with running() as node:
+            node.process.publish(route_table("shop"))
+            for address in (node.ready.grpc_address, node.ready.http_address):
+                connect = {"content-type": "application/proto"}
+                answer = await node.ask(address, "POST", UNARY, headers=connect, content=b"hello")
+                assert (answer.status_code, answer.content) == (200, b"hello")
+                web = {"content-type": "application/grpc-web"}
+                answer = await node.ask(address, "POST", UNARY, headers=web, content=b"\0\0\0\0\5hello")
+                assert answer.content.startswith(b"\0\0\0\0\5hello\x80")
+
+    on_io_loop(scenario())
+
+
+def test_limits_hold_for_calls_of_every_dialect():
+    async def scenario() -> None:
+        limits = [control_pb2.CallLimit(key="*", rate_per_s=0.001, burst=3)]
+        async with running(method_limits=limits) as node:
+            node.process.publish(route_table("shop"))
+            address = node.ready.http_address
+            connect, web = {"content-type": "application/proto"}, {"content-type": "application/grpc-web"}
+            first = await node.ask(address, "POST", UNARY, headers=connect, content=b"a")
+            second = await node.ask(address, "POST", UNARY, headers=web, content=b"\0\0\0\0\0")
+            assert (first.status_code, second.content[:5]) == (200, b"\0\0\0\0\0")
+            assert await node.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+            above = await node.ask(address, "POST", UNARY, headers=connect, content=b"a")
+            assert (above.status_code, above.json()["code"]) == (429, "resource_exhausted")
+            assert int(above.headers["retry-after"]) > 0
+            above = await node.ask(address, "POST", UNARY, headers=web, content=b"\0\0\0\0\0")
+            assert b"grpc-status:8" in above.content
+            assert len(node.router.calls) == 3
+
+    on_io_loop(scenario())
+
+
+def test_pages_of_the_origins_in_the_options_may_call():
+    async def scenario() -> None:
+        cors = control_pb2.CorsOptions(origins=["https://app.example.com"], methods=["POST"], headers=["*"])
+        asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+        for options, status in (({"cors": cors}, 204), ({}, 403)):
+            async with running(**options) as node:
+                node.process.publish(route_table("shop"))
+                headers = {"origin": "https://app.example.com"}
+                answer = await node.ask(node.ready.http_address, "OPTIONS", UNARY, headers=headers | asked)
+                assert answer.status_code == status
+                headers["content-type"] = "application/proto"
+                answer = await node.ask(node.ready.http_address, "POST", UNARY, headers=headers, content=b"x")
+                assert answer.content == b"x"
+                assert ("access-control-allow-origin" in answer.headers) is bool(options)
 
     on_io_loop(scenario())
 

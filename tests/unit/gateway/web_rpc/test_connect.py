@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from base64 import b64encode, urlsafe_b64encode
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, json_format
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from gateway.requests.exchange import BrokenBy
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.envelope_reader import envelope
+from gateway.web_rpc.message_codec import ON_LOOP_MAX_BYTES
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.rpc.message_reader import compressed, decompressed
@@ -34,7 +36,7 @@ from tests.unit.fakes.shop_routes import (
     shop_methods,
     shop_routes,
 )
-from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish, item
+from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish, item, until
 from tests.unit.protos.shop_pb2 import Item
 
 PEAR = Item(name="Pär", amount=2**40)
@@ -260,6 +262,51 @@ def test_details_are_part_of_the_error() -> None:
 def test_details_that_are_none_are_left_out() -> None:
     failure = Outcome(code=13, message="m", trailers=(("grpc-status-details-bin", b"\xff"),))
     assert Answer(call(ends_with(failure))).error == {"code": "internal", "message": "m"}
+
+
+def test_large_json_is_translated_while_the_loop_goes_on() -> None:
+    """In a thread, both ways; what is wrong with it is still INVALID_ARGUMENT."""
+    large = Item(name="x" * (2 * ON_LOOP_MAX_BYTES), amount=1)
+    text = json_format.MessageToJson(large).encode()
+
+    async def ask(body: bytes) -> Answer:
+        router = FakeRouter(echo)
+        methods = shop_methods(router)
+        methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
+        methods.set_routes(shop_routes("shop"))
+        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION))
+        receiver = ConnectDialect(methods).open(exchange)
+        assert receiver is not None
+        send_body(exchange, receiver, body, step=10_000)
+        assert not exchange.has_ended
+        await until(lambda: exchange.has_ended, "the answer")
+        assert methods.metrics.in_flight.count == exchange.share.used_bytes == 0
+        return Answer(exchange)
+
+    answer = asyncio.run(ask(text))
+    assert json.loads(answer.body) == {"name": large.name, "amount": "1"}
+    wrong = asyncio.run(ask(text.replace(b"1", b"true")))
+    assert (wrong.status, wrong.code) == (400, "invalid_argument")
+
+
+def test_a_client_may_leave_while_its_large_json_is_translated() -> None:
+    async def leave() -> None:
+        router = FakeRouter(echo)
+        methods = shop_methods(router)
+        methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
+        methods.set_routes(shop_routes("shop"))
+        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION))
+        receiver = ConnectDialect(methods).open(exchange)
+        assert receiver is not None
+        send_body(exchange, receiver, b'{"name": "' + b"x" * (2 * ON_LOOP_MAX_BYTES) + b'"}')
+        exchange.break_off()
+        receiver.on_broken(BrokenBy.CLIENT)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() for task in tasks)
+        assert (router.calls, methods.metrics.in_flight.count) == ([], 0)
+
+    asyncio.run(leave())
 
 
 # ---- Compression -----------------------------------------------------------------------------------------------------
