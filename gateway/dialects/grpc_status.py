@@ -10,6 +10,7 @@ import re
 
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY
 from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.status_details import DETAILS_KEY
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, Trailers
 
@@ -17,7 +18,6 @@ _DETAILS_MAX_WIRE_BYTES = 5 * 1024
 """Details are percent-encoded, up to 12 bytes per character; clients refuse trailers above 8 KiB in total."""
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
-_RICH_ERROR_KEY = "grpc-status-details-bin"
 _OF_HTTP = re.compile(r"connection|content-(length|type)|host|keep-alive|proxy-connection|te|transfer-encoding|upgrade")
 """Headers that HTTP/2 forbids or that gRPC sends itself."""
 _TEXT = re.compile(r"[\x20-\x7e]*")
@@ -51,7 +51,7 @@ def fit_details(message: str) -> str:
 
 
 def _entry(kind: str, key: str, value: bytes) -> Entry:
-    if not _KEY.fullmatch(key) or (key.startswith("grpc-") and key != _RICH_ERROR_KEY) or _OF_HTTP.fullmatch(key):
+    if not _KEY.fullmatch(key) or (key.startswith("grpc-") and key != DETAILS_KEY) or _OF_HTTP.fullmatch(key):
         raise ValueError(
             f"User code set {kind} metadata {key!r}. Keys are lower-case letters, digits, '_', '-' and '.', "
             "do not start with 'grpc-' and are not headers of HTTP itself."

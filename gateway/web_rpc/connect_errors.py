@@ -15,8 +15,8 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.dialects.http_metadata import write_value
 from gateway.dialects.method_call import CallEnd
 from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.status_details import DETAILS_KEY
 
-DETAILS_KEY = "grpc-status-details-bin"
 _NAMES = (
     "ok",
     "canceled",

@@ -70,6 +70,11 @@ main.add_command(token)
     metavar="MODULE:FUNCTION",
     help="An add_XServicer_to_server whose methods every ingress serves if it has them. May be repeated.",
 )
+@click.option(
+    "--grpc-enable-reflection/--grpc-disable-reflection",
+    default=True,
+    help="Whether clients without a .proto may list and call the services of all applications.  [default: enable]",
+)
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
 def start(
@@ -78,6 +83,7 @@ def start(
     http_port: int | str | None,
     proxy_location: str | None,
     grpc_servicer_functions: tuple[str, ...],
+    grpc_enable_reflection: bool,
     address: str | None,
 ) -> None:
     """Start the mesh on a running cluster, without applications.
@@ -91,7 +97,7 @@ def start(
     """
     require_ray(address)
     http = {**({} if http_host is None else {"host": http_host}), **port_option(http_port)}
-    grpc = port_option(grpc_port)
+    grpc = {**port_option(grpc_port), "enable_reflection": grpc_enable_reflection}
     if grpc_servicer_functions:
         grpc["grpc_servicer_functions"] = list(grpc_servicer_functions)
     api.start(proxy_location, http, grpc)

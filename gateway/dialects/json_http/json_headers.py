@@ -9,10 +9,10 @@ from gateway.dialects.http_metadata import read_http_invocation, write_fields
 from gateway.requests.exchange import Fields, HttpHead
 from gateway.requests.mesh_headers import TIMEOUT_NAME, MeshHeaders, read_mesh_headers, timeout_of
 from mesh.rpc.grpc_fields import Entry, read_timeout
+from mesh.rpc.status_details import DETAILS_KEY
 
 _METADATA_PREFIX = b"grpc-metadata-"
 _TRAILER_PREFIX = b"grpc-trailer-"
-_DETAILS_KEY = "grpc-status-details-bin"
 _OF_JSON = frozenset({TIMEOUT_NAME.encode()})
 
 
@@ -78,13 +78,13 @@ def trailer_fields(trailing: tuple[Entry, ...]) -> Fields | None:
 
 def users_trailers(trailing: tuple[Entry, ...]) -> list[Entry]:
     """Without the request id, which is a header, and the details, which are in the body."""
-    return [entry for entry in trailing if entry[0] not in (REQUEST_ID_KEY, _DETAILS_KEY)]
+    return [entry for entry in trailing if entry[0] not in (REQUEST_ID_KEY, DETAILS_KEY)]
 
 
 def details_of(trailing: tuple[Entry, ...]) -> bytes:
     """The serialised google.rpc.Status with the details of an error; empty if there is none."""
     for key, value in trailing:
-        if key == _DETAILS_KEY and isinstance(value, bytes):
+        if key == DETAILS_KEY and isinstance(value, bytes):
             return value
     return b""
 

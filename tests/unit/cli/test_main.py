@@ -148,6 +148,17 @@ def test_start_chooses_ports_beforehand(cluster: FakeCluster) -> None:
     assert (options.grpc_port, options.http_host, options.http_port) == (9100, "0.0.0.0", 8000)
 
 
+@pytest.mark.parametrize(
+    ("flags", "is_on"), [((), True), (("--grpc-enable-reflection",), True), (("--grpc-disable-reflection",), False)]
+)
+def test_start_turns_reflection_off_if_it_is_asked_to(
+    cluster: FakeCluster, flags: tuple[str, ...], is_on: bool
+) -> None:
+    """It is on by default (items 222, 241)."""
+    assert invoke("start", *flags).exit_code == 0
+    assert cluster.controller.reply.gateway_options.has_reflection is is_on
+
+
 def test_start_may_do_without_a_port_or_take_any(cluster: FakeCluster) -> None:
     """None and 0 of the Python API (C15)."""
     assert invoke("start", "--grpc-port", "0", "--http-port", "none").exit_code == 0

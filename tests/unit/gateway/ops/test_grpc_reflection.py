@@ -13,10 +13,13 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection_pb2 as stock
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_reflection import Reflection
+from gateway.ops.reflection_answers import ReflectionAnswers
 from gateway.requests.routes import Routes, read_routes
 from mesh.rpc.method_handlers import MethodHandlers
 from mesh.rpc.request_head import read_request_head
@@ -289,3 +292,39 @@ def shapes(file: descriptor_pb2.FileDescriptorProto) -> dict[str, list[tuple[str
         message.name: sorted((field.name, field.number, field.type, field.type_name) for field in message.field)
         for message in file.message_type
     }
+
+
+names = st.sampled_from(["mesh.tests.Shop", "mesh.tests", "Item", ".", "", "pkg.Item", "messages.proto"]) | st.text()
+
+
+@given(
+    st.lists(
+        st.one_of(
+            names.map(symbol),
+            names.map(file),
+            names.map(lambda name: ServerReflectionRequest(all_extension_numbers_of_type=name)),
+            st.builds(
+                lambda name, number: ServerReflectionRequest(
+                    file_containing_extension={"containing_type": name, "extension_number": number}
+                ),
+                names,
+                st.integers(-(2**31), 2**31 - 1),
+            ),
+        ),
+        max_size=5,
+    ),
+    st.data(),
+)
+def test_every_request_has_an_answer_whatever_the_descriptors_are(
+    requests: list[ServerReflectionRequest], data: st.DataObject
+) -> None:
+    """Clients and applications are strangers to each other."""
+    damaged = bytearray(store("pkg", "title"))
+    for position in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=3)):
+        damaged[position] = data.draw(st.integers(0, 255))
+    routes = routes_of(described("damaged", bytes(damaged), "/pkg.Store/Get"), SHOP_APP)
+    stream = ReflectionAnswers(lambda: routes, data.draw(st.none() | names))
+    for request in requests:
+        answer = stream.answer(request)
+        assert answer.original_request == request
+        assert answer.WhichOneof("message_response") is not None
