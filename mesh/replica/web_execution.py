@@ -30,7 +30,7 @@ from mesh.web.asgi_scope import ServedWebRequest, asgi_scope
 from mesh.web.asgi_types import ClientGoneError, WebService
 from mesh.wire.outcome import Outcome, cancelled
 from mesh.wire.payload import RAW, Payload
-from mesh.wire.web_messages import WEB_METHOD, decode_request
+from mesh.wire.web_messages import decode_request
 
 _GONE = "The client has left."
 
@@ -132,12 +132,12 @@ class WebExecution:
         if error is not None and self._outcome is not None:
             # The client has its response. Starlette raises behind the 500 that it sends.
             if not self.request.is_cancelled:
-                failure_log.record(WEB_METHOD, self.request.request_id, error)
+                failure_log.record(self.request.title, self.request.request_id, error)
         elif error is not None and self.request.cancel_reason is not None:
             # Whatever it made of the cancel: frameworks have errors of their own for it, and groups of them.
             self._outcome = cancelled(self.request.cancel_reason)
         elif error is not None:
-            self._outcome = failure_outcome(error, self.request, WEB_METHOD)
+            self._outcome = failure_outcome(error, self.request, self.request.title)
         if self.phase is ExecutionPhase.CONCLUDED:
             self._user.to_io(self.call.leave_place)
             return

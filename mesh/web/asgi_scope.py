@@ -70,6 +70,12 @@ class ServedWebRequest(Request):
         return self.scope is not None and self.scope["type"] == "websocket"
 
     @property
+    def title(self) -> str:
+        """ "GET /PREFIX/items/{item_id}", for logs."""
+        method = "WS" if self.is_websocket else (self.scope or {}).get("method", "web request")
+        return f"{method} {self.route}"
+
+    @property
     def route(self) -> str:
         """ "/PREFIX/items/{item_id}" (item 131), and only the prefix where no pattern is known."""
         prefix = self.context.route

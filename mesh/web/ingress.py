@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,7 +80,10 @@ def ingress(app: Any = None) -> IngressDecorator:
     """
 
     def decorate(cls: Any = None) -> Any:
-        return _ingress_class(app, ASGIIngressDeployment if cls is None else cls)
+        if cls is None:
+            # As if it were written there: a change of that module's source is a change of the deployment.
+            cls = _named_like(ASGIIngressDeployment, sys._getframe(1).f_globals.get("__name__", "__main__"))
+        return _ingress_class(app, cls)
 
     return decorate
 
@@ -111,6 +115,10 @@ def _ingress_class(app: Any, cls: Any) -> type:
     made = _with_async_constructor(cls)
     setattr(made, _ATTRIBUTE, _ingress_app(app, cls))
     return made
+
+
+def _named_like(cls: type, module: str) -> type:
+    return types.new_class(cls.__name__, (cls,), exec_body=lambda namespace: namespace.update(__module__=module))
 
 
 def _ingress_app(app: Any, cls: type) -> IngressApp:

@@ -76,7 +76,7 @@ class PlainService:
         elif isinstance(result, AsyncIterator):
             await _stream(call, result)
         elif inspect.isgenerator(result):
-            await _stream(call, _in_threads(result, self._threads()))
+            await _stream(call, _in_threads(result, self._threads))
         else:
             body, media_type = _body_of(result)
             await call.respond(200, _headers(media_type, len(body)), body)
@@ -102,13 +102,14 @@ async def _stream(call: HttpCall, items: AsyncIterator[Any]) -> None:
             await close()
 
 
-async def _in_threads(generator: Generator[Any, Any, Any], threads: ThreadPoolExecutor) -> AsyncIterator[Any]:
+async def _in_threads(generator: Generator[Any, Any, Any], threads: Threads) -> AsyncIterator[Any]:
     """The items of a `def` generator, each of which is made in a thread, always in the same context."""
     context = copy_context()
     step: Future[Any] | None = None
     try:
         while True:
-            step = threads.submit(context.run, _next, generator)
+            # Asked for each time: a new limit of the replica brings new threads.
+            step = threads().submit(context.run, _next, generator)
             item = await asyncio.wrap_future(step)
             if item is _END:
                 return

@@ -12,6 +12,7 @@ import mesh
 from mesh.context import current_request
 from mesh.exceptions import BackPressureError, DeploymentUnavailableError
 from mesh.wire.web_messages import encode_message
+from tests.unit.fakes.small_mesh import until
 from tests.unit.web.web_calls import WebReplica, web_replica
 
 
@@ -315,6 +316,12 @@ class Failing:
     @failing_app.get("/broken")
     async def broken(self) -> None:
         raise ValueError("no such number")
+
+
+def test_the_log_names_the_route_of_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    with web_replica(Failing) as replica:
+        replica.ask("/broken", root_path="", headers={"x": "1"})
+        until(lambda: "GET /broken failed: ValueError" in caplog.text, "the log")
 
 
 def test_errors_of_the_mesh_have_their_own_statuses() -> None:

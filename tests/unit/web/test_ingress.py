@@ -149,6 +149,7 @@ def test_subclasses_have_async_constructors() -> None:
 def test_an_application_needs_no_class() -> None:
     made = mesh.ingress(FastAPI())()
     assert mesh.deployment(made).name == "ASGIIngressDeployment"
+    assert made.__module__ == __name__, "its version follows the source of this module"
     mesh.deployment(made).bind(1, two=2)
 
 
