@@ -105,6 +105,10 @@ class GrpcListener:
         return self._server.client_connections()
 
     @property
+    def http1_connections(self) -> int:
+        return self._server.http1_connections
+
+    @property
     def exchanges(self) -> int:
         """Requests in progress that are none of gRPC."""
         return self._server.in_flight.count

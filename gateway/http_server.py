@@ -93,6 +93,10 @@ class HttpServer:
         return iter(self._sockets.connections)
 
     @property
+    def http1_connections(self) -> int:
+        return sum(isinstance(each, Http1Connection) for each in self._sockets.connections)
+
+    @property
     def is_listening(self) -> bool:
         """Whether every port that was opened is open."""
         return self._sockets.is_listening

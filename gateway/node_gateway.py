@@ -41,7 +41,9 @@ logger = logging.getLogger("mesh.gateway")
 CONTROLLER_CONNECTED = Family(
     "mesh_gateway_controller_connected", GAUGE, "Gateways of the node that the controller answers: 1 or 0."
 )
-CONNECTIONS = Family("mesh_gateway_grpc_connections", GAUGE, "Client connections.")
+CONNECTIONS = Family("mesh_gateway_grpc_connections", GAUGE, "Client connections of HTTP/2, gRPC or not.")
+HTTP1_CONNECTIONS = Family("mesh_gateway_http1_connections", GAUGE, "Client connections of HTTP/1.1.")
+EXCHANGES = Family("mesh_gateway_http_ongoing_exchanges", GAUGE, "Requests in progress that are none of gRPC.")
 BUFFERED = Family(
     "mesh_gateway_grpc_buffered_bytes",
     GAUGE,
@@ -188,7 +190,9 @@ class NodeGateway:
     def _collect(self) -> Iterator[tuple[Family, list[Sample]]]:
         yield from self._metrics.collect()
         yield CONTROLLER_CONNECTED, [Sample((), float(self._process.has_controller))]
-        yield CONNECTIONS, [Sample((), self._listener.connections)]
+        yield CONNECTIONS, [Sample((), self._listener.connections - self._listener.http1_connections)]
+        yield HTTP1_CONNECTIONS, [Sample((), self._listener.http1_connections)]
+        yield EXCHANGES, [Sample((), self._listener.exchanges)]
         yield BUFFERED, [Sample((), self._listener.buffered_bytes)]
         yield from self._security.collect()
 

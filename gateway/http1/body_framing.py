@@ -21,8 +21,8 @@ class BodyReader(Protocol):
     is_done: bool
 
     @property
-    def left_bytes(self) -> float:
-        """What is still to come, if that is known; else infinity."""
+    def left_bytes(self) -> int:
+        """What is still to come, as far as that is known."""
 
     def take(self, data: bytes, position: int) -> tuple[bytes, int]:
         """Bytes of the body from `data[position:]`, and the position behind what was read. Raises HttpFault.
@@ -37,11 +37,11 @@ class SizedBody:
     __slots__ = ("is_done", "left_bytes")
 
     def __init__(self, size: int) -> None:
-        self.left_bytes: float = size
+        self.left_bytes = size
         self.is_done = not size
 
     def take(self, data: bytes, position: int) -> tuple[bytes, int]:
-        piece = data[position : position + int(self.left_bytes)]
+        piece = data[position : position + self.left_bytes]
         self.left_bytes -= len(piece)
         self.is_done = not self.left_bytes
         return piece, position + len(piece)
@@ -59,14 +59,12 @@ class _Next(Enum):
 class ChunkedBody:
     """Chunks, and behind them trailers, which are checked and dropped."""
 
-    __slots__ = ("_excess_bytes", "_left", "_limits", "_next", "_room_bytes", "is_done")
-
-    left_bytes = float("inf")
+    __slots__ = ("_excess_bytes", "_limits", "_next", "_room_bytes", "is_done", "left_bytes")
 
     def __init__(self, limits: Http1Limits) -> None:
         self._limits = limits
         self._next = _Next.SIZE
-        self._left = 0
+        self.left_bytes = 0
         """Bytes of the present chunk that have not come."""
         self._room_bytes = limits.body_max_bytes
         self._excess_bytes = 0
@@ -80,11 +78,11 @@ class ChunkedBody:
                 case _Next.SIZE:
                     position = self._take_size(data, position)
                 case _Next.DATA:
-                    piece = data[position : position + self._left]
+                    piece = data[position : position + self.left_bytes]
                     pieces.append(piece)
                     position += len(piece)
-                    self._left -= len(piece)
-                    if not self._left:
+                    self.left_bytes -= len(piece)
+                    if not self.left_bytes:
                         self._next = _Next.DATA_END
                 case _Next.DATA_END:
                     position = self._take_data_end(data, position)
@@ -108,7 +106,7 @@ class ChunkedBody:
             raise HttpFault(400, "The line before a chunk is malformed.")
         size = int(line[1], 16)
         self._charge(end - position, size)
-        self._left = size
+        self.left_bytes = size
         self._next = _Next.DATA if size else _Next.TRAILERS
         return end + 2
 

@@ -20,7 +20,7 @@ class SocketPhase(Enum):
     FLUSHING = auto()
     """The last answer waits until the socket takes it."""
     LINGERING = auto()
-    """Our side is closed; what still comes is dropped."""
+    """All is written, and our side is closed; what still comes is dropped."""
     CLOSED = auto()
     """Both sides are, or will be once what was written has left."""
 
@@ -86,12 +86,12 @@ class ClientSocket:
 
         To close a socket with unread bytes breaks it, and the client may never see the answer.
         """
-        if self._transport is None or not self._transport.can_write_eof():
-            self.close(reason)
-            return
         self._go_on(SocketPhase.LINGERING, reason)
-        self._transport.write_eof()
-        self.read(wanted=True)
+        if self._transport is not None:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            # TLS cannot close one side; its client closes when it has read the answer.
+            self.read(wanted=True)
 
     def abort(self, reason: str) -> None:
         """Close the socket now."""

@@ -21,10 +21,17 @@ _NOT_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)").fullmatch
+_UPPER_CASE = re.compile(rb"[^a-z]+").fullmatch
 _OF_CONNECTION = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"te", b"trailer"}
-)
+    {
+        b"connection", b"expect", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
+        b"upgrade",
+    }
+)  # fmt: skip
 """Fields between the client and this connection. Dialects do not see them."""
+_READ_HERE = _OF_CONNECTION | {b"host", b"content-length"}
+_SCHEMES = {(False, False): "http", (False, True): "https", (True, False): "ws", (True, True): "wss"}
+"""By whether it is a WebSocket, and whether it is on TLS."""
 _METHOD_MAX_CHARS = 32
 
 
@@ -37,63 +44,109 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FieldLines:
+    """What the lines of fields say, whatever the request line is: clients send the same with every request."""
+
+    fields: Fields
+    """Those for dialects."""
+    host: bytes | None
+    length: int | None
+    """Of the body, from content-length."""
+    is_chunked: bool
+    options: frozenset[bytes]
+    """Of the connection, in lower case."""
+    expects_continue: bool
+    """The client waits for "100 Continue" before it sends the body."""
+    takes_trailers: bool
+    wants_websocket: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedHead:
     """A request without its body, and what its connection has to know."""
 
     head: HttpHead
-    is_chunked: bool = False
-    keeps_alive: bool = True
+    lines: FieldLines
+    keeps_alive: bool
     """The client does not want the connection to be closed behind the answer."""
-    expects_continue: bool = False
-    """It waits for "100 Continue" before it sends the body."""
-    takes_trailers: bool = False
 
 
 def check_incomplete(data: bytes, limits: Http1Limits) -> None:
     """Raises HttpFault for the beginning of a head that cannot become one."""
     line_end = data.find(b"\r\n")
-    _check_lengths(line_end if line_end >= 0 else len(data), len(data), limits)
+    check_lengths(line_end if line_end >= 0 else len(data), len(data), limits)
     if _NOT_IN_A_HEAD(data):
         raise HttpFault(400, "A line does not end with CR LF, or has characters that are not allowed.")
 
 
-def read_head(block: bytes, limits: Http1Limits, origin: Origin) -> ReceivedHead:
-    """`block`: the request line and the lines of fields, without the empty line. Raises HttpFault."""
-    line = _REQUEST_LINE(block)
-    if line is None:
-        _check_lengths(block.find(b"\r\n"), len(block), limits)
+def read_head(line: bytes, lines: FieldLines, limits: Http1Limits, origin: Origin) -> ReceivedHead:
+    """`line`: the request line with its CR LF. Raises HttpFault."""
+    found = _REQUEST_LINE(line)
+    if found is None:
         raise HttpFault(400, "The request line is malformed.")
-    method, target, major, minor = line.groups()
-    _check_lengths(line.end(), len(block), limits)
+    method, target, major, minor = found.groups()
     if major != b"1":
         raise HttpFault(505, "This port speaks HTTP/1.1 and HTTP/2.")
-    fields = read_fields(block[line.end() :], limits)
+    is_old = minor == b"0"
+    if is_old and lines.is_chunked:
+        raise HttpFault(400, "HTTP/1.0 has no transfer-encoding.")
+    if lines.host is None and not is_old:
+        raise HttpFault(400, "A request has a host field.")
+    if method == b"CONNECT" or len(method) > _METHOD_MAX_CHARS or not _UPPER_CASE(method):
+        raise HttpFault(501, "This method is not served.")
+    fields = lines.fields
+    if target[:1] != b"/":
+        target, host = _other_target(method, target, lines.host or b"")
+        fields = [(name, host if name == b"host" else value) for name, value in fields]
+    if b"#" in target:
+        raise HttpFault(400, "A target has no fragment.")
+    path, _, query = target.partition(b"?")
+    has_body = lines.is_chunked or bool(lines.length)
+    is_websocket = lines.wants_websocket and not is_old
+    if is_websocket and (method != b"GET" or has_body):
+        raise HttpFault(400, "A WebSocket is opened by GET without a body.")
+    if lines.length is not None and lines.length > limits.body_max_bytes:
+        raise HttpFault(413, f"The body has more than {limits.body_max_bytes} bytes.")
+    head = HttpHead(
+        method=method.decode(),
+        path=path.decode(),
+        query=query,
+        fields=fields,
+        scheme=_SCHEMES[is_websocket, origin.is_tls],
+        http_version="1.0" if is_old else "1.1",
+        peer=origin.peer,
+        content_length=lines.length,
+        has_body=has_body,
+    )
+    keeps_alive = b"close" not in lines.options and (not is_old or b"keep-alive" in lines.options)
+    return ReceivedHead(head=head, lines=lines, keeps_alive=keeps_alive)
+
+
+def read_lines(block: bytes, limits: Http1Limits) -> FieldLines:
+    """The lines of fields, each with its CR LF. Raises HttpFault."""
+    fields = read_fields(block, limits)
     grouped: dict[bytes, list[bytes]] = {}
     for name, value in fields:
-        grouped.setdefault(name, []).append(value)
-    is_old = minor == b"0"
-    is_chunked, length = _body_framing(grouped, is_old=is_old)
-    path, query, host = _read_target(method, target, grouped, is_old=is_old)
-    options = _tokens(grouped, b"connection")
-    is_websocket = _is_websocket(method, grouped, options, is_old=is_old, has_body=is_chunked or bool(length))
-    if length is not None and length > limits.body_max_bytes:
-        raise HttpFault(413, f"The body has more than {limits.body_max_bytes} bytes.")
-    return ReceivedHead(
-        head=HttpHead(
-            method=method.decode(),
-            path=path.decode(),
-            query=query,
-            fields=_end_to_end(fields, host),
-            scheme=("ws" if is_websocket else "http") + ("s" if origin.is_tls else ""),
-            http_version="1.0" if is_old else "1.1",
-            peer=origin.peer,
-            content_length=length,
-            has_body=is_chunked or bool(length),
-        ),
+        if name in _READ_HERE:
+            grouped.setdefault(name, []).append(value)
+    hosts = grouped.get(b"host", [])
+    if len(hosts) > 1 or not all(map(_HOST, hosts)):
+        raise HttpFault(400, "A request has one valid host field.")
+    is_chunked, length = _body_framing(grouped)
+    expected = _tokens(grouped, b"expect")
+    if expected and expected != [b"100-continue"]:
+        raise HttpFault(417, "Nothing else than 100-continue can be expected.")
+    options = frozenset(_tokens(grouped, b"connection"))
+    return FieldLines(
+        fields=[field for field in fields if field[0] not in _OF_CONNECTION],
+        host=hosts[0] if hosts else None,
+        length=length,
         is_chunked=is_chunked,
-        keeps_alive=b"close" not in options and (not is_old or b"keep-alive" in options),
-        expects_continue=_expects_continue(grouped, is_old=is_old),
-        takes_trailers=b"trailers" in _tokens(grouped, b"te"),
+        options=options,
+        expects_continue=bool(expected),
+        takes_trailers=b"te" in grouped and b"trailers" in _tokens(grouped, b"te"),
+        # Other upgrades are not taken, which HTTP allows without a word.
+        wants_websocket=b"upgrade" in options and b"websocket" in _tokens(grouped, b"upgrade"),
     )
 
 
@@ -108,7 +161,8 @@ def read_fields(block: bytes, limits: Http1Limits) -> Fields:
     return [(name.lower(), value.strip(b" \t")) for name, value in found]
 
 
-def _check_lengths(line_bytes: int, all_bytes: int, limits: Http1Limits) -> None:
+def check_lengths(line_bytes: int, all_bytes: int, limits: Http1Limits) -> None:
+    """Of the request line and of the whole head. Raises HttpFault."""
     # The line has a method and a version besides the target.
     if line_bytes > limits.target_max_bytes + _METHOD_MAX_CHARS + 16:
         raise HttpFault(414, f"The target has more than {limits.target_max_bytes} bytes.")
@@ -116,12 +170,12 @@ def _check_lengths(line_bytes: int, all_bytes: int, limits: Http1Limits) -> None
         raise HttpFault(431, f"The header fields have more than {limits.fields_max_bytes} bytes.")
 
 
-def _body_framing(grouped: dict[bytes, list[bytes]], *, is_old: bool) -> tuple[bool, int | None]:
+def _body_framing(grouped: dict[bytes, list[bytes]]) -> tuple[bool, int | None]:
     """Whether the body comes in chunks, and its length if that is known (RFC 9112 §6.3)."""
     lengths = grouped.get(b"content-length", [])
     if b"transfer-encoding" in grouped:
-        if lengths or is_old:
-            raise HttpFault(400, "transfer-encoding together with content-length, or in HTTP/1.0.")
+        if lengths:
+            raise HttpFault(400, "transfer-encoding together with content-length.")
         codings = _tokens(grouped, b"transfer-encoding")
         if codings[-1:] != [b"chunked"] or codings.count(b"chunked") != 1:
             raise HttpFault(400, "The last transfer-encoding has to be chunked, and no other one.")
@@ -135,27 +189,15 @@ def _body_framing(grouped: dict[bytes, list[bytes]], *, is_old: bool) -> tuple[b
     return False, int(lengths[0])
 
 
-def _read_target(
-    method: bytes, target: bytes, grouped: dict[bytes, list[bytes]], *, is_old: bool
-) -> tuple[bytes, bytes, bytes]:
-    """Path, query and host (RFC 9112 §3.2)."""
-    hosts = grouped.get(b"host", [])
-    if len(hosts) > 1 or (not hosts and not is_old) or not all(map(_HOST, hosts)):
-        raise HttpFault(400, "A request has one valid host field.")
-    host = hosts[0] if hosts else b""
-    if method == b"CONNECT" or len(method) > _METHOD_MAX_CHARS or method != method.upper():
-        raise HttpFault(501, "This method is not served.")
-    if target[:1] != b"/" and not (target == b"*" and method == b"OPTIONS"):
-        absolute = _ABSOLUTE(target)
-        if absolute is None or not _HOST(absolute[1]):
-            raise HttpFault(400, "The target has to be a path or an http URL.")
-        host, target = absolute[1], absolute[2]
-        if target[:1] != b"/":
-            target = b"/" + target
-    if b"#" in target:
-        raise HttpFault(400, "A target has no fragment.")
-    path, _, query = target.partition(b"?")
-    return path, query, host
+def _other_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
+    """A target that is no path, as a path, and the host of the request (RFC 9112 §3.2)."""
+    if target == b"*" and method == b"OPTIONS":
+        return target, host
+    absolute = _ABSOLUTE(target)
+    if absolute is None or not _HOST(absolute[1]):
+        raise HttpFault(400, "The target has to be a path or an http URL.")
+    path: bytes = absolute[2]
+    return path if path[:1] == b"/" else b"/" + path, absolute[1]
 
 
 def _tokens(grouped: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
@@ -163,33 +205,4 @@ def _tokens(grouped: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
     values = grouped.get(name)
     if values is None:
         return []
-    return [token.strip(b" \t").lower() for token in b",".join(values).split(b",") if token.strip(b" \t")]
-
-
-def _is_websocket(
-    method: bytes, grouped: dict[bytes, list[bytes]], options: list[bytes], *, is_old: bool, has_body: bool
-) -> bool:
-    """Other upgrades are not taken, which HTTP allows without a word."""
-    if is_old or b"upgrade" not in options or b"websocket" not in _tokens(grouped, b"upgrade"):
-        return False
-    if method != b"GET" or has_body:
-        raise HttpFault(400, "A WebSocket is opened by GET without a body.")
-    return True
-
-
-def _expects_continue(grouped: dict[bytes, list[bytes]], *, is_old: bool) -> bool:
-    expected = _tokens(grouped, b"expect")
-    if not expected or is_old:
-        return False
-    if expected != [b"100-continue"]:
-        raise HttpFault(417, "Nothing else than 100-continue can be expected.")
-    return True
-
-
-def _end_to_end(fields: Fields, host: bytes) -> Fields:
-    """The fields for dialects. The host is that of the target if it has one."""
-    return [
-        (name, host if name == b"host" else value)
-        for name, value in fields
-        if name not in _OF_CONNECTION and name != b"expect"
-    ]
+    return [token for each in b",".join(values).split(b",") if (token := each.strip(b" \t").lower())]

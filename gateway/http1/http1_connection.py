@@ -208,6 +208,7 @@ class Http1Connection(asyncio.Protocol):
             logger.exception("the receiver of %r failed", self._exchange)
             if self._exchange is not None:
                 self._exchange.fail()
+            self._turn.loop.call_soon(self._advance_on)
         finally:
             self._turn.end()
         self._socket.read(wanted=self._wants_more())
@@ -227,8 +228,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _advance_on(self) -> None:
         self._is_advancing = False
-        if self._socket.is_open:
-            self._run(self._advance)
+        self._run(self._advance)
 
     def _step(self) -> bool:
         """Whether there may be a next one."""
@@ -237,8 +237,11 @@ class Http1Connection(asyncio.Protocol):
             return False
         if exchange is None:
             if not reader.body.is_done:
-                # It was answered without the rest of its body, which is dropped.
-                return bool(reader.read_body()) or reader.body.is_done
+                # It was answered without the rest of its body.
+                has_more = reader.drop_body()
+                if reader.dropped_bytes > self._service.limits.discarded_max_bytes:
+                    self._finish("the rest of a body is too long to be dropped")
+                return has_more
             received = None if self.writer.is_blocked else reader.read_head()
             if received is not None:
                 self._begin(received)
@@ -246,19 +249,11 @@ class Http1Connection(asyncio.Protocol):
         if exchange.taken_bytes >= self._service.limits.body_window_bytes:
             return False
         if exchange.is_tunnel:
-            data = reader.read_all()
-        elif reader.body.is_done:
+            return exchange.receive(reader.read_all(), is_last=False)
+        if reader.body.is_done:
             return False
-        else:
-            data = reader.read_body()
-        if data:
-            exchange.taken_bytes += len(data)
-            exchange.receiver.on_body(data)
-        if reader.body.is_done and not exchange.is_tunnel:
-            if not exchange.has_ended:
-                exchange.receiver.on_end()
-            return True
-        return bool(data)
+        data = reader.read_body()
+        return exchange.receive(data, is_last=reader.body.is_done)
 
     def _begin(self, received: ReceivedHead) -> None:
         self.clock.requests += 1
@@ -273,7 +268,7 @@ class Http1Connection(asyncio.Protocol):
         if receiver is not None:
             exchange.receiver = receiver
         if not self._reader.body.is_done:
-            if received.expects_continue and not exchange.has_sent_head and not self._reader.unread_bytes:
+            if received.lines.expects_continue and not exchange.has_sent_head and not self._reader.unread_bytes:
                 self.writer.write(_CONTINUE)
         elif not received.head.is_websocket:
             exchange.receiver.on_end()
@@ -304,7 +299,7 @@ class Http1Connection(asyncio.Protocol):
         body = self._reader.body
         if body.is_done:
             return False
-        is_held_back = exchange.received.expects_continue and not self._reader.unread_bytes
+        is_held_back = exchange.received.lines.expects_continue and not self._reader.unread_bytes
         return is_held_back or body.left_bytes > self._service.limits.discarded_max_bytes
 
     def _leave(self) -> Http1Exchange | None:
@@ -322,15 +317,17 @@ class Http1Connection(asyncio.Protocol):
         """Answer with the fault if that is still possible, and close."""
         exchange = self._exchange
         has_begun = exchange is not None and exchange.has_sent_head
+        is_answered = exchange is None and not self._reader.body.is_done
         self._break(by)
         if not self._socket.is_open:
             return
         if has_begun:
             self._socket.abort(str(fault))
             return
-        text = f"{fault}\n".encode()
-        head = write_head(Asked(keeps_alive=False), fault.status, [_TEXT], http_date(), len(text))
-        self.writer.write(head.data, text)
+        if not is_answered:
+            text = f"{fault}\n".encode()
+            head = write_head(Asked(keeps_alive=False), fault.status, [_TEXT], http_date(), len(text))
+            self.writer.write(head.data, text)
         self._finish(str(fault))
 
     def _finish(self, reason: str) -> None:

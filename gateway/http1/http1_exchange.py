@@ -171,6 +171,15 @@ class Http1Exchange:
 
     # ---- For the connection ------------------------------------------------------------------------------------------
 
+    def receive(self, data: bytes, *, is_last: bool) -> bool:
+        """Pass on what has come of the body. Whether it was anything."""
+        if data:
+            self.taken_bytes += len(data)
+            self.receiver.on_body(data)
+        if is_last and not self.has_ended:
+            self.receiver.on_end()
+        return is_last or bool(data)
+
     def break_off(self, by: BrokenBy) -> None:
         """Nothing more can be sent. Without effect on one that has ended."""
         if not self.has_ended:
@@ -211,7 +220,7 @@ class Http1Exchange:
 
     def _end_chunks(self, trailers: Fields | None) -> None:
         try:
-            ending = write_trailers(trailers if trailers and self.received.takes_trailers else [])
+            ending = write_trailers(trailers if trailers and self.received.lines.takes_trailers else [])
         except AnswerError as error:
             self._fail(str(error))
             return

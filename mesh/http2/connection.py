@@ -66,7 +66,7 @@ class Connection(Generic[H]):
         self.fault: ConnectionFault | None = None
         """Why we have ended the connection: nothing is read any more, and what is in the output is the last."""
         self.reader = FrameReader(self, limits, is_server=self.is_server)
-        self._decoder = HeaderDecoder(interpret, limits.header_list_max_bytes)
+        self.decoder = HeaderDecoder(interpret, limits.header_list_max_bytes)
         self._receive_window = limits.connection_window_bytes
         self._recent_resets = RecentResets(limits.stream_window_bytes)
 
@@ -194,7 +194,7 @@ class Connection(Generic[H]):
             self.give_room(stream, size)
 
     def on_block(self, stream_id: int, block: bytes, *, ended: bool) -> None:
-        head = self._decoder.decode(block)
+        head = self.decoder.decode(block)
         stream = self.streams.get(stream_id)
         try:
             if stream is None:

@@ -49,7 +49,7 @@ _short_huffman = lru_cache(4096)(decode_huffman)
 class HeaderDecoder(Generic[T]):
     """The receiving end of one connection's header compression."""
 
-    __slots__ = ("_interpret", "_kept", "_list_max_bytes", "_table", "_table_bytes", "_table_max_bytes")
+    __slots__ = ("_interpret", "_kept", "_list_max_bytes", "_table", "_table_bytes", "_table_max_bytes", "cut_short")
 
     def __init__(self, interpret: Callable[[list[Field]], T], list_max_bytes: int) -> None:
         """`interpret` turns decoded fields into what `decode` returns; it is called once for blocks that repeat."""
@@ -59,6 +59,8 @@ class HeaderDecoder(Generic[T]):
         self._table_bytes = 0
         self._table_max_bytes = TABLE_MAX_BYTES
         self._kept: dict[bytes, T] = {}
+        self.cut_short: list[Field] = []
+        """The beginning of the last list that was too long."""
 
     def decode(self, block: bytes) -> T | None:
         """What the block means; None where its list is too long. Raises ConnectionFault for a block that is broken."""
@@ -114,7 +116,10 @@ class HeaderDecoder(Generic[T]):
                 fields.append(field)
             elif list_bytes > self._list_max_bytes * _LIST_FACTOR_MAX:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header list too long")
-        return (fields if list_bytes <= self._list_max_bytes else None), changes_table
+        if list_bytes > self._list_max_bytes:
+            self.cut_short = fields
+            return None, changes_table
+        return fields, changes_table
 
     def _entry(self, index: int) -> Field:
         if index <= _STATIC_COUNT:

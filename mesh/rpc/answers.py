@@ -11,6 +11,7 @@ from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, UNIMPLEMENTED
 
 _HTTP_ERRORS = {
     405: encode_fields([(b":status", b"405"), (b"allow", b"POST")]),
+    431: encode_fields([(b":status", b"431")]),
     415: encode_fields([(b":status", b"415"), (b"accept", b"application/grpc")]),
 }
 
@@ -40,5 +41,5 @@ def end_call(stream: Stream, trailers: bytes) -> None:
 
 
 def answer_http_error(stream: Stream, status: int) -> None:
-    """Refuse a request that is not one of gRPC: 405 or 415."""
+    """Refuse a request that is not one of gRPC: 405, 415 or 431."""
     stream.connection.outbox.send_headers(stream, _HTTP_ERRORS[status], ends=True)

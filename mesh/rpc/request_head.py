@@ -54,7 +54,7 @@ def read_request_head(
         return make(fields=fields, malformed="a content-length that is no number")
     content_length = None if length is None else int(length)
     path = by_name.get(b":path", b"").decode("ascii", "backslashreplace")
-    if not _is_grpc(by_name.get(b"content-type", b"")):
+    if not is_grpc(by_name.get(b"content-type", b"")):
         return make(fields=fields, path=path, content_length=content_length, http_status=415)
     http_status = 200 if by_name[b":method"] == b"POST" else 405
     try:
@@ -72,6 +72,7 @@ def read_request_head(
         return make(fields=fields, content_length=content_length, http_status=http_status, refusal=str(error))
 
 
-def _is_grpc(content_type: bytes) -> bool:
+def is_grpc(content_type: bytes) -> bool:
+    """Whether a request with this content-type is one of gRPC; gRPC-Web is not."""
     kind, _, rest = content_type.partition(CONTENT_TYPE)
     return not kind and bool(content_type) and (not rest or rest[:1] in b"+;")

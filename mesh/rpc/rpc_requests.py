@@ -14,7 +14,7 @@ from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Receiver, Stream
 from mesh.rpc.answers import answer_http_error, answer_status
 from mesh.rpc.message_reader import RESOURCE_EXHAUSTED
-from mesh.rpc.request_head import RequestHead
+from mesh.rpc.request_head import RequestHead, is_grpc
 
 H = TypeVar("H", bound=RequestHead)
 Accept = Callable[[Stream, H, str], Receiver | None]
@@ -61,7 +61,7 @@ class RpcRequests(Generic[H]):
 
     def _on_request(self, stream: Stream, head: H | None, peer: str) -> None:
         if head is None:
-            answer_status(stream, RESOURCE_EXHAUSTED, f"Metadata above {self._limits.header_list_max_bytes} bytes.")
+            self._refuse_long_list(stream)
         elif head.malformed:
             stream.connection.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
         elif head.http_status != 200:
@@ -73,6 +73,13 @@ class RpcRequests(Generic[H]):
             answer_status(stream, _INTERNAL, head.refusal)
         else:
             self._pass_on(self._accept, stream, head, peer)
+
+    def _refuse_long_list(self, stream: Stream) -> None:
+        beginning = dict(stream.connection.decoder.cut_short)
+        if self._accept_other is not None and not is_grpc(beginning.get(b"content-type", b"")):
+            answer_http_error(stream, 431)
+        else:
+            answer_status(stream, RESOURCE_EXHAUSTED, f"Metadata above {self._limits.header_list_max_bytes} bytes.")
 
     def _pass_on(self, accept: Accept[H], stream: Stream, head: H, peer: str) -> None:
         stream.content_left = head.content_length

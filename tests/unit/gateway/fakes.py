@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from gateway.grpc_listener import GrpcListener
+from gateway.http1.http1_limits import Http1Limits
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
@@ -138,12 +139,18 @@ def routes_of(*apps: str) -> Routes:
 class Gateway:
     """A listener with a fake router behind it and a client channel in front."""
 
-    def __init__(self, router: FakeRouter, timeout_s: float | None = None, policy: UpkeepPolicy | None = None) -> None:
+    def __init__(
+        self,
+        router: FakeRouter,
+        timeout_s: float | None = None,
+        policy: UpkeepPolicy | None = None,
+        http1: Http1Limits | None = None,
+    ) -> None:
         self.router = router
         self.metrics = GrpcMetrics()
         self.health = Health()
         self.listener = GrpcListener(
-            lambda *_: router, self.metrics, self.health.handler(), timeout_s=timeout_s, policy=policy
+            lambda *_: router, self.metrics, self.health.handler(), timeout_s=timeout_s, policy=policy, http1=http1
         )
         self.channel: grpc.aio.Channel
         self.port = 0

@@ -308,6 +308,18 @@ def test_requests_on_http_2_that_no_dialect_can_take(method: str, path: str, sta
     on_io_loop(scenario())
 
 
+def test_too_many_fields_on_http_2_get_the_status_of_their_kind() -> None:
+    async def scenario() -> None:
+        async with open_gateway(Pages(hello)) as gateway, http2(gateway.port) as client:
+            many = {f"x-{number}": "y" * 900 for number in range(20)}
+            headers, _ = await client.answer({**fields(), **many})
+            assert headers[":status"] == "431"
+            headers, _ = await client.answer({**fields("POST", content_type="application/grpc"), **many})
+            assert (headers[":status"], headers["grpc-status"]) == ("200", "8")
+
+    on_io_loop(scenario())
+
+
 def test_a_dialect_that_fails_gets_gets_500_back(caplog: pytest.LogCaptureFixture) -> None:
     def fail(exchange: Exchange) -> None:
         raise RuntimeError("a bug")

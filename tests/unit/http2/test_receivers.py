@@ -236,6 +236,6 @@ def test_an_answer_of_a_stream_whose_headers_are_known_uses_no_table() -> None:
     for _ in range(3):
         client.open([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a/B"), (b"x", b"y")], ends=True)
     carry(client, server)
-    assert not server.connection._decoder._table
-    assert not client.connection._decoder._table
+    assert not server.connection.decoder._table
+    assert not client.connection.decoder._table
     assert encode_fields(RESPONSE) == b"\x88"

@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http1.head_syntax import Origin, ReceivedHead, check_incomplete, read_head
+from gateway.http1.head_syntax import Origin, ReceivedHead, check_incomplete
 from gateway.http1.http1_limits import Http1Limits, HttpFault
+from gateway.http1.http1_reader import Http1Reader
 
 LIMITS = Http1Limits()
 
 
 def read(text: str | bytes, limits: Http1Limits = LIMITS, *, is_tls: bool = False) -> ReceivedHead:
     block = text.encode("latin-1") if isinstance(text, str) else text
-    return read_head(block, limits, Origin(peer="ipv4:10.0.0.1:1", is_tls=is_tls))
+    reader = Http1Reader(limits, Origin(peer="ipv4:10.0.0.1:1", is_tls=is_tls))
+    reader.feed(block + b"\r\n")
+    received = reader.read_head()
+    assert received is not None
+    return received
 
 
 def status_of(text: str | bytes, limits: Http1Limits = LIMITS) -> int:
@@ -31,9 +36,9 @@ def test_a_head_in_full() -> None:
     assert (head.method, head.path, head.query) == ("POST", "/a%20b", b"x=1&y=?2")
     assert head.fields == [(b"host", b"shop:80"), (b"x-a", b"b\tc"), (b"content-length", b"5")]
     assert (head.scheme, head.http_version, head.peer) == ("http", "1.1", "ipv4:10.0.0.1:1")
-    assert (head.content_length, head.has_body, received.is_chunked) == (5, True, False)
+    assert (head.content_length, head.has_body, received.lines.is_chunked) == (5, True, False)
     assert received.keeps_alive
-    assert not received.expects_continue
+    assert not received.lines.expects_continue
 
 
 def test_a_request_without_body_has_certainly_none() -> None:
@@ -45,7 +50,7 @@ def test_fields_about_the_connection_are_not_shown_to_dialects() -> None:
     text = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nte: trailers\r\nexpect: 100-continue\r\nkeep-alive: x\r\n"
     received = read(text)
     assert received.head.fields == [(b"host", b"a")]
-    assert (received.keeps_alive, received.takes_trailers, received.expects_continue) == (False, True, True)
+    assert (received.keeps_alive, received.lines.takes_trailers, received.lines.expects_continue) == (False, True, True)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,21 @@ def test_http_1_0_keeps_the_connection_only_if_asked() -> None:
     assert not read("GET / HTTP/1.0\r\n").keeps_alive
     assert read("GET / HTTP/1.0\r\nconnection: Keep-Alive\r\n").keeps_alive
     assert read("GET / HTTP/1.0\r\n").head.http_version == "1.0"
+
+
+def test_the_same_fields_behind_other_request_lines() -> None:
+    """What was made of the fields is used again, and is still checked against each request line."""
+    reader = Http1Reader(LIMITS, Origin())
+    fields = b"host: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    for path in (b"/a", b"/b"):
+        reader.feed(b"POST %b HTTP/1.1\r\n" % path + fields + b"0\r\n\r\n")
+        received = reader.read_head()
+        assert received is not None
+        assert (received.head.path, received.head.fields) == (path.decode(), [(b"host", b"a")])
+        assert reader.read_body() == b""
+    reader.feed(b"POST / HTTP/1.0\r\n" + fields)
+    with pytest.raises(HttpFault):
+        reader.read_head()
 
 
 def test_a_websocket_handshake_has_its_scheme() -> None:
@@ -227,6 +247,9 @@ def test_every_well_formed_head_is_read_as_it_was_written(fields: list[tuple[str
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_else_than_fail(data: bytes) -> None:
-    for block in (data, b"GET / HTTP/1.1\r\n" + data, b"GET / HTTP/1.1\r\nhost: a\r\n" + data + b"\r\n"):
+    for start in (b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nhost: a\r\n"):
+        reader = Http1Reader(LIMITS, Origin())
+        reader.feed(start + data + b"\r\n\r\n")
         with suppress(HttpFault):
-            assert read(block).head.path[:1] in ("/", "*")
+            received = reader.read_head()
+            assert received is None or received.head.path[:1] in ("/", "*")

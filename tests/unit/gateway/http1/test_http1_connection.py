@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -391,6 +392,33 @@ def test_the_rest_of_a_small_body_is_dropped_behind_an_early_answer() -> None:
 
 
 @on_loop
+def test_an_early_answer_to_a_chunked_body_keeps_the_connection_as_long_as_the_rest_is_small() -> None:
+    client = Client(ok).send(request("POST / HTTP/1.1", "transfer-encoding: chunked", body=b"3\r\nabc\r\n0\r\n\r\n"))
+    client.send(request("POST / HTTP/1.1", "transfer-encoding: chunked"))
+    assert client.statuses == [200, 200]
+    chunk = b"2000\r\n" + bytes(0x2000) + b"\r\n"
+    for _ in range(20):
+        client.send(chunk)
+    assert client.transport.is_half_closed
+    assert client.written() == b""
+
+
+def test_a_receiver_that_fails_behind_its_answer_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    def answer_and_fail(exchange: Exchange) -> None:
+        exchange.send_whole(200, [], b"")
+        raise RuntimeError("a bug")
+
+    async def scenario() -> None:
+        client = Client(answer_and_fail).send(request() * 3)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert client.statuses == [200, 200, 200]
+
+    with caplog.at_level(logging.CRITICAL, "mesh.gateway"):
+        asyncio.run(scenario())
+
+
+@on_loop
 def test_an_early_answer_to_a_large_body_closes_the_connection_and_lets_the_client_read_it() -> None:
     client = Client(ok).send(request("POST / HTTP/1.1", "content-length: 1000000"), b"hello")
     ((_, fields, _),) = answers(client.written())
@@ -406,7 +434,7 @@ def test_a_receiver_that_fails_gets_gets_500_back(caplog: pytest.LogCaptureFixtu
         raise RuntimeError("a bug")
 
     with caplog.at_level(logging.CRITICAL, "mesh.gateway"):
-        client = Client(fail).send(request() * 2)
+        client = Client(fail).send(request(), request())
     assert client.statuses == [500, 500]
     assert client.in_flight.count == 0
 
