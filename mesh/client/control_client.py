@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -71,7 +72,9 @@ class ControlClient:
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         """Returns when the application is stored, before it runs."""
-        reply = self._call("Deploy", control_pb2.DeployRequest(application=application), control_pb2.DeployReply)
+        reply = self._call(
+            "Deploy", control_pb2.DeployRequest(application=application, request_id=_new_id()), control_pb2.DeployReply
+        )
         _log_warnings(reply.warnings)
 
     def apply(
@@ -97,6 +100,7 @@ class ControlClient:
             run_id=run_id,
             may_replace=may_replace,
             is_dry_run=is_dry_run,
+            request_id=_new_id(),
         )
         reply = self._call("Apply", request, control_pb2.ApplyReply)
         _log_warnings(reply.warnings)
@@ -112,7 +116,7 @@ class ControlClient:
 
         With `run_id` the application stays if that `mesh run` is not the one that deployed it.
         """
-        request = control_pb2.DeleteRequest(application=application, run_id=run_id)
+        request = control_pb2.DeleteRequest(application=application, run_id=run_id, request_id=_new_id())
         self._call("Delete", request, control_pb2.DeleteReply)
 
     def status(self) -> control_pb2.StatusReply:
@@ -120,7 +124,7 @@ class ControlClient:
 
     def shutdown(self) -> None:
         """Returns when the shutdown is stored; `status` lists what is left."""
-        self._call("Shutdown", control_pb2.ShutdownRequest(), control_pb2.ShutdownReply)
+        self._call("Shutdown", control_pb2.ShutdownRequest(request_id=_new_id()), control_pb2.ShutdownReply)
 
     def close(self) -> None:
         io_thread().run(self._channel.close())
@@ -134,6 +138,11 @@ class ControlClient:
         timeout_s = settings().process.control_timeout_s
         answer = until_answered(self._channel, method, request, reply, timeout_s, time.monotonic)
         return cast(Reply, io_thread().run(answer))
+
+
+def _new_id() -> str:
+    """Of one request, however often it is sent."""
+    return uuid.uuid4().hex
 
 
 def _log_warnings(warnings: Iterable[str]) -> None:

@@ -9,8 +9,10 @@ from functools import cache
 from typing import Any
 
 from mesh.client.control_client import ControlClient
-from mesh.cluster import ray_core, ray_placement
-from mesh.cluster.keys import ACTOR_PREFIX, CONTROLLER_FAILURE_KEY, CONTROLLER_NAME, SERVICER_FUNCTIONS_KEY
+from mesh.client.mesh_erasure import erase, identity, wait_erased
+from mesh.client.polling import poll
+from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_FAILURE_KEY, CONTROLLER_NAME, SERVICER_FUNCTIONS_KEY
 from mesh.exceptions import MeshException
 from mesh.membership.mesh_process import joined_process
 from mesh.settings import settings
@@ -50,6 +52,7 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
     """
     # A membership in an earlier mesh, shut down by another process, has the wrong token.
     _leave()
+    wait_erased()
     ray_core.kv_put(SERVICER_FUNCTIONS_KEY, servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
     placement = ray_core.ActorPlacement(node_id=head_node_id(), max_restarts=-1)
@@ -65,7 +68,7 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
     except MeshException:
         if is_first:
             # It would keep trying with options that do not work, and block a start with better ones.
-            _erase()
+            erase(identity())
         raise
     return _client()
 
@@ -73,6 +76,7 @@ def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> Con
 def destroy(client: ControlClient) -> None:
     """Shut down the mesh on the cluster and this process's membership. Actors that do not end are killed."""
     timeout_s = settings().client.shutdown_timeout_s
+    mesh = identity()
     try:
         client.shutdown()
         if not poll(lambda: _is_empty(client.status()), timeout_s):
@@ -80,18 +84,8 @@ def destroy(client: ControlClient) -> None:
     except MeshException as error:
         logger.warning("killing the mesh: %s", error)
     _leave()
-    _erase()
+    erase(mesh)
     client.close()
-
-
-def poll(is_reached: Callable[[], bool], timeout_s: float | None) -> bool:
-    """Poll until `is_reached`; False once `timeout_s` have passed. None: no timeout."""
-    deadline_at_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-    while not is_reached():
-        if time.monotonic() >= deadline_at_s:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 def packed_servicer_functions(functions: Sequence[str | Callable[..., Any]]) -> bytes:
@@ -159,27 +153,3 @@ def _failure() -> str:
 
 def _is_empty(reply: control_pb2.StatusReply) -> bool:
     return not reply.applications and not reply.gateways
-
-
-def _erase() -> None:
-    _kill_actors()
-    for key in ray_core.kv_keys(""):
-        ray_core.kv_delete(key)
-
-
-def _kill_actors() -> None:
-    # The controller first: it would replace actors that die.
-    for name in sorted(_own_actor_names(), key=lambda name: name != CONTROLLER_NAME):
-        actor = ray_core.find_actor(name)
-        if actor is not None:
-            ray_core.kill_actor(actor)
-    # A name is in use until its actor is gone: the next start would find the dying controller.
-    poll(lambda: not _own_actor_names(), settings().client.kill_timeout_s)
-    for name, group in ray_placement.list_placement_groups().items():
-        if name.startswith(ACTOR_PREFIX):
-            ray_placement.remove_placement_group(group)
-
-
-def _own_actor_names() -> list[str]:
-    """Actors of the mesh; named actors of user code may share the namespace."""
-    return [name for name in ray_core.list_actor_names() if name.startswith(ACTOR_PREFIX)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 
-from mesh.client.mesh_lifecycle import head_node_id, poll
+from mesh.client.mesh_lifecycle import head_node_id
+from mesh.client.polling import poll
 from mesh.cluster import ray_core
 from mesh.v1 import control_pb2
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mesh.client.control_client import ControlClient
-from mesh.client.mesh_lifecycle import poll
+from mesh.client.polling import poll
 from mesh.settings import settings
 from mesh.status import (
     ApplicationStatus,

@@ -27,6 +27,9 @@ TOKEN_KEY = "token"
 SERVICER_FUNCTIONS_KEY = "servicer_functions"
 """The packed add-functions that `mesh.start` was given."""
 
+ERASURE_KEY = "erasure"
+"""There while a process erases the mesh; the Unix time at which that began."""
+
 # ---- Names of actors -------------------------------------------------------------------------------------------------
 
 ACTOR_PREFIX = "MESH_"

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
+from mesh.cluster.keys import REPLICA_PREFIX
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import Runtime
@@ -22,8 +23,8 @@ from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.desired.controller_faults import Problems, confined
-from mesh.controller.desired.desired_change import with_replicas
-from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
+from mesh.controller.desired.desired_change import Edit, once, with_replicas
+from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.generations import Proofs, with_proofs
@@ -49,6 +50,10 @@ class _Keepers(NamedTuple):
     replicas: ReplicaKeeper
     gateways: GatewayKeeper
     policies: PolicyKeeper
+
+
+class LostStateError(Exception):
+    """There are replicas, and nothing says what for."""
 
 
 class ControlLoop:
@@ -86,13 +91,25 @@ class ControlLoop:
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or store the first one, and adopt the actors of an earlier controller."""
+        if not await self._wanted.claim():
+            await self._refuse_lost_state()
         await self._wanted.load(gateways)
         await recover(self._runtime, self._keepers.replicas, self._keepers.gateways)
         # Run one turn before serving, so that the first Status lists the adopted replicas.
         await self._try_turn()
 
+    async def _refuse_lost_state(self) -> None:
+        """Without a stored state every replica would be an orphan. A new mesh has none."""
+        replicas = [name for name in await self._runtime.actor_names() if name.startswith(REPLICA_PREFIX)]
+        if replicas:
+            raise LostStateError(
+                f"The desired state of the mesh is gone from the cluster's key-value store, but {len(replicas)} "
+                "replicas live. They are not touched and go on serving. To start again: mesh.shutdown(), then deploy."
+            )
+
     async def run(self) -> None:
         """Run turns until it is cancelled."""
+        self._spawn_task(self._wanted.stay_current(), "epoch")
         self._spawn_task(OrphanCollector(self._runtime, self._actor_names).collect(), "orphans")
         period_s = settings().controller.turn_interval_s
         while True:
@@ -115,13 +132,16 @@ class ControlLoop:
         """The desired state and what `edit` would make of it."""
         return self._wanted.preview(edit)
 
-    async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
+    async def change(
+        self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = (), request_id: str = ""
+    ) -> int:
         """Store the code of applications, then the edited state, and act on it. Returns the version of the state.
 
-        What `edit` raises is raised before anything is stored. Raises StoreError when the KV does not answer.
+        A request of that id that is stored already changes nothing. What `edit` raises is raised before anything is
+        stored. Raises StoreError when the KV does not answer.
         """
         proofs = self._new_proofs()
-        version = await self._wanted.change(lambda state: edit(with_proofs(state, proofs)), code_of)
+        version = await self._wanted.change(once(lambda state: edit(with_proofs(state, proofs)), request_id), code_of)
         for application in code_of:
             self._restart_failures(application)
         return version

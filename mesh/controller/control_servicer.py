@@ -12,13 +12,13 @@ import grpc.aio
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.change_text import changes_by_application
 from mesh.controller.desired.desired_change import (
+    Edit,
     InvalidChangeError,
     Run,
     shutting_down,
     with_applications,
     without_application,
 )
-from mesh.controller.desired.desired_keeper import Edit
 from mesh.controller.desired.desired_store import StoreError
 from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.report.mesh_picture import ControllerIdentity
@@ -45,7 +45,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._identity = identity
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
-        one = control_pb2.ApplyRequest(applications=[request.application])
+        one = control_pb2.ApplyRequest(applications=[request.application], request_id=request.request_id)
         reply = await self._add(one, context)
         return control_pb2.DeployReply(state_version=reply.state_version, warnings=reply.warnings)
 
@@ -57,7 +57,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
         edit = functools.partial(without_application, name=request.application, run_id=request.run_id)
-        await self._change(edit, (), context)
+        await self._change(edit, (), request.request_id, context)
         return control_pb2.DeleteReply()
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
@@ -66,7 +66,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return reply
 
     async def Shutdown(self, request: control_pb2.ShutdownRequest, context: _Context) -> control_pb2.ShutdownReply:
-        await self._change(shutting_down, (), context)
+        await self._change(shutting_down, (), request.request_id, context)
         return control_pb2.ShutdownReply()
 
     async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
@@ -87,7 +87,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             states[:] = state, add(state)
             return states[-1]
 
-        version = await self._change(edit, request.applications, context)
+        version = await self._change(edit, request.applications, request.request_id, context)
+        if not states:  # stored by an earlier attempt
+            return control_pb2.ApplyReply(state_version=version)
         return control_pb2.ApplyReply(state_version=version, changes=_changes(states), warnings=new_warnings(*states))
 
     async def _preview(self, edit: Edit, context: _Context) -> Sequence[control_pb2.DesiredState]:
@@ -97,9 +99,11 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             await context.abort(error.code, str(error))
             raise  # abort() has raised already
 
-    async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], context: _Context) -> int:
+    async def _change(
+        self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], request_id: str, context: _Context
+    ) -> int:
         try:
-            return await self._loop.change(edit, code_of=code_of)
+            return await self._loop.change(edit, code_of=code_of, request_id=request_id)
         except InvalidChangeError as error:
             await context.abort(error.code, str(error))
             raise  # abort() has raised already

@@ -75,7 +75,7 @@ class ControllerActor:
     async def _serve(self) -> str:
         await asyncio.to_thread(create_token)
         await asyncio.to_thread(link_tls)
-        store = StateStore(_RayKeyValue())
+        store = StateStore(_RayKeyValue(), on_fenced=_end_fenced)
         # Versions must exceed those of earlier controllers, which published less than one version per microsecond.
         publisher = Publisher(first_version=time.time_ns() // 1000)
         loop = ControlLoop(
@@ -91,7 +91,7 @@ class ControllerActor:
             pid=os.getpid(),
             node_id=ray_core.node_id(),
             started_unix_s=time.time(),
-            restarts=await asyncio.to_thread(store.count_start) - 1,
+            restarts=store.epoch - 1,
         )
         io_thread().spawn(loop.run(), "control loop")
         telemetry.register(lambda: controller_samples(loop.picture(), identity))
@@ -120,6 +120,12 @@ def _end_if_failed(start: Future[str]) -> None:
     pause_s = settings().controller.restart_pause_s
     logger.error("the controller could not start; the next attempt is in %g s", pause_s, exc_info=error)
     threading.Timer(pause_s, os._exit, (1,)).start()
+
+
+def _end_fenced() -> None:
+    """Ray has taken this process for dead, and started another controller: what this one does would undo its work."""
+    logger.critical("another controller of this mesh has started: this one ends")
+    os._exit(1)
 
 
 class _RayKeyValue:

@@ -359,7 +359,7 @@ class CallLimit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -367,6 +367,7 @@ class DesiredState(_message.Message):
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     PREDECESSORS_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
@@ -374,7 +375,8 @@ class DesiredState(_message.Message):
     config_file: str
     target_capacity: float
     predecessors: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ...) -> None: ...
+    applied_requests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
     __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging")
@@ -508,10 +510,12 @@ class GatewayReady(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., index: _Optional[int] = ..., is_draining: bool = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("application",)
+    __slots__ = ("application", "request_id")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     application: ApplicationSpec
-    def __init__(self, application: _Optional[_Union[ApplicationSpec, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, application: _Optional[_Union[ApplicationSpec, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DeployReply(_message.Message):
     __slots__ = ("state_version", "warnings")
@@ -522,20 +526,22 @@ class DeployReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run")
+    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run", "request_id")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     MAY_REPLACE_FIELD_NUMBER: _ClassVar[int]
     IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     config_file: str
     target_capacity: float
     run_id: str
     may_replace: bool
     is_dry_run: bool
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ...) -> None: ...
+    request_id: str
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ApplyReply(_message.Message):
     __slots__ = ("state_version", "changes", "warnings")
@@ -566,12 +572,14 @@ class ConfigReply(_message.Message):
     def __init__(self, config_file: _Optional[str] = ...) -> None: ...
 
 class DeleteRequest(_message.Message):
-    __slots__ = ("application", "run_id")
+    __slots__ = ("application", "run_id", "request_id")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     application: str
     run_id: str
-    def __init__(self, application: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, application: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DeleteReply(_message.Message):
     __slots__ = ()
@@ -582,8 +590,10 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ShutdownRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
 
 class ShutdownReply(_message.Message):
     __slots__ = ()

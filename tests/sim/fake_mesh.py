@@ -134,10 +134,11 @@ class Mesh:
         await self._ask(lambda: (shutting_down, ()))
 
     async def _ask(self, request: Callable[[], tuple[Edit, Sequence[control_pb2.ApplicationSpec]]]) -> None:
+        request_id = f"request {next(self._ids)}"
         while True:
             try:
                 if self.is_up:
-                    await self.loop.change(*request())
+                    await self.loop.change(*request(), request_id=request_id)
                     return
             except (ControllerCrashed, StoreError):
                 pass  # as clients do: tried again

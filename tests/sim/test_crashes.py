@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY, STATE_KEY
+from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY, CONTROLLER_STARTS_KEY, STATE_KEY
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor
 from tests.sim.fake_mesh import Mesh
@@ -107,7 +107,7 @@ def assert_tidy(mesh: Mesh) -> None:
     assert {actor.name.rpartition("#")[2] for actor in mesh.cluster.replicas()} == known
     state = mesh.stored()
     codes = {deployment.code_key for app in state.applications for deployment in app.deployments}
-    assert set(mesh.kv.keys("")) - {STATE_KEY, CONTROLLER_ADDRESS_KEY} == codes
+    assert set(mesh.kv.keys("")) - {STATE_KEY, CONTROLLER_ADDRESS_KEY, CONTROLLER_STARTS_KEY} == codes
 
 
 def _replicas(app: control_pb2.ApplicationStatus) -> list[control_pb2.ReplicaStatus]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import grpc
@@ -21,6 +21,12 @@ _DEPLOYERS = {
     control_pb2.DEPLOYER_FILE: "a configuration file",
     control_pb2.DEPLOYER_RUN: "another `mesh run`",
 }
+
+
+_REQUESTS_KEPT = 64
+"""Many more than clients make while one of them repeats its request."""
+
+Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,24 @@ def with_applications(
         if predecessor is not None:
             changed.predecessors.add().CopyFrom(predecessor)
     return changed
+
+
+def once(edit: Edit, request_id: str) -> Edit:
+    """`edit` unless the state has it already: a client repeats a request whose answer was lost.
+
+    Others may have changed the same since, and their change must not be undone. An empty id is that of no request.
+    """
+
+    def edited(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+        if request_id and request_id in state.applied_requests:
+            return state
+        changed = edit(state)
+        if request_id:
+            changed.applied_requests.append(request_id)
+            del changed.applied_requests[:-_REQUESTS_KEPT]
+        return changed
+
+    return edited
 
 
 def without_application(state: control_pb2.DesiredState, name: str, run_id: str = "") -> control_pb2.DesiredState:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mesh.controller.desired.descriptor_sets import new_sets, used_sets
+from mesh.controller.desired.desired_change import Edit
 from mesh.controller.desired.desired_state import Desired, read_desired
-from mesh.controller.desired.desired_store import StateStore
+from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 
-Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
+logger = logging.getLogger("mesh")
 
 
 class DesiredKeeper:
@@ -22,6 +25,20 @@ class DesiredKeeper:
         self._changes: set[asyncio.Task[int]] = set()
         self._state = control_pb2.DesiredState()
         self.desired = Desired()
+
+    async def claim(self) -> bool:
+        """Make this the only controller that stores anything. Returns whether there is a stored state."""
+        await asyncio.to_thread(self._store.claim)
+        return await asyncio.to_thread(self._store.has_state)
+
+    async def stay_current(self) -> None:
+        """Look from time to time whether a newer controller has taken over; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(settings().controller.orphans_interval_s)
+            try:
+                await asyncio.to_thread(self._store.check_epoch)
+            except StoreError as error:
+                logger.warning("the epoch of the controller could not be checked: %s", error)
 
     async def load(self, gateways: control_pb2.GatewayOptions) -> None:
         """Read what is stored, or make and store the first state."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Protocol
 
 from mesh.cluster.keys import (
@@ -20,6 +21,10 @@ class StoreError(Exception):
     """The KV did not answer. A change may or may not be stored: making it again is safe."""
 
 
+class FencedError(StoreError):
+    """A newer controller of the mesh has started: this one must not store anything, nor act on any actor."""
+
+
 class KeyValue(Protocol):
     """The cluster's KV, or a dict in tests. Blocking. Every method may raise StoreError, and only that."""
 
@@ -35,8 +40,12 @@ class KeyValue(Protocol):
 class StateStore:
     """Every method blocks for a few KV round trips."""
 
-    def __init__(self, kv: KeyValue) -> None:
+    def __init__(self, kv: KeyValue, on_fenced: Callable[[], None] = lambda: None) -> None:
+        """`on_fenced` ends a controller after which another one has started; it may return in tests only."""
         self._kv = kv
+        self._on_fenced = on_fenced
+        self.epoch = 0
+        """How many controllers of the mesh have started, up to this one. 0: it has not claimed the state."""
 
     def load(self) -> control_pb2.DesiredState | None:
         """What was stored last. Code and descriptors that an interrupted change left behind are removed."""
@@ -67,8 +76,12 @@ class StateStore:
 
     def save(self, state: control_pb2.DesiredState) -> None:
         """Store `state`, then remove what it no longer refers to: a crash in between leaves only waste behind."""
+        self.check_epoch()
         self._kv.put(STATE_KEY, state.SerializeToString())
         self._remove_waste(state)
+
+    def has_state(self) -> bool:
+        return self._kv.get(STATE_KEY) is not None
 
     def _remove_waste(self, state: control_pb2.DesiredState) -> None:
         generations = (*state.applications, *state.predecessors)
@@ -78,11 +91,18 @@ class StateStore:
             if key not in referenced:
                 self._kv.delete(key)
 
-    def count_start(self) -> int:
-        """Count the start of a controller. Returns how many have started since the mesh was."""
-        starts = int(self._kv.get(CONTROLLER_STARTS_KEY) or 0) + 1
-        self._kv.put(CONTROLLER_STARTS_KEY, str(starts).encode())
-        return starts
+    def claim(self) -> None:
+        """Count the start of this controller: from now on no earlier one stores anything."""
+        epoch = int(self._kv.get(CONTROLLER_STARTS_KEY) or 0) + 1
+        self._kv.put(CONTROLLER_STARTS_KEY, str(epoch).encode())
+        self.epoch = epoch
+
+    def check_epoch(self) -> None:
+        """Raises FencedError when a newer controller has started."""
+        newest = int(self._kv.get(CONTROLLER_STARTS_KEY) or 0)
+        if self.epoch and newest > self.epoch:
+            self._on_fenced()
+            raise FencedError(f"controller {newest} of this mesh has taken over from this one, number {self.epoch}")
 
     def put_address(self, address: str) -> None:
         self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())

@@ -156,14 +156,24 @@ def test_each_call_sends_its_request() -> None:
     client.delete("app")
     client.shutdown()
     assert client.status() == REPLY
+    ids = [getattr(request, "request_id", "") for _, request in channel.requests]
     assert channel.requests == [
-        ("Deploy", control_pb2.DeployRequest(application=spec)),
-        ("Delete", control_pb2.DeleteRequest(application="app")),
-        ("Shutdown", control_pb2.ShutdownRequest()),
+        ("Deploy", control_pb2.DeployRequest(application=spec, request_id=ids[0])),
+        ("Delete", control_pb2.DeleteRequest(application="app", request_id=ids[1])),
+        ("Shutdown", control_pb2.ShutdownRequest(request_id=ids[2])),
         ("Status", control_pb2.StatusRequest()),
     ]
+    assert len({*ids}) == 4
     client.close()
     assert channel.closes == 1
+
+
+def test_a_repeated_request_says_that_it_is_the_same() -> None:
+    """So the controller does not store it again over a newer one."""
+    channel = FakeChannel(rpc_error(grpc.StatusCode.UNAVAILABLE), control_pb2.DeployReply())
+    ControlClient(channel).deploy(control_pb2.ApplicationSpec(name="app"))
+    (_, first), (_, second) = channel.requests
+    assert first == second
 
 
 def test_a_blocking_call_on_the_io_thread_is_refused() -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
-from mesh.client import mesh_lifecycle
+from mesh.client import mesh_erasure, mesh_lifecycle
+from mesh.client.polling import poll
 from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_NAME, ERASURE_KEY, TOKEN_KEY
 from mesh.exceptions import MeshException
 from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster, client_settings
@@ -84,7 +86,58 @@ def test_a_mesh_whose_controller_refuses_to_end_is_killed(
     assert cluster.actors == {}
 
 
+def test_a_shutdown_leaves_alone_the_mesh_that_was_started_meanwhile(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another driver ended the same mesh, and has started its own before this one is done (item 60)."""
+    old = cluster.run_controller()
+    cluster.kv[TOKEN_KEY] = b"old"
+
+    def another_is_faster() -> None:
+        mesh_erasure.erase(b"old")
+        assert cluster.actors == {}
+        cluster.run_controller()
+        cluster.kv.update({TOKEN_KEY: b"new", "controller/state": b"new"})
+
+    monkeypatch.setattr(old, "shutdown", another_is_faster)
+    mesh_lifecycle.destroy(old)  # type: ignore[arg-type]
+    assert list(cluster.actors) == [CONTROLLER_NAME]
+    assert cluster.kv == {TOKEN_KEY: b"new", "controller/state": b"new"}
+
+
+def test_a_shutdown_leaves_alone_a_mesh_that_has_no_token_yet(cluster: FakeCluster) -> None:
+    """The next one: its controller has just been spawned."""
+    cluster.run_controller()
+    mesh_erasure.erase(b"old")
+    assert list(cluster.actors) == [CONTROLLER_NAME]
+
+
+def test_a_start_waits_until_another_process_has_erased_the_mesh(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.kv[ERASURE_KEY] = b"1"
+    looks: list[str] = []
+
+    def look(key: str) -> bytes | None:
+        looks.append(key)
+        if len(looks) == 3:
+            del cluster.kv[ERASURE_KEY]
+        return cluster.kv.get(key)
+
+    monkeypatch.setattr(ray_core, "kv_get", look)
+    mesh_lifecycle.start(control_pb2.GatewayOptions(), b"")
+    assert looks[:3] == [ERASURE_KEY] * 3
+    assert list(cluster.actors) == [CONTROLLER_NAME]
+
+
+def test_an_erasure_that_was_interrupted_stops_no_start(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.kv[ERASURE_KEY] = b"1"
+    monkeypatch.setattr(mesh_erasure, "settings", lambda: client_settings(shutdown_timeout_s=0.0))
+    mesh_lifecycle.start(control_pb2.GatewayOptions(), b"")
+    assert ERASURE_KEY not in cluster.kv
+
+
 def test_polling_ends_with_the_answer_or_with_its_time() -> None:
     answers = iter([False, False, True])
-    assert mesh_lifecycle.poll(lambda: next(answers), 5) is True
-    assert mesh_lifecycle.poll(lambda: False, 0) is False
+    assert poll(lambda: next(answers), 5) is True
+    assert poll(lambda: False, 0) is False

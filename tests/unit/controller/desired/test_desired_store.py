@@ -2,8 +2,8 @@
 
 import pytest
 
-from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, DESCRIPTORS_PREFIX
-from mesh.controller.desired.desired_store import StateStore
+from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, DESCRIPTORS_PREFIX, STATE_KEY
+from mesh.controller.desired.desired_store import FencedError, StateStore
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
@@ -27,8 +27,19 @@ def deployed(store: StateStore, state: control_pb2.DesiredState, version: str) -
     return state
 
 
-def test_starts_of_controllers_are_counted(kv: DictKeyValue) -> None:
-    assert [StateStore(kv).count_start() for _ in range(3)] == [1, 2, 3]
+def test_a_controller_stores_nothing_after_a_newer_one_has_started(kv: DictKeyValue) -> None:
+    """Ray took its node for dead, but it lives."""
+    ended: list[str] = []
+    old, new = StateStore(kv, on_fenced=lambda: ended.append("old")), StateStore(kv)
+    old.claim()
+    old.save(control_pb2.DesiredState(version=1))
+    new.claim()
+    assert (old.epoch, new.epoch) == (1, 2)
+    new.save(control_pb2.DesiredState(version=2))
+    with pytest.raises(FencedError, match="controller 2 of this mesh has taken over"):
+        old.save(control_pb2.DesiredState(version=3))
+    assert ended == ["old"]
+    assert kv.entries[STATE_KEY] == control_pb2.DesiredState(version=2).SerializeToString()
 
 
 def test_a_new_mesh_has_no_state(store: StateStore) -> None:
