@@ -40,6 +40,7 @@ from mesh.rpc.request_head import read_request_head
 from mesh.rpc.rpc_server import RpcServer
 from mesh.usercode.served_methods import typed_methods
 from mesh.v1 import control_pb2
+from mesh.wire.allocator import keep_freed_memory
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
 
@@ -60,6 +61,7 @@ WARM_UP_SHARE = 0.2
 
 def run_replica(count: int, *, is_isolated: bool) -> None:
     """Serve Echo as `count` replicas of one process; prints their addresses."""
+    keep_freed_memory()
     io = io_thread()
 
     async def start() -> list[str]:
@@ -101,6 +103,7 @@ def snapshot_of(addresses: str, version: int) -> Snapshot:
 
 def run_gateway(address: str, tls: Path | None) -> None:
     """A listener before one replica; prints its address. With TLS that of a second port, as no option has TLS yet."""
+    keep_freed_memory()
     router = router_to(address)
 
     async def start() -> int:

@@ -16,6 +16,7 @@ from mesh.membership.mesh_process import GATEWAY, MeshProcess, join
 from mesh.options.logging_options import logging_of_mesh
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
+from mesh.wire.allocator import keep_freed_memory
 from mesh.wire.io_thread import io_thread
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ class GatewayActor:
         """`spec`: a serialised GatewaySpec."""
         self._spec = control_pb2.GatewaySpec.FromString(spec)
         name = LogName("gateway", process_id=self._spec.gateway_id)
+        keep_freed_memory()
         begin_process(self, name, logging_of_mesh(self._spec.options))
         self._gateway: NodeGateway | None = None
         self._ready: control_pb2.GatewayReady | None = None

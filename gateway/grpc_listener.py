@@ -43,6 +43,9 @@ logger = logging.getLogger("mesh.gateway")
 MESSAGE_MAX_BYTES = 2**31 - 1
 """gRPC's own limit. It applies where the options set none, so that the gateway accepts all that links can carry."""
 
+_FRAME_MAX_BYTES = 1024 * 1024
+"""Of DATA, which is passed on as it arrives; so a large message costs fewer frames."""
+
 _CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
     (False, False): UnaryUnaryCall,
     (False, True): UnaryStreamCall,
@@ -238,4 +241,5 @@ def _limits() -> Limits:
         streams_max=settings().gateway.streams_max,
         header_list_max_bytes=settings().gateway.metadata_max_bytes,
         takes_websockets=True,
+        frame_max_bytes=_FRAME_MAX_BYTES,
     )

@@ -64,6 +64,8 @@ class PayloadSettings:
     """How long a payload may take through the object store before it counts as lost."""
     object_fetch_threads: int = 32
     """Payloads that a process fetches from the object store at the same time; one that is lost takes one place."""
+    freed_bytes_kept: int = 64 * 1024 * 1024
+    """Freed memory that a thread of a replica or gateway keeps for its next large message; 0: as the C library does."""
     error_details_max_chars: int = 4096
     """Error messages are cut to this length before they become gRPC status details."""
     descriptors_max_bytes: int = 4 * 1024 * 1024
@@ -328,12 +330,11 @@ class Settings:
     controller: ControllerSettings = ControllerSettings()
 
 
-_MAY_BE_ZERO = {
-    "MESH_CONTROLLER_HEALTH_JITTER_SHARE", "MESH_CONTROLLER_MIN_READY_S", "MESH_ERROR_DETAILS_MAX_CHARS",
-    "MESH_GATEWAY_DELETED_APPLICATIONS_KEPT", "MESH_GATEWAY_DRAIN_TIMEOUT_S", "MESH_GC_THRESHOLD",
-    "MESH_GATEWAY_LAME_DUCK_S", "MESH_LINK_RECONNECT_DELAY_MAX_S", "MESH_MULTIPLEX_SPILL_DELAY_S",
-    "MESH_OBJECT_STORE_MIN_BYTES", "MESH_ROUTER_LINGER_S", "MESH_SLOW_START_S",
-}  # fmt: skip
+_MAY_BE_ZERO = """
+    CONTROLLER_HEALTH_JITTER_SHARE CONTROLLER_MIN_READY_S ERROR_DETAILS_MAX_CHARS FREED_BYTES_KEPT
+    GATEWAY_DELETED_APPLICATIONS_KEPT GATEWAY_DRAIN_TIMEOUT_S GATEWAY_LAME_DUCK_S GC_THRESHOLD
+    LINK_RECONNECT_DELAY_MAX_S MULTIPLEX_SPILL_DELAY_S OBJECT_STORE_MIN_BYTES ROUTER_LINGER_S SLOW_START_S
+""".split()
 """The other numbers must be more than 0: without credit, time or room nothing would ever move."""
 
 _MAXIMUM = {"MESH_LINK_BATCH_MAX_BYTES": 32 * 1024 * 1024, "MESH_PART_BYTES": 32 * 1024 * 1024}
@@ -382,7 +383,7 @@ def _read(variable: str, text: str, convert: Any) -> object:
 
 
 def _check_range(variable: str, value: float) -> None:
-    may_be_zero, most = variable in _MAY_BE_ZERO, _MAXIMUM.get(variable, math.inf)
+    may_be_zero, most = variable.removeprefix("MESH_") in _MAY_BE_ZERO, _MAXIMUM.get(variable, math.inf)
     # Written so that NaN fails too.
     if not 0 <= value <= most or math.isinf(value) or (value == 0 and not may_be_zero):
         least = "0 or more" if may_be_zero else "more than 0"

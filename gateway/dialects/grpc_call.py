@@ -259,7 +259,7 @@ class GrpcCall:
         self._held_bytes = size
         return True
 
-    def _messages(self, data: bytes) -> list[bytes]:
+    def _messages(self, data: memoryview) -> list[bytes]:
         """The messages that are complete with these bytes; none, and the call is over, if they are wrong."""
         if self._reader is None:
             self._reader = MessageReader(self._method.message_max_bytes, self._head.encoding)
@@ -306,7 +306,7 @@ class UnaryRequestCall(GrpcCall):
             if self._request is not None:
                 return
         stream.connection.give_room(stream, stop - start)
-        messages = self._messages(data[start:stop])
+        messages = self._messages(memoryview(data)[start:stop])
         if stream.has_ended or self._refused_with or self._reader is None:
             return
         if not self._hold(len(messages[0]) if messages else self._reader.begun_bytes) or not messages:

@@ -70,9 +70,9 @@ class _StreamedRequest(GrpcCall):
         upload = self._upload
         if self._reader is None or self._reader.is_between:
             message = whole_message(data, start, stop, self._method.message_max_bytes)
-            messages = [message] if message is not None else self._messages(data[start:stop])
+            messages = [message] if message is not None else self._messages(memoryview(data)[start:stop])
         else:
-            messages = self._messages(data[start:stop])
+            messages = self._messages(memoryview(data)[start:stop])
         if stream.has_ended or self._refused_with:
             return
         upload.waiting.extend(messages)

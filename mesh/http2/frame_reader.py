@@ -90,7 +90,6 @@ class FrameReader:
             position = self._read_preface(data)
         elif self._data_left:
             position = self._read_on(data)
-        frame_max = self._limits.frame_max_bytes
         handler = self._handler
         self.has_unread = False
         while end - position >= HEADER_BYTES:
@@ -103,7 +102,7 @@ class FrameReader:
             stream_id &= 0x7FFF_FFFF
             start = position + HEADER_BYTES
             stop = start + length
-            if length > frame_max or self._block is not None or self._needs_settings:
+            if length > _ANY_KIND_MAX or self._block is not None or self._needs_settings:
                 self._check(length, kind, flags, stream_id)
             if not kind and stream_id and not flags & wire.PADDED:
                 if stop <= end:
@@ -141,6 +140,11 @@ class FrameReader:
     def _check(self, length: int, kind: int, flags: int, stream_id: int) -> None:
         if length > self._limits.frame_max_bytes:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+        if length > self._limits.header_block_max_bytes and (kind != wire.DATA or flags & wire.PADDED):
+            # It would be kept until it is complete.
+            is_block = kind in (wire.HEADERS, wire.CONTINUATION)
+            text = "header block too long" if is_block else f"a frame of type {kind} with {length} bytes"
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text)
         if self._needs_settings and (kind != wire.SETTINGS or flags & wire.ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if self._block is not None and (kind != wire.CONTINUATION or stream_id != self._block.stream_id):
@@ -236,6 +240,8 @@ class _OpenBlock:
         self.ended = ended
 
 
+_ANY_KIND_MAX = wire.FRAME_BYTES_MIN
+"""Longer frames are looked at more closely."""
 _HEADERS_TYPE = bytes((wire.HEADERS,))
 _ON_STREAM = (True, True, True, True, False, True, False, False, True, True)
 """By type of frame: whether it belongs to a stream, or to the connection. WINDOW_UPDATE may do either."""

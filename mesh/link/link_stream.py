@@ -79,7 +79,7 @@ class LinkStream:
                     self._give_room(stream, stop - start)
                     return
                 self._reader = self._reader or MessageReader(MESSAGE_MAX_BYTES)
-            for each in self._reader.feed(data[start:stop]):
+            for each in self._reader.feed(memoryview(data)[start:stop]):
                 self.on_message(each)
             self._give_room(stream, stop - start)
         except (DecodeError, MalformedFrameError, MessageError) as error:

@@ -14,6 +14,7 @@ from mesh.options.logging_options import logging_of_replica
 from mesh.replica.replica import ReplicaProcess
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
+from mesh.wire.allocator import keep_freed_memory
 from mesh.wire.io_thread import io_thread
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ class ReplicaActor:
     def __init__(self, spec: bytes) -> None:
         read = control_pb2.ReplicaSpec.FromString(spec)
         self._name = LogName("replica", read.deployment.app, read.deployment.name, read.replica_id)
+        keep_freed_memory()
         self._logs = begin_process(self, self._name, logging_of_replica(read))
         self._replica = ReplicaProcess(read)
         self._start: Future[None] | None = None

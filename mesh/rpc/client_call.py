@@ -178,7 +178,7 @@ class ClientCall:
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         try:
-            self._messages.feed(stream, data[start:stop])
+            self._messages.feed(stream, memoryview(data)[start:stop])
         except MessageError as error:
             self.finish(ResponseHead(code=error.code, message=error.text))
         else:

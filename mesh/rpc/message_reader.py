@@ -59,7 +59,7 @@ class MessageReader:
         """Bytes that are kept of a message that is not complete."""
         return len(self._begun)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
         """The messages that are complete with these bytes. Raises MessageError."""
         joined: bytes | memoryview = data
         if self._begun:

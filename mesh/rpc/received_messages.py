@@ -33,7 +33,7 @@ class ReceivedMessages:
         """Before any bytes have come."""
         self._reader = MessageReader(self._max_bytes, encoding)
 
-    def feed(self, stream: Stream, data: bytes) -> None:
+    def feed(self, stream: Stream, data: bytes | memoryview) -> None:
         """Bytes from the peer. Raises MessageError."""
         self._messages.extend(self._reader.feed(data))
         if self._messages:

@@ -60,7 +60,7 @@ class ServicerCall:
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         try:
-            self._messages.feed(stream, data[start:stop])
+            self._messages.feed(stream, memoryview(data)[start:stop])
         except MessageError as error:
             self._refuse(error.code, error.text)
         else:

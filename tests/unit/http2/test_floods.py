@@ -208,6 +208,26 @@ def test_a_header_block_in_one_frame_is_limited_too() -> None:
     assert str(server.connection.fault) == "header block too long"
 
 
+@pytest.mark.parametrize(
+    ("kind", "flags", "stream_id"), [(wire.SETTINGS, 0, 0), (wire.DATA, wire.PADDED, 1), (99, 0, 0)]
+)
+def test_only_data_may_come_in_frames_that_are_larger_than_a_header_block(
+    kind: int, flags: int, stream_id: int
+) -> None:
+    """All others are kept until they are complete; so the beginning of such a frame ends the connection."""
+    server = ServerEnd(Limits(frame_max_bytes=2**20))
+    server.receive(headers(1))
+    begun = frame(kind, flags, stream_id, bytes(66_000))[:100]
+    assert failures(server.receive(begun)) == [(0, CALM)]
+
+
+def test_data_in_large_frames_arrives_piece_by_piece() -> None:
+    server = ServerEnd(Limits(frame_max_bytes=2**20))
+    server.receive(headers(1))
+    server.receive(data(1, bytes(200_000))[:150_000])
+    assert len(server.exchanges[1].body) == 150_000 - wire.HEADER_BYTES
+
+
 def test_a_header_block_is_limited_over_all_its_frames() -> None:
     server = ServerEnd()
     server.receive(frame(wire.HEADERS, 0, 1, bytes(16_384)), *[frame(9, 0, 1, bytes(16_384))] * 3)
