@@ -91,7 +91,7 @@ def _parts(text: str, name: str) -> tuple[str, str, str]:
 
 def settings_table() -> str:
     """Every setting with its default and the sentences below it in mesh/settings.py, group by group."""
-    kinds = {group.name: type(group.default) for group in fields(Settings)}
+    kinds = {group.name: group.default_factory for group in fields(Settings)}
     rows = [
         f"| {name} | `{variable_of(kind, each.name)}` | {each.default} | {_documented(kind)[each.name]} |"
         for name, kind in kinds.items()

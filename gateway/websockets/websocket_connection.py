@@ -15,7 +15,8 @@ from typing import Protocol
 from gateway.requests.exchange import BrokenBy, Exchange, Fields
 from gateway.websockets.websocket_frames import Message, WebSocketFrames
 from gateway.websockets.websocket_handshake import Handshake
-from mesh.settings import GatewaySettings, settings
+from mesh.defaults.gateway_settings import GatewaySettings
+from mesh.settings import settings
 
 BROKEN = 1006
 """Is never sent: the connection broke."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from mesh.settings import LogSettings, settings
+from mesh.defaults.control_settings import LogSettings
+from mesh.settings import settings
 
 DIRECTORY = "mesh"
 """Below Ray's log directory of the session."""

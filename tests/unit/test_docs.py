@@ -16,8 +16,8 @@ import pytest
 
 from mesh.cli import main
 from mesh.declarative.config_file import read_config
+from mesh.defaults.control_settings import ClientSettings
 from mesh.options import gateway_options
-from mesh.settings import ClientSettings
 from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
 from tests import documents
 from tests.documents import DOCUMENTS, OPERATIONS, ROOT

@@ -21,8 +21,8 @@ def _fresh() -> Iterator[None]:
 
 def test_defaults_hold_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for group in fields(Settings):
-        for field in fields(type(group.default)):
-            monkeypatch.delenv(variable_of(type(group.default), field.name), raising=False)
+        for field in fields(group.default_factory):
+            monkeypatch.delenv(variable_of(group.default_factory, field.name), raising=False)
     assert settings() == Settings()
     assert settings() is settings()
 
@@ -77,9 +77,9 @@ def test_zero_turns_off_what_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_no_two_settings_share_a_variable() -> None:
     variables = [
-        variable_of(type(group.default), field.name)
+        variable_of(group.default_factory, field.name)
         for group in fields(Settings)
-        for field in fields(type(group.default))
+        for field in fields(group.default_factory)
     ]
     assert sorted(set(variables)) == sorted(variables)
 

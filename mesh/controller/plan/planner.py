@@ -26,8 +26,8 @@ from mesh.controller.plan.replica_placement import (
 )
 from mesh.controller.plan.rollout import is_given_up, missing_predecessors, next_step
 from mesh.controller.plan.stop_order import held_back, is_overdue
+from mesh.defaults.control_settings import ControllerSettings
 from mesh.routing.snapshot import DeploymentKey
-from mesh.settings import ControllerSettings
 from mesh.status import ReplicaState
 
 

@@ -32,7 +32,7 @@ from functools import cached_property
 from mesh.controller.desired.resource_request import Bundle, ResourceRequest
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.node_resources import NodeResources, book, has_place, take_gangs, take_singles
-from mesh.settings import ControllerSettings
+from mesh.defaults.control_settings import ControllerSettings
 from mesh.v1 import control_pb2
 
 _QUICK_ENVIRONMENT = {"env_vars"}

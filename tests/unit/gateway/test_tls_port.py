@@ -16,8 +16,9 @@ import grpc.aio
 import pytest
 
 from gateway.security import Security
+from mesh.defaults.gateway_settings import GatewaySettings
 from mesh.options.gateway_options import parse
-from mesh.settings import GatewaySettings, settings
+from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from tests.unit.fakes.certificates import Pki
 from tests.unit.gateway.fakes import BIDI, UNARY, FakeRouter, allow, echo, finish, item, on_io_loop, until

@@ -11,9 +11,10 @@ import grpc
 import grpc.aio
 import pytest
 
+from mesh.defaults.data_path_settings import LinkSettings
 from mesh.link import link_stream
 from mesh.link.link_target import LinkTarget
-from mesh.settings import LinkSettings, settings
+from mesh.settings import settings
 from mesh.tls.certificate_files import CertificateError
 from mesh.tls.development_ca import CertificatePaths, DevelopmentCa, Usage
 from mesh.v1 import telemetry_pb2

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.defaults.control_settings import LogSettings
 from mesh.logs.log_files import LogFile, LogName, make_room, open_log_file
-from mesh.settings import LogSettings, settings
+from mesh.settings import settings
 
 REPLICA = LogName("replica", "shop", "Shop", "a1")
 NAMES = [REPLICA, LogName("policy", "shop", "Shop"), LogName("gateway", process_id="g1"), LogName("controller")]

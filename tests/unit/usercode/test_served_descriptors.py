@@ -7,7 +7,8 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from mesh.settings import PayloadSettings, Settings
+from mesh.defaults.data_path_settings import PayloadSettings
+from mesh.settings import Settings
 from mesh.usercode import served_descriptors
 from mesh.usercode.served_descriptors import descriptors_of
 from mesh.usercode.served_methods import TypedMethod, typed_methods

@@ -12,7 +12,8 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import mesh
-from mesh.settings import ReplicaSettings, Settings
+from mesh.defaults.data_path_settings import ReplicaSettings
+from mesh.settings import Settings
 from mesh.wire.web_messages import encode_close, encode_message, header_pairs
 from tests.unit.fakes.small_mesh import until
 from tests.unit.web.web_calls import WebCall, WebReplica, web_replica

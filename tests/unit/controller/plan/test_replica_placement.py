@@ -19,7 +19,7 @@ from mesh.controller.plan.replica_placement import (
     NodeAssignment,
     Shortage,
 )
-from mesh.settings import ControllerSettings
+from mesh.defaults.control_settings import ControllerSettings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, replica

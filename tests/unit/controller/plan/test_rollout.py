@@ -11,7 +11,7 @@ from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
 from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
 from mesh.controller.plan.rollout import Step, is_given_up, missing_predecessors, next_step, retry_delay_s
-from mesh.settings import ControllerSettings
+from mesh.defaults.control_settings import ControllerSettings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, replica, target
