@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,15 @@ from gateway.requests.exchange import BrokenBy, Exchange
 from mesh.http2.limits import BufferBudget
 from tests.unit.fakes.http1_ends import Client, answers, request
 
-logging.getLogger("mesh.gateway").addFilter(lambda record: False)
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    """Thousands of receivers fail on purpose."""
+    logger = logging.getLogger("mesh.gateway")
+    logger.disabled = True
+    yield
+    logger.disabled = False
+
 
 LIMITS = Http1Limits(target_max_bytes=200, fields_max_bytes=400, fields_max=10, body_window_bytes=500)
 BODY = st.binary(max_size=300)
