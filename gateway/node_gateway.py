@@ -21,11 +21,12 @@ from gateway.ops.grpc_health import Health, named_states
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.ops.grpc_reflection import Reflection
 from gateway.ops.node_metrics import NodeMetrics
-from gateway.ops.operators import Operations, OperatorsDialect, UnknownPaths
+from gateway.ops.operators import Operations, OperatorsDialect
 from gateway.ops.serve_api import ServeApi
 from gateway.requests.cors import CorsPolicy
 from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes, read_routes
 from gateway.security import Security
+from gateway.web_entry import WebEntry
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.grpc_web import GrpcWebDialect
 from mesh.exceptions import MeshException
@@ -101,16 +102,16 @@ class NodeGateway:
             policy=_upkeep_policy(options),
             http1=_http1_limits(options),
         )
-        self._grpc_address = ""
         self._api_docs = ApiDocsDialect()
         self._json = JsonDialect(self._listener.methods)
+        self._web = WebEntry(process.use, options)
         self._listener.add_dialects(
             self._api_docs,
             OperatorsDialect(self._operations()),
             GrpcWebDialect(self._listener.methods),
             ConnectDialect(self._listener.methods),
             self._json,
-            UnknownPaths(lambda: self._grpc_address),
+            *self._web.dialects,
         )
         self._listener.cors.policy = _cors_policy(options)
         self._security = Security(options)
@@ -131,7 +132,7 @@ class NodeGateway:
             await self._security.load()
             self._listener.guard = guard = self._security.guard(self._metrics.in_flight)
             self._listener.methods.callers = None if guard is None else guard.methods
-            ready.grpc_address = self._grpc_address = await self._open_grpc()
+            ready.grpc_address = await self._open_grpc()
             ready.http_address = await self._open_http()
         except (OSError, ValueError, ImportError, TypeError):
             await self.close()
@@ -151,6 +152,7 @@ class NodeGateway:
         self._listener.announce_drain()
         await asyncio.sleep(settings().gateway.lame_duck_s)
         self._listener.drain()
+        self._web.drain()
         timeout_s = settings().gateway.drain_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -182,13 +184,14 @@ class NodeGateway:
                 return "This node is being drained."
             case ListenerPhase.WAITING:
                 return "Route table is not populated yet."
-        called = [each for each in self._routes.applications.values() if each.methods]
+        called = [each for each in self._routes.applications.values() if each.methods or each.serves_web]
         if called and not any(map(self._can_serve, called)):
             return "No replicas are available yet."
         return ""
 
     def _collect(self) -> Iterator[tuple[Family, list[Sample]]]:
         yield from self._metrics.collect()
+        yield from self._web.collect()
         yield CONTROLLER_CONNECTED, [Sample((), float(self._process.has_controller))]
         yield CONNECTIONS, [Sample((), self._listener.connections - self._listener.http1_connections)]
         yield HTTP1_CONNECTIONS, [Sample((), self._listener.http1_connections)]
@@ -231,6 +234,7 @@ class NodeGateway:
         self._json.set_routes(routes)
         self._api_docs.set_routes(routes)
         self._metrics.set_applications(routes.applications)
+        self._web.set_routes(routes, self._metrics.applications)
         self._show_health()
 
     def _show_health(self) -> None:

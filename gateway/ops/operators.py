@@ -1,4 +1,4 @@
-"""`OperatorsDialect`: health, routes, metrics and connections over HTTP, and the answer to unknown paths."""
+"""`OperatorsDialect`: health, routes, metrics and connections over HTTP."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Http
 from mesh.wire.io_thread import io_thread
 
 OPERATORS_PREFIX = "/-/"
+"""Of all paths of operators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,23 +115,3 @@ class _PageRequest:
         self._task.cancel()
 
     def on_writable(self) -> None: ...
-
-
-class UnknownPaths:
-    """Claims everything, for the end of the list, and answers 404."""
-
-    def __init__(self, grpc_address: Callable[[], str]) -> None:
-        """`grpc_address`: "host:port" of the gRPC port, empty when it is turned off."""
-        self._grpc_address = grpc_address
-
-    def claims(self, head: HttpHead) -> bool:
-        return True
-
-    def open(self, exchange: Exchange) -> None:
-        address = self._grpc_address()
-        grpc_port = f"gRPC is served at {address}" if address else "gRPC has no port of its own here"
-        error = (
-            f"Path '{exchange.head.path}' not found. There are /-/healthz, /-/routes and /-/metrics; "
-            f"applications are not served over HTTP. {grpc_port}."
-        )
-        answer_json(exchange, 404, {"error": error})

@@ -40,7 +40,7 @@ class MeshConfig:
     proxy_location: str | None = None
     """Nodes with a gateway: EveryNode, HeadOnly or Disabled."""
     http_options: Mapping[str, Any] = field(default_factory=dict)
-    """HTTP listener of the gateways: host, port."""
+    """HTTP listener of the gateways: host, port, root_path, request_timeout_s and others; see docs/gateway.md."""
     grpc_options: Mapping[str, Any] = field(default_factory=dict)
     """gRPC listener of the gateways: port, processes, grpc_servicer_functions, request_timeout_s; see grpc.md."""
     target_capacity: float | None = None

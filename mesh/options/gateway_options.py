@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -23,8 +24,8 @@ logger = logging.getLogger("mesh")
 
 _MAX_PORT = 65_535
 _MAX_PROCESSES = 256
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9\-._~!$&'()*+,;=:@]+)*/?")
 _HTTP_NOT_YET = (
-    "root_path", "request_timeout_s",
     "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_client_certificates",
 )  # fmt: skip
 
@@ -56,7 +57,9 @@ class HTTPOptions:
     location: ProxyLocation | str | None = None
     """Old form of `proxy_location`, which overrides it."""
     root_path: str = ""
+    """Path at which a proxy in front has mounted the mesh, for instance "/api"; applications see it in their URLs."""
     request_timeout_s: float | None = None
+    """Maximum duration of a web request in seconds, its answer included; None: no limit. WebSockets have none."""
     keep_alive_timeout_s: int = 90
     """A connection of HTTP/1.1 is closed this long after its last request, in seconds."""
     ssl_keyfile: str | None = None
@@ -74,6 +77,7 @@ class HTTPOptions:
             option_checks.text("http_options['host']", self.host)
         _check_port("http_options['port']", self.port)
         _check_timeout("http_options['request_timeout_s']", self.request_timeout_s)
+        _check_root_path(self.root_path)
         option_checks.number("http_options['keep_alive_timeout_s']", self.keep_alive_timeout_s, may_equal=False)
         tls_options.check("http_options", self)
         object.__setattr__(self, "cors", cors_options.parse(self.cors))
@@ -175,6 +179,8 @@ class GatewayRequest:
             http_host=self.http.host or "",
             http_port=self.http.port,
             http_keep_alive_timeout_s=self.http.keep_alive_timeout_s,
+            http_root_path=self.http.root_path.rstrip("/"),
+            http_request_timeout_s=self.http.request_timeout_s,
             max_message_bytes=settings().payload.message_max_bytes,
             request_timeout_s=self.grpc.request_timeout_s,
             max_connection_age_s=self.grpc.max_connection_age_s,
@@ -251,6 +257,12 @@ def _location(proxy_location: ProxyLocation | str | None, http: HTTPOptions) -> 
 def _check_port(name: str, port: object) -> None:
     if port is not None:
         option_checks.whole_number(name, port, 0, _MAX_PORT)
+
+
+def _check_root_path(path: object) -> None:
+    option_checks.text("http_options['root_path']", path)
+    if path and not _ROOT_PATH.fullmatch(str(path)):
+        raise ValueError(f"http_options['root_path'] must begin with '/' and need no percent-encoding, got {path!r}.")
 
 
 def _check_timeout(name: str, value: object) -> None:

@@ -303,7 +303,7 @@ def test_a_number_for_a_name_needs_quotes() -> None:
 
 def test_every_mistake_in_nested_options_is_named() -> None:
     text = """
-        http_options: {port: x, root_path: /x}
+        http_options: {port: x, root_path: x}
         grpc_options: {port: -1, request_timeout_s: soon}
         applications:
         - import_path: a:b

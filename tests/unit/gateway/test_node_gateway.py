@@ -176,16 +176,21 @@ def test_routes_are_listed_by_prefix():
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_other_paths_get_the_address_of_the_grpc_port(method: str):
-    """An unknown path is 404 (item 203)."""
+def test_other_paths_are_not_found_and_say_what_there_is(method: str):
+    """Also those of applications that take no web requests (item 203)."""
 
     async def scenario() -> None:
         async with running() as node:
+            assert (await node.get("/shop/x", method))[0] == 503
+            node.process.publish(route_table("shop"))
+            status, body = await node.get("/else/x", method)
+            assert (status, body.partition(". ")) == (
+                404,
+                ("Path '/else/x' not found", ". ", "GET /-/routes lists the route prefixes of applications."),
+            )
             status, body = await node.get("/shop/x", method)
             assert status == 404
-            error = json.loads(body)["error"]
-            assert "Path '/shop/x' not found" in error
-            assert node.ready.grpc_address in error
+            assert "Application 'shop' at '/shop' takes no web requests" in body
 
     on_io_loop(scenario())
 

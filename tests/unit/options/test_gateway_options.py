@@ -85,8 +85,10 @@ def test_no_port_is_another_thing_than_any_port() -> None:
         ({"ssl_keyfile": "key.pem"}, "give both or neither"),
         ({"ssl_certfile": "cert.pem"}, "give both or neither"),
         ({"ssl_keyfile": "k", "ssl_certfile": "c"}, "not available in this version"),
-        ({"root_path": "/x"}, "not available in this version"),
-        ({"request_timeout_s": 1.0}, "not available in this version"),
+        ({"root_path": "x"}, r"\['root_path'\] must begin with '/'"),
+        ({"root_path": "//x"}, r"\['root_path'\]"),
+        ({"root_path": "/ü"}, r"\['root_path'\]"),
+        ({"request_timeout_s": 0}, r"\['request_timeout_s'\]"),
         ({"keep_alive_timeout_s": 0}, "more than 0"),
         ({"middlewares": [object()]}, r"\['middlewares'\] has no effect"),
         ({"num_cpus": 1}, r"\['num_cpus'\] has no effect"),
@@ -98,6 +100,15 @@ def test_wrong_http_options_are_refused(options: dict[str, Any], words: str) -> 
     """The error names the option (item 54)."""
     with pytest.raises(ValueError, match=words):
         parse(None, options, None)
+
+
+def test_a_root_path_and_a_timeout_of_requests_reach_the_gateways() -> None:
+    """Both are off by default (item 54)."""
+    asked = parse(None, {"root_path": "/api/v1/", "request_timeout_s": 0.1}, None).to_message()
+    assert (asked.http_root_path, asked.http_request_timeout_s) == ("/api/v1", 0.1)
+    usual = parse(None, None, None).to_message()
+    assert usual.http_root_path == ""
+    assert not usual.HasField("http_request_timeout_s")
 
 
 def test_empty_middlewares_are_fine() -> None:
