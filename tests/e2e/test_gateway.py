@@ -11,10 +11,13 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import descriptor_pool, message_factory
+from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
 
 import mesh
+from mesh.exceptions import GrpcStatusError
 from mesh.v1 import serve_api_pb2
 from mesh.v1.health_pb2 import HealthListResponse
 from tests.e2e.conftest import MESSAGE_MAX_BYTES, Deploy
@@ -41,8 +44,9 @@ BUFFERED_MAX = 10_000
 class Shop(shop_pb2_grpc.ShopServicer):
     """Inherits its service. The name of an item says what is to happen."""
 
-    def __init__(self, gate: Handle) -> None:
+    def __init__(self, gate: Handle, refuser: Handle) -> None:
         self._gate = gate
+        self._refuser = refuser
         self._listed = 0
 
     async def listed(self) -> int:
@@ -66,6 +70,8 @@ class Shop(shop_pb2_grpc.ShopServicer):
             case "set code, then raise":
                 context.set_code(Status.DATA_LOSS)
                 raise LookupError("lost")
+            case "refused below":
+                await self._refuser.check.remote(request.name)
             case "wrong type":
                 return "not a message"
             case "initial metadata":
@@ -99,6 +105,12 @@ class Shop(shop_pb2_grpc.ShopServicer):
             yield Item(amount=item.amount + 1)
 
 
+@small
+class Refuser:
+    def check(self, name: str) -> None:
+        raise GrpcStatusError.with_details(Status.FAILED_PRECONDITION, "not today", ErrorInfo(reason=name))
+
+
 @small(max_ongoing_requests=100)
 class Stock:
     """Inherits nothing: `mesh.start` was given the function that adds the Stock service."""
@@ -117,7 +129,7 @@ class Stock:
 
 @pytest.fixture(scope="module")
 def gate(deploy: Deploy) -> Handle:
-    deploy(Shop.bind(Gate.bind()), "shop")
+    deploy(Shop.bind(Gate.bind(), Refuser.bind()), "shop")
     return mesh.get_deployment_handle("Gate", "shop")
 
 
@@ -228,6 +240,19 @@ def test_exceptions_of_user_code_are_internal_errors_with_their_text(shop: Any) 
     with pytest.raises(grpc.RpcError, match="list broke"):
         next(stream)
     assert stream.code() is Status.INTERNAL
+
+
+def test_details_of_an_error_pass_through_deployments(shop: Any) -> None:
+    """To handles and to stock clients (items 142, 143)."""
+    error = failure(shop.Price, Item(name="refused below"))
+    status = rpc_status.from_call(error)
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (error.code(), status.message, info.reason) == (Status.FAILED_PRECONDITION, "not today", "refused below")
+    handle = mesh.get_deployment_handle("Refuser", "shop")
+    with pytest.raises(GrpcStatusError) as caught:
+        handle.check.remote("me").result(timeout_s=TIMEOUT_S)
+    assert caught.value.error_details == (ErrorInfo(reason="me"),)
 
 
 def test_initial_metadata_and_compressed_messages_reach_the_client(shop: Any) -> None:

@@ -201,9 +201,11 @@ def test_strangers_cannot_make_series(traffic: None, gateway: Gateway) -> None:
 
 
 def test_health_and_routes_stand_beside_the_metrics(metered: Handle, gateway: Gateway) -> None:
-    """All three are on the operators' port (items 201, 202)."""
+    """So do the connections; all are on the operators' port (items 201, 202)."""
     assert get(f"{gateway.http_url}/-/healthz") == "success"
     assert json.loads(get(f"{gateway.http_url}/-/routes"))["/metered"] == "metered"
+    page = json.loads(get(f"{gateway.http_url}/-/connections"))
+    assert "http/1.1" in {each["protocol"] for each in page["listed"]}
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(f"{gateway.http_url}/nothing")
 
