@@ -166,6 +166,7 @@ PURE_MODULES = (
     "gateway/listener_phase.py",
     "gateway/requests/cors.py",
     "gateway/requests/end_to_end_fields.py",
+    "gateway/requests/equal_heads.py",
     "gateway/requests/mesh_headers.py",
     "gateway/requests/route_prefixes.py",
     "gateway/access/call_limits.py",

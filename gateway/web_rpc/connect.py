@@ -20,6 +20,7 @@ from gateway.dialects.method_call import CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
+from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.routes import Refusal
 from gateway.transcoding.status_json import HTTP_STATUS
@@ -63,6 +64,8 @@ class ConnectDialect:
     def __init__(self, methods: ServedMethods) -> None:
         self._methods = methods
         self._json = JsonCodecs()
+        self._heads = EqualHeads(_read_head)
+        """Of requests whose query says nothing."""
 
     def claims(self, head: HttpHead) -> bool:
         """Whether a request is one of Connect, or means to be one."""
@@ -76,8 +79,7 @@ class ConnectDialect:
             exchange.send_whole(405, [(b"allow", b"POST")], b"")
             return None
         try:
-            request = read_request(head)
-            invocation = read_http_invocation(head.fields, OWN_FIELDS)
+            request, invocation = _read_head(head) if form is RequestForm.GET else self._heads.read(head)
         except WrongRequestError as error:
             return self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error)))
         except UnsupportedEncodingError as error:
@@ -318,6 +320,11 @@ class _StreamCall(_ConnectCall):
         if compression is not None and compression.encoding:
             fields.append((b"connect-content-encoding", compression.encoding.encode()))
         return fields + write_fields(own_entries(self._initial))
+
+
+def _read_head(head: HttpHead) -> tuple[ConnectRequest, Invocation]:
+    """Raises WrongRequestError, UnsupportedEncodingError or another ValueError."""
+    return read_request(head), read_http_invocation(head.fields, OWN_FIELDS)
 
 
 def _is_safe(method: ServedMethod) -> bool:

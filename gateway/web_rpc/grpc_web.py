@@ -15,6 +15,7 @@ from gateway.dialects.method_call import CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
+from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.routes import Refusal
 from gateway.web_rpc.base64_pieces import Base64Pieces
@@ -37,6 +38,7 @@ class GrpcWebDialect:
 
     def __init__(self, methods: ServedMethods) -> None:
         self._methods = methods
+        self._heads = EqualHeads(_read_head)
 
     def claims(self, head: HttpHead) -> bool:
         """Whether a request is one of gRPC-Web, or means to be one."""
@@ -54,8 +56,7 @@ class GrpcWebDialect:
             exchange.send_whole(405, [(b"allow", b"POST")], b"")
             return None
         try:
-            invocation = read_http_invocation(head.fields, _OWN_FIELDS)
-            timeout_s = _timeout_s(head)
+            invocation, timeout_s = self._heads.read(head)
         except ValueError as error:
             self._refuse(exchange, Refusal(INTERNAL, str(error)), "")
             return None
@@ -188,10 +189,10 @@ class _TextReader(EnvelopeReader):
         super().end()
 
 
-def _timeout_s(head: HttpHead) -> float | None:
-    """Raises ValueError."""
+def _read_head(head: HttpHead) -> tuple[Invocation, float | None]:
+    """What the head says, and the time that its client leaves the call. Raises ValueError."""
     timeout = head.by_name.get(b"grpc-timeout")
-    return None if timeout is None else read_timeout(timeout)
+    return read_http_invocation(head.fields, _OWN_FIELDS), None if timeout is None else read_timeout(timeout)
 
 
 def _encoding(head: HttpHead) -> str:

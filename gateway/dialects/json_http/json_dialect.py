@@ -5,10 +5,11 @@ from __future__ import annotations
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
-from gateway.dialects.json_http.json_headers import JsonHeads
+from gateway.dialects.json_http.json_headers import read_json_head
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
+from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.routes import Refusal, Routes
 from gateway.transcoding.field_error import FieldError
@@ -31,7 +32,7 @@ class JsonDialect:
     def __init__(self, methods: ServedMethods) -> None:
         self._methods = methods
         self._json_methods = JsonMethods()
-        self._heads = JsonHeads()
+        self._heads = EqualHeads(read_json_head)
         self._web_prefixes: list[str] = []
         self._last: tuple[HttpHead | None, _Found] = (None, None)
         """What `claims` found, for the `open` that follows."""

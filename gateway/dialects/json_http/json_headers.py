@@ -37,28 +37,6 @@ def read_json_head(head: HttpHead) -> JsonHead:
     )
 
 
-class JsonHeads:
-    """Reads the headers of all requests; those that are the same, as one client often sends them, only once."""
-
-    KEPT_MAX = 256
-    FIELDS_MAX = 32
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[tuple[bytes, bytes], ...], JsonHead] = {}
-
-    def read(self, head: HttpHead) -> JsonHead:
-        """Like read_json_head."""
-        if len(head.fields) > self.FIELDS_MAX:
-            return read_json_head(head)
-        key = tuple(head.fields)
-        known = self._kept.get(key)
-        if known is None:
-            if len(self._kept) >= self.KEPT_MAX:
-                self._kept.clear()
-            known = self._kept[key] = read_json_head(head)
-        return known
-
-
 def answer_fields(
     content_type: bytes, request_id: str, initial: tuple[Entry, ...], trailing: tuple[Entry, ...]
 ) -> Fields:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
+from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.method_lookup import ServedMethods
+from gateway.grpc_listener import GrpcListener
+from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
+from gateway.web_rpc.connect import ConnectDialect
+from gateway.web_rpc.grpc_web import GrpcWebDialect
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import FakeRouter
 from tests.unit.protos import shop_pb2
@@ -56,3 +65,29 @@ def shop_methods(router: FakeRouter, *, has_descriptors: bool = True, timeout_s:
     methods.message_max_bytes = MESSAGE_MAX_BYTES
     methods.set_routes(shop_routes("shop", has_descriptors=has_descriptors))
     return methods
+
+
+@dataclass
+class EveryDialect:
+    """A listener that speaks all dialects of typed methods."""
+
+    listener: GrpcListener
+    port: int
+
+
+@asynccontextmanager
+async def every_dialect(router: FakeRouter) -> AsyncIterator[EveryDialect]:
+    health = Health()
+    listener = GrpcListener(lambda *_: router, GrpcMetrics(), health.handler())
+    json_dialect = JsonDialect(listener.methods)
+    listener.add_dialects(GrpcWebDialect(listener.methods), ConnectDialect(listener.methods), json_dialect)
+    routes = shop_routes("shop")
+    listener.set_routes(routes)
+    json_dialect.set_routes(routes)
+    port = await listener.start("127.0.0.1", 0)
+    try:
+        yield EveryDialect(listener, port)
+        await listener.idle()
+    finally:
+        health.close()
+        await listener.stop(0)

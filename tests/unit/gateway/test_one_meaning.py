@@ -6,8 +6,6 @@ One random message, with random metadata, deadline and outcome, goes through all
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,16 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.json_http.json_dialect import JsonDialect
-from gateway.grpc_listener import GrpcListener
-from gateway.ops.grpc_health import Health
-from gateway.ops.grpc_metrics import GrpcMetrics
-from gateway.web_rpc.connect import ConnectDialect
-from gateway.web_rpc.grpc_web import GrpcWebDialect
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
-from tests.unit.fakes.shop_routes import HAGGLE, LIST, PRICE, STOCK_PRICE, TOTAL, shop_routes
+from tests.unit.fakes.shop_routes import HAGGLE, LIST, PRICE, STOCK_PRICE, TOTAL, every_dialect
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, item, on_io_loop
 from tests.unit.gateway.typed_clients import (
     Client,
@@ -129,26 +121,6 @@ class ScriptedMethod:
         finish(call, outcome)
 
 
-@asynccontextmanager
-async def every_dialect(router: FakeRouter) -> AsyncIterator[int]:
-    """The port of a listener that speaks all of them."""
-    metrics = GrpcMetrics()
-    health = Health()
-    listener = GrpcListener(lambda *_: router, metrics, health.handler())
-    json_dialect = JsonDialect(listener.methods)
-    listener.add_dialects(GrpcWebDialect(listener.methods), ConnectDialect(listener.methods), json_dialect)
-    routes = shop_routes("shop")
-    listener.set_routes(routes)
-    json_dialect.set_routes(routes)
-    port = await listener.start("127.0.0.1", 0)
-    try:
-        yield port
-        await listener.idle()
-    finally:
-        health.close()
-        await listener.stop(0)
-
-
 # ---- Random calls ----------------------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -200,8 +172,8 @@ def check_one_meaning(call: TypedCall, script: Script, clients: dict[str, Client
         method = ScriptedMethod(call, script)
 
         async def make_it(client: Client = client, method: ScriptedMethod = method) -> Seen:
-            async with every_dialect(method.router) as port:
-                return await client(port, call)
+            async with every_dialect(method.router) as listener:
+                return await client(listener.port, call)
 
         seen = on_io_loop(make_it())
         compare(name, seen, expected, call, method.saw)
@@ -263,8 +235,8 @@ def test_a_method_that_is_not_there_is_unimplemented_in_every_dialect(name: str)
     call = TypedCall(path="/mesh.tests.Shop/Absent", requests=(Item(),))
 
     async def make_it() -> Seen:
-        async with every_dialect(FakeRouter()) as port:
-            return await CLIENTS[name](port, call)
+        async with every_dialect(FakeRouter()) as listener:
+            return await CLIENTS[name](listener.port, call)
 
     seen: Any = on_io_loop(make_it())
     assert seen.code == 12

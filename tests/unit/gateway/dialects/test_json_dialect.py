@@ -13,7 +13,6 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_call import ON_LOOP_MAX_BYTES
-from gateway.dialects.json_http.json_headers import JsonHeads
 from gateway.requests.exchange import BrokenBy
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
@@ -513,15 +512,3 @@ def test_both_ways_stream_over_one_exchange() -> None:
     lines = ("content-type", "application/x-ndjson"), ("accept", "application/x-ndjson")
     answer = gateway.ask("POST", f"{SERVICE}Chat", b'{"pages":"1"}\n{"pages":"2"}\n', *lines)
     assert answer.body == b'{"pages":"1"}\n{"pages":"2"}\n'
-
-
-def test_what_is_kept_of_headers_has_a_limit() -> None:
-    heads = JsonHeads()
-    first = heads.read(request("/", ("x-request-id", "r1")))
-    assert heads.read(request("/", ("x-request-id", "r1"))) is first
-    assert heads.read(request("/", ("x-request-id", "r2"))).invocation.request_id == "r2"
-    for number in range(3 * JsonHeads.KEPT_MAX):
-        heads.read(request("/", ("x-request-id", str(number))))
-        assert len(heads._kept) <= JsonHeads.KEPT_MAX
-    many = [(f"x-{number}", "v") for number in range(JsonHeads.FIELDS_MAX + 1)]
-    assert heads.read(request("/", *many)) is not heads.read(request("/", *many))
