@@ -23,9 +23,8 @@ from gateway.http_server import HttpServer, ServerLimits
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.connections_page import ShownConnection
 from gateway.ops.grpc_metrics import GrpcMetrics
-from gateway.ops.operators import OPERATORS_PREFIX
 from gateway.requests.cors_gate import CorsGate
-from gateway.requests.dialect_list import Dialect, DialectList, answer_text
+from gateway.requests.dialect_list import Dialect, DialectList
 from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal, Routes
 from mesh.http2.limits import BufferBudget, Limits
@@ -182,10 +181,9 @@ class GrpcListener:
         await self._server.stop(grace_s)
 
     def _open(self, exchange: Exchange) -> ExchangeReceiver | None:
-        if self.guard is not None and self.guard.asks_who_calls and not exchange.head.path.startswith(OPERATORS_PREFIX):
-            answer_text(exchange, 401, "This gateway asks who calls, which it can do over gRPC only.")
-            return None
-        return self._dialects.open(exchange)
+        if self.guard is None:
+            return self._dialects.open(exchange)
+        return self.guard.open(exchange, self._dialects.open)
 
     def _accept(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
         if self.guard is not None:

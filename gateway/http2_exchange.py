@@ -6,13 +6,14 @@ import logging
 import re
 
 from gateway.dialects.grpc_metadata import ClientHead
-from gateway.requests.exchange import UNHEARD, BrokenBy, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
 from gateway.requests.in_flight import InFlight
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_field, encode_fields
 from mesh.http2.limits import BufferShare
 from mesh.http2.stream import Stream
+from mesh.tls.client_certificate import ClientCertificate
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -34,7 +35,14 @@ _BY_CODE: dict[int, BrokenBy] = {
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
-def read_http2_head(client: ClientHead, peer: str, *, is_tls: bool, has_body: bool) -> HttpHead | int:
+def read_http2_head(
+    client: ClientHead,
+    peer: str,
+    *,
+    is_tls: bool,
+    has_body: bool,
+    certificate: ClientCertificate | None = None,
+) -> HttpHead | int:
     """The head for dialects; or the status of the answer to a request that none of them can take."""
     pseudo = {name: value for name, value in client.fields if name[:1] == b":"}
     method, is_websocket = pseudo[b":method"], False
@@ -60,6 +68,7 @@ def read_http2_head(client: ClientHead, peer: str, *, is_tls: bool, has_body: bo
         peer=peer,
         content_length=client.content_length,
         has_body=has_body,
+        certificate=certificate,
     )
 
 
@@ -72,7 +81,7 @@ def refuse_http2(stream: Stream, status: int) -> None:
 class Http2Exchange:
     """See `gateway.requests.exchange.Exchange`. It is also what its stream knows as receiver."""
 
-    __slots__ = ("_has_body", "_in_flight", "_stream", "has_ended", "has_sent_head", "head", "receiver")
+    __slots__ = ("_has_body", "_in_flight", "_stream", "caller", "has_ended", "has_sent_head", "head", "receiver")
 
     def __init__(self, stream: Stream, head: HttpHead, in_flight: InFlight) -> None:
         self._stream = stream
@@ -80,6 +89,7 @@ class Http2Exchange:
         self._has_body = True
         """Whether the answer may have one."""
         self.head = head
+        self.caller: Caller | None = None
         self.receiver: ExchangeReceiver = UNHEARD
         self.has_sent_head = False
         self.has_ended = False

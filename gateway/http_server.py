@@ -180,7 +180,8 @@ class HttpServer:
         has_body = not stream.is_remote_done
         head = client.http
         if head is None or head.has_body is not has_body:
-            read = read_http2_head(client, peer, is_tls=is_tls, has_body=has_body)
+            certificate = stream.connection.client_certificate
+            read = read_http2_head(client, peer, is_tls=is_tls, has_body=has_body, certificate=certificate)
             if isinstance(read, int):
                 refuse_http2(stream, read)
                 return None

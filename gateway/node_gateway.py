@@ -130,8 +130,7 @@ class NodeGateway:
         )
         try:
             await self._security.load()
-            self._listener.guard = guard = self._security.guard(self._metrics.in_flight)
-            self._listener.methods.callers = None if guard is None else guard.methods
+            self._listener.guard = self._security.guard(self._metrics.in_flight)
             ready.grpc_address = await self._open_grpc()
             ready.http_address = await self._open_http()
         except (OSError, ValueError, ImportError, TypeError):

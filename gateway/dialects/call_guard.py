@@ -1,4 +1,4 @@
-"""`CallGuard`: stands before the gRPC calls of a gateway. Who calls, and is one more call of it allowed now?
+"""`CallGuard`: stands before the calls of a gateway. Who calls, and is one more call of it allowed now?
 
 Ready-made checks answer at once, and the call goes on as it would without a guard. While the user's function decides,
 `AwaitingIdentity` receives the stream: it keeps what the client sends, within the stream's window and the gateway's
@@ -12,11 +12,13 @@ from typing import Any
 
 from gateway.access.authenticator import Authenticator
 from gateway.access.call_limits import RESOURCE_EXHAUSTED, CallLimits
+from gateway.access.exchange_guard import Open, open_for_caller
 from gateway.access.user_check import PendingCheck
-from gateway.dialects.caller_methods import CallerMethods
+from gateway.dialects.caller_methods import CallerMethods, KnownCaller
 from gateway.dialects.grpc_call import NO_ROOM
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import CallCount
+from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
@@ -38,10 +40,16 @@ class CallGuard:
         self._in_flight = in_flight
         self.methods = CallerMethods(limits)
 
-    @property
-    def asks_who_calls(self) -> bool:
-        """Whether clients need an identity."""
-        return self._authenticator is not None
+    def open(self, exchange: Exchange, open_exchange: Open) -> ExchangeReceiver | None:
+        """The same for a request that is none of gRPC: its dialect opens it now or when it is known who sends it."""
+
+        def open_as(identity: Identity | None) -> ExchangeReceiver | None:
+            exchange.caller = KnownCaller(self.methods, identity, exchange.head.peer)
+            return open_exchange(exchange)
+
+        if self._authenticator is None:
+            return open_as(None)
+        return open_for_caller(self._authenticator, exchange, open_as)
 
     def accept(self, stream: Stream, head: ClientHead, peer: str, go_on: GoOn) -> Receiver | None:
         """Let the call go on, now or when it is known who calls. Returns what receives the stream until then."""

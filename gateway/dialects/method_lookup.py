@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.dialects.caller_methods import CallerMethods
 from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.exchange import Exchange
 from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
 from mesh.routing.snapshot import DeploymentKey
 
@@ -32,8 +32,6 @@ class ServedMethods:
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._found: dict[tuple[str | None, str], ServedMethod] = {}
         self.metrics = metrics
-        self.callers: CallerMethods | None = None
-        """Limits the calls of each caller; None: there are no limits."""
         self.message_max_bytes = 0
         """Of a request message. Set before the first call."""
 
@@ -67,12 +65,13 @@ class ServedMethods:
         method = self._found[key] = self._serve(route)
         return method
 
-    def find_for(self, application: str | None, full_name: str, peer: str) -> ServedMethod | Refusal:
-        """The same for one call of this peer, which is to begin now; a Refusal also if that is above a limit."""
+    def find_for(self, application: str | None, full_name: str, exchange: Exchange) -> ServedMethod | Refusal:
+        """The same for one call of this exchange, which is to begin now; a Refusal also if that is above a limit."""
         method = self.find(application, full_name)
-        if self.callers is None or isinstance(method, Refusal):
+        if exchange.caller is None or isinstance(method, Refusal):
             return method
-        return self.callers.admit(method, None, peer)
+        admitted: ServedMethod | Refusal = exchange.caller.admit(method)
+        return admitted
 
     def has(self, path: str) -> bool:
         """Whether an application has such a method."""

@@ -81,7 +81,11 @@ class WebDialect:
         if head.content_length is not None and head.content_length > body_max_bytes():
             self._targets.refuse(exchange, too_large(body_max_bytes()), headers, target)
             return None
-        call = WebCall(exchange, target, headers, raw_path, timeout_s)
+        admitted = self._targets.admit(target, exchange)
+        if isinstance(admitted, WebFailure):
+            self._targets.refuse(exchange, admitted, headers, target)
+            return None
+        call = WebCall(exchange, admitted, headers, raw_path, timeout_s)
         call.begin()
         return None if exchange.has_ended else call
 
@@ -119,6 +123,7 @@ class WebCall:
             headers.multiplexed_model_id,
             headers.traceparent,
             headers.tracestate,
+            target.identity,
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None

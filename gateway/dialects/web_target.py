@@ -6,18 +6,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.dialects.served_method import CallRouter
+from gateway.access.exchange_guard import retry_after_field
+from gateway.dialects.served_method import CallCount, CallRouter
 from gateway.ops.grpc_metrics import OTHER
 from gateway.ops.http_metrics import WEBSOCKET, ApplicationWebStats, HttpMetrics
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import Exchange, HttpHead
-from gateway.requests.in_flight import InFlight
 from gateway.requests.mesh_headers import MeshHeaders, timeout_of
 from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
-from gateway.requests.routes import RoutedApplication, Routes
+from gateway.requests.routes import Refusal, RoutedApplication, Routes
 from gateway.requests.web_status import WebFailure, send_failure
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
+from mesh.wire.identity import Identity
 from mesh.wire.request_context import new_request_id
 
 _ECHO_MAX_CHARS = 100
@@ -47,8 +48,15 @@ class WebTarget:
     """Where the application is mounted, as ASGI says it: without "/" at the end."""
     router: CallRouter
     stats: ApplicationWebStats
-    in_flight: InFlight
+    in_flight: CallCount
     options: WebOptions
+    identity: Identity | None = None
+    """Whose requests these are, where the gateway asks."""
+
+    @property
+    def full_name(self) -> str:
+        """As limits name it."""
+        return self.route_prefix
 
     def route_of(self, pattern: str) -> str:
         """The route that served a request, as metrics and logs name it. `pattern`: the application's own, or empty."""
@@ -91,6 +99,11 @@ class WebTargets:
             return _WAITING
         return self._prefixes.find(decoded_path(path)[len(self.options.root_path) :]) or _unknown(path)
 
+    def admit(self, target: WebTarget, exchange: Exchange) -> WebTarget | WebFailure:
+        """What serves one request that is to begin now; a failure if its caller is above a limit."""
+        found: WebTarget | Refusal = target if exchange.caller is None else exchange.caller.admit(target)
+        return _above_limit(found) if isinstance(found, Refusal) else found
+
     def refuse(
         self, exchange: Exchange, failure: WebFailure, headers: MeshHeaders, target: WebTarget | None = None
     ) -> None:
@@ -122,6 +135,11 @@ class WebTargets:
 def body_max_bytes() -> int:
     """Of one request."""
     return settings().gateway.http_body_max_bytes
+
+
+def _above_limit(refusal: Refusal) -> WebFailure:
+    fields = () if refusal.retry_after_s is None else (retry_after_field(refusal.retry_after_s),)
+    return WebFailure(429, refusal.message, fields)
 
 
 def _unknown(path: str) -> WebFailure:

@@ -79,7 +79,11 @@ class WebSocketDialect:
             failure = WebFailure(error.status, str(error), error.fields)
             self._targets.refuse(exchange, failure, headers, target)
             return None
-        call = WebSocketCall(exchange, target, headers, self._keeper)
+        admitted = self._targets.admit(target, exchange)
+        if isinstance(admitted, WebFailure):
+            self._targets.refuse(exchange, admitted, headers, target)
+            return None
+        call = WebSocketCall(exchange, admitted, headers, self._keeper)
         connection = call.connection = WebSocketConnection(exchange, handshake, call)
         call.begin(raw_path, handshake.subprotocols, headers.session_id)
         return None if exchange.has_ended else connection
@@ -121,6 +125,7 @@ class WebSocketCall:
             headers.multiplexed_model_id,
             headers.traceparent,
             headers.tracestate,
+            target.identity,
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None

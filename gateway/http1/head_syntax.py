@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gateway.http1.http1_limits import Http1Limits, HttpFault
 from gateway.requests.exchange import Fields, HttpHead
+from mesh.tls.client_certificate import ClientCertificate
 
 END = b"\r\n\r\n"
 
@@ -41,6 +42,7 @@ class Origin:
 
     peer: str = ""
     is_tls: bool = False
+    certificate: ClientCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,7 @@ def read_head(line: bytes, lines: FieldLines, limits: Http1Limits, origin: Origi
         peer=origin.peer,
         content_length=lines.length,
         has_body=has_body,
+        certificate=origin.certificate,
     )
     keeps_alive = b"close" not in lines.options and (not is_old or b"keep-alive" in lines.options)
     return ReceivedHead(head=head, lines=lines, keeps_alive=keeps_alive)

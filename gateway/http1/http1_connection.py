@@ -33,6 +33,7 @@ from mesh.http2.limits import BufferShare
 from mesh.http2.transport import ConnectionFacts, peer_name
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.http2.write_turn import write_turn
+from mesh.tls.client_certificate import read_certificate
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -79,6 +80,7 @@ class Http1Connection(asyncio.Protocol):
         origin = Origin(
             peer=peer_name(transport.get_extra_info("peername")),
             is_tls=transport.get_extra_info("sslcontext") is not None,
+            certificate=read_certificate(transport.get_extra_info("peercert")),
         )
         self._reader = Http1Reader(self._service.limits, origin)
         self.writer = AnswerWriter(transport, BufferShare(self._service.budget))

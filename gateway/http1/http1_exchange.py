@@ -16,7 +16,7 @@ from gateway.http1.answer_head import (
 )
 from gateway.http1.answer_writer import AnswerWriter
 from gateway.http1.head_syntax import ReceivedHead
-from gateway.requests.exchange import UNHEARD, BrokenBy, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
 from mesh.http2.limits import BufferShare
 
@@ -52,6 +52,7 @@ class Http1Exchange:
         "_framing",
         "_keeps_alive",
         "_left_bytes",
+        "caller",
         "has_ended",
         "has_sent_head",
         "head",
@@ -65,6 +66,7 @@ class Http1Exchange:
         self._connection = connection
         self.received = received
         self.head: HttpHead = received.head
+        self.caller: Caller | None = None
         self.receiver: ExchangeReceiver = UNHEARD
         self.taken_bytes = 0
         """Of the body, for which no room was given yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.requests.cors import CorsPolicy, is_preflight
-from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import Caller, Exchange, ExchangeReceiver, Fields, HttpHead
 from mesh.http2.limits import BufferShare
 
 OpenExchange = Callable[[Exchange], ExchangeReceiver | None]
@@ -47,9 +47,10 @@ class CorsGate:
 class _CorsExchange:
     """An exchange with a page of another origin: the head of its answer says whether the page may read it."""
 
-    __slots__ = ("_exchange", "_origin", "_policy")
+    __slots__ = ("_exchange", "_origin", "_policy", "caller")
 
     def __init__(self, exchange: Exchange, policy: CorsPolicy, origin: bytes) -> None:
+        self.caller: Caller | None = None
         self._exchange = exchange
         self._policy = policy
         self._origin = origin

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Protocol
 
-from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
+from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
 
 
 class Dialect(Protocol):
@@ -40,14 +40,14 @@ class DialectList:
 
 def answer_text(exchange: Exchange, status: int, text: str) -> None:
     """Answer with plain text. If there is no room for it, the exchange is aborted."""
-    _answer(exchange, status, b"text/plain; charset=utf-8", text.encode())
+    _answer(exchange, status, b"text/plain; charset=utf-8", text.encode(), [])
 
 
-def answer_json(exchange: Exchange, status: int, value: object) -> None:
-    """Answer with what `json` can write. If there is no room for it, the exchange is aborted."""
-    _answer(exchange, status, b"application/json", json.dumps(value).encode())
+def answer_json(exchange: Exchange, status: int, value: object, more: Fields | None = None) -> None:
+    """Answer with what `json` can write, and `more` header fields. If there is no room, the exchange is aborted."""
+    _answer(exchange, status, b"application/json", json.dumps(value).encode(), more or [])
 
 
-def _answer(exchange: Exchange, status: int, content_type: bytes, body: bytes) -> None:
-    if not exchange.send_whole(status, [(b"content-type", content_type)], body):
+def _answer(exchange: Exchange, status: int, content_type: bytes, body: bytes, more: Fields) -> None:
+    if not exchange.send_whole(status, [(b"content-type", content_type), *more], body):
         exchange.abort()

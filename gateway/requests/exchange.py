@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from mesh.http2.limits import BufferShare
+from mesh.tls.client_certificate import ClientCertificate
 
 Fields = list[tuple[bytes, bytes]]
 """Header fields, names in lower case, in the order of the wire."""
@@ -40,6 +41,8 @@ class HttpHead:
     """None for a body of unknown length."""
     has_body: bool = False
     """False only if there is certainly none."""
+    certificate: ClientCertificate | None = None
+    """What the client has shown and TLS has verified; None if it has shown none."""
 
     @cached_property
     def by_name(self) -> dict[bytes, bytes]:
@@ -87,12 +90,22 @@ class ExchangeReceiver(Protocol):
         """All that was queued has left, after `is_blocked` was true."""
 
 
+class Caller(Protocol):
+    """Who sends an exchange, and what it may call now."""
+
+    def admit(self, method: Any) -> Any:
+        """The method or target of a call that begins now, with its caller; a Refusal if that is above a limit."""
+
+
 class Exchange(Protocol):
     """The connection's side. On the I/O loop only. All methods are without effect once it has ended.
 
     An answer that HTTP cannot carry (a line break in a field, more bytes than its content-length) is logged, and
     replaced by status 500, or aborted if its head has left.
     """
+
+    caller: Caller | None
+    """Set before a dialect gets the exchange; None: no client is asked who it is, and none is limited."""
 
     @property
     def head(self) -> HttpHead: ...

@@ -89,7 +89,7 @@ class ConnectDialect:
         if not request.codec:
             _refuse_type(exchange, streams=form is RequestForm.STREAM)
             return None
-        method = self._methods.find_for(invocation.application, head.path, head.peer)
+        method = self._methods.find_for(invocation.application, head.path, exchange)
         if isinstance(method, Refusal):
             return self._refuse(exchange, method, invocation.request_id)
         return self._call(exchange, method, request, invocation)

@@ -60,14 +60,15 @@ class GrpcWebDialect:
         except ValueError as error:
             self._refuse(exchange, Refusal(INTERNAL, str(error)), "")
             return None
-        method = self._find(head, invocation)
+        method = self._find(exchange, invocation)
         if isinstance(method, Refusal):
             self._refuse(exchange, method, invocation.request_id)
             return None
         return _GrpcWebCall(exchange, method, invocation, timeout_s, is_text=is_text)
 
-    def _find(self, head: HttpHead, invocation: Invocation) -> ServedMethod | Refusal:
-        method = self._methods.find_for(invocation.application, head.path, head.peer)
+    def _find(self, exchange: Exchange, invocation: Invocation) -> ServedMethod | Refusal:
+        head = exchange.head
+        method = self._methods.find_for(invocation.application, head.path, exchange)
         if isinstance(method, Refusal):
             return method
         encoding = _encoding(head)

@@ -25,9 +25,6 @@ logger = logging.getLogger("mesh")
 _MAX_PORT = 65_535
 _MAX_PROCESSES = 256
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9\-._~!$&'()*+,;=:@]+)*/?")
-_HTTP_NOT_YET = (
-    "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_client_certificates",
-)  # fmt: skip
 
 
 class ProxyLocation(StrEnum):
@@ -84,9 +81,6 @@ class HTTPOptions:
         for name in ("middlewares", "num_cpus"):
             if getattr(self, name):
                 raise ValueError(f"http_options[{name!r}] has no effect here. Leave it out.")
-        for each in fields(self):
-            if each.name in _HTTP_NOT_YET and getattr(self, each.name) != each.default:
-                raise option_checks.not_yet(f"http_options[{each.name!r}]")
 
 
 @with_field_advice
@@ -154,9 +148,6 @@ class gRPCOptions:
         object.__setattr__(self, "authentication", authentication_options.parse(self.authentication))
         for name in ("limits_per_identity", "limits_per_method"):
             object.__setattr__(self, name, limit_options.parse(f"grpc_options[{name!r}]", getattr(self, name)))
-        asks_for_certificates = isinstance(self.authentication, Authentication) and self.authentication.certificates
-        if asks_for_certificates and self.ssl_ca_certs is None:
-            raise ValueError("grpc_options['authentication']['certificates'] needs ssl_ca_certs.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +199,9 @@ def parse(
     http = _parse_http(http_options)
     grpc = _parse_grpc(grpc_options)
     location = _location(proxy_location, http)
+    asks_for_certificates = isinstance(grpc.authentication, Authentication) and grpc.authentication.certificates
+    if asks_for_certificates and grpc.ssl_ca_certs is None and http.ssl_ca_certs is None:
+        raise ValueError("grpc_options['authentication']['certificates'] needs ssl_ca_certs of a port.")
     if http.host is None or (http.port is None and grpc.port is None):
         location = ProxyLocation.Disabled
     logs = None if logging_config is None else logging_options.parse(logging_config)

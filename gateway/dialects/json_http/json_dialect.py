@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.access.exchange_guard import retry_after_field
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
@@ -85,7 +86,7 @@ class JsonDialect:
 
     def _open(self, exchange: Exchange, target: JsonTarget) -> ExchangeReceiver | None:
         head, translation = exchange.head, target.translation
-        method = self._methods.find_for(translation.application, translation.full_name, head.peer)
+        method = self._methods.find_for(translation.application, translation.full_name, exchange)
         if isinstance(method, Refusal):
             self._refuse(exchange, method)
             return None
@@ -123,7 +124,8 @@ class JsonDialect:
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         self._methods.count_refusal(refusal)
         body = status_json(refusal.code, fit_details(refusal.message))
-        _answer(exchange, HTTP_STATUS[refusal.code], body)
+        fields = None if refusal.retry_after_s is None else [retry_after_field(refusal.retry_after_s)]
+        _answer(exchange, HTTP_STATUS[refusal.code], body, fields)
 
 
 def _messages(head: HttpHead, target: JsonTarget, *, is_gzip: bool) -> MessageBody:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.requests.exchange import ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import Caller, ExchangeReceiver, Fields, HttpHead
 from mesh.http2.limits import BufferBudget, BufferShare
 
 
@@ -11,6 +11,7 @@ class FakeExchange:
 
     def __init__(self, head: HttpHead, budget_bytes: float = float("inf")) -> None:
         self.head = head
+        self.caller: Caller | None = None
         self.share = BufferShare(BufferBudget(budget_bytes))
         self.is_blocked = False
         self.has_room = True

@@ -84,7 +84,9 @@ def test_no_port_is_another_thing_than_any_port() -> None:
     [
         ({"ssl_keyfile": "key.pem"}, "give both or neither"),
         ({"ssl_certfile": "cert.pem"}, "give both or neither"),
-        ({"ssl_keyfile": "k", "ssl_certfile": "c"}, "not available in this version"),
+        ({"ssl_ca_certs": "ca.pem"}, "needs ssl_keyfile and ssl_certfile"),
+        ({"ssl_keyfile": "k", "ssl_certfile": "c", "ssl_keyfile_password": "secret"}, "must be 'file:PATH'"),
+        ({"ssl_client_certificates": "perhaps"}, "required, optional"),
         ({"root_path": "x"}, r"\['root_path'\] must begin with '/'"),
         ({"root_path": "//x"}, r"\['root_path'\]"),
         ({"root_path": "/ü"}, r"\['root_path'\]"),
