@@ -1,4 +1,4 @@
-"""The demo: deploys the weather example, calls it with two clients, scrapes the metrics, reports, and removes it.
+"""The demo: deploys the weather example, calls it with three clients, scrapes the metrics, reports, and removes it.
 
 Run with `python -m examples.demo`. It starts Ray and the mesh if none runs, and ends them in that case. Exit code 0:
 every check is ok.
@@ -20,6 +20,7 @@ import ray
 import mesh
 from examples.weather.app import app
 from examples.weather.handle_client import call_through_handles
+from examples.weather.json_client import call_by_json
 from examples.weather.metrics_report import show_metrics
 from examples.weather.report import Report, Stopwatch, poll
 
@@ -71,6 +72,8 @@ def demonstrate(report: Report) -> None:
         call_from_process(report, gateway.grpc_address)
         report.title("A Python client with deployment handles")
         call_through_handles(report)
+        report.title(f"A client that speaks JSON to http://{gateway.http_address}, by the rules in weather.proto")
+        call_by_json(report, f"http://{gateway.http_address}")
         url = f"http://{gateway.http_address}/-/metrics"
         report.title(f"Metrics, scraped from {url}")
         show_metrics(report, url)

@@ -9,12 +9,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.served_method import CallRouter
 from gateway.grpc_listener import GrpcListener
 from gateway.http1.http1_limits import Http1Limits
 from gateway.listener_phase import ListenerPhase
-from gateway.openapi.api_docs import ApiDocsDialect
 from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
 from gateway.ops.connections_page import connections_page
 from gateway.ops.grpc_health import Health, named_states
@@ -26,9 +24,8 @@ from gateway.ops.serve_api import ServeApi
 from gateway.requests.cors import CorsPolicy
 from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes, read_routes
 from gateway.security import Security
+from gateway.typed_entry import TypedEntry
 from gateway.web_entry import WebEntry
-from gateway.web_rpc.connect import ConnectDialect
-from gateway.web_rpc.grpc_web import GrpcWebDialect
 from mesh.exceptions import MeshException
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.routing.snapshot import DeploymentKey
@@ -102,15 +99,12 @@ class NodeGateway:
             policy=_upkeep_policy(options),
             http1=_http1_limits(options),
         )
-        self._api_docs = ApiDocsDialect()
-        self._json = JsonDialect(self._listener.methods)
+        self._typed = TypedEntry(self._listener.methods)
         self._web = WebEntry(process.use, options)
         self._listener.add_dialects(
-            self._api_docs,
+            self._typed.docs,
             OperatorsDialect(self._operations()),
-            GrpcWebDialect(self._listener.methods),
-            ConnectDialect(self._listener.methods),
-            self._json,
+            *self._typed.dialects,
             *self._web.dialects,
         )
         self._listener.cors.policy = _cors_policy(options)
@@ -151,6 +145,7 @@ class NodeGateway:
         self._listener.announce_drain()
         await asyncio.sleep(settings().gateway.lame_duck_s)
         self._listener.drain()
+        self._typed.drain()
         self._web.drain()
         timeout_s = settings().gateway.drain_timeout_s
         try:
@@ -230,8 +225,7 @@ class NodeGateway:
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
         self._routes = routes = read_routes(table, self._routes)
         self._listener.set_routes(routes)
-        self._json.set_routes(routes)
-        self._api_docs.set_routes(routes)
+        self._typed.set_routes(routes)
         self._metrics.set_applications(routes.applications)
         self._web.set_routes(routes, self._metrics.applications)
         self._show_health()

@@ -22,31 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65xamples/weather/weather.proto\x12\x07weather\"O\n\x0f\x46orecastRequest\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0c\n\x04hour\x18\x02 \x01(\x01\x12\x11\n\tresamples\x18\x03 \x01(\x05\x12\r\n\x05label\x18\x04 \x01(\t\"g\n\rForecastReply\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0c\n\x04hour\x18\x02 \x01(\x01\x12\x0f\n\x07\x63\x65lsius\x18\x03 \x01(\x01\x12\x16\n\x0estandard_error\x18\x04 \x01(\x01\x12\x11\n\tserved_by\x18\x05 \x01(\t\"c\n\x0cWatchRequest\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x12\n\nfirst_hour\x18\x02 \x01(\x01\x12\r\n\x05hours\x18\x03 \x01(\x05\x12\x13\n\x0binterval_ms\x18\x04 \x01(\x05\x12\r\n\x05label\x18\x05 \x01(\t\":\n\x0bObservation\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0c\n\x04hour\x18\x02 \x01(\x01\x12\x0f\n\x07\x63\x65lsius\x18\x03 \x01(\x01\"@\n\x0bReportReply\x12\x14\n\x0cobservations\x18\x01 \x01(\x05\x12\x1b\n\x13mean_absolute_error\x18\x02 \x01(\x01\"\x16\n\x14\x43\x61ncellationsRequest\"<\n\x12\x43\x61ncellationsReply\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.weather.Cancellation\"D\n\x0c\x43\x61ncellation\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x11\n\tseen_at_s\x18\x03 \x01(\x01\x32\xc8\x02\n\x07Weather\x12<\n\x08\x46orecast\x12\x18.weather.ForecastRequest\x1a\x16.weather.ForecastReply\x12\x38\n\x05Watch\x12\x15.weather.WatchRequest\x1a\x16.weather.ForecastReply0\x01\x12\x36\n\x06Report\x12\x14.weather.Observation\x1a\x14.weather.ReportReply(\x01\x12@\n\x08\x43onverse\x12\x18.weather.ForecastRequest\x1a\x16.weather.ForecastReply(\x01\x30\x01\x12K\n\rCancellations\x12\x1d.weather.CancellationsRequest\x1a\x1b.weather.CancellationsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65xamples/weather/weather.proto\x12\x07weather\x1a\x1cgoogle/api/annotations.proto\"O\n\x0f\x46orecastRequest\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0c\n\x04hour\x18\x02 \x01(\x01\x12\x11\n\tresamples\x18\x03 \x01(\x05\x12\r\n\x05label\x18\x04 \x01(\t\"g\n\rForecastReply\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0c\n\x04hour\x18\x02 \x01(\x01\x12\x0f\n\x07\x63\x65lsius\x18\x03 \x01(\x01\x12\x16\n\x0estandard_error\x18\x04 \x01(\x01\x12\x11\n\tserved_by\x18\x05 \x01(\t\"c\n\x0cWatchRequest\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x12\n\nfirst_hour\x18\x02 \x01(\x01\x12\r\n\x05hours\x18\x03 \x01(\x05\x12\x13\n\x0binterval_ms\x18\x04 \x01(\x05\x12\r\n\x05label\x18\x05 \x01(\t\":\n\x0bObservation\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0c\n\x04hour\x18\x02 \x01(\x01\x12\x0f\n\x07\x63\x65lsius\x18\x03 \x01(\x01\"@\n\x0bReportReply\x12\x14\n\x0cobservations\x18\x01 \x01(\x05\x12\x1b\n\x13mean_absolute_error\x18\x02 \x01(\x01\"\x16\n\x14\x43\x61ncellationsRequest\"<\n\x12\x43\x61ncellationsReply\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.weather.Cancellation\"D\n\x0c\x43\x61ncellation\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x11\n\tseen_at_s\x18\x03 \x01(\x01\x32\xa7\x03\n\x07Weather\x12Z\n\x08\x46orecast\x12\x18.weather.ForecastRequest\x1a\x16.weather.ForecastReply\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/forecasts/{city}\x12\\\n\x05Watch\x12\x15.weather.WatchRequest\x1a\x16.weather.ForecastReply\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/forecasts/{city}:watch0\x01\x12S\n\x06Report\x12\x14.weather.Observation\x1a\x14.weather.ReportReply\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/observations:\x01*(\x01\x12@\n\x08\x43onverse\x12\x18.weather.ForecastRequest\x1a\x16.weather.ForecastReply(\x01\x30\x01\x12K\n\rCancellations\x12\x1d.weather.CancellationsRequest\x1a\x1b.weather.CancellationsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'examples.weather.weather_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORECASTREQUEST']._serialized_start=43
-  _globals['_FORECASTREQUEST']._serialized_end=122
-  _globals['_FORECASTREPLY']._serialized_start=124
-  _globals['_FORECASTREPLY']._serialized_end=227
-  _globals['_WATCHREQUEST']._serialized_start=229
-  _globals['_WATCHREQUEST']._serialized_end=328
-  _globals['_OBSERVATION']._serialized_start=330
-  _globals['_OBSERVATION']._serialized_end=388
-  _globals['_REPORTREPLY']._serialized_start=390
-  _globals['_REPORTREPLY']._serialized_end=454
-  _globals['_CANCELLATIONSREQUEST']._serialized_start=456
-  _globals['_CANCELLATIONSREQUEST']._serialized_end=478
-  _globals['_CANCELLATIONSREPLY']._serialized_start=480
-  _globals['_CANCELLATIONSREPLY']._serialized_end=540
-  _globals['_CANCELLATION']._serialized_start=542
-  _globals['_CANCELLATION']._serialized_end=610
-  _globals['_WEATHER']._serialized_start=613
-  _globals['_WEATHER']._serialized_end=941
+  _globals['_WEATHER'].methods_by_name['Forecast']._loaded_options = None
+  _globals['_WEATHER'].methods_by_name['Forecast']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/forecasts/{city}'
+  _globals['_WEATHER'].methods_by_name['Watch']._loaded_options = None
+  _globals['_WEATHER'].methods_by_name['Watch']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/forecasts/{city}:watch'
+  _globals['_WEATHER'].methods_by_name['Report']._loaded_options = None
+  _globals['_WEATHER'].methods_by_name['Report']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/observations:\001*'
+  _globals['_FORECASTREQUEST']._serialized_start=73
+  _globals['_FORECASTREQUEST']._serialized_end=152
+  _globals['_FORECASTREPLY']._serialized_start=154
+  _globals['_FORECASTREPLY']._serialized_end=257
+  _globals['_WATCHREQUEST']._serialized_start=259
+  _globals['_WATCHREQUEST']._serialized_end=358
+  _globals['_OBSERVATION']._serialized_start=360
+  _globals['_OBSERVATION']._serialized_end=418
+  _globals['_REPORTREPLY']._serialized_start=420
+  _globals['_REPORTREPLY']._serialized_end=484
+  _globals['_CANCELLATIONSREQUEST']._serialized_start=486
+  _globals['_CANCELLATIONSREQUEST']._serialized_end=508
+  _globals['_CANCELLATIONSREPLY']._serialized_start=510
+  _globals['_CANCELLATIONSREPLY']._serialized_end=570
+  _globals['_CANCELLATION']._serialized_start=572
+  _globals['_CANCELLATION']._serialized_end=640
+  _globals['_WEATHER']._serialized_start=643
+  _globals['_WEATHER']._serialized_end=1066
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class WeatherStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """The options say which paths of HTTP call a method with JSON; docs/json.md explains them.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -62,7 +63,8 @@ class WeatherStub(object):
 
 
 class WeatherServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """The options say which paths of HTTP call a method with JSON; docs/json.md explains them.
+    """
 
     def Forecast(self, request, context):
         """One forecast. The city may also be given as metadata "multiplexed_model_id".
@@ -136,7 +138,8 @@ def add_WeatherServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Weather(object):
-    """Missing associated documentation comment in .proto file."""
+    """The options say which paths of HTTP call a method with JSON; docs/json.md explains them.
+    """
 
     @staticmethod
     def Forecast(request,

@@ -27,6 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WeatherStub:
+    """The options say which paths of HTTP call a method with JSON; docs/json.md explains them."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -44,6 +46,8 @@ class WeatherStub:
 
 @_typing.type_check_only
 class WeatherAsyncStub(WeatherStub):
+    """The options say which paths of HTTP call a method with JSON; docs/json.md explains them."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Forecast: _aio.UnaryUnaryMultiCallable[_weather_pb2.ForecastRequest, _weather_pb2.ForecastReply]  # type: ignore[assignment]
     """One forecast. The city may also be given as metadata "multiplexed_model_id"."""
@@ -57,6 +61,8 @@ class WeatherAsyncStub(WeatherStub):
     """The work that was cancelled, from the logbook."""
 
 class WeatherServicer(metaclass=_abc_1.ABCMeta):
+    """The options say which paths of HTTP call a method with JSON; docs/json.md explains them."""
+
     @_abc_1.abstractmethod
     def Forecast(
         self,

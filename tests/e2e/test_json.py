@@ -14,6 +14,8 @@ import httpx
 import pytest
 from google.rpc import error_details_pb2
 from openapi_spec_validator import validate
+from websockets.exceptions import ConnectionClosedOK
+from websockets.sync.client import connect
 
 import mesh
 from mesh.exceptions import GrpcStatusError
@@ -165,6 +167,18 @@ def test_an_upload_of_lines_is_a_streamed_request(client: httpx.Client) -> None:
     assert client.post("/v1/books:add", content=lines(), headers=LINES).json() == {"pages": "499500"}
     chat = client.post("/kinds.Library/Chat", content=b'{"title":"a"}\n{"title":"b"}\n', headers=LINES)
     assert chat.json() == [{"title": "A"}, {"title": "B"}]
+
+
+def test_a_websocket_calls_a_method_that_streams_both_ways(gateway: Gateway) -> None:
+    with connect(f"ws://127.0.0.1:{gateway.http_port}/library/kinds.Library/Chat", proxy=None) as socket:
+        for title in ("a", "b"):
+            socket.send(json.dumps({"title": title}))
+            assert json.loads(socket.recv(20)) == {"title": title.upper()}
+        socket.send(Book(title="c").SerializeToString())
+        assert socket.recv(20) == Book(title="C").SerializeToString()
+        socket.send("")
+        with pytest.raises(ConnectionClosedOK):
+            socket.recv(20)
 
 
 def test_raw_bodies_pass_as_they_are(client: httpx.Client) -> None:

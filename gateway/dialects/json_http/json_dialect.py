@@ -32,7 +32,8 @@ class JsonDialect:
 
     def __init__(self, methods: ServedMethods) -> None:
         self._methods = methods
-        self._json_methods = JsonMethods()
+        self.json_methods = JsonMethods()
+        """For WebSockets too."""
         self._heads = EqualHeads(read_json_head)
         self._web_prefixes: list[str] = []
         self._last: tuple[HttpHead | None, _Found] = (None, None)
@@ -40,7 +41,7 @@ class JsonDialect:
 
     def set_routes(self, routes: Routes) -> None:
         """Use these for new requests."""
-        self._json_methods.set_routes(routes)
+        self.json_methods.set_routes(routes)
         self._last = None, None
         self._web_prefixes = [each.route_prefix.rstrip("/") for each in routes.applications.values() if each.serves_web]
 
@@ -55,7 +56,7 @@ class JsonDialect:
         self._last = head, found
         if isinstance(found, OtherMethods):
             return not any(head.path == each or head.path.startswith(f"{each}/") for each in self._web_prefixes)
-        return found is not None or (head.method == "POST" and self._json_methods.knows_service(head.path))
+        return found is not None or (head.method == "POST" and self.json_methods.knows_service(head.path))
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of a request; None if it is answered."""
@@ -73,14 +74,14 @@ class JsonDialect:
             case Refusal():
                 self._refuse(exchange, found)
             case None:
-                missing = self._methods.find(_application(head), head.path)
+                missing = self._methods.find(application_of(head), head.path)
                 assert isinstance(missing, Refusal), "methods of the routes are found"
                 self._refuse(exchange, missing)
         return None
 
     def _find(self, head: HttpHead) -> _Found:
         try:
-            return self._json_methods.find(head.method, head.path, _application(head))
+            return self.json_methods.find(head.method, head.path, application_of(head))
         except FieldError as error:
             return error
 
@@ -158,7 +159,8 @@ def _encoding(head: HttpHead) -> str:
     return head.by_name.get(b"content-encoding", b"").strip().lower().decode("latin-1")
 
 
-def _application(head: HttpHead) -> str | None:
+def application_of(head: HttpHead) -> str | None:
+    """The application that a request names."""
     name = head.by_name.get(b"application") or head.by_name.get(b"grpc-metadata-application")
     return name.decode("utf-8", "replace") if name else None
 

@@ -32,6 +32,7 @@ def read_json_head(head: HttpHead) -> JsonHead:
         invocation._replace(
             request_id=mesh.request_id or invocation.request_id,
             multiplexed_model_id=mesh.multiplexed_model_id or invocation.multiplexed_model_id,
+            session_id=mesh.session_id or invocation.session_id,
         ),
         _timeout_s(head, mesh),
     )

@@ -143,6 +143,7 @@ def test_headers_become_metadata_and_speak_to_the_mesh() -> None:
         ("authorization", "Bearer x"),
         ("x-request-id", "r1"),
         ("serve_multiplexed_model_id", "m1"),
+        ("x-session-id", "s1"),
         ("content-type", "application/json"),
         ("grpc-timeout", "5S"),
         ("x-request-timeout-seconds", "2"),
@@ -151,7 +152,7 @@ def test_headers_become_metadata_and_speak_to_the_mesh() -> None:
     assert dict(sent.metadata)["tenant"] == "t"
     assert dict(sent.metadata)["authorization"] == "Bearer x"
     assert not {"content-type", "grpc-timeout", "x-request-timeout-seconds"} & set(dict(sent.metadata))
-    assert (sent.context.request_id, sent.context.multiplexed_model_id) == ("r1", "m1")
+    assert (sent.context.request_id, sent.context.multiplexed_model_id, sent.session_id) == ("r1", "m1", "s1")
     assert sent.deadline_at_s is not None
     assert answer.by_name[b"x-request-id"] == b"r1"
 

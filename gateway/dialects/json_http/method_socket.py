@@ -1,0 +1,208 @@
+"""Typed methods over WebSockets: each message is one of the method's, as JSON text or as binary Protobuf.
+
+An empty text message says that the request is complete. Answers have the form of the client's last message. The socket
+closes with 1000 when the call went well, else with 4000 plus the code of gRPC and the message as the reason; in front
+of that comes a text message with the key "error", which has the whole status.
+"""
+
+from __future__ import annotations
+
+from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
+from gateway.dialects.json_http.json_dialect import application_of
+from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head
+from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
+from gateway.dialects.method_call import CallEnd, MethodCall
+from gateway.dialects.method_lookup import ServedMethods
+from gateway.dialects.served_method import ServedMethod
+from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
+from gateway.requests.routes import Refusal
+from gateway.transcoding.field_error import FieldError
+from gateway.transcoding.response_json import JSON_TYPE
+from gateway.transcoding.status_json import HTTP_STATUS, INVALID_ARGUMENT, status_json
+from gateway.transcoding.stream_forms import JSON_LINES
+from gateway.websockets.websocket_connection import WebSocketConnection
+from gateway.websockets.websocket_frames import Message
+from gateway.websockets.websocket_handshake import HandshakeError, read_handshake
+from gateway.websockets.websocket_keeper import WebSocketKeeper
+from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED
+
+_NORMAL = 1000
+_CODES_FROM = 4000
+"""Private codes: 4000 plus the code of gRPC."""
+_COMPLETE = ""
+
+
+class MethodSocketDialect:
+    """Claims WebSockets at the paths of typed methods."""
+
+    def __init__(self, methods: ServedMethods, json_methods: JsonMethods) -> None:
+        self._methods = methods
+        self._json_methods = json_methods
+        self._keeper = WebSocketKeeper()
+
+    def claims(self, head: HttpHead) -> bool:
+        return head.is_websocket and self._find(head) is not None
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        """The receiver of a handshake; None if it is refused already."""
+        head = exchange.head
+        target = self._find(head)
+        found: ServedMethod | Refusal | None = target if isinstance(target, Refusal) else None
+        if isinstance(target, JsonTarget):
+            found = self._methods.find(target.translation.application, target.translation.full_name)
+        if isinstance(found, Refusal):
+            self._methods.count_refusal(found)
+            _refuse(exchange, HTTP_STATUS[found.code], status_json(found.code, found.message))
+            return None
+        assert isinstance(target, JsonTarget), "claims has found it"
+        assert found is not None
+        try:
+            handshake, json_head = read_handshake(head), read_json_head(head)
+        except HandshakeError as error:
+            _refuse(exchange, error.status, status_json(INVALID_ARGUMENT, str(error)), *error.fields)
+            return None
+        except ValueError as error:
+            _refuse(exchange, HTTP_STATUS[INVALID_ARGUMENT], status_json(INVALID_ARGUMENT, str(error)))
+            return None
+        socket = MethodSocket(exchange, target, found, json_head, self._keeper)
+        socket.begin(WebSocketConnection(exchange, handshake, socket))
+        return None if exchange.has_ended else socket.connection
+
+    def drain(self) -> None:
+        """Close all sockets, so that their clients connect again elsewhere."""
+        self._keeper.drain()
+
+    def _find(self, head: HttpHead) -> JsonTarget | Refusal | None:
+        """By the path of the method itself: rules are for requests."""
+        try:
+            found = self._json_methods.find("POST", head.path, application_of(head))
+        except FieldError:
+            return None
+        if isinstance(found, JsonTarget):
+            translation = found.translation
+            return found if translation.rule.path == translation.full_name else None
+        return found if isinstance(found, Refusal) else None
+
+
+class MethodSocket:
+    """The life of one: the owner of its connection and of its call."""
+
+    __slots__ = ("_call", "_exchange", "_has_started", "_is_binary", "_is_complete", "_keeper", "_target", "connection")
+
+    def __init__(
+        self, exchange: Exchange, target: JsonTarget, method: ServedMethod, head: JsonHead, keeper: WebSocketKeeper
+    ) -> None:
+        self._exchange = exchange
+        self._target = target
+        self._keeper = keeper
+        self._is_binary = False
+        """Whether the client speaks Protobuf."""
+        self._has_started = method.streams_request
+        self._is_complete = False
+        self._call = MethodCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
+        self.connection: WebSocketConnection
+
+    def begin(self, connection: WebSocketConnection) -> None:
+        """Accept the socket, and start a call whose request is streamed."""
+        self.connection = connection
+        self._keeper.add(connection)
+        connection.accept("", [(b"x-request-id", self._call.request_id.encode())])
+        if self._has_started:
+            self._call.start(None)
+
+    # ---- From the client (WebSocketOwner) ----------------------------------------------------------------------------
+
+    def on_messages(self) -> None:
+        self._forward()
+
+    def on_writable(self) -> None:
+        self._call.grant()
+
+    def on_closed(self, code: int, reason: str) -> None:
+        self._keeper.discard(self.connection)
+        self._call.cancel()
+
+    # ---- From the mesh (CallOwner) -----------------------------------------------------------------------------------
+
+    def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None:
+        """The handshake is over: no header field can carry them."""
+
+    def on_message(self, message: bytes | memoryview) -> bool:
+        if self.connection.has_closed:
+            return True
+        try:
+            return self.connection.send(self._written(message))
+        except ValueError as error:
+            self._call.refuse(INTERNAL, f"A response of {self._call.method.full_name} cannot be JSON: {error}")
+            return True
+
+    def on_request_room(self) -> None:
+        self._forward()
+
+    def on_status(self, end: CallEnd) -> int | None:
+        connection = self.connection
+        if connection.has_closed:
+            return end.code
+        if end.response is not None and end.is_ok:
+            try:
+                if not connection.send(self._written(end.response)):
+                    return None
+            except ValueError as error:
+                text = f"The response of {self._call.method.full_name} cannot be JSON: {error}"
+                end = CallEnd(INTERNAL, text, end.trailers)
+        if end.is_ok:
+            connection.close(_NORMAL)
+        else:
+            self._fail(status_json(end.code, end.message, details_of(end.trailers), self._target.translation.pool), end)
+        return end.code
+
+    # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _forward(self) -> None:
+        """Send what the replica takes; the rest waits at the client."""
+        call = self._call
+        while not call.is_over and (call.can_send or not self._has_started):
+            message = self.connection.take()
+            if message is None:
+                return
+            try:
+                self._take(message)
+            except FieldError as error:
+                call.refuse(INVALID_ARGUMENT, str(error))
+
+    def _take(self, message: Message) -> None:
+        call = self._call
+        if self._is_complete:
+            raise FieldError("a message came behind the empty one that completes the request")
+        if message == _COMPLETE and isinstance(message, str) and call.method.streams_request:
+            self._is_complete = True
+            call.half_close()
+            return
+        self._is_binary = isinstance(message, bytes)
+        limit_bytes = call.method.message_max_bytes if isinstance(message, bytes) else LINE_MAX_BYTES
+        if len(message) > limit_bytes:
+            call.refuse(RESOURCE_EXHAUSTED, f"A message has more than {limit_bytes} bytes.")
+            return
+        request = message if isinstance(message, bytes) else self._bound(message)
+        if call.method.streams_request:
+            call.send(request)
+        else:
+            self._has_started = self._is_complete = True
+            call.start(request)
+
+    def _bound(self, text: str) -> bytes:
+        return self._target.translation.request.bind((), b"", text.encode())
+
+    def _written(self, message: bytes | memoryview) -> Message:
+        return bytes(message) if self._is_binary else self._target.translation.response.json(message).decode()
+
+    def _fail(self, status: bytes, end: CallEnd) -> None:
+        error = JSON_LINES.error(status).rstrip().decode()
+        self.connection.send(error)
+        self.connection.close(_CODES_FROM + end.code, end.message)
+
+
+def _refuse(exchange: Exchange, http_status: int, body: bytes, *fields: tuple[bytes, bytes]) -> None:
+    if not exchange.send_whole(http_status, [(b"content-type", JSON_TYPE.encode()), *fields], body):
+        exchange.abort()

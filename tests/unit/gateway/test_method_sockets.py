@@ -1,0 +1,221 @@
+"""Typed methods over WebSockets, as the client of `websockets` calls them through a listener."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
+from gateway.dialects.json_http.json_dialect import JsonDialect
+from gateway.dialects.json_http.method_socket import MethodSocketDialect
+from gateway.grpc_listener import GrpcListener
+from gateway.ops.grpc_health import Health
+from gateway.ops.grpc_metrics import GrpcMetrics
+from gateway.requests.routes import read_routes
+from mesh.exceptions import CancelReason
+from mesh.link.outgoing_call import OutgoingCall
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import raw
+from tests.unit.gateway.dialects.json_ends import library_table
+from tests.unit.gateway.fakes import FakeRouter, allow, finish, item, on_io_loop, until
+from tests.unit.protos import kinds_pb2
+
+CHAT, ADD, GET, LIST = (f"/kinds.Library/{name}" for name in ("Chat", "AddBooks", "GetBook", "ListBooks"))
+
+
+class Scene:
+    """A listener in front of a fake router."""
+
+    def __init__(self) -> None:
+        self.router = FakeRouter()
+        self.metrics = GrpcMetrics()
+        self.sockets: MethodSocketDialect
+        self.port = 0
+
+    @asynccontextmanager
+    async def connect(self, path: str, **headers: str) -> AsyncIterator[ClientConnection]:
+        url = f"ws://127.0.0.1:{self.port}{path}"
+        async with connect(url, additional_headers=headers, open_timeout=20, proxy=None) as client:
+            yield client
+
+
+def run(play: Callable[[Scene], Awaitable[None]], answer: Callable[[OutgoingCall], None] | None = None) -> None:
+    async def serve() -> None:
+        scene, health = Scene(), Health()
+        if answer is not None:
+            scene.router.answer = answer
+        listener = GrpcListener(lambda *_: scene.router, scene.metrics, health.handler())
+        dialect = JsonDialect(listener.methods)
+        scene.sockets = MethodSocketDialect(listener.methods, dialect.json_methods)
+        listener.add_dialects(scene.sockets, dialect)
+        routes = read_routes(library_table(books="/books"))
+        listener.set_routes(routes)
+        dialect.set_routes(routes)
+        scene.port = await listener.start("127.0.0.1", 0)
+        try:
+            await asyncio.wait_for(play(scene), 30)
+            await asyncio.wait_for(scene.metrics.in_flight.idle(), 10)
+        finally:
+            health.close()
+            await listener.stop(0)
+
+    on_io_loop(serve())
+
+
+async def closed(client: ClientConnection) -> tuple[int, str]:
+    """How the gateway has closed."""
+    with pytest.raises(ConnectionClosed) as caught:
+        await client.recv()
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+def book(pages: int) -> bytes:
+    return kinds_pb2.Book(pages=pages).SerializeToString()
+
+
+@pytest.mark.parametrize("path", [CHAT, f"/books{CHAT}"])
+def test_json_messages_pass_both_ways_until_an_empty_one(path: str) -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 10)
+        scene.router.link.on_item = item
+        scene.router.link.on_half_close = lambda call: finish(call, Outcome())
+        async with scene.connect(path) as client:
+            assert client.response is not None
+            assert client.response.headers["x-request-id"]
+            for pages in ("1", "2"):
+                await client.send(json.dumps({"pages": pages}))
+                assert json.loads(await client.recv()) == {"pages": pages}
+            await client.send("")
+            assert await closed(client) == (1000, "")
+
+    run(play)
+
+
+def test_binary_messages_are_protobuf_and_so_are_their_answers() -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 10)
+        scene.router.link.on_item = item
+        async with scene.connect(CHAT) as client:
+            await client.send(book(7))
+            assert await client.recv() == book(7)
+
+    run(play)
+
+
+def test_the_response_of_a_streamed_request_comes_before_the_close() -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 10)
+        scene.router.link.on_half_close = lambda call: finish(
+            call, Outcome(payload=raw(book(len(scene.router.link.items))))
+        )
+        async with scene.connect(ADD) as client:
+            await client.send('{"pages": 1}')
+            await client.send('{"pages": 2}')
+            await client.send("")
+            assert json.loads(await client.recv()) == {"pages": "2"}
+            assert await closed(client) == (1000, "")
+
+    run(play)
+
+
+def test_the_first_message_is_the_request_of_a_method_that_takes_one() -> None:
+    def answer(call: OutgoingCall) -> None:
+        for pages in (1, 2):
+            item(call, book(pages))
+        finish(call, Outcome())
+
+    async def play(scene: Scene) -> None:
+        async with scene.connect(LIST) as client:
+            await client.send("{}")
+            assert [json.loads(await client.recv())["pages"] for _ in range(2)] == ["1", "2"]
+            assert await closed(client) == (1000, "")
+
+    run(play, answer)
+
+
+def test_a_call_that_fails_says_so_and_closes_with_its_code() -> None:
+    async def play(scene: Scene) -> None:
+        async with scene.connect(GET) as client:
+            await client.send('{"name": "x"}')
+            status = {"code": 5, "message": "no such book", "details": []}
+            assert json.loads(await client.recv()) == {"error": status}
+            assert await closed(client) == (4005, "no such book")
+
+    run(play, lambda call: finish(call, Outcome(code=5, message="no such book")))
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "text"),
+    [
+        (['{"pages": "x"}'], 4003, "pages: expected an integer, found 'x'"),
+        (["", "{}"], 4003, "a message came behind"),
+        ([" " * (LINE_MAX_BYTES + 1)], 4008, "more than 1048576 bytes"),
+    ],
+)
+def test_a_wrong_message_ends_the_call(messages: list[str], code: int, text: str) -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 10)
+        async with scene.connect(CHAT) as client:
+            for each in messages:
+                await client.send(each)
+            error = json.loads(await client.recv())["error"]
+            assert text in error["message"]
+            assert (await closed(client))[0] == code
+        assert scene.router.cancelled
+
+    run(play)
+
+
+def test_messages_wait_for_the_replica() -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 1)
+        async with scene.connect(CHAT) as client:
+            for pages in range(3):
+                await client.send(book(pages))
+            await until(lambda: len(scene.router.link.items) == 1, "the first message")
+            allow(scene.router.calls[0], 5)
+            await until(lambda: len(scene.router.link.items) == 3, "the others")
+
+    run(play)
+
+
+def test_a_client_that_closes_cancels_its_call() -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 1)
+        async with scene.connect(CHAT):
+            await until(lambda: scene.router.calls, "the call")
+        await until(lambda: scene.router.cancelled, "the cancel")
+        assert scene.router.cancel_reasons == [CancelReason.CLIENT]
+
+    run(play)
+
+
+def test_a_gateway_that_drains_closes_its_sockets() -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 1)
+        async with scene.connect(CHAT) as client:
+            scene.sockets.drain()
+            assert (await closed(client))[0] == 1012
+
+    run(play)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [(CHAT, {"application": "nothing"}, 404), (CHAT, {"grpc-timeout": "soon"}, 400)],
+)
+def test_a_wrong_handshake_is_refused(path: str, headers: dict[str, str], status: int) -> None:
+    async def play(scene: Scene) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            async with scene.connect(path, **headers):
+                raise AssertionError("accepted")
+        assert caught.value.response.status_code == status
+
+    run(play)
