@@ -19,7 +19,7 @@ from gateway.dialects.web_target import WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers
-from gateway.requests.web_encoding import encode_request, read_answer
+from gateway.requests.web_encoding import WebAnswer, encode_request, read_answer
 from gateway.requests.web_status import (
     CLIENT_LEFT,
     INTERNAL,
@@ -29,11 +29,13 @@ from gateway.requests.web_status import (
     WebFailure,
     failure_of,
     send_failure,
+    timed_out,
     too_large,
 )
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.settings import settings
+from mesh.v1 import web_pb2
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
@@ -46,6 +48,8 @@ SMALL_BODY_MAX_BYTES = 64 * 1024 - 1
 
 Clients may send as much without being given more room."""
 
+_NESTED_LEAD_S = 0.01
+"""By how much calls that an application makes may end before its own request, which has the same deadline."""
 _STATUS_WHEN_BROKEN = {
     BrokenBy.CLIENT: CLIENT_LEFT,
     BrokenBy.PROTOCOL: 400,
@@ -186,12 +190,12 @@ class WebCall:
         if self._call is None:
             return
         if not self._exchange.has_ended:
-            if payload.codec != RAW:
-                self._fail(INTERNAL)
-            elif self._download is None:
+            if self._download is None:
                 self._begin_answer(payload)
-            else:
+            elif payload.codec == RAW:
                 self._send_piece(payload.data)
+            else:
+                self._fail(INTERNAL)
         download = self._download
         if download is not None:
             download.written += payload.credits
@@ -214,7 +218,7 @@ class WebCall:
         if exchange.has_ended:
             self._count(self._status or CLIENT_LEFT)
         elif not outcome.is_ok:
-            self._fail(failure_of(outcome, self._context.request_id, self._timeout_s))
+            self._fail(self._timed_out() or failure_of(outcome, self._context.request_id, self._timeout_s))
         elif download is None:
             self._send_whole(outcome.payload)
         elif download.left_bytes:
@@ -234,7 +238,7 @@ class WebCall:
         self._call = call = OutgoingCall(
             CallRequest(
                 WEB_METHOD,
-                None if request is None else raw(request),
+                None if request is None else Payload(RAW, request),
                 self._context,
                 None if self._timeout_s == math.inf else self._started_at_s + self._timeout_s,
                 request is None,
@@ -278,15 +282,10 @@ class WebCall:
 
     def _send_whole(self, payload: Payload | None) -> None:
         """Answer with all that the application has said, in one write."""
-        if payload is None or payload.codec != RAW:
-            self._fail(INTERNAL)
+        read = self._read_answer(payload)
+        if read is None:
             return
-        try:
-            response = decode_response(bytes(payload.data))
-            answer = read_answer(response.status, response.headers, self._context.request_id)
-        except (DecodeError, ValueError) as error:
-            self._fail(_unsendable(error))
-            return
+        answer, response = read
         exchange, body = self._exchange, response.body
         if answer.has_body and exchange.head.method != "HEAD":
             if not exchange.send_whole(answer.status, answer.fields, body):
@@ -301,22 +300,44 @@ class WebCall:
 
     def _begin_answer(self, payload: Payload) -> None:
         """Send the head of a streamed answer, and the first piece of its body."""
+        read = self._read_answer(payload)
+        if read is None:
+            return
+        answer, response = read
+        has_body = answer.has_body and self._exchange.head.method != "HEAD"
+        left_bytes = answer.content_length if has_body else None
+        self._download = WebDownload(answer.status, response.route, left_bytes, has_body)
+        if has_body:
+            self._exchange.send_head(answer.status, answer.streamed_fields())
+            self._send_piece(response.body)
+        else:
+            self._exchange.send_head(answer.status, answer.fields_without_body(answer.content_length))
+
+    def _read_answer(self, payload: Payload | None) -> tuple[WebAnswer, web_pb2.WebResponse] | None:
+        """What the application answers; None, and the request has ended, if the client cannot get that."""
+        if payload is None or payload.codec != RAW:
+            self._fail(INTERNAL)
+            return None
         try:
             response = decode_response(bytes(payload.data))
             answer = read_answer(response.status, response.headers, self._context.request_id)
         except (DecodeError, ValueError) as error:
             self._fail(_unsendable(error))
-            return
-        has_body = answer.has_body and self._exchange.head.method != "HEAD"
-        self._download = WebDownload(
-            answer.status, response.route, answer.content_length if has_body else None, has_body
-        )
-        if has_body:
-            self._exchange.send_head(answer.status, answer.streamed_fields())
-            if response.body:
-                self._send_piece(response.body)
-        else:
-            self._exchange.send_head(answer.status, answer.fields_without_body(answer.content_length))
+            return None
+        failure = self._timed_out() if answer.status >= INTERNAL_ERROR else None
+        if failure is not None:
+            self._fail(failure)
+            return None
+        return answer, response
+
+    def _timed_out(self) -> WebFailure | None:
+        """The answer to a request that has failed because its time is over, though its call ended a moment earlier.
+
+        Calls that its application makes have its deadline, in whole milliseconds.
+        """
+        if monotonic() < self._started_at_s + self._timeout_s - _NESTED_LEAD_S:
+            return None
+        return timed_out(self._context.request_id, self._timeout_s)
 
     def _send_piece(self, data: bytes | memoryview) -> None:
         download = self._download

@@ -97,7 +97,8 @@ class WebTargets:
         """What serves a path of `path_of`."""
         if self._prefixes is None:
             return _WAITING
-        return self._prefixes.find(decoded_path(path)[len(self.options.root_path) :]) or _unknown(path)
+        below_root = path[len(self.options.root_path) :]
+        return self._prefixes.find(decoded_path(below_root)) or _unknown(below_root)
 
     def admit(self, target: WebTarget, exchange: Exchange) -> WebTarget | WebFailure:
         """What serves one request that is to begin now; a failure if its caller is above a limit."""

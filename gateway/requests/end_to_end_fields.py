@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from gateway.requests.exchange import Fields
 
@@ -23,6 +24,11 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that concern one connection, not the request or the answer that it carries."""
 
+Field = tuple[bytes, bytes]
+
+_KEPT_MAX = 1_024
+_USUAL_MAX_BYTES = 128
+
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """In values. A line break there would begin a header or an answer of its own."""
@@ -34,14 +40,23 @@ def end_to_end(fields: Fields) -> Fields:
     return [field for field in fields if field[0] not in HOP_BY_HOP and field[0] not in named]
 
 
-def checked(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
+def checked(fields: Iterable[Field]) -> Fields:
     """The fields of an application's answer, names in lower case. Raises ValueError naming one that is not valid."""
     passed: Fields = []
     has_hop_by_hop = False
-    for name, value in fields:
-        name = name.lower()
-        if not _NAME.fullmatch(name) or _FORBIDDEN.search(value):
-            raise ValueError(f"header {name!r} has characters that HTTP does not allow")
-        has_hop_by_hop = has_hop_by_hop or name in HOP_BY_HOP
-        passed.append((name, value.strip(b" \t")))
+    for field in fields:
+        field = _checked_usual(field) if len(field[1]) <= _USUAL_MAX_BYTES else _checked_field(field)
+        has_hop_by_hop = has_hop_by_hop or field[0] in HOP_BY_HOP
+        passed.append(field)
     return end_to_end(passed) if has_hop_by_hop else passed
+
+
+def _checked_field(field: Field) -> Field:
+    name, value = field[0].lower(), field[1]
+    if not _NAME.fullmatch(name) or _FORBIDDEN.search(value):
+        raise ValueError(f"header {name!r} has characters that HTTP does not allow")
+    return name, value.strip(b" \t")
+
+
+_checked_usual = lru_cache(_KEPT_MAX)(_checked_field)
+"""Most fields of an application's answers are always the same."""

@@ -314,6 +314,25 @@ def test_a_timeout_within_the_answer_breaks_it_off() -> None:
     ends.assert_idle()
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_failure_at_the_very_end_of_the_time_is_the_timeout(
+    is_streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nested calls have the same deadline and fail a moment before it (item 205, D10)."""
+    now_s = 1_000.0
+    monkeypatch.setattr("gateway.dialects.web.monotonic", lambda: now_s)
+    ends = WebEnds(options=WebOptions(timeout_s=5.0))
+    exchange, early = ends.open(web_request(x_request_id="r1")), ends.open(web_request())
+    answer = begin_response if is_streamed else respond
+    now_s += 4.9
+    respond(ends.router.calls[1], b"Internal Server Error", 500)
+    now_s += 0.095
+    answer(ends.router.calls[0], b"Internal Server Error", 500)
+    assert (early.status, early.body) == (500, b"Internal Server Error")
+    assert (exchange.status, exchange.body) == (408, b"Request r1 timed out after 5s.")
+    ends.assert_idle()
+
+
 def test_a_deadline_of_a_child_call_is_not_the_timeout_of_the_request() -> None:
     ends = WebEnds(options=WebOptions(timeout_s=10.0))
     exchange = ends.open(web_request())
