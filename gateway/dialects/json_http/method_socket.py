@@ -7,6 +7,7 @@ of that comes a text message with the key "error", which has the whole status.
 
 from __future__ import annotations
 
+from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import application_of
 from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head
@@ -48,26 +49,30 @@ class MethodSocketDialect:
         """The receiver of a handshake; None if it is refused already."""
         head = exchange.head
         target = self._find(head)
-        found: ServedMethod | Refusal | None = target if isinstance(target, Refusal) else None
-        if isinstance(target, JsonTarget):
-            found = self._methods.find(target.translation.application, target.translation.full_name)
-        if isinstance(found, Refusal):
-            self._methods.count_refusal(found)
-            _refuse(exchange, HTTP_STATUS[found.code], status_json(found.code, found.message))
+        if isinstance(target, Refusal):
+            self._refuse(exchange, target)
             return None
-        assert isinstance(target, JsonTarget), "claims has found it"
-        assert found is not None
+        assert target is not None, "claims has found it"
         try:
             handshake, json_head = read_handshake(head), read_json_head(head)
         except HandshakeError as error:
-            _refuse(exchange, error.status, status_json(INVALID_ARGUMENT, str(error)), *error.fields)
+            _answer(exchange, error.status, status_json(INVALID_ARGUMENT, str(error)), *error.fields)
             return None
         except ValueError as error:
-            _refuse(exchange, HTTP_STATUS[INVALID_ARGUMENT], status_json(INVALID_ARGUMENT, str(error)))
+            _answer(exchange, HTTP_STATUS[INVALID_ARGUMENT], status_json(INVALID_ARGUMENT, str(error)))
             return None
-        socket = MethodSocket(exchange, target, found, json_head, self._keeper)
+        translation = target.translation
+        method = self._methods.find_for(translation.application, translation.full_name, exchange)
+        if isinstance(method, Refusal):
+            self._refuse(exchange, method)
+            return None
+        socket = MethodSocket(exchange, target, method, json_head, self._keeper)
         socket.begin(WebSocketConnection(exchange, handshake, socket))
         return None if exchange.has_ended else socket.connection
+
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        self._methods.count_refusal(refusal)
+        _answer(exchange, HTTP_STATUS[refusal.code], status_json(refusal.code, fit_details(refusal.message)))
 
     def drain(self) -> None:
         """Close all sockets, so that their clients connect again elsewhere."""
@@ -203,6 +208,6 @@ class MethodSocket:
         self.connection.close(_CODES_FROM + end.code, end.message)
 
 
-def _refuse(exchange: Exchange, http_status: int, body: bytes, *fields: tuple[bytes, bytes]) -> None:
+def _answer(exchange: Exchange, http_status: int, body: bytes, *fields: tuple[bytes, bytes]) -> None:
     if not exchange.send_whole(http_status, [(b"content-type", JSON_TYPE.encode()), *fields], body):
         exchange.abort()

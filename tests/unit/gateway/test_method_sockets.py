@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,12 +18,13 @@ from gateway.dialects.json_http.method_socket import MethodSocketDialect
 from gateway.grpc_listener import GrpcListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
-from gateway.requests.routes import read_routes
+from gateway.requests.routes import Refusal, read_routes
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
-from tests.unit.gateway.dialects.json_ends import library_table
+from tests.unit.fakes.fake_exchange import FakeExchange, request
+from tests.unit.gateway.dialects.json_ends import JsonGateway, json_of, library_table
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, item, on_io_loop, until
 from tests.unit.protos import kinds_pb2
 
@@ -219,3 +221,19 @@ def test_a_wrong_handshake_is_refused(path: str, headers: dict[str, str], status
         assert caught.value.response.status_code == status
 
     run(play)
+
+
+def test_a_caller_above_its_limit_is_refused() -> None:
+    class Limited:
+        def admit(self, method: object) -> Refusal:
+            return Refusal(8, "Enough for now.", "books")
+
+    gateway = JsonGateway()
+    sockets = MethodSocketDialect(gateway.methods, gateway.dialect.json_methods)
+    fields = [("sec-websocket-version", "13"), ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")]
+    exchange = FakeExchange(replace(request(CHAT, *fields, method="GET"), scheme="ws"))
+    exchange.caller = Limited()
+    assert sockets.claims(exchange.head)
+    assert sockets.open(exchange) is None
+    assert (exchange.status, json_of(exchange)["message"]) == (429, "Enough for now.")
+    gateway.assert_counted_once(8)

@@ -65,7 +65,7 @@ class JsonGateway:
     ) -> None:
         self.router = FakeRouter(answer)
         self.metrics = GrpcMetrics()
-        methods = ServedMethods(lambda *_: self.router, self.metrics)
+        self.methods = methods = ServedMethods(lambda *_: self.router, self.metrics)
         methods.message_max_bytes = 32 * 1024 * 1024
         self.dialect = JsonDialect(methods)
         routes = read_routes(table or library_table(books="/"))
