@@ -98,6 +98,8 @@ class ControllerOverview:
     age_s: float
     restarts: int
     """Since the mesh was started."""
+    message: str = ""
+    """What it waits for before it acts on many nodes at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +251,11 @@ def _replica(replica: control_pb2.ReplicaStatus) -> ReplicaOverview:
 
 def _controller(controller: control_pb2.ControllerStatus) -> ControllerOverview:
     return ControllerOverview(
-        pid=controller.pid, node_id=controller.node_id, age_s=controller.age_s, restarts=controller.restarts
+        pid=controller.pid,
+        node_id=controller.node_id,
+        age_s=controller.age_s,
+        restarts=controller.restarts,
+        message=controller.message,
     )
 
 

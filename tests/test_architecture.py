@@ -75,7 +75,7 @@ ROOMS: dict[str, str] = {
     "mesh.testing": "context exceptions handle link options replica routing settings wire",
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1 web",
-    "mesh.controller.desired": "cluster options routing settings v1",
+    "mesh.controller.desired": "cluster options routing settings v1 wire",
     "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
     "mesh.controller.actors": (
         "cluster controller.desired controller.plan options phases routing settings status usercode v1"

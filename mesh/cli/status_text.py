@@ -108,7 +108,7 @@ def _controller_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
     if reply.HasField("controller"):
         controller = reply.controller
         process = f"age {_age(controller.age_s)}, node {controller.node_id[:8]}, pid {controller.pid}"
-        yield "controller", "RUNNING", _joined(process, _restarts(controller.restarts))
+        yield "controller", "RUNNING", _joined(process, _restarts(controller.restarts), controller.message)
 
 
 def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:

@@ -141,10 +141,11 @@ class ControlLoop:
         stored. Raises StoreError when the KV does not answer.
         """
         proofs = self._new_proofs()
-        version = await self._wanted.change(once(lambda state: edit(with_proofs(state, proofs)), request_id), code_of)
-        for application in code_of:
-            self._restart_failures(application)
-        return version
+        return await self._wanted.change(
+            once(lambda state: edit(with_proofs(state, proofs)), request_id),
+            code_of,
+            on_stored=lambda: self._restart_failures(code_of),
+        )
 
     def picture(self) -> MeshPicture:
         """The mesh as it is now."""
@@ -163,6 +164,11 @@ class ControlLoop:
     def status(self) -> control_pb2.StatusReply:
         return build_status(self.picture())
 
+    @property
+    def waits_for(self) -> str:
+        """Not empty: it does not act on the loss of many nodes yet."""
+        return self._node_list.problem
+
     def _use(self, desired: Desired) -> None:
         self._keepers.replicas.desired = desired
         self._keepers.gateways.options = desired.gateways
@@ -176,12 +182,13 @@ class ControlLoop:
         self._node_list.expire()
         self._wake.set()
 
-    def _restart_failures(self, application: control_pb2.ApplicationSpec) -> None:
-        """Give each deployment of a deployed application all its attempts again, even if nothing about it changed."""
-        for deployment in application.deployments:
-            key = DeploymentKey(application.name, deployment.name)
-            self._registry.restart_failures(key)
-            self._judge.restart(key)
+    def _restart_failures(self, applications: Sequence[control_pb2.ApplicationSpec]) -> None:
+        """Give each deployment of deployed applications all its attempts again, even if nothing about it changed."""
+        for application in applications:
+            for deployment in application.deployments:
+                key = DeploymentKey(application.name, deployment.name)
+                self._registry.restart_failures(key)
+                self._judge.restart(key)
 
     async def _try_turn(self) -> bool:
         """The one boundary for exceptions: after a failure the next turn starts from the whole state again."""

@@ -63,6 +63,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
         reply = self._loop.status()
         reply.controller.CopyFrom(controller_status(self._identity, self._unix_clock()))
+        reply.controller.message = self._loop.waits_for
         return reply
 
     async def Shutdown(self, request: control_pb2.ShutdownRequest, context: _Context) -> control_pb2.ShutdownReply:

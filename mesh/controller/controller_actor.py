@@ -93,7 +93,7 @@ class ControllerActor:
             started_unix_s=time.time(),
             restarts=store.epoch - 1,
         )
-        io_thread().spawn(loop.run(), "control loop")
+        io_thread().spawn(loop.run(), "control loop").add_done_callback(_end_with)
         telemetry.register(lambda: controller_samples(loop.picture(), identity))
         own = control_pb2.ProcessHello(
             process_id=new_process_id(identity.node_id),
@@ -120,6 +120,13 @@ def _end_if_failed(start: Future[str]) -> None:
     pause_s = settings().controller.restart_pause_s
     logger.error("the controller could not start; the next attempt is in %g s", pause_s, exc_info=error)
     threading.Timer(pause_s, os._exit, (1,)).start()
+
+
+def _end_with(loop: asyncio.Task[None]) -> None:
+    """A controller without its loop serves a picture that grows old: Ray starts another one."""
+    if not loop.cancelled():
+        logger.critical("the control loop has ended: so does this controller", exc_info=loop.exception())
+        os._exit(1)
 
 
 def _end_fenced() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Sequence, Set
 from dataclasses import replace
@@ -102,7 +103,8 @@ class SyncStream:
                 self._log_failure(error)
             if self.has_answered:
                 delay_s = settings().process.sync_reconnect_delay_min_s
-            await asyncio.sleep(delay_s)
+            # With jitter: all processes lose the controller at the same moment.
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, settings().process.sync_reconnect_delay_max_s)
 
     def _log_failure(self, error: Exception) -> None:

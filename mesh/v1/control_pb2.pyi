@@ -710,16 +710,18 @@ class GatewayStatus(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., status: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., message: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
 class ControllerStatus(_message.Message):
-    __slots__ = ("pid", "node_id", "age_s", "restarts")
+    __slots__ = ("pid", "node_id", "age_s", "restarts", "message")
     PID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
     pid: int
     node_id: str
     age_s: float
     restarts: int
-    def __init__(self, pid: _Optional[int] = ..., node_id: _Optional[str] = ..., age_s: _Optional[float] = ..., restarts: _Optional[int] = ...) -> None: ...
+    message: str
+    def __init__(self, pid: _Optional[int] = ..., node_id: _Optional[str] = ..., age_s: _Optional[float] = ..., restarts: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StatusReply(_message.Message):
     __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller")

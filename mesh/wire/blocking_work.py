@@ -27,6 +27,8 @@ class Work(Enum):
     """Large messages from and to JSON."""
     LOOK_UP = "look-up"
     """What the cluster's key-value store holds: addresses, the token, the code of a replica."""
+    STORE = "store"
+    """The desired state, as the controller writes it: not behind starts of actors that Ray does not answer."""
     FILES = "files"
     """Certificates and keys, on whatever file system they are."""
 

@@ -10,7 +10,7 @@ import math
 import random
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.replica_placement import NodeAssignment
@@ -20,7 +20,7 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster, Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
-from tests.sim.goals import is_running
+from tests.sim.goals import is_running, listed
 from tests.sim.traffic import Caller
 from tests.unit.controller.builders import KEY, application
 
@@ -32,6 +32,8 @@ AUTOSCALED_EVERY = 4
 """One seed out of this many has a deployment that autoscales."""
 SURGE = 0.2
 ENDLESS_S = 3600.0
+OUTAGES = 0.4
+"""Share of the steps during which all constructors fail."""
 STORMY = Faults(
     spawn=0.1,
     constructor=0.1,
@@ -55,6 +57,16 @@ def weather(seed: int) -> str:
     except AssertionError as error:
         return str(error) or repr(error)
     return run.cluster.complaints()
+
+
+def aftermath(seed: int) -> str:
+    """What is wrong after the storm of a seed when no one deploys again, empty when nothing is."""
+    run = Storm(seed)
+    try:
+        run_in_fake_time(asyncio.wait_for(run.abate(), ENDLESS_S))
+    except TimeoutError:
+        return f"did not come back: {run.mesh.stored().predecessors} {run.mesh.loop.status()}"
+    return ""
 
 
 def history(seed: int) -> list[str]:
@@ -133,6 +145,29 @@ class Storm:
         if caller is not None:
             caller.fall_silent()
         await mesh.crash()
+
+    async def abate(self) -> None:
+        """A version that ever ran serves again by itself, also after outages of what constructors need."""
+        mesh = self.mesh
+        self._wish.is_autoscaled = False
+        await mesh.boot()
+        await mesh.run(self._wish.spec)
+        await asyncio.sleep(20.0)
+        for step in range(STEPS):
+            is_outage = mesh.cluster.random.random() < OUTAGES
+            mesh.cluster.faults = replace(STORMY, constructor=1.0 if is_outage else STORMY.constructor)
+            await self._something_happens(step)
+            await asyncio.sleep(mesh.cluster.random.uniform(0.0, STEP_S))
+        mesh.cluster.faults = Faults()
+        await mesh.until(self._serves_again, within_s=400.0)
+        await mesh.crash()
+
+    def _serves_again(self) -> bool:
+        """As many replicas as the version that last worked had, or the one that is wanted has."""
+        state = self.mesh.stored()
+        generations = [app.deployments[0] for app in (*state.predecessors, *state.applications)]
+        has_run = any(spec.has_run for spec in generations)
+        return not has_run or len(listed(self.mesh)) >= min(spec.options.num_replicas for spec in generations)
 
     async def _something_happens(self, step: int) -> None:
         mesh, dice = self.mesh, self.mesh.cluster.random

@@ -247,8 +247,10 @@ async def _forget_most() -> None:
     for _ in range(250):
         await asyncio.sleep(0.1)
         assert len(listed(mesh)) == 20
+    assert mesh.loop.waits_for.startswith("3 of 6 nodes are missing")
     cluster.hidden = set()
     await asyncio.sleep(60.0)
+    assert mesh.loop.waits_for == ""
     assert set(cluster.serving()) == before
     cluster.hidden = {"n0"}
     gone = sum(actor.node_id == "n0" for actor in before)

@@ -92,12 +92,16 @@ def test_the_status_says_why_a_replica_is_stopping() -> None:
         await mesh.boot()
         await mesh.deploy("v1", 2)
         await _serving(mesh, 2)
+        for actor in mesh.cluster.serving():
+            actor.ongoing = 1
         await mesh.deploy("v1", 1)
         await mesh.until(lambda: any(each.state == ReplicaState.STOPPING for each in deployment(mesh).replicas))
         (stopping,) = (each for each in deployment(mesh).replicas if each.state == ReplicaState.STOPPING)
         assert stopping.stop_reason == "more than wanted"
         overview = from_reply(mesh.loop.status()).applications["app"].deployments["Model"]
         assert overview.stop_reasons == {stopping.replica_id: "more than wanted"}
+        for actor in mesh.cluster.replicas():
+            actor.ongoing = 0
         await _serving(mesh, 1)
         assert deployment(mesh).last_ended == f"replica {stopping.replica_id}: more than wanted"
         await mesh.crash()

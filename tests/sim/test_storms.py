@@ -7,10 +7,11 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from tests.sim.storm import history, weather
+from tests.sim.storm import aftermath, history, weather
 
 SEEDS = 2_000
 CHUNK = 250
+AFTERMATHS = 500
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,13 @@ def test_the_mesh_weathers_every_storm(workers: ProcessPoolExecutor, first: int)
     seeds = range(first, first + CHUNK)
     for seed, complaint in zip(seeds, workers.map(weather, seeds, chunksize=10), strict=True):
         assert not complaint, f"{complaint}\nTo see it again: .venv/bin/python -m tests.sim.storm {seed}"
+
+
+def test_a_version_that_ever_ran_serves_again_after_a_storm_without_another_deploy(
+    workers: ProcessPoolExecutor,
+) -> None:
+    for seed, complaint in zip(range(AFTERMATHS), workers.map(aftermath, range(AFTERMATHS), chunksize=10), strict=True):
+        assert not complaint, f"seed {seed}: {complaint}"
 
 
 def test_a_seed_replays_exactly(workers: ProcessPoolExecutor) -> None:

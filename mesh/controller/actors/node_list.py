@@ -27,6 +27,7 @@ class NodeList:
         self._missing_since_s: dict[str, float] = {}
         """Nodes that the last reading lacked, and since when."""
         self.nodes: list[Node] = []
+        self._reading: asyncio.Task[None] | None = None
         self.problem = ""
         """Not empty: many nodes are missing from the list, and it is not believed yet."""
 
@@ -37,17 +38,30 @@ class NodeList:
     async def refresh(self, *, is_calm: bool) -> None:
         """Read the list if it is too old. A list that cannot be read leaves the known nodes as they are.
 
-        `is_calm`: no replica waits for a node and none moves, so the list may be older.
+        A slow answer is waited for by later calls, because deaths have to be published meanwhile. `is_calm`: no replica
+        waits for a node and none moves, so the list may be older.
         """
         options = settings().controller
         is_calm = is_calm and not self._missing_since_s
-        if self._clock() - self._read_at_s < (options.nodes_calm_interval_s if is_calm else options.nodes_interval_s):
-            return
+        interval_s = options.nodes_calm_interval_s if is_calm else options.nodes_interval_s
+        if self._reading is None:
+            if self._clock() - self._read_at_s < interval_s:
+                return
+            self._reading = asyncio.create_task(self._read(), name="node list")
+            self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait([self._reading], timeout=options.turn_interval_s)
+        if self._reading.done():
+            reading, self._reading = self._reading, None
+            reading.result()
+
+    async def _read(self) -> None:
+        timeout_s = settings().controller.nodes_timeout_s
         try:
-            async with asyncio.timeout(options.nodes_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 self._take(await self._runtime.nodes())
         except (ActorCallError, TimeoutError) as error:
-            logger.warning("the cluster's nodes could not be listed: %s", error)
+            reason = str(error) or f"no answer within {timeout_s:g} s"
+            logger.warning("the cluster's nodes could not be listed: %s", reason)
         self._read_at_s = self._clock()
 
     def _take(self, listed: Sequence[Node]) -> None:

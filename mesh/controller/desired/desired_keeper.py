@@ -13,6 +13,7 @@ from mesh.controller.desired.desired_state import Desired, read_desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.settings import settings
 from mesh.v1 import control_pb2
+from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh")
 
@@ -28,25 +29,25 @@ class DesiredKeeper:
 
     async def claim(self) -> bool:
         """Make this the only controller that stores anything. Returns whether there is a stored state."""
-        await asyncio.to_thread(self._store.claim)
-        return await asyncio.to_thread(self._store.has_state)
+        await run_blocking(Work.STORE, self._store.claim)
+        return await run_blocking(Work.STORE, self._store.has_state)
 
     async def stay_current(self) -> None:
         """Look from time to time whether a newer controller has taken over; runs until it is cancelled."""
         while True:
             await asyncio.sleep(settings().controller.orphans_interval_s)
             try:
-                await asyncio.to_thread(self._store.check_epoch)
+                await run_blocking(Work.STORE, self._store.check_epoch)
             except StoreError as error:
                 logger.warning("the epoch of the controller could not be checked: %s", error)
 
     async def load(self, gateways: control_pb2.GatewayOptions) -> None:
         """Read what is stored, or make and store the first state."""
-        state = await asyncio.to_thread(self._store.load)
+        state = await run_blocking(Work.STORE, self._store.load)
         if state is None:
             state = control_pb2.DesiredState(version=1, gateways=gateways)
-            await asyncio.to_thread(self._store.save, state)
-        self._take_over(state, read_desired(state), await asyncio.to_thread(self._store.descriptor_sets, state))
+            await run_blocking(Work.STORE, self._store.save, state)
+        self._take_over(state, read_desired(state), await run_blocking(Work.STORE, self._store.descriptor_sets, state))
 
     @property
     def config_file(self) -> str | None:
@@ -61,13 +62,19 @@ class DesiredKeeper:
         """The state and what `edit` would make of it. Stores nothing. Raises what `edit` raises."""
         return self._state, edit(self._state)
 
-    async def change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = ()) -> int:
+    async def change(
+        self,
+        edit: Edit,
+        code_of: Sequence[control_pb2.ApplicationSpec] = (),
+        on_stored: Callable[[], None] = lambda: None,
+    ) -> int:
         """Store an edited state, and code and descriptors of applications before it. Returns its version.
 
         What `edit` raises is raised before anything is stored. A change that has begun is finished, even when no caller
         waits for it any more: cut off in the middle, it would be stored and not known, or be stored over the next one.
+        `on_stored` is called when it is.
         """
-        task = asyncio.create_task(self._change(edit, code_of), name="change of the desired state")
+        task = asyncio.create_task(self._change(edit, code_of, on_stored), name="change of the desired state")
         self._changes.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -77,17 +84,20 @@ class DesiredKeeper:
         if not task.cancelled():
             task.exception()  # retrieved here too, because the caller may be gone
 
-    async def _change(self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec]) -> int:
+    async def _change(
+        self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], on_stored: Callable[[], None]
+    ) -> int:
         async with self._lock:
             edit(self._state)
             descriptor_sets = {**self.desired.descriptor_sets, **new_sets(code_of)}
             for application in code_of:
-                await asyncio.to_thread(self._store.put_code, application)
+                await run_blocking(Work.STORE, self._store.put_code, application)
             state = edit(self._state)
             # Read first: what cannot be read must not be stored, or no later controller could start.
             desired = read_desired(state)
-            await asyncio.to_thread(self._store.save, state)
+            await run_blocking(Work.STORE, self._store.save, state)
             self._take_over(state, desired, used_sets(state, descriptor_sets))
+            on_stored()
             return state.version
 
     def _take_over(

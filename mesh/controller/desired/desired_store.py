@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +16,8 @@ from mesh.cluster.keys import (
 )
 from mesh.controller.desired.descriptor_sets import digest_of, used_digests
 from mesh.v1 import control_pb2
+
+logger = logging.getLogger("mesh")
 
 
 class StoreError(Exception):
@@ -78,7 +81,10 @@ class StateStore:
         """Store `state`, then remove what it no longer refers to: a crash in between leaves only waste behind."""
         self.check_epoch()
         self._kv.put(STATE_KEY, state.SerializeToString())
-        self._remove_waste(state)
+        try:
+            self._remove_waste(state)
+        except StoreError as error:  # the state is stored: a failure would say that it is not
+            logger.warning("what the desired state no longer needs is removed with the next change: %s", error)
 
     def has_state(self) -> bool:
         return self._kv.get(STATE_KEY) is not None

@@ -41,7 +41,8 @@ def test_a_change_whose_caller_is_gone_is_finished_before_the_next() -> None:
     async def main() -> None:
         kv = SlowKeyValue()
         keeper = DesiredKeeper(StateStore(kv), lambda desired: None)
-        first = asyncio.create_task(keeper.change(adding("one")))
+        stored_ones: list[str] = []
+        first = asyncio.create_task(keeper.change(adding("one"), on_stored=lambda: stored_ones.append("one")))
         assert await asyncio.to_thread(kv.entered.wait, WAIT_S)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
@@ -53,6 +54,7 @@ def test_a_change_whose_caller_is_gone_is_finished_before_the_next() -> None:
         assert stored is not None
         assert [app.name for app in stored.applications] == ["one", "two"]
         assert set(keeper.desired.applications) == {"one", "two"}
+        assert stored_ones == ["one"]
 
     asyncio.run(main())
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, DESCRIPTORS_PREFIX, STATE_KEY
-from mesh.controller.desired.desired_store import FencedError, StateStore
+from mesh.controller.desired.desired_store import FencedError, StateStore, StoreError
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
@@ -100,3 +100,20 @@ def test_descriptors_that_are_lost_stop_no_controller(store: StateStore, kv: Dic
 def test_the_address_stands_where_clients_look_for_it(store: StateStore, kv: DictKeyValue) -> None:
     store.put_address("10.0.0.1:7000")
     assert kv.entries == {CONTROLLER_ADDRESS_KEY: b"10.0.0.1:7000"}
+
+
+def test_a_state_whose_waste_cannot_be_removed_is_stored(
+    kv: DictKeyValue, store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure would say that it is not. The next change removes it."""
+    state = deployed(store, control_pb2.DesiredState(), "v1")
+
+    def fail(prefix: str) -> list[str]:
+        raise StoreError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kv, "keys", fail)
+        store.save(control_pb2.DesiredState(version=9))
+    assert store.load() == control_pb2.DesiredState(version=9)
+    assert state.version != 9
+    assert kv.keys(CODE_PREFIX) == []
