@@ -243,8 +243,7 @@ class WebCall:
                 None if self._timeout_s == math.inf else self._started_at_s + self._timeout_s,
                 request is None,
                 True,
-                (),
-                self._exchange.head.peer,
+                # Without the peer, which the request has: equal Opens of all clients are packed and read once.
                 prefers_local=True,
                 session_id=self._headers.session_id,
             ),
