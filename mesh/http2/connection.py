@@ -122,10 +122,7 @@ class Connection(Generic[H]):
     # ---- For receivers -----------------------------------------------------------------------------------------------
 
     def give_room(self, stream: Stream, size: int) -> None:
-        """`size` bytes of the stream were taken: let the peer send as many more, at least half a window at a time.
-
-        Without effect on a stream that has ended.
-        """
+        """`size` bytes of the stream were taken: let the peer send as many more, at least half a window at a time."""
         stream.taken += size
         if stream.taken > self.limits.stream_window_bytes >> 1 and not (stream.is_remote_done or stream.has_ended):
             self.outbox.send(wire.window_update_frame(stream.id, stream.taken))
@@ -244,7 +241,7 @@ class Connection(Generic[H]):
 
     def on_window_update(self, stream_id: int, increment: int) -> None:
         if increment < _INCREMENT_USUAL_MIN:
-            self.guard.charge("WINDOW_UPDATE")
+            self.guard.charge_small_update(stream_id)
         if not stream_id:
             if not increment:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")

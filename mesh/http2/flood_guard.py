@@ -17,7 +17,7 @@ class FloodGuard:
     It covers what is known as rapid reset, and floods of PING, SETTINGS, PRIORITY, WINDOW_UPDATE and empty frames.
     """
 
-    __slots__ = ("_clock", "_filled_at_s", "_limits", "_tokens", "acks_owed", "useful")
+    __slots__ = ("_clock", "_filled_at_s", "_limits", "_tokens", "_widened_id", "acks_owed", "useful")
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         """`clock` returns seconds."""
@@ -25,10 +25,11 @@ class FloodGuard:
         self._clock = clock
         self._tokens = float(limits.control_burst)
         self._filled_at_s = clock()
+        self._widened_id = 0
         self.acks_owed = 0
         """Answers to PING and SETTINGS that the socket has not taken."""
         self.useful = 0
-        """DATA frames sent and streams that ended well, since the last refill. Others add to it.
+        """DATA frames sent, and streams that ended well or lasted, since the last refill. Others add to it.
 
         What is received does not count, else a request before each reset would make a rapid reset free.
         """
@@ -40,6 +41,16 @@ class FloodGuard:
             self._refill()
             if self._tokens < 0:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many frames of little use, the last: {what}")
+
+    def charge_small_update(self, stream_id: int) -> None:
+        """Count a WINDOW_UPDATE of a few bytes. The first one of a stream is free.
+
+        Stock clients send one with each request, in the order of their streams, and streams have limits of their own.
+        """
+        if stream_id > self._widened_id:
+            self._widened_id = stream_id
+        else:
+            self.charge("WINDOW_UPDATE")
 
     def owe_ack(self) -> None:
         """Count an answer that has to wait for the socket. Raises ConnectionFault when there are too many of them."""

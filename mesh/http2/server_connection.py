@@ -83,8 +83,12 @@ class ServerConnection(Connection[H]):
 
     def on_rst_stream(self, stream_id: int, code: int) -> None:
         stream = self.streams.get(stream_id)
-        if stream is not None and self._is_rapid(stream):
-            self.guard.charge("RST_STREAM")
+        if stream is not None:
+            if self._is_rapid(stream):
+                self.guard.charge("RST_STREAM")
+            else:
+                # A call that lasted, and was cancelled: its frames were as honest as those of one that was answered.
+                self.guard.useful += 1
         super().on_rst_stream(stream_id, code)
 
     def _is_rapid(self, stream: Stream) -> bool:

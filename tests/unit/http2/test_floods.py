@@ -434,16 +434,25 @@ def test_a_client_may_cancel_streams_that_have_begun_to_answer() -> None:
 
 
 def test_an_overload_in_which_every_call_reaches_its_deadline_is_no_attack() -> None:
+    """Stock gRPC clients say with each request that they can take more of the response."""
     server = ServerEnd()
     last = 1
     for _ in range(60):
         opened = range(last, last + 1_000, 2)
         last += 1_000
-        server.receive(*map(whole_request, opened))
+        server.receive(*(whole_request(it) + window_update(it, 5) + window_update(0, 5) for it in opened))
         server.clock.advance(0.2)
         server.receive(*map(rst_stream, opened))
     assert server.connection.fault is None
     assert len(server.exchanges) == 30_000
+
+
+def test_a_client_may_widen_the_window_of_each_of_very_many_streams_at_once() -> None:
+    """As stock gRPC clients do with each request."""
+    server = ServerEnd(Limits(streams_max=5_000))
+    server.receive(*(whole_request(it) + window_update(it, 5) for it in streams(5_000)))
+    assert server.connection.fault is None
+    assert len(server.exchanges) == 5_000
 
 
 def test_a_client_may_acknowledge_every_small_message_twice() -> None:
