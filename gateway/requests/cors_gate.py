@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.requests.cors import CorsPolicy, is_preflight
-from gateway.requests.exchange import Caller, Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import Caller, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from mesh.http2.limits import BufferShare
 
 OpenExchange = Callable[[Exchange], ExchangeReceiver | None]
@@ -35,11 +35,11 @@ class CorsGate:
         if self.policy is None:
             if is_preflight(head) and self._has_method(head.path):
                 text = _OFF.format(origin=origin[:_ORIGIN_SHOWN_CHARS].decode("latin-1"))
-                _answer(exchange, 403, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
+                answer(exchange, 403, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
                 return None
             return self._pass_on(exchange)
         if is_preflight(head):
-            _answer(exchange, 204, self.policy.answer_preflight(head), b"")
+            answer(exchange, 204, self.policy.answer_preflight(head), b"")
             return None
         return self._pass_on(_CorsExchange(exchange, self.policy, origin))
 
@@ -98,8 +98,3 @@ class _CorsExchange:
 
     def _with_cors(self, fields: Fields) -> Fields:
         return [*fields, *self._policy.response_fields(self._origin, fields)]
-
-
-def _answer(exchange: Exchange, status: int, fields: Fields, body: bytes) -> None:
-    if not exchange.send_whole(status, fields, body):
-        exchange.abort()

@@ -168,3 +168,9 @@ class _Unheard:
 
 
 UNHEARD = _Unheard()
+
+
+def answer(exchange: Exchange, status: int, fields: Fields, body: bytes = b"") -> None:
+    """Answer with a small body. If there is no room even for that, the exchange is aborted."""
+    if not exchange.send_whole(status, fields, body):
+        exchange.abort()

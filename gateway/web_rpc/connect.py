@@ -21,7 +21,7 @@ from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.equal_heads import EqualHeads
-from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.routes import Refusal
 from gateway.transcoding.status_json import HTTP_STATUS
 from gateway.web_rpc.connect_errors import end_of_stream, error_body, own_entries
@@ -76,7 +76,7 @@ class ConnectDialect:
         head = exchange.head
         form = form_of(head)
         if form is not RequestForm.GET and head.method != "POST":
-            exchange.send_whole(405, [(b"allow", b"POST")], b"")
+            answer(exchange, 405, [(b"allow", b"POST")])
             return None
         try:
             request, invocation = _read_head(head) if form is RequestForm.GET else self._heads.read(head)
@@ -102,7 +102,7 @@ class ConnectDialect:
             _refuse_type(exchange, streams=streams)
             return None
         if request.form is RequestForm.GET and not _is_safe(method):
-            exchange.send_whole(405, [(b"allow", b"POST")], b"")
+            answer(exchange, 405, [(b"allow", b"POST")])
             return None
         codec = PROTO_CODEC if request.codec != JSON else self._json.of(method.descriptors, method.full_name)
         if codec is None:
@@ -118,15 +118,16 @@ class ConnectDialect:
         """`is_known`: the method exists, so UNIMPLEMENTED is not 404."""
         self._methods.count_refusal(refusal)
         end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id or new_request_id()),))
+        fields: Fields = [(b"x-request-id", request_id.encode())]
         if form_of(exchange.head) is RequestForm.STREAM:
-            content_type = (b"content-type", exchange.head.content_type.encode())
-            exchange.send_whole(200, [content_type], envelope(end_of_stream(end), _END_OF_STREAM))
-        else:
-            status = 404 if refusal.code == UNIMPLEMENTED and not is_known else HTTP_STATUS[refusal.code]
-            fields = [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")]
-            if refusal.retry_after_s is not None:
-                fields.append((b"retry-after", b"%d" % ceil(refusal.retry_after_s)))
-            exchange.send_whole(status, fields, error_body(end))
+            fields.append((b"content-type", exchange.head.content_type.encode()))
+            answer(exchange, 200, fields, envelope(end_of_stream(end), _END_OF_STREAM))
+            return None
+        fields += [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")]
+        if refusal.retry_after_s is not None:
+            fields.append((b"retry-after", b"%d" % ceil(refusal.retry_after_s)))
+        status = 404 if refusal.code == UNIMPLEMENTED and not is_known else HTTP_STATUS[refusal.code]
+        answer(exchange, status, fields, error_body(end))
         return None
 
 
@@ -187,6 +188,10 @@ class _ConnectCall:
 
     def _make_reader(self, max_bytes: int) -> RequestReader:
         raise AssertionError("unary calls and streams read differently")
+
+    @property
+    def _request_id(self) -> tuple[bytes, bytes]:
+        return b"x-request-id", self._call.request_id.encode()
 
     @property
     def _pool(self) -> DescriptorPool:
@@ -259,6 +264,7 @@ class _UnaryCall(_ConnectCall):
         else:
             fields = [(b"content-type", self._request.content_type)]
             status, message = 200, self._compressed(message, fields)
+        fields.append(self._request_id)
         fields += write_fields(own_entries(self._initial))
         fields += write_fields(own_entries(end.trailers), b"trailer-")
         return end.code if self._exchange.send_whole(status, fields, message) else None
@@ -315,7 +321,7 @@ class _StreamCall(_ConnectCall):
         return envelope(message) if compressed is None else compressed
 
     def _head_fields(self) -> Fields:
-        fields: Fields = [(b"content-type", self._request.content_type)]
+        fields: Fields = [(b"content-type", self._request.content_type), self._request_id]
         compression = self._call.compression
         if compression is not None and compression.encoding:
             fields.append((b"connect-content-encoding", compression.encoding.encode()))
@@ -337,4 +343,4 @@ def _is_safe(method: ServedMethod) -> bool:
 def _refuse_type(exchange: Exchange, *, streams: bool) -> None:
     """415: the codec is none of ours, or is that of unary calls for a stream, or the other way round."""
     accepted = ", ".join(STREAM_TYPES if streams else UNARY_TYPES).encode()
-    exchange.send_whole(415, [(b"accept-post", accepted)], b"")
+    answer(exchange, 415, [(b"accept-post", accepted)])

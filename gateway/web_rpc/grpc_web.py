@@ -16,7 +16,7 @@ from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.equal_heads import EqualHeads
-from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.routes import Refusal
 from gateway.web_rpc.base64_pieces import Base64Pieces
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope
@@ -50,10 +50,10 @@ class GrpcWebDialect:
         is_text = _CONTENT_TYPES.get(head.content_type)
         if is_text is None:
             text = f"This gateway takes {', '.join(_CONTENT_TYPES)}; messages are Protobuf."
-            exchange.send_whole(415, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
+            answer(exchange, 415, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
             return None
         if head.method != "POST":
-            exchange.send_whole(405, [(b"allow", b"POST")], b"")
+            answer(exchange, 405, [(b"allow", b"POST")])
             return None
         try:
             invocation, timeout_s = self._heads.read(head)
@@ -84,9 +84,10 @@ class GrpcWebDialect:
     def _refuse(self, exchange: Exchange, refusal: Refusal, request_id: str) -> None:
         self._methods.count_refusal(refusal)
         is_text = _CONTENT_TYPES[exchange.head.content_type]
-        own = (REQUEST_ID_KEY, request_id or new_request_id())
-        frame = _trailers_frame(CallEnd(refusal.code, fit_details(refusal.message), (own,)))
-        exchange.send_whole(200, _response_fields(exchange.head), b64encode(frame) if is_text else frame)
+        request_id = request_id or new_request_id()
+        end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))
+        frame = _trailers_frame(end)
+        answer(exchange, 200, _response_fields(exchange.head, request_id), b64encode(frame) if is_text else frame)
 
 
 class _GrpcWebCall:
@@ -159,7 +160,7 @@ class _GrpcWebCall:
         self._exchange.send_head(200, self._head_fields())
 
     def _head_fields(self) -> Fields:
-        fields = _response_fields(self._exchange.head)
+        fields = _response_fields(self._exchange.head, self._call.request_id)
         compression = self._call.compression
         if compression is not None and compression.encoding:
             fields.append((b"grpc-encoding", compression.encoding.encode()))
@@ -200,8 +201,8 @@ def _encoding(head: HttpHead) -> str:
     return read_encoding(head.by_name.get(b"grpc-encoding", b""))
 
 
-def _response_fields(head: HttpHead) -> Fields:
-    return [(b"content-type", head.content_type.encode())]
+def _response_fields(head: HttpHead, request_id: str) -> Fields:
+    return [(b"content-type", head.content_type.encode()), (b"x-request-id", request_id.encode())]
 
 
 def _trailers_frame(end: CallEnd) -> bytes:

@@ -156,7 +156,7 @@ def test_a_unary_call_of_protobuf(step: int) -> None:
     answer = Answer(call(router, step=step))
     assert (answer.status, answer.headers["content-type"]) == (200, "application/proto")
     assert (answer.messages, answer.code) == ([PROTO], "ok")
-    assert answer.trailers["request_id"]
+    assert answer.trailers["request_id"] == answer.headers["x-request-id"]
 
 
 def test_a_unary_call_of_json() -> None:
@@ -576,3 +576,12 @@ def test_hostile_bodies_end_with_a_status(body: bytes, codec: str, streams: bool
     exchange = call(router, LIST if streams else PRICE, body, content_type=kind, step=7)
     assert Answer(exchange).code in ("ok", "invalid_argument", "internal", "unimplemented", "resource_exhausted")
     assert exchange.share.used_bytes == 0
+
+
+def test_an_answer_for_which_there_is_no_room_breaks_the_exchange() -> None:
+    for fields in ((("content-type", "application/foo"), VERSION), (("content-type", "application/proto"),)):
+        router = FakeRouter(echo)
+        exchange = FakeExchange(request("/mesh.tests.Shop/Absent", *fields))
+        exchange.has_room = False
+        assert ConnectDialect(shop_methods(router)).open(exchange) is None
+        assert exchange.is_aborted
