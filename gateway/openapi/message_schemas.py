@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
 
-from gateway.transcoding.http_rules import is_raw
 from gateway.transcoding.json_reader import WRAPPERS, has_fields, is_map_field
 
 Schema = dict[str, Any]
 
-_INT32: Schema = {"type": "integer", "format": "int32"}
+_INT32: Schema = {"type": "integer", "format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1}
 _UINT32: Schema = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-_INT64: Schema = {"type": "string", "format": "int64"}
-_UINT64: Schema = {"type": "string", "format": "uint64"}
+_INT64: Schema = {"type": "string", "format": "int64", "pattern": "^-?[0-9]{1,19}$"}
+_UINT64: Schema = {"type": "string", "format": "uint64", "pattern": "^[0-9]{1,20}$"}
 _SPECIAL = {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}
 
 _SCALARS: dict[int, Schema] = {
@@ -39,7 +38,10 @@ _SCALARS: dict[int, Schema] = {
 _WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
     "google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]{1,9})?s$"},
-    "google.protobuf.FieldMask": {"type": "string"},
+    "google.protobuf.FieldMask": {
+        "type": "string",
+        "description": "Paths of fields in lowerCamelCase, with commas.",
+    },
     "google.protobuf.Struct": {"type": "object"},
     "google.protobuf.ListValue": {"type": "array", "items": {}},
     "google.protobuf.Value": {},
@@ -78,21 +80,24 @@ class MessageSchemas:
         known = _WELL_KNOWN.get(name)
         if known is not None:
             return known
-        if is_raw(message) or not has_fields(message):
+        if not has_fields(message):
             return {"type": "object"}
         if name not in self.by_name:
             self.by_name[name] = schema = self._described({"type": "object"}, name)
             schema["properties"] = {field.json_name: self.of_field(field) for field in message.fields}
             schema["additionalProperties"] = False
+            choices = [_choice(oneof) for oneof in message.oneofs if len(oneof.fields) > 1]
+            if choices:
+                schema["allOf"] = choices
         return _reference(name)
 
     def of_field(self, field: FieldDescriptor) -> Schema:
         """A whole field, with its comment."""
         if field.message_type is not None and is_map_field(field):
             value = field.message_type.fields_by_name["value"]
-            schema: Schema = {"type": "object", "additionalProperties": self._of_value(value)}
+            schema: Schema = {"type": "object", "additionalProperties": self._of_element(value)}
         elif field.is_repeated:
-            schema = {"type": "array", "items": self._of_value(field)}
+            schema = {"type": "array", "items": self._of_element(field)}
         else:
             schema = self._of_value(field)
         notes = [self._comments.get(field.full_name, "")]
@@ -102,6 +107,13 @@ class MessageSchemas:
             notes.append(f"Not together with {others}.")
         text = "\n".join(filter(None, notes))
         return schema | {"description": text} if text else schema
+
+    def _of_element(self, field: FieldDescriptor) -> Schema:
+        """One value of a list or map, where null stands for nothing."""
+        kind = field.message_type
+        if kind is not None and kind.full_name in WRAPPERS:
+            return self._of_value(kind.fields_by_name["value"])
+        return self._of_value(field)
 
     def _of_value(self, field: FieldDescriptor) -> Schema:
         if field.message_type is not None:
@@ -121,6 +133,12 @@ class MessageSchemas:
     def _described(self, schema: Schema, name: str) -> Schema:
         comment = self._comments.get(name)
         return schema | {"description": comment} if comment else schema
+
+
+def _choice(oneof: OneofDescriptor) -> Schema:
+    """At most one of the fields: exactly one of them, or none."""
+    each = [{"required": [field.json_name]} for field in oneof.fields]
+    return {"oneOf": [*each, {"not": {"anyOf": each}}]}
 
 
 def _reference(name: str) -> Schema:

@@ -31,7 +31,8 @@ def openapi_path(template: PathTemplate) -> tuple[str, list[PathParameter]]:
             continue
         variable = _variable_at(template, place)
         field_path = variable[0] if variable else ""
-        name = _free_name(field_path or "segment", names)
+        # Tools take a dot in a name for the attribute of a value.
+        name = _free_name(field_path.replace(".", "_") or "segment", names)
         parameters.append(
             PathParameter(name, field_path, bool(variable and variable[1]), is_rest=segment == DOUBLE_STAR)
         )

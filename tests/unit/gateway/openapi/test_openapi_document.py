@@ -47,7 +47,7 @@ def test_every_method_is_there_at_its_own_path_and_by_its_rules() -> None:
     assert {
         ("/v1/shelves/{name}/books/{name_2}", "get"),
         ("/v1/books/{name}", "get"),
-        ("/v1/places/{place.shelf}/{place.row}", "get"),
+        ("/v1/places/{place_shelf}/{place_row}", "get"),
         ("/v1/books", "get"),
         ("/v1/books", "post"),
         ("/v1/shelves/{name}", "patch"),
@@ -63,9 +63,9 @@ def test_operations_have_ids_of_their_own() -> None:
 
 
 def test_path_parameters_have_the_type_of_their_field() -> None:
-    shelf, row = operation("/v1/places/{place.shelf}/{place.row}", "get")["parameters"][:2]
-    assert shelf == {"name": "place.shelf", "in": "path", "required": True, "schema": {"type": "string"}}
-    assert row["schema"] == {"type": "integer", "format": "int32"}
+    shelf, row = operation("/v1/places/{place_shelf}/{place_row}", "get")["parameters"][:2]
+    assert shelf == {"name": "place_shelf", "in": "path", "required": True, "schema": {"type": "string"}}
+    assert row["schema"] == {"type": "integer", "format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1}
     (rest, *_) = operation("/v1/content/{name}", "put")["parameters"]
     assert "slashes" in rest["description"]
 
@@ -113,8 +113,19 @@ def test_what_is_written_fits_its_schema(message: Any) -> None:
     VALIDATOR.validate(json.loads(text))
 
 
+BOTH = {"left": "x", "right": 1}
+"""Two fields of a oneof."""
+
+
 def test_what_is_no_everything_does_not_fit_its_schema() -> None:
-    for tree in ({"anInt32": "x"}, {"nothing-like-it": 1}, {"inner": {"colors": ["PINK"]}}, {"at": 5}):
+    for tree in (
+        {"anInt32": "x"},
+        {"nothing-like-it": 1},
+        {"inner": {"colors": ["PINK"]}},
+        {"at": 5},
+        {"wrappedLongs": [None]},
+        BOTH,
+    ):
         assert not VALIDATOR.is_valid(tree)
 
 
