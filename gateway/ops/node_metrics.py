@@ -54,6 +54,8 @@ class NodeMetrics:
             return await self._client.fetch(address)
         except grpc.aio.AioRpcError as error:
             logger.warning("the process at %s did not send its metrics: %s", address, error.details())
+            # The next attempt takes the present certificate, if links have TLS.
+            await self._client.drop(address)
             return None
 
     def _add_up(self, replies: dict[str, telemetry_pb2.MetricsReply | None], applications: frozenset[str]) -> Families:
@@ -83,7 +85,13 @@ class _PeerClient:
         )
         return reply
 
+    async def drop(self, address: str) -> None:
+        """Close the channel to an address, if there is one."""
+        channel = self._channels.pop(address, None)
+        if channel is not None:
+            await channel.close()
+
     async def keep_only(self, addresses: set[str]) -> None:
         """Close the channels to all other addresses."""
         for address in self._channels.keys() - addresses:
-            await self._channels.pop(address).close()
+            await self.drop(address)

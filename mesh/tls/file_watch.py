@@ -62,7 +62,7 @@ class FileWatch:
             self._watched[index] = made, present
             try:
                 made.reload()
-            except (ValueError, OSError) as error:
+            except Exception as error:  # whatever it is, the next contents may be right
                 self.refusals[made.name] += 1
                 logger.error("the %s stays as it was: its new files are wrong. %s", made.name, error)
             else:
