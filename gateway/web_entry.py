@@ -12,8 +12,10 @@ from gateway.dialects.websocket import WebSocketDialect
 from gateway.ops.http_metrics import HttpMetrics
 from gateway.requests.dialect_list import Dialect
 from gateway.requests.routes import Routes
+from gateway.requests.trusted_proxies import TrustedProxies
 from mesh.options.logging_options import logging_of_mesh
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.telemetry import Family, Sample
 
@@ -51,8 +53,10 @@ class WebEntry:
 
 def web_options(options: control_pb2.GatewayOptions) -> WebOptions:
     """What the options of a gateway say about web requests."""
+    proxies = settings().gateway.trusted_proxies
     return WebOptions(
         root_path=options.http_root_path,
         timeout_s=options.http_request_timeout_s if options.HasField("http_request_timeout_s") else math.inf,
         has_access_log=logging_of_mesh(options).has_access_log,
+        proxies=TrustedProxies(proxies) if proxies else None,
     )

@@ -177,6 +177,7 @@ PURE_MODULES = (
     "gateway/http1/http1_upkeep.py",
     "gateway/http1/http1_reader.py",
     "gateway/requests/routes.py",
+    "gateway/requests/trusted_proxies.py",
     "gateway/requests/web_encoding.py",
     "gateway/requests/web_status.py",
     "gateway/web_rpc/base64_pieces.py",

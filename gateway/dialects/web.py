@@ -231,7 +231,9 @@ class WebCall:
 
     def _encoded(self, body: bytes) -> bytes:
         made_id = b"" if self._headers.request_id else self._context.request_id.encode()
-        return encode_request(self._exchange.head, self._raw_path, self._target.root_path, made_id, body)
+        return encode_request(
+            self._target.seen(self._exchange.head), self._raw_path, self._target.root_path, made_id, body
+        )
 
     def _submit(self, request: bytes | None) -> None:
         """Start the call: with the whole request, or with None if it follows as a stream."""

@@ -15,6 +15,7 @@ from gateway.requests.exchange import Exchange, HttpHead
 from gateway.requests.mesh_headers import MeshHeaders, timeout_of
 from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
 from gateway.requests.routes import Refusal, RoutedApplication, Routes
+from gateway.requests.trusted_proxies import TrustedProxies
 from gateway.requests.web_status import WebFailure, send_failure
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
@@ -36,6 +37,8 @@ class WebOptions:
     """Maximum duration of a request."""
     has_access_log: bool = False
     """Each request is logged when it has ended."""
+    proxies: TrustedProxies | None = None
+    """Proxies in front that say whom a request comes from."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +60,11 @@ class WebTarget:
     def full_name(self) -> str:
         """As limits name it."""
         return self.route_prefix
+
+    def seen(self, head: HttpHead) -> HttpHead:
+        """The head as the application sees it."""
+        proxies = self.options.proxies
+        return head if proxies is None else proxies.original(head)
 
     def route_of(self, pattern: str) -> str:
         """The route that served a request, as metrics and logs name it. `pattern`: the application's own, or empty."""

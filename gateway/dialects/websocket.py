@@ -145,7 +145,7 @@ class WebSocketCall:
         """Start the call."""
         exchange, target = self._exchange, self._target
         made_id = self._context.request_id.encode()
-        self._first = encode_request(exchange.head, raw_path, target.root_path, made_id, b"", subprotocols)
+        self._first = encode_request(target.seen(exchange.head), raw_path, target.root_path, made_id, b"", subprotocols)
         request = CallRequest(WEB_METHOD, None, self._context, None, True, True)
         request.prefers_local, request.session_id = True, session_id
         self._call = call = OutgoingCall(request, self)

@@ -38,6 +38,8 @@ class GatewaySettings:
     """Body of one web request; a longer one is refused with 413. Bodies pass through in pieces and are not kept."""
     json_max_bytes: int = 16 * 1024 * 1024
     """Body of one JSON request of a typed method, decompressed; a longer one is refused with 413."""
+    trusted_proxies: str = ""
+    """Addresses or networks, with commas between them, whose X-Forwarded-For and -Proto count; `*` for all."""
     websocket_message_max_bytes: int = 16 * 1024 * 1024
     """One message from the client of a WebSocket, decompressed; a longer one closes it with 1009."""
     websocket_ping_interval_s: float = 20.0

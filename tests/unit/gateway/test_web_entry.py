@@ -117,24 +117,6 @@ def test_a_websocket_echoes_and_closes_with_1012_when_the_gateway_drains() -> No
     on_io_loop(scenario())
 
 
-def test_a_gateway_that_asks_who_calls_serves_no_web_requests() -> None:
-    async def scenario() -> None:
-        router = FakeRouter(respond)
-        async with running(router) as node:
-            node.process.publish(web_table(shop="/"))
-            node.gateway._listener.guard = _Asking()  # type: ignore[assignment]
-            assert (await ask(node, "GET", "/"))[0] == 401
-            assert (await ask(node, "GET", "/-/routes"))[0] == 200
-            node.gateway._listener.guard = None
-        assert router.calls == []
-
-    on_io_loop(scenario())
-
-
-class _Asking:
-    asks_who_calls = True
-
-
 def test_the_options_of_web_requests_come_from_those_of_the_gateway() -> None:
     """Root path, timeout and access log (items 54, 210)."""
     asked = parse(None, {"root_path": "/api", "request_timeout_s": 2.5}, None, {"enable_access_log": True}).to_message()

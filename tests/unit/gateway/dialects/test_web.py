@@ -9,6 +9,7 @@ import pytest
 from gateway.dialects.web import SMALL_BODY_MAX_BYTES
 from gateway.dialects.web_target import WebOptions
 from gateway.requests.exchange import BrokenBy
+from gateway.requests.trusted_proxies import TrustedProxies
 from mesh.exceptions import (
     BackPressureError,
     CancelReason,
@@ -188,6 +189,13 @@ def test_the_root_path_is_in_front_of_the_path_of_the_application(path: str) -> 
     assert ends.open(web_request(path=path)).status == 200
     sent = sent_request(ends.call)
     assert (sent.raw_path, sent.root_path) == (b"/mesh/shop/a%20b", "/mesh/shop")
+
+
+def test_a_trusted_proxy_names_the_client_of_its_requests() -> None:
+    ends = WebEnds(FakeRouter(respond), WebOptions(proxies=TrustedProxies("10.0.0.0/8")))
+    ends.open(web_request(x_forwarded_for="9.9.9.9", x_forwarded_proto="https"))
+    sent = sent_request(ends.call)
+    assert (sent.client_host, sent.client_port, sent.scheme) == ("9.9.9.9", 0, "https")
 
 
 # ---- Request ids -----------------------------------------------------------------------------------------------------
