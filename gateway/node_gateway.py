@@ -152,9 +152,12 @@ class NodeGateway:
             async with asyncio.timeout(timeout_s):
                 await self._listener.idle()
         except TimeoutError:
-            count = self._metrics.in_flight.count + self._listener.exchanges
             logger.warning(
-                "%r: ending %d calls that are in progress %g s after the drain began", self, count, timeout_s
+                "%r: ending %d calls and %d HTTP requests that are in progress %g s after the drain began",
+                self,
+                self._metrics.in_flight.count,
+                self._listener.exchanges,
+                timeout_s,
             )
         await self.close()
 
