@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from mesh.cluster import ray_core, ray_placement
 from mesh.context import ReplicaContext, set_replica_context
@@ -52,6 +52,13 @@ from mesh.wire.mesh_token import local_socket, mesh_token
 logger = logging.getLogger("mesh")
 
 
+class _Opening(NamedTuple):
+    """When the port opened, and where."""
+
+    address: str
+    at_s: float
+
+
 class ReplicaProcess:
     """One replica in this process."""
 
@@ -64,14 +71,14 @@ class ReplicaProcess:
         self._executor: Executor | None = None
         self._servicer: LinkServicer | None = None
         self._server: RpcServer[RequestHead] | None = None
-        self._address = ""
+        self._opening: _Opening | None = None
         self._began_at_s = time.monotonic()
         self._configs = ConfigAttempts()
         self._stats: AutoscalingStats | None = None
         self._stats_task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        phase = "DRAINING" if self.is_draining else "SERVING" if self._address else "STARTING"
+        phase = "DRAINING" if self.is_draining else "SERVING" if self._opening else "STARTING"
         calls = self._admission.ongoing
         return f"<ReplicaProcess {self.spec.replica_id} of {self.spec.spec.name}, {phase}, {calls} calls>"
 
@@ -105,7 +112,7 @@ class ReplicaProcess:
         # What start-up made lives as long as the process: the collector can skip it from now on.
         gc.collect()
         gc.freeze()
-        logger.info("serving: %r at %s", self, self._address)
+        logger.info("serving: %r at %s", self, self._opening and self._opening.address)
 
     def ready(self) -> control_pb2.ReplicaReady:
         """The identity of this replica, and its address as "host:port"; empty before it serves."""
@@ -113,7 +120,8 @@ class ReplicaProcess:
             replica_id=self.spec.replica_id,
             deployment=self.spec.deployment,
             version=self.spec.spec.version,
-            address=self._address,
+            address=self._opening.address if self._opening else "",
+            serving_s=time.monotonic() - self._opening.at_s if self._opening else 0.0,
             node_id=ray_core.node_id(),
             zone=ray_core.node_zone(),
             pid=os.getpid(),
@@ -205,7 +213,7 @@ class ReplicaProcess:
         )
         address = f"{node_ip}:{port}"
         await self._server.listen_unix(local_socket(address, mesh_token()))
-        self._address = address
+        self._opening = _Opening(address, time.monotonic())
 
     def _reading(self) -> Reading:
         """The load of this replica, for the controller."""

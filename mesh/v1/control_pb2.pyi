@@ -397,7 +397,7 @@ class ReplicaSpec(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ..., mesh_logging: _Optional[_Union[LoggingOptions, _Mapping]] = ...) -> None: ...
 
 class ReplicaReady(_message.Message):
-    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec", "age_s", "rejected_config_version", "rejection")
+    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec", "age_s", "rejected_config_version", "rejection", "serving_s")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -412,6 +412,7 @@ class ReplicaReady(_message.Message):
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     REJECTED_CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
     REJECTION_FIELD_NUMBER: _ClassVar[int]
+    SERVING_S_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
     version: str
@@ -426,7 +427,8 @@ class ReplicaReady(_message.Message):
     age_s: float
     rejected_config_version: str
     rejection: str
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., bundle_node_ids: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., age_s: _Optional[float] = ..., rejected_config_version: _Optional[str] = ..., rejection: _Optional[str] = ...) -> None: ...
+    serving_s: float
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., bundle_node_ids: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., age_s: _Optional[float] = ..., rejected_config_version: _Optional[str] = ..., rejection: _Optional[str] = ..., serving_s: _Optional[float] = ...) -> None: ...
 
 class PolicySpec(_message.Message):
     __slots__ = ("deployment", "policy", "code_key")

@@ -45,13 +45,22 @@ class Actor:
     """Where its process is."""
     is_placed: asyncio.Event = field(default_factory=asyncio.Event)
     start: asyncio.Task[None] | None = None
-    is_started: bool = False
+    started_at_s: float | None = None
+    """When it began to serve."""
     is_draining: bool = False
     rejected: tuple[str, str] = ("", "")
     """The version of the configuration that it refused last, and why."""
     ongoing: int = 0
     """Calls it executes."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_started(self) -> bool:
+        return self.started_at_s is not None
+
+    @is_started.setter
+    def is_started(self, value: bool) -> None:
+        self.started_at_s = asyncio.get_running_loop().time() if value else None
 
     @property
     def is_serving(self) -> bool:
@@ -314,6 +323,7 @@ class FakeCluster:
             node_id=actor.node_id,
             is_draining=actor.is_draining,
             spec=spec.spec,
+            serving_s=asyncio.get_running_loop().time() - actor.started_at_s if actor.started_at_s is not None else 0.0,
             rejected_config_version=actor.rejected[0],
             rejection=actor.rejected[1],
         ).SerializeToString()

@@ -162,6 +162,26 @@ async def _erode() -> None:
     await mesh.crash()
 
 
+def test_a_restarted_controller_knows_how_long_new_replicas_have_served() -> None:
+    """The rollout goes on where it was."""
+    run_in_fake_time(_restart_meanwhile())
+
+
+async def _restart_meanwhile() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 1)
+    await mesh.until(lambda: is_running(mesh, "v1", 1))
+    await mesh.deploy("v2", 1, min_ready_s=60.0)
+    await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 1)
+    await asyncio.sleep(50.0)
+    await mesh.crash()
+    await mesh.boot()
+    assert len(mesh.cluster.serving("v1")) == 1
+    await mesh.until(lambda: is_running(mesh, "v2", 1), within_s=20.0)
+    await mesh.crash()
+
+
 def test_replicas_of_the_version_before_are_replaced_while_the_new_one_loads() -> None:
     run_in_fake_time(_load_for_long())
 

@@ -127,7 +127,7 @@ class ActorRegistry:
             replace(
                 replica,
                 is_placed=True,
-                ready_at_s=self._clock(),
+                ready_at_s=self._clock() - ready.serving_s,
                 config_version=config_version,
                 address=ready.address,
                 bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),

@@ -31,7 +31,7 @@ class Replica:
     """When it came into its state."""
     created_at_s: float = 0.0
     ready_at_s: float = 0.0
-    """When it came up, or an earlier controller's replica was found."""
+    """When it began to serve."""
     is_placed: bool = False
     """Its process runs; before, it waits for resources."""
     placed_at_s: float = 0.0
