@@ -284,7 +284,7 @@ class MethodCall:
             is_late = self._cancel_reason() is CancelReason.DEADLINE
             self._count(_DEADLINE_EXCEEDED if is_late else _CANCELLED)
         else:
-            self._count(self._answer(outcome))
+            self._count(self._answer(self._explained(outcome)))
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
 
@@ -301,6 +301,15 @@ class MethodCall:
         elif end.response is not None and code == 0:
             self.method.stats.sent += 1
         return code
+
+    def _explained(self, outcome: Outcome) -> Outcome:
+        """The outcome; one that the gateway's own limit has caused says so."""
+        deadline_at_s, own_s = self._request.deadline_at_s, self.method.timeout_s
+        if outcome.is_ok or deadline_at_s is None or own_s is None:
+            return outcome
+        remaining_s = deadline_at_s - self._started_at_s
+        is_clients = remaining_s < own_s - _ROUNDED_S
+        return self.method.explained(outcome, remaining_s if is_clients else None, self.request_id)
 
     def _end(self, outcome: Outcome) -> CallEnd:
         payload = None

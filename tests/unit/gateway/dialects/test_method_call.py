@@ -13,12 +13,12 @@ from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Refusal
-from mesh.exceptions import CancelReason
+from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
 from mesh.settings import settings
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import PICKLE, Payload, raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
 from tests.unit.gateway.fakes import (
@@ -115,10 +115,16 @@ class Scene:
     """One call of a method."""
 
     def __init__(
-        self, full_name: str, router: FakeRouter, *, timeout_s: float | None = None, budget_bytes: float = float("inf")
+        self,
+        full_name: str,
+        router: FakeRouter,
+        *,
+        timeout_s: float | None = None,
+        own_timeout_s: float | None = None,
+        budget_bytes: float = float("inf"),
     ) -> None:
         self.metrics = GrpcMetrics()
-        methods = ServedMethods(lambda *_: router, self.metrics)
+        methods = ServedMethods(lambda *_: router, self.metrics, timeout_s=own_timeout_s)
         methods.message_max_bytes = 1000
         methods.set_routes(routes_of("shop"))
         method = methods.find("shop", full_name)
@@ -336,6 +342,17 @@ def test_the_deadline_is_the_earlier_of_the_clients_and_the_gateways() -> None:
     deadline_at_s = scene.mesh_call.request.deadline_at_s
     assert deadline_at_s is not None
     assert 59 < deadline_at_s - now_s < 90
+
+
+@pytest.mark.parametrize(("client_s", "says_timeout"), [(None, True), (60, True), (2, False)])
+def test_the_gateways_own_limit_is_named_in_every_dialect(client_s: float | None, says_timeout: bool) -> None:
+    """A client's own deadline keeps its text (D10)."""
+    router = FakeRouter(lambda call: finish(call, failed(DeadlineExceededError())))
+    scene = Scene(UNARY, router, timeout_s=client_s, own_timeout_s=5)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    [end] = scene.dialect.ends
+    assert (end.message == "Request r1 timed out after 5s.") is says_timeout
+    scene.assert_counted_once(DEADLINE_EXCEEDED)
 
 
 def test_a_client_that_leaves_behind_the_answer_changes_nothing() -> None:
