@@ -71,8 +71,8 @@ class DevelopmentCa:
         x509 = self._x509
         key = ec.generate_private_key(ec.SECP256R1())
         usages = {
-            "serverAuth": x509.ExtendedKeyUsageOID.SERVER_AUTH,
-            "clientAuth": x509.ExtendedKeyUsageOID.CLIENT_AUTH,
+            "serverAuth": x509.oid.ExtendedKeyUsageOID.SERVER_AUTH,
+            "clientAuth": x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH,
         }
         builder = (
             self._builder(name, self._certificate.subject, key.public_key(), days)
@@ -94,7 +94,7 @@ class DevelopmentCa:
 
         x509 = self._x509
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mesh development CA")])
+        subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "mesh development CA")])
         builder = (
             self._builder("mesh development CA", subject, key.public_key(), _CA_DAYS)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -115,7 +115,7 @@ class DevelopmentCa:
         x509, now = self._x509, datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+            .subject_name(x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)]))
             .issuer_name(issuer)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
