@@ -2,9 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import difflib
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import grpc
 from google.protobuf.message import Message
@@ -298,3 +299,17 @@ class ControllerUnavailableError(MeshException):
             f"The controller of the mesh did not answer for {waited_s:.0f} s ({reason}). "
             "`mesh logs` shows what it logged; it restarts by itself where Ray can place it."
         )
+
+
+# The names of Ray Serve, so that an application that comes from there changes one import.
+RayServeException = MeshException
+gRPCStatusError = GrpcStatusError
+
+
+if not TYPE_CHECKING:  # type checkers know the names
+
+    def __getattr__(name: str) -> NoReturn:
+        errors = [each for each, value in globals().items() if isinstance(value, type) and value.__module__ == __name__]
+        close = difflib.get_close_matches(name, errors, n=1)
+        guess = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(sorted(errors))}."
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{guess}")

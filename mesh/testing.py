@@ -7,7 +7,7 @@ to what executes calls in a replica; only the link between the two is left out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NoReturn, cast
@@ -89,15 +89,19 @@ def replica_context(
 
 @with_keyword_advice
 def grpc_context(
-    metadata: Iterable[tuple[str, str | bytes]] = (), *, peer: str = "ipv4:127.0.0.1:1", timeout_s: float | None = None
+    metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] = (),
+    *,
+    peer: str = "ipv4:127.0.0.1:1",
+    timeout_s: float | None = None,
 ) -> grpc.aio.ServicerContext[Any, Any]:
     """The context that a method of a gRPC service gets, with this metadata of the client.
 
     After the call it has the code, details and trailing metadata that the method has set; `abort` raises
     `mesh.exceptions.GrpcStatusError`.
     """
+    entries = metadata.items() if isinstance(metadata, Mapping) else metadata
     request = Request(deadline_at_s=None if timeout_s is None else time.monotonic() + timeout_s)
-    return cast("grpc.aio.ServicerContext[Any, Any]", GrpcContext(request, metadata, peer))
+    return cast("grpc.aio.ServicerContext[Any, Any]", GrpcContext(request, entries, peer))
 
 
 class _LocalRouter(Router):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.cluster import ray_objects
@@ -76,6 +76,14 @@ class DeploymentResponse(_Response, Generic[R]):
         _refuse_in_loop()
         self._future.wait_blocking(timeout_s)
         return self._get()
+
+    if not TYPE_CHECKING:  # for them a loop is an error, as it is at run time
+
+        def __iter__(self) -> NoReturn:
+            raise _not_a_stream("for")
+
+        def __aiter__(self) -> NoReturn:
+            raise _not_a_stream("async for")
 
     async def _to_object_ref(self) -> Any:
         """Reference to the result in Ray's object store, for a Ray task or actor."""
@@ -189,3 +197,10 @@ def _refuse_in_loop() -> None:
 
 def _value_of(outcome: Outcome) -> Any:
     return decode(outcome.payload) if outcome.payload is not None else None
+
+
+def _not_a_stream(loop: str) -> TypeError:
+    return TypeError(
+        f"A DeploymentResponse is one value: await it, or ask for its result(). For `{loop}` over the items of a "
+        "generator, call it through handle.options(stream=True)."
+    )

@@ -160,3 +160,9 @@ def test_a_message_that_would_be_cut_is_refused_with_details() -> None:
 
 def test_a_remote_error_shows_the_remote_traceback() -> None:
     assert "Traceback ..." in str(exceptions.RemoteError("LockError", "held", "Traceback ..."))
+
+
+def test_the_names_of_ray_serve_are_those_of_the_mesh() -> None:
+    """One changed import is enough for code that catches them (D11)."""
+    assert exceptions.RayServeException is exceptions.MeshException
+    assert exceptions.gRPCStatusError is exceptions.GrpcStatusError

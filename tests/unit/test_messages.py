@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 import mesh
+from mesh.caller.response import DeploymentResponse
 from mesh.cli import main
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.declarative import compose, import_path
@@ -132,6 +134,20 @@ def multiplexed() -> object:
             lambda: Shop.bind().remote(),
             "'Application' object has no attribute 'remote': it does not run yet. Write handle = mesh.run(app), then "
             "handle.remote(...)",
+        ),
+        (
+            lambda: mesh.exceptions.BackpressureError,
+            "module 'mesh.exceptions' has no attribute 'BackpressureError'. Did you mean 'BackPressureError'?",
+        ),
+        (
+            lambda: list(DeploymentResponse(Mock(), "id")),
+            "A DeploymentResponse is one value: await it, or ask for its result(). For `for` over the items of a "
+            "generator, call it through handle.options(stream=True).",
+        ),
+        (
+            lambda: aiter(DeploymentResponse(Mock(), "id")),
+            "A DeploymentResponse is one value: await it, or ask for its result(). For `async for` over the items of a "
+            "generator, call it through handle.options(stream=True).",
         ),
         (
             lambda: HANDLE(1),
