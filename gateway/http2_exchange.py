@@ -32,6 +32,7 @@ _BY_CODE: dict[int, BrokenBy] = {
     ErrorCode.STREAM_CLOSED: BrokenBy.PROTOCOL,
     ErrorCode.INTERNAL_ERROR: BrokenBy.DRAIN,
 }
+_REST_MAX_BYTES = 64 * 1024
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -81,11 +82,23 @@ def refuse_http2(stream: Stream, status: int) -> None:
 class Http2Exchange:
     """See `gateway.requests.exchange.Exchange`. It is also what its stream knows as receiver."""
 
-    __slots__ = ("_has_body", "_in_flight", "_stream", "caller", "has_ended", "has_sent_head", "head", "receiver")
+    __slots__ = (
+        "_has_body",
+        "_held",
+        "_in_flight",
+        "_stream",
+        "caller",
+        "has_ended",
+        "has_sent_head",
+        "head",
+        "receiver",
+    )
 
     def __init__(self, stream: Stream, head: HttpHead, in_flight: InFlight) -> None:
         self._stream = stream
         self._in_flight = in_flight
+        self._held: tuple[bytes, bytes] | None = None
+        """A whole answer that waits for the end of its request."""
         self._has_body = True
         """Whether the answer may have one."""
         self.head = head
@@ -144,7 +157,13 @@ class Http2Exchange:
         block = self._block(status, own)
         if block is None:
             return True
-        if not self._stream.connection.send_response(self._stream, block, body if self._has_body else b""):
+        body = body if self._has_body else b""
+        if self._is_about_to_come:
+            self._held = block, bytes(body)
+            self.has_sent_head = self.has_ended = True
+            self.receiver = UNHEARD
+            return True
+        if not self._stream.connection.send_response(self._stream, block, body):
             return False
         self.has_sent_head = True
         self._finish()
@@ -177,10 +196,20 @@ class Http2Exchange:
         self.receiver.on_body(data[start:stop])
 
     def on_end(self, stream: Stream) -> None:
-        self.receiver.on_end()
+        if self._held is None:
+            self.receiver.on_end()
+            return
+        block, body = self._held
+        self._held = None
+        self._finish()
+        if not stream.connection.send_response(stream, block, body):
+            stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
 
     def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
-        if not self.has_ended:
+        if self._held is not None:
+            self._held = None
+            self._finish()
+        elif not self.has_ended:
             receiver = self.receiver
             self._finish()
             receiver.on_broken(_BY_CODE.get(code, BrokenBy.CLIENT))
@@ -189,6 +218,16 @@ class Http2Exchange:
         self.receiver.on_writable()
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_about_to_come(self) -> bool:
+        """Whether the rest of the request is short and announced.
+
+        An early answer then waits for it: some versions of curl drop a whole answer that a reset follows.
+        """
+        stream = self._stream
+        left = None if stream.is_remote_done else stream.content_left
+        return left is not None and left <= _REST_MAX_BYTES and b"expect" not in self.head.by_name
 
     def _block(self, status: int, fields: Fields) -> bytes | None:
         """The header block; None if it is not valid: then another answer was sent."""

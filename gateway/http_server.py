@@ -192,7 +192,7 @@ class HttpServer:
         except Exception:
             logger.exception("a request of %s was not accepted", head.path)
             exchange.fail()
-        if exchange.has_ended:
-            return None
-        exchange.receiver = receiver or UNHEARD
-        return exchange
+        else:
+            if not exchange.has_ended:
+                exchange.receiver = receiver or UNHEARD
+        return None if stream.has_ended else exchange

@@ -224,6 +224,31 @@ def test_bodies_and_trailers_on_http2() -> None:
     on_io_loop(scenario())
 
 
+def test_an_early_answer_on_http_2_waits_for_a_short_rest_of_its_request() -> None:
+    """Some versions of curl drop a whole answer that a reset of the stream follows."""
+
+    async def scenario() -> None:
+        async with open_gateway(Pages(hello)) as gateway, http2(gateway.port) as client:
+            stream = client.request(fields("POST", content_length="10"), b"hello", ended=False)
+            await until(lambda: gateway.listener.exchanges, "the request")
+            assert not client.headers
+            client.h2.send_data(stream, b"world", end_stream=True)
+            client.flush()
+            await client.until(lambda: stream in client.ended)
+            assert client.headers[stream][":status"] == "200"
+            assert not client.resets
+            gone = client.request(fields("POST", content_length="10"), b"hello", ended=False)
+            await until(lambda: gateway.listener.exchanges, "the request")
+            client.h2.reset_stream(gone)
+            client.flush()
+            await until(lambda: not gateway.listener.exchanges, "it is forgotten")
+            long = client.request(fields("POST", content_length="1000000"), b"hello", ended=False)
+            await client.until(lambda: long in client.ended and long in client.resets)
+            assert client.resets[long] == 0
+
+    on_io_loop(scenario())
+
+
 def test_a_large_answer_on_http2() -> None:
     async def scenario() -> None:
         body = bytes(range(256)) * 8_000
