@@ -60,6 +60,8 @@ class HttpServer:
         self._limits = limits
         self.in_flight = InFlight()
         """Exchanges in progress. Calls of gRPC are not among them."""
+        self._is_leaving = False
+        """A drain has been announced."""
         self._http1 = Http1Service(
             open=open_exchange,
             on_lost=self._on_lost,
@@ -113,6 +115,7 @@ class HttpServer:
 
     def announce_drain(self) -> None:
         """Let clients of HTTP/1.1 leave with their next answer. Everything is still served."""
+        self._is_leaving = True
         for connection in self._sockets.connections:
             if isinstance(connection, Http1Connection):
                 connection.is_draining = True
@@ -154,12 +157,10 @@ class HttpServer:
                 known.refuse(503, text)
             else:
                 known.connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text))
-        elif self._sockets.phase is ServerPhase.OPEN:
-            return
         elif isinstance(known, Http1Connection):
-            # A request has begun to arrive.
-            known.is_draining = True
-        else:
+            # A request has begun to arrive. It is answered, but its client is not to stay.
+            known.is_draining = self._is_leaving or self._sockets.phase is not ServerPhase.OPEN
+        elif self._sockets.phase is not ServerPhase.OPEN:
             known.drain()
 
     def _new_http2(self, connection: NewConnection) -> Http2Transport:

@@ -124,3 +124,17 @@ def test_the_options_of_web_requests_come_from_those_of_the_gateway() -> None:
     assert (options.root_path, options.timeout_s, options.has_access_log) == ("/api", 2.5, True)
     usual = web_options(control_pb2.GatewayOptions())
     assert (usual.root_path, usual.timeout_s, usual.has_access_log) == ("", float("inf"), False)
+
+
+def test_a_client_that_comes_while_the_gateway_is_about_to_drain_is_served_once() -> None:
+    """Its connection would be closed under its next request (item 209)."""
+
+    async def scenario() -> None:
+        async with running(FakeRouter(lambda call: respond(call, b"hello"))) as node:
+            node.process.publish(web_table(shop="/"))
+            assert "connection" not in (await ask(node, "GET", "/"))[1]
+            node.gateway._listener.announce_drain()
+            status, headers, body = await ask(node, "GET", "/")
+            assert (status, headers["connection"], body) == (200, "close", b"hello")
+
+    on_io_loop(scenario())
