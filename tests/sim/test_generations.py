@@ -12,6 +12,7 @@ from tests.sim.fake_cluster import Actor, FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
+from tests.sim.traffic import Caller
 from tests.unit.controller.builders import application
 
 HOUR_S, DAY_S = 3600.0, 24 * 3600.0
@@ -179,6 +180,34 @@ async def _restart_meanwhile() -> None:
     await mesh.boot()
     assert len(mesh.cluster.serving("v1")) == 1
     await mesh.until(lambda: is_running(mesh, "v2", 1), within_s=20.0)
+    await mesh.crash()
+
+
+def test_a_version_that_fails_at_its_first_call_after_zero_replicas_leaves_the_one_before() -> None:
+    """It was deployed while there were no calls, so nothing had shown that it works."""
+    run_in_fake_time(_wake_up_broken())
+
+
+async def _wake_up_broken() -> None:
+    mesh = Mesh(1, cluster=(cluster := Dependent()))
+    scaling = control_pb2.AutoscalingOptions(min_replicas=0, max_replicas=2, target_ongoing_requests=2)
+    scaling.metrics_interval_s = scaling.look_back_period_s = 1.0
+    scaling.upscaling_factor = scaling.downscaling_factor = 1.0
+    scaling.downscale_delay_s = scaling.downscale_to_zero_delay_s = 30.0
+    await mesh.boot()
+    caller = Caller(mesh, interval_s=1.0)
+    await mesh.deploy("v1", 0, autoscaling=scaling)
+    caller.report(1.0)
+    await mesh.until(lambda: len(cluster.serving("v1")) == 1)
+    caller.report(0.0)
+    await mesh.until(lambda: not cluster.replicas())
+    cluster.broken_versions = {"v2"}
+    await mesh.deploy("v2", 0, autoscaling=scaling)
+    await asyncio.sleep(60.0)
+    assert mesh.app_status() == ApplicationStatus.RUNNING
+    caller.report(1.0)
+    await mesh.until(lambda: len(cluster.serving("v1")) == 1 == len(listed(mesh)))
+    caller.fall_silent()
     await mesh.crash()
 
 

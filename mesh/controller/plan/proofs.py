@@ -26,7 +26,7 @@ def new_proofs(desired: Desired, observed: Observed, now_s: float) -> Proofs:
             ran[target.key] = target.version
         # Without a predecessor nothing would be stopped too early.
         min_ready_s = target.min_ready_s if target.key.app in desired.predecessors else 0.0
-        if _is_proven(target, serving, now_s - min_ready_s):
+        if _is_proven(target, serving, _enough(target, desired), now_s - min_ready_s):
             proven[target.key] = target.version, target.config_version
     return Proofs(ran, proven, frozenset(_succeeded(desired, groups, now_s)))
 
@@ -51,10 +51,19 @@ def _serving(target: DeploymentTarget, groups: _Groups) -> list[Replica]:
     return [each for each in groups.get(target.key, ()) if each.is_serving and each.version == target.version]
 
 
-def _is_proven(target: DeploymentTarget, serving: Sequence[Replica], since_at_s: float) -> bool:
-    """All that are wanted have served with the wanted configuration at least since then."""
+def _enough(target: DeploymentTarget, desired: Desired) -> int:
+    """Replicas that prove the version. One without calls now, that has no replica for that, has to run once.
+
+    Unless its calls would come only when it is proven, because they go to another ingress until then.
+    """
+    has_to_run = target.has_other_version_before and desired.is_succeeded(target.key.app)
+    return target.num_replicas or int(has_to_run)
+
+
+def _is_proven(target: DeploymentTarget, serving: Sequence[Replica], enough: int, since_at_s: float) -> bool:
+    """Enough of them have served with the wanted configuration at least since then."""
     good = sum(
         each.config_version == target.config_version and max(each.ready_at_s, each.reconfigured_at_s) <= since_at_s
         for each in serving
     )
-    return good >= target.num_replicas
+    return good >= enough
