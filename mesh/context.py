@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mesh.cluster.keys import DeploymentKey
 from mesh.exceptions import CancelReason, MeshException
 from mesh.wire.identity import Identity
 from mesh.wire.request_context import RequestContext
@@ -95,20 +96,44 @@ def outlive_request() -> None:
         REQUEST.set(Request(request.context))
 
 
+class ReplicaId(str):
+    """The id of a replica: a string that also names its deployment."""
+
+    __slots__ = ("deployment_id",)
+
+    deployment_id: DeploymentKey
+    """`name` and `app_name` of its deployment."""
+
+    def __new__(cls, unique_id: str, deployment_id: DeploymentKey) -> ReplicaId:
+        made = super().__new__(cls, unique_id)
+        made.deployment_id = deployment_id
+        return made
+
+    @property
+    def unique_id(self) -> str:
+        """The id as a plain string."""
+        return str.__str__(self)
+
+    def __reduce__(self) -> tuple[type[ReplicaId], tuple[str, DeploymentKey]]:
+        return ReplicaId, (self.unique_id, self.deployment_id)
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaContext:
     """The replica in which the current code runs."""
 
     app_name: str
     deployment: str
-    replica_id: str
+    replica_tag: str
+    """The id of the replica as `mesh status` shows it."""
     max_ongoing_requests: int = 5
     code_version: str = ""
     get_servable_object: Callable[[], Any] = lambda: None
 
     @property
-    def replica_tag(self) -> str:
-        return self.replica_id
+    def replica_id(self) -> ReplicaId:
+        """`replica_tag` with the name of the deployment."""
+        return ReplicaId(self.replica_tag, DeploymentKey(self.app_name, self.deployment))
 
     @property
     def servable_object(self) -> Any:

@@ -69,7 +69,7 @@ class Deployment(Generic[BindArgs, Code]):
 
     _func_or_class: Any
     _name: str
-    _version: str
+    _version: str | None
     _config: DeploymentConfig
     _user_configured_option_names: frozenset[str]
 
@@ -135,8 +135,8 @@ class Deployment(Generic[BindArgs, Code]):
         return self._name
 
     @property
-    def version(self) -> str:
-        """The value given to the decorator. Empty by default: every run replaces the replicas."""
+    def version(self) -> str | None:
+        """The value given to the decorator. None by default: every run replaces the replicas."""
         return self._version
 
     @property
@@ -244,7 +244,7 @@ def _make(
     made = object.__new__(Deployment)
     made._func_or_class = func_or_class
     made._name = _checked_name(options.pop("name", base.name if base else _own_name(func_or_class)))
-    made._version = _checked_version(options.pop("version", None)) or (base.version if base else "")
+    made._version = _checked_version(options.pop("version", None)) or (base.version if base else None)
     made._config = with_options(base.config if base else DeploymentConfig(), options)
     made._user_configured_option_names = frozenset(given) | (base.user_configured_option_names if base else frozenset())
     if base is None or func_or_class is not base.func_or_class:
@@ -288,9 +288,9 @@ def _checked_name(name: object) -> str:
     return name
 
 
-def _checked_version(version: object) -> str:
+def _checked_version(version: object) -> str | None:
     if version is None:
-        return ""
+        return None
     warnings.warn(
         "version= of a deployment is deprecated. Without it every run replaces the replicas.",
         DeprecationWarning,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import grpc
 from google.protobuf.message import Message
 
-from mesh.cluster.ray_core import TaskCancelledError
+from mesh.cluster.ray_core import RayActorError, TaskCancelledError
 from mesh.rpc.status_details import DETAILS_KEY, decode_details, encode_details
 from mesh.settings import settings
 
@@ -104,10 +104,16 @@ class DeploymentUnavailableError(MeshException):
         self.deployment_id = deployment_id
 
 
-class ReplicaUnavailableError(MeshException):
-    """The replica that held the call is gone."""
+class ReplicaUnavailableError(MeshException, RayActorError):  # type: ignore[misc]
+    """The replica that held the call is gone.
+
+    Code written for Ray Serve catches it as `ray.exceptions.RayActorError`.
+    """
 
     code = grpc.StatusCode.UNAVAILABLE
+    actor_id = None
+    actor_init_failed = False
+    preempted = False
 
     def __init__(self, replica_id: str, reason: str = "", *, maybe_executed: bool = True) -> None:
         because = f": {reason.rstrip('.')}" if reason else ""
@@ -118,6 +124,7 @@ class ReplicaUnavailableError(MeshException):
         )
         super().__init__(f"Replica {replica_id} is unavailable{because}. {advice}")
         self.replica_id = replica_id
+        self.error_msg = self.message
         self.maybe_executed = maybe_executed
         self.is_retry_safe = not maybe_executed
 

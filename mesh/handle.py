@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +15,8 @@ from typing_extensions import TypeVar
 from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
 from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.caller.hedge_option import hedge_policy
+from mesh.caller.init_options import InitOptions, handle_source
+from mesh.caller.request_counter import RequestCounter
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.caller.retry_option import retry_policy
 from mesh.cluster import ray_core
@@ -124,8 +125,12 @@ class DeploymentHandle(Generic[T, Response_co]):
         return self._key
 
     @property
-    def request_counter(self) -> itertools.count[int]:
+    def request_counter(self) -> RequestCounter:
         return self._family.request_counter
+
+    @property
+    def init_options(self) -> InitOptions:
+        return InitOptions(_prefer_local_routing=self._options._prefer_local_routing, _source=handle_source())
 
     @property
     def is_initialized(self) -> bool:
@@ -214,7 +219,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         router = self._family.router
         if router is None or router.is_closed:
             router = self._family.connect()
-        next(self._family.request_counter)
+        next(self._family.request_counter.numbers)
         parent = REQUEST.get()
         pending = None
         if is_pending(args) or (kwargs and is_pending(kwargs.values())):
@@ -321,7 +326,7 @@ class _HandleFamily:
         self._key = key
         self.router: Router | None = None
         self.is_used = False
-        self.request_counter = itertools.count()
+        self.request_counter = RequestCounter(key)
 
     def connect(self) -> Router:
         self.is_used = True

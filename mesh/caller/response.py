@@ -46,8 +46,8 @@ class _Response:
 
     def __reduce__(self) -> NoReturn:
         raise MeshException(
-            f"A {type(self).__name__} cannot be pickled. Pass it as a top-level argument of a handle call, or await it "
-            "and pass the value."
+            f"`{type(self).__name__}` is not serializable. Pass it as a top-level argument of a handle call, or await "
+            "it and pass the value."
         )
 
 

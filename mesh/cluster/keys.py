@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # ---- Keys of the KV --------------------------------------------------------------------------------------------------
 
@@ -38,6 +39,21 @@ CONTROLLER_NAME = "MESH_CONTROLLER"
 REPLICA_PREFIX = "MESH_REPLICA::"
 GATEWAY_PREFIX = "MESH_GATEWAY::"
 POLICY_PREFIX = "MESH_POLICY::"
+
+
+class DeploymentKey(NamedTuple):
+    """Names one deployment of one application."""
+
+    app: str
+    name: str
+
+    @property
+    def app_name(self) -> str:
+        """`app`, under its name in Ray Serve."""
+        return self.app
+
+    def __str__(self) -> str:
+        return f"{self.app}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from ray.exceptions import ActorDiedError as ActorDied
 from ray.exceptions import ActorUnavailableError as ActorUnavailable
 from ray.exceptions import ActorUnschedulableError as ActorUnschedulable
 from ray.exceptions import OutOfMemoryError as ActorOutOfMemory
-from ray.exceptions import TaskCancelledError as TaskCancelledError
+from ray.exceptions import RayActorError, TaskCancelledError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
@@ -38,6 +38,7 @@ __all__ = [
     "ActorPlacement",
     "ActorUnavailable",
     "ActorUnschedulable",
+    "RayActorError",
     "RayNode",
     "TaskCancelledError",
     "attach_ray",
@@ -258,8 +259,7 @@ def kv_put(key: str, value: bytes, *, overwrite: bool = True) -> bool:
 
 def kv_get(key: str) -> bytes | None:
     """The value, None where there is none."""
-    value: bytes | None = internal_kv._internal_kv_get(key.encode(), namespace=_KV_NAMESPACE)
-    return value
+    return internal_kv._internal_kv_get(key.encode(), namespace=_KV_NAMESPACE)  # type: ignore[no-any-return]
 
 
 def kv_delete(key: str) -> None:

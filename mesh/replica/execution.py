@@ -31,7 +31,7 @@ from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.replica.grpc_context import GrpcContext
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
-from mesh.replica.user_methods import CONTEXT_KEYWORD, Kind, Method
+from mesh.replica.user_methods import Kind, Method
 from mesh.wire.outcome import Outcome, cancelled, failed_in_user_code
 from mesh.wire.payload import Payload
 
@@ -97,7 +97,7 @@ class Execution:
         if call.request.streams_request:
             self.requests = RequestStream(user_loop.loop, self._grant, method.codec.read_message)
         self.grpc_context: GrpcContext | None = None
-        if method.context_position >= 0 or method.has_context_keyword:
+        if method.context is not None:
             self._make_context()
 
     def __repr__(self) -> str:
@@ -259,11 +259,7 @@ class Execution:
         request, method = self.call.request, self.method
         args, kwargs = method.codec.read_arguments(request.payload, self.requests)
         request.payload = None
-        if method.has_context_keyword:
-            kwargs.setdefault(CONTEXT_KEYWORD, self.grpc_context)
-        elif method.context_position == len(args):
-            args = (*args, self.grpc_context)
-        return args, kwargs
+        return (args, kwargs) if method.context is None else method.context.fill(args, kwargs, self.grpc_context)
 
     def _encode_item(self, value: Any) -> Payload:
         """A response item; the credit that it takes beyond the one acquired for it is taken now."""
@@ -279,7 +275,7 @@ class Execution:
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise TypeError(
                 f"Method '{self.method.name}' returned a generator. You must use `handle.options(stream=True)` to call "
-                "it."
+                "generators on a deployment."
             )
         codec, context = self.method.codec, self.grpc_context
         if result is None and codec.may_return_nothing and context is not None and context.code() is not None:

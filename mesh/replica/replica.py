@@ -251,7 +251,7 @@ class ReplicaProcess:
         return ReplicaContext(
             app_name=spec.deployment.app,
             deployment=spec.deployment.name,
-            replica_id=spec.replica_id,
+            replica_tag=spec.replica_id,
             max_ongoing_requests=spec.spec.options.max_ongoing_requests,
             code_version=spec.spec.version,
             get_servable_object=lambda: self._object.target if self._object is not None else None,

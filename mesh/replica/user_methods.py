@@ -1,9 +1,10 @@
-"""The methods of the user's object: where each runs, its codec, and whether it takes a gRPC context."""
+"""The methods of the user's object: where each runs, its codec, and where it takes a gRPC context."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +18,7 @@ from mesh.replica.method_codecs import PICKLE_CODEC, Codec, ProtobufCodec
 from mesh.usercode.served_methods import TypedMethod
 
 CONTEXT_KEYWORD = "grpc_context"
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Kind(Enum):
@@ -29,6 +31,26 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ContextParameter:
+    """The parameter of a method that takes the gRPC context."""
+
+    position: int
+    """Its index among positional arguments; larger than any if it can be given only by keyword."""
+    name: str = ""
+    """Its keyword; empty if it can be given only by position."""
+
+    def fill(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: object
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments and the context, unless they have a value for its parameter already."""
+        if len(args) == self.position and self.name not in kwargs:
+            return (*args, context), kwargs
+        if len(args) < self.position and self.name:
+            kwargs.setdefault(self.name, context)
+        return args, kwargs
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """One callable method."""
 
@@ -36,9 +58,8 @@ class Method:
     function: Callable[..., Any]
     kind: Kind
     codec: Codec = PICKLE_CODEC
-    context_position: int = -1
-    """Index of the positional parameter that takes the gRPC context; -1: there is none."""
-    has_context_keyword: bool = False
+    context: ContextParameter | None = None
+    """None: it takes no gRPC context."""
 
 
 class MethodTable:
@@ -63,11 +84,11 @@ class MethodTable:
         function = self._function(attribute)
         if function is None:
             raise MeshException(self._why_missing(name))
-        position, has_keyword = -1, False
+        context = None
         if attribute in self._typed_attributes:
-            position, has_keyword = _context_parameters(function)
+            context = _context_parameter(function, must_be_required=typed is None)
         codec = PICKLE_CODEC if typed is None else ProtobufCodec(typed)
-        return Method(name, function, _kind(function), codec, position, has_keyword)
+        return Method(name, function, _kind(function), codec, context)
 
     def _function(self, attribute: str) -> Callable[..., Any] | None:
         if inspect.isfunction(self._target) or inspect.isbuiltin(self._target):
@@ -125,18 +146,21 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return call if inspect.isfunction(call) else function
 
 
-def _context_parameters(function: Callable[..., Any]) -> tuple[int, bool]:
-    """Where a typed method takes its context: as gRPC users write it (second), or as a keyword."""
+def _context_parameter(function: Callable[..., Any], must_be_required: bool) -> ContextParameter | None:
+    """Where a method of a service takes its context: as `grpc_context`, or second, as gRPC users write it.
+
+    `must_be_required`: a call of a handle passes only what it was given, so a default stays as it is.
+    """
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return 1, False
-    if CONTEXT_KEYWORD in parameters:
-        return -1, True
-    positional = [
-        parameter
-        for parameter in parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    takes_rest = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
-    return (1 if len(positional) > 1 or takes_rest else -1), False
+        return None if must_be_required else ContextParameter(1)
+    positional = [each for each in parameters.values() if each.kind in _POSITIONAL]
+    taker = parameters.get(CONTEXT_KEYWORD) or (positional[1] if len(positional) > 1 else None)
+    if taker is None:
+        takes_rest = any(each.kind is each.VAR_POSITIONAL for each in parameters.values())
+        return ContextParameter(1) if takes_rest and not must_be_required else None
+    if must_be_required and taker.default is not taker.empty:
+        return None
+    position = positional.index(taker) if taker in positional else sys.maxsize
+    return ContextParameter(position, "" if taker.kind is taker.POSITIONAL_ONLY else taker.name)

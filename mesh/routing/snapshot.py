@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from mesh.cluster.keys import DeploymentKey as DeploymentKey
 from mesh.v1 import control_pb2
-
-
-class DeploymentKey(NamedTuple):
-    """Names one deployment of one application."""
-
-    app: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.app}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

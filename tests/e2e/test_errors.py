@@ -158,6 +158,7 @@ def test_wrong_arguments_are_reported_as_python_reports_them(faulty: Handle) -> 
 
 
 def test_a_generator_needs_a_streaming_call(faulty: Handle) -> None:
-    """The error says how to call it (item 28)."""
-    with pytest.raises(TypeError, match=r"returned a generator\. You must use `handle\.options\(stream=True\)`"):
+    """The error says how to call it (item 28, D2)."""
+    advice = r"'generator' returned a generator\. You must use `handle\.options\(stream=True\)` to call generators on"
+    with pytest.raises(TypeError, match=advice):
         faulty.generator.remote().result(timeout_s=10)

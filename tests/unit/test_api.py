@@ -327,6 +327,18 @@ def test_repeated_look_ups_return_the_same_object(cluster: FakeCluster) -> None:
     assert mesh.get_app_handle("shop") is not handle
 
 
+@pytest.mark.parametrize("of", ["run", "get_app_handle", "get_deployment_handle"])
+def test_a_handle_that_a_function_gave_can_be_initialized_once(cluster: FakeCluster, of: str) -> None:
+    """Before its first use (items 17, 129, D3)."""
+    handle = mesh.run(Model.bind(), name="shop")
+    if of != "run":
+        handle = mesh.get_app_handle("shop") if of == "get_app_handle" else mesh.get_deployment_handle("Model", "shop")
+    handle._init(_prefer_local_routing=True)
+    assert handle.init_options._prefer_local_routing
+    with pytest.raises(RuntimeError, match="once"):
+        handle._init()
+
+
 def test_there_is_no_replica_context_outside_of_a_replica() -> None:
     """Outside of a replica the context raises (item 130)."""
     with pytest.raises(MeshException):

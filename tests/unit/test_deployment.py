@@ -68,9 +68,10 @@ def test_a_version_is_accepted_with_a_warning() -> None:
 
 
 def test_without_a_version_nothing_warns() -> None:
+    """It is None then (D8)."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert deployment(Model).version == ""
+        assert deployment(Model).version is None
 
 
 @pytest.mark.parametrize(("name", "error"), [("a#b", ValueError), ("", ValueError), (3, TypeError)])

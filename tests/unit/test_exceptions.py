@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from mesh import exceptions
-from mesh.cluster.ray_core import TaskCancelledError
+from mesh.cluster.ray_core import RayActorError, TaskCancelledError
 from mesh.rpc.status_details import DETAILS_KEY
 from mesh.settings import settings
 
@@ -133,6 +133,14 @@ def test_a_lost_replica_is_named_and_safe_to_retry_only_when_nothing_ran() -> No
     assert "r1" in str(ran)
     assert "idempotent" in str(ran)
     assert (ran.is_retry_safe, unsent.is_retry_safe) == (False, True)
+
+
+def test_a_lost_replica_is_a_lost_actor_for_code_that_comes_from_ray_serve() -> None:
+    """It is caught as such, also after a journey, and says as much as before (D7)."""
+    with pytest.raises(RayActorError, match="r1 is unavailable: its process ended"):
+        raise pickle.loads(pickle.dumps(exceptions.ReplicaUnavailableError("r1", "its process ended")))
+    error = exceptions.ReplicaUnavailableError("r1")
+    assert (error.error_msg, error.preempted, error.actor_init_failed) == (str(error), False, False)
 
 
 def test_text_in_trailers_becomes_bytes_as_the_wire_has_it() -> None:

@@ -195,6 +195,17 @@ def test_calls_carry_on_the_request_that_is_served(handle: mesh.DeploymentHandle
         handle.hang.remote().result(timeout_s=DEADLINE_S)
 
 
+def test_the_id_of_a_replica_names_its_deployment() -> None:
+    """It is a string that can be sent (item 130, D6)."""
+    with replica_context(app_name="shop", deployment="Models", replica_id="m-1"):
+        context = mesh.get_replica_context()
+    found = pickle.loads(pickle.dumps(context.replica_id))
+    assert found == context.replica_tag == "m-1"
+    assert (str(found), hash(found), found.unique_id, type(found.unique_id)) == ("m-1", hash("m-1"), "m-1", str)
+    assert (found.deployment_id.name, found.deployment_id.app_name) == ("Models", "shop")
+    assert found.deployment_id == mesh.DeploymentHandle("Models", "shop").deployment_id
+
+
 def test_a_fake_handle_stays_in_its_process(handle: mesh.DeploymentHandle) -> None:
     """Unpickled it would be a handle of a deployment that does not exist, and its calls would wait forever."""
     with pytest.raises(MeshException, match="cannot leave the process"):

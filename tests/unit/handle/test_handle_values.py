@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from mesh.caller.init_options import DeploymentHandleSource
 from mesh.exceptions import (
     MeshException,
 )
 from mesh.handle import DeploymentHandle
+from mesh.testing import replica_context
 from tests.unit.fakes.small_mesh import SmallMesh, on_io
 from tests.unit.handle.store import DEADLINE_S, Store, result, value_of
 
@@ -166,6 +168,48 @@ def test_init_comes_once_and_first() -> None:
     used.options(stream=True)
     with pytest.raises(RuntimeError, match="before the first"):
         used._init()
+
+
+def test_a_handle_says_where_it_is_used_and_what_its_init_chose() -> None:
+    """In a replica, or anywhere else; `_init` works on handles that were given to someone (item 17, D3)."""
+    handle = pickle.loads(pickle.dumps(DeploymentHandle[Any]("Store", "shop")))
+    assert handle.init_options._source == DeploymentHandleSource.UNKNOWN
+    handle._init(_prefer_local_routing=True)
+    assert handle.init_options._prefer_local_routing
+    with replica_context():
+        assert handle.init_options._source == "REPLICA"
+
+
+def test_the_request_counter_describes_its_metric() -> None:
+    """Derived handles have the same one (items 8, 14, D4)."""
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    derived = handle.options(method_name="plain")
+    assert derived.request_counter is handle.request_counter
+    assert handle.request_counter.info == {
+        "name": "mesh_handle_requests_total",
+        "description": "Calls that ended, by gRPC status code.",
+        "tag_keys": ("application", "deployment", "method", "code"),
+        "default_tags": {"application": "shop", "deployment": "Store"},
+    }
+
+
+def test_a_generator_that_is_called_like_a_function_says_what_to_do(mesh: SmallMesh) -> None:
+    """The text is that of the original (item 28, D2)."""
+    with pytest.raises(TypeError) as caught:
+        mesh.handle("count").remote(1).result(timeout_s=DEADLINE_S)
+    assert str(caught.value) == (
+        "Method 'count' returned a generator. You must use `handle.options(stream=True)` to call generators on a "
+        "deployment."
+    )
+
+
+@pytest.mark.parametrize(("is_stream", "name"), [(False, "DeploymentResponse"), (True, "DeploymentResponseGenerator")])
+def test_a_response_cannot_be_pickled(mesh: SmallMesh, is_stream: bool, name: str) -> None:
+    """The error says what to do, also for one inside of an argument (item 41, C13, D5)."""
+    response = mesh.handle("count" if is_stream else "plain", stream=is_stream).remote(0)
+    with pytest.raises(MeshException, match=f"`{name}` is not serializable. Pass it as a top-level argument"):
+        mesh.handle("plain").remote([response])
+    response.cancel()
 
 
 def test_handles_can_be_pickled_with_their_options() -> None:

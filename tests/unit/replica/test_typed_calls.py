@@ -81,6 +81,13 @@ class Shop(shop_pb2_grpc.ShopServicer):
             await asyncio.gather(*(context.write(shop_pb2.Item(amount=item.amount)) for _ in range(2)))
 
 
+class BothWays(shop_pb2_grpc.ShopServicer):
+    """Called by clients of gRPC and by handles."""
+
+    async def Price(self, request: Any, is_cheap: Any = False) -> Any:
+        return is_cheap if isinstance(request, int) else shop_pb2.Item(name=is_cheap.peer())
+
+
 class PlainShop(shop_pb2_grpc.ShopServicer):
     """`def` methods: the same, in threads."""
 
@@ -271,3 +278,11 @@ def test_requests_wait_for_credit(async_mesh: SmallMesh) -> None:
     client = Client(async_mesh, "Total", *map(item, range(3)), streams=(True, False))
     assert client.amount() == 3
     assert client.call.request_credit <= settings().payload.stream_credits
+
+
+def test_a_context_is_for_clients_and_not_for_handles() -> None:
+    """A default stays as it is in a call of a handle (D1)."""
+    with mesh_of(BothWays()) as mesh:
+        assert mesh.handle("Price").remote(5).result(timeout_s=DEADLINE_S) is False
+        client = Client(mesh, "Price", shop_pb2.Item(), streams=(False, False))
+        assert client.outcome().is_ok

@@ -10,7 +10,7 @@ import pytest
 
 from mesh.exceptions import MeshException
 from mesh.replica.method_codecs import ProtobufCodec
-from mesh.replica.user_methods import Kind, MethodTable
+from mesh.replica.user_methods import Kind, Method, MethodTable
 from mesh.usercode.served_methods import typed_methods
 from tests.unit.protos import shop_pb2_grpc
 
@@ -81,18 +81,49 @@ def shop(price: Any) -> MethodTable:
 
 
 @pytest.mark.parametrize(
-    ("price", "position", "has_keyword"),
+    ("price", "passed"),
     [
-        (lambda self, request: None, -1, False),
-        (lambda self, request, context: None, 1, False),
-        (lambda self, request, anything=None: None, 1, False),
-        (lambda self, *arguments: None, 1, False),
-        (lambda self, request, grpc_context=None: None, -1, True),
-        (lambda self, request, *, grpc_context: None, -1, True),
+        (lambda self, request: None, ((5,), {})),
+        (lambda self, request, context: None, ((5, "context"), {})),
+        (lambda self, request, anything=None: None, ((5, "context"), {})),
+        (lambda self, *arguments: None, ((5, "context"), {})),
+        (lambda self, request, grpc_context=None: None, ((5, "context"), {})),
+        (lambda self, request, other=None, grpc_context=None: None, ((5,), {"grpc_context": "context"})),
+        (lambda self, request, *, grpc_context: None, ((5,), {"grpc_context": "context"})),
+        (lambda self, request, context, /: None, ((5, "context"), {})),
     ],
-    ids=["none", "context", "any name", "rest", "grpc_context", "keyword only"],
+    ids=["none", "context", "any name", "rest", "grpc_context", "third", "keyword only", "positional only"],
 )
-def test_typed_methods_get_a_context_in_the_way_they_ask_for_it(price: Any, position: int, has_keyword: bool) -> None:
+def test_typed_methods_get_a_context_in_the_way_they_ask_for_it(price: Any, passed: object) -> None:
+    """The second parameter, or that called `grpc_context` (item 217)."""
     method = shop(price).find(PRICE)
     assert isinstance(method.codec, ProtobufCodec)
-    assert (method.context_position, method.has_context_keyword) == (position, has_keyword)
+    assert with_context(method, (5,), {}) == passed
+
+
+REQUIRED: Any = lambda self, number, flag: None  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("price", "args", "kwargs", "passed"),
+    [
+        (lambda self, number, flag=False: None, (5,), {}, ((5,), {})),
+        (lambda self, number, grpc_context=None: None, (5,), {}, ((5,), {})),
+        (lambda self, number, *rest: None, (5,), {}, ((5,), {})),
+        (REQUIRED, (5,), {}, ((5, "context"), {})),
+        (REQUIRED, (5, 6), {}, ((5, 6), {})),
+        (REQUIRED, (5,), {"flag": 6}, ((5,), {"flag": 6})),
+        (REQUIRED, (), {"number": 5}, ((), {"number": 5, "flag": "context"})),
+        (lambda self, number, *, grpc_context: None, (5,), {}, ((5,), {"grpc_context": "context"})),
+        (lambda self, number, context, /: None, (), {}, ((), {})),
+    ],
+)
+def test_a_handle_passes_its_arguments_and_a_context_only_where_one_is_missing(
+    price: Any, args: tuple[Any, ...], kwargs: dict[str, Any], passed: object
+) -> None:
+    """Also where a method of a service has that name (D1)."""
+    assert with_context(shop(price).find("Price"), args, kwargs) == passed
+
+
+def with_context(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    return (args, kwargs) if method.context is None else method.context.fill(args, kwargs, "context")
