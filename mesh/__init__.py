@@ -1,6 +1,7 @@
 """A mesh of Python microservices on Ray, gRPC first. README.md gives a tour.
 
-Only the names in `mesh`, `mesh.exceptions` and `mesh.testing`, and `mesh.context.current_request`, carry guarantees.
+Only the names in `mesh`, `mesh.exceptions`, `mesh.inference` and `mesh.testing`, and `mesh.context.current_request`,
+carry guarantees.
 Everything else may change in any release.
 """
 

@@ -16,6 +16,7 @@ from mesh.options import option_checks
 from mesh.options.logging_options import LoggingConfig
 from mesh.options.option_effects import replica_version
 from mesh.usercode import user_code
+from mesh.usercode.model_id_sources import model_ids_of
 from mesh.usercode.served_descriptors import descriptors_of
 from mesh.usercode.served_methods import TypedMethod, typed_methods
 from mesh.usercode.user_code import UserCode
@@ -204,6 +205,7 @@ class _Graph:
             code, asgi = application.deployment.func_or_class, ingress_app_of(application.deployment.func_or_class)
             spec.serves_web = takes_web_requests(code)
             spec.docs_path = asgi.docs_path if asgi is not None else ""
+            spec.model_id_paths.extend(model_ids_of(code).paths)
         _inherit_runtime_env(spec.options.actor, self._rules.runtime_env)
         # Computed last, from the complete options.
         spec.version = replica_version(spec)
@@ -212,12 +214,14 @@ class _Graph:
     def _grpc_methods(self, application: Application) -> list[control_pb2.GrpcMethod]:
         if application is not self._ingress:
             return []
+        fields = model_ids_of(application.deployment.func_or_class).fields
         return [
             control_pb2.GrpcMethod(
                 full_name=method.full_name,
                 streams_request=method.streams_request,
                 streams_response=method.streams_response,
                 is_idempotent=method.is_idempotent,
+                model_id_fields=fields.get(method.full_name, ()),
             )
             for method in self.methods.values()
         ]
@@ -232,7 +236,8 @@ def _overridden(name: str, config: DeploymentConfig, options: Mapping[str, Any])
 
 def _check_one_asgi(app: str, deployments: Mapping[str, Deployment]) -> None:
     """Only the ingress gets web requests (item 110)."""
-    asgi = [name for name, each in deployments.items() if ingress_app_of(each.func_or_class) is not None]
+    found = {name: ingress_app_of(each.func_or_class) for name, each in deployments.items()}
+    asgi = [name for name, each in found.items() if each is not None and not each.is_optional]
     if len(asgi) > 1:
         raise MeshException(
             f"Application {app!r} has several deployments with @mesh.ingress: {', '.join(asgi)}. Only the one that "

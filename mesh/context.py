@@ -25,7 +25,7 @@ class Request:
     """The request that the current code serves."""
 
     context: RequestContext = field(default_factory=RequestContext)
-    """As it came from the caller; not changed any more."""
+    """As it came from the caller; only `name_model` exchanges it."""
     deadline_at_s: float | None = None
     """time.monotonic() instant at which the caller stops waiting."""
     children: set[Child] = field(default_factory=set)
@@ -83,6 +83,13 @@ REQUEST: ContextVar[Request | None] = ContextVar("mesh_request", default=None)
 def current_request() -> Request | None:
     """The request that the current code serves; None outside of one."""
     return REQUEST.get()
+
+
+def name_model(model_id: str) -> None:
+    """Give the current request this model id: for protocols that name the model in the message."""
+    request = REQUEST.get()
+    if request is not None and request.context.multiplexed_model_id != model_id:
+        request.context = request.context.for_child(model_id)
 
 
 def outlive_request() -> None:

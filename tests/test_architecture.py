@@ -72,6 +72,7 @@ ROOMS: dict[str, str] = {
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
         " v1 web wire"
     ),
+    "mesh.inference": "context exceptions replica settings usercode web wire",
     "mesh.testing": "context exceptions handle link options replica routing settings wire",
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1 web",
@@ -146,6 +147,12 @@ PURE_MODULES = (
     "mesh/controller/report/controller_metrics.py",
     "mesh/controller/report/mesh_picture.py",
     "mesh/controller/report/status_report.py",
+    "mesh/inference/datatypes.py",
+    "mesh/inference/grpc_tensors.py",
+    "mesh/inference/model_info.py",
+    "mesh/inference/rest_tensors.py",
+    "mesh/inference/tensor_contents.py",
+    "mesh/inference/wire_messages.py",
     "mesh/http2/connection.py",
     "mesh/http2/field_rules.py",
     "mesh/http2/flood_guard.py",

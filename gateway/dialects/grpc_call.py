@@ -217,6 +217,8 @@ class GrpcCall:
     def _submit(self, request: bytes | None) -> None:
         """Start the call on the mesh."""
         method, head = self._method, self._head
+        if method.model_id_fields and request is not None:
+            method.name_model(self._context, request)
         self._call = call = OutgoingCall(
             CallRequest(
                 method.full_name,

@@ -170,6 +170,8 @@ class MethodCall:
             return
         if message is not None:
             self._request.payload = raw(message)
+            if self.method.model_id_fields:
+                self.method.name_model(self._request.context, message)
             self.method.stats.received += 1
             self.hold(0)
         self._call = call = OutgoingCall(self._request, self)

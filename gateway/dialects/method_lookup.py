@@ -104,5 +104,6 @@ class ServedMethods:
             timeout_s=self._timeout_s,
             message_max_bytes=self.message_max_bytes,
             is_idempotent=route.is_idempotent,
+            model_id_fields=route.model_id_fields,
             descriptors=self._routes.applications[route.deployment.app].descriptors,
         )

@@ -8,11 +8,13 @@ from typing import Protocol
 
 from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.descriptors import Descriptors
+from gateway.requests.model_ids import model_id_of_message
 from gateway.requests.web_status import timeout_text
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.identity import Identity
 from mesh.wire.outcome import Outcome
+from mesh.wire.request_context import RequestContext
 
 _DEADLINE_EXCEEDED = 4
 
@@ -56,6 +58,13 @@ class ServedMethod:
     """Of its application, for dialects that translate messages."""
     identity: Identity | None = None
     """Whose calls these are, where the gateway asks."""
+    model_id_fields: tuple[int, ...] = ()
+    """Of its request message, if they name the multiplexed model; only methods that are unary have any."""
+
+    def name_model(self, context: RequestContext, request: bytes) -> None:
+        """Give the context of a call the model that its request names, if the client has not done so in metadata."""
+        if not context.multiplexed_model_id:
+            context.multiplexed_model_id = model_id_of_message(request, self.model_id_fields)
 
     def deadline_at_s(self, remaining_s: float | None) -> float | None:
         """Deadline of a call that starts now, as `time.monotonic()`. `remaining_s`: until the client's own, if any."""

@@ -124,7 +124,7 @@ class WebCall:
             headers.request_id or new_request_id(),
             target.route_prefix,
             target.application,
-            headers.multiplexed_model_id,
+            target.model_id_of(raw_path, headers),
             headers.traceparent,
             headers.tracestate,
             target.identity,

@@ -13,6 +13,7 @@ from gateway.ops.http_metrics import WEBSOCKET, ApplicationWebStats, HttpMetrics
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import Exchange, HttpHead
 from gateway.requests.mesh_headers import MeshHeaders, timeout_of
+from gateway.requests.model_ids import model_id_of_path
 from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
 from gateway.requests.routes import Refusal, RoutedApplication, Routes
 from gateway.requests.trusted_proxies import TrustedProxies
@@ -53,6 +54,8 @@ class WebTarget:
     stats: ApplicationWebStats
     in_flight: CallCount
     options: WebOptions
+    model_id_paths: tuple[str, ...] = ()
+    """Beginnings of paths below the route prefix that name the multiplexed model."""
     identity: Identity | None = None
     """Whose requests these are, where the gateway asks."""
 
@@ -69,6 +72,12 @@ class WebTarget:
     def route_of(self, pattern: str) -> str:
         """The route that served a request, as metrics and logs name it. `pattern`: the application's own, or empty."""
         return self.route_prefix.rstrip("/") + pattern if pattern else self.route_prefix
+
+    def model_id_of(self, raw_path: str, headers: MeshHeaders) -> str:
+        """The multiplexed model that a request is for, by its header or else by its path of `WebTargets.path_of`."""
+        if headers.multiplexed_model_id or not self.model_id_paths:
+            return headers.multiplexed_model_id
+        return model_id_of_path(raw_path, self.root_path.count("/"), self.model_id_paths)
 
     def timeout_for(self, headers: MeshHeaders) -> float:
         """Seconds that a request may take; infinite if there is no limit. Raises ValueError for a wrong header."""
@@ -138,6 +147,7 @@ class WebTargets:
             self.metrics.of(application.name),
             self.metrics.in_flight,
             self.options,
+            application.model_id_paths,
         )
 
 

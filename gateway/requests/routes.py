@@ -39,6 +39,8 @@ class Route:
     streams_request: bool
     streams_response: bool
     is_idempotent: bool = False
+    model_id_fields: tuple[int, ...] = ()
+    """String fields of its request that name the multiplexed model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class RoutedApplication:
     """Its ingress takes web requests."""
     docs_path: str = ""
     """Of the documentation that its ASGI application serves, below the route prefix; empty if there is none."""
+    model_id_paths: tuple[str, ...] = ()
+    """Beginnings of paths below the route prefix that name the multiplexed model, where they have "{}"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,12 @@ def _read_application(route: control_pb2.Route, descriptors: Descriptors) -> Rou
     ingress = DeploymentKey(route.app, route.ingress)
     methods = {
         method.full_name: Route(
-            method.full_name, ingress, method.streams_request, method.streams_response, method.is_idempotent
+            method.full_name,
+            ingress,
+            method.streams_request,
+            method.streams_response,
+            method.is_idempotent,
+            tuple(method.model_id_fields),
         )
         for method in route.grpc_methods
     }
@@ -146,6 +155,7 @@ def _read_application(route: control_pb2.Route, descriptors: Descriptors) -> Rou
         descriptors=descriptors,
         serves_web=route.serves_web,
         docs_path=route.docs_path,
+        model_id_paths=tuple(route.model_id_paths),
     )
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
 
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
 
 from mesh.settings import settings
-from mesh.usercode.served_methods import TypedMethod
+from mesh.usercode.served_methods import TypedMethod, pool_of
 
 logger = logging.getLogger("mesh")
 
@@ -45,12 +43,10 @@ def descriptors_of(methods: Iterable[TypedMethod], application: str) -> bytes:
 
 
 def _service_of(method: TypedMethod) -> ServiceDescriptor | None:
-    """From the pool of its request message: user code may have pools of its own."""
-    message = getattr(method.request_deserializer, "__self__", None)
-    is_message = isinstance(message, type) and issubclass(message, Message)
-    pool: Any = cast(type[Message], message).DESCRIPTOR.file.pool if is_message else descriptor_pool.Default()
     try:
-        found: ServiceDescriptor = pool.FindServiceByName(method.full_name[1:].rpartition("/")[0])
+        found: ServiceDescriptor = pool_of(method.request_deserializer).FindServiceByName(
+            method.full_name[1:].rpartition("/")[0]
+        )
         return found
     except KeyError:
         return None

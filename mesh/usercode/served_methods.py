@@ -12,9 +12,10 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.message import Message
 
 AddFunction = Callable[[Any, Any], Any]
 
@@ -122,14 +123,21 @@ def _typed_method(full_name: str, handler: Any) -> TypedMethod:
         streams_response=handler.response_streaming,
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
-        is_idempotent=_is_idempotent(full_name),
+        is_idempotent=_is_idempotent(full_name, handler.request_deserializer),
     )
 
 
-def _is_idempotent(full_name: str) -> bool:
+def pool_of(request_deserializer: object) -> Any:
+    """The pool with the descriptors of a method: that of its request message, since user code may have several."""
+    message = getattr(request_deserializer, "__self__", None)
+    is_message = isinstance(message, type) and issubclass(message, Message)
+    return cast(type[Message], message).DESCRIPTOR.file.pool if is_message else descriptor_pool.Default()
+
+
+def _is_idempotent(full_name: str, request_deserializer: object) -> bool:
     """As its `.proto` says. False for services that were written without one."""
     try:
-        method = descriptor_pool.Default().FindMethodByName(full_name[1:].replace("/", "."))
+        method = pool_of(request_deserializer).FindMethodByName(full_name[1:].replace("/", "."))
     except KeyError:
         return False
     return method.GetOptions().idempotency_level in (

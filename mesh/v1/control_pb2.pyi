@@ -47,16 +47,18 @@ PROCESS_KIND_GATEWAY: ProcessKind
 PROCESS_KIND_CONTROLLER: ProcessKind
 
 class GrpcMethod(_message.Message):
-    __slots__ = ("full_name", "streams_request", "streams_response", "is_idempotent")
+    __slots__ = ("full_name", "streams_request", "streams_response", "is_idempotent", "model_id_fields")
     FULL_NAME_FIELD_NUMBER: _ClassVar[int]
     STREAMS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     STREAMS_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     IS_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELDS_FIELD_NUMBER: _ClassVar[int]
     full_name: str
     streams_request: bool
     streams_response: bool
     is_idempotent: bool
-    def __init__(self, full_name: _Optional[str] = ..., streams_request: bool = ..., streams_response: bool = ..., is_idempotent: bool = ...) -> None: ...
+    model_id_fields: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, full_name: _Optional[str] = ..., streams_request: bool = ..., streams_response: bool = ..., is_idempotent: bool = ..., model_id_fields: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ActorOptions(_message.Message):
     __slots__ = ("num_cpus", "num_gpus", "memory_bytes", "resources", "accelerator_type", "runtime_env_json")
@@ -189,7 +191,7 @@ class DeploymentOptions(_message.Message):
     def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., min_ready_s: _Optional[float] = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
-    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path", "has_run", "is_proven")
+    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path", "has_run", "is_proven", "model_id_paths")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +203,7 @@ class DeploymentSpec(_message.Message):
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     HAS_RUN_FIELD_NUMBER: _ClassVar[int]
     IS_PROVEN_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_PATHS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     options: DeploymentOptions
@@ -212,7 +215,8 @@ class DeploymentSpec(_message.Message):
     docs_path: str
     has_run: bool
     is_proven: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ...) -> None: ...
+    model_id_paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ..., model_id_paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
     __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest")
@@ -825,7 +829,7 @@ class DeploymentSnapshot(_message.Message):
     def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest")
+    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest", "model_id_paths")
     APP_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -833,6 +837,7 @@ class Route(_message.Message):
     SERVES_WEB_FIELD_NUMBER: _ClassVar[int]
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTORS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_PATHS_FIELD_NUMBER: _ClassVar[int]
     app: str
     route_prefix: str
     ingress: str
@@ -840,7 +845,8 @@ class Route(_message.Message):
     serves_web: bool
     docs_path: str
     descriptors_digest: str
-    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
+    model_id_paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., descriptors_digest: _Optional[str] = ..., model_id_paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DescriptorSet(_message.Message):
     __slots__ = ("digest", "serialised")

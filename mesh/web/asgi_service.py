@@ -71,6 +71,8 @@ async def _application(ingress: IngressApp, instance: object) -> Any:
         # It wins over an application that was given, which is then a placeholder.
         made = build()
         app = await made if inspect.isawaitable(made) else made
+    elif ingress.build_for is not None:
+        app = ingress.build_for(instance)
     elif ingress.build is not None:
         made = ingress.build()
         app = await made if inspect.isawaitable(made) else made

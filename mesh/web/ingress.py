@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class IngressApp:
-    """What a class carries that `@mesh.ingress` made. It travels with the class."""
+    """What a class carries that `@mesh.ingress` made, or its own base class. It travels with the class."""
 
     snapshot: bytes = b""
     """The application as it was at the decoration; empty if replicas build it."""
@@ -31,6 +31,10 @@ class IngressApp:
     """Functions of the class that stand as numbers in the snapshot."""
     docs_path: str = ""
     """Of the documentation that the application serves, below the route prefix; empty if there is none."""
+    build_for: Callable[[Any], Any] | None = None
+    """Builds the application of an object, for classes that bring one along."""
+    is_optional: bool = False
+    """A deployment that is not the ingress may have it too, and then serves no web requests."""
 
 
 class ASGIIngressDeployment:

@@ -45,7 +45,10 @@ def test_type_checkers_find_both_packages() -> None:
     """In a wheel by a `py.typed`; in an editable install because that is a path, which takes `package-dir`."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert setuptools["package-dir"] == {"": "."}
-    assert setuptools["package-data"] == {"mesh": ["py.typed"], "gateway": ["py.typed", "openapi/assets/*"]}
+    assert setuptools["package-data"] == {
+        "mesh": ["py.typed", "inference/open_inference.binpb"],
+        "gateway": ["py.typed", "openapi/assets/*"],
+    }
     assert all((ROOT / package / "py.typed").exists() for package in ("mesh", "gateway"))
 
 

@@ -60,6 +60,7 @@ def build_routes(desired: Desired, observed: Observed = _NOTHING) -> control_pb2
             grpc_methods=ingress.grpc_methods,
             serves_web=ingress.serves_web,
             docs_path=ingress.docs_path,
+            model_id_paths=ingress.model_id_paths,
             descriptors_digest=application.descriptors_digest,
         )
     return table

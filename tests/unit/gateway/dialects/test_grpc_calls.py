@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from gateway.requests.routes import read_routes
 from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome, failed
@@ -28,6 +29,7 @@ from tests.unit.gateway.fakes import (
     finish,
     item,
     on_io_loop,
+    route_table,
     serving,
     until,
 )
@@ -60,6 +62,24 @@ def test_calls_of_idempotent_methods_may_be_sent_again():
             for method in (UNARY, IDEMPOTENT):
                 await gateway.channel.unary_unary(method)(b"x", timeout=10)
         assert [call.request.is_idempotent for call in router.calls] == [False, True]
+
+    on_io_loop(scenario())
+
+
+def test_a_message_may_name_the_model():
+    """Where the method says so, and the metadata names none (item 124)."""
+
+    async def scenario() -> None:
+        router = FakeRouter(echo)
+        async with serving(router) as gateway:
+            table = route_table("shop")
+            table.routes[0].grpc_methods[0].model_id_fields.extend((1, 2))
+            gateway.listener.set_routes(read_routes(table))
+            named = table.routes[0].grpc_methods[0].full_name
+            other = next(each for each in (UNARY, IDEMPOTENT) if each != named)
+            for method, metadata in ((named, ()), (named, (("multiplexed_model_id", "x"),)), (other, ())):
+                await gateway.channel.unary_unary(method)(b"\x0a\x01m\x12\x017", metadata=metadata, timeout=10)
+        assert [call.request.context.multiplexed_model_id for call in router.calls] == ["m:7", "x", ""]
 
     on_io_loop(scenario())
 

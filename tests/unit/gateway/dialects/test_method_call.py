@@ -180,6 +180,15 @@ def test_a_call_of_an_idempotent_method_may_be_repeated() -> None:
     assert scene.mesh_call.request.is_idempotent
 
 
+def test_a_message_may_name_the_model() -> None:
+    """Where the method says so, and the metadata names none (item 124)."""
+    for fields, model_id in (((2, 3), "m:7"), ((), "")):
+        scene = Scene(UNARY, FakeRouter(echo))
+        scene.method.model_id_fields = fields
+        send_body(scene.exchange, scene.dialect, b"\x12\x01m\x1a\x017\n", step=2)
+        assert scene.mesh_call.request.context.multiplexed_model_id == model_id
+
+
 def test_a_unary_call_takes_exactly_one_message() -> None:
     for body, code in ((b"", UNIMPLEMENTED), (b"one\ntwo\n", UNIMPLEMENTED), (b"not complete", INTERNAL)):
         scene = Scene(UNARY, FakeRouter(echo))

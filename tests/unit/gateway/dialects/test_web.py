@@ -9,6 +9,7 @@ import pytest
 from gateway.dialects.web import SMALL_BODY_MAX_BYTES
 from gateway.dialects.web_target import WebOptions
 from gateway.requests.exchange import BrokenBy
+from gateway.requests.routes import read_routes
 from gateway.requests.trusted_proxies import TrustedProxies
 from mesh.exceptions import (
     BackPressureError,
@@ -31,6 +32,7 @@ from tests.unit.gateway.web_ends import (
     respond,
     sent_request,
     web_request,
+    web_table,
     websocket_request,
 )
 
@@ -79,6 +81,18 @@ def test_the_context_names_route_application_and_model() -> None:
     assert (context.route, context.app, context.multiplexed_model_id) == ("/shop", "shop", "m1")
     assert context.traceparent == "00-a-b-01"
     assert sent_request(ends.call).root_path == "/shop"
+
+
+def test_a_path_may_name_the_model() -> None:
+    """Where the application says so, and no header names one (item 124)."""
+    table = web_table(zoo="/zoo", shop="/shop")
+    table.routes[0].model_id_paths.append("v2/models/{}")
+    ends = WebEnds(FakeRouter(respond))
+    ends.targets.set_routes(read_routes(table))
+    for path in ("/zoo/v2/models/a%20b/infer", "/zoo/v2/health/live", "/shop/v2/models/m"):
+        ends.open(web_request(path=path))
+    ends.open(web_request(path="/zoo/v2/models/m", serve_multiplexed_model_id="m1"))
+    assert [call.request.context.multiplexed_model_id for call in ends.router.calls] == ["a b", "", "", "m1"]
 
 
 def test_the_session_of_a_request_decides_where_it_goes() -> None:

@@ -1,0 +1,65 @@
+"""The body of an inference request: collected, and unpacked, up to a limit."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+from mesh.settings import settings
+from mesh.web.asgi_types import Receive
+
+_WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+
+
+class BodyError(Exception):
+    """The body cannot be read."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class ClientLeftError(Exception):
+    """Before its request was complete."""
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    """The whole body, unpacked. Raises BodyError, ClientLeftError."""
+    limit = settings().replica.inference_body_max_bytes
+    pieces: list[bytes] = []
+    size = 0
+    is_complete = False
+    while not is_complete:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientLeftError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        pieces.append(piece)
+        is_complete = not message.get("more_body", False)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    return body if encoding == b"identity" else unpack_body(body, encoding, limit)
+
+
+def unpack_body(data: bytes, encoding: bytes, limit: int) -> bytes:
+    """Decompress at most `limit` bytes. Raises BodyError."""
+    window_bits = _WINDOW_BITS.get(encoding)
+    if window_bits is None:
+        raise BodyError(415, "Content-Encoding is gzip, deflate or identity here.")
+    unpacker = zlib.decompressobj(window_bits)
+    try:
+        found = unpacker.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise BodyError(400, f"The body is not {encoding.decode('latin-1')}: {error}.") from None
+    if len(found) > limit:
+        raise _too_large(limit)
+    if not unpacker.eof or unpacker.unused_data:
+        raise BodyError(400, f"The body is not one whole {encoding.decode('latin-1')} stream.")
+    return found
+
+
+def _too_large(limit: int) -> BodyError:
+    return BodyError(413, f"The body is larger than {limit} bytes (MESH_REPLICA_INFERENCE_BODY_MAX_BYTES).")
