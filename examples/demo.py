@@ -1,4 +1,4 @@
-"""The demo: deploys the weather example, calls it with three clients, scrapes the metrics, reports, and removes it.
+"""The demo: deploys the examples, calls them with four clients, scrapes the metrics, reports, and removes them.
 
 Run with `python -m examples.demo`. It starts Ray and the mesh if none runs, and ends them in that case. Exit code 0:
 every check is ok.
@@ -18,7 +18,9 @@ from pathlib import Path
 import ray
 
 import mesh
-from examples.weather.app import app
+from examples.browser.app import app as page
+from examples.browser.page_report import call_like_a_page
+from examples.weather.app import app as weather
 from examples.weather.handle_client import call_through_handles
 from examples.weather.json_client import call_by_json
 from examples.weather.metrics_report import show_metrics
@@ -26,6 +28,7 @@ from examples.weather.report import Report, Stopwatch, poll
 
 GRPC_PORT = 9000
 HTTP_PORT = 8000
+APPLICATIONS = {"weather": weather, "page": page}
 CLIENT_TIMEOUT_S = 120
 EXIT_TIMEOUT_S = 30
 INTERRUPTED = 130
@@ -53,8 +56,9 @@ def main() -> int:
         report.title("Shutdown")
         with report.step("shutdown"):
             if is_guest:
-                report.note("the mesh was running before: only the example is deleted")
-                mesh.delete("weather")
+                report.note("the mesh was running before: only the examples are deleted")
+                for name in APPLICATIONS:
+                    mesh.delete(name)
             else:
                 shut_down(report)
     if is_interrupted:
@@ -74,6 +78,8 @@ def demonstrate(report: Report) -> None:
         call_through_handles(report)
         report.title(f"A client that speaks JSON to http://{gateway.http_address}, by the rules in weather.proto")
         call_by_json(report, f"http://{gateway.http_address}")
+        report.title(f"A browser: the page that http://{gateway.http_address}/page serves, and what it calls")
+        call_like_a_page(report, f"http://{gateway.http_address}")
         url = f"http://{gateway.http_address}/-/metrics"
         report.title(f"Metrics, scraped from {url}")
         show_metrics(report, url)
@@ -95,11 +101,11 @@ def deploy(report: Report) -> None:
         mesh.start(grpc_options={"port": usual_or_any(GRPC_PORT)}, http_options={"port": usual_or_any(HTTP_PORT)})
     addresses = ", ".join(f"{each.grpc_address} and {each.http_address}" for each in mesh.status().gateways)
     report.check("mesh.start", True, f"the controller is up, and a gateway at {addresses}", watch.elapsed_s)
-    report.note("starting four replicas ...")
+    report.note("starting five replicas ...")
     watch = Stopwatch()
-    mesh.run(app, name="weather", route_prefix="/weather")
-    status = mesh.status().applications["weather"].status
-    report.check("mesh.run", status == "RUNNING", f"the application is {status}", watch.elapsed_s)
+    mesh.run_many([mesh.RunTarget(app, name, f"/{name}") for name, app in APPLICATIONS.items()])
+    states = {mesh.status().applications[name].status for name in APPLICATIONS}
+    report.check("mesh.run_many", states == {"RUNNING"}, f"the applications are {', '.join(states)}", watch.elapsed_s)
 
 
 def call_from_process(report: Report, address: str) -> None:
