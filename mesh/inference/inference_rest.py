@@ -21,7 +21,7 @@ from mesh.inference.messages import (
     ServerMetadataResponse,
 )
 from mesh.inference.model_run import ModelCode, run_model, served_model
-from mesh.inference.rest_body import BodyError, ClientLeftError, read_body
+from mesh.inference.rest_body import ClientLeftError, RestError, read_body
 from mesh.inference.rest_tensors import read_rest, split_body, write_rest
 from mesh.web.asgi_types import Message, Receive, Scope, Send
 from mesh.wire.outcome import describe
@@ -57,15 +57,6 @@ class ServedInference(ModelCode, Protocol):
     async def ModelMetadata(self, request: ModelMetadataRequest) -> ModelMetadataResponse: ...
 
 
-class RestAnswer(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = headers
-
-
 class InferenceRest:
     """The ASGI application of one InferenceServer."""
 
@@ -84,10 +75,8 @@ class InferenceRest:
             await self._answer(scope, receive, send)
         except ClientLeftError:
             return
-        except RestAnswer as answer:
-            await _send_error(send, answer.status, str(answer), answer.headers)
-        except BodyError as error:
-            await _send_error(send, error.status, str(error))
+        except RestError as error:
+            await _send_error(send, error.status, str(error), error.headers)
         except TensorError as error:
             await _send_error(send, 400, str(error))
         except GrpcStatusError as error:
@@ -115,7 +104,7 @@ class InferenceRest:
                 _check_method(scope, "POST")
                 await self._infer(name, _version(segments), scope, receive, send)
             case _:
-                raise RestAnswer(404, f"There is no {scope['path'][:200]!r}: the paths of inference begin with /v2.")
+                raise RestError(404, f"There is no {scope['path'][:200]!r}: the paths of inference begin with /v2.")
 
     async def _get(self, scope: Scope, send: Send, answer: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         _check_method(scope, "GET", "HEAD")
@@ -172,7 +161,7 @@ def _as_dict(message: ServerMetadataResponse) -> dict[str, Any]:
 
 def _check_method(scope: Scope, *allowed: str) -> None:
     if scope["method"] not in allowed:
-        raise RestAnswer(405, f"Use {allowed[0]} here.", [(b"allow", ", ".join(allowed).encode())])
+        raise RestError(405, f"Use {allowed[0]} here.", [(b"allow", ", ".join(allowed).encode())])
 
 
 async def _send_error(send: Send, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:

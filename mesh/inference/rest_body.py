@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mesh.settings import settings
 from mesh.web.asgi_types import Receive
@@ -11,12 +11,13 @@ from mesh.web.asgi_types import Receive
 _WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
-class BodyError(Exception):
-    """The body cannot be read."""
+class RestError(Exception):
+    """A request is refused, with this status of HTTP."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(text)
         self.status = status
+        self.headers = headers
 
 
 class ClientLeftError(Exception):
@@ -24,7 +25,7 @@ class ClientLeftError(Exception):
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body, unpacked. Raises BodyError, ClientLeftError."""
+    """The whole body, unpacked. Raises RestError, ClientLeftError."""
     limit = settings().replica.inference_body_max_bytes
     pieces: list[bytes] = []
     size = 0
@@ -45,21 +46,21 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
 
 
 def unpack_body(data: bytes, encoding: bytes, limit: int) -> bytes:
-    """Decompress at most `limit` bytes. Raises BodyError."""
+    """Decompress at most `limit` bytes. Raises RestError."""
     window_bits = _WINDOW_BITS.get(encoding)
     if window_bits is None:
-        raise BodyError(415, "Content-Encoding is gzip, deflate or identity here.")
+        raise RestError(415, "Content-Encoding is gzip, deflate or identity here.")
     unpacker = zlib.decompressobj(window_bits)
     try:
         found = unpacker.decompress(data, limit + 1)
     except zlib.error as error:
-        raise BodyError(400, f"The body is not {encoding.decode('latin-1')}: {error}.") from None
+        raise RestError(400, f"The body is not {encoding.decode('latin-1')}: {error}.") from None
     if len(found) > limit:
         raise _too_large(limit)
     if not unpacker.eof or unpacker.unused_data:
-        raise BodyError(400, f"The body is not one whole {encoding.decode('latin-1')} stream.")
+        raise RestError(400, f"The body is not one whole {encoding.decode('latin-1')} stream.")
     return found
 
 
-def _too_large(limit: int) -> BodyError:
-    return BodyError(413, f"The body is larger than {limit} bytes (MESH_REPLICA_INFERENCE_BODY_MAX_BYTES).")
+def _too_large(limit: int) -> RestError:
+    return RestError(413, f"The body is larger than {limit} bytes (MESH_REPLICA_INFERENCE_BODY_MAX_BYTES).")
