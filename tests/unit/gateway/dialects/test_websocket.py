@@ -307,6 +307,7 @@ def test_a_bomb_in_fragments_is_found_in_time() -> None:
         (Frame(Opcode.CLOSE, (1006).to_bytes(2, "big")).serialize(mask=True), 1002),
         (Frame(Opcode.TEXT, b"\xff").serialize(mask=True) + Frame(Opcode.CLOSE, b"").serialize(mask=True), 1005),
     ],
+    ids=["text", "unmasked", "continuation", "reserved bit", "opcode", "short close", "close code", "text and close"],
 )
 def test_wrong_frames_close_the_socket_with_the_code_for_it(data: bytes, code: int) -> None:
     socket = Socket().accept()
