@@ -242,7 +242,9 @@ def test_a_gzip_body_is_read_in_pieces() -> None:
     assert sent_request(gateway.call, kinds_pb2.BookRequest).name == "x"
 
 
-@pytest.mark.parametrize("body", [b"{}", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"x"])
+@pytest.mark.parametrize(
+    "body", [b"{}", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"x"], ids=["no gzip", "cut off", "a byte more"]
+)
 def test_a_wrong_gzip_body_is_refused(body: bytes) -> None:
     answer = JsonGateway().ask("POST", f"{SERVICE}GetBook", body, ("content-encoding", "gzip"))
     assert answer.status == 400
