@@ -1,8 +1,7 @@
 """A mesh of Python microservices on Ray, gRPC first. README.md gives a tour.
 
-Only the names in `mesh`, `mesh.exceptions`, `mesh.inference` and `mesh.testing`, and `mesh.context.current_request`,
-carry guarantees.
-Everything else may change in any release.
+Only the names in `mesh`, `mesh.exceptions`, `mesh.metrics`, `mesh.schema`, `mesh.grpc_util`, `mesh.inference` and
+`mesh.testing`, and `mesh.context.current_request`, carry guarantees. Everything else may change in any release.
 """
 
 from typing import TYPE_CHECKING, NoReturn
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import mesh.settings  # noqa: F401  It must come before all that imports gRPC, and says why.
 
 # isort: split
-from mesh import exceptions
+from mesh import exceptions, metrics, schema
 from mesh.api import (
     RunTarget,
     delete,
@@ -60,9 +59,11 @@ __all__ = [
     "get_multiplexed_model_id",
     "get_replica_context",
     "ingress",
+    "metrics",
     "multiplexed",
     "run",
     "run_many",
+    "schema",
     "shutdown",
     "start",
     "status",

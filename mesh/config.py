@@ -1,4 +1,4 @@
-"""`DeploymentConfig`: the validated options of one deployment."""
+"""`DeploymentConfig`: the validated options of one deployment, beside the public records of `ray.serve.config`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from typing import Any
 
 from mesh.options import actor_options, autoscaling_options, logging_options, option_checks, placement_options
 from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
+from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.v1 import control_pb2
+
+__all__ = [
+    "AutoscalingConfig",
+    "AutoscalingContext",
+    "AutoscalingPolicy",
+    "DeploymentConfig",
+    "HTTPOptions",
+    "ProxyLocation",
+    "gRPCOptions",
+]
 
 _MAX_UINT32 = 2**32 - 1
 _MAX_INT32 = 2**31 - 1

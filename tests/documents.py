@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.config import DeploymentConfig
-from mesh.declarative.schema import DEPLOYMENT_OPTIONS, ApplicationEntry, MeshConfig
+from mesh.declarative.file_schema import DEPLOYMENT_OPTIONS, ApplicationEntry, MeshConfig
 from mesh.options.absent_options import ADVICE
 from mesh.options.option_effects import EFFECTS
 from mesh.settings import Settings, variable_of

@@ -14,7 +14,7 @@ import grpc
 from gateway.requests.in_flight import InFlight
 from gateway.requests.routes import Route, service_of
 from mesh.settings import settings
-from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
+from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, HistogramCounts, Sample
 
 OTHER = "other"
 CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -74,7 +74,7 @@ class MethodStats:
         self.received = 0
         self.sent = 0
         self.codes = [0] * _CODES_COUNT
-        self.latency = Histogram()
+        self.latency = HistogramCounts()
 
     def add(self, other: MethodStats) -> None:
         """Add the counts of the other."""

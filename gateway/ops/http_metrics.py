@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from gateway.ops.grpc_metrics import OTHER
 from gateway.requests.in_flight import InFlight
 from mesh.settings import settings
-from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
+from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, HistogramCounts, Sample
 
 WEBSOCKET = "WS"
 """Stands for the method of a WebSocket."""
@@ -60,7 +60,7 @@ class ApplicationWebStats:
         self.sent_bytes = 0
         self._routes: set[str] = set()
         self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
-        self._latencies: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
+        self._latencies: defaultdict[tuple[str, str], HistogramCounts] = defaultdict(HistogramCounts)
 
     def end(self, route: str, method: str, status: int, duration_s: float) -> None:
         """Count a request that has ended. `route`: the prefix, with the pattern if the application has said it."""

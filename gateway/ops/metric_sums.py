@@ -16,6 +16,7 @@ Families = list[tuple[Family, list[Sample]]]
 _DEPARTED_KEPT_APART_MAX = 64
 """Ended processes whose counts are kept apart, as they may come back; those of older ones are added up."""
 _APPLICATION = "application"
+_REPLICA = "replica"
 
 
 class MetricSums:
@@ -84,7 +85,10 @@ class NodeSums:
     def _fold_oldest_departed(self) -> None:
         while len(self._departed) > _DEPARTED_KEPT_APART_MAX:
             oldest = next(iter(self._departed))
-            self._retained.add(self._departed.pop(oldest), with_gauges=False)
+            families = self._departed.pop(oldest)
+            # Series of one replica do not grow any more, and would be kept for each replica that ever was.
+            shared = [each for each in families if _REPLICA not in each[0].label_names]
+            self._retained.add(shared, with_gauges=False)
 
 
 def read_reply(reply: telemetry_pb2.MetricsReply) -> Families:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mesh.context import in_replica
 from mesh.usercode.shared_work import replica_labels
 from mesh.wire import telemetry
-from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
+from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, HistogramCounts, Sample
 
 SIZE_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 """Upper bounds in callers per batch."""
@@ -28,9 +28,9 @@ class BatchStats:
         self._function_name = function_name
         self._queue_length = queue_length
         self._batches = 0
-        self._sizes = Histogram(SIZE_BOUNDS)
-        self._waits = Histogram()
-        self._executions = Histogram()
+        self._sizes = HistogramCounts(SIZE_BOUNDS)
+        self._waits = HistogramCounts()
+        self._executions = HistogramCounts()
         _all_stats.add(self)
 
     def batch_started(self, waits_s: Sequence[float]) -> None:

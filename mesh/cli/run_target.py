@@ -18,8 +18,8 @@ from mesh.client import mesh_lifecycle
 from mesh.declarative import compose
 from mesh.declarative.builder_args import parse_pairs
 from mesh.declarative.config_file import read_config
+from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import parse_import_path
-from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Source
 from mesh.deployment import Application
 from mesh.options import option_checks, runtime_env

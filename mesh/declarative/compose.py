@@ -19,8 +19,8 @@ from mesh.cluster import ray_core
 from mesh.declarative.builder_args import BadArgsError
 from mesh.declarative.content_version import make_version_of
 from mesh.declarative.error_field import repeated
+from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import load_application
-from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from mesh import application
 from mesh.config import DeploymentConfig, with_options
-from mesh.declarative import schema
+from mesh.declarative import file_schema
 from mesh.declarative.error_field import finding, repeated, unknown_field
+from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import parse_import_path
-from mesh.declarative.schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
 from mesh.options import gateway_options, logging_options, option_checks, runtime_env
 
@@ -40,7 +40,7 @@ class _Checker:
         self.findings: list[Finding] = []
 
     def file(self, data: Any) -> MeshConfig:
-        fields = self._mapping((), {} if data is None else data, schema.TOP_FIELDS)
+        fields = self._mapping((), {} if data is None else data, file_schema.TOP_FIELDS)
         gateways = self._gateways(fields)
         entries = self._entries(fields, data)
         applications = [self._application(("applications", number), entry) for number, entry in enumerate(entries)]
@@ -65,7 +65,7 @@ class _Checker:
         given = {name: fields[name] for name in names if fields.get(name) is not None}
         for name in names[1:]:
             if name in given:
-                given[name] = self._mapping((name,), given[name], schema.NESTED_FIELDS[name])
+                given[name] = self._mapping((name,), given[name], file_schema.NESTED_FIELDS[name])
         self._try_options(
             (),
             given,
@@ -74,7 +74,7 @@ class _Checker:
         return given
 
     def _application(self, path: Path, data: Any) -> ApplicationEntry:
-        fields = self._mapping(path, data, schema.APPLICATION_FIELDS)
+        fields = self._mapping(path, data, file_schema.APPLICATION_FIELDS)
         if "import_path" not in fields and isinstance(data, dict):
             self.findings.append(Finding(path, "import_path is missing: write for instance import_path: shop.app:app."))
         checked: dict[str, Any] = {"import_path": fields.get("import_path", "a:b")}
@@ -85,14 +85,14 @@ class _Checker:
                 self._check((*path, name), lambda check=check, name=name: check(fields[name]))  # type: ignore[misc]
         for name in ("runtime_env", "args"):
             if fields.get(name) is not None:
-                checked[name] = self._mapping((*path, name), fields[name], schema.NESTED_FIELDS.get(name))
+                checked[name] = self._mapping((*path, name), fields[name], file_schema.NESTED_FIELDS.get(name))
                 self._check((*path, name), lambda name=name: json.dumps(fields[name]))  # type: ignore[misc]
         given = {"runtime_env": copy.deepcopy(checked.get("runtime_env", {}))}
         self._try_options(path, given, lambda: runtime_env.checked("runtime_env", given["runtime_env"]))
         self._check_uris((*path, "runtime_env"), checked.get("runtime_env", {}))
         if fields.get("logging_config") is not None:
             name = "logging_config"
-            checked[name] = self._mapping((*path, name), fields[name], schema.NESTED_FIELDS[name])
+            checked[name] = self._mapping((*path, name), fields[name], file_schema.NESTED_FIELDS[name])
             self._try_options(path, {name: dict(checked[name])}, lambda: logging_options.parse(checked[name]))
         return ApplicationEntry(**checked, deployments=self._deployments((*path, "deployments"), fields))
 
@@ -102,7 +102,7 @@ class _Checker:
             self._list(path, [] if fields.get("deployments") is None else fields["deployments"])
         ):
             place = (*path, number)
-            options = dict(self._mapping(place, entry, ("name", *schema.DEPLOYMENT_OPTIONS)))
+            options = dict(self._mapping(place, entry, ("name", *file_schema.DEPLOYMENT_OPTIONS)))
             name = options.pop("name", None)
             if not isinstance(name, str) or not name:
                 self.findings.append(Finding(place, "name is missing: name the deployment that these options are for."))
@@ -120,9 +120,9 @@ class _Checker:
     def _known_fields(self, path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields without unknown ones in the mappings among them, which are added to the findings."""
         known = dict(fields)
-        for name in schema.NESTED_FIELDS.keys() & fields.keys():
+        for name in file_schema.NESTED_FIELDS.keys() & fields.keys():
             if isinstance(fields[name], dict):
-                inner = self._mapping((*path, name), fields[name], schema.NESTED_FIELDS[name])
+                inner = self._mapping((*path, name), fields[name], file_schema.NESTED_FIELDS[name])
                 known[name] = self._known_fields((*path, name), inner)
         return known
 

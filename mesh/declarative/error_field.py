@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mesh.declarative.schema import NESTED_FIELDS
+from mesh.declarative.file_schema import NESTED_FIELDS
 from mesh.declarative.yaml_positions import Finding, Path
 from mesh.options.absent_options import ADVICE, why_unknown
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mesh.config import DeploymentConfig
-from mesh.declarative.schema import DEPLOYMENT_OPTIONS
+from mesh.declarative.file_schema import DEPLOYMENT_OPTIONS
 from mesh.deployment import Deployment
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingPolicy

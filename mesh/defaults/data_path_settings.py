@@ -94,6 +94,8 @@ class ProcessSettings:
     """`RAY_worker_niceness` for a Ray that the mesh starts itself."""
     server_host: str = ""
     """Interface on which replicas, the controller and all other processes listen; empty: the address of their node."""
+    user_metric_series_max: int = 10_000
+    """Series that `mesh.metrics` keeps in one process; further ones are not counted."""
     scrape_timeout_s: float = 1.0
     """How long a scrape of a gateway waits for each other process of its node."""
     control_timeout_s: float = 30.0

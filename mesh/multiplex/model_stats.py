@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from mesh.context import in_replica
 from mesh.usercode.shared_work import replica_labels
 from mesh.wire import telemetry
-from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
+from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, HistogramCounts, Sample
 
 _LABELS = ("application", "deployment", "function_name")
 _GETS = Family("mesh_multiplexed_get_model_requests_total", COUNTER, "Models asked for.", _LABELS)
@@ -36,8 +36,8 @@ class ModelStats:
         self._loads = 0
         self._load_failures = 0
         self._unloads = 0
-        self._load_times = Histogram()
-        self._unload_times = Histogram()
+        self._load_times = HistogramCounts()
+        self._unload_times = HistogramCounts()
         _all_stats.add(self)
 
     @contextmanager

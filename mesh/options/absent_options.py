@@ -32,8 +32,6 @@ ATTRIBUTES: Mapping[str, str] = {
     "get_deployment_actor_context": ADVICE["deployment_actors"],
     "get_trace_context": ADVICE["tracing_config"],
     "llm": "load the model in a deployment of your own",
-    "metrics": "export metrics from your own code; those of the mesh are at /-/metrics of each gateway",
-    "schema": "`mesh status --json` and `mesh config` print what runs and the deployed file",
     "shutdown_async": "await asyncio.to_thread(mesh.shutdown)",
 }
 """What to do instead, by name in `ray.serve`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.wire.telemetry import Histogram
+from mesh.wire.telemetry import HistogramCounts
 
 METHODS_MAX = 100
 """Methods with series of their own; a class has fewer, so more means invented names."""
@@ -16,7 +16,7 @@ class MethodCounts:
 
     def __init__(self) -> None:
         self.by_code: dict[int, int] = {}
-        self.latency = Histogram()
+        self.latency = HistogramCounts()
 
     def count(self, code: int, seconds: float) -> None:
         self.by_code[code] = self.by_code.get(code, 0) + 1

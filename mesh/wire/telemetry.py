@@ -44,7 +44,7 @@ class Sample:
     sum: float = 0.0
 
 
-class Histogram:
+class HistogramCounts:
     """Observations counted into buckets. One thread observes; others may read a slightly torn picture."""
 
     __slots__ = ("bounds", "buckets", "sum")
@@ -58,7 +58,7 @@ class Histogram:
         self.buckets[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def add(self, other: Histogram) -> None:
+    def add(self, other: HistogramCounts) -> None:
         """Count what another of the same bounds has counted too."""
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.sum += other.sum

@@ -67,6 +67,7 @@ FAMILIES = {
 class Metered(shop_pb2_grpc.ShopServicer):
     def __init__(self, gate: Handle) -> None:
         self._gate = gate
+        self._works = mesh.metrics.Counter("metered_works", "Works done.", tag_keys=("kind",))
 
     @mesh.multiplexed(max_num_models_per_replica=2)
     async def load(self, model_id: str) -> str:
@@ -79,7 +80,8 @@ class Metered(shop_pb2_grpc.ShopServicer):
     async def batched(self, items: list[int]) -> list[int]:
         return items
 
-    async def work(self) -> None: ...
+    async def work(self) -> None:
+        self._works.inc(tags={"kind": "plain"})
 
     async def fail(self) -> None:
         raise LookupError
@@ -144,6 +146,13 @@ def test_requests_are_counted_by_deployment_method_and_code(traffic: None, gatew
     assert value(gateway, "mesh_handle_requests_total", **METERED, code="RESOURCE_EXHAUSTED") == 1
     labels = {**APP, "method": "/mesh.tests.Shop/Price", "code": "OK"}
     assert value(gateway, "mesh_gateway_grpc_requests_total", **labels) == GATEWAY_CALLS
+
+
+def test_metrics_of_user_code_are_on_the_same_scrape(traffic: None, gateway: Gateway, metered: Handle) -> None:
+    """With the tags of their replica (item 252)."""
+    (replica_id,) = mesh.status().applications["metered"].deployments["Metered"].replicas
+    done = value(gateway, "mesh_replica_requests_total", **METERED, method="work", code="OK")
+    assert value(gateway, "metered_works_total", **METERED, replica=replica_id, kind="plain") == done > 0
 
 
 def test_rejected_dropped_and_cancelled_calls_are_counted(traffic: None, gateway: Gateway) -> None:

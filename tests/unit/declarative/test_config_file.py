@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from mesh.declarative.config_file import read_config
-from mesh.declarative.schema import ApplicationEntry, MeshConfig
+from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.yaml_positions import ConfigError, read_yaml
 
 NAME = "mesh.yaml"

@@ -6,7 +6,7 @@ import pytest
 
 import mesh
 from mesh.declarative.config_file import read_config
-from mesh.declarative.schema import APPLICATION_FIELDS, DEPLOYMENT_OPTIONS, NESTED_FIELDS, TOP_FIELDS
+from mesh.declarative.file_schema import APPLICATION_FIELDS, DEPLOYMENT_OPTIONS, NESTED_FIELDS, TOP_FIELDS
 from mesh.declarative.yaml_positions import ConfigError
 from mesh.options import absent_options
 from mesh.options.absent_options import ADVICE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire import telemetry
-from mesh.wire.telemetry import COUNTER, HISTOGRAM, LATENCY_BOUNDS, Family, Histogram, Sample
+from mesh.wire.telemetry import COUNTER, HISTOGRAM, LATENCY_BOUNDS, Family, HistogramCounts, Sample
 from tests.unit.fakes.small_mesh import CallerIdentity, do_on_io
 
 CALLS = Family("test_calls_total", COUNTER, "Calls.", ("who",))
@@ -58,7 +58,7 @@ def test_everything_reaches_the_wire(sources: list[telemetry.Source]) -> None:
 
 @given(st.lists(st.floats(0, 1000)))
 def test_a_histogram_counts_each_observation_in_the_first_bucket_that_holds_it(values: list[float]) -> None:
-    histogram = Histogram()
+    histogram = HistogramCounts()
     for value in values:
         histogram.observe(value)
     sample = histogram.sample(())

@@ -114,3 +114,15 @@ def test_counts_of_ended_processes_for_old_applications_are_removed():
         ("", ""): 200,
         ("app-199", "D"): 1,
     }
+
+
+def test_series_of_replicas_that_ended_long_ago_are_dropped():
+    """Otherwise each replica that ever was would have some; what all share is kept."""
+    of_replica = Family("sold_total", COUNTER, "Sold.", ("application", "replica"))
+    sums = NodeSums()
+    for number in range(200):
+        name = str(number)
+        families = sums.update([], {name: [(of_replica, [Sample(("shop", name), 1)]), *metrics_of(1)]})
+    series = next(samples for family, samples in families if family == of_replica)
+    assert len(series) < 100
+    assert value(families, CALLS) == 200

@@ -1,0 +1,28 @@
+"""Records and enums of statuses and logs under the names they have in `ray.serve.schema`.
+
+Configuration files are checked by `mesh deploy --dry-run FILE`; they have no classes for users.
+"""
+
+from mesh.options.logging_options import LoggingConfig
+from mesh.status import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    DeploymentStatusTrigger,
+    ReplicaState,
+)
+from mesh.status import GatewayStatus as ProxyStatus
+from mesh.status import MeshStatus as ServeStatus
+
+__all__ = [
+    "ApplicationStatus",
+    "ApplicationStatusOverview",
+    "DeploymentStatus",
+    "DeploymentStatusOverview",
+    "DeploymentStatusTrigger",
+    "LoggingConfig",
+    "ProxyStatus",
+    "ReplicaState",
+    "ServeStatus",
+]
