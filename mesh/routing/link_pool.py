@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -132,12 +132,15 @@ class LinkPool:
             for locality in self.local_first:
                 locality.record_load(endpoint)
 
-    def record_load(self, link: CallerLink) -> None:
-        """Remember that the replica has just reported its load or its models."""
+    def record_load(self, link: CallerLink) -> Collection[str]:
+        """Remember that the replica has just reported its load or its models. Returns those it has gained or lost."""
         endpoint = self.endpoint_of(link)
-        if endpoint is not None:
-            self._models.forget(endpoint.note_announcement())
-            self._refresh_load(endpoint)
+        if endpoint is None:
+            return ()
+        changed = endpoint.note_announcement()
+        self._models.forget(changed)
+        self._refresh_load(endpoint)
+        return changed
 
     def expect_model(self, endpoint: Endpoint, model_id: str) -> None:
         """Remember that a call for the model is sent to the replica, which will load it."""

@@ -201,10 +201,11 @@ class Router:
         self._queue.dispatch()
 
     def on_load(self, link: CallerLink) -> None:
-        self._pool.record_load(link)
+        changed_models = self._pool.record_load(link)
         if link.is_draining:
             self._pool.refresh()
         if self._queue:
+            self._queue.release_unheld(changed_models)
             self._queue.dispatch_to(self._pool.serving(link))
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:

@@ -4,7 +4,8 @@ Theory of operation. Most calls wait in one queue, for any replica. A call for a
 the queue of that model first; after a short while it joins the other queue, so that a model in demand spreads. An event
 names the replica that may have a free place: it gets the oldest of the first call of the common queue and the first
 calls of the models that it holds. So an event costs the same however many replicas there are and calls wait. Only
-changes of the set of replicas have to look at all of them.
+changes of the set of replicas have to look at all of them. A model that no replica holds any more is no reason to wait:
+its calls then go to the common queue, at their places by age.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.call_queue import PendingQueue
@@ -62,9 +63,12 @@ class WaitingCalls:
         """Number a new call and find a replica for it. None if it has to wait."""
         self._last_sequence += 1
         call.sequence = self._last_sequence
-        if self._common or _model_of(call) in self._by_model:
-            return None
-        return self._pick(call, may_spill=False)
+        model_id = _model_of(call)
+        if model_id in self._by_model:
+            if self._pool.holders_of(model_id):
+                return None
+            self.release_unheld((model_id,))
+        return None if self._common else self._pick(call, may_spill=False)
 
     def push(self, call: OutgoingCall) -> None:
         """Let a call wait that is newer than all others."""
@@ -79,7 +83,7 @@ class WaitingCalls:
 
     def restore(self, call: OutgoingCall) -> None:
         """Let a call wait again that was sent, in its place by age."""
-        if call.spills_at_s > time.monotonic():
+        if call.spills_at_s > time.monotonic() and self._pool.holders_of(_model_of(call)):
             self._by_model.setdefault(_model_of(call), PendingQueue()).restore(call)
             self._for_models.restore(call)
             self._start_timer()
@@ -120,9 +124,22 @@ class WaitingCalls:
 
     def dispatch(self) -> None:
         """Send what can be sent, after a change of the set of replicas or of their limit."""
+        self.release_unheld(self._by_model)
         self._dispatch_queue(self._common)
         for queue in list(self._by_model.values()):
             self._dispatch_queue(queue)
+
+    def release_unheld(self, model_ids: Iterable[str]) -> None:
+        """A replica may have dropped these models: calls that waited for the last one that had them wait for any."""
+        unheld = [each for each in model_ids if each in self._by_model and not self._pool.holders_of(each)]
+        if not unheld:
+            return
+        released = [call for model_id in unheld for call in self._by_model.pop(model_id).drain()]
+        for call in released:
+            self._for_models.remove(call)
+        for call in sorted(self._common.drain() + released, key=lambda call: call.sequence):
+            self._common.push(call)
+        self._dispatch_queue(self._common)
 
     def _dispatch_queue(self, queue: PendingQueue | None) -> None:
         while queue:

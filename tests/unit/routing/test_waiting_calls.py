@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh.link.caller_link import CallerLink
@@ -55,10 +55,12 @@ class Pool:
     def holders_of(self, model_id: str) -> Any:
         return self._models.of(model_id)
 
-    def announce(self, endpoint: Endpoint, *models: str) -> None:
+    def announce(self, endpoint: Endpoint, *models: str) -> frozenset[str]:
         assert endpoint.link is not None
         endpoint.link.model_ids = frozenset(models)
-        self._models.forget(endpoint.note_announcement())
+        changed = endpoint.note_announcement()
+        self._models.forget(changed)
+        return changed
 
 
 class World:
@@ -222,6 +224,21 @@ def test_a_call_whose_model_is_lost_while_it_waits_goes_elsewhere(patch: pytest.
     assert world.sent[-1] == (free, waiting)
 
 
+def test_calls_for_a_model_that_its_last_replica_drops_wait_for_any_place_in_their_order(
+    patch: pytest.MonkeyPatch,
+) -> None:
+    world = World(patch, replicas=1)
+    (replica,) = world.pool.endpoints
+    world.pool.announce(replica, "a")
+    world.submit("a")
+    first, plain, last = world.submit("a"), world.submit(), world.submit("a")
+    world.calls.release_unheld(world.pool.announce(replica))
+    for _ in range(3):
+        world.end()
+    assert [call for _, call in world.sent[1:]] == [first, plain, last]
+    assert world.now_s == 100.0
+
+
 def test_a_call_that_comes_back_has_its_old_place(patch: pytest.MonkeyPatch) -> None:
     world = World(patch, replicas=1)
     world.pool.announce(world.pool.endpoints[0], "hot")
@@ -239,7 +256,14 @@ STEPS = st.lists(
 )
 
 
+MODEL_LOST_WHILE_ITS_CALL_WAITS = [
+    *(("submit", 0), ("submit", 0), ("announce", 1), ("submit", 22)),
+    *(("end", 0), ("announce", 0), ("end", 0), ("submit", 52)),
+]
+
+
 @settings(deadline=None)
+@example(MODEL_LOST_WHILE_ITS_CALL_WAITS, 1, 1)
 @given(STEPS, st.integers(1, 4), st.integers(1, 2))
 def test_no_call_waits_beside_a_free_place(steps: list[tuple[str, int]], replicas: int, limit: int) -> None:
     """Except for its model, and then not for long; calls without a model are sent in their order."""
@@ -258,10 +282,11 @@ def test_no_call_waits_beside_a_free_place(steps: list[tuple[str, int]], replica
                     world.calls.remove(waiting[number % len(waiting)])
                 case "announce":
                     endpoint = world.pool.endpoints[number % replicas]
-                    world.pool.announce(endpoint, *("abc"[: number % 4]))
+                    world.calls.release_unheld(world.pool.announce(endpoint, *("abc"[: number % 4])))
                     world.calls.dispatch_to(endpoint)
             is_free = any(endpoint.load < endpoint.limit for endpoint in world.pool.endpoints)
             assert not (is_free and world.calls._common)
+            assert all(map(world.pool.holders_of, world.calls._by_model))
             assert len(world.calls._for_models) == sum(map(len, world.calls._by_model.values()))
             assert all(world.calls._by_model.values())
             assert bool(world.timers) == (world.calls._timer is not None)
