@@ -7,8 +7,8 @@ PYTHON ?= $(shell for each in python3.11 python3; do $$each -c '' 2>/dev/null &&
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PROTOS := $(shell find protos -name '*.proto' -not -path 'protos/mesh/inference/*')
-# Their messages live in a pool of descriptors of their own, which is made at run time: see mesh/inference/messages.py.
-INFERENCE_PROTOS := $(wildcard protos/mesh/inference/*.proto)
+# Their messages live in a pool of descriptors of their own, made at run time: mesh/inference/protocol/messages.py.
+INFERENCE_PROTOS := $(wildcard protos/mesh/inference/protocol/*.proto)
 SERVICE_PROTOS := $(shell grep -l '^service' $(PROTOS))
 # Protos of the benchmarks, examples and tests; their code is generated beside them.
 USER_PROTOS := $(shell find benchmarks examples tests -name '*.proto' 2>/dev/null)
@@ -37,7 +37,7 @@ define generate
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$(1) --pyi_out=$(1) $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(1) $(SERVICE_PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --pyi_out=$(1) \
-	    --descriptor_set_out=$(1)/mesh/inference/open_inference.binpb $(INFERENCE_PROTOS)
+	    --descriptor_set_out=$(1)/mesh/inference/protocol/open_inference.binpb $(INFERENCE_PROTOS)
 	PATH=$(BIN):$$PATH python -m grpc_tools.protoc -I. -I$(GOOGLEAPIS) --python_out=$(1) --mypy_out=quiet:$(1) \
 	    --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(USER_PROTOS)
 endef
@@ -47,7 +47,7 @@ protos: setup  ## regenerate the code that comes from .proto files
 
 .PHONY: check-protos
 check-protos: setup
-	@rm -rf build/protos && mkdir -p build/protos/mesh/inference
+	@rm -rf build/protos && mkdir -p build/protos/mesh/inference/protocol
 	@$(call generate,build/protos)
 	@cd build/protos && for file in $$(find . -name '*.py*' -o -name '*.binpb'); do \
 	    cmp "$$file" "../../$$file" || { echo "$$file is not what its .proto says: run 'make protos' and commit"; exit 1; }; done

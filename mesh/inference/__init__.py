@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2: a class that inherits `InferenceServer` serves it over gRPC and REST."""
 
-from mesh.inference.inference_request import InferenceRequest, InferenceResult, InputTensor
 from mesh.inference.inference_server import InferenceServer
-from mesh.inference.model_info import ModelInfo, TensorInfo
+from mesh.inference.protocol.inference_request import InferenceRequest, InferenceResult, InputTensor
+from mesh.inference.protocol.model_info import ModelInfo, TensorInfo
 
 __all__ = ["InferenceRequest", "InferenceResult", "InferenceServer", "InputTensor", "ModelInfo", "TensorInfo"]

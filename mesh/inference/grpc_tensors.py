@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mesh.inference.datatypes import Array, TensorError, find_datatype, shown
-from mesh.inference.inference_request import InferenceRequest, InputTensor, Parameter, model_id_of
-from mesh.inference.messages import InferParameter, ModelInferResponse
-from mesh.inference.model_info import ModelInfo
 from mesh.inference.model_run import NamedOutputs
-from mesh.inference.tensor_contents import read_raw, read_typed, write_raw, write_typed
-from mesh.inference.wire_messages import WireRequest, WireResponse
+from mesh.inference.protocol.datatypes import Array, TensorError, find_datatype, shown
+from mesh.inference.protocol.inference_request import InferenceRequest, InputTensor, Parameter, model_id_of
+from mesh.inference.protocol.messages import InferParameter, ModelInferResponse
+from mesh.inference.protocol.model_info import ModelInfo
+from mesh.inference.protocol.tensor_contents import read_raw, read_typed, write_raw, write_typed
+from mesh.inference.protocol.wire_messages import WireRequest, WireResponse
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import MessageMap

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -11,8 +12,10 @@ import msgspec
 from google.protobuf.json_format import MessageToDict
 
 from mesh.exceptions import GrpcStatusError, MeshException
-from mesh.inference.datatypes import OutputError, TensorError
-from mesh.inference.messages import (
+from mesh.inference.inference_failures import failure_text
+from mesh.inference.model_run import ModelCode, run_model, served_model, stream_model
+from mesh.inference.protocol.datatypes import TensorError
+from mesh.inference.protocol.messages import (
     ModelMetadataRequest,
     ModelMetadataResponse,
     ModelReadyRequest,
@@ -20,11 +23,11 @@ from mesh.inference.messages import (
     ServerMetadataRequest,
     ServerMetadataResponse,
 )
-from mesh.inference.model_run import ModelCode, run_model, served_model
-from mesh.inference.rest_body import ClientLeftError, RestError, read_body
+from mesh.inference.rest_body import RestError, read_body
+from mesh.inference.rest_events import send_events
+from mesh.inference.rest_generate import read_generate, write_generate
 from mesh.inference.rest_tensors import read_rest, split_body, write_rest
-from mesh.web.asgi_types import Message, Receive, Scope, Send
-from mesh.wire.outcome import describe
+from mesh.web.asgi_types import ClientGoneError, Message, Receive, Scope, Send
 
 _LENGTH_HEADER = b"inference-header-content-length"
 _JSON, _BINARY = b"application/json", b"application/octet-stream"
@@ -73,18 +76,18 @@ class InferenceRest:
             return
         try:
             await self._answer(scope, receive, send)
-        except ClientLeftError:
+        except ClientGoneError:
             return
         except RestError as error:
             await _send_error(send, error.status, str(error), error.headers)
         except TensorError as error:
             await _send_error(send, 400, str(error))
         except GrpcStatusError as error:
-            await _send_error(send, _HTTP_STATUS.get(error.code, 500), error.details or error.code.name)
+            await _send_error(send, _HTTP_STATUS.get(error.code, 500), failure_text(error))
         except MeshException:
             raise  # the gateway has an answer for each
         except Exception as error:  # user code's
-            await _send_error(send, 500, str(error) if isinstance(error, OutputError) else describe(error))
+            await _send_error(send, 500, failure_text(error))
             raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,6 +106,13 @@ class InferenceRest:
             case ["v2", "models", name, "infer"] | ["v2", "models", name, "versions", _, "infer"]:
                 _check_method(scope, "POST")
                 await self._infer(name, _version(segments), scope, receive, send)
+            case ["v2", "models", name, "generate"] | ["v2", "models", name, "versions", _, "generate"]:
+                _check_method(scope, "POST")
+                await self._generate(name, _version(segments), scope, receive, send)
+            case ["v2", "models", name, "generate_stream"] | ["v2", "models", name, "versions", _, "generate_stream"]:
+                _check_method(scope, "POST")
+                responses = self._responses(name, _version(segments), scope, receive)
+                await send_events(responses, name, send)
             case _:
                 raise RestError(404, f"There is no {scope['path'][:200]!r}: the paths of inference begin with /v2.")
 
@@ -139,6 +149,21 @@ class InferenceRest:
             await _send(send, 200, _BINARY, [text, *binary], [(_LENGTH_HEADER, b"%d" % len(text))])
         else:
             await _send(send, 200, _JSON, [text])
+
+    async def _generate(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._responses(name, version, scope, receive)) as responses:
+            only = await anext(responses, None)
+            if only is None or await anext(responses, None) is not None:
+                raise RestError(400, f"Model {name[:200]!r} does not answer with one response: use generate_stream.")
+        await _send(send, 200, _JSON, [only])
+
+    async def _responses(self, name: str, version: str, scope: Scope, receive: Receive) -> AsyncGenerator[bytes, None]:
+        """Those of `generate_stream`, each as JSON."""
+        model = await served_model(self._server, name, version)
+        request, arrays = read_generate(name, version, await read_body(dict(scope["headers"]), receive), model)
+        async with aclosing(stream_model(self._server, model, request, arrays)) as results:
+            async for outputs in results:
+                yield write_generate(request, outputs)
 
 
 async def _ready(asked: str) -> dict[str, Any]:

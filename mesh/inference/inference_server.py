@@ -10,13 +10,14 @@ import grpc.aio
 
 from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import GrpcStatusError
-from mesh.inference.datatypes import OutputError, TensorError
 from mesh.inference.grpc_tensors import read_inference, write_inference
-from mesh.inference.inference_request import InferenceRequest, InferenceResult, Tensors
 from mesh.inference.inference_rest import InferenceRest
 from mesh.inference.inference_servicer import SERVICE, GRPCInferenceServiceServicer
 from mesh.inference.inference_stream import InferenceStream
-from mesh.inference.messages import (
+from mesh.inference.model_run import call_infer, run_model, served_model
+from mesh.inference.protocol.datatypes import OutputError, TensorError
+from mesh.inference.protocol.inference_request import InferenceRequest, InferenceResult, Tensors
+from mesh.inference.protocol.messages import (
     ModelMetadataRequest,
     ModelMetadataResponse,
     ModelReadyRequest,
@@ -28,16 +29,15 @@ from mesh.inference.messages import (
     ServerReadyRequest,
     ServerReadyResponse,
 )
-from mesh.inference.model_info import ModelInfo
-from mesh.inference.model_run import call_infer, run_model, served_model
-from mesh.inference.wire_messages import StreamFailure, WireRequest, WireResponse
+from mesh.inference.protocol.model_info import ModelInfo
+from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse
 from mesh.usercode.model_id_sources import ModelIdSources
 from mesh.web.ingress import IngressApp
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = Tensors | InferenceResult
 
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "generate")
 
 
 class InferenceServer(GRPCInferenceServiceServicer):

@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from mesh.inference import messages
-from mesh.inference.wire_messages import read_request, write_response, write_stream_response
+from mesh.inference.protocol import messages
+from mesh.inference.protocol.wire_messages import read_request, write_response, write_stream_response
 
 SERVICE = "inference.GRPCInferenceService"
 

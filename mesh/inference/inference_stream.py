@@ -14,15 +14,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from mesh.context import current_request
 from mesh.exceptions import GrpcStatusError
-from mesh.inference.datatypes import OutputError, TensorError
 from mesh.inference.grpc_tensors import read_inference, write_inference
-from mesh.inference.messages import ModelInferResponse
+from mesh.inference.inference_failures import failure_text, record_failure
 from mesh.inference.model_run import ModelCode, NamedOutputs, served_model, stream_model
-from mesh.inference.wire_messages import StreamFailure, WireRequest, WireResponse
-from mesh.replica.failure_log import failure_log
-from mesh.wire.outcome import describe
+from mesh.inference.protocol.datatypes import OutputError, TensorError
+from mesh.inference.protocol.messages import ModelInferResponse
+from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse
 
 FINAL = "triton_final_response"
 _WANTS_FINAL = "triton_enable_empty_final_response"
@@ -53,11 +51,11 @@ class InferenceStream:
         except Exception as error:  # user code's; the others of the stream go on
             if self._wants_status:
                 raise _status(error) from error
-            _log(message.model_name, error)
+            record_failure(f"ModelStreamInfer of {message.model_name}", error)
             named = ModelInferResponse(
                 model_name=message.model_name, model_version=message.model_version, id=message.id
             )
-            yield StreamFailure(_text(error), named)
+            yield StreamFailure(failure_text(error), named)
 
 
 def _marked(outputs: NamedOutputs, *, is_final: bool) -> NamedOutputs:
@@ -70,15 +68,3 @@ def _status(error: Exception) -> Exception:
     if isinstance(error, OutputError):
         return GrpcStatusError(grpc.StatusCode.INTERNAL, error)
     return error
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, GrpcStatusError):
-        return error.details or error.code.name
-    return str(error) if isinstance(error, TensorError | OutputError) else describe(error)
-
-
-def _log(model: str, error: Exception) -> None:
-    request = current_request()
-    if not isinstance(error, TensorError):
-        failure_log.record(f"ModelStreamInfer of {model}", request.request_id if request is not None else "", error)

@@ -11,10 +11,10 @@ import grpc
 
 from mesh.context import name_model
 from mesh.exceptions import GrpcStatusError
-from mesh.inference.datatypes import Array, Datatype, OutputError, TensorError, output_datatype, shown
-from mesh.inference.inference_request import InferenceRequest, InferenceResult, Parameter, Tensors, model_id_of
-from mesh.inference.model_info import ModelInfo
-from mesh.inference.numpy_module import load_numpy
+from mesh.inference.protocol.datatypes import Array, Datatype, OutputError, TensorError, output_datatype, shown
+from mesh.inference.protocol.inference_request import InferenceRequest, InferenceResult, Parameter, Tensors, model_id_of
+from mesh.inference.protocol.model_info import ModelInfo
+from mesh.inference.protocol.numpy_module import load_numpy
 
 if TYPE_CHECKING:
     import numpy as np

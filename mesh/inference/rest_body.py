@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 
 from mesh.settings import settings
-from mesh.web.asgi_types import Receive
+from mesh.web.asgi_types import ClientGoneError, Receive
 
 _WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
@@ -20,12 +20,8 @@ class RestError(Exception):
         self.headers = headers
 
 
-class ClientLeftError(Exception):
-    """Before its request was complete."""
-
-
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body, unpacked. Raises RestError, ClientLeftError."""
+    """The whole body, unpacked. Raises RestError, ClientGoneError."""
     limit = settings().replica.inference_body_max_bytes
     pieces: list[bytes] = []
     size = 0
@@ -33,7 +29,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     while not is_complete:
         message = await receive()
         if message["type"] != "http.request":
-            raise ClientLeftError
+            raise ClientGoneError("The client has left.")
         piece = message.get("body", b"")
         size += len(piece)
         if size > limit:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mesh.inference.datatypes import (
+from mesh.inference.grpc_tensors import check_parameters
+from mesh.inference.model_run import NamedOutputs, OutputTensor
+from mesh.inference.protocol.datatypes import (
     BYTES,
     DIMENSIONS_MAX,
     Array,
@@ -22,12 +24,10 @@ from mesh.inference.datatypes import (
     shaped,
     shown,
 )
-from mesh.inference.grpc_tensors import check_parameters
-from mesh.inference.inference_request import InferenceRequest, InputTensor, Parameter, model_id_of
-from mesh.inference.model_info import ModelInfo
-from mesh.inference.model_run import NamedOutputs, OutputTensor
-from mesh.inference.numpy_module import load_numpy
-from mesh.inference.tensor_contents import Buffer, byte_array, narrowed, output_bytes, read_raw, write_raw
+from mesh.inference.protocol.inference_request import InferenceRequest, InputTensor, Parameter, model_id_of
+from mesh.inference.protocol.model_info import ModelInfo
+from mesh.inference.protocol.numpy_module import load_numpy
+from mesh.inference.protocol.tensor_contents import Buffer, byte_array, narrowed, output_bytes, read_raw, write_raw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,6 +173,23 @@ def read_json(name: str, datatype: Datatype, shape: list[int], data: Any) -> Arr
     return shaped(name, array, shape)
 
 
+def json_values(output: OutputTensor) -> list[Any]:
+    """Its elements, flat. Raises TensorError, OutputError."""
+    if output.datatype is BYTES:
+        try:
+            return [each.decode() for each in output_bytes(output.name, output.array)]
+        except UnicodeDecodeError:
+            raise TensorError(
+                f"Output {output.name!r} is not text, which JSON cannot carry: ask for binary_data."
+            ) from None
+    if not output.datatype.contents_field:
+        raise TensorError(
+            f"Output {output.name!r} is {output.datatype.name}: JSON cannot carry it; ask for binary_data."
+        )
+    values: list[Any] = output.array.reshape(-1).tolist()
+    return values
+
+
 def _cut(tensor: RestInput, size: Parameter, binary: memoryview) -> tuple[memoryview, memoryview]:
     if tensor.data is not None:
         raise TensorError(f"Input {shown(tensor.name)} has both data and {_SIZE}; send one of them.")
@@ -186,13 +203,13 @@ def _cut(tensor: RestInput, size: Parameter, binary: memoryview) -> tuple[memory
 
 def _texts(name: str, data: list[Any]) -> Array:
     """Strings as bytes, flat: numpy's own arrays of text lose zero bytes at the end."""
-    found = list(_flat(name, data, DIMENSIONS_MAX))
+    found = list(_flat(name, data))
     if not all(isinstance(each, str) for each in found):
         raise TensorError(f"Input {shown(name)} is BYTES, and its data has other elements than strings.")
     return byte_array(each.encode() for each in found)
 
 
-def _flat(name: str, data: list[Any], depth: int) -> Iterator[Any]:
+def _flat(name: str, data: list[Any], depth: int = DIMENSIONS_MAX) -> Iterator[Any]:
     if not depth:
         raise TensorError(f"Input {shown(name)} has data that is nested deeper than {DIMENSIONS_MAX} levels.")
     for each in data:
@@ -205,6 +222,9 @@ def _flat(name: str, data: list[Any], depth: int) -> Iterator[Any]:
 def _numbers(name: str, datatype: Datatype, data: list[Any]) -> Array:
     try:
         array = np.array(data)
+        if datatype.name == "UINT64" and array.dtype.kind == "f" and _are_natural(_flat(name, data)):
+            # Small and very large integers together: by itself numpy rounds them to float64.
+            array = np.array(data, np.uint64)
     except (ValueError, OverflowError):
         raise TensorError(f"Input {shown(name)} has data that is no array of equal rows of numbers.") from None
     kind, wanted = array.dtype.kind, datatype.dtype.kind
@@ -223,6 +243,10 @@ def _numbers(name: str, datatype: Datatype, data: list[Any]) -> Array:
     return found
 
 
+def _are_natural(values: Iterator[Any]) -> bool:
+    return all(type(each) is int and each >= 0 for each in values)
+
+
 def _written(output: OutputTensor, binary: list[Buffer], *, is_binary: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": output.name,
@@ -234,21 +258,5 @@ def _written(output: OutputTensor, binary: list[Buffer], *, is_binary: bool) -> 
         binary.append(data)
         found["parameters"] = {_SIZE: len(data)}
     else:
-        found["data"] = _json_data(output)
+        found["data"] = json_values(output)
     return found
-
-
-def _json_data(output: OutputTensor) -> list[Any]:
-    if output.datatype is BYTES:
-        try:
-            return [each.decode() for each in output_bytes(output.name, output.array)]
-        except UnicodeDecodeError:
-            raise TensorError(
-                f"Output {output.name!r} is not text, which JSON cannot carry: ask for binary_data."
-            ) from None
-    if not output.datatype.contents_field:
-        raise TensorError(
-            f"Output {output.name!r} is {output.datatype.name}: JSON cannot carry it; ask for binary_data."
-        )
-    values: list[Any] = output.array.reshape(-1).tolist()
-    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 import mesh
 from examples.inference.app import app as linear_models
 from mesh.inference import InferenceRequest, InferenceServer, ModelInfo, TensorInfo
-from mesh.inference.messages import ModelInferRequest, ModelInferResponse
+from mesh.inference.protocol.messages import ModelInferRequest, ModelInferResponse
 from tests.documents import ROOT
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import small
@@ -45,6 +46,7 @@ class Several(InferenceServer):
             platform="numpy",
         ),
         ModelInfo("echo"),
+        ModelInfo("count", [TensorInfo("until", "INT64", [1])], [TensorInfo("number", "INT64", [1])]),
         ModelInfo("broken"),
     )
 
@@ -56,6 +58,10 @@ class Several(InferenceServer):
         return inputs
 
     async def stream(self, inputs: dict[str, Any], request: InferenceRequest) -> Any:
+        if request.model_name == "count":
+            for number in range(int(inputs["until"][0])):
+                yield {"number": [number]}
+            return
         for each in inputs["x"].reshape(-1):
             yield {"y": np.array([each])}
 
@@ -132,7 +138,7 @@ def test_server_and_models_say_what_they_are(client: Client, library: Library) -
     assert client.is_model_ready("double", "1", headers=APP)
     as_json = {"as_json": True} if library is tritonclient.grpc else {}
     server = client.get_server_metadata(headers=APP, **as_json)
-    assert (server["name"], server["extensions"]) == ("Several", ["binary_tensor_data"])
+    assert (server["name"], server["extensions"]) == ("Several", ["binary_tensor_data", "generate"])
     model = client.get_model_metadata("double", headers=APP, **as_json)
     shape = ["-1", "2"] if as_json else [-1, 2]
     assert model == {
@@ -276,6 +282,13 @@ def test_triton_may_send_and_want_json(gateway: Gateway, served: None) -> None:
         outputs = [library.InferRequestedOutput("y", binary_data=False)]
         found = ask(library, client, "double", outputs=outputs, form={"binary_data": False})
     assert found.get_response()["outputs"][0]["data"] == [2, 4, 6, 8]
+
+
+def test_responses_come_as_events_one_by_one(gateway: Gateway, served: None) -> None:
+    path = f"{gateway.http_url}/inference/v2/models/count/generate_stream"
+    with httpx.Client() as http, http.stream("POST", path, json={"until": 3}) as answer:
+        found = [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line]
+    assert [each["number"] for each in found] == [0, 1, 2]
 
 
 # ---- The example -----------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_type_checkers_find_both_packages() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert setuptools["package-dir"] == {"": "."}
     assert setuptools["package-data"] == {
-        "mesh": ["py.typed", "inference/open_inference.binpb"],
+        "mesh": ["py.typed", "inference/protocol/open_inference.binpb"],
         "gateway": ["py.typed", "openapi/assets/*"],
     }
     assert all((ROOT / package / "py.typed").exists() for package in ("mesh", "gateway"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
@@ -19,8 +20,8 @@ from mesh.context import REQUEST, Request
 from mesh.exceptions import BackPressureError, GrpcStatusError
 from mesh.inference import InferenceRequest, InferenceResult, InferenceServer, ModelInfo, TensorInfo
 from mesh.inference.inference_rest import InferenceRest
-from mesh.inference.messages import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
-from mesh.inference.wire_messages import StreamFailure, WireRequest, WireResponse, read_request
+from mesh.inference.protocol.messages import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
+from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse, read_request
 from mesh.settings import settings
 from mesh.testing import grpc_context
 from mesh.usercode.served_methods import typed_methods
@@ -66,6 +67,17 @@ class Words(InferenceServer):
             if word == b"bad":
                 raise ValueError(word)
             yield {"word": np.array([word], object)}
+
+
+class Chat(InferenceServer):
+    models = (ModelInfo("chat", [TensorInfo("text_input", "BYTES", [1, -1])], [TensorInfo("text", "BYTES", [-1])]),)
+
+    async def stream(self, inputs: dict[str, Any], request: InferenceRequest) -> AsyncIterator[Any]:
+        (text,) = inputs["text_input"].reshape(-1).tolist()
+        for word in text.split():
+            if word == b"bad":
+                raise ValueError("bad word")
+            yield InferenceResult({"text": [word] * int(request.parameters.get("times", 1))}, {"n": len(word)})
 
 
 class InThread(InferenceServer):
@@ -285,7 +297,11 @@ def body(**fields: Any) -> dict[str, Any]:
 def test_the_server_says_that_it_lives_and_what_it_is() -> None:
     assert rest("GET", "/v2/health/live").json() == {"live": True}
     assert rest("GET", "/v2/health/ready").json() == {"ready": True}
-    assert rest("GET", "/v2").json() == {"name": "Models", "version": "", "extensions": ["binary_tensor_data"]}
+    assert rest("GET", "/v2").json() == {
+        "name": "Models",
+        "version": "",
+        "extensions": ["binary_tensor_data", "generate"],
+    }
 
 
 def test_a_model_says_what_it_takes() -> None:
@@ -361,6 +377,51 @@ def test_errors_that_the_gateway_answers_are_left_to_it() -> None:
 
     with pytest.raises(BackPressureError):
         asyncio.run(ask())
+
+
+def test_a_model_generates_one_answer_to_flat_json() -> None:
+    asked = {"text_input": "hello", "times": 2, "id": "r1", "parameters": {"seed": 1}}
+    found = rest("POST", "/v2/models/chat/generate", Chat(), json=asked)
+    assert found.json() == {"model_name": "chat", "id": "r1", "n": 5, "text": ["hello", "hello"]}
+    assert rest("POST", "/v2/models/chat/generate", Chat(), json={"text_input": ["hi"]}).json()["text"] == "hi"
+
+
+def events(response: httpx.Response) -> list[Any]:
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    return [json.loads(each.removeprefix("data: ")) for each in response.text.split("\n\n") if each]
+
+
+def test_a_model_generates_a_stream_of_events() -> None:
+    found = rest("POST", "/v2/models/chat/generate_stream", Chat(), json={"text_input": "a bc"})
+    assert [(each["text"], each["n"]) for each in events(found)] == [("a", 1), ("bc", 2)]
+    assert events(rest("POST", "/v2/models/chat/generate_stream", Chat(), json={"text_input": ""})) == []
+    failed = events(rest("POST", "/v2/models/chat/generate_stream", Chat(), json={"text_input": "a bad b"}))
+    assert [each.get("error", each.get("text")) for each in failed] == ["a", "ValueError: bad word"]
+
+
+@pytest.mark.parametrize("path", ["generate", "generate_stream"])
+@pytest.mark.parametrize(
+    ("sent", "status", "why"),
+    [
+        ({}, 400, "Input 'text_input' of model 'chat' is missing"),
+        ({"text_input": 1}, 400, "'text_input' is BYTES"),
+        ({"text_input": "a", "other": [1]}, 400, "declares no input 'other'"),
+        ({"text_input": "a", "id": 1}, 400, "id is a string"),
+        ([], 400, "The body is no JSON object"),
+        ({"text_input": "bad"}, 500, "ValueError: bad word"),
+    ],
+)
+def test_mistakes_have_a_status_before_the_first_answer(path: str, sent: Any, status: int, why: str) -> None:
+    found = rest("POST", f"/v2/models/chat/{path}", Chat(), json=sent)
+    assert (found.status_code, found.headers["content-type"]) == (status, "application/json")
+    assert why in found.json()["error"]
+
+
+def test_generate_wants_exactly_one_answer() -> None:
+    for text in ("", "a b"):
+        found = rest("POST", "/v2/models/chat/generate", Chat(), json={"text_input": text})
+        assert found.status_code == 400
+        assert "use generate_stream" in found.json()["error"]
 
 
 # ---- Deployment ------------------------------------------------------------------------------------------------------

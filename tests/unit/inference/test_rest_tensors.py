@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from mesh.inference.datatypes import BF16, BYTES, DATATYPES, TensorError, output_datatype
-from mesh.inference.inference_request import InferenceRequest
-from mesh.inference.model_info import ModelInfo
 from mesh.inference.model_run import NamedOutputs, OutputTensor
+from mesh.inference.protocol.datatypes import BF16, BYTES, DATATYPES, TensorError, output_datatype
+from mesh.inference.protocol.inference_request import InferenceRequest
+from mesh.inference.protocol.model_info import ModelInfo
+from mesh.inference.protocol.tensor_contents import byte_array
 from mesh.inference.rest_tensors import RestInference, read_json, read_rest, split_body, write_rest
-from mesh.inference.tensor_contents import byte_array
 
 MODEL = ModelInfo("m")
 IN_JSON = [each for each in DATATYPES.values() if each.contents_field and each not in (BF16, BYTES)]
@@ -84,6 +84,8 @@ def test_data_may_be_flat_or_nested(array: Array) -> None:
         ("INT8", [1], [128], "outside of its range"),
         ("UINT8", [1], [-1], "outside of its range"),
         ("UINT64", [1], [2**64], "elements of another type"),
+        ("UINT64", [2], [2**63, -1], "elements of another type"),
+        ("UINT64", [2], [2**63, 1.5], "elements of another type"),
         ("FP32", [1], [1e39], "outside of its range"),
         ("FP32", [1], [None], "elements of another type"),
         ("FP32", [3], [[1], [2, 3]], "no array of equal rows"),
@@ -101,6 +103,10 @@ def test_data_that_does_not_fit_is_refused(datatype: str, shape: list[int], data
         read_json("x", DATATYPES[datatype], shape, data)
     assert "'x'" in str(refusal.value)
     assert why in str(refusal.value)
+
+
+def test_integers_of_all_sizes_stay_exact() -> None:
+    assert read_json("x", DATATYPES["UINT64"], [2, 2], [[2**64 - 1, 0], [1, 2]]).tolist() == [[2**64 - 1, 0], [1, 2]]
 
 
 def test_booleans_may_be_numbers() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.requests.model_ids import model_id_of_message, model_id_of_path
-from mesh.inference.inference_request import model_id_of
 from mesh.inference.inference_server import InferenceServer
-from mesh.inference.messages import ModelInferRequest, ModelReadyRequest
+from mesh.inference.protocol.inference_request import model_id_of
+from mesh.inference.protocol.messages import ModelInferRequest, ModelReadyRequest
 from mesh.usercode.model_id_sources import model_ids_of
 
 SOURCES = model_ids_of(InferenceServer)

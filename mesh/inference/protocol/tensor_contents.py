@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from mesh.inference.datatypes import (
+from mesh.inference.protocol.datatypes import (
     BF16,
     BYTES,
     Array,
@@ -20,8 +20,8 @@ from mesh.inference.datatypes import (
     shaped,
     shown,
 )
-from mesh.inference.messages import InferTensorContents
-from mesh.inference.numpy_module import load_numpy
+from mesh.inference.protocol.messages import InferTensorContents
+from mesh.inference.protocol.numpy_module import load_numpy
 
 if TYPE_CHECKING:
     import numpy as np

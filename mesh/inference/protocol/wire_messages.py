@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from mesh.inference.messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from mesh.inference.protocol.messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _RAW_INPUT_TAG = 7 << 3 | _LENGTH

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mesh.inference.numpy_module import load_numpy
+from mesh.inference.protocol.numpy_module import load_numpy
 
 if TYPE_CHECKING:
     import numpy as np

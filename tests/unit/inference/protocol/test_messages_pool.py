@@ -8,13 +8,13 @@ import sys
 import pytest
 from google.protobuf import descriptor_pool
 
-from mesh.inference.messages import ModelInferRequest
-from mesh.inference.numpy_module import load_numpy
+from mesh.inference.protocol.messages import ModelInferRequest
+from mesh.inference.protocol.numpy_module import load_numpy
 
 THEIRS = """
 from google.protobuf import descriptor_pb2, descriptor_pool
 import mesh.inference
-from mesh.inference.messages import ModelInferRequest
+from mesh.inference.protocol.messages import ModelInferRequest
 
 file = descriptor_pb2.FileDescriptorProto(name="their_service.proto", package="inference", syntax="proto3")
 file.message_type.add(name="ModelInferRequest").field.add(name="int32", number=1, type=5, label=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 if TYPE_CHECKING:
-    from mesh.inference.open_inference_pb2 import (
+    from mesh.inference.protocol.open_inference_pb2 import (
         InferParameter,
         InferTensorContents,
         ModelInferRequest,

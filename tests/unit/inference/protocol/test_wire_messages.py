@@ -9,8 +9,13 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.inference.messages import InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
-from mesh.inference.wire_messages import (
+from mesh.inference.protocol.messages import (
+    InferParameter,
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelStreamInferResponse,
+)
+from mesh.inference.protocol.wire_messages import (
     StreamFailure,
     WireResponse,
     read_request,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from mesh.inference.datatypes import BF16, BYTES, DATATYPES, OutputError, TensorError, output_datatype
-from mesh.inference.messages import InferTensorContents
-from mesh.inference.tensor_contents import byte_array, read_raw, read_typed, write_raw, write_typed
+from mesh.inference.protocol.datatypes import BF16, BYTES, DATATYPES, OutputError, TensorError, output_datatype
+from mesh.inference.protocol.messages import InferTensorContents
+from mesh.inference.protocol.tensor_contents import byte_array, read_raw, read_typed, write_raw, write_typed
 
 NUMERIC = [each for each in DATATYPES.values() if each not in (BF16, BYTES)]
 SHAPES = arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mesh.inference.datatypes import DATATYPES, TensorError, shown
-from mesh.inference.inference_request import InputTensor
+from mesh.inference.protocol.datatypes import DATATYPES, TensorError, shown
+from mesh.inference.protocol.inference_request import InputTensor
 
 ANY_SIZE = -1
 

@@ -1,0 +1,1 @@
+"""The data of the Open Inference Protocol: messages, tensors, requests, and what servers declare of their models."""
