@@ -61,6 +61,8 @@ class DeploymentConfig:
     """Failed starts after which a deployment that never ran becomes DEPLOY_FAILED."""
     min_ready_s: float | None = None
     """Time that a replica of a new version has to serve before it replaces one of the version before; None: 10 s."""
+    progress_deadline_s: float | None = None
+    """Time for a constructor or a `reconfigure`; one that takes longer has failed, and the rollout stops. None: any."""
     isolate_user_loop: bool = True
     """False runs async user code on the event loop of the I/O thread: faster, but it must never block."""
     autoscaling_config: AutoscalingConfig | None = None
@@ -85,6 +87,8 @@ class DeploymentConfig:
         option_checks.number("health_check_timeout_s", self.health_check_timeout_s, may_equal=False)
         if self.min_ready_s is not None:
             option_checks.number("min_ready_s", self.min_ready_s)
+        if self.progress_deadline_s is not None:
+            option_checks.number("progress_deadline_s", self.progress_deadline_s, may_equal=False)
         if not isinstance(self.isolate_user_loop, bool):
             raise TypeError(f"isolate_user_loop must be True or False, got {self.isolate_user_loop!r}.")
         placement_options.check(
@@ -115,6 +119,7 @@ class DeploymentConfig:
             autoscaling=self.autoscaling_config.to_message() if self.autoscaling_config is not None else None,
             max_replicas_per_node=self.max_replicas_per_node or 0,
             min_ready_s=self.min_ready_s,
+            progress_deadline_s=self.progress_deadline_s,
             logging=self.logging_config.to_message() if self.logging_config is not None else None,
             **placement_options.to_fields(self.placement_group_bundles, self.placement_group_strategy),
         )

@@ -31,6 +31,7 @@ from mesh.controller.desired.generations import Proofs, with_proofs
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.planner import plan
+from mesh.controller.plan.progress import overdue_replicas
 from mesh.controller.plan.proofs import new_proofs
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher
@@ -206,6 +207,7 @@ class ControlLoop:
         await self._scale()
         desired = self._wanted.desired
         self._registry.see_nodes(self._node_list.nodes)
+        self._fail_overdue(desired)
         observed = self._registry.observed()
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
         planned = plan(desired, observed, self._clock(), settings().controller)
@@ -215,6 +217,11 @@ class ControlLoop:
         self._publisher.publish(
             desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
         )
+
+    def _fail_overdue(self, desired: Desired) -> None:
+        for overdue in overdue_replicas(desired, self._registry.observed(), self._clock()):
+            logger.warning("giving up on %s: %s", overdue.title, overdue.message)
+            self._registry.replica_hung(overdue)
 
     def _act(self, planned: Plan) -> Problems:
         """Start the tasks that carry out the plan. Returns the deployments for which that failed."""

@@ -33,6 +33,7 @@ class DeploymentOptions(TypedDict, total=False):
     logging_config: LoggingConfig | Mapping[str, Any] | None
     max_constructor_retry_count: int
     min_ready_s: float | None
+    progress_deadline_s: float | None
     isolate_user_loop: bool
 
 

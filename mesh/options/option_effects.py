@@ -32,6 +32,7 @@ _CONTROLLER_ONLY = {
     "health_check_timeout_s",
     "max_constructor_retry_count",
     "min_ready_s",
+    "progress_deadline_s",
     "autoscaling",
 }
 

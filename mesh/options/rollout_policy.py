@@ -1,6 +1,8 @@
-"""`min_ready_s`: how long a new replica has to serve before it counts in a rollout."""
+"""How long a rollout waits: for a new replica to prove itself, and for user code that may hang."""
 
 from __future__ import annotations
+
+import math
 
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -14,3 +16,8 @@ def min_ready_s_of(options: control_pb2.DeploymentOptions) -> float:
 def stable_after_s(options: control_pb2.DeploymentOptions) -> float:
     """A replica that ends sooner after its start, or after a new configuration, counts as failed by that."""
     return max(settings().controller.stable_after_s, min_ready_s_of(options))
+
+
+def progress_deadline_s_of(options: control_pb2.DeploymentOptions) -> float:
+    """In seconds; infinite where the deployment does not say."""
+    return options.progress_deadline_s if options.HasField("progress_deadline_s") else math.inf

@@ -63,6 +63,8 @@ def test_zero_replicas_are_refused_in_the_contract_s_words() -> None:
         ("health_check_timeout_s", float("nan"), ValueError),
         ("health_check_timeout_s", float("inf"), ValueError),
         ("max_constructor_retry_count", 0, ValueError),
+        ("progress_deadline_s", 0, ValueError),
+        ("progress_deadline_s", float("inf"), ValueError),
         ("isolate_user_loop", 1, TypeError),
         ("user_config", {"lock": object()}, ValueError),
         ("ray_actor_options", "num_cpus", TypeError),

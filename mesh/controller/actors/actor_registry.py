@@ -21,6 +21,7 @@ from mesh.controller.plan.cluster_picture import (
     Replica,
     RestartReason,
 )
+from mesh.controller.plan.progress import OverdueReplica
 from mesh.controller.plan.replica_state import REPLICA_TRANSITIONS, ReplicaEvent
 from mesh.options.drain_policy import DrainPolicy
 from mesh.phases.transitions import next_state
@@ -182,6 +183,21 @@ class ActorRegistry:
             self._records.count_failure(replica, message)
             self._records.count_restart(replica, RestartReason.UNHEALTHY)
             self._put_replica(replace(replica, unhealthy=message))
+
+    def replica_hung(self, overdue: OverdueReplica) -> None:
+        """User code has missed its deadline: a constructor fails its version, a reconfigure() its configuration.
+
+        The latter may return later. The replica serves on until its health checks say otherwise.
+        """
+        replica = self._replicas.get(overdue.replica_id)
+        if replica is None:
+            return
+        if replica.state == ReplicaState.UPDATING:
+            self.config_rejected(replica.replica_id, replica.next_config_version, overdue.message)
+        else:
+            self._records.count_hang(replica, overdue.message)
+            self._records.count_restart(replica, RestartReason.START_FAILED)
+            self._put_replica(replace(replica, unhealthy=overdue.message))
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
         """Take over the outcome of a health check; `failure` is None when the replica is healthy."""

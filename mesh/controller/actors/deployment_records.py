@@ -35,6 +35,11 @@ class DeploymentRecords:
         self.failures[_version_of(replica)] = replace(self._failures_of(replica), has_succeeded=True)
         self.unreplaced[replica.deployment] = max(0, self.unreplaced[replica.deployment] - 1)
 
+    def count_hang(self, replica: Replica, message: str) -> None:
+        """The replica's constructor missed its deadline."""
+        self.count_failure(replica, message)
+        self.failures[_version_of(replica)] = replace(self._failures_of(replica), has_hung=True)
+
     def count_failure(self, replica: Replica, message: str) -> None:
         """The replica died or is unhealthy: its version has failed, and perhaps what it was reconfigured with."""
         failures, now_s = self._failures_of(replica), self._clock()

@@ -145,6 +145,8 @@ class Failures:
     message: str = ""
     has_succeeded: bool = False
     """At least one replica of the version came up."""
+    has_hung: bool = False
+    """A constructor of the version did not return within the progress deadline."""
 
 
 NO_FAILURES = Failures()

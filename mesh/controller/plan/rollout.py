@@ -110,14 +110,16 @@ def missing_predecessors(target: DeploymentTarget, replicas: Sequence[Replica], 
 
 
 def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
-    """The version failed so often that no more replicas of it are started.
+    """The version failed so often that no more replicas of it are started. One that hangs needs to do so only once.
 
     Once one has come up, failures are taken for passing ones; but not while an old version serves, which a bad new one
     must not replace.
     """
     if target.has_other_version_before or has_old_serving(target, replicas):
-        return failures.count >= min(target.update_failures_max, target.constructor_failures_max)
-    return failures.count >= target.constructor_failures_max and not _has_run(target, failures)
+        failures_max = min(target.update_failures_max, target.constructor_failures_max)
+        return failures.has_hung or failures.count >= failures_max
+    is_failed = failures.has_hung or failures.count >= target.constructor_failures_max
+    return is_failed and not _has_run(target, failures)
 
 
 def _has_run(target: DeploymentTarget, failures: Failures) -> bool:

@@ -24,6 +24,7 @@ TABLE = [
     ("actor", control_pb2.ActorOptions(runtime_env_json='{"env_vars": {"A": "1"}}'), Effect.REPLACE),
     ("max_constructor_retry_count", 7, Effect.NONE),
     ("min_ready_s", 7.0, Effect.NONE),
+    ("progress_deadline_s", 7.0, Effect.NONE),
     ("placement_group_bundles", [control_pb2.Bundle(resources={"CPU": 1})], Effect.REPLACE),
     ("placement_group_strategy", "SPREAD", Effect.REPLACE),
     ("max_replicas_per_node", 2, Effect.REPLACE),

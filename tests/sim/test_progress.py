@@ -1,0 +1,149 @@
+"""User code that hangs stops the rollout where its deployment has a progress deadline, in fake time."""
+
+import asyncio
+
+from mesh.status import ApplicationStatus
+from tests.sim.fake_cluster import Actor, FakeCluster
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running, listed
+
+DEADLINE_S = 60.0
+GOOD, HANGS = '"good"', '"hangs"'
+
+
+class Hangs(FakeCluster):
+    """The constructor of v2 does not return, nor does reconfigure() with one configuration, until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.release = asyncio.Event()
+        self.constructed = 0
+        self.reached: set[str] = set()
+
+    async def _construct(self, actor: Actor) -> None:
+        if actor.spec.spec.version == "v2":
+            self.constructed += 1
+            await self.release.wait()
+        await super()._construct(actor)
+
+    async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
+        if HANGS.encode() in spec:
+            self.reached.add(actor.name)
+            await self.release.wait()
+        await super()._reconfigure(actor, spec)
+
+
+def test_a_constructor_that_hangs_stops_the_rollout_and_leaves_the_version_before() -> None:
+    """Its replica is ended, and all others serve on (items 148, 190)."""
+    run_in_fake_time(_hang_in_an_update())
+
+
+async def _hang_in_an_update() -> None:
+    mesh, cluster = await _serving(num_replicas=4)
+    olds = set(cluster.serving("v1"))
+    await mesh.deploy("v2", 4, progress_deadline_s=DEADLINE_S)
+    await asyncio.sleep(DEADLINE_S - 5)
+    assert mesh.app_status() == ApplicationStatus.DEPLOYING
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED, within_s=15)
+    message = mesh.loop.status().applications[0].message
+    assert "its constructor has not returned within progress_deadline_s=60" in message
+    assert "is not tried again" in message
+    await asyncio.sleep(10 * DEADLINE_S)
+    assert set(cluster.replicas()) == olds, "the replica that hung is ended, and no other one is started"
+    assert (cluster.constructed, len(listed(mesh))) == (1, 4)
+    await mesh.deploy("v3", 4)
+    await mesh.until(lambda: is_running(mesh, "v3", 4))
+    await mesh.crash()
+
+
+def test_a_first_version_that_hangs_is_given_up() -> None:
+    run_in_fake_time(_hang_at_first())
+
+
+async def _hang_at_first() -> None:
+    mesh = Mesh(1, cluster=Hangs())
+    await mesh.boot()
+    await mesh.deploy("v2", 3, progress_deadline_s=DEADLINE_S)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    await mesh.until(lambda: not mesh.cluster.replicas())
+    await mesh.crash()
+
+
+def test_without_a_deadline_a_constructor_takes_as_long_as_it_needs() -> None:
+    run_in_fake_time(_take_long())
+
+
+async def _take_long() -> None:
+    mesh, cluster = await _serving(num_replicas=1)
+    await mesh.deploy("v2", 1)
+    await asyncio.sleep(2 * 3600.0)
+    assert mesh.app_status() == ApplicationStatus.DEPLOYING
+    cluster.release.set()
+    await mesh.until(lambda: is_running(mesh, "v2", 1))
+    await mesh.crash()
+
+
+def test_a_deadline_that_is_deployed_later_holds_for_a_constructor_that_runs() -> None:
+    """Also under the next controller, which knows the age of the process."""
+    run_in_fake_time(_shorten())
+
+
+async def _shorten() -> None:
+    mesh, cluster = await _serving(num_replicas=1)
+    await mesh.deploy("v2", 1)
+    await asyncio.sleep(20.0)
+    await mesh.crash()
+    await mesh.boot()
+    await mesh.deploy("v2", 1, progress_deadline_s=DEADLINE_S)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    assert cluster.constructed == 1
+    await mesh.crash()
+
+
+def test_a_version_that_ran_is_started_again_where_one_of_its_replicas_hangs() -> None:
+    run_in_fake_time(_hang_later())
+
+
+async def _hang_later() -> None:
+    mesh = Mesh(1, cluster=(cluster := Hangs()))
+    await mesh.boot()
+    cluster.release.set()
+    await mesh.deploy("v2", 2, progress_deadline_s=DEADLINE_S)
+    await mesh.until(lambda: is_running(mesh, "v2", 2))
+    cluster.release.clear()
+    cluster.end(cluster.replicas()[0])
+    await mesh.until(lambda: cluster.constructed == 4)
+    cluster.release.set()
+    await mesh.until(lambda: is_running(mesh, "v2", 2))
+    await mesh.crash()
+
+
+def test_a_reconfigure_that_hangs_stops_the_rollout() -> None:
+    """No other replica gets the configuration; when it returns after all, the replica has it (item 187)."""
+    run_in_fake_time(_hang_in_reconfigure())
+
+
+async def _hang_in_reconfigure() -> None:
+    mesh, cluster = await _serving(num_replicas=4)
+    await mesh.deploy("v1", 4, user_config_json=HANGS, progress_deadline_s=DEADLINE_S)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    message = mesh.loop.status().applications[0].message
+    assert "its reconfigure() has not returned within progress_deadline_s=60" in message
+    assert "no other replica gets it" in message
+    await asyncio.sleep(10 * DEADLINE_S)
+    assert (len(cluster.reached), len(listed(mesh))) == (1, 4)
+    cluster.release.set()
+    await asyncio.sleep(5.0)
+    assert "1 replica has it" in mesh.loop.status().applications[0].message
+    await mesh.deploy("v1", 4, user_config_json=HANGS, progress_deadline_s=DEADLINE_S)
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    await mesh.crash()
+
+
+async def _serving(num_replicas: int) -> tuple[Mesh, Hangs]:
+    mesh = Mesh(1, cluster=(cluster := Hangs()))
+    await mesh.boot()
+    await mesh.deploy("v1", num_replicas, user_config_json=GOOD)
+    await mesh.until(lambda: is_running(mesh, "v1", num_replicas))
+    return mesh, cluster
