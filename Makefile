@@ -72,7 +72,7 @@ test-oldest: setup  ## the same with the oldest versions that pyproject.toml all
 demo: setup  ## deploy an example, call it from a separate client, report, shut down
 	@$(BIN)/python -m examples.demo
 
-bench: setup  ## ours, raw grpc.aio and Ray Serve in one table (QUICK=1: four minutes)
+bench: setup  ## ours, raw grpc.aio, uvicorn and Ray Serve in one table (QUICK=1: four minutes)
 	$(BIN)/python -m benchmarks.compare $(if $(QUICK),--quick)
 
 bench-grpcio: setup  ## raw grpc.aio under the versions of grpcio we could pin

@@ -19,6 +19,7 @@ from benchmarks.h2load import require_h2load
 from benchmarks.host import FIGURE_MARK
 from benchmarks.leftovers import end_marked, new_marker
 from benchmarks.measured import measure_raw
+from benchmarks.measured_web import WebAddress, measure_application
 from benchmarks.raw_process import raw_server
 from benchmarks.report import RESULTS, print_report, write_json
 from benchmarks.rows import Figure
@@ -29,6 +30,7 @@ from benchmarks.without_ray import (
     measure_raw_connections,
     measure_raw_tls,
     measure_tls,
+    peer,
 )
 
 
@@ -50,6 +52,10 @@ class SystemFailed(Exception):
 
 
 def measure(system: System, effort: Effort, *, with_memory: bool) -> Iterator[Figure]:
+    if system.is_web_server:
+        with peer("-m", "benchmarks.web_app") as server:
+            yield from measure_application(WebAddress(server.line, "", {"front": (server.pid,)}), effort.seconds)
+        return
     if not system.has_cluster:
         with raw_server(sys.executable) as server:
             yield from measure_raw(sys.executable, server, effort.seconds)

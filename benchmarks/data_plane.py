@@ -7,6 +7,7 @@ run `py-spy record --native --pid PID` on one of the processes, whose ids are pr
 
 import argparse
 import asyncio
+import gc
 import os
 import ssl
 import statistics
@@ -21,10 +22,13 @@ from benchmarks.h2load import BODY_BYTES, GrpcPort, Load, require_h2load, run_h2
 from benchmarks.processes import cpu_us
 from benchmarks.raw_process import RAW_PEER, raw_client
 from benchmarks.scenario import Echo
+from benchmarks.web_app import APP
 from gateway.grpc_listener import GrpcListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import read_routes
+from gateway.typed_entry import TypedEntry
+from gateway.web_entry import WebEntry
 from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
 from mesh.link.link_servicer import LinkServicer
@@ -38,8 +42,14 @@ from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, ReplicaInfo, Snapshot
 from mesh.rpc.request_head import read_request_head
 from mesh.rpc.rpc_server import RpcServer
+from mesh.settings import settings
+from mesh.usercode.served_descriptors import descriptors_of
 from mesh.usercode.served_methods import typed_methods
 from mesh.v1 import control_pb2
+from mesh.web.asgi_service import AsgiService
+from mesh.web.asgi_types import WebService
+from mesh.web.ingress import IngressApp
+from mesh.web.plain_service import PlainService
 from mesh.wire.allocator import keep_freed_memory
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
@@ -59,20 +69,35 @@ WARM_UP_SHARE = 0.2
 # ---- The processes ---------------------------------------------------------------------------------------------------
 
 
-def run_replica(count: int, *, is_isolated: bool) -> None:
-    """Serve Echo as `count` replicas of one process; prints their addresses."""
+def run_replica(count: int, web: str, *, is_isolated: bool) -> None:
+    """Serve Echo as `count` replicas of one process; prints their addresses. `web`: what serves HTTP requests."""
     keep_freed_memory()
+    collect_rarely()
     io = io_thread()
 
     async def start() -> list[str]:
         admission, links = Admission(ONGOING_MAX), set()
         user_loop = UserLoop(is_isolated=is_isolated, threads_max=8)
         counts = ReplicaCounts(KEY.app, KEY.name, admission, links)
-        executor = Executor(MethodTable(Echo(), typed_methods(Echo)), user_loop, counts)
+        service = asyncio.run_coroutine_threadsafe(web_service(web, user_loop), user_loop.loop)
+        table = MethodTable(Echo(), typed_methods(Echo))
+        executor = Executor(table, user_loop, counts, await asyncio.wrap_future(service))
         return [await listen(LinkServicer(replica_id(number), admission, executor, links)) for number in range(count)]
 
     print(",".join(io.run(start(), 10)), flush=True)
     sys.stdin.read()
+
+
+def collect_rarely() -> None:
+    """As the processes of a mesh do."""
+    gc.freeze()
+    gc.set_threshold(settings().process.gc_threshold, 20, 50)
+
+
+async def web_service(kind: str, user_loop: UserLoop) -> WebService:
+    if kind == "plain":
+        return PlainService(Echo().__call__, lambda: user_loop.threads, is_async=True)
+    return await AsgiService.start(IngressApp(build=lambda: APP), object(), 8)
 
 
 async def listen(servicer: LinkServicer) -> str:
@@ -104,23 +129,40 @@ def snapshot_of(addresses: str, version: int) -> Snapshot:
 def run_gateway(address: str, tls: Path | None) -> None:
     """A listener before one replica; prints its address. With TLS that of a second port, as no option has TLS yet."""
     keep_freed_memory()
+    collect_rarely()
     router = router_to(address)
 
     async def start() -> int:
         listener = GrpcListener(lambda *_: router, GrpcMetrics(), Health().handler())
-        method = control_pb2.GrpcMethod(full_name="/bench.v1.Bench/Echo")
-        route = control_pb2.Route(app="echo", route_prefix="/", ingress="Echo", grpc_methods=[method])
-        listener.set_routes(read_routes(control_pb2.RouteTable(version=1, routes=[route])))
+        typed, web = TypedEntry(listener.methods), WebEntry(lambda *_: router, control_pb2.GatewayOptions())
+        listener.add_dialects(*typed.dialects, *web.dialects)
+        routes = read_routes(route_table())
+        listener.set_routes(routes)
+        typed.set_routes(routes)
+        web.set_routes(routes, routes.applications)
         port = await listener.start("127.0.0.1", 0)
         if tls is None:
             return port
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls / "certificate.pem", tls / "key.pem")
+        context.set_alpn_protocols(["h2"])
         assert listener._server is not None
         return await listener._server.listen("127.0.0.1", 0, tls=context)
 
     print(f"127.0.0.1:{io_thread().run(start(), 10)}", flush=True)
     sys.stdin.read()
+
+
+def route_table() -> control_pb2.RouteTable:
+    """The echo, by gRPC, by JSON and by HTTP."""
+    method = control_pb2.GrpcMethod(full_name="/bench.v1.Bench/Echo")
+    descriptors = descriptors_of(typed_methods(Echo).values(), "echo")
+    table = control_pb2.RouteTable(version=1)
+    table.routes.add(
+        app="echo", route_prefix="/", ingress="Echo", grpc_methods=[method], serves_web=True, descriptors_digest="1"
+    )
+    table.descriptor_sets.add(digest="1", serialised=descriptors)
+    return table
 
 
 def run_caller(address: str) -> None:
@@ -256,6 +298,7 @@ def main() -> None:
     parser.add_argument("address", nargs="?", help="of the replica")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--replicas", type=int, default=1, help="in the process of a replica")
+    parser.add_argument("--web", default="plain", choices=["plain", "starlette"], help="what a replica serves by HTTP")
     parser.add_argument("--tls", type=Path, help="a directory with key.pem and certificate.pem, for the gateway")
     parser.add_argument("--inline", action="store_true", help="user code on the I/O loop")
     arguments = parser.parse_args()
@@ -264,7 +307,7 @@ def main() -> None:
             case "compare":
                 compare(arguments.rounds, is_isolated=not arguments.inline)
             case "replica":
-                run_replica(arguments.replicas, is_isolated=not arguments.inline)
+                run_replica(arguments.replicas, arguments.web, is_isolated=not arguments.inline)
             case "gateway":
                 run_gateway(arguments.address, arguments.tls)
             case "caller":

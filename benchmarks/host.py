@@ -16,9 +16,10 @@ import ray
 
 from benchmarks import memory
 from benchmarks.measured import Deployed, measure_gateway, measure_handles, roles_of
+from benchmarks.measured_web import json_port, measure_deployed_web, measure_json
 from benchmarks.operations import Operated, measure_operations
 from benchmarks.processes import resident_bytes
-from benchmarks.rows import Figure
+from benchmarks.rows import AT_GATEWAY, Figure
 
 FIGURE_MARK = "figure "
 LOGICAL_CPUS = 8
@@ -82,6 +83,10 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
             yield from memory.measure_memory(system, roles, sys.executable, bare_actor_bytes, amounts)
         yield from measure_handles(system, roles, arguments.seconds)
         yield from measure_gateway(system, roles, sys.executable, arguments.seconds)
+        yield from measure_deployed_web(system, roles, arguments.seconds)
+        if arguments.system.startswith("mesh"):
+            at_gateway = {name: roles[name] for name in AT_GATEWAY}
+            yield from measure_json(json_port(f"127.0.0.1:{system.http_port}", at_gateway), arguments.seconds)
         if arguments.operations:
             yield from measure_operations(system)
     finally:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from benchmarks.closed_loop import Lap
 from benchmarks.echo_pb2 import StreamRequest
-from benchmarks.h2load import GrpcPort, Load, run_h2load, warm_up
+from benchmarks.h2load import GrpcPort, Load, Port, run_h2load, warm_up
 from benchmarks.processes import CpuMeter, Roles, listening
 from benchmarks.raw_peer import STREAM_ITEMS
 from benchmarks.raw_process import RawServer, raw_client
@@ -23,6 +23,7 @@ class Deployed(Protocol):
     """One system with the scenario deployed."""
 
     gateway_port: int
+    http_port: int
 
     def call(self, method: str, *args: Any) -> Any:
         """The result of one method of the caller deployment."""
@@ -69,7 +70,7 @@ def measure_port(port: GrpcPort, seconds: float) -> Iterator[Figure]:
     yield from measure_load("gateway_3mb", port, THREE_MB, seconds)
 
 
-def measure_load(key: str, port: GrpcPort, load: Load, seconds: float) -> Iterator[Figure]:
+def measure_load(key: str, port: Port, load: Load, seconds: float) -> Iterator[Figure]:
     calls = calls_for(warm_up(port, load, WARM_UP_S), seconds, load.in_flight)
     meter = CpuMeter(port.roles)
     lap = run_h2load(port, load, calls)

@@ -14,9 +14,9 @@ from benchmarks.systems import ROOT, SYSTEMS
 from benchmarks.targets import Medians, Verdict, judge
 
 RESULTS = ROOT / "results"
-PACKAGES = ("grpcio", "protobuf", "ray", "uvloop")
+PACKAGES = ("grpcio", "protobuf", "ray", "starlette", "uvicorn", "uvloop")
 TITLES = {system.name: system.title for system in SYSTEMS}
-RATIOS = ("serve", "serve-tuned", "raw")
+RATIOS = ("serve", "serve-tuned", "raw", "uvicorn")
 LOAD_OF_IDLE_MACHINE_MAX = 0.5
 
 
@@ -38,7 +38,7 @@ def row_cells(row: str, medians: Medians) -> list[str]:
 
 def verdict_cells(verdict: Verdict) -> list[str]:
     target = verdict.target
-    against = f"× {TITLES[target.base]}" if target.base else ""
+    against = " ".join(filter(None, ("×", TITLES[target.base], target.base_row))) if target.base else ""
     floor = f"{'at most' if target.is_upper_limit else 'at least'} {target.floor:.3g}"
     goal = "" if target.goal is None else f"{target.goal:.3g}"
     return [ROWS[target.row], TITLES[target.system], against, floor, goal, number(verdict.figure), verdict.word]

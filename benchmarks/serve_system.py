@@ -5,6 +5,7 @@ from typing import Any
 from ray import serve
 
 from benchmarks.scenario import Caller, Echo
+from benchmarks.web_app import APP
 
 ONGOING_MAX = 20_000
 """More than any row has in flight, so that no row measures a queue."""
@@ -12,21 +13,27 @@ RESULT_TIMEOUT_S = 120.0
 SERVICER = "benchmarks.echo_pb2_grpc.add_BenchServicer_to_server"
 
 
+class Web:
+    """Only its application serves requests."""
+
+
 class ServeSystem:
-    """The same two applications; "tuned" has what Serve's documentation recommends besides environment flags."""
+    """The same applications; "tuned" has what Serve's documentation recommends besides environment flags."""
 
     def __init__(self, gateway_port: int, *, is_tuned: bool) -> None:
         self.gateway_port = gateway_port
+        self.http_port = gateway_port + 1
         logging = {"enable_access_log": False, "log_level": "WARNING"} if is_tuned else None
         call_options = {"request_serialization": "pickle", "response_serialization": "pickle"} if is_tuned else {}
         serve.start(
-            http_options={"port": gateway_port + 1},
+            http_options={"port": self.http_port},
             grpc_options={"port": gateway_port, "grpc_servicer_functions": [SERVICER]},
             logging_config=logging,
         )
         deploy = serve.deployment(max_ongoing_requests=ONGOING_MAX, logging_config=logging)
         echo = serve.run(deploy(Echo).bind(), name="echo", route_prefix="/echo")
         self._caller = serve.run(deploy(Caller).bind(echo, call_options), name="caller", route_prefix="/caller")
+        serve.run(deploy(serve.ingress(APP)(Web)).bind(), name="web", route_prefix="/web")
         # Tuned handles need a running event loop, which the driver lacks, or a router with a loop of its own.
         self._caller._init(_run_router_in_separate_loop=True)
 

@@ -35,6 +35,7 @@ class System:
     python: str = sys.executable
     flags: dict[str, str] = field(default_factory=dict)
     has_cluster: bool = True
+    is_web_server: bool = False
     has_memory_rows: bool = False
     has_rows_without_ray: bool = False
     has_operation_rows: bool = False
@@ -52,6 +53,7 @@ SYSTEMS = (
     System("mesh", "mesh", has_memory_rows=True, has_rows_without_ray=True, has_operation_rows=True),
     System("mesh-inline", "mesh inline"),
     System("raw", "raw grpc.aio", has_cluster=False),
+    System("uvicorn", "uvicorn", has_cluster=False, is_web_server=True),
     System("serve", "Serve", SERVE_PYTHON, has_operation_rows=True),
     System("serve-tuned", "Serve tuned", SERVE_PYTHON, SERVE_TUNED_FLAGS, has_operation_rows=True),
 )

@@ -24,13 +24,15 @@ class Target:
     """What the project aims at."""
     system: str = "mesh"
     is_upper_limit: bool = False
+    base_row: str = ""
+    """Of the base, where it is another row."""
 
     def figure(self, medians: Medians) -> float | None:
         """The measured value, None if one side is missing."""
         own = medians.get(self.system, {}).get(self.row)
         if own is None or not self.base:
             return own
-        base = medians.get(self.base, {}).get(self.row)
+        base = medians.get(self.base, {}).get(self.base_row or self.row)
         return own / base if base else None
 
     def reaches(self, figure: float, limit: float) -> bool:
@@ -54,6 +56,10 @@ TARGETS = (
     Target("gateway_two_hops", "raw", 1.1, 2),
     Target("gateway_stream", "raw", 2.2, 4),
     Target("gateway_3mb", "raw", 1),
+    Target("http_noop_1_p50", "uvicorn", 1.3, is_upper_limit=True),
+    Target("http_noop_64", "uvicorn", 1),
+    Target("http_noop_64", "serve", 10),
+    Target("http_json_m100", "mesh", 0.5, base_row="gateway_unary_100"),
     Target("array_10mb", "serve", 1),
     Target("array_10mb", "serve-tuned", 1),
     Target("update_longest", "", 500, is_upper_limit=True),

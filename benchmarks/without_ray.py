@@ -26,8 +26,8 @@ KIB = 2**10
 def measure_tls(seconds: float) -> Iterator[Figure]:
     with (
         tls_directory() as tls,
-        peer("replica") as replica,
-        peer("gateway", replica.line, "--tls", str(tls)) as gateway,
+        peer(*DATA_PLANE, "replica") as replica,
+        peer(*DATA_PLANE, "gateway", replica.line, "--tls", str(tls)) as gateway,
     ):
         roles = {"front": (gateway.pid,), "replica": (replica.pid,)}
         yield from measure_load(TLS_ROW, GrpcPort(gateway.line, roles=roles, scheme="https"), TLS_LOAD, seconds)
@@ -40,7 +40,7 @@ def measure_raw_tls(seconds: float) -> Iterator[Figure]:
 
 
 def measure_connections() -> Iterator[Figure]:
-    with peer("replica") as replica, peer("gateway", replica.line) as gateway:
+    with peer(*DATA_PLANE, "replica") as replica, peer(*DATA_PLANE, "gateway", replica.line) as gateway:
         yield "connection_kib", connection_kib(GrpcPort(gateway.line, roles={"front": (gateway.pid,)}))
 
 
@@ -52,8 +52,8 @@ def measure_raw_connections() -> Iterator[Figure]:
 def measure_links(count: int = LINKS) -> Iterator[Figure]:
     """One process with `count` replicas, one that calls them; the first link to each process is no part of the sum."""
     with ExitStack() as stack:
-        replica = stack.enter_context(peer("replica", "--replicas", str(count + 1)))
-        caller = stack.enter_context(peer("caller", replica.line.partition(",")[0]))
+        replica = stack.enter_context(peer(*DATA_PLANE, "replica", "--replicas", str(count + 1)))
+        caller = stack.enter_context(peer(*DATA_PLANE, "caller", replica.line.partition(",")[0]))
         caller.ask("call 1 100")
         before = resident_bytes(caller.pid), resident_bytes(replica.pid)
         caller.ask(f"connect {replica.line}")
@@ -64,7 +64,8 @@ def measure_links(count: int = LINKS) -> Iterator[Figure]:
 
 @contextmanager
 def peer(*arguments: str) -> Iterator[Peer]:
-    process = Peer(*DATA_PLANE, *arguments)
+    """A process of this Python, which lives during the block; its first line says where it is."""
+    process = Peer(*arguments)
     try:
         yield process
     finally:

@@ -19,7 +19,7 @@ from gateway.dialects.web_target import WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers
-from gateway.requests.web_encoding import WebAnswer, encode_request, read_answer
+from gateway.requests.web_encoding import WebAnswer, encode_request, read_response
 from gateway.requests.web_status import (
     CLIENT_LEFT,
     INTERNAL,
@@ -35,11 +35,10 @@ from gateway.requests.web_status import (
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.settings import settings
-from mesh.v1 import web_pb2
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
-from mesh.wire.web_messages import WEB_METHOD, decode_response
+from mesh.wire.web_messages import WEB_METHOD
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -286,8 +285,8 @@ class WebCall:
         read = self._read_answer(payload)
         if read is None:
             return
-        answer, response = read
-        exchange, body = self._exchange, response.body
+        answer, body = read
+        exchange = self._exchange
         if answer.has_body and exchange.head.method != "HEAD":
             if not exchange.send_whole(answer.status, answer.fields, body):
                 self._fail(NO_ROOM)
@@ -297,31 +296,30 @@ class WebCall:
             length = len(body) if answer.content_length is None else answer.content_length
             exchange.send_head(answer.status, answer.fields_without_body(length))
             exchange.end()
-        self._count(answer.status, response.route)
+        self._count(answer.status, answer.route)
 
     def _begin_answer(self, payload: Payload) -> None:
         """Send the head of a streamed answer, and the first piece of its body."""
         read = self._read_answer(payload)
         if read is None:
             return
-        answer, response = read
+        answer, body = read
         has_body = answer.has_body and self._exchange.head.method != "HEAD"
         left_bytes = answer.content_length if has_body else None
-        self._download = WebDownload(answer.status, response.route, left_bytes, has_body)
+        self._download = WebDownload(answer.status, answer.route, left_bytes, has_body)
         if has_body:
             self._exchange.send_head(answer.status, answer.streamed_fields())
-            self._send_piece(response.body)
+            self._send_piece(body)
         else:
             self._exchange.send_head(answer.status, answer.fields_without_body(answer.content_length))
 
-    def _read_answer(self, payload: Payload | None) -> tuple[WebAnswer, web_pb2.WebResponse] | None:
+    def _read_answer(self, payload: Payload | None) -> tuple[WebAnswer, bytes] | None:
         """What the application answers; None, and the request has ended, if the client cannot get that."""
         if payload is None or payload.codec != RAW:
             self._fail(INTERNAL)
             return None
         try:
-            response = decode_response(bytes(payload.data))
-            answer = read_answer(response.status, response.headers, self._context.request_id)
+            answer, body = read_response(bytes(payload.data), self._context.request_id)
         except (DecodeError, ValueError) as error:
             self._fail(_unsendable(error))
             return None
@@ -329,7 +327,7 @@ class WebCall:
         if failure is not None:
             self._fail(failure)
             return None
-        return answer, response
+        return answer, body
 
     def _timed_out(self) -> WebFailure | None:
         """The answer to a request that has failed because its time is over, though its call ended a moment earlier.

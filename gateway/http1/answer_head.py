@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from hashlib import sha1
 from http import HTTPStatus
 
@@ -22,6 +23,12 @@ _DROPPED = frozenset({b"keep-alive", b"proxy-connection", b"transfer-encoding", 
 _NOT_OF_TUNNELS = _DROPPED | {b"connection", b"content-length", b"date", b"sec-websocket-accept"}
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """Shows that the server knows the protocol (RFC 6455 §4.2.2)."""
+
+
+_KEPT_MAX = 1_024
+_USUAL_MAX_BYTES = 64
+_REQUEST_ID = b"x-request-id"
+"""Different in each answer, so it is not kept."""
 
 
 class Framing(Enum):
@@ -61,6 +68,12 @@ class AnswerHead:
     keeps_alive: bool = True
 
 
+@lru_cache
+def asked_by(*, is_head: bool, is_old: bool, keeps_alive: bool) -> Asked:
+    """The one record that says this."""
+    return Asked(is_head=is_head, is_old=is_old, keeps_alive=keeps_alive)
+
+
 def write_head(asked: Asked, status: int, fields: Fields, date: bytes, length: int | None = None) -> AnswerHead:
     """`length`: of a body that is complete; None takes it from the fields, if it is there. Raises AnswerError."""
     if not 200 <= status <= 999:
@@ -79,7 +92,8 @@ def write_head(asked: Asked, status: int, fields: Fields, date: bytes, length: i
             continue
         if name == b"date":
             has_date = True
-        lines.append(_line(name, value))
+        is_usual = len(value) <= _USUAL_MAX_BYTES and name != _REQUEST_ID
+        lines.append(_usual_line(name, value) if is_usual else _line(name, value))
     if not has_date:
         lines.append(b"date: %b\r\n" % date)
     framing = _framing(asked, status, length)
@@ -115,6 +129,10 @@ def _line(name: bytes, value: bytes) -> bytes:
     if not _NAME(name) or not _VALUE(value):
         raise AnswerError(f"field {name!r}")
     return b"%b: %b\r\n" % (name, value)
+
+
+_usual_line = lru_cache(_KEPT_MAX)(_line)
+"""Most fields of answers are always the same."""
 
 
 def _read_length(before: int | None, value: bytes) -> int:

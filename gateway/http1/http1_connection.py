@@ -212,7 +212,7 @@ class Http1Connection(asyncio.Protocol):
                 self._exchange.fail()
             self._turn.loop.call_soon(self._advance_on)
         finally:
-            self._turn.end()
+            self._turn.end_soon()
         self._socket.read(wanted=self._wants_more())
 
     def _advance(self) -> None:

@@ -8,8 +8,8 @@ from typing import Protocol
 from gateway.http1.answer_head import (
     AnswerError,
     AnswerHead,
-    Asked,
     Framing,
+    asked_by,
     write_head,
     write_trailers,
     write_tunnel_head,
@@ -203,7 +203,7 @@ class Http1Exchange:
     def _write_head(self, status: int, fields: Fields, length: int | None, *, is_complete: bool) -> AnswerHead | None:
         """None for one that is not valid: then another answer was sent."""
         head = self.head
-        asked = Asked(
+        asked = asked_by(
             is_head=head.method == "HEAD",
             is_old=head.http_version == "1.0",
             keeps_alive=self.received.keeps_alive and not self._connection.closes_behind(self, is_complete=is_complete),

@@ -7,7 +7,7 @@ given room for, and the receiver stops producing while `is_blocked`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import Any, Protocol
@@ -43,6 +43,9 @@ class HttpHead:
     """False only if there is certainly none."""
     certificate: ClientCertificate | None = None
     """What the client has shown and TLS has verified; None if it has shown none."""
+
+    readings: dict[object, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What was made of it, by what has made it: once for all requests of a connection with this head."""
 
     @cached_property
     def by_name(self) -> dict[bytes, bytes]:

@@ -9,9 +9,10 @@ from functools import lru_cache
 from gateway.requests.end_to_end_fields import HOP_BY_HOP, checked, end_to_end
 from gateway.requests.exchange import Fields, HttpHead
 from mesh.v1 import web_pb2
-from mesh.wire.web_messages import header_pairs
+from mesh.wire.web_messages import WEB_METHOD, decode_response, header_pairs, with_id_and_body
 
 _PEERS_KEPT = 1_024
+_KEPT_MAX = 256
 _STATUS_MIN, _STATUS_MAX = 200, 999
 _WITHOUT_BODY = frozenset({204, 304})
 _REQUEST_ID = b"x-request-id"
@@ -26,15 +27,23 @@ def encode_request(
     body: bytes = b"",
     subprotocols: Sequence[str] = (),
 ) -> bytes:
-    """The serialised WebRequest. `request_id`: of a request that came without one, so that its application sees it."""
+    """The serialised WebRequest. `request_id`: of a request that came without one, so that its application sees it.
+
+    Equal requests of a connection differ in their ids and bodies only, which protobuf takes behind all else.
+    """
+    key = WEB_METHOD, root_path
+    packed = head.readings.get(key)
+    if packed is None:
+        packed = head.readings[key] = _packed(head, raw_path, root_path, subprotocols)
+    return with_id_and_body(packed, _REQUEST_ID, request_id, body)
+
+
+def _packed(head: HttpHead, raw_path: str, root_path: str, subprotocols: Sequence[str]) -> bytes:
     fields = head.fields
     for field in fields:
         if field[0] in HOP_BY_HOP:
             fields = end_to_end(fields)
             break
-    flat = [part for field in fields for part in field]
-    if request_id:
-        flat += (_REQUEST_ID, request_id)
     client_host, client_port = address_of(head.peer)
     return web_pb2.WebRequest(
         method=head.method,
@@ -42,11 +51,10 @@ def encode_request(
         query_string=head.query,
         scheme=head.scheme,
         http_version=head.http_version,
-        headers=flat,
+        headers=[part for field in fields for part in field],
         client_host=client_host,
         client_port=client_port,
         root_path=root_path,
-        body=body,
         subprotocols=subprotocols,
         is_websocket=head.is_websocket,
     ).SerializeToString()
@@ -71,6 +79,8 @@ class WebAnswer:
     """Without content-length."""
     content_length: int | None
     """As the application has said it."""
+    route: str = ""
+    """The pattern of the application's route, or empty."""
 
     @property
     def has_body(self) -> bool:
@@ -88,8 +98,32 @@ class WebAnswer:
         return [*self.fields, (_CONTENT_LENGTH, b"%d" % content_length)]
 
 
+def read_response(data: bytes, request_id: str) -> tuple[WebAnswer, bytes]:
+    """The answer in a serialised WebResponse, and its body. Raises DecodeError, ValueError with what HTTP cannot carry.
+
+    Answers of an application nearly always have one of a few heads, each of which is read once.
+    """
+    response = decode_response(data)
+    body, flat = response.body, tuple(response.headers)
+    length = len(body) if body and flat[-2:] == (_CONTENT_LENGTH, b"%d" % len(body)) else None
+    known = _usual_answer(response.status, flat if length is None else flat[:-2], response.route)
+    if length is None:
+        length = known.content_length
+    elif known.content_length is not None and known.content_length != length:
+        raise ValueError("content-length is there twice")
+    fields = [*known.fields, (_REQUEST_ID, request_id.encode())]
+    return WebAnswer(known.status, fields, length, known.route), body
+
+
 def read_answer(status: int, flat: Sequence[bytes], request_id: str) -> WebAnswer:
     """The head of an answer from a WebResponse. Raises ValueError with what HTTP cannot carry."""
+    answer = _answer(status, flat, "")
+    answer.fields.append((_REQUEST_ID, request_id.encode()))
+    return answer
+
+
+def _answer(status: int, flat: Sequence[bytes], route: str) -> WebAnswer:
+    """Without a request id."""
     if not _STATUS_MIN <= status <= _STATUS_MAX:
         raise ValueError(f"status {status} does not end an exchange")
     content_length: int | None = None
@@ -99,8 +133,10 @@ def read_answer(status: int, flat: Sequence[bytes], request_id: str) -> WebAnswe
             content_length = _length(field[1], content_length)
         elif field[0] != _REQUEST_ID:
             fields.append(field)
-    fields.append((_REQUEST_ID, request_id.encode()))
-    return WebAnswer(status, fields, content_length)
+    return WebAnswer(status, fields, content_length, route)
+
+
+_usual_answer = lru_cache(_KEPT_MAX)(_answer)
 
 
 def _length(value: bytes, before: int | None) -> int:

@@ -2,6 +2,7 @@
 
 Bytes read at once bring many calls, and a batch of results posted to the loop many answers. Each connection is written
 once when all of that is done: no answer waits for a timer, and none costs a system call of its own.
+Where each socket brings one request, as with HTTP/1.1, many sockets that are read in one go of the loop share a turn.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ logger = logging.getLogger("mesh.http2")
 class WriteTurn:
     """Belongs to one event loop, and is used on it only."""
 
-    __slots__ = ("_depth", "_due", "loop")
+    __slots__ = ("_depth", "_due", "_ends_soon", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._depth = 0
         self._due: list[Callable[[], None]] = []
+        self._ends_soon = False
 
     def begin(self) -> None:
         """Until `end`, writing waits; may be nested."""
@@ -32,13 +34,14 @@ class WriteTurn:
         """Write all that waits, if this ends the outermost turn."""
         self._depth -= 1
         if not self._depth:
-            while self._due:
-                due, self._due = self._due, []
-                for write in due:
-                    try:
-                        write()
-                    except Exception:
-                        logger.exception("%r failed; what else is due is written", write)
+            self._write()
+
+    def end_soon(self) -> None:
+        """The same, but what waits is written behind the other sockets that the loop has found readable."""
+        self._depth -= 1
+        if self._due and not self._depth and not self._ends_soon:
+            self._ends_soon = True
+            self.loop.call_soon(self._end_now)
 
     def add(self, write: Callable[[], None]) -> None:
         """Call `write` at the end of the turn; where none has begun, soon."""
@@ -46,6 +49,20 @@ class WriteTurn:
             self._due.append(write)
         else:
             self.loop.call_soon(write)
+
+    def _end_now(self) -> None:
+        self._ends_soon = False
+        if not self._depth:
+            self._write()
+
+    def _write(self) -> None:
+        while self._due:
+            due, self._due = self._due, []
+            for write in due:
+                try:
+                    write()
+                except Exception:
+                    logger.exception("%r failed; what else is due is written", write)
 
 
 _local = threading.local()

@@ -22,6 +22,8 @@ from mesh.wire.request_context import new_request_id
 
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
 _UNIMPLEMENTED = 12
+_KEPT_MAX = 1_024
+_KEPT_PATH_MAX_CHARS = 256
 _ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 _Found = JsonTarget | OtherMethods | Refusal | FieldError | None
@@ -36,13 +38,13 @@ class JsonDialect:
         """For WebSockets too."""
         self._heads = EqualHeads(read_json_head)
         self._web_prefixes: list[str] = []
-        self._last: tuple[HttpHead | None, _Found] = (None, None)
-        """What `claims` found, for the `open` that follows."""
+        self._known: dict[tuple[str, str, str | None], _Found] = {}
+        """What was found, also where it was nothing: clients ask for the same again and again."""
 
     def set_routes(self, routes: Routes) -> None:
         """Use these for new requests."""
         self.json_methods.set_routes(routes)
-        self._last = None, None
+        self._known = {}
         self._web_prefixes = [each.route_prefix.rstrip("/") for each in routes.applications.values() if each.serves_web]
 
     def claims(self, head: HttpHead) -> bool:
@@ -53,7 +55,6 @@ class JsonDialect:
         if head.is_websocket:
             return False
         found = self._find(head)
-        self._last = head, found
         if isinstance(found, OtherMethods):
             return not any(head.path == each or head.path.startswith(f"{each}/") for each in self._web_prefixes)
         return found is not None or (head.method == "POST" and self.json_methods.knows_service(head.path))
@@ -61,17 +62,14 @@ class JsonDialect:
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of a request; None if it is answered."""
         head = exchange.head
-        last_head, last_found = self._last
-        self._last = None, None
-        found = last_found if last_head is head else self._find(head)
-        match found:
-            case JsonTarget():
+        match self._find(head):
+            case JsonTarget() as found:
                 return self._open(exchange, found)
-            case OtherMethods():
+            case OtherMethods() as found:
                 self._refuse_method(exchange, found)
-            case FieldError():
+            case FieldError() as found:
                 _answer(exchange, HTTP_STATUS[INVALID_ARGUMENT], field_error_json(found))
-            case Refusal():
+            case Refusal() as found:
                 self._refuse(exchange, found)
             case None:
                 missing = self._methods.find(application_of(head), head.path)
@@ -80,8 +78,20 @@ class JsonDialect:
         return None
 
     def _find(self, head: HttpHead) -> _Found:
+        asked = head.method, head.path, application_of(head)
         try:
-            return self.json_methods.find(head.method, head.path, application_of(head))
+            return self._known[asked]
+        except KeyError:
+            found = self._look_up(*asked)
+        if len(head.path) <= _KEPT_PATH_MAX_CHARS and not isinstance(found, FieldError):
+            if len(self._known) >= _KEPT_MAX:
+                self._known.clear()
+            self._known[asked] = found
+        return found
+
+    def _look_up(self, http_method: str, path: str, application: str | None) -> _Found:
+        try:
+            return self.json_methods.find(http_method, path, application)
         except FieldError as error:
             return error
 

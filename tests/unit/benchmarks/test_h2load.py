@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.h2load import Load, answered, latencies_us, rate, require_answers
+from benchmarks import h2load
+from benchmarks.h2load import Load, Request, WebPort, answered, latencies_us, rate, require_answers
 
 REPORT = """finished in 1.25s, 16.02 req/s, 2.4KB/s
 requests: 20 total, 20 started, 20 done, 20 succeeded, 0 failed, 0 errored, 0 timeout
@@ -36,6 +37,12 @@ def test_the_rate_is_that_of_the_whole_run() -> None:
 
 def test_the_log_has_a_latency_per_call() -> None:
     assert latencies_us("1700000000000000\t200\t345\n1700000000000900\t200\t1200\n") == [345, 1200]
+
+
+def test_a_request_of_http_without_a_body_is_a_get() -> None:
+    port = WebPort("127.0.0.1:1", Request("/noop", {"a": "b"}, answer_bytes=2))
+    with h2load._command(port, Load(), ["-n", "1"]) as command:
+        assert command == ["h2load", "-c1", "-m1", "-n", "1", "--h1", "-H", "a: b", "http://127.0.0.1:1/noop"]
 
 
 def test_streams_are_those_of_each_connection() -> None:

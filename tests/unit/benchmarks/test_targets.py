@@ -37,6 +37,11 @@ def test_a_target_without_a_base_judges_the_figure_itself() -> None:
     assert Target("gateway_unary_1_p50", "", 1_000, is_upper_limit=True).figure(MEDIANS) == 900
 
 
+def test_a_target_may_compare_two_rows() -> None:
+    medians = {"mesh": {"http_json_m100": 600.0, "gateway_unary_100": 1_000.0}}
+    assert Target("http_json_m100", "mesh", 0.5, base_row="gateway_unary_100").figure(medians) == 0.6
+
+
 def test_a_goal_is_beyond_its_floor() -> None:
     for target in TARGETS:
         if target.goal is not None:

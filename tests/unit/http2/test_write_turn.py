@@ -52,6 +52,36 @@ def test_writing_waits_for_the_end_of_the_outermost_turn() -> None:
     assert written == ["a", "b"]
 
 
+def test_turns_that_end_soon_are_written_together() -> None:
+    """Each socket of HTTP/1.1 brings one request: links are written once for all that were read in one go."""
+    loop, written = Loop(), list[str]()
+    turn = turn_of(loop)
+    for name in ("a", "b"):
+        turn.begin()
+        turn.add(lambda name=name: written.append(name))
+        turn.end_soon()
+    assert not written
+    (function,) = loop.soon
+    function()
+    assert written == ["a", "b"]
+    turn.begin()
+    turn.end_soon()
+    assert len(loop.soon) == 1
+
+
+def test_what_waits_for_the_end_of_several_turns_leaves_with_a_turn_that_ends_now() -> None:
+    loop, written = Loop(), list[str]()
+    turn = turn_of(loop)
+    turn.begin()
+    turn.add(lambda: written.append("a"))
+    turn.end_soon()
+    turn.begin()
+    turn.end()
+    assert written == ["a"]
+    loop.soon.pop()()
+    assert written == ["a"]
+
+
 def test_what_writing_makes_due_is_written_in_the_same_turn() -> None:
     written: list[str] = []
     turn = turn_of(Loop())

@@ -25,6 +25,26 @@ def test_a_response_arrives_as_it_was(status: int, headers: list[tuple[bytes, by
     assert read.route == "/items/{id}"
 
 
+@given(st.binary(max_size=100), st.integers(0, 100))
+def test_the_length_of_a_body_is_the_last_header(body: bytes, length: int) -> None:
+    headers = [(b"content-length", b"%d" % length), (b"content-type", b"text/plain")]
+    read = web_messages.decode_response(web_messages.encode_response(200, headers, body))
+    is_its_own = bool(body) and length == len(body)
+    assert web_messages.header_pairs(read.headers) == (headers[::-1] if is_its_own else headers)
+    assert read.body == body
+
+
+def test_headers_may_be_of_any_type_of_bytes() -> None:
+    data = web_messages.encode_response(200, [[bytearray(b"a"), memoryview(b"1")]], b"x")
+    assert list(web_messages.decode_response(data).headers) == [b"a", b"1"]
+
+
+def test_a_large_head_is_not_kept() -> None:
+    for number in range(2):
+        data = web_messages.encode_response(200, [(b"a", b"%d" % number * 10_000)], b"")
+        assert web_messages.decode_response(data).headers[1] == b"%d" % number * 10_000
+
+
 def test_a_request_arrives_as_it_was() -> None:
     request = web_pb2.WebRequest(method="GET", raw_path=b"/a%20b", root_path="/a", headers=[b"host", b"x"])
     assert web_messages.decode_request(request.SerializeToString()) == request

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_call import ON_LOOP_MAX_BYTES
 from gateway.requests.exchange import BrokenBy
+from gateway.requests.routes import NO_ROUTES, read_routes
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.settings import settings
@@ -37,6 +38,23 @@ BOOK_JSON = {"name": "shelves/1/books/2", "title": "Emma", "pages": "400"}
 
 
 # ---- Paths -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_path_calls_changes_with_the_routes() -> None:
+    gateway = JsonGateway(answer_with(BOOK))
+    path = f"/books{SERVICE}GetBook"
+    assert not gateway.dialect.claims(request(path))
+    gateway.dialect.set_routes(read_routes(library_table(books="/books")))
+    assert gateway.dialect.claims(request(path))
+    gateway.dialect.set_routes(NO_ROUTES)
+    assert not gateway.dialect.claims(request(path))
+
+
+def test_any_number_of_paths_may_be_asked_for() -> None:
+    gateway = JsonGateway(answer_with(BOOK))
+    for number in range(3_000):
+        assert not gateway.dialect.claims(request(f"/page/{number}"))
+    assert gateway.dialect.claims(request(f"{SERVICE}GetBook"))
 
 
 def test_a_method_is_called_at_its_own_path() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.requests.end_to_end_fields import checked, end_to_end
-from gateway.requests.web_encoding import address_of, encode_request, read_answer
+from gateway.requests.web_encoding import WebAnswer, address_of, encode_request, read_answer, read_response
 from mesh.v1 import web_pb2
-from mesh.wire.web_messages import decode_request, header_pairs
+from mesh.wire.web_messages import decode_request, encode_response, header_pairs
 from tests.unit.gateway.web_ends import web_request
 
 ANY_BYTES = st.binary(max_size=12)
@@ -82,6 +83,45 @@ def test_fields_of_the_connection_stay_out_of_answers() -> None:
 def test_a_header_cannot_begin_another_one(field: tuple[bytes, bytes]) -> None:
     with pytest.raises(ValueError, match="does not allow"):
         checked([field])
+
+
+def test_requests_with_the_same_head_differ_in_id_and_body() -> None:
+    head = web_request("POST", "/shop/a", accept="*/*")
+    for request_id, body in ((b"r1", b"one"), (b"r2", b""), (b"", b"three")):
+        message = decode_request(encode_request(head, head.path, "/shop", request_id, body))
+        assert message.body == body
+        assert dict(header_pairs(message.headers)).get(b"x-request-id", b"") == request_id
+    assert decode_request(encode_request(head, head.path, "", b"r4")).root_path == ""
+
+
+HEADERS = st.lists(
+    st.tuples(st.sampled_from([b"a", b"Content-Length", b"content-length"]), st.sampled_from([b"1", b"2"]))
+)
+
+
+@given(HEADERS, st.binary(max_size=3))
+def test_a_response_is_read_like_its_head(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Heads are read once for all answers that have them; the result is that of reading each of them."""
+
+    def outcome(read: Callable[[], WebAnswer]) -> tuple[list[tuple[bytes, bytes]], int | None] | None:
+        try:
+            answer = read()
+        except ValueError:
+            return None
+        return sorted(answer.fields), answer.content_length
+
+    flat = [part for field in headers for part in field]
+    for _ in range(2):
+        seen = outcome(lambda: read_response(encode_response(200, headers, body, "/items"), "r")[0])
+        assert seen == outcome(lambda: read_answer(200, flat, "r"))
+
+
+def test_a_response_has_its_body_and_route() -> None:
+    for body in (b"one", b"three"):
+        headers = [(b"content-length", b"%d" % len(body)), (b"x", b"y")]
+        answer, read = read_response(encode_response(200, headers, body, "/items"), f"id of {body!r}")
+        assert (read, answer.content_length, answer.route) == (body, len(body), "/items")
+        assert answer.fields == [(b"x", b"y"), (b"x-request-id", f"id of {body!r}".encode())]
 
 
 @given(st.lists(st.tuples(ANY_BYTES, ANY_BYTES), max_size=5))
