@@ -83,7 +83,7 @@ class GrpcListener:
             budget=self._budget,
             connections_max=settings().gateway.connections_max,
         )
-        self.cors = CorsGate(None, lambda path: self.methods.has(path), self._open)
+        self.cors = CorsGate(None, lambda head: self.methods.has(head.path), self._open)
         self._server = HttpServer(self._accept, self.cors.open, limits)
         self._phase = ListenerPhase.WAITING
         self.methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)

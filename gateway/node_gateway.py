@@ -108,6 +108,7 @@ class NodeGateway:
             *self._web.dialects,
         )
         self._listener.cors.policy = _cors_policy(options)
+        self._listener.cors.calls_method = self._typed.calls_method
         self._security = Security(options)
 
     def __repr__(self) -> str:

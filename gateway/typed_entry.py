@@ -7,6 +7,7 @@ from gateway.dialects.json_http.method_socket import MethodSocketDialect
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.openapi.api_docs import ApiDocsDialect
 from gateway.requests.dialect_list import Dialect
+from gateway.requests.exchange import HttpHead
 from gateway.requests.routes import Routes
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.grpc_web import GrpcWebDialect
@@ -16,6 +17,7 @@ class TypedEntry:
     """I/O loop only."""
 
     def __init__(self, methods: ServedMethods) -> None:
+        self._methods = methods
         self._json = JsonDialect(methods)
         self._sockets = MethodSocketDialect(methods, self._json.json_methods)
         self._api_docs = ApiDocsDialect()
@@ -30,6 +32,10 @@ class TypedEntry:
     def dialects(self) -> tuple[Dialect, ...]:
         """Those that call methods: JSON comes last, because it knows its requests by their paths only."""
         return self._sockets, *self._calls, self._json
+
+    def calls_method(self, head: HttpHead) -> bool:
+        """Whether a request, a WebSocket or a preflight is one of a typed method."""
+        return self._methods.has(head.path) or self._json.claims(head)
 
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new requests."""

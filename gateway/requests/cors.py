@@ -1,4 +1,4 @@
-"""CORS: which pages of other origins may call this gateway from a browser. Pure.
+"""CORS: which pages of other origins may call this gateway from a browser, and what they send unasked. Pure.
 
 The operator names the origins. A preflight is answered here; to the answer of each other request from such an origin
 the fields are added that let its page read it. The page may read all header fields of an answer, whatever names user
@@ -21,6 +21,11 @@ _ALWAYS_READABLE = frozenset(
     {b"cache-control", b"content-language", b"content-length", b"content-type", b"expires", b"last-modified", b"pragma"}
 )
 """By any page that may read the answer (CORS-safelisted response headers of the Fetch standard)."""
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_UNASKED_TYPES = frozenset({"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
+"""Bodies that a browser sends for every page without a preflight. "" is a body whose type the page leaves out."""
+_OWN_SITES = (b"same-origin", b"none")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, ]*").fullmatch
 
 
@@ -85,6 +90,28 @@ class CorsPolicy:
 def is_preflight(head: HttpHead) -> bool:
     """Whether a browser asks what a page of another origin may do."""
     return head.method == "OPTIONS" and b"access-control-request-method" in head.by_name and b"origin" in head.by_name
+
+
+def is_unasked(head: HttpHead) -> bool:
+    """Whether a browser sends it for a page of another origin without a preflight, and it may change something.
+
+    That is a WebSocket handshake, or a request with a body as forms have. `Sec-Fetch-Site` decides; on connections
+    where browsers leave it out, the origin is compared with the host, which a proxy in front may have replaced.
+    """
+    if not head.is_websocket and (head.method in _SAFE_METHODS or head.content_type not in _UNASKED_TYPES):
+        return False
+    site = head.by_name.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in _OWN_SITES
+    origin = head.by_name.get(b"origin")
+    return origin is not None and not _is_at(origin.decode("latin-1"), head.by_name.get(b"host", b"").decode("latin-1"))
+
+
+def _is_at(origin: str, host: str) -> bool:
+    """Whether an origin is that of a host, which has no port where that is the usual one."""
+    scheme, _, authority = origin.lower().partition("://")
+    usual = _DEFAULT_PORTS.get(scheme, "")
+    return bool(authority) and authority.removesuffix(usual) == host.lower().removesuffix(usual)
 
 
 def _fits(pattern: str, origin: str) -> bool:

@@ -1,18 +1,23 @@
-"""`CorsGate`: in front of all dialects. It answers preflights, and lets pages of other origins read answers."""
+"""`CorsGate`: in front of all dialects. It answers preflights, and lets pages of other origins read answers.
+
+Without being asked, browsers open WebSockets and send some bodies for any page. Typed methods do not know of pages, so
+those of origins that are not named are refused here, before they have an effect. Web applications decide themselves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.requests.cors import CorsPolicy, is_preflight
+from gateway.requests.cors import CorsPolicy, is_preflight, is_unasked
 from gateway.requests.exchange import Caller, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from mesh.http2.limits import BufferShare
 
 OpenExchange = Callable[[Exchange], ExchangeReceiver | None]
+CallsMethod = Callable[[HttpHead], bool]
 
-_OFF = (
-    "CORS is off at this gateway, so pages of other origins cannot call its methods."
-    " Turn it on with mesh.start(http_options={{'cors': {{'origins': [{origin!r}]}}}}).\n"
+_REFUSED = (
+    "Pages of {origin!r} cannot call methods of this gateway."
+    " Allow them with mesh.start(http_options={{'cors': {{'origins': [{origin!r}]}}}}).\n"
 )
 _ORIGIN_SHOWN_CHARS = 100
 
@@ -20,28 +25,39 @@ _ORIGIN_SHOWN_CHARS = 100
 class CorsGate:
     """Without a policy, requests of pages are left to the dialects; web applications may know what to do with them."""
 
-    def __init__(self, policy: CorsPolicy | None, has_method: Callable[[str], bool], pass_on: OpenExchange) -> None:
-        """`has_method`: whether a path is that of a typed method. `pass_on`: the dialects."""
+    def __init__(self, policy: CorsPolicy | None, calls_method: CallsMethod, pass_on: OpenExchange) -> None:
+        """`pass_on`: the dialects."""
         self.policy = policy
-        self._has_method = has_method
+        self.calls_method = calls_method
+        """Whether a request is one of a typed method."""
         self._pass_on = pass_on
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of an exchange; None if it has been answered."""
         head = exchange.head
         origin = head.by_name.get(b"origin")
-        if origin is None or head.is_websocket:
+        if origin is None:
             return self._pass_on(exchange)
-        if self.policy is None:
-            if is_preflight(head) and self._has_method(head.path):
-                text = _OFF.format(origin=origin[:_ORIGIN_SHOWN_CHARS].decode("latin-1"))
-                answer(exchange, 403, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
+        policy = self.policy
+        if is_unasked(head) and not (policy and policy.allows(origin)) and self.calls_method(head):
+            _refuse(exchange, origin)
+            return None
+        if head.is_websocket:
+            return self._pass_on(exchange)
+        if policy is None:
+            if is_preflight(head) and self.calls_method(head):
+                _refuse(exchange, origin)
                 return None
             return self._pass_on(exchange)
         if is_preflight(head):
-            answer(exchange, 204, self.policy.answer_preflight(head), b"")
+            answer(exchange, 204, policy.answer_preflight(head), b"")
             return None
-        return self._pass_on(_CorsExchange(exchange, self.policy, origin))
+        return self._pass_on(_CorsExchange(exchange, policy, origin))
+
+
+def _refuse(exchange: Exchange, origin: bytes) -> None:
+    text = _REFUSED.format(origin=origin[:_ORIGIN_SHOWN_CHARS].decode("latin-1"))
+    answer(exchange, 403, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
 
 
 class _CorsExchange:

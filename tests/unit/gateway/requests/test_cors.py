@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.requests.cors import CorsPolicy, is_preflight
+from gateway.requests.cors import CorsPolicy, is_preflight, is_unasked
 from tests.unit.fakes.fake_exchange import request
 
 APP = b"https://app.example.com"
@@ -104,3 +106,50 @@ def test_other_requests_are_no_preflights(missing: str) -> None:
         "/", *(each for each in fields if each[0] != missing), method="GET" if missing == "method" else "OPTIONS"
     )
     assert not is_preflight(head)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "site", "is_from_elsewhere"),
+    [
+        ("http://mesh:8000", "mesh:8000", "", False),
+        ("http://Mesh:8000", "mesh:8000", "", False),
+        ("http://mesh:8000", "mesh:9000", "", True),
+        ("https://mesh", "mesh", "", False),
+        ("https://mesh", "mesh:443", "", False),
+        ("http://mesh", "mesh:443", "", True),
+        ("http://[::1]:80", "[::1]", "", False),
+        ("https://evil.net", "mesh", "", True),
+        ("https://mesh.evil.net", "mesh", "", True),
+        ("null", "", "", True),
+        ("", "mesh", "", False),
+        ("https://app.example.com", "internal:8000", "same-origin", False),
+        ("https://app.example.com", "internal:8000", "none", False),
+        ("https://app.example.com", "app.example.com", "same-site", True),
+        ("https://app.example.com", "app.example.com", "cross-site", True),
+    ],
+)
+def test_a_page_of_another_origin_is_known_by_what_browsers_add(
+    origin: str, host: str, site: str, is_from_elsewhere: bool
+) -> None:
+    """A proxy may replace the host, but not what the browser says of the site."""
+    fields = [("host", host), ("origin", origin), ("sec-fetch-site", site)]
+    handshake = request("/shop.Store/Get", *(each for each in fields if each[1]), method="GET")
+    assert is_unasked(replace(handshake, scheme="ws")) is is_from_elsewhere
+    assert not is_unasked(handshake), "a page may get what it cannot read"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_sent_unasked"),
+    [
+        ("", True),
+        ("text/plain;charset=UTF-8", True),
+        ("multipart/form-data; boundary=x", True),
+        ("application/x-www-form-urlencoded", True),
+        ("application/json", False),
+        ("application/proto", False),
+        ("application/grpc-web-text", False),
+    ],
+)
+def test_bodies_of_forms_need_no_preflight(content_type: str, is_sent_unasked: bool) -> None:
+    fields = [("host", "mesh"), ("origin", "https://evil.net"), ("content-type", content_type)]
+    assert is_unasked(request("/shop.Store/Get", *(each for each in fields if each[1]))) is is_sent_unasked

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from gateway.requests.cors import CorsPolicy
 from gateway.requests.cors_gate import CorsGate
 from gateway.requests.exchange import Exchange, ExchangeReceiver
@@ -11,6 +15,7 @@ METHOD = "/shop.Store/Get"
 APP = "https://app.example.com"
 PREFLIGHT = (("access-control-request-method", "POST"), ("access-control-request-headers", "content-type"))
 POLICY = CorsPolicy(origins=[APP])
+JSON = ("content-type", "application/json")
 
 
 class Dialect:
@@ -32,11 +37,15 @@ def ask(
     method: str = "POST",
     path: str = METHOD,
     is_preflight: bool = False,
+    more: tuple[tuple[str, str], ...] = (JSON,),
+    scheme: str = "http",
 ) -> tuple[FakeExchange, Dialect]:
+    """`more` header fields."""
     dialect = Dialect()
-    fields = [("origin", origin)] if origin else []
-    exchange = FakeExchange(request(path, *fields, *(PREFLIGHT if is_preflight else ()), method=method))
-    assert CorsGate(policy, METHOD.__eq__, dialect.open).open(exchange) is None
+    fields = [("host", "mesh:8000"), *([("origin", origin)] if origin else []), *more]
+    head = request(path, *fields, *(PREFLIGHT if is_preflight else ()), method=method)
+    exchange = FakeExchange(replace(head, scheme=scheme))
+    assert CorsGate(policy, lambda head: head.path == METHOD, dialect.open).open(exchange) is None
     return exchange, dialect
 
 
@@ -73,3 +82,30 @@ def test_without_a_policy_web_applications_get_their_own_preflights() -> None:
     exchange, dialect = ask(None, method="OPTIONS", path="/items", is_preflight=True)
     assert (exchange.fields, dialect.opened) == ([(b"x-own", b"1")], 1)
     assert ask(None)[1].opened == 1
+
+
+UNASKED = [("ws", "GET", ()), ("http", "POST", ()), ("http", "POST", (("content-type", "text/plain"),))]
+
+
+@pytest.mark.parametrize(("scheme", "method", "more"), UNASKED)
+def test_what_browsers_send_unasked_reaches_methods_from_pages_that_are_named_only(
+    scheme: str, method: str, more: tuple[tuple[str, str], ...]
+) -> None:
+    """They open WebSockets and send the bodies of forms for pages of any origin."""
+
+    def opened(policy: CorsPolicy | None, origin: str, path: str = METHOD) -> tuple[int, int]:
+        exchange, dialect = ask(policy, origin, method=method, path=path, more=more, scheme=scheme)
+        return exchange.status, dialect.opened
+
+    assert opened(None, "http://mesh:8000") == (200, 1)
+    assert opened(POLICY, APP) == (200, 1)
+    assert opened(None, "") == (200, 1)
+    assert opened(None, "https://evil.net", path="/items") == (200, 1), "web applications decide themselves"
+    for policy in (None, POLICY):
+        assert opened(policy, "https://evil.net") == (403, 0)
+        assert opened(policy, "null") == (403, 0)
+
+
+def test_a_refusal_says_what_allows_the_page() -> None:
+    exchange, _ = ask(None, scheme="ws", method="GET", more=())
+    assert f"http_options={{'cors': {{'origins': ['{APP}']}}}}" in exchange.body.decode()
