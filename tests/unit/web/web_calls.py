@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+
+import httpx
 
 from mesh.exceptions import CancelReason
 from mesh.link.callee_link import IncomingCall
@@ -210,6 +213,26 @@ def web_replica(code: Callable[..., Any], *args: Any, **options: Any) -> Iterato
     finally:
         replica.delete()
         replica.close()
+
+
+def ask(replica: WebReplica, method: str, path: str, **content: Any) -> Response:
+    """`content`: what httpx makes the body and the headers of."""
+    request = httpx.Request(method, f"http://test{path}", **content)
+    headers = {name: value for name, value in request.headers.items() if name != "host"}
+    return replica.ask(request.url.raw_path.decode(), method=method, body=request.read(), headers=headers)
+
+
+def answer(replica: WebReplica, method: str, path: str, **content: Any) -> tuple[int, Any]:
+    """Status and JSON."""
+    response = ask(replica, method, path, **content)
+    return response.status, json.loads(response.body)
+
+
+def wrong_places(replica: WebReplica, method: str, path: str, **content: Any) -> list[list[Any]]:
+    """Where validation found a request to be wrong."""
+    code, tree = answer(replica, method, path, **content)
+    assert code == 422, tree
+    return [each["loc"] for each in tree["detail"]]
 
 
 async def sleep_until_cancelled() -> None:
