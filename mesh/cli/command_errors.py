@@ -12,6 +12,8 @@ import click
 from mesh.client import mesh_lifecycle
 from mesh.cluster import ray_core
 from mesh.exceptions import MeshException
+from mesh.options import option_checks
+from mesh.status import find_application
 from mesh.v1 import control_pb2
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,3 +59,13 @@ def attached_status(address: str | None) -> control_pb2.StatusReply:
     """The status of the mesh. Raises ConnectionError or MeshException if none is running."""
     require_ray(address)
     return mesh_lifecycle.require().status()
+
+
+def require_application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus:
+    """The status of that application. Raises ValueError with the names of all if there is none of that name."""
+    found = find_application(reply, name)
+    if found is None:
+        names = [each.name for each in reply.applications]
+        advice = option_checks.did_you_mean(name, names)
+        raise ValueError(f"There is no application {name!r}. There are: {', '.join(names) or 'none'}.{advice}")
+    return found

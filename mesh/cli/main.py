@@ -12,13 +12,19 @@ import click
 from mesh import api
 from mesh.cli import status_text
 from mesh.cli.cert_command import certs, token
-from mesh.cli.command_errors import ADDRESS_HELP, attached_status, one_line_errors, require_ray
+from mesh.cli.command_errors import (
+    ADDRESS_HELP,
+    attached_status,
+    one_line_errors,
+    require_application,
+    require_ray,
+)
 from mesh.cli.config_commands import build, config, deploy
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
+from mesh.cli.history_commands import history, rollback
 from mesh.cli.log_command import logs
 from mesh.cli.run_command import run
 from mesh.client import mesh_lifecycle, rollout_wait
-from mesh.options import option_checks
 from mesh.status import ApplicationStatus, GatewayStatus
 from mesh.v1 import control_pb2
 
@@ -37,6 +43,7 @@ def main(verbose: bool) -> None:
     mesh deploy mesh.yaml         deploy all applications of the file, and return
     mesh build shop.app:app       write such a file from code
     mesh status                   what runs and where, and why something does not run
+    mesh rollback shop            go back to the version before
     mesh logs shop                what its replicas logged, printed and raised
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
@@ -54,7 +61,9 @@ main.add_command(build)
 main.add_command(certs)
 main.add_command(config)
 main.add_command(deploy)
+main.add_command(history)
 main.add_command(logs)
+main.add_command(rollback)
 main.add_command(run)
 main.add_command(token)
 
@@ -163,11 +172,7 @@ def _has_failed(reply: control_pb2.StatusReply) -> bool:
 
 def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
     """The status of one application only. Raises ValueError with the names of all if there is none of that name."""
-    found = [each for each in reply.applications if each.name == name]
-    if not found:
-        names = [each.name for each in reply.applications]
-        advice = option_checks.did_you_mean(name, names)
-        raise ValueError(f"There is no application {name!r}. There are: {', '.join(names) or 'none'}.{advice}")
+    found = [require_application(reply, name)]
     part = control_pb2.StatusReply()
     part.CopyFrom(reply)
     del part.applications[:]

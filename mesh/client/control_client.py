@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
+import os
+import socket
 import threading
 import time
 import uuid
@@ -73,7 +76,9 @@ class ControlClient:
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         """Returns when the application is stored, before it runs."""
         reply = self._call(
-            "Deploy", control_pb2.DeployRequest(application=application, request_id=_new_id()), control_pb2.DeployReply
+            "Deploy",
+            control_pb2.DeployRequest(application=application, request_id=_new_id(), author=author()),
+            control_pb2.DeployReply,
         )
         _log_warnings(reply.warnings)
 
@@ -101,10 +106,27 @@ class ControlClient:
             may_replace=may_replace,
             is_dry_run=is_dry_run,
             request_id=_new_id(),
+            author=author(),
         )
         reply = self._call("Apply", request, control_pb2.ApplyReply)
         _log_warnings(reply.warnings)
         return list(reply.changes)
+
+    def rollback(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+        """Deploy its proven version before again. Returns what changes, or would change if it is a dry run.
+
+        Raises MeshException if there is no such version.
+        """
+        request = control_pb2.RollbackRequest(
+            application=application, request_id=_new_id(), author=author(), is_dry_run=is_dry_run
+        )
+        reply = self._call("Rollback", request, control_pb2.ApplyReply)
+        _log_warnings(reply.warnings)
+        return list(reply.changes)
+
+    def history(self, application: str) -> control_pb2.HistoryReply:
+        """Its last deploys."""
+        return self._call("History", control_pb2.HistoryRequest(application=application), control_pb2.HistoryReply)
 
     def config_file(self) -> str | None:
         """The configuration file that was applied last."""
@@ -143,6 +165,15 @@ class ControlClient:
 def _new_id() -> str:
     """Of one request, however often it is sent."""
     return uuid.uuid4().hex
+
+
+def author() -> str:
+    """Who runs this program, for the history of deploys: "user@host"."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _log_warnings(warnings: Iterable[str]) -> None:

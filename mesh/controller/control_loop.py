@@ -23,7 +23,8 @@ from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.desired.controller_faults import Problems, confined
-from mesh.controller.desired.desired_change import Edit, once, with_replicas
+from mesh.controller.desired.deploy_history import Edit
+from mesh.controller.desired.desired_change import once, with_replicas
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
@@ -128,6 +129,10 @@ class ControlLoop:
     def config_file(self) -> str | None:
         """Text of the configuration file that was applied last; None without one."""
         return self._wanted.config_file
+
+    def history(self, name: str) -> control_pb2.HistoryReply:
+        """The last deploys of an application; none of one that is not there."""
+        return self._wanted.history(name)
 
     def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
         """The desired state and what `edit` would make of it."""

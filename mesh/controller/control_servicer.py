@@ -11,10 +11,11 @@ import grpc.aio
 
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.change_text import changes_by_application
+from mesh.controller.desired.deploy_history import Edit, recorded
 from mesh.controller.desired.desired_change import (
-    Edit,
     InvalidChangeError,
     Run,
+    rolled_back,
     shutting_down,
     with_applications,
     without_application,
@@ -45,12 +46,23 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._identity = identity
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
-        one = control_pb2.ApplyRequest(applications=[request.application], request_id=request.request_id)
+        one = control_pb2.ApplyRequest(
+            applications=[request.application], request_id=request.request_id, author=request.author
+        )
         reply = await self._add(one, context)
         return control_pb2.DeployReply(state_version=reply.state_version, warnings=reply.warnings)
 
     async def Apply(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
         return await self._add(request, context)
+
+    async def Rollback(self, request: control_pb2.RollbackRequest, context: _Context) -> control_pb2.ApplyReply:
+        now_s = self._unix_clock()
+        back = functools.partial(rolled_back, name=request.application, unix_time_s=now_s)
+        edit = recorded(back, now_s, request.author, is_rollback=True)
+        return await self._apply(edit, (), request.request_id, request.is_dry_run, context)
+
+    async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:
+        return self._loop.history(request.application)
 
     async def Config(self, request: control_pb2.ConfigRequest, context: _Context) -> control_pb2.ConfigReply:
         return control_pb2.ConfigReply(config_file=self._loop.config_file)
@@ -71,7 +83,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return control_pb2.ShutdownReply()
 
     async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
-        add = functools.partial(
+        add: Edit = functools.partial(
             with_applications,
             applications=request.applications,
             unix_time_s=self._unix_clock(),
@@ -79,16 +91,27 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
             run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
-        if request.is_dry_run:
-            previewed = await self._preview(add, context)
+        add = recorded(add, self._unix_clock(), request.author)
+        return await self._apply(add, request.applications, request.request_id, request.is_dry_run, context)
+
+    async def _apply(
+        self,
+        change: Edit,
+        code_of: Sequence[control_pb2.ApplicationSpec],
+        request_id: str,
+        is_dry_run: bool,
+        context: _Context,
+    ) -> control_pb2.ApplyReply:
+        if is_dry_run:
+            previewed = await self._preview(change, context)
             return control_pb2.ApplyReply(changes=_changes(previewed), warnings=new_warnings(*previewed))
         states: list[control_pb2.DesiredState] = []
 
         def edit(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
-            states[:] = state, add(state)
+            states[:] = state, change(state)
             return states[-1]
 
-        version = await self._change(edit, request.applications, request.request_id, context)
+        version = await self._change(edit, code_of, request_id, context)
         if not states:  # stored by an earlier attempt
             return control_pb2.ApplyReply(state_version=version)
         return control_pb2.ApplyReply(state_version=version, changes=_changes(states), warnings=new_warnings(*states))

@@ -369,7 +369,7 @@ class CallLimit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -378,6 +378,8 @@ class DesiredState(_message.Message):
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     PREDECESSORS_FIELD_NUMBER: _ClassVar[int]
     APPLIED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    PROVEN_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
@@ -386,7 +388,25 @@ class DesiredState(_message.Message):
     target_capacity: float
     predecessors: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     applied_requests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ...) -> None: ...
+    proven_before: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
+    history: _containers.RepeatedCompositeFieldContainer[DeployRecord]
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ...) -> None: ...
+
+class DeployRecord(_message.Message):
+    __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines")
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYER_FIELD_NUMBER: _ClassVar[int]
+    IS_ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    application: str
+    unix_time_s: float
+    author: str
+    deployer: Deployer
+    is_rollback: bool
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
     __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging")
@@ -522,12 +542,14 @@ class GatewayReady(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., index: _Optional[int] = ..., is_draining: bool = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("application", "request_id")
+    __slots__ = ("application", "request_id", "author")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
     application: ApplicationSpec
     request_id: str
-    def __init__(self, application: _Optional[_Union[ApplicationSpec, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    author: str
+    def __init__(self, application: _Optional[_Union[ApplicationSpec, _Mapping]] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
 
 class DeployReply(_message.Message):
     __slots__ = ("state_version", "warnings")
@@ -538,7 +560,7 @@ class DeployReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run", "request_id")
+    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run", "request_id", "author")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -546,6 +568,7 @@ class ApplyRequest(_message.Message):
     MAY_REPLACE_FIELD_NUMBER: _ClassVar[int]
     IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     config_file: str
     target_capacity: float
@@ -553,7 +576,8 @@ class ApplyRequest(_message.Message):
     may_replace: bool
     is_dry_run: bool
     request_id: str
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ...) -> None: ...
+    author: str
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
 
 class ApplyReply(_message.Message):
     __slots__ = ("state_version", "changes", "warnings")
@@ -572,6 +596,32 @@ class ApplicationChange(_message.Message):
     application: str
     lines: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, application: _Optional[str] = ..., lines: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RollbackRequest(_message.Message):
+    __slots__ = ("application", "request_id", "author", "is_dry_run")
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    application: str
+    request_id: str
+    author: str
+    is_dry_run: bool
+    def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("application",)
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    application: str
+    def __init__(self, application: _Optional[str] = ...) -> None: ...
+
+class HistoryReply(_message.Message):
+    __slots__ = ("records", "rollback_unix_time_s")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[DeployRecord]
+    rollback_unix_time_s: float
+    def __init__(self, records: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., rollback_unix_time_s: _Optional[float] = ...) -> None: ...
 
 class ConfigRequest(_message.Message):
     __slots__ = ()

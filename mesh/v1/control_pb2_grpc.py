@@ -50,6 +50,16 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.ConfigRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.ConfigReply.FromString,
                 _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/mesh.v1.Control/Rollback',
+                request_serializer=mesh_dot_v1_dot_control__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+                _registered_method=True)
+        self.History = channel.unary_unary(
+                '/mesh.v1.Control/History',
+                request_serializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.HistoryReply.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/mesh.v1.Control/Delete',
                 request_serializer=mesh_dot_v1_dot_control__pb2.DeleteRequest.SerializeToString,
@@ -92,6 +102,20 @@ class ControlServicer(object):
 
     def Config(self, request, context):
         """The configuration file that was applied last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Deploys the proven version before of an application again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def History(self, request, context):
+        """The last deploys of an application.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,6 +165,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Config,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.ConfigRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.ConfigReply.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.RollbackRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
+            ),
+            'History': grpc.unary_unary_rpc_method_handler(
+                    servicer.History,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.HistoryReply.SerializeToString,
             ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
@@ -245,6 +279,60 @@ class Control(object):
             '/mesh.v1.Control/Config',
             mesh_dot_v1_dot_control__pb2.ConfigRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.ConfigReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Rollback',
+            mesh_dot_v1_dot_control__pb2.RollbackRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def History(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/History',
+            mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.HistoryReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import grpc
 
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
+from mesh.controller.desired.deploy_history import Edit, bound_history
 from mesh.controller.desired.descriptor_sets import digest_of
-from mesh.controller.desired.generations import succeed
+from mesh.controller.desired.generations import remember, replaced_at_once, rollback_target, succeed
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -25,8 +26,6 @@ _DEPLOYERS = {
 
 _REQUESTS_KEPT = 64
 """Many more than clients make while one of them repeats its request."""
-
-Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,35 @@ def with_applications(
         predecessor = succeed(state, added)
         if predecessor is not None:
             changed.predecessors.add().CopyFrom(predecessor)
+        elif (replaced := replaced_at_once(state, added)) is not None:
+            remember(changed, replaced)
+    _forget_deleted(changed)
+    return changed
+
+
+def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) -> control_pb2.DesiredState:
+    """The state with the proven version before of that application in its place. Who deployed it stays.
+
+    That version has to prove itself again: until it has, the present one is kept if it was proven.
+    """
+    present = next((app for app in state.applications if app.name == name), None)
+    if present is None:
+        raise InvalidChangeError(grpc.StatusCode.NOT_FOUND, f"There is no application {name!r}.")
+    target = rollback_target(state, name)
+    if target is None:
+        raise InvalidChangeError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"Application {name!r} has no version to go back to: none that has served was replaced since its first "
+            f"deploy. See `mesh history {name}`.",
+        )
+    restored = control_pb2.ApplicationSpec()
+    restored.CopyFrom(target)
+    for spec in restored.deployments:
+        spec.is_proven = False
+    changed = with_applications(state, [restored], unix_time_s)
+    for app in changed.applications:
+        if app.name == name:
+            app.deployer, app.run_id = present.deployer, present.run_id
     return changed
 
 
@@ -111,7 +139,11 @@ def without_application(state: control_pb2.DesiredState, name: str, run_id: str 
 
     With `run_id` an application that something else deployed stays.
     """
-    return _without(state, {app.name for app in state.applications if app.name == name and run_id in ("", app.run_id)})
+    changed = _without(
+        state, {app.name for app in state.applications if app.name == name and run_id in ("", app.run_id)}
+    )
+    _forget_deleted(changed)
+    return changed
 
 
 def with_replicas(
@@ -131,6 +163,7 @@ def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
     changed = _copy(state)
     del changed.applications[:]
     del changed.predecessors[:]
+    _forget_deleted(changed)
     changed.is_shutting_down = True
     changed.ClearField("config_file")
     return changed
@@ -232,6 +265,15 @@ def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_p
         del apps[:]
         apps.extend(app for app in old if app.name not in gone)
     return changed
+
+
+def _forget_deleted(state: control_pb2.DesiredState) -> None:
+    """The history of an application, and its version before, go with it."""
+    names = {app.name for app in state.applications}
+    kept = [app for app in state.proven_before if app.name in names]
+    del state.proven_before[:]
+    state.proven_before.extend(kept)
+    bound_history(state)
 
 
 def _copy(state: control_pb2.DesiredState) -> control_pb2.DesiredState:

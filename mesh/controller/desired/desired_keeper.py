@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from mesh.controller.desired.deploy_history import Edit, records_of
 from mesh.controller.desired.descriptor_sets import new_sets, used_sets
-from mesh.controller.desired.desired_change import Edit
 from mesh.controller.desired.desired_state import Desired, read_desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.desired.generations import rollback_target
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
@@ -53,6 +54,14 @@ class DesiredKeeper:
     def config_file(self) -> str | None:
         """The configuration file that was applied last."""
         return self._state.config_file if self._state.HasField("config_file") else None
+
+    def history(self, name: str) -> control_pb2.HistoryReply:
+        """The last deploys of an application, and when the version was deployed that a rollback goes back to."""
+        before = rollback_target(self._state, name)
+        return control_pb2.HistoryReply(
+            records=records_of(self._state, name),
+            rollback_unix_time_s=before.last_deployed_time_s if before is not None else None,
+        )
 
     @property
     def is_changing(self) -> bool:

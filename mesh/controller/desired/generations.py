@@ -1,10 +1,12 @@
-"""The two generations of an application: the wanted one, and the one before, kept until the wanted one serves. Pure.
+"""The generations of an application: the wanted one, the one before, kept until it serves, and a proven one. Pure.
 
 A deployment of an application has run when one of its replicas came up, and it is proven when all of them served at
 once, for `min_ready_s` each. Both are stored. What has run is tried again without limit when it fails later. Until all
 deployments of the wanted generation are proven, the last generation that served stays in the desired state, with its
 code: its deployments and routes go on where the wanted generation has others, and its replicas are replaced when they
 die. Deployments that only it has stop a little later than callers have been sent to the wanted ones.
+
+A proven generation that was replaced for good is remembered for a rollback, one per application, with its code.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mesh.controller.desired.change_text import changes_by_application
 from mesh.options.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -62,15 +65,50 @@ def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.
             spec.has_run |= proofs.ran.get(key) == spec.version
             spec.is_proven |= proofs.proven.get(key) == (spec.version, config_version(spec.options))
     proven = {app.name: app for app in changed.applications if is_proven(app)}
-    kept = [
-        before
-        for before in changed.predecessors
-        if before.name not in proven
-        or (before.name not in proofs.succeeded and _left_behind(before, proven[before.name]))
-    ]
+    kept: list[control_pb2.ApplicationSpec] = []
+    replaced: list[control_pb2.ApplicationSpec] = []
+    for before in changed.predecessors:
+        is_needed = before.name not in proven or (
+            before.name not in proofs.succeeded and _left_behind(before, proven[before.name])
+        )
+        (kept if is_needed else replaced).append(before)
     del changed.predecessors[:]
     changed.predecessors.extend(kept)
+    for before in replaced:
+        remember(changed, before)
     return changed
+
+
+def replaced_at_once(
+    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec
+) -> control_pb2.ApplicationSpec | None:
+    """The last generation in `state` of which `application` takes the place without one that is kept."""
+    before = next((app for app in state.applications if app.name == application.name), None)
+    return before if before is not None and is_proven(before) else predecessor_of(state, application.name)
+
+
+def remember(state: control_pb2.DesiredState, before: control_pb2.ApplicationSpec) -> None:
+    """Keep a generation that was replaced for good, unless it never proved itself or is the wanted one."""
+    wanted = next((app for app in state.applications if app.name == before.name), None)
+    if wanted is not None and is_proven(before) and _differ(before, wanted):
+        others = [app for app in state.proven_before if app.name != before.name]
+        del state.proven_before[:]
+        state.proven_before.extend([*others, before])
+
+
+def rollback_target(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
+    """The proven generation before the wanted one: the one that is kept, or else the one that was replaced last."""
+    kept = predecessor_of(state, name)
+    if kept is not None and is_proven(kept):
+        return kept
+    return next((app for app in state.proven_before if app.name == name), None)
+
+
+def _differ(one: control_pb2.ApplicationSpec, other: control_pb2.ApplicationSpec) -> bool:
+    """In their versions, or in what changes without another version."""
+    versions, others = ({spec.name: spec.version for spec in app.deployments} for app in (one, other))
+    states = [control_pb2.DesiredState(applications=[each]) for each in (one, other)]
+    return versions != others or any(changes_by_application(*states).values())
 
 
 def is_proven(app: control_pb2.ApplicationSpec) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from mesh.client import control_client
-from mesh.client.control_client import ControlClient, ControllerNotReadyError, until_answered
+from mesh.client.control_client import ControlClient, ControllerNotReadyError, author, until_answered
 from mesh.exceptions import ControllerUnavailableError, MeshException
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -158,7 +158,7 @@ def test_each_call_sends_its_request() -> None:
     assert client.status() == REPLY
     ids = [getattr(request, "request_id", "") for _, request in channel.requests]
     assert channel.requests == [
-        ("Deploy", control_pb2.DeployRequest(application=spec, request_id=ids[0])),
+        ("Deploy", control_pb2.DeployRequest(application=spec, request_id=ids[0], author=author())),
         ("Delete", control_pb2.DeleteRequest(application="app", request_id=ids[1])),
         ("Shutdown", control_pb2.ShutdownRequest(request_id=ids[2])),
         ("Status", control_pb2.StatusRequest()),

@@ -34,6 +34,8 @@ class FakeController:
         self.is_closed = False
         self.target_capacity: float | None = None
         self._config_file: str | None = None
+        self.history_reply = control_pb2.HistoryReply()
+        self.rolled_back: list[str] = []
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         self.deployed.append(application)
@@ -74,6 +76,16 @@ class FakeController:
             self.reply.applications[-1].deployer = control_pb2.DEPLOYER_RUN if run_id else deployer
             self.reply.applications[-1].run_id = run_id
         return changes
+
+    def rollback(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+        if not self.history_reply.HasField("rollback_unix_time_s"):
+            raise MeshException(f"Application {application!r} has no version to go back to.")
+        if not is_dry_run:
+            self.rolled_back.append(application)
+        return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/Front: code"])]
+
+    def history(self, application: str) -> control_pb2.HistoryReply:
+        return self.history_reply
 
     def config_file(self) -> str | None:
         return self._config_file

@@ -1,0 +1,71 @@
+"""The history of each application: who deployed it, when, and what changed. Pure.
+
+It is stored with the desired state, bounded, and goes with its application.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from mesh.controller.desired.change_text import changes_by_application
+from mesh.v1 import control_pb2
+
+Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
+"""A change of the desired state: it returns another one."""
+
+RECORDS_MAX = 10
+"""Per application."""
+_LINES_MAX = 10
+_LINE_MAX_CHARS = 200
+_AUTHOR_MAX_CHARS = 100
+
+
+def recorded(edit: Edit, unix_time_s: float, author: str, *, is_rollback: bool = False) -> Edit:
+    """`edit`, which also adds what it changes to the history. Deploying again what is there changes nothing.
+
+    `author`: "user@host", as the client says; may be empty.
+    """
+
+    def edited(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+        changed = edit(state)
+        deployers = {app.name: app.deployer for app in changed.applications}
+        for name, lines in changes_by_application(state, changed).items():
+            if lines and name in deployers:
+                changed.history.add(
+                    application=name,
+                    unix_time_s=unix_time_s,
+                    author=author[:_AUTHOR_MAX_CHARS],
+                    deployer=deployers[name],
+                    is_rollback=is_rollback,
+                    lines=_bounded(lines),
+                )
+        bound_history(changed)
+        return changed
+
+    return edited
+
+
+def bound_history(state: control_pb2.DesiredState) -> None:
+    """Forget applications that are no longer there, and the oldest records of the others."""
+    names = {app.name for app in state.applications}
+    seen: Counter[str] = Counter()
+    kept: list[control_pb2.DeployRecord] = []
+    for record in reversed(state.history):
+        seen[record.application] += 1
+        if record.application in names and seen[record.application] <= RECORDS_MAX:
+            kept.append(record)
+    del state.history[:]
+    state.history.extend(reversed(kept))
+
+
+def records_of(state: control_pb2.DesiredState, name: str) -> list[control_pb2.DeployRecord]:
+    """Newest first."""
+    return [record for record in reversed(state.history) if record.application == name]
+
+
+def _bounded(lines: Sequence[str]) -> list[str]:
+    shown = [line[:_LINE_MAX_CHARS] for line in lines[:_LINES_MAX]]
+    if len(lines) > _LINES_MAX:
+        shown[-1] = f"and {len(lines) - _LINES_MAX + 1} more changes"
+    return shown
