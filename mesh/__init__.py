@@ -31,7 +31,9 @@ from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id, multipl
 from mesh.options.absent_options import why_no_attribute
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
-from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
+from mesh.options.gateway.grpc_options import gRPCOptions
+from mesh.options.gateway.http_options import HTTPOptions
+from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.options.logging_options import LoggingConfig
 from mesh.web.ingress import ingress
 

@@ -18,8 +18,11 @@ from mesh.context import get_replica_context, in_replica
 from mesh.deployment import Application
 from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
-from mesh.options import gateway_options, logging_options, option_checks
-from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
+from mesh.options import logging_options, option_checks
+from mesh.options.gateway import gateway_options
+from mesh.options.gateway.grpc_options import gRPCOptions
+from mesh.options.gateway.http_options import HTTPOptions
+from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.options.keyword_advice import unexpected_keyword, with_field_advice, with_keyword_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.status import MeshStatus, find_application, from_reply

@@ -10,7 +10,9 @@ from typing import Any
 from mesh.options import actor_options, autoscaling_options, logging_options, option_checks, placement_options
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
-from mesh.options.gateway_options import HTTPOptions, ProxyLocation, gRPCOptions
+from mesh.options.gateway.grpc_options import gRPCOptions
+from mesh.options.gateway.http_options import HTTPOptions
+from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.v1 import control_pb2

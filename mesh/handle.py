@@ -14,17 +14,17 @@ from typing_extensions import TypeVar
 
 from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
 from mesh.caller.call_future import CallFuture, ItemStream
-from mesh.caller.hedge_option import hedge_policy
 from mesh.caller.init_options import InitOptions, handle_source
 from mesh.caller.request_counter import RequestCounter
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
-from mesh.caller.retry_option import retry_policy
 from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException
-from mesh.link.outgoing_call import CallRequest, HedgePolicy, OutgoingCall, RetryPolicy
+from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.membership.mesh_process import joined_process, mesh_process
 from mesh.options import option_checks
+from mesh.options.calls.hedge_option import HedgePolicy, hedge_policy
+from mesh.options.calls.retry_option import RetryPolicy, retry_policy
 from mesh.options.default import DEFAULT
 from mesh.options.keyword_advice import with_keyword_advice
 from mesh.routing.router import Router

@@ -60,19 +60,21 @@ ROOMS: dict[str, str] = {
     "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context defaults settings v1 wire",
     "mesh.options": "settings tls v1",
-    "mesh.config": "options v1",
+    "mesh.options.calls": "options",
+    "mesh.options.gateway": "options settings v1",
+    "mesh.config": "options options.gateway v1",
     "mesh.status": "v1",
     "mesh.schema": "options status",
     "mesh.metrics": "context options settings v1 wire",
     "mesh.usercode": "cluster context settings",
     "mesh.web": "cluster context exceptions phases v1 wire",
-    "mesh.link": "cluster exceptions http2 phases rpc settings v1 wire",
-    "mesh.routing": "cluster exceptions link settings v1 wire",
+    "mesh.link": "cluster exceptions http2 options.calls phases rpc settings v1 wire",
+    "mesh.routing": "cluster exceptions link options.calls settings v1 wire",
     "mesh.membership": "cluster exceptions routing settings v1 wire",
     "mesh.multiplex": "context options usercode wire",
     "mesh.batching": "context exceptions multiplex options usercode wire",
-    "mesh.caller": "cluster context exceptions link options routing settings wire",
-    "mesh.handle": "caller cluster context exceptions link membership options routing wire",
+    "mesh.caller": "cluster context exceptions link routing settings wire",
+    "mesh.handle": "caller cluster context exceptions link membership options options.calls routing wire",
     "mesh.replica": (
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
         " v1 web wire"
@@ -97,11 +99,12 @@ ROOMS: dict[str, str] = {
         " logs options routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
-    "mesh.api": "application client cluster context deployment exceptions handle options status",
+    "mesh.api": "application client cluster context deployment exceptions handle options options.gateway status",
     "mesh": (
-        "api batching caller config context deployment exceptions handle metrics multiplex options schema settings web"
+        "api batching caller config context deployment exceptions handle metrics multiplex options options.gateway"
+        " schema settings web"
     ),
-    "mesh.declarative": "application cluster config deployment handle options settings usercode v1",
+    "mesh.declarative": "application cluster config deployment handle options options.gateway settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status tls v1 wire",
     "gateway.requests": "http2 phases routing tls v1 wire",
     "gateway.http1": "gateway.requests http2 tls",

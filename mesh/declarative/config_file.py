@@ -15,7 +15,8 @@ from mesh.declarative.error_field import finding, repeated, unknown_field
 from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
-from mesh.options import gateway_options, logging_options, option_checks, runtime_env
+from mesh.options import logging_options, option_checks, runtime_env
+from mesh.options.gateway import gateway_options
 
 T = TypeVar("T")
 

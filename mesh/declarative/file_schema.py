@@ -9,7 +9,8 @@ from typing import Any
 from mesh.options import actor_options, runtime_env
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.deployment_options import OPTION_NAMES
-from mesh.options.gateway_options import HTTPOptions, gRPCOptions
+from mesh.options.gateway.grpc_options import gRPCOptions
+from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.logging_options import LoggingConfig
 
 

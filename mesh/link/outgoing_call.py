@@ -11,6 +11,8 @@ from enum import Enum
 from typing import Protocol
 
 from mesh.exceptions import CancelReason
+from mesh.options.calls.hedge_option import HedgePolicy
+from mesh.options.calls.retry_option import RetryPolicy
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload
 from mesh.wire.request_context import RequestContext
@@ -59,27 +61,6 @@ class Carrier(Protocol):
     def send_credit(self, call: OutgoingCall, credits: int) -> None: ...
 
     def cancel(self, call: OutgoingCall, reason: CancelReason) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """When a unary call that failed is sent again."""
-
-    attempts: int
-    """Sends of one call, the first included."""
-    codes: frozenset[int]
-    """Status codes after which it is."""
-    budget: float
-    """Retries per call of the router."""
-
-
-@dataclass(frozen=True, slots=True)
-class HedgePolicy:
-    """When a second copy of a unary call is sent to another replica: after a delay, or a percentile of durations."""
-
-    delay_s: float = 0.0
-    percentile: int = 0
-    """Of the latest calls of the method; 0: `delay_s` counts."""
 
 
 @dataclass(slots=True)

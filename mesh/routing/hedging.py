@@ -21,7 +21,8 @@ from typing import Protocol
 import grpc
 
 from mesh.exceptions import CancelReason
-from mesh.link.outgoing_call import CallState, HedgePolicy, OutgoingCall
+from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.options.calls.hedge_option import HedgePolicy
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.retry_budget import RetryBudget
 from mesh.routing.router_metrics import RouterCounts

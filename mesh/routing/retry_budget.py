@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.link.outgoing_call import RetryPolicy
+from mesh.options.calls.retry_option import RetryPolicy
 
 _RESERVE = 10.0
 """A caller with few calls may retry, too."""

@@ -14,7 +14,7 @@ from mesh.client import rollout_wait
 from mesh.cluster.keys import CONTROLLER_NAME
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
-from mesh.options.gateway_options import parse
+from mesh.options.gateway.gateway_options import parse
 from mesh.status import MeshStatus
 from tests.unit.fakes.mesh_fakes import FakeCluster, client_settings
 from tests.unit.protos import shop_pb2_grpc

@@ -17,7 +17,7 @@ import pytest
 from mesh.cli import main
 from mesh.declarative.config_file import read_config
 from mesh.defaults.control_settings import ClientSettings
-from mesh.options import gateway_options
+from mesh.options.gateway import gateway_options
 from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
 from tests import documents
 from tests.documents import DOCUMENTS, OPERATIONS, ROOT

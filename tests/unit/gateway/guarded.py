@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 
 from gateway.security import Security
-from mesh.options.gateway_options import parse
+from mesh.options.gateway.gateway_options import parse
 from tests.unit.gateway.fakes import FakeRouter, Gateway, routes_of
 
 

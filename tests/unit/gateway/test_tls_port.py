@@ -17,7 +17,7 @@ import pytest
 
 from gateway.security import Security
 from mesh.defaults.gateway_settings import GatewaySettings
-from mesh.options.gateway_options import parse
+from mesh.options.gateway.gateway_options import parse
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from tests.unit.fakes.certificates import Pki

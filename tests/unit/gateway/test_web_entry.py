@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.web_entry import web_options
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.options.gateway_options import parse
+from mesh.options.gateway.gateway_options import parse
 from mesh.v1 import control_pb2
 from mesh.wire.outcome import Outcome
 from mesh.wire.web_messages import decode_websocket_event, encode_accept, encode_message

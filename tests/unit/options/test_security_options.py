@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.options.gateway_options import parse
+from mesh.options.gateway.gateway_options import parse
 
 
 def grpc(**options: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mesh.options import cors_options, gateway_options
-from mesh.options.cors_options import CorsOptions
+from mesh.options.gateway import cors_options, gateway_options
+from mesh.options.gateway.cors_options import CorsOptions
 
 
 def test_origins_are_enough() -> None:

@@ -1,18 +1,30 @@
-"""The option `retry` of handles: how often, and after which status codes, a unary call is sent again."""
+"""The option `retry`: how often, and after which status codes, a unary call is sent again."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import grpc
 
-from mesh.link.outgoing_call import RetryPolicy
 from mesh.options import option_checks
 
 _KEYS = ("attempts", "codes", "budget")
 _ATTEMPTS_MAX = 16
 _FINAL_CODES = {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
 _RETRYABLE_NAMES = [code.name for code in grpc.StatusCode if code not in _FINAL_CODES]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a unary call that failed is sent again."""
+
+    attempts: int
+    """Sends of one call, the first included."""
+    codes: frozenset[int]
+    """Status codes after which it is."""
+    budget: float
+    """Retries per call of the router."""
 
 
 def retry_policy(value: object) -> RetryPolicy | None:

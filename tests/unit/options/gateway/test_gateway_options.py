@@ -1,10 +1,13 @@
-"""mesh.options.gateway_options: the options of `mesh.start` and the message made of them (items 53–56)."""
+"""mesh.options.gateway: the options of `mesh.start` and the message made of them (items 53–56)."""
 
 from typing import Any
 
 import pytest
 
-from mesh.options.gateway_options import HTTPOptions, ProxyLocation, differing_fields, gRPCOptions, parse
+from mesh.options.gateway.gateway_options import differing_fields, parse
+from mesh.options.gateway.grpc_options import gRPCOptions
+from mesh.options.gateway.http_options import HTTPOptions
+from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.v1 import control_pb2
 
 

@@ -1,4 +1,4 @@
-"""The option `retry` of handles."""
+"""The option `retry` of handles and gateways."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from mesh.caller.retry_option import retry_policy
 from mesh.handle import DeploymentHandle
-from mesh.link.outgoing_call import RetryPolicy
+from mesh.options.calls.retry_option import RetryPolicy, retry_policy
 
 UNAVAILABLE, INTERNAL = 14, 13
 

@@ -1,13 +1,22 @@
-"""The option `hedge_after_s` of handles: when a second copy of a call goes to another replica."""
+"""The option `hedge_after_s`: when a second copy of a call goes to another replica."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from mesh.link.outgoing_call import HedgePolicy
 from mesh.options import option_checks
 
 _PERCENTILE = re.compile(r"p([1-9][0-9]?)")
+
+
+@dataclass(frozen=True, slots=True)
+class HedgePolicy:
+    """When a second copy of a unary call is sent to another replica: after a delay, or a percentile of durations."""
+
+    delay_s: float = 0.0
+    percentile: int = 0
+    """Of the latest calls of the method; 0: `delay_s` counts."""
 
 
 def hedge_policy(value: object) -> HedgePolicy | None:

@@ -1,0 +1,1 @@
+"""The options of calls that handles and gateways share: retries and second copies, with their checks."""
