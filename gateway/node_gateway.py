@@ -28,6 +28,7 @@ from gateway.typed_entry import TypedEntry
 from gateway.web_entry import WebEntry
 from mesh.exceptions import MeshException
 from mesh.http2.upkeep import UpkeepPolicy
+from mesh.options.calls.call_policies import read_policies
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -99,6 +100,7 @@ class NodeGateway:
             policy=_upkeep_policy(options),
             http1=_http1_limits(options),
         )
+        self._listener.methods.policies = read_policies(options)
         self._typed = TypedEntry(self._listener.methods)
         self._web = WebEntry(process.use, options)
         self._listener.add_dialects(

@@ -60,8 +60,8 @@ ROOMS: dict[str, str] = {
     "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context defaults settings v1 wire",
     "mesh.options": "settings tls v1",
-    "mesh.options.calls": "options",
-    "mesh.options.gateway": "options settings v1",
+    "mesh.options.calls": "options v1",
+    "mesh.options.gateway": "options options.calls settings v1",
     "mesh.config": "options options.gateway v1",
     "mesh.status": "v1",
     "mesh.schema": "options status",
@@ -115,13 +115,13 @@ ROOMS: dict[str, str] = {
     "gateway.access": "authentication exceptions gateway.requests logs v1 wire",
     "gateway.dialects": (
         "authentication exceptions gateway.access gateway.ops gateway.requests gateway.transcoding gateway.websockets"
-        " http2 link routing rpc settings v1 wire"
+        " http2 link options.calls routing rpc settings v1 wire"
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
         "gateway.access gateway.dialects gateway.http1 gateway.openapi gateway.ops gateway.requests gateway.web_rpc"
         " cluster exceptions"
-        " http2 logs membership options phases routing rpc settings tls usercode v1 wire"
+        " http2 logs membership options options.calls phases routing rpc settings tls usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.
@@ -131,6 +131,7 @@ Names without `gateway.` are below `mesh.`. A room may only import rooms that st
 
 PURE_MODULES = (
     "mesh/options/absent_options.py",
+    "mesh/options/calls/call_policies.py",
     "mesh/application.py",
     "mesh/controller/plan/node_resources.py",
     "mesh/controller/plan/actions.py",

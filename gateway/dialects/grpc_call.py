@@ -231,6 +231,8 @@ class GrpcCall:
                 self._peer,
                 prefers_local=True,
                 is_idempotent=method.is_idempotent,
+                retry=method.policies.retry,
+                hedge=method.policies.hedge,
                 session_id=head.invocation.session_id,
             ),
             self,

@@ -140,6 +140,8 @@ class MethodCall:
             exchange.head.peer,
             prefers_local=True,
             is_idempotent=method.is_idempotent,
+            retry=method.policies.retry,
+            hedge=method.policies.hedge,
             session_id=invocation.session_id,
         )
         self._call: OutgoingCall | None = None

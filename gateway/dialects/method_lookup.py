@@ -8,6 +8,7 @@ from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.exchange import Exchange
 from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
+from mesh.options.calls.call_policies import NO_POLICIES
 from mesh.routing.snapshot import DeploymentKey
 
 _WAITING = Refusal(UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first.")
@@ -34,6 +35,8 @@ class ServedMethods:
         self.metrics = metrics
         self.message_max_bytes = 0
         """Of a request message. Set before the first call."""
+        self.policies = NO_POLICIES
+        """Of methods that are unary and idempotent. Set before the first call."""
 
     @property
     def applications(self) -> int:
@@ -93,6 +96,7 @@ class ServedMethods:
         return self._routes.find(application, full_name)
 
     def _serve(self, route: Route) -> ServedMethod:
+        is_unary = not (route.streams_request or route.streams_response)
         return ServedMethod(
             full_name=route.full_name,
             application=route.deployment.app,
@@ -104,6 +108,7 @@ class ServedMethods:
             timeout_s=self._timeout_s,
             message_max_bytes=self.message_max_bytes,
             is_idempotent=route.is_idempotent,
+            policies=self.policies if route.is_idempotent and is_unary else NO_POLICIES,
             model_id_fields=route.model_id_fields,
             descriptors=self._routes.applications[route.deployment.app].descriptors,
         )

@@ -12,6 +12,7 @@ from gateway.requests.model_ids import model_id_of_message
 from gateway.requests.web_status import timeout_text
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.options.calls.call_policies import CallPolicies
 from mesh.wire.identity import Identity
 from mesh.wire.outcome import Outcome
 from mesh.wire.request_context import RequestContext
@@ -54,6 +55,8 @@ class ServedMethod:
     """Of a request message."""
     is_idempotent: bool
     """Its calls may be sent again where they may have run."""
+    policies: CallPolicies
+    """What the gateway does for its calls on its own; nothing unless it is unary and idempotent."""
     descriptors: Descriptors
     """Of its application, for dialects that translate messages."""
     identity: Identity | None = None

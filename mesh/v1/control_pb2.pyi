@@ -243,7 +243,7 @@ class ApplicationSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
-    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "http_root_path", "http_request_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors")
+    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "http_root_path", "http_request_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors", "retry", "hedge")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
     GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +268,8 @@ class GatewayOptions(_message.Message):
     IDENTITY_LIMITS_FIELD_NUMBER: _ClassVar[int]
     METHOD_LIMITS_FIELD_NUMBER: _ClassVar[int]
     CORS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_FIELD_NUMBER: _ClassVar[int]
     location: GatewayLocation
     grpc_host: str
     grpc_port: int
@@ -292,7 +294,27 @@ class GatewayOptions(_message.Message):
     identity_limits: _containers.RepeatedCompositeFieldContainer[CallLimit]
     method_limits: _containers.RepeatedCompositeFieldContainer[CallLimit]
     cors: CorsOptions
-    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., http_keep_alive_timeout_s: _Optional[float] = ..., http_root_path: _Optional[str] = ..., http_request_timeout_s: _Optional[float] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., cors: _Optional[_Union[CorsOptions, _Mapping]] = ...) -> None: ...
+    retry: RetryOptions
+    hedge: HedgeOptions
+    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., http_keep_alive_timeout_s: _Optional[float] = ..., http_root_path: _Optional[str] = ..., http_request_timeout_s: _Optional[float] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., cors: _Optional[_Union[CorsOptions, _Mapping]] = ..., retry: _Optional[_Union[RetryOptions, _Mapping]] = ..., hedge: _Optional[_Union[HedgeOptions, _Mapping]] = ...) -> None: ...
+
+class RetryOptions(_message.Message):
+    __slots__ = ("attempts", "codes", "budget")
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    attempts: int
+    codes: _containers.RepeatedScalarFieldContainer[int]
+    budget: float
+    def __init__(self, attempts: _Optional[int] = ..., codes: _Optional[_Iterable[int]] = ..., budget: _Optional[float] = ...) -> None: ...
+
+class HedgeOptions(_message.Message):
+    __slots__ = ("delay_s", "percentile")
+    DELAY_S_FIELD_NUMBER: _ClassVar[int]
+    PERCENTILE_FIELD_NUMBER: _ClassVar[int]
+    delay_s: float
+    percentile: int
+    def __init__(self, delay_s: _Optional[float] = ..., percentile: _Optional[int] = ...) -> None: ...
 
 class CorsOptions(_message.Message):
     __slots__ = ("origins", "methods", "headers", "has_credentials", "max_age_s")

@@ -19,13 +19,13 @@ class HedgePolicy:
     """Of the latest calls of the method; 0: `delay_s` counts."""
 
 
-def hedge_policy(value: object) -> HedgePolicy | None:
-    """The option's checked value. Raises TypeError or ValueError naming what is wrong."""
+def hedge_policy(value: object, name: str = "hedge_after_s") -> HedgePolicy | None:
+    """The option's checked value. Raises TypeError or ValueError naming what is wrong; `name` is the option's."""
     if value is None or isinstance(value, HedgePolicy):
         return value
     if isinstance(value, str):
         percentile = _PERCENTILE.fullmatch(value)
         if percentile is None:
-            raise ValueError(f'hedge_after_s must be seconds, or a percentile such as "p95", got {value!r}.')
+            raise ValueError(f'{name} must be seconds, or a percentile such as "p95", got {value!r}.')
         return HedgePolicy(percentile=int(percentile[1]))
-    return HedgePolicy(delay_s=option_checks.number("hedge_after_s", value, may_equal=False))
+    return HedgePolicy(delay_s=option_checks.number(name, value, may_equal=False))

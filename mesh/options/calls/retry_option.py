@@ -27,35 +27,35 @@ class RetryPolicy:
     """Retries per call of the router."""
 
 
-def retry_policy(value: object) -> RetryPolicy | None:
-    """The option's checked value. Raises TypeError or ValueError naming what is wrong."""
+def retry_policy(value: object, name: str = "retry") -> RetryPolicy | None:
+    """The option's checked value. Raises TypeError or ValueError naming what is wrong; `name` is the option's."""
     if value is None or isinstance(value, RetryPolicy):
         return value
     if not isinstance(value, Mapping):
         raise TypeError(
-            f'retry must be a dict such as {{"attempts": 3, "codes": ["UNAVAILABLE"]}}, or None, got {value!r}.'
+            f'{name} must be a dict such as {{"attempts": 3, "codes": ["UNAVAILABLE"]}}, or None, got {value!r}.'
         )
     for key in value:
         if key not in _KEYS:
             known = ", ".join(_KEYS)
-            raise ValueError(f"retry has no {key!r}.{option_checks.did_you_mean(str(key), _KEYS)} It takes {known}.")
-    attempts = option_checks.whole_number("retry['attempts']", value.get("attempts", 3), 2, _ATTEMPTS_MAX)
-    budget = option_checks.number("retry['budget']", value.get("budget", 0.1), may_equal=False)
+            raise ValueError(f"{name} has no {key!r}.{option_checks.did_you_mean(str(key), _KEYS)} It takes {known}.")
+    attempts = option_checks.whole_number(f"{name}['attempts']", value.get("attempts", 3), 2, _ATTEMPTS_MAX)
+    budget = option_checks.number(f"{name}['budget']", value.get("budget", 0.1), may_equal=False)
     if budget > 1:
-        raise ValueError(f"retry['budget'] must be at most 1, one retry per call, got {budget:g}.")
-    return RetryPolicy(attempts, _codes(value.get("codes", ("UNAVAILABLE",))), budget)
+        raise ValueError(f"{name}['budget'] must be at most 1, one retry per call, got {budget:g}.")
+    return RetryPolicy(attempts, _codes(f"{name}['codes']", value.get("codes", ("UNAVAILABLE",))), budget)
 
 
-def _codes(value: object) -> frozenset[int]:
+def _codes(name: str, value: object) -> frozenset[int]:
     if isinstance(value, str) or not isinstance(value, Collection) or not value:
-        raise TypeError(f"retry['codes'] must be a list of gRPC status codes or their names, got {value!r}.")
-    return frozenset(_code(each) for each in value)
+        raise TypeError(f"{name} must be a list of gRPC status codes or their names, got {value!r}.")
+    return frozenset(_code(name, each) for each in value)
 
 
-def _code(value: object) -> int:
-    name = value.name if isinstance(value, grpc.StatusCode) else value
-    if name not in _RETRYABLE_NAMES:
-        advice = option_checks.did_you_mean(str(name).upper(), _RETRYABLE_NAMES)
-        raise ValueError(f"retry['codes'] cannot have {value!r}.{advice} It takes {', '.join(_RETRYABLE_NAMES)}.")
-    number: int = grpc.StatusCode[str(name)].value[0]
+def _code(name: str, value: object) -> int:
+    code = value.name if isinstance(value, grpc.StatusCode) else value
+    if code not in _RETRYABLE_NAMES:
+        advice = option_checks.did_you_mean(str(code).upper(), _RETRYABLE_NAMES)
+        raise ValueError(f"{name} cannot have {value!r}.{advice} It takes {', '.join(_RETRYABLE_NAMES)}.")
+    number: int = grpc.StatusCode[str(code)].value[0]
     return number

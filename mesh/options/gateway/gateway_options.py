@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh.options import logging_options
+from mesh.options.calls import call_policies
 from mesh.options.gateway import grpc_options as grpc_side
 from mesh.options.gateway import http_options as http_side
 from mesh.options.gateway import proxy_location as locations
@@ -51,6 +52,8 @@ class GatewayRequest:
             keepalive_s=self.grpc.keepalive_s,
             keepalive_timeout_s=self.grpc.keepalive_timeout_s,
             logging=self.logging.to_message() if self.logging is not None else None,
+            retry=call_policies.retry_message(self.grpc.retry),  # type: ignore[arg-type]  # checked by gRPCOptions
+            hedge=call_policies.hedge_message(self.grpc.hedge_after_s),  # type: ignore[arg-type]  # the same
             grpc_tls=tls_options.to_message(self.grpc),
             http_tls=tls_options.to_message(self.http),
             cors=cors.to_message() if isinstance(cors, CorsOptions) else None,

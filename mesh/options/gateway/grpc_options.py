@@ -8,6 +8,8 @@ from typing import Any
 
 from mesh.options import option_checks
 from mesh.options.absent_options import check_known
+from mesh.options.calls.hedge_option import HedgePolicy, hedge_policy
+from mesh.options.calls.retry_option import RetryPolicy, retry_policy
 from mesh.options.gateway import listener_checks
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.security import authentication_options, limit_options, tls_options
@@ -54,6 +56,10 @@ class gRPCOptions:
     """With `ssl_ca_certs`: "required", or "optional" for clients that may also come without one."""
     authentication: str | Mapping[str, Any] | Authentication | None = None
     """How gateways learn who calls, in all dialects; None: they do not ask."""
+    retry: RetryPolicy | Mapping[str, object] | None = None
+    """When calls of idempotent unary methods that failed are sent again, in all dialects; None: never."""
+    hedge_after_s: HedgePolicy | float | str | None = None
+    """When a second copy of a call of such a method is sent to another replica: seconds, or "p95"; None: never."""
     limits_per_identity: Mapping[str, Mapping[str, Any] | LimitOptions] = field(default_factory=dict)
     """What clients may call at one gateway, by name; "*": each other one."""
     limits_per_method: Mapping[str, Mapping[str, Any] | LimitOptions] = field(default_factory=dict)
@@ -79,6 +85,9 @@ class gRPCOptions:
         for name in ("keepalive_s", "keepalive_timeout_s"):
             option_checks.number(f"grpc_options[{name!r}]", getattr(self, name), may_equal=False)
         tls_options.check("grpc_options", self)
+        object.__setattr__(self, "retry", retry_policy(self.retry, "grpc_options['retry']"))
+        hedge = hedge_policy(self.hedge_after_s, "grpc_options['hedge_after_s']")
+        object.__setattr__(self, "hedge_after_s", hedge)
         object.__setattr__(self, "authentication", authentication_options.parse(self.authentication))
         for name in ("limits_per_identity", "limits_per_method"):
             object.__setattr__(self, name, limit_options.parse(f"grpc_options[{name!r}]", getattr(self, name)))

@@ -10,12 +10,14 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
 from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.method_lookup import ServedMethods
+from gateway.dialects.served_method import CallRouter
 from gateway.grpc_listener import GrpcListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.grpc_web import GrpcWebDialect
+from mesh.options.calls.call_policies import NO_POLICIES, CallPolicies
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import FakeRouter
 from tests.unit.protos import shop_pb2
@@ -76,9 +78,10 @@ class EveryDialect:
 
 
 @asynccontextmanager
-async def every_dialect(router: FakeRouter) -> AsyncIterator[EveryDialect]:
+async def every_dialect(router: CallRouter, policies: CallPolicies = NO_POLICIES) -> AsyncIterator[EveryDialect]:
     health = Health()
     listener = GrpcListener(lambda *_: router, GrpcMetrics(), health.handler())
+    listener.methods.policies = policies
     json_dialect = JsonDialect(listener.methods)
     listener.add_dialects(GrpcWebDialect(listener.methods), ConnectDialect(listener.methods), json_dialect)
     routes = shop_routes("shop")
