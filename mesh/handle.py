@@ -58,11 +58,14 @@ class HandleOptions:
     """How long each call may wait for a free place; None: as long as the deployment says."""
     hedge_after_s: HedgePolicy | float | str | None = None
     """When a second copy of an idempotent unary call is sent to another replica: seconds, or "p95"."""
+    session_id: str = ""
+    """Calls with the same one go to the same replica as long as it has a free place; "": to any."""
     _prefer_local_routing: bool = False
 
     def __post_init__(self) -> None:
         option_checks.name_text("method_name", self.method_name)
         option_checks.name_text("multiplexed_model_id", self.multiplexed_model_id)
+        option_checks.name_text("session_id", self.session_id)
         option_checks.seconds("timeout_s", self.timeout_s)
         if self.queue_timeout_s is not None:
             option_checks.number("queue_timeout_s", self.queue_timeout_s, may_equal=False)
@@ -82,6 +85,7 @@ class CallOptions(TypedDict, total=False):
     retry: Mapping[str, object] | DEFAULT | None
     queue_timeout_s: float | DEFAULT | None
     hedge_after_s: float | str | DEFAULT | None
+    session_id: str | DEFAULT
     use_new_handle_api: bool | DEFAULT
     _prefer_local_routing: bool | DEFAULT
     _source: object
@@ -162,6 +166,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         retry: Mapping[str, object] | DEFAULT | None = DEFAULT.VALUE,
         queue_timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
         hedge_after_s: float | str | DEFAULT | None = DEFAULT.VALUE,
+        session_id: str | DEFAULT = DEFAULT.VALUE,
         use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
         _source: object = DEFAULT.VALUE,
@@ -179,6 +184,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             queue_timeout_s: How long each call may wait for a free place; None for what the deployment says.
             hedge_after_s: A second copy of an idempotent unary call goes to another replica after this many seconds,
                 or after a percentile of the latest durations of the method, such as "p95"; the first answer counts.
+            session_id: Calls with the same one go to the same replica as long as it has a free place.
 
         Returns: The new handle. This one is unchanged; both share their router.
         Raises: TypeError or ValueError for a wrong value, RuntimeError for `stream=True` in Ray Client.
@@ -200,6 +206,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             "retry": retry,
             "queue_timeout_s": queue_timeout_s,
             "hedge_after_s": hedge_after_s,
+            "session_id": session_id,
             "_prefer_local_routing": _prefer_local_routing,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not DEFAULT.VALUE}
@@ -235,6 +242,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             is_idempotent=options.idempotent,
             queue_timeout_s=options.queue_timeout_s,
             retry=options.retry,  # type: ignore[arg-type]  # checked by HandleOptions
+            session_id=options.session_id,
             hedge=None if options.stream else options.hedge_after_s,  # type: ignore[arg-type]  # the same
         )
         future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)
