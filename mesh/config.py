@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mesh.options import actor_options, autoscaling_options, logging_options, option_checks, placement_options
+from mesh.options import (
+    actor_options,
+    autoscaling_options,
+    backpressure_options,
+    logging_options,
+    option_checks,
+    placement_options,
+)
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
+from mesh.options.backpressure_options import BackpressureConfig
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
@@ -47,6 +55,8 @@ class DeploymentConfig:
     """Requests that may wait in one caller; -1: no limit."""
     queue_timeout_s: float | None = None
     """Longest time that a request waits in its caller for a free place; None: no limit."""
+    backpressure_config: BackpressureConfig | None = None
+    """HTTP status and `Retry-After` of requests that these two limits refuse; None: what is usual."""
     user_config: Any = None
     """JSON value for `reconfigure`, which is called after construction and on each change; None: not called."""
     ray_actor_options: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +109,8 @@ class DeploymentConfig:
             self.max_replicas_per_node,
             self.ray_actor_options,
         )
+        if self.backpressure_config is not None:
+            object.__setattr__(self, "backpressure_config", backpressure_options.parse(self.backpressure_config))
         if self.logging_config is not None:
             object.__setattr__(self, "logging_config", logging_options.parse(self.logging_config))
         self._user_config_json()
@@ -110,6 +122,7 @@ class DeploymentConfig:
             max_ongoing_requests=self.max_ongoing_requests,
             max_queued_requests=self.max_queued_requests,
             queue_timeout_s=self.queue_timeout_s or 0.0,
+            backpressure=self.backpressure_config.to_message() if self.backpressure_config is not None else None,
             graceful_shutdown_wait_loop_s=self.graceful_shutdown_wait_loop_s,
             graceful_shutdown_timeout_s=self.graceful_shutdown_timeout_s,
             health_check_period_s=self.health_check_period_s,

@@ -59,11 +59,11 @@ class BackPressureError(MeshException):
         *,
         num_queued_requests: int,
         max_queued_requests: int,
-        status_code: int = 503,
+        status_code: int | None = None,
         retry_after_s: float | None = None,
         usage: str = "",
     ) -> None:
-        """`usage`: how busy the replicas are, in words."""
+        """`status_code`: None is 503. `usage`: how busy the replicas are, in words."""
         because = f": {usage}" if usage else ""
         super().__init__(
             f"Request dropped due to backpressure (num_queued_requests={num_queued_requests}, "
@@ -72,7 +72,9 @@ class BackPressureError(MeshException):
         )
         self.num_queued_requests = num_queued_requests
         self.max_queued_requests = max_queued_requests
-        self.status_code = status_code
+        self.has_own_answer = status_code is not None or retry_after_s is not None
+        """Whether the next two were chosen: then every HTTP dialect answers with them."""
+        self.status_code = 503 if status_code is None else status_code
         """HTTP status: 503 or 429."""
         self.retry_after_s = retry_after_s
         """The Retry-After of the HTTP answer, in seconds."""
@@ -81,9 +83,23 @@ class BackPressureError(MeshException):
 class QueueTimeoutError(BackPressureError):
     """The call waited longer for a free place than its `queue_timeout_s`. It was not sent."""
 
-    def __init__(self, waited: str, timeout_s: float, *, num_queued_requests: int, max_queued_requests: int) -> None:
+    def __init__(
+        self,
+        waited: str,
+        timeout_s: float,
+        *,
+        num_queued_requests: int,
+        max_queued_requests: int,
+        status_code: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         """`waited`: how long and for what, as in "waited 3.0 s for a free place"."""
-        super().__init__(num_queued_requests=num_queued_requests, max_queued_requests=max_queued_requests)
+        super().__init__(
+            num_queued_requests=num_queued_requests,
+            max_queued_requests=max_queued_requests,
+            status_code=status_code,
+            retry_after_s=retry_after_s,
+        )
         self.args = (f"The call was not sent: it {waited}. Its queue_timeout_s is {timeout_s:g}. Retry later.",)
 
 

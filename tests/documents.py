@@ -141,6 +141,7 @@ _STORED = {
     "ray_actor_options": "actor",
     "autoscaling_config": "autoscaling",
     "logging_config": "logging",
+    "backpressure_config": "backpressure",
 }
 """Options that have another name in the stored state."""
 

@@ -29,7 +29,7 @@ from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.rpc.grpc_fields import Entry
 from mesh.settings import settings
-from mesh.wire.outcome import Outcome, Trailers, status_code
+from mesh.wire.outcome import BackpressureAnswer, Outcome, Trailers, status_code
 from mesh.wire.payload import RAW, Payload, raw
 
 logger = logging.getLogger("mesh.gateway")
@@ -58,6 +58,8 @@ class CallEnd:
     """The request id, then those of user code. `grpc-status-details-bin` holds rich details, if there are any."""
     response: bytes | memoryview | None = None
     """The serialised response message of a method that does not stream it; None unless `code` is 0."""
+    backpressure: BackpressureAnswer | None = None
+    """What HTTP clients get of a call that was refused, where its deployment has chosen it."""
 
     @property
     def is_ok(self) -> bool:
@@ -329,7 +331,8 @@ class MethodCall:
             trailers = trailing_metadata(request_id, outcome)
         code: int = status_code(outcome.code).value[0]
         message = fit_details(outcome.message) if outcome.message else ""
-        return CallEnd(code, message, trailers, None if payload is None else payload.data)
+        response = None if payload is None else payload.data
+        return CallEnd(code, message, trailers, response, outcome.backpressure)
 
     def _cancel_reason(self) -> CancelReason:
         """Why the call is cancelled before it has ended: its deadline has passed, or the client has left."""

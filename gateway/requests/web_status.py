@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 from gateway.requests.exchange import Exchange, Fields
-from mesh.wire.outcome import Outcome
+from mesh.wire.outcome import BackpressureAnswer, Outcome
 
 CLIENT_LEFT = 499
 """Is counted and logged; there is no client left that could get it."""
@@ -86,10 +86,18 @@ def failure_of(outcome: Outcome, request_id: str, timeout_s: float) -> WebFailur
         case code if code == _DEADLINE_EXCEEDED and timeout_s < math.inf and not outcome.remote_traceback:
             return timed_out(request_id, timeout_s)
         case code if code == _RESOURCE_EXHAUSTED:
-            return WebFailure(503, _text(outcome), ((b"retry-after", b"%d" % RETRY_AFTER_S),))
+            answer = outcome.backpressure or BackpressureAnswer(503, RETRY_AFTER_S)
+            return WebFailure(answer.status_code, _text(outcome), retry_after(answer))
         case code if code in (_UNAVAILABLE, _CANCELLED):
             return WebFailure(503, _text(outcome))
     return INTERNAL
+
+
+def retry_after(answer: BackpressureAnswer) -> tuple[tuple[bytes, bytes], ...]:
+    """The header field that tells when to retry, in whole seconds, if there is one."""
+    if answer.retry_after_s is None:
+        return ()
+    return ((b"retry-after", b"%d" % math.ceil(answer.retry_after_s)),)
 
 
 def _text(outcome: Outcome) -> str:

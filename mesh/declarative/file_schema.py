@@ -8,6 +8,7 @@ from typing import Any
 
 from mesh.options import actor_options, runtime_env
 from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.backpressure_options import BackpressureConfig
 from mesh.options.deployment_options import OPTION_NAMES
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
@@ -62,6 +63,7 @@ NESTED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "ray_actor_options": actor_options.KEYS,
     "runtime_env": runtime_env.KEYS,
     "autoscaling_config": tuple(each.name for each in fields(AutoscalingConfig)),
+    "backpressure_config": tuple(each.name for each in fields(BackpressureConfig)),
     "logging_config": tuple(each.name for each in fields(LoggingConfig)),
     "http_options": tuple(each.name for each in fields(HTTPOptions)),
     "grpc_options": tuple(each.name for each in fields(gRPCOptions)),

@@ -8,7 +8,6 @@ from mesh.options import option_checks
 
 ADVICE: Mapping[str, str] = {
     "autoscaling_policy": "give each deployment a policy in its autoscaling_config",
-    "backpressure_config": "a full queue always answers RESOURCE_EXHAUSTED",
     "controller_options": "set environment variables before Ray starts",
     "deployment_actors": "start actors in the constructor, or bind another deployment",
     "external_scaler_enabled": "deploy with another num_replicas, which restarts no replica",

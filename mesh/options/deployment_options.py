@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from mesh.options.absent_options import why_unknown
 from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.backpressure_options import BackpressureConfig
 from mesh.options.logging_options import LoggingConfig
 
 
@@ -25,6 +26,7 @@ class DeploymentOptions(TypedDict, total=False):
     max_ongoing_requests: int
     max_queued_requests: int
     queue_timeout_s: float | None
+    backpressure_config: BackpressureConfig | Mapping[str, Any] | None
     autoscaling_config: AutoscalingConfig | Mapping[str, Any] | None
     graceful_shutdown_wait_loop_s: float
     graceful_shutdown_timeout_s: float

@@ -28,6 +28,7 @@ _CONTROLLER_ONLY = {
     "num_replicas",
     "max_queued_requests",
     "queue_timeout_s",
+    "backpressure",
     "health_check_period_s",
     "health_check_timeout_s",
     "max_constructor_retry_count",

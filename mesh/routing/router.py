@@ -16,6 +16,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -279,7 +280,7 @@ class Router:
         limit = snapshot.max_queued_requests if snapshot is not None else -1
         if 0 <= limit <= len(self._queue):
             self.counts.dropped += 1
-            self._finish(call, failed(_back_pressure(self.queued, limit, self._pool.places().usage)))
+            self._finish(call, failed(_back_pressure(self.queued, self._snapshot, self._pool.places().usage)))
             return
         self._queue.push(call)
         self._timeouts.watch(call)
@@ -327,9 +328,7 @@ class Router:
     def _expire_queued(self, call: OutgoingCall, timeout_s: float) -> None:
         """The call has waited too long for a place."""
         self.counts.dropped += 1
-        limit = self._snapshot.max_queued_requests if self._snapshot is not None else -1
-        waited = self.why_queued(call)
-        error = QueueTimeoutError(waited, timeout_s, num_queued_requests=self.queued, max_queued_requests=limit)
+        error = _queue_timeout(self.queued, self._snapshot, self.why_queued(call), timeout_s)
         self.end(call, failed(error), CancelReason.DEADLINE)
 
     def end(self, call: OutgoingCall, outcome: Outcome, reason: CancelReason) -> None:
@@ -369,5 +368,17 @@ def _closed(key: DeploymentKey, snapshot: Snapshot | None) -> MeshException:
     return DisconnectedError()
 
 
-def _back_pressure(queued: int, limit: int, usage: str) -> BackPressureError:
-    return BackPressureError(num_queued_requests=queued, max_queued_requests=limit, usage=usage)
+def _back_pressure(queued: int, snapshot: Snapshot | None, usage: str) -> BackPressureError:
+    return BackPressureError(usage=usage, **_refusal(queued, snapshot))
+
+
+def _queue_timeout(queued: int, snapshot: Snapshot | None, waited: str, timeout_s: float) -> QueueTimeoutError:
+    return QueueTimeoutError(waited, timeout_s, **_refusal(queued, snapshot))
+
+
+def _refusal(queued: int, snapshot: Snapshot | None) -> dict[str, Any]:
+    """What both errors say of the queue, and what the deployment's `backpressure_config` says."""
+    limit = snapshot.max_queued_requests if snapshot is not None else -1
+    answer = snapshot.backpressure if snapshot is not None else None
+    chosen = {} if answer is None else {"status_code": answer.status_code, "retry_after_s": answer.retry_after_s}
+    return {"num_queued_requests": queued, "max_queued_requests": limit, **chosen}

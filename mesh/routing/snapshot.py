@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mesh.cluster.keys import DeploymentKey as DeploymentKey
 from mesh.v1 import control_pb2
+from mesh.wire.outcome import BackpressureAnswer, read_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Snapshot:
     """How long a call may wait in its caller; 0: no limit."""
     is_missing: bool = False
     """It is not deployed."""
+    backpressure: BackpressureAnswer | None = None
+    """What HTTP clients of refused calls get; None: what is usual."""
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
@@ -56,4 +59,5 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         lost=frozenset(message.lost_replica_ids),
         starts_on_demand=message.starts_on_demand,
         is_missing=message.is_missing,
+        backpressure=read_answer(message.backpressure) if message.HasField("backpressure") else None,
     )

@@ -98,17 +98,27 @@ class Metadatum(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("code", "message", "trailers", "pickled_exception", "exception_type", "remote_traceback")
+    __slots__ = ("code", "message", "trailers", "pickled_exception", "exception_type", "remote_traceback", "backpressure")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TRAILERS_FIELD_NUMBER: _ClassVar[int]
     PICKLED_EXCEPTION_FIELD_NUMBER: _ClassVar[int]
     EXCEPTION_TYPE_FIELD_NUMBER: _ClassVar[int]
     REMOTE_TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    BACKPRESSURE_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
     trailers: _containers.RepeatedCompositeFieldContainer[Metadatum]
     pickled_exception: bytes
     exception_type: str
     remote_traceback: str
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., trailers: _Optional[_Iterable[_Union[Metadatum, _Mapping]]] = ..., pickled_exception: _Optional[bytes] = ..., exception_type: _Optional[str] = ..., remote_traceback: _Optional[str] = ...) -> None: ...
+    backpressure: BackpressureAnswer
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., trailers: _Optional[_Iterable[_Union[Metadatum, _Mapping]]] = ..., pickled_exception: _Optional[bytes] = ..., exception_type: _Optional[str] = ..., remote_traceback: _Optional[str] = ..., backpressure: _Optional[_Union[BackpressureAnswer, _Mapping]] = ...) -> None: ...
+
+class BackpressureAnswer(_message.Message):
+    __slots__ = ("status_code", "retry_after_s")
+    STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    status_code: int
+    retry_after_s: float
+    def __init__(self, status_code: _Optional[int] = ..., retry_after_s: _Optional[float] = ...) -> None: ...

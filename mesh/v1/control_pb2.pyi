@@ -151,7 +151,7 @@ class LoggingOptions(_message.Message):
     def __init__(self, is_json: bool = ..., level: _Optional[int] = ..., directory: _Optional[str] = ..., has_access_log: bool = ..., additional_attributes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DeploymentOptions(_message.Message):
-    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node", "logging", "min_ready_s", "progress_deadline_s")
+    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node", "logging", "min_ready_s", "progress_deadline_s", "backpressure")
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +171,7 @@ class DeploymentOptions(_message.Message):
     LOGGING_FIELD_NUMBER: _ClassVar[int]
     MIN_READY_S_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    BACKPRESSURE_FIELD_NUMBER: _ClassVar[int]
     num_replicas: int
     max_ongoing_requests: int
     max_queued_requests: int
@@ -190,7 +191,8 @@ class DeploymentOptions(_message.Message):
     logging: LoggingOptions
     min_ready_s: float
     progress_deadline_s: float
-    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., min_ready_s: _Optional[float] = ..., progress_deadline_s: _Optional[float] = ...) -> None: ...
+    backpressure: _common_pb2.BackpressureAnswer
+    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., min_ready_s: _Optional[float] = ..., progress_deadline_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
     __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path", "has_run", "is_proven", "model_id_paths")
@@ -877,13 +879,14 @@ class ReplicaInfo(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
-    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing")
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    BACKPRESSURE_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
     LOAD_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     LOST_REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -895,12 +898,13 @@ class DeploymentSnapshot(_message.Message):
     max_ongoing_requests: int
     max_queued_requests: int
     queue_timeout_s: float
+    backpressure: _common_pb2.BackpressureAnswer
     unavailable: str
     load_interval_s: float
     lost_replica_ids: _containers.RepeatedScalarFieldContainer[str]
     starts_on_demand: bool
     is_missing: bool
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ...) -> None: ...
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest", "model_id_paths")

@@ -15,6 +15,7 @@ import grpc
 
 from mesh.cluster import ray_core
 from mesh.exceptions import (
+    BackPressureError,
     CancelReason,
     DeadlineExceededError,
     GrpcStatusError,
@@ -42,6 +43,22 @@ _PICKLED_EXCEPTION_MAX_BYTES = 4 * 1024 * 1024
 """A status is never cut into parts: one that holds whatever an exception may hold would block its link."""
 
 
+@dataclass(frozen=True, slots=True)
+class BackpressureAnswer:
+    """What an HTTP client is answered whose call was refused by back-pressure.
+
+    Of a deployment with a `backpressure_config`, or of an error of user code that says it.
+    """
+
+    status_code: int
+    """Of HTTP: 503 or 429."""
+    retry_after_s: float | None = None
+    """None: no Retry-After."""
+
+    def to_message(self) -> common_pb2.BackpressureAnswer:
+        return common_pb2.BackpressureAnswer(status_code=self.status_code, retry_after_s=self.retry_after_s)
+
+
 @dataclass(slots=True)
 class Outcome:
     """Result of a call: a status and, for a unary call that went well, a payload."""
@@ -54,6 +71,8 @@ class Outcome:
     exception_type: str = ""
     remote_traceback: str = ""
     times: Times = (0, 0)
+    backpressure: BackpressureAnswer | None = None
+    """What HTTP clients get, where it was chosen."""
 
     @property
     def is_ok(self) -> bool:
@@ -69,6 +88,7 @@ def failed(error: MeshException) -> Outcome:
     """Outcome of a call that one of the mesh's own parts ended."""
     outcome = Outcome(code=error.code.value[0], message=str(error), exception_type=type(error).__name__)
     outcome.pickled_exception, _ = _pickled(error)
+    outcome.backpressure = _backpressure_of(error)
     return outcome
 
 
@@ -107,6 +127,7 @@ def _described(error: BaseException) -> Outcome:
         pickled_exception=pickled,
         exception_type=type(error).__qualname__,
         remote_traceback=users_traceback(error)[:_TRACEBACK_MAX_CHARS] + note,
+        backpressure=_backpressure_of(error),
     )
 
 
@@ -135,6 +156,8 @@ def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
         message.pickled_exception = outcome.pickled_exception
         message.exception_type = _utf8(outcome.exception_type)
         message.remote_traceback = _utf8(outcome.remote_traceback)
+    if outcome.backpressure is not None:
+        message.backpressure.CopyFrom(outcome.backpressure.to_message())
 
 
 def read_status(message: common_pb2.Status, payload: Payload | None) -> Outcome:
@@ -146,7 +169,12 @@ def read_status(message: common_pb2.Status, payload: Payload | None) -> Outcome:
         message.pickled_exception,
         message.exception_type,
         message.remote_traceback,
+        backpressure=read_answer(message.backpressure) if message.HasField("backpressure") else None,
     )
+
+
+def read_answer(message: common_pb2.BackpressureAnswer) -> BackpressureAnswer:
+    return BackpressureAnswer(message.status_code, message.retry_after_s if message.HasField("retry_after_s") else None)
 
 
 def users_traceback(error: BaseException) -> str:
@@ -178,6 +206,12 @@ def _cut_own_frames(text: traceback.TracebackException, seen: set[int]) -> None:
     for other in (text.__cause__, text.__context__, *(text.exceptions or ())):
         if other is not None:
             _cut_own_frames(other, seen)
+
+
+def _backpressure_of(error: BaseException) -> BackpressureAnswer | None:
+    if not isinstance(error, BackPressureError) or not error.has_own_answer:
+        return None
+    return BackpressureAnswer(error.status_code, error.retry_after_s)
 
 
 def _utf8(text: str) -> str:

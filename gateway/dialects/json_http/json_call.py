@@ -17,6 +17,7 @@ from gateway.dialects.method_call import CallEnd, MethodCall
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import BrokenBy, Exchange
+from gateway.requests.web_status import retry_after
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
 from gateway.transcoding.status_json import HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
@@ -140,6 +141,9 @@ class _Answers:
     def _send_error(self, end: CallEnd) -> int | None:
         http_status, body = self._status(end)
         fields = answer_fields(_JSON, self._call.request_id, self._initial, end.trailers)
+        if end.backpressure is not None:
+            http_status = end.backpressure.status_code
+            fields.extend(retry_after(end.backpressure))
         return end.code if self._exchange.send_whole(http_status, fields, body) else None
 
     def _end_stream(self, end: CallEnd) -> int | None:

@@ -29,7 +29,7 @@ def replicas_of(mesh: SmallMesh, session_id: str) -> set[str]:
 
 
 def test_calls_of_a_session_go_to_one_replica_and_sessions_spread_over_all() -> None:
-    """From each process to the same one, since its id alone decides (items 19 and 206)."""
+    """From each process to the same one, since its id alone decides (items 19, 206)."""
     with mesh_of(*map(Worker, "abcd")) as mesh:
         reached = [replicas_of(mesh, f"session {number}") for number in range(40)]
         assert all(len(replicas) == 1 for replicas in reached)

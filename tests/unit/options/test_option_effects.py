@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mesh.options.option_effects import EFFECTS, Effect, config_version, replica_version
-from mesh.v1 import control_pb2
+from mesh.v1 import common_pb2, control_pb2
 
 # Every option is in this table: a new one needs a decision about its changes.
 TABLE = [
@@ -13,6 +13,7 @@ TABLE = [
     ("max_ongoing_requests", 7, Effect.IN_PLACE),
     ("max_queued_requests", 7, Effect.NONE),
     ("queue_timeout_s", 7.0, Effect.NONE),
+    ("backpressure", common_pb2.BackpressureAnswer(status_code=429), Effect.NONE),
     ("graceful_shutdown_wait_loop_s", 7.0, Effect.IN_PLACE),
     ("graceful_shutdown_timeout_s", 7.0, Effect.IN_PLACE),
     ("health_check_period_s", 7.0, Effect.NONE),

@@ -28,7 +28,7 @@ from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import Outcome, Trailers, to_exception
+from mesh.wire.outcome import BackpressureAnswer, Outcome, Trailers, to_exception
 from mesh.wire.payload import Payload, encode
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, on_io, until, until_async
@@ -364,9 +364,11 @@ def test_snapshots_are_read_from_the_wire() -> None:
         max_queued_requests=9,
         queue_timeout_s=2.5,
         unavailable="why",
+        backpressure=common_pb2.BackpressureAnswer(status_code=429, retry_after_s=0.5),
     )
     replicas = (ReplicaInfo("r", "a:1", "n", "z"),)
-    assert read_snapshot(message) == Snapshot(KEY, 4, replicas, 7, 9, "why", queue_timeout_s=2.5)
+    answer = BackpressureAnswer(429, 0.5)
+    assert read_snapshot(message) == Snapshot(KEY, 4, replicas, 7, 9, "why", queue_timeout_s=2.5, backpressure=answer)
 
 
 def test_calls_that_find_no_replica_are_reported_immediately() -> None:
