@@ -164,6 +164,7 @@ PURE_MODULES = (
     "mesh/inference/grpc_tensors.py",
     "mesh/inference/protocol/model_info.py",
     "mesh/inference/rest_generate.py",
+    "mesh/inference/rest_paths.py",
     "mesh/inference/rest_tensors.py",
     "mesh/inference/protocol/tensor_contents.py",
     "mesh/inference/protocol/wire_messages.py",

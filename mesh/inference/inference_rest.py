@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 import grpc
 import msgspec
-from google.protobuf.json_format import MessageToDict
 
 from mesh.exceptions import GrpcStatusError, MeshException
 from mesh.inference.inference_failures import failure_text
 from mesh.inference.model_run import ModelCode, run_model, served_model, stream_model
-from mesh.inference.protocol.datatypes import TensorError
+from mesh.inference.protocol.datatypes import TensorError, shown
 from mesh.inference.protocol.messages import (
     ModelMetadataRequest,
     ModelMetadataResponse,
@@ -26,11 +25,13 @@ from mesh.inference.protocol.messages import (
 from mesh.inference.rest_body import RestError, read_body
 from mesh.inference.rest_events import send_events
 from mesh.inference.rest_generate import read_generate, write_generate
+from mesh.inference.rest_paths import RestPath, read_path
 from mesh.inference.rest_tensors import read_rest, split_body, write_rest
 from mesh.web.asgi_types import ClientGoneError, Message, Receive, Scope, Send
 
 _LENGTH_HEADER = b"inference-header-content-length"
 _JSON, _BINARY = b"application/json", b"application/octet-stream"
+_READ, _WRITE = ("GET", "HEAD"), ("POST",)
 _Code = grpc.StatusCode
 _HTTP_STATUS = {
     _Code.CANCELLED: 499,
@@ -60,16 +61,42 @@ class ServedInference(ModelCode, Protocol):
     async def ModelMetadata(self, request: ModelMetadataRequest) -> ModelMetadataResponse: ...
 
 
+@dataclass(frozen=True, slots=True)
+class RestRequest:
+    """One request, and the way back to its client."""
+
+    path: RestPath
+    headers: Mapping[bytes, bytes]
+    receive: Receive
+    send: Send
+
+    async def body(self) -> bytes:
+        return await read_body(self.headers, self.receive)
+
+    async def answer(self, value: Any) -> None:
+        await _send(self.send, 200, _JSON, [msgspec.json.encode(value)])
+
+
 class InferenceRest:
     """The ASGI application of one InferenceServer."""
 
     def __init__(self, server: ServedInference) -> None:
         self._server = server
+        self._routes: dict[str, tuple[tuple[str, ...], Callable[[RestRequest], Awaitable[None]]]] = {
+            "v2": (_READ, self._metadata),
+            "v2/health/live": (_READ, self._live),
+            "v2/health/ready": (_READ, self._ready),
+            "v2/models/{model}": (_READ, self._model),
+            "v2/models/{model}/ready": (_READ, self._model_ready),
+            "v2/models/{model}/infer": (_WRITE, self._infer),
+            "v2/models/{model}/generate": (_WRITE, self._generate),
+            "v2/models/{model}/generate_stream": (_WRITE, self._generate_stream),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises what user code raises that is no status, behind the answer: it belongs into the log."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _live_as_long_as_the_replica(receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
@@ -91,102 +118,74 @@ class InferenceRest:
             raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prefix = _segments(scope.get("root_path", ""))
-        match segments := _segments(scope["raw_path"].decode("latin-1"))[len(prefix) :]:
-            case ["v2"]:
-                await self._get(scope, send, self._metadata)
-            case ["v2", "health", "live" | "ready" as asked]:
-                await self._get(scope, send, lambda: _ready(asked))
-            case ["v2", "models", name] | ["v2", "models", name, "versions", _]:
-                version = _version(segments)
-                await self._get(scope, send, lambda: self._model(name, version))
-            case ["v2", "models", name, "ready"] | ["v2", "models", name, "versions", _, "ready"]:
-                version = _version(segments)
-                await self._get(scope, send, lambda: self._model_ready(name, version))
-            case ["v2", "models", name, "infer"] | ["v2", "models", name, "versions", _, "infer"]:
-                _check_method(scope, "POST")
-                await self._infer(name, _version(segments), scope, receive, send)
-            case ["v2", "models", name, "generate"] | ["v2", "models", name, "versions", _, "generate"]:
-                _check_method(scope, "POST")
-                await self._generate(name, _version(segments), scope, receive, send)
-            case ["v2", "models", name, "generate_stream"] | ["v2", "models", name, "versions", _, "generate_stream"]:
-                _check_method(scope, "POST")
-                responses = self._responses(name, _version(segments), scope, receive)
-                await send_events(responses, name, send)
-            case _:
-                raise RestError(404, f"There is no {scope['path'][:200]!r}: the paths of inference begin with /v2.")
+        path = read_path(scope)
+        methods, handler = self._routes.get(path.route, ((), None))
+        if handler is None:
+            raise RestError(404, f"There is no {scope['path'][:200]!r}: the paths of inference begin with /v2.")
+        path.mark(scope)
+        if scope["method"] not in methods:
+            raise RestError(405, f"Use {methods[0]} here.", [(b"allow", ", ".join(methods).encode())])
+        await handler(RestRequest(path, dict(scope["headers"]), receive, send))
 
-    async def _get(self, scope: Scope, send: Send, answer: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        _check_method(scope, "GET", "HEAD")
-        await _send(send, 200, _JSON, [msgspec.json.encode(await answer())])
+    async def _live(self, request: RestRequest) -> None:
+        await request.answer({"live": True})
 
-    async def _metadata(self) -> dict[str, Any]:
-        return _as_dict(await self._server.ServerMetadata(ServerMetadataRequest()))
+    async def _ready(self, request: RestRequest) -> None:
+        """A replica gets requests when it is ready."""
+        await request.answer({"ready": True})
 
-    async def _model(self, name: str, version: str) -> dict[str, Any]:
-        found = await self._server.ModelMetadata(ModelMetadataRequest(name=name, version=version))
+    async def _metadata(self, request: RestRequest) -> None:
+        found = await self._server.ServerMetadata(ServerMetadataRequest())
+        await request.answer({"name": found.name, "version": found.version, "extensions": list(found.extensions)})
+
+    async def _model(self, request: RestRequest) -> None:
+        path = request.path
+        found = await self._server.ModelMetadata(ModelMetadataRequest(name=path.model, version=path.version))
         tensors = {
             side: [{"name": each.name, "datatype": each.datatype, "shape": list(each.shape)} for each in each_side]
             for side, each_side in (("inputs", found.inputs), ("outputs", found.outputs))
         }
         versions = {"versions": list(found.versions)} if found.versions else {}
         properties = {"properties": dict(found.properties)} if found.properties else {}
-        return {"name": found.name, **versions, "platform": found.platform, **tensors, **properties}
+        await request.answer({"name": found.name, **versions, "platform": found.platform, **tensors, **properties})
 
-    async def _model_ready(self, name: str, version: str) -> dict[str, Any]:
-        await self._server.ModelReady(ModelReadyRequest(name=name, version=version))
-        return {"name": name, "ready": True}
+    async def _model_ready(self, request: RestRequest) -> None:
+        path = request.path
+        await self._server.ModelReady(ModelReadyRequest(name=path.model, version=path.version))
+        await request.answer({"name": path.model, "ready": True})
 
-    async def _infer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
-        model = await served_model(self._server, name, version)
-        headers = dict(scope["headers"])
-        body = await read_body(headers, receive)
-        length = headers.get(_LENGTH_HEADER)
-        asked = read_rest(name, version, *split_body(body, length and length.decode("latin-1")), model)
+    async def _infer(self, request: RestRequest) -> None:
+        path = request.path
+        model = await served_model(self._server, path.model, path.version)
+        body = await request.body()
+        length = request.headers.get(_LENGTH_HEADER, b"").decode("latin-1") or None
+        asked = read_rest(path.model, path.version, *split_body(body, length), model)
         outputs = await run_model(self._server, model, asked.request, asked.arrays)
         text, binary = write_rest(asked, outputs)
         if binary:
-            await _send(send, 200, _BINARY, [text, *binary], [(_LENGTH_HEADER, b"%d" % len(text))])
+            await _send(request.send, 200, _BINARY, [text, *binary], [(_LENGTH_HEADER, b"%d" % len(text))])
         else:
-            await _send(send, 200, _JSON, [text])
+            await _send(request.send, 200, _JSON, [text])
 
-    async def _generate(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._responses(name, version, scope, receive)) as responses:
+    async def _generate(self, request: RestRequest) -> None:
+        async with aclosing(self._responses(request)) as responses:
             only = await anext(responses, None)
             if only is None or await anext(responses, None) is not None:
-                raise RestError(400, f"Model {name[:200]!r} does not answer with one response: use generate_stream.")
-        await _send(send, 200, _JSON, [only])
+                name = shown(request.path.model)
+                raise RestError(400, f"Model {name} does not answer with one response: use generate_stream.")
+        await _send(request.send, 200, _JSON, [only])
 
-    async def _responses(self, name: str, version: str, scope: Scope, receive: Receive) -> AsyncGenerator[bytes, None]:
-        """Those of `generate_stream`, each as JSON."""
-        model = await served_model(self._server, name, version)
-        request, arrays = read_generate(name, version, await read_body(dict(scope["headers"]), receive), model)
-        async with aclosing(stream_model(self._server, model, request, arrays)) as results:
+    async def _generate_stream(self, request: RestRequest) -> None:
+        await send_events(self._responses(request), request.path.model, request.send)
+
+    async def _responses(self, request: RestRequest) -> AsyncGenerator[bytes, None]:
+        """Each as JSON."""
+        path = request.path
+        model = await served_model(self._server, path.model, path.version)
+        asked, arrays = read_generate(path.model, path.version, await request.body(), model)
+        async with aclosing(stream_model(self._server, model, asked, arrays)) as results:
             async for outputs in results:
-                yield write_generate(request, outputs)
-
-
-async def _ready(asked: str) -> dict[str, Any]:
-    """A replica gets requests when it is ready."""
-    return {asked: True}
-
-
-def _segments(path: str) -> list[str]:
-    """Decoded one by one: names may contain an encoded slash."""
-    return [unquote(each) for each in path.strip("/").split("/") if each]
-
-
-def _version(segments: list[str]) -> str:
-    return segments[4] if segments[3:4] == ["versions"] else ""
-
-
-def _as_dict(message: ServerMetadataResponse) -> dict[str, Any]:
-    return MessageToDict(message, always_print_fields_with_no_presence=True)
-
-
-def _check_method(scope: Scope, *allowed: str) -> None:
-    if scope["method"] not in allowed:
-        raise RestError(405, f"Use {allowed[0]} here.", [(b"allow", ", ".join(allowed).encode())])
+                yield write_generate(asked, outputs)
 
 
 async def _send_error(send: Send, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -206,7 +205,7 @@ async def _send(
     await send({"type": "http.response.body", "body": body[0] if len(body) == 1 else b"".join(body)})
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _live_as_long_as_the_replica(receive: Receive, send: Send) -> None:
     while True:
         message: Message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -24,6 +24,7 @@ from mesh.inference.protocol.messages import ModelInferRequest, ModelInferRespon
 from tests.documents import ROOT
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import small
+from tests.e2e.metrics import value
 
 # Triton's HTTP client closes itself again when it is collected, which gevent allows only in the thread that made it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -259,6 +260,8 @@ def test_json_alone_is_enough(gateway: Gateway, served: None) -> None:
         broken = http.post("/models/broken/infer", json=sent)
     assert (unknown.status_code, unknown.json()) == (404, {"error": "There is no model 'none'."})
     assert (broken.status_code, broken.json()) == (500, {"error": "ValueError: cannot"})
+    labels = {"application": "inference", "route": "/inference/v2/models/{model}/infer", "method": "POST"}
+    assert value(gateway, "mesh_gateway_http_requests_total", **labels, status="500") >= 1
 
 
 def test_methods_are_served_as_json_too(gateway: Gateway, served: None) -> None:
