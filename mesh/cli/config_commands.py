@@ -15,7 +15,7 @@ from mesh import api, application
 from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.cli.gateway_flags import port_option
-from mesh.cli.run_target import Target, read_target, target_options
+from mesh.cli.run_target import Target, prune_option, read_target, target_options
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.declarative.builder_args import parse_pairs, typed_args
 from mesh.declarative.import_path import import_attribute, is_builder, load_application
@@ -28,11 +28,10 @@ from mesh.v1 import control_pb2
 @target_options
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until it runs.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@prune_option
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
-def deploy(
-    target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry_run: bool, address: str | None, **given: Any
-) -> None:
+def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry_run: bool, **given: Any) -> None:
     """Deploy a configuration file or an application to a running cluster.
 
     \b
@@ -40,28 +39,33 @@ def deploy(
     mesh deploy shop.app:app            one application, with the options in its code
     mesh deploy shop.app:build size=3   one that the function `build` returns for these arguments
     mesh deploy mesh.yaml --dry-run     only shows what would change
+    mesh deploy mesh.yaml --prune       also deletes the applications of other files
 
-    Deploying a file again updates what changed in the file or the code, and restarts nothing else. Applications of
-    the previous file that are not in this one are deleted; applications that programs deployed are not affected. With
-    an import path no other application is affected.
+    Deploying a file again updates what changed in the file or the code, and restarts nothing else. Applications that a
+    file of this name deployed before, and that are not in it any more, are deleted. Applications of files with other
+    names stay unless you say --prune; those that programs deployed always stay. With an import path no other
+    application is affected.
 
     The mesh is started if the cluster has none. The command returns when everything runs, or with status 1 and the
     reason when something cannot run. Ctrl-C ends the command, not the deployment.
     """
     asked = read_target(target, pairs, app_dir, given)
-    require_ray(address)
+    prunes = given["prune"]
+    require_ray(given["address"])
     if dry_run:
-        _show_changes(asked)
+        if mesh_lifecycle.find() is None:
+            click.echo(not_running_text(asked))
+        else:
+            click.echo("\n".join(changed_lines(asked, prunes=prunes)) or "Nothing would change.")
         return
     start_mesh(asked)
     specs = asked.specs()
     client = mesh_lifecycle.require()
-    from_file = {each.name for each in client.status().applications if each.deployer == control_pb2.DEPLOYER_FILE}
-    obsolete = from_file - set(asked.names)
-    changes = client.apply(specs, asked.text, asked.config.target_capacity)
+    others = [each for each in client.status().applications if _is_of_a_file(each) and each.name not in asked.names]
+    changes = client.apply(specs, asked.config_text(prunes=prunes), asked.config.target_capacity)
     if asked.text is not None:
-        for name in sorted(obsolete):
-            click.echo(f"Deleting {name}, which is no longer in the file.")
+        for line in sorted(_fate(each, asked, prunes=prunes) for each in others):
+            click.echo(line)
     if no_wait:
         click.echo(f"Stored: {', '.join(asked.names) or 'no application'}.")
         return
@@ -73,14 +77,28 @@ def deploy(
         sys.exit(INTERRUPTED)
 
 
-def _show_changes(asked: Target) -> None:
-    """What a deployment would change."""
-    client = mesh_lifecycle.find()
-    if client is None:
-        click.echo(f"No mesh is running. It would be started with {', '.join(asked.names) or 'no application'}.")
-        return
-    changes = client.apply(asked.specs(), asked.text, asked.config.target_capacity, is_dry_run=True)
-    click.echo("\n".join(line for each in changes for line in each.lines) or "Nothing would change.")
+def not_running_text(asked: Target) -> str:
+    return f"No mesh is running. It would be started with {', '.join(asked.names) or 'no application'}."
+
+
+def changed_lines(asked: Target, *, prunes: bool) -> list[str]:
+    """What a deployment would change on the running mesh."""
+    config_file = asked.config_text(prunes=prunes)
+    changes = mesh_lifecycle.require().apply(asked.specs(), config_file, asked.config.target_capacity, is_dry_run=True)
+    return [line for each in changes for line in each.lines]
+
+
+def _is_of_a_file(app: control_pb2.ApplicationStatus) -> bool:
+    return app.deployer == control_pb2.DEPLOYER_FILE
+
+
+def _fate(app: control_pb2.ApplicationStatus, asked: Target, *, prunes: bool) -> str:
+    """What becomes of an application of a file that this one does not name."""
+    if app.config_name in ("", asked.file_name):
+        return f"Deleting {app.name}, which is no longer in the file."
+    if prunes:
+        return f"Deleting {app.name}, which is of {app.config_name}."
+    return f"Keeping {app.name}, which is of {app.config_name}; --prune would delete it."
 
 
 def start_mesh(asked: Target, **ports: Any) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from mesh import api
 from mesh.client import mesh_lifecycle
+from mesh.client.control_client import ConfigText
 from mesh.declarative import compose
 from mesh.declarative.builder_args import parse_pairs
 from mesh.declarative.config_file import read_config
@@ -40,10 +41,16 @@ class Target:
     source: Source | None = None
     text: str | None = None
     """Text of the file. None, like `source`, for an import path."""
+    file_name: str = ""
+    """Without directories."""
 
     @property
     def names(self) -> list[str]:
         return [each.name for each in self.config.applications]
+
+    def config_text(self, *, prunes: bool = False) -> ConfigText | None:
+        """The file as it is deployed; None for an import path."""
+        return None if self.text is None else ConfigText(self.text, self.file_name, prunes)
 
     def specs(self) -> list[control_pb2.ApplicationSpec]:
         """The specs for the controller of the running mesh."""
@@ -51,6 +58,11 @@ class Target:
             servicer_functions=mesh_lifecycle.servicer_functions(), job_runtime_env=api.inherited_runtime_env()
         )
         return compose.compose(self.config, self.source, self.loaded, around, click.echo)
+
+
+prune_option = click.option(
+    "--prune", is_flag=True, help="Also delete the applications that files with other names deployed."
+)
 
 
 def target_options(command: F) -> F:
@@ -108,7 +120,7 @@ def _of_file(path: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Targ
         raise ValueError(f"There is no file {os.path.abspath(path)}.{_similar_file(path)}")
     text = _text_of(path)
     config, source = read_config(text, path)
-    return Target(config, tuple(compose.load(config, source)), source, text)
+    return Target(config, tuple(compose.load(config, source)), source, text, os.path.basename(path))
 
 
 def _similar_file(path: str) -> str:

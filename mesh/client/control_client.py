@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -60,6 +61,17 @@ class Channel(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigText:
+    """A configuration file that is deployed."""
+
+    text: str
+    name: str = ""
+    """Without directories."""
+    prunes: bool = True
+    """Applications of files with other names are deleted too."""
+
+
 class ControlClient:
     """Calls from any thread but the I/O thread. All calls are safe to repeat, so a broken one is retried.
 
@@ -85,13 +97,13 @@ class ControlClient:
     def apply(
         self,
         applications: Iterable[control_pb2.ApplicationSpec],
-        config_file: str | None = None,
+        config_file: ConfigText | None = None,
         target_capacity: float | None = None,
         run_id: str = "",
         may_replace: bool = False,
         is_dry_run: bool = False,
     ) -> list[control_pb2.ApplicationChange]:
-        """`deploy` several in one step; with `config_file` they replace the applications of an earlier file.
+        """`deploy` several in one step; with `config_file` they are all that it names, and others that it owns go.
 
         `target_capacity` is the percentage that this file sets. `run_id` is the `mesh run` that asks, which must not
         replace applications that something else deployed unless it says `may_replace`.
@@ -100,7 +112,9 @@ class ControlClient:
         """
         request = control_pb2.ApplyRequest(
             applications=applications,
-            config_file=config_file,
+            config_file=config_file.text if config_file is not None else None,
+            config_name=config_file.name if config_file is not None else "",
+            keeps_other_files=config_file is not None and not config_file.prunes,
             target_capacity=target_capacity,
             run_id=run_id,
             may_replace=may_replace,

@@ -13,6 +13,7 @@ from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.change_text import changes_by_application
 from mesh.controller.desired.deploy_history import Edit, recorded
 from mesh.controller.desired.desired_change import (
+    ConfigSource,
     InvalidChangeError,
     Run,
     rolled_back,
@@ -87,7 +88,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             with_applications,
             applications=request.applications,
             unix_time_s=self._unix_clock(),
-            config_file=request.config_file if request.HasField("config_file") else None,
+            config_file=_config_source(request),
             target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
             run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
@@ -161,6 +162,12 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         """Write updates until the stream ends. Changes during a write are sent with the next one."""
         while True:
             await context.write(await self._publisher.next_update(subscriber))
+
+
+def _config_source(request: control_pb2.ApplyRequest) -> ConfigSource | None:
+    if not request.HasField("config_file"):
+        return None
+    return ConfigSource(request.config_file, request.config_name, prunes=not request.keeps_other_files)
 
 
 def _keys(names: Iterable[common_pb2.DeploymentId]) -> list[DeploymentKey]:

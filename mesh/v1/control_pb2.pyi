@@ -223,7 +223,7 @@ class DeploymentSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ..., model_id_paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest")
+    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest", "config_name")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +233,7 @@ class ApplicationSpec(_message.Message):
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTORS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     route_prefix: str
     ingress: str
@@ -242,7 +243,8 @@ class ApplicationSpec(_message.Message):
     run_id: str
     descriptors: bytes
     descriptors_digest: str
-    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ...) -> None: ...
+    config_name: str
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ..., config_name: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
     __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "http_root_path", "http_request_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors", "retry", "hedge")
@@ -584,7 +586,7 @@ class DeployReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run", "request_id", "author")
+    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run", "request_id", "author", "config_name", "keeps_other_files")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -593,6 +595,8 @@ class ApplyRequest(_message.Message):
     IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
+    KEEPS_OTHER_FILES_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     config_file: str
     target_capacity: float
@@ -601,7 +605,9 @@ class ApplyRequest(_message.Message):
     is_dry_run: bool
     request_id: str
     author: str
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+    config_name: str
+    keeps_other_files: bool
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., config_name: _Optional[str] = ..., keeps_other_files: bool = ...) -> None: ...
 
 class ApplyReply(_message.Message):
     __slots__ = ("state_version", "changes", "warnings")
@@ -750,7 +756,7 @@ class DeploymentStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
-    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path")
+    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -761,6 +767,7 @@ class ApplicationStatus(_message.Message):
     DEPLOYER_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     message: str
@@ -771,7 +778,8 @@ class ApplicationStatus(_message.Message):
     deployer: Deployer
     run_id: str
     docs_path: str
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ...) -> None: ...
+    config_name: str
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ...) -> None: ...
 
 class GatewayStatus(_message.Message):
     __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message", "index")

@@ -20,6 +20,7 @@ import mesh
 from examples.weather import weather_pb2, weather_pb2_grpc
 from mesh.cli import main
 from mesh.client import mesh_lifecycle
+from mesh.client.control_client import ConfigText
 from mesh.v1.control_pb2 import DEPLOYER_FILE
 from tests.documents import EXAMPLE_CONFIG, ROOT
 from tests.e2e.replicas import replicas, running
@@ -103,7 +104,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     project.write()
     yield project
     client = mesh_lifecycle.require()
-    client.apply([], "")
+    client.apply([], ConfigText(""))
     until(lambda: not [each for each in client.status().applications if each.deployer == DEPLOYER_FILE], timeout_s=30)
 
 
@@ -149,6 +150,8 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
         "deploy", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory), "--dry-run"
     )
     assert planned.output == "first/Stock: num_replicas: 1 -> 2 (nothing restarts)\n"
+    compared = project.mesh("diff", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory))
+    assert (compared.exit_code, compared.output) == (1, "Nothing restarts:\n  first/Stock: num_replicas: 1 -> 2\n")
     project.deployed()
     assert pids("first", "Stock") > before["first", "Stock"]
     assert {each: pids(*each) for each in every if each != ("first", "Stock")} == {
@@ -176,6 +179,11 @@ def test_applications_that_a_file_no_longer_names_are_removed(project: Project, 
     project.configure("# only one is left\n" + TWO_APPS[: TWO_APPS.index("      - name: second")])
     assert "Deleting second, which is no longer in the file." in project.deployed().output
     until(lambda: not replicas("second", "Front"), timeout_s=30)
+    other = project.directory / "other.yaml"
+    other.write_text("applications: []")
+    kept = project.mesh("deploy", str(other)).output
+    assert "Keeping first, which is of mesh.yaml; --prune would delete it." in kept
+    project.deployed()
     assert set(mesh.status().applications) >= {"first", "by_program"}
     assert pids("by_program", "Mine") == mine
     assert project.mesh("config").output.startswith("# only one is left\n")

@@ -37,6 +37,22 @@ class Run:
     """It may replace applications that something else deployed."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigSource:
+    """A configuration file that is deployed."""
+
+    text: str
+    name: str = ""
+    """Without directories. It owns the applications that were deployed by a file of this name."""
+    prunes: bool = True
+    """Applications of files with other names are deleted too."""
+
+    def owns(self, app: control_pb2.ApplicationSpec) -> bool:
+        """The application is to be deleted unless the file names it."""
+        is_own = self.prunes or app.config_name in ("", self.name)
+        return app.deployer == control_pb2.DEPLOYER_FILE and is_own
+
+
 class InvalidChangeError(Exception):
     """The change makes no sense; `code` is what the caller gets."""
 
@@ -49,23 +65,22 @@ def with_applications(
     state: control_pb2.DesiredState,
     applications: Sequence[control_pb2.ApplicationSpec],
     unix_time_s: float,
-    config_file: str | None = None,
+    config_file: ConfigSource | None = None,
     target_capacity: float | None = None,
     run: Run | None = None,
 ) -> control_pb2.DesiredState:
     """The state with each of `applications` in the place of the one of its name.
 
     A `run` must not replace those of others unless it says so.
-    With `config_file`, which names all of them, those of the file before go; those that programs deployed stay, and
+    With `config_file`, which names all of them, the others that it owns go; those that programs deployed stay, and
     `target_capacity` holds for all, None for no such restriction. Without a file None leaves it as it is.
     """
     if run is not None:
         _check_replaced(state, {app.name for app in applications}, run)
     changed = _without(state, {app.name for app in applications})
     if config_file is not None:
-        from_file = {app.name for app in state.applications if app.deployer == control_pb2.DEPLOYER_FILE}
-        changed = _without(changed, from_file)
-        changed.config_file = config_file
+        changed = _without(changed, {app.name for app in state.applications if config_file.owns(app)})
+        changed.config_file = config_file.text
         changed.ClearField("target_capacity")
     if target_capacity is not None:
         changed.target_capacity = target_capacity
@@ -79,6 +94,7 @@ def with_applications(
         added.last_deployed_time_s = unix_time_s
         added.deployer = _deployer(config_file, run)
         added.run_id = run.run_id if run else ""
+        added.config_name = config_file.name if config_file else ""
         before = [spec for app in state.applications if app.name == added.name for spec in app.deployments]
         _keep_numbers(before, added.deployments)
         predecessor = succeed(state, added)
@@ -112,7 +128,7 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
     changed = with_applications(state, [restored], unix_time_s)
     for app in changed.applications:
         if app.name == name:
-            app.deployer, app.run_id = present.deployer, present.run_id
+            app.deployer, app.run_id, app.config_name = present.deployer, present.run_id, present.config_name
     return changed
 
 
@@ -191,7 +207,7 @@ def check_application(state: control_pb2.DesiredState, application: control_pb2.
             )
 
 
-def _deployer(config_file: str | None, run: Run | None) -> control_pb2.Deployer:
+def _deployer(config_file: ConfigSource | None, run: Run | None) -> control_pb2.Deployer:
     if run is not None:
         return control_pb2.DEPLOYER_RUN
     return control_pb2.DEPLOYER_PROGRAM if config_file is None else control_pb2.DEPLOYER_FILE

@@ -69,6 +69,7 @@ def _application(
     status.last_deployed_time_s = spec.last_deployed_time_s
     status.deployer = spec.deployer
     status.run_id = spec.run_id
+    status.config_name = spec.config_name
     status.docs_path = ingress_of(spec).docs_path
     return status
 

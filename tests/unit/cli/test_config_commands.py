@@ -151,6 +151,24 @@ def test_what_a_file_no_longer_names_is_named(cluster: FakeCluster, shop: Path) 
     assert [each.name for each in controller.reply.applications] == ["mine"]
 
 
+def test_applications_of_another_file_stay_unless_they_are_pruned(cluster: FakeCluster, shop: Path) -> None:
+    """A file owns what a file of its name deployed, so that two teams can share a mesh."""
+    invoke("deploy", "mesh.yaml")
+    (shop / "other.yaml").write_text("applications: []")
+    result = invoke("deploy", "other.yaml")
+    assert result.output.splitlines()[:2] == [
+        "Keeping built, which is of mesh.yaml; --prune would delete it.",
+        "Keeping shop, which is of mesh.yaml; --prune would delete it.",
+    ]
+    assert [each.name for each in cluster.controller.reply.applications] == ["shop", "built"]
+    result = invoke("deploy", "other.yaml", "--prune")
+    assert result.output.splitlines()[:2] == [
+        "Deleting built, which is of mesh.yaml.",
+        "Deleting shop, which is of mesh.yaml.",
+    ]
+    assert not cluster.controller.reply.applications
+
+
 def test_an_import_path_leaves_other_applications_and_the_file_alone(cluster: FakeCluster, shop: Path) -> None:
     invoke("deploy", "mesh.yaml")
     result = invoke("deploy", "shop_for_deploy:build", "size=7", "--name", "more", "--route-prefix", "/more")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.client import mesh_lifecycle
+from mesh.client.control_client import ConfigText
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
 from mesh.cluster.keys import CONTROLLER_NAME
@@ -47,7 +48,7 @@ class FakeController:
     def apply(
         self,
         applications: Sequence[control_pb2.ApplicationSpec],
-        config_file: str | None = None,
+        config_file: ConfigText | None = None,
         target_capacity: float | None = None,
         run_id: str = "",
         may_replace: bool = False,
@@ -67,14 +68,17 @@ class FakeController:
         if config_file is not None or target_capacity is not None:
             self.target_capacity = target_capacity
         if config_file is not None:
-            for name in [each.name for each in self.reply.applications if each.deployer == control_pb2.DEPLOYER_FILE]:
-                self.delete(name)
-            self._config_file = config_file
+            from_files = [each for each in self.reply.applications if each.deployer == control_pb2.DEPLOYER_FILE]
+            for app in from_files:
+                if config_file.prunes or app.config_name == config_file.name:
+                    self.delete(app.name)
+            self._config_file = config_file.text
         for application in applications:
             self.deploy(application)
             deployer = control_pb2.DEPLOYER_PROGRAM if config_file is None else control_pb2.DEPLOYER_FILE
             self.reply.applications[-1].deployer = control_pb2.DEPLOYER_RUN if run_id else deployer
             self.reply.applications[-1].run_id = run_id
+            self.reply.applications[-1].config_name = config_file.name if config_file is not None else ""
         return changes
 
     def rollback(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:

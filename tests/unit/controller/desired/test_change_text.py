@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.desired_change import with_applications
+from mesh.controller.desired.desired_change import ConfigSource, with_applications
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application
 
@@ -26,12 +26,14 @@ def test_who_deploys_it_and_when_is_no_change() -> None:
     before = with_applications(EMPTY, [application("a")], 1.0)
     again = application("a")
     again.deployments[0].code = b"the same code, pickled by another process"
-    assert changes_by_application(before, with_applications(before, [again], 2.0, config_file="x")) == {"a": []}
+    assert changes_by_application(before, with_applications(before, [again], 2.0, config_file=ConfigSource("x"))) == {
+        "a": []
+    }
 
 
 def test_applications_and_deployments_come_and_go() -> None:
-    before = with_applications(EMPTY, [application("a")], 1.0, config_file="one")
-    after = with_applications(before, [application("b")], 2.0, config_file="other")
+    before = with_applications(EMPTY, [application("a")], 1.0, config_file=ConfigSource("one"))
+    after = with_applications(before, [application("b")], 2.0, config_file=ConfigSource("other"))
     assert changes_by_application(before, after) == {"a": ["a: deleted"], "b": ["b: new"]}
     name = application("a").deployments[0].name
     assert changed(lambda app: app.deployments.add(name="More", version="v1", code=b"code")) == ["a/More: new"]

@@ -5,6 +5,7 @@ import pytest
 
 from mesh.controller.desired.deploy_history import RECORDS_MAX, recorded, records_of
 from mesh.controller.desired.desired_change import (
+    ConfigSource,
     InvalidChangeError,
     rolled_back,
     shutting_down,
@@ -22,7 +23,7 @@ EMPTY = control_pb2.DesiredState()
 
 
 def deployed(
-    state: control_pb2.DesiredState, version: str, at_s: float = 0.0, config_file: str | None = None
+    state: control_pb2.DesiredState, version: str, at_s: float = 0.0, config_file: ConfigSource | None = None
 ) -> control_pb2.DesiredState:
     app = application(version=f"{version}-0")
     return recorded(lambda state: with_applications(state, [app], at_s, config_file), at_s, "ann@host")(state)
@@ -116,7 +117,9 @@ def test_deploying_again_what_is_there_does_not_move_the_way_back() -> None:
 
 
 def test_an_application_of_a_file_stays_one() -> None:
-    state = proven(deployed(proven(deployed(EMPTY, "v1", config_file="one")), "v2", config_file="two"))
+    state = proven(
+        deployed(proven(deployed(EMPTY, "v1", config_file=ConfigSource("one"))), "v2", config_file=ConfigSource("two"))
+    )
     back = rolled_back(state, "app", 5.0)
     assert (back.applications[0].deployer, back.config_file) == (control_pb2.DEPLOYER_FILE, "two")
 
@@ -146,7 +149,11 @@ def test_the_code_of_the_version_before_stays_stored() -> None:
 
 
 def test_what_is_remembered_goes_with_its_application() -> None:
-    for gone in (without_application(V2, "app"), shutting_down(V2), with_applications(V2, [], 0.0, config_file="")):
+    for gone in (
+        without_application(V2, "app"),
+        shutting_down(V2),
+        with_applications(V2, [], 0.0, config_file=ConfigSource("")),
+    ):
         kept = [each.name for each in gone.applications]
         assert [each.name for each in gone.proven_before] == kept
         assert {each.application for each in gone.history} == set(kept)

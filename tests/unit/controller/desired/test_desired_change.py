@@ -4,6 +4,7 @@ import grpc
 import pytest
 
 from mesh.controller.desired.desired_change import (
+    ConfigSource,
     InvalidChangeError,
     Run,
     shutting_down,
@@ -94,25 +95,41 @@ def names(state: control_pb2.DesiredState) -> dict[str, bool]:
 def test_a_file_replaces_what_the_file_before_named_and_nothing_else() -> None:
     """Applications of programs stay (item 245)."""
     state = with_application(EMPTY, application("by_program"), 1.0)
-    state = with_applications(state, [application("a"), application("b")], 2.0, "first")
+    state = with_applications(state, [application("a"), application("b")], 2.0, ConfigSource("first"))
     assert names(state) == {"by_program": False, "a": True, "b": True}
-    state = with_applications(state, [application("b"), application("c")], 3.0, "second")
+    state = with_applications(state, [application("b"), application("c")], 3.0, ConfigSource("second"))
     assert names(state) == {"by_program": False, "b": True, "c": True}
     assert (state.config_file, state.version) == ("second", 3)
 
 
+def test_a_file_owns_the_applications_of_its_name() -> None:
+    """Those of other files stay unless it prunes; one that it names becomes its own."""
+
+    def deploy(
+        state: control_pb2.DesiredState, file: str, *apps: str, prunes: bool = False
+    ) -> control_pb2.DesiredState:
+        return with_applications(state, [application(app) for app in apps], 1.0, ConfigSource("", file, prunes))
+
+    both = deploy(deploy(EMPTY, "a.yaml", "a1", "a2"), "b.yaml", "b1")
+    assert list(names(both)) == ["a1", "a2", "b1"]
+    assert list(names(deploy(both, "a.yaml", "a1"))) == ["b1", "a1"]
+    taken = deploy(both, "b.yaml", "b1", "a2")
+    assert list(names(deploy(taken, "a.yaml"))) == ["b1", "a2"]
+    assert list(names(deploy(both, "b.yaml", "b1", prunes=True))) == ["b1"]
+
+
 def test_several_applications_without_a_file_delete_nothing() -> None:
     """`run_many` deletes nothing and leaves the stored file (item 74)."""
-    state = with_applications(EMPTY, [application("a")], 1.0, "file")
+    state = with_applications(EMPTY, [application("a")], 1.0, ConfigSource("file"))
     state = with_applications(state, [application("b"), application("c")], 2.0)
     assert names(state) == {"a": True, "b": False, "c": False}
     assert state.config_file == "file"
 
 
 def test_a_program_takes_over_what_a_file_had_named() -> None:
-    state = with_applications(EMPTY, [application("a")], 1.0, "first")
+    state = with_applications(EMPTY, [application("a")], 1.0, ConfigSource("first"))
     state = with_application(state, application("a"), 2.0)
-    assert names(with_applications(state, [], 3.0, "empty")) == {"a": False}
+    assert names(with_applications(state, [], 3.0, ConfigSource("empty"))) == {"a": False}
 
 
 MINE, YOURS = Run("mine"), Run("yours")
@@ -121,7 +138,7 @@ MINE, YOURS = Run("mine"), Run("yours")
 def test_a_run_does_not_replace_what_something_else_deployed() -> None:
     """The refusal names the deployer and the way out (item 243)."""
     state = with_application(EMPTY, application("a"), 1.0)
-    state = with_applications(state, [application("b")], 2.0, "file")
+    state = with_applications(state, [application("b")], 2.0, ConfigSource("file"))
     state = with_applications(state, [application("c")], 3.0, run=YOURS)
     for name, deployer in (("a", "a program"), ("b", "a configuration file"), ("c", "another `mesh run`")):
         with pytest.raises(InvalidChangeError, match=f"'{name}' .deployed by {deployer}.*--replace") as caught:
@@ -139,7 +156,7 @@ def test_a_run_may_repeat_its_request() -> None:
 def test_a_run_deletes_only_what_it_deployed() -> None:
     """What was deployed again meanwhile stays (item 243)."""
     state = with_applications(EMPTY, [application("a"), application("b")], 1.0, run=MINE)
-    state = with_applications(state, [application("b")], 2.0, "file")
+    state = with_applications(state, [application("b")], 2.0, ConfigSource("file"))
     for name in ("a", "b", "missing"):
         state = without_application(state, name, "mine")
     assert names(state) == {"b": True}
@@ -148,15 +165,15 @@ def test_a_run_deletes_only_what_it_deployed() -> None:
 
 def test_applications_of_one_file_may_exchange_their_routes() -> None:
     first, second = application("a"), application("b")
-    state = with_applications(EMPTY, [first, second], 1.0, "file")
+    state = with_applications(EMPTY, [first, second], 1.0, ConfigSource("file"))
     first.route_prefix, second.route_prefix = second.route_prefix, first.route_prefix
-    changed = with_applications(state, [first, second], 2.0, "file")
+    changed = with_applications(state, [first, second], 2.0, ConfigSource("file"))
     assert {app.name: app.route_prefix for app in changed.applications} == {"a": "/b", "b": "/a"}
 
 
 def test_two_applications_of_one_name_are_refused() -> None:
     with pytest.raises(InvalidChangeError, match="Two applications are named 'a'"):
-        with_applications(EMPTY, [application("a"), application("a")], 1.0, "file")
+        with_applications(EMPTY, [application("a"), application("a")], 1.0, ConfigSource("file"))
 
 
 def numbers(state: control_pb2.DesiredState) -> dict[str, int]:
@@ -186,7 +203,7 @@ def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:
     """The share holds for fixed numbers and bounds, until another file ends it (item 232)."""
     rules = AutoscalingConfig(min_replicas=4, max_replicas=10).to_message()
     apps = [application("fixed", num_replicas=5), application("scaled", autoscaling=rules)]
-    half = with_applications(EMPTY, apps, 0.0, "file", 50.0)
+    half = with_applications(EMPTY, apps, 0.0, ConfigSource("file"), 50.0)
     wanted = read_desired(half)
     assert wanted.target_capacity == 50.0
     assert wanted.deployments[DeploymentKey("fixed", "Model")].num_replicas == 3
@@ -197,7 +214,7 @@ def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:
     assert read_desired(by_program).deployments[DeploymentKey("other", "Model")].num_replicas == 3
     assert read_desired(with_applications(by_program, apps, 0.0)).target_capacity == 50.0
     assert read_desired(with_applications(EMPTY, apps, 0.0, target_capacity=50.0)).target_capacity == 50.0
-    whole = read_desired(with_applications(by_program, apps, 0.0, "file"))
+    whole = read_desired(with_applications(by_program, apps, 0.0, ConfigSource("file")))
     assert whole.target_capacity is None
     assert whole.deployments[DeploymentKey("fixed", "Model")].num_replicas == 5
 

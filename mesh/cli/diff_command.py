@@ -1,0 +1,81 @@
+"""`mesh diff`: what a deployment would change, by its effect, with an exit status for scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from mesh.cli.command_errors import ADDRESS_HELP, one_line_errors, require_ray
+from mesh.cli.config_commands import changed_lines, not_running_text
+from mesh.cli.run_target import prune_option, read_target, target_options
+from mesh.client import mesh_lifecycle
+from mesh.options.option_effects import Effect
+
+_DIFFERENT = 1
+
+_TITLES = {
+    ": deleted": "Removed:",
+    ": new": "New:",
+    f" ({Effect.REPLACE})": "Replicas are replaced:",
+    f" ({Effect.IN_PLACE})": "Replicas adopt it while they serve:",
+    f" ({Effect.NONE})": "Nothing restarts:",
+}
+"""By the end of the line that says what changes."""
+_OTHER_TITLE = "Other changes:"
+
+
+class _UnknownDifference(click.ClickException):
+    exit_code = 2
+
+
+@click.command()
+@target_options
+@prune_option
+@click.option("--address", help=ADDRESS_HELP)
+def diff(**given: Any) -> None:
+    """Show what `mesh deploy` of a file or an application would change, and change nothing.
+
+    \b
+    mesh diff mesh.yaml                what would be removed, restarted, changed in place
+    mesh diff mesh.yaml --prune        as `mesh deploy mesh.yaml --prune` would
+    mesh diff shop.app:app             one application
+
+    The code is imported here and compared with what is deployed, so a change in a module shows too.
+
+    The exit status is 0 if nothing would change, 1 if something would, and 2 if that cannot be said, because the file
+    has mistakes or no cluster is there.
+    """
+    try:
+        lines = _compared(**given)
+    except click.ClickException as error:
+        raise _UnknownDifference(error.message) from error
+    if lines:
+        click.echo("\n".join(lines))
+        sys.exit(_DIFFERENT)
+    click.echo("Nothing would change.")
+
+
+@one_line_errors
+def _compared(
+    target: str, pairs: tuple[str, ...], app_dir: str, prune: bool, address: str | None, **given: Any
+) -> list[str]:
+    asked = read_target(target, pairs, app_dir, given)
+    require_ray(address)
+    if mesh_lifecycle.find() is None:
+        return [not_running_text(asked)]
+    return list(_by_effect(changed_lines(asked, prunes=prune)))
+
+
+def _by_effect(changes: Sequence[str]) -> Iterator[str]:
+    """The most drastic first."""
+    groups: dict[str, list[str]] = {title: [] for title in (*_TITLES.values(), _OTHER_TITLE)}
+    for change in changes:
+        end = next((end for end in _TITLES if change.endswith(end)), "")
+        groups[_TITLES.get(end, _OTHER_TITLE)].append(change.removesuffix(end))
+    for title, members in groups.items():
+        if members:
+            yield title
+            yield from (f"  {member}" for member in members)
