@@ -18,6 +18,7 @@ from mesh.context import get_replica_context, in_replica
 from mesh.deployment import Application
 from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
+from mesh.local.local_run import delete_all_local, delete_local, local_application, run_local
 from mesh.options import logging_options, option_checks
 from mesh.options.gateway import gateway_options
 from mesh.options.gateway.grpc_options import gRPCOptions
@@ -92,6 +93,9 @@ def run(
         route_prefix: HTTP path prefix, unique in the mesh; None: no HTTP. An ingress that serves gRPC only, which is a
             class without `__call__`, does not claim the default, `/`.
         logging_config: `LoggingConfig` or a dict of its fields, for deployments that have none.
+        _local_testing_mode: Run one replica of each deployment in threads of this process, without Ray and without
+            ports, until `delete(name)`, `shutdown()` or a local run of the same name; docs/testing.md says what
+            differs.
 
     Returns:
         A handle of the ingress, once every deployment is healthy. There is no timeout for that.
@@ -104,7 +108,10 @@ def run(
         TimeoutError: The mesh had to be started and is not ready within 60 s.
     """
     if _local_testing_mode:
-        raise option_checks.not_yet("_local_testing_mode")
+        if blocking:
+            raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")
+        _check_target(RunTarget(target, name, route_prefix, logging_config))
+        return run_local(target, name, route_prefix).ingress
     deploy = functools.partial(_run, target, name=name, route_prefix=route_prefix, logging_config=logging_config)
     if not blocking:
         return deploy()
@@ -170,10 +177,14 @@ def run_many(
 def delete(name: str, _blocking: bool = True) -> None:
     """Delete an application and wait until its replicas are gone. An unknown name is no error.
 
+    If a local test of this process has the name, that one ends, and the mesh is not asked.
+
     Raises:
         MeshException: No mesh is running.
         TimeoutError: Replicas are left after 60 s; the deletion continues.
     """
+    if delete_local(name):
+        return
     client = _require()
     client.delete(name)
     _program_end.deleted(name)
@@ -194,8 +205,12 @@ def status() -> MeshStatus:
 def shutdown() -> None:
     """Stop every application, the gateways and the controller. Does nothing if no mesh is running.
 
+    Local tests of this process end first; where it has run nothing else, no Ray is looked for.
+
     Replicas get 30 s to drain; then they are killed.
     """
+    if delete_all_local() and not ray_core.is_connected():
+        return
     client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     _handle.cache_clear()
     _program_end.all_deleted()
@@ -212,6 +227,9 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     Raises:
         MeshException: There is no such application, or no mesh is running.
     """
+    local = local_application(name)
+    if local is not None:
+        return local.ingress
     reply = _require().status()
     found = find_application(reply, name)
     if found is None or not found.ingress:
@@ -238,6 +256,9 @@ def get_deployment_handle(
         if not in_replica():
             raise MeshException("Outside of a deployment get_deployment_handle needs app_name.")
         app_name = get_replica_context().app_name
+    local = local_application(app_name)
+    if local is not None:
+        return local.handle(deployment_name)
     if _check_exists:
         reply = _require().status()
         found = find_application(reply, app_name)

@@ -32,6 +32,10 @@ VersionOf = Callable[[UserCode, bytes], str]
 """(code of a deployment, the same packed) -> version of the code."""
 
 
+Pack = Callable[[UserCode, user_code.Replace], bytes]
+"""(code of a deployment, what replaces nested Applications in its arguments) -> `DeploymentSpec.code`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRules:
     """What besides the code determines the deployments."""
@@ -39,6 +43,7 @@ class BuildRules:
     make_handle: MakeHandle
     version_of: VersionOf
     """Called for every deployment without a version."""
+    pack: Pack = user_code.pack
     servicer_functions: tuple[Callable[..., Any], ...] = ()
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options by deployment; they override those in the code."""
@@ -150,7 +155,7 @@ class _Graph:
         self._open.add(key)
         callees: set[str] = set()
         code = self._code(application)
-        packed = user_code.pack(code, functools.partial(self._replace, callees))
+        packed = self._rules.pack(code, functools.partial(self._replace, callees))
         name = self._unique_name(application.deployment.name)
         self._names[key] = name
         self.deployments[name] = application.deployment

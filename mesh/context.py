@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -149,6 +149,8 @@ class ReplicaContext:
 
 
 _replica: ReplicaContext | None = None
+_LOCAL_REPLICA: ContextVar[ReplicaContext | None] = ContextVar("mesh_local_replica", default=None)
+"""One of several replicas in this process."""
 
 
 def set_replica_context(context: ReplicaContext | None) -> None:
@@ -157,14 +159,22 @@ def set_replica_context(context: ReplicaContext | None) -> None:
     _replica = context
 
 
+def context_of_replica(replica: ReplicaContext) -> Context:
+    """For one of several replicas in this process: code that runs in a copy of the result runs in that replica."""
+    context = Context()
+    context.run(_LOCAL_REPLICA.set, replica)
+    return context
+
+
 def in_replica() -> bool:
-    return _replica is not None
+    return _replica is not None or _LOCAL_REPLICA.get() is not None
 
 
 def get_replica_context() -> ReplicaContext:
     """The replica in which this code runs. Raises MeshException outside of one."""
-    if _replica is None:
+    replica = _LOCAL_REPLICA.get() or _replica
+    if replica is None:
         raise MeshException(
             "get_replica_context() works only inside a deployment's code: call it in its constructor or methods."
         )
-    return _replica
+    return replica

@@ -6,7 +6,6 @@ import asyncio
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypedDict, Unpack, overload
 
@@ -14,6 +13,7 @@ from typing_extensions import TypeVar
 
 from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
 from mesh.caller.call_future import CallFuture, ItemStream
+from mesh.caller.handle_family import HandleFamily, Routers
 from mesh.caller.init_options import InitOptions, handle_source
 from mesh.caller.request_counter import RequestCounter
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
@@ -21,7 +21,6 @@ from mesh.cluster import ray_core
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
-from mesh.membership.mesh_process import joined_process, mesh_process
 from mesh.options import option_checks
 from mesh.options.calls.hedge_option import HedgePolicy, hedge_policy
 from mesh.options.calls.retry_option import RetryPolicy, retry_policy
@@ -109,12 +108,19 @@ class DeploymentHandle(Generic[T, Response_co]):
     For type checkers only: `T` may name the class of the deployment, and `Response_co` is what `remote` returns.
     """
 
-    def __init__(self, deployment_name: str, app_name: str, *, handle_options: HandleOptions | None = None) -> None:
+    def __init__(
+        self,
+        deployment_name: str,
+        app_name: str,
+        *,
+        handle_options: HandleOptions | None = None,
+        _routers: Routers | None = None,
+    ) -> None:
         option_checks.name_text("deployment_name", deployment_name)
         option_checks.name_text("app_name", app_name)
         self._key = DeploymentKey(app_name, deployment_name)
         self._options = handle_options or HandleOptions()
-        self._family = _HandleFamily(self._key)
+        self._family = HandleFamily(self._key, _routers)
 
     @property
     def deployment_name(self) -> str:
@@ -319,36 +325,10 @@ class DeploymentHandle(Generic[T, Response_co]):
         return handle
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return _restore, (self._key.name, self._key.app, self._options)
+        return _restore, (self._key.name, self._key.app, self._options, self._family.routers)
 
     def __repr__(self) -> str:
         return f"DeploymentHandle(deployment='{self._key.name}')"
-
-
-class _HandleFamily:
-    """What a handle and all handles derived from it share."""
-
-    __slots__ = ("__weakref__", "_key", "is_used", "request_counter", "router")
-
-    def __init__(self, key: DeploymentKey) -> None:
-        self._key = key
-        self.router: Router | None = None
-        self.is_used = False
-        self.request_counter = RequestCounter(key)
-
-    def connect(self) -> Router:
-        self.is_used = True
-        self.router = mesh_process().use(self._key, self)
-        return self.router
-
-    def disconnect(self) -> Future[None]:
-        router, self.router = self.router, None
-        process = joined_process()
-        if router is not None and process is not None:
-            return process.leave(router, self)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
 
 
 def _require_loop() -> None:
@@ -358,8 +338,10 @@ def _require_loop() -> None:
         raise RuntimeError("No event loop running: leave out _run_router_in_separate_loop.") from error
 
 
-def _restore(deployment_name: str, app_name: str, options: HandleOptions) -> DeploymentHandle[Any]:
-    return DeploymentHandle(deployment_name, app_name, handle_options=options)
+def _restore(
+    deployment_name: str, app_name: str, options: HandleOptions, routers: Routers | None = None
+) -> DeploymentHandle[Any]:
+    return DeploymentHandle(deployment_name, app_name, handle_options=options, _routers=routers)
 
 
 def _context(parent: Request | None, model_id: str) -> RequestContext:

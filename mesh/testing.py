@@ -1,4 +1,6 @@
-"""For tests of user code: fake handles, and the context of a replica. docs/testing.md shows how they are used.
+"""For tests of user code: fake handles, and the context of a replica; the types of the fixture `mesh_app`.
+
+docs/testing.md shows how they are used.
 
 Nothing here needs Ray or a mesh. A fake handle is a real one whose router, instead of choosing a replica, passes calls
 to what executes calls in a replica; only the link between the two is left out.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NoReturn, cast
@@ -20,6 +23,7 @@ from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
 from mesh.link.callee_link import IncomingCall
 from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.local.mesh_app import MeshApp, RunMeshApp
 from mesh.options.keyword_advice import with_keyword_advice
 from mesh.replica.executor import Executor
 from mesh.replica.grpc_context import GrpcContext
@@ -34,7 +38,7 @@ from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload
 from mesh.wire.request_context import RequestContext, new_request_id
 
-__all__ = ["FakeHandle", "grpc_context", "replica_context"]
+__all__ = ["FakeHandle", "MeshApp", "RunMeshApp", "grpc_context", "replica_context"]
 
 _THREADS_MAX = 100
 
@@ -52,11 +56,9 @@ class FakeHandle(DeploymentHandle[Any]):
 
     def __init__(self, target: object) -> None:
         name = getattr(target, "__name__", type(target).__name__)
-        super().__init__(name, "tests")
-        self._family.router = _LocalRouter(self.deployment_id, MethodTable(target, {}))
-
-    def __reduce__(self) -> NoReturn:
-        raise MeshException("A FakeHandle cannot leave the process of its test: bind and send real handles only.")
+        router = _LocalRouter(DeploymentKey("tests", name), MethodTable(target, {}))
+        super().__init__(name, "tests", _routers=_OneRouter(router))
+        self._family.connect()
 
 
 @contextmanager
@@ -102,6 +104,24 @@ def grpc_context(
     entries = metadata.items() if isinstance(metadata, Mapping) else metadata
     request = Request(deadline_at_s=None if timeout_s is None else time.monotonic() + timeout_s)
     return cast("grpc.aio.ServicerContext[Any, Any]", GrpcContext(request, entries, peer))
+
+
+class _OneRouter:
+    """Where a fake handle gets its router."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def use(self, key: DeploymentKey, user: object) -> Router:
+        return self._router
+
+    def leave(self, router: Router, user: object) -> Future[None]:
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def __reduce__(self) -> NoReturn:
+        raise MeshException("A FakeHandle cannot leave the process of its test: bind and send real handles only.")
 
 
 class _LocalRouter(Router):

@@ -73,8 +73,8 @@ ROOMS: dict[str, str] = {
     "mesh.membership": "cluster exceptions routing settings v1 wire",
     "mesh.multiplex": "context options usercode wire",
     "mesh.batching": "context exceptions multiplex options usercode wire",
-    "mesh.caller": "cluster context exceptions link routing settings wire",
-    "mesh.handle": "caller cluster context exceptions link membership options options.calls routing wire",
+    "mesh.caller": "cluster context exceptions link membership routing settings wire",
+    "mesh.handle": "caller cluster context exceptions link options options.calls routing wire",
     "mesh.replica": (
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
         " v1 web wire"
@@ -82,9 +82,12 @@ ROOMS: dict[str, str] = {
     "mesh.inference.protocol": "",
     "mesh.inference": "inference.protocol context exceptions replica settings usercode web wire",
     "mesh.grpc_util": "replica",
-    "mesh.testing": "context exceptions handle link options replica routing settings wire",
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1 web",
+    "mesh.local": (
+        "application context deployment exceptions handle link multiplex options replica routing rpc usercode v1 wire"
+    ),
+    "mesh.testing": "context exceptions handle link local options replica routing settings wire",
     "mesh.controller.desired": "cluster options routing settings v1 wire",
     "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
     "mesh.controller.actors": (
@@ -99,7 +102,7 @@ ROOMS: dict[str, str] = {
         " logs options routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
-    "mesh.api": "application client cluster context deployment exceptions handle options options.gateway status",
+    "mesh.api": "application client cluster context deployment exceptions handle local options options.gateway status",
     "mesh": (
         "api batching caller config context deployment exceptions handle metrics multiplex options options.gateway"
         " schema settings web"
@@ -120,8 +123,8 @@ ROOMS: dict[str, str] = {
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
         "gateway.access gateway.dialects gateway.http1 gateway.openapi gateway.ops gateway.requests gateway.web_rpc"
-        " cluster exceptions"
-        " http2 logs membership options options.calls phases routing rpc settings tls usercode v1 wire"
+        " cluster exceptions http2 local"
+        " logs membership options options.calls options.gateway phases routing rpc settings tls usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.

@@ -53,7 +53,12 @@ def load_buffers(stored: StoredObject, deadline_at_s: float | None = None) -> li
 
 
 def put_object(value: Any) -> ObjectRef[Any]:
-    """A reference to a copy of `value` in the store, for Ray tasks and actors. Blocks for the copy."""
+    """A reference to a copy of `value` in the store, for Ray tasks and actors. Blocks for the copy.
+
+    Raises RuntimeError in a process without Ray.
+    """
+    if not ray.is_initialized():  # else Ray would start a cluster here
+        raise RuntimeError("References to objects need Ray, to which this process is not connected: call ray.init().")
     return ray.put(value)
 
 

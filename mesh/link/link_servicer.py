@@ -6,6 +6,7 @@ Every link is one RPC. Nothing but Hello is read until its token and replica id 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -33,11 +34,18 @@ class LinkServicer:
     """The Replica service: accepts links."""
 
     def __init__(
-        self, replica_id: str, admission: Admission, service: CallService, links: set[CalleeLink] | None = None
+        self,
+        replica_id: str,
+        admission: Admission,
+        service: CallService,
+        links: set[CalleeLink] | None = None,
+        token_matches: Callable[[bytes], bool] = token_matches,
     ) -> None:
+        """`token_matches`: whether a caller may open links; by default with the token of the mesh."""
         self.replica_id = replica_id
         self.admission = admission
         self.service = service
+        self.token_matches = token_matches
         self.links: set[CalleeLink] = set() if links is None else links
         self.model_ids: list[str] = []
 
@@ -88,7 +96,7 @@ class _Handshake:
         self._timer.cancel()
         servicer = self._servicer
         hello = _read_hello(data)
-        if hello is None or not token_matches(hello.token):
+        if hello is None or not servicer.token_matches(hello.token):
             self._refuse(_UNAUTHENTICATED, _PRIVATE)
         elif hello.replica_id != servicer.replica_id:
             self._refuse(_UNAUTHENTICATED, f"This is replica {servicer.replica_id}, not {hello.replica_id}.")

@@ -8,6 +8,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar
 from typing import Any, TypeVar, overload
 
 from mesh.context import current_request, in_replica
@@ -59,7 +60,7 @@ def get_multiplexed_model_id() -> str:
 
 
 class ModelRegistry:
-    """All models of this process: announced to routers, and unloaded by a stopping replica."""
+    """All models of one replica: announced to routers, and unloaded by a stopping replica."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -98,6 +99,20 @@ class ModelRegistry:
 
 
 model_registry = ModelRegistry()
+"""That of this process, which is one replica."""
+_LOCAL_REGISTRY: ContextVar[ModelRegistry] = ContextVar("mesh_local_models", default=model_registry)
+
+
+def registry_in(context: Context) -> ModelRegistry:
+    """A registry of its own for one of several replicas in this process: for code that runs in copies of `context`."""
+    registry = ModelRegistry()
+    context.run(_LOCAL_REGISTRY.set, registry)
+    return registry
+
+
+def current_registry() -> ModelRegistry:
+    """That of the replica whose code runs."""
+    return _LOCAL_REGISTRY.get()
 
 
 class MultiplexedLoader:
@@ -149,8 +164,9 @@ class MultiplexedLoader:
                     raise RuntimeError(f"The object that asked for model {model_id!r} is gone.")
                 return await function(receiver, model_id)
 
-        cache = ModelCache(load, self._limit, self._stats, model_registry.announce)
-        model_registry.add(cache)
+        registry = current_registry()
+        cache = ModelCache(load, self._limit, self._stats, registry.announce)
+        registry.add(cache)
         return cache
 
     def _resident_models(self) -> int:

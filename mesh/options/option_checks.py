@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable
 
 _INSTEAD = {
-    "_local_testing_mode": "unit tests have mesh.testing.FakeHandle, and mesh.run() starts a Ray if none is running",
     "http_options['request_timeout_s']": "grpc_options has one",
 }
 """Alternatives to options that are not available yet."""

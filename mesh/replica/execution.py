@@ -15,7 +15,6 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextvars import Context
 from enum import IntEnum
 from time import monotonic
 from typing import Any
@@ -112,7 +111,7 @@ class Execution:
             self._user.post(self._begin)
         else:
             # In a context of its own: what one request sets in a context variable, the next one must not see.
-            self.waiting = self._user.threads.submit(Context().run, self._run_in_thread)
+            self.waiting = self._user.threads.submit(self._user.context.copy().run, self._run_in_thread)
 
     def on_item(self, payload: Payload) -> None:
         if self.requests is not None:

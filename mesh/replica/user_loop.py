@@ -7,10 +7,13 @@ each.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context
 from typing import Any, TypeVar
 
 import uvloop
@@ -24,14 +27,16 @@ T = TypeVar("T")
 class UserLoop:
     """The event loop of async user code, and the threads of `def` methods."""
 
-    def __init__(self, *, is_isolated: bool, threads_max: int) -> None:
+    def __init__(self, *, is_isolated: bool, threads_max: int, context: Context | None = None) -> None:
+        """`context`: a copy of it is what calls run in; None for an empty one. Only a loop of its own can have one."""
         self.is_isolated = is_isolated
+        self.context = context if context is not None else Context()
         self.threads = _pool(threads_max)
         self._threads_max = threads_max
         self._is_stopped = False
         if is_isolated:
             self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-            self._mailbox = Mailbox(self.loop)
+            self._mailbox = Mailbox(self.loop, self.context.copy())
             self._thread = threading.Thread(target=self._run, name="mesh-user", daemon=True)
             self._thread.start()
         else:
@@ -69,6 +74,24 @@ class UserLoop:
         if self.is_isolated:
             self.loop.call_soon_threadsafe(self.loop.stop)
 
+    def close(self, timeout_s: float) -> None:
+        """Like `stop` for an isolated loop of a process that lives on: cancel its tasks and wait until all has ended.
+
+        What user code blocks for longer than `timeout_s` is abandoned. From any other thread.
+        """
+        end_at_s = time.monotonic() + timeout_s
+        with contextlib.suppress(TimeoutError):
+            self.submit(_end_tasks()).result(timeout_s)
+        self.stop()
+        pool_end = threading.Thread(target=self.threads.shutdown, name="mesh-user-end", daemon=True)
+        pool_end.start()
+        for thread in (self._thread, pool_end):
+            thread.join(max(0.0, end_at_s - time.monotonic()))
+        if self._thread.is_alive():
+            logger.warning("user code blocks its event loop: its thread is abandoned")
+        else:
+            self.loop.close()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._is_stopped:
@@ -77,6 +100,17 @@ class UserLoop:
             except (SystemExit, KeyboardInterrupt):
                 # asyncio lets these out of the loop when a task of user code raises them. The replica goes on.
                 logger.exception("a task of user code tried to end the process")
+
+
+async def _end_tasks() -> None:
+    """Cancel every other task of this loop, and close its generators and threads."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
 
 
 def _pool(threads_max: int) -> ThreadPoolExecutor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.exceptions import MeshException
-from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.multiplex.multiplex_decorator import current_registry
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import Kind, MethodTable
 from mesh.usercode.finalizer import finalize
@@ -98,7 +98,7 @@ class UserObject:
             if web is not None:
                 await web.stop()
         finally:
-            await model_registry.unload_all()
+            await current_registry().unload_all()
             if target is not None and inspect.isclass(self._code.callable):
                 await finalize(target, in_thread=False)
 

@@ -48,11 +48,15 @@ def pack(code: UserCode, replace: Replace | None = None) -> bytes:
     """
     parts = (
         dumps((code.callable, code.servicer_functions), _name(code), deployed=code.callable),
-        dumps(
-            (code.init_args, code.init_kwargs), f"arguments bound to {_name(code)}", replace, labelled=_labelled(code)
-        ),
+        pack_arguments(code, replace),
     )
     return pickle.dumps((_search_path(), parts), protocol=5)
+
+
+def pack_arguments(code: UserCode, replace: Replace | None = None) -> bytes:
+    """The bound arguments alone, a pickle. Raises TypeError saying what cannot be pickled."""
+    arguments = code.init_args, code.init_kwargs
+    return dumps(arguments, f"arguments bound to {_name(code)}", replace, labelled=_labelled(code))
 
 
 def unpack(data: bytes) -> UserCode:

@@ -33,9 +33,10 @@ class Mailbox:
 
     __slots__ = ("_context", "_is_scheduled", "_items", "loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context | None = None) -> None:
+        """`context`: what the functions run in; None for an empty one."""
         self.loop = loop
-        self._context = Context()
+        self._context = context if context is not None else Context()
         """Without the variables of the code that happens to wake the loop: what it starts may live on for long."""
         self._items: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_scheduled = False

@@ -35,7 +35,7 @@ def test_python_runs_and_prints_what_it_says(document: Path, gateway: Gateway) -
 
 
 def test_the_tests_that_docs_testing_shows_pass(cluster: Path, tmp_path: Path) -> None:
-    """They start a Ray of their own: a private one beside that of this run (items 253–255, C15)."""
+    """They start a Ray of their own: a private one beside that of this run (items 253–256, C15)."""
     (tmp_path / "test_weather.py").write_text("\n\n".join(block.text for block in blocks_of(TESTING, "python")))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_weather.py"],
@@ -46,7 +46,7 @@ def test_the_tests_that_docs_testing_shows_pass(cluster: Path, tmp_path: Path) -
         timeout=50,
         check=False,
     )
-    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    assert "7 passed" in done.stdout, done.stdout + done.stderr
 
 
 def at_gateway(source: str, gateway: Gateway) -> str:

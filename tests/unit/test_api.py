@@ -155,7 +155,7 @@ def test_only_bound_applications_can_be_run(cluster: FakeCluster, target: Any) -
     [
         ({"name": ""}, MeshException, "Application name must be a non-empty string"),
         ({"route_prefix": "x"}, ValueError, "route_prefix"),
-        ({"_local_testing_mode": True}, ValueError, "not available in this version"),
+        ({"_local_testing_mode": True, "blocking": True}, ValueError, "no ports"),
         ({"logging_config": {"level": 1}}, TypeError, "Did you mean 'log_level'"),
     ],
 )

@@ -123,7 +123,7 @@ def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[ControlPlane]:
 def process(control: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[MeshProcess]:
     process = do_on_io(MeshProcess, CALLER)
     on_io(process.start())
-    monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
+    monkeypatch.setattr("mesh.caller.handle_family.mesh_process", lambda: process)
     linger_for(0.0, monkeypatch)
     yield process
     on_io(process.stop())

@@ -123,8 +123,8 @@ def test_a_handle_that_is_shut_down_takes_the_router_from_no_other(
     process: MeshProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A router ends with its last handle (item 12)."""
-    monkeypatch.setattr("mesh.handle.mesh_process", lambda: process)
-    monkeypatch.setattr("mesh.handle.joined_process", lambda: process)
+    monkeypatch.setattr("mesh.caller.handle_family.mesh_process", lambda: process)
+    monkeypatch.setattr("mesh.caller.handle_family.joined_process", lambda: process)
     first, second = (DeploymentHandle[Any](KEY.name, KEY.app) for _ in range(2))
     router = first._family.connect()
     assert second._family.connect() is router

@@ -1,0 +1,273 @@
+"""Local applications and the fixture `mesh_app`: whole applications in this process, and nothing left of them."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import threading
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+import mesh
+from mesh.cluster import ray_core
+from mesh.context import current_request
+from mesh.exceptions import MeshException, ReplicaUnavailableError
+from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.testing import RunMeshApp
+from tests.unit.fakes.small_mesh import until
+from tests.unit.local.conftest import user_threads
+from tests.unit.protos import shop_pb2, shop_pb2_grpc
+
+Handle = mesh.DeploymentHandle[Any]
+DEADLINE_S = 10.0
+
+events: list[str] = []
+"""What the deployments below have done. They are not copied, so it is the same list for all."""
+
+
+@pytest.fixture(autouse=True)
+def no_events() -> None:
+    events.clear()
+
+
+def wholesale_price() -> float:
+    return 2.0
+
+
+@mesh.deployment
+class Prices:
+    def __init__(self, currency: dict[str, str]) -> None:
+        events.append("prices are here")
+        self.currency = currency
+
+    async def price(self, item: str) -> str:
+        return f"{item}: {wholesale_price()} {self.currency['sign']}"
+
+    def where(self) -> str:
+        return mesh.get_replica_context().deployment
+
+    async def where_in_thread(self) -> str:
+        return await asyncio.to_thread(self.where)
+
+    async def hang(self) -> None:
+        events.append("hanging")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            events.append("cancelled")
+            raise
+
+    async def history(self, count: int) -> AsyncIterator[int]:
+        for number in range(count):
+            yield number
+
+    def __del__(self) -> None:
+        events.append("prices are gone")
+
+
+@mesh.deployment
+async def shout(text: str) -> str:
+    return text.upper()
+
+
+@mesh.deployment(user_config={"greeting": "hello"})
+class Front:
+    async def __init__(self, prices: Handle, others: dict[str, list[Handle]]) -> None:  # type: ignore[misc]
+        self.prices = prices
+        self.others = others
+        self.first = await prices.price.remote("plum")
+
+    async def reconfigure(self, config: dict[str, str]) -> None:
+        self.greeting = config["greeting"]
+
+    async def __call__(self, item: str) -> str:
+        shared, shout = self.others["all"]
+        text = await shout.remote(self.prices.price.remote(item))
+        return f"{self.greeting}, {self.first}, {text}, {await shared.where.remote()}, {self.where()}"
+
+    def where(self) -> str:
+        return mesh.get_replica_context().deployment
+
+    async def ids(self) -> tuple[str, str]:
+        request = current_request()
+        assert request is not None
+        return request.request_id, await self.prices.options(method_name="where_in_thread").remote()
+
+    def __del__(self) -> None:
+        events.append("the front is gone")
+
+
+def shop() -> mesh.Application:
+    prices = Prices.bind({"sign": "EUR"})
+    return Front.bind(prices, {"all": [prices, shout.bind()]})
+
+
+def test_a_graph_of_deployments_runs_without_ray(mesh_app: RunMeshApp) -> None:
+    """With containers of handles, a shared node, a function, an async constructor and `reconfigure` (items 62, 240)."""
+    app = mesh_app(shop())
+    assert app.handle.remote("pear").result(timeout_s=DEADLINE_S) == (
+        "hello, plum: 2.0 EUR, PEAR: 2.0 EUR, Prices, Front"
+    )
+    assert events == ["prices are here"]
+    assert app.handle.ids.remote().result(timeout_s=DEADLINE_S)[1] == "Prices"
+    items = app.deployment("Prices").history.options(stream=True).remote(1000)
+    assert list(items) == list(range(1000))
+    with pytest.raises(KeyError, match="Did you mean 'Prices'"):
+        app.deployment("Price")
+    app.close()
+    assert events == ["prices are here", "the front is gone", "prices are gone"]
+
+
+def test_what_the_code_uses_can_be_patched(mesh_app: RunMeshApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes are not copied; their arguments are, as on the way to a replica (item 240)."""
+    currency = {"sign": "EUR"}
+    monkeypatch.setattr(f"{__name__}.wholesale_price", lambda: 7.5)
+    handle = mesh_app(Prices.bind(currency)).handle
+    currency["sign"] = "USD"
+    assert handle.price.remote("pear").result(timeout_s=DEADLINE_S) == "pear: 7.5 EUR"
+    with pytest.raises(TypeError, match="arguments bound to Prices cannot be pickled"):
+        mesh_app(Prices.bind(threading.Lock()))
+    with pytest.raises(TypeError, match=r"Deployment\.bind"):
+        mesh_app(Prices)  # type: ignore[arg-type]
+
+
+def test_a_deployment_that_fails_to_start_leaves_nothing(mesh_app: RunMeshApp) -> None:
+    """The error names it and has the user's as its cause (item 66)."""
+
+    @mesh.deployment
+    class Broken:
+        def __init__(self, prices: Handle) -> None:
+            raise LookupError("no shelf")
+
+    with pytest.raises(RuntimeError, match=r"Deployment 'Broken' .* LookupError: no shelf") as caught:
+        mesh_app(Broken.bind(Prices.bind({})))
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert events == ["prices are here", "prices are gone"]
+    assert user_threads() == []
+
+
+def test_the_end_cancels_calls_and_leaves_no_thread(mesh_app: RunMeshApp) -> None:
+    """A call that hangs does not delay it (item 256)."""
+    app = mesh_app(shop())
+    response = app.deployment("Prices").hang.remote()
+    until(lambda: "hanging" in events, "the call")
+    app.close()
+    with pytest.raises(ReplicaUnavailableError):
+        response.result(timeout_s=DEADLINE_S)
+    assert events.index("cancelled") < events.index("prices are gone")
+    assert user_threads() == []
+    with pytest.raises(MeshException, match="has ended"):
+        app.handle.remote("pear")
+
+
+def test_run_replaces_the_local_application_of_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends by `delete` and `shutdown`, which look for no Ray then (items 62, 240)."""
+    monkeypatch.setattr(ray_core, "attach_ray", lambda: pytest.fail("looked for a Ray"))
+    first = mesh.run(Prices.bind({"sign": "EUR"}), _local_testing_mode=True)
+    second = mesh.run(Prices.bind({"sign": "USD"}), _local_testing_mode=True)
+    assert second.price.remote("pear").result(timeout_s=DEADLINE_S) == "pear: 2.0 USD"
+    assert mesh.get_app_handle("default") is second is mesh.get_deployment_handle("Prices", "default")
+    with pytest.raises(MeshException, match="has ended"):
+        first.price.remote("pear")
+    packed = pickle.dumps(second.price)
+    assert pickle.loads(packed).remote("fig").result(timeout_s=DEADLINE_S) == "fig: 2.0 USD"
+    mesh.delete("default")
+    with pytest.raises(MeshException, match="has ended, or runs in another process"):
+        pickle.loads(packed)
+    mesh.run(Prices.bind({}), name="other", _local_testing_mode=True)
+    mesh.shutdown()
+    assert user_threads() == []
+
+
+def test_objects_of_ray_are_refused_without_ray(mesh_app: RunMeshApp) -> None:
+    """Nothing starts a Ray by the way (item 240)."""
+    response = mesh_app(Prices.bind({"sign": "EUR"})).handle.price.remote("pear")
+    with pytest.raises(RuntimeError, match="need Ray"):
+        response._to_object_ref_sync()
+
+
+class Model:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def __del__(self) -> None:
+        events.append(f"{self.name} unloaded")
+
+
+class Models:
+    @mesh.multiplexed(max_num_models_per_replica=1)
+    async def load(self, model_id: str) -> Model:
+        return Model(f"{mesh.get_replica_context().deployment}/{model_id}")
+
+    async def __call__(self) -> str:
+        model: Model = await self.load(mesh.get_multiplexed_model_id())
+        return model.name
+
+    @mesh.batch(max_batch_size=3, batch_wait_timeout_s=5)
+    async def squares(self, numbers: list[int]) -> list[tuple[int, int, str]]:
+        return [(each**2, len(numbers), mesh.get_replica_context().deployment) for each in numbers]
+
+
+@mesh.deployment
+class Pair:
+    def __init__(self, one: Handle, two: Handle) -> None:
+        self.handles = one, two
+
+    async def __call__(self, model: str) -> list[str]:
+        return [await each.options(multiplexed_model_id=model).remote() for each in self.handles]
+
+
+def test_each_deployment_has_models_of_its_own(mesh_app: RunMeshApp) -> None:
+    """They are evicted within their deployment, and unloaded at its end (items 119, 123, 134, 240)."""
+    one, two = (mesh.deployment(Models).options(name=name).bind() for name in ("One", "Two"))
+    app = mesh_app(Pair.bind(one, two))
+    assert app.handle.remote("a").result(timeout_s=DEADLINE_S) == ["One/a", "Two/a"]
+    assert app.handle.remote("b").result(timeout_s=DEADLINE_S) == ["One/b", "Two/b"]
+    until(lambda: sorted(events) == ["One/a unloaded", "Two/a unloaded"], "both evictions")
+    assert model_registry.model_ids() == []
+    squares = app.deployment("Two").squares
+    calls = [squares.remote(number) for number in (1, 2, 3)]
+    assert [each.result(timeout_s=DEADLINE_S) for each in calls] == [(1, 3, "Two"), (4, 3, "Two"), (9, 3, "Two")]
+    app.close()
+    assert sorted(events[2:]) == ["One/b unloaded", "Two/b unloaded"]
+
+
+@mesh.deployment
+class Store(shop_pb2_grpc.ShopServicer):
+    async def Price(self, request: Any, context: Any) -> Any:
+        if not request.name:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no name")
+        context.set_trailing_metadata([("seen", dict(context.invocation_metadata()).get("user", ""))])
+        return shop_pb2.Item(name=request.name, amount=len(request.name))
+
+    def Haggle(self, request_iterator: Iterator[Any], context: Any) -> Iterator[Any]:
+        for item in request_iterator:
+            yield shop_pb2.Item(amount=item.amount - 1)
+
+    async def __call__(self, request: Any) -> dict[str, str]:
+        return {"path": request.url.path, "deployment": mesh.get_replica_context().deployment}
+
+
+def test_clients_reach_it_by_grpc_and_http(mesh_app: RunMeshApp) -> None:
+    """The gateway is the mesh's own, on ports that close with the application (item 256)."""
+    app = mesh_app(Store.bind())
+    with grpc.insecure_channel(app.grpc_address) as channel:
+        stub = shop_pb2_grpc.ShopStub(channel)
+        reply, call = stub.Price.with_call(shop_pb2.Item(name="pear"), metadata=[("user", "ada")], timeout=DEADLINE_S)
+        assert (reply.amount, dict(call.trailing_metadata())["seen"]) == (4, "ada")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Price(shop_pb2.Item(), timeout=DEADLINE_S)
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "no name")
+        offers = stub.Haggle(iter([shop_pb2.Item(amount=7), shop_pb2.Item(amount=3)]), timeout=DEADLINE_S)
+        assert [each.amount for each in offers] == [6, 2]
+    with urllib.request.urlopen(f"{app.http_url}/fruit", timeout=DEADLINE_S) as response:
+        assert response.read() == b'{"path":"/fruit","deployment":"Store"}'
+    host, port = app.http_url.removeprefix("http://").split(":")
+    app.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=DEADLINE_S)
