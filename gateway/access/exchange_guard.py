@@ -7,17 +7,22 @@ then it passes everything on to the receiver that the dialect has made.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from math import ceil
 
 from gateway.access.authenticator import Authenticator
+from gateway.access.call_limits import RESOURCE_EXHAUSTED
 from gateway.access.user_check import PendingCheck
 from gateway.requests.cors import is_preflight
 from gateway.requests.dialect_list import answer_json
-from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.routes import Refusal
+from gateway.requests.web_status import NO_ROOM
 from mesh.authentication import ClientRequest
 from mesh.wire.identity import Identity
+
+logger = logging.getLogger("mesh.gateway")
 
 Open = Callable[[Exchange], ExchangeReceiver | None]
 """Gives an exchange its receiver; None if it has been answered."""
@@ -26,6 +31,12 @@ _STATUS = {7: 403, 8: 429, 14: 503, 16: 401}
 """By the code of gRPC; what else a function says is 403."""
 _FORBIDDEN = 403
 _UNAUTHORIZED = 401
+_OF_PREFLIGHT = (
+    " Browsers ask without credentials what pages of other origins may send: let the gateway answer them, by"
+    " mesh.start(http_options={'cors': ...})."
+)
+_NO_ROOM = Refusal(RESOURCE_EXHAUSTED, NO_ROOM.text)
+_FAILED = b"The gateway failed; its log has the reason.\n"
 
 
 def open_for_caller(
@@ -34,19 +45,15 @@ def open_for_caller(
     open_as: Callable[[Identity | None], ExchangeReceiver | None],
 ) -> ExchangeReceiver | None:
     """Find out who sends the exchange, and open it with `open_as`; or answer that it may not be sent."""
-    head = exchange.head
-    if is_preflight(head):
-        # A browser asks what pages may send, which it does without credentials (Fetch §4.8).
-        return open_as(None)
     waiting = AwaitingCaller(exchange, open_as)
-    answer = authenticator.identify(client_request(head), waiting.decide)
-    if isinstance(answer, PendingCheck):
-        waiting.check = answer
+    found = authenticator.identify(client_request(exchange.head), waiting.decide)
+    if isinstance(found, PendingCheck):
+        waiting.check = found
         return waiting
-    if isinstance(answer, Refusal):
-        refuse_exchange(exchange, answer)
+    if isinstance(found, Refusal):
+        refuse_exchange(exchange, found)
         return None
-    return open_as(answer)
+    return open_as(found)
 
 
 def client_request(head: HttpHead) -> ClientRequest:
@@ -61,9 +68,13 @@ def refuse_exchange(exchange: Exchange, refusal: Refusal) -> None:
     """Answer with the status, and the same JSON as the JSON dialect, which other dialects read by the status."""
     status = _STATUS.get(refusal.code, _FORBIDDEN)
     more: Fields = [(b"www-authenticate", b"Bearer")] if status == _UNAUTHORIZED else []
+    message = refusal.message
+    if is_preflight(exchange.head):
+        # Anyone can send what looks like one, so it is let through to user code no more than other requests.
+        message += _OF_PREFLIGHT
     if refusal.retry_after_s is not None:
         more.append(retry_after_field(refusal.retry_after_s))
-    answer_json(exchange, status, {"code": refusal.code, "message": refusal.message, "details": []}, more)
+    answer_json(exchange, status, {"code": refusal.code, "message": message, "details": []}, more)
 
 
 def retry_after_field(seconds: float) -> tuple[bytes, bytes]:
@@ -80,14 +91,21 @@ class AwaitingCaller:
         self.check: PendingCheck | None = None
         self._receiver: ExchangeReceiver | None = None
         self._received: list[bytes] = []
-        """Its room is not given back: it is bounded by what a client may send in advance."""
+        """Its room is not given back: of one exchange it is bounded by what a client may send in advance."""
+        self._held_bytes = 0
+        """Of that, as counted in what the gateway buffers."""
         self._is_complete = False
 
     def on_body(self, data: bytes) -> None:
         if self._receiver is not None:
             self._receiver.on_body(data)
-        else:
+        elif self._exchange.share.has_room(len(data)):
+            self._exchange.share.add(len(data))
+            self._held_bytes += len(data)
             self._received.append(data)
+        else:
+            self._stop()
+            refuse_exchange(self._exchange, _NO_ROOM)
 
     def on_end(self) -> None:
         if self._receiver is not None:
@@ -98,9 +116,8 @@ class AwaitingCaller:
     def on_broken(self, by: BrokenBy) -> None:
         if self._receiver is not None:
             self._receiver.on_broken(by)
-        elif self.check is not None:
-            self.check.cancel()
-            self._received.clear()
+        else:
+            self._stop()
 
     def on_writable(self) -> None:
         if self._receiver is not None:
@@ -108,17 +125,45 @@ class AwaitingCaller:
 
     def decide(self, answer: Identity | Refusal) -> None:
         """Open the exchange with all that has come, or refuse it."""
-        exchange, received = self._exchange, self._received
-        self.check, self._received = None, []
+        self.check = None
+        received = self._stop()
         if isinstance(answer, Refusal):
-            refuse_exchange(exchange, answer)
+            refuse_exchange(self._exchange, answer)
             return
-        receiver = self._receiver = self._open_as(answer) or _IGNORED
+        try:
+            self._pass_on(answer, received)
+        except Exception:
+            logger.exception("a request of %s was not accepted", self._exchange.head.path)
+            self._fail()
+
+    def _pass_on(self, identity: Identity, received: list[bytes]) -> None:
+        exchange = self._exchange
+        receiver = self._receiver = self._open_as(identity) or _IGNORED
         for data in received:
             if not exchange.has_ended:
                 receiver.on_body(data)
         if self._is_complete and not exchange.has_ended:
             receiver.on_end()
+
+    def _stop(self) -> list[bytes]:
+        """Wait no longer. Returns what has come."""
+        if self.check is not None:
+            self.check.cancel()
+            self.check = None
+        self._exchange.share.add(-self._held_bytes)
+        self._held_bytes = 0
+        received, self._received = self._received, []
+        return received
+
+    def _fail(self) -> None:
+        """End the exchange, as its connection does where a receiver fails under its own eyes."""
+        exchange = self._exchange
+        if exchange.has_ended:
+            return
+        if not exchange.has_sent_head:
+            answer(exchange, 500, [(b"content-type", b"text/plain; charset=utf-8")], _FAILED)
+        else:
+            exchange.abort()
 
 
 class _Ignored:

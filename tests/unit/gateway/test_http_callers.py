@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
+from gateway.access.exchange_guard import AwaitingCaller
 from gateway.dialects.served_method import ServedMethod
+from gateway.requests.cors import CorsPolicy
 from gateway.requests.dialect_list import answer_json
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.routes import Refusal
@@ -23,6 +26,7 @@ from mesh.authentication import ClientRequest, Refused
 from mesh.wire.api_key_lines import key_line
 from mesh.wire.identity import Identity
 from tests.unit.fakes.certificates import Pki
+from tests.unit.fakes.fake_exchange import FakeExchange, request
 from tests.unit.gateway.fakes import UNARY, FakeRouter, Gateway, echo, on_io_loop, until
 from tests.unit.gateway.guarded import guarded
 
@@ -147,18 +151,38 @@ def test_what_is_open_can_be_chosen(keys: dict[str, Any]) -> None:
     assert on_io_loop(scenario()) == [200, 401, 401, 401, 401]
 
 
-def test_browsers_may_ask_what_pages_may_send(keys: dict[str, Any]) -> None:
-    """A preflight carries no credentials; any other OPTIONS needs them."""
+def test_what_looks_like_a_preflight_reaches_no_user_code_without_an_identity(keys: dict[str, Any]) -> None:
+    """A plain `__call__` and a rule for all methods take OPTIONS like any other. With CORS the gateway answers."""
 
-    async def scenario() -> list[int]:
+    async def scenario() -> list[Answer]:
         async with guarded(FakeRouter(echo), authentication=keys) as (gateway, _):
-            gateway.listener.add_dialects(ShowCaller(gateway))
+            dialect = ShowCaller(gateway)
+            gateway.listener.add_dialects(dialect)
             asked = {"Origin": "https://a.example", "Access_Control_Request_Method": "POST"}
-            preflight = await asyncio.to_thread(lambda: send(gateway, "/", "OPTIONS", **asked))
-            other = await asyncio.to_thread(lambda: send(gateway, "/", "OPTIONS", Origin="https://a.example"))
-            return [preflight.status, other.status]
+            without = await asyncio.to_thread(lambda: send(gateway, "/?delete=all", "OPTIONS", b"body", **asked))
+            known = await asyncio.to_thread(lambda: send(gateway, "/", "OPTIONS", x_api_key="a-key", **asked))
+            assert len(dialect.opened) == 1
+            return [without, known]
 
-    assert on_io_loop(scenario()) == [200, 401]
+    without, known = on_io_loop(scenario())
+    assert (without.status, known.status) == (401, 200)
+    assert "http_options={'cors'" in without.body["message"]
+
+
+def test_with_cors_the_gateway_answers_preflights_before_it_asks_who_calls(keys: dict[str, Any]) -> None:
+    async def scenario() -> int:
+        async with guarded(FakeRouter(echo), authentication=keys) as (gateway, _):
+            dialect = ShowCaller(gateway)
+            gateway.listener.add_dialects(dialect)
+            gateway.listener.cors.policy = CorsPolicy(origins=["https://a.example"])
+            headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+            async with httpx.AsyncClient() as client:
+                answer = await client.options(f"http://127.0.0.1:{gateway.port}/", headers=headers)
+            assert not dialect.opened
+            assert answer.headers["access-control-allow-origin"] == "https://a.example"
+            return answer.status_code
+
+    assert on_io_loop(scenario()) == 204
 
 
 is_open = threading.Event()
@@ -255,3 +279,28 @@ def test_a_client_certificate_is_an_identity_in_both_versions_of_http(tmp_path: 
     used, body = on_io_loop(scenario())
     assert used == ("2" if version == "--http2" else "1.1")
     assert body["who"] == "alice"
+
+
+def test_a_dialect_that_fails_once_the_caller_is_known_ends_only_its_exchange(caplog: pytest.LogCaptureFixture) -> None:
+    """The user's function answers outside of all connections, which else turn such a fault into 500."""
+
+    def open_as(identity: Identity | None) -> ExchangeReceiver | None:
+        raise RuntimeError("a fault of ours")
+
+    exchange = FakeExchange(request("/a"))
+    waiting = AwaitingCaller(exchange, open_as)
+    waiting.on_body(b"x" * 10)
+    assert exchange.share.used_bytes == 10
+    waiting.decide(Identity("alice"))
+    assert (exchange.status, exchange.has_ended, exchange.share.used_bytes) == (500, True, 0)
+    assert b"fault" not in exchange.body
+    assert "a fault of ours" in caplog.text
+
+
+def test_what_waits_for_the_users_function_counts_as_buffered() -> None:
+    """One connection of HTTP/2 may have thousands of such requests."""
+    exchange = FakeExchange(request("/a"), budget_bytes=1_000)
+    waiting = AwaitingCaller(exchange, lambda identity: None)
+    waiting.on_body(b"x" * 400)
+    waiting.on_body(b"x" * 400)
+    assert (exchange.status, exchange.share.used_bytes) == (429, 0)
