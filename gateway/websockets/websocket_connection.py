@@ -2,12 +2,16 @@
 
 Theory of operation. Messages that are complete wait here until the owner takes them; only when it has taken them all
 may the client send more. What is kept, also of a message that is not complete, counts in what the gateway may buffer.
-The owner stops sending while `is_blocked`. Whichever side closes, the owner gets one `on_closed`, and the exchange ends
-when both sides have closed, or one has not answered in time.
+Bytes are read in slices: the next one in the next turn of the loop, or when the messages that wait are taken, once much
+has come out of those before; a compressed byte may become a thousand. The owner stops sending while `is_blocked`.
+Whichever side closes, the owner gets one `on_closed`, and the exchange ends when both sides have closed, or one has not
+answered in time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 from collections import deque
 from typing import Protocol
@@ -18,11 +22,18 @@ from gateway.websockets.websocket_handshake import Handshake
 from mesh.defaults.gateway_settings import GatewaySettings
 from mesh.settings import settings
 
+logger = logging.getLogger("mesh.gateway")
+
 BROKEN = 1006
 """Is never sent: the connection broke."""
 INTERNAL_FAILURE = 1011
 RESTARTING = 1012
 TRY_AGAIN_LATER = 1013
+
+_SLICE_BYTES = 64 * 1024
+_COMPRESSED_SLICE_BYTES = 4 * 1024
+_MUCH_BYTES = 1024 * 1024
+"""Of messages of one socket: what is made in one turn of the loop, and what may wait. A slice may exceed it."""
 
 
 class WebSocketOwner(Protocol):
@@ -47,8 +58,11 @@ class WebSocketConnection:
         self._owner = owner
         self._frames = WebSocketFrames(settings().gateway.websocket_message_max_bytes, handshake.deflate)
         self._messages: deque[Message] = deque()
-        self._early = b""
-        """Of a client that does not wait until it is accepted."""
+        self._unread = b""
+        """Has come, and is read when the socket is accepted, the messages before it are taken, and it is its turn."""
+        self._slice_bytes = _SLICE_BYTES if handshake.deflate is None else _COMPRESSED_SLICE_BYTES
+        self._is_reading = False
+        """Slices are being read, or will be in the next turn of the loop."""
         self._kept_bytes = 0
         """As counted in the share of the connection."""
         self._owed_bytes = 0
@@ -72,9 +86,7 @@ class WebSocketConnection:
             accept.append((b"sec-websocket-protocol", subprotocol.encode()))
         self.is_accepted = True
         self._exchange.open_tunnel(accept)
-        if self._early:
-            early, self._early = self._early, b""
-            self._receive(early)
+        self._read()
 
     def send(self, message: Message) -> bool:
         """Send a message. False, and it is lost, if it has to wait and there is no room, or if the socket closes."""
@@ -85,8 +97,8 @@ class WebSocketConnection:
         if not self._messages:
             return None
         message = self._messages.popleft()
-        if not self._messages:
-            self._give_room()
+        if not self._messages and not self._is_reading:
+            self._read_later()
         return message
 
     def close(self, code: int, reason: str = "") -> None:
@@ -98,13 +110,15 @@ class WebSocketConnection:
 
     def on_body(self, data: bytes) -> None:
         self._owed_bytes += len(data)
-        if self.is_accepted:
-            self._receive(data)
-        else:
-            self._early += data
+        self._unread += data
+        if self.is_accepted and not self._is_reading and not self._has_much:
+            self._read()
+        elif not self._keep():
+            self._give_up("there is no room for what it has sent")
 
     def on_end(self) -> None:
         """The client has closed its side of the connection."""
+        self._read_rest()
         self._end(BROKEN, "")
         if self.is_accepted:
             self._exchange.end()
@@ -112,6 +126,7 @@ class WebSocketConnection:
             self._exchange.abort()
 
     def on_broken(self, by: BrokenBy) -> None:
+        self._read_rest()
         self._end(BROKEN, by.value)
 
     def on_writable(self) -> None:
@@ -137,20 +152,58 @@ class WebSocketConnection:
 
     # ---- Details -----------------------------------------------------------------------------------------------------
 
-    def _receive(self, data: bytes) -> None:
+    def _read(self) -> None:
+        """Read what has come, until much has been made or has to wait."""
+        self._is_reading = True
+        made_bytes = 0
+        while self._unread and not self._has_much and not self.has_closed and made_bytes < _MUCH_BYTES:
+            made_bytes += self._read_slice()
+        self._is_reading = False
+        if not self._messages or (self._unread and not self._has_much):
+            self._read_later()
+
+    @property
+    def _has_much(self) -> bool:
+        """Whether messages wait, and much of them."""
+        return bool(self._messages) and self._kept_bytes >= _MUCH_BYTES
+
+    def _read_slice(self) -> int:
+        """Returns the size of the messages that came out of it."""
+        data, self._unread = self._unread[: self._slice_bytes], self._unread[self._slice_bytes :]
         self._times.was_heard = True
         messages = self._frames.receive(data)
+        made_bytes = sum(map(len, messages))
         self._messages.extend(messages)
         if not self._keep():
             self._frames.fail(TRY_AGAIN_LATER, "the gateway has no room for more messages")
         self._flush()
-        if not self._messages:
-            self._give_room()
-        elif messages:
+        if messages:
             self._owner.on_messages()
         closed = self._frames.closed
         if closed is not None:
             self._end(*closed)
+        return made_bytes
+
+    def _read_later(self) -> None:
+        """All messages are taken: read on in the next turn, or let the client send more if all is read."""
+        if not self._unread or self.has_closed:
+            self._give_room()
+        else:
+            self._is_reading = True
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        try:
+            self._read()
+        except Exception:
+            logger.exception("a WebSocket ends: its owner failed")
+            self._give_up("the gateway failed")
+
+    def _read_rest(self) -> None:
+        """Nothing more will come: what is there counts, unless it may be much once it is decompressed."""
+        if self.is_accepted and self._handshake.deflate is None:
+            while self._unread and not self.has_closed:
+                self._read_slice()
 
     def _flush(self) -> None:
         parts = self._frames.to_send()
@@ -164,7 +217,7 @@ class WebSocketConnection:
 
     def _keep(self) -> bool:
         """Count what is kept. False if there is no room for it."""
-        kept_bytes = self._frames.begun_bytes + sum(map(len, self._messages))
+        kept_bytes = len(self._unread) + self._frames.begun_bytes + sum(map(len, self._messages))
         more_bytes = kept_bytes - self._kept_bytes
         share = self._exchange.share
         if more_bytes > 0 and not share.has_room(more_bytes):

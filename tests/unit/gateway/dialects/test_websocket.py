@@ -410,6 +410,54 @@ def test_all_sockets_close_when_the_gateway_drains() -> None:
     assert socket.exchange.has_ended
 
 
+def test_compressed_messages_that_become_large_are_read_in_turns() -> None:
+    """A read of some KB may hold hundreds of MB, which would keep the loop from all other clients."""
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        socket = Socket(credit=100_000, sec_websocket_extensions=DEFLATE).accept()
+        for _ in range(8):
+            socket.client.send_binary(bytes(4 * KIB * KIB))
+        data = b"".join(socket.client.data_to_send())
+        assert len(data) < 64 * KIB
+        socket.exchange.receiver.on_body(data)
+        sent = socket.ends.router.link.items
+        assert len(sent) < 3
+        assert not socket.exchange.given_room
+        await until(lambda: len(sent) == 9, "the request and all messages")
+        assert socket.exchange.given_room == len(data)
+        assert not socket.exchange.share.used_bytes
+
+    on_io_loop(scenario())
+
+
+def test_large_messages_that_wait_are_not_joined_by_more_of_them() -> None:
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        socket = Socket(credit=1, sec_websocket_extensions=DEFLATE).accept()
+        for _ in range(8):
+            socket.client.send_binary(bytes(4 * KIB * KIB))
+        socket.exchange.receiver.on_body(b"".join(socket.client.data_to_send()))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert socket.exchange.share.used_bytes < 9 * KIB * KIB
+        allow(socket.ends.call, 100_000)
+        await until(lambda: len(socket.ends.router.link.items) == 9, "all messages")
+
+    on_io_loop(scenario())
+
+
+def test_what_a_client_sends_before_it_is_accepted_counts_as_buffered() -> None:
+    socket = Socket(share=BufferShare(BufferBudget(2_000)))
+    socket.exchange.receiver.on_body(b"x" * 900)
+    assert socket.exchange.share.used_bytes == 900
+    socket.exchange.receiver.on_body(b"x" * 200)
+    assert socket.exchange.is_aborted
+    assert not socket.exchange.share.used_bytes
+    socket.ends.assert_idle()
+
+
 # ---- Time ------------------------------------------------------------------------------------------------------------
 
 
