@@ -14,7 +14,7 @@ from time import monotonic
 
 from google.protobuf.message import DecodeError
 
-from gateway.dialects.web_bodies import WebDownload, WebUpload
+from gateway.dialects.web_bodies import HeldBytes, WebDownload, WebUpload
 from gateway.dialects.web_target import WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
@@ -25,7 +25,7 @@ from gateway.requests.web_status import (
     INTERNAL,
     INTERNAL_ERROR,
     NO_ROOM,
-    TIMED_OUT,
+    STATUS_WHEN_BROKEN,
     WebFailure,
     failure_of,
     send_failure,
@@ -49,13 +49,6 @@ Clients may send as much without being given more room."""
 
 _NESTED_LEAD_S = 0.01
 """By how much calls that an application makes may end before its own request, which has the same deadline."""
-_STATUS_WHEN_BROKEN = {
-    BrokenBy.CLIENT: CLIENT_LEFT,
-    BrokenBy.PROTOCOL: 400,
-    BrokenBy.TIMEOUT: TIMED_OUT,
-    BrokenBy.DRAIN: 503,
-}
-"""How requests count that break off."""
 
 
 class WebDialect:
@@ -103,6 +96,7 @@ class WebCall:
         "_download",
         "_exchange",
         "_headers",
+        "_held",
         "_raw_path",
         "_started_at_s",
         "_status",
@@ -132,6 +126,8 @@ class WebCall:
         self._call: OutgoingCall | None = None
         self._body = b""
         """Of a request that is sent in one frame."""
+        self._held = HeldBytes(exchange.share)
+        """Of the body: received, and its room not given back to the client."""
         self._upload: WebUpload | None = None
         self._download: WebDownload | None = None
         self._status = 0
@@ -150,6 +146,9 @@ class WebCall:
     def on_body(self, data: bytes) -> None:
         self._target.stats.received_bytes += len(data)
         upload = self._upload
+        if not self._held.add(len(data)):
+            self._fail(NO_ROOM)
+            return
         if upload is None:
             self._body += data
             return
@@ -158,19 +157,19 @@ class WebCall:
             self._fail(too_large(body_max_bytes()))
             return
         upload.waiting.append(data)
-        upload.held_bytes += len(data)
         self._forward()
 
     def on_end(self) -> None:
         if self._upload is None:
             self._submit(self._encoded(self._body))
             self._body = b""
+            self._held.clear()
             return
         self._upload.is_complete = True
         self._forward()
 
     def on_broken(self, by: BrokenBy) -> None:
-        self._status = _STATUS_WHEN_BROKEN[by]
+        self._status = STATUS_WHEN_BROKEN[by]
         call = self._call
         if call is None:
             self._count(self._status)
@@ -188,13 +187,15 @@ class WebCall:
         """The head of the answer, then pieces of its body."""
         if self._call is None:
             return
-        if not self._exchange.has_ended:
-            if self._download is None:
-                self._begin_answer(payload)
-            elif payload.codec == RAW:
-                self._send_piece(payload.data)
-            else:
-                self._fail(INTERNAL)
+        if self._exchange.has_ended:
+            # The client has left. The rest is taken, so that the application comes to its end.
+            self._download = self._download or WebDownload(CLIENT_LEFT, "", None, has_body=False)
+        elif self._download is None:
+            self._begin_answer(payload)
+        elif payload.codec == RAW:
+            self._send_piece(payload.data)
+        else:
+            self._fail(INTERNAL)
         download = self._download
         if download is not None:
             download.written += payload.credits
@@ -266,9 +267,8 @@ class WebCall:
             call.send_item(raw(waiting.popleft()))
         if waiting:
             return
-        if upload.held_bytes and call.request_credit > 0:
-            held_bytes, upload.held_bytes = upload.held_bytes, 0
-            self._exchange.give_room(held_bytes)
+        if self._held.size and call.request_credit > 0:
+            self._exchange.give_room(self._held.clear())
         if upload.is_complete and not upload.is_half_closed:
             upload.is_half_closed = True
             call.half_close()
@@ -378,6 +378,7 @@ class WebCall:
         """The request is over, though its answer may have to wait for the client."""
         target = self._target
         target.in_flight.leave()
+        self._held.clear()
         if self._download is not None:
             pattern = self._download.pattern
         route = target.route_of(pattern)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 
+from mesh.http2.limits import BufferShare
+
 
 class WebUpload:
     """A request body on its way."""
 
-    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "received_bytes", "waiting")
+    __slots__ = ("is_complete", "is_half_closed", "received_bytes", "waiting")
 
     def __init__(self, request: bytes) -> None:
         """`request`: what goes first."""
         self.waiting = deque([request])
         """Without credit; as much as the client has room for."""
-        self.held_bytes = 0
-        """Received, and its room not given back to the client."""
         self.received_bytes = 0
         self.is_complete = False
         self.is_half_closed = False
 
 
 class WebDownload:
-    """An answer that passes in pieces."""
+    """An answer that passes in pieces, or one that no client waits for."""
 
     __slots__ = ("has_body", "left_bytes", "pattern", "status", "written")
 
@@ -35,3 +35,27 @@ class WebDownload:
         self.has_body = has_body
         self.written = 0
         """Credit of pieces that were sent and not granted again yet."""
+
+
+class HeldBytes:
+    """How much of a request waits in the gateway, as counted in what its connection may buffer."""
+
+    __slots__ = ("_share", "size")
+
+    def __init__(self, share: BufferShare) -> None:
+        self._share = share
+        self.size = 0
+
+    def add(self, more_bytes: int) -> bool:
+        """False, and not counted, if there is no room for them."""
+        if not self._share.has_room(more_bytes):
+            return False
+        self._share.add(more_bytes)
+        self.size += more_bytes
+        return True
+
+    def clear(self) -> int:
+        """Nothing waits any more. Returns what did."""
+        size, self.size = self.size, 0
+        self._share.add(-size)
+        return size

@@ -9,13 +9,20 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gateway.requests.exchange import Exchange, Fields
+from gateway.requests.exchange import BrokenBy, Exchange, Fields
 from mesh.wire.outcome import BackpressureAnswer, Outcome
 
 CLIENT_LEFT = 499
 """Is counted and logged; there is no client left that could get it."""
 TIMED_OUT = 408
 INTERNAL_ERROR = 500
+STATUS_WHEN_BROKEN = {
+    BrokenBy.CLIENT: CLIENT_LEFT,
+    BrokenBy.PROTOCOL: 400,
+    BrokenBy.TIMEOUT: TIMED_OUT,
+    BrokenBy.DRAIN: 503,
+}
+"""How requests count that break off."""
 
 # google.rpc.Code
 _CANCELLED = 1

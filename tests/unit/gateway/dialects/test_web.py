@@ -20,6 +20,7 @@ from mesh.exceptions import (
     PayloadTooLargeError,
     ReplicaUnavailableError,
 )
+from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome, failed_in_user_code, status_code
 from mesh.wire.payload import PICKLE, Payload
@@ -27,6 +28,7 @@ from mesh.wire.web_messages import WEB_METHOD, decode_request, header_pairs
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, item
 from tests.unit.gateway.web_ends import (
     WebEnds,
+    WebExchange,
     begin_response,
     fail,
     respond,
@@ -587,6 +589,20 @@ def test_a_request_may_ask_to_outlive_its_client() -> None:
     ends.assert_idle()
 
 
+def test_a_streamed_answer_that_begins_when_its_client_has_left_is_taken_to_its_end() -> None:
+    """Otherwise the application would wait for credit, in its place at the replica, as long as that lives."""
+    ends = WebEnds()
+    exchange = ends.open(web_request(x_request_disconnect_disabled="?1"))
+    exchange.break_by(BrokenBy.CLIENT)
+    begin_response(ends.call, b"a")
+    for _ in range(300):
+        item(ends.call, b"x")
+    assert sum(ends.router.link.granted) > 200
+    finish(ends.call, Outcome())
+    assert ends.count("shop", "/", "GET", "499") == 1
+    ends.assert_idle()
+
+
 def test_a_request_that_is_not_complete_cannot_outlive_its_client() -> None:
     """A request that is not complete cannot outlive its client (item 206)."""
     ends = WebEnds()
@@ -594,6 +610,25 @@ def test_a_request_that_is_not_complete_cannot_outlive_its_client() -> None:
     exchange = ends.open(head, is_complete=False)
     exchange.break_by(BrokenBy.CLIENT)
     assert len(ends.router.cancelled) == 1
+    ends.assert_idle()
+
+
+@pytest.mark.parametrize("size", [30_000, None])
+def test_what_waits_of_a_body_counts_as_buffered(size: int | None) -> None:
+    """Each stream of a connection may send so much ahead, while no replica takes it."""
+    ends = WebEnds()
+    budget = BufferBudget(60_000)
+    share, exchanges = BufferShare(budget), []
+    for _ in range(3):
+        exchange = WebExchange(web_request("POST", "/", body_bytes=size))
+        exchange.share = share
+        exchange.accept(ends.web.open(exchange), is_complete=False)
+        exchange.receive(b"x" * 14_000, ends=False)
+        exchanges.append(exchange)
+    assert [each.status for each in exchanges] == [0, 0, 503]
+    for each in exchanges[:2]:
+        each.break_by(BrokenBy.CLIENT)
+    assert budget.used_bytes == 0
     ends.assert_idle()
 
 
