@@ -39,6 +39,7 @@ _DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 _RESOURCE_EXHAUSTED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
+GATEWAY_FAILED = "The gateway failed; its log has the reason."
 _NO_ROOM = (
     "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
     " Retry later, or with smaller messages."
@@ -183,7 +184,7 @@ class MethodCall:
             self.method.router.submit(call)
         except Exception:
             logger.exception("the gateway failed in a call of %s", self.method.full_name)
-            self.refuse(_INTERNAL, "The gateway failed; its log has the reason.")
+            self.refuse(_INTERNAL, GATEWAY_FAILED)
 
     @property
     def can_send(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import cache
 from importlib import resources
 from urllib.parse import parse_qs, unquote
@@ -14,6 +15,8 @@ from gateway.openapi.source_comments import source_comments
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes
 from mesh.wire.blocking_work import Work, run_blocking
+
+logger = logging.getLogger("mesh.gateway")
 
 _DOCUMENT = "/-/openapi.json"
 _DOCUMENTS = "/-/openapi/"
@@ -88,8 +91,13 @@ class _Build:
         self._task = asyncio.get_running_loop().create_task(self._run(application, documents))
 
     async def _run(self, application: RoutedApplication, documents: dict[str, bytes]) -> None:
-        documents[application.name] = document = await run_blocking(Work.TRANSLATE, _document, application)
-        _answer(self._exchange, 200, _JSON, document)
+        try:
+            documents[application.name] = document = await run_blocking(Work.TRANSLATE, _document, application)
+        except Exception:
+            logger.exception("application %s was not described", application.name)
+            _answer(self._exchange, 500, _JSON, b'{"error":"The gateway failed; its log has the reason."}')
+        else:
+            _answer(self._exchange, 200, _JSON, document)
 
     def on_body(self, data: bytes) -> None:
         self._exchange.give_room(len(data))

@@ -20,6 +20,11 @@ from gateway.transcoding.query_parameters import place_parameter, place_variable
 
 NESTING_MAX = 100
 """Objects and arrays inside each other; protobuf itself refuses messages that are deeper."""
+OBJECTS_MAX = 200_000
+"""Objects and arrays of one body. Each takes hundreds of bytes, though it may be two characters; protobuf builds all of
+them in one go, in which no other thread runs."""
+VALUES_MAX = 4_000_000
+"""The same for all values."""
 
 
 class RequestBinding:
@@ -97,18 +102,30 @@ class RequestBinding:
 
 def parse_json(text: bytes | bytearray | memoryview) -> Json:
     """Parse JSON. Raises FieldError that says at which byte it is wrong."""
+    data = bytes(text) if isinstance(text, memoryview) else text
+    if len(data) > OBJECTS_MAX:
+        _check_count(data)
     try:
-        tree = msgspec.json.decode(text)
+        tree = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         raise FieldError(f"the body is not JSON: {error}") from None
     except UnicodeDecodeError:
         raise FieldError("the body is not JSON: a string in it is not UTF-8") from None
     except RecursionError:
         raise _too_deep() from None
-    data = bytes(text) if isinstance(text, memoryview) else text
     if data.count(b"{") + data.count(b"[") > NESTING_MAX:
         _check_depth(tree)
     return tree
+
+
+def _check_count(data: bytes | bytearray) -> None:
+    """Characters in strings count too: there are hardly ever so many of them."""
+    objects = data.count(b"{") + data.count(b"[")
+    if objects > OBJECTS_MAX or objects + data.count(b",") > VALUES_MAX:
+        raise FieldError(
+            f"the body has more than {OBJECTS_MAX} objects and arrays, or {VALUES_MAX} values: send several messages,"
+            " or Protobuf"
+        )
 
 
 def _check_depth(tree: Json) -> None:

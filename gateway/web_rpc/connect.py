@@ -8,6 +8,7 @@ always answers 200; its last envelope says how it ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 from math import ceil
 
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -16,7 +17,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.http_metadata import read_http_invocation, write_fields
-from gateway.dialects.method_call import CallEnd, MethodCall
+from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
@@ -50,8 +51,11 @@ from gateway.web_rpc.message_codec import (
 from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError
+from mesh.settings import settings
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.request_context import new_request_id
+
+logger = logging.getLogger("mesh.gateway")
 
 _END_OF_STREAM = 2
 """The flag of the last envelope of a stream."""
@@ -235,6 +239,8 @@ class _UnaryCall(_ConnectCall):
 
     def _make_reader(self, max_bytes: int) -> RequestReader:
         self._task = None
+        if self._request.codec == JSON:
+            max_bytes = min(max_bytes, settings().gateway.json_max_bytes)
         return WholeBodyReader(self._codec, max_bytes, self._request.encoding)
 
     def _is_large(self, size: int) -> bool:
@@ -246,12 +252,19 @@ class _UnaryCall(_ConnectCall):
             message = await run_blocking(Work.TRANSLATE, self._reader.next_message)
         except MessageError as error:
             self._call.refuse(error.code, error.text)
+        except Exception:
+            logger.exception("a request of %s was not translated", self._call.method.full_name)
+            self._call.refuse(INTERNAL, GATEWAY_FAILED)
         else:
             self._call.start(message)
 
     async def _send_large(self, end: CallEnd) -> None:
         """The call is counted as a success already; its answer may still fail."""
-        end, message = await run_blocking(Work.TRANSLATE, self._encoded, end)
+        try:
+            end, message = await run_blocking(Work.TRANSLATE, self._encoded, end)
+        except Exception:
+            logger.exception("a response of %s was not translated", self._call.method.full_name)
+            end, message = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers), None
         if self._answer(end, message) is None:
             text = "This gateway has no room for the response. The call was executed; its response is lost."
             if self._answer(CallEnd(RESOURCE_EXHAUSTED, text, end.trailers), None) is None:

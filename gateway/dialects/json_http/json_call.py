@@ -7,13 +7,14 @@ thread, so that no other call waits for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from gateway.dialects.json_http.json_bodies import BodyTooLargeError, WholeBody
 from gateway.dialects.json_http.json_headers import JsonHead, answer_fields, details_of, trailer_fields
 from gateway.dialects.json_http.json_methods import JsonTarget
-from gateway.dialects.method_call import CallEnd, MethodCall
+from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import BrokenBy, Exchange
@@ -25,6 +26,8 @@ from gateway.transcoding.stream_forms import StreamForm
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, MessageError
 from mesh.wire.blocking_work import Work, run_blocking
+
+logger = logging.getLogger("mesh.gateway")
 
 T = TypeVar("T")
 
@@ -117,12 +120,18 @@ class _Answers:
         try:
             content_type, body = await run_blocking(Work.TRANSLATE, self._translated, end.response)
         except ValueError as error:
-            self._send_error(self._untranslatable(end, error))
-            return
-        fields = answer_fields(content_type, self._call.request_id, self._initial, end.trailers)
-        if not self._exchange.send_whole(200, fields, body):
+            end = self._untranslatable(end, error)
+        except Exception:
+            logger.exception("a response of %s was not translated", self._call.method.full_name)
+            end = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers)
+        else:
+            fields = answer_fields(content_type, self._call.request_id, self._initial, end.trailers)
+            if self._exchange.send_whole(200, fields, body):
+                return
             text = "This gateway has no room for the response. The call was executed; its response is lost."
-            self._send_error(CallEnd(RESOURCE_EXHAUSTED, text, end.trailers))
+            end = CallEnd(RESOURCE_EXHAUSTED, text, end.trailers)
+        if self._send_error(end) is None:
+            self._exchange.abort()
 
     def _translated(self, message: bytes | memoryview) -> tuple[bytes, bytes]:
         response = self._target.translation.response
@@ -217,6 +226,9 @@ class JsonCall(_Answers):
             message = await run_blocking(Work.TRANSLATE, self._bound)
         except FieldError as error:
             self._refuse_request(error)
+        except Exception:
+            logger.exception("a request of %s was not translated", self._call.method.full_name)
+            self._call.refuse(INTERNAL, GATEWAY_FAILED)
         else:
             self._call.start(message)
 

@@ -20,7 +20,7 @@ from mesh.link.outgoing_call import OutgoingCall
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
-from tests.unit.fakes.fake_exchange import FakeExchange, request
+from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
 from tests.unit.gateway.dialects.json_ends import (
     SERVICE,
     JsonGateway,
@@ -364,6 +364,49 @@ def test_a_wrong_large_request_is_refused_too() -> None:
         return exchange
 
     assert "did you mean title?" in json_of(asyncio.run(call()))["message"]
+
+
+@pytest.mark.parametrize(("step", "code"), [("_bound", 13), ("_translated", 0)])
+def test_a_fault_of_ours_in_the_thread_ends_the_call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str, code: int
+) -> None:
+    """Nothing else would: the client would wait as long as it likes, and the gateway for it when it drains.
+
+    A call whose response is lost was executed, and counts as that.
+    """
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(f"gateway.dialects.json_http.json_call.JsonCall.{step}", fail)
+    title = "x" * ON_LOOP_MAX_BYTES
+
+    async def ask() -> FakeExchange:
+        gateway = JsonGateway(answer_with(kinds_pb2.Book(title=title)))
+        body = {"title": title} if step == "_bound" else {}
+        exchange = gateway.ask("POST", f"{SERVICE}CreateBook", json.dumps(body).encode())
+        await until(lambda: exchange.has_ended, "the answer")
+        gateway.assert_counted_once(code)
+        return exchange
+
+    exchange = asyncio.run(ask())
+    assert (exchange.status, json_of(exchange)["message"]) == (500, "The gateway failed; its log has the reason.")
+    assert "a fault of ours" in caplog.text
+
+
+def test_a_large_response_without_any_room_breaks_the_exchange() -> None:
+    title = "x" * (2 * ON_LOOP_MAX_BYTES)
+
+    async def ask() -> None:
+        gateway = JsonGateway(answer_with(kinds_pb2.Book(title=title)))
+        exchange, receiver = gateway.open("POST", f"{SERVICE}CreateBook")
+        exchange.has_room = False
+        assert receiver is not None
+        send_body(exchange, receiver, b"{}")
+        await until(lambda: exchange.has_ended, "the end")
+        assert exchange.is_aborted
+
+    asyncio.run(ask())
 
 
 def test_a_client_that_leaves_while_its_request_is_translated_starts_no_call() -> None:

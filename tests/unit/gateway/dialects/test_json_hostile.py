@@ -6,10 +6,13 @@ import gzip
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.requests.exchange import BrokenBy
+from gateway.transcoding.field_error import FieldError
+from gateway.transcoding.request_binding import parse_json
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
@@ -109,3 +112,15 @@ def test_any_request_is_answered_once_and_counted_once(**sent: Any) -> None:
         receiver.on_broken(BrokenBy.CLIENT)
     gateway.assert_counted_once()
     assert exchange.share.used_bytes == 0
+
+
+@pytest.mark.parametrize("body", [b"[" + b"{}," * 200_000 + b"{}]", b"[" + b"1," * 4_000_000 + b"1]"])
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(body: bytes) -> None:
+    """16 KB of gzip may be millions of objects: gigabytes of memory, and seconds in which no other call goes on."""
+    with pytest.raises(FieldError, match="send several messages"):
+        parse_json(body)
+
+
+def test_long_arrays_of_numbers_and_long_strings_are_read() -> None:
+    assert len(parse_json(b"[" + b"1," * 1_000_000 + b"1]")) == 1_000_001
+    assert len(parse_json(b'"' + b"x" * 1_000_000 + b'"')) == 1_000_000

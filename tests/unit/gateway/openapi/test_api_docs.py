@@ -47,6 +47,17 @@ def test_the_only_application_needs_no_name() -> None:
     assert ask(docs, "/-/openapi.json").body == first.body
 
 
+def test_a_document_that_cannot_be_made_is_answered_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(application: object) -> bytes:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("gateway.openapi.api_docs._document", fail)
+    answer = ask(dialect(books="/"), "/-/openapi.json")
+    assert (answer.status, b"a fault" in answer.body, "a fault of ours" in caplog.text) == (500, False, True)
+
+
 def test_of_several_applications_one_is_named() -> None:
     docs = dialect(books="/books", papers="/papers")
     assert json_of(ask(docs, "/-/openapi/papers.json"))["info"]["title"] == "papers"

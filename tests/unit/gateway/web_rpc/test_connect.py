@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from base64 import b64encode, urlsafe_b64encode
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from gateway.web_rpc.message_codec import ON_LOOP_MAX_BYTES
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.rpc.message_reader import compressed, decompressed
+from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
@@ -307,6 +309,45 @@ def test_a_client_may_leave_while_its_large_json_is_translated() -> None:
         assert (router.calls, methods.metrics.in_flight.count) == ([], 0)
 
     asyncio.run(leave())
+
+
+@pytest.mark.parametrize("step", ["decode", "encode"])
+def test_a_fault_of_ours_in_the_thread_ends_the_call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(f"gateway.web_rpc.message_codec.JsonCodec.{step}", fail)
+
+    async def ask() -> Answer:
+        methods = shop_methods(FakeRouter(echo))
+        methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
+        methods.set_routes(shop_routes("shop"))
+        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION))
+        receiver = ConnectDialect(methods).open(exchange)
+        assert receiver is not None
+        send_body(exchange, receiver, b'{"name": "' + b"x" * (2 * ON_LOOP_MAX_BYTES) + b'"}')
+        await until(lambda: exchange.has_ended, "the answer")
+        assert methods.metrics.in_flight.count == exchange.share.used_bytes == 0
+        return Answer(exchange)
+
+    assert asyncio.run(ask()).error == {"code": "internal", "message": "The gateway failed; its log has the reason."}
+    assert "a fault of ours" in caplog.text
+
+
+def test_json_is_no_longer_than_that_of_other_json_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protobuf may be as long as gRPC allows; JSON is translated, which takes far more time and memory."""
+    limits = settings()
+    limited = replace(limits, gateway=replace(limits.gateway, json_max_bytes=100))
+    monkeypatch.setattr("gateway.web_rpc.connect.settings", lambda: limited)
+    large = Item(name="x" * 200)
+    seen = []
+    for kind, body in (("json", json_format.MessageToJson(large).encode()), ("proto", large.SerializeToString())):
+        exchange, receiver = begin(FakeRouter(echo), PRICE, ("content-type", f"application/{kind}"), VERSION)
+        send_body(exchange, receiver, body)
+        seen.append((exchange.status, Answer(exchange).code))
+    assert seen == [(429, "resource_exhausted"), (200, "ok")]
 
 
 # ---- Compression -----------------------------------------------------------------------------------------------------
