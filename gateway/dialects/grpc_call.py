@@ -266,7 +266,8 @@ class GrpcCall:
     def _messages(self, data: memoryview) -> list[bytes]:
         """The messages that are complete with these bytes; none, and the call is over, if they are wrong."""
         if self._reader is None:
-            self._reader = MessageReader(self._method.message_max_bytes, self._head.encoding)
+            method = self._method
+            self._reader = MessageReader(method.message_max_bytes, self._head.encoding, method.decompressed_max_bytes)
         try:
             return self._reader.feed(data)
         except MessageError as error:

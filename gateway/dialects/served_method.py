@@ -13,6 +13,7 @@ from gateway.requests.web_status import timeout_text
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.options.calls.call_policies import CallPolicies
+from mesh.settings import settings
 from mesh.wire.identity import Identity
 from mesh.wire.outcome import Outcome
 from mesh.wire.request_context import RequestContext
@@ -63,6 +64,16 @@ class ServedMethod:
     """Whose calls these are, where the gateway asks."""
     model_id_fields: tuple[int, ...] = ()
     """Of its request message, if they name the multiplexed model; only methods that are unary have any."""
+
+    @property
+    def json_max_bytes(self) -> int:
+        """Of a request message as JSON."""
+        return min(self.message_max_bytes, settings().gateway.json_max_bytes)
+
+    @property
+    def decompressed_max_bytes(self) -> int:
+        """Of a request message that was compressed: it is decompressed on the I/O loop."""
+        return min(self.message_max_bytes, settings().gateway.decompressed_max_bytes)
 
     def name_model(self, context: RequestContext, request: bytes) -> None:
         """Give the context of a call the model that its request names, if the client has not done so in metadata."""

@@ -11,7 +11,7 @@ from gateway.http1.http1_limits import Http1Limits, HttpFault
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\0-\x08\x0a-\x1f\x7f]*)?").fullmatch
 _LINE_USUAL_BYTES = 16
-_CHUNKS_PER_TAKE = 512
+_CHUNKS_PER_TAKE = 32
 """So that a read full of tiny chunks does not keep the loop for long."""
 
 

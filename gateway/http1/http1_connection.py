@@ -39,6 +39,8 @@ logger = logging.getLogger("mesh.gateway")
 
 _STEPS_PER_TURN = 64
 """Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
+_LARGE_READ_BYTES = 64 * 1024
+"""Behind one the loop has its turn: uvloop goes on reading a socket while there is more, and it may be tiny chunks."""
 _AGE_JITTER = 0.1
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -93,6 +95,10 @@ class Http1Connection(asyncio.Protocol):
                 self._socket.read(wanted=self._wants_more())
             else:
                 self._run(self._advance)
+                if len(data) >= _LARGE_READ_BYTES and not self._is_advancing and self._socket.is_open:
+                    self._is_advancing = True
+                    self._socket.read(wanted=False)
+                    self._turn.loop.call_soon(self._advance_on)
 
     def eof_received(self) -> None:
         """The socket is closed behind it. A client that has half closed looks like one that has left."""

@@ -51,7 +51,6 @@ from gateway.web_rpc.message_codec import (
 from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError
-from mesh.settings import settings
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.request_context import new_request_id
 
@@ -239,9 +238,12 @@ class _UnaryCall(_ConnectCall):
 
     def _make_reader(self, max_bytes: int) -> RequestReader:
         self._task = None
+        method = self._call.method
         if self._request.codec == JSON:
-            max_bytes = min(max_bytes, settings().gateway.json_max_bytes)
-        return WholeBodyReader(self._codec, max_bytes, self._request.encoding)
+            max_bytes = method.json_max_bytes
+        return WholeBodyReader(
+            self._codec, max_bytes, self._request.encoding, min(max_bytes, method.decompressed_max_bytes)
+        )
 
     def _is_large(self, size: int) -> bool:
         return self._request.codec == JSON and size > ON_LOOP_MAX_BYTES
@@ -327,7 +329,8 @@ class _StreamCall(_ConnectCall):
     def _make_reader(self, max_bytes: int) -> RequestReader:
         if self._request.codec == JSON:
             max_bytes = min(max_bytes, STREAMED_JSON_MAX_BYTES)
-        return EncodedEnvelopeReader(self._codec, max_bytes, self._request.encoding)
+        decompressed_max_bytes = min(max_bytes, self._call.method.decompressed_max_bytes)
+        return EncodedEnvelopeReader(self._codec, max_bytes, self._request.encoding, decompressed_max_bytes)
 
     def _enveloped(self, message: bytes | memoryview) -> bytes:
         compressed = None if self._call.compression is None else self._call.compression.frame(message)

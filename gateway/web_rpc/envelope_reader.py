@@ -13,11 +13,15 @@ _COMPRESSED = 1
 class EnvelopeReader:
     """Cuts the messages of one request out of its body."""
 
-    __slots__ = ("_encoding", "_has_ended", "_kept", "_max_bytes")
+    __slots__ = ("_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
 
-    def __init__(self, max_bytes: int, encoding: str = "") -> None:
-        """`max_bytes`: of one message, also once it is decompressed. `encoding`: one that can be read, or empty."""
+    def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:
+        """`max_bytes`: of one message. `decompressed_max_bytes`: of one that was compressed, if that is less.
+
+        `encoding`: one that can be read, or empty.
+        """
         self._max_bytes = max_bytes
+        self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
         self._encoding = encoding
         self._kept = bytearray()
         self._has_ended = False
@@ -41,7 +45,9 @@ class EnvelopeReader:
                 message = bytes(memoryview(kept)[PREFIX_BYTES:end])
                 del kept[:end]
                 # Nothing at all is not decompressed (Connect protocol, Unary-Request).
-                return decompressed(message, self._encoding, self._max_bytes) if flags and message else message
+                if not (flags and message):
+                    return message
+                return decompressed(message, self._encoding, self._decompressed_max_bytes)
         if kept and self._has_ended:
             raise MessageError(INTERNAL, "The last request message is not complete.")
         return None

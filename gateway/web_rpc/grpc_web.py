@@ -110,7 +110,8 @@ class _GrpcWebCall:
         self._is_text = is_text
         self._initial: tuple[Entry, ...] = ()
         self._call = MethodCall(exchange, method, self, invocation, timeout_s=timeout_s, accepts=accepted.__contains__)
-        reader = (_TextReader if is_text else EnvelopeReader)(method.message_max_bytes, _encoding(head))
+        reader_type = _TextReader if is_text else EnvelopeReader
+        reader = reader_type(method.message_max_bytes, _encoding(head), method.decompressed_max_bytes)
         self._flow = RequestFlow(exchange, self._call, reader)
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
@@ -179,8 +180,8 @@ class _TextReader(EnvelopeReader):
 
     __slots__ = ("_pieces",)
 
-    def __init__(self, max_bytes: int, encoding: str = "") -> None:
-        super().__init__(max_bytes, encoding)
+    def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:
+        super().__init__(max_bytes, encoding, decompressed_max_bytes)
         self._pieces = Base64Pieces()
 
     def feed(self, data: bytes) -> None:

@@ -10,11 +10,14 @@ from mesh.rpc.message_reader import decompressed, too_large
 class WholeBodyReader:
     """The body is the message. See RequestReader."""
 
-    __slots__ = ("_codec", "_encoding", "_has_ended", "_kept", "_max_bytes")
+    __slots__ = ("_codec", "_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
 
-    def __init__(self, codec: MessageCodec, max_bytes: int, encoding: str = "") -> None:
-        """`max_bytes`: of the message, also once it is decompressed. `encoding`: one that can be read, or empty."""
+    def __init__(
+        self, codec: MessageCodec, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None
+    ) -> None:
+        """See EnvelopeReader."""
         self._codec = codec
+        self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
         self._max_bytes = max_bytes
         self._encoding = encoding
         self._kept: bytes | bytearray = b""
@@ -44,7 +47,7 @@ class WholeBodyReader:
         data, self._kept = bytes(self._kept), b""
         # Nothing at all is not decompressed (Connect protocol, Unary-Request).
         if data and self._encoding:
-            data = decompressed(data, self._encoding, self._max_bytes)
+            data = decompressed(data, self._encoding, self._decompressed_max_bytes)
         return self._codec.decode(data)
 
 
@@ -53,8 +56,10 @@ class EncodedEnvelopeReader(EnvelopeReader):
 
     __slots__ = ("_codec",)
 
-    def __init__(self, codec: MessageCodec, max_bytes: int, encoding: str = "") -> None:
-        super().__init__(max_bytes, encoding)
+    def __init__(
+        self, codec: MessageCodec, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None
+    ) -> None:
+        super().__init__(max_bytes, encoding, decompressed_max_bytes)
         self._codec = codec
 
     def next_message(self) -> bytes | None:

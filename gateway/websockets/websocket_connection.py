@@ -34,6 +34,8 @@ _SLICE_BYTES = 64 * 1024
 _COMPRESSED_SLICE_BYTES = 4 * 1024
 _MUCH_BYTES = 1024 * 1024
 """Of messages of one socket: what is made in one turn of the loop, and what may wait. A slice may exceed it."""
+_FRAME_BYTES = 512
+"""As much as this takes the time of one frame, which may be empty."""
 
 
 class WebSocketOwner(Protocol):
@@ -68,6 +70,8 @@ class WebSocketConnection:
         self._owed_bytes = 0
         """Room that is not given back to the client."""
         self._times = _Times()
+        self._is_closing = False
+        """The owner has closed."""
         self.is_accepted = False
         self.has_closed = False
         """The owner has had its `on_closed`."""
@@ -102,9 +106,13 @@ class WebSocketConnection:
         return message
 
     def close(self, code: int, reason: str = "") -> None:
-        """Close an accepted socket; the client has some seconds to answer."""
+        """Close an accepted socket; the client has some seconds to answer. What it has sent is not wanted any more."""
+        self._is_closing = True
+        self._messages.clear()
         self._frames.close(code, reason)
         self._flush()
+        if not self._is_reading:
+            self._read_later()
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
 
@@ -168,11 +176,14 @@ class WebSocketConnection:
         return bool(self._messages) and self._kept_bytes >= _MUCH_BYTES
 
     def _read_slice(self) -> int:
-        """Returns the size of the messages that came out of it."""
+        """Returns the work that it was, in bytes of messages."""
         data, self._unread = self._unread[: self._slice_bytes], self._unread[self._slice_bytes :]
         self._times.was_heard = True
+        before = self._frames.received
         messages = self._frames.receive(data)
-        made_bytes = sum(map(len, messages))
+        made_bytes = sum(map(len, messages)) + _FRAME_BYTES * (self._frames.received - before)
+        if self._is_closing:
+            messages = []
         self._messages.extend(messages)
         if not self._keep():
             self._frames.fail(TRY_AGAIN_LATER, "the gateway has no room for more messages")

@@ -31,6 +31,8 @@ class WebSocketFrames:
         self._begun = bytearray()
         """Of a message that comes in fragments."""
         self._is_text = False
+        self.received = 0
+        """Frames of all kinds."""
         self.is_over = False
         """The connection is to be closed, behind what is to be sent."""
 
@@ -55,7 +57,9 @@ class WebSocketFrames:
         """The messages that are complete with these bytes. If they are wrong, the socket closes and says why."""
         self._protocol.receive_data(data)
         messages: list[Message] = []
-        for event in self._protocol.events_received():
+        events = self._protocol.events_received()
+        self.received += len(events)
+        for event in events:
             if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._add(event, messages)
         return messages

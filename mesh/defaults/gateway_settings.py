@@ -38,6 +38,8 @@ class GatewaySettings:
     """Body of one web request; a longer one is refused with 413. Bodies pass through in pieces and are not kept."""
     json_max_bytes: int = 16 * 1024 * 1024
     """Body of one JSON request of a typed method, decompressed; a longer one is refused with 413."""
+    decompressed_max_bytes: int = 32 * 1024 * 1024
+    """One compressed message of gRPC, gRPC-Web or Connect, decompressed; a longer one ends with RESOURCE_EXHAUSTED."""
     trusted_proxies: str = ""
     """Addresses or networks, with commas between them, whose X-Forwarded-For and -Proto count; `*` for all."""
     websocket_message_max_bytes: int = 16 * 1024 * 1024

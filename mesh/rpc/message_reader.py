@@ -38,11 +38,12 @@ def whole_message(data: bytes, start: int, stop: int, max_bytes: int) -> bytes |
 class MessageReader:
     """Cuts the messages of one direction of one stream out of its bytes."""
 
-    __slots__ = ("_begun", "_encoding", "_max_bytes", "_wanted")
+    __slots__ = ("_begun", "_decompressed_max_bytes", "_encoding", "_max_bytes", "_wanted")
 
-    def __init__(self, max_bytes: int, encoding: str = "") -> None:
-        """`max_bytes`: of one message, also once it is decompressed."""
+    def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:
+        """`max_bytes`: of one message. `decompressed_max_bytes`: of one that was compressed, if that is less."""
         self._max_bytes = max_bytes
+        self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
         self._encoding = encoding
         self._begun = bytearray()
         """A message that is not complete: one buffer, as its pieces may be single bytes."""
@@ -78,11 +79,14 @@ class MessageReader:
                 self._wanted = end - position
                 break
             message = bytes(joined[position + PREFIX_BYTES : end])
-            messages.append(decompressed(message, self._encoding, self._max_bytes) if joined[position] else message)
+            messages.append(self._decompressed(message) if joined[position] else message)
             position = end
         if self._begun or position < len(joined):
             self._begun = bytearray(joined[position:])
         return messages
+
+    def _decompressed(self, message: bytes) -> bytes:
+        return decompressed(message, self._encoding, self._decompressed_max_bytes)
 
     def _check(self, flag: int, length: int) -> None:
         if flag > 1:
@@ -103,7 +107,11 @@ def decompressed(data: bytes | memoryview, encoding: str, max_bytes: int) -> byt
     except zlib.error as error:
         raise MessageError(INTERNAL, f"A message is no valid {encoding}: {error}") from None
     if len(message) > max_bytes:
-        raise too_large(len(message), max_bytes)
+        raise MessageError(
+            RESOURCE_EXHAUSTED,
+            f"Received message larger than max ({len(message)} vs. {max_bytes}) once it was decompressed."
+            " Send it without compression, or in parts.",
+        )
     if not inflate.eof or inflate.unused_data:
         raise MessageError(INTERNAL, f"A message is not exactly one whole {encoding} stream.")
     return message

@@ -17,7 +17,6 @@ from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
 from gateway.transcoding.status_json import HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
 from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, stream_form
-from mesh.settings import settings
 from mesh.wire.request_context import new_request_id
 
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
@@ -118,8 +117,8 @@ class JsonDialect:
             call = JsonStreamCall(exchange, target, method, json_head, form)
             call.begin(_messages(head, target, is_gzip=is_gzip))
             return call
-        max_bytes = min(settings().gateway.json_max_bytes, method.message_max_bytes)
-        return JsonCall(exchange, target, method, json_head, form, WholeBody(max_bytes, is_gzip=is_gzip))
+        body = WholeBody(method.json_max_bytes, is_gzip=is_gzip)
+        return JsonCall(exchange, target, method, json_head, form, body)
 
     def _refuse_method(self, exchange: Exchange, found: OtherMethods) -> None:
         allowed = ", ".join(sorted(found.allowed))

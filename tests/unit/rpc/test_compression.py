@@ -174,6 +174,15 @@ def test_both_encodings_are_read_up_to_the_limit() -> None:
     assert MessageReader(1_000, "deflate").feed(framed(zlib.compress(bytes(1_000)))) == [bytes(1_000)]
 
 
+def test_what_was_compressed_may_have_a_limit_of_its_own() -> None:
+    """A message of 1 MB may become 1 GB, and takes the time of that."""
+    reader = MessageReader(10_000, "gzip", decompressed_max_bytes=1_000)
+    assert reader.feed(framed(bytes(10_000), flag=0)) == [bytes(10_000)]
+    with pytest.raises(MessageError, match="without compression") as caught:
+        reader.feed(framed(gzip.compress(bytes(1_001))))
+    assert caught.value.code == RESOURCE_EXHAUSTED
+
+
 def test_a_server_says_which_encodings_it_takes() -> None:
     """With the status of a request whose encoding it does not know (gRPC docs, compression)."""
 

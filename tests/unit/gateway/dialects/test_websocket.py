@@ -448,6 +448,34 @@ def test_large_messages_that_wait_are_not_joined_by_more_of_them() -> None:
     on_io_loop(scenario())
 
 
+def test_very_many_tiny_frames_are_read_in_turns() -> None:
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        socket = Socket(credit=100_000).accept()
+        for _ in range(20_000):
+            socket.client.send_binary(b"")
+        socket.exchange.receiver.on_body(b"".join(socket.client.data_to_send()))
+        sent = socket.ends.router.link.items
+        assert len(sent) < 15_000
+        await until(lambda: len(sent) == 20_001, "the request and all messages")
+
+    on_io_loop(scenario())
+
+
+def test_what_waits_is_dropped_when_the_application_closes() -> None:
+    """Nobody takes it any more. What the client answers has to be read."""
+    socket = Socket(credit=1).accept()
+    socket.client_sends(text("a" * 10_000))
+    assert (socket.exchange.given_room, socket.exchange.share.used_bytes) == (0, 10_000)
+    item(socket.ends.call, encode_close(1000))
+    assert socket.exchange.given_room > 10_000
+    assert socket.exchange.share.used_bytes == 0
+    socket.client_sends(text("b"))
+    assert socket.exchange.share.used_bytes == 0
+    assert socket.replica_events == []
+
+
 def test_what_a_client_sends_before_it_is_accepted_counts_as_buffered() -> None:
     socket = Socket(share=BufferShare(BufferBudget(2_000)))
     socket.exchange.receiver.on_body(b"x" * 900)

@@ -11,6 +11,7 @@ from gateway.http1.http1_limits import Http1Limits
 from gateway.requests.exchange import BrokenBy, Exchange
 from mesh.http2.limits import BufferBudget
 from tests.unit.fakes.http1_ends import Client, Keeper, answers, on_loop, request
+from tests.unit.gateway.fakes import until
 
 PLAIN = [(b"content-type", b"text/plain")]
 
@@ -265,6 +266,22 @@ def test_a_receiver_that_gives_no_room_stops_the_client() -> None:
     assert not client.transport.is_reading
     keeper.exchange.give_room(500)
     assert client.transport.is_reading
+
+
+def test_behind_a_large_read_the_loop_has_its_turn() -> None:
+    """uvloop reads on in one turn while there is more, which for 8 MB of tiny chunks takes seconds."""
+
+    async def scenario() -> None:
+        client = Client()
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+        assert client.transport.is_reading
+        client.send(b"1\r\nx\r\n" * 12_000)
+        assert not client.transport.is_reading
+        await until(lambda: client.transport.is_reading, "the next turns")
+        client.send(b"0\r\n\r\n")
+        assert (len(client.keepers[0].body), client.keepers[0].ends) == (12_000, 1)
+
+    asyncio.run(scenario())
 
 
 @on_loop

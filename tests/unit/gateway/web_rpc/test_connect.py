@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from gateway.requests.exchange import BrokenBy
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.envelope_reader import envelope
+from gateway.web_rpc.grpc_web import GrpcWebDialect
 from gateway.web_rpc.message_codec import ON_LOOP_MAX_BYTES
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
@@ -340,7 +341,7 @@ def test_json_is_no_longer_than_that_of_other_json_requests(monkeypatch: pytest.
     """Protobuf may be as long as gRPC allows; JSON is translated, which takes far more time and memory."""
     limits = settings()
     limited = replace(limits, gateway=replace(limits.gateway, json_max_bytes=100))
-    monkeypatch.setattr("gateway.web_rpc.connect.settings", lambda: limited)
+    monkeypatch.setattr("gateway.dialects.served_method.settings", lambda: limited)
     large = Item(name="x" * 200)
     seen = []
     for kind, body in (("json", json_format.MessageToJson(large).encode()), ("proto", large.SerializeToString())):
@@ -348,6 +349,23 @@ def test_json_is_no_longer_than_that_of_other_json_requests(monkeypatch: pytest.
         send_body(exchange, receiver, body)
         seen.append((exchange.status, Answer(exchange).code))
     assert seen == [(429, "resource_exhausted"), (200, "ok")]
+
+
+@pytest.mark.parametrize("kind", ["application/proto", "application/connect+proto", "application/grpc-web+proto"])
+def test_compressed_messages_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    limits = settings()
+    limited = replace(limits, gateway=replace(limits.gateway, decompressed_max_bytes=100))
+    monkeypatch.setattr("gateway.dialects.served_method.settings", lambda: limited)
+    packed = compressed(Item(name="x" * 200).SerializeToString(), "gzip")
+    path, encoding = (LIST, "connect-content-encoding") if "connect" in kind else (PRICE, "content-encoding")
+    if "web" in kind:
+        encoding = "grpc-encoding"
+    dialect_type = GrpcWebDialect if "web" in kind else ConnectDialect
+    exchange = FakeExchange(request(path, ("content-type", kind), (encoding, "gzip"), VERSION))
+    receiver = dialect_type(shop_methods(FakeRouter(lambda call: allow(call, 9)))).open(exchange)
+    assert receiver is not None
+    send_body(exchange, receiver, packed if kind == "application/proto" else envelope(packed, 1))
+    assert b"without compression" in exchange.body or b"without%20compression" in exchange.body
 
 
 # ---- Compression -----------------------------------------------------------------------------------------------------
