@@ -148,16 +148,12 @@ class WebCall:
         upload = self._upload
         if not self._held.add(len(data)):
             self._fail(NO_ROOM)
-            return
-        if upload is None:
+        elif upload is None:
             self._body += data
-            return
-        upload.received_bytes += len(data)
-        if upload.received_bytes > body_max_bytes():
+        elif not upload.add(data, body_max_bytes()):
             self._fail(too_large(body_max_bytes()))
-            return
-        upload.waiting.append(data)
-        self._forward()
+        else:
+            self._forward()
 
     def on_end(self) -> None:
         if self._upload is None:

@@ -20,6 +20,12 @@ class WebUpload:
         self.is_complete = False
         self.is_half_closed = False
 
+    def add(self, data: bytes, max_bytes: int) -> bool:
+        """Bytes have come. False if the body has more than `max_bytes` with them."""
+        self.received_bytes += len(data)
+        self.waiting.append(data)
+        return self.received_bytes <= max_bytes
+
 
 class WebDownload:
     """An answer that passes in pieces, or one that no client waits for."""
