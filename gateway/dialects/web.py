@@ -14,7 +14,7 @@ from time import monotonic
 
 from google.protobuf.message import DecodeError
 
-from gateway.dialects.web_bodies import HeldBytes, WebDownload, WebUpload
+from gateway.dialects.web_bodies import HeldBody, WebDownload, WebUpload
 from gateway.dialects.web_target import WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
@@ -96,7 +96,6 @@ class WebCall:
         "_download",
         "_exchange",
         "_headers",
-        "_held",
         "_raw_path",
         "_started_at_s",
         "_status",
@@ -124,10 +123,8 @@ class WebCall:
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None
-        self._body = b""
-        """Of a request that is sent in one frame."""
-        self._held = HeldBytes(exchange.share)
-        """Of the body: received, and its room not given back to the client."""
+        self._body = HeldBody(exchange.share)
+        """Received, and its room not given back to the client."""
         self._upload: WebUpload | None = None
         self._download: WebDownload | None = None
         self._status = 0
@@ -146,10 +143,10 @@ class WebCall:
     def on_body(self, data: bytes) -> None:
         self._target.stats.received_bytes += len(data)
         upload = self._upload
-        if not self._held.add(len(data)):
+        if not self._body.hold(len(data)):
             self._fail(NO_ROOM)
         elif upload is None:
-            self._body += data
+            self._body.whole += data
         elif not upload.add(data, body_max_bytes()):
             self._fail(too_large(body_max_bytes()))
         else:
@@ -157,9 +154,8 @@ class WebCall:
 
     def on_end(self) -> None:
         if self._upload is None:
-            self._submit(self._encoded(self._body))
-            self._body = b""
-            self._held.clear()
+            self._submit(self._encoded(self._body.whole))
+            self._body.release()
             return
         self._upload.is_complete = True
         self._forward()
@@ -263,8 +259,8 @@ class WebCall:
             call.send_item(raw(waiting.popleft()))
         if waiting:
             return
-        if self._held.size and call.request_credit > 0:
-            self._exchange.give_room(self._held.clear())
+        if self._body.size and call.request_credit > 0:
+            self._exchange.give_room(self._body.release())
         if upload.is_complete and not upload.is_half_closed:
             upload.is_half_closed = True
             call.half_close()
@@ -374,7 +370,7 @@ class WebCall:
         """The request is over, though its answer may have to wait for the client."""
         target = self._target
         target.in_flight.leave()
-        self._held.clear()
+        self._body.release()
         if self._download is not None:
             pattern = self._download.pattern
         route = target.route_of(pattern)

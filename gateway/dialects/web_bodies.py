@@ -43,16 +43,18 @@ class WebDownload:
         """Credit of pieces that were sent and not granted again yet."""
 
 
-class HeldBytes:
-    """How much of a request waits in the gateway, as counted in what its connection may buffer."""
+class HeldBody:
+    """What waits of a request's body in the gateway, counted in what its connection may buffer."""
 
-    __slots__ = ("_share", "size")
+    __slots__ = ("_share", "size", "whole")
 
     def __init__(self, share: BufferShare) -> None:
         self._share = share
         self.size = 0
+        self.whole = b""
+        """The bytes themselves, if the request is sent in one frame."""
 
-    def add(self, more_bytes: int) -> bool:
+    def hold(self, more_bytes: int) -> bool:
         """False, and not counted, if there is no room for them."""
         if not self._share.has_room(more_bytes):
             return False
@@ -60,8 +62,9 @@ class HeldBytes:
         self.size += more_bytes
         return True
 
-    def clear(self) -> int:
-        """Nothing waits any more. Returns what did."""
+    def release(self) -> int:
+        """Nothing waits any more. Returns how much did."""
+        self.whole = b""
         size, self.size = self.size, 0
         self._share.add(-size)
         return size

@@ -119,7 +119,7 @@ def parse_json(text: bytes | bytearray | memoryview) -> Json:
 
 
 def _check_count(data: bytes | bytearray) -> None:
-    """Characters in strings count too: there are hardly ever so many of them."""
+    """Characters in strings count too; very few bodies have as many of them."""
     objects = data.count(b"{") + data.count(b"[")
     if objects > OBJECTS_MAX or objects + data.count(b",") > VALUES_MAX:
         raise FieldError(

@@ -62,7 +62,6 @@ class WebSocketConnection:
         self._messages: deque[Message] = deque()
         self._unread = b""
         """Has come, and is read when the socket is accepted, the messages before it are taken, and it is its turn."""
-        self._slice_bytes = _SLICE_BYTES if handshake.deflate is None else _COMPRESSED_SLICE_BYTES
         self._is_reading = False
         """Slices are being read, or will be in the next turn of the loop."""
         self._kept_bytes = 0
@@ -70,8 +69,6 @@ class WebSocketConnection:
         self._owed_bytes = 0
         """Room that is not given back to the client."""
         self._times = _Times()
-        self._is_closing = False
-        """The owner has closed."""
         self.is_accepted = False
         self.has_closed = False
         """The owner has had its `on_closed`."""
@@ -107,7 +104,6 @@ class WebSocketConnection:
 
     def close(self, code: int, reason: str = "") -> None:
         """Close an accepted socket; the client has some seconds to answer. What it has sent is not wanted any more."""
-        self._is_closing = True
         self._messages.clear()
         self._frames.close(code, reason)
         self._flush()
@@ -177,13 +173,12 @@ class WebSocketConnection:
 
     def _read_slice(self) -> int:
         """Returns the work that it was, in bytes of messages."""
-        data, self._unread = self._unread[: self._slice_bytes], self._unread[self._slice_bytes :]
+        size = _SLICE_BYTES if self._handshake.deflate is None else _COMPRESSED_SLICE_BYTES
+        data, self._unread = self._unread[:size], self._unread[size:]
         self._times.was_heard = True
         before = self._frames.received
         messages = self._frames.receive(data)
         made_bytes = sum(map(len, messages)) + _FRAME_BYTES * (self._frames.received - before)
-        if self._is_closing:
-            messages = []
         self._messages.extend(messages)
         if not self._keep():
             self._frames.fail(TRY_AGAIN_LATER, "the gateway has no room for more messages")

@@ -31,6 +31,8 @@ class WebSocketFrames:
         self._begun = bytearray()
         """Of a message that comes in fragments."""
         self._is_text = False
+        self._is_closing = False
+        """By our side: what the client still sends is not wanted."""
         self.received = 0
         """Frames of all kinds."""
         self.is_over = False
@@ -54,7 +56,10 @@ class WebSocketFrames:
         return None if close is None else (int(close.code), close.reason)
 
     def receive(self, data: bytes) -> list[Message]:
-        """The messages that are complete with these bytes. If they are wrong, the socket closes and says why."""
+        """The messages that are complete with these bytes; none once we have begun to close.
+
+        If they are wrong, the socket closes and says why.
+        """
         self._protocol.receive_data(data)
         messages: list[Message] = []
         events = self._protocol.events_received()
@@ -62,7 +67,7 @@ class WebSocketFrames:
         for event in events:
             if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._add(event, messages)
-        return messages
+        return [] if self._is_closing else messages
 
     def encode(self, message: Message) -> bytes:
         """The frame of one message."""
@@ -78,6 +83,7 @@ class WebSocketFrames:
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin to close. A code that may not be on the wire becomes 1000 or 1011."""
+        self._is_closing = True
         if self.is_open:
             self._protocol.send_close(sendable_code(code), _cut(reason))
 

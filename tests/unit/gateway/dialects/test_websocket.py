@@ -464,7 +464,7 @@ def test_very_many_tiny_frames_are_read_in_turns() -> None:
 
 
 def test_what_waits_is_dropped_when_the_application_closes() -> None:
-    """Nobody takes it any more. What the client answers has to be read."""
+    """The application takes none of it any more, and what the client answers has to be read."""
     socket = Socket(credit=1).accept()
     socket.client_sends(text("a" * 10_000))
     assert (socket.exchange.given_room, socket.exchange.share.used_bytes) == (0, 10_000)
