@@ -292,11 +292,13 @@ def test_reflection_is_served_unless_it_is_turned_off(is_on: bool):
 
 
 async def has_reflection(node: Node) -> bool:
-    call = node.channel.stream_stream(
+    # With one request, which leaves with the head: a streamed one that comes behind the refusal makes grpc.aio say
+    # INTERNAL.
+    call = node.channel.unary_stream(
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         reflection_pb2.ServerReflectionRequest.SerializeToString,
         reflection_pb2.ServerReflectionResponse.FromString,
-    )(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10)
+    )(reflection_pb2.ServerReflectionRequest(list_services=""), timeout=10)
     try:
         answers = [answer async for answer in call]
     except grpc.aio.AioRpcError as error:

@@ -153,6 +153,8 @@ def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controlle
 
 def test_a_change_of_replicas_is_announced_once_routers_know_it(process: MeshProcess) -> None:
     router = router_of(process, KEY)
+    # The controller's own snapshot is announced too, whenever it comes.
+    until(lambda: is_reported(router, "the old token"), "the snapshot")
     seen: list[bool] = []
     do_on_io(process.on_replicas, lambda: seen.append(router.has_replicas))
     snapshot = control_pb2.DeploymentSnapshot(deployment={"app": KEY.app, "name": KEY.name}, version=9)
