@@ -71,6 +71,19 @@ def _spelled_out(numbers: str) -> Iterator[str]:
 
 
 @cache
+def tests_by_item() -> dict[str, list[str]]:
+    """The tests whose docstrings cite an item, as pytest names them, by the item's number."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(ROOT.glob("tests/**/test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test_"):
+                continue
+            for number in cited_numbers(" ".join((ast.get_docstring(node) or "").split())):
+                found.setdefault(number, []).append(f"{path.relative_to(ROOT).as_posix()}::{node.name}")
+    return found
+
+
+@cache
 def all_prose() -> tuple[Prose, ...]:
     """Of our code, protos, documents and the Makefile."""
     return (*code_prose(), *document_prose())

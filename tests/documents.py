@@ -20,6 +20,7 @@ from mesh.options.absent_options import ADVICE
 from mesh.options.option_effects import EFFECTS
 from mesh.settings import Settings, variable_of
 from mesh.wire import telemetry
+from tests import compatibility
 from tests.test_architecture import ROOMS
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +82,7 @@ def write_tables() -> None:
     for document, name, make in TABLES:
         before, _, after = _parts(document.read_text(), name)
         document.write_text(f"{before}{make()}\n{after}")
+    compatibility.DOCUMENT.write_text(compatibility.brought_up_to_date(compatibility.DOCUMENT.read_text()))
 
 
 def _parts(text: str, name: str) -> tuple[str, str, str]:

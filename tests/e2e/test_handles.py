@@ -95,7 +95,7 @@ def single(front: Handle) -> Handle:
 
 
 def test_options_make_new_handles_that_share_the_router(echo: Handle) -> None:
-    """The original keeps its options (items 2–4, 6–8, 14)."""
+    """The original keeps its options (items 2–4, 6–8, 10, 14, C5)."""
     shout = echo.options(method_name="shout")
     assert (echo.deployment_name, echo.app_name) == ("Echo", "handles")
     assert repr(echo) == "DeploymentHandle(deployment='Echo')"
@@ -253,6 +253,17 @@ def test_a_result_becomes_an_object_ref_when_asked(echo: Handle, gate: Handle) -
     with pytest.raises(TimeoutError, match=r"Timed out resolving to ObjectRef\."):
         waiting._to_object_ref_sync(_timeout_s=0.05)
     waiting.cancel()
+
+
+def test_items_become_object_refs_one_by_one(echo: Handle) -> None:
+    """In a loop and outside of one (item 49, C6)."""
+    counting = echo.count.options(stream=True)
+
+    async def refs() -> list[Any]:
+        return [ray.get(ref) async for ref in await counting.remote(3)._to_object_ref_gen()]
+
+    assert asyncio.run(refs()) == [0, 1, 2]
+    assert [ray.get(ref) for ref in counting.remote(3)._to_object_ref_gen_sync()] == [0, 1, 2]
 
 
 @ray.remote(num_cpus=0)

@@ -101,7 +101,7 @@ def records(shown: str) -> list[str]:
 
 
 def test_a_failed_request_is_found_by_its_id(price: Callable[[str, str], Any]) -> None:
-    """With what it logged and printed, and the traceback."""
+    """With what it logged and printed, and the traceback (items 156, 238)."""
     with pytest.raises(grpc.RpcError, match="boom asked for"):
         price("boom", "request-1")
     shown = logs("logged", "--request", "request-1")

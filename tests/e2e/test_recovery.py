@@ -114,7 +114,7 @@ def ids(app: str, deployment: str) -> set[str]:
 
 
 def test_calls_go_on_and_the_api_waits_while_there_is_no_controller(deploy: Deploy, gateway: Gateway) -> None:
-    """The same processes serve before and after (items 181, 183)."""
+    """The same processes serve before and after (items 180, 181, 183)."""
     handle = deploy(Steady.bind(), "steady")
     before = until(lambda: found if len(found := pids("steady", "Steady")) == 2 else None)
     starts, ages_s = controller_restarts(), ages("steady", "Steady")

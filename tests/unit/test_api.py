@@ -327,6 +327,15 @@ def test_repeated_look_ups_return_the_same_object(cluster: FakeCluster) -> None:
     assert mesh.get_app_handle("shop") is not handle
 
 
+def test_run_without_a_name_replaces_the_default_application_and_no_other_one(cluster: FakeCluster) -> None:
+    """Other applications stay (item 69, C7)."""
+    mesh.run(Model.bind(), name="shop", route_prefix="/shop")
+    mesh.run(Model.bind())
+    mesh.run(Model.options(name="Other").bind())
+    assert mesh.get_app_handle("shop").deployment_name == "Model"
+    assert mesh.get_app_handle("default").deployment_name == "Other"
+
+
 @pytest.mark.parametrize("of", ["run", "get_app_handle", "get_deployment_handle"])
 def test_a_handle_that_a_function_gave_can_be_initialized_once(cluster: FakeCluster, of: str) -> None:
     """Before its first use (items 17, 129, D3)."""

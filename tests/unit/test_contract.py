@@ -1,11 +1,11 @@
-"""docs/contract.md is complete, and what tests, code and documents cite exists."""
+"""docs/contract.md is complete, what is cited exists, and docs/compatibility.md names the test of each item."""
 
 import importlib
 import re
 
 import pytest
 
-from tests import citations
+from tests import citations, compatibility
 from tests.citations import (
     CONTRACT,
     ROOT,
@@ -45,6 +45,56 @@ def test_every_cited_item_is_in_the_contract() -> None:
         if number not in NUMBERS
     ]
     assert unknown == [], "cite an item of docs/contract.md, or state the behaviour there"
+
+
+def test_every_item_of_the_serving_api_names_a_test_that_proves_it() -> None:
+    """Or says that there is none yet."""
+    document = compatibility.DOCUMENT.read_text()
+    wrong = list(compatibility.faults(document, CONTRACT.read_text(), citations.tests_by_item()))
+    assert wrong == [], compatibility.ADVICE
+
+
+def test_the_serving_api_is_all_of_the_contract_but_what_is_about_other_things() -> None:
+    found = {item.number for item in compatibility.items_of(CONTRACT.read_text())}
+    required = {"252", *(f"C{n}" for n in range(1, 18)), *(f"D{n}" for n in range(1, 12))}
+    assert found >= required | {str(n) for n in (*range(1, 200), *range(235, 241))}
+    assert found <= set(NUMBERS)
+
+
+SMALL = "# Contract\n\n## Handles\n\n- **1.** One.\n- **2.** *(planned)* Two.\n- **3.** Three.\n"
+PROOFS = {"1": ["tests/unit/test_a.py::test_one"]}
+COUNTS = "Of 3 items 1 are proven by a test that cites them, 1 are not proven yet and 1 are planned.\n"
+ONE = "| 1 | `tests/unit/test_a.py::test_one` |"
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ((ONE, "| 2 | planned |", "| 3 | not proven yet |"), []),
+        ((ONE, "| 3 | not proven yet |"), ["item 2 is missing", "its counts are wrong"]),
+        ((ONE, ONE, "| 2 | planned |", "| 3 | not proven yet |"), ["item 1 is there 2 times", "its counts are wrong"]),
+        (
+            ("| 1 | `tests/unit/test_a.py::test_gone` |", "| 2 | planned |", "| 3 | not proven yet |"),
+            ["item 1: no test tests/unit/test_a.py::test_gone cites it"],
+        ),
+        (
+            (ONE, "| 2 | planned |", "| 3 | `tests/unit/test_a.py::test_one` |"),
+            ["item 3: no test tests/unit/test_a.py::test_one cites it", "its counts are wrong"],
+        ),
+        (("| 1 | planned |", "| 2 | planned |", "| 3 | not proven yet |"), ["item 1 is not planned any more"]),
+        ((ONE, "| 2 | not proven yet |", "| 3 | planned |"), ["item 2 is planned", "item 3 is not planned any more"]),
+        ((ONE, "| 2 | planned |", "| 3 | yes |"), ["item 3 has neither a test nor 'not proven yet'"]),
+        (
+            (ONE, "| 2 | planned |", "| 3 | not proven yet |", "| 4 | planned |"),
+            ["item 4 is not in docs/contract.md", "its counts are wrong"],
+        ),
+    ],
+)
+def test_faults_of_the_compatibility_page_are_found(rows: tuple[str, ...], found: list[str]) -> None:
+    document = "\n".join(("<!-- proofs:begin -->", COUNTS, *rows, "<!-- proofs:end -->\n"))
+    wrong = list(compatibility.faults(document, SMALL, PROOFS))
+    assert [each for each in wrong if each in found] == found
+    assert bool(wrong) is bool(found)
 
 
 def test_citations_follow_a_sentence() -> None:

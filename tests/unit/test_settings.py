@@ -9,6 +9,7 @@ from dataclasses import fields
 
 import pytest
 
+from mesh.defaults.control_settings import LogSettings
 from mesh.settings import Settings, settings, variable_of
 
 
@@ -73,6 +74,12 @@ def test_zero_turns_off_what_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MESH_OBJECT_STORE_MIN_BYTES", "0")
     monkeypatch.setenv("MESH_GATEWAY_LAME_DUCK_S", "0")
     assert (settings().payload.object_store_min_bytes, settings().gateway.lame_duck_s) == (0, 0)
+
+
+def test_no_variable_chooses_format_level_or_place_of_logs() -> None:
+    """A logging_config does (item 239)."""
+    of_logs = {variable_of(LogSettings, field.name) for field in fields(LogSettings)}
+    assert not [each for each in of_logs if any(word in each for word in ("ENCODING", "FORMAT", "LEVEL", "DIR"))]
 
 
 def test_no_two_settings_share_a_variable() -> None:

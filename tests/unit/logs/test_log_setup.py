@@ -37,6 +37,7 @@ def logged(directory: Path, program: str) -> tuple[list[str], list[str], str]:
 
 
 def test_records_reach_the_file_and_stderr_in_one_form(tmp_path: Path) -> None:
+    """Whatever logger they come from (items 156, 238)."""
     lines, stderr, stdout = logged(tmp_path, "logging.getLogger('mine').info('loaded'); logging.info('again')")
     assert lines == ["INFO replica shop/Shop#a1 [r1] mine: loaded", "INFO replica shop/Shop#a1 [r1] root: again"]
     assert [line[24:] for line in stderr] == lines
@@ -61,7 +62,7 @@ def test_what_is_printed_reaches_the_file_and_stdout(tmp_path: Path) -> None:
     ],
 )
 def test_a_configuration_of_the_user_wins_at_any_time(tmp_path: Path, configuration: str) -> None:
-    """What it writes is kept with the time and the request."""
+    """What it writes is kept with the time and the request (item 238)."""
     program = f"logging.warning; logger = logging.getLogger('mine'); logger.info('before')\n{configuration}\n"
     lines, stderr, _ = logged(tmp_path, program + "logger.debug('after')")
     assert lines == ["INFO replica shop/Shop#a1 [r1] mine: before", "INFO replica shop/Shop#a1 [r1] stderr: mine after"]

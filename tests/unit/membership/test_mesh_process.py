@@ -102,6 +102,7 @@ def is_reported(router: Any, token: str) -> bool:
 
 
 def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, controller: Controller) -> None:
+    """By the one stream that its process has (item 184)."""
     router = router_of(process, KEY)
     assert router_of(process, KEY) is router
     until(lambda: is_reported(router, "the old token"), "the snapshot")

@@ -69,6 +69,7 @@ def test_calls_leave_a_node_whose_replicas_are_clearly_busier(near: int, far: in
 
 @given(seeds)
 def test_one_that_has_just_told_that_it_is_idle_comes_before_old_hearsay(seed: int) -> None:
+    """Results carry the load of their replica (item 159)."""
     candidates = [Endpoint(1) for _ in range(100)]
     locality = Locality(candidates)
     idle = candidates[7]

@@ -63,6 +63,7 @@ def test_a_full_candidate_with_fewer_models_hides_no_free_one() -> None:
 
 
 def test_the_less_loaded_of_two_is_picked() -> None:
+    """In any order (item 157)."""
     busy, idle = Endpoint(3, 5), Endpoint(1, 5)
     assert {pick([busy, idle], random.random) for _ in range(20)} == {idle}
 

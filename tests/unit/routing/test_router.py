@@ -88,6 +88,7 @@ def announce(mesh: SmallMesh, number: int, *models: str) -> None:
 
 
 def test_calls_wait_in_order_until_a_replica_is_there() -> None:
+    """A call is made at once, and sent when there is one (items 5, 164)."""
     with mesh_of(Models(), limit=1) as mesh:
         replica = mesh.replicas.pop()
         mesh.publish()
@@ -187,6 +188,7 @@ def test_back_pressure_says_how_busy_the_replicas_are(full: SmallMesh) -> None:
 
 
 def test_models_are_asked_for_where_they_are() -> None:
+    """A replica that holds the model gets the call (items 125, 176)."""
     with mesh_of(Models(), Models(), Models()) as mesh:
         for number, model in enumerate("abc"):
             announce(mesh, number, model)
@@ -196,6 +198,7 @@ def test_models_are_asked_for_where_they_are() -> None:
 
 
 def test_a_new_model_goes_where_the_fewest_are_and_stays_there() -> None:
+    """A free replica with the fewest models (items 125, 177)."""
     with mesh_of(Models(), Models()) as mesh:
         announce(mesh, 0, "a", "b")
         responses = [mesh.handle(multiplexed_model_id="new").remote() for _ in range(10)]
@@ -204,6 +207,7 @@ def test_a_new_model_goes_where_the_fewest_are_and_stays_there() -> None:
 
 
 def test_a_hot_model_spreads_and_others_pass_what_waits_for_it() -> None:
+    """A model is not bound to one replica, and a call that waits for it holds up no other one (items 178, 179)."""
     with mesh_of(Models(), Models(), limit=1) as mesh:
         announce(mesh, 0, "hot")
         first = mesh.handle("wait", multiplexed_model_id="hot").remote()

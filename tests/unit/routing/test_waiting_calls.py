@@ -191,6 +191,7 @@ def test_a_free_place_goes_to_the_oldest_call_that_the_replica_can_serve(patch: 
 
 
 def test_a_call_passes_those_that_wait_for_their_model(patch: pytest.MonkeyPatch) -> None:
+    """A newer call of another kind is not held up (item 179)."""
     world = World(patch, replicas=2)
     holder, free = world.pool.endpoints
     world.pool.announce(holder, "hot")
@@ -266,7 +267,7 @@ MODEL_LOST_WHILE_ITS_CALL_WAITS = [
 @example(MODEL_LOST_WHILE_ITS_CALL_WAITS, 1, 1)
 @given(STEPS, st.integers(1, 4), st.integers(1, 2))
 def test_no_call_waits_beside_a_free_place(steps: list[tuple[str, int]], replicas: int, limit: int) -> None:
-    """Except for its model, and then not for long; calls without a model are sent in their order."""
+    """Except for its model, and then not for long; calls without a model are sent in their order (items 158, 161)."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         world = World(monkeypatch, replicas, limit)
         waiting: list[OutgoingCall] = []

@@ -1,0 +1,55 @@
+"""Handles and responses in the ways in which applications of Ray Serve use them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.responses import StreamingResponse
+
+from mesh.cluster import ray_core
+from mesh.handle import DeploymentHandle
+from tests.unit.fakes.small_mesh import SmallMesh
+
+
+def test_local_routing_is_preferred_by_options_and_by_init() -> None:
+    """Neither changes the handle that it came from (items 6, 7, C4)."""
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    assert not handle.init_options._prefer_local_routing
+    handle._init(_prefer_local_routing=True)
+    assert handle.init_options._prefer_local_routing
+    assert not handle.options(_prefer_local_routing=False).init_options._prefer_local_routing
+    assert handle.options(stream=True).init_options._prefer_local_routing
+
+
+def test_the_old_switch_warns_and_changes_nothing() -> None:
+    """It was for the handles of a release long ago (item 10, C5)."""
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    with pytest.warns(UserWarning, match="use_new_handle_api has no effect"):
+        assert handle.options(use_new_handle_api=True)._options == handle._options
+
+
+def test_ray_client_has_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to do instead; other options work (item 9)."""
+    monkeypatch.setattr(ray_core, "is_ray_client", lambda: True)
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    with pytest.raises(RuntimeError, match="Streaming DeploymentHandles are not currently supported when connected"):
+        handle.options(stream=True)
+    assert not handle.options(stream=False)._options.stream
+
+
+def test_a_stream_is_the_body_of_a_streaming_reply(mesh: SmallMesh) -> None:
+    """Starlette takes it as it is (item 51)."""
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is received")
+
+    async def reply() -> None:
+        response = StreamingResponse(mesh.handle("large", stream=True).remote(3, 2))
+        await response({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+
+    asyncio.run(reply())
+    assert [chunk for chunk in sent if chunk] == [b"\0\0", b"\1\1", b"\2\2"]
