@@ -18,6 +18,7 @@ from mesh.api import (
     run,
     run_many,
     shutdown,
+    shutdown_async,
     start,
     status,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "run_many",
     "schema",
     "shutdown",
+    "shutdown_async",
     "start",
     "status",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import uuid
@@ -218,6 +219,11 @@ def shutdown() -> None:
         logger.info("no mesh is running: nothing to shut down")
         return
     mesh_lifecycle.destroy(client)
+
+
+async def shutdown_async() -> None:
+    """`shutdown` for async code: the event loop goes on meanwhile."""
+    await asyncio.to_thread(shutdown)
 
 
 @with_keyword_advice

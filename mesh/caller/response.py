@@ -35,6 +35,11 @@ class _Response:
         self._request_id = request_id
         self._is_cancelled = False
 
+    @property
+    def by_reference(self) -> bool:
+        """False: results travel by value. `_to_object_ref()` works with them."""
+        return False
+
     def cancel(self) -> None:
         """Cancel the call and the calls made for it. Best effort, idempotent, from any thread."""
         self._is_cancelled = True

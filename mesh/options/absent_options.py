@@ -31,7 +31,6 @@ ATTRIBUTES: Mapping[str, str] = {
     "get_deployment_actor_context": ADVICE["deployment_actors"],
     "get_trace_context": ADVICE["tracing_config"],
     "llm": "load the model in a deployment of your own",
-    "shutdown_async": "await asyncio.to_thread(mesh.shutdown)",
 }
 """What to do instead, by name in `ray.serve`."""
 

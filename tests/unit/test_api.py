@@ -1,5 +1,6 @@
 """mesh.api: the functions with which a program uses the mesh, on a fake cluster (items 52–76, 126–129)."""
 
+import asyncio
 import inspect
 import json
 import logging
@@ -255,6 +256,14 @@ def test_shutdown_without_a_mesh_does_nothing(cluster: FakeCluster) -> None:
     assert mesh.status() == before
     cluster.is_there = False
     mesh.shutdown()
+
+
+def test_a_shutdown_may_be_awaited(cluster: FakeCluster) -> None:
+    """It leaves as little (item 60)."""
+    mesh.run(Model.bind())
+    asyncio.run(mesh.shutdown_async())
+    assert (cluster.actors, cluster.kv) == ({}, {})
+    asyncio.run(mesh.shutdown_async())
 
 
 def test_a_start_after_a_shutdown_works(cluster: FakeCluster) -> None:

@@ -28,6 +28,13 @@ def test_the_old_switch_warns_and_changes_nothing() -> None:
         assert handle.options(use_new_handle_api=True)._options == handle._options
 
 
+def test_a_response_has_its_request_id_and_travels_by_value(mesh: SmallMesh) -> None:
+    """Both kinds do (item 41)."""
+    for response in (mesh.handle("plain").remote(), mesh.handle("count", stream=True).remote(0)):
+        assert response.request_id
+        assert response.by_reference is False
+
+
 def test_ray_client_has_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to do instead; other options work (item 9)."""
     monkeypatch.setattr(ray_core, "is_ray_client", lambda: True)
