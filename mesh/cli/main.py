@@ -21,6 +21,7 @@ from mesh.cli.command_errors import (
 )
 from mesh.cli.config_commands import build, config, deploy
 from mesh.cli.diff_command import diff
+from mesh.cli.events_command import events
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
 from mesh.cli.history_commands import history, rollback
 from mesh.cli.log_command import logs
@@ -63,6 +64,7 @@ main.add_command(certs)
 main.add_command(config)
 main.add_command(deploy)
 main.add_command(diff)
+main.add_command(events)
 main.add_command(history)
 main.add_command(logs)
 main.add_command(rollback)

@@ -142,6 +142,10 @@ class ControlClient:
         """Its last deploys."""
         return self._call("History", control_pb2.HistoryRequest(application=application), control_pb2.HistoryReply)
 
+    def events(self, after: int = 0) -> list[control_pb2.Event]:
+        """What the controller has decided and seen lately, oldest first; only after the event of that number."""
+        return list(self._call("Events", control_pb2.EventsRequest(after_number=after), control_pb2.EventsReply).events)
+
     def config_file(self) -> str | None:
         """The configuration file that was applied last."""
         reply = self._call("Config", control_pb2.ConfigRequest(), control_pb2.ConfigReply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,12 +24,15 @@ from mesh.controller.desired.desired_change import (
 )
 from mesh.controller.desired.desired_store import StoreError
 from mesh.controller.desired.shared_services import new_warnings
+from mesh.controller.event_log import EventLog
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import controller_status
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
 from mesh.wire.duplex import converse
+
+logger = logging.getLogger("mesh")
 
 _Context = Any  # grpcio has no types
 
@@ -40,11 +44,13 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         publisher: Publisher,
         unix_clock: Callable[[], float],
         identity: ControllerIdentity,
+        events: EventLog,
     ) -> None:
         self._loop = loop
         self._publisher = publisher
         self._unix_clock = unix_clock
         self._identity = identity
+        self._events = events
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
         one = control_pb2.ApplyRequest(
@@ -64,6 +70,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:
         return self._loop.history(request.application)
+
+    async def Events(self, request: control_pb2.EventsRequest, context: _Context) -> control_pb2.EventsReply:
+        return control_pb2.EventsReply(events=self._events.since(request.after_number))
 
     async def Config(self, request: control_pb2.ConfigRequest, context: _Context) -> control_pb2.ConfigReply:
         return control_pb2.ConfigReply(config_file=self._loop.config_file)
@@ -115,7 +124,11 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         version = await self._change(edit, code_of, request_id, context)
         if not states:  # stored by an earlier attempt
             return control_pb2.ApplyReply(state_version=version)
-        return control_pb2.ApplyReply(state_version=version, changes=_changes(states), warnings=new_warnings(*states))
+        changes = _changes(states)
+        for each in changes:
+            if each.lines:
+                logger.info("change of application %s is stored: %s", each.application, "; ".join(each.lines))
+        return control_pb2.ApplyReply(state_version=version, changes=changes, warnings=new_warnings(*states))
 
     async def _preview(self, edit: Edit, context: _Context) -> Sequence[control_pb2.DesiredState]:
         try:

@@ -20,6 +20,7 @@ from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.event_log import EventLog
 from mesh.controller.report.controller_metrics import controller_samples
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
@@ -86,7 +87,11 @@ class ControllerActor:
             new_id=lambda: uuid.uuid4().hex[:8],
             spawn_task=io_thread().spawn,
         )
+        events = EventLog(time.time)
+        await events.load(store)
+        logging.getLogger("mesh").addHandler(events)
         await loop.begin(self._gateway_options)
+        io_thread().spawn(events.keep(store), "events")
         identity = ControllerIdentity(
             pid=os.getpid(),
             node_id=ray_core.node_id(),
@@ -100,7 +105,7 @@ class ControllerActor:
             node_id=identity.node_id,
             kind=control_pb2.PROCESS_KIND_CONTROLLER,
         )
-        servicer = ControlServicer(loop, publisher, time.time, identity)
+        servicer = ControlServicer(loop, publisher, time.time, identity, events)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
         node_ip = await asyncio.to_thread(ray_core.node_ip)
         self._server, port = await start_server(

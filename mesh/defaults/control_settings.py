@@ -106,6 +106,10 @@ class ControllerSettings:
     """How long a restarted controller waits for the answer of an actor that it finds before it serves without it."""
     oom_lookback_s: float = 60.0
     """A restarted controller reports out-of-memory kills that happened at most this long before its start."""
+    events_kept: int = 500
+    """The last events of the mesh that are kept, also over restarts of the controller."""
+    events_interval_s: float = 5.0
+    """Pause between two times at which new events are stored."""
     orphans_interval_s: float = 10.0
     """Pause between two searches for actors that the controller does not know."""
     orphans_timeout_s: float = 10.0

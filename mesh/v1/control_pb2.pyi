@@ -653,6 +653,30 @@ class HistoryReply(_message.Message):
     rollback_unix_time_s: float
     def __init__(self, records: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., rollback_unix_time_s: _Optional[float] = ...) -> None: ...
 
+class Event(_message.Message):
+    __slots__ = ("number", "unix_time_s", "is_warning", "text")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    IS_WARNING_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    unix_time_s: float
+    is_warning: bool
+    text: str
+    def __init__(self, number: _Optional[int] = ..., unix_time_s: _Optional[float] = ..., is_warning: bool = ..., text: _Optional[str] = ...) -> None: ...
+
+class EventsRequest(_message.Message):
+    __slots__ = ("after_number",)
+    AFTER_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    after_number: int
+    def __init__(self, after_number: _Optional[int] = ...) -> None: ...
+
+class EventsReply(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
 class ConfigRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

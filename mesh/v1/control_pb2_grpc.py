@@ -60,6 +60,11 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.HistoryReply.FromString,
                 _registered_method=True)
+        self.Events = channel.unary_unary(
+                '/mesh.v1.Control/Events',
+                request_serializer=mesh_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.EventsReply.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/mesh.v1.Control/Delete',
                 request_serializer=mesh_dot_v1_dot_control__pb2.DeleteRequest.SerializeToString,
@@ -121,6 +126,13 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Events(self, request, context):
+        """What the controller has decided and seen lately, with reasons.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Delete(self, request, context):
         """Returns once the desired state is stored; the application is gone when Status no longer lists it.
         """
@@ -175,6 +187,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.History,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.HistoryReply.SerializeToString,
+            ),
+            'Events': grpc.unary_unary_rpc_method_handler(
+                    servicer.Events,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.EventsRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.EventsReply.SerializeToString,
             ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
@@ -333,6 +350,33 @@ class Control(object):
             '/mesh.v1.Control/History',
             mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.HistoryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Events(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Events',
+            mesh_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.EventsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,6 +12,7 @@ from mesh.cluster.keys import (
     CONTROLLER_ADDRESS_KEY,
     CONTROLLER_STARTS_KEY,
     DESCRIPTORS_PREFIX,
+    EVENTS_KEY,
     STATE_KEY,
 )
 from mesh.controller.desired.descriptor_sets import digest_of, used_digests
@@ -109,6 +110,13 @@ class StateStore:
         if self.epoch and newest > self.epoch:
             self._on_fenced()
             raise FencedError(f"controller {newest} of this mesh has taken over from this one, number {self.epoch}")
+
+    def load_events(self) -> bytes:
+        return self._kv.get(EVENTS_KEY) or b""
+
+    def save_events(self, data: bytes) -> None:
+        self.check_epoch()
+        self._kv.put(EVENTS_KEY, data)
 
     def put_address(self, address: str) -> None:
         self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())

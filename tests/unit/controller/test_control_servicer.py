@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 
 from mesh.controller.control_servicer import ControlServicer
+from mesh.controller.event_log import EventLog
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.v1 import common_pb2, control_pb2
 from tests.sim.fake_mesh import Mesh
@@ -48,7 +49,7 @@ def with_servicer(scenario: Callable[[ControlServicer, Mesh], Awaitable[None]]) 
     async def main() -> None:
         mesh = Mesh(seed=1)
         await mesh.boot()
-        await scenario(ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY), mesh)
+        await scenario(ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY, EventLog(lambda: 12.5)), mesh)
         await mesh.crash()
         assert not mesh.failed
 

@@ -37,6 +37,7 @@ class FakeController:
         self._config_file: str | None = None
         self.history_reply = control_pb2.HistoryReply()
         self.rolled_back: list[str] = []
+        self.event_list: list[control_pb2.Event] = []
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         self.deployed.append(application)
@@ -87,6 +88,9 @@ class FakeController:
         if not is_dry_run:
             self.rolled_back.append(application)
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/Front: code"])]
+
+    def events(self, after: int = 0) -> list[control_pb2.Event]:
+        return [event for event in self.event_list if event.number > after]
 
     def history(self, application: str) -> control_pb2.HistoryReply:
         return self.history_reply

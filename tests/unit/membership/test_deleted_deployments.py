@@ -20,6 +20,7 @@ from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_state import Desired
+from mesh.controller.event_log import EventLog
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
 from mesh.exceptions import DeploymentUnavailableError
@@ -80,7 +81,7 @@ class ControlPlane:
     async def _start(self) -> None:
         autoscaler = SimpleNamespace(report_load=lambda *loads: None, forget_stream=lambda subscriber: None)
         loop: Any = SimpleNamespace(autoscaler=autoscaler)
-        servicer = ControlServicer(loop, self.publisher, lambda: 0.0, IDENTITY)
+        servicer = ControlServicer(loop, self.publisher, lambda: 0.0, IDENTITY, EventLog(lambda: 0.0))
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
         self._server, port = await start_server([handlers], "127.0.0.1")
         self.kv[CONTROLLER_ADDRESS_KEY] = f"127.0.0.1:{port}".encode()
