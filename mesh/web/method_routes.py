@@ -5,11 +5,12 @@ FastAPI is the user's dependency: nothing here imports it unless the application
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 from collections.abc import Iterator
-from types import FunctionType, MethodType
-from typing import Any
+from types import FunctionType, MethodType, SimpleNamespace
+from typing import Any, get_type_hints
 
 from mesh.web.app_snapshot import Function
 
@@ -32,6 +33,7 @@ def route_methods(app: Any, cls: type) -> tuple[list[Function], dict[int, int]]:
         if id(endpoint) in numbers or not isinstance(endpoint, FunctionType):
             continue
         if _is_method_of(endpoint, cls):
+            _resolve_annotations(route.dependant)
             numbers[id(endpoint)] = len(own)
             own.append(endpoint)
         elif _is_method(endpoint):
@@ -71,6 +73,40 @@ def _analyse(route: Any) -> None:
         # FastAPI finds the type of streamed items in the annotation only where it is given no model.
         del values["response_model"]
     kind.__init__(route, **values)
+
+
+def _resolve_annotations(dependant: Any) -> None:
+    """Replace annotations that are text, as `from __future__ import annotations` makes them, by what they name.
+
+    The replica analyses these functions again. A function that travels by value keeps of its module only the names that
+    its code uses, so that FastAPI would not find there what an annotation names.
+    """
+    function = _annotated(dependant.call)
+    if function is not None:
+        for name, text in list(function.__annotations__.items()):
+            if isinstance(text, str):
+                with contextlib.suppress(
+                    NameError
+                ):  # a name for type checkers only, which FastAPI does without as well
+                    function.__annotations__[name] = _named_by(text, function.__globals__)
+    for each in dependant.dependencies:
+        _resolve_annotations(each)
+
+
+def _annotated(call: Any) -> FunctionType | None:
+    """The function whose annotations FastAPI reads when it calls a dependency."""
+    if inspect.isclass(call):
+        call = call.__init__
+    elif not isinstance(call, FunctionType | MethodType):
+        call = type(call).__call__
+    found = getattr(call, "__func__", call)
+    return found if isinstance(found, FunctionType) else None
+
+
+def _named_by(text: str, names: dict[str, Any]) -> Any:
+    annotated = SimpleNamespace(__annotations__={"it": text})
+    found = get_type_hints(annotated, globalns=names, include_extras=True)["it"]
+    return None if found is type(None) else found
 
 
 def _is_one_of(owner: object, *owners: object) -> bool:
