@@ -32,6 +32,7 @@ from mesh.rpc.method_handlers import MethodHandlers
 from mesh.rpc.request_head import read_request_head
 from mesh.rpc.rpc_channel import RpcChannel
 from mesh.rpc.rpc_server import RpcServer
+from tests.unit.fakes.client_programs import sold_out
 from tests.unit.fakes.small_mesh import on_io
 from tests.unit.protos import shop_pb2 as shop
 from tests.unit.protos import shop_pb2_grpc
@@ -84,6 +85,8 @@ class AsyncShop(shop_pb2_grpc.ShopServicer):
         match request.name:
             case "abort":
                 await context.abort(grpc.StatusCode.NOT_FOUND, "nö 100%\n☃", (("why", "none"), ("why-bin", b"\0,\xff")))
+            case "details":
+                await context.abort_with_status(sold_out())
             case "fail":
                 raise RuntimeError("broken")
             case "hang":
@@ -151,6 +154,8 @@ class ThreadShop(shop_pb2_grpc.ShopServicer):
             case "abort":
                 context.set_trailing_metadata((("why", "none"), ("why-bin", b"\0,\xff")))
                 context.abort(grpc.StatusCode.NOT_FOUND, "nö 100%\n☃")
+            case "details":
+                context.abort_with_status(sold_out())
             case "fail":
                 raise RuntimeError("broken")
             case "hang":
