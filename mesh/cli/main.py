@@ -26,6 +26,7 @@ from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOC
 from mesh.cli.history_commands import history, rollback
 from mesh.cli.log_command import logs
 from mesh.cli.run_command import run
+from mesh.cli.scale_command import scale
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.status import ApplicationStatus, GatewayStatus
 from mesh.v1 import control_pb2
@@ -69,6 +70,7 @@ main.add_command(history)
 main.add_command(logs)
 main.add_command(rollback)
 main.add_command(run)
+main.add_command(scale)
 main.add_command(token)
 
 

@@ -138,6 +138,20 @@ class ControlClient:
         _log_warnings(reply.warnings)
         return list(reply.changes)
 
+    def scale(self, application: str, deployment: str, num_replicas: int) -> list[control_pb2.ApplicationChange]:
+        """Run another number of replicas until the next deploy. Returns what changes.
+
+        Raises MeshException if the deployment autoscales.
+        """
+        request = control_pb2.ScaleRequest(
+            application=application,
+            deployment=deployment,
+            num_replicas=num_replicas,
+            request_id=_new_id(),
+            author=author(),
+        )
+        return list(self._call("Scale", request, control_pb2.ApplyReply).changes)
+
     def history(self, application: str) -> control_pb2.HistoryReply:
         """Its last deploys."""
         return self._call("History", control_pb2.HistoryRequest(application=application), control_pb2.HistoryReply)

@@ -18,6 +18,7 @@ from mesh.controller.desired.desired_change import (
     InvalidChangeError,
     Run,
     rolled_back,
+    scaled,
     shutting_down,
     with_applications,
     without_application,
@@ -67,6 +68,12 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         back = functools.partial(rolled_back, name=request.application, unix_time_s=now_s)
         edit = recorded(back, now_s, request.author, is_rollback=True)
         return await self._apply(edit, (), request.request_id, request.is_dry_run, context)
+
+    async def Scale(self, request: control_pb2.ScaleRequest, context: _Context) -> control_pb2.ApplyReply:
+        key = DeploymentKey(request.application, request.deployment)
+        scale: Edit = functools.partial(scaled, key=key, num_replicas=request.num_replicas)
+        edit = recorded(scale, self._unix_clock(), request.author, is_scaling=True)
+        return await self._apply(edit, (), request.request_id, is_dry_run=False, context=context)
 
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:
         return self._loop.history(request.application)

@@ -55,6 +55,11 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.RollbackRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
                 _registered_method=True)
+        self.Scale = channel.unary_unary(
+                '/mesh.v1.Control/Scale',
+                request_serializer=mesh_dot_v1_dot_control__pb2.ScaleRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/mesh.v1.Control/History',
                 request_serializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
@@ -114,6 +119,13 @@ class ControlServicer(object):
 
     def Rollback(self, request, context):
         """Deploys the proven version before of an application again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Scale(self, request, context):
+        """Changes the number of replicas of a deployment that does not autoscale, until the next deploy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +193,11 @@ def add_ControlServicer_to_server(servicer, server):
             'Rollback': grpc.unary_unary_rpc_method_handler(
                     servicer.Rollback,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.RollbackRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
+            ),
+            'Scale': grpc.unary_unary_rpc_method_handler(
+                    servicer.Scale,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.ScaleRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
@@ -322,6 +339,33 @@ class Control(object):
             target,
             '/mesh.v1.Control/Rollback',
             mesh_dot_v1_dot_control__pb2.RollbackRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Scale',
+            mesh_dot_v1_dot_control__pb2.ScaleRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
             options,
             channel_credentials,

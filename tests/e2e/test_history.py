@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import mesh
 from mesh.cli import main
+from tests.e2e.replicas import running
 from tests.e2e.waiting import until
 
 
@@ -48,6 +49,10 @@ def test_a_rollback_brings_back_the_code_before_and_refuses_no_call(deploy: Call
         is_over.set()
         caller.join(timeout=30)
     assert errors == []
+    scaled = runner.invoke(main.main, ["scale", "versions", "Versioned", "2"])
+    assert scaled.exit_code == 0, scaled.output
+    assert len(running("versions", "Versioned")) == 2
     shown = runner.invoke(main.main, ["history", "versions"]).output
-    assert f"rollback  {getpass.getuser()}@" in shown.splitlines()[0]
+    assert "versions/Versioned: num_replicas: 1 -> 2 (nothing restarts)" in shown
+    assert f"rollback  {getpass.getuser()}@" in shown
     assert "versions/Versioned: code or bound arguments (replicas are replaced)" in shown

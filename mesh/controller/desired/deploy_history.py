@@ -21,7 +21,9 @@ _LINE_MAX_CHARS = 200
 _AUTHOR_MAX_CHARS = 100
 
 
-def recorded(edit: Edit, unix_time_s: float, author: str, *, is_rollback: bool = False) -> Edit:
+def recorded(
+    edit: Edit, unix_time_s: float, author: str, *, is_rollback: bool = False, is_scaling: bool = False
+) -> Edit:
     """`edit`, which also adds what it changes to the history. Deploying again what is there changes nothing.
 
     `author`: "user@host", as the client says; may be empty.
@@ -38,6 +40,7 @@ def recorded(edit: Edit, unix_time_s: float, author: str, *, is_rollback: bool =
                     author=author[:_AUTHOR_MAX_CHARS],
                     deployer=deployers[name],
                     is_rollback=is_rollback,
+                    is_scaling=is_scaling,
                     lines=_bounded(lines),
                 )
         bound_history(changed)

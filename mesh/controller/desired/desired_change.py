@@ -132,6 +132,30 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
     return changed
 
 
+def scaled(state: control_pb2.DesiredState, key: DeploymentKey, num_replicas: int) -> control_pb2.DesiredState:
+    """The state with another number of replicas of a deployment that does not autoscale."""
+    changed = _copy(state)
+    names = [spec.name for app in state.applications if app.name == key.app for spec in app.deployments]
+    if key.name not in names:
+        known = ", ".join(sorted(names)) or "none: there is no such application"
+        raise InvalidChangeError(
+            grpc.StatusCode.NOT_FOUND,
+            f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {known}.",
+        )
+    if num_replicas < 1:
+        raise _invalid("A deployment has at least one replica. Delete the application to stop it.")
+    for spec in (spec for app in changed.applications if app.name == key.app for spec in app.deployments):
+        if spec.name == key.name and spec.options.HasField("autoscaling"):
+            raise InvalidChangeError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"Deployment {key} autoscales: its load would change the number again. Deploy it with other"
+                " min_replicas and max_replicas.",
+            )
+        if spec.name == key.name:
+            spec.options.num_replicas = num_replicas
+    return changed
+
+
 def once(edit: Edit, request_id: str) -> Edit:
     """`edit` unless the state has it already: a client repeats a request whose answer was lost.
 

@@ -37,6 +37,7 @@ class FakeController:
         self._config_file: str | None = None
         self.history_reply = control_pb2.HistoryReply()
         self.rolled_back: list[str] = []
+        self.scaled: list[tuple[str, str, int]] = []
         self.event_list: list[control_pb2.Event] = []
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
@@ -91,6 +92,10 @@ class FakeController:
 
     def events(self, after: int = 0) -> list[control_pb2.Event]:
         return [event for event in self.event_list if event.number > after]
+
+    def scale(self, application: str, deployment: str, num_replicas: int) -> list[control_pb2.ApplicationChange]:
+        self.scaled.append((application, deployment, num_replicas))
+        return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/{deployment}: more"])]
 
     def history(self, application: str) -> control_pb2.HistoryReply:
         return self.history_reply

@@ -7,6 +7,7 @@ from mesh.controller.desired.desired_change import (
     ConfigSource,
     InvalidChangeError,
     Run,
+    scaled,
     shutting_down,
     with_applications,
     with_replicas,
@@ -17,7 +18,7 @@ from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import application, with_application
+from tests.unit.controller.builders import KEY, application, with_application
 
 EMPTY = control_pb2.DesiredState()
 
@@ -197,6 +198,33 @@ def test_a_decision_about_what_was_deployed_or_deleted_meanwhile_changes_nothing
     )
     targets = {DeploymentKey(app, "Model"): (2, 7) for app in ("fixed", "new", "gone")}
     assert numbers(with_replicas(state, targets)) == numbers(state) == {"fixed": 2, "new": 4}
+
+
+def test_scaling_changes_the_number_until_the_next_deploy() -> None:
+    state = with_application(EMPTY, application(num_replicas=2), 1.0)
+    more = scaled(state, KEY, 5)
+    assert more.applications[0].deployments[0].options.num_replicas == 5
+    again = with_application(more, application(num_replicas=2), 2.0)
+    assert again.applications[0].deployments[0].options.num_replicas == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "num_replicas", "complaint"),
+    [
+        (DeploymentKey("app", "Modle"), 2, "Its deployments: Model"),
+        (DeploymentKey("ap", "Model"), 2, "there is no such application"),
+        (KEY, 0, "at least one replica"),
+        (DeploymentKey("auto", "Model"), 2, "auto/Model autoscales: .* min_replicas and max_replicas"),
+    ],
+)
+def test_what_cannot_be_scaled_is_refused_with_the_way_out(
+    key: DeploymentKey, num_replicas: int, complaint: str
+) -> None:
+    rules = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=9, target_ongoing_requests=2)
+    state = with_application(EMPTY, application(), 1.0)
+    state = with_application(state, application("auto", autoscaling=rules), 1.0)
+    with pytest.raises(InvalidChangeError, match=complaint):
+        scaled(state, key, num_replicas)
 
 
 def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:

@@ -1,0 +1,45 @@
+"""`mesh scale`: another number of replicas, until the next deploy."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mesh.cli import status_text
+from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_application
+from mesh.client import mesh_lifecycle, rollout_wait
+from mesh.options import option_checks
+
+
+@click.command()
+@click.argument("name", metavar="APP")
+@click.argument("deployment")
+@click.argument("num_replicas", metavar="N", type=click.IntRange(1, option_checks.REPLICAS_MAX))
+@click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until they run.")
+@click.option("--address", help=ADDRESS_HELP)
+@one_line_errors
+def scale(name: str, deployment: str, num_replicas: int, no_wait: bool, address: str | None) -> None:
+    """Run another number of replicas of a deployment.
+
+    \b
+    mesh scale shop Stock 5          and wait until they run
+
+    It holds until the next deploy of the application, which brings back the num_replicas of its file or code: write it
+    there too. Other replicas are not restarted, and those above the number finish their calls. A `target_capacity`
+    applies to the number as to that of a file.
+
+    A deployment that autoscales is refused, because its load would change the number again: deploy it with other
+    min_replicas and max_replicas.
+    """
+    require_application(attached_status(address), name)
+    client = mesh_lifecycle.require()
+    changes = [line for each in client.scale(name, deployment, num_replicas) for line in each.lines]
+    click.echo("\n".join(changes) or "Nothing changes.")
+    if no_wait:
+        return
+    try:
+        rollout_wait.until_all_running(client, [name], status_text.Progress(click.echo))
+    except KeyboardInterrupt:
+        click.echo("\nIt goes on; see `mesh status`.")
+        sys.exit(INTERRUPTED)

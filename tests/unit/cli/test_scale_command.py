@@ -1,0 +1,35 @@
+"""`mesh scale`: what reaches the controller, what is refused."""
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mesh.cli import main
+from tests.unit.fakes.mesh_fakes import FakeCluster, FakeController
+
+
+@pytest.fixture
+def controller(monkeypatch: pytest.MonkeyPatch) -> FakeController:
+    cluster = FakeCluster()
+    cluster.attach(monkeypatch)
+    controller = cluster.run_controller()
+    controller.add("shop", "RUNNING", "", "Front", ["Front"])
+    return controller
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(main.main, ["scale", *arguments])
+
+
+def test_the_number_reaches_the_controller_and_is_waited_for(controller: FakeController) -> None:
+    done = invoke("shop", "Front", "5")
+    assert (done.exit_code, controller.scaled) == (0, [("shop", "Front", 5)])
+    assert done.output.splitlines()[0] == "shop/Front: more"
+    assert "shop: RUNNING" in done.output
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(("shop", "Front", "0"), 2), (("shpo", "Front", "2"), 1)])
+def test_what_makes_no_sense_reaches_nothing(
+    controller: FakeController, arguments: tuple[str, ...], status: int
+) -> None:
+    assert invoke(*arguments).exit_code == status
+    assert controller.scaled == []
