@@ -41,7 +41,11 @@ class MessageReader:
     __slots__ = ("_begun", "_decompressed_max_bytes", "_encoding", "_max_bytes", "_wanted")
 
     def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:
-        """`max_bytes`: of one message. `decompressed_max_bytes`: of one that was compressed, if that is less."""
+        """`max_bytes`: of one message.
+
+        `decompressed_max_bytes`: of those together that one `feed` decompresses, if that is less; a read of some
+        kilobytes may hold many bombs.
+        """
         self._max_bytes = max_bytes
         self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
         self._encoding = encoding
@@ -70,6 +74,7 @@ class MessageReader:
             joined = memoryview(self._begun)
         messages: list[bytes] = []
         position = 0
+        room_bytes = self._decompressed_max_bytes
         self._wanted = 0
         while len(joined) - position >= PREFIX_BYTES:
             length = int.from_bytes(joined[position + 1 : position + PREFIX_BYTES], "big")
@@ -79,14 +84,14 @@ class MessageReader:
                 self._wanted = end - position
                 break
             message = bytes(joined[position + PREFIX_BYTES : end])
-            messages.append(self._decompressed(message) if joined[position] else message)
+            if joined[position]:
+                message = decompressed(message, self._encoding, room_bytes)
+                room_bytes -= len(message)
+            messages.append(message)
             position = end
         if self._begun or position < len(joined):
             self._begun = bytearray(joined[position:])
         return messages
-
-    def _decompressed(self, message: bytes) -> bytes:
-        return decompressed(message, self._encoding, self._decompressed_max_bytes)
 
     def _check(self, flag: int, length: int) -> None:
         if flag > 1:

@@ -193,3 +193,15 @@ def test_a_server_says_which_encodings_it_takes() -> None:
             assert answer.heads[0][b"grpc-accept-encoding"] == b"identity,deflate,gzip"
 
     scenario(talk())
+
+
+def test_many_small_bombs_in_one_read_are_one_bomb() -> None:
+    reader = MessageReader(10_000, "gzip", decompressed_max_bytes=1_000)
+    with pytest.raises(MessageError, match="once it was decompressed") as caught:
+        reader.feed(framed(gzip.compress(bytes(600))) * 2)
+    assert caught.value.code == RESOURCE_EXHAUSTED
+
+
+def test_each_read_may_be_decompressed_to_as_much() -> None:
+    reader = MessageReader(10_000, "gzip", decompressed_max_bytes=1_000)
+    assert [len(message) for _ in range(5) for message in reader.feed(framed(gzip.compress(bytes(600))))] == [600] * 5
