@@ -58,7 +58,10 @@ class WebSocketConnection:
         self._exchange = exchange
         self._handshake = handshake
         self._owner = owner
-        self._frames = WebSocketFrames(settings().gateway.websocket_message_max_bytes, handshake.deflate)
+        limits = settings().gateway
+        self._frames = WebSocketFrames(
+            limits.websocket_message_max_bytes, handshake.deflate, limits.websocket_decompressed_max_bytes
+        )
         self._messages: deque[Message] = deque()
         self._unread = b""
         """Has come, and is read when the socket is accepted, the messages before it are taken, and it is its turn."""

@@ -24,9 +24,14 @@ _REASON_MAX_BYTES = 123
 class WebSocketFrames:
     """The state of the framing from the handshake on."""
 
-    def __init__(self, message_max_bytes: int, deflate: PerMessageDeflate | None = None) -> None:
+    def __init__(
+        self, message_max_bytes: int, deflate: PerMessageDeflate | None = None, decompressed_max_bytes: int = 0
+    ) -> None:
+        """`decompressed_max_bytes`: of one compressed frame; 0: as much as a message."""
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=message_max_bytes)
-        self._extensions: list[Extension] = [] if deflate is None else [deflate]
+        self._extensions: list[Extension] = []
+        if deflate is not None:
+            self._extensions.append(_LimitedDeflate(deflate, decompressed_max_bytes or message_max_bytes))
         self._protocol.extensions = self._extensions
         self._begun = bytearray()
         """Of a message that comes in fragments."""
@@ -119,6 +124,23 @@ class WebSocketFrames:
             messages.append(data.decode())
         except UnicodeDecodeError:
             self.fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")
+
+
+class _LimitedDeflate(Extension):
+    """The extension with a limit of its own: 16 KB may become 16 MiB, which takes 80 ms of the event loop."""
+
+    def __init__(self, deflate: PerMessageDeflate, max_bytes: int) -> None:
+        self.name = deflate.name
+        self._deflate = deflate
+        self._max_bytes = max_bytes
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        return self._deflate.decode(
+            frame, max_size=self._max_bytes if max_size is None else min(max_size, self._max_bytes)
+        )
+
+    def encode(self, frame: Frame) -> Frame:
+        return self._deflate.encode(frame)
 
 
 def sendable_code(code: int) -> int:

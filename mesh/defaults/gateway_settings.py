@@ -44,6 +44,8 @@ class GatewaySettings:
     """Addresses or networks, with commas between them, whose X-Forwarded-For and -Proto count; `*` for all."""
     websocket_message_max_bytes: int = 16 * 1024 * 1024
     """One message from the client of a WebSocket, decompressed; a longer one closes it with 1009."""
+    websocket_decompressed_max_bytes: int = 4 * 1024 * 1024
+    """One compressed frame from the client of a WebSocket, decompressed; a longer one closes it with 1009."""
     websocket_ping_interval_s: float = 20.0
     """A WebSocket whose client has sent nothing for this long gets a ping."""
     websocket_ping_timeout_s: float = 20.0

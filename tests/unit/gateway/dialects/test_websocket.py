@@ -285,6 +285,17 @@ def test_a_message_that_is_too_large_closes_the_socket(extensions: dict[str, str
     assert [event.close.code for event in socket.replica_events] == [1009]
 
 
+def test_a_compressed_frame_has_a_limit_of_its_own() -> None:
+    """It costs the time of what it becomes, and next to nothing to send."""
+    socket = Socket(sec_websocket_extensions=DEFLATE).accept()
+    limit = settings().gateway.websocket_decompressed_max_bytes
+    socket.client_sends(lambda client: client.send_binary(bytes(limit)))
+    assert not socket.client_frames
+    socket.client_sends(lambda client: client.send_binary(bytes(limit + 1)))
+    [close] = socket.client_frames
+    assert close.data[:2] == (1009).to_bytes(2, "big")
+
+
 def test_a_bomb_in_fragments_is_found_in_time() -> None:
     socket = Socket(sec_websocket_extensions=DEFLATE).accept()
     limit = settings().gateway.websocket_message_max_bytes
