@@ -71,7 +71,8 @@ async def _rename(is_broken: bool) -> None:
     else:
         assert ingress == "New"
         await mesh.until(lambda: is_running(mesh, "v2", 3))
-        assert len(mesh.kv.keys("code/")) == 1
+        assert not mesh.stored().predecessors
+        assert len(mesh.kv.keys("code/")) == 2, "its own, and that of the version before for a rollback"
     await mesh.delete()
     await mesh.until(lambda: not cluster.replicas())
     assert not mesh.stored().predecessors
@@ -159,7 +160,8 @@ async def _erode() -> None:
     cluster.broken_versions = set()
     await mesh.deploy("v2", 4)
     await mesh.until(lambda: is_running(mesh, "v2", 4))
-    await mesh.until(lambda: len(mesh.kv.keys("code/")) == 1)
+    await mesh.until(lambda: not mesh.stored().predecessors)
+    assert len(mesh.kv.keys("code/")) == 2, "its own, and that of the version before for a rollback"
     await mesh.crash()
 
 
