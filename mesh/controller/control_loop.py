@@ -147,11 +147,14 @@ class ControlLoop:
         stored. Raises StoreError when the KV does not answer.
         """
         proofs = self._new_proofs()
-        return await self._wanted.change(
+        version = await self._wanted.change(
             once(lambda state: edit(with_proofs(state, proofs)), request_id),
             code_of,
             on_stored=lambda: self._restart_failures(code_of),
         )
+        # Whoever is told that the change is stored may call what it has deployed.
+        self._publish(self._wanted.desired)
+        return version
 
     def picture(self) -> MeshPicture:
         """The mesh as it is now."""
@@ -218,6 +221,9 @@ class ControlLoop:
         planned = plan(desired, observed, self._clock(), settings().controller)
         self._judge.faults.note("planning", planned.problems)
         self._judge.faults.note("work on replicas", self._act(planned))
+        self._publish(desired)
+
+    def _publish(self, desired: Desired) -> None:
         observed = self._judged()
         self._publisher.publish(
             desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)

@@ -7,6 +7,8 @@ import asyncio
 
 import pytest
 
+from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster
@@ -158,4 +160,24 @@ async def _delete() -> None:
     await mesh.until(lambda: mesh.app_status() == "")
     assert not mesh.cluster.replicas()
     assert not mesh.kv.keys("code/")
+    await mesh.crash()
+
+
+def test_a_deployment_is_known_to_callers_as_soon_as_its_deploy_is_answered() -> None:
+    """Also one without replicas, whose first call starts them: its caller must not hear that it does not exist."""
+    run_in_fake_time(_deploy_and_look())
+
+
+async def _deploy_and_look() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    key = DeploymentKey("app", "Model")
+    stream = mesh.publisher.open(control_pb2.ProcessHello(process_id="caller"))
+    mesh.publisher.subscribe(stream, [key])
+    assert [each.is_missing for each in (await mesh.publisher.next_update(stream)).snapshots] == [True]
+    mesh.loop._turn = asyncio.Event().wait  # type: ignore[assignment,method-assign]  # no turn ends any more
+    await mesh.deploy("v1", 1, autoscaling=AutoscalingConfig(min_replicas=0, max_replicas=2).to_message())
+    async with asyncio.timeout(1):
+        [known] = (await mesh.publisher.next_update(stream)).snapshots
+    assert (known.is_missing, known.unavailable, known.starts_on_demand) == (False, "", True)
     await mesh.crash()
