@@ -152,7 +152,7 @@ class ControlLoop:
             code_of,
             on_stored=lambda: self._restart_failures(code_of),
         )
-        # Whoever is told that the change is stored may call what it has deployed.
+        # A client that gets the answer may call at once what it has deployed.
         self._publish(self._wanted.desired)
         return version
 

@@ -106,7 +106,8 @@ def assert_tidy(mesh: Mesh) -> None:
     known = {replica.replica_id for app in mesh.loop.status().applications for replica in _replicas(app)}
     assert {actor.name.rpartition("#")[2] for actor in mesh.cluster.replicas()} == known
     state = mesh.stored()
-    codes = {deployment.code_key for app in state.applications for deployment in app.deployments}
+    kept = (*state.applications, *state.proven_before)
+    codes = {deployment.code_key for app in kept for deployment in app.deployments}
     assert set(mesh.kv.keys("")) - {STATE_KEY, CONTROLLER_ADDRESS_KEY, CONTROLLER_STARTS_KEY} == codes
 
 
