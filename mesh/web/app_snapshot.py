@@ -21,6 +21,9 @@ Function = Callable[..., Any]
 _LOCKS = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
 """FastAPI's routers have some. Nothing holds them while a module is imported."""
 
+_PYDANTIC_STAND_INS = "pydantic._internal._mock_val_ser"
+"""Of models that are not complete yet. Like Starlette's State, they recurse without end while they are unpickled."""
+
 
 def take_snapshot(app: object, numbers: Mapping[int, int]) -> bytes:
     """The pickled application. `numbers`: what stands for a function in it, by the function's id.
@@ -58,7 +61,17 @@ class _SnapshotPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return make, ()
         if _is_starlette_state(obj):
             return type(obj), (vars(obj)["_state"],)
+        if type(obj).__module__ == _PYDANTIC_STAND_INS:
+            _, slots = obj.__reduce_ex__(2)[2]
+            return _stand_in, (type(obj), slots)
         return super().reducer_override(obj)
+
+
+def _stand_in(cls: type[Any], slots: dict[str, Any]) -> Any:
+    made = cls.__new__(cls)
+    for name, value in slots.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def _is_starlette_state(obj: object) -> bool:
