@@ -67,7 +67,7 @@ class _SnapshotPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-def _stand_in(cls: type[Any], slots: dict[str, Any]) -> Any:
+def _stand_in(cls: Any, slots: dict[str, Any]) -> Any:
     made = cls.__new__(cls)
     for name, value in slots.items():
         object.__setattr__(made, name, value)
