@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 from typing import Any
 
 import grpc
@@ -35,7 +36,14 @@ ABORTED, UNAVAILABLE = 10, 14
 RETRIES = CallPolicies(retry=RetryPolicy(attempts=3, codes=frozenset({UNAVAILABLE}), budget=1.0))
 HEDGES = CallPolicies(hedge=HedgePolicy(delay_s=0.02))
 
-every_client = pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+_NOT_INSTALLED = pytest.mark.skipif(find_spec("connectrpc") is None, reason="connectrpc is not installed")
+every_client = pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param(client, id=name, marks=_NOT_INSTALLED if name == "Connect" else ())
+        for name, client in CLIENTS.items()
+    ],
+)
 
 
 class Store(shop_pb2_grpc.StockServicer):
