@@ -197,9 +197,15 @@ class Shop:
         return metrics.value(self.gateway, name, application="shop", **labels)
 
     def replica_ids(self) -> set[str]:
-        (application,) = json.loads(self.project.mesh("status", "--json"))["applications"]
+        (application,) = status_of(self.project)["applications"]
         (deployment,) = application["deployments"]
         return {replica["replica_id"] for replica in deployment["replicas"]}
+
+
+def status_of(project: Project) -> Any:
+    """Behind the warnings of old versions of Ray, which share the output here."""
+    shown = project.mesh("status", "--json")
+    return json.loads(shown[shown.index("{") :])
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +213,7 @@ def shop(project: Project) -> Iterator[Shop]:
     project.write(SERVICE)
     shown = project.deploy()
     assert "shop: RUNNING" in shown
-    (found,) = json.loads(project.mesh("status", "--json"))["gateways"]
+    (found,) = status_of(project)["gateways"]
     gateway = Gateway(*(int(found[each].rpartition(":")[2]) for each in ("grpc_address", "http_address")))
     with grpc.insecure_channel(gateway.grpc_address) as channel:
         yield Shop(project, gateway, channel)
