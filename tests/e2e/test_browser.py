@@ -1,4 +1,7 @@
-"""The example page in a headless Chromium: JSON, events, a WebSocket, gRPC-Web and Connect, from one origin and two."""
+"""The example page in a headless Chromium: JSON, events, a WebSocket, gRPC-Web and Connect, from one origin and two.
+
+`check_all` asserts what the page has shown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every dialect on every port: the usual two, and gateways with one port of either kind."""
+"""Every dialect on every port: the usual two, and gateways with one port of either kind.
+
+Each client asserts the answers that it gets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""grpc-js, the client of npm, through a gateway: all arities, compression, metadata, details, deadlines and cancels."""
+"""grpc-js, the client of npm, through a gateway: all arities, compression, metadata, details, deadlines and cancels.
+
+What the program prints is asserted by `check_answers_of_grpc_js`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A fault of the controller's own that one deployment brings out, in fake time: the others notice nothing of it."""
+"""A fault of the controller's own that one deployment brings out, in fake time: the others notice nothing of it.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 from collections.abc import Callable

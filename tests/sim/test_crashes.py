@@ -2,6 +2,8 @@
 
 A step is one side of a call to the cluster or to the KV: before it was made, or after it was carried out. In each run
 the next controller has to finish what was begun, with the replicas that are there.
+
+A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio

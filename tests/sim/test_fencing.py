@@ -1,4 +1,7 @@
-"""Two drivers, two controllers and lost keys, in fake time: none undoes the work of another."""
+"""Two drivers, two controllers and lost keys, in fake time: none undoes the work of another.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 import functools

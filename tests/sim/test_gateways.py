@@ -1,4 +1,7 @@
-"""Gateways that do not come up, in fake time."""
+"""Gateways that do not come up, in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 

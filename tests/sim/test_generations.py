@@ -1,4 +1,7 @@
-"""The version before stays until the wanted one is proven, in fake time: renamed, failing, and after outages."""
+"""The version before stays until the wanted one is proven, in fake time: renamed, failing, and after outages.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 

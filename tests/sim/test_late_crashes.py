@@ -1,4 +1,7 @@
-"""A version that dies seconds after it came up replaces nothing, in fake time."""
+"""A version that dies seconds after it came up replaces nothing, in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 from collections.abc import Callable

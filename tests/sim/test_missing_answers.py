@@ -1,4 +1,7 @@
-"""An answer that is late, lost or incomplete is no failure, in fake time: nothing healthy is ended for it."""
+"""An answer that is late, lost or incomplete is no failure, in fake time: nothing healthy is ended for it.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine

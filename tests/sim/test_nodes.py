@@ -1,4 +1,7 @@
-"""Nodes that join, leave, are drained and shrink, under the whole controller in fake time, by a seed."""
+"""Nodes that join, leave, are drained and shrink, under the whole controller in fake time, by a seed.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 import math

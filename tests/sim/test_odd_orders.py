@@ -2,6 +2,8 @@
 
 Applications are deployed again while they stop, deployments change their names, numbers change in the middle of an
 update, two drivers deploy at once, versions fail, and controllers die in between.
+
+A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Orphans: what was created although its creation was reported as failed. It is found and killed, in fake time."""
+"""Orphans: what was created although its creation was reported as failed. It is found and killed, in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,7 @@
-"""User code that hangs stops the rollout where its deployment has a progress deadline, in fake time."""
+"""User code that hangs stops the rollout where its deployment has a progress deadline, in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 

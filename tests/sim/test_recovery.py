@@ -1,4 +1,7 @@
-"""A restarted controller and replicas that still wait for a process, in fake time."""
+"""A restarted controller and replicas that still wait for a process, in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import asyncio
 import functools

@@ -1,4 +1,7 @@
-"""A rollback goes back to the version that served before, in fake time, without a gap."""
+"""A rollback goes back to the version that served before, in fake time, without a gap.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
 
 import functools
 

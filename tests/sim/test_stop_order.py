@@ -1,6 +1,8 @@
 """Calls go through chains of deployments while their application is deleted, redeployed or the mesh is shut down.
 
 What has been let in gets through: every call inside finds the deployment that it needs (item 61).
+
+A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio

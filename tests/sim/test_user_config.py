@@ -1,6 +1,8 @@
 """A new `user_config` rolls out like a version, in fake time: to a few replicas at a time, until one fails.
 
 Replicas that refuse it serve on with the one before.
+
+A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
