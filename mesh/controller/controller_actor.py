@@ -50,7 +50,7 @@ class ControllerActor:
     def __init__(self, gateway_options: bytes) -> None:
         """`gateway_options`: a serialised GatewayOptions, for a mesh that has no stored state yet."""
         self._gateway_options = control_pb2.GatewayOptions.FromString(gateway_options)
-        begin_process(self, _LOG_NAME, logging_of_mesh(self._gateway_options))
+        self._logs = begin_process(self, _LOG_NAME, logging_of_mesh(self._gateway_options))
         self._server: grpc.aio.Server | None = None
         self._start = io_thread().submit(self._begin())
         self._start.add_done_callback(_end_if_failed)
@@ -89,7 +89,7 @@ class ControllerActor:
         )
         events = EventLog(time.time)
         await events.load(store)
-        logging.getLogger("mesh").addHandler(events)
+        self._logs.copy_to(events)
         await loop.begin(self._gateway_options)
         io_thread().spawn(events.keep(store), "events")
         identity = ControllerIdentity(

@@ -21,10 +21,11 @@ _TEXT_MAX_CHARS = 400
 
 
 class EventLog(logging.Handler):
-    """Filled by any thread that logs; `keep` and `since` belong to the event loop."""
+    """Takes records of the mesh's own loggers, from any thread. `keep` and `since` belong to the event loop."""
 
     def __init__(self, unix_clock: Callable[[], float]) -> None:
         super().__init__(logging.INFO)
+        self.addFilter(logging.Filter("mesh"))
         self._unix_clock = unix_clock
         self._events: deque[control_pb2.Event] = deque(maxlen=settings().controller.events_kept)
         self._last_number = 0

@@ -51,6 +51,7 @@ class ProcessLogs(logging.Handler):
         self._filter = RequestFilter(name, ray_core.node_id())
         self._console = logging.StreamHandler(sys.stderr)
         self._file: LogFile | None = None
+        self._readers: tuple[logging.Handler, ...] = ()
         self.addFilter(self._filter)
 
     def configure(self, options: control_pb2.LoggingOptions) -> None:
@@ -68,9 +69,17 @@ class ProcessLogs(logging.Handler):
             sys, stream_name, CapturedOutput(getattr(sys, stream_name), functools.partial(self._print, stream_name))
         )
 
+    def copy_to(self, reader: logging.Handler) -> None:
+        """Hand each record to this handler too, in its own form.
+
+        A handler of a logger would get them as well, but then `logging` considers them handled.
+        """
+        self._readers = (*self._readers, reader)
+
     def emit(self, record: logging.LogRecord) -> None:
-        for handler in self._handlers():
-            handler.handle(record)
+        for handler in (*self._handlers(), *self._readers):
+            if record.levelno >= handler.level:
+                handler.handle(record)
 
     def _handlers(self) -> list[logging.Handler]:
         return [self._console] if self._file is None else [self._console, self._file]

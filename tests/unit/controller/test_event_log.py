@@ -27,6 +27,13 @@ def test_events_are_bounded_in_number_and_length() -> None:
     assert max(map(len, kept)) == 400
 
 
+def test_records_of_other_libraries_are_no_events() -> None:
+    events = EventLog(lambda: 1.0)
+    for name in ("mesh", "mesh.rpc", "meshes", "asyncio"):
+        events.handle(logging.LogRecord(name, logging.WARNING, "f.py", 1, name, (), None))
+    assert texts(events) == ["mesh", "mesh.rpc"]
+
+
 def test_a_reader_goes_on_after_the_last_event_it_has_seen() -> None:
     """All numbers differ, also of events of one instant."""
     events = EventLog(lambda: 1.0)

@@ -44,6 +44,18 @@ def test_records_reach_the_file_and_stderr_in_one_form(tmp_path: Path) -> None:
     assert stdout == ""
 
 
+def test_a_reader_of_the_records_takes_none_away(tmp_path: Path) -> None:
+    """It gets those of its level; what is printed is none."""
+    program = (
+        "reader = logging.Handler(logging.WARNING); seen = []; reader.emit = lambda record: seen.append(record.msg)\n"
+        "logs.copy_to(reader); mine = logging.getLogger('mine'); mine.info('one'); mine.error('two'); print(seen)"
+    )
+    lines, stderr, stdout = logged(tmp_path, program)
+    assert [line.rpartition(" ")[2] for line in lines] == ["one", "two", "['two']"]
+    assert len(stderr) == 2
+    assert stdout == "['two']\n"
+
+
 def test_what_is_printed_reaches_the_file_and_stdout(tmp_path: Path) -> None:
     """Except for what Ray prints to mark the output of its processes."""
     lines, stderr, stdout = logged(tmp_path, "print(':actor_name:x'); print('loaded'); print('odd', file=sys.stderr)")
