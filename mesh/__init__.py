@@ -36,6 +36,7 @@ from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.options.logging_options import LoggingConfig
+from mesh.usercode import decorator_advice
 from mesh.web.ingress import ingress
 
 __all__ = [
@@ -72,6 +73,8 @@ __all__ = [
     "start",
     "status",
 ]
+
+decorator_advice.install()
 
 
 def __dir__() -> list[str]:

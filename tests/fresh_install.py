@@ -31,7 +31,7 @@ SLOW_AND_PURE = (
     *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py"),
 )
 """Unit tests that are the same with every version of other packages."""
-END_TO_END_TESTS = ("docs", "errors", "gateway", "handles", "large_payloads", "leftovers", "streaming")
+END_TO_END_TESTS = ("docs", "errors", "first_hour", "gateway", "handles", "large_payloads", "leftovers", "streaming")
 TESTED_EXTRAS = ("certs", "inference", "jwt", "test")
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\w.]+)")
 

@@ -20,7 +20,7 @@ PRODUCT = ("mesh", "gateway")
 OWN_CODE = (*PRODUCT, "benchmarks", "examples")
 GENERATED_SUFFIXES = ("_pb2.py", "_pb2_grpc.py")
 
-WITH_RAY = ("mesh.cluster.ray_core", "mesh.cluster.ray_objects", "mesh.cluster.ray_placement", "mesh.cluster.ray_watch")
+WITH_RAY = tuple(f"mesh.cluster.ray_{each}" for each in ("address", "core", "objects", "placement", "watch"))
 
 PUBLIC_FACE = frozenset(
     {
@@ -105,7 +105,7 @@ ROOMS: dict[str, str] = {
     "mesh.api": "application client cluster context deployment exceptions handle local options options.gateway status",
     "mesh": (
         "api batching caller config context deployment exceptions handle metrics multiplex options options.gateway"
-        " schema settings web"
+        " schema settings usercode web"
     ),
     "mesh.declarative": "application cluster config deployment handle options options.gateway settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status tls v1 wire",

@@ -9,7 +9,6 @@ import importlib
 import json
 import logging
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from ray.exceptions import RayActorError, TaskCancelledError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from mesh.cluster.ray_address import require_reachable
 from mesh.settings import prepare_local_ray, ray_address
 
 __all__ = [
@@ -71,7 +71,6 @@ __all__ = [
 NAMESPACE = "mesh"
 _KV_NAMESPACE = b"mesh"
 _ACTOR_CONCURRENCY = 10_000
-_LISTENER_TIMEOUT_S = 5.0
 _TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
 HEAD_RESOURCE = "node:__internal_head__"
 _ZONE_LABEL = "ray.io/availability-zone"
@@ -128,24 +127,14 @@ def attach_ray(address: str | None = None) -> bool:
     logging.getLogger(_TOKEN_LOGGER).addFilter(_is_news)
     named = address or ray_address()
     if named is not None:
-        _require_listener(named)
-        _init_at(named)
+        require_reachable(named)
+        _init(address=named)
         return True
     try:
         _init(address="auto")
     except ConnectionError:
         return False
     return True
-
-
-def _init_at(address: str) -> None:
-    """Ray sends its token to a cluster that it finds by itself; to one with an address only if it is asked to."""
-    try:
-        _init(address=address)
-    except ConnectionError as error:
-        raise ConnectionError(
-            f"{error}. If a program or `mesh run` has started it, it asks for a token: set RAY_AUTH_MODE=token."
-        ) from error
 
 
 def _init(**options: Any) -> None:
@@ -182,18 +171,6 @@ def _first_interrupt_held() -> Iterator[None]:
 def _is_news(record: logging.LogRecord) -> bool:
     """Ray warns every process that its safe default, token authentication, is on. That it is off stays a warning."""
     return "Token authentication is enabled" not in record.getMessage()
-
-
-def _require_listener(address: str) -> None:
-    """Raises ConnectionError immediately where no server listens: Ray itself tries for more than a minute."""
-    host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
-    if not (host and port.isdecimal()):
-        return  # one of Ray's words, such as "auto"
-    try:
-        socket.create_connection((host, int(port)), _LISTENER_TIMEOUT_S).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConnectionError(f"No Ray cluster answers at {address}: {reason}. Is the address right?") from error
 
 
 def is_connected() -> bool:

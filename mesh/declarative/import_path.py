@@ -8,12 +8,13 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from types import FunctionType, ModuleType, TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from mesh.declarative.builder_args import call_builder
 from mesh.deployment import Application, Deployment
 from mesh.handle import DeploymentHandle
+from mesh.usercode import decorator_advice
 
 _OWN_PACKAGE = Path(__file__).parent
 
@@ -101,13 +102,9 @@ def _failure(what: str, error: BaseException) -> ImportError:
     if isinstance(error, SyntaxError):  # shows the line itself
         return ImportError(f"{what}: {''.join(traceback.format_exception_only(error)).strip()}")
     lines = "".join(traceback.format_list(_users_frames(error.__traceback__)))
-    advice = ". Decorate the class or function with @mesh.deployment" if _needs_decorator(error) else ""
-    return ImportError(f"{what}: {type(error).__name__}: {error}{advice}\n{lines}".rstrip())
-
-
-def _needs_decorator(error: BaseException) -> bool:
-    is_about_bind = isinstance(error, AttributeError) and error.name == "bind"
-    return is_about_bind and isinstance(error.obj, type | FunctionType)  # type: ignore[attr-defined]
+    advice = decorator_advice.advice_for(error)
+    text = f"{error}. {advice}" if advice else str(error)
+    return ImportError(f"{what}: {type(error).__name__}: {text}\n{lines}".rstrip())
 
 
 def _is_users(error: BaseException) -> bool:

@@ -107,20 +107,20 @@ class Project:
     directory: Path
     environment: dict[str, str]
 
-    def start(self, program: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, program: str, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         """One of those that are installed beside Python."""
         return subprocess.Popen(
             [Path(sys.executable).with_name(program), *arguments],
             cwd=self.directory,
             env=self.environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
         )
 
-    def does(self, program: str, *arguments: str, status: int = 0) -> str:
+    def does(self, program: str, *arguments: str, status: int = 0, stderr: int = subprocess.STDOUT) -> str:
         """What the program prints, which ends with this status."""
-        with self.start(program, *arguments) as process:
+        with self.start(program, *arguments, stderr=stderr) as process:
             try:
                 shown, _ = process.communicate(timeout=60)
             finally:
@@ -203,9 +203,8 @@ class Shop:
 
 
 def status_of(project: Project) -> Any:
-    """Behind the warnings of old versions of Ray, which share the output here."""
-    shown = project.mesh("status", "--json")
-    return json.loads(shown[shown.index("{") :])
+    """Apart from the warnings of old versions of Ray."""
+    return json.loads(project.does("mesh", "status", "--json", stderr=subprocess.DEVNULL))
 
 
 @pytest.fixture(scope="module")

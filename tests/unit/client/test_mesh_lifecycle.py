@@ -98,6 +98,7 @@ def test_a_shutdown_leaves_alone_the_mesh_that_was_started_meanwhile(
         assert cluster.actors == {}
         cluster.run_controller()
         cluster.kv.update({TOKEN_KEY: b"new", "controller/state": b"new"})
+        raise MeshException("The controller is gone.")
 
     monkeypatch.setattr(old, "shutdown", another_is_faster)
     mesh_lifecycle.destroy(old)  # type: ignore[arg-type]

@@ -1,8 +1,7 @@
-"""mesh.cluster.ray_core, as far as it needs no cluster: wrong addresses and what of Ray's warnings reaches users."""
+"""mesh.cluster.ray_core, as far as it needs no cluster: addresses, and what of Ray's warnings reaches users."""
 
 import logging
 import signal
-import socket
 
 import pytest
 import ray
@@ -20,34 +19,16 @@ def init_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_an_address_without_a_listener_fails_immediately(init_calls: list[str], scheme: str) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = f"{scheme}127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(ConnectionError, match=f"No Ray cluster answers at {address}: .* Is the address right?"):
-            ray_core.attach_ray(address)
-    assert not init_calls
-
-
-def test_an_address_that_answers_and_the_words_of_ray_go_to_ray(init_calls: list[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as cluster:
-        address = f"127.0.0.1:{cluster.getsockname()[1]}"
-        assert ray_core.attach_ray(address)
-    assert ray_core.attach_ray("auto")
-    assert init_calls == [address, "auto"]
-
-
-@pytest.mark.usefixtures("init_calls")
-def test_a_cluster_that_refuses_may_ask_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**options: object) -> None:
-        raise ConnectionError("Failed to connect to Ray cluster at x")
-
-    monkeypatch.setattr(ray, "init", refuse)
-    with socket.create_server(("127.0.0.1", 0)) as cluster:
-        address = f"127.0.0.1:{cluster.getsockname()[1]}"
-        with pytest.raises(ConnectionError, match=r"cluster at x\. If .* set RAY_AUTH_MODE=token\."):
-            ray_core.attach_ray(address)
+@pytest.mark.parametrize("from_environment", [False, True])
+def test_ray_gets_an_address_that_was_found_to_be_reachable(
+    init_calls: list[str], monkeypatch: pytest.MonkeyPatch, from_environment: bool
+) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(ray_core, "require_reachable", checked.append)
+    if from_environment:
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert ray_core.attach_ray(None if from_environment else "10.0.0.1:6379")
+    assert checked == init_calls == ["10.0.0.1:6379"]
 
 
 @pytest.mark.usefixtures("init_calls")

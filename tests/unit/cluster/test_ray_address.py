@@ -1,0 +1,75 @@
+"""mesh.cluster.ray_address: what is found out about an address before Ray tries it for a minute."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import pytest
+
+from mesh.cluster import ray_address
+from mesh.cluster.ray_address import require_reachable
+
+METHODS = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray://": "/ray.rpc.RayletDriver/ClusterInfo"}
+
+
+@contextmanager
+def cluster_that_answers(method: str, status: grpc.StatusCode) -> Iterator[str]:
+    """Its address. Other methods than this one are not implemented."""
+
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.set_code(status)
+        return b""
+
+    service, _, name = method[1:].rpartition("/")
+    handlers = {name: grpc.unary_unary_rpc_method_handler(answer)}
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads, handlers=[grpc.method_handlers_generic_handler(service, handlers)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait(10)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_without_a_listener_is_refused(scheme: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"No Ray cluster answers at {address}: .* Is the address right?"):
+            require_reachable(address)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_asks_for_a_token_is_refused_with_the_way_out(scheme: str) -> None:
+    with cluster_that_answers(METHODS[scheme], grpc.StatusCode.UNAUTHENTICATED) as server:
+        address = f"{scheme}{server}"
+        with pytest.raises(ConnectionError, match=f"at {address} asks for a token, .* RAY_AUTH_MODE=token"):
+            require_reachable(address)
+
+
+def test_ray_sends_its_token_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_address, "is_token_auth_enabled", lambda: True)
+    with cluster_that_answers(METHODS[""], grpc.StatusCode.UNAUTHENTICATED) as server:
+        require_reachable(server)
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED])
+def test_a_cluster_that_asks_for_no_token_is_reachable(status: grpc.StatusCode) -> None:
+    with cluster_that_answers(METHODS[""], status) as server:
+        require_reachable(server)
+
+
+def test_a_listener_that_speaks_otherwise_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may use TLS."""
+    monkeypatch.setattr(ray_address, "_ANSWER_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        require_reachable(f"127.0.0.1:{silent.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("word", ["auto", "local", "ray://cluster"])
+def test_what_is_no_address_is_left_to_ray(word: str) -> None:
+    require_reachable(word)
