@@ -14,6 +14,7 @@ from mesh.options import (
     logging_options,
     option_checks,
     placement_options,
+    rollout_policy,
 )
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
@@ -75,6 +76,12 @@ class DeploymentConfig:
     """Time that a replica of a new version has to serve before it replaces one of the version before; None: 10 s."""
     progress_deadline_s: float | None = None
     """Time for a constructor or a `reconfigure`; one that takes longer has failed, and the rollout stops. None: any."""
+    max_surge_percent: float | None = None
+    """Replicas that an update may have beyond the target, in percent of it, rounded up; None: 20, at least one."""
+    max_unavailable_percent: float | None = None
+    """Replicas that an update may take away before others serve, in percent, rounded down. None: 0."""
+    rollback_on_failure: bool = False
+    """An update that fails is undone: the whole application goes back to the version before."""
     isolate_user_loop: bool = True
     """False runs async user code on the event loop of the I/O thread: faster, but it must never block."""
     autoscaling_config: AutoscalingConfig | None = None
@@ -101,8 +108,10 @@ class DeploymentConfig:
             option_checks.number("min_ready_s", self.min_ready_s)
         if self.progress_deadline_s is not None:
             option_checks.number("progress_deadline_s", self.progress_deadline_s, may_equal=False)
-        if not isinstance(self.isolate_user_loop, bool):
-            raise TypeError(f"isolate_user_loop must be True or False, got {self.isolate_user_loop!r}.")
+        rollout_policy.check(self.max_surge_percent, self.max_unavailable_percent)
+        for name in ("isolate_user_loop", "rollback_on_failure"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         placement_options.check(
             self.placement_group_bundles,
             self.placement_group_strategy,
@@ -135,6 +144,9 @@ class DeploymentConfig:
             max_replicas_per_node=self.max_replicas_per_node or 0,
             min_ready_s=self.min_ready_s,
             progress_deadline_s=self.progress_deadline_s,
+            max_surge_percent=self.max_surge_percent,
+            max_unavailable_percent=self.max_unavailable_percent,
+            rollback_on_failure=self.rollback_on_failure,
             logging=self.logging_config.to_message() if self.logging_config is not None else None,
             **placement_options.to_fields(self.placement_group_bundles, self.placement_group_strategy),
         )
@@ -166,7 +178,7 @@ class DeploymentConfig:
 
 def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> DeploymentConfig:
     """`config` with the given options, all checked."""
-    return replace(config, **{**given, **_scale(given)})
+    return replace(config, **{**rollout_policy.under_its_name(given), **_scale(given)})
 
 
 def _scale(given: Mapping[str, Any]) -> dict[str, Any]:

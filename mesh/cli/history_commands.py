@@ -81,6 +81,8 @@ def history(name: str, as_json: bool, address: str | None) -> None:
 def _lines(name: str, reply: control_pb2.HistoryReply) -> Iterator[str]:
     for record in reply.records:
         yield f"{_time(record.unix_time_s)}  {_how(record)}  {record.author or 'unknown'}"
+        if record.rolled_back_because:
+            yield f"    because {record.rolled_back_because}"
         yield from (f"    {line}" for line in record.lines)
     if reply.HasField("rollback_unix_time_s"):
         yield f"`mesh rollback {name}` goes back to the version deployed at {_time(reply.rollback_unix_time_s)}."
@@ -96,6 +98,7 @@ def _as_dict(reply: control_pb2.HistoryReply) -> dict[str, Any]:
                 "author": record.author or None,
                 "how": _how(record),
                 "changes": list(record.lines),
+                "rolled_back_because": record.rolled_back_because or None,
             }
             for record in reply.records
         ],

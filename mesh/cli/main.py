@@ -25,6 +25,7 @@ from mesh.cli.events_command import events
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
 from mesh.cli.history_commands import history, rollback
 from mesh.cli.log_command import logs
+from mesh.cli.pause_commands import pause, resume
 from mesh.cli.run_command import run
 from mesh.cli.scale_command import scale
 from mesh.client import mesh_lifecycle, rollout_wait
@@ -68,6 +69,8 @@ main.add_command(diff)
 main.add_command(events)
 main.add_command(history)
 main.add_command(logs)
+main.add_command(pause)
+main.add_command(resume)
 main.add_command(rollback)
 main.add_command(run)
 main.add_command(scale)

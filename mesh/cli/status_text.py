@@ -129,7 +129,8 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
         origin = _ORIGINS.get(application.deployer, "")
         # The message of an application repeats those of its deployments.
         message = "" if any(each.message for each in application.deployments) else application.message
-        yield application.name, application.status, _joined(route, origin, message)
+        undone = f"rolled back because {application.rolled_back_because}" if application.rolled_back_because else ""
+        yield application.name, application.status, _joined(route, origin, undone, message)
         for deployment in application.deployments:
             yield from _deployment_rows(deployment)
     if not applications:
@@ -139,7 +140,8 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
 def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]:
     details = _joined(_replicas(deployment), _load(deployment), _autoscaling(deployment), _news(deployment))
     ended = f"last ended: {deployment.last_ended}" if deployment.last_ended else ""
-    yield f"  {deployment.name}", deployment.status, _joined(details, _restarts(deployment.restarts), ended)
+    paused = "rollouts are paused" if deployment.is_paused else ""
+    yield f"  {deployment.name}", deployment.status, _joined(details, paused, _restarts(deployment.restarts), ended)
     for replica in deployment.replicas:
         process = f"version {_short_version(replica.version)}, age {_age(replica.age_s)}"
         if replica.address:

@@ -152,6 +152,17 @@ class ControlClient:
         )
         return list(self._call("Scale", request, control_pb2.ApplyReply).changes)
 
+    def pause(self, application: str, deployment: str, *, is_paused: bool) -> list[control_pb2.ApplicationChange]:
+        """Stop the rollouts of a deployment where they are, or let them go on; "": of all. Returns what changes."""
+        request = control_pb2.PauseRequest(
+            application=application,
+            deployment=deployment,
+            is_paused=is_paused,
+            request_id=_new_id(),
+            author=author(),
+        )
+        return list(self._call("Pause", request, control_pb2.ApplyReply).changes)
+
     def history(self, application: str) -> control_pb2.HistoryReply:
         """Its last deploys."""
         return self._call("History", control_pb2.HistoryRequest(application=application), control_pb2.HistoryReply)

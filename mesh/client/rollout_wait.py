@@ -146,7 +146,18 @@ def _is_running(reply: control_pb2.StatusReply, name: str, show: Show) -> bool:
     show(application)
     if application.status == ApplicationStatus.DEPLOY_FAILED:
         raise RuntimeError(f"Deploying application {name!r} failed: {application.message}")
-    return application.status == ApplicationStatus.RUNNING
+    if application.rolled_back_because:
+        raise RuntimeError(
+            f"Deploying application {name!r} failed, and it went back to the version before:"
+            f" {application.rolled_back_because}"
+        )
+    return application.status == ApplicationStatus.RUNNING or _stands_still(application)
+
+
+def _stands_still(application: control_pb2.ApplicationStatus) -> bool:
+    """All that is missing waits for `mesh resume`."""
+    updating = [each for each in application.deployments if each.status == DeploymentStatus.UPDATING]
+    return bool(updating) and all(each.is_paused for each in updating)
 
 
 def _are_settled(reply: control_pb2.StatusReply, names: Sequence[str], show: Show, failures: dict[str, str]) -> bool:

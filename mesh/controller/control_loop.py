@@ -31,6 +31,7 @@ from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.generations import Proofs, with_proofs
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Observed
+from mesh.controller.plan.failed_updates import failed_updates
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import overdue_replicas
 from mesh.controller.plan.proofs import new_proofs
@@ -46,6 +47,11 @@ from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
+
+
+class Clocks(NamedTuple):
+    monotonic: Callable[[], float]
+    unix: Callable[[], float]
 
 
 class _Keepers(NamedTuple):
@@ -65,16 +71,16 @@ class ControlLoop:
         runtime: Runtime,
         publisher: Publisher,
         *,
-        clock: Callable[[], float],
+        clocks: Clocks,
         new_id: Callable[[], str],
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
         self._runtime = runtime
         self._spawn_task = spawn_task
         self._publisher = publisher
-        self._clock = clock
+        self._clock = clock = clocks.monotonic
         self._wake = asyncio.Event()
-        self._wanted = DesiredKeeper(store, self._use)
+        self._wanted = DesiredKeeper(store, self._use, clocks.unix)
         self._registry = ActorRegistry(clock, self._wake.set)
         calls = ActorCalls(runtime, before_drain=publisher.flush)
         self.autoscaler = Autoscaler(clock, self._wake.set)
@@ -216,6 +222,7 @@ class ControlLoop:
         desired = self._wanted.desired
         self._registry.see_nodes(self._node_list.nodes)
         self._fail_overdue(desired)
+        desired = await self._undo_failed_updates(desired)
         observed = self._registry.observed()
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
         planned = plan(desired, observed, self._clock(), settings().controller)
@@ -228,6 +235,14 @@ class ControlLoop:
         self._publisher.publish(
             desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
         )
+
+    async def _undo_failed_updates(self, desired: Desired) -> Desired:
+        """Take back the updates that have failed, where their deployments ask for it. Returns what is wanted now."""
+        failed = failed_updates(desired, self._registry.observed())
+        if failed and not self._wanted.is_changing and await self._store(self._wanted.undoing(failed), "rollbacks"):
+            for app, reason in failed.items():
+                logger.warning("application %s goes back to the version before: %s", app, reason)
+        return self._wanted.desired
 
     def _fail_overdue(self, desired: Desired) -> None:
         for overdue in overdue_replicas(desired, self._registry.observed(), self._clock()):

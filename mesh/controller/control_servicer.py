@@ -21,6 +21,7 @@ from mesh.controller.desired.desired_change import (
     scaled,
     shutting_down,
     with_applications,
+    with_pause,
     without_application,
 )
 from mesh.controller.desired.desired_store import StoreError
@@ -73,6 +74,13 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         key = DeploymentKey(request.application, request.deployment)
         scale: Edit = functools.partial(scaled, key=key, num_replicas=request.num_replicas)
         edit = recorded(scale, self._unix_clock(), request.author, is_scaling=True)
+        return await self._apply(edit, (), request.request_id, is_dry_run=False, context=context)
+
+    async def Pause(self, request: control_pb2.PauseRequest, context: _Context) -> control_pb2.ApplyReply:
+        pause: Edit = functools.partial(
+            with_pause, application=request.application, deployment=request.deployment, is_paused=request.is_paused
+        )
+        edit = recorded(pause, self._unix_clock(), request.author)
         return await self._apply(edit, (), request.request_id, is_dry_run=False, context=context)
 
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:

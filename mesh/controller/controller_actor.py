@@ -17,7 +17,7 @@ import grpc.aio
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
 from mesh.controller.actors.ray_runtime import RayRuntime
-from mesh.controller.control_loop import ControlLoop
+from mesh.controller.control_loop import Clocks, ControlLoop
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.event_log import EventLog
@@ -83,7 +83,7 @@ class ControllerActor:
             store,
             RayRuntime(time.monotonic, time.time),
             publisher,
-            clock=time.monotonic,
+            clocks=Clocks(time.monotonic, time.time),
             new_id=lambda: uuid.uuid4().hex[:8],
             spawn_task=io_thread().spawn,
         )

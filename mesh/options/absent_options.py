@@ -14,11 +14,9 @@ ADVICE: Mapping[str, str] = {
     "fallback_strategy": "use custom resources to choose nodes",
     "gang_scheduling_config": "use placement_group_bundles for what one replica needs together",
     "label_selector": "use custom resources or accelerator_type to choose nodes",
-    "max_surge_percent": "updates always start new replicas first if resources are free",
     "placement_group_bundle_label_selector": "use custom resources in the bundles to choose nodes",
     "prometheus_metrics": "a policy function may ask Prometheus itself",
     "request_router_config": "the choice of replicas cannot be replaced yet",
-    "rolling_update_percentage": "updates always start new replicas first if resources are free",
     "tracing_config": "traceparent and tracestate are passed on; export spans in your own code",
 }
 """What to do instead, by option."""

@@ -36,6 +36,10 @@ class DeploymentOptions(TypedDict, total=False):
     max_constructor_retry_count: int
     min_ready_s: float | None
     progress_deadline_s: float | None
+    max_surge_percent: float | None
+    max_unavailable_percent: float | None
+    rolling_update_percentage: float
+    rollback_on_failure: bool
     isolate_user_loop: bool
 
 

@@ -34,6 +34,9 @@ _CONTROLLER_ONLY = {
     "max_constructor_retry_count",
     "min_ready_s",
     "progress_deadline_s",
+    "max_surge_percent",
+    "max_unavailable_percent",
+    "rollback_on_failure",
     "autoscaling",
 }
 

@@ -1,9 +1,13 @@
-"""How long a rollout waits: for a new replica to prove itself, and for user code that may hang."""
+"""The pace of a rollout: how many replicas change at a time, and how long it waits for them. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from mesh.options import option_checks
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 
@@ -21,3 +25,69 @@ def stable_after_s(options: control_pb2.DeploymentOptions) -> float:
 def progress_deadline_s_of(options: control_pb2.DeploymentOptions) -> float:
     """In seconds; infinite where the deployment does not say."""
     return options.progress_deadline_s if options.HasField("progress_deadline_s") else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePace:
+    """How many replicas of a deployment an update may change at a time."""
+
+    surge_max: int
+    """Beyond the target."""
+    unavailable_max: int = 0
+    """Below the target."""
+    preempted_max: int = 1
+    """Below the target, where new replicas find no room unless old ones stop."""
+
+    @property
+    def at_once(self) -> int:
+        """Replicas that are in the middle of the change."""
+        return max(1, self.surge_max, self.unavailable_max)
+
+
+def pace_of(options: control_pb2.DeploymentOptions, num_replicas: int) -> UpdatePace:
+    """The pace of an update of that many replicas. It can always go on: one of the two numbers is not 0."""
+    has_surge, has_limit = options.HasField("max_surge_percent"), options.HasField("max_unavailable_percent")
+    share = options.max_surge_percent / 100 if has_surge else settings().controller.surge_share
+    surge = math.ceil(num_replicas * share - _ROUNDING)
+    unavailable = math.floor(num_replicas * options.max_unavailable_percent / 100 + _ROUNDING)
+    if surge == 0 and unavailable == 0:
+        # A share that rounds to no replica: starting one more is what takes nothing away.
+        surge = 1
+    # Without a limit of its own a full cluster must not stop the rollout.
+    return UpdatePace(surge, unavailable, unavailable if has_limit else max(surge, unavailable))
+
+
+_ROUNDING = 1e-9
+"""Percentages are no exact fractions: 7 percent of 100 is a little more than 7."""
+
+
+def check(max_surge_percent: float | None, max_unavailable_percent: float | None) -> None:
+    """Raises TypeError or ValueError for a percentage, or a pair of them, with which no update could go on."""
+    if max_surge_percent is not None:
+        option_checks.number("max_surge_percent", max_surge_percent)
+    if max_unavailable_percent is not None:
+        option_checks.number("max_unavailable_percent", max_unavailable_percent)
+        if max_unavailable_percent > 100:
+            raise ValueError(f"max_unavailable_percent must be at most 100, got {max_unavailable_percent}.")
+    if max_surge_percent == 0 and not max_unavailable_percent:
+        raise ValueError(
+            "With max_surge_percent=0 an update starts no replica before an old one stops: give it a"
+            " max_unavailable_percent above 0 too, which says how many may be away meanwhile."
+        )
+
+
+def under_its_name(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with `rolling_update_percentage`, a fraction, as the `max_unavailable_percent` that it is."""
+    options = dict(given)
+    if "rolling_update_percentage" in options:
+        share = options.pop("rolling_update_percentage")
+        if "max_unavailable_percent" in options:
+            raise ValueError("rolling_update_percentage is another name of max_unavailable_percent: leave it out.")
+        option_checks.number("rolling_update_percentage", share, may_equal=False)
+        if share > 1:
+            raise ValueError(
+                f"rolling_update_percentage must be at most 1, because it is a fraction, got {share}."
+                f" In percent: max_unavailable_percent={share:g}."
+            )
+        options["max_unavailable_percent"] = share * 100
+    return options

@@ -151,7 +151,7 @@ class LoggingOptions(_message.Message):
     def __init__(self, is_json: bool = ..., level: _Optional[int] = ..., directory: _Optional[str] = ..., has_access_log: bool = ..., additional_attributes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DeploymentOptions(_message.Message):
-    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node", "logging", "min_ready_s", "progress_deadline_s", "backpressure")
+    __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node", "logging", "min_ready_s", "progress_deadline_s", "backpressure", "max_surge_percent", "max_unavailable_percent", "rollback_on_failure")
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_ONGOING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +172,9 @@ class DeploymentOptions(_message.Message):
     MIN_READY_S_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     BACKPRESSURE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SURGE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNAVAILABLE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_ON_FAILURE_FIELD_NUMBER: _ClassVar[int]
     num_replicas: int
     max_ongoing_requests: int
     max_queued_requests: int
@@ -192,10 +195,13 @@ class DeploymentOptions(_message.Message):
     min_ready_s: float
     progress_deadline_s: float
     backpressure: _common_pb2.BackpressureAnswer
-    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., min_ready_s: _Optional[float] = ..., progress_deadline_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ...) -> None: ...
+    max_surge_percent: float
+    max_unavailable_percent: float
+    rollback_on_failure: bool
+    def __init__(self, num_replicas: _Optional[int] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., graceful_shutdown_wait_loop_s: _Optional[float] = ..., graceful_shutdown_timeout_s: _Optional[float] = ..., health_check_period_s: _Optional[float] = ..., health_check_timeout_s: _Optional[float] = ..., user_config_json: _Optional[str] = ..., isolate_user_loop: bool = ..., actor: _Optional[_Union[ActorOptions, _Mapping]] = ..., max_constructor_retry_count: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingOptions, _Mapping]] = ..., placement_group_bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., placement_group_strategy: _Optional[str] = ..., max_replicas_per_node: _Optional[int] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., min_ready_s: _Optional[float] = ..., progress_deadline_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., max_surge_percent: _Optional[float] = ..., max_unavailable_percent: _Optional[float] = ..., rollback_on_failure: bool = ...) -> None: ...
 
 class DeploymentSpec(_message.Message):
-    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path", "has_run", "is_proven", "model_id_paths")
+    __slots__ = ("name", "version", "options", "code", "code_key", "grpc_methods", "callees", "serves_web", "docs_path", "has_run", "is_proven", "model_id_paths", "is_paused")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +214,7 @@ class DeploymentSpec(_message.Message):
     HAS_RUN_FIELD_NUMBER: _ClassVar[int]
     IS_PROVEN_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_PATHS_FIELD_NUMBER: _ClassVar[int]
+    IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     options: DeploymentOptions
@@ -220,10 +227,11 @@ class DeploymentSpec(_message.Message):
     has_run: bool
     is_proven: bool
     model_id_paths: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ..., model_id_paths: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_paused: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ..., model_id_paths: _Optional[_Iterable[str]] = ..., is_paused: bool = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest", "config_name")
+    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest", "config_name", "rolled_back_because")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -234,6 +242,7 @@ class ApplicationSpec(_message.Message):
     DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTORS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     name: str
     route_prefix: str
     ingress: str
@@ -244,7 +253,8 @@ class ApplicationSpec(_message.Message):
     descriptors: bytes
     descriptors_digest: str
     config_name: str
-    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ..., config_name: _Optional[str] = ...) -> None: ...
+    rolled_back_because: str
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
     __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "http_root_path", "http_request_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors", "retry", "hedge")
@@ -419,7 +429,7 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ...) -> None: ...
 
 class DeployRecord(_message.Message):
-    __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling")
+    __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
@@ -427,6 +437,7 @@ class DeployRecord(_message.Message):
     IS_ROLLBACK_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
     IS_SCALING_FIELD_NUMBER: _ClassVar[int]
+    ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     application: str
     unix_time_s: float
     author: str
@@ -434,7 +445,8 @@ class DeployRecord(_message.Message):
     is_rollback: bool
     lines: _containers.RepeatedScalarFieldContainer[str]
     is_scaling: bool
-    def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ..., is_scaling: bool = ...) -> None: ...
+    rolled_back_because: str
+    def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ..., is_scaling: bool = ..., rolled_back_because: _Optional[str] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
     __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging")
@@ -655,6 +667,20 @@ class ScaleRequest(_message.Message):
     author: str
     def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., num_replicas: _Optional[int] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
 
+class PauseRequest(_message.Message):
+    __slots__ = ("application", "deployment", "is_paused", "request_id", "author")
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    application: str
+    deployment: str
+    is_paused: bool
+    request_id: str
+    author: str
+    def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., is_paused: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+
 class HistoryRequest(_message.Message):
     __slots__ = ("application",)
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
@@ -768,7 +794,7 @@ class AutoscalingStatus(_message.Message):
     def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., average_requests: _Optional[float] = ..., current_requests: _Optional[float] = ..., decision: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
-    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling", "last_ended", "busy", "waiting", "places", "restarts")
+    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling", "last_ended", "busy", "waiting", "places", "restarts", "is_paused")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
@@ -781,6 +807,7 @@ class DeploymentStatus(_message.Message):
     WAITING_FIELD_NUMBER: _ClassVar[int]
     PLACES_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     trigger: str
@@ -793,10 +820,11 @@ class DeploymentStatus(_message.Message):
     waiting: float
     places: int
     restarts: int
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
+    is_paused: bool
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ..., is_paused: bool = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
-    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name")
+    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name", "rolled_back_because")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -808,6 +836,7 @@ class ApplicationStatus(_message.Message):
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     message: str
@@ -819,7 +848,8 @@ class ApplicationStatus(_message.Message):
     run_id: str
     docs_path: str
     config_name: str
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ...) -> None: ...
+    rolled_back_because: str
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ...) -> None: ...
 
 class GatewayStatus(_message.Message):
     __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message", "index")

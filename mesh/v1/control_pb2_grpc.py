@@ -60,6 +60,11 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.ScaleRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
                 _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/mesh.v1.Control/Pause',
+                request_serializer=mesh_dot_v1_dot_control__pb2.PauseRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/mesh.v1.Control/History',
                 request_serializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
@@ -126,6 +131,13 @@ class ControlServicer(object):
 
     def Scale(self, request, context):
         """Changes the number of replicas of a deployment that does not autoscale, until the next deploy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pause(self, request, context):
+        """Stops the rollouts of deployments where they are, those of later deploys too, or lets them go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,6 +210,11 @@ def add_ControlServicer_to_server(servicer, server):
             'Scale': grpc.unary_unary_rpc_method_handler(
                     servicer.Scale,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.ScaleRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.PauseRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
@@ -366,6 +383,33 @@ class Control(object):
             target,
             '/mesh.v1.Control/Scale',
             mesh_dot_v1_dot_control__pb2.ScaleRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Pause',
+            mesh_dot_v1_dot_control__pb2.PauseRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
             options,
             channel_credentials,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from mesh.controller.actors.cluster_runtime import ActorCallError
-from mesh.controller.control_loop import ControlLoop
+from mesh.controller.control_loop import Clocks, ControlLoop
 from mesh.controller.desired.desired_change import shutting_down, without_application
 from mesh.controller.desired.desired_keeper import Edit
 from mesh.controller.desired.desired_store import StateStore, StoreError
@@ -79,7 +79,7 @@ class Mesh:
             StateStore(MortalKeyValue(self.kv, life, lambda: self.cluster.happens(self.cluster.faults.kv))),
             MortalRuntime(self.cluster, life),
             self.publisher,
-            clock=asyncio.get_running_loop().time,
+            clocks=Clocks(asyncio.get_running_loop().time, lambda: 1.7e9 + asyncio.get_running_loop().time()),
             new_id=lambda: f"r{next(self._ids)}",
             spawn_task=self._spawn,
         )

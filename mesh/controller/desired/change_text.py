@@ -61,6 +61,8 @@ def _deployment_changes(old: control_pb2.DeploymentSpec, new: control_pb2.Deploy
         yield f"gRPC methods ({Effect.NONE})"
     if list(old.callees) != list(new.callees):
         yield f"called deployments ({Effect.NONE})"
+    if old.is_paused != new.is_paused:
+        yield f"rollouts {'stand still' if new.is_paused else 'go on'}"
     for name, effect in EFFECTS.items():
         values = getattr(old.options, name), getattr(new.options, name)
         if values[0] != values[1]:

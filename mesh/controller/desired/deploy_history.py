@@ -6,7 +6,7 @@ It is stored with the desired state, bounded, and goes with its application.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mesh.controller.desired.change_text import changes_by_application
 from mesh.v1 import control_pb2
@@ -19,21 +19,28 @@ RECORDS_MAX = 10
 _LINES_MAX = 10
 _LINE_MAX_CHARS = 200
 _AUTHOR_MAX_CHARS = 100
+_NO_REASONS: Mapping[str, str] = {}
 
 
 def recorded(
-    edit: Edit, unix_time_s: float, author: str, *, is_rollback: bool = False, is_scaling: bool = False
+    edit: Edit,
+    unix_time_s: float,
+    author: str,
+    *,
+    is_rollback: bool = False,
+    is_scaling: bool = False,
+    reasons: Mapping[str, str] = _NO_REASONS,
 ) -> Edit:
     """`edit`, which also adds what it changes to the history. Deploying again what is there changes nothing.
 
-    `author`: "user@host", as the client says; may be empty.
+    `author`: "user@host", as the client says; may be empty. `reasons`: why the controller did it, by application.
     """
 
     def edited(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
         changed = edit(state)
         deployers = {app.name: app.deployer for app in changed.applications}
         for name, lines in changes_by_application(state, changed).items():
-            if lines and name in deployers:
+            if (lines or name in reasons) and name in deployers:
                 changed.history.add(
                     application=name,
                     unix_time_s=unix_time_s,
@@ -41,6 +48,7 @@ def recorded(
                     deployer=deployers[name],
                     is_rollback=is_rollback,
                     is_scaling=is_scaling,
+                    rolled_back_because=reasons.get(name, "")[:_LINE_MAX_CHARS],
                     lines=_bounded(lines),
                 )
         bound_history(changed)

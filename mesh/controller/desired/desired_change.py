@@ -12,7 +12,14 @@ import grpc
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
 from mesh.controller.desired.deploy_history import Edit, bound_history
 from mesh.controller.desired.descriptor_sets import digest_of
-from mesh.controller.desired.generations import remember, replaced_at_once, rollback_target, succeed
+from mesh.controller.desired.generations import (
+    is_proven,
+    predecessor_of,
+    remember,
+    replaced_at_once,
+    rollback_target,
+    succeed,
+)
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -26,6 +33,7 @@ _DEPLOYERS = {
 
 _REQUESTS_KEPT = 64
 """Many more than clients make while one of them repeats its request."""
+_REASON_MAX_CHARS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +103,11 @@ def with_applications(
         added.deployer = _deployer(config_file, run)
         added.run_id = run.run_id if run else ""
         added.config_name = config_file.name if config_file else ""
-        before = [spec for app in state.applications if app.name == added.name for spec in app.deployments]
-        _keep_numbers(before, added.deployments)
+        added.rolled_back_because = ""
+        before = {spec.name: spec for app in state.applications if app.name == added.name for spec in app.deployments}
+        _keep_numbers(before.values(), added.deployments)
+        for spec in added.deployments:
+            spec.is_paused = spec.name in before and before[spec.name].is_paused
         predecessor = succeed(state, added)
         if predecessor is not None:
             changed.predecessors.add().CopyFrom(predecessor)
@@ -132,16 +143,46 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
     return changed
 
 
+def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_time_s: float) -> control_pb2.DesiredState:
+    """The state with the version before of applications whose update failed, by name, and why it did.
+
+    One that has changed since, so that no version before is kept for it, stays as it is.
+    """
+    changed = state
+    for name, reason in reasons.items():
+        before = predecessor_of(state, name)
+        if before is None or not is_proven(before):
+            continue
+        changed = rolled_back(changed, name, unix_time_s)
+        for app in changed.applications:
+            if app.name == name:
+                app.rolled_back_because = reason[:_REASON_MAX_CHARS]
+                # As it was deployed: the `mesh run` that failed must not delete it at its end.
+                app.deployer, app.run_id, app.config_name = before.deployer, before.run_id, before.config_name
+    return changed
+
+
+def with_pause(
+    state: control_pb2.DesiredState, application: str, deployment: str, *, is_paused: bool
+) -> control_pb2.DesiredState:
+    """The state in which rollouts of a deployment stand still, or go on; of all of the application if it is empty."""
+    changed = _copy(state)
+    specs = [spec for app in changed.applications if app.name == application for spec in app.deployments]
+    chosen = [spec for spec in specs if deployment in ("", spec.name)]
+    if not chosen:
+        raise _no_deployment(DeploymentKey(application, deployment), [spec.name for spec in specs])
+    for spec in chosen:
+        spec.is_paused = is_paused
+    _forget_rollback(changed, application)
+    return changed
+
+
 def scaled(state: control_pb2.DesiredState, key: DeploymentKey, num_replicas: int) -> control_pb2.DesiredState:
     """The state with another number of replicas of a deployment that does not autoscale."""
     changed = _copy(state)
     names = [spec.name for app in state.applications if app.name == key.app for spec in app.deployments]
     if key.name not in names:
-        known = ", ".join(sorted(names)) or "none: there is no such application"
-        raise InvalidChangeError(
-            grpc.StatusCode.NOT_FOUND,
-            f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {known}.",
-        )
+        raise _no_deployment(key, names)
     if num_replicas < 1:
         raise _invalid("A deployment has at least one replica. Delete the application to stop it.")
     for spec in (spec for app in changed.applications if app.name == key.app for spec in app.deployments):
@@ -153,6 +194,7 @@ def scaled(state: control_pb2.DesiredState, key: DeploymentKey, num_replicas: in
             )
         if spec.name == key.name:
             spec.options.num_replicas = num_replicas
+    _forget_rollback(changed, key.app)
     return changed
 
 
@@ -292,6 +334,20 @@ def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[
     options_before = {spec.name: spec.options for spec in before}
     for spec in after:
         spec.options.num_replicas = replicas_at_deploy(options_before.get(spec.name), spec.options)
+
+
+def _no_deployment(key: DeploymentKey, names: Iterable[str]) -> InvalidChangeError:
+    known = ", ".join(sorted(names)) or "none: there is no such application"
+    return InvalidChangeError(
+        grpc.StatusCode.NOT_FOUND, f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {known}."
+    )
+
+
+def _forget_rollback(state: control_pb2.DesiredState, name: str) -> None:
+    """Someone has changed the application since: what happened before is in its history."""
+    for app in state.applications:
+        if app.name == name:
+            app.rolled_back_because = ""
 
 
 def _invalid(message: str) -> InvalidChangeError:

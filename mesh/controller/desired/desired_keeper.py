@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mesh.controller.desired.deploy_history import Edit, records_of
+from mesh.controller.desired.deploy_history import Edit, recorded, records_of
 from mesh.controller.desired.descriptor_sets import new_sets, used_sets
+from mesh.controller.desired.desired_change import undone
 from mesh.controller.desired.desired_state import Desired, read_desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.generations import rollback_target
@@ -20,9 +23,12 @@ logger = logging.getLogger("mesh")
 
 
 class DesiredKeeper:
-    def __init__(self, store: StateStore, on_change: Callable[[Desired], None]) -> None:
+    def __init__(
+        self, store: StateStore, on_change: Callable[[Desired], None], unix_clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self._on_change = on_change
+        self._unix_clock = unix_clock
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[int]] = set()
         self._state = control_pb2.DesiredState()
@@ -66,6 +72,12 @@ class DesiredKeeper:
     @property
     def is_changing(self) -> bool:
         return bool(self._changes)
+
+    def undoing(self, reasons: Mapping[str, str]) -> Edit:
+        """The change that takes back the updates of applications, with the reason of each."""
+        now_s = self._unix_clock()
+        edit = functools.partial(undone, reasons=reasons, unix_time_s=now_s)
+        return recorded(edit, now_s, "controller", is_rollback=True, reasons=reasons)
 
     def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
         """The state and what `edit` would make of it. Stores nothing. Raises what `edit` raises."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +10,7 @@ from mesh.controller.desired.generations import is_proven
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of
 from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
 from mesh.options.option_effects import config_version
-from mesh.options.rollout_policy import min_ready_s_of
+from mesh.options.rollout_policy import UpdatePace, min_ready_s_of, pace_of
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -43,6 +42,15 @@ class DeploymentTarget:
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
     predecessor: DeploymentTarget | None = None
     """What was wanted before, with another version or configuration: it is kept until this one is proven."""
+
+    @property
+    def pace(self) -> UpdatePace:
+        return pace_of(self.spec.options, self.num_replicas)
+
+    @property
+    def is_held(self) -> bool:
+        """Its rollout is paused: replicas stay as they are, those that die come back as they were."""
+        return self.spec.is_paused and self.predecessor is not None
 
     @property
     def has_run(self) -> bool:
@@ -124,14 +132,10 @@ def _after(before: DeploymentTarget | None, target: DeploymentTarget) -> Deploym
         return target
     if (before.version, before.config_version) == (target.version, target.config_version):
         return target
-    # One that autoscales follows the load; the others keep their number.
-    number = target.num_replicas if target.scaling else min(before.num_replicas, target.num_replicas)
+    # One that autoscales follows the load; the others keep their number, as long as the new version may start.
+    follows = target.scaling or target.spec.is_paused
+    number = target.num_replicas if follows else min(before.num_replicas, target.num_replicas)
     return replace(target, predecessor=replace(before, num_replicas=number))
-
-
-def surge_max(num_replicas: int, share: float) -> int:
-    """Replicas that may run beyond the target while a version replaces another: at least one."""
-    return max(1, math.ceil(num_replicas * share))
 
 
 def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:
@@ -147,7 +151,7 @@ def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) ->
             num_replicas=options.num_replicas if scaling else at_capacity(options.num_replicas, target_capacity),
             config_version=config_version(options),
             constructor_failures_max=min(failures_max, limits.failures_per_replica * max(1, options.num_replicas)),
-            update_failures_max=surge_max(options.num_replicas, limits.surge_share) + _FAILURES_BEYOND_SURGE,
+            update_failures_max=pace_of(options, options.num_replicas).at_once + _FAILURES_BEYOND_SURGE,
             min_ready_s=min_ready_s_of(options),
             drain=drain_policy_of(options),
             scaling=scaling,

@@ -102,7 +102,7 @@ def _returning(
 
     While the wanted version is still tried, only where there is room: it may have made that room for itself.
     """
-    missing = missing_predecessors(target, replicas, placement)
+    missing = missing_predecessors(target, replicas, placement, is_given_up=is_given_up)
     if not missing or target.predecessor is None:
         return []
     before = placement.of_version(target.predecessor.request, target.predecessor.version)

@@ -6,8 +6,9 @@ Theory of operation. Replicas are of the wanted version ("new") or of another on
 2. How many new ones are missing? They start together; while old ones serve, only as many as the surge allows.
 3. How many serving replicas are above the target? They stop: old ones first, then new ones above the target.
 
-So the number of serving replicas falls below the target only through failures. There is one exception: where new
-replicas find no room unless old ones stop, old ones are preempted, at most as many as the surge allows.
+So the number of serving replicas falls below the target only through failures, and by as many as
+`max_unavailable_percent` allows. There is one exception: where new replicas find no room unless old ones stop, old ones
+are preempted, at most as many as the surge allows, unless the deployment has a limit of its own.
 A new replica counts as one that an old one may stop for when it has served for `min_ready_s`. A version that keeps
 failing while old ones serve, in its constructor or soon after, starts no more replicas; the old ones stay.
 
@@ -19,6 +20,8 @@ Running replicas take over another configuration in place. One with another `use
 so only as many replicas as the surge allows take it over at a time, and after the first failure no other one does: the
 replica that refuses it and all the others serve on with the one before.
 
+A rollout that is paused starts no new replica, stops no old one and reconfigures none, until it is resumed.
+
 A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. All
 its replacements start together. If none serves in time, it drains anyway, early enough to finish before the node ends.
 """
@@ -29,7 +32,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh.controller.desired.desired_state import DeploymentTarget, surge_max
+from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.backoff import Backoff
 from mesh.controller.plan.cluster_picture import Failures, Observed, Replica
@@ -74,14 +77,16 @@ def next_step(
     new, others = _new_and_others(target, replicas, placement)
     old = [replica for replica in others if replica.is_serving]
     returning = [replica for replica in others if _is_returning(target, replica)]
-    surplus = returning[max(0, _missing_before(target, new, old, placement)) :]
+    gave_up = is_given_up(target, replicas, failures)
+    away = _may_be_away(target, is_given_up=gave_up)
+    surplus = returning[max(0, _missing_before(target, new, old, placement, away)) :]
     kept = {replica.replica_id for replica in returning} - {replica.replica_id for replica in surplus}
     useless = [replica for replica in others if _is_useless(replica) and replica.replica_id not in kept]
-    excess = _excess(target, new, old, shortage, placement)
+    excess = _excess(target, new, old, shortage, placement, away)
     leaving = {replica.replica_id for replica, _ in excess}
     old_staying = [replica for replica in old if replica.replica_id not in leaving]
     starts = 0
-    if not is_given_up(target, replicas, failures):
+    if not gave_up and not (target.is_held and target.has_other_version_before):
         starts = _starts(target, new, old_staying, len(kept) + returning_starts, failures, placement)
     return Step(
         starts=starts,
@@ -95,7 +100,9 @@ def next_step(
     )
 
 
-def missing_predecessors(target: DeploymentTarget, replicas: Sequence[Replica], placement: DeploymentPlacement) -> int:
+def missing_predecessors(
+    target: DeploymentTarget, replicas: Sequence[Replica], placement: DeploymentPlacement, *, is_given_up: bool = False
+) -> int:
     """How many replicas of the version before are to be started, so that it keeps its number."""
     before = target.predecessor
     if before is None or not target.has_other_version_before:
@@ -105,8 +112,9 @@ def missing_predecessors(target: DeploymentTarget, replicas: Sequence[Replica], 
     new, others = _new_and_others(target, replicas, placement)
     old = [replica for replica in others if replica.is_serving]
     returning = sum(_is_returning(target, replica) for replica in others)
-    room = target.num_replicas + _surge_max(target, placement) - len(new) - len(old) - returning
-    return max(0, min(_missing_before(target, new, old, placement) - returning, room))
+    room = target.num_replicas + target.pace.surge_max - len(new) - len(old) - returning
+    away = _may_be_away(target, is_given_up=is_given_up)
+    return max(0, min(_missing_before(target, new, old, placement, away) - returning, room))
 
 
 def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
@@ -152,7 +160,7 @@ def _starts(
     if old or returning:
         # Replicas on a node that ends do not count: they have to be replaced as fast as there is room.
         updating = sum(replica.node_ends_at_s is None for replica in old)
-        most = target.num_replicas + _surge_max(target, placement)
+        most = target.num_replicas + target.pace.surge_max
         missing = min(missing, most - len(new) - updating - returning)
     if missing <= 0:
         return 0
@@ -164,16 +172,28 @@ def _is_paused(failures: Failures, placement: DeploymentPlacement) -> bool:
     return placement.resources.now_s < failures.last_at_s + retry_delay_s(failures.count)
 
 
+def _may_be_away(target: DeploymentTarget, *, is_given_up: bool) -> int:
+    """How many the rollout may take away before others serve: none when it stands still."""
+    return 0 if is_given_up or target.is_held else target.pace.unavailable_max
+
+
 def _missing_before(
-    target: DeploymentTarget, new: Sequence[Replica], old: Sequence[Replica], placement: DeploymentPlacement
+    target: DeploymentTarget,
+    new: Sequence[Replica],
+    old: Sequence[Replica],
+    placement: DeploymentPlacement,
+    away: int,
 ) -> int:
-    """Of the version before: its number, less those that serve and stay, less new ones that have replaced it."""
+    """Of the version before: its number, less those that serve and stay, less new ones that have replaced it.
+
+    `away`: how many the rollout may take away.
+    """
     if target.predecessor is None:
         return 0
     now_s = placement.resources.now_s
     replaced = sum(each.is_serving and now_s - each.ready_at_s >= target.min_ready_s for each in new)
     staying = sum(each.node_ends_at_s is None for each in old)
-    return target.predecessor.num_replicas - replaced - staying
+    return target.predecessor.num_replicas - replaced - staying - away
 
 
 def _new_and_others(
@@ -208,9 +228,12 @@ def _excess(
     old: Sequence[Replica],
     shortage: Shortage,
     placement: DeploymentPlacement,
+    away: int,
 ) -> tuple[tuple[Replica, Reason], ...]:
     new_serving = [replica for replica in new if replica.is_serving]
+    has_update = any(replica.version != target.version for replica in old)
     spare = len(old) + _replacing(target, new_serving, old, placement.resources.now_s) - target.num_replicas
+    spare += away if has_update else 0
     old_leaving = _old_leaving(target, old, spare, shortage, placement) if old else []
     # Of new ones above the target, those that do not serve yet stop first.
     surplus = max(0, len(new) - target.num_replicas)
@@ -238,7 +261,10 @@ def _old_leaving(
     # Those on nodes that end stop first, in the order of their ends.
     by_end = sorted(placement.by_stop_preference(old), key=_drains_by_s)
     due = sum(_drains_by_s(replica) <= placement.resources.now_s for replica in by_end)
-    most = spare + _surge_max(target, placement) - due
+    if target.is_held:
+        return [(replica, _stop_reason(target, replica)) for replica in by_end[:due]]
+    # What may be away is spare already.
+    most = spare + max(0, target.pace.preempted_max - target.pace.unavailable_max) - due
     preempted = placement.replicas_to_preempt(by_end[due:], most, shortage.unschedulable)
     others = [replica for replica in by_end[due:] if replica not in preempted]
     replaced = others[: max(0, spare - due - len(preempted))]
@@ -268,10 +294,6 @@ def _stop_reason(target: DeploymentTarget, replica: Replica) -> Reason:
     return Reason.UNSCHEDULABLE if replica.node_ends_at_s is None else Reason.NODE_DRAIN
 
 
-def _surge_max(target: DeploymentTarget, placement: DeploymentPlacement) -> int:
-    return surge_max(target.num_replicas, placement.resources.limits.surge_share)
-
-
 def _drains_by_s(replica: Replica) -> float:
     """When it has to begin its drain so that its calls can end on its node."""
     return math.inf if replica.node_ends_at_s is None else replica.drain.begin_by(replica.node_ends_at_s)
@@ -281,7 +303,7 @@ def _outdated(
     target: DeploymentTarget, new: Sequence[Replica], leaving: set[str], placement: DeploymentPlacement
 ) -> list[Replica]:
     """Those of the wanted version that take over the wanted configuration now. One that is updating goes on."""
-    if is_config_rejected(target, placement.resources.observed):
+    if target.is_held or is_config_rejected(target, placement.resources.observed):
         return []
     outdated = [
         replica
@@ -294,7 +316,7 @@ def _outdated(
     risky = [replica for replica in outdated if _user_config(replica.spec) != wanted]
     harmless = [replica for replica in outdated if _user_config(replica.spec) == wanted]
     updating = sum(_is_trying(target, replica, placement.resources.now_s) for replica in new)
-    return harmless + risky[: max(0, _surge_max(target, placement) - updating)]
+    return harmless + risky[: max(0, target.pace.at_once - updating)]
 
 
 def _is_trying(target: DeploymentTarget, replica: Replica, now_s: float) -> bool:

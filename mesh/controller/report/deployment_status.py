@@ -260,6 +260,8 @@ def _message(
     elif is_config_rejected(target, resources.observed):
         failures = resources.observed.config_failures_of(target.key, target.config_version)
         parts = [_rejection(target, replicas)]
+    elif target.is_held:
+        parts.append(f"The rollout stands still: `mesh resume {target.key.app}` lets it go on.")
     if others:
         parts.append(
             f"{_counted(others, 'of the version before keeps serving', 'of the version before keep serving')}."

@@ -70,6 +70,7 @@ def _application(
     status.deployer = spec.deployer
     status.run_id = spec.run_id
     status.config_name = spec.config_name
+    status.rolled_back_because = spec.rolled_back_because
     status.docs_path = ingress_of(spec).docs_path
     return status
 
@@ -90,6 +91,7 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], picture: MeshPi
         trigger=verdict.trigger,
         message=verdict.message,
         target_replicas=verdict.target.num_replicas if verdict.target else 0,
+        is_paused=verdict.target is not None and verdict.target.spec.is_paused,
         last_ended=picture.observed.last_ended.get(key, ""),
         busy=load.ongoing,
         waiting=load.queued,

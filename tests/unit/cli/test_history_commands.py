@@ -54,8 +54,14 @@ def test_the_history_says_that_there_is_nothing_to_go_back_to(controller: FakeCo
 def test_the_history_for_programs_has_all_keys(controller: FakeController) -> None:
     assert json.loads(invoke("history", "shop", "--json").output) == {
         "deploys": [
-            {"unix_time_s": 86400.0, "author": "ann@host", "how": "rollback", "changes": ["shop: a", "b"]},
-            {"unix_time_s": 60.0, "author": None, "how": "file", "changes": ["shop: new"]},
+            {
+                "unix_time_s": 86400.0,
+                "author": "ann@host",
+                "how": "rollback",
+                "changes": ["shop: a", "b"],
+                "rolled_back_because": None,
+            },
+            {"unix_time_s": 60.0, "author": None, "how": "file", "changes": ["shop: new"], "rolled_back_because": None},
         ],
         "rollback_unix_time_s": 0.0,
     }

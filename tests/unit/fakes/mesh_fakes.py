@@ -38,6 +38,7 @@ class FakeController:
         self.history_reply = control_pb2.HistoryReply()
         self.rolled_back: list[str] = []
         self.scaled: list[tuple[str, str, int]] = []
+        self.pauses: list[tuple[str, str, bool]] = []
         self.event_list: list[control_pb2.Event] = []
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
@@ -96,6 +97,10 @@ class FakeController:
     def scale(self, application: str, deployment: str, num_replicas: int) -> list[control_pb2.ApplicationChange]:
         self.scaled.append((application, deployment, num_replicas))
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/{deployment}: more"])]
+
+    def pause(self, application: str, deployment: str, *, is_paused: bool) -> list[control_pb2.ApplicationChange]:
+        self.pauses.append((application, deployment, is_paused))
+        return [control_pb2.ApplicationChange(application=application, lines=["rollouts stand still"])]
 
     def history(self, application: str) -> control_pb2.HistoryReply:
         return self.history_reply

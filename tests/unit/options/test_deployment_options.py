@@ -14,9 +14,9 @@ class Model:
     pass
 
 
-def test_the_keywords_are_the_configuration_s_fields_and_four_more() -> None:
+def test_the_keywords_are_the_configuration_s_fields_and_some_more() -> None:
     """No field of DeploymentConfig is missing among the keywords."""
-    others = {"name", "version", "route_prefix", "logging_config"}
+    others = {"name", "version", "route_prefix", "logging_config", "rolling_update_percentage"}
     assert set(OPTION_NAMES) == {each.name for each in fields(DeploymentConfig)} | others
 
 

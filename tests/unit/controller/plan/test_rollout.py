@@ -5,13 +5,13 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.controller.desired.desired_state import surge_max
 from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
 from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
 from mesh.controller.plan.rollout import Step, is_given_up, missing_predecessors, next_step, retry_delay_s
 from mesh.defaults.control_settings import ControllerSettings
+from mesh.options.rollout_policy import pace_of
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, replica, target
@@ -313,7 +313,7 @@ def test_a_step_never_starts_beyond_the_surge(replicas: list[Replica], wanted: i
     new = [each for each in replicas if each.version == "v2" and not each.is_leaving and not each.unhealthy]
     old = [each for each in replicas if each.version == "v1" and each.is_serving and each not in made.stops]
     assert starts == 0 or len(new) + starts <= wanted
-    most = wanted + surge_max(wanted, LIMITS.surge_share)
+    most = wanted + pace_of(control_pb2.DeploymentOptions(), wanted).surge_max
     assert starts == 0 or not old or len(new) + len(old) + starts <= most
 
 

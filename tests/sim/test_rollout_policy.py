@@ -1,0 +1,198 @@
+"""The pace of rollouts, their pauses, and those that are undone because they fail, in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
+
+import asyncio
+import functools
+
+import pytest
+
+from mesh.controller.desired.desired_change import scaled, with_pause
+from mesh.status import ApplicationStatus
+from tests.sim.fake_cluster import FakeCluster
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running, listed
+from tests.sim.test_late_crashes import CrashesLate, fewest
+from tests.sim.test_user_config import BAD, GOOD, Attempts, configs
+from tests.unit.controller.builders import KEY
+
+
+async def pause(mesh: Mesh, *, is_paused: bool) -> None:
+    edit = functools.partial(with_pause, application="app", deployment="", is_paused=is_paused)
+    await mesh._ask(lambda: (edit, ()))
+
+
+async def serving_versions(mesh: Mesh) -> tuple[int, int]:
+    await asyncio.sleep(60.0)
+    return len(mesh.cluster.serving("v1")), len(mesh.cluster.serving("v2"))
+
+
+# ---- Pace ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("surge", "unavailable", "least", "most"), [(0, 25, 6, 8), (50, 0, 8, 12), (25, 25, 6, 10), (100, 0, 8, 16)]
+)
+def test_an_update_keeps_within_its_policy(surge: float, unavailable: float, least: int, most: int) -> None:
+    """`max_surge_percent` above the target, `max_unavailable_percent` below it, and both are used (item 189)."""
+    run_in_fake_time(_update(surge, unavailable, least, most))
+
+
+async def _update(surge: float, unavailable: float, least: int, most: int) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    policy = {"max_surge_percent": surge, "max_unavailable_percent": unavailable}
+    await mesh.deploy("v1", 8, **policy)
+    await mesh.until(lambda: is_running(mesh, "v1", 8))
+    await mesh.deploy("v2", 8, **policy)
+    told, there = [], []
+    while not is_running(mesh, "v2", 8):
+        await asyncio.sleep(0.1)
+        told.append(len(listed(mesh)))
+        # Old ones that drain do not count: they have been replaced.
+        there.append(len([each for each in mesh.loop.picture().observed.replicas if not each.is_leaving]))
+    assert min(told) == least
+    assert max(there) == most
+    await mesh.crash()
+
+
+def test_a_version_that_fails_gives_back_what_may_be_away() -> None:
+    """The version before returns to its number when the rollout stops (item 190)."""
+    run_in_fake_time(_give_back())
+
+
+async def _give_back() -> None:
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"v2"}
+    await mesh.boot()
+    policy = {"max_surge_percent": 0.0, "max_unavailable_percent": 50.0}
+    await mesh.deploy("v1", 4, **policy)
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    await mesh.deploy("v2", 4, **policy)
+    assert await fewest(lambda: len(mesh.cluster.serving("v1")), for_s=2.0) == 2
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    await mesh.until(lambda: len(listed(mesh)) == 4)
+    assert await fewest(lambda: len(listed(mesh)), for_s=60.0) == 4
+    await mesh.crash()
+
+
+# ---- Pauses ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_paused_rollout_stands_still_until_it_is_resumed() -> None:
+    """Replicas that die come back, and neither a restart of the controller nor a deploy ends the pause."""
+    run_in_fake_time(_pause())
+
+
+async def _pause() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 5)
+    await mesh.until(lambda: is_running(mesh, "v1", 5))
+    await mesh.deploy("v2", 5)
+    await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 2)
+    await pause(mesh, is_paused=True)
+    versions = await serving_versions(mesh)
+    assert sum(versions) >= 5
+    assert await serving_versions(mesh) == versions
+    (deployment,) = mesh.loop.status().applications[0].deployments
+    assert deployment.is_paused
+    assert "`mesh resume app` lets it go on" in deployment.message
+    for victim in (*mesh.cluster.serving("v1")[:1], *mesh.cluster.serving("v2")[:1]):
+        mesh.cluster.end(victim)
+    await mesh.crash()
+    await mesh.boot()
+    assert sum(await serving_versions(mesh)) >= 5
+    await mesh.deploy("v2", 5)
+    assert mesh.cluster.serving("v1"), "a deploy does not resume"
+    await pause(mesh, is_paused=False)
+    await mesh.until(lambda: is_running(mesh, "v2", 5))
+    await mesh.crash()
+
+
+def test_what_is_deployed_while_paused_waits_and_the_version_before_scales() -> None:
+    run_in_fake_time(_deploy_paused())
+
+
+async def _deploy_paused() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 2, user_config_json=GOOD)
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
+    await pause(mesh, is_paused=True)
+    await mesh.deploy("v2", 2, user_config_json=GOOD)
+    assert await serving_versions(mesh) == (2, 0)
+    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
+    assert await serving_versions(mesh) == (4, 0)
+    await mesh.deploy("v1", 4, user_config_json='"other"')
+    await asyncio.sleep(60.0)
+    assert configs(mesh) == {GOOD: 4}
+    await pause(mesh, is_paused=False)
+    await mesh.until(lambda: configs(mesh) == {'"other"': 4})
+    await mesh.crash()
+
+
+# ---- Rollbacks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_update_that_fails_is_undone_once(is_late: bool) -> None:
+    """Whether its constructor fails or it dies after seconds; the reason is stored (items 189, 190)."""
+    run_in_fake_time(_undo(is_late))
+
+
+async def _undo(is_late: bool) -> None:
+    cluster = CrashesLate(after_s=5.0) if is_late else FakeCluster(seed=1)
+    cluster.broken_versions = {"v2"}
+    mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.deploy("v1", 3, rollback_on_failure=True)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    olds = {actor.name for actor in cluster.serving("v1")}
+    await mesh.deploy("v2", 3, rollback_on_failure=True)
+    await mesh.until(lambda: mesh.loop.status().applications[0].rolled_back_because != "")
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    assert {actor.name for actor in cluster.serving("v1")} == olds
+    reason = mesh.loop.status().applications[0].rolled_back_because
+    assert reason.startswith("deployment 'Model' " + ("came up and failed" if is_late else "failed to start"))
+    (record,) = mesh.loop.history("app").records
+    assert (record.author, record.is_rollback, record.rolled_back_because) == ("controller", True, reason)
+    state = mesh.stored().version
+    await asyncio.sleep(600.0)
+    assert mesh.stored().version == state, "it is undone once"
+    await mesh.crash()
+
+
+def test_a_user_config_that_is_refused_is_undone_too() -> None:
+    run_in_fake_time(_undo_config())
+
+
+async def _undo_config() -> None:
+    mesh = Mesh(1, cluster=Attempts())
+    await mesh.boot()
+    await mesh.deploy("v1", 4, user_config_json=GOOD, rollback_on_failure=True)
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    await mesh.deploy("v1", 4, user_config_json=BAD, rollback_on_failure=True)
+    await mesh.until(lambda: mesh.loop.status().applications[0].rolled_back_because != "")
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    assert configs(mesh) == {GOOD: 4}
+    assert "bad threshold" in mesh.loop.status().applications[0].rolled_back_because
+    await mesh.deploy("v1", 4, user_config_json='"better"', rollback_on_failure=True)
+    await mesh.until(lambda: configs(mesh) == {'"better"': 4})
+    assert not mesh.loop.status().applications[0].rolled_back_because
+    await mesh.crash()
+
+
+def test_a_first_version_that_fails_has_nothing_to_go_back_to() -> None:
+    run_in_fake_time(_fail_first())
+
+
+async def _fail_first() -> None:
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"v1"}
+    await mesh.boot()
+    await mesh.deploy("v1", 2, rollback_on_failure=True)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    await mesh.crash()
