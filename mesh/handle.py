@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypedDict, Unpack, overload
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Unpack, overload
 
 from typing_extensions import TypeVar
 
-from mesh.caller.call_arguments import PendingArguments, UpstreamError, is_pending
-from mesh.caller.call_future import CallFuture, ItemStream
+from mesh.caller.call_start import begin_call
 from mesh.caller.handle_family import HandleFamily, Routers
+from mesh.caller.handle_options import CallOptions, HandleOptions
 from mesh.caller.init_options import InitOptions, handle_source
 from mesh.caller.request_counter import RequestCounter
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.cluster import ray_core
-from mesh.context import REQUEST, Request
-from mesh.exceptions import CancelReason, MeshException
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.options import option_checks
-from mesh.options.calls.hedge_option import HedgePolicy, hedge_policy
-from mesh.options.calls.retry_option import RetryPolicy, retry_policy
 from mesh.options.default import DEFAULT
 from mesh.options.keyword_advice import with_keyword_advice
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
-from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import failed, failed_in_user_code
-from mesh.wire.payload import encode
-from mesh.wire.request_context import RequestContext, new_request_id
 
 T = TypeVar("T", default=Any)
 Response_co = TypeVar(
@@ -40,54 +30,6 @@ Response_co = TypeVar(
     covariant=True,
     default=DeploymentResponse[Any],
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandleOptions:
-    method_name: str = "__call__"
-    multiplexed_model_id: str = ""
-    stream: bool = False
-    timeout_s: float | None = None
-    """Deadline of each call, from its start; the deadline of the request being served may be earlier."""
-    idempotent: bool = False
-    """Unary calls may be sent to another replica even when the first may have executed them."""
-    retry: RetryPolicy | Mapping[str, object] | None = None
-    """When unary calls that failed are sent again, to another replica if there is one."""
-    queue_timeout_s: float | None = None
-    """How long each call may wait for a free place; None: as long as the deployment says."""
-    hedge_after_s: HedgePolicy | float | str | None = None
-    """When a second copy of an idempotent unary call is sent to another replica: seconds, or "p95"."""
-    session_id: str = ""
-    """Calls with the same one go to the same replica as long as it has a free place; "": to any."""
-    _prefer_local_routing: bool = False
-
-    def __post_init__(self) -> None:
-        option_checks.name_text("method_name", self.method_name)
-        option_checks.name_text("multiplexed_model_id", self.multiplexed_model_id)
-        option_checks.name_text("session_id", self.session_id)
-        option_checks.seconds("timeout_s", self.timeout_s)
-        if self.queue_timeout_s is not None:
-            option_checks.number("queue_timeout_s", self.queue_timeout_s, may_equal=False)
-        object.__setattr__(self, "retry", retry_policy(self.retry))
-        object.__setattr__(self, "hedge_after_s", hedge_policy(self.hedge_after_s))
-        if self.hedge_after_s is not None and not self.idempotent:
-            raise ValueError("hedge_after_s may execute a call twice: it needs idempotent=True as well.")
-
-
-class CallOptions(TypedDict, total=False):
-    """For type checkers: the options of a handle that leave the kind of its responses as it is."""
-
-    method_name: str | DEFAULT
-    multiplexed_model_id: str | DEFAULT
-    timeout_s: float | DEFAULT | None
-    idempotent: bool | DEFAULT
-    retry: Mapping[str, object] | DEFAULT | None
-    queue_timeout_s: float | DEFAULT | None
-    hedge_after_s: float | str | DEFAULT | None
-    session_id: str | DEFAULT
-    use_new_handle_api: bool | DEFAULT
-    _prefer_local_routing: bool | DEFAULT
-    _source: object
 
 
 class DeploymentHandle(Generic[T, Response_co]):
@@ -173,6 +115,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         queue_timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
         hedge_after_s: float | str | DEFAULT | None = DEFAULT.VALUE,
         session_id: str | DEFAULT = DEFAULT.VALUE,
+        metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | DEFAULT = DEFAULT.VALUE,
         use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
         _source: object = DEFAULT.VALUE,
@@ -191,6 +134,8 @@ class DeploymentHandle(Generic[T, Response_co]):
             hedge_after_s: A second copy of an idempotent unary call goes to another replica after this many seconds,
                 or after a percentile of the latest durations of the method, such as "p95"; the first answer counts.
             session_id: Calls with the same one go to the same replica as long as it has a free place.
+            metadata: gRPC metadata, which the method reads from its `grpc_context`; values of keys that end in "-bin"
+                are bytes.
 
         Returns: The new handle. This one is unchanged; both share their router.
         Raises: TypeError or ValueError for a wrong value, RuntimeError for `stream=True` in Ray Client.
@@ -213,6 +158,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             "queue_timeout_s": queue_timeout_s,
             "hedge_after_s": hedge_after_s,
             "session_id": session_id,
+            "metadata": metadata,
             "_prefer_local_routing": _prefer_local_routing,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not DEFAULT.VALUE}
@@ -221,7 +167,9 @@ class DeploymentHandle(Generic[T, Response_co]):
     def remote(self, *args: Any, **kwargs: Any) -> Response_co:
         """Call the method. Never waits for a replica.
 
-        Responses of other calls, and object references, may be top-level arguments without being awaited.
+        Responses of other calls, and object references, may be top-level arguments without being awaited. One argument
+        may be a stream: an async iterable (in an event loop) or a generator. Its items are sent as the method reads
+        them; the method gets an async iterator, in a `def` method an iterator.
 
         Returns: A DeploymentResponse, or with `stream=True` a DeploymentResponseGenerator. Errors of the call itself
             are raised by them, not here.
@@ -233,36 +181,8 @@ class DeploymentHandle(Generic[T, Response_co]):
         if router is None or router.is_closed:
             router = self._family.connect()
         next(self._family.request_counter.numbers)
-        parent = REQUEST.get()
-        pending = None
-        if is_pending(args) or (kwargs and is_pending(kwargs.values())):
-            pending = PendingArguments(self._key, args, kwargs)
-        payload = None if pending else encode((args, kwargs), "arguments")
-        request = CallRequest(
-            options.method_name,
-            payload,
-            _context(parent, options.multiplexed_model_id),
-            _deadline_at_s(parent, options.timeout_s),
-            streams_response=options.stream,
-            prefers_local=options._prefer_local_routing,
-            is_idempotent=options.idempotent,
-            queue_timeout_s=options.queue_timeout_s,
-            retry=options.retry,  # type: ignore[arg-type]  # checked by HandleOptions
-            session_id=options.session_id,
-            hedge=None if options.stream else options.hedge_after_s,  # type: ignore[arg-type]  # the same
-        )
-        future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)
-        call = OutgoingCall(request, future)
-        future.call = call
-        if pending is None:
-            io_thread().call(router.submit, call)
-        else:
-            io_thread().call(_submit_when_complete, router, call, pending)
-        if parent is not None and parent.is_cancelled:
-            future.cancel(CancelReason.PARENT)
-        if isinstance(future, ItemStream):
-            return DeploymentResponseGenerator(future, request.context.request_id)  # type: ignore[return-value]
-        return DeploymentResponse(future, request.context.request_id)  # type: ignore[return-value]
+        response: Response_co = begin_call(self._key, router, options, args, kwargs)
+        return response
 
     if not TYPE_CHECKING:  # for them a call is an error, as it is at run time
 
@@ -342,39 +262,3 @@ def _restore(
     deployment_name: str, app_name: str, options: HandleOptions, routers: Routers | None = None
 ) -> DeploymentHandle[Any]:
     return DeploymentHandle(deployment_name, app_name, handle_options=options, _routers=routers)
-
-
-def _context(parent: Request | None, model_id: str) -> RequestContext:
-    if parent is not None:
-        return parent.context.for_child(model_id)
-    return RequestContext(new_request_id(), multiplexed_model_id=model_id)
-
-
-def _deadline_at_s(parent: Request | None, timeout_s: float | None) -> float | None:
-    inherited = parent.deadline_at_s if parent is not None else None
-    if timeout_s is None:
-        return inherited
-    own = time.monotonic() + timeout_s
-    return own if inherited is None else min(own, inherited)
-
-
-def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
-    if router.start_deadline(call):
-        io_thread().spawn(_complete_and_submit(router, call, pending), "collect-arguments")
-
-
-async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
-    router.counts.collecting += 1
-    try:
-        call.request.payload = await pending.collect()
-    except* UpstreamError as group:
-        first = group.exceptions[0]
-        outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))
-        router.end(call, outcome, CancelReason.CLIENT)
-    except* Exception as group:  # whatever pickling and Ray can raise: the call has to end
-        router.end(call, failed_in_user_code(group.exceptions[0]), CancelReason.CLIENT)
-    else:
-        call.started_s = time.monotonic()
-        router.submit(call)
-    finally:
-        router.counts.collecting -= 1

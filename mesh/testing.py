@@ -155,10 +155,16 @@ class _LocalCall(IncomingCall):
             self.outgoing.sink.on_item(payload)
 
     def send_initial_metadata(self, entries: Trailers) -> None:
-        """Handles ignore it."""
+        if self.outgoing.state is CallState.SENT:
+            self.outgoing.sink.on_initial_metadata(entries)
 
     def set_compression(self, encoding: str, skips_next: bool) -> None:
-        """The same."""
+        """What handles get is not compressed."""
+
+    def grant(self, credits: int) -> None:
+        if self.outgoing.state is CallState.SENT:
+            self.outgoing.request_credit += credits
+            self.outgoing.sink.on_credit()
 
 
 class _LocalLink:
@@ -173,6 +179,16 @@ class _LocalLink:
         outgoing.state, outgoing.link = CallState.SENT, cast("Any", self)
         call = self._calls[outgoing.call_id] = _LocalCall(self, outgoing)
         call.running = self._executor.start(call)
+
+    def send_item(self, outgoing: OutgoingCall, payload: Payload) -> None:
+        call = self._calls.get(outgoing.call_id)
+        if call is not None and call.running is not None:
+            call.running.on_item(payload)
+
+    def send_half_close(self, outgoing: OutgoingCall) -> None:
+        call = self._calls.get(outgoing.call_id)
+        if call is not None and call.running is not None:
+            call.running.on_half_close()
 
     def send_credit(self, outgoing: OutgoingCall, credits: int) -> None:
         call = self._calls.get(outgoing.call_id)

@@ -73,8 +73,8 @@ ROOMS: dict[str, str] = {
     "mesh.membership": "cluster exceptions routing settings v1 wire",
     "mesh.multiplex": "context options usercode wire",
     "mesh.batching": "context exceptions multiplex options usercode wire",
-    "mesh.caller": "cluster context exceptions link membership routing settings wire",
-    "mesh.handle": "caller cluster context exceptions link options options.calls routing wire",
+    "mesh.caller": "cluster context exceptions link membership options options.calls routing settings wire",
+    "mesh.handle": "caller cluster options routing",
     "mesh.replica": (
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
         " v1 web wire"

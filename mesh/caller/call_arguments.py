@@ -1,9 +1,10 @@
 """The arguments of a handle call: encodes them into one payload, after waiting for responses among them.
 
-Responses of other calls and object references may be passed un-awaited, as top-level arguments. Each argument of such
-a call is pickled separately: ordinary ones immediately, because the caller may change them; a response as the bytes in
-which it arrives, without being unpickled here. What has to be pickled after the wait is pickled in a thread, never on
-the I/O loop: it may be large, or of a class whose pickling takes its time.
+One argument may be a stream, whose items follow the others. Responses of other calls and object references may be
+passed un-awaited, as top-level arguments. Each argument of such a call is pickled separately: ordinary ones
+immediately, because the caller may change them; a response as the bytes in which it arrives, without being unpickled
+here. What has to be pickled after the wait is pickled in a thread, never on the I/O loop: it may be large, or of a
+class whose pickling takes its time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Iterable
+from types import GeneratorType
 from typing import Any
 
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
@@ -19,9 +21,15 @@ from mesh.exceptions import MeshException
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
-from mesh.wire.payload import Payload, decode, encode
+from mesh.wire.payload import STREAM_PLACE, Payload, decode, encode
 
 _NOT_YET_VALUES = (DeploymentResponse, DeploymentResponseGenerator, ray_objects.ObjectRef)
+_PLAIN_TYPES = frozenset((str, bytes, int, float, bool, type(None), list, tuple, dict))
+"""Of nearly all arguments."""
+PENDING = 1
+"""A kind of argument: it has to be waited for."""
+STREAM = 2
+"""Another: its items are sent one by one."""
 
 
 class UpstreamError(Exception):
@@ -32,19 +40,40 @@ class UpstreamError(Exception):
         self.outcome = outcome
 
 
-def is_pending(arguments: Iterable[object]) -> bool:
-    """Whether any argument has to be waited for. Raises RuntimeError for streaming responses."""
-    found = False
+def survey(arguments: Iterable[object]) -> int:
+    """The kinds of arguments that there are, as flags. Raises RuntimeError for streaming responses."""
+    found = 0
     for argument in arguments:
-        if not isinstance(argument, _NOT_YET_VALUES):
+        kind = type(argument)
+        if kind in _PLAIN_TYPES:
             continue
         if isinstance(argument, DeploymentResponseGenerator):
             raise RuntimeError(
                 "Streaming deployment handle results cannot be passed to downstream handle calls. Iterate over the "
-                "response and pass its items."
+                "response and pass its items, one by one or as a stream: (item async for item in response)."
             )
-        found = True
+        if isinstance(argument, _NOT_YET_VALUES):
+            found |= PENDING
+        elif _is_stream(argument):
+            found |= STREAM
     return found
+
+
+def take_stream(
+    args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object], object]:
+    """The arguments with a mark in the place of the stream, and the stream. Raises TypeError if there are several."""
+    streams = [each for each in (*args, *kwargs.values()) if _is_stream(each)]
+    if len(streams) > 1:
+        raise TypeError("A call has one request stream: pass only one async iterable or generator.")
+    marked = tuple(STREAM_PLACE if _is_stream(each) else each for each in args)
+    named = {name: STREAM_PLACE if _is_stream(each) else each for name, each in kwargs.items()}
+    return marked, named, streams[0]
+
+
+def _is_stream(argument: object) -> bool:
+    kind = type(argument)
+    return kind is GeneratorType or (hasattr(kind, "__aiter__") and not isinstance(argument, DeploymentResponse))
 
 
 class PendingArguments:

@@ -22,7 +22,17 @@ Wake = Callable[[], None]
 class CallFuture:
     """Sink of one call: keeps its outcome and wakes the waiters. All methods except `on_*` work in any thread."""
 
-    __slots__ = ("_lock", "_parent", "_waiters", "call", "is_cancel_requested", "outcome", "router")
+    __slots__ = (
+        "_header_waiters",
+        "_lock",
+        "_waiters",
+        "call",
+        "initial_metadata",
+        "is_cancel_requested",
+        "outcome",
+        "parent",
+        "router",
+    )
 
     def __init__(self, router: Router, parent: Request | None) -> None:
         self.router = router
@@ -30,8 +40,11 @@ class CallFuture:
         """Set before the call is submitted, cleared when it has ended."""
         self.outcome: Outcome | None = None
         self.is_cancel_requested = False
-        self._parent = parent
+        self.initial_metadata: Trailers | None = None
+        """What the method has sent ahead of its responses; None until it has sent something."""
+        self.parent = parent
         self._waiters: list[Wake] | None = None
+        self._header_waiters: list[Wake] | None = None
         self._lock = threading.Lock()
         if parent is not None:
             parent.children.add(self)
@@ -57,6 +70,14 @@ class CallFuture:
                 return
         wake()
 
+    def when_headers(self, wake: Wake) -> None:
+        """Call `wake` once the initial metadata is there or the call has ended: now, or later on the I/O thread."""
+        with self._lock:
+            if self.initial_metadata is None and self.outcome is None:
+                self._header_waiters = [*(self._header_waiters or ()), wake]
+                return
+        wake()
+
     async def wait(self) -> Outcome:
         """Wait for the outcome. A task that is cancelled while it waits gives up the call."""
         try:
@@ -70,7 +91,7 @@ class CallFuture:
         if self.outcome is None:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
-            wake = _waker(loop, future)
+            wake = waker(loop, future)
             self.when_done(wake)
             try:
                 await future
@@ -94,30 +115,48 @@ class CallFuture:
         assert self.outcome is not None
         return self.outcome
 
+    def wait_headers_blocking(self, timeout_s: float | None) -> None:
+        """Wait in a thread for the initial metadata or the end of the call. Raises TimeoutError."""
+        if self.initial_metadata is None and self.outcome is None:
+            io_thread().refuse_wait()
+            event = threading.Event()
+            self.when_headers(event.set)
+            if not event.wait(timeout_s):
+                raise TimeoutError(f"No initial metadata within {timeout_s} s{self._why_queued()}. The call goes on.")
+
     # ---- CallSink, on the I/O thread ---------------------------------------------------------------------------------
 
     def on_item(self, payload: Payload) -> None:
         """Only an ItemStream gets items."""
 
     def on_credit(self) -> None:
-        """Handle calls send no request stream."""
+        """Only the feed of a request stream gets credit."""
 
     def on_initial_metadata(self, entries: Trailers) -> None:
-        """Meant for gRPC clients, so a handle ignores it."""
+        self.initial_metadata = entries
+        self._wake_header_waiters()
 
     def on_compression(self, encoding: str, *, skips_next: bool) -> None:
-        """The same."""
+        """Meant for gRPC clients: what a handle gets is not compressed."""
 
     def on_done(self, outcome: Outcome) -> None:
         with self._lock:
             self.outcome = outcome
             wakes, self._waiters = self._waiters, None
         self.call = None
-        if self._parent is not None:
-            self._parent.children.discard(self)
+        if self.parent is not None:
+            self.parent.children.discard(self)
         if wakes is not None:
             for wake in wakes:
                 wake()
+        if self._header_waiters is not None:
+            self._wake_header_waiters()
+
+    def _wake_header_waiters(self) -> None:
+        with self._lock:
+            wakes, self._header_waiters = self._header_waiters, None
+        for wake in wakes or ():
+            wake()
 
     def _forget(self, wake: Wake) -> None:
         """Remove a waiter that gave up. Otherwise the waiters of repeated timeouts would pile up."""
@@ -174,7 +213,7 @@ class ItemStream(CallFuture):
         while (payload := self.take()) is None and not self.is_exhausted:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
-            self._wait_for_item(_waker(loop, future))
+            self._wait_for_item(waker(loop, future))
             try:
                 await future
             except asyncio.CancelledError:
@@ -193,6 +232,8 @@ class ItemStream(CallFuture):
     def on_item(self, payload: Payload) -> None:
         self._items.append(payload)
         self._wake_consumers()
+        if self.initial_metadata is None:  # headers come with the first message at the latest
+            self.on_initial_metadata(())
 
     def on_done(self, outcome: Outcome) -> None:
         super().on_done(outcome)
@@ -223,7 +264,7 @@ class ItemStream(CallFuture):
             self.call.grant(credits)
 
 
-def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wake:
+def waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wake:
     """Resolves a future of this thread's loop from any thread, with at most one loop wake-up per batch."""
     if loop is io_thread().loop:
         return lambda: _resolve(future)

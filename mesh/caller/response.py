@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from mesh.caller.call_future import CallFuture, ItemStream
+from mesh.caller.call_future import CallFuture, ItemStream, waker
 from mesh.cluster import ray_objects
 from mesh.exceptions import MeshException
-from mesh.wire.outcome import Outcome, to_exception
+from mesh.options.calls.metadata_option import CallMetadata
+from mesh.wire.outcome import Trailers, to_exception
 from mesh.wire.payload import decode
 
 R = TypeVar("R")
@@ -25,6 +26,8 @@ class _Response:
     """What both kinds of responses share."""
 
     _future: CallFuture
+    _read = staticmethod(decode)
+    """Reads a payload; calls of typed methods have a reader of their own."""
 
     @property
     def request_id(self) -> str:
@@ -48,6 +51,32 @@ class _Response:
     def cancelled(self) -> bool:
         """Whether `cancel` was called, even if the call had completed."""
         return self._is_cancelled
+
+    async def initial_metadata(self) -> CallMetadata:
+        """What the method has sent ahead of its first response, waiting for it; empty if it sends none."""
+        future = self._future
+        if future.initial_metadata is None and future.outcome is None:
+            loop = asyncio.get_running_loop()
+            arrived = loop.create_future()
+            future.when_headers(waker(loop, arrived))
+            await arrived
+        return _decoded(future.initial_metadata or ())
+
+    async def trailing_metadata(self) -> CallMetadata:
+        """What the method has sent behind its last response, waiting for the end of the call, however it ends."""
+        outcome = await self._future.wait_shielded()
+        return _decoded(outcome.trailers)
+
+    def initial_metadata_sync(self, *, timeout_s: float | None = None) -> CallMetadata:
+        """Like `initial_metadata`, blocking. Raises TimeoutError, and RuntimeError in a thread with an event loop."""
+        _refuse_in_loop()
+        self._future.wait_headers_blocking(timeout_s)
+        return _decoded(self._future.initial_metadata or ())
+
+    def trailing_metadata_sync(self, *, timeout_s: float | None = None) -> CallMetadata:
+        """Like `trailing_metadata`, blocking. Raises TimeoutError, and RuntimeError in a thread with an event loop."""
+        _refuse_in_loop()
+        return _decoded(self._future.wait_blocking(timeout_s).trailers)
 
     def __reduce__(self) -> NoReturn:
         raise MeshException(
@@ -115,7 +144,7 @@ class DeploymentResponse(_Response, Generic[R]):
             if not outcome.is_ok:
                 self._error = to_exception(outcome)
                 raise self._error
-            self._value = _value_of(outcome)
+            self._value = self._read(outcome.payload) if outcome.payload is not None else None
         value: R = self._value
         return value
 
@@ -143,7 +172,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
             payload = await self._future.next_item()
         if payload is None:
             self._raise_end(StopAsyncIteration)
-        item: R = decode(payload)
+        item: R = self._read(payload)
         return item
 
     def __iter__(self) -> Iterator[R]:
@@ -154,7 +183,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         payload = self._future.next_item_blocking()
         if payload is None:
             self._raise_end(StopIteration)
-        item: R = decode(payload)
+        item: R = self._read(payload)
         return item
 
     async def aclose(self) -> None:
@@ -200,8 +229,9 @@ def _refuse_in_loop() -> None:
     raise RuntimeError(_SYNC_IN_LOOP)
 
 
-def _value_of(outcome: Outcome) -> Any:
-    return decode(outcome.payload) if outcome.payload is not None else None
+def _decoded(entries: Trailers) -> CallMetadata:
+    """Metadata with values as gRPC gives them: text, and bytes under keys that end in "-bin"."""
+    return tuple((key, value if key.endswith("-bin") else value.decode("latin-1")) for key, value in entries)
 
 
 def _not_a_stream(loop: str) -> TypeError:

@@ -42,6 +42,8 @@ class PayloadSettings:
     """Messages above this size cross a link in parts of this size, so that other calls pass between them."""
     message_max_bytes: int = 2**31 - 1
     """Largest argument, result or stream item that crosses a link; what goes through the object store may be larger."""
+    request_stream_threads_max: int = 256
+    """Generators that handle calls of one process stream at the same time, each in a thread; async ones need none."""
     object_store_min_bytes: int = 1024 * 1024
     """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
     object_fetch_timeout_s: float = 300.0

@@ -91,6 +91,7 @@ class RequestStream:
         self._decode = decode
         self._items: deque[Payload] = deque()
         self._is_closed = False
+        self._is_cancelled = False
         self._error: Exception | None = None
         self._taken = 0
         self._window = max(1, settings().payload.stream_credits // 2)
@@ -101,11 +102,30 @@ class RequestStream:
         """Whether the caller has said that nothing more follows."""
         return self._is_closed
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing is left to read, now and later: all messages have been read, or reading was cancelled."""
+        return self._is_cancelled or (self._is_closed and not self._items)
+
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` was called, or the call itself was cancelled."""
+        return self._is_cancelled or isinstance(self._error, RequestCancelledError)
+
+    def cancel(self) -> None:
+        """Read no more: the iteration ends, and the caller stops sending. The call goes on. From any thread."""
+        self._is_cancelled = True
+        self._items.clear()
+        if _runs_here(self._loop):
+            self._waiters.wake()
+        else:
+            self._loop.call_soon_threadsafe(self._waiters.wake)
+
     # On the user loop, from the link.
 
     def on_item(self, payload: Payload) -> None:
-        self._items.append(payload)
-        self._waiters.wake()
+        if not self._is_cancelled:  # else without credit for more, so that the caller stops
+            self._items.append(payload)
+            self._waiters.wake()
 
     def on_half_close(self) -> None:
         self._is_closed = True
@@ -163,9 +183,11 @@ class RequestStream:
 
     def _can_read(self) -> bool:
         """Whether a message or the end of the stream is here. Raises the error of a stream that broke off."""
-        if not self._items and self._error is not None:
+        if self._items or self._is_cancelled:
+            return True
+        if self._error is not None:
             raise self._error
-        return bool(self._items) or self._is_closed
+        return self._is_closed
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -11,7 +11,7 @@ import grpc
 
 from mesh.exceptions import GrpcStatusError
 from mesh.usercode.served_methods import TypedMethod
-from mesh.wire.payload import Payload, decode, encode, raw
+from mesh.wire.payload import STREAM_PLACE, Payload, decode, encode, raw
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -24,9 +24,12 @@ class PickleCodec:
     may_return_nothing = False
 
     def read_arguments(self, payload: Payload | None, requests: object) -> Arguments:
-        """Positional and keyword arguments. Raises what unpickling them raises."""
-        del requests
-        return decode(payload) if payload is not None else ((), {})
+        """Positional and keyword arguments, with `requests` in the place of one. Raises what unpickling them raises."""
+        args, kwargs = decode(payload) if payload is not None else ((), {})
+        if requests is not None:
+            args = tuple(requests if each is STREAM_PLACE else each for each in args)
+            kwargs = {name: requests if each is STREAM_PLACE else each for name, each in kwargs.items()}
+        return args, kwargs
 
     def read_message(self, payload: Payload) -> Any:
         """One message of a streamed request."""

@@ -84,9 +84,10 @@ class MethodTable:
         function = self._function(attribute)
         if function is None:
             raise MeshException(self._why_missing(name))
-        context = None
         if attribute in self._typed_attributes:
             context = _context_parameter(function, must_be_required=typed is None)
+        else:
+            context = _named_context(function)
         codec = PICKLE_CODEC if typed is None else ProtobufCodec(typed)
         return Method(name, function, _kind(function), codec, context)
 
@@ -144,6 +145,15 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     call = getattr(type(function), "__call__", function)  # noqa: B004
     return call if inspect.isfunction(call) else function
+
+
+def _named_context(function: Callable[..., Any]) -> ContextParameter | None:
+    """Where a method of no service takes its context: as a required parameter `grpc_context`, and nowhere else."""
+    try:
+        taker = inspect.signature(function).parameters.get(CONTEXT_KEYWORD)
+    except (TypeError, ValueError):
+        return None
+    return None if taker is None else _context_parameter(function, must_be_required=True)
 
 
 def _context_parameter(function: Callable[..., Any], must_be_required: bool) -> ContextParameter | None:

@@ -79,6 +79,13 @@ class Outcome:
         return self.code == OK
 
 
+@dataclass(slots=True)
+class FailedHere(Outcome):
+    """Outcome of a call that an exception in the caller's own process has ended."""
+
+    error: BaseException | None = None
+
+
 def status_code(code: int) -> grpc.StatusCode:
     """gRPC's own type for a code; UNKNOWN for numbers that gRPC does not define."""
     return _CODES.get(code, grpc.StatusCode.UNKNOWN)
@@ -95,6 +102,12 @@ def failed(error: MeshException) -> Outcome:
 def cancelled(reason: CancelReason) -> Outcome:
     """Outcome of a call that was cancelled; one whose deadline passed says that."""
     return failed(DeadlineExceededError() if reason is CancelReason.DEADLINE else RequestCancelledError(reason=reason))
+
+
+def failed_here(error: BaseException) -> Outcome:
+    """Outcome of a call that an exception of code in the caller's process has ended. Its caller gets the exception."""
+    code = error.code if isinstance(error, MeshException) else grpc.StatusCode.INTERNAL
+    return FailedHere(code.value[0], describe(error), error=error)
 
 
 def failed_in_user_code(error: BaseException) -> Outcome:
@@ -133,6 +146,8 @@ def _described(error: BaseException) -> Outcome:
 
 def to_exception(outcome: Outcome) -> BaseException:
     """The exception a Python caller gets: the original with its remote traceback as a note, or the nearest of ours."""
+    if isinstance(outcome, FailedHere) and outcome.error is not None:
+        return outcome.error
     error = _unpickled(outcome)
     if error is None:
         return _by_code(outcome)

@@ -52,6 +52,18 @@ class Payload:
         return 1 + (self.size_bytes if self.buffers else len(self.data)) // _CREDIT_BYTES
 
 
+class StreamPlace:
+    """Stands among the arguments of a call in the place of the one whose items follow as a stream."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return "STREAM_PLACE"
+
+
+STREAM_PLACE = StreamPlace()
+
+
 def raw(data: bytes) -> Payload:
     """Bytes as they are. Raises PayloadTooLargeError."""
     _check_size("message", len(data))

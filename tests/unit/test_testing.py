@@ -299,3 +299,20 @@ def test_methods_of_services_get_a_grpc_context() -> None:
     with pytest.raises(GrpcStatusError, match="no plums") as caught:
         asyncio.run(Shop().Price("plum", context))
     assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+
+class Adder:
+    async def total(self, numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])
+
+    def doubled(self, numbers: Iterator[int]) -> Iterator[int]:
+        for number in numbers:
+            yield 2 * number
+
+
+def test_fake_handles_stream_requests() -> None:
+    """As real ones do (items 5, 253)."""
+    handle = FakeHandle(Adder())
+    assert handle.total.remote(each for each in range(1000)).result(timeout_s=10) == 499_500
+    doubled = handle.doubled.options(stream=True).remote(each for each in range(1000))
+    assert list(doubled) == [2 * each for each in range(1000)]

@@ -1,0 +1,164 @@
+"""The start of a call: from a handle's options and arguments to a request on its way to the router."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mesh.caller.call_arguments import PENDING, STREAM, PendingArguments, UpstreamError, survey, take_stream
+from mesh.caller.call_future import CallFuture, ItemStream
+from mesh.caller.handle_options import HandleOptions
+from mesh.caller.request_feed import RequestFeed
+from mesh.caller.request_source import RequestSource, open_source
+from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
+from mesh.caller.typed_messages import TypedMessages, messages_of
+from mesh.context import REQUEST, Request
+from mesh.exceptions import CancelReason, MeshException
+from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.routing.router import Router
+from mesh.routing.snapshot import DeploymentKey
+from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import failed, failed_in_user_code
+from mesh.wire.payload import Payload, encode
+from mesh.wire.request_context import RequestContext, new_request_id
+
+
+def begin_call(
+    key: DeploymentKey, router: Router, options: HandleOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Start a call. Returns its response; the errors of what is called are raised by that, those of arguments here."""
+    if options.method_name.startswith("/"):
+        return _begin_typed(router, options, messages_of(options.method_name), args, kwargs)
+    kinds = survey(args)
+    if kwargs:
+        kinds |= survey(kwargs.values())
+    pending = source = payload = None
+    if kinds & STREAM:
+        args, kwargs, stream = take_stream(args, kwargs)
+        source = stream
+    if kinds & PENDING:
+        pending = PendingArguments(key, args, kwargs)
+    else:
+        payload = encode((args, kwargs), "arguments")
+    if source is None:
+        parent = REQUEST.get()
+        request = _request(options, parent, payload, streams_response=options.stream)
+        future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)
+        call = OutgoingCall(request, future)
+    else:
+        future, call = _streaming_call(router, options, payload, open_source(source), _write_item, options.stream)
+    return _submit(router, future, call, pending)
+
+
+def _begin_typed(
+    router: Router, options: HandleOptions, messages: TypedMessages, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A call under the full name of a gRPC method: protobuf messages travel as such."""
+    argument = messages.only_argument(args, kwargs)
+    streams_response = messages.streams_response
+    if messages.streams_request:
+        source = open_source(argument, is_any_iterable=True)
+        future, call = _streaming_call(router, options, None, source, messages.write, streams_response)
+    else:
+        payload = messages.write(argument)
+        parent = REQUEST.get()
+        request = _request(options, parent, payload, streams_response=streams_response)
+        future = ItemStream(router, parent) if streams_response else CallFuture(router, parent)
+        call = OutgoingCall(request, future)
+    response = _submit(router, future, call, None)
+    response._read = messages.read
+    return response
+
+
+def _streaming_call(
+    router: Router,
+    options: HandleOptions,
+    payload: Payload | None,
+    source: RequestSource,
+    write_item: Callable[[Any], Payload],
+    streams_response: bool,
+) -> tuple[CallFuture, OutgoingCall]:
+    """A call whose request is streamed: it is sent once, so neither retried nor hedged."""
+    parent = REQUEST.get()
+    request = _request(options, parent, payload, streams_response=streams_response)
+    request.streams_request, request.hedge = True, None
+    future = ItemStream(router, parent) if streams_response else CallFuture(router, parent)
+    feed = RequestFeed(future, write_item)
+    call = feed.call = OutgoingCall(request, feed)
+    source.start(feed)
+    return future, call
+
+
+def _request(
+    options: HandleOptions, parent: Request | None, payload: Payload | None, *, streams_response: bool
+) -> CallRequest:
+    return CallRequest(
+        options.method_name,
+        payload,
+        _context(parent, options.multiplexed_model_id),
+        _deadline_at_s(parent, options.timeout_s),
+        streams_response=streams_response,
+        metadata=options.metadata,  # type: ignore[arg-type]  # checked by HandleOptions, as the two below
+        prefers_local=options._prefer_local_routing,
+        is_idempotent=options.idempotent,
+        queue_timeout_s=options.queue_timeout_s,
+        retry=options.retry,  # type: ignore[arg-type]
+        session_id=options.session_id,
+        hedge=None if streams_response else options.hedge_after_s,  # type: ignore[arg-type]
+    )
+
+
+def _submit(router: Router, future: CallFuture, call: OutgoingCall, pending: PendingArguments | None) -> Any:
+    future.call = call
+    if pending is None:
+        io_thread().call(router.submit, call)
+    else:
+        io_thread().call(_submit_when_complete, router, call, pending)
+    parent = future.parent
+    if parent is not None and parent.is_cancelled:
+        future.cancel(CancelReason.PARENT)
+    request_id = call.request.context.request_id
+    if isinstance(future, ItemStream):
+        return DeploymentResponseGenerator(future, request_id)
+    return DeploymentResponse(future, request_id)
+
+
+def _context(parent: Request | None, model_id: str) -> RequestContext:
+    if parent is not None:
+        return parent.context.for_child(model_id)
+    return RequestContext(new_request_id(), multiplexed_model_id=model_id)
+
+
+def _deadline_at_s(parent: Request | None, timeout_s: float | None) -> float | None:
+    inherited = parent.deadline_at_s if parent is not None else None
+    if timeout_s is None:
+        return inherited
+    own = time.monotonic() + timeout_s
+    return own if inherited is None else min(own, inherited)
+
+
+def _write_item(item: Any) -> Payload:
+    return encode(item, "item of the request stream", store=False)
+
+
+def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
+    if router.start_deadline(call):
+        io_thread().spawn(_complete_and_submit(router, call, pending), "collect-arguments")
+
+
+async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
+    router.counts.collecting += 1
+    try:
+        call.request.payload = await pending.collect()
+    except* UpstreamError as group:
+        first = group.exceptions[0]
+        outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))
+        router.end(call, outcome, CancelReason.CLIENT)
+    except* Exception as group:  # whatever pickling and Ray can raise: the call has to end
+        router.end(call, failed_in_user_code(group.exceptions[0]), CancelReason.CLIENT)
+    else:
+        call.started_s = time.monotonic()
+        router.submit(call)
+    finally:
+        router.counts.collecting -= 1

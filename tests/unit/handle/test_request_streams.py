@@ -1,0 +1,371 @@
+"""Handles over real links: streamed requests."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mesh.caller.request_source import _threads
+from mesh.exceptions import (
+    BackPressureError,
+    MeshException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+    UnserializableError,
+)
+from mesh.settings import settings as mesh_settings
+from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
+
+DEADLINE_S = 20.0
+pytestmark = pytest.mark.timeout(60)
+
+
+class Reader:
+    """Reads a stream in every way."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.gate = threading.Event()
+        self.started = threading.Event()
+
+    async def collect(self, items: AsyncIterator[Any]) -> list[Any]:
+        return [item async for item in items]
+
+    async def count_slowly(self, items: AsyncIterator[bytes]) -> int:
+        self.started.set()
+        await asyncio.to_thread(self.gate.wait, DEADLINE_S)
+        async for _ in items:
+            self.read += 1
+        return self.read
+
+    def in_thread(self, items: Iterable[int]) -> list[int]:
+        return list(items)
+
+    async def echo(self, items: AsyncIterator[Any], stop_after: int = 10**9) -> AsyncIterator[Any]:
+        async for item in items:
+            yield item
+            stop_after -= 1
+            if not stop_after:
+                return
+
+    async def fail(self, items: AsyncIterator[Any]) -> None:
+        await anext(items)
+        raise ZeroDivisionError("enough")
+
+    async def stop_reading(self, items: Any) -> tuple[int, bool, bool]:
+        first = await anext(items)
+        items.cancel()
+        return first + len([item async for item in items]), items.is_cancelled(), items.is_exhausted
+
+    async def hold(self) -> None:
+        self.started.set()
+        await asyncio.to_thread(self.gate.wait, DEADLINE_S)
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader()
+
+
+@pytest.fixture(params=[True, False], ids=["isolated", "inline"])
+def mesh(request: pytest.FixtureRequest, reader: Reader) -> Iterator[SmallMesh]:
+    with mesh_of(reader, is_isolated=request.param) as mesh:
+        yield mesh
+        mesh.assert_idle()
+        assert no_stream_threads()
+
+
+def no_stream_threads() -> bool:
+    until(lambda: not stream_threads(), "the end of the threads of request streams")
+    return True
+
+
+def stream_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "mesh-request-stream"]
+
+
+async def count(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        yield number
+
+
+def result(response: Any) -> Any:
+    return response.result(timeout_s=DEADLINE_S)
+
+
+@pytest.mark.parametrize("items", [0, 1, 1000])
+def test_streams_arrive_in_order_and_whole(mesh: SmallMesh, items: int) -> None:
+    """From generators and async generators, in both kinds of methods, with and without streamed responses (item 5)."""
+    numbers = list(range(items))
+    assert result(mesh.handle("collect").remote(each for each in numbers)) == numbers
+    assert list(mesh.handle("echo", stream=True).remote(each for each in numbers)) == numbers
+
+    async def call() -> None:
+        assert await mesh.handle("collect").remote(count(items)) == numbers
+        assert [item async for item in mesh.handle("echo", stream=True).remote(count(items))] == numbers
+
+    asyncio.run(call())
+
+
+def test_a_method_in_a_thread_iterates_over_its_requests(reader: Reader) -> None:
+    with mesh_of(reader) as mesh:
+        assert result(mesh.handle("in_thread").remote(each for each in range(1000))) == list(range(1000))
+
+
+@pytest.mark.parametrize("item_bytes", [100_000, 600_000, 9_000_000])
+def test_large_items_arrive_whole(mesh: SmallMesh, item_bytes: int) -> None:
+    items = result(mesh.handle("collect").remote(bytes([number]) * item_bytes for number in range(10)))
+    assert [(item[0], len(item)) for item in items] == [(number, item_bytes) for number in range(10)]
+
+
+@pytest.mark.parametrize("item_bytes", [1, 1_000_000])
+def test_a_slow_method_bounds_the_items_on_their_way(mesh: SmallMesh, reader: Reader, item_bytes: int) -> None:
+    """No more is taken from the iterable than the method's window allows."""
+    made = 0
+
+    def items() -> Iterator[bytes]:
+        nonlocal made
+        for _ in range(500):
+            made += 1
+            yield b"x" * item_bytes
+
+    response = mesh.handle("count_slowly").remote(items())
+    assert reader.started.wait(DEADLINE_S)
+    window = mesh_settings().payload.stream_credits
+    at_most = window // (1 + item_bytes // 65536) + 1
+    until(lambda: made >= at_most - 1, "the caller to use its credit")
+    # Another stream passes on the same link, so the first one had its time.
+    assert len(result(mesh.handle("collect").remote(each for each in range(1000)))) == 1000
+    assert made <= at_most
+    reader.gate.set()
+    assert result(response) == 500
+
+
+def test_a_call_that_waits_for_a_place_does_not_touch_its_iterable(reader: Reader) -> None:
+    """Nor one that back-pressure refuses (items 35, 168)."""
+    with mesh_of(reader, limit=1, queued_max=1) as mesh:
+        holder = mesh.handle("hold").remote()
+        assert reader.started.wait(DEADLINE_S)
+        touched: list[str] = []
+
+        def items(name: str) -> Iterator[int]:
+            touched.append(name)
+            yield 1
+
+        cancelled = mesh.handle("collect").remote(items("cancelled"))
+        until(lambda: mesh.router.queued == 1, "the call to wait")
+        refused = mesh.handle("collect").remote(items("refused"))
+        with pytest.raises(BackPressureError):
+            result(refused)
+        cancelled.cancel()
+        with pytest.raises(RequestCancelledError):
+            result(cancelled)
+        waiting = mesh.handle("collect").remote(items("waiting"))
+        reader.gate.set()
+        assert result(waiting) == [1]
+        assert touched == ["waiting"]
+        result(holder)
+        assert no_stream_threads()
+
+
+def test_a_stream_is_sent_once_whatever_the_handle_says(reader: Reader) -> None:
+    """Neither retries nor second copies apply (item 166)."""
+    with mesh_of(reader, Reader()) as mesh:
+        options = {"idempotent": True, "hedge_after_s": 0.001, "retry": {"codes": ["INTERNAL"]}}
+        with pytest.raises(ZeroDivisionError):
+            result(mesh.handle("fail", **options).remote(each for each in range(3)))
+        retries = mesh.router.counts.retries
+        assert (retries.failed, retries.broken, mesh.router.counts.hedges.sent) == (0, 0, 0)
+
+
+def test_the_death_of_the_replica_ends_the_call_and_closes_the_iterable(reader: Reader) -> None:
+    with mesh_of(reader) as mesh:
+        closed, taken = threading.Event(), threading.Event()
+
+        def items() -> Iterator[int]:
+            try:
+                while True:
+                    taken.set()
+                    yield 1
+            finally:
+                closed.set()
+
+        response = mesh.handle("count_slowly").remote(items())
+        assert taken.wait(DEADLINE_S)
+        mesh.replicas[0].kill()
+        with pytest.raises(ReplicaUnavailableError):
+            result(response)
+        assert closed.wait(DEADLINE_S)
+        reader.gate.set()
+
+
+def test_a_response_that_is_dropped_stops_both_streams(mesh: SmallMesh) -> None:
+    closed = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    stream = mesh.handle("echo", stream=True).remote(items())
+    assert next(stream) == 1
+    del stream
+    gc.collect()
+    assert closed.wait(DEADLINE_S)
+
+
+def test_an_error_of_the_iterable_is_raised_as_it_is(mesh: SmallMesh) -> None:
+    """In both kinds of responses, each time that it is asked for (item 25)."""
+    error = LookupError("broken")
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise error
+
+    response = mesh.handle("collect").remote(items())
+    for _ in range(2):
+        with pytest.raises(LookupError) as caught:
+            result(response)
+        assert caught.value is error
+    with pytest.raises(LookupError):
+        list(mesh.handle("echo", stream=True).remote(items()))
+
+
+def test_an_item_that_cannot_be_pickled_ends_the_call(mesh: SmallMesh) -> None:
+    with pytest.raises(UnserializableError, match="item of the request stream"):
+        result(mesh.handle("collect").remote(threading.Lock() for _ in range(1)))
+
+
+def test_a_cancelled_task_of_the_iterable_cancels_the_call(mesh: SmallMesh) -> None:
+    """As at the end of `asyncio.run`: the call does not wait for items that never come."""
+
+    async def call() -> Any:
+        async def never() -> AsyncIterator[int]:
+            yield 1
+            await asyncio.Event().wait()
+
+        return mesh.handle("collect").remote(never())
+
+    response = asyncio.run(call())
+    with pytest.raises(RequestCancelledError):
+        result(response)
+
+
+def test_a_method_may_stop_reading(mesh: SmallMesh) -> None:
+    """`cancel`, `is_cancelled` and `is_exhausted` of its iterator (item 216)."""
+    assert result(mesh.handle("stop_reading").remote(each for each in range(5, 10_000))) == (5, True, True)
+
+
+def test_misuse_says_what_to_do(mesh: SmallMesh) -> None:
+    with pytest.raises(RuntimeError, match="runs in an event loop"):
+        mesh.handle("collect").remote(count(3))
+    with pytest.raises(TypeError, match="one request stream"):
+        mesh.handle("collect").remote((each for each in ()), (each for each in ()))
+
+
+def test_threads_of_generators_have_a_limit(mesh: SmallMesh, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.caller.request_source._thread_slots", threading.Semaphore(1))
+    first = mesh.handle("count_slowly").remote(each for each in range(1000))
+    with pytest.raises(RuntimeError, match="MESH_REQUEST_STREAM_THREADS_MAX"):
+        mesh.handle("collect").remote(each for each in ())
+    reader.gate.set()
+    assert result(first) == 1000
+    until(lambda: not stream_threads(), "the end of the thread")
+    assert result(mesh.handle("collect").remote(each for each in ())) == []
+    until(lambda: _threads()._value == 1, "the place to be given back")
+
+
+def test_an_empty_handle_method_still_needs_its_arguments(mesh: SmallMesh) -> None:
+    with pytest.raises(TypeError):
+        result(mesh.handle("collect").remote())
+
+
+STEPS = st.lists(st.sampled_from(["item", "fail", "yield", "end"]), max_size=12)
+
+
+@given(
+    steps=STEPS,
+    stop_after=st.integers(1, 6),
+    read=st.integers(0, 8),
+    is_async=st.booleans(),
+    end=st.sampled_from(["cancel", "drop", "read"]),
+)
+@settings(max_examples=100, deadline=None)
+def test_any_interleaving_of_both_streams_ends_in_one_state_without_leaks(
+    shared: tuple[SmallMesh, Reader], steps: list[str], stop_after: int, read: int, is_async: bool, end: str
+) -> None:
+    """Whichever side ends first, and however."""
+    mesh, _ = shared
+    closed = threading.Event()
+
+    def items() -> Iterator[str]:
+        try:
+            for step in steps:
+                if step == "fail":
+                    raise LookupError(step)
+                if step == "end":
+                    return
+                yield step
+        finally:
+            closed.set()
+
+    async def async_items() -> AsyncIterator[str]:
+        try:
+            for step in steps:
+                if step == "fail":
+                    raise LookupError(step)
+                if step == "end":
+                    return
+                if step == "yield":
+                    await asyncio.sleep(0)
+                yield step
+        finally:
+            closed.set()
+
+    async def call() -> None:
+        argument = async_items() if is_async else items()
+        response = mesh.handle("echo", stream=True).remote(argument, stop_after=stop_after)
+        received: list[str] = []
+        try:
+            while len(received) < read or end == "read":
+                received.append(await anext(response))
+        except (StopAsyncIteration, LookupError, RequestCancelledError):
+            pass
+        assert received == expected[: len(received)]
+        if end == "cancel":
+            response.cancel()
+        if end == "read":
+            assert response._future.outcome is not None
+        del response
+        await asyncio.to_thread(mesh.assert_idle)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=DEADLINE_S)
+        assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+    cut = next((place for place, step in enumerate(steps) if step in ("fail", "end")), len(steps))
+    expected = steps[:cut][:stop_after]
+    asyncio.run(call())
+    assert no_stream_threads()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[SmallMesh, Reader]]:
+    reader = Reader()
+    with mesh_of(reader) as mesh:
+        yield mesh, reader
+
+
+def test_the_exceptions_of_a_closed_mesh_are_its_own(reader: Reader) -> None:
+    with mesh_of(reader) as mesh:
+        handle = mesh.handle("collect")
+    with pytest.raises(MeshException):
+        result(handle.remote(each for each in range(3)))
+    assert no_stream_threads()
