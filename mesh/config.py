@@ -109,9 +109,8 @@ class DeploymentConfig:
         if self.progress_deadline_s is not None:
             option_checks.number("progress_deadline_s", self.progress_deadline_s, may_equal=False)
         rollout_policy.check(self.max_surge_percent, self.max_unavailable_percent)
-        for name in ("isolate_user_loop", "rollback_on_failure"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+        option_checks.flag("isolate_user_loop", self.isolate_user_loop)
+        option_checks.flag("rollback_on_failure", self.rollback_on_failure)
         placement_options.check(
             self.placement_group_bundles,
             self.placement_group_strategy,

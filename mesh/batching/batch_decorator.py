@@ -249,10 +249,10 @@ def _is_end(item: Any) -> bool:
 def _require_one_each(results: Any, calls: Sequence[AnyMember]) -> None:
     count = len(results) if hasattr(results, "__len__") else None
     if count != len(calls):
-        given = f"{count} results" if count is not None else f"a {type(results).__name__}"
+        given = f"results: {count}" if count is not None else f"the result: one {type(results).__name__}"
         raise MeshException(
-            f"Batched function doesn't preserve batch size: {len(calls)} callers, {given}. "
-            "Return a list with one entry per caller, in their order."
+            f"Batched function doesn't preserve batch size: calls: {len(calls)}, {given}. "
+            "Return a list with one entry per call, in their order."
         )
 
 

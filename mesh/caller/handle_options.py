@@ -40,6 +40,9 @@ class HandleOptions:
         option_checks.name_text("method_name", self.method_name)
         option_checks.name_text("multiplexed_model_id", self.multiplexed_model_id)
         option_checks.name_text("session_id", self.session_id)
+        option_checks.flag("stream", self.stream)
+        option_checks.flag("idempotent", self.idempotent)
+        option_checks.flag("_prefer_local_routing", self._prefer_local_routing)
         option_checks.seconds("timeout_s", self.timeout_s)
         if self.queue_timeout_s is not None:
             option_checks.number("queue_timeout_s", self.queue_timeout_s, may_equal=False)

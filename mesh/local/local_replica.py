@@ -145,7 +145,8 @@ class LocalReplica:
         code = self._packed.code
         links: set[Any] = set()
         counts = ReplicaCounts(self.key.app, self.key.name, self._admission, links)
-        methods = MethodTable(user_object.target, typed_methods(code.callable, code.servicer_functions))
+        typed = typed_methods(code.callable, code.servicer_functions)
+        methods = self._context.run(MethodTable, user_object.target, typed)
         executor = Executor(methods, self._user_loop, counts, user_object.web)
         token_matches = partial(hmac.compare_digest, self._token)
         servicer = LinkServicer(self._replica_id, self._admission, executor, links, token_matches)

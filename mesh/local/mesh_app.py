@@ -10,6 +10,7 @@ from mesh.application import checked_name
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
 from mesh.local.local_application import LocalApplication
+from mesh.options.keyword_advice import with_keyword_advice
 
 
 class Ports(NamedTuple):
@@ -111,4 +112,5 @@ def mesh_apps(open_ports: OpenPorts) -> Iterator[RunMeshApp]:
             apps.callback(app.close)
             return app
 
-        yield run
+        run.__qualname__ = "mesh_app"
+        yield with_keyword_advice(run)

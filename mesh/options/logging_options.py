@@ -44,8 +44,7 @@ class LoggingConfig:
         _check_level(self.log_level)
         if self.logs_dir is not None:
             option_checks.text("logs_dir", self.logs_dir)
-        if not isinstance(self.enable_access_log, bool):
-            raise TypeError(f"enable_access_log must be True or False, got {self.enable_access_log!r}.")
+        option_checks.flag("enable_access_log", self.enable_access_log)
         _check_attributes(self.additional_log_standard_attrs)
 
     def to_message(self) -> control_pb2.LoggingOptions:

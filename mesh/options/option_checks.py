@@ -42,6 +42,11 @@ def number(name: str, value: object, *, minimum: float = 0.0, may_equal: bool = 
     return float(value)
 
 
+def flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+
+
 def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {value!r}.")

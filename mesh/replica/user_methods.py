@@ -63,13 +63,14 @@ class Method:
 
 
 class MethodTable:
-    """Methods of one user object by the name they are called by."""
+    """Methods of one user object by the name they are called by. Made in the context of its replica."""
 
     def __init__(self, target: object, typed: dict[str, TypedMethod]) -> None:
         self._target = target
         self._typed = typed
         self._typed_attributes = {method.attribute for method in typed.values()}
         self._methods: dict[str, Method] = {}
+        self._replica = get_replica_context() if in_replica() else None
 
     def find(self, name: str) -> Method:
         """Raises MeshException naming the methods there are."""
@@ -103,9 +104,8 @@ class MethodTable:
 
     def _why_missing(self, name: str) -> str:
         where = ""
-        if in_replica():
-            replica = get_replica_context()
-            where = f" in deployment '{replica.deployment}' of application '{replica.app_name}'"
+        if self._replica is not None:
+            where = f" in deployment '{self._replica.deployment}' of application '{self._replica.app_name}'"
         available = self._available()
         return (
             f"Tried to call a method '{name}' that does not exist{where}. Available methods: {available}."

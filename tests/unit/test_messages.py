@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -25,7 +26,7 @@ from mesh.declarative.config_file import read_config
 from mesh.declarative.yaml_positions import ConfigError
 from mesh.exceptions import DeploymentUnavailableError, MeshException, ReplicaUnavailableError
 from mesh.replica.user_methods import MethodTable
-from mesh.testing import grpc_context, replica_context
+from mesh.testing import RunMeshApp, grpc_context, replica_context
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
@@ -198,6 +199,61 @@ def multiplexed() -> object:
             lambda: options(ray_actor_options={"runtime_env": {"env_vars": {"A": 1}}}),
             "ray_actor_options['runtime_env']['env_vars']['A'] must be a string, got 1: put it into quotes.",
         ),
+        (lambda: options(num_replicas="2"), "num_replicas must be an integer or \"auto\", got '2'."),
+        (lambda: options(num_replicas=-1), "num_replicas must be at least 1, got -1."),
+        (lambda: options(num_replicas=2.5), "num_replicas must be an integer, got 2.5."),
+        (lambda: options(max_ongoing_requests=0), "max_ongoing_requests must be at least 1, got 0."),
+        (lambda: options(max_ongoing_requests=True), "max_ongoing_requests must be an integer, got True."),
+        (lambda: options(health_check_timeout_s="30s"), "health_check_timeout_s must be a number, got '30s'."),
+        (lambda: options(health_check_period_s=-1), "health_check_period_s must be more than 0, got -1."),
+        (
+            lambda: options(ray_actor_options={"num_cpu": 1}),
+            "ray_actor_options['num_cpu'] is unknown. Did you mean 'num_cpus'?",
+        ),
+        (
+            lambda: options(ray_actor_options={"num_cpus": "one"}),
+            "ray_actor_options['num_cpus'] must be a number, got 'one'.",
+        ),
+        (lambda: options(ray_actor_options=[1]), "ray_actor_options must be a dict, got list."),
+        (
+            lambda: options(autoscaling_config={"min_replica": 1}),
+            "autoscaling_config['min_replica'] is unknown. Did you mean 'min_replicas'?",
+        ),
+        (
+            lambda: options(autoscaling_config={"min_replicas": 3, "max_replicas": 1}),
+            "max_replicas (1) must be at least min_replicas (3).",
+        ),
+        (
+            lambda: options(num_replicas=2, autoscaling_config={"max_replicas": 2}),
+            "Manually setting num_replicas is not allowed when autoscaling_config is provided. Leave one of them out.",
+        ),
+        (
+            lambda: options(user_config={"sizes": {1}}),
+            "user_config must be JSON-serializable: Object of type set is not JSON serializable.",
+        ),
+        (
+            lambda: options(logging_config={"level": 1}),
+            "logging_config['level'] is unknown. Did you mean 'log_level'?",
+        ),
+        (
+            lambda: mesh.run(Shop),  # type: ignore[arg-type]
+            "mesh.run takes an application, the result of Deployment.bind(...), not Deployment(name=Shop).",
+        ),
+        (
+            lambda: mesh.deployment(Shop),  # type: ignore[call-overload]
+            "@mesh.deployment takes a class or a function, got Deployment(name=Shop).",
+        ),
+        (
+            lambda: Shop(1),
+            "A Deployment cannot be called. Write Shop.bind(...) and hand the result to mesh.run(). A test may call "
+            "the code itself: Shop.func_or_class(...).",
+        ),
+        (
+            lambda: mesh.batch(len),  # type: ignore[call-overload]
+            "@mesh.batch needs an `async def` function; <built-in function len> is none. Declare it `async def`.",
+        ),
+        (lambda: HANDLE.options(stream="yes"), "stream must be True or False, got 'yes'."),  # type: ignore[call-overload]
+        (lambda: HANDLE.options(idempotent=1), "idempotent must be True or False, got 1."),  # type: ignore[call-overload]
         (lambda: mesh.start(grpc_options={"port": "x"}), "grpc_options['port'] must be an integer, got 'x'."),
         (lambda: mesh.start(http_options={"port": "x"}), "http_options['port'] must be an integer, got 'x'."),
         (
@@ -235,17 +291,99 @@ def test_a_deployment_of_an_application_that_is_not_there(cluster: FakeCluster) 
 
 def test_a_method_that_is_not_there() -> None:
     """The message names the deployment (item 26)."""
-    methods = MethodTable(Shop.func_or_class(), {})
     set_replica_context(ReplicaContext("default", "Shop", "r1"))
     try:
         with pytest.raises(MeshException) as caught:
-            methods.find("sel")
+            MethodTable(Shop.func_or_class(), {}).find("sel")
     finally:
         set_replica_context(None)
     assert str(caught.value) == (
         "Tried to call a method 'sel' that does not exist in deployment 'Shop' of application 'default'. "
         "Available methods: ['sell']. Did you mean 'sell'?"
     )
+
+
+@mesh.deployment
+class Careless:
+    @mesh.batch(max_batch_size=2, batch_wait_timeout_s=10)
+    async def halve(self, numbers: list[int]) -> object:
+        return numbers[0] if numbers[0] < 0 else numbers[:1]
+
+    async def count(self) -> AsyncIterator[int]:
+        yield 1
+
+    def one(self) -> int:
+        return 1
+
+
+def test_a_mistake_in_a_call(mesh_app: RunMeshApp) -> None:
+    """At run time, as the caller reads it."""
+    handle: mesh.DeploymentHandle[Any] = mesh_app(Careless.bind()).handle
+
+    def says(error: type[Exception], call: Callable[[], Any]) -> str:
+        with pytest.raises(error) as caught:
+            call()
+        return str(caught.value)
+
+    async def two(number: int) -> None:
+        await asyncio.gather(handle.halve.remote(number), handle.halve.remote(number))
+
+    async def result_in_a_loop() -> None:
+        handle.one.remote().result()
+
+    async def await_a_stream() -> None:
+        await handle.count.options(stream=True).remote()
+
+    batch = "Batched function doesn't preserve batch size: calls: 2, "
+    one_each = ". Return a list with one entry per call, in their order."
+    assert says(MeshException, lambda: asyncio.run(two(1))) == f"{batch}results: 1{one_each}"
+    assert says(MeshException, lambda: asyncio.run(two(-1))) == f"{batch}the result: one int{one_each}"
+    assert says(MeshException, lambda: handle.won.remote().result(timeout_s=10)) == (
+        "Tried to call a method 'won' that does not exist in deployment 'Careless' of application 'default'. "
+        "Available methods: ['count', 'halve', 'one']. Did you mean 'one'?"
+    )
+    assert says(TypeError, lambda: handle.one.remote(2).result(timeout_s=10)) == (
+        "Careless.one() takes 1 positional argument but 2 were given"
+    )
+    assert says(TypeError, lambda: handle.count.remote().result(timeout_s=10)) == (
+        "Method 'count' returned a generator. You must use `handle.options(stream=True)` to call generators on a "
+        "deployment."
+    )
+    assert says(TypeError, lambda: list(handle.one.options(stream=True).remote())) == (
+        "Method 'one' was called with `stream=True`, but it did not return a generator. Use `yield`, or call it "
+        "without `stream=True`."
+    )
+    assert says(RuntimeError, lambda: asyncio.run(result_in_a_loop())) == (
+        "Sync methods should not be called from within an `asyncio` event loop. Use `await response` (or `async for` "
+        "on a generator) instead."
+    )
+    assert says(TypeError, lambda: asyncio.run(await_a_stream())).startswith(
+        "A DeploymentResponseGenerator cannot be awaited. Use `async for`"
+    )
+    assert says(TypeError, lambda: handle.count.options(stream=True).remote().result()) == (
+        "A streaming response has no single result. Iterate over it with `for` or `async for`."
+    )
+
+
+class Failing:
+    def __init__(self) -> None:
+        raise ValueError("no stock")
+
+
+def test_a_mistake_that_a_start_finds(mesh_app: RunMeshApp) -> None:
+    failed = "Deployment '{}' of application 'default' failed to start: "
+    with pytest.raises(RuntimeError) as caught:
+        mesh_app(mesh.deployment(Failing).bind())
+    assert str(caught.value) == f"{failed.format('Failing')}ValueError: no stock"
+    with pytest.raises(RuntimeError) as caught:
+        mesh_app(mesh.deployment(Plain, user_config={"size": 1}).bind())
+    assert str(caught.value) == (
+        f"{failed.format('Plain')}MeshException: user_config was given, but Plain has no method "
+        "`reconfigure(self, config)`."
+    )
+    with pytest.raises(TypeError) as misspelt:
+        mesh_app(Shop.bind(), nme="shop")  # type: ignore[call-arg]
+    assert str(misspelt.value) == "mesh_app() got an unexpected keyword argument 'nme'. Did you mean 'name'?"
 
 
 def test_a_handle_among_the_attributes_is_no_method() -> None:

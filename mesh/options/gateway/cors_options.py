@@ -43,8 +43,7 @@ class CorsOptions:
                     f"{_NAME}['origins'] has {origin!r}: an origin is a scheme, a host and maybe a port, in lower "
                     "case and without a slash at the end, for instance 'https://app.example.com' or 'http://localhost:5173'."
                 )
-        if not isinstance(self.credentials, bool):
-            raise TypeError(f"{_NAME}['credentials'] must be True or False, got {self.credentials!r}.")
+        option_checks.flag(f"{_NAME}['credentials']", self.credentials)
         if self.credentials and "*" in self.origins:
             raise ValueError(
                 f"{_NAME}['credentials'] with the origin '*' would let any page act for its visitors: name the origins."

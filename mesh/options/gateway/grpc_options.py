@@ -73,8 +73,7 @@ class gRPCOptions:
         functions = self.grpc_servicer_functions
         if isinstance(functions, str) or not isinstance(functions, Sequence):
             raise TypeError(f"grpc_options['grpc_servicer_functions'] must be a list, got {functions!r}.")
-        if not isinstance(self.enable_reflection, bool):
-            raise TypeError(f"grpc_options['enable_reflection'] must be True or False, got {self.enable_reflection!r}.")
+        option_checks.flag("grpc_options['enable_reflection']", self.enable_reflection)
         for name in (
             "request_timeout_s",
             "max_connection_age_s",
