@@ -32,6 +32,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 FROM_RAY_SERVE = ROOT / "docs" / "from-ray-serve.md"
 CONFIG = ROOT / "docs" / "config.md"
+EXAMPLES = ROOT / "docs" / "examples.md"
 EXAMPLE_CONFIG = ROOT / "examples" / "weather" / "mesh.yaml"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PRINTED = re.compile(r"print\(.*\)  # (.+)$", re.MULTILINE)
@@ -170,6 +171,16 @@ def _owned(room: str) -> str:
     return " ".join(text.partition("\n\n")[0].split())
 
 
+def apps_table() -> str:
+    """Every application of `examples/apps/` with the first line of its docstring."""
+    rows = [
+        f"| [`{path.stem}`](../{path.relative_to(ROOT)}) | {(ast.get_docstring(tree) or '').partition(chr(10))[0]} |"
+        for path in sorted((ROOT / "examples" / "apps").glob("[!_]*.py"))
+        for tree in [ast.parse(path.read_text())]
+    ]
+    return "\n".join(["| application | what it is |", "|---|---|", *rows])
+
+
 def example_config() -> str:
     return f"```yaml\n{EXAMPLE_CONFIG.read_text()}```"
 
@@ -192,6 +203,7 @@ def _default(field: Field[Any]) -> str:
 
 
 TABLES: tuple[tuple[Path, str, Callable[[], str]], ...] = (
+    (EXAMPLES, "apps", apps_table),
     (ARCHITECTURE, "rooms", rooms_table),
     (OPERATIONS, "metrics", metrics_table),
     (OPERATIONS, "settings", settings_table),

@@ -1,0 +1,81 @@
+"""A chat over WebSockets: any number of replicas hold the sockets, and one holds the rooms.
+
+`mesh run examples.apps.chat:app`, then open ws://localhost:8000/rooms/den?name=ada.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+import mesh
+
+web = FastAPI()
+UNREAD_MAX = 100
+"""Of one member; a member that reads too slowly misses the oldest lines."""
+
+
+@mesh.deployment(max_ongoing_requests=1000)
+class Rooms:
+    def __init__(self) -> None:
+        self.members: dict[str, dict[str, asyncio.Queue[str]]] = defaultdict(dict)
+
+    async def listen(self, room: str, name: str) -> AsyncIterator[str]:
+        """The lines of the others, until the member leaves."""
+        lines = self.members[room][name] = asyncio.Queue(UNREAD_MAX)
+        self.tell(room, name, f"{name} is here")
+        try:
+            while True:
+                yield await lines.get()
+        finally:
+            del self.members[room][name]
+            self.tell(room, name, f"{name} has left")
+
+    async def say(self, room: str, name: str, text: str) -> None:
+        self.tell(room, name, f"{name}: {text}")
+
+    def tell(self, room: str, but: str, line: str) -> None:
+        for name, lines in self.members[room].items():
+            if name != but:
+                if lines.full():
+                    lines.get_nowait()
+                lines.put_nowait(line)
+
+    async def who(self, room: str) -> list[str]:
+        return sorted(self.members[room])
+
+
+@mesh.deployment(num_replicas=2, max_ongoing_requests=1000)
+@mesh.ingress(web)
+class Chat:
+    def __init__(self, rooms: mesh.DeploymentHandle) -> None:
+        self.rooms = rooms
+
+    @web.get("/rooms/{room}")
+    async def who(self, room: str) -> list[str]:
+        return await self.rooms.who.remote(room)
+
+    @web.websocket("/rooms/{room}")
+    async def join(self, websocket: WebSocket, room: str, name: str) -> None:
+        await websocket.accept()
+        lines = self.rooms.options(stream=True).listen.remote(room, name)
+        reader = asyncio.create_task(pass_on(lines, websocket))
+        try:
+            async for text in websocket.iter_text():
+                await self.rooms.say.remote(room, name, text)
+        except WebSocketDisconnect:
+            pass
+        finally:
+            lines.cancel()
+            reader.cancel()
+
+
+async def pass_on(lines: AsyncIterator[str], websocket: WebSocket) -> None:
+    async for line in lines:
+        await websocket.send_text(line)
+
+
+app = Chat.bind(Rooms.bind())

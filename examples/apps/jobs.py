@@ -1,0 +1,78 @@
+"""Jobs that take longer than a request: start one, ask how it stands, cancel it.
+
+`mesh run examples.apps.jobs:app`, then `curl -X POST 'http://localhost:8000/jobs?rounds=1000000'`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+
+from fastapi import FastAPI, HTTPException
+
+import mesh
+from mesh.context import outlive_request
+
+web = FastAPI()
+
+
+@dataclass
+class Job:
+    rounds: int = 0
+    state: str = "running"
+
+
+@mesh.deployment(max_ongoing_requests=10)
+class Trainer:
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+
+    async def train(self, name: str, rounds: int) -> float:
+        job = self.jobs[name] = Job()
+        try:
+            while job.rounds < rounds:
+                await asyncio.sleep(0.001)  # stands for one round
+                job.rounds += 1
+        except asyncio.CancelledError:
+            job.state = "cancelled"
+            raise
+        job.state = "done"
+        return 1 / (1 + rounds)
+
+    async def job(self, name: str) -> Job:
+        return self.jobs.get(name, Job(state="waiting"))
+
+
+@mesh.deployment
+@mesh.ingress(web)
+class Jobs:
+    def __init__(self, trainer: mesh.DeploymentHandle) -> None:
+        self.trainer = trainer
+        self.losses: dict[str, mesh.DeploymentResponse] = {}
+
+    @web.post("/jobs", status_code=202)
+    async def start(self, rounds: int) -> str:
+        outlive_request()  # the deadline of the request that starts a job is not the job's
+        name = uuid.uuid4().hex
+        self.losses[name] = self.trainer.train.remote(name, rounds)
+        return name
+
+    @web.get("/jobs/{name}")
+    async def show(self, name: str) -> dict[str, object]:
+        loss = self.loss_of(name)
+        job: Job = await self.trainer.job.remote(name)
+        shown: dict[str, object] = {"state": job.state, "rounds": job.rounds}
+        return {**shown, "loss": await loss} if job.state == "done" else shown
+
+    @web.delete("/jobs/{name}", status_code=204)
+    async def cancel(self, name: str) -> None:
+        self.loss_of(name).cancel()
+
+    def loss_of(self, name: str) -> mesh.DeploymentResponse:
+        if name not in self.losses:
+            raise HTTPException(404, f"There is no job {name}.")
+        return self.losses[name]
+
+
+app = Jobs.bind(Trainer.bind())
