@@ -23,7 +23,7 @@ from benchmarks.processes import cpu_us
 from benchmarks.raw_process import RAW_PEER, raw_client
 from benchmarks.scenario import Echo
 from benchmarks.web_app import APP
-from gateway.grpc_listener import GrpcListener
+from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import read_routes
@@ -133,7 +133,7 @@ def run_gateway(address: str, tls: Path | None) -> None:
     router = router_to(address)
 
     async def start() -> int:
-        listener = GrpcListener(lambda *_: router, GrpcMetrics(), Health().handler())
+        listener = GatewayListener(lambda *_: router, GrpcMetrics(), Health().handler())
         typed, web = TypedEntry(listener.methods), WebEntry(lambda *_: router, control_pb2.GatewayOptions())
         listener.add_dialects(*typed.dialects, *web.dialects)
         routes = read_routes(route_table())

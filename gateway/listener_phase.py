@@ -1,4 +1,4 @@
-"""The phases of a gateway's gRPC listener, as a transition table. Pure."""
+"""The phases of a gateway's listener, as a transition table. Pure."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from gateway.dialects.served_method import CallRouter
-from gateway.grpc_listener import GrpcListener
+from gateway.gateway_listener import GatewayListener
 from gateway.http1.http1_limits import Http1Limits
 from gateway.listener_phase import ListenerPhase
 from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
@@ -92,7 +92,7 @@ class NodeGateway:
         self._health = Health()
         self._metrics = GrpcMetrics()
         self._node_metrics = NodeMetrics(lambda: process.peers, lambda: self._metrics.applications)
-        self._listener = GrpcListener(
+        self._listener = GatewayListener(
             process.use,
             self._metrics,
             self._built_in_services(),

@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import CallRouter
-from gateway.grpc_listener import GrpcListener
+from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
@@ -73,14 +73,14 @@ def shop_methods(router: FakeRouter, *, has_descriptors: bool = True, timeout_s:
 class EveryDialect:
     """A listener that speaks all dialects of typed methods."""
 
-    listener: GrpcListener
+    listener: GatewayListener
     port: int
 
 
 @asynccontextmanager
 async def every_dialect(router: CallRouter, policies: CallPolicies = NO_POLICIES) -> AsyncIterator[EveryDialect]:
     health = Health()
-    listener = GrpcListener(lambda *_: router, GrpcMetrics(), health.handler())
+    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler())
     listener.methods.policies = policies
     json_dialect = JsonDialect(listener.methods)
     listener.add_dialects(GrpcWebDialect(listener.methods), ConnectDialect(listener.methods), json_dialect)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc.aio
 import pytest
 
-from gateway.grpc_listener import GrpcListener
+from gateway.gateway_listener import GatewayListener
 from gateway.http1.http1_limits import Http1Limits
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
@@ -149,7 +149,7 @@ class Gateway:
         self.router = router
         self.metrics = GrpcMetrics()
         self.health = Health()
-        self.listener = GrpcListener(
+        self.listener = GatewayListener(
             lambda *_: router, self.metrics, self.health.handler(), timeout_s=timeout_s, policy=policy, http1=http1
         )
         self.channel: grpc.aio.Channel

@@ -43,7 +43,7 @@ BUDGET_BYTES = 4 * MIB
 @pytest.fixture(autouse=True)
 def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(settings(), gateway=replace(settings().gateway, buffer_max_bytes=BUDGET_BYTES))
-    monkeypatch.setattr("gateway.grpc_listener.settings", lambda: small)
+    monkeypatch.setattr("gateway.gateway_listener.settings", lambda: small)
 
 
 class Call(RawCall):

@@ -363,7 +363,7 @@ def test_a_dialect_that_fails_gets_gets_500_back(caplog: pytest.LogCaptureFixtur
 
 def test_connections_above_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(settings(), gateway=replace(settings().gateway, connections_max=1))
-    monkeypatch.setattr("gateway.grpc_listener.settings", lambda: small)
+    monkeypatch.setattr("gateway.gateway_listener.settings", lambda: small)
 
     async def scenario() -> None:
         async with open_gateway(Pages(hello)) as gateway:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway.dialects.json_http.json_dialect import JsonDialect
-from gateway.grpc_listener import GrpcListener
+from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import read_routes
@@ -61,7 +61,7 @@ class Library(FakeRouter):
 async def library() -> AsyncIterator[str]:
     """The URL of a listener in front of a library."""
     router, health = Library(), Health()
-    listener = GrpcListener(lambda *_: router, GrpcMetrics(), health.handler())
+    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler())
     dialect = JsonDialect(listener.methods)
     listener.add_dialects(dialect)
     routes = read_routes(library_table(books="/"))

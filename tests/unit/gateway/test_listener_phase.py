@@ -1,4 +1,4 @@
-"""The phases of the gRPC listener, alone and as a gateway shows them."""
+"""The phases of the listener, alone and as a gateway shows them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_draining_is_final(event: ListenerEvent) -> None:
 def test_each_change_of_phase_is_one_log_line_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         listener = Gateway(FakeRouter()).listener
-        assert repr(listener) == "<GrpcListener WAITING applications=0>"
+        assert repr(listener) == "<GatewayListener WAITING applications=0>"
         listener.set_routes(routes_of("shop"))
         listener.set_routes(routes_of("shop", "bank"))
-        assert repr(listener) == "<GrpcListener SERVING applications=2>"
+        assert repr(listener) == "<GatewayListener SERVING applications=2>"
         listener.announce_drain()
         listener.set_routes(routes_of("shop"))
         assert listener.phase is ListenerPhase.DRAINING
@@ -36,8 +36,8 @@ def test_each_change_of_phase_is_one_log_line_with_its_reason(caplog: pytest.Log
     with caplog.at_level(logging.INFO, "mesh.gateway"):
         on_io_loop(scenario())
     assert [each.getMessage() for each in caplog.records] == [
-        "gRPC listener: WAITING -> SERVING, route table 1 has arrived",
-        "gRPC listener: SERVING -> DRAINING, 0 calls in progress",
+        "listener: WAITING -> SERVING, route table 1 has arrived",
+        "listener: SERVING -> DRAINING, 0 calls in progress",
     ]
 
 

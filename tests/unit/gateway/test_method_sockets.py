@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.json_http.method_socket import MethodSocketDialect
-from gateway.grpc_listener import GrpcListener
+from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Refusal, read_routes
@@ -52,7 +52,7 @@ def run(play: Callable[[Scene], Awaitable[None]], answer: Callable[[OutgoingCall
         scene, health = Scene(), Health()
         if answer is not None:
             scene.router.answer = answer
-        listener = GrpcListener(lambda *_: scene.router, scene.metrics, health.handler())
+        listener = GatewayListener(lambda *_: scene.router, scene.metrics, health.handler())
         dialect = JsonDialect(listener.methods)
         scene.sockets = MethodSocketDialect(listener.methods, dialect.json_methods)
         listener.add_dialects(scene.sockets, dialect)

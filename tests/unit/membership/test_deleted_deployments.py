@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from gateway.grpc_listener import GrpcListener
+from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import read_routes
@@ -270,7 +270,7 @@ def test_a_router_that_its_last_handle_closes_meanwhile_is_dropped_once(process:
 
 
 def test_a_gateway_uses_what_its_routes_name(process: MeshProcess, control: ControlPlane) -> None:
-    listener = GrpcListener(process.use, GrpcMetrics(), Health().handler())
+    listener = GatewayListener(process.use, GrpcMetrics(), Health().handler())
     keys = keys_of_round(0)
     for key in keys:
         control.deploy(key)

@@ -1,4 +1,4 @@
-"""The gRPC port as a whole: refusals, routes, limits, drain and counts."""
+"""A gRPC port as a whole: refusals, routes, limits, drain and counts."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_a_message_above_the_limit_is_resource_exhausted():
 
 def test_messages_that_links_cannot_carry_are_refused_at_the_port(monkeypatch: pytest.MonkeyPatch):
     small = replace(settings(), payload=replace(settings().payload, message_max_bytes=1000))
-    monkeypatch.setattr("gateway.grpc_listener.settings", lambda: small)
+    monkeypatch.setattr("gateway.gateway_listener.settings", lambda: small)
 
     async def scenario() -> None:
         async with serving(FakeRouter(echo), "shop") as gateway:

@@ -53,7 +53,7 @@ _CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
 }
 
 
-class GrpcListener:
+class GatewayListener:
     """Serves all calls of all ports. I/O loop only."""
 
     def __init__(
@@ -126,7 +126,7 @@ class GrpcListener:
         return self._budget.used_bytes
 
     def __repr__(self) -> str:
-        return f"<GrpcListener {self._phase.name} applications={self.methods.applications}>"
+        return f"<GatewayListener {self._phase.name} applications={self.methods.applications}>"
 
     async def start(
         self,
@@ -231,7 +231,7 @@ class GrpcListener:
     def _change_phase(self, event: ListenerEvent, reason: str) -> None:
         before, self._phase = self._phase, next_state(LISTENER_TRANSITIONS, self._phase, event)
         if self._phase is not before:
-            logger.info("gRPC listener: %s -> %s, %s", before.name, self._phase.name, reason)
+            logger.info("listener: %s -> %s, %s", before.name, self._phase.name, reason)
 
 
 def _limits() -> Limits:
