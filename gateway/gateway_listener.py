@@ -155,8 +155,9 @@ class GatewayListener:
         self._dialects.add(*dialects)
 
     def set_routes(self, routes: Routes) -> None:
-        """Use these routes for new calls. Calls in progress are not touched."""
+        """Use these routes for new calls. Calls in progress are not touched. Dialects get them in the same turn."""
         self._served = {}
+        self._dialects.forget()
         if self.guard is not None:
             self.guard.methods.forget()
         self._change_phase(ListenerEvent.ROUTES, f"route table {routes.version} has arrived")

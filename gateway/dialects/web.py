@@ -15,11 +15,10 @@ from time import monotonic
 from google.protobuf.message import DecodeError
 
 from gateway.dialects.web_bodies import HeldBody, WebDownload, WebUpload
-from gateway.dialects.web_target import WebTarget, WebTargets, body_max_bytes
+from gateway.dialects.web_target import RoutedHead, WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
-from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers
-from gateway.requests.web_encoding import WebAnswer, encode_request, read_response
+from gateway.requests.web_encoding import WebAnswer, read_response
 from gateway.requests.web_status import (
     CLIENT_LEFT,
     INTERNAL,
@@ -38,7 +37,7 @@ from mesh.settings import settings
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
-from mesh.wire.web_messages import WEB_METHOD
+from mesh.wire.web_messages import REQUEST, WEB_METHOD
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -62,26 +61,14 @@ class WebDialect:
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of a request; None if it is answered already."""
-        head = exchange.head
-        headers = read_mesh_headers(head.fields)
-        raw_path = self._targets.path_of(head)
-        target = self._targets.find(raw_path)
+        routed = self._targets.routed(exchange)
+        if routed is None:
+            return None
+        target = self._targets.admit(routed.target, exchange)
         if isinstance(target, WebFailure):
-            self._targets.refuse(exchange, target, headers)
+            self._targets.refuse(exchange, target, routed.headers, routed.target)
             return None
-        try:
-            timeout_s = target.timeout_for(headers)
-        except ValueError as error:
-            self._targets.refuse(exchange, WebFailure(400, str(error)), headers, target)
-            return None
-        if head.content_length is not None and head.content_length > body_max_bytes():
-            self._targets.refuse(exchange, too_large(body_max_bytes()), headers, target)
-            return None
-        admitted = self._targets.admit(target, exchange)
-        if isinstance(admitted, WebFailure):
-            self._targets.refuse(exchange, admitted, headers, target)
-            return None
-        call = WebCall(exchange, admitted, headers, raw_path, timeout_s)
+        call = WebCall(exchange, target, routed)
         call.begin()
         return None if exchange.has_ended else call
 
@@ -95,36 +82,32 @@ class WebCall:
         "_context",
         "_download",
         "_exchange",
-        "_headers",
-        "_raw_path",
+        "_routed",
         "_started_at_s",
         "_status",
         "_target",
-        "_timeout_s",
         "_upload",
     )
 
-    def __init__(
-        self, exchange: Exchange, target: WebTarget, headers: MeshHeaders, raw_path: str, timeout_s: float
-    ) -> None:
+    def __init__(self, exchange: Exchange, target: WebTarget, routed: RoutedHead) -> None:
+        """`target`: that of the head, with its caller."""
         self._exchange = exchange
         self._target = target
-        self._headers = headers
-        self._raw_path = raw_path
-        self._timeout_s = timeout_s
+        self._routed = routed
+        headers = routed.headers
         self._context = RequestContext(
             headers.request_id or new_request_id(),
             target.route_prefix,
             target.application,
-            target.model_id_of(raw_path, headers),
+            routed.model_id,
             headers.traceparent,
             headers.tracestate,
             target.identity,
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None
-        self._body = HeldBody(exchange.share)
-        """Received, and its room not given back to the client."""
+        self._body: HeldBody | None = None
+        """Received, and its room not given back to the client; made with the first piece."""
         self._upload: WebUpload | None = None
         self._download: WebDownload | None = None
         self._status = 0
@@ -142,11 +125,13 @@ class WebCall:
 
     def on_body(self, data: bytes) -> None:
         self._target.stats.received_bytes += len(data)
-        upload = self._upload
-        if not self._body.hold(len(data)):
+        upload, body = self._upload, self._body
+        if body is None:
+            body = self._body = HeldBody(self._exchange.share)
+        if not body.hold(len(data)):
             self._fail(NO_ROOM)
         elif upload is None:
-            self._body.whole += data
+            body.whole += data
         elif not upload.add(data, body_max_bytes()):
             self._fail(too_large(body_max_bytes()))
         else:
@@ -154,8 +139,10 @@ class WebCall:
 
     def on_end(self) -> None:
         if self._upload is None:
-            self._submit(self._encoded(self._body.whole))
-            self._body.release()
+            body = self._body
+            self._submit(self._encoded(b"" if body is None else body.whole))
+            if body is not None:
+                body.release()
             return
         self._upload.is_complete = True
         self._forward()
@@ -210,7 +197,7 @@ class WebCall:
         if exchange.has_ended:
             self._count(self._status or CLIENT_LEFT)
         elif not outcome.is_ok:
-            self._fail(self._timed_out() or failure_of(outcome, self._context.request_id, self._timeout_s))
+            self._fail(self._timed_out() or failure_of(outcome, self._context.request_id, self._routed.timeout_s))
         elif download is None:
             self._send_whole(outcome.payload)
         elif download.left_bytes:
@@ -222,24 +209,24 @@ class WebCall:
     # ---- The request -------------------------------------------------------------------------------------------------
 
     def _encoded(self, body: bytes) -> bytes:
-        made_id = b"" if self._headers.request_id else self._context.request_id.encode()
-        return encode_request(
-            self._target.seen(self._exchange.head), self._raw_path, self._target.root_path, made_id, body
-        )
+        routed = self._routed
+        made_id = b"" if routed.headers.request_id else self._context.request_id.encode()
+        return REQUEST.join(routed.encoded, made_id, body)
 
     def _submit(self, request: bytes | None) -> None:
         """Start the call: with the whole request, or with None if it follows as a stream."""
+        timeout_s = self._routed.timeout_s
         self._call = call = OutgoingCall(
             CallRequest(
                 WEB_METHOD,
                 None if request is None else Payload(RAW, request),
                 self._context,
-                None if self._timeout_s == math.inf else self._started_at_s + self._timeout_s,
+                None if timeout_s == math.inf else self._started_at_s + timeout_s,
                 request is None,
                 True,
                 # Without the peer, which the request has: equal Opens of all clients are packed and read once.
                 prefers_local=True,
-                session_id=self._headers.session_id,
+                session_id=self._routed.headers.session_id,
             ),
             self,
         )
@@ -259,7 +246,7 @@ class WebCall:
             call.send_item(raw(waiting.popleft()))
         if waiting:
             return
-        if self._body.size and call.request_credit > 0:
+        if self._body is not None and self._body.size and call.request_credit > 0:
             self._exchange.give_room(self._body.release())
         if upload.is_complete and not upload.is_half_closed:
             upload.is_half_closed = True
@@ -268,7 +255,7 @@ class WebCall:
     @property
     def _may_go_on(self) -> bool:
         """Whether the request goes on without its client: it asked for that, and all of the request is here."""
-        return self._headers.outlives_client and (self._upload is None or self._upload.is_complete)
+        return self._routed.headers.outlives_client and (self._upload is None or self._upload.is_complete)
 
     # ---- The answer --------------------------------------------------------------------------------------------------
 
@@ -326,9 +313,9 @@ class WebCall:
 
         Calls that its application makes have its deadline, in whole milliseconds.
         """
-        if monotonic() < self._started_at_s + self._timeout_s - _NESTED_LEAD_S:
+        if monotonic() < self._started_at_s + self._routed.timeout_s - _NESTED_LEAD_S:
             return None
-        return timed_out(self._context.request_id, self._timeout_s)
+        return timed_out(self._context.request_id, self._routed.timeout_s)
 
     def _send_piece(self, data: bytes | memoryview) -> None:
         download = self._download
@@ -370,7 +357,8 @@ class WebCall:
         """The request is over, though its answer may have to wait for the client."""
         target = self._target
         target.in_flight.leave()
-        self._body.release()
+        if self._body is not None:
+            self._body.release()
         if self._download is not None:
             pattern = self._download.pattern
         route = target.route_of(pattern)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.access.exchange_guard import retry_after_field
 from gateway.dialects.served_method import CallCount, CallRouter
@@ -12,17 +13,19 @@ from gateway.ops.grpc_metrics import OTHER
 from gateway.ops.http_metrics import WEBSOCKET, ApplicationWebStats, HttpMetrics
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import Exchange, HttpHead
-from gateway.requests.mesh_headers import MeshHeaders, timeout_of
+from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers, timeout_of
 from gateway.requests.model_ids import model_id_of_path
 from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
 from gateway.requests.routes import Refusal, RoutedApplication, Routes
 from gateway.requests.trusted_proxies import TrustedProxies
-from gateway.requests.web_status import WebFailure, send_failure
+from gateway.requests.web_encoding import encode_head
+from gateway.requests.web_status import WebFailure, send_failure, too_large
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.wire.identity import Identity
 from mesh.wire.request_context import new_request_id
 
+_PATTERNS_KEPT = 1_024
 _ECHO_MAX_CHARS = 100
 """A path is cut to this length in messages."""
 _WAITING = WebFailure(503, "Route table is not populated yet. Retry, or ask /-/healthz first.")
@@ -71,7 +74,7 @@ class WebTarget:
 
     def route_of(self, pattern: str) -> str:
         """The route that served a request, as metrics and logs name it. `pattern`: the application's own, or empty."""
-        return self.route_prefix.rstrip("/") + pattern if pattern else self.route_prefix
+        return _full_pattern(self.route_prefix, pattern) if pattern else self.route_prefix
 
     def model_id_of(self, raw_path: str, headers: MeshHeaders) -> str:
         """The multiplexed model that a request is for, by its header or else by its path of `WebTargets.path_of`."""
@@ -84,6 +87,22 @@ class WebTarget:
         if not headers.timeout:
             return self.options.timeout_s
         return min(timeout_of(headers.timeout), self.options.timeout_s)
+
+
+@dataclass(slots=True, eq=False)
+class RoutedHead:
+    """What all requests with one head have in common; made once for a connection that repeats it."""
+
+    routes: object
+    """The routes that it was made with."""
+    target: WebTarget
+    headers: MeshHeaders
+    model_id: str
+    """The multiplexed model that they are for; empty: any."""
+    timeout_s: float
+    """How long they may take; infinite if there is no limit."""
+    encoded: bytes
+    """Of `encode_head`."""
 
 
 class WebTargets:
@@ -117,6 +136,16 @@ class WebTargets:
         below_root = path[len(self.options.root_path) :]
         return self._prefixes.find(decoded_path(below_root)) or _unknown(below_root)
 
+    def routed(self, exchange: Exchange) -> RoutedHead | None:
+        """What serves a request, and with what; None if it has been answered."""
+        head = exchange.head
+        known: RoutedHead | None = head.readings.get(self)
+        if known is None or known.routes is not self._prefixes:
+            known = self._route(exchange)
+            if known is not None:
+                head.readings[self] = known
+        return known
+
     def admit(self, target: WebTarget, exchange: Exchange) -> WebTarget | WebFailure:
         """What serves one request that is to begin now; a failure if its caller is above a limit."""
         found: WebTarget | Refusal = target if exchange.caller is None else exchange.caller.admit(target)
@@ -136,6 +165,25 @@ class WebTargets:
         if self.options.has_access_log:
             log_web_access(method, head.path if target is None else route, failure.status, 0.0, request_id)
 
+    def _route(self, exchange: Exchange) -> RoutedHead | None:
+        head = exchange.head
+        headers = read_mesh_headers(head.fields)
+        raw_path = self.path_of(head)
+        target = self.find(raw_path)
+        if isinstance(target, WebFailure):
+            self.refuse(exchange, target, headers)
+            return None
+        try:
+            timeout_s = target.timeout_for(headers)
+        except ValueError as error:
+            self.refuse(exchange, WebFailure(400, str(error)), headers, target)
+            return None
+        if head.content_length is not None and head.content_length > body_max_bytes():
+            self.refuse(exchange, too_large(body_max_bytes()), headers, target)
+            return None
+        encoded = encode_head(target.seen(head), raw_path, target.root_path)
+        return RoutedHead(self._prefixes, target, headers, target.model_id_of(raw_path, headers), timeout_s, encoded)
+
     def _target(self, application: RoutedApplication, routes: Routes) -> WebTarget | WebFailure:
         if not application.serves_web:
             return _not_web(application)
@@ -154,6 +202,11 @@ class WebTargets:
 def body_max_bytes() -> int:
     """Of one request."""
     return settings().gateway.http_body_max_bytes
+
+
+@lru_cache(_PATTERNS_KEPT)
+def _full_pattern(route_prefix: str, pattern: str) -> str:
+    return route_prefix.rstrip("/") + pattern
 
 
 def _above_limit(refusal: Refusal) -> WebFailure:

@@ -25,8 +25,8 @@ _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """Shows that the server knows the protocol (RFC 6455 §4.2.2)."""
 
 
-_KEPT_MAX = 1_024
-_USUAL_MAX_BYTES = 64
+_KEPT_MAX = 256
+_USUAL_MAX_BYTES = 1_024
 _REQUEST_ID = b"x-request-id"
 """Different in each answer, so it is not kept."""
 
@@ -76,39 +76,30 @@ def asked_by(*, is_head: bool, is_old: bool, keeps_alive: bool) -> Asked:
 
 def write_head(asked: Asked, status: int, fields: Fields, date: bytes, length: int | None = None) -> AnswerHead:
     """`length`: of a body that is complete; None takes it from the fields, if it is there. Raises AnswerError."""
-    if not 200 <= status <= 999:
-        raise AnswerError(f"status {status}")
-    keeps_alive = asked.keeps_alive
-    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-    has_date = False
-    for name, value in fields:
-        if name == b"content-length":
-            length = _read_length(length, value)
-            continue
-        if name == b"connection":
-            keeps_alive = keeps_alive and value.strip().lower() != b"close"
-            continue
-        if name in _DROPPED:
-            continue
-        if name == b"date":
-            has_date = True
-        is_usual = len(value) <= _USUAL_MAX_BYTES and name != _REQUEST_ID
-        lines.append(_usual_line(name, value) if is_usual else _line(name, value))
-    if not has_date:
-        lines.append(b"date: %b\r\n" % date)
+    own = b""
+    if fields and fields[-1][0] == _REQUEST_ID:
+        own = _line(*fields[-1])
+        fields = fields[:-1]
+    key = status, *fields
+    lines = _usual_lines.get(key) or _read_lines(key, status, fields)
+    if lines.length is not None:
+        length = _agreed(length, lines.length)
+    keeps_alive = asked.keeps_alive and not lines.closes
     framing = _framing(asked, status, length)
     if framing is Framing.UNTIL_CLOSE:
         keeps_alive = False
+    size = ending = b""
     if length is not None and status != 204:
-        lines.append(b"content-length: %d\r\n" % length)
+        size = b"content-length: %d\r\n" % length
     elif framing is Framing.CHUNKED:
-        lines.append(b"transfer-encoding: chunked\r\n")
+        size = b"transfer-encoding: chunked\r\n"
     if not keeps_alive:
-        lines.append(b"connection: close\r\n")
+        ending = b"connection: close\r\n"
     elif asked.is_old:
-        lines.append(b"connection: keep-alive\r\n")
-    lines.append(b"\r\n")
-    return AnswerHead(b"".join(lines), framing, length or 0, keeps_alive)
+        ending = b"connection: keep-alive\r\n"
+    dated = b"" if lines.has_date else b"date: %b\r\n" % date
+    data = b"%b%b%b%b%b\r\n" % (lines.data, own, dated, size, ending)
+    return AnswerHead(data, framing, length or 0, keeps_alive)
 
 
 def write_tunnel_head(key: bytes, fields: Fields, date: bytes) -> bytes:
@@ -125,20 +116,60 @@ def write_trailers(fields: Fields) -> bytes:
     return b"0\r\n%b\r\n" % b"".join([_line(name, value) for name, value in fields])
 
 
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The status line and the lines of fields, whatever was asked for."""
+
+    data: bytes
+    length: int | None
+    """Of content-length, which is not among them."""
+    closes: bool
+    """The fields say that the connection closes."""
+    has_date: bool
+
+
+_usual_lines: dict[object, _Lines] = {}
+"""An application's answers nearly always have the same status and fields."""
+
+
+def _read_lines(key: object, status: int, fields: Fields) -> _Lines:
+    if not 200 <= status <= 999:
+        raise AnswerError(f"status {status}")
+    length: int | None = None
+    closes = has_date = False
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+    for name, value in fields:
+        if name == b"content-length":
+            length = _agreed(length, _read_length(value))
+        elif name == b"connection":
+            closes = closes or value.strip().lower() == b"close"
+        elif name not in _DROPPED:
+            has_date = has_date or name == b"date"
+            lines.append(_line(name, value))
+    made = _Lines(b"".join(lines), length, closes, has_date)
+    if len(made.data) <= _USUAL_MAX_BYTES:
+        if len(_usual_lines) >= _KEPT_MAX:
+            _usual_lines.clear()
+        _usual_lines[key] = made
+    return made
+
+
 def _line(name: bytes, value: bytes) -> bytes:
     if not _NAME(name) or not _VALUE(value):
         raise AnswerError(f"field {name!r}")
     return b"%b: %b\r\n" % (name, value)
 
 
-_usual_line = lru_cache(_KEPT_MAX)(_line)
-"""Most fields of answers are always the same."""
-
-
-def _read_length(before: int | None, value: bytes) -> int:
-    if not _LENGTH(value) or (before is not None and int(value) != before):
+def _read_length(value: bytes) -> int:
+    if not _LENGTH(value):
         raise AnswerError(f"a content-length of {value[:40]!r}")
     return int(value)
+
+
+def _agreed(before: int | None, length: int) -> int:
+    if before is not None and length != before:
+        raise AnswerError(f"a content-length of {length} beside one of {before}")
+    return length
 
 
 def _framing(asked: Asked, status: int, length: int | None) -> Framing:

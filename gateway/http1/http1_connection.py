@@ -251,9 +251,7 @@ class Http1Connection(asyncio.Protocol):
                     self._finish("the rest of a body is too long to be dropped")
                 return has_more
             received = None if self.writer.is_blocked else reader.read_head()
-            if received is not None:
-                self._begin(received)
-            return received is not None
+            return received is not None and self._begin(received)
         if exchange.taken_bytes >= self._service.limits.body_window_bytes:
             return False
         if exchange.is_tunnel:
@@ -263,23 +261,25 @@ class Http1Connection(asyncio.Protocol):
         data = reader.read_body()
         return exchange.receive(data, is_last=reader.body.is_done)
 
-    def _begin(self, received: ReceivedHead) -> None:
+    def _begin(self, received: ReceivedHead) -> bool:
+        """Whether there may be a next step before the answer."""
         self.clock.requests += 1
         exchange = self._exchange = Http1Exchange(self, received)
         self._service.in_flight.enter()
         if received.head.path == "*":
             exchange.send_whole(204, [], b"")
-            return
+            return True
         receiver = self._service.open(exchange)
         if exchange.has_ended:
-            return
+            return True
         if receiver is not None:
             exchange.receiver = receiver
-        if not self._reader.body.is_done:
-            if received.lines.expects_continue and not exchange.has_sent_head and not self._reader.unread_bytes:
-                self.writer.write(_CONTINUE)
-        elif not received.head.is_websocket:
+        is_whole, lines = self._reader.body.is_done, received.lines
+        if is_whole and not received.head.is_websocket:
             exchange.receiver.on_end()
+        elif lines.expects_continue and not (is_whole or exchange.has_sent_head or self._reader.unread_bytes):
+            self.writer.write(_CONTINUE)
+        return exchange.has_ended or exchange.is_tunnel or not is_whole
 
     def _on_writable(self) -> None:
         if self._socket.phase is SocketPhase.FLUSHING:

@@ -6,7 +6,6 @@ patterns of an application that has very many. Nothing that only a client choose
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from gateway.ops.grpc_metrics import OTHER
@@ -49,50 +48,74 @@ HTTP_SENT = Family(
 WEBSOCKETS = Family("mesh_gateway_websockets", GAUGE, "Open WebSockets.")
 
 
+class _Ends:
+    """Requests to one route, with one method, that ended with one status."""
+
+    __slots__ = ("count", "latency")
+
+    def __init__(self, latency: HistogramCounts) -> None:
+        self.count = 0
+        self.latency = latency
+        """Of all statuses."""
+
+
 class ApplicationWebStats:
     """Counts of the web requests of one application. Only the I/O loop writes them."""
 
-    __slots__ = ("_latencies", "_requests", "_routes", "application", "received_bytes", "sent_bytes")
+    __slots__ = ("_ends", "_latencies", "_routes", "application", "received_bytes", "sent_bytes")
 
     def __init__(self, application: str) -> None:
         self.application = application
         self.received_bytes = 0
         self.sent_bytes = 0
         self._routes: set[str] = set()
-        self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
-        self._latencies: defaultdict[tuple[str, str], HistogramCounts] = defaultdict(HistogramCounts)
+        self._ends: dict[tuple[str, str, int], _Ends] = {}
+        self._latencies: dict[tuple[str, str], HistogramCounts] = {}
 
     def end(self, route: str, method: str, status: int, duration_s: float) -> None:
         """Count a request that has ended. `route`: the prefix, with the pattern if the application has said it."""
-        if route not in self._routes:
-            route = self._admitted(route)
-        if method not in _METHODS:
-            method = OTHER
-        self._requests[route, method, status] += 1
+        ends = self._ends.get((route, method, status))
+        if ends is None:
+            ends = self._of(self._admitted(route), method if method in _METHODS else OTHER, status)
+        ends.count += 1
         if method != WEBSOCKET:
-            self._latencies[route, method].observe(duration_s)
+            ends.latency.observe(duration_s)
 
     def add(self, other: ApplicationWebStats) -> None:
         """Add the counts of the other, which has no series of its own any more."""
         self.received_bytes += other.received_bytes
         self.sent_bytes += other.sent_bytes
-        for (_, method, status), count in other._requests.items():
-            self._requests[OTHER, method, status] += count
+        for (_, method, status), ends in other._ends.items():
+            self._of(OTHER, method, status).count += ends.count
         for (_, method), latency in other._latencies.items():
-            self._latencies[OTHER, method].add(latency)
+            self._latency(OTHER, method).add(latency)
 
     def requests(self) -> Iterator[Sample]:
-        for (route, method, status), count in list(self._requests.items()):
-            yield Sample((self.application, route, method, str(status)), count)
+        for (route, method, status), ends in list(self._ends.items()):
+            yield Sample((self.application, route, method, str(status)), ends.count)
 
     def latencies(self) -> Iterator[Sample]:
         for labels, latency in list(self._latencies.items()):
-            yield latency.sample((self.application, *labels))
+            if labels[1] != WEBSOCKET:
+                yield latency.sample((self.application, *labels))
+
+    def _of(self, route: str, method: str, status: int) -> _Ends:
+        key = route, method, status
+        if key not in self._ends:
+            self._ends[key] = _Ends(self._latency(route, method))
+        return self._ends[key]
+
+    def _latency(self, route: str, method: str) -> HistogramCounts:
+        key = route, method
+        if key not in self._latencies:
+            self._latencies[key] = HistogramCounts()
+        return self._latencies[key]
 
     def _admitted(self, route: str) -> str:
-        if len(self._routes) >= settings().gateway.metric_routes_max:
-            return OTHER
-        self._routes.add(route)
+        if route not in self._routes:
+            if len(self._routes) >= settings().gateway.metric_routes_max:
+                return OTHER
+            self._routes.add(route)
         return route
 
 

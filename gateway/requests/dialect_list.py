@@ -12,7 +12,7 @@ class Dialect(Protocol):
     """A protocol on top of HTTP, or a kind of request. It knows no other one."""
 
     def claims(self, head: HttpHead) -> bool:
-        """Whether it serves such requests. Cheap: it is called for each."""
+        """Whether it serves such requests. The answer changes with the routes only."""
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of the exchange; None if it has been answered."""
@@ -23,19 +23,31 @@ class DialectList:
 
     def __init__(self, *dialects: Dialect) -> None:
         self._dialects = dialects
+        self._version = object()
 
     def add(self, *dialects: Dialect) -> None:
         """They are asked behind those that are there."""
         self._dialects += dialects
+        self.forget()
+
+    def forget(self) -> None:
+        """The routes change: ask all dialects again, also about heads that are known."""
+        self._version = object()
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of the exchange; None if it has been answered."""
         head = exchange.head
-        for dialect in self._dialects:
-            if dialect.claims(head):
-                return dialect.open(exchange)
+        known = head.readings.get(self)
+        if known is None or known[0] is not self._version:
+            known = head.readings[self] = self._version, self._find(head)
+        dialect: Dialect | None = known[1]
+        if dialect is not None:
+            return dialect.open(exchange)
         answer_json(exchange, 404, {"error": f"Path '{head.path}' not found."})
         return None
+
+    def _find(self, head: HttpHead) -> Dialect | None:
+        return next((each for each in self._dialects if each.claims(head)), None)
 
 
 def answer_text(exchange: Exchange, status: int, text: str) -> None:

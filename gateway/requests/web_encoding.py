@@ -9,7 +9,7 @@ from functools import lru_cache
 from gateway.requests.end_to_end_fields import HOP_BY_HOP, checked, end_to_end
 from gateway.requests.exchange import Fields, HttpHead
 from mesh.v1 import web_pb2
-from mesh.wire.web_messages import WEB_METHOD, decode_response, header_pairs, with_id_and_body
+from mesh.wire.web_messages import KEPT_BYTES_MAX, REQUEST, RESPONSE, decode_response, head_part, header_pairs
 
 _PEERS_KEPT = 1_024
 _KEPT_MAX = 256
@@ -27,37 +27,33 @@ def encode_request(
     body: bytes = b"",
     subprotocols: Sequence[str] = (),
 ) -> bytes:
-    """The serialised WebRequest. `request_id`: of a request that came without one, so that its application sees it.
-
-    Equal requests of a connection differ in their ids and bodies only, which protobuf takes behind all else.
-    """
-    key = WEB_METHOD, root_path
-    packed = head.readings.get(key)
-    if packed is None:
-        packed = head.readings[key] = _packed(head, raw_path, root_path, subprotocols)
-    return with_id_and_body(packed, _REQUEST_ID, request_id, body)
+    """The serialised WebRequest. `request_id`: of a request that came without one, so that its application sees it."""
+    return REQUEST.join(encode_head(head, raw_path, root_path, subprotocols), request_id, body)
 
 
-def _packed(head: HttpHead, raw_path: str, root_path: str, subprotocols: Sequence[str]) -> bytes:
+def encode_head(head: HttpHead, raw_path: str, root_path: str, subprotocols: Sequence[str] = ()) -> bytes:
+    """What all requests with this head have in common; `REQUEST.join` adds their ids and bodies."""
     fields = head.fields
     for field in fields:
         if field[0] in HOP_BY_HOP:
             fields = end_to_end(fields)
             break
     client_host, client_port = address_of(head.peer)
-    return web_pb2.WebRequest(
-        method=head.method,
-        raw_path=raw_path.encode("latin-1", "replace"),
-        query_string=head.query,
-        scheme=head.scheme,
-        http_version=head.http_version,
-        headers=[part for field in fields for part in field],
-        client_host=client_host,
-        client_port=client_port,
-        root_path=root_path,
-        subprotocols=subprotocols,
-        is_websocket=head.is_websocket,
-    ).SerializeToString()
+    return head_part(
+        web_pb2.WebRequest(
+            method=head.method,
+            raw_path=raw_path.encode("latin-1", "replace"),
+            query_string=head.query,
+            scheme=head.scheme,
+            http_version=head.http_version,
+            headers=[part for field in fields for part in field],
+            client_host=client_host,
+            client_port=client_port,
+            root_path=root_path,
+            subprotocols=subprotocols,
+            is_websocket=head.is_websocket,
+        )
+    )
 
 
 @lru_cache(_PEERS_KEPT)
@@ -68,6 +64,10 @@ def address_of(peer: str) -> tuple[str, int]:
     if kind not in ("ipv4", "ipv6") or not port.isdecimal():
         return "", 0
     return host.strip("[]"), int(port)
+
+
+_known: dict[bytes, WebAnswer] = {}
+"""Heads of answers, by their bytes."""
 
 
 @dataclass(slots=True)
@@ -103,21 +103,30 @@ def read_response(data: bytes, request_id: str) -> tuple[WebAnswer, bytes]:
 
     Answers of an application nearly always have one of a few heads, each of which is read once.
     """
-    response = decode_response(data)
-    body, flat = response.body, tuple(response.headers)
-    length = len(body) if body and flat[-2:] == (_CONTENT_LENGTH, b"%d" % len(body)) else None
-    known = _usual_answer(response.status, flat if length is None else flat[:-2], response.route)
-    if length is None:
-        length = known.content_length
-    elif known.content_length is not None and known.content_length != length:
-        raise ValueError("content-length is there twice")
+    parts = RESPONSE.split(data)
+    if parts is None:
+        response = decode_response(data)
+        return read_answer(response.status, response.headers, request_id, response.route), response.body
+    head, length, body = parts
+    known = _known.get(head) or _read_head(head)
+    content_length = _length(length, known.content_length) if length else known.content_length
     fields = [*known.fields, (_REQUEST_ID, request_id.encode())]
-    return WebAnswer(known.status, fields, length, known.route), body
+    return WebAnswer(known.status, fields, content_length, known.route), body
 
 
-def read_answer(status: int, flat: Sequence[bytes], request_id: str) -> WebAnswer:
+def _read_head(head: bytes) -> WebAnswer:
+    response = decode_response(head)
+    answer = _answer(response.status, response.headers, response.route)
+    if len(head) <= KEPT_BYTES_MAX:
+        if len(_known) >= _KEPT_MAX:
+            _known.clear()
+        _known[head] = answer
+    return answer
+
+
+def read_answer(status: int, flat: Sequence[bytes], request_id: str, route: str = "") -> WebAnswer:
     """The head of an answer from a WebResponse. Raises ValueError with what HTTP cannot carry."""
-    answer = _answer(status, flat, "")
+    answer = _answer(status, flat, route)
     answer.fields.append((_REQUEST_ID, request_id.encode()))
     return answer
 
@@ -134,9 +143,6 @@ def _answer(status: int, flat: Sequence[bytes], route: str) -> WebAnswer:
         elif field[0] != _REQUEST_ID:
             fields.append(field)
     return WebAnswer(status, fields, content_length, route)
-
-
-_usual_answer = lru_cache(_KEPT_MAX)(_answer)
 
 
 def _length(value: bytes, before: int | None) -> int:

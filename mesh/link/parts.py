@@ -165,12 +165,11 @@ class Assembler:
 
 def varint(number: int) -> bytes:
     """A non-negative integer, seven bits a byte, least significant first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    if number < 0x80:
+        return b"%c" % number
+    if number < 0x4000:
+        return b"%c%c" % (number & 0x7F | 0x80, number >> 7)
+    return b"%c%b" % (number & 0x7F | 0x80, varint(number >> 7))
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:

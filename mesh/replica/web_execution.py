@@ -12,6 +12,9 @@ the gateway has then waited.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any
 
 import grpc.aio
 
@@ -26,11 +29,10 @@ from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
 from mesh.settings import settings
-from mesh.web.asgi_scope import ServedWebRequest, asgi_scope
+from mesh.web.asgi_scope import ServedWebRequest, read_web_request
 from mesh.web.asgi_types import ClientGoneError, WebService
 from mesh.wire.outcome import Outcome, cancelled
 from mesh.wire.payload import RAW, Payload
-from mesh.wire.web_messages import decode_request
 
 _GONE = "The client has left."
 
@@ -110,18 +112,38 @@ class WebExecution:
         try:
             if self.request.is_cancelled:
                 raise asyncio.CancelledError
-            request = decode_request(await self._first())
-            scope = self.request.scope = asgi_scope(request)
-            await self._service.serve(request, self, scope)
+            scope, body = read_web_request(await self.read() or b"" if self._requests is not None else self._first())
+            self.request.scope = scope
+            await self._watched(self._service.serve(body, self, scope))
         except BaseException as error:
             self._end(error)
         else:
             self._end(None)
 
-    async def _first(self) -> bytes:
-        """The serialised WebRequest."""
-        if self._requests is not None:
-            return await self.read() or b""
+    @coroutine
+    def _watched(self, code: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Await user code. Where it waits behind its response, its call ends: its client must not wait as well."""
+        step: Callable[[Any], Any] = code.send
+        value: Any = None
+        while True:
+            try:
+                awaited = step(value)
+            except StopIteration:
+                return
+            finally:
+                # An error that is kept in a frame of its own traceback would stay until the collector comes.
+                value = None
+            self._conclude_early()
+            try:
+                value, step = (yield awaited), code.send
+            except GeneratorExit:
+                code.close()
+                raise
+            except BaseException as error:
+                value, step = error, code.throw
+
+    def _first(self) -> bytes:
+        """The serialised WebRequest, if the request is not streamed."""
         payload, self.call.request.payload = self.call.request.payload, None
         return _bytes_of(payload) if payload is not None else b""
 
@@ -201,8 +223,9 @@ class WebExecution:
 
     def finish(self, data: bytes | None) -> None:
         self._outcome = Outcome(payload=Payload(RAW, data) if data is not None else None)
-        # User code nearly always returns now, and its call then ends with it.
-        self._user.loop.call_soon(self._conclude_early)
+        # User code nearly always returns now, and its call then ends with it. Else its task notices that it does not.
+        if asyncio.current_task() is not self._task:
+            self._user.loop.call_soon(self._conclude_early)
         if self._ends is not None:
             self._ends.wake()
 

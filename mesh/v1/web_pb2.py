@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mesh/v1/web.proto\x12\x07mesh.v1\"\x9c\x02\n\nWebRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x10\n\x08raw_path\x18\x02 \x01(\x0c\x12\x14\n\x0cquery_string\x18\x03 \x01(\x0c\x12\x0e\n\x06scheme\x18\x04 \x01(\t\x12\x14\n\x0chttp_version\x18\x05 \x01(\t\x12\x0f\n\x07headers\x18\x06 \x03(\x0c\x12\x13\n\x0b\x63lient_host\x18\x07 \x01(\t\x12\x13\n\x0b\x63lient_port\x18\x08 \x01(\r\x12\x13\n\x0bserver_host\x18\t \x01(\t\x12\x13\n\x0bserver_port\x18\n \x01(\r\x12\x11\n\troot_path\x18\x0b \x01(\t\x12\x14\n\x0csubprotocols\x18\x0c \x03(\t\x12\x14\n\x0cis_websocket\x18\r \x01(\x08\x12\x0c\n\x04\x62ody\x18\x0e \x01(\x0c\"K\n\x0bWebResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\r\n\x05route\x18\x04 \x01(\t\"\xb6\x01\n\x0eWebSocketEvent\x12*\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x18.mesh.v1.WebSocketAcceptH\x00\x12$\n\x04\x64\x65ny\x18\x02 \x01(\x0b\x32\x14.mesh.v1.WebResponseH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x10\n\x06\x62inary\x18\x04 \x01(\x0cH\x00\x12(\n\x05\x63lose\x18\x05 \x01(\x0b\x32\x17.mesh.v1.WebSocketCloseH\x00\x42\x06\n\x04kind\"7\n\x0fWebSocketAccept\x12\x13\n\x0bsubprotocol\x18\x01 \x01(\t\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\".\n\x0eWebSocketClose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mesh/v1/web.proto\x12\x07mesh.v1\"\xb0\x02\n\nWebRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x10\n\x08raw_path\x18\x02 \x01(\x0c\x12\x14\n\x0cquery_string\x18\x03 \x01(\x0c\x12\x0e\n\x06scheme\x18\x04 \x01(\t\x12\x14\n\x0chttp_version\x18\x05 \x01(\t\x12\x0f\n\x07headers\x18\x06 \x03(\x0c\x12\x13\n\x0b\x63lient_host\x18\x07 \x01(\t\x12\x13\n\x0b\x63lient_port\x18\x08 \x01(\r\x12\x13\n\x0bserver_host\x18\t \x01(\t\x12\x13\n\x0bserver_port\x18\n \x01(\r\x12\x11\n\troot_path\x18\x0b \x01(\t\x12\x14\n\x0csubprotocols\x18\x0c \x03(\t\x12\x14\n\x0cis_websocket\x18\r \x01(\x08\x12\x0c\n\x04\x62ody\x18\x0e \x01(\x0c\x12\x12\n\nhead_bytes\x18\x0f \x01(\r\"_\n\x0bWebResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\r\n\x05route\x18\x04 \x01(\t\x12\x12\n\nhead_bytes\x18\x0f \x01(\r\"\xb6\x01\n\x0eWebSocketEvent\x12*\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x18.mesh.v1.WebSocketAcceptH\x00\x12$\n\x04\x64\x65ny\x18\x02 \x01(\x0b\x32\x14.mesh.v1.WebResponseH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x10\n\x06\x62inary\x18\x04 \x01(\x0cH\x00\x12(\n\x05\x63lose\x18\x05 \x01(\x0b\x32\x17.mesh.v1.WebSocketCloseH\x00\x42\x06\n\x04kind\"7\n\x0fWebSocketAccept\x12\x13\n\x0bsubprotocol\x18\x01 \x01(\t\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\".\n\x0eWebSocketClose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.web_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WEBREQUEST']._serialized_start=31
-  _globals['_WEBREQUEST']._serialized_end=315
-  _globals['_WEBRESPONSE']._serialized_start=317
-  _globals['_WEBRESPONSE']._serialized_end=392
-  _globals['_WEBSOCKETEVENT']._serialized_start=395
-  _globals['_WEBSOCKETEVENT']._serialized_end=577
-  _globals['_WEBSOCKETACCEPT']._serialized_start=579
-  _globals['_WEBSOCKETACCEPT']._serialized_end=634
-  _globals['_WEBSOCKETCLOSE']._serialized_start=636
-  _globals['_WEBSOCKETCLOSE']._serialized_end=682
+  _globals['_WEBREQUEST']._serialized_end=335
+  _globals['_WEBRESPONSE']._serialized_start=337
+  _globals['_WEBRESPONSE']._serialized_end=432
+  _globals['_WEBSOCKETEVENT']._serialized_start=435
+  _globals['_WEBSOCKETEVENT']._serialized_end=617
+  _globals['_WEBSOCKETACCEPT']._serialized_start=619
+  _globals['_WEBSOCKETACCEPT']._serialized_end=674
+  _globals['_WEBSOCKETCLOSE']._serialized_start=676
+  _globals['_WEBSOCKETCLOSE']._serialized_end=722
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WebRequest(_message.Message):
-    __slots__ = ("method", "raw_path", "query_string", "scheme", "http_version", "headers", "client_host", "client_port", "server_host", "server_port", "root_path", "subprotocols", "is_websocket", "body")
+    __slots__ = ("method", "raw_path", "query_string", "scheme", "http_version", "headers", "client_host", "client_port", "server_host", "server_port", "root_path", "subprotocols", "is_websocket", "body", "head_bytes")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     RAW_PATH_FIELD_NUMBER: _ClassVar[int]
     QUERY_STRING_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class WebRequest(_message.Message):
     SUBPROTOCOLS_FIELD_NUMBER: _ClassVar[int]
     IS_WEBSOCKET_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    HEAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     method: str
     raw_path: bytes
     query_string: bytes
@@ -36,19 +37,22 @@ class WebRequest(_message.Message):
     subprotocols: _containers.RepeatedScalarFieldContainer[str]
     is_websocket: bool
     body: bytes
-    def __init__(self, method: _Optional[str] = ..., raw_path: _Optional[bytes] = ..., query_string: _Optional[bytes] = ..., scheme: _Optional[str] = ..., http_version: _Optional[str] = ..., headers: _Optional[_Iterable[bytes]] = ..., client_host: _Optional[str] = ..., client_port: _Optional[int] = ..., server_host: _Optional[str] = ..., server_port: _Optional[int] = ..., root_path: _Optional[str] = ..., subprotocols: _Optional[_Iterable[str]] = ..., is_websocket: bool = ..., body: _Optional[bytes] = ...) -> None: ...
+    head_bytes: int
+    def __init__(self, method: _Optional[str] = ..., raw_path: _Optional[bytes] = ..., query_string: _Optional[bytes] = ..., scheme: _Optional[str] = ..., http_version: _Optional[str] = ..., headers: _Optional[_Iterable[bytes]] = ..., client_host: _Optional[str] = ..., client_port: _Optional[int] = ..., server_host: _Optional[str] = ..., server_port: _Optional[int] = ..., root_path: _Optional[str] = ..., subprotocols: _Optional[_Iterable[str]] = ..., is_websocket: bool = ..., body: _Optional[bytes] = ..., head_bytes: _Optional[int] = ...) -> None: ...
 
 class WebResponse(_message.Message):
-    __slots__ = ("status", "headers", "body", "route")
+    __slots__ = ("status", "headers", "body", "route", "head_bytes")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
+    HEAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     status: int
     headers: _containers.RepeatedScalarFieldContainer[bytes]
     body: bytes
     route: str
-    def __init__(self, status: _Optional[int] = ..., headers: _Optional[_Iterable[bytes]] = ..., body: _Optional[bytes] = ..., route: _Optional[str] = ...) -> None: ...
+    head_bytes: int
+    def __init__(self, status: _Optional[int] = ..., headers: _Optional[_Iterable[bytes]] = ..., body: _Optional[bytes] = ..., route: _Optional[str] = ..., head_bytes: _Optional[int] = ...) -> None: ...
 
 class WebSocketEvent(_message.Message):
     __slots__ = ("accept", "deny", "text", "binary", "close")

@@ -9,10 +9,42 @@ from mesh.context import Request
 from mesh.v1 import web_pb2
 from mesh.web.asgi_types import Scope
 from mesh.wire.request_context import RequestContext
-from mesh.wire.web_messages import header_pairs
+from mesh.wire.web_messages import KEPT_BYTES_MAX, REQUEST, decode_request, header_pairs
 
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 """Since 2.4 an application learns from an OSError of `send` that its client has left, and needs no task for that."""
+
+_REQUEST_ID = b"x-request-id"
+_KEPT_MAX = 1_024
+_scopes: dict[bytes, dict[str, Any]] = {}
+"""Of HTTP requests, by their heads."""
+
+
+def read_web_request(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The scope of a serialised WebRequest, and its body. Raises DecodeError.
+
+    A client sends the same head again and again: its scope is made once, and each request gets a copy.
+    """
+    parts = REQUEST.split(data)
+    known = None if parts is None else _scopes.get(parts[0]) or _read_head(parts[0])
+    if parts is None or known is None:
+        request = decode_request(data)
+        return asgi_scope(request), request.body
+    scope = known.copy()
+    scope["headers"] = [*known["headers"], (_REQUEST_ID, parts[1])] if parts[1] else known["headers"].copy()
+    scope["extensions"] = {}
+    return scope, parts[2]
+
+
+def _read_head(head: bytes) -> dict[str, Any] | None:
+    """None for one that is not kept."""
+    request = decode_request(head)
+    if request.is_websocket or request.body or len(head) > KEPT_BYTES_MAX:
+        return None
+    if len(_scopes) >= _KEPT_MAX:
+        _scopes.clear()
+    scope = _scopes[head] = asgi_scope(request)
+    return scope
 
 
 def asgi_scope(request: web_pb2.WebRequest) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mesh.exceptions import BackPressureError, DeploymentUnavailableError
-from mesh.v1 import web_pb2
 from mesh.web.app_snapshot import Function, restore
 from mesh.web.asgi_types import AsgiApp, Scope, WebChannel
 from mesh.web.asgi_websocket import AsgiWebSocket
@@ -47,16 +46,16 @@ class AsgiService:
         await service._lifespan.start()
         return service
 
-    async def serve(self, request: web_pb2.WebRequest, channel: WebChannel, scope: Scope) -> None:
+    async def serve(self, body: bytes, channel: WebChannel, scope: Scope) -> None:
         """Answer one request or WebSocket. Raises what the application raises."""
         if self._lifespan.state:
             scope["state"] = self._lifespan.state.copy()
-        if request.is_websocket:
+        if scope["type"] == "websocket":
             websocket = AsgiWebSocket(channel)
             await self._app(scope, websocket.receive, websocket.send)
             await websocket.end()
         else:
-            call = HttpCall(request, channel, scope)
+            call = HttpCall(body, channel, scope)
             await self._app(scope, call.receive, call.send)
             call.check_complete()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from mesh.v1 import web_pb2
-
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,8 +39,8 @@ class WebChannel(Protocol):
 class WebService(Protocol):
     """What answers the web calls of a replica. On the user loop."""
 
-    async def serve(self, request: web_pb2.WebRequest, channel: WebChannel, scope: Scope) -> None:
-        """Answer one request. `scope` is its scope of ASGI."""
+    async def serve(self, body: bytes, channel: WebChannel, scope: Scope) -> None:
+        """Answer one request or WebSocket. `scope` is its scope of ASGI; `body` is empty where that is streamed."""
 
     async def stop(self) -> None:
         """The replica ends. Raises what user code raises."""

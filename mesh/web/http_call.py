@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 from mesh.phases.transitions import WrongTransitionError, next_state
-from mesh.v1 import web_pb2
 from mesh.web.asgi_scope import route_pattern
 from mesh.web.asgi_types import ClientGoneError, Message, Scope, WebChannel
 from mesh.wire.web_messages import encode_response
@@ -45,14 +44,14 @@ class HttpCall:
 
     __slots__ = ("_body", "_channel", "_head", "_is_head_request", "_is_read", "_scope", "phase")
 
-    def __init__(self, request: web_pb2.WebRequest, channel: WebChannel, scope: Scope) -> None:
+    def __init__(self, body: bytes, channel: WebChannel, scope: Scope) -> None:
         self._channel = channel
         self._scope = scope
-        self._body: bytes | None = None if channel.is_streamed else request.body
+        self._body: bytes | None = None if channel.is_streamed else body
         """The whole body, until it is read; None for one that is streamed."""
         self._is_read = False
         self._head: tuple[int, Iterable[Iterable[bytes]]] = (0, ())
-        self._is_head_request = request.method == "HEAD"
+        self._is_head_request = scope["method"] == "HEAD"
         self.phase = ResponsePhase.IDLE
 
     async def receive(self) -> Message:

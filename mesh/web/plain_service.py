@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from typing import Any
 
-from mesh.v1 import web_pb2
 from mesh.web.asgi_types import Scope, WebChannel
 from mesh.web.http_call import HttpCall
 from mesh.web.json_text import json_text
@@ -45,13 +44,13 @@ class PlainService:
         self._is_async = is_async
         self._takes_request = _takes_argument(function)
 
-    async def serve(self, request: web_pb2.WebRequest, channel: WebChannel, scope: Scope) -> None:
+    async def serve(self, body: bytes, channel: WebChannel, scope: Scope) -> None:
         """Answer one request. Raises what the function raises."""
-        if request.is_websocket:
+        if scope["type"] == "websocket":
             await channel.write(encode_close(_POLICY_VIOLATION, "This deployment takes no WebSockets."))
             channel.finish(None)
             return
-        call = HttpCall(request, channel, scope)
+        call = HttpCall(body, channel, scope)
         arguments = (self._make_request(scope, call.receive),) if self._takes_request else ()
         if self._is_async:
             result = self._function(*arguments)

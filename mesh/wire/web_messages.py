@@ -1,8 +1,14 @@
-"""The messages of web calls (`protos/mesh/v1/web.proto`), written and read by gateways and replicas."""
+"""The messages of web calls (`protos/mesh/v1/web.proto`), written and read by gateways and replicas.
+
+The requests of a client, and the answers of an application, nearly always have equal heads. So a head is serialised
+once, and read once: it stands in front with its length, and what differs is written and read behind it without objects
+of protobuf, which would cost more than all else in a small request. The bytes are messages that protobuf reads as well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from mesh.v1 import web_pb2
 
@@ -12,10 +18,11 @@ WEB_METHOD = "@web"
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case, in the order of the wire."""
 
-
+KEPT_BYTES_MAX = 1_024
+"""Larger heads are not kept, neither where they are written nor where they are read."""
 _CONTENT_LENGTH = b"content-length"
 _KEPT_MAX = 256
-_KEPT_BYTES_MAX = 1_024
+_HEAD_TAG = 0x78  # field 15, a number
 _heads: dict[object, bytes] = {}
 
 
@@ -30,40 +37,111 @@ def header_pairs(flat: Sequence[bytes]) -> Headers:
     return list(zip(parts, parts, strict=False))
 
 
+# ---- Heads, and what differs behind them -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MessageForm:
+    """How one of the messages says what is not part of its head: the value of one header, and the body."""
+
+    header: bytes
+    """Its name as it stands there, up to the length of the value."""
+    body_tag: int
+
+    def join(self, head: bytes, value: bytes, body: bytes) -> bytes:
+        """The message. `head`: of `head_part`. An empty value or body is left out."""
+        if value:
+            head = b"%b%b%b%b" % (head, self.header, _varint(len(value)), value)
+        return b"%b%c%b%b" % (head, self.body_tag, _varint(len(body)), body) if body else head
+
+    def split(self, data: bytes) -> tuple[bytes, bytes, bytes] | None:
+        """The head, the value and the body; None for a message that only protobuf can read."""
+        try:
+            if data[0] != _HEAD_TAG:
+                return None
+            size, start = _varint_at(data, 1)
+            end = start + size
+            head, value = data[start:end], b""
+            if data.startswith(self.header, end):
+                size, start = _varint_at(data, end + len(self.header))
+                end = start + size
+                value = data[start:end]
+            if end == len(data):
+                return head, value, b""
+            if data[end] != self.body_tag:
+                return None
+            size, start = _varint_at(data, end + 1)
+        except IndexError:
+            return None
+        return (head, value, data[start:]) if start + size == len(data) else None
+
+
+REQUEST = MessageForm(b"\x32\x0cx-request-id\x32", 0x72)
+RESPONSE = MessageForm(b"\x12\x0econtent-length\x12", 0x1A)
+
+
+def head_part(message: web_pb2.WebRequest | web_pb2.WebResponse) -> bytes:
+    """The beginning of all messages with this head."""
+    packed = message.SerializeToString()
+    return b"%c%b%b" % (_HEAD_TAG, _varint(len(packed)), packed)
+
+
 def encode_response(status: int, headers: Iterable[Iterable[bytes]], body: bytes, route: str = "") -> bytes:
     """A WebResponse: the whole response, or its head with the first piece of the body.
 
-    Heads that are sent again and again are serialised once, apart from the length of the body, which comes last.
+    The length of the body, if the headers say it, comes last.
     """
-    listed = tuple(map(tuple, headers))
-    length: tuple[bytes, ...] = ()
+    listed = [*map(tuple, headers)]
+    length = b""
     if body:
-        length = _CONTENT_LENGTH, b"%d" % len(body)
-        others = tuple(each for each in listed if each != length)
-        listed, length = (listed, ()) if len(others) == len(listed) else (others, length)
+        own = _CONTENT_LENGTH, b"%d" % len(body)
+        if own in listed:
+            listed.remove(own)
+            length = own[1]
     try:
-        packed = _heads.get((status, listed, route)) or _pack_head(status, listed, route)
+        key = status, route, *listed
+        packed = _heads.get(key) or _pack_head(key, status, listed, route)
     except TypeError:  # a bytearray has no hash
-        packed = _pack_head(status, tuple(tuple(map(bytes, each)) for each in listed), route)
-    return packed + web_pb2.WebResponse(headers=length, body=body).SerializeToString() if body else packed
+        listed = [(bytes(name), bytes(value)) for name, value in listed]
+        packed = _pack_head((status, route, *listed), status, listed, route)
+    return RESPONSE.join(packed, length, body)
 
 
-def _pack_head(status: int, headers: tuple[tuple[bytes, ...], ...], route: str) -> bytes:
-    packed = web_pb2.WebResponse(status=status, headers=flat_headers(headers), route=route).SerializeToString()
-    if len(packed) <= _KEPT_BYTES_MAX:
+def _pack_head(key: object, status: int, headers: Sequence[tuple[bytes, ...]], route: str) -> bytes:
+    packed = head_part(web_pb2.WebResponse(status=status, headers=flat_headers(headers), route=route))
+    if len(packed) <= KEPT_BYTES_MAX:
         if len(_heads) >= _KEPT_MAX:
             _heads.clear()
-        _heads[status, headers, route] = packed
+        _heads[key] = packed
     return packed
 
 
-def with_id_and_body(packed: bytes, name: bytes, value: bytes, body: bytes) -> bytes:
-    """A serialised WebRequest with one more header, unless that is empty, and with a body."""
-    if not (value or body):
-        return packed
-    # Protobuf merges messages that stand behind one another.
-    more = web_pb2.WebRequest(headers=(name, value) if value else (), body=body)
-    return packed + more.SerializeToString()
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return b"%c" % number
+    if number < 0x4000:
+        return b"%c%c" % (number & 0x7F | 0x80, number >> 7)
+    return b"%c%b" % (number & 0x7F | 0x80, _varint(number >> 7))
+
+
+def _varint_at(data: bytes, position: int) -> tuple[int, int]:
+    """The integer at `position` and the position behind it. Raises IndexError where the data end too early."""
+    byte = data[position]
+    position += 1
+    if byte < 0x80:
+        return byte, position
+    number, shift = byte & 0x7F, 7
+    while shift < 64:
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+        shift += 7
+    raise IndexError
+
+
+# ---- Whole messages --------------------------------------------------------------------------------------------------
 
 
 def decode_request(data: bytes) -> web_pb2.WebRequest:

@@ -13,7 +13,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
 import mesh
 from mesh.context import current_request
@@ -106,6 +107,19 @@ async def in_background(request: Request) -> PlainTextResponse:
     return PlainTextResponse("soon", background=BackgroundTask(work))
 
 
+async def raw_in_child(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers from a task of its own, which then goes on."""
+
+    async def answer_and_work() -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"soon"})
+        await gate_open()
+        seen().events.append("child")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer_and_work())
+
+
 async def hang(request: Request) -> None:
     seen().events.append("hanging")
     try:
@@ -132,6 +146,7 @@ ROUTES = [
     Route("/large", large),
     Route("/file", file),
     Route("/background", in_background),
+    Mount("/child", raw_in_child),
     Route("/hang", hang),
     Route("/broken", broken),
     Route("/context", context),
@@ -288,6 +303,15 @@ def test_background_work_keeps_its_place_when_the_call_has_ended(replica: WebRep
     Seen.gate.set()
     until(lambda: not call.answers.has_place, "the place to be free")
     assert Seen.events == ["background"]
+
+
+def test_a_response_of_a_child_task_ends_the_call_although_the_task_goes_on(replica: WebReplica) -> None:
+    call = replica.start(path="/child/")
+    assert call.response().text == "soon"
+    assert call.answers.has_place
+    Seen.gate.set()
+    until(lambda: not call.answers.has_place, "the place to be free")
+    assert Seen.events == ["child"]
 
 
 def test_the_place_of_an_ordinary_call_is_free_with_its_end(replica: WebReplica) -> None:

@@ -51,7 +51,7 @@ def sent(*messages: dict[str, Any], method: str = "GET") -> Channel:
 
     channel = Channel()
     request = web_request(method=method)
-    call = HttpCall(request, channel, asgi_scope(request))
+    call = HttpCall(b"", channel, asgi_scope(request))
     asyncio.run(send())
     return channel
 

@@ -1,5 +1,9 @@
 """The messages of web calls survive the way between gateway and replica."""
 
+from typing import Any
+
+import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +36,64 @@ def test_the_length_of_a_body_is_the_last_header(body: bytes, length: int) -> No
     is_its_own = bool(body) and length == len(body)
     assert web_messages.header_pairs(read.headers) == (headers[::-1] if is_its_own else headers)
     assert read.body == body
+
+
+FORMS = st.sampled_from(
+    [
+        (web_messages.REQUEST, web_pb2.WebRequest, "x-request-id"),
+        (web_messages.RESPONSE, web_pb2.WebResponse, "content-length"),
+    ]
+)
+
+
+@given(FORMS, HEADERS, st.binary(max_size=200), st.binary(max_size=20_000))
+def test_what_is_written_without_protobuf_is_what_protobuf_reads(
+    form: Any, headers: list[tuple[bytes, bytes]], value: bytes, body: bytes
+) -> None:
+    by_hand, kind, name = form
+    head = kind(headers=web_messages.flat_headers(headers))
+    data = by_hand.join(web_messages.head_part(head), value, body)
+    own = [(name.encode(), value)] if value else []
+    read = kind.FromString(data)
+    assert web_messages.header_pairs(read.headers) == [*headers, *own]
+    assert (read.body, read.head_bytes) == (body, len(head.SerializeToString()))
+    assert by_hand.split(data) == (head.SerializeToString(), value, body)
+
+
+@given(FORMS, HEADERS, st.binary(max_size=20), st.binary(max_size=20), st.data())
+def test_a_message_of_another_form_is_left_to_protobuf(
+    form: Any, headers: list[tuple[bytes, bytes]], value: bytes, body: bytes, data: st.DataObject
+) -> None:
+    """Whatever is cut off or changed, it is read as protobuf reads it, or by protobuf."""
+    by_hand, kind, name = form
+    whole = bytearray(
+        by_hand.join(web_messages.head_part(kind(headers=web_messages.flat_headers(headers))), value, body)
+    )
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] = data.draw(st.integers(0, 255))
+    changed = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    parts = by_hand.split(changed)
+    if parts is None:
+        return
+    head, own_value, own_body = parts
+    try:
+        expected = kind.FromString(head)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            kind.FromString(changed)
+        return
+    if own_value:
+        expected.headers.extend([name.encode(), own_value])
+    if own_body:
+        expected.body = own_body
+    read = kind.FromString(changed)
+    assert list(read.headers) == list(expected.headers)
+    assert read.body == expected.body
+
+
+def test_numbers_without_an_end_are_left_to_protobuf() -> None:
+    for data in (b"", b"\x78", b"\x78" + b"\xff" * 100_000):
+        assert web_messages.REQUEST.split(data) is None
 
 
 def test_headers_may_be_of_any_type_of_bytes() -> None:

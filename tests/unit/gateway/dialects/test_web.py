@@ -85,6 +85,22 @@ def test_the_context_names_route_application_and_model() -> None:
     assert sent_request(ends.call).root_path == "/shop"
 
 
+def test_what_a_head_means_changes_with_the_routes() -> None:
+    """A client repeats its head on one connection, before and behind an update of the routes."""
+    ends = WebEnds(FakeRouter(respond), shop="/")
+    head = web_request(path="/x", traceparent="00-a-b-01")
+    for _ in range(2):
+        ends.open(head)
+    ends.targets.set_routes(read_routes(web_table(shop="/", zoo="/x")))
+    ends.open(head)
+    ends.targets.set_routes(read_routes(web_table(shop="/shop")))
+    assert ends.open(head).status == 404
+    contexts = [call.request.context for call in ends.router.calls]
+    assert [(each.app, each.route) for each in contexts] == [("shop", "/"), ("shop", "/"), ("zoo", "/x")]
+    assert len({each.request_id for each in contexts}) == 3
+    assert [sent_request(call).root_path for call in ends.router.calls] == ["", "", "/x"]
+
+
 def test_a_path_may_name_the_model() -> None:
     """Where the application says so, and no header names one (item 124)."""
     table = web_table(zoo="/zoo", shop="/shop")
@@ -518,7 +534,8 @@ def test_an_application_may_answer_before_it_has_read_the_body() -> None:
 
 
 def test_a_body_that_is_too_large_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.dialects.web.body_max_bytes", lambda: 10)
+    for module in ("web", "web_target"):
+        monkeypatch.setattr(f"gateway.dialects.{module}.body_max_bytes", lambda: 10)
     ends = WebEnds()
     exchange = ends.open(web_request("POST", "/", body_bytes=11))
     assert exchange.status == 413
@@ -526,7 +543,8 @@ def test_a_body_that_is_too_large_is_refused_at_once(monkeypatch: pytest.MonkeyP
 
 
 def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.dialects.web.body_max_bytes", lambda: 10)
+    for module in ("web", "web_target"):
+        monkeypatch.setattr(f"gateway.dialects.{module}.body_max_bytes", lambda: 10)
     ends = WebEnds()
     exchange = ends.open(web_request("POST", "/", body_bytes=None), is_complete=False)
     exchange.receive(b"12345", b"67890", ends=False)

@@ -32,6 +32,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         client_port=4711,
         root_path="/shop",
         body=b"body",
+        head_bytes=message.head_bytes,
     )
 
 
