@@ -25,7 +25,7 @@ from mesh.controller.plan.replica_placement import (
     Shortage,
 )
 from mesh.controller.plan.rollout import is_given_up, missing_predecessors, next_step
-from mesh.controller.plan.stop_order import held_back, is_overdue
+from mesh.controller.plan.stop_order import is_overdue, still_called
 from mesh.defaults.control_settings import ControllerSettings
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
@@ -61,7 +61,7 @@ def _plan_unwanted(
 ) -> Iterator[Action]:
     # Clients come through gateways: what these still carry needs all the replicas there are.
     is_early = desired.is_shutting_down and bool(observed.gateways)
-    held = set(unwanted) if is_early else held_back(unwanted, groups, now_s)
+    held = set(unwanted) if is_early else still_called(unwanted, groups, now_s)
     reason = Reason.SHUTDOWN if desired.is_shutting_down else Reason.DELETED
     for key in unwanted:
         replicas = groups[key]

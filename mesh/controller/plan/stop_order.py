@@ -14,7 +14,7 @@ from mesh.routing.snapshot import DeploymentKey
 _Calls = Mapping[DeploymentKey, set[DeploymentKey]]
 
 
-def held_back(
+def still_called(
     unwanted: Iterable[DeploymentKey], groups: Mapping[DeploymentKey, Sequence[Replica]], now_s: float
 ) -> set[DeploymentKey]:
     """Those of `unwanted` that may still be called.

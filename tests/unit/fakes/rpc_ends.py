@@ -34,6 +34,7 @@ from mesh.rpc.rpc_channel import RpcChannel
 from mesh.rpc.rpc_server import RpcServer
 from tests.unit.fakes.client_programs import sold_out
 from tests.unit.fakes.small_mesh import on_io
+from tests.unit.fakes.waiting import until_async as until
 from tests.unit.protos import shop_pb2 as shop
 from tests.unit.protos import shop_pb2_grpc
 
@@ -51,13 +52,6 @@ def scenario(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
 
     return on_io(run())
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"{what}: not within {DEADLINE_S} s"
-        await asyncio.sleep(0.002)
 
 
 def rpc_tasks() -> list[asyncio.Task[Any]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import ssl
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -28,6 +26,7 @@ from mesh.rpc.rpc_server import RpcServer
 from mesh.usercode.served_methods import typed_methods
 from mesh.web.asgi_types import WebService
 from mesh.wire.io_thread import io_thread
+from tests.unit.fakes.waiting import until, until_async  # noqa: F401  For tests that import both from here.
 
 T = TypeVar("T")
 
@@ -48,21 +47,6 @@ def do_on_io(function: Callable[..., T], *args: Any) -> T:
         return function(*args)
 
     return on_io(run())
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that happens on its own. Fails the test when time runs out: to wait is to assert."""
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"timed out waiting for: {what}"
-        time.sleep(0.002)
-
-
-async def until_async(condition: Callable[[], object], what: str) -> None:
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"timed out waiting for: {what}"
-        await asyncio.sleep(0.002)
 
 
 class SmallReplica:

@@ -22,6 +22,7 @@ from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload, raw
+from tests.unit.fakes.waiting import until_async as until  # noqa: F401  For tests that import both from here.
 
 T = TypeVar("T")
 
@@ -35,14 +36,6 @@ IDEMPOTENT = "/shop.Store/Read"
 def on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run on the I/O loop: grpc.aio needs one loop per process."""
     return io_thread().run(coroutine, 30)
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until the condition is true. Fails after 10 s."""
-    deadline_at_s = asyncio.get_running_loop().time() + 10
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline_at_s, f"timed out waiting for: {what}"
-        await asyncio.sleep(0.005)
 
 
 async def failure_of(call: grpc.aio.Call) -> grpc.aio.AioRpcError:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mesh.controller.plan.actions import KillReplica, Reason, StopReplica
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.planner import plan
-from mesh.controller.plan.stop_order import held_back
+from mesh.controller.plan.stop_order import still_called
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -128,4 +128,4 @@ def test_no_deployment_stops_before_its_callers(graph: dict[str, set[str]]) -> N
 def test_only_what_has_callers_waits(graph: dict[str, set[str]]) -> None:
     groups = Observed(replicas=tuple(of_graph(graph))).by_deployment()
     called = {callee for callees in graph.values() for callee in callees}
-    assert {key.name for key in held_back(groups, groups, NOW_S)} <= called
+    assert {key.name for key in still_called(groups, groups, NOW_S)} <= called
