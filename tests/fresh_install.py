@@ -27,11 +27,13 @@ TESTED = ("tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "CHANGELO
 NOT_OF_THE_WHEEL = ("benchmarks", "test_contract.py", "test_docs.py", "test_monitoring.py", "test_types.py")
 """Unit tests of the repository."""
 SLOW_AND_PURE = (
-    *("controller", "logs", "routing", "declarative/test_content_version.py"),
-    *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py"),
+    *("controller", "gateway/http1", "logs", "routing", "declarative/test_content_version.py"),
+    *("gateway/access/test_api_keys.py", "gateway/dialects/test_json_hostile.py"),
+    *("gateway/dialects/test_websocket.py", "link/test_callers_that_vanish.py", "wire/test_silent_peers.py"),
+    *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py", "rpc/test_silent_servers.py"),
 )
 """Unit tests that are the same with every version of other packages."""
-END_TO_END_TESTS = ("docs", "errors", "first_hour", "gateway", "handles", "large_payloads", "leftovers", "streaming")
+END_TO_END_TESTS = ("errors", "first_hour", "gateway", "large_payloads", "leftovers")
 TESTED_EXTRAS = ("certs", "inference", "jwt", "test")
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\w.]+)")
 
