@@ -62,6 +62,11 @@ class Request:
         return self.context.identity
 
     @property
+    def tenant(self) -> str:
+        """For whom the request is, as its client or the caller has said; empty if none has."""
+        return self.context.tenant
+
+    @property
     def remaining_s(self) -> float | None:
         """Seconds until the deadline (not below 0), None without one."""
         return None if self.deadline_at_s is None else max(0.0, self.deadline_at_s - time.monotonic())

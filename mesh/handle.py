@@ -115,6 +115,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         queue_timeout_s: float | DEFAULT | None = DEFAULT.VALUE,
         hedge_after_s: float | str | DEFAULT | None = DEFAULT.VALUE,
         session_id: str | DEFAULT = DEFAULT.VALUE,
+        tenant: str | DEFAULT = DEFAULT.VALUE,
         metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | DEFAULT = DEFAULT.VALUE,
         use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
@@ -134,6 +135,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             hedge_after_s: A second copy of an idempotent unary call goes to another replica after this many seconds,
                 or after a percentile of the latest durations of the method, such as "p95"; the first answer counts.
             session_id: Calls with the same one go to the same replica as long as it has a free place.
+            tenant: For whom each call is; what it calls inherits that. Without `session_id` it counts like one.
             metadata: gRPC metadata, which the method reads from its `grpc_context`; values of keys that end in "-bin"
                 are bytes.
 
@@ -143,11 +145,8 @@ class DeploymentHandle(Generic[T, Response_co]):
         del _source
         if use_new_handle_api is not DEFAULT.VALUE:
             warnings.warn("use_new_handle_api has no effect any more; leave it out.", stacklevel=2)
-        if stream is True and ray_core.is_ray_client():
-            raise RuntimeError(
-                "Streaming DeploymentHandles are not currently supported when connected to a remote Ray cluster using "
-                "Ray Client. Call the gateway instead."
-            )
+        if stream is True:
+            _refuse_in_ray_client()
         given = {
             "method_name": method_name,
             "multiplexed_model_id": multiplexed_model_id,
@@ -158,6 +157,7 @@ class DeploymentHandle(Generic[T, Response_co]):
             "queue_timeout_s": queue_timeout_s,
             "hedge_after_s": hedge_after_s,
             "session_id": session_id,
+            "tenant": tenant,
             "metadata": metadata,
             "_prefer_local_routing": _prefer_local_routing,
         }
@@ -249,6 +249,14 @@ class DeploymentHandle(Generic[T, Response_co]):
 
     def __repr__(self) -> str:
         return f"DeploymentHandle(deployment='{self._key.name}')"
+
+
+def _refuse_in_ray_client() -> None:
+    if ray_core.is_ray_client():
+        raise RuntimeError(
+            "Streaming DeploymentHandles are not currently supported when connected to a remote Ray cluster using "
+            "Ray Client. Call the gateway instead."
+        )
 
 
 def _require_loop() -> None:

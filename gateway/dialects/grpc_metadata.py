@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.requests.exchange import HttpHead
+from gateway.requests.mesh_headers import tenant_of
 from mesh.http2.hpack_decoder import Field
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.request_head import RequestHead, read_request_head
@@ -33,6 +34,7 @@ class Invocation(NamedTuple):
     session_id: str = ""
     traceparent: str = ""
     tracestate: str = ""
+    tenant: str = ""
     passed_on: tuple[Entry, ...] = ()
 
     def context(self, route: str, app: str, identity: Identity | None = None) -> RequestContext:
@@ -45,6 +47,7 @@ class Invocation(NamedTuple):
             self.traceparent,
             self.tracestate,
             identity,
+            tenant_of(self.tenant, identity),
         )
 
 
@@ -86,6 +89,7 @@ def read_invocation(entries: Iterable[Entry]) -> Invocation:
         texts.get("session_id", ""),
         texts.get("traceparent", ""),
         texts.get("tracestate", ""),
+        texts.get("tenant", ""),
         tuple(passed_on),
     )
 

@@ -46,6 +46,7 @@ def read_http_invocation(fields: Fields, own: frozenset[bytes] = frozenset()) ->
         request_id=headers.request_id or invocation.request_id,
         multiplexed_model_id=headers.multiplexed_model_id or invocation.multiplexed_model_id,
         session_id=headers.session_id or invocation.session_id,
+        tenant=headers.tenant or invocation.tenant,
     )
 
 

@@ -18,6 +18,7 @@ from gateway.dialects.web_bodies import HeldBody, WebDownload, WebUpload
 from gateway.dialects.web_target import RoutedHead, WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
+from gateway.requests.mesh_headers import tenant_of
 from gateway.requests.web_encoding import WebAnswer, read_response
 from gateway.requests.web_status import (
     CLIENT_LEFT,
@@ -103,6 +104,7 @@ class WebCall:
             headers.traceparent,
             headers.tracestate,
             target.identity,
+            tenant_of(headers.tenant, target.identity),
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None

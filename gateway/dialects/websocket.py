@@ -19,7 +19,7 @@ from gateway.ops.http_metrics import WEBSOCKET
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.end_to_end_fields import checked
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
-from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers
+from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers, tenant_of
 from gateway.requests.web_encoding import encode_request, read_answer
 from gateway.requests.web_status import CLIENT_LEFT, INTERNAL, WebFailure, failure_of, send_failure
 from gateway.websockets.websocket_connection import (
@@ -126,6 +126,7 @@ class WebSocketCall:
             headers.traceparent,
             headers.tracestate,
             target.identity,
+            tenant_of(headers.tenant, target.identity),
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None

@@ -6,6 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from gateway.requests.exchange import Fields
+from mesh.wire.identity import Identity
 
 REQUEST_ID_MAX_CHARS = 200
 TIMEOUT_NAME = "x-request-timeout-seconds"
@@ -18,6 +19,7 @@ class MeshHeaders(NamedTuple):
     """Empty where the client sent none that can be returned."""
     multiplexed_model_id: str = ""
     session_id: str = ""
+    tenant: str = ""
     traceparent: str = ""
     tracestate: str = ""
     timeout: str = ""
@@ -46,6 +48,7 @@ _FIELD_OF = {
             "multiplexed-model-id",
         ),
         "session_id": ("x-session-id", "session-id"),
+        "tenant": ("x-tenant-id", "tenant-id", "x-tenant", "tenant"),
         "traceparent": ("traceparent",),
         "tracestate": ("tracestate",),
         "timeout": (TIMEOUT_NAME,),
@@ -72,11 +75,18 @@ def read_mesh_headers(fields: Fields) -> MeshHeaders:
         request_id if _is_returnable(request_id) else "",
         found.get("multiplexed_model_id", ""),
         found.get("session_id", ""),
+        found.get("tenant", ""),
         found.get("traceparent", ""),
         found.get("tracestate", ""),
         found.get("timeout", ""),
         found.get("outlives_client") == "?1",
     )
+
+
+def tenant_of(said: str, identity: Identity | None) -> str:
+    """The tenant of a request whose client has named `said`. That of a client that belongs to one cannot be chosen."""
+    own = identity.attributes.get("tenant", "") if identity is not None else ""
+    return own or said
 
 
 def timeout_of(text: str) -> float:

@@ -9,6 +9,8 @@ from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.json_reader import ObjectReader
 
 PARAMETERS_MAX = 1000
+MESH_PARAMETERS = frozenset({"multiplexed_model_id", "session_id", "tenant"})
+"""Parameters that say something to the mesh, where the request has no field of that name."""
 DEPTH_MAX = 32
 """Names in a dotted path."""
 

@@ -16,7 +16,7 @@ from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.http_rules import WHOLE_BODY, TranscodingRule, body_field_is_raw, field_at
 from gateway.transcoding.json_reader import JsonReaders, built, has_fields
 from gateway.transcoding.json_scalars import Json, Reader, boolean_text
-from gateway.transcoding.query_parameters import place_parameter, place_variable, split_query
+from gateway.transcoding.query_parameters import MESH_PARAMETERS, place_parameter, place_variable, split_query
 
 NESTING_MAX = 100
 """Objects and arrays inside each other; protobuf itself refuses messages that are deeper."""
@@ -30,7 +30,16 @@ VALUES_MAX = 4_000_000
 class RequestBinding:
     """The requests of one rule."""
 
-    __slots__ = ("_body", "_body_field", "_message", "_read_body", "_takes_query", "_variables", "is_raw")
+    __slots__ = (
+        "_body",
+        "_body_field",
+        "_message",
+        "_read_body",
+        "_takes_query",
+        "_variables",
+        "is_raw",
+        "mesh_parameters",
+    )
 
     def __init__(self, method: MethodDescriptor, rule: TranscodingRule, readers: JsonReaders) -> None:
         self._message = readers.of(method.input_type)
@@ -48,6 +57,9 @@ class RequestBinding:
             self._read_body = self._message.fields[rule.body].read
         self.is_raw = body_field_is_raw(method, rule)
         """Whether the body is not JSON: it goes into a google.api.HttpBody."""
+        names = [name for field in method.input_type.fields for name in (field.name, field.json_name)]
+        self.mesh_parameters = MESH_PARAMETERS.difference(names)
+        """Parameters of the query that are not for the message."""
 
     @property
     def takes_body(self) -> bool:
@@ -85,9 +97,11 @@ class RequestBinding:
 
     def _completed(self, values: Any, variables: Sequence[str], query: bytes) -> bytes:
         if query:
-            if not self._takes_query:
-                raise FieldError("this path takes no query parameters: the body is the whole request")
             for name, text in split_query(query):
+                if name in self.mesh_parameters:
+                    continue
+                if not self._takes_query:
+                    raise FieldError("this path takes no query parameters: the body is the whole request")
                 place_parameter(values, name, text, self._message)
         for (names, read), text in zip(self._variables, variables, strict=True):
             try:

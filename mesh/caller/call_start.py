@@ -96,7 +96,7 @@ def _request(
     return CallRequest(
         options.method_name,
         payload,
-        _context(parent, options.multiplexed_model_id),
+        _context(parent, options.multiplexed_model_id, options.tenant),
         _deadline_at_s(parent, options.timeout_s),
         streams_response=streams_response,
         metadata=options.metadata,  # type: ignore[arg-type]  # checked by HandleOptions, as the two below
@@ -124,10 +124,10 @@ def _submit(router: Router, future: CallFuture, call: OutgoingCall, pending: Pen
     return DeploymentResponse(future, request_id)
 
 
-def _context(parent: Request | None, model_id: str) -> RequestContext:
+def _context(parent: Request | None, model_id: str, tenant: str) -> RequestContext:
     if parent is not None:
-        return parent.context.for_child(model_id)
-    return RequestContext(new_request_id(), multiplexed_model_id=model_id)
+        return parent.context.for_child(model_id, tenant)
+    return RequestContext(new_request_id(), multiplexed_model_id=model_id, tenant=tenant)
 
 
 def _deadline_at_s(parent: Request | None, timeout_s: float | None) -> float | None:

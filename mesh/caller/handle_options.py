@@ -32,6 +32,8 @@ class HandleOptions:
     """When a second copy of an idempotent unary call is sent to another replica: seconds, or "p95"."""
     session_id: str = ""
     """Calls with the same one go to the same replica as long as it has a free place; "": to any."""
+    tenant: str = ""
+    """For whom each call is; "": as of the request being served. Without `session_id` it counts like one."""
     metadata: CallMetadata | Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] = ()
     """gRPC metadata of each call: a mapping, or pairs of keys and values."""
     _prefer_local_routing: bool = False
@@ -43,6 +45,7 @@ class HandleOptions:
         option_checks.flag("stream", self.stream)
         option_checks.flag("idempotent", self.idempotent)
         option_checks.flag("_prefer_local_routing", self._prefer_local_routing)
+        option_checks.name_text("tenant", self.tenant)
         option_checks.seconds("timeout_s", self.timeout_s)
         if self.queue_timeout_s is not None:
             option_checks.number("queue_timeout_s", self.queue_timeout_s, may_equal=False)
@@ -65,6 +68,7 @@ class CallOptions(TypedDict, total=False):
     queue_timeout_s: float | DEFAULT | None
     hedge_after_s: float | str | DEFAULT | None
     session_id: str | DEFAULT
+    tenant: str | DEFAULT
     metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | DEFAULT
     use_new_handle_api: bool | DEFAULT
     _prefer_local_routing: bool | DEFAULT

@@ -2,9 +2,9 @@
 
 Opens and Results of calls with one small payload are nearly all frames. The bytes are what protobuf would write, so any
 peer may send and read them in its own way: what does not have exactly the form that is written here goes to protobuf.
-What all calls of one caller and method share in their Open (method, route, application, metadata, peer, identity) is
-packed once and kept, and read once. It comes first, with its length in front; what differs follows it, and protobuf
-merges the two parts of the context.
+What all calls of one caller and method share in their Open (method, route, application, metadata, peer, identity,
+tenant) is packed once and kept, and read once. It comes first, with its length in front; what differs follows it, and
+protobuf merges the two parts of the context.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def _shared_part(request: CallRequest) -> bytes:
         request.peer,
         request.streams_response,
         context.identity,
+        context.tenant,
     )
     packed = _shared.get(key)
     if packed is None:
@@ -80,6 +81,7 @@ def _shared_part(request: CallRequest) -> bytes:
         message.context.route = context.route
         message.context.app = context.app
         message.context.multiplexed_model_id = context.multiplexed_model_id
+        message.context.tenant = context.tenant
         if context.identity is not None:
             context.identity.write(message.context.identity)
         if request.streams_response:
@@ -148,6 +150,7 @@ class _Shared:
     streams_response: bool
     credit: int
     identity: Identity | None
+    tenant: str
 
 
 _shared_read: dict[bytes, _Shared] = {}
@@ -222,6 +225,7 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
         traceparent,
         tracestate,
         shared.identity,
+        shared.tenant,
     )
     request = CallRequest(
         shared.method, payload, context, deadline_at_s, False, shared.streams_response, shared.metadata, shared.peer
@@ -295,6 +299,7 @@ def _read_shared(packed: bytes) -> _Shared:
             message.streams_response,
             message.credit,
             Identity.read(context.identity) if context.HasField("identity") else None,
+            context.tenant,
         )
         if len(_shared_read) >= _SHARED_MAX:
             _shared_read.clear()

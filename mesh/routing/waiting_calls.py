@@ -175,8 +175,9 @@ class WaitingCalls:
         if model_id:
             holders = self._pool.holders_of(model_id)
             return pick_for_model(holders, self._pool.all.candidates, self._random, may_spill=may_spill)
-        if call.request.session_id:
-            return pick_for_session(call.request.session_id, self._pool.all.candidates)
+        affinity = call.request.session_id or call.request.context.tenant
+        if affinity:
+            return pick_for_session(affinity, self._pool.all.candidates)
         if call.request.prefers_local:
             return pick_nearest(self._pool.local_first, self._random)
         return self._pool.all.pick(self._random)

@@ -1,4 +1,4 @@
-"""The context that travels with every call: request id, route, application, model id, trace and identity."""
+"""The context that travels with every call: request id, route, application, model id, trace, identity and tenant."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ class RequestContext:
     traceparent: str = ""
     tracestate: str = ""
     identity: Identity | None = None
+    tenant: str = ""
+    """For whom the request is. Calls with the same one and no session id prefer the same replicas."""
 
-    def for_child(self, multiplexed_model_id: str) -> RequestContext:
-        """The context of a call made while serving this one. It is the same object where nothing differs."""
-        if self.multiplexed_model_id == multiplexed_model_id and self.request_id:
+    def for_child(self, multiplexed_model_id: str, tenant: str = "") -> RequestContext:
+        """The context of a call made while serving this one. It is the same object where nothing differs.
+
+        `tenant`: empty for that of this one.
+        """
+        tenant = tenant or self.tenant
+        if self.multiplexed_model_id == multiplexed_model_id and self.tenant == tenant and self.request_id:
             return self
         return RequestContext(
             self.request_id or new_request_id(),
@@ -38,6 +44,7 @@ class RequestContext:
             self.traceparent,
             self.tracestate,
             self.identity,
+            tenant,
         )
 
     def write(self, message: common_pb2.RequestContext) -> None:
@@ -54,6 +61,8 @@ class RequestContext:
             message.tracestate = self.tracestate
         if self.identity is not None:
             self.identity.write(message.identity)
+        if self.tenant:
+            message.tenant = self.tenant
 
     @classmethod
     def read(cls, message: common_pb2.RequestContext) -> RequestContext:
@@ -65,6 +74,7 @@ class RequestContext:
             message.traceparent,
             message.tracestate,
             Identity.read(message.identity) if message.HasField("identity") else None,
+            message.tenant,
         )
 
 

@@ -29,7 +29,9 @@ class Back:
     def who(self) -> list[str]:
         request = mesh.context.current_request()
         identity = request.identity if request else None
-        return [] if identity is None else [identity.name, *identity.attributes.values()]
+        if request is None or identity is None:
+            return []
+        return [identity.name, *identity.attributes.values(), *filter(None, [request.tenant])]
 
 
 @small()
@@ -52,7 +54,8 @@ def secured(gateway: Gateway, pki: Pki) -> Iterator[dict[str, Any]]:
     """A mesh that asks who calls, over TLS; after it the run's mesh is there again."""
     mesh.shutdown()
     keys = pki.ca.directory / "keys.txt"
-    keys.write_text(key_line("alice", "key of alice", {"role": "admin"}))
+    dave = key_line("dave", "key of dave", {"tenant": "globex"})
+    keys.write_text(key_line("alice", "key of alice", {"role": "admin"}) + "\n" + dave)
     server = pki.server()
     tls = {"ssl_certfile": str(server.certfile), "ssl_keyfile": str(server.keyfile)}
     options = {
@@ -88,6 +91,15 @@ def test_the_identity_travels_from_the_gateway_to_the_last_deployment(stub: shop
     assert stub.Price(shop_pb2.Item(), metadata=(("x-session", "carol"),), timeout=20).name == "carol/carol/session"
     assert code_of(stub) is grpc.StatusCode.UNAUTHENTICATED
     assert code_of(stub, ("authorization", "Bearer another")) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_client_that_belongs_to_a_tenant_cannot_name_another(stub: shop_pb2_grpc.ShopStub) -> None:
+    """What the file of keys says counts, down to the last deployment (item 206)."""
+    dave = (("authorization", "Bearer key of dave"), ("tenant", "acme"))
+    assert stub.Price(shop_pb2.Item(), metadata=dave, timeout=20).name == "dave/dave/globex/globex"
+    assert (
+        stub.Price(shop_pb2.Item(), metadata=(*ALICE, ("tenant", "acme")), timeout=20).name == "alice/alice/admin/acme"
+    )
 
 
 def test_limits_are_those_of_each_client(stub: shop_pb2_grpc.ShopStub) -> None:

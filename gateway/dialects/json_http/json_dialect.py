@@ -6,7 +6,7 @@ from gateway.access.exchange_guard import retry_after_field
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
-from gateway.dialects.json_http.json_headers import read_json_head
+from gateway.dialects.json_http.json_headers import read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
@@ -106,6 +106,8 @@ class JsonDialect:
             return None
         try:
             json_head = self._heads.read(head)
+            if head.query:
+                json_head = with_query(json_head, head.query, translation.request.mesh_parameters)
         except ValueError as error:
             self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error), method.application))
             return None

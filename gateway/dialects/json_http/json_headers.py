@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
 from gateway.dialects.http_metadata import read_http_invocation, write_fields
 from gateway.requests.exchange import Fields, HttpHead
 from gateway.requests.mesh_headers import TIMEOUT_NAME, MeshHeaders, read_mesh_headers, timeout_of
+from gateway.transcoding.query_parameters import split_query
 from mesh.rpc.grpc_fields import Entry, read_timeout
 from mesh.rpc.status_details import DETAILS_KEY
 
@@ -33,9 +34,27 @@ def read_json_head(head: HttpHead) -> JsonHead:
             request_id=mesh.request_id or invocation.request_id,
             multiplexed_model_id=mesh.multiplexed_model_id or invocation.multiplexed_model_id,
             session_id=mesh.session_id or invocation.session_id,
+            tenant=mesh.tenant or invocation.tenant,
         ),
         _timeout_s(head, mesh),
     )
+
+
+def with_query(head: JsonHead, query: bytes, names: frozenset[str]) -> JsonHead:
+    """What the query says to the mesh as well, in parameters of these names; headers count more.
+
+    For clients that cannot send headers, such as EventSource and WebSocket in browsers. Raises FieldError.
+    """
+    if not names or not any(name.encode() in query for name in names):
+        return head
+    said = {name: text for name, text in split_query(query) if name in names}
+    invocation = head.invocation
+    invocation = invocation._replace(
+        multiplexed_model_id=invocation.multiplexed_model_id or said.get("multiplexed_model_id", ""),
+        session_id=invocation.session_id or said.get("session_id", ""),
+        tenant=invocation.tenant or said.get("tenant", ""),
+    )
+    return replace(head, invocation=invocation)
 
 
 def answer_fields(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import application_of
-from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head
+from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
 from gateway.dialects.method_call import CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
@@ -55,6 +55,7 @@ class MethodSocketDialect:
         assert target is not None, "claims has found it"
         try:
             handshake, json_head = read_handshake(head), read_json_head(head)
+            json_head = with_query(json_head, head.query, target.translation.request.mesh_parameters)
         except HandshakeError as error:
             _answer(exchange, error.status, status_json(INVALID_ARGUMENT, str(error)), *error.fields)
             return None

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from mesh.context import REQUEST, Request, current_request
 from mesh.handle import DeploymentHandle
+from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of
 from tests.unit.handle.store import result
 
@@ -20,6 +22,11 @@ class Worker:
 
     async def name(self) -> str:
         return self._name
+
+    async def tenant(self) -> str:
+        request = current_request()
+        assert request is not None
+        return request.tenant
 
 
 def replicas_of(mesh: SmallMesh, session_id: str) -> set[str]:
@@ -35,6 +42,32 @@ def test_calls_of_a_session_go_to_one_replica_and_sessions_spread_over_all() -> 
         assert all(len(replicas) == 1 for replicas in reached)
         assert set.union(*reached) == set("abcd")
         assert len(replicas_of(mesh, "")) > 1
+
+
+def test_tenants_without_a_session_go_to_replicas_of_their_own() -> None:
+    """As sessions do, and a session within a tenant counts more (item 206)."""
+    with mesh_of(*map(Worker, "abcd")) as mesh:
+
+        def reached(**options: str) -> set[str]:
+            handle = mesh.handle("name", **options)
+            return {result(handle.remote()) for _ in range(10)}
+
+        tenants = [reached(tenant=f"tenant {number}") for number in range(40)]
+        assert all(len(replicas) == 1 for replicas in tenants)
+        assert set.union(*tenants) == set("abcd")
+        assert len(set.union(*(reached(tenant="acme", session_id=f"{number}") for number in range(40)))) == 4
+
+
+def test_calls_made_for_a_request_are_for_its_tenant() -> None:
+    """Unless their handle names another (item 206)."""
+    with mesh_of(Worker("a")) as mesh:
+        token = REQUEST.set(Request(RequestContext("id", tenant="acme")))
+        try:
+            assert result(mesh.handle("tenant").remote()) == "acme"
+            assert result(mesh.handle("tenant", tenant="globex").remote()) == "globex"
+        finally:
+            REQUEST.reset(token)
+        assert result(mesh.handle("tenant").remote()) == ""
 
 
 def test_handles_keep_the_session_when_they_are_derived_and_pickled() -> None:

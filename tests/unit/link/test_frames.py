@@ -93,7 +93,7 @@ def test_an_item_arrives_as_it_was_sent(payload: Payload) -> None:
 identities = st.none() | st.builds(Identity, texts.filter(bool), st.dictionaries(texts, texts, max_size=3))
 
 
-@given(payloads, texts, texts, st.booleans(), st.booleans(), identities)
+@given(payloads, texts, texts, st.booleans(), st.booleans(), identities, texts)
 def test_a_request_arrives_as_it_was_sent(
     payload: Payload,
     method: str,
@@ -101,8 +101,9 @@ def test_a_request_arrives_as_it_was_sent(
     streams_request: bool,
     streams_response: bool,
     identity: Identity | None,
+    tenant: str,
 ) -> None:
-    context = RequestContext("id", "/route", "app", model_id, "trace", "state", identity)
+    context = RequestContext("id", "/route", "app", model_id, "trace", "state", identity, tenant)
     metadata = (("key", b"value"),)
     request = CallRequest(method, payload, context, None, streams_request, streams_response, metadata, "ipv4:1.2.3.4")
     frame, body = arrive(frames.pack_open(3, request), Assembler(10_000))

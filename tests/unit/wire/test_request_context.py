@@ -1,6 +1,7 @@
 """Request contexts and method counts: what travels, what children get, and what is bounded."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ text = st.text(max_size=10)
 identities = st.none() | st.builds(Identity, text.filter(bool), st.dictionaries(text, text, max_size=3))
 
 
-@given(st.builds(RequestContext, text, text, text, text, text.filter(bool), text, identities))
+@given(st.builds(RequestContext, text, text, text, text, text.filter(bool), text, identities, text))
 def test_a_context_arrives_as_it_was_sent(context: RequestContext) -> None:
     message = common_pb2.RequestContext()
     context.write(message)
@@ -32,8 +33,10 @@ def test_request_ids_are_random_uuids() -> None:
 
 
 def test_children_inherit_all_but_the_model() -> None:
-    request = RequestContext("id", "/route", "app", "model", "trace", "state", ALICE)
-    assert request.for_child("theirs") == RequestContext("id", "/route", "app", "theirs", "trace", "state", ALICE)
+    request = RequestContext("id", "/route", "app", "model", "trace", "state", ALICE, "acme")
+    child = RequestContext("id", "/route", "app", "theirs", "trace", "state", ALICE, "acme")
+    assert request.for_child("theirs") == child
+    assert request.for_child("theirs", "globex") == replace(child, tenant="globex")
     assert request.for_child("").multiplexed_model_id == ""
 
 

@@ -234,7 +234,7 @@ def test_response_items_are_granted_again_only_as_they_are_written():
 
 
 def test_context_and_metadata_reach_the_call():
-    """Keys of the mesh are read, all others passed on (item 214)."""
+    """Keys of the mesh are read, all others passed on (items 206, 214)."""
 
     async def scenario() -> None:
         router = FakeRouter(echo)
@@ -244,6 +244,7 @@ def test_context_and_metadata_reach_the_call():
                 ("request_id", "r-7"),
                 ("multiplexed_model_id", "m-1"),
                 ("session_id", "s-1"),
+                ("tenant", "acme"),
                 ("traceparent", "00-1-2-01"),
                 ("blob-bin", b"\x00\xff"),
             )
@@ -253,7 +254,7 @@ def test_context_and_metadata_reach_the_call():
         context = router.calls[0].request.context
         assert (context.app, context.route, context.request_id) == ("shop", UNARY, "r-7")
         assert (context.multiplexed_model_id, context.traceparent) == ("m-1", "00-1-2-01")
-        assert router.calls[0].request.session_id == "s-1"
+        assert (router.calls[0].request.session_id, context.tenant) == ("s-1", "acme")
         assert ("blob-bin", b"\x00\xff") in list(router.calls[0].request.metadata)
         assert router.calls[0].request.peer.startswith("ipv4:127.0.0.1:")
 

@@ -162,6 +162,7 @@ def test_headers_become_metadata_and_speak_to_the_mesh() -> None:
         ("x-request-id", "r1"),
         ("serve_multiplexed_model_id", "m1"),
         ("x-session-id", "s1"),
+        ("x-tenant-id", "acme"),
         ("content-type", "application/json"),
         ("grpc-timeout", "5S"),
         ("x-request-timeout-seconds", "2"),
@@ -171,8 +172,21 @@ def test_headers_become_metadata_and_speak_to_the_mesh() -> None:
     assert dict(sent.metadata)["authorization"] == "Bearer x"
     assert not {"content-type", "grpc-timeout", "x-request-timeout-seconds"} & set(dict(sent.metadata))
     assert (sent.context.request_id, sent.context.multiplexed_model_id, sent.session_id) == ("r1", "m1", "s1")
+    assert sent.context.tenant == "acme"
     assert sent.deadline_at_s is not None
     assert answer.by_name[b"x-request-id"] == b"r1"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", f"{SERVICE}GetBook"), ("GET", "/v1/shelves/1/books/2")])
+def test_the_query_speaks_to_the_mesh_where_headers_do_not(method: str, path: str) -> None:
+    """For EventSource and WebSocket, which send no headers; only under names that no field has (item 206)."""
+    gateway = JsonGateway(answer_with(BOOK))
+    query = "tenant=acme%20inc&session_id=s1&multiplexed_model_id=m1"
+    gateway.ask(method, f"{path}?{query}", b"", ("x-session-id", "s2"))
+    sent = gateway.call.request
+    assert (sent.context.tenant, sent.session_id, sent.context.multiplexed_model_id) == ("acme inc", "s2", "m1")
+    answer = gateway.ask(method, f"{path}?tenant=acme&tenants=2", b"")
+    assert answer.status == 400
 
 
 def test_metadata_of_the_method_become_headers() -> None:

@@ -121,6 +121,14 @@ def test_the_session_of_a_request_decides_where_it_goes() -> None:
     assert [call.request.session_id for call in ends.router.calls] == ["s-1", "s-2"]
 
 
+def test_the_tenant_of_a_request_goes_with_it() -> None:
+    """As its header says (item 206)."""
+    ends = answering()
+    ends.open(web_request(x_tenant_id="acme"))
+    ends.open_websocket(websocket_request(x_tenant="acme"))
+    assert [call.request.context.tenant for call in ends.router.calls] == ["acme", "acme"]
+
+
 def test_headers_of_the_answer_are_passed_on() -> None:
     headers = (b"Content-Type", b"text/html", b"content-length", b"99", b"set-cookie", b"a", b"set-cookie", b"b")
     ends = WebEnds(FakeRouter(lambda call: respond(call, b"x", 201, headers=headers)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.requests.mesh_headers import NO_MESH_HEADERS, MeshHeaders, read_mesh_headers, timeout_of
+from gateway.requests.mesh_headers import NO_MESH_HEADERS, MeshHeaders, read_mesh_headers, tenant_of, timeout_of
+from mesh.wire.identity import Identity
 
 
 @pytest.mark.parametrize(
@@ -33,12 +34,13 @@ def test_all_of_them_are_read() -> None:
     fields = [
         (b"x-request-id", b"r1"),
         (b"x-session-id", b"s1"),
+        (b"X-Tenant_ID".lower(), b"t1"),
         (b"traceparent", b"00-1-2-01"),
         (b"tracestate", b"a=1"),
         (b"x-request-timeout-seconds", b"1.5"),
         (b"x-request-disconnect-disabled", b"?1"),
     ]
-    assert read_mesh_headers(fields) == MeshHeaders("r1", "", "s1", "00-1-2-01", "a=1", "1.5", True)
+    assert read_mesh_headers(fields) == MeshHeaders("r1", "", "s1", "t1", "00-1-2-01", "a=1", "1.5", True)
 
 
 def test_the_first_of_two_counts() -> None:
@@ -67,3 +69,20 @@ def test_a_timeout_is_a_positive_number(text: str) -> None:
 def test_a_timeout_may_be_a_fraction() -> None:
     """A timeout may be a fraction (item 205)."""
     assert timeout_of("0.25") == 0.25
+
+
+@pytest.mark.parametrize(
+    ("said", "attributes", "tenant"),
+    [
+        ("", None, ""),
+        ("acme", None, "acme"),
+        ("acme", {"role": "admin"}, "acme"),
+        ("", {"tenant": "globex"}, "globex"),
+        ("acme", {"tenant": "globex"}, "globex"),
+    ],
+)
+def test_a_client_that_belongs_to_a_tenant_cannot_name_another(
+    said: str, attributes: dict[str, str] | None, tenant: str
+) -> None:
+    """What the gateway has verified counts (item 206)."""
+    assert tenant_of(said, None if attributes is None else Identity("alice", attributes)) == tenant
