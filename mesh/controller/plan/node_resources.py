@@ -1,8 +1,7 @@
-"""The free resources of single nodes, and how replicas take them: one by one, or a placement group at a time. Pure."""
+"""The free resources of single nodes, and how replicas and placement groups take them. Pure."""
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -32,35 +31,10 @@ class NodeResources:
         return (self.free, self.free_after_drain) if from_now else (self.free_after_drain,)
 
 
-def take_singles(
-    nodes: Iterable[NodeResources], request: ResourceRequest, count: int, on: Counter[str], *, from_now: bool
-) -> Iterator[tuple[str, ...]]:
-    """Spread: a heap gives the emptiest node; a node without room for one replica has none for the next either."""
-    heap = [_spread_key(each, on) for each in nodes]
-    heapq.heapify(heap)
-    bundle = request.whole
-    while count and heap:
-        node = heap[0][-1]
-        if not has_place(node, request, on, from_now=from_now):
-            heapq.heappop(heap)
-            continue
-        _book_all(node, bundle, -1, from_now=from_now)
-        on[node.node_id] += 1
-        node.replicas += 1
-        count -= 1
-        heapq.heapreplace(heap, _spread_key(node, on))
-        yield (node.node_id,)
-
-
-def _spread_key(node: NodeResources, on: Counter[str]) -> tuple[bool, int, int, tuple[bool, int], NodeResources]:
-    """Sorts the node first that has the fewest replicas of the deployment, then the fewest of all."""
-    return node.is_suspect, on[node.node_id], node.replicas, node.order, node
-
-
 def has_place(node: NodeResources, request: ResourceRequest, on: Counter[str], *, from_now: bool) -> bool:
     if request.per_node_max and on[node.node_id] >= request.per_node_max:
         return False
-    return _fits_all(node, request.whole, from_now=from_now)
+    return fits(node, request.whole, from_now=from_now)
 
 
 def take_gangs(
@@ -83,7 +57,7 @@ def take_gangs(
 def _take_gang(nodes: Sequence[NodeResources], request: ResourceRequest, *, from_now: bool) -> dict[int, NodeResources]:
     """Nodes by number of the bundle. All of them where they fit."""
     if request.strategy in ("PACK", "STRICT_PACK"):
-        whole = next((each for each in nodes if _fits_all(each, request.whole, from_now=from_now)), None)
+        whole = next((each for each in nodes if fits(each, request.whole, from_now=from_now)), None)
         if whole is not None:
             _book_all(whole, request.whole, -1, from_now=from_now)
             return dict.fromkeys(range(len(request.bundles)), whole)
@@ -93,7 +67,7 @@ def _take_gang(nodes: Sequence[NodeResources], request: ResourceRequest, *, from
     for number in sorted(range(len(request.bundles)), key=lambda number: _size(request.bundles[number])):
         bundle = request.bundles[number]
         for node in _candidates(nodes, request.strategy, set(taken.values())):
-            if _fits_all(node, bundle, from_now=from_now):
+            if fits(node, bundle, from_now=from_now):
                 _book_all(node, bundle, -1, from_now=from_now)
                 taken[number] = node
                 break
@@ -115,14 +89,14 @@ def _size(bundle: Bundle) -> tuple[float, ...]:
     return (-amounts.get("GPU", 0.0), -amounts.get("CPU", 0.0), -amounts.get("memory", 0.0))
 
 
-def _fits_all(node: NodeResources, bundle: Bundle, *, from_now: bool) -> bool:
+def fits(node: NodeResources, bundle: Bundle, *, from_now: bool) -> bool:
     for view in node.views(from_now=from_now):  # noqa: SIM110 - as below
-        if not _fits(view, bundle):
+        if not _covers(view, bundle):
             return False
     return True
 
 
-def _fits(view: dict[str, float], bundle: Bundle) -> bool:
+def _covers(view: dict[str, float], bundle: Bundle) -> bool:
     for name, amount in bundle:  # noqa: SIM110 - this is asked once per replica and node
         if view.get(name, 0.0) + _EPSILON < amount:
             return False
@@ -132,6 +106,17 @@ def _fits(view: dict[str, float], bundle: Bundle) -> bool:
 def book(view: dict[str, float], bundle: Bundle, sign: int) -> None:
     for name, amount in bundle:
         view[name] = view.get(name, 0.0) + sign * amount
+
+
+def take(node: NodeResources, bundle: Bundle, *, from_now: bool) -> None:
+    """For one replica."""
+    _book_all(node, bundle, -1, from_now=from_now)
+    node.replicas += 1
+
+
+def give_back(node: NodeResources, bundle: Bundle, *, from_now: bool) -> None:
+    """What a replica or one bundle of a placement group has taken; its owner is counted by the caller."""
+    _book_all(node, bundle, 1, from_now=from_now)
 
 
 def _book_all(node: NodeResources, bundle: Bundle, sign: int, *, from_now: bool) -> None:
@@ -146,4 +131,4 @@ def could_hold(request: ResourceRequest, nodes: Iterable[Node]) -> bool:
         node.free_after_drain = dict(node.total)
     if len(request.bundles) > 1:
         return len(_take_gang(empty, request, from_now=False)) == len(request.bundles)
-    return any(_fits(node.free_after_drain, request.whole) for node in empty)
+    return any(_covers(node.free_after_drain, request.whole) for node in empty)

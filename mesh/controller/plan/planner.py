@@ -16,14 +16,9 @@ from mesh.controller.plan.actions import (
     StopReplica,
 )
 from mesh.controller.plan.cluster_picture import Observed, Replica
+from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.plan.gateway_plan import plan_gateways
-from mesh.controller.plan.replica_placement import (
-    ANYWHERE,
-    ClusterResources,
-    DeploymentPlacement,
-    NodeAssignment,
-    Shortage,
-)
+from mesh.controller.plan.replica_placement import ANYWHERE, DeploymentPlacement, NodeAssignment, Shortage
 from mesh.controller.plan.rollout import is_given_up, missing_predecessors, next_step
 from mesh.controller.plan.stop_order import is_overdue, still_called
 from mesh.defaults.control_settings import ControllerSettings

@@ -266,7 +266,8 @@ def _old_leaving(
     # What may be away is spare already.
     most = spare + max(0, target.pace.preempted_max - target.pace.unavailable_max) - due
     preempted = placement.replicas_to_preempt(by_end[due:], most, shortage.unschedulable)
-    others = [replica for replica in by_end[due:] if replica not in preempted]
+    preempted_ids = {replica.replica_id for replica in preempted}
+    others = [replica for replica in by_end[due:] if replica.replica_id not in preempted_ids]
     replaced = others[: max(0, spare - due - len(preempted))]
     return [
         *((replica, _stop_reason(target, replica)) for replica in by_end[:due]),

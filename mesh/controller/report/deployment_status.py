@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.cluster_picture import Failures, Replica
-from mesh.controller.plan.replica_placement import ClusterResources
+from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.plan.rollout import is_config_rejected, is_given_up
 from mesh.controller.report.shortage_text import explain
 from mesh.settings import settings

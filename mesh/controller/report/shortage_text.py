@@ -7,30 +7,31 @@ from collections.abc import Mapping, Sequence
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.desired.resource_request import ResourceRequest, resources_text
 from mesh.controller.plan.cluster_picture import Node, Replica
+from mesh.controller.plan.cluster_resources import ClusterResources, Pending
 from mesh.controller.plan.node_resources import could_hold
-from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement, Pending
+from mesh.controller.plan.replica_placement import DeploymentPlacement
 
 
 def explain(target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources) -> str:
-    """Empty when no replica waits for room. Reserves in a copy of `resources`."""
+    """Empty when no replica waits for room."""
     new = [each for each in replicas if each.stays_as(target.version)]
     if all(each.is_placed for each in new) and not target.request.is_bound:
         return ""
-    resources = ClusterResources(resources.observed, resources.now_s, resources.limits)
-    placement = DeploymentPlacement(resources, target.request, replicas, target.version)
-    lacking = placement.reserve_for_waiting().lacking_resources
-    if target.request.is_bound:
-        # Replicas that have to run on certain nodes are not started before one has room.
-        starts = max(0, target.num_replicas - len(new))
-        lacking += starts - len(placement.reserve(starts))
+    with resources.trial():
+        placement = DeploymentPlacement(resources, target.request, replicas, target.version)
+        lacking = placement.reserve_for_waiting().lacking_resources
+        if target.request.is_bound:
+            # Replicas that have to run on certain nodes are not started before one has room.
+            starts = max(0, target.num_replicas - len(new))
+            lacking += starts - len(placement.reserve(starts))
     if not lacking:
         late = sum(resources.pending_state(each) not in (Pending.PLACED, Pending.ASSIGNED) for each in new)
         return f"{late} of {target.num_replicas} replicas wait for Ray to start their processes." if late else ""
-    nodes = [node for node in resources.observed.nodes if node.ends_at_s is None]
-    return (
-        f"{lacking} of {target.num_replicas} replicas wait for room: each asks for {target.request.text}; "
-        + _what_there_is(target.request, nodes, resources)
-    )
+    if target.request not in resources.notes:
+        nodes = [node for node in resources.observed.nodes if node.ends_at_s is None]
+        what_there_is = _what_there_is(target.request, nodes, resources)
+        resources.notes[target.request] = f"each asks for {target.request.text}; {what_there_is}"
+    return f"{lacking} of {target.num_replicas} replicas wait for room: {resources.notes[target.request]}"
 
 
 def _what_there_is(request: ResourceRequest, nodes: Sequence[Node], resources: ClusterResources) -> str:

@@ -7,7 +7,7 @@ import logging
 from mesh.controller.desired.controller_faults import ControllerFaults, Problems, confined
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import Observed
-from mesh.controller.plan.replica_placement import ClusterResources
+from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.deployment_status import (
     Verdict,
     deleted_verdict,

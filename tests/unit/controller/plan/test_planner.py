@@ -248,13 +248,13 @@ def test_ten_thousand_replicas_are_planned_in_one_go() -> None:
 def test_ten_thousand_replicas_are_placed_on_five_hundred_nodes_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan costs one look per replica and view, not one per node."""
     looks = Counter[str]()
-    fits = node_resources._fits
+    covers = node_resources._covers
 
     def counted(view: dict[str, float], bundle: Bundle) -> bool:
         looks["all"] += 1
-        return fits(view, bundle)
+        return covers(view, bundle)
 
-    monkeypatch.setattr(node_resources, "_fits", counted)
+    monkeypatch.setattr(node_resources, "_covers", counted)
     nodes = tuple(Node(node_id=f"n{number}", total={"CPU": 32.0}, available={"CPU": 32.0}) for number in range(500))
     ask = ResourceRequest(((("CPU", 1.0),),))
     targets = [replace(target(100), key=KEY._replace(name=f"D{number}"), request=ask) for number in range(100)]

@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 
 from mesh.controller.desired.resource_request import Bundle, ResourceRequest
 from mesh.controller.plan.cluster_picture import DepartedReplica, Node, Observed, Replica
+from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.plan.node_resources import could_hold
-from mesh.controller.plan.replica_placement import (
-    ANYWHERE,
-    ClusterResources,
-    DeploymentPlacement,
-    NodeAssignment,
-    Shortage,
-)
+from mesh.controller.plan.replica_placement import ANYWHERE, DeploymentPlacement, NodeAssignment, Shortage
 from mesh.defaults.control_settings import ControllerSettings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2

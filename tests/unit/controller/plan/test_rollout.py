@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Node, Observed, Replica
-from mesh.controller.plan.replica_placement import ClusterResources, DeploymentPlacement
+from mesh.controller.plan.cluster_resources import ClusterResources
+from mesh.controller.plan.replica_placement import DeploymentPlacement
 from mesh.controller.plan.rollout import Step, is_given_up, missing_predecessors, next_step, retry_delay_s
 from mesh.defaults.control_settings import ControllerSettings
 from mesh.options.rollout_policy import pace_of

@@ -8,7 +8,7 @@ from mesh.controller.desired.autoscaling_targets import ScalingRules
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Failures, Replica
-from mesh.controller.plan.replica_placement import ClusterResources
+from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.deployment_status import Verdict, application_status, deleted_verdict, next_verdict
 from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
 from tests.unit.controller.builders import observed, replica, target

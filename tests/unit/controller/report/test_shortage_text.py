@@ -7,7 +7,7 @@ import pytest
 
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of, resources_text
 from mesh.controller.plan.cluster_picture import Node, Observed, Replica
-from mesh.controller.plan.replica_placement import ClusterResources
+from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.shortage_text import explain
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2

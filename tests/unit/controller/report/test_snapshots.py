@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mesh.controller.plan.cluster_picture import Failures, Replica
-from mesh.controller.plan.replica_placement import ClusterResources
+from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.deployment_status import next_verdict
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.options.autoscaling_options import AutoscalingConfig
