@@ -59,6 +59,6 @@ async def counted_loop(call: Call, in_flight: int, calls: int) -> Lap:
             await call()
             latencies_us.append((time.perf_counter() - began_s) * 1e6)
 
-    started_s = time.perf_counter()
+    started_at_s = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(in_flight)))
-    return lap_of(latencies_us, len(latencies_us) / (time.perf_counter() - started_s))
+    return lap_of(latencies_us, len(latencies_us) / (time.perf_counter() - started_at_s))

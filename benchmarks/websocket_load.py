@@ -102,12 +102,12 @@ async def _run(address: str, path: str, sockets: int, messages: int) -> Lap:
             clients.append(client)
             client.shake_hands(address, path)
             await client.is_open
-        started_s = time.perf_counter()
+        started_at_s = time.perf_counter()
         for client in clients:
             client.begin(-(-messages // sockets))
         await asyncio.gather(*(client.is_done for client in clients))
         latencies_us = [each for client in clients for each in client.latencies_us]
-        return lap_of(latencies_us, len(latencies_us) / (time.perf_counter() - started_s))
+        return lap_of(latencies_us, len(latencies_us) / (time.perf_counter() - started_at_s))
     finally:
         for client in clients:
             client.close()

@@ -455,7 +455,7 @@ def imports_ours_or_ray(node: ast.Import | ast.ImportFrom) -> bool:
     return any(name.split(".")[0] in (*PRODUCT, "ray") for name in names)
 
 
-def test_only_three_modules_import_ray() -> None:
+def test_only_the_modules_of_ray_import_it() -> None:
     assert_none(
         f"{each.where}: only {', '.join(WITH_RAY)} import ray; use or add a function there"
         for source in sources(*PRODUCT)

@@ -61,12 +61,12 @@ class Http1Clock:
     __slots__ = (
         "_age_factor",
         "_doing",
-        "_drain_since_s",
+        "_drain_since_at_s",
         "_opened_at_s",
-        "_paused_since_s",
+        "_paused_since_at_s",
         "_read_at_s",
         "_seen",
-        "_since_s",
+        "_since_at_s",
         "reads",
         "requests",
     )
@@ -76,15 +76,15 @@ class Http1Clock:
         self._age_factor = age_factor
         self._opened_at_s = now_s
         self._doing = Doing.OPENED
-        self._since_s = now_s
+        self._since_at_s = now_s
         self._read_at_s = now_s
         self._seen = (0, 0)
         self.reads = 0
         """How often bytes have come; the connection counts."""
         self.requests = 0
         """How many heads were complete; the connection counts."""
-        self._paused_since_s: float | None = None
-        self._drain_since_s: float | None = None
+        self._paused_since_at_s: float | None = None
+        self._drain_since_at_s: float | None = None
 
     @property
     def opened_at_s(self) -> float:
@@ -100,18 +100,18 @@ class Http1Clock:
         reads, requests = self._seen
         has_progress = requests != self.requests or (reads != self.reads and vitals.doing in _RENEWED_BY_BYTES)
         if vitals.doing is not self._doing or has_progress:
-            self._doing, self._since_s = vitals.doing, now_s
+            self._doing, self._since_at_s = vitals.doing, now_s
         if reads != self.reads:
             self._read_at_s = now_s
         self._seen = self.reads, self.requests
-        self._paused_since_s = _since(self._paused_since_s, now_s, is_so=vitals.is_paused)
-        self._drain_since_s = _since(self._drain_since_s, now_s, is_so=vitals.is_draining)
-        if self._paused_since_s is not None and now_s - self._paused_since_s >= policy.unread_timeout_s:
+        self._paused_since_at_s = _since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
+        self._drain_since_at_s = _since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
+        if self._paused_since_at_s is not None and now_s - self._paused_since_at_s >= policy.unread_timeout_s:
             return Http1Upkeep.UNREAD
-        if self._drain_since_s is not None and now_s - self._drain_since_s >= policy.drain_timeout_s:
+        if self._drain_since_at_s is not None and now_s - self._drain_since_at_s >= policy.drain_timeout_s:
             return Http1Upkeep.END_DRAIN
         rule = _RULES.get(self._doing)
-        if rule is not None and now_s - self._since_s >= rule[0](limits):
+        if rule is not None and now_s - self._since_at_s >= rule[0](limits):
             return rule[1]
         if not vitals.is_draining and now_s - self._opened_at_s >= policy.age_max_s * self._age_factor:
             return Http1Upkeep.DRAIN

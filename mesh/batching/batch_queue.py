@@ -218,8 +218,8 @@ class BatchQueue:
         batch.task.add_done_callback(self._on_done)
 
     async def _run(self, batch: RunningBatch) -> None:
-        started_s = self._loop.time()
-        self._stats.batch_started([started_s - call.enqueued_s for call in batch.calls])
+        started_at_s = self._loop.time()
+        self._stats.batch_started([started_at_s - call.enqueued_s for call in batch.calls])
         try:
             await self._execute(batch.calls)
         except BaseException as error:  # a cancellation too: every waiting caller gets it
@@ -228,7 +228,7 @@ class BatchQueue:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._stats.batch_ended(self._loop.time() - started_s)
+            self._stats.batch_ended(self._loop.time() - started_at_s)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

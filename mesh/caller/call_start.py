@@ -158,7 +158,7 @@ async def _complete_and_submit(router: Router, call: OutgoingCall, pending: Pend
     except* Exception as group:  # whatever pickling and Ray can raise: the call has to end
         router.end(call, failed_in_user_code(group.exceptions[0]), CancelReason.CLIENT)
     else:
-        call.started_s = time.monotonic()
+        call.started_at_s = time.monotonic()
         router.submit(call)
     finally:
         router.counts.collecting -= 1

@@ -22,6 +22,9 @@ logger = logging.getLogger("mesh")
 
 _RESIZING = (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
 
+_NO_PORT = "cannot listen on"
+"""So begins the error of a gateway whose port is taken or forbidden."""
+
 Show = Callable[[control_pb2.ApplicationStatus], None]
 
 
@@ -41,10 +44,17 @@ def until_gateways_healthy(client: ControlClient) -> None:
     )
     waited_s = time.monotonic() - started_at_s
     raise TimeoutError(
-        f"The gateways were not healthy within {waited_s:.0f} s ({states or 'none was started'}). "
-        "If a port is taken, choose another: grpc_options and http_options of mesh.start(), --grpc-port and "
-        "--http-port of `mesh run`."
+        f"The gateways were not healthy within {waited_s:.0f} s ({states or 'none was started'}). {_advice(reply)}"
     )
+
+
+def _advice(reply: control_pb2.StatusReply) -> str:
+    if any(_NO_PORT in each.message for each in reply.gateways):
+        return (
+            "Choose another port: grpc_options and http_options of mesh.start(), --grpc-port and --http-port of "
+            "`mesh run`."
+        )
+    return "`mesh logs` shows what they logged."
 
 
 def until_running(client: ControlClient, name: str, show: Show | None = None) -> None:

@@ -69,13 +69,13 @@ class UpkeepClock:
 
     __slots__ = (
         "_age_factor",
-        "_awaits_since_s",
+        "_awaits_since_at_s",
         "_behind_sent_bytes",
-        "_behind_since_s",
-        "_drain_since_s",
-        "_idle_since_s",
+        "_behind_since_at_s",
+        "_drain_since_at_s",
+        "_idle_since_at_s",
         "_opened_at_s",
-        "_paused_since_s",
+        "_paused_since_at_s",
         "_pinged_at_s",
         "_read_at_s",
         "_reads",
@@ -88,11 +88,11 @@ class UpkeepClock:
         self._read_at_s = now_s
         self._reads = 0
         self._pinged_at_s: float | None = None
-        self._awaits_since_s: float | None = None
-        self._paused_since_s: float | None = None
-        self._idle_since_s: float | None = None
-        self._drain_since_s: float | None = None
-        self._behind_since_s: float | None = None
+        self._awaits_since_at_s: float | None = None
+        self._paused_since_at_s: float | None = None
+        self._idle_since_at_s: float | None = None
+        self._drain_since_at_s: float | None = None
+        self._behind_since_at_s: float | None = None
         self._behind_sent_bytes = 0
 
     @property
@@ -113,25 +113,25 @@ class UpkeepClock:
         """What the connection needs now, the most urgent first; call it again at the next look."""
         if vitals.reads != self._reads:
             self._reads, self._read_at_s, self._pinged_at_s = vitals.reads, now_s, None
-        self._awaits_since_s = _since(self._awaits_since_s, now_s, is_so=vitals.awaits_peer)
-        self._paused_since_s = _since(self._paused_since_s, now_s, is_so=vitals.is_paused)
-        self._idle_since_s = _since(self._idle_since_s, now_s, is_so=not vitals.streams)
-        self._drain_since_s = _since(self._drain_since_s, now_s, is_so=vitals.is_draining)
-        if _lasts(self._awaits_since_s, policy.handshake_timeout_s, now_s):
+        self._awaits_since_at_s = _since(self._awaits_since_at_s, now_s, is_so=vitals.awaits_peer)
+        self._paused_since_at_s = _since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
+        self._idle_since_at_s = _since(self._idle_since_at_s, now_s, is_so=not vitals.streams)
+        self._drain_since_at_s = _since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
+        if _lasts(self._awaits_since_at_s, policy.handshake_timeout_s, now_s):
             return Upkeep.SLOW
-        if _lasts(self._paused_since_s, policy.unread_timeout_s, now_s):
+        if _lasts(self._paused_since_at_s, policy.unread_timeout_s, now_s):
             return Upkeep.UNREAD
         if _lasts(self._behind_since(vitals, policy, now_s), policy.backlog_timeout_s, now_s):
             return Upkeep.BEHIND
         if _lasts(self._pinged_at_s, policy.keepalive_timeout_s, now_s):
             return Upkeep.GONE
         if vitals.is_draining:
-            if _lasts(self._drain_since_s, policy.drain_timeout_s, now_s):
+            if _lasts(self._drain_since_at_s, policy.drain_timeout_s, now_s):
                 return Upkeep.END_DRAIN
-            if _lasts(self._drain_since_s, policy.goaway_delay_s, now_s):
+            if _lasts(self._drain_since_at_s, policy.goaway_delay_s, now_s):
                 return Upkeep.FINISH_DRAIN
         elif _lasts(self._opened_at_s, policy.age_max_s * self._age_factor, now_s) or _lasts(
-            self._idle_since_s, policy.idle_timeout_s, now_s
+            self._idle_since_at_s, policy.idle_timeout_s, now_s
         ):
             return Upkeep.DRAIN
         if self._pinged_at_s is None and _lasts(self._read_at_s, policy.keepalive_after_s, now_s):
@@ -143,10 +143,10 @@ class UpkeepClock:
         """Since when too much waits, and the peer has taken too little of it."""
         is_behind = vitals.pending_bytes > policy.backlog_bytes
         taken_bytes = vitals.sent_bytes - self._behind_sent_bytes
-        if self._behind_since_s is None or not is_behind or taken_bytes >= policy.backlog_bytes:
-            self._behind_since_s = now_s if is_behind else None
+        if self._behind_since_at_s is None or not is_behind or taken_bytes >= policy.backlog_bytes:
+            self._behind_since_at_s = now_s if is_behind else None
             self._behind_sent_bytes = vitals.sent_bytes
-        return self._behind_since_s
+        return self._behind_since_at_s
 
 
 def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
@@ -155,5 +155,5 @@ def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None
     return now_s if before_s is None else before_s
 
 
-def _lasts(since_s: float | None, limit_s: float, now_s: float) -> bool:
-    return since_s is not None and now_s - since_s >= limit_s
+def _lasts(since_at_s: float | None, limit_s: float, now_s: float) -> bool:
+    return since_at_s is not None and now_s - since_at_s >= limit_s

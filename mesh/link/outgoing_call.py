@@ -109,7 +109,7 @@ class OutgoingCall:
         "sequence",
         "sink",
         "spills_at_s",
-        "started_s",
+        "started_at_s",
         "state",
         "timer",
         "waited_s",
@@ -124,7 +124,7 @@ class OutgoingCall:
         """While it is queued: the one where it failed before; any other is preferred."""
         self.sequence = 0
         """Order of submission in its router."""
-        self.started_s = time.monotonic()
+        self.started_at_s = time.monotonic()
         """When it was made, or when the last of its arguments arrived."""
         self.waited_s = 0.0
         """How long it waited in the queue before it was sent."""

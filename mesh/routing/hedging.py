@@ -96,7 +96,7 @@ class Hedges:
             durations = self._durations.get(call.request.method)
             delay_s = math.inf if durations is None else durations.percentile(policy.percentile)
         if delay_s < math.inf:
-            heapq.heappush(self._due, (call.started_s + delay_s, next(self._numbers), hedge))
+            heapq.heappush(self._due, (call.started_at_s + delay_s, next(self._numbers), hedge))
             self._start_timer()
 
     def on_end(self, call: OutgoingCall, outcome: Outcome) -> bool:
@@ -146,7 +146,7 @@ class Hedges:
             if len(self._durations) >= _METHODS_MAX:
                 return
             durations = self._durations[call.request.method] = Durations()
-        durations.add(time.monotonic() - call.started_s)
+        durations.add(time.monotonic() - call.started_at_s)
 
     def _start_timer(self) -> None:
         at_s = self._due[0][0]

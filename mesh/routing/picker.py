@@ -114,11 +114,11 @@ def _least_loaded_free(candidates: Sequence[C], random: Random) -> C | None:
 WEIGHT_MIN = 0.1
 
 
-def start_weight(since_s: float, duration_s: float) -> float:
-    """The weight of a replica this long after its start, from `WEIGHT_MIN` to 1.
+def start_weight(age_s: float, duration_s: float) -> float:
+    """The weight of a replica of this age, from `WEIGHT_MIN` to 1.
 
     A new replica has no calls, so it would be the least loaded of all and get every call at once, while its caches are
     cold and its code has not run yet. The weight is the chance that a replica gets a call that it would get at full
     weight; if the others are full, it gets the call anyhow.
     """
-    return 1.0 if since_s >= duration_s else max(WEIGHT_MIN, since_s / duration_s)
+    return 1.0 if age_s >= duration_s else max(WEIGHT_MIN, age_s / duration_s)

@@ -50,7 +50,7 @@ class QueueTimeouts:
         return self._default_s if own_s is None else own_s
 
     def _expires_at_s(self, call: OutgoingCall) -> float:
-        return math.inf if call.failed_attempts else call.started_s + self._limit_s(call)
+        return math.inf if call.failed_attempts else call.started_at_s + self._limit_s(call)
 
     def _start(self, at_s: float, now_s: float) -> None:
         self.close()

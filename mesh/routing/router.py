@@ -166,7 +166,7 @@ class Router:
         """How long the call has waited and for what, in words; empty if it is not queued. From any thread."""
         if call not in self._queue:
             return ""
-        return queued_text(self.key, time.monotonic() - call.started_s, self._pool.places())
+        return queued_text(self.key, time.monotonic() - call.started_at_s, self._pool.places())
 
     def update(self, snapshot: Snapshot) -> None:
         """Replace the snapshot by a newer one."""
@@ -322,7 +322,7 @@ class Router:
         if not queued and deadline_at_s - now_s > _TIMER_RESOLUTION_S:
             call.timer = self._loop.call_later(deadline_at_s - now_s, self._expire, call)
             return
-        waited = queued or sent_late_text(self.key, call.waited_s, now_s - call.started_s)
+        waited = queued or sent_late_text(self.key, call.waited_s, now_s - call.started_at_s)
         self.end(call, failed(DeadlineExceededError.after_waiting(waited)), CancelReason.DEADLINE)
 
     def _expire_queued(self, call: OutgoingCall, timeout_s: float) -> None:
@@ -344,13 +344,13 @@ class Router:
     def _finish(self, call: OutgoingCall, outcome: Outcome) -> None:
         now_s = time.monotonic()
         if call.state is CallState.QUEUED:
-            call.waited_s = now_s - call.started_s
+            call.waited_s = now_s - call.started_at_s
         call.state = CallState.DONE
         if call.timer is not None:
             call.timer.cancel()
         if call.request.hedge is not None and self._hedges.on_end(call, outcome):
             return
-        self.counts.end(call.request.method, outcome, now_s - call.started_s, call.waited_s)
+        self.counts.end(call.request.method, outcome, now_s - call.started_at_s, call.waited_s)
         try:
             call.sink.on_done(outcome)
         except Exception:

@@ -151,7 +151,7 @@ class WaitingCalls:
 
     def _take(self, call: OutgoingCall, endpoint: Endpoint) -> None:
         self.remove(call)
-        call.waited_s = time.monotonic() - call.started_s
+        call.waited_s = time.monotonic() - call.started_at_s
         self._send(endpoint, call)
 
     def _first_for(self, endpoint: Endpoint) -> OutgoingCall | None:

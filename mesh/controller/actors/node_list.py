@@ -24,7 +24,7 @@ class NodeList:
         self._runtime = runtime
         self._clock = clock
         self._read_at_s = float("-inf")
-        self._missing_since_s: dict[str, float] = {}
+        self._missing_since_at_s: dict[str, float] = {}
         """Nodes that the last reading lacked, and since when."""
         self.nodes: list[Node] = []
         self._reading: asyncio.Task[None] | None = None
@@ -42,7 +42,7 @@ class NodeList:
         waits for a node and none moves, so the list may be older.
         """
         options = settings().controller
-        is_calm = is_calm and not self._missing_since_s
+        is_calm = is_calm and not self._missing_since_at_s
         interval_s = options.nodes_calm_interval_s if is_calm else options.nodes_interval_s
         if self._reading is None:
             if self._clock() - self._read_at_s < interval_s:
@@ -68,18 +68,18 @@ class NodeList:
         present = {node.node_id for node in listed}
         missing = [node for node in self.nodes if node.node_id not in present]
         now_s = self._clock()
-        self._missing_since_s = {node.node_id: self._missing_since_s.get(node.node_id, now_s) for node in missing}
+        self._missing_since_at_s = {node.node_id: self._missing_since_at_s.get(node.node_id, now_s) for node in missing}
         is_mass = len(missing) > max(1, len(self.nodes) // 3)
         wait_s = settings().controller.mass_loss_wait_s if is_mass else 0.0
         # Those without a wait are gone at the second reading.
         waiting = [
             node
             for node in missing
-            if (since_s := self._missing_since_s[node.node_id]) == now_s or now_s - since_s < wait_s
+            if (since_at_s := self._missing_since_at_s[node.node_id]) == now_s or now_s - since_at_s < wait_s
         ]
         self._report(len(missing) if is_mass and waiting else 0, wait_s)
         for node_id in {node.node_id for node in missing} - {node.node_id for node in waiting}:
-            del self._missing_since_s[node_id]
+            del self._missing_since_at_s[node_id]
         # Nothing is placed on them meanwhile.
         self.nodes = [*listed, *(replace(node, available={}) for node in waiting)]
 

@@ -337,7 +337,7 @@ def test_the_shorter_of_both_timeouts_counts(header: str, timeout: float) -> Non
     """The shorter of both timeouts counts (items 54, 205)."""
     ends = WebEnds(options=WebOptions(timeout_s=10.0))
     exchange = ends.open(web_request(**({"x_request_timeout_seconds": header} if header else {})))
-    assert ends.call.request.deadline_at_s == pytest.approx(ends.call.started_s + timeout, abs=0.2)
+    assert ends.call.request.deadline_at_s == pytest.approx(ends.call.started_at_s + timeout, abs=0.2)
     fail(ends.call, DeadlineExceededError())
     request_id = exchange.field("x-request-id")
     assert (exchange.status, exchange.body.decode()) == (408, f"Request {request_id} timed out after {timeout:g}s.")
