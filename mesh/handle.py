@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Unpack, overl
 
 from typing_extensions import TypeVar
 
-from mesh.caller.call_start import begin_call
+from mesh.caller.broadcast import BroadcastResponse
+from mesh.caller.call_start import begin_broadcast, begin_call, begin_reservation
 from mesh.caller.handle_family import HandleFamily, Routers
 from mesh.caller.handle_options import CallOptions, HandleOptions
 from mesh.caller.init_options import InitOptions, handle_source
+from mesh.caller.replica_choice import ReplicaChoice, ReplicaSelection
 from mesh.caller.request_counter import RequestCounter
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.cluster import ray_core
@@ -184,6 +186,42 @@ class DeploymentHandle(Generic[T, Response_co]):
         response: Response_co = begin_call(self._key, router, options, args, kwargs)
         return response
 
+    def broadcast(self, method_name: str, /, *args: Any, **kwargs: Any) -> BroadcastResponse:
+        """Call a method of every running replica, also of those that have no free place.
+
+        Of the options, `timeout_s`, `metadata` and `multiplexed_model_id` apply.
+
+        Returns: All responses in one, with `results()` and `results_async()`.
+        Raises: UnserializableError, PayloadTooLargeError, and TypeError for responses or streams as arguments.
+        """
+        options = replace(self._options, method_name=method_name, stream=False)
+        return begin_broadcast(self._key, self._connected(), options, args, kwargs)
+
+    def choose_replica(self, *args: Any, **kwargs: Any) -> ReplicaChoice:
+        """Choose a replica as for a call with these arguments and options, and reserve a place there:
+
+            async with handle.generate.choose_replica() as chosen:
+                response = handle.generate.dispatch(chosen, prompt, peer=chosen.replica_id)
+
+        The place is given back at the end of the block, if no call was dispatched.
+        """
+        del args, kwargs
+        options = self._options
+        return ReplicaChoice(self._key, lambda: begin_reservation(self._connected(), options))
+
+    def dispatch(self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any) -> Response_co:
+        """Call the method on the chosen replica, with the place that is reserved there.
+
+        Raises: What `remote` raises; ValueError for a replica of another deployment, RuntimeError for a selection that
+            was dispatched already.
+        """
+        router = self._connected()
+        replica_id = selection.use(self._key)
+        next(self._family.request_counter.numbers)
+        response: Response_co = begin_call(self._key, router, self._options, args, kwargs, replica_id)
+        selection.release()  # behind the call on the same link, so nothing takes the place in between
+        return response
+
     if not TYPE_CHECKING:  # for them a call is an error, as it is at run time
 
         def __call__(self, *args: object, **kwargs: object) -> NoReturn:
@@ -231,6 +269,10 @@ class DeploymentHandle(Generic[T, Response_co]):
             _require_loop()  # accepted for compatibility: routers always run on the I/O thread
         self._family.is_used = True
         self._options = replace(self._options, _prefer_local_routing=_prefer_local_routing)
+
+    def _connected(self) -> Router:
+        router = self._family.router
+        return self._family.connect() if router is None or router.is_closed else router
 
     @property
     def _router(self) -> Router | None:

@@ -183,7 +183,7 @@ PURE_MODULES = (
     "mesh/rpc/request_head.py",
     "mesh/routing/outlier_ejection.py",
     "mesh/routing/picker.py",
-    "mesh/routing/places.py",
+    "mesh/routing/waiting/places.py",
     "mesh/routing/retry_budget.py",
     "mesh/routing/snapshot.py",
     "mesh/web/asgi_scope.py",

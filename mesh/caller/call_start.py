@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mesh.caller.broadcast import BroadcastResponse
 from mesh.caller.call_arguments import PENDING, STREAM, PendingArguments, UpstreamError, survey, take_stream
 from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.caller.handle_options import HandleOptions
@@ -15,7 +16,7 @@ from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.caller.typed_messages import TypedMessages, messages_of
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import RESERVE_METHOD, CallRequest, OutgoingCall
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire.io_thread import io_thread
@@ -25,11 +26,19 @@ from mesh.wire.request_context import RequestContext, new_request_id
 
 
 def begin_call(
-    key: DeploymentKey, router: Router, options: HandleOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    key: DeploymentKey,
+    router: Router,
+    options: HandleOptions,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    replica_id: str = "",
 ) -> Any:
-    """Start a call. Returns its response; the errors of what is called are raised by that, those of arguments here."""
+    """Start a call. Returns its response; the errors of what is called are raised by that, those of arguments here.
+
+    `replica_id`: the one that has to run it, also where it has no free place.
+    """
     if options.method_name.startswith("/"):
-        return _begin_typed(router, options, messages_of(options.method_name), args, kwargs)
+        return _begin_typed(router, options, messages_of(options.method_name), args, kwargs, replica_id)
     kinds = survey(args)
     if kwargs:
         kinds |= survey(kwargs.values())
@@ -48,11 +57,50 @@ def begin_call(
         call = OutgoingCall(request, future)
     else:
         future, call = _streaming_call(router, options, payload, open_source(source), _write_item, options.stream)
+    if replica_id:
+        _aim_at(call, replica_id)
     return _submit(router, future, call, pending)
 
 
+def begin_reservation(router: Router, options: HandleOptions) -> tuple[CallFuture, OutgoingCall]:
+    """Start a call that only holds a place at a replica, until its request ends."""
+    parent = REQUEST.get()
+    request = _request(options, parent, None, streams_response=False)
+    request.method, request.streams_request, request.hedge, request.metadata = RESERVE_METHOD, True, None, ()
+    future = CallFuture(router, parent)
+    call = OutgoingCall(request, future)
+    _submit(router, future, call, None)
+    return future, call
+
+
+def begin_broadcast(
+    key: DeploymentKey, router: Router, options: HandleOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> BroadcastResponse:
+    """Start one call of each running replica."""
+    if survey(args) | survey(kwargs.values()):
+        raise TypeError("A broadcast takes values only: await responses, and collect streams, before.")
+    payload = encode((args, kwargs), "arguments", store=False)
+    parent = REQUEST.get()
+    context = _context(parent, options.multiplexed_model_id, options.tenant)
+    deadline_at_s = _deadline_at_s(parent, options.timeout_s)
+
+    def call_replica(replica_id: str) -> Any:
+        request = CallRequest(options.method_name, payload, context, deadline_at_s, metadata=options.metadata)  # type: ignore[arg-type]
+        future = CallFuture(router, parent)
+        call = OutgoingCall(request, future)
+        _aim_at(call, replica_id)
+        return _submit(router, future, call, None)
+
+    return BroadcastResponse(router, call_replica)
+
+
 def _begin_typed(
-    router: Router, options: HandleOptions, messages: TypedMessages, args: tuple[Any, ...], kwargs: dict[str, Any]
+    router: Router,
+    options: HandleOptions,
+    messages: TypedMessages,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    replica_id: str,
 ) -> Any:
     """A call under the full name of a gRPC method: protobuf messages travel as such."""
     argument = messages.only_argument(args, kwargs)
@@ -66,6 +114,8 @@ def _begin_typed(
         request = _request(options, parent, payload, streams_response=streams_response)
         future = ItemStream(router, parent) if streams_response else CallFuture(router, parent)
         call = OutgoingCall(request, future)
+    if replica_id:
+        _aim_at(call, replica_id)
     response = _submit(router, future, call, None)
     response._read = messages.read
     return response
@@ -88,6 +138,12 @@ def _streaming_call(
     call = feed.call = OutgoingCall(request, feed)
     source.start(feed)
     return future, call
+
+
+def _aim_at(call: OutgoingCall, replica_id: str) -> None:
+    """Send the call to this replica only, whatever it does at the moment."""
+    call.request.targets = (frozenset((replica_id,)),)
+    call.request.is_beyond_limit, call.request.hedge = True, None
 
 
 def _request(

@@ -69,13 +69,13 @@ class _Response:
 
     def initial_metadata_sync(self, *, timeout_s: float | None = None) -> CallMetadata:
         """Like `initial_metadata`, blocking. Raises TimeoutError, and RuntimeError in a thread with an event loop."""
-        _refuse_in_loop()
+        refuse_in_loop()
         self._future.wait_headers_blocking(timeout_s)
         return _decoded(self._future.initial_metadata or ())
 
     def trailing_metadata_sync(self, *, timeout_s: float | None = None) -> CallMetadata:
         """Like `trailing_metadata`, blocking. Raises TimeoutError, and RuntimeError in a thread with an event loop."""
-        _refuse_in_loop()
+        refuse_in_loop()
         return _decoded(self._future.wait_blocking(timeout_s).trailers)
 
     def __reduce__(self) -> NoReturn:
@@ -107,7 +107,7 @@ class DeploymentResponse(_Response, Generic[R]):
         Raises what the method raised, TimeoutError (the call goes on), RequestCancelledError, and RuntimeError in a
         thread that runs an event loop.
         """
-        _refuse_in_loop()
+        refuse_in_loop()
         self._future.wait_blocking(timeout_s)
         return self._get()
 
@@ -127,7 +127,7 @@ class DeploymentResponse(_Response, Generic[R]):
     def _to_object_ref_sync(self, _timeout_s: float | None = None, _allow_running_in_asyncio_loop: bool = False) -> Any:
         """Like `_to_object_ref`, blocking. Raises TimeoutError."""
         if not _allow_running_in_asyncio_loop:
-            _refuse_in_loop()
+            refuse_in_loop()
         try:
             self._future.wait_blocking(_timeout_s)
         except TimeoutError as error:
@@ -179,7 +179,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         return self
 
     def __next__(self) -> R:
-        _refuse_in_loop()
+        refuse_in_loop()
         payload = self._future.next_item_blocking()
         if payload is None:
             self._raise_end(StopIteration)
@@ -221,7 +221,8 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
             future.abandon()
 
 
-def _refuse_in_loop() -> None:
+def refuse_in_loop() -> None:
+    """Raises RuntimeError in a thread that runs an event loop, which a blocking wait would stop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -48,6 +48,15 @@ class Admission:
             self.rejected += 1
         return has_place
 
+    def enter_beyond(self, seeker: PlaceSeeker) -> bool:
+        """Take a place even if all are taken; not if the replica drains."""
+        self._offered.discard(seeker)
+        if self.is_closed:
+            self.rejected += 1
+        else:
+            self.ongoing += 1
+        return not self.is_closed
+
     def has_place_for(self, seeker: PlaceSeeker) -> bool:
         """Whether `try_enter` would succeed."""
         return not self.is_closed and self.taken - (seeker in self._offered) < self.limit

@@ -348,7 +348,8 @@ class CalleeLink:
         """A new call. It was read before this: a place taken for a malformed one would never be given back."""
         if call_id in self._calls or not call_id:
             raise MalformedFrameError(f"call id {call_id} is in use")
-        if not self._admission.try_enter(self):
+        enter = self._admission.enter_beyond if request.is_beyond_limit else self._admission.try_enter
+        if not enter(self):
             self._reject(call_id)
             return
         call = self._calls[call_id] = IncomingCall(self, call_id, request, credit)

@@ -82,7 +82,7 @@ def pack(frame: Frame) -> bytes:
 def pack_open(call_id: int, request: CallRequest) -> Packed:
     """Starts a call. Raises TypeError, ValueError or OverflowError for what no frame can carry."""
     payload = request.payload
-    if payload is not None and _is_small(payload) and not request.streams_request:
+    if payload is not None and _is_small(payload) and not (request.streams_request or request.is_beyond_limit):
         return pack_small_open(call_id, request, payload, _deadline_ms(request))
     frame = Frame()
     frame.call_id = call_id
@@ -97,6 +97,8 @@ def pack_open(call_id: int, request: CallRequest) -> Packed:
         message.credit = settings().payload.stream_credits
     if request.streams_request:
         message.streams_request = True
+    if request.is_beyond_limit:
+        message.beyond_limit = True
     for key, value in request.metadata:
         message.metadata.add(key=key, value=value.encode() if isinstance(value, str) else value)
     if request.peer:
@@ -118,6 +120,7 @@ def read_open(message: replica_pb2.Open, body: memoryview | None) -> CallRequest
         message.streams_response,
         tuple((entry.key, entry.value) for entry in message.metadata) if message.metadata else (),
         message.peer,
+        is_beyond_limit=message.beyond_limit,
     )
 
 

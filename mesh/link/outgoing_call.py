@@ -20,6 +20,9 @@ from mesh.wire.request_context import RequestContext
 DEADLINE_TIMER_MAX_S = 30 * 86400.0
 """A deadline further away than this gets no timer: event loops do not support much longer delays."""
 
+RESERVE_METHOD = "@reserve"
+"""The method of calls that only hold a place; no method of user code has such a name."""
+
 _call_ids = itertools.count(1)
 
 
@@ -70,7 +73,7 @@ class CallRequest:
     method: str
     """A plain name, or "/package.Service/Method" for typed methods."""
     payload: Payload | None
-    """None where the request is streamed."""
+    """None where nothing but the stream is the request."""
     context: RequestContext
     deadline_at_s: float | None = None
     """time.monotonic() instant."""
@@ -91,6 +94,10 @@ class CallRequest:
     """Of idempotent unary calls only."""
     session_id: str = ""
     """Calls with the same one go to the same replica, as long as that has a free place."""
+    targets: Sequence[frozenset[str]] | None = None
+    """Groups of replicas, the preferred ones first: it goes to no other. None: to any."""
+    is_beyond_limit: bool = False
+    """It runs also where no place is free: a broadcast, or a call whose place was reserved."""
 
     @property
     def is_unary(self) -> bool:

@@ -6,7 +6,9 @@ import time
 
 from mesh.cluster.ray_objects import load_buffers
 from mesh.exceptions import DeadlineExceededError, MeshException
-from mesh.link.callee_link import IncomingCall
+from mesh.link.callee_link import IncomingCall, RunningCall
+from mesh.link.outgoing_call import RESERVE_METHOD
+from mesh.link.reservation import Reservation
 from mesh.replica.access_log import log_access
 from mesh.replica.execution import Conclude, Execution
 from mesh.replica.failure_log import failure_log
@@ -40,7 +42,7 @@ class Executor:
         """Whether calls that begin from now on are logged when they end."""
         self._conclude = self._end_and_log if is_wanted else self._end
 
-    def start(self, call: IncomingCall) -> Execution | WebExecution | None:
+    def start(self, call: IncomingCall) -> RunningCall | None:
         """Run the call; None if it could not begin and has ended already."""
         try:
             execution = self._prepare(call)
@@ -58,13 +60,15 @@ class Executor:
             self._hand_over(execution)
         return execution
 
-    def _prepare(self, call: IncomingCall) -> Execution | WebExecution:
+    def _prepare(self, call: IncomingCall) -> Execution | WebExecution | Reservation:
         if call.request.deadline_at_s is not None and call.request.deadline_at_s <= time.monotonic():
             raise DeadlineExceededError
         if call.request.method == WEB_METHOD:
             if self._web is None:
                 raise MeshException("The deployment takes no web requests: it has no ASGI application and no __call__.")
             return WebExecution(call, self._web, self._user, self._counts, self._conclude)
+        if call.request.method == RESERVE_METHOD:
+            return Reservation(call, self._conclude)
         method = self._methods.find(call.request.method)
         return Execution(call, method, self._user, self._counts, self._conclude)
 
@@ -79,7 +83,7 @@ class Executor:
         call.request.payload = Payload(PICKLE_BUFFERS, payload.data, buffers)
         self._hand_over(execution)
 
-    def _hand_over(self, execution: Execution | WebExecution) -> None:
+    def _hand_over(self, execution: Execution | WebExecution | Reservation) -> None:
         """If this fails the call still ends, because it holds a place."""
         call = execution.call
         try:

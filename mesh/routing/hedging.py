@@ -26,7 +26,7 @@ from mesh.options.calls.hedge_option import HedgePolicy
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.retry_budget import RetryBudget
 from mesh.routing.router_metrics import RouterCounts
-from mesh.routing.waiting_calls import WaitingCalls
+from mesh.routing.waiting.waiting_calls import WaitingCalls
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, Trailers, cancelled
 from mesh.wire.payload import Payload

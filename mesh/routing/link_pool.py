@@ -18,9 +18,9 @@ from mesh.routing.locality import Locality
 from mesh.routing.model_holders import ModelHolders
 from mesh.routing.outlier_ejection import EjectionLimits, find_outliers, left_out
 from mesh.routing.picker import WEIGHT_MIN, start_weight
-from mesh.routing.places import Places
 from mesh.routing.router_metrics import RouterCounts
 from mesh.routing.snapshot import Snapshot
+from mesh.routing.waiting.places import Places
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
@@ -155,6 +155,15 @@ class LinkPool:
         if endpoint is not None and calls:
             self._record_failures(endpoint, calls)
 
+    def record_rejected(self, link: CallerLink) -> None:
+        """Remember that the replica refused a call."""
+        endpoint = self.endpoint_of(link)
+        if link.is_draining:
+            self.refresh()
+        elif endpoint is not None:
+            # The replica is full, even if we know of fewer calls. It sends a Load when a place becomes free.
+            link.others_ongoing = max(link.others_ongoing, endpoint.limit - link.ongoing)
+
     def endpoint_of(self, link: CallerLink) -> Endpoint | None:
         endpoint = self._endpoints.get(link.replica_id)
         return endpoint if endpoint is not None and endpoint.link is link else None
@@ -163,6 +172,10 @@ class LinkPool:
         """The replica of the link if it may get calls."""
         endpoint = self.endpoint_of(link)
         return endpoint if endpoint is not None and link.is_usable and not endpoint.is_left_out else None
+
+    def find(self, replica_id: str) -> Endpoint | None:
+        """The replica of this id, if it is listed."""
+        return self._endpoints.get(replica_id)
 
     @property
     def link_count(self) -> int:

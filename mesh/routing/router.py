@@ -16,18 +16,13 @@ import math
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 import grpc
 
 from mesh.exceptions import (
-    BackPressureError,
     CancelReason,
     DeadlineExceededError,
-    DeploymentUnavailableError,
-    DisconnectedError,
     MeshException,
-    QueueTimeoutError,
     ReplicaUnavailableError,
     RequestCancelledError,
     UnserializableError,
@@ -37,13 +32,14 @@ from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallState, OutgoingCal
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.hedging import Hedges
 from mesh.routing.link_pool import CallerIdentity, LinkPool
+from mesh.routing.listing import Listing, replica_gone
 from mesh.routing.load_reports import Reading
-from mesh.routing.places import queued_text, sent_late_text
-from mesh.routing.queue_timeouts import QueueTimeouts
 from mesh.routing.retry_budget import RetryBudget
 from mesh.routing.router_metrics import RouterCounts, publish
 from mesh.routing.snapshot import DeploymentKey, Snapshot
-from mesh.routing.waiting_calls import WaitingCalls
+from mesh.routing.waiting.places import queued_text, sent_late_text
+from mesh.routing.waiting.queue_timeouts import QueueTimeouts
+from mesh.routing.waiting.waiting_calls import WaitingCalls
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
@@ -70,7 +66,7 @@ class Router:
         """`on_no_replica` is called when calls wait and the controller has to start a replica for them."""
         self.key = key
         self.counts = RouterCounts()
-        self._snapshot: Snapshot | None = None
+        self.listing = Listing(key)
         self._pool = LinkPool(identity, self, self.counts, lambda: self._queue.dispatch())
         self._queue = WaitingCalls(self._pool, self._send)
         self._timeouts = QueueTimeouts(self._queue, self._expire_queued)
@@ -101,7 +97,7 @@ class Router:
 
     def reading(self) -> Reading:
         """Queued and ongoing calls, to be reported to the controller."""
-        interval_s = self._snapshot.load_interval_s if self._snapshot is not None else 0.0
+        interval_s = self.listing.load_interval_s
         return Reading(deployment=self.key, interval_s=interval_s, queued=self.queued, ongoing=self.ongoing)
 
     @property
@@ -111,18 +107,17 @@ class Router:
 
     @property
     def has_replicas(self) -> bool:
-        return self._snapshot is not None and bool(self._snapshot.replicas)
+        return bool(self.listing.replicas)
 
     @property
     def can_serve(self) -> bool:
         """Whether a call can be answered: there are replicas, or the first call starts one."""
-        snapshot = self._snapshot
-        return self.has_replicas or (snapshot is not None and snapshot.starts_on_demand and not snapshot.unavailable)
+        return self.listing.can_serve
 
     @property
     def can_be_dropped(self) -> bool:
         """Whether its deployment was deleted some time ago and no call is left."""
-        if self._snapshot is None or not self._snapshot.is_missing:
+        if not self.listing.is_missing:
             return False
         is_over = self._pool.unlisted_at_s + settings().routing.router_linger_s <= time.monotonic()
         return is_over and not self.counts.collecting and not self._queue and self._pool.is_empty
@@ -145,7 +140,7 @@ class Router:
         """Start the timer of a call whose arguments may not be complete yet. Returns False if the call has ended."""
         deadline_at_s = call.request.deadline_at_s
         if call.state is not CallState.DONE and self.is_closed:
-            self._finish(call, failed(_closed(self.key, self._snapshot)))
+            self._finish(call, failed(self.listing.closed()))
         elif call.state is not CallState.DONE and deadline_at_s is not None and call.timer is None:
             remaining_s = deadline_at_s - time.monotonic()
             if remaining_s <= 0:
@@ -170,15 +165,17 @@ class Router:
 
     def update(self, snapshot: Snapshot) -> None:
         """Replace the snapshot by a newer one."""
-        self._snapshot = snapshot
+        self.listing.snapshot = snapshot
         self._pool.update(snapshot)
         self._timeouts.set_default(snapshot.queue_timeout_s or math.inf)
         if snapshot.unavailable:
             for call in self._queue.drain():
-                self._finish(call, failed(_unavailable(self.key, snapshot)))
+                self._finish(call, failed(self.listing.unavailable()))
         self._queue.dispatch()
+        self._fail_unreachable()
         if self.has_no_replica:
             self._on_no_replica(self)
+        self.listing.publish()
 
     async def close(self) -> None:
         """Fail queued calls and close all links. Later calls fail immediately."""
@@ -186,10 +183,11 @@ class Router:
         self.counts.withdraw()
         self._timeouts.close()
         self._hedges.close()
+        self.listing.close()
         await asyncio.gather(*self._pool.close(), return_exceptions=True)
         # Last: links give back the calls that they had not sent.
         for call in self._queue.drain():
-            self._finish(call, failed(_closed(self.key, self._snapshot)))
+            self._finish(call, failed(self.listing.closed()))
 
     def identify(self, identity: CallerIdentity) -> None:
         """Use this identity for new links."""
@@ -227,17 +225,12 @@ class Router:
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
-        endpoint = self._pool.endpoint_of(link)
-        if link.is_draining:
-            self._pool.refresh()
-        elif endpoint is not None:
-            # The replica is full, even if we know of fewer calls. It sends a Load when a place becomes free.
-            link.others_ongoing = max(link.others_ongoing, endpoint.limit - link.ongoing)
+        self._pool.record_rejected(link)
         if call.state is CallState.SENT:
             self.counts.retries.rejected += 1
-            if link.is_draining:
-                call.failed_attempts += 1
-            # A rejection by a full replica is no failure: under overload a call may be rejected many times.
+            # Only by one that drains is it a failure: under overload a call may be rejected many times.
+            call.failed_attempts += link.is_draining
+            call.request.is_beyond_limit = False  # too large for a full replica: it now waits like others
             self._take_back(call, link.replica_id, "it refuses calls", maybe_executed=False)
         self._pool.close_if_idle(link)
         self._queue.dispatch_like(call)
@@ -273,19 +266,25 @@ class Router:
             self._finish(call, failed(UnserializableError(f"The call cannot be sent: {error}")))
 
     def _enqueue(self, call: OutgoingCall) -> None:
-        snapshot = self._snapshot
-        if snapshot is not None and snapshot.unavailable:
-            self._finish(call, failed(_unavailable(self.key, snapshot)))
+        refusal = self.listing.why_refused
+        if refusal is not None:
+            self._finish(call, failed(refusal))
             return
-        limit = snapshot.max_queued_requests if snapshot is not None else -1
-        if 0 <= limit <= len(self._queue):
+        if 0 <= self.listing.queued_max <= len(self._queue) and not call.request.is_beyond_limit:
             self.counts.dropped += 1
-            self._finish(call, failed(_back_pressure(self.queued, self._snapshot, self._pool.places().usage)))
+            self._finish(call, failed(self.listing.back_pressure(self.queued, self._pool.places().usage)))
             return
         self._queue.push(call)
         self._timeouts.watch(call)
+        if call.request.targets is not None:
+            self._fail_unreachable()
         if len(self._queue) == 1 and self.has_no_replica:
             self._on_no_replica(self)
+
+    def _fail_unreachable(self) -> None:
+        for call in self._queue.unreachable():
+            self._queue.remove(call)
+            self._finish(call, failed(replica_gone(call)))
 
     def _may_retry(self, call: OutgoingCall, code: int) -> bool:
         """Whether a call that failed at a replica is sent again. Takes it off the budget."""
@@ -328,7 +327,7 @@ class Router:
     def _expire_queued(self, call: OutgoingCall, timeout_s: float) -> None:
         """The call has waited too long for a place."""
         self.counts.dropped += 1
-        error = _queue_timeout(self.queued, self._snapshot, self.why_queued(call), timeout_s)
+        error = self.listing.queue_timeout(self.queued, self.why_queued(call), timeout_s)
         self.end(call, failed(error), CancelReason.DEADLINE)
 
     def end(self, call: OutgoingCall, outcome: Outcome, reason: CancelReason) -> None:
@@ -355,30 +354,3 @@ class Router:
             call.sink.on_done(outcome)
         except Exception:
             logger.exception("a call of %s has ended, but its process failed to take the outcome", call.request.method)
-
-
-def _unavailable(key: DeploymentKey, snapshot: Snapshot) -> DeploymentUnavailableError:
-    return DeploymentUnavailableError(f"{key.app}#{key.name}", snapshot.unavailable)
-
-
-def _closed(key: DeploymentKey, snapshot: Snapshot | None) -> MeshException:
-    # The call may have been on its way here when the router of a deleted deployment was dropped.
-    if snapshot is not None and snapshot.is_missing:
-        return _unavailable(key, snapshot)
-    return DisconnectedError()
-
-
-def _back_pressure(queued: int, snapshot: Snapshot | None, usage: str) -> BackPressureError:
-    return BackPressureError(usage=usage, **_refusal(queued, snapshot))
-
-
-def _queue_timeout(queued: int, snapshot: Snapshot | None, waited: str, timeout_s: float) -> QueueTimeoutError:
-    return QueueTimeoutError(waited, timeout_s, **_refusal(queued, snapshot))
-
-
-def _refusal(queued: int, snapshot: Snapshot | None) -> dict[str, Any]:
-    """What both errors say of the queue, and what the deployment's `backpressure_config` says."""
-    limit = snapshot.max_queued_requests if snapshot is not None else -1
-    answer = snapshot.backpressure if snapshot is not None else None
-    chosen = {} if answer is None else {"status_code": answer.status_code, "retry_after_s": answer.retry_after_s}
-    return {"num_queued_requests": queued, "max_queued_requests": limit, **chosen}

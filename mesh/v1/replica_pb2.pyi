@@ -90,7 +90,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("method", "context", "deadline_ms", "payload", "streams_response", "streams_request", "credit", "metadata", "peer", "shared_bytes")
+    __slots__ = ("method", "context", "deadline_ms", "payload", "streams_response", "streams_request", "credit", "metadata", "peer", "shared_bytes", "beyond_limit")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,7 @@ class Open(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BEYOND_LIMIT_FIELD_NUMBER: _ClassVar[int]
     method: str
     context: _common_pb2.RequestContext
     deadline_ms: int
@@ -111,7 +112,8 @@ class Open(_message.Message):
     metadata: _containers.RepeatedCompositeFieldContainer[_common_pb2.Metadatum]
     peer: str
     shared_bytes: int
-    def __init__(self, method: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., deadline_ms: _Optional[int] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., streams_response: bool = ..., streams_request: bool = ..., credit: _Optional[int] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadatum, _Mapping]]] = ..., peer: _Optional[str] = ..., shared_bytes: _Optional[int] = ...) -> None: ...
+    beyond_limit: bool
+    def __init__(self, method: _Optional[str] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., deadline_ms: _Optional[int] = ..., payload: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., streams_response: bool = ..., streams_request: bool = ..., credit: _Optional[int] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadatum, _Mapping]]] = ..., peer: _Optional[str] = ..., shared_bytes: _Optional[int] = ..., beyond_limit: bool = ...) -> None: ...
 
 class InitialMetadata(_message.Message):
     __slots__ = ("entries",)

@@ -98,7 +98,7 @@ def process(controller: Controller) -> Iterator[MeshProcess]:
 
 
 def is_reported(router: Any, token: str) -> bool:
-    return router._snapshot is not None and router._snapshot.unavailable.endswith(token)
+    return router.listing.snapshot is not None and router.listing.snapshot.unavailable.endswith(token)
 
 
 def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, controller: Controller) -> None:

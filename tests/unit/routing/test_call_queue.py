@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.call_queue import PendingQueue
+from mesh.routing.waiting.call_queue import PendingQueue
 
 STEPS = st.lists(st.tuples(st.sampled_from(["push", "pop", "restore", "remove", "drain"]), st.integers(0, 100)))
 

@@ -1,9 +1,9 @@
-"""mesh.routing.places: what an error says of calls that waited for a free place."""
+"""mesh.routing.waiting.places: what an error says of calls that waited for a free place."""
 
 import pytest
 
-from mesh.routing.places import Places, queued_text, sent_late_text
 from mesh.routing.snapshot import DeploymentKey
+from mesh.routing.waiting.places import Places, queued_text, sent_late_text
 
 KEY = DeploymentKey("shop", "Tax")
 

@@ -21,10 +21,10 @@ from mesh.exceptions import (
     ReplicaUnavailableError,
 )
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
-from mesh.routing.call_queue import PendingQueue
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.router import Router
 from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
+from mesh.routing.waiting.call_queue import PendingQueue
 from mesh.settings import settings
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.io_thread import io_thread

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from mesh.link.caller_link import CallerLink
 from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
-from mesh.routing import waiting_calls
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.locality import Locality
 from mesh.routing.model_holders import ModelHolders
 from mesh.routing.snapshot import ReplicaInfo
-from mesh.routing.waiting_calls import WaitingCalls
+from mesh.routing.waiting import waiting_calls
+from mesh.routing.waiting.waiting_calls import WaitingCalls
 from mesh.settings import settings as mesh_settings
 from mesh.wire.request_context import RequestContext
 

@@ -6,6 +6,9 @@ names the replica that may have a free place: it gets the oldest of the first ca
 calls of the models that it holds. So an event costs the same however many replicas there are and calls wait. Only
 changes of the set of replicas have to look at all of them. A model that no replica holds any more is no reason to wait:
 its calls then go to the common queue, at their places by age.
+
+Calls with targets may go to certain replicas only. They wait in a queue of their own, in which every event looks for
+the first one that fits.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.routing.call_queue import PendingQueue
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import LinkPool
 from mesh.routing.locality import pick_nearest
 from mesh.routing.picker import pick, pick_for_model, pick_for_session
+from mesh.routing.waiting.call_queue import PendingQueue
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
@@ -39,6 +42,8 @@ class WaitingCalls:
         """For a replica that holds the model; no queue is empty."""
         self._for_models = PendingQueue()
         """The calls of all these queues."""
+        self._targeted = PendingQueue()
+        """For certain replicas only."""
         self._timer: asyncio.TimerHandle | None = None
         """For the end of the wait of the oldest call that waits for a model."""
 
@@ -48,14 +53,15 @@ class WaitingCalls:
         return self._last_sequence
 
     def __len__(self) -> int:
-        return len(self._common) + len(self._for_models)
+        return len(self._common) + len(self._for_models) + len(self._targeted)
 
     def __iter__(self) -> Iterator[OutgoingCall]:
         yield from self._common
         yield from self._for_models
+        yield from self._targeted
 
     def __contains__(self, call: OutgoingCall) -> bool:
-        return call in self._common or call in self._for_models
+        return call in self._common or call in self._for_models or call in self._targeted
 
     # ---- Calls come and go -------------------------------------------------------------------------------------------
 
@@ -63,6 +69,8 @@ class WaitingCalls:
         """Number a new call and find a replica for it. None if it has to wait."""
         self._last_sequence += 1
         call.sequence = self._last_sequence
+        if call.request.targets is not None:
+            return self._pick_target(call, call.request.targets)
         model_id = _model_of(call)
         if model_id in self._by_model:
             if self._pool.holders_of(model_id):
@@ -72,6 +80,9 @@ class WaitingCalls:
 
     def push(self, call: OutgoingCall) -> None:
         """Let a call wait that is newer than all others."""
+        if call.request.targets is not None:
+            self._targeted.push(call)
+            return
         model_id = _model_of(call)
         if not model_id or not self._pool.holders_of(model_id):
             self._common.push(call)
@@ -83,7 +94,9 @@ class WaitingCalls:
 
     def restore(self, call: OutgoingCall) -> None:
         """Let a call wait again that was sent, in its place by age."""
-        if call.spills_at_s > time.monotonic() and self._pool.holders_of(_model_of(call)):
+        if call.request.targets is not None:
+            self._targeted.restore(call)
+        elif call.spills_at_s > time.monotonic() and self._pool.holders_of(_model_of(call)):
             self._by_model.setdefault(_model_of(call), PendingQueue()).restore(call)
             self._for_models.restore(call)
             self._start_timer()
@@ -93,6 +106,7 @@ class WaitingCalls:
     def remove(self, call: OutgoingCall) -> None:
         """Forget a call, if it waits."""
         self._common.remove(call)
+        self._targeted.remove(call)
         if call in self._for_models:
             self._for_models.remove(call)
             model_id = _model_of(call)
@@ -106,7 +120,16 @@ class WaitingCalls:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return sorted(self._common.drain() + self._for_models.drain(), key=lambda call: call.sequence)
+        calls = self._common.drain() + self._for_models.drain() + self._targeted.drain()
+        return sorted(calls, key=lambda call: call.sequence)
+
+    def unreachable(self) -> list[OutgoingCall]:
+        """Calls all whose targets are gone."""
+        return [
+            call
+            for call in self._targeted
+            if not any(self._pool.find(name) for group in call.request.targets or () for name in group)
+        ]
 
     # ---- Dispatch ----------------------------------------------------------------------------------------------------
 
@@ -120,7 +143,10 @@ class WaitingCalls:
 
     def dispatch_like(self, call: OutgoingCall) -> None:
         """Send what can be sent of the queue that the call is in."""
-        self._dispatch_queue(self._common if call in self._common else self._by_model.get(_model_of(call)))
+        if call.request.targets is not None:
+            self._dispatch_target(call)
+        else:
+            self._dispatch_queue(self._common if call in self._common else self._by_model.get(_model_of(call)))
 
     def dispatch(self) -> None:
         """Send what can be sent, after a change of the set of replicas or of their limit."""
@@ -128,6 +154,8 @@ class WaitingCalls:
         self._dispatch_queue(self._common)
         for queue in list(self._by_model.values()):
             self._dispatch_queue(queue)
+        for call in list(self._targeted):
+            self._dispatch_target(call)
 
     def release_unheld(self, model_ids: Iterable[str]) -> None:
         """A replica may have dropped these models: calls that waited for the last one that had them wait for any."""
@@ -149,6 +177,11 @@ class WaitingCalls:
                 return
             self._take(call, endpoint)
 
+    def _dispatch_target(self, call: OutgoingCall) -> None:
+        endpoint = self._pick_target(call, call.request.targets or ()) if call in self._targeted else None
+        if endpoint is not None:
+            self._take(call, endpoint)
+
     def _take(self, call: OutgoingCall, endpoint: Endpoint) -> None:
         self.remove(call)
         call.waited_s = time.monotonic() - call.started_at_s
@@ -161,6 +194,11 @@ class WaitingCalls:
             queue = self._by_model.get(model_id)
             if queue and endpoint.holds(model_id) and (first is None or queue.first.sequence < first.sequence):
                 first = queue.first
+        for call in self._targeted:
+            if first is not None and first.sequence < call.sequence:
+                break
+            if any(endpoint.name in group for group in call.request.targets or ()):
+                return call
         return first
 
     def _pick(self, call: OutgoingCall, *, may_spill: bool) -> Endpoint | None:
@@ -169,6 +207,17 @@ class WaitingCalls:
             return found
         others = [endpoint for endpoint in self._pool.all.candidates if endpoint is not found]
         return pick(others, self._random) or found
+
+    def _pick_target(self, call: OutgoingCall, targets: Sequence[frozenset[str]]) -> Endpoint | None:
+        for group in targets:
+            listed = [endpoint for name in group if (endpoint := self._pool.find(name)) is not None]
+            usable = [endpoint for endpoint in listed if endpoint.is_usable]
+            if usable and call.request.is_beyond_limit:
+                return usable[0]
+            found = pick(usable, self._random)
+            if found is not None:
+                return found
+        return None
 
     def _pick_any(self, call: OutgoingCall, *, may_spill: bool) -> Endpoint | None:
         model_id = _model_of(call)
