@@ -16,7 +16,7 @@ from gateway.dialects.call_guard import CallGuard
 from gateway.dialects.grpc_call import GrpcCall, UnaryUnaryCall, refuse
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
-from gateway.dialects.method_lookup import ServedMethods
+from gateway.dialects.method_lookup import NOT_SERVED, ServedMethods
 from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.http1.http1_limits import Http1Limits
 from gateway.http_server import HttpServer, ServerLimits
@@ -202,7 +202,10 @@ class GatewayListener:
         if isinstance(caller, Refusal):
             self._refuse(stream, head, caller)
             return None
-        served = self._served.get((head.invocation.application, head.path)) or self._look_up(stream, head, peer)
+        is_stranger = self.guard is not None and self.guard.is_stranger(caller)
+        served = self._served.get((head.invocation.application, head.path)) or self._look_up(
+            stream, head, peer, is_stranger=is_stranger
+        )
         if not isinstance(served, tuple):
             return served
         call_type, method = served
@@ -213,14 +216,15 @@ class GatewayListener:
         return call_type(stream, head, of_caller, peer)
 
     def _look_up(
-        self, stream: Stream, head: ClientHead, peer: str
+        self, stream: Stream, head: ClientHead, peer: str, *, is_stranger: bool = False
     ) -> tuple[type[GrpcCall], ServedMethod] | Receiver | None:
         """What serves the call: a method of an application, or the receiver that one of our own services has made."""
         if self._built_in.find(head) is not None:
             return self._built_in.accept(stream, head, peer)
         method = self.methods.find(head.invocation.application, head.path)
         if isinstance(method, Refusal):
-            self._refuse(stream, head, method)
+            # A client without an identity, on an open path, does not learn which methods there are.
+            self._refuse(stream, head, NOT_SERVED if is_stranger else method)
             return None
         call_type = _CALL_TYPES[method.streams_request, method.streams_response]
         served = self._served[head.invocation.application, head.path] = call_type, method

@@ -44,12 +44,18 @@ class CallGuard:
         """The same for a request that is none of gRPC: its dialect opens it now or when it is known who sends it."""
 
         def open_as(identity: Identity | None) -> ExchangeReceiver | None:
-            exchange.caller = KnownCaller(self.methods, identity, exchange.head.peer)
+            exchange.caller = KnownCaller(
+                self.methods, identity, exchange.head.peer, is_stranger=self.is_stranger(identity)
+            )
             return open_exchange(exchange)
 
         if self._authenticator is None:
             return open_as(None)
         return open_for_caller(self._authenticator, exchange, open_as)
+
+    def is_stranger(self, identity: Identity | None) -> bool:
+        """Whether that of a client which was let in says that it is not known: the path is open."""
+        return identity is None and self._authenticator is not None
 
     def accept(self, stream: Stream, head: ClientHead, peer: str, go_on: GoOn) -> Receiver | None:
         """Let the call go on, now or when it is known who calls. Returns what receives the stream until then."""

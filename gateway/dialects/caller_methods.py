@@ -84,9 +84,10 @@ class CallerMethods:
 class KnownCaller:
     """Who sends one exchange, for the dialect that opens it."""
 
-    __slots__ = ("_identity", "_methods", "_peer")
+    __slots__ = ("_identity", "_methods", "_peer", "is_stranger")
 
-    def __init__(self, methods: CallerMethods, identity: Identity | None, peer: str) -> None:
+    def __init__(self, methods: CallerMethods, identity: Identity | None, peer: str, *, is_stranger: bool) -> None:
+        self.is_stranger = is_stranger
         self._methods = methods
         self._identity = identity
         self._peer = peer

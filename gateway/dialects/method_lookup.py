@@ -7,10 +7,12 @@ from collections.abc import Callable
 from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.exchange import Exchange
-from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, Refusal, Route, Routes
+from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, UNIMPLEMENTED, Refusal, Route, Routes
 from mesh.options.calls.call_policies import NO_POLICIES
 from mesh.routing.snapshot import DeploymentKey
 
+NOT_SERVED = Refusal(UNIMPLEMENTED, "No method of this name is served.")
+"""For clients without an identity on an open path: names of methods, services and applications are not for them."""
 _WAITING = Refusal(UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first.")
 
 
@@ -71,10 +73,17 @@ class ServedMethods:
     def find_for(self, application: str | None, full_name: str, exchange: Exchange) -> ServedMethod | Refusal:
         """The same for one call of this exchange, which is to begin now; a Refusal also if that is above a limit."""
         method = self.find(application, full_name)
-        if exchange.caller is None or isinstance(method, Refusal):
+        if isinstance(method, Refusal):
+            return self.shown(method, exchange)
+        if exchange.caller is None:
             return method
         admitted: ServedMethod | Refusal = exchange.caller.admit(method)
         return admitted
+
+    def shown(self, refusal: Refusal, exchange: Exchange) -> Refusal:
+        """What a client gets whose call no method serves: one without an identity does not learn which methods are."""
+        caller = exchange.caller
+        return NOT_SERVED if caller is not None and caller.is_stranger else refusal
 
     def has(self, path: str) -> bool:
         """Whether an application has such a method."""

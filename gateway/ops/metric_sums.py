@@ -15,6 +15,7 @@ Families = list[tuple[Family, list[Sample]]]
 
 _DEPARTED_KEPT_APART_MAX = 64
 """Ended processes whose counts are kept apart, as they may come back; those of older ones are added up."""
+_OWNERS_NAMED_MAX = 5
 _APPLICATION = "application"
 _REPLICA = "replica"
 
@@ -24,6 +25,8 @@ class MetricSums:
 
     def __init__(self) -> None:
         self._families: dict[str, tuple[Family, dict[tuple[str, ...], Sample]]] = {}
+        self.clashes: dict[str, str] = {}
+        """What was left out, by the name of the family: a sentence."""
 
     def add(self, families: Families, *, with_gauges: bool = True) -> None:
         """Add samples. A family is left out if its shape differs from the first one of that name."""
@@ -32,9 +35,16 @@ class MetricSums:
                 continue
             known, sums = self._families.setdefault(family.name, (family, {}))
             if (known.kind, known.label_names, known.bounds) != (family.kind, family.label_names, family.bounds):
-                continue  # from another version of the mesh
+                self._note_clash(known, family, samples)
+                continue
             for sample in samples:
                 _add_to(sums, sample)
+
+    def _note_clash(self, known: Family, family: Family, samples: list[Sample]) -> None:
+        if samples and family.name not in self.clashes:
+            owners = sorted({owner for each in samples if (owner := _application_of(family, each.label_values))})
+            of = f" of application {', '.join(owners[:_OWNERS_NAMED_MAX])}" if owners else ""
+            self.clashes[family.name] = f"{_shape(family)}{of} is left out, as another one is {_shape(known)}"
 
     def keep_only(self, applications: Set[str]) -> None:
         """Remove the samples of all other applications."""
@@ -53,6 +63,8 @@ class NodeSums:
         self._last: dict[str, Families] = {}
         self._departed: dict[str, Families] = {}
         self._retained = MetricSums()
+        self.clashes: dict[str, str] = {}
+        """Of the last update, see `MetricSums`."""
 
     def update(self, own: Families, replies: Mapping[str, Families | None]) -> Families:
         """The node's metrics. `replies`: every living process by its id, with None for one that did not answer."""
@@ -71,6 +83,7 @@ class NodeSums:
         for families in self._departed.values():
             sums.add(families, with_gauges=False)
         sums.add(self._retained.families())
+        self.clashes = sums.clashes
         return sums.families()
 
     def keep_only(self, applications: Set[str]) -> None:
@@ -107,10 +120,19 @@ def read_reply(reply: telemetry_pb2.MetricsReply) -> Families:
 
 def _is_of(family: Family, label_values: tuple[str, ...], applications: Set[str]) -> bool:
     """Whether a series belongs to one of the applications, or to no application."""
-    if _APPLICATION not in family.label_names:
-        return True
-    application = label_values[family.label_names.index(_APPLICATION)]
+    application = _application_of(family, label_values)
     return not application or application in applications
+
+
+def _application_of(family: Family, label_values: tuple[str, ...]) -> str:
+    """Empty where a series is of none."""
+    return label_values[family.label_names.index(_APPLICATION)] if _APPLICATION in family.label_names else ""
+
+
+def _shape(family: Family) -> str:
+    bounds = f" and boundaries {', '.join(map(str, family.bounds))}" if family.bounds else ""
+    kind = telemetry_pb2.MetricKind.Name(family.kind).removeprefix("METRIC_KIND_").lower()
+    return f"a {kind} with tags {', '.join(family.label_names) or 'none'}{bounds}"
 
 
 def _add_to(sums: dict[tuple[str, ...], Sample], sample: Sample) -> None:

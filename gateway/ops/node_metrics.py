@@ -17,6 +17,9 @@ from mesh.wire.mesh_token import token_metadata
 
 logger = logging.getLogger("mesh.gateway")
 
+_WARNINGS_MAX = 1_000
+"""Metrics of different declarations that one gateway logs."""
+
 
 class NodeMetrics:
     """The metrics of the node's processes, which are queried in parallel. I/O loop only."""
@@ -33,6 +36,8 @@ class NodeMetrics:
         self._applications = applications
         self._own = own
         self._sums = NodeSums()
+        self._warned: set[str] = set()
+        """Names of metrics that are declared in two ways, each of which was logged."""
         self._one_at_a_time = asyncio.Lock()
 
     async def scrape(self) -> Families:
@@ -43,11 +48,21 @@ class NodeMetrics:
             replies = await asyncio.gather(*map(self._fetch, peers.values()))
             by_process = dict(zip(peers, replies, strict=True))
             # These are thousands of additions: in a thread they do not delay the calls on this loop.
-            return await asyncio.to_thread(self._add_up, by_process, self._applications())
+            families = await asyncio.to_thread(self._add_up, by_process, self._applications())
+            self._warn_of_clashes()
+            return families
 
     async def close(self) -> None:
         """Close all channels."""
         await self._client.keep_only(set())
+
+    def _warn_of_clashes(self) -> None:
+        for name, what in self._sums.clashes.items():
+            if name not in self._warned and len(self._warned) < _WARNINGS_MAX:
+                self._warned.add(name)
+                logger.warning(
+                    "metric %s: %s. Give it another name, or the same kind, tags and boundaries everywhere.", name, what
+                )
 
     async def _fetch(self, address: str) -> telemetry_pb2.MetricsReply | None:
         try:

@@ -96,6 +96,10 @@ class ExchangeReceiver(Protocol):
 class Caller(Protocol):
     """Who sends an exchange, and what it may call now."""
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether the gateway asks who calls, and does not know: the path is open."""
+
     def admit(self, method: Any) -> Any:
         """The method or target of a call that begins now, with its caller; a Refusal if that is above a limit."""
 

@@ -69,11 +69,11 @@ class JsonDialect:
             case FieldError() as found:
                 _answer(exchange, HTTP_STATUS[INVALID_ARGUMENT], field_error_json(found))
             case Refusal() as found:
-                self._refuse(exchange, found)
+                self._refuse(exchange, self._methods.shown(found, exchange))
             case None:
                 missing = self._methods.find(application_of(head), head.path)
                 assert isinstance(missing, Refusal), "methods of the routes are found"
-                self._refuse(exchange, missing)
+                self._refuse(exchange, self._methods.shown(missing, exchange))
         return None
 
     def _find(self, head: HttpHead) -> _Found:

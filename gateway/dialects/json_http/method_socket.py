@@ -50,7 +50,7 @@ class MethodSocketDialect:
         head = exchange.head
         target = self._find(head)
         if isinstance(target, Refusal):
-            self._refuse(exchange, target)
+            self._refuse(exchange, self._methods.shown(target, exchange))
             return None
         assert target is not None, "claims has found it"
         try:

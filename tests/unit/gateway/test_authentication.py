@@ -13,12 +13,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jwt.algorithms import ECAlgorithm
 
+from gateway.typed_entry import TypedEntry
 from mesh.authentication import ClientRequest, Refused
 from mesh.exceptions import GrpcStatusError
 from mesh.wire.api_key_lines import key_line
@@ -36,6 +38,7 @@ from tests.unit.gateway.fakes import (
     finish,
     item,
     on_io_loop,
+    routes_of,
     until,
 )
 from tests.unit.gateway.guarded import guarded
@@ -92,6 +95,31 @@ def test_unknown_methods_are_not_revealed_to_strangers(tmp_path: Path) -> None:
             assert await call(gateway, "/shop.Store/Nope", authorization="Bearer a-key") is (
                 grpc.StatusCode.UNIMPLEMENTED
             )
+
+    on_io_loop(scenario())
+
+
+def test_unknown_methods_below_an_open_path_are_not_revealed_either(tmp_path: Path) -> None:
+    """In every dialect; a method that exists there is served."""
+
+    async def scenario() -> None:
+        keys = tmp_path / "keys.txt"
+        keys.write_text(key_line("alice", "a-key", {}))
+        authentication = {"keys_file": str(keys), "open_paths": ["/shop.Store/*", "/grpc.health.v1.Health/*"]}
+        async with guarded(FakeRouter(echo), authentication=authentication) as (gateway, _):
+            entry = TypedEntry(gateway.listener.methods)
+            entry.set_routes(routes_of("a"))
+            gateway.listener.add_dialects(*entry.dialects)
+            assert await gateway.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+            for method in ("/shop.Store/Nope", "/grpc.health.v1.Health/Nope"):
+                error = await failure_of(gateway.channel.unary_unary(method)(b"", timeout=10))
+                assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+                assert error.details() == "No method of this name is served."
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", timeout=10) as client:
+                for kind in ("grpc-web+proto", "proto", "connect+proto", "json"):
+                    answer = await client.post("/shop.Store/Nope", headers={"content-type": f"application/{kind}"})
+                    assert b"No method of this name is served." in answer.content, kind
+                    assert b"Store" not in answer.content
 
     on_io_loop(scenario())
 

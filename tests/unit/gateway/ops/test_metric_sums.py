@@ -39,6 +39,18 @@ def test_histograms_add_up_bucket_by_bucket():
     assert (sample.buckets, sample.sum) == ([3, 0, 2], 3)
 
 
+def test_metrics_of_one_name_and_different_tags_are_named():
+    """The first one is shown; the sentence says whose the other is (item 252)."""
+    sums = NodeSums()
+    other = Family("calls_total", COUNTER, "Calls.", ("application", "kind"))
+    families = sums.update(metrics_of(1), {"p": [(other, [Sample(("shop", "x"), 5), Sample(("zoo", "x"), 5)])]})
+    assert [family for family, _ in families if family.name == CALLS.name] == [CALLS]
+    said = "a counter with tags application, kind of application shop, zoo is left out, as another one is a counter"
+    assert sums.clashes == {"calls_total": f"{said} with tags app"}
+    sums.update(metrics_of(1), {"p": metrics_of(1)})
+    assert not sums.clashes
+
+
 def test_own_samples_with_equal_labels_add_up_too():
     own: Families = [(CALLS, [Sample(("a",), 1), Sample(("a",), 2)])]
     assert value(NodeSums().update(own, {}), CALLS) == 3

@@ -33,6 +33,7 @@ class Process:
 
     def __init__(self, calls: float) -> None:
         self.calls = calls
+        self.label_names: tuple[str, ...] = ()
         self.is_stuck = False
         self.is_asked = False
         """A request is waiting for its answer."""
@@ -46,8 +47,9 @@ class Process:
                 await asyncio.Event().wait()
             finally:
                 self.is_asked = False
+        sample = telemetry_pb2.Sample(value=self.calls, label_values=self.label_names)
         family = telemetry_pb2.MetricFamily(
-            name=CALLS.name, kind=CALLS.kind, help=CALLS.help, samples=[telemetry_pb2.Sample(value=self.calls)]
+            name=CALLS.name, kind=CALLS.kind, help=CALLS.help, label_names=self.label_names, samples=[sample]
         )
         return telemetry_pb2.MetricsReply(families=[family])
 
@@ -118,6 +120,23 @@ def test_a_process_that_died_keeps_its_counts():
             assert calls(await metrics.scrape()) == 111
 
     on_io_loop(scenario())
+
+
+def test_a_metric_that_is_declared_in_two_ways_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With what to do about it (item 252)."""
+
+    async def scenario() -> None:
+        first, second = Process(2), Process(3)
+        second.label_names = ("kind",)
+        async with node(first, second) as (metrics, _, _):
+            for _ in range(3):
+                await metrics.scrape()
+
+    on_io_loop(scenario())
+    (record,) = (each for each in caplog.records if "calls_total" in each.getMessage())
+    assert record.levelname == "WARNING"
+    assert "with tags kind is left out" in record.getMessage()
+    assert "Give it another name" in record.getMessage()
 
 
 def test_scrapes_at_the_same_time_do_not_mix():
