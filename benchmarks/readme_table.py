@@ -20,6 +20,10 @@ SHOWN = (
     "gateway_unary_100_cpu",
     "gateway_two_hops",
     "gateway_stream",
+    "http_noop_1_p50",
+    "http_noop_64",
+    "http_noop_64_cpu",
+    "http_json_m100",
     "array_10mb",
     "update_longest",
 )

@@ -60,14 +60,14 @@ SYSTEMS = (
 
 
 def build_serve_environment() -> None:
-    """Create the environment of Ray Serve, with the pinned versions that the mesh uses too, if it does not exist."""
+    """Create the environment of Ray Serve, with the pinned versions that the mesh uses too; again when they change."""
     constraints = ROOT / "constraints.txt"
     wanted = "\n".join(SERVE_REQUIREMENTS) + "\n" + constraints.read_text()
     stamp = SERVE_ENVIRONMENT / ".installed"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"building {SERVE_ENVIRONMENT.name} with {SERVE_REQUIREMENTS[0]}", flush=True)
-    subprocess.run([sys.executable, "-m", "venv", SERVE_ENVIRONMENT], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", SERVE_ENVIRONMENT], check=True)
     install = [SERVE_PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     subprocess.run([*install, "-c", constraints, *SERVE_REQUIREMENTS], check=True)
     stamp.write_text(wanted)

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -40,7 +41,7 @@ _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 _RESOURCE_EXHAUSTED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 GATEWAY_FAILED = "The gateway failed; its log has the reason."
-_NO_ROOM = (
+NO_ROOM = (
     "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
     " Retry later, or with smaller messages."
 )
@@ -216,7 +217,7 @@ class MethodCall:
         """Count `size` bytes of the request as kept for this call. False, and the call is over, if there is no room."""
         share, more_bytes = self._exchange.share, size - self._held_bytes
         if more_bytes > 0 and not share.has_room(more_bytes):
-            self.refuse(_RESOURCE_EXHAUSTED, _NO_ROOM)
+            self.refuse(_RESOURCE_EXHAUSTED, NO_ROOM)
             return False
         share.add(more_bytes)
         self._held_bytes = size
@@ -242,13 +243,22 @@ class MethodCall:
 
     # ---- From the mesh (CallSink) ------------------------------------------------------------------------------------
 
+    @property
+    def takes_messages(self) -> bool:
+        """Whether messages of the response are still of use."""
+        return not (self._exchange.has_ended or self._refused_with)
+
     def on_item(self, payload: Payload) -> None:
-        if self._exchange.has_ended or self._refused_with:
+        self.pass_on(payload, partial(self._owner.on_message, payload.data))
+
+    def pass_on(self, payload: Payload, send: Callable[[], bool]) -> None:
+        """Let `send` give the client a message of the response; it says whether there was room for it."""
+        if not self.takes_messages:
             return
         if payload.codec != RAW:
             self.refuse(_INTERNAL, self._not_a_message())
-        elif not self._owner.on_message(payload.data):
-            self.refuse(_RESOURCE_EXHAUSTED, _NO_ROOM)
+        elif not send():
+            self.refuse(_RESOURCE_EXHAUSTED, NO_ROOM)
         elif not self._refused_with:
             self.method.stats.sent += 1
             self._written += payload.credits
@@ -301,7 +311,7 @@ class MethodCall:
         code = self._owner.on_status(end)
         if code is None:
             lost = "" if end.response is None else " The call was executed; its response is lost."
-            code = self._owner.on_status(self._end(Outcome(_RESOURCE_EXHAUSTED, _NO_ROOM + lost)))
+            code = self._owner.on_status(self._end(Outcome(_RESOURCE_EXHAUSTED, NO_ROOM + lost)))
             if code is None:
                 self._exchange.abort()
                 return _RESOURCE_EXHAUSTED

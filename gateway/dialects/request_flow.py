@@ -18,6 +18,10 @@ class RequestReader(Protocol):
     """Makes the messages of one request out of its bytes."""
 
     @property
+    def is_paused(self) -> bool:
+        """Messages may be here, but none is made in this turn of the loop; `RequestFlow.on_room` follows in another."""
+
+    @property
     def kept_bytes(self) -> int:
         """Bytes that are here and not part of a message that was returned."""
 
@@ -97,7 +101,7 @@ class RequestFlow:
         while call.can_send and (message := reader.next_message()) is not None:
             call.send(message)
         # Without credit, the client waits for the replica: the window of the exchange bounds what is kept.
-        if call.hold(reader.kept_bytes) and call.can_send:
+        if call.hold(reader.kept_bytes) and call.can_send and not reader.is_paused:
             self._give_room()
         if self._has_ended and not reader.kept_bytes and not call.is_over:
             call.half_close()

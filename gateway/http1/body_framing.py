@@ -59,14 +59,13 @@ class _Next(Enum):
 class ChunkedBody:
     """Chunks, and behind them trailers, which are checked and dropped."""
 
-    __slots__ = ("_excess_bytes", "_limits", "_next", "_room_bytes", "is_done", "left_bytes")
+    __slots__ = ("_excess_bytes", "_limits", "_next", "is_done", "left_bytes")
 
     def __init__(self, limits: Http1Limits) -> None:
         self._limits = limits
         self._next = _Next.SIZE
         self.left_bytes = 0
         """Bytes of the present chunk that have not come."""
-        self._room_bytes = limits.body_max_bytes
         self._excess_bytes = 0
         self.is_done = False
 
@@ -114,9 +113,6 @@ class ChunkedBody:
         self._excess_bytes = max(0, self._excess_bytes + line_bytes - _LINE_USUAL_BYTES - 2 * size)
         if self._excess_bytes > self._limits.chunk_excess_max_bytes:
             raise HttpFault(400, "The lines between chunks are much longer than the chunks.")
-        self._room_bytes -= size
-        if self._room_bytes < 0:
-            raise HttpFault(413, f"The body has more than {self._limits.body_max_bytes} bytes.")
 
     def _take_data_end(self, data: bytes, position: int) -> int:
         end = data[position : position + 2]

@@ -107,8 +107,6 @@ def read_head(line: bytes, lines: FieldLines, limits: Http1Limits, origin: Origi
     is_websocket = lines.wants_websocket and not is_old
     if is_websocket and (method != b"GET" or has_body):
         raise HttpFault(400, "A WebSocket is opened by GET without a body.")
-    if lines.length is not None and lines.length > limits.body_max_bytes:
-        raise HttpFault(413, f"The body has more than {limits.body_max_bytes} bytes.")
     head = HttpHead(
         method=method.decode(),
         path=path.decode(),

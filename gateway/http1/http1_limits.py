@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http1Limits:
-    """Sizes in bytes, times in seconds."""
+    """Sizes in bytes, times in seconds. Whole bodies are limited by the dialects, on HTTP/2 as well."""
 
     target_max_bytes: int = 8 * 1024
     """The path with its query. More is answered with 414."""
@@ -15,8 +15,6 @@ class Http1Limits:
     """All lines of header fields together; the same for trailers. More is answered with 431."""
     fields_max: int = 100
     """Lines of header fields; the same for trailers. More is answered with 431."""
-    body_max_bytes: float = float("inf")
-    """Of a request. More is answered with 413. Bodies flow, so a large one takes no more memory than a small one."""
     body_window_bytes: int = 256 * 1024
     """What a client may send ahead of what the receiver has dealt with."""
     chunk_line_max_bytes: int = 1024

@@ -13,6 +13,8 @@ _COMPRESSED = 1
 class EnvelopeReader:
     """Cuts the messages of one request out of its body."""
 
+    is_paused = False
+
     __slots__ = ("_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
 
     def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:

@@ -10,6 +10,8 @@ from mesh.rpc.message_reader import decompressed, too_large
 class WholeBodyReader:
     """The body is the message. See RequestReader."""
 
+    is_paused = False
+
     __slots__ = ("_codec", "_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
 
     def __init__(

@@ -1,7 +1,8 @@
-"""One JSON request and its call: receives the exchange, owns the MethodCall, translates in between.
+"""One JSON request and its call: receives the exchange, owns the PacedCall, translates in between.
 
-Small messages are translated where they arrive, on the I/O loop. A body or a response that is large is translated in a
-thread, so that no other call waits for it.
+Small messages are translated where they arrive, on the I/O loop. A body or a response that is large, or comes in a turn
+of the loop in which much was translated already, is translated in a thread, so that no other call waits for it.
+Messages of streams keep their order: see `paced_call`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Protocol, TypeVar
 from gateway.dialects.json_http.json_bodies import BodyTooLargeError, WholeBody
 from gateway.dialects.json_http.json_headers import JsonHead, answer_fields, details_of, trailer_fields
 from gateway.dialects.json_http.json_methods import JsonTarget
-from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
+from gateway.dialects.json_http.paced_call import PacedCall
+from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, SMALL_MAX_BYTES, turn_budget
+from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import BrokenBy, Exchange
@@ -30,9 +33,6 @@ from mesh.wire.blocking_work import Work, run_blocking
 logger = logging.getLogger("mesh.gateway")
 
 T = TypeVar("T")
-
-ON_LOOP_MAX_BYTES = 64 * 1024
-"""A longer body or response message is translated in a thread, which takes longer but holds nothing else up."""
 
 _CONTENT_TOO_LARGE = 413
 _JSON = JSON_TYPE.encode()
@@ -55,7 +55,7 @@ class _Answers:
         """What is wrong with the request."""
         self._task: asyncio.Task[None] | None = None
         """Translates a large message."""
-        self._call = MethodCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
+        self._call = PacedCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
 
@@ -73,18 +73,31 @@ class _Answers:
         self._initial = entries
 
     def on_message(self, message: bytes | memoryview) -> bool:
-        response = self._target.translation.response
-        is_first = not self._exchange.has_sent_head
         try:
-            if response.is_raw:
-                content_type, body = response.raw(message)
-            else:
-                content_type, body = self._form.content_type, self._form.item(response.json(message), is_first=is_first)
+            translated: tuple[bytes, bytes] | ValueError = self.translate(message)
         except ValueError as error:
-            self._call.refuse(INTERNAL, f"A response of {self._call.method.full_name} cannot be JSON: {error}")
+            translated = error
+        return self.send_translated(translated)
+
+    def translate(self, message: bytes | memoryview) -> tuple[bytes, bytes]:
+        """The content type and the body of a message."""
+        response = self._target.translation.response
+        if response.is_raw:
+            content_type, body = response.raw(message)
+            return content_type.encode(), body
+        return _JSON, response.json(message)
+
+    def send_translated(self, translated: tuple[bytes, bytes] | ValueError) -> bool:
+        """Send one item of a streamed response."""
+        if isinstance(translated, ValueError):
+            self._call.refuse(INTERNAL, self._not_json(translated))
             return True
+        content_type, body = translated
+        is_first = not self._exchange.has_sent_head
+        if not self._target.translation.response.is_raw:
+            content_type, body = self._form.content_type.encode(), self._form.item(body, is_first=is_first)
         if is_first:
-            fields = answer_fields(content_type.encode(), self._call.request_id, self._initial, ())
+            fields = answer_fields(content_type, self._call.request_id, self._initial, ())
             self._exchange.send_head(200, [*fields, (b"cache-control", b"no-cache")])
         return not body or self._exchange.send_body(body)
 
@@ -98,7 +111,7 @@ class _Answers:
             return self._send_error(end)
         if end.response is None:
             return self._send_body(end, b"" if self._target.translation.response.is_raw else self._form.empty)
-        if len(end.response) > ON_LOOP_MAX_BYTES:
+        if not _fits_turn(len(end.response)):
             self._task = asyncio.get_running_loop().create_task(self._send_large(end))
             return end.code
         return self._send_response(end)
@@ -108,7 +121,7 @@ class _Answers:
     def _send_response(self, end: CallEnd) -> int | None:
         assert end.response is not None
         try:
-            content_type, body = self._translated(end.response)
+            content_type, body = self.translate(end.response)
         except ValueError as error:
             return self._send_error(self._untranslatable(end, error))
         fields = answer_fields(content_type, self._call.request_id, self._initial, end.trailers)
@@ -118,7 +131,7 @@ class _Answers:
         """The call is counted as a success already; its answer may still fail."""
         assert end.response is not None
         try:
-            content_type, body = await run_blocking(Work.TRANSLATE, self._translated, end.response)
+            content_type, body = await run_blocking(Work.TRANSLATE, self.translate, end.response)
         except ValueError as error:
             end = self._untranslatable(end, error)
         except Exception:
@@ -133,15 +146,11 @@ class _Answers:
         if self._send_error(end) is None:
             self._exchange.abort()
 
-    def _translated(self, message: bytes | memoryview) -> tuple[bytes, bytes]:
-        response = self._target.translation.response
-        if response.is_raw:
-            content_type, body = response.raw(message)
-            return content_type.encode(), body
-        return _JSON, response.json(message)
-
     def _untranslatable(self, end: CallEnd, error: ValueError) -> CallEnd:
-        return CallEnd(INTERNAL, f"The response of {self._call.method.full_name} cannot be JSON: {error}", end.trailers)
+        return CallEnd(INTERNAL, self._not_json(error), end.trailers)
+
+    def _not_json(self, error: ValueError) -> str:
+        return f"A response of {self._call.method.full_name} cannot be JSON: {error}"
 
     def _send_body(self, end: CallEnd, body: bytes) -> int | None:
         fields = answer_fields(self._form.content_type.encode(), self._call.request_id, self._initial, end.trailers)
@@ -180,6 +189,11 @@ class _Answers:
         self._call.refuse(code, str(problem))
 
 
+def _fits_turn(size: int) -> bool:
+    """Whether a message of this size is translated on the loop, in this turn."""
+    return size <= SMALL_MAX_BYTES or (size <= ON_LOOP_MAX_BYTES and turn_budget().take(size))
+
+
 class JsonCall(_Answers):
     """A call with one request message."""
 
@@ -214,7 +228,7 @@ class JsonCall(_Answers):
             return
         try:
             self._body.end()
-            if len(self._body.data) > ON_LOOP_MAX_BYTES:
+            if not _fits_turn(len(self._body.data)):
                 self._task = asyncio.get_running_loop().create_task(self._start_large())
             else:
                 self._call.start(self._bound())
@@ -256,7 +270,9 @@ class JsonStreamCall(_Answers):
 
     def begin(self, body: MessageBody) -> None:
         """Start the call, with the messages of this body."""
-        self._flow = RequestFlow(self._exchange, self._call, _BodyReader(body, self._note_problem))
+        self._flow = RequestFlow(
+            self._exchange, self._call, _BodyReader(body, self._note_problem, self.on_request_room)
+        )
         self._flow.begin()
 
     def on_body(self, data: bytes) -> None:
@@ -289,13 +305,20 @@ class MessageBody(Protocol):
 
 
 class _BodyReader:
-    """A body as the flow of requests reads it: it takes one kind of error."""
+    """A body as the flow of requests reads it: with one kind of error, and a limit on what is translated in a turn."""
 
-    __slots__ = ("_body", "_note")
+    __slots__ = ("_body", "_has_spent", "_note", "_on_turn", "is_paused")
 
-    def __init__(self, body: MessageBody, note: Callable[[FieldError | BodyTooLargeError], None]) -> None:
+    def __init__(
+        self, body: MessageBody, note: Callable[[FieldError | BodyTooLargeError], None], on_turn: Callable[[], None]
+    ) -> None:
+        """`on_turn` lets the flow go on after a pause."""
         self._body = body
         self._note = note
+        self._on_turn = on_turn
+        self.is_paused = False
+        self._has_spent = False
+        """Since its turn began, something of the budget."""
 
     @property
     def kept_bytes(self) -> int:
@@ -308,7 +331,21 @@ class _BodyReader:
         self._attempt(self._body.end)
 
     def next_message(self) -> bytes | None:
-        return self._attempt(self._body.next_message)
+        if self.is_paused:
+            return None
+        if self._has_spent and self._body.kept_bytes and not turn_budget().take(0):
+            self.is_paused = True
+            turn_budget().wait(self._begin_turn)
+            return None
+        message = self._attempt(self._body.next_message)
+        if message is not None and len(message) > SMALL_MAX_BYTES:
+            self._has_spent = True
+            turn_budget().spend(len(message))
+        return message
+
+    def _begin_turn(self) -> None:
+        self.is_paused = self._has_spent = False
+        self._on_turn()
 
     def _attempt(self, step: Callable[[], T]) -> T:
         try:

@@ -12,7 +12,8 @@ from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import application_of
 from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
-from gateway.dialects.method_call import CallEnd, MethodCall
+from gateway.dialects.json_http.paced_call import PacedCall
+from gateway.dialects.method_call import CallEnd
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
@@ -106,7 +107,7 @@ class MethodSocket:
         """Whether the client speaks Protobuf."""
         self._has_started = method.streams_request
         self._is_complete = False
-        self._call = MethodCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
+        self._call = PacedCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
         self.connection: WebSocketConnection
 
     def begin(self, connection: WebSocketConnection) -> None:
@@ -135,13 +136,24 @@ class MethodSocket:
         """The handshake is over: no header field can carry them."""
 
     def on_message(self, message: bytes | memoryview) -> bool:
+        try:
+            return self.send_translated(self.translate(message))
+        except ValueError as error:
+            return self.send_translated(error)
+
+    def translate(self, message: bytes | memoryview) -> Message:
+        """What the client gets for a message of the response."""
+        return bytes(message) if self._is_binary else self._target.translation.response.json(message).decode()
+
+    def send_translated(self, translated: Message | ValueError) -> bool:
+        """Send one message of a streamed response."""
         if self.connection.has_closed:
             return True
-        try:
-            return self.connection.send(self._written(message))
-        except ValueError as error:
-            self._call.refuse(INTERNAL, f"A response of {self._call.method.full_name} cannot be JSON: {error}")
+        if isinstance(translated, ValueError):
+            text = f"A response of {self._call.method.full_name} cannot be JSON: {translated}"
+            self._call.refuse(INTERNAL, text)
             return True
+        return self.connection.send(translated)
 
     def on_request_room(self) -> None:
         self._forward()
@@ -152,7 +164,7 @@ class MethodSocket:
             return end.code
         if end.response is not None and end.is_ok:
             try:
-                if not connection.send(self._written(end.response)):
+                if not connection.send(self.translate(end.response)):
                     return None
             except ValueError as error:
                 text = f"The response of {self._call.method.full_name} cannot be JSON: {error}"
@@ -199,9 +211,6 @@ class MethodSocket:
 
     def _bound(self, text: str) -> bytes:
         return self._target.translation.request.bind((), b"", text.encode())
-
-    def _written(self, message: bytes | memoryview) -> Message:
-        return bytes(message) if self._is_binary else self._target.translation.response.json(message).decode()
 
     def _fail(self, status: bytes, end: CallEnd) -> None:
         error = JSON_LINES.error(status).rstrip().decode()

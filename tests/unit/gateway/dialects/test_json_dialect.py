@@ -12,7 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
-from gateway.dialects.json_http.json_call import ON_LOOP_MAX_BYTES
+from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES
 from gateway.requests.exchange import BrokenBy
 from gateway.requests.routes import NO_ROUTES, read_routes
 from mesh.exceptions import CancelReason
@@ -380,7 +380,7 @@ def test_a_wrong_large_request_is_refused_too() -> None:
     assert "did you mean title?" in json_of(asyncio.run(call()))["message"]
 
 
-@pytest.mark.parametrize(("step", "code"), [("_bound", 13), ("_translated", 0)])
+@pytest.mark.parametrize(("step", "code"), [("_bound", 13), ("translate", 0)])
 def test_a_fault_of_ours_in_the_thread_ends_the_call(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str, code: int
 ) -> None:

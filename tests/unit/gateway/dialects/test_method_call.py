@@ -41,6 +41,8 @@ CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 1, 4
 class LineReader:
     """Messages that end with a newline; "!" is none."""
 
+    is_paused = False
+
     def __init__(self) -> None:
         self._kept = b""
         self._has_ended = False

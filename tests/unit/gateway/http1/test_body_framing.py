@@ -105,10 +105,6 @@ def test_many_tiny_chunks_are_a_body_too() -> None:
     assert take_all(ChunkedBody(LIMITS), b"1\r\nx\r\n" * 5_000 + b"0\r\n\r\n") == (b"x" * 5_000, b"")
 
 
-def test_a_body_that_is_too_large_gets_413_back() -> None:
-    assert status_of(b"5\r\nhello\r\n6\r\nh", Http1Limits(body_max_bytes=10)) == 413
-
-
 def test_trailers_that_are_too_large_gets_431_back() -> None:
     small = Http1Limits(fields_max_bytes=100, fields_max=2)
     assert status_of(b"0\r\nx: " + b"a" * 200, small) == 431

@@ -1,0 +1,131 @@
+"""`PacedCall`: a call whose streamed response waits, message by message, until it may be translated.
+
+Small messages pass. The loop translates a limited number of larger ones in a turn (`TurnBudget`), and a thread those
+that are too large for the loop. What comes behind a message that waits, waits too. Credit for a message is granted when
+it was translated, so a replica cannot make many of them wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from functools import partial
+from typing import Any, Protocol
+
+from gateway.dialects.grpc_metadata import Invocation
+from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, SMALL_MAX_BYTES, turn_budget
+from gateway.dialects.method_call import GATEWAY_FAILED, NO_ROOM, CallOwner, MethodCall
+from gateway.dialects.served_method import ServedMethod
+from gateway.requests.exchange import Exchange
+from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED
+from mesh.wire.blocking_work import Work, run_blocking
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import Payload
+
+logger = logging.getLogger("mesh.gateway")
+
+
+class TranslatingOwner(CallOwner, Protocol):
+    """The dialect's side. `on_message` translates a message and sends it at once."""
+
+    def translate(self, message: bytes | memoryview) -> Any:
+        """What is sent for a message; in any thread. Raises ValueError for one that cannot be JSON."""
+
+    def send_translated(self, translated: Any) -> bool:
+        """Send a result of `translate`, or what it has raised. False if the exchange has no room for it."""
+
+
+class PacedCall(MethodCall):
+    """On the I/O loop only."""
+
+    __slots__ = ("_outcome", "_share", "_task", "_translator", "_waiting")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        method: ServedMethod,
+        owner: TranslatingOwner,
+        invocation: Invocation,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """See MethodCall."""
+        super().__init__(exchange, method, owner, invocation, timeout_s=timeout_s)
+        self._share = exchange.share
+        """Counts what waits."""
+        self._translator = owner
+        self._waiting: deque[Payload] = deque()
+        self._outcome: Outcome | None = None
+        """How the call has ended, once all messages are sent."""
+        self._task: asyncio.Task[None] | None = None
+        """Translates a large message. It ends by itself."""
+
+    def on_item(self, payload: Payload) -> None:
+        size = len(payload.data)
+        if not self._waiting and (size <= SMALL_MAX_BYTES or (size <= ON_LOOP_MAX_BYTES and turn_budget().take(size))):
+            super().on_item(payload)
+        elif not self.takes_messages:
+            pass
+        elif not self._share.has_room(size):
+            self.refuse(RESOURCE_EXHAUSTED, NO_ROOM)
+        else:
+            self._share.add(size)
+            self._waiting.append(payload)
+            if len(self._waiting) == 1:
+                self._await_turn()
+
+    def on_done(self, outcome: Outcome) -> None:
+        if self._waiting and self.takes_messages:
+            self._outcome = outcome
+        else:
+            self._drop()
+            super().on_done(outcome)
+
+    # ---- Messages that wait ------------------------------------------------------------------------------------------
+
+    def _await_turn(self) -> None:
+        first = self._waiting[0]
+        if len(first.data) > ON_LOOP_MAX_BYTES:
+            self._task = asyncio.get_running_loop().create_task(self._translate_in_thread(first))
+        else:
+            turn_budget().wait(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self._waiting and self.takes_messages:
+            payload = self._next()
+            turn_budget().spend(len(payload.data))
+            super().on_item(payload)
+        self._go_on()
+
+    async def _translate_in_thread(self, payload: Payload) -> None:
+        try:
+            translated = await run_blocking(Work.TRANSLATE, self._translator.translate, payload.data)
+        except ValueError as error:
+            translated = error
+        except Exception:
+            logger.exception("a response of %s was not translated", self.method.full_name)
+            self.refuse(INTERNAL, GATEWAY_FAILED)
+            translated = None
+        if self._waiting and self.takes_messages:
+            self.pass_on(self._next(), partial(self._translator.send_translated, translated))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self.takes_messages:
+            self._drop()
+        outcome = self._outcome
+        if self._waiting:
+            self._await_turn()
+        elif outcome is not None:
+            self._outcome = None
+            super().on_done(outcome)
+
+    def _next(self) -> Payload:
+        payload = self._waiting.popleft()
+        self._share.add(-len(payload.data))
+        return payload
+
+    def _drop(self) -> None:
+        while self._waiting:
+            self._next()
