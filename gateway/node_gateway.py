@@ -31,6 +31,7 @@ from mesh.http2.upkeep import UpkeepPolicy
 from mesh.options.calls.call_policies import read_policies
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
+from mesh.tracing.trace_export import flush_spans
 from mesh.v1 import control_pb2
 from mesh.wire import telemetry
 from mesh.wire.telemetry import GAUGE, Family, Sample
@@ -171,6 +172,7 @@ class NodeGateway:
         await self._node_metrics.close()
         await self._security.close()
         telemetry.unregister(self._collect)
+        await flush_spans()
 
     async def check_health(self) -> None:
         """Raises MeshException when a port is closed. Callers need a timeout for an I/O loop that hangs."""

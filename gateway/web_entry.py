@@ -13,9 +13,11 @@ from gateway.ops.http_metrics import HttpMetrics
 from gateway.requests.dialect_list import Dialect
 from gateway.requests.routes import Routes
 from gateway.requests.trusted_proxies import TrustedProxies
+from gateway.traced_web import traced_calls
 from mesh.options.logging_options import logging_of_mesh
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
+from mesh.tracing.trace_export import span_maker
 from mesh.v1 import control_pb2
 from mesh.wire.telemetry import Family, Sample
 
@@ -29,8 +31,9 @@ class WebEntry:
         """`router_for` gives the router of a deployment, which stays while the second argument lives."""
         self._metrics = HttpMetrics()
         self._targets = WebTargets(router_for, self._metrics, web_options(options))
-        self._websockets = WebSocketDialect(self._targets)
-        self._requests = WebDialect(self._targets)
+        new_request, new_socket = traced_calls(span_maker())
+        self._websockets = WebSocketDialect(self._targets, new_socket)
+        self._requests = WebDialect(self._targets, new_request)
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

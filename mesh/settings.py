@@ -121,6 +121,19 @@ def prepare_local_ray() -> None:
     os.environ.setdefault("RAY_worker_niceness", settings().process.niceness)
 
 
+def trace_exporters() -> tuple[str, ...]:
+    """What exports spans, as the standard variables of OpenTelemetry say: names of its exporters, empty for none."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ()
+    names = [name.strip().lower() for name in os.environ.get("OTEL_TRACES_EXPORTER", "").split(",")]
+    return tuple(_otlp_exporter() if name == "otlp" else name for name in names if name not in ("", "none"))
+
+
+def _otlp_exporter() -> str:
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    return "otlp_proto_http" if (protocol or "grpc").strip() == "http/protobuf" else "otlp_proto_grpc"
+
+
 def ray_address() -> str | None:
     """Address of the Ray cluster the environment names, if any."""
     return os.environ.get("RAY_ADDRESS")

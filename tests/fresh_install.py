@@ -34,7 +34,7 @@ SLOW_AND_PURE = (
 )
 """Unit tests that are the same with every version of other packages."""
 END_TO_END_TESTS = ("errors", "first_hour", "gateway", "large_payloads", "leftovers")
-TESTED_EXTRAS = ("certs", "inference", "jwt", "test")
+TESTED_EXTRAS = ("certs", "inference", "jwt", "tracing", "test")
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\w.]+)")
 
 

@@ -70,14 +70,15 @@ ROOMS: dict[str, str] = {
     "mesh.web": "cluster context exceptions phases v1 wire",
     "mesh.link": "cluster exceptions http2 options.calls phases rpc settings v1 wire",
     "mesh.routing": "cluster exceptions link options.calls settings v1 wire",
-    "mesh.membership": "cluster exceptions routing settings v1 wire",
-    "mesh.multiplex": "context options usercode wire",
-    "mesh.batching": "context exceptions multiplex options usercode wire",
+    "mesh.tracing": "context link routing settings wire",
+    "mesh.membership": "cluster context exceptions routing settings tracing v1 wire",
+    "mesh.multiplex": "context options tracing usercode wire",
+    "mesh.batching": "context exceptions multiplex options tracing usercode wire",
     "mesh.caller": "cluster context exceptions link membership options options.calls routing settings wire",
     "mesh.handle": "caller cluster options routing",
     "mesh.replica": (
-        "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings usercode"
-        " v1 web wire"
+        "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings tracing"
+        " usercode v1 web wire"
     ),
     "mesh.inference.protocol": "",
     "mesh.inference": "inference.protocol context exceptions replica settings usercode web wire",
@@ -123,8 +124,8 @@ ROOMS: dict[str, str] = {
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
         "gateway.access gateway.dialects gateway.http1 gateway.openapi gateway.ops gateway.requests gateway.web_rpc"
-        " cluster exceptions http2 local"
-        " logs membership options options.calls options.gateway phases routing rpc settings tls usercode v1 wire"
+        " gateway.websockets cluster exceptions http2 local logs membership options options.calls options.gateway"
+        " phases routing rpc settings tls tracing usercode v1 wire"
     ),
 }
 """Who may import whom, in the order of imports: a room, or a module of the public face, and the rooms it may import.

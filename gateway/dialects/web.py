@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from time import monotonic
 
 from google.protobuf.message import DecodeError
@@ -54,8 +55,10 @@ _NESTED_LEAD_S = 0.01
 class WebDialect:
     """Claims every request: it comes last in the list of dialects."""
 
-    def __init__(self, targets: WebTargets) -> None:
+    def __init__(self, targets: WebTargets, new_call: NewWebCall | None = None) -> None:
+        """`new_call` makes the calls; None: as a plain WebCall."""
         self._targets = targets
+        self._new_call = new_call or WebCall
 
     def claims(self, head: HttpHead) -> bool:
         return True
@@ -69,7 +72,7 @@ class WebDialect:
         if isinstance(target, WebFailure):
             self._targets.refuse(exchange, target, routed.headers, routed.target)
             return None
-        call = WebCall(exchange, target, routed)
+        call = self._new_call(exchange, target, routed)
         call.begin()
         return None if exchange.has_ended else call
 
@@ -369,6 +372,9 @@ class WebCall:
         target.stats.end(route, method, status, duration_s)
         if target.options.has_access_log:
             log_web_access(method, route, status, duration_s, self._context.request_id)
+
+
+NewWebCall = Callable[[Exchange, WebTarget, RoutedHead], WebCall]
 
 
 def _unsendable(error: Exception) -> WebFailure:

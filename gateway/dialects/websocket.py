@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import grpc
@@ -57,8 +57,10 @@ _NORMAL = 1000
 class WebSocketDialect:
     """Claims WebSockets."""
 
-    def __init__(self, targets: WebTargets) -> None:
+    def __init__(self, targets: WebTargets, new_call: NewSocketCall | None = None) -> None:
+        """`new_call` makes the calls; None: as a plain WebSocketCall."""
         self._targets = targets
+        self._new_call = new_call or WebSocketCall
         self._keeper = WebSocketKeeper(self._set_count)
 
     def claims(self, head: HttpHead) -> bool:
@@ -83,7 +85,7 @@ class WebSocketDialect:
         if isinstance(admitted, WebFailure):
             self._targets.refuse(exchange, admitted, headers, target)
             return None
-        call = WebSocketCall(exchange, admitted, headers, self._keeper)
+        call = self._new_call(exchange, admitted, headers, self._keeper)
         connection = call.connection = WebSocketConnection(exchange, handshake, call)
         call.begin(raw_path, handshake.subprotocols, headers.session_id)
         return None if exchange.has_ended else connection
@@ -309,6 +311,9 @@ class WebSocketCall:
         target.stats.end(target.route_prefix, WEBSOCKET, status, duration_s)
         if target.options.has_access_log:
             log_web_access(WEBSOCKET, target.route_prefix, status, duration_s, self._context.request_id)
+
+
+NewSocketCall = Callable[[Exchange, WebTarget, MeshHeaders, WebSocketKeeper], WebSocketCall]
 
 
 def _close_timeout_s() -> float:

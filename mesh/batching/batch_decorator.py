@@ -19,6 +19,8 @@ from mesh.exceptions import MeshException
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id
 from mesh.options import option_checks
 from mesh.options.keyword_advice import with_keyword_advice
+from mesh.tracing.span_maker import SpanMaker
+from mesh.tracing.trace_export import span_maker
 from mesh.usercode.instance_state import InstanceState
 
 logger = logging.getLogger(__name__)
@@ -183,7 +185,9 @@ class Batcher:
             self._check_capacity()
             for closed in [other for other in queues if other.is_closed()]:
                 del queues[closed]
-            queue = queues[loop] = BatchQueue(self._options, self._stats, self._execute)
+            spans = span_maker()
+            execute = self._execute if spans is None else functools.partial(self._execute_traced, spans)
+            queue = queues[loop] = BatchQueue(self._options, self._stats, execute)
         return queue
 
     def _queue_length(self) -> int:
@@ -216,6 +220,11 @@ class Batcher:
                 await _hand_out_streams(outcome, cast("Sequence[BatchMember[BatchStream]]", calls))
         else:
             _hand_out(await outcome, calls)
+
+    async def _execute_traced(self, spans: SpanMaker, calls: Sequence[AnyMember]) -> None:
+        name, attributes = f"batch {self.function.__qualname__}", {"mesh.batch_size": len(calls)}
+        with spans.internal(name, attributes, [call.context for call in calls]):
+            await self._execute(calls)
 
 
 def _hand_out(results: Any, calls: Sequence[AnyMember]) -> None:

@@ -19,10 +19,11 @@ from mesh.exceptions import CancelReason, MeshException
 from mesh.link.outgoing_call import RESERVE_METHOD, CallRequest, OutgoingCall
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
+from mesh.wire import request_context
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import failed, failed_in_user_code
 from mesh.wire.payload import Payload, encode
-from mesh.wire.request_context import RequestContext, new_request_id
+from mesh.wire.request_context import RequestContext
 
 
 def begin_call(
@@ -183,7 +184,7 @@ def _submit(router: Router, future: CallFuture, call: OutgoingCall, pending: Pen
 def _context(parent: Request | None, model_id: str, tenant: str) -> RequestContext:
     if parent is not None:
         return parent.context.for_child(model_id, tenant)
-    return RequestContext(new_request_id(), multiplexed_model_id=model_id, tenant=tenant)
+    return request_context.new_root(model_id, tenant)
 
 
 def _deadline_at_s(parent: Request | None, timeout_s: float | None) -> float | None:

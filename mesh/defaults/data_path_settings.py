@@ -110,6 +110,8 @@ class ProcessSettings:
     """Upper bound of that pause."""
     membership_timeout_s: float = 5.0
     """How long a process may take to join the mesh, and to leave it."""
+    trace_flush_timeout_s: float = 2.0
+    """How long a replica or gateway that ends may take to export its last spans."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 import grpc.aio
 
 from mesh.cluster import ray_core
+from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import MeshException
 from mesh.membership.sync_stream import SyncStream
 from mesh.routing.link_pool import CallerIdentity
@@ -29,6 +30,8 @@ from mesh.routing.load_reports import Reading
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
 from mesh.settings import settings
+from mesh.tracing.trace_export import begin_tracing, span_maker
+from mesh.tracing.traced_router import EntryRouter, TracedRouter
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.endpoints import start_server
@@ -178,9 +181,16 @@ class MeshProcess:
             io_thread().run(self.stop(), settings().process.membership_timeout_s)
 
     def _make(self, key: DeploymentKey) -> Router:
-        router = self._routers[key] = Router(key, self.identity, self._sync.report_urgently)
+        router = self._routers[key] = self._new_router(key)
         io_thread().post(self._introduce, router)
         return router
+
+    def _new_router(self, key: DeploymentKey) -> Router:
+        spans = span_maker()
+        if spans is None:
+            return Router(key, self.identity, self._sync.report_urgently)
+        traced = EntryRouter if self.kind == GATEWAY else TracedRouter
+        return traced(key, self.identity, self._sync.report_urgently, spans)
 
     def _introduce(self, router: Router) -> None:
         """Give a new router the latest snapshot, and subscribe to its deployment."""
@@ -256,6 +266,7 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
     try:
         link_tls()
         process = MeshProcess(kind)
+        begin_tracing(_trace_resource(process))
     except (LookupError, ValueError) as error:
         raise MeshException(str(error)) from error
     future = io_thread().submit(process.start())
@@ -270,6 +281,16 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
             ) from error
     atexit.register(process.close)
     return process
+
+
+def _trace_resource(process: MeshProcess) -> dict[str, str]:
+    """What spans say of this process. A process that only calls belongs to the user, who names it."""
+    if in_replica():
+        replica = get_replica_context()
+        names = {"service.name": replica.deployment, "service.instance.id": replica.replica_tag}
+        return {**names, "service.namespace": replica.app_name} if replica.app_name else names
+    names = {"service.instance.id": process.process_id}
+    return {"service.name": "mesh-gateway", **names} if process.kind == GATEWAY else names
 
 
 def _with_descriptors(routes: control_pb2.RouteTable, before: control_pb2.RouteTable | None) -> control_pb2.RouteTable:

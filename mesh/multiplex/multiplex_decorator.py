@@ -15,6 +15,8 @@ from mesh.context import current_request, in_replica
 from mesh.multiplex.model_cache import ModelCache
 from mesh.multiplex.model_stats import ModelStats
 from mesh.options.keyword_advice import with_keyword_advice
+from mesh.tracing.span_maker import SpanMaker
+from mesh.tracing.trace_export import span_maker
 from mesh.usercode.instance_state import InstanceState
 
 logger = logging.getLogger(__name__)
@@ -164,7 +166,9 @@ class MultiplexedLoader:
                     raise RuntimeError(f"The object that asked for model {model_id!r} is gone.")
                 return await function(receiver, model_id)
 
-        registry = current_registry()
+        registry, spans = current_registry(), span_maker()
+        if spans is not None:
+            load = _traced(load, spans)
         cache = ModelCache(load, self._limit, self._stats, registry.announce)
         registry.add(cache)
         return cache
@@ -200,3 +204,11 @@ def _model_limit(value: Any) -> int | None:
     if value == 0 or value < UNLIMITED:
         raise ValueError(f"max_num_models_per_replica must be positive, or -1 for no limit; not {value}.")
     return None if value == UNLIMITED else value
+
+
+def _traced(load: Callable[[str], Any], spans: SpanMaker) -> Callable[[str], Any]:
+    async def load_in_span(model_id: str) -> Any:
+        with spans.internal("load model", {"mesh.model_id": model_id}):
+            return await load(model_id)
+
+    return load_in_span

@@ -17,7 +17,7 @@ ADVICE: Mapping[str, str] = {
     "placement_group_bundle_label_selector": "use custom resources in the bundles to choose nodes",
     "prometheus_metrics": "a policy function may ask Prometheus itself",
     "request_router_config": "the choice of replicas cannot be replaced yet",
-    "tracing_config": "traceparent and tracestate are passed on; export spans in your own code",
+    "tracing_config": "set OTEL_TRACES_EXPORTER in the environment of the nodes, as docs/tracing.md says",
 }
 """What to do instead, by option."""
 

@@ -28,6 +28,9 @@ from mesh.wire.web_messages import WEB_METHOD
 class Executor:
     """Runs calls on the user loop or in its threads."""
 
+    execution_type = Execution
+    web_execution_type = WebExecution
+
     def __init__(
         self, methods: MethodTable, user_loop: UserLoop, counts: ReplicaCounts, web: WebService | None = None
     ) -> None:
@@ -66,11 +69,11 @@ class Executor:
         if call.request.method == WEB_METHOD:
             if self._web is None:
                 raise MeshException("The deployment takes no web requests: it has no ASGI application and no __call__.")
-            return WebExecution(call, self._web, self._user, self._counts, self._conclude)
+            return self.web_execution_type(call, self._web, self._user, self._counts, self._conclude)
         if call.request.method == RESERVE_METHOD:
             return Reservation(call, self._conclude)
         method = self._methods.find(call.request.method)
-        return Execution(call, method, self._user, self._counts, self._conclude)
+        return self.execution_type(call, method, self._user, self._counts, self._conclude)
 
     async def _fetch_and_run(self, execution: Execution, payload: Payload) -> None:
         assert payload.stored is not None

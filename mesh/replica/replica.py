@@ -31,6 +31,7 @@ from mesh.replica.autoscaling_stats import AutoscalingStats
 from mesh.replica.config_attempts import ConfigAttempts
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
+from mesh.replica.traced.traced_execution import TracedExecutor
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import MethodTable
 from mesh.replica.user_object import UserObject
@@ -39,6 +40,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.rpc.request_head import RequestHead, read_request_head
 from mesh.rpc.rpc_server import RpcServer
 from mesh.settings import settings
+from mesh.tracing.trace_export import flush_spans, span_maker
 from mesh.usercode.served_methods import typed_methods
 from mesh.usercode.user_code import unpack
 from mesh.v1 import control_pb2
@@ -200,7 +202,7 @@ class ReplicaProcess:
         links: set[Any] = set()
         deployment = self.spec.deployment
         counts = ReplicaCounts(deployment.app, deployment.name, self._admission, links)
-        executor = self._executor = Executor(methods, self._user_loop, counts, web)
+        executor = self._executor = self._new_executor(methods, counts, web)
         executor.log_accesses(logging_of_replica(self.spec).has_access_log)
         servicer = self._servicer = LinkServicer(self.spec.replica_id, self._admission, executor, links)
         model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
@@ -214,6 +216,13 @@ class ReplicaProcess:
         address = f"{node_ip}:{port}"
         await self._server.listen_unix(local_socket(address, mesh_token()))
         self._opening = _Opening(address, time.monotonic())
+
+    def _new_executor(self, methods: MethodTable, counts: ReplicaCounts, web: WebService | None) -> Executor:
+        spans = span_maker()
+        if spans is None:
+            return Executor(methods, self._user_loop, counts, web)
+        name = self.spec.deployment
+        return TracedExecutor(spans, DeploymentKey(name.app, name.name), methods, self._user_loop, counts, web)
 
     def _reading(self) -> Reading:
         """The load of this replica, for the controller."""
@@ -240,6 +249,7 @@ class ReplicaProcess:
         if self._server is not None:
             await self._server.stop(settings().replica.close_grace_s)
         self._user_loop.stop()
+        await flush_spans()
 
     async def _on_user_loop(self, coroutine: Any) -> Any:
         if not self._user_loop.is_isolated:

@@ -29,6 +29,8 @@ class Work(Enum):
     """What the cluster's key-value store holds: addresses, the token, the code of a replica."""
     STORE = "store"
     """The desired state, as the controller writes it: not behind starts of actors that Ray does not answer."""
+    EXPORT = "export"
+    """Spans, to a collector that may be gone."""
     FILES = "files"
     """Certificates and keys, on whatever file system they are."""
 

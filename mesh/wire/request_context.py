@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mesh.v1 import common_pb2
@@ -76,6 +77,14 @@ class RequestContext:
             Identity.read(message.identity) if message.HasField("identity") else None,
             message.tenant,
         )
+
+
+def _new_root(multiplexed_model_id: str, tenant: str) -> RequestContext:
+    return RequestContext(new_request_id(), multiplexed_model_id=multiplexed_model_id, tenant=tenant)
+
+
+new_root: Callable[[str, str], RequestContext] = _new_root
+"""Makes the context of a call that serves no request, for a model id and a tenant. `mesh.tracing` replaces it."""
 
 
 def new_request_id() -> str:

@@ -90,7 +90,8 @@ def multiplexed() -> object:
         (
             lambda: mesh.start(tracing_config={}),
             "start() got an unexpected keyword argument 'tracing_config'. It is an option of Ray Serve that the mesh "
-            "does not have. Leave it out: traceparent and tracestate are passed on; export spans in your own code.",
+            "does not have. Leave it out: set OTEL_TRACES_EXPORTER in the environment of the nodes, as docs/tracing.md "
+            "says.",
         ),
         (
             lambda: mesh.run_many([Shop.bind()]),  # type: ignore[list-item]

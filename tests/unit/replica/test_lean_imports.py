@@ -15,6 +15,7 @@ _NOT_FOR_REPLICAS = (
     "mesh.controller.scaling.policy_actor",
     "msgspec",
     "numpy",
+    "opentelemetry",
     "prometheus_client",
 )
 
