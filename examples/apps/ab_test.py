@@ -42,7 +42,7 @@ class AbTest(weather_pb2_grpc.WeatherServicer):
         self.percent = user_config["percent"]
 
     async def Forecast(self, request: weather_pb2.ForecastRequest, context: Context) -> weather_pb2.ForecastReply:
-        user = str(dict(context.invocation_metadata()).get("user", ""))
+        user = str(dict(context.invocation_metadata() or ()).get("user", ""))
         variant = "new" if zlib.crc32(user.encode()) % 100 < self.percent else "old"
         context.set_trailing_metadata([("variant", variant)])
         celsius = await self.variants[variant].celsius.remote(request.city, request.hour)

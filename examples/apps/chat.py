@@ -56,7 +56,8 @@ class Chat:
 
     @web.get("/rooms/{room}")
     async def who(self, room: str) -> list[str]:
-        return await self.rooms.who.remote(room)
+        names: list[str] = await self.rooms.who.remote(room)
+        return names
 
     @web.websocket("/rooms/{room}")
     async def join(self, websocket: WebSocket, room: str, name: str) -> None:

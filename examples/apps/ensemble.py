@@ -65,7 +65,7 @@ class Ensemble:
 
     async def score(self, text: str) -> float:
         scores = [model.score.remote(text) for model in self.models]
-        return mean([await score for score in scores])
+        return float(mean([await score for score in scores]))
 
 
 features = Features.bind()

@@ -49,7 +49,7 @@ class Trainer:
 class Jobs:
     def __init__(self, trainer: mesh.DeploymentHandle) -> None:
         self.trainer = trainer
-        self.losses: dict[str, mesh.DeploymentResponse] = {}
+        self.losses: dict[str, mesh.DeploymentResponse[float]] = {}
 
     @web.post("/jobs", status_code=202)
     async def start(self, rounds: int) -> str:
@@ -69,7 +69,7 @@ class Jobs:
     async def cancel(self, name: str) -> None:
         self.loss_of(name).cancel()
 
-    def loss_of(self, name: str) -> mesh.DeploymentResponse:
+    def loss_of(self, name: str) -> mesh.DeploymentResponse[float]:
         if name not in self.losses:
             raise HTTPException(404, f"There is no job {name}.")
         return self.losses[name]

@@ -23,7 +23,8 @@ class Decoder:
         image = np.load(io.BytesIO(data), allow_pickle=False)
         if image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"This is no image of height × width × 3: {image.shape}.")
-        return image.astype(np.float32) / 255
+        decoded: Image = image.astype(np.float32) / 255
+        return decoded
 
 
 @mesh.deployment(num_replicas=2)
@@ -35,14 +36,16 @@ class Shrinker:
         """The mean of each square of pixels."""
         height, width = (side // self.factor for side in image.shape[:2])
         squares = image[: height * self.factor, : width * self.factor]
-        return squares.reshape(height, self.factor, width, self.factor, 3).mean(axis=(1, 3))
+        small: Image = squares.reshape(height, self.factor, width, self.factor, 3).mean(axis=(1, 3))
+        return small
 
 
 @mesh.deployment
 class Contrast:
     def stretch(self, image: Image) -> Image:
         darkest, brightest = image.min(), image.max()
-        return (image - darkest) / max(brightest - darkest, 1e-6)
+        stretched: Image = (image - darkest) / max(brightest - darkest, 1e-6)
+        return stretched
 
 
 @mesh.deployment
