@@ -18,7 +18,10 @@ from typing import NoReturn, Protocol, Self
 
 from mesh.cluster import ray_watch
 
-RAY_HAS_ENDED = "Ray has ended (`ray stop`, or a failure that its logs explain), and all applications with it."
+RAY_HAS_ENDED = (
+    "Ray has ended (`ray stop`, the end of the program that started it, or a failure that its logs explain), and all "
+    "applications with it."
+)
 RAY_ENDED_FIRST = (
     "Ray ended first, so calls in progress were cut off. To drain them, signal only this process and not its whole "
     "group (systemd: KillMode=mixed)."

@@ -21,6 +21,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from mesh.client.ray_guard import RAY_HAS_ENDED
 from tests.documents import ROOT
 from tests.e2e import leftovers, metrics
 from tests.e2e.conftest import Gateway
@@ -212,5 +213,5 @@ def test_a_ray_that_ends_first_ends_its_programs_with_one_line(tmp_path: Path, r
         lines = command.communicate(timeout=ENDS_WITHIN_S)[0].splitlines()
         status, lines_of_owner = owner.ended()
     assert (command.returncode, status) == (1, 1)
-    said = ["Ray has ended (`ray stop`, or a failure that its logs explain), and all applications with it."]
+    said = [RAY_HAS_ENDED]
     assert own_lines(lines) == lines_of_owner[-1:] == said

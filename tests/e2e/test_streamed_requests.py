@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import inspect
+import itertools
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import mesh
 from mesh.exceptions import DeadlineExceededError, RequestCancelledError
 from tests.e2e.conftest import Deploy
+from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -153,19 +155,14 @@ def test_other_arguments_go_with_the_stream(numbers: mesh.DeploymentHandle[Any])
 def test_a_stream_that_is_not_read_to_its_end_is_closed(
     numbers: mesh.DeploymentHandle[Any], method: str, expected: object
 ) -> None:
-    closed = threading.Event()
+    """Also one whose first item nothing has asked for."""
 
     def endless() -> Iterator[int]:
-        try:
-            number = 0
-            while True:
-                yield number
-                number += 1
-        finally:
-            closed.set()
+        yield from itertools.count()
 
-    assert numbers.options(method_name=method).remote(endless()).result(timeout_s=TIMEOUT_S) == expected
-    assert closed.wait(TIMEOUT_S)
+    stream = endless()
+    assert numbers.options(method_name=method).remote(stream).result(timeout_s=TIMEOUT_S) == expected
+    until(lambda: inspect.getgeneratorstate(stream) == inspect.GEN_CLOSED, TIMEOUT_S)
 
 
 def test_what_the_iterable_raises_reaches_its_caller_and_cancels_the_method(
@@ -175,8 +172,12 @@ def test_what_the_iterable_raises_reaches_its_caller_and_cancels_the_method(
     before = numbers.cancels.remote().result(timeout_s=TIMEOUT_S)
     error = LookupError("no more numbers")
 
+    read = numbers.reads.remote().result(timeout_s=TIMEOUT_S)
+
     def broken() -> Iterator[int]:
         yield 1
+        # A method that has not begun would not see the cancel.
+        until(lambda: numbers.reads.remote().result(timeout_s=TIMEOUT_S) > read, TIMEOUT_S)
         raise error
 
     with pytest.raises(LookupError) as caught:
