@@ -32,7 +32,6 @@ _BY_CODE: dict[int, BrokenBy] = {
     ErrorCode.STREAM_CLOSED: BrokenBy.PROTOCOL,
     ErrorCode.INTERNAL_ERROR: BrokenBy.DRAIN,
 }
-_REST_MAX_BYTES = 64 * 1024
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -76,6 +75,7 @@ def read_http2_head(
 def refuse_http2(stream: Stream, status: int) -> None:
     """Answer a request that no dialect can take."""
     block = encode_fields([(b":status", b"%d" % status), (b"date", http_date())])
+    stream.connection.let_linger(stream)
     stream.connection.send_response(stream, block, b"")
 
 
@@ -84,8 +84,8 @@ class Http2Exchange:
 
     __slots__ = (
         "_has_body",
-        "_held",
         "_in_flight",
+        "_may_pause",
         "_stream",
         "caller",
         "has_ended",
@@ -97,10 +97,9 @@ class Http2Exchange:
     def __init__(self, stream: Stream, head: HttpHead, in_flight: InFlight) -> None:
         self._stream = stream
         self._in_flight = in_flight
-        self._held: tuple[bytes, bytes] | None = None
-        """A whole answer that waits for the end of its request."""
         self._has_body = True
         """Whether the answer may have one."""
+        self._may_pause = head.is_websocket
         self.head = head
         self.caller: Caller | None = None
         self.receiver: ExchangeReceiver = UNHEARD
@@ -146,6 +145,7 @@ class Http2Exchange:
             self._fail(wrong)
             return
         self._finish()
+        self._stream.connection.let_linger(self._stream)
         self._stream.connection.outbox.end(self._stream, encode_fields(trailers) if trailers else b"")
 
     def send_whole(self, status: int, fields: Fields, body: bytes | memoryview) -> bool:
@@ -158,11 +158,7 @@ class Http2Exchange:
         if block is None:
             return True
         body = body if self._has_body else b""
-        if self._is_about_to_come:
-            self._held = block, bytes(body)
-            self.has_sent_head = self.has_ended = True
-            self.receiver = UNHEARD
-            return True
+        self._stream.connection.let_linger(self._stream)
         if not self._stream.connection.send_response(self._stream, block, body):
             return False
         self.has_sent_head = True
@@ -171,6 +167,9 @@ class Http2Exchange:
 
     def give_room(self, size: int) -> None:
         self._stream.connection.give_room(self._stream, size)
+
+    def let_pause(self) -> None:
+        self._may_pause = True
 
     def open_tunnel(self, fields: Fields) -> None:
         if self.head.is_websocket:
@@ -196,20 +195,10 @@ class Http2Exchange:
         self.receiver.on_body(data[start:stop])
 
     def on_end(self, stream: Stream) -> None:
-        if self._held is None:
-            self.receiver.on_end()
-            return
-        block, body = self._held
-        self._held = None
-        self._finish()
-        if not stream.connection.send_response(stream, block, body):
-            stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
+        self.receiver.on_end()
 
     def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
-        if self._held is not None:
-            self._held = None
-            self._finish()
-        elif not self.has_ended:
+        if not self.has_ended:
             receiver = self.receiver
             self._finish()
             receiver.on_broken(_BY_CODE.get(code, BrokenBy.CLIENT))
@@ -217,17 +206,18 @@ class Http2Exchange:
     def on_writable(self, stream: Stream) -> None:
         self.receiver.on_writable()
 
+    def on_stalled(self) -> None:
+        """Nothing has come of the request for too long."""
+        if not (self._may_pause or self.has_ended):
+            receiver = self.receiver
+            if self.has_sent_head:
+                self.abort()
+            else:
+                self._finish()
+                refuse_http2(self._stream, 408)
+            receiver.on_broken(BrokenBy.TIMEOUT)
+
     # ---- Inside ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _is_about_to_come(self) -> bool:
-        """Whether the rest of the request is short and announced.
-
-        An early answer then waits for it: some versions of curl drop a whole answer that a reset follows.
-        """
-        stream = self._stream
-        left = None if stream.is_remote_done else stream.content_left
-        return left is not None and left <= _REST_MAX_BYTES and b"expect" not in self.head.by_name
 
     def _block(self, status: int, fields: Fields) -> bytes | None:
         """The header block; None if it is not valid: then another answer was sent."""

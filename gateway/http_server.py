@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 from gateway.dialects.grpc_metadata import ClientHead, read_client_head
 from gateway.first_bytes import NewConnection
@@ -170,7 +171,7 @@ class HttpServer:
         def make(transport: Http2Transport, on_output: Callable[[], None]) -> Connection[ClientHead]:
             return requests.connection(transport.peer, on_output)
 
-        return Http2Transport(make, self._on_lost)
+        return Http2Transport(make, self._on_lost, _on_stalled)
 
     def _on_lost(self, connection: NewConnection | Http1Connection | Http2Transport) -> None:
         self._sockets.on_lost(connection)
@@ -197,3 +198,15 @@ class HttpServer:
             if not exchange.has_ended:
                 exchange.receiver = receiver or UNHEARD
         return None if stream.has_ended else exchange
+
+
+@runtime_checkable
+class _AwaitsBody(Protocol):
+    """A receiver of a stream whose request may not pause for long."""
+
+    def on_stalled(self) -> None: ...
+
+
+def _on_stalled(stream: Stream) -> None:
+    if isinstance(stream.receiver, _AwaitsBody):
+        stream.receiver.on_stalled()

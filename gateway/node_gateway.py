@@ -288,6 +288,7 @@ def _upkeep_policy(options: control_pb2.GatewayOptions) -> UpkeepPolicy:
     return UpkeepPolicy(
         keepalive_after_s=given("keepalive_s", usual.keepalive_after_s),
         keepalive_timeout_s=given("keepalive_timeout_s", usual.keepalive_timeout_s),
+        body_timeout_s=settings().gateway.http_body_timeout_s,
         idle_timeout_s=given("max_connection_idle_s", math.inf),
         age_max_s=given("max_connection_age_s", math.inf),
         # A gateway that ends has a limit of its own, see NodeGateway.drain.

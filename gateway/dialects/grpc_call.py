@@ -321,6 +321,10 @@ class UnaryRequestCall(GrpcCall):
             return
         self._request = messages[0]
 
+    def on_stalled(self) -> None:
+        """The client has paused too long in the middle of its message."""
+        self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
+
     def on_end(self, stream: Stream) -> None:
         request = self._request
         if self._reader is not None and not self._reader.is_between:

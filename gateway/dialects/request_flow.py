@@ -53,6 +53,7 @@ class RequestFlow:
     def begin(self) -> None:
         """Start a call whose request is streamed; others start when their message is here."""
         if self._call.method.streams_request:
+            self._exchange.let_pause()
             self._call.start(None)
 
     def on_body(self, data: bytes) -> None:

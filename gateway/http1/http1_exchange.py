@@ -149,6 +149,9 @@ class Http1Exchange:
             self.taken_bytes -= size
             self._connection.on_room()
 
+    def let_pause(self) -> None:
+        """See `Exchange`: only HTTP/2 can."""
+
     def open_tunnel(self, fields: Fields) -> None:
         if self.has_ended or self.has_sent_head or not self.head.is_websocket:
             return

@@ -154,6 +154,12 @@ class Exchange(Protocol):
     def give_room(self, size: int) -> None:
         """`size` bytes of the request's body are dealt with; the client may send as many more."""
 
+    def let_pause(self) -> None:
+        """The body is one side of a conversation: its client may pause as long as it likes.
+
+        Without effect on HTTP/1.1, where only a pause shows that a client is gone; HTTP/2 has PING for that.
+        """
+
     def open_tunnel(self, fields: Fields) -> None:
         """Accept a WebSocket: from now on `on_body` and `send_body` carry its bytes; `end` closes.
 

@@ -163,7 +163,7 @@ class Connection(Generic[H]):
         stream = self.streams.get(stream_id)
         size = stop - start
         if stream is None or stream.is_remote_done:
-            self._on_late_data(stream_id, stream, charged, size)
+            self._on_late_data(stream_id, stream, charged, size, ended=ended)
             return
         stream.receive_window -= charged
         if stream.receive_window < 0:
@@ -172,6 +172,8 @@ class Connection(Generic[H]):
             stream.is_remote_done = True
         elif not size:
             self.guard.charge("empty DATA")
+        else:
+            stream.read_at_s = self.read_at_s
         if stream.content_left is not None:
             stream.content_left -= size
             if stream.content_left < 0:
@@ -300,7 +302,7 @@ class Connection(Generic[H]):
         self.outbox.send(wire.window_update_frame(0, self.limits.connection_window_bytes - self._receive_window))
         self._receive_window = self.limits.connection_window_bytes
 
-    def _on_late_data(self, stream_id: int, stream: Stream | None, charged: int, size: int) -> None:
+    def _on_late_data(self, stream_id: int, stream: Stream | None, charged: int, size: int, *, ended: bool) -> None:
         """DATA of a stream on which the peer has nothing more to say, or of which we want nothing more."""
         if stream is not None:
             self.fail_stream(stream, ErrorCode.STREAM_CLOSED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from mesh.http2 import frame_format as wire
@@ -11,12 +11,14 @@ from mesh.http2.frame_format import STREAM_ID_MAX, ConnectionFault, ErrorCode
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.limits import BufferBudget, Limits, opening_frames
 from mesh.http2.outbox import MESSAGE_PREFIX_BYTES
-from mesh.http2.stream import Stream
+from mesh.http2.stream import LingeringStreams, Stream
 from mesh.tls.client_certificate import ClientCertificate
 
 H = TypeVar("H")
 
 _GAPS_REMEMBERED = 64
+_ROOM_MIN_BYTES = 16 * 1024
+"""Clients need not use up smaller windows."""
 _EVERY_ID = STREAM_ID_MAX + 1
 _DRAIN_PING = b"draining"
 
@@ -43,6 +45,8 @@ class ServerConnection(Connection[H]):
         self._last_id = 0
         self._accepted_id_max = _EVERY_ID
         """Streams above it came after our last GOAWAY."""
+        self._may_linger: set[int] = set()
+        self._lingering = LingeringStreams()
         self._gaps: list[range] = []
         """Stream ids that the peer has left out, the latest."""
         self.outbox.send(opening_frames(limits, is_server=True))
@@ -82,6 +86,8 @@ class ServerConnection(Connection[H]):
         super().close(code)
 
     def on_rst_stream(self, stream_id: int, code: int) -> None:
+        if self._lingering.discard(stream_id):
+            return
         stream = self.streams.get(stream_id)
         if stream is not None:
             if self._is_rapid(stream):
@@ -101,6 +107,26 @@ class ServerConnection(Connection[H]):
     def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
         # A client's GOAWAY is about pushed streams, which we have none of.
         self.guard.charge("GOAWAY")
+
+    def awaited_bodies(self) -> Iterator[tuple[Stream, float]]:
+        """The streams of which more of the request has to come, and for which there is room; when some had come."""
+        for stream in self.streams.values():
+            if not stream.is_remote_done and stream.receive_window > _ROOM_MIN_BYTES:
+                yield stream, stream.read_at_s
+
+    def let_linger(self, stream: Stream) -> None:
+        """No reset is to follow at once if the response of this stream ends before its request.
+
+        gRPC wants the reset (its clients expect it); other clients may drop the response because of it.
+        """
+        if not stream.is_remote_done and not stream.has_ended:
+            self._may_linger.intersection_update(self.streams)
+            self._may_linger.add(stream.id)
+
+    def reset_lingering(self, before_s: float) -> None:
+        """Reset streams whose response had ended before this instant, and whose request still has not."""
+        for stream_id in self._lingering.overdue(before_s):
+            self._reset_rest(stream_id)
 
     def send_unary(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> bool:
         """A whole unary response; `response` and `trailers` are header blocks.
@@ -140,7 +166,29 @@ class ServerConnection(Connection[H]):
         self._end_stream(stream)
         if not stream.is_remote_done:
             # The response is complete without the rest of the request.
-            self._send_reset(stream.id, ErrorCode.NO_ERROR)
+            if stream.id in self._may_linger:
+                self._may_linger.discard(stream.id)
+                self._reset_rest(self._lingering.add(stream.id, self._clock()))
+            else:
+                self._send_reset(stream.id, ErrorCode.NO_ERROR)
+
+    def _reset_rest(self, stream_id: int | None) -> None:
+        if stream_id is not None:
+            self._send_reset(stream_id, ErrorCode.NO_ERROR)
+
+    def _on_late_data(self, stream_id: int, stream: Stream | None, charged: int, size: int, *, ended: bool) -> None:
+        if stream_id not in self._lingering:
+            super()._on_late_data(stream_id, stream, charged, size, ended=ended)
+            return
+        if not size and not ended:
+            self.guard.charge("empty DATA")
+        increment = self._lingering.take(stream_id, charged)
+        if ended:
+            self._lingering.discard(stream_id)
+        elif increment is None:
+            self._reset_rest(stream_id)
+        elif increment:
+            self.outbox.send(wire.window_update_frame(stream_id, increment))
 
     def _on_new_stream(self, stream_id: int, head: H | None, *, ended: bool) -> None:
         if not stream_id & 1:
@@ -157,13 +205,15 @@ class ServerConnection(Connection[H]):
             self._send_reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         stream = self._open(stream_id)
-        stream.opened_at_s = self.read_at_s
+        stream.opened_at_s = stream.read_at_s = self.read_at_s
         stream.is_remote_done = ended
         self._on_request(stream, head)
         if ended and not stream.has_ended:
             self._on_remote_end(stream)
 
     def _on_headers_of_the_past(self, stream_id: int) -> None:
+        if self._lingering.discard(stream_id):
+            return
         self.guard.charge("HEADERS of a stream that has ended")
         if stream_id in self._recent_resets:
             return

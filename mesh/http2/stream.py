@@ -1,4 +1,4 @@
-"""`Stream`: one exchange on a connection; `Receiver`: who gets its events; `RecentResets`: what is left of some."""
+"""`Stream`: one exchange on a connection; `Receiver`: who gets its events; and what is left of some that have ended."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any, Protocol
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
 
 _RESETS_REMEMBERED = 1_024
+_LINGERING_MAX = 100
+_LINGERING_BYTES_MAX = 8 * 1024 * 1024
+"""Of the rest of one request, which is read and dropped."""
+_LINGERING_UPDATE_BYTES = 64 * 1024
 
 
 logger = logging.getLogger("mesh.http2")
@@ -64,6 +68,7 @@ class Stream:
         "is_remote_done",
         "opened_at_s",
         "pending",
+        "read_at_s",
         "receive_window",
         "receiver",
         "send_window",
@@ -72,6 +77,8 @@ class Stream:
 
     opened_at_s: float
     """On a server: when the bytes that opened the stream had come."""
+    read_at_s: float
+    """On a server: when the last bytes of a request had come of which more is to come."""
 
     def __init__(self, connection: Any, stream_id: int, send_window: int, receive_window: int) -> None:
         self.connection = connection
@@ -142,6 +149,62 @@ class RecentResets:
         self._windows[stream_id] -= size
         if self._windows[stream_id] < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
+
+
+class LingeringStreams:
+    """Streams that a server has answered while their clients still send.
+
+    A client that reads a reset behind the answer may drop that too, so it gets room to go on, up to a limit.
+    """
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since: dict[int, _Lingering] = {}
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._since
+
+    def add(self, stream_id: int, now_s: float) -> int | None:
+        """Returns the stream that is to be reset for it, if there are too many."""
+        self._since[stream_id] = _Lingering(now_s)
+        oldest = next(iter(self._since)) if len(self._since) > _LINGERING_MAX else None
+        if oldest is not None:
+            del self._since[oldest]
+        return oldest
+
+    def discard(self, stream_id: int) -> bool:
+        """The client sends nothing more. Whether the stream was one of them."""
+        return self._since.pop(stream_id, None) is not None
+
+    def take(self, stream_id: int, size: int) -> int | None:
+        """Count DATA of such a stream. Returns by how much its window is to grow; None if it has to be reset."""
+        lingering = self._since[stream_id]
+        lingering.left_bytes -= size
+        lingering.owed_bytes += size
+        if lingering.left_bytes < 0:
+            del self._since[stream_id]
+            return None
+        if lingering.owed_bytes < _LINGERING_UPDATE_BYTES:
+            return 0
+        owed_bytes, lingering.owed_bytes = lingering.owed_bytes, 0
+        return owed_bytes
+
+    def overdue(self, before_s: float) -> list[int]:
+        """Those that were answered before this instant; they are to be reset."""
+        due = [stream_id for stream_id, each in self._since.items() if each.since_s < before_s]
+        for stream_id in due:
+            del self._since[stream_id]
+        return due
+
+
+class _Lingering:
+    __slots__ = ("left_bytes", "owed_bytes", "since_s")
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.left_bytes = _LINGERING_BYTES_MAX
+        self.owed_bytes = 0
 
 
 class _Unheard:

@@ -12,7 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from mesh.http2.connection import Connection
 from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.server_connection import ServerConnection
-from mesh.http2.upkeep import Upkeep, UpkeepClock, UpkeepPolicy, Vitals
+from mesh.http2.stream import Stream
+from mesh.http2.upkeep import BodyWatch, Upkeep, UpkeepClock, UpkeepPolicy, Vitals
 from mesh.http2.write_turn import write_turn
 from mesh.tls.client_certificate import read_certificate
 
@@ -60,11 +61,17 @@ class Http2Transport(asyncio.Protocol):
         self,
         make_connection: Callable[[Http2Transport, Callable[[], None]], Connection[Any]],
         on_lost: Callable[[Http2Transport], None],
+        on_stalled: Callable[[Stream], None] | None = None,
     ) -> None:
-        """`make_connection` gets this transport and its `on_output`; `on_lost` is called once the socket is closed."""
+        """`make_connection` gets this transport and its `on_output`; `on_lost` is called once the socket is closed.
+
+        `on_stalled`: a client has paused too long in the middle of a request, see `UpkeepPolicy.body_timeout_s`.
+        """
         self._turn = write_turn()
         self._make_connection = make_connection
         self._on_lost = on_lost
+        self._on_stalled = on_stalled
+        self._bodies = BodyWatch()
         self._socket: Any = None
         """The asyncio transport; uvloop's have no common type with asyncio's."""
         self._is_due = False
@@ -214,6 +221,11 @@ class Http2Transport(asyncio.Protocol):
                 connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, Upkeep.SLOW.value))
             case Upkeep.GONE | Upkeep.UNREAD | Upkeep.BEHIND | Upkeep.END_DRAIN as action:
                 self.abort(action.value)
+        if isinstance(connection, ServerConnection):
+            connection.reset_lingering(now_s - policy.linger_timeout_s)
+        if self._on_stalled is not None and isinstance(connection, ServerConnection):
+            for stream in self._bodies.stalled(connection.awaited_bodies(), policy.body_timeout_s, now_s):
+                self._on_stalled(stream)
 
 
 class TendedConnection(Protocol):

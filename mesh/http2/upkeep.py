@@ -5,8 +5,11 @@ A look at every connection each second or so replaces timers and clock reads of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+
+from mesh.http2.stream import Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,10 @@ class UpkeepPolicy:
     backlog_bytes: int = 16 * 1024 * 1024
     """More than this may wait for a peer only as long as it takes as much within `backlog_timeout_s`."""
     backlog_timeout_s: float = 30.0
+    body_timeout_s: float = float("inf")
+    """How long a peer may pause in the middle of what a stream of it has to bring, though there is room for it."""
+    linger_timeout_s: float = 2.0
+    """How long a client may go on with a request that is answered already."""
     idle_timeout_s: float = float("inf")
     """A connection without a stream for this long is closed."""
     age_max_s: float = float("inf")
@@ -147,6 +154,23 @@ class UpkeepClock:
             self._behind_since_at_s = now_s if is_behind else None
             self._behind_sent_bytes = vitals.sent_bytes
         return self._behind_since_at_s
+
+
+class BodyWatch:
+    """Since when which streams bring nothing more of what they have to bring."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[Stream, tuple[float, float]] = {}
+
+    def stalled(self, bodies: Iterable[tuple[Stream, float]], timeout_s: float, now_s: float) -> list[Stream]:
+        """Those that have brought nothing for `timeout_s`, of the present ones with when they had brought something."""
+        before, self._seen = self._seen, {}
+        for stream, read_at_s in bodies:
+            known = before.get(stream)
+            self._seen[stream] = known if known is not None and known[0] == read_at_s else (read_at_s, now_s)
+        return [stream for stream, (_, since_s) in self._seen.items() if now_s - since_s >= timeout_s]
 
 
 def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:

@@ -24,6 +24,7 @@ class FakeExchange:
         self.given_room = 0
         self.is_tunnel = False
         self.is_aborted = False
+        self.may_pause = False
         self.has_sent_head = False
         self.has_ended = False
 
@@ -69,6 +70,9 @@ class FakeExchange:
     def give_room(self, size: int) -> None:
         if not self.has_ended:
             self.given_room += size
+
+    def let_pause(self) -> None:
+        self.may_pause = True
 
     def open_tunnel(self, fields: Fields) -> None:
         assert not self.has_sent_head, "a tunnel behind a head"

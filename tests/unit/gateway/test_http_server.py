@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import h2.config
@@ -15,10 +18,11 @@ import h2.connection
 import h2.events
 import pytest
 
-from gateway.requests.exchange import Exchange, HttpHead
+from gateway.requests.exchange import BrokenBy, Exchange, HttpHead
+from mesh.http2.upkeep import UpkeepPolicy
 from mesh.settings import settings
 from tests.unit.fakes.http1_ends import Keeper, answers, request
-from tests.unit.gateway.fakes import UNARY, FakeRouter, Gateway, echo, on_io_loop, serving, until
+from tests.unit.gateway.fakes import BIDI, UNARY, FakeRouter, Gateway, echo, on_io_loop, serving, until
 
 
 class Pages:
@@ -72,6 +76,8 @@ class Http2Client:
         self.bodies: dict[int, bytes] = {}
         self.trailers: dict[int, dict[str, str]] = {}
         self.ended: set[int] = set()
+        self.acked = 0
+        self.updates = 0
         self.resets: dict[int, int] = {}
         self.h2.initiate_connection()
         self.flush()
@@ -101,6 +107,13 @@ class Http2Client:
         await self.until(lambda: stream in self.ended)
         return self.headers[stream], self.bodies.get(stream, b"")
 
+    async def round_trip(self) -> None:
+        """Until the server has read all that was sent."""
+        acked = self.acked
+        self.h2.ping(b"received")
+        self.flush()
+        await self.until(lambda: self.acked > acked)
+
     def _on_event(self, event: Any) -> None:
         match event:
             case h2.events.ResponseReceived():
@@ -110,6 +123,10 @@ class Http2Client:
             case h2.events.DataReceived():
                 self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            case h2.events.PingAckReceived():
+                self.acked += 1
+            case h2.events.WindowUpdated():
+                self.updates += 1
             case h2.events.StreamEnded():
                 self.ended.add(event.stream_id)
             case h2.events.StreamReset():
@@ -224,27 +241,167 @@ def test_bodies_and_trailers_on_http2() -> None:
     on_io_loop(scenario())
 
 
-def test_an_early_answer_on_http_2_waits_for_a_short_rest_of_its_request() -> None:
-    """Some versions of curl drop a whole answer that a reset of the stream follows."""
+async def upload(client: Http2Client, stream: int, size: int) -> int:
+    """Send as much of a body as the server gives room for, until a reset; how much that was."""
+    sent = 0
+    while sent < size and stream not in client.resets:
+        room = min(client.h2.local_flow_control_window(stream), client.h2.max_outbound_frame_size, size - sent)
+        if room:
+            client.h2.send_data(stream, bytes(room), end_stream=sent + room == size)
+            sent += room
+            client.flush()
+        else:
+            updates = client.updates
+            await client.until(lambda before=updates: client.updates > before or stream in client.resets)
+    return sent
+
+
+def test_an_early_answer_on_http_2_is_not_followed_by_a_reset() -> None:
+    """Some versions of curl drop a whole answer that a reset follows: the client may go on with its request."""
 
     async def scenario() -> None:
         async with open_gateway(Pages(hello)) as gateway, http2(gateway.port) as client:
-            stream = client.request(fields("POST", content_length="10"), b"hello", ended=False)
-            await until(lambda: gateway.listener.exchanges, "the request")
-            assert not client.headers
-            client.h2.send_data(stream, b"world", end_stream=True)
-            client.flush()
+            stream = client.request(fields("POST", content_length="5000000"), b"", ended=False)
             await client.until(lambda: stream in client.ended)
             assert client.headers[stream][":status"] == "200"
+            assert not gateway.listener.exchanges
+            assert await upload(client, stream, 5_000_000) == 5_000_000
+            await client.round_trip()
             assert not client.resets
-            gone = client.request(fields("POST", content_length="10"), b"hello", ended=False)
-            await until(lambda: gateway.listener.exchanges, "the request")
-            client.h2.reset_stream(gone)
+
+    on_io_loop(scenario())
+
+
+def test_what_is_sent_behind_an_early_answer_on_http_2_is_limited() -> None:
+    """In bytes, in time and in streams; the reset then says that nothing was wrong."""
+
+    async def scenario() -> None:
+        async with open_gateway(Pages(hello)) as gateway, http2(gateway.port) as client:
+            endless = client.request(fields("POST"), b"", ended=False)
+            await client.until(lambda: endless in client.ended)
+            assert 8_000_000 < await upload(client, endless, 20_000_000) < 9_000_000
+            assert client.resets.pop(endless) == 0
+            slow = client.request(fields("POST"), b"", ended=False)
+            await client.until(lambda: slow in client.ended)
+            await pause_for(gateway, client, 3.0)
+            await client.until(lambda: slow in client.resets)
+            assert client.resets.pop(slow) == 0
+            many = [client.request(fields("POST"), b"", ended=False) for _ in range(101)]
+            await client.until(lambda: client.resets)
+            assert client.resets == {many[0]: 0}
+            client.h2.reset_stream(many[1])
             client.flush()
-            await until(lambda: not gateway.listener.exchanges, "it is forgotten")
-            long = client.request(fields("POST", content_length="1000000"), b"hello", ended=False)
-            await client.until(lambda: long in client.ended and long in client.resets)
-            assert client.resets[long] == 0
+            await client.answer(fields())
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("size", [60_000, 5_000_000])
+def test_an_early_answer_on_http_2_is_read_by_curl(size: int, tmp_path: Path) -> None:
+    """To an upload that was refused while it was sent."""
+    (tmp_path / "body").write_bytes(bytes(size))
+
+    def refuse(exchange: Exchange) -> None:
+        exchange.send_whole(413, [], b"too large")
+
+    async def scenario() -> None:
+        async with open_gateway(Pages(refuse)) as gateway:
+            url, body = f"http://127.0.0.1:{gateway.port}/", f"@{tmp_path / 'body'}"
+            options = ("-sS", "--http2-prior-knowledge", "--max-time", "20", "-H", "expect:", "--data-binary", body)
+            curl = await asyncio.create_subprocess_exec("curl", *options, url, stdout=asyncio.subprocess.PIPE)
+            output, _ = await curl.communicate()
+            assert (curl.returncode, output) == (0, b"too large")
+
+    on_io_loop(scenario())
+
+
+async def pause_for(gateway: Gateway, client: Http2Client, seconds: float) -> None:
+    """What the upkeep of the connection does when this time has passed without a byte."""
+    await client.round_trip()
+    policy, now_s = UpkeepPolicy(body_timeout_s=60.0, keepalive_after_s=1e9), time.monotonic()
+    for connection in gateway.listener._server.client_connections():
+        connection.look_after(policy, now_s)
+        connection.look_after(policy, now_s + seconds)
+
+
+def test_a_body_on_http_2_that_pauses_too_long_is_refused() -> None:
+    """As on HTTP/1.1; a shorter pause, and one that we have caused ourselves, do no harm."""
+
+    async def scenario() -> None:
+        keepers: list[Keeper] = []
+
+        def keep(exchange: Exchange) -> Keeper:
+            keepers.append(Keeper(exchange, slow=True))
+            return keepers[-1]
+
+        async with open_gateway(Pages(keep)) as gateway, http2(gateway.port) as client:
+            stream = client.request(fields("POST"), b"a", ended=False)
+            await pause_for(gateway, client, 59.0)
+            assert not client.ended
+            await pause_for(gateway, client, 61.0)
+            await client.until(lambda: stream in client.ended)
+            assert client.headers[stream][":status"] == "408"
+            assert keepers[0].broken == [BrokenBy.TIMEOUT]
+            # It has used up its window, and waits for us.
+            waiting = client.request(fields("POST"), b"", ended=False)
+            while client.h2.local_flow_control_window(waiting) > 1_000:
+                client.h2.send_data(waiting, bytes(1_000))
+                client.flush()
+            await pause_for(gateway, client, 61.0)
+            assert waiting not in client.ended
+
+    on_io_loop(scenario())
+
+
+def test_a_body_that_pauses_behind_the_head_of_its_answer_is_reset() -> None:
+    """So that the client does not take a part for the whole."""
+
+    def begin(exchange: Exchange) -> Keeper:
+        exchange.send_head(200, [])
+        return Keeper(exchange)
+
+    async def scenario() -> None:
+        async with open_gateway(Pages(begin)) as gateway, http2(gateway.port) as client:
+            stream = client.request(fields("POST"), b"a", ended=False)
+            await pause_for(gateway, client, 61.0)
+            await client.until(lambda: stream in client.resets)
+            assert stream not in client.ended
+
+    on_io_loop(scenario())
+
+
+def test_conversations_may_pause() -> None:
+    """A call whose request is streamed, and a WebSocket: a peer that is gone shows by PING."""
+
+    def converse(exchange: Exchange) -> Keeper:
+        exchange.let_pause()
+        return Keeper(exchange)
+
+    async def scenario() -> None:
+        async with open_gateway(Pages(converse)) as gateway, http2(gateway.port) as client:
+            client.request(fields("POST"), b"a", ended=False)
+            await pause_for(gateway, client, 61.0)
+            assert not client.ended
+            assert not client.resets
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize(("method", "is_ended"), [(UNARY, True), (BIDI, False)])
+def test_a_grpc_message_that_stops_half_way_ends_its_call(method: str, is_ended: bool) -> None:
+    """One that comes alone; those of a streamed request may take their time."""
+
+    async def scenario() -> None:
+        grpc_fields = fields("POST", method, te="trailers", content_type="application/grpc")
+        async with open_gateway(Pages(), FakeRouter(lambda call: None)) as gateway, http2(gateway.port) as client:
+            stream = client.request(grpc_fields, b"\0\0\0\0\x09half", ended=False)
+            await pause_for(gateway, client, 61.0)
+            if not is_ended:
+                assert not client.ended
+                return
+            await client.until(lambda: stream in client.ended)
+            assert {**client.headers[stream], **client.trailers.get(stream, {})}["grpc-status"] == "4"
 
     on_io_loop(scenario())
 
