@@ -74,7 +74,7 @@ class Page:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Page]:
+def browser(profile: Path, *flags: str) -> Iterator[Page]:
     """`profile`: an empty directory for all files of the browser. Its processes have ended afterwards."""
     assert BINARY is not None
     home = {
@@ -85,7 +85,7 @@ def browser(profile: Path) -> Iterator[Page]:
     }
     with (profile / "log").open("wb") as log:
         process = subprocess.Popen(
-            [BINARY, *FLAGS, f"--user-data-dir={profile / 'data'}", "about:blank"],
+            [BINARY, *FLAGS, *flags, f"--user-data-dir={profile / 'data'}", "about:blank"],
             env={**os.environ, **home},
             stdin=subprocess.DEVNULL,
             stdout=log,
