@@ -59,7 +59,11 @@ def test_chromium_opens_websockets_on_its_http_2_connection(tmp_path: Path) -> N
         router.link.on_item = item
         router.link.on_half_close = lambda call: finish(call, Outcome())
         async with guarded(router, None, **tls) as (gateway, _):
-            page, entry, routes = Page(), TypedEntry(gateway.listener.methods), read_routes(library_table(books="/books"))
+            page, entry, routes = (
+                Page(),
+                TypedEntry(gateway.listener.methods),
+                read_routes(library_table(books="/books")),
+            )
             gateway.listener.set_routes(routes)
             entry.set_routes(routes)
             gateway.listener.add_dialects(page, *entry.dialects)
