@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 import mesh
+from mesh.context import current_request
 from mesh.exceptions import RequestCancelledError
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
@@ -59,6 +60,14 @@ class Leaf:
 
     def work_in_thread(self, duration_s: float) -> None:
         time.sleep(duration_s)
+
+    def work_until_cancelled(self) -> None:
+        request = current_request()
+        assert request is not None
+        self._running += 1
+        while not request.is_cancelled:
+            time.sleep(0.001)
+        self._running -= 1
 
     async def running(self) -> int:
         return self._running
@@ -118,6 +127,17 @@ def test_a_handles_cancel_reaches_grandchildren(gate: Handle) -> None:
     until(lambda: "by handle" in gate.entered.remote().result(timeout_s=10))
     response.cancel()
     until(lambda: "by handle" in gate.cancelled_at_s.remote().result(timeout_s=10))
+
+
+def test_sync_code_asks_whether_it_is_cancelled(deploy: Deploy) -> None:
+    """It runs in a thread, which no cancel interrupts (item 36)."""
+    leaf = deploy(Leaf.bind(), "cancel-poll")
+    response = leaf.work_until_cancelled.remote()
+    until(lambda: leaf.running.remote().result(timeout_s=10) == 1)
+    response.cancel()
+    with pytest.raises(RequestCancelledError):
+        response.result(timeout_s=10)
+    until(lambda: leaf.running.remote().result(timeout_s=10) == 0)
 
 
 def test_twenty_thousand_cancels_at_random_times_leave_no_call_behind(deploy: Deploy, gateway: Gateway) -> None:

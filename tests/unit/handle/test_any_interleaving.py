@@ -1,0 +1,390 @@
+"""Any order of calls, cancels, timeouts, deaths, drains and half-read streams: each call ends once and leaves nothing.
+
+Real handles, router and links call replicas of this process behind sockets; Hypothesis chooses what happens, and how
+far everything else gets in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from mesh.caller.call_future import CallFuture, ItemStream
+from mesh.context import REQUEST, Request
+from mesh.exceptions import (
+    BackPressureError,
+    CancelReason,
+    DeadlineExceededError,
+    DeploymentUnavailableError,
+    MeshException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+from tests.unit.fakes.small_mesh import DEADLINE_S, SmallMesh, SmallReplica, do_on_io, mesh_of, until
+
+pytestmark = pytest.mark.timeout(300)
+
+ITEMS = 40
+"""Of a whole stream; more than the credit of a link would need several grants for."""
+LIMIT = 2
+"""Calls at once per replica: some wait."""
+ENDS = (
+    ZeroDivisionError,
+    RequestCancelledError,
+    DeadlineExceededError,
+    ReplicaUnavailableError,
+    BackPressureError,
+    DeploymentUnavailableError,
+)
+"""How a call may fail here, besides for the failure of an argument."""
+
+
+class Plays:
+    """User code of every kind; what is gated goes on once the test lets it."""
+
+    peer: Any = None
+    """The handle of the other deployment: calls of a full one to itself would wait for each other."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def echo(self, value: Any) -> Any:
+        return value
+
+    def plain(self, value: Any) -> Any:
+        return value
+
+    async def gated(self, value: Any) -> Any:
+        await self.gate.wait()
+        return value
+
+    async def hang(self, value: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def fail(self, value: Any) -> None:
+        raise ZeroDivisionError(value)
+
+    async def nest(self, value: Any) -> Any:
+        return await self.peer.echo.remote(self.peer.gated.remote(value))
+
+    async def fork(self, value: Any) -> None:
+        """One child fails while the other hangs, which the task group then ends."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.wait_for_hang(value))
+                await self.peer.fail.remote(value)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def wait_for_hang(self, value: Any) -> None:
+        await self.peer.hang.remote(value)
+
+    async def count(self, value: Any) -> AsyncIterator[Any]:
+        for number in range(ITEMS):
+            yield number, value
+
+    def count_plain(self, value: Any) -> Iterator[Any]:
+        for number in range(ITEMS):
+            yield number, value
+
+    async def count_gated(self, value: Any) -> AsyncIterator[Any]:
+        for number in range(ITEMS):
+            if number == ITEMS // 2:
+                await self.gate.wait()
+            yield number, value
+
+    async def count_and_hang(self, value: Any) -> AsyncIterator[Any]:
+        yield 0, value
+        await asyncio.Event().wait()
+
+
+UNARY = ("echo", "plain", "gated", "hang", "fail", "nest", "fork")
+STREAMS = ("count", "count_plain", "count_gated", "count_and_hang")
+ENDLESS = ("hang", "fork", "count_and_hang")
+"""They do not end well on their own."""
+
+
+class Call:
+    """One call of the test, and what it may become."""
+
+    def __init__(self, method: str, value: Any, response: Any) -> None:
+        self.method = method
+        self.value = value
+        self.response = response
+        self.items: list[Any] = []
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    async def read(self, count: int) -> None:
+        with contextlib.suppress(StopAsyncIteration, ZeroDivisionError, MeshException):
+            for _ in range(count):
+                self.items.append(await anext(self.response))
+
+    async def end(self) -> BaseException | None:
+        """How it ended; None if well, with everything that it had to give."""
+        value, error = self.value, None
+        try:
+            if self.method in STREAMS:
+                self.items += [item async for item in self.response]
+            else:
+                value = await self.response
+        except (ZeroDivisionError, MeshException) as raised:
+            error = raised
+        assert value == self.value
+        assert self.items == [(number, self.value) for number in range(len(self.items))]
+        if error is None:
+            assert self.method not in ENDLESS
+            assert len(self.items) == (ITEMS if self.method in STREAMS else 0)
+        else:
+            assert isinstance(error, ENDS) or "was not sent: its argument" in str(error)
+        return error
+
+
+class World:
+    """Two deployments of two replicas, the calls that were made, and one request that some of them belong to."""
+
+    def __init__(self, mesh: SmallMesh, peer: SmallMesh, is_isolated: bool) -> None:
+        self.mesh = mesh
+        self.peer = peer
+        self.is_isolated = is_isolated
+        self.gone: list[SmallReplica] = []
+        self.calls: list[Call] = []
+        self.parent = Request()
+        self._values = iter(range(10_000))
+        for replica in mesh.replicas:
+            replica.target.peer = peer.handle()  # type: ignore[attr-defined]
+
+    def call(self, method: str, options: dict[str, Any], is_child: bool, argument: int | None) -> None:
+        earlier = [each for each in self.calls if each.method in UNARY]
+        upstream = earlier[argument % len(earlier)] if argument is not None and earlier else None
+        value = upstream.value if upstream is not None else next(self._values)
+        if method in STREAMS:
+            options = {"stream": True, **{key: options[key] for key in options if key == "timeout_s"}}
+        token = REQUEST.set(self.parent if is_child else None)
+        try:
+            handle = self.mesh.handle(method, **options)
+            response = handle.remote(value if upstream is None else upstream.response)
+        finally:
+            REQUEST.reset(token)
+        self.calls.append(Call(method, value, response))
+
+    def cancel(self, number: int) -> None:
+        if self.calls:
+            self.calls[number % len(self.calls)].response.cancel()
+
+    def give_up(self, number: int) -> None:
+        """A task that waits for a call is cancelled, and gives up the call."""
+        if self.calls:
+            call = self.calls[number % len(self.calls)]
+            task = asyncio.ensure_future(call.read(1) if call.method in STREAMS else _awaited(call.response))
+            call.tasks.append(task)
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    def read(self, number: int, count: int) -> None:
+        streams = [each for each in self.calls if each.method in STREAMS and not each.tasks]
+        if streams:
+            call = streams[number % len(streams)]
+            call.tasks.append(asyncio.ensure_future(call.read(count)))
+
+    def drop(self, number: int) -> None:
+        """The test forgets the response: a stream ends then, a unary call goes on."""
+        idle = [each for each in self.calls if each.method != "hang" and all(task.done() for task in each.tasks)]
+        if idle:
+            self.calls.remove(idle[number % len(idle)])
+
+    def end_parent(self) -> None:
+        do_on_io(self.parent.cancel, CancelReason.CLIENT)
+
+    def kill(self, number: int) -> None:
+        _, replica = self._taken_out(number)
+        if replica is not None:
+            replica.kill()
+
+    def drain(self, number: int) -> None:
+        mesh, replica = self._taken_out(number)
+        if replica is not None:
+            do_on_io(replica.servicer.drain)
+            mesh.publish()
+
+    def add(self, number: int) -> None:
+        mesh = self._mesh(number)
+        target = Plays()
+        target.peer = self.peer.handle() if mesh is self.mesh else None
+        mesh.replicas.append(SmallReplica(target, LIMIT, is_isolated=self.is_isolated))
+        mesh.publish()
+
+    def open_gates(self) -> None:
+        for replica in (*self.mesh.replicas, *self.peer.replicas, *self.gone):
+            replica.user_loop.post(replica.target.gate.set)  # type: ignore[attr-defined]
+
+    def lose(self) -> None:
+        """The controller has seen the deaths."""
+        for mesh in (self.mesh, self.peer):
+            mesh.publish(lost=frozenset(each.replica_id for each in self.gone))
+
+    async def settle(self) -> None:
+        """Let everything end that can; then give up what cannot, and see how each call has ended."""
+        for number, mesh in enumerate((self.mesh, self.peer)):
+            if not mesh.replicas:
+                self.add(number)
+        self.lose()
+        self.open_gates()
+        for call in self.calls:
+            if call.method in ENDLESS:
+                call.response.cancel()
+        async with asyncio.timeout(DEADLINE_S):
+            for call in self.calls:
+                await asyncio.gather(*call.tasks, return_exceptions=True)
+                first = await call.end()
+                if call.method not in STREAMS:
+                    assert type(await call.end()) is type(first), "it has ended in two ways"
+
+    def _mesh(self, number: int) -> SmallMesh:
+        return self.peer if number % 2 else self.mesh
+
+    def _taken_out(self, number: int) -> tuple[SmallMesh, SmallReplica | None]:
+        """A replica that is no longer one of its deployment, if there is one."""
+        mesh = self._mesh(number)
+        if not mesh.replicas:
+            return mesh, None
+        replica = mesh.replicas.pop(number // 2 % len(mesh.replicas))
+        self.gone.append(replica)
+        return mesh, replica
+
+
+async def _awaited(response: Any) -> None:
+    with contextlib.suppress(ZeroDivisionError, MeshException):
+        await response
+
+
+numbers = st.integers(0, 20)
+call_options = st.sampled_from(
+    [
+        {},
+        {},
+        {"timeout_s": 0.003},
+        {"queue_timeout_s": 0.001},
+        {"idempotent": True},
+        {"idempotent": True, "hedge_after_s": 0.001},
+        {"retry": {"attempts": 3, "codes": ["UNAVAILABLE", "INTERNAL"]}},
+        {"session_id": "s"},
+        {"multiplexed_model_id": "m"},
+    ]
+)
+calls = st.tuples(
+    st.just("call"), st.sampled_from(UNARY + STREAMS), call_options, st.booleans(), st.none() | numbers
+)  # fmt: skip
+events = st.one_of(
+    calls,
+    calls,
+    calls,
+    st.tuples(st.just("cancel"), numbers),
+    st.tuples(st.just("give_up"), numbers),
+    st.tuples(st.just("read"), numbers, st.sampled_from([1, 5, ITEMS])),
+    st.tuples(st.just("drop"), numbers),
+    st.tuples(st.just("kill"), numbers),
+    st.tuples(st.just("drain"), numbers),
+    st.tuples(st.just("add"), numbers),
+    st.sampled_from([("end_parent",), ("lose",), ("open_gates",)]),
+)
+Story = list[tuple[tuple[Any, ...], int]]
+turns = st.sampled_from([0, 0, 1, 3, 10])
+"""How often the test's loop goes round between two steps: how far the rest gets meanwhile."""
+
+
+@pytest.mark.parametrize("is_isolated", [True, False], ids=["isolated", "inline"])
+@settings(
+    max_examples=60,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(story=st.lists(st.tuples(events, turns), min_size=3, max_size=30), seed=st.integers(0, 2**16))
+def test_each_call_ends_once_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, is_isolated: bool, story: Story, seed: int
+) -> None:
+    """It holds whatever happens when (items 22, 29, 35–39)."""
+    random.seed(seed)
+    with (
+        watched(monkeypatch) as watch,
+        mesh_of(Plays(), Plays(), limit=LIMIT, is_isolated=is_isolated) as mesh,
+        mesh_of(Plays(), Plays(), limit=LIMIT, is_isolated=is_isolated) as peer,
+    ):
+        world = World(mesh, peer, is_isolated)
+        asyncio.run(perform(world, story))
+        for each in (mesh, peer):
+            each.assert_idle()
+            assert not each.router._hedges._by_call
+            until(lambda router=each.router: not router.counts.collecting, "the arguments of all calls")  # type: ignore[misc]
+        for replica in world.gone:
+            until(lambda replica=replica: replica.is_idle, f"the calls of {replica.replica_id}")  # type: ignore[misc]
+            replica.close()
+        assert not world.parent.children
+        world.calls.clear()
+        until(watch.is_empty, "every call to be forgotten")
+    assert watch.ends == [1] * watch.made
+
+
+async def perform(world: World, story: Story) -> None:
+    for (name, *arguments), rounds in story:
+        getattr(world, name)(*arguments)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+    await world.settle()
+
+
+class Watch:
+    """The futures of all calls of handles."""
+
+    def __init__(self) -> None:
+        self.alive: weakref.WeakSet[CallFuture] = weakref.WeakSet()
+        self.ends: list[int] = []
+        """Of each future, by its number."""
+        self.tasks = do_on_io(lambda: len(asyncio.all_tasks()))
+
+    @property
+    def made(self) -> int:
+        return len(self.ends)
+
+    def is_empty(self) -> bool:
+        if self.alive:
+            gc.collect()
+        return not self.alive
+
+
+@contextlib.contextmanager
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    """Count the ends of each call that a handle makes, and prove that no task of the I/O loop is left."""
+    watch = Watch()
+
+    def watched_kind(kind: type[Any]) -> type[Any]:
+        class Watched(kind):  # type: ignore[misc]
+            __slots__ = ("__weakref__", "number")
+
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                watch.alive.add(self)
+                self.number = len(watch.ends)
+                watch.ends.append(0)
+
+            def on_done(self, outcome: Any) -> None:
+                watch.ends[self.number] += 1
+                super().on_done(outcome)
+
+        return Watched
+
+    with monkeypatch.context() as patch:
+        # The records that pytest keeps have tracebacks, and these have responses.
+        patch.setattr(logging.getLogger("mesh"), "disabled", True)
+        for kind in (CallFuture, ItemStream):
+            patch.setattr(f"mesh.caller.call_start.{kind.__name__}", watched_kind(kind))
+        yield watch
+    until(lambda: do_on_io(lambda: len(asyncio.all_tasks())) <= watch.tasks, "the end of every task of the I/O loop")
