@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +111,24 @@ def start_mesh(asked: Target, **ports: Any) -> None:
     api.start(ports.get("proxy_location") or config.proxy_location, http, grpc, config.logging_config)
 
 
-def follow(asked: Target, unchanged: Sequence[str] = ()) -> None:
+def follow(asked: Target, unchanged: Sequence[str] = (), check: Callable[[], object] = lambda: None) -> None:
     """Show progress until all applications run. Raises RuntimeError with the reasons if some cannot.
 
-    `unchanged`: the names of those that are as they were.
+    `unchanged`: the names of those that are as they were. `check` is called at each look, and may end the wait.
     """
     client = mesh_lifecycle.require()
     progress = status_text.Progress(click.echo)
+
+    def show(application: control_pb2.ApplicationStatus) -> None:
+        check()
+        progress(application)
+
     changed = [name for name in asked.names if name not in unchanged]
     if unchanged:
         click.echo(f"{'Unchanged' if changed else 'Nothing has changed'}: {', '.join(unchanged)}.")
     if changed or not unchanged:
         click.echo(f"Deploying {', '.join(changed) or 'no application'}:")
-    rollout_wait.until_all_running(client, asked.names, progress)
+    rollout_wait.until_all_running(client, asked.names, show)
     for line in status_text.listening_lines(client.status()):
         click.echo(line)
 

@@ -8,7 +8,8 @@ import socket
 import sys
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -18,16 +19,18 @@ from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors
 from mesh.cli.config_commands import follow, start_mesh
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT
 from mesh.cli.log_command import shown_logs
-from mesh.cli.run_target import Target, read_target, target_options
+from mesh.cli.run_target import Target, is_file, read_target, read_target_again, target_options
+from mesh.cli.source_watch import SourceWatch
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.client.control_client import ControlClient
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
-from mesh.exceptions import ControllerUnavailableError
+from mesh.exceptions import ControllerUnavailableError, MeshException
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 
-_POLL_S = 1.0
+_POLL_S = 0.5
+_LISTED_MAX = 5
 
 
 @click.command()
@@ -35,16 +38,23 @@ _POLL_S = 1.0
 @click.option("--grpc-port", type=PORT, help=GRPC_PORT_HELP)
 @click.option("--http-port", type=PORT, help=HTTP_PORT_HELP)
 @click.option("--proxy-location", type=LOCATION, help=LOCATION_HELP)
+@click.option("--reload", "-r", "reloads", is_flag=True, help="Deploy again whenever code below --app-dir changes.")
+@click.option(
+    "--working-dir",
+    metavar="DIR|URI",
+    help="Directory whose files replicas on all nodes get, or the URI of a .zip file of it.",
+)
 @click.option("--replace", is_flag=True, help="Replace running applications that something else deployed.")
 @click.option("--address", help=f"{ADDRESS_HELP} If there is none, one is started for as long as this command runs.")
 @one_line_errors
-def run(target: str, pairs: tuple[str, ...], app_dir: str, replace: bool, address: str | None, **given: Any) -> None:
+def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, **given: Any) -> None:
     """Deploy applications and keep them running until Ctrl-C.
 
     \b
     mesh run shop.app:app               `app = Front.bind(Stock.bind())` in shop/app.py
     mesh run shop.app:build size=3      the application that `build` returns for these arguments
     mesh run mesh.yaml                  all applications of a configuration file
+    mesh run shop.app:app --reload      after each change of the code, deploy what it concerns again
 
     What replicas log, print and raise is shown; see also `mesh logs`.
 
@@ -52,25 +62,52 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, replace: bool, addres
     this command started it and no other application runs. An application of the same name that something else
     deployed is not replaced without --replace.
     """
+    job = _job_of(given)
     asked = read_target(target, pairs, app_dir, given)
     if not asked.names:
         raise ValueError(f"{target} has no application: there is nothing to run.")
+    watch = SourceWatch(app_dir, [target] if is_file(target) else []) if given["reloads"] else None
     _end_as_on_ctrl_c()
-    if not ray_core.attach_ray(address):
+    if not ray_core.attach_ray(address, **job):
         click.echo("Starting Ray ...")
-        ray_core.ensure_ray()
+        ray_core.ensure_ray(**job)
     _end_as_on_ctrl_c()  # again, because Ray installed a handler that prints a stack trace
     starts_mesh = mesh_lifecycle.find() is None
-    serving = _Serving(asked, _new_run_id(), replace, starts_ray=ray_watch.owns_ray(), starts_mesh=starts_mesh)
+    serving = _Serving(
+        asked, _new_run_id(), given["replace"], starts_ray=ray_watch.owns_ray(), starts_mesh=starts_mesh, watch=watch
+    )
     try:
         with RayGuard() as guard, shown_logs(asked.names):
-            serving.run(given, guard)
+            serving.run(given, guard, lambda: read_target_again(target, pairs, given))
     except KeyboardInterrupt:
         click.echo(f"\n{serving.interrupted_text}", err=True)
         sys.exit(INTERRUPTED)
 
 
-@dataclass(frozen=True, slots=True)
+def _job_of(given: dict[str, Any]) -> dict[str, Any]:
+    """What `--working-dir` means: for a directory, options of the Ray job, whose deployments inherit it.
+
+    A URI becomes a part of the runtime environment in which the application is imported. Raises ValueError.
+    """
+    working_dir = given["working_dir"]
+    if working_dir is None:
+        return {}
+    if given["reloads"]:
+        raise ValueError("--reload deploys what --app-dir has now, --working-dir what it had at the start: choose one.")
+    if "://" in working_dir:
+        given["working_dir_uri"] = working_dir
+        return {}
+    if not os.path.isdir(working_dir):
+        raise ValueError(f"--working-dir: there is no directory {os.path.abspath(working_dir)}.")
+    sys.path.insert(0, os.path.abspath(working_dir))
+    return {"runtime_env": {"working_dir": os.path.abspath(working_dir)}}
+
+
+class _ChangedError(Exception):
+    """The code has changed again while a deploy was being waited for."""
+
+
+@dataclass(slots=True)
 class _Serving:
     """What one `mesh run` serves, and what it has started and so must end."""
 
@@ -79,14 +116,23 @@ class _Serving:
     may_replace: bool
     starts_ray: bool
     starts_mesh: bool
+    watch: SourceWatch | None = None
+    """Of the code, which is deployed again when it changes."""
+    changed: list[str] = field(default_factory=list)
+    """Files that have changed and are not deployed yet."""
+    looked_at_s: float = 0.0
+    deployed: set[str] = field(default_factory=set)
+    """The names of all applications that were deployed."""
 
-    def run(self, given: dict[str, Any], guard: RayGuard) -> None:
+    def run(self, given: dict[str, Any], guard: RayGuard, read_again: Callable[[], Target]) -> None:
         """Serve until Ctrl-C, then clean up. Raises KeyboardInterrupt if another Ctrl-C interrupts that."""
         try:
-            self._deploy(given)
-            click.echo("Running; Ctrl-C ends it.")
+            start_mesh(self.asked, **given)
+            self._deploy_first()
             while self._is_there():
                 _pause()
+                if self.has_changed():
+                    self._deploy_again(read_again)
             click.echo(f"Deleted or replaced by another client: {', '.join(self.asked.names)}.")
         except KeyboardInterrupt:
             guard.expect_end()
@@ -95,24 +141,65 @@ class _Serving:
             click.echo("Stopping ...")
             self._clean_up()
 
+    def has_changed(self) -> bool:
+        """Whether a file has changed that is not deployed yet, and none was changed since the last look."""
+        self.looked_at_s = time.monotonic()
+        latest = self.watch.changed() if self.watch is not None else []
+        self.changed += latest
+        return bool(self.changed) and not latest
+
     @property
     def interrupted_text(self) -> str:
         if self.starts_ray:
             return "Interrupted. Ray, which this command started, ends with it, and so does everything that runs on it."
         return "Interrupted. `mesh status` shows what is left, `mesh shutdown` stops it."
 
-    def _deploy(self, given: dict[str, Any]) -> None:
-        start_mesh(self.asked, **given)
+    def _deploy_first(self) -> None:
+        try:
+            self._deploy()
+        except (RuntimeError, _ChangedError) as error:
+            if self.watch is None:
+                raise
+            click.echo(f"{error}\nThe next change is tried again; Ctrl-C ends this.", err=True)
+
+    def _deploy(self) -> None:
         client = mesh_lifecycle.require()
+        config, specs = self.asked.config, self.asked.specs()
         if not self.starts_mesh:
-            _check_capacity(self.asked.config.target_capacity, client.status())
-        client.apply(
-            self.asked.specs(),
-            target_capacity=self.asked.config.target_capacity,
-            run_id=self.run_id,
-            may_replace=self.may_replace,
+            _check_capacity(config.target_capacity, client.status())
+        if self.watch is not None:
+            for deployment in (each for spec in specs for each in spec.deployments):
+                if not deployment.options.HasField("min_ready_s"):
+                    deployment.options.min_ready_s = 0.0  # who has changed a line wants to see it now
+        self.deployed.update(self.asked.names)
+        changes = client.apply(
+            specs, target_capacity=config.target_capacity, run_id=self.run_id, may_replace=self.may_replace
         )
-        follow(self.asked)
+        changed = {each.application for each in changes if each.lines}
+        follow(self.asked, [name for name in self.asked.names if name not in changed], self._check)
+        click.echo("Running; Ctrl-C ends it.")
+
+    def _deploy_again(self, read_again: Callable[[], Target]) -> None:
+        """Deploy what the changed files say. What runs goes on running where that fails."""
+        click.echo(f"Changed: {_listed(self.changed)}.")
+        self.changed.clear()
+        try:
+            self.asked = read_again()
+            self._deploy()
+        except _ChangedError:
+            return
+        except (MeshException, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            click.echo(f"{error}\nWhat was running goes on; the next change is tried again.", err=True)
+            return
+        for name in self.deployed - set(self.asked.names):
+            click.echo(f"Deleting {name}, which is no longer in the file.")
+            mesh_lifecycle.require().delete(name, self.run_id)
+        self.deployed &= set(self.asked.names)
+
+    def _check(self) -> None:
+        """Raises _ChangedError once there is something newer to deploy."""
+        if self.watch is not None and time.monotonic() - self.looked_at_s >= _POLL_S and self.has_changed():
+            raise _ChangedError("It has changed again.")
 
     def _is_there(self) -> bool:
         """Whether an application of this run is left; True during a shutdown, which must not be disturbed."""
@@ -138,9 +225,9 @@ class _Serving:
                 click.echo(f"This also ends {', '.join(others)}, because this command started Ray.")
             api.shutdown()
             return
-        for name in self.asked.names:
+        for name in self.deployed:
             client.delete(name, self.run_id)
-        for name in self.asked.names:
+        for name in self.deployed:
             rollout_wait.until_deleted(client, name)
         if others:
             click.echo(f"The mesh keeps running for {', '.join(others)}.")
@@ -173,6 +260,12 @@ def _check_capacity(asked: float | None, running: control_pb2.StatusReply) -> No
             f"target_capacity is {asked:g} in the file and {there} in the running mesh. It applies to all "
             "applications: leave it out, or use `mesh deploy`, which changes it."
         )
+
+
+def _listed(files: Sequence[str]) -> str:
+    names = list(dict.fromkeys(files))
+    more = len(names) - _LISTED_MAX
+    return ", ".join(names[:_LISTED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _pause() -> None:

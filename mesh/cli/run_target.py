@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,12 +29,12 @@ from mesh.v1 import control_pb2
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILE_SUFFIXES = (".yaml", ".yml", ".json")
-_TARGET_OPTIONS = ("name", "route_prefix", "runtime_env", "runtime_env_json")
+_TARGET_OPTIONS = ("name", "route_prefix", "runtime_env", "runtime_env_json", "working_dir_uri")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The applications to run. Those without a runtime environment are already imported."""
+    """The applications to run. Those that are already imported are `loaded`."""
 
     config: MeshConfig
     loaded: tuple[Application | None, ...]
@@ -94,14 +94,24 @@ def target_options(command: F) -> F:
 def read_target(target: str, pairs: tuple[str, ...], app_dir: str, given: dict[str, Any]) -> Target:
     """Read, check and import it before anything is started. Raises errors that say what to correct."""
     sys.path.insert(0, os.path.abspath(app_dir))
-    options = {name: given[name] for name in _TARGET_OPTIONS if given[name] is not None}
     if target.endswith(".py"):
         raise ValueError(f"{target} is code: name the application in it, {_import_path_of(target, app_dir)}.")
-    if target.endswith(_FILE_SUFFIXES) or os.path.isfile(target):
+    asked = read_target_again(target, pairs, given)
+    return replace(asked, loaded=tuple(compose.load(asked.config, asked.source)))
+
+
+def read_target_again(target: str, pairs: tuple[str, ...], given: dict[str, Any]) -> Target:
+    """Read and check it, and import nothing: what is imported in this process may have changed meanwhile."""
+    options = {name: given[name] for name in _TARGET_OPTIONS if given.get(name) is not None}
+    if is_file(target):
         return _of_file(target, pairs, options)
     parse_import_path(target)
-    config = MeshConfig(applications=(_entry(target, pairs, options),))
-    return Target(config, tuple(compose.load(config)))
+    return Target(MeshConfig(applications=(_entry(target, pairs, options),)), (None,))
+
+
+def is_file(target: str) -> bool:
+    """Whether it is a configuration file and no import path."""
+    return target.endswith(_FILE_SUFFIXES) or os.path.isfile(target)
 
 
 def _import_path_of(file: str, app_dir: str) -> str:
@@ -114,13 +124,13 @@ def _import_path_of(file: str, app_dir: str) -> str:
 
 def _of_file(path: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Target:
     if pairs or options:
-        what = [*(f"--{name.replace('_', '-')}" for name in options), *pairs]
+        what = [*(f"--{name.removesuffix('_uri').replace('_', '-')}" for name in options), *pairs]
         raise ValueError(f"{what[0]} needs MODULE:APP; for {path} write it into the file.")
     if not os.path.exists(path):
         raise ValueError(f"There is no file {os.path.abspath(path)}.{_similar_file(path)}")
     text = _text_of(path)
     config, source = read_config(text, path)
-    return Target(config, tuple(compose.load(config, source)), source, text, os.path.basename(path))
+    return Target(config, (None,) * len(config.applications), source, text, os.path.basename(path))
 
 
 def _similar_file(path: str) -> str:
@@ -157,4 +167,6 @@ def _runtime_env(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"The runtime environment cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"The runtime environment must be a mapping, got {value!r}.")
+    if "working_dir_uri" in options:
+        value["working_dir"] = options["working_dir_uri"]
     return runtime_env.checked("runtime_env", value)

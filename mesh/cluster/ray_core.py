@@ -110,15 +110,15 @@ class ActorPlacement:
 # ---- Cluster ---------------------------------------------------------------------------------------------------------
 
 
-def ensure_ray(address: str | None = None) -> None:
+def ensure_ray(address: str | None = None, **job: Any) -> None:
     """Attach this process to the running Ray cluster, or start a local Ray when there is none."""
-    if not attach_ray(address):
+    if not attach_ray(address, **job):
         prepare_local_ray()
-        _init(include_dashboard=False)
+        _init(include_dashboard=False, **job)
 
 
-def attach_ray(address: str | None = None) -> bool:
-    """Attach this process to a running Ray cluster; False when there is none.
+def attach_ray(address: str | None = None, **job: Any) -> bool:
+    """Attach this process to a running Ray cluster, with such options of `ray.init`; False when there is none.
 
     Raises ConnectionError when the cluster at `address`, or at RAY_ADDRESS, does not answer.
     """
@@ -128,10 +128,10 @@ def attach_ray(address: str | None = None) -> bool:
     named = address or ray_address()
     if named is not None:
         require_reachable(named)
-        _init(address=named)
+        _init(address=named, **job)
         return True
     try:
-        _init(address="auto")
+        _init(address="auto", **job)
     except ConnectionError:
         return False
     return True

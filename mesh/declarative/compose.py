@@ -1,15 +1,19 @@
 """The step from an application's entry in a file to the spec that the controller stores.
 
-Without a runtime environment the user's module is imported in this process. With one it is imported in a Ray task that
-has the environment, because its packages may exist nowhere else. The controller never imports user code.
+Without a runtime environment the user's module is imported in this process, or in a new one if this process may have
+imported an older version of it. With one it is imported in a Ray task that has the environment, because its packages
+may exist nowhere else. The controller never imports user code.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import pickle
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -74,7 +78,7 @@ def load(config: MeshConfig, source: Source | None = None) -> list[Application |
 def compose(
     config: MeshConfig, source: Source | None, loaded: Sequence[Application | None], around: Surroundings, say: Say
 ) -> list[control_pb2.ApplicationSpec]:
-    """One spec for each application. Raises like `load`."""
+    """One spec for each application. Those that are not `loaded` are imported elsewhere. Raises like `load`."""
     with _Collected(source) as collected:
         specs = [
             collected.of(number, entry, lambda entry=entry, target=target: _composed(entry, target, around, say))  # type: ignore[misc]
@@ -92,22 +96,50 @@ def _composed(
 ) -> control_pb2.ApplicationSpec:
     if target is not None:
         return _build(entry, target, around)
-    say(f"Importing {entry.import_path} in its runtime environment ...")
-    # Packed, because the task may not be able to import the modules of these functions.
+    # Packed, because the other process may not be able to import the modules of these functions.
     functions = pack(UserCode(tuple, servicer_functions=around.servicer_functions))
     request = pickle.dumps((entry, functions, dict(around.job_runtime_env)))
     timeout_s = settings().client.import_timeout_s
-    answer = ray_core.run_task(
-        "mesh.declarative.compose:_build_in_task", (request,), dict(entry.runtime_env), timeout_s
-    )
+    if entry.runtime_env:
+        say(f"Importing {entry.import_path} in its runtime environment ...")
+        answer = ray_core.run_task(
+            "mesh.declarative.compose:_build_elsewhere", (request,), dict(entry.runtime_env), timeout_s
+        )
+    else:
+        answer = _in_new_process(request, timeout_s)
     result = pickle.loads(answer)
     if isinstance(result, Exception):
         raise result
     return control_pb2.ApplicationSpec.FromString(result)
 
 
-def _build_in_task(request: bytes) -> bytes:
-    """Runs in the Ray task. Returns the pickled spec, or the pickled error for the user."""
+def _in_new_process(request: bytes, timeout_s: float) -> bytes:
+    """What `_build_elsewhere` returns in a process with the search path of this one. Raises RuntimeError."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_built, args=(sender, request), name="mesh-import")
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout_s):
+            raise RuntimeError(f"Importing the application was not done within {timeout_s:.0f} s.")
+        return receiver.recv_bytes()
+    except EOFError as error:
+        process.join(timeout_s)
+        raise RuntimeError(f"The process that imports the application has ended with {process.exitcode}.") from error
+    finally:
+        receiver.close()
+        process.kill()
+        process.join()
+
+
+def _send_built(sender: Connection, request: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which then ends this one
+    sender.send_bytes(_build_elsewhere(request))
+
+
+def _build_elsewhere(request: bytes) -> bytes:
+    """Runs in the other process. Returns the pickled spec, or the pickled error for the user."""
     entry, functions, job_runtime_env = pickle.loads(request)
     around = Surroundings(servicer_functions=unpack(functions).servicer_functions, job_runtime_env=job_runtime_env)
     try:

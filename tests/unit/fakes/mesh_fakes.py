@@ -169,7 +169,7 @@ class FakeCluster:
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Take the place of Ray and of the control client."""
         stand_ins: dict[str, Callable[..., Any]] = {
-            "attach_ray": lambda address=None: self.is_there,
+            "attach_ray": self._attach,
             "ensure_ray": self._ensure,
             "is_connected": lambda: self.is_there,
             "find_actor": self.actors.get,
@@ -191,7 +191,11 @@ class FakeCluster:
         monkeypatch.setattr(RayGuard, "_run", lambda guard: None)
         monkeypatch.setattr(mesh_lifecycle, "_client", lambda: self.controller)
 
-    def _ensure(self, address: str | None = None) -> None:
+    def _attach(self, address: str | None = None, **job: Any) -> bool:
+        self.job_runtime_env = job.get("runtime_env", self.job_runtime_env)
+        return self.is_there
+
+    def _ensure(self, address: str | None = None, **job: Any) -> None:
         self.is_owned = self.is_owned or not self.is_there
         self.is_there = True
 

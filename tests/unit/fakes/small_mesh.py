@@ -33,6 +33,8 @@ T = TypeVar("T")
 TOKEN = b"the token of this test"
 KEY = DeploymentKey("shop", "Store")
 DEADLINE_S = 10.0
+THREAD_END_S = 1.0
+"""What code that blocks a user loop gets at the end of its test."""
 _replica_numbers = itertools.count(1)
 _versions = itertools.count(1)
 
@@ -98,8 +100,15 @@ class SmallReplica:
             on_io(server.stop(0))
 
     def close(self) -> None:
+        """Idempotent."""
         self.kill()
+        if self.user_loop.loop.is_closed():
+            return
         self.user_loop.stop()
+        if self.user_loop.is_isolated:
+            self.user_loop._thread.join(THREAD_END_S)
+            if not self.user_loop._thread.is_alive():
+                self.user_loop.loop.close()
 
     async def _start(self) -> None:
         self._server = RpcServer(read_request_head, self.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
