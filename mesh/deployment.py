@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 import warnings
 from collections.abc import Callable, Mapping
 from types import CodeType
@@ -239,6 +240,7 @@ def _make(
 ) -> Deployment[..., Any]:
     if not callable(func_or_class) or isinstance(func_or_class, Deployment):
         raise TypeError(f"@mesh.deployment takes a class or a function, got {func_or_class!r}.")
+    func_or_class = typing.get_origin(func_or_class) or func_or_class  # Box of Box[int]
     options = dict(given)
     _refuse_route_prefix(options)
     made = object.__new__(Deployment)

@@ -5,11 +5,13 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 
 from mesh.deployment import Application, Deployment, deployment
+
+T = TypeVar("T")
 
 
 class Model:
@@ -206,3 +208,15 @@ def test_it_shows_its_name() -> None:
 def test_a_deployment_survives_pickling() -> None:
     made = deployment(num_replicas=2)(Model)
     assert pickle.loads(pickle.dumps(made)) == made
+
+
+class Box(Generic[T]):
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+def test_a_generic_class_may_be_deployed_with_its_types() -> None:
+    """They mean nothing to a replica (items 20, 77)."""
+    boxes = deployment(Box[int])
+    assert (boxes.name, boxes.func_or_class) == ("Box", Box)
+    assert isinstance(boxes.bind(7), Application)
