@@ -16,7 +16,7 @@ from gateway.dialects.json_http.json_bodies import BodyTooLargeError, WholeBody
 from gateway.dialects.json_http.json_headers import JsonHead, answer_fields, details_of, trailer_fields
 from gateway.dialects.json_http.json_methods import JsonTarget
 from gateway.dialects.json_http.paced_call import PacedCall
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, SMALL_MAX_BYTES, turn_budget
+from gateway.dialects.json_http.turn_budget import SMALL_MAX_BYTES, fits_turn, turn_budget
 from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
@@ -111,7 +111,7 @@ class _Answers:
             return self._send_error(end)
         if end.response is None:
             return self._send_body(end, b"" if self._target.translation.response.is_raw else self._form.empty)
-        if not _fits_turn(len(end.response)):
+        if not fits_turn(len(end.response)):
             self._task = asyncio.get_running_loop().create_task(self._send_large(end))
             return end.code
         return self._send_response(end)
@@ -189,11 +189,6 @@ class _Answers:
         self._call.refuse(code, str(problem))
 
 
-def _fits_turn(size: int) -> bool:
-    """Whether a message of this size is translated on the loop, in this turn."""
-    return size <= SMALL_MAX_BYTES or (size <= ON_LOOP_MAX_BYTES and turn_budget().take(size))
-
-
 class JsonCall(_Answers):
     """A call with one request message."""
 
@@ -228,7 +223,7 @@ class JsonCall(_Answers):
             return
         try:
             self._body.end()
-            if not _fits_turn(len(self._body.data)):
+            if not fits_turn(len(self._body.data)):
                 self._task = asyncio.get_running_loop().create_task(self._start_large())
             else:
                 self._call.start(self._bound())

@@ -7,13 +7,17 @@ of that comes a text message with the key "error", which has the whole status.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import application_of
 from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
 from gateway.dialects.json_http.paced_call import PacedCall
-from gateway.dialects.method_call import CallEnd
+from gateway.dialects.json_http.turn_budget import fits_turn
+from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
@@ -28,11 +32,15 @@ from gateway.websockets.websocket_handshake import HandshakeError, read_handshak
 from gateway.websockets.websocket_keeper import WebSocketKeeper
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED
+from mesh.wire.blocking_work import Work, run_blocking
+
+logger = logging.getLogger("mesh.gateway")
 
 _NORMAL = 1000
 _CODES_FROM = 4000
 """Private codes: 4000 plus the code of gRPC."""
 _COMPLETE = ""
+_NO_ROOM = "This gateway has no room for the response. The call was executed; its response is lost."
 
 
 class MethodSocketDialect:
@@ -95,7 +103,17 @@ class MethodSocketDialect:
 class MethodSocket:
     """The life of one: the owner of its connection and of its call."""
 
-    __slots__ = ("_call", "_exchange", "_has_started", "_is_binary", "_is_complete", "_keeper", "_target", "connection")
+    __slots__ = (
+        "_call",
+        "_exchange",
+        "_has_started",
+        "_is_binary",
+        "_is_complete",
+        "_keeper",
+        "_target",
+        "_task",
+        "connection",
+    )
 
     def __init__(
         self, exchange: Exchange, target: JsonTarget, method: ServedMethod, head: JsonHead, keeper: WebSocketKeeper
@@ -108,6 +126,8 @@ class MethodSocket:
         self._has_started = method.streams_request
         self._is_complete = False
         self._call = PacedCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
+        self._task: asyncio.Task[None] | None = None
+        """Translates a large response. It ends by itself."""
         self.connection: WebSocketConnection
 
     def begin(self, connection: WebSocketConnection) -> None:
@@ -159,23 +179,47 @@ class MethodSocket:
         self._forward()
 
     def on_status(self, end: CallEnd) -> int | None:
-        connection = self.connection
-        if connection.has_closed:
+        if self.connection.has_closed:
             return end.code
         if end.response is not None and end.is_ok:
+            if not (self._is_binary or fits_turn(len(end.response))):
+                self._task = asyncio.get_running_loop().create_task(self._finish_large(end))
+                return end.code
             try:
-                if not connection.send(self.translate(end.response)):
+                if not self.connection.send(self.translate(end.response)):
                     return None
             except ValueError as error:
-                text = f"The response of {self._call.method.full_name} cannot be JSON: {error}"
-                end = CallEnd(INTERNAL, text, end.trailers)
-        if end.is_ok:
-            connection.close(_NORMAL)
-        else:
-            self._fail(status_json(end.code, end.message, details_of(end.trailers), self._target.translation.pool), end)
+                end = self._untranslatable(end, error)
+        self._finish(end)
         return end.code
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    async def _finish_large(self, end: CallEnd) -> None:
+        """The call is counted as a success already; its answer may still fail."""
+        assert end.response is not None
+        try:
+            translated = await run_blocking(Work.TRANSLATE, self.translate, end.response)
+        except ValueError as error:
+            end = self._untranslatable(end, error)
+        except Exception:
+            logger.exception("a response of %s was not translated", self._call.method.full_name)
+            end = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers)
+        else:
+            if not (self.connection.has_closed or self.connection.send(translated)):
+                end = CallEnd(RESOURCE_EXHAUSTED, _NO_ROOM, end.trailers)
+        if not self.connection.has_closed:
+            self._finish(end)
+
+    def _untranslatable(self, end: CallEnd, error: ValueError) -> CallEnd:
+        text = f"The response of {self._call.method.full_name} cannot be JSON: {error}"
+        return CallEnd(INTERNAL, text, end.trailers)
+
+    def _finish(self, end: CallEnd) -> None:
+        if end.is_ok:
+            self.connection.close(_NORMAL)
+        else:
+            self._fail(status_json(end.code, end.message, details_of(end.trailers), self._target.translation.pool), end)
 
     def _forward(self) -> None:
         """Send what the replica takes; the rest waits at the client."""

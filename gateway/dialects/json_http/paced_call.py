@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from gateway.dialects.grpc_metadata import Invocation
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, SMALL_MAX_BYTES, turn_budget
+from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, fits_turn, turn_budget
 from gateway.dialects.method_call import GATEWAY_FAILED, NO_ROOM, CallOwner, MethodCall
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import Exchange
@@ -63,7 +63,7 @@ class PacedCall(MethodCall):
 
     def on_item(self, payload: Payload) -> None:
         size = len(payload.data)
-        if not self._waiting and (size <= SMALL_MAX_BYTES or (size <= ON_LOOP_MAX_BYTES and turn_budget().take(size))):
+        if not self._waiting and fits_turn(size):
             super().on_item(payload)
         elif not self.takes_messages:
             pass

@@ -62,6 +62,11 @@ class TurnBudget:
             self._schedule()
 
 
+def fits_turn(size: int) -> bool:
+    """Whether a message of this size is to be translated now, on the loop."""
+    return size <= SMALL_MAX_BYTES or (size <= ON_LOOP_MAX_BYTES and turn_budget().take(size))
+
+
 _local = threading.local()
 
 

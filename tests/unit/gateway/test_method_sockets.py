@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import JsonDialect
-from gateway.dialects.json_http.method_socket import MethodSocketDialect
+from gateway.dialects.json_http.method_socket import MethodSocket, MethodSocketDialect
+from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES
 from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
@@ -98,6 +99,71 @@ def test_json_messages_pass_both_ways_until_an_empty_one(path: str) -> None:
             assert await closed(client) == (1000, "")
 
     run(play)
+
+
+@pytest.mark.parametrize("size", [10, 2 * ON_LOOP_MAX_BYTES])
+def test_responses_of_any_size_are_json(size: int) -> None:
+    """A large one is translated in a thread, and the socket closes behind it."""
+    title = "x" * size
+
+    def answer(call: OutgoingCall) -> None:
+        if call.request.streams_response:
+            for _ in range(3):
+                item(call, kinds_pb2.Book(title=title).SerializeToString())
+            finish(call, Outcome())
+        else:
+            finish(call, Outcome(payload=raw(kinds_pb2.Book(title=title).SerializeToString())))
+
+    async def play(scene: Scene) -> None:
+        for path, count in ((GET, 1), (LIST, 3)):
+            async with scene.connect(path) as client:
+                await client.send("{}")
+                for _ in range(count):
+                    assert json.loads(await client.recv()) == {"title": title}
+                assert await closed(client) == (1000, "")
+
+    run(play, answer)
+
+
+@pytest.mark.parametrize("path", [GET, LIST])
+@pytest.mark.parametrize("size", [10, 2 * ON_LOOP_MAX_BYTES])
+def test_a_response_that_is_no_message_closes_with_its_status(path: str, size: int) -> None:
+    def answer(call: OutgoingCall) -> None:
+        if call.request.streams_response:
+            item(call, b"\xff" * size)
+        else:
+            finish(call, Outcome(payload=raw(b"\xff" * size)))
+
+    async def play(scene: Scene) -> None:
+        async with scene.connect(path) as client:
+            await client.send("{}")
+            assert json.loads(await client.recv())["error"]["code"] == 13
+            assert (await closed(client))[0] == 4013
+
+    run(play, answer)
+
+
+@pytest.mark.parametrize("path", [GET, LIST])
+def test_a_fault_of_ours_in_the_thread_closes_the_socket(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    def answer(call: OutgoingCall) -> None:
+        data = kinds_pb2.Book(title="x" * 2 * ON_LOOP_MAX_BYTES).SerializeToString()
+        if call.request.streams_response:
+            item(call, data)
+        else:
+            finish(call, Outcome(payload=raw(data)))
+
+    monkeypatch.setattr(MethodSocket, "translate", fail)
+
+    async def play(scene: Scene) -> None:
+        async with scene.connect(path) as client:
+            await client.send("{}")
+            assert json.loads(await client.recv())["error"]["message"] == "The gateway failed; its log has the reason."
+            assert (await closed(client))[0] == 4013
+
+    run(play, answer)
 
 
 def test_binary_messages_are_protobuf_and_so_are_their_answers() -> None:
