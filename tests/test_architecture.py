@@ -291,6 +291,7 @@ def sources(*roots: str) -> tuple[Source, ...]:
     return tuple(parse(path) for path in paths if not path.name.endswith(GENERATED_SUFFIXES))
 
 
+@cache
 def parse(path: Path) -> Source:
     text = path.read_text()
     return Source(str(path.relative_to(ROOT)), text, ast.parse(text, filename=str(path)))
