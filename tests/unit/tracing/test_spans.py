@@ -14,6 +14,7 @@ from opentelemetry.trace import StatusCode
 
 import mesh
 from mesh.exceptions import RequestCancelledError
+from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.testing import replica_context
 from mesh.tracing.span_maker import SERVER
 from mesh.wire.identity import Identity
@@ -160,13 +161,14 @@ def test_the_load_of_a_model_is_below_the_request_that_needed_it() -> None:
         [load] = traced.spans.named("load model")
         assert parent_id(load) == own_id(traced.spans.one("Store/model", "SERVER"))
         assert parent_id(traced.spans.one("Store/inner", "CLIENT")) == own_id(load)
+        # As at the end of a replica: the registry of models belongs to the process.
+        traced.mesh.replicas[0].user_loop.submit(model_registry.unload_all()).result(timeout=10)
 
 
 def test_calls_without_a_place_to_go_end_their_spans() -> None:
     """An unavailable deployment answers without a replica."""
     with traced_mesh_of(Store()) as traced:
-        traced.mesh.replicas[0].kill()
-        traced.mesh.replicas.clear()
+        traced.mesh.replicas.pop().close()
         traced.mesh.publish(unavailable="broken")
         with pytest.raises(mesh.exceptions.DeploymentUnavailableError):
             traced.handle("inner").remote().result(timeout_s=10)
