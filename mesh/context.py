@@ -32,6 +32,11 @@ class Request:
     """Unfinished calls made from here."""
     cancel_reason: CancelReason | None = None
     """Set once the request is cancelled."""
+    grpc_context: Any = None
+    """What the method that runs got as its `grpc_context`; None if it takes none, and when it has returned."""
+
+    is_http_request = False
+    """Whether it came by HTTP, to the web application or `__call__` of an ingress."""
 
     @property
     def is_cancelled(self) -> bool:
@@ -88,6 +93,33 @@ REQUEST: ContextVar[Request | None] = ContextVar("mesh_request", default=None)
 def current_request() -> Request | None:
     """The request that the current code serves; None outside of one."""
     return REQUEST.get()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeRequestContext:
+    """The current request with the field names of Ray Serve."""
+
+    route: str = ""
+    request_id: str = ""
+    app_name: str = ""
+    multiplexed_model_id: str = ""
+    grpc_context: Any = None
+    is_http_request: bool = False
+
+
+def _get_serve_request_context() -> ServeRequestContext:
+    """What `current_request` knows, for code that comes from Ray Serve; empty outside of a request."""
+    request = REQUEST.get()
+    if request is None:
+        return ServeRequestContext()
+    return ServeRequestContext(
+        route=request.route,
+        request_id=request.request_id,
+        app_name=request.app,
+        multiplexed_model_id=request.multiplexed_model_id,
+        grpc_context=request.grpc_context,
+        is_http_request=request.is_http_request,
+    )
 
 
 def name_model(model_id: str) -> None:

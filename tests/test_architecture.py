@@ -103,7 +103,9 @@ ROOMS: dict[str, str] = {
         " logs options routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
-    "mesh.api": "application client cluster context deployment exceptions handle local options options.gateway status",
+    "mesh.api": (
+        "application client cluster context deployment exceptions handle local options options.gateway settings status"
+    ),
     "mesh": (
         "api batching caller config context deployment exceptions handle metrics multiplex options options.gateway"
         " schema settings usercode web"

@@ -112,6 +112,8 @@ class ProcessSettings:
     """How long a process may take to join the mesh, and to leave it."""
     trace_flush_timeout_s: float = 2.0
     """How long a replica or gateway that ends may take to export its last spans."""
+    force_local_testing_mode: int = 0
+    """1: every `mesh.run` of this process is a local test, as with `_local_testing_mode=True`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

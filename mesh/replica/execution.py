@@ -299,6 +299,7 @@ class Execution:
             try:
                 context.end()
                 outcome = context.apply(outcome)
+                self.request.grpc_context = None  # the two refer to each other
             except BaseException as error:  # done callbacks, codes and trailers are the user's
                 outcome = self._failed(error)
         self._move(ExecutionEvent.CONCLUDE)
@@ -315,6 +316,7 @@ class Execution:
         call = self.call
         context = self.grpc_context = GrpcContext(self.request, call.request.metadata, call.request.peer)
         context.response = call, self._user
+        self.request.grpc_context = context
         if self.requests is not None:
             context.read_message = self.requests.read
         if self.window is not None:

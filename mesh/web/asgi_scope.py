@@ -93,6 +93,8 @@ class ServedWebRequest(Request):
 
     __slots__ = ("scope",)
 
+    is_http_request = True
+
     def __init__(self, context: RequestContext, deadline_at_s: float | None) -> None:
         super().__init__(context, deadline_at_s)
         self.scope: Scope | None = None

@@ -1,5 +1,6 @@
 """A replica from outside: the actor that it is, and how one that is ill leaves."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ class FallsIll:
             raise RuntimeError("ill")
 
 
+@small(health_check_period_s=0.1, health_check_timeout_s=0.5, graceful_shutdown_timeout_s=0.5)
+class Stuck:
+    async def __call__(self) -> str:
+        return "well"
+
+    async def block(self) -> None:
+        time.sleep(60)  # noqa: ASYNC251  The mistake that the test is about.
+
+
 def test_a_replica_is_one_named_actor(deploy: Deploy) -> None:
     """Operators find it by the names that `mesh status` shows (item 145)."""
     deploy(Plain.options(num_replicas=2).bind(), "plain")
@@ -57,3 +67,12 @@ def test_an_unhealthy_replica_finishes_its_calls(deploy: Deploy, tmp_path: Path)
     gate.open.remote("last call").result(timeout_s=10)
     assert call.result(timeout_s=20) == "last call"
     until(lambda: running("falls-ill", "FallsIll").keys() - {ill}, timeout_s=30)
+
+
+def test_a_replica_whose_event_loop_is_stuck_is_replaced(deploy: Deploy) -> None:
+    """Its health checks time out, also where the class defines none (item 151)."""
+    handle = deploy(Stuck.bind(), "stuck")
+    (stuck,) = running("stuck", "Stuck")
+    handle.block.remote()
+    until(lambda: running("stuck", "Stuck").keys() - {stuck}, timeout_s=30)
+    assert handle.options(timeout_s=20).remote().result() == "well"

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from mesh.context import ServeRequestContext, _get_serve_request_context
 from mesh.exceptions import GrpcStatusError, MeshException
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
@@ -23,6 +24,11 @@ class Shop(shop_pb2_grpc.ShopServicer):
         await context.send_initial_metadata([("served-by", "shop")])
         context.set_trailing_metadata([("cost", "1"), ("cost-bin", b"\xff")])
         return shop_pb2.Item(name=request.name + tenant, amount=3)
+
+    async def Describe(self, grpc_context: Any) -> Any:
+        found = _get_serve_request_context()
+        has_context = found.grpc_context is grpc_context
+        return found.request_id, found.multiplexed_model_id, has_context, found.is_http_request
 
     async def List(self, request: Any, context: Any) -> AsyncIterator[Any]:
         for amount in range(request.amount):
@@ -92,6 +98,14 @@ def test_metadata_and_trailers_go_with_the_call(mesh: SmallMesh) -> None:
         assert await response.trailing_metadata() == (("cost", "1"), ("cost-bin", b"\xff"))
 
     asyncio.run(call())
+
+
+def test_the_context_of_ray_serve_has_that_of_grpc(mesh: SmallMesh) -> None:
+    """And the fields of the request; outside of one it is empty (items 131, 217)."""
+    response = mesh.handle("Describe", multiplexed_model_id="m1").remote()
+    described = response.result(timeout_s=DEADLINE_S)
+    assert described == (response.request_id, "m1", True, False)
+    assert _get_serve_request_context() == ServeRequestContext()
 
 
 def test_headers_of_a_stream_come_with_its_first_item_at_the_latest(mesh: SmallMesh) -> None:

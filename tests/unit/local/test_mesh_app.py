@@ -8,6 +8,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -17,7 +18,9 @@ import mesh
 from mesh.cluster import ray_core
 from mesh.context import current_request
 from mesh.exceptions import MeshException, ReplicaUnavailableError
+from mesh.local.local_run import local_application
 from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.settings import settings
 from mesh.testing import RunMeshApp
 from tests.unit.fakes.small_mesh import until
 from tests.unit.local.conftest import user_threads
@@ -271,3 +274,17 @@ def test_clients_reach_it_by_grpc_and_http(mesh_app: RunMeshApp) -> None:
     app.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=DEADLINE_S)
+
+
+def test_a_setting_makes_every_run_a_local_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`MESH_FORCE_LOCAL_TESTING_MODE=1`, without a change of the code (item 73)."""
+    forced = replace(settings(), process=replace(settings().process, force_local_testing_mode=1))
+    monkeypatch.setattr("mesh.api.settings", lambda: forced)
+    handle = mesh.run(Prices.bind({"sign": "EUR"}), name="forced")
+    (other,) = mesh.run_many([mesh.RunTarget(Prices.bind({"sign": "USD"}), name="other")])
+    assert {each.init_options._source for each in (handle, other)} == {"UNKNOWN"}
+    assert local_application("forced") is not None
+    assert local_application("other") is not None
+    mesh.delete("forced")
+    mesh.delete("other")
+    assert local_application("forced") is None

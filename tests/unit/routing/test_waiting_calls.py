@@ -299,3 +299,26 @@ def test_no_call_waits_beside_a_free_place(steps: list[tuple[str, int]], replica
             world.end()
         assert not world.calls
         assert len(world.sent) == len(set(map(id, (call for _, call in world.sent))))
+
+
+def test_a_call_with_a_model_ignores_locality(patch: pytest.MonkeyPatch) -> None:
+    """It goes to the far replica that holds the model, or where the fewest models are (item 170)."""
+    world = World(patch, replicas=3, limit=5)
+    near, far, farthest = world.pool.endpoints
+    world.pool.local_first = (Locality([near]), world.pool.all)
+    world.pool.announce(far, "model")
+    world.pool.announce(near, "other")
+    assert world.calls.enter(local_call("model")) is far
+    assert world.calls.enter(local_call("new")) is farthest
+    assert world.calls.enter(local_call("")) is near
+
+
+def test_a_call_is_placed_without_a_question_to_any_replica(patch: pytest.MonkeyPatch) -> None:
+    """From what is known, at once: a link without a connection would not answer (item 160)."""
+    world = World(patch, replicas=3, limit=5)
+    assert world.calls.enter(local_call("")) in world.pool.endpoints
+
+
+def local_call(model: str) -> OutgoingCall:
+    context = RequestContext("id", multiplexed_model_id=model)
+    return OutgoingCall(CallRequest("m", None, context, prefers_local=True), sink=None)  # type: ignore[arg-type]
