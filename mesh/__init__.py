@@ -1,7 +1,8 @@
 """A mesh of Python microservices on Ray, gRPC first. README.md gives a tour.
 
-Only the names in `mesh`, `mesh.exceptions`, `mesh.metrics`, `mesh.schema`, `mesh.grpc_util`, `mesh.inference` and
-`mesh.testing`, and `mesh.context.current_request`, carry guarantees. Everything else may change in any release.
+Only the names in `mesh`, `mesh.exceptions`, `mesh.metrics`, `mesh.schema`, `mesh.grpc_util`, `mesh.inference`,
+`mesh.request_router` and `mesh.testing`, and `mesh.context.current_request`, carry guarantees. Everything else may
+change in any release.
 """
 
 from typing import TYPE_CHECKING, NoReturn

@@ -14,6 +14,7 @@ from mesh.options import (
     logging_options,
     option_checks,
     placement_options,
+    request_router_options,
     rollout_policy,
 )
 from mesh.options.autoscaling_options import AutoscalingConfig
@@ -24,6 +25,7 @@ from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
+from mesh.options.request_router_options import RequestRouterConfig
 from mesh.v1 import control_pb2
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "DeploymentConfig",
     "HTTPOptions",
     "ProxyLocation",
+    "RequestRouterConfig",
     "gRPCOptions",
 ]
 
@@ -58,6 +61,8 @@ class DeploymentConfig:
     """Longest time that a request waits in its caller for a free place; None: no limit."""
     backpressure_config: BackpressureConfig | None = None
     """HTTP status and `Retry-After` of requests that these two limits refuse; None: what is usual."""
+    request_router_config: RequestRouterConfig | None = None
+    """The class that chooses replicas for calls; None: the usual rules."""
     user_config: Any = None
     """JSON value for `reconfigure`, which is called after construction and on each change; None: not called."""
     ray_actor_options: Mapping[str, Any] = field(default_factory=dict)
@@ -119,6 +124,8 @@ class DeploymentConfig:
         )
         if self.backpressure_config is not None:
             object.__setattr__(self, "backpressure_config", backpressure_options.parse(self.backpressure_config))
+        if self.request_router_config is not None:
+            object.__setattr__(self, "request_router_config", request_router_options.parse(self.request_router_config))
         if self.logging_config is not None:
             object.__setattr__(self, "logging_config", logging_options.parse(self.logging_config))
         self._user_config_json()
@@ -131,6 +138,7 @@ class DeploymentConfig:
             max_queued_requests=self.max_queued_requests,
             queue_timeout_s=self.queue_timeout_s or 0.0,
             backpressure=self.backpressure_config.to_message() if self.backpressure_config is not None else None,
+            request_router=self.request_router_config.to_message() if self.request_router_config is not None else None,
             graceful_shutdown_wait_loop_s=self.graceful_shutdown_wait_loop_s,
             graceful_shutdown_timeout_s=self.graceful_shutdown_timeout_s,
             health_check_period_s=self.health_check_period_s,

@@ -145,6 +145,7 @@ _STORED = {
     "autoscaling_config": "autoscaling",
     "logging_config": "logging",
     "backpressure_config": "backpressure",
+    "request_router_config": "request_router",
 }
 """Options that have another name in the stored state."""
 

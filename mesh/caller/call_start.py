@@ -144,6 +144,7 @@ def _streaming_call(
 def _aim_at(call: OutgoingCall, replica_id: str) -> None:
     """Send the call to this replica only, whatever it does at the moment."""
     call.request.targets = (frozenset((replica_id,)),)
+    call.request.is_pinned = True
     call.request.is_beyond_limit, call.request.hedge = True, None
 
 

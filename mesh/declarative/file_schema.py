@@ -13,6 +13,7 @@ from mesh.options.deployment_options import OPTION_NAMES
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.logging_options import LoggingConfig
+from mesh.options.request_router_options import RequestRouterConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ NESTED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "runtime_env": runtime_env.KEYS,
     "autoscaling_config": tuple(each.name for each in fields(AutoscalingConfig)),
     "backpressure_config": tuple(each.name for each in fields(BackpressureConfig)),
+    "request_router_config": tuple(each.name for each in fields(RequestRouterConfig)),
     "logging_config": tuple(each.name for each in fields(LoggingConfig)),
     "http_options": tuple(each.name for each in fields(HTTPOptions)),
     "grpc_options": tuple(each.name for each in fields(gRPCOptions)),

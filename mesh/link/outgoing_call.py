@@ -96,6 +96,8 @@ class CallRequest:
     """Calls with the same one go to the same replica, as long as that has a free place."""
     targets: Sequence[frozenset[str]] | None = None
     """Groups of replicas, the preferred ones first: it goes to no other. None: to any."""
+    is_pinned: bool = False
+    """Its caller has named the target."""
     is_beyond_limit: bool = False
     """It runs also where no place is free: a broadcast, or a call whose place was reserved."""
 

@@ -24,7 +24,7 @@ from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import MethodTable
 from mesh.replica.user_object import UserObject
 from mesh.routing.link_pool import CallerIdentity
-from mesh.routing.snapshot import DeploymentKey, ReplicaInfo, Snapshot
+from mesh.routing.snapshot import DeploymentKey, ReplicaInfo, Snapshot, read_router
 from mesh.rpc.request_head import RequestHead, read_request_head
 from mesh.rpc.rpc_server import RpcServer
 from mesh.usercode.served_methods import typed_methods
@@ -97,6 +97,7 @@ class LocalReplica:
             max_ongoing_requests=options.max_ongoing_requests,
             max_queued_requests=options.max_queued_requests,
             queue_timeout_s=options.queue_timeout_s,
+            request_router=read_router(options.request_router) if options.HasField("request_router") else None,
         )
 
     async def start(self) -> None:

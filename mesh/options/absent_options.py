@@ -8,15 +8,19 @@ from mesh.options import option_checks
 
 ADVICE: Mapping[str, str] = {
     "autoscaling_policy": "give each deployment a policy in its autoscaling_config",
+    "backoff_multiplier": "calls that wait are sent as soon as a place is free",
     "controller_options": "set environment variables before Ray starts",
     "deployment_actors": "start actors in the constructor, or bind another deployment",
     "external_scaler_enabled": "deploy with another num_replicas, which restarts no replica",
     "fallback_strategy": "use custom resources to choose nodes",
     "gang_scheduling_config": "use placement_group_bundles for what one replica needs together",
+    "initial_backoff_s": "calls that wait are sent as soon as a place is free",
     "label_selector": "use custom resources or accelerator_type to choose nodes",
+    "max_backoff_s": "calls that wait are sent as soon as a place is free",
     "placement_group_bundle_label_selector": "use custom resources in the bundles to choose nodes",
     "prometheus_metrics": "a policy function may ask Prometheus itself",
-    "request_router_config": "the choice of replicas cannot be replaced yet",
+    "request_routing_stats_period_s": "replicas tell their load with each result",
+    "request_routing_stats_timeout_s": "replicas tell their load with each result",
     "tracing_config": "set OTEL_TRACES_EXPORTER in the environment of the nodes, as docs/tracing.md says",
 }
 """What to do instead, by option."""

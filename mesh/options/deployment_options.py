@@ -9,6 +9,7 @@ from mesh.options.absent_options import why_unknown
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.backpressure_options import BackpressureConfig
 from mesh.options.logging_options import LoggingConfig
+from mesh.options.request_router_options import RequestRouterConfig
 
 
 class DeploymentOptions(TypedDict, total=False):
@@ -27,6 +28,7 @@ class DeploymentOptions(TypedDict, total=False):
     max_queued_requests: int
     queue_timeout_s: float | None
     backpressure_config: BackpressureConfig | Mapping[str, Any] | None
+    request_router_config: RequestRouterConfig | Mapping[str, Any] | None
     autoscaling_config: AutoscalingConfig | Mapping[str, Any] | None
     graceful_shutdown_wait_loop_s: float
     graceful_shutdown_timeout_s: float

@@ -29,6 +29,7 @@ _CONTROLLER_ONLY = {
     "max_queued_requests",
     "queue_timeout_s",
     "backpressure",
+    "request_router",
     "health_check_period_s",
     "health_check_timeout_s",
     "max_constructor_retry_count",

@@ -167,6 +167,7 @@ class Router:
         """Replace the snapshot by a newer one."""
         self.listing.snapshot = snapshot
         self._pool.update(snapshot)
+        self._queue.follow(snapshot)
         self._timeouts.set_default(snapshot.queue_timeout_s or math.inf)
         if snapshot.unavailable:
             for call in self._queue.drain():
@@ -270,7 +271,7 @@ class Router:
         if refusal is not None:
             self._finish(call, failed(refusal))
             return
-        if 0 <= self.listing.queued_max <= len(self._queue) and not call.request.is_beyond_limit:
+        if 0 <= self.listing.queued_max <= self._queue.waiting and not call.request.is_beyond_limit:
             self.counts.dropped += 1
             self._finish(call, failed(self.listing.back_pressure(self.queued, self._pool.places().usage)))
             return
@@ -282,8 +283,7 @@ class Router:
             self._on_no_replica(self)
 
     def _fail_unreachable(self) -> None:
-        for call in self._queue.unreachable():
-            self._queue.remove(call)
+        for call in self._queue.take_unreachable():
             self._finish(call, failed(replica_gone(call)))
 
     def _may_retry(self, call: OutgoingCall, code: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mesh.cluster.keys import DeploymentKey as DeploymentKey
 from mesh.v1 import control_pb2
@@ -16,6 +17,14 @@ class ReplicaInfo:
     """host:port."""
     node_id: str = ""
     zone: str = ""
+
+
+class RouterSpec(NamedTuple):
+    """What a deployment says of its own request router."""
+
+    import_path: str
+    """"package.module:Class"."""
+    kwargs_json: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,8 @@ class Snapshot:
     """It is not deployed."""
     backpressure: BackpressureAnswer | None = None
     """What HTTP clients of refused calls get; None: what is usual."""
+    request_router: RouterSpec | None = None
+    """The class that chooses replicas; None: the usual rules."""
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
@@ -60,4 +71,9 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         starts_on_demand=message.starts_on_demand,
         is_missing=message.is_missing,
         backpressure=read_answer(message.backpressure) if message.HasField("backpressure") else None,
+        request_router=read_router(message.request_router) if message.HasField("request_router") else None,
     )
+
+
+def read_router(message: control_pb2.RequestRouter) -> RouterSpec:
+    return RouterSpec(message.import_path, message.kwargs_json)

@@ -189,8 +189,12 @@ def multiplexed() -> object:
         ),
         (
             lambda: options(request_router_config={}),
-            "request_router_config is an option of Ray Serve that the mesh does not have. Leave it out: the choice of "
-            "replicas cannot be replaced yet.",
+            'request_router_config needs "request_router_class": a class, or its import path.',
+        ),
+        (
+            lambda: options(gang_scheduling_config={}),
+            "gang_scheduling_config is an option of Ray Serve that the mesh does not have. Leave it out: use "
+            "placement_group_bundles for what one replica needs together.",
         ),
         (
             lambda: options(ray_actor_options={"runtime_env": {"env_var": {"A": "1"}}}),

@@ -136,6 +136,7 @@ def _snapshot(
         max_queued_requests=options.max_queued_requests,
         queue_timeout_s=options.queue_timeout_s,
         backpressure=options.backpressure if options.HasField("backpressure") else None,
+        request_router=options.request_router if options.HasField("request_router") else None,
         load_interval_s=load_interval_s(options),
         starts_on_demand=options.HasField("autoscaling") and options.autoscaling.min_replicas == 0,
     )

@@ -19,10 +19,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.routing.custom.custom_choice import CustomChoice
+from mesh.routing.custom.router_thread import HostedRouter
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import LinkPool
 from mesh.routing.locality import pick_nearest
 from mesh.routing.picker import pick, pick_for_model, pick_for_session
+from mesh.routing.snapshot import RouterSpec, Snapshot
 from mesh.routing.waiting.call_queue import PendingQueue
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
@@ -44,6 +47,9 @@ class WaitingCalls:
         """The calls of all these queues."""
         self._targeted = PendingQueue()
         """For certain replicas only."""
+        self._custom: CustomChoice | None = None
+        """The deployment's own choice of replicas, if it has one."""
+        self._router_spec: RouterSpec | None = None
         self._timer: asyncio.TimerHandle | None = None
         """For the end of the wait of the oldest call that waits for a model."""
 
@@ -63,6 +69,27 @@ class WaitingCalls:
     def __contains__(self, call: OutgoingCall) -> bool:
         return call in self._common or call in self._for_models or call in self._targeted
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place: not those that a request router is ranking."""
+        return len(self) - (self._custom.unranked if self._custom is not None else 0)
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Let calls be ranked by the request router that the deployment has now, if any."""
+        spec = snapshot.request_router
+        if spec == self._router_spec:
+            return
+        held = self._custom.release_all() if self._custom is not None else []
+        self._router_spec, self._custom = spec, None
+        if spec is not None:
+            identity = self._pool.identity
+            hosted = HostedRouter(spec, snapshot.deployment, identity.node_id, identity.zone)
+            self._custom = CustomChoice(hosted, self._pool, self._dispatch_target)
+        waiting = self.drain() if spec is not None else held
+        for call in waiting:
+            self.remove(call)
+            self.push(call)
+
     # ---- Calls come and go -------------------------------------------------------------------------------------------
 
     def enter(self, call: OutgoingCall) -> Endpoint | None:
@@ -71,6 +98,8 @@ class WaitingCalls:
         call.sequence = self._last_sequence
         if call.request.targets is not None:
             return self._pick_target(call, call.request.targets)
+        if self._custom is not None:
+            return None
         model_id = _model_of(call)
         if model_id in self._by_model:
             if self._pool.holders_of(model_id):
@@ -80,6 +109,8 @@ class WaitingCalls:
 
     def push(self, call: OutgoingCall) -> None:
         """Let a call wait that is newer than all others."""
+        if self._custom is not None and call.request.targets is None:
+            self._custom.hold(call)
         if call.request.targets is not None:
             self._targeted.push(call)
             return
@@ -96,6 +127,8 @@ class WaitingCalls:
         """Let a call wait again that was sent, in its place by age."""
         if call.request.targets is not None:
             self._targeted.restore(call)
+            if self._custom is not None and not call.request.is_pinned:
+                self._custom.resume(call)
         elif call.spills_at_s > time.monotonic() and self._pool.holders_of(_model_of(call)):
             self._by_model.setdefault(_model_of(call), PendingQueue()).restore(call)
             self._for_models.restore(call)
@@ -107,6 +140,8 @@ class WaitingCalls:
         """Forget a call, if it waits."""
         self._common.remove(call)
         self._targeted.remove(call)
+        if self._custom is not None:
+            self._custom.forget(call)
         if call in self._for_models:
             self._for_models.remove(call)
             model_id = _model_of(call)
@@ -120,16 +155,22 @@ class WaitingCalls:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._custom is not None:
+            self._custom.release_all()
         calls = self._common.drain() + self._for_models.drain() + self._targeted.drain()
         return sorted(calls, key=lambda call: call.sequence)
 
-    def unreachable(self) -> list[OutgoingCall]:
-        """Calls all whose targets are gone."""
-        return [
+    def take_unreachable(self) -> list[OutgoingCall]:
+        """Take the calls all whose targets are gone."""
+        found = [
             call
             for call in self._targeted
-            if not any(self._pool.find(name) for group in call.request.targets or () for name in group)
+            if (self._custom is None or not self._custom.holds(call))
+            and not any(self._pool.find(name) for group in call.request.targets or () for name in group)
         ]
+        for call in found:
+            self.remove(call)
+        return found
 
     # ---- Dispatch ----------------------------------------------------------------------------------------------------
 
@@ -156,6 +197,8 @@ class WaitingCalls:
             self._dispatch_queue(queue)
         for call in list(self._targeted):
             self._dispatch_target(call)
+        if self._custom is not None:
+            self._custom.ask_again()
 
     def release_unheld(self, model_ids: Iterable[str]) -> None:
         """A replica may have dropped these models: calls that waited for the last one that had them wait for any."""
@@ -183,6 +226,8 @@ class WaitingCalls:
             self._take(call, endpoint)
 
     def _take(self, call: OutgoingCall, endpoint: Endpoint) -> None:
+        if self._custom is not None:
+            self._custom.on_sent(call, endpoint)
         self.remove(call)
         call.waited_s = time.monotonic() - call.started_at_s
         self._send(endpoint, call)

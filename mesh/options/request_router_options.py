@@ -1,0 +1,72 @@
+"""`RequestRouterConfig`: the class that chooses replicas for the calls of a deployment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mesh.options import option_checks
+from mesh.options.absent_options import check_known
+from mesh.options.keyword_advice import with_field_advice
+from mesh.v1 import control_pb2
+
+_UNREACHABLE = {"__main__", "__mp_main__"}
+
+
+@with_field_advice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRouterConfig:
+    """Every process that calls the deployment imports the class, gateways too: they need its module."""
+
+    request_router_class: Any
+    """Import path "package.module:Class", or a class that has such a path, derived from
+    `mesh.request_router.RequestRouter`."""
+    request_router_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values for its `initialize_state`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "request_router_class", _import_path(self.request_router_class))
+        self._kwargs_json()
+
+    def to_message(self) -> control_pb2.RequestRouter:
+        return control_pb2.RequestRouter(import_path=self.request_router_class, kwargs_json=self._kwargs_json())
+
+    def _kwargs_json(self) -> str:
+        try:
+            return json.dumps(option_checks.mapping("request_router_kwargs", self.request_router_kwargs))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"request_router_kwargs must be a dict of JSON values: {error}") from error
+
+
+def parse(value: RequestRouterConfig | Mapping[str, Any]) -> RequestRouterConfig:
+    """Raises TypeError or ValueError naming the key that is wrong."""
+    if isinstance(value, RequestRouterConfig):
+        return value
+    given = option_checks.mapping("request_router_config", value)
+    check_known("request_router_config", given, (each.name for each in fields(RequestRouterConfig)))
+    if "request_router_class" not in given:
+        raise ValueError('request_router_config needs "request_router_class": a class, or its import path.')
+    return RequestRouterConfig(**given)  # type: ignore[arg-type]
+
+
+def _import_path(value: object) -> str:
+    """The path by which other processes import the class."""
+    if isinstance(value, str):
+        module, separator, name = value.partition(":") if ":" in value else value.rpartition(".")
+        if not separator or not all((*module.split("."), *name.split("."))):
+            raise ValueError(f'request_router_class must be an import path like "package.module:Class", got {value!r}.')
+        return f"{module}:{name}"
+    if not isinstance(value, type):
+        raise TypeError(f"request_router_class must be a class or its import path, got {value!r}.")
+    if not callable(getattr(value, "choose_replicas", None)):
+        raise TypeError(
+            f"{value.__qualname__} has no choose_replicas: derive it from mesh.request_router.RequestRouter."
+        )
+    if value.__module__ in _UNREACHABLE or "<" in value.__qualname__:
+        raise ValueError(
+            f"The request router {value.__qualname__} has no import path: other processes must be able to import it. "
+            "Define it at the top level of a module other than the main program."
+        )
+    return f"{value.__module__}:{value.__qualname__}"

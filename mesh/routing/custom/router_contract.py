@@ -1,0 +1,128 @@
+"""What a class that chooses replicas derives from, and what it gets: `mesh.request_router` has the public names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh.cluster.keys import DeploymentKey
+from mesh.wire.payload import Payload, decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningReplica:
+    """A replica that calls can be sent to, as this caller knows it."""
+
+    replica_id: str
+    node_id: str = ""
+    availability_zone: str = ""
+    queue_len: int = 0
+    """Calls that it has: our own, and those of other callers at its last report."""
+    max_ongoing_requests: int = 5
+    multiplexed_model_ids: frozenset[str] = frozenset()
+    """Models that it holds or loads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestMetadata:
+    """What is known of a call without reading its arguments."""
+
+    request_id: str = ""
+    method_name: str = "__call__"
+    multiplexed_model_id: str = ""
+    session_id: str = ""
+    tenant: str = ""
+    route: str = ""
+    invocation_metadata: Sequence[tuple[str, str | bytes]] = ()
+    """gRPC metadata."""
+
+
+@dataclass(eq=False)
+class PendingRequest:
+    """A call that waits for a replica."""
+
+    metadata: RequestMetadata
+    _payload: Payload | None = field(default=None, repr=False)
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = field(default=None, repr=False)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Positional arguments, read when this is asked for; for calls of gRPC clients the bytes of the message."""
+        return self._read()[0]
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        return self._read()[1]
+
+    def _read(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if self._arguments is None:
+            value = decode(self._payload) if self._payload is not None else ((), {})
+            self._arguments = value if isinstance(value, tuple) else ((value,), {})
+        return self._arguments
+
+
+class RequestRouter:
+    """Chooses replicas for the calls of one process to one deployment.
+
+    Derive from it, define `choose_replicas`, and name the class in the deployment's `request_router_config`. It runs in
+    a thread of its own in each process that calls the deployment, gateways among them.
+    """
+
+    deployment_id: DeploymentKey
+    """Of the deployment that is called. Set before `initialize_state`."""
+    node_id: str = ""
+    """The node of this process."""
+    availability_zone: str = ""
+
+    def initialize_state(self, **kwargs: Any) -> None:
+        """Called once, first, with `request_router_kwargs`."""
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest
+    ) -> list[list[RunningReplica]]:
+        """Groups of candidates, the preferred group first.
+
+        The call goes to the less loaded of two replicas of the first group with a free place, and to no replica that is
+        in no group. If all are full it waits for one of them, and is asked for again. Without any it is asked for
+        again soon. By default all candidates are one group.
+        """
+        del pending_request
+        return [candidate_replicas]
+
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: str, result: object = None) -> None:
+        """The call was sent to this replica."""
+
+
+class FIFOMixin:
+    """Calls for the same replicas are sent in the order in which they came: always so here."""
+
+
+class LocalityMixin:
+    """Ranks replicas by their distance."""
+
+    node_id: str
+    availability_zone: str
+
+    def rank_replicas_via_locality(self, replicas: Sequence[RunningReplica]) -> list[list[RunningReplica]]:
+        """Those of the same node, then those of the same zone, then the others; without empty groups."""
+        near: list[list[RunningReplica]] = [[], [], []]
+        for replica in replicas:
+            is_same_zone = bool(self.availability_zone) and replica.availability_zone == self.availability_zone
+            near[0 if replica.node_id == self.node_id else 1 if is_same_zone else 2].append(replica)
+        return [group for group in near if group]
+
+
+class MultiplexMixin:
+    """Ranks replicas by the models that they hold."""
+
+    def rank_replicas_via_multiplex(
+        self, replicas: Sequence[RunningReplica], multiplexed_model_id: str
+    ) -> list[list[RunningReplica]]:
+        """Those that hold the model, then the others, those with fewer models first; without empty groups."""
+        holders = [each for each in replicas if multiplexed_model_id in each.multiplexed_model_ids]
+        others: dict[int, list[RunningReplica]] = {}
+        for replica in replicas:
+            if multiplexed_model_id not in replica.multiplexed_model_ids:
+                others.setdefault(len(replica.multiplexed_model_ids), []).append(replica)
+        return [group for group in (holders, *(others[count] for count in sorted(others))) if group]

@@ -1,0 +1,74 @@
+"""Request routers of users, for tests: other processes import them from here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from mesh.request_router import LocalityMixin, MultiplexMixin, PendingRequest, RequestRouter, RunningReplica
+
+
+class ByShard(RequestRouter):
+    """The first argument names the replica, by its place among all."""
+
+    def initialize_state(self, **kwargs: Any) -> None:
+        self.routed: list[tuple[int, str]] = []
+        self.offset = kwargs.get("offset", 0)
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest
+    ) -> list[list[RunningReplica]]:
+        ordered = sorted(candidate_replicas, key=lambda replica: replica.replica_id)
+        return [[ordered[(pending_request.args[0] + self.offset) % len(ordered)]]]
+
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: str, result: object = None) -> None:
+        self.routed.append((pending_request.args[0], replica_id))
+        ROUTED.append((pending_request.args[0], replica_id))
+
+
+ROUTED: list[tuple[int, str]] = []
+"""The calls that ByShard has heard of."""
+
+
+class Raises(RequestRouter):
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        raise ZeroDivisionError("a mistake")
+
+
+class Nonsense(RequestRouter):
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        return candidate_replicas
+
+
+class Blocks(RequestRouter):
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        time.sleep(0.5)  # noqa: ASYNC251  The mistake that the test is about.
+        return [candidate_replicas]
+
+
+class CannotStart(RequestRouter):
+    def initialize_state(self, **kwargs: Any) -> None:
+        raise ValueError("no model")
+
+
+class Undecided(RequestRouter):
+    """Chooses nothing at first."""
+
+    def initialize_state(self, **kwargs: Any) -> None:
+        self.asked = 0
+
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        await asyncio.sleep(0)
+        self.asked += 1
+        return [[], candidate_replicas] if self.asked > 2 else []
+
+
+class NearAndLoaded(LocalityMixin, MultiplexMixin, RequestRouter):
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest
+    ) -> list[list[RunningReplica]]:
+        model_id = pending_request.metadata.multiplexed_model_id
+        if model_id:
+            return self.rank_replicas_via_multiplex(candidate_replicas, model_id)
+        return self.rank_replicas_via_locality(candidate_replicas)

@@ -1,0 +1,289 @@
+"""A deployment's own request router over real links: it chooses, and whatever it does wrong costs no call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.config import DeploymentConfig, RequestRouterConfig
+from mesh.exceptions import BackPressureError, RequestCancelledError
+from mesh.request_router import LocalityMixin, MultiplexMixin, RunningReplica
+from mesh.routing.custom.router_thread import read_ranking
+from mesh.routing.snapshot import RouterSpec, Snapshot
+from mesh.settings import settings
+from tests.unit.fakes import request_routers
+from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, until
+
+DEADLINE_S = 20.0
+pytestmark = pytest.mark.timeout(60)
+
+
+class Shard:
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.started = 0
+
+    async def who(self, number: int) -> int:
+        return id(self)
+
+    async def hold(self, number: int) -> int:
+        self.started += 1
+        await asyncio.to_thread(self.gate.wait, DEADLINE_S)
+        return id(self)
+
+
+@contextmanager
+def routed_by(name: str, *, limit: int = 10, replicas: int = 3, queued_max: int = -1) -> Iterator[SmallMesh]:
+    """A mesh whose snapshots name a router of `request_routers`."""
+    with mesh_of(*(Shard() for _ in range(replicas)), limit=limit, queued_max=queued_max) as mesh:
+        publish(mesh, name)
+        yield mesh
+        for each in mesh.replicas:
+            each.target.gate.set()  # type: ignore[attr-defined]
+        mesh.assert_idle()
+
+
+def publish(mesh: SmallMesh, name: str | None, kwargs: str = "{}") -> None:
+    spec = None if name is None else RouterSpec(f"tests.unit.fakes.request_routers:{name}", kwargs)
+    published = mesh.router.listing.snapshot
+    assert published is not None
+    infos = tuple(each.info for each in mesh.replicas)
+    do_on_io(mesh.router.update, replace(published, replicas=infos, request_router=spec))
+
+
+def by_shard(mesh: SmallMesh) -> list[int]:
+    return [id(each.target) for each in sorted(mesh.replicas, key=lambda each: each.replica_id)]
+
+
+def result(response: Any) -> Any:
+    return response.result(timeout_s=DEADLINE_S)
+
+
+def test_the_class_chooses_by_what_the_call_says() -> None:
+    """It reads arguments, and hears which replica got the call (items 171, 172, 173)."""
+    request_routers.ROUTED.clear()
+    with routed_by("ByShard") as mesh:
+        responses = [mesh.handle("who").remote(number) for number in range(30)]
+        assert [result(each) for each in responses] == by_shard(mesh) * 10
+        until(lambda: len(request_routers.ROUTED) == 30, "the router to hear of all calls")
+        ids = sorted(each.replica_id for each in mesh.replicas)
+        assert sorted(request_routers.ROUTED) == [(number, ids[number % 3]) for number in range(30)]
+
+
+def test_another_router_takes_over_without_a_restart() -> None:
+    """Its arguments are those of the configuration (item 173)."""
+    with routed_by("ByShard") as mesh:
+        assert result(mesh.handle("who").remote(0)) == by_shard(mesh)[0]
+        publish(mesh, "ByShard", '{"offset": 1}')
+        assert result(mesh.handle("who").remote(0)) == by_shard(mesh)[1]
+        publish(mesh, None)
+        assert {result(mesh.handle("who").remote(0)) for _ in range(50)} == set(by_shard(mesh))
+
+
+def test_a_call_waits_for_the_replica_that_was_chosen_while_others_are_free() -> None:
+    """And calls for the others pass it (item 172)."""
+    with routed_by("ByShard", limit=1) as mesh:
+        held = mesh.handle("hold").remote(0)
+        shard = next(each.target for each in mesh.replicas if id(each.target) == by_shard(mesh)[0])
+        until(lambda: shard.started, "the first call to run")
+        waiting = [mesh.handle("who").remote(0) for _ in range(3)]
+        assert result(mesh.handle("who").remote(1)) == by_shard(mesh)[1]
+        assert mesh.router.queued == 3
+        waiting[0].cancel()
+        with pytest.raises(RequestCancelledError):
+            result(waiting[0])
+        shard.gate.set()
+        assert [result(each) for each in (held, *waiting[1:])] == [by_shard(mesh)[0]] * 3
+
+
+def test_a_chosen_replica_that_goes_is_replaced_by_another_choice() -> None:
+    with routed_by("ByShard", limit=1) as mesh:
+        mesh.handle("hold").remote(0)
+        shard = next(each for each in mesh.replicas if id(each.target) == by_shard(mesh)[0])
+        until(lambda: shard.target.started, "the first call to run")  # type: ignore[attr-defined]
+        waiting = mesh.handle("who").remote(0)
+        until(lambda: mesh.router.queued == 1, "the call to wait")
+        mesh.replicas.remove(shard)
+        publish(mesh, "ByShard")
+        assert result(waiting) == by_shard(mesh)[0]
+        shard.target.gate.set()  # type: ignore[attr-defined]
+        until(lambda: shard.is_idle, "the first call to end")
+        shard.close()
+
+
+@pytest.mark.parametrize("name", ["Raises", "Nonsense", "CannotStart", "NoSuchClass"])
+def test_a_router_that_fails_costs_no_call(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The usual rules apply, and the log says why (item 171)."""
+    with caplog.at_level(logging.WARNING, "mesh"), routed_by(name) as mesh:
+        responses = [mesh.handle("who").remote(number) for number in range(60)]
+        assert {result(each) for each in responses} == set(by_shard(mesh))
+    warnings = [record.getMessage() for record in caplog.records if "request router" in record.getMessage()]
+    assert len(warnings) == 1
+    assert name in warnings[0]
+    assert "usual rules" in warnings[0]
+
+
+def test_a_router_that_blocks_stalls_no_call_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those it should rank nor those of other deployments (item 171)."""
+    impatient = replace(settings(), routing=replace(settings().routing, request_router_timeout_s=0.05))
+    monkeypatch.setattr("mesh.routing.custom.custom_choice.settings", lambda: impatient)
+    with routed_by("Blocks") as mesh:
+        assert result(mesh.handle("who").remote(0)) in by_shard(mesh)
+
+
+def test_a_router_that_chooses_nothing_is_asked_again() -> None:
+    with routed_by("Undecided") as mesh:
+        assert result(mesh.handle("who").remote(0)) in by_shard(mesh)
+
+
+def test_calls_that_wait_for_no_replica_are_ranked_when_there_is_one() -> None:
+    with routed_by("ByShard") as mesh:
+        replicas, mesh.replicas = mesh.replicas, []
+        publish(mesh, "ByShard")
+        waiting = mesh.handle("who").remote(2)
+        until(lambda: mesh.router.queued == 1, "the call to wait")
+        mesh.replicas = replicas
+        publish(mesh, "ByShard")
+        assert result(waiting) in by_shard(mesh)
+
+
+def test_back_pressure_counts_calls_that_wait_for_a_place() -> None:
+    """Not those that are being ranked (item 168)."""
+    with routed_by("ByShard", limit=1, queued_max=1) as mesh:
+        free = [mesh.handle("who").remote(number) for number in range(3)]
+        assert [result(each) for each in free] == by_shard(mesh)
+        mesh.handle("hold").remote(0)
+        shard = next(each.target for each in mesh.replicas if id(each.target) == by_shard(mesh)[0])
+        until(lambda: shard.started, "the first call to run")
+        waiting = mesh.handle("who").remote(0)
+        until(lambda: do_on_io(lambda: mesh.router._queue.waiting) == 1, "the call to wait")
+        with pytest.raises(BackPressureError):
+            result(mesh.handle("who").remote(0))
+        shard.gate.set()
+        assert result(waiting) == by_shard(mesh)[0]
+
+
+def test_broadcasts_and_chosen_replicas_work_beside_a_router() -> None:
+    with routed_by("ByShard") as mesh:
+        assert sorted(mesh.handle().broadcast("who", 0).results(timeout_s=DEADLINE_S)) == sorted(by_shard(mesh))
+
+
+REPLICAS = [
+    RunningReplica(replica_id="a", node_id="n1", availability_zone="z1", multiplexed_model_ids=frozenset("m")),
+    RunningReplica(replica_id="b", node_id="n2", availability_zone="z1"),
+    RunningReplica(replica_id="c", node_id="n3", availability_zone="z2", multiplexed_model_ids=frozenset("xy")),
+]
+
+
+def test_the_usual_rules_can_be_built_upon() -> None:
+    """By node and zone, and by models (items 174, 175)."""
+    router = request_routers.NearAndLoaded()
+    router.node_id, router.availability_zone = "n1", "z1"
+    assert [[each.replica_id for each in group] for group in router.rank_replicas_via_locality(REPLICAS)] == [
+        ["a"],
+        ["b"],
+        ["c"],
+    ]
+    assert [[each.replica_id for each in group] for group in router.rank_replicas_via_multiplex(REPLICAS, "x")] == [
+        ["c"],
+        ["b"],
+        ["a"],
+    ]
+    assert issubclass(request_routers.NearAndLoaded, LocalityMixin)
+    assert issubclass(request_routers.NearAndLoaded, MultiplexMixin)
+
+
+def test_replicas_tell_their_load_node_and_models() -> None:
+    """As the caller knows them (item 175)."""
+    with routed_by("NearAndLoaded", limit=1) as mesh:
+        seen: list[list[RunningReplica]] = []
+
+        async def choose_replicas(self: Any, candidate_replicas: Any, pending_request: Any) -> Any:
+            seen.append(candidate_replicas)
+            return [candidate_replicas]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(request_routers.NearAndLoaded, "choose_replicas", choose_replicas)
+            mesh.handle("hold", multiplexed_model_id="m").remote(0)
+            until(lambda: any(each.target.started for each in mesh.replicas), "the first call to run")  # type: ignore[attr-defined]
+            result(mesh.handle("who").remote(0))
+        assert sorted(each.queue_len for each in seen[1]) == [0, 0, 1]
+        busy = next(each for each in seen[1] if each.queue_len)
+        assert (busy.max_ongoing_requests, busy.multiplexed_model_ids) == (1, frozenset({"m"}))
+
+
+names = st.sampled_from("abcx")
+
+
+@given(st.lists(st.lists(names, max_size=4), max_size=4))
+def test_a_ranking_has_known_replicas_and_no_empty_group(groups: list[list[str]]) -> None:
+    ranking = read_ranking(groups, {"a", "b", "c"})
+    assert all(ranking)
+    assert all(group <= {"a", "b", "c"} for group in ranking)
+    assert list(ranking) == [kept for group in groups if (kept := frozenset(group) - {"x"})]
+
+
+@pytest.mark.parametrize("wrong", ["abc", None, 7, ["abc"], [REPLICAS[0]], [[7]]])
+def test_other_answers_are_refused(wrong: Any) -> None:
+    if wrong == [[7]]:
+        assert read_ranking(wrong, {"a"}) == ()
+        return
+    with pytest.raises(TypeError, match="list of lists"):
+        read_ranking(wrong, {"a"})
+
+
+# ---- The option ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given_class",
+    [
+        request_routers.ByShard,
+        "tests.unit.fakes.request_routers:ByShard",
+        "tests.unit.fakes.request_routers.ByShard",
+    ],
+)
+def test_a_class_or_its_import_path_names_the_router(given_class: Any) -> None:
+    """All forms reach callers as one (items 95, 171)."""
+    config = DeploymentConfig(request_router_config={"request_router_class": given_class})  # type: ignore[arg-type]
+    assert config.to_message().request_router.import_path == "tests.unit.fakes.request_routers:ByShard"
+    given = RequestRouterConfig(request_router_class=given_class, request_router_kwargs={"offset": 1})
+    assert given.to_message().kwargs_json == '{"offset": 1}'
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({}, "needs"),
+        ({"request_router_class": "ByShard"}, "import path"),
+        ({"request_router_class": 7}, "class or its import path"),
+        ({"request_router_class": int}, "no choose_replicas"),
+        ({"request_router_class": "a:B", "request_router_kwargs": {"a": object()}}, "JSON"),
+        ({"request_router_class": "a:B", "request_router_classs": 1}, "Did you mean"),
+    ],
+)
+def test_wrong_configurations_are_refused(wrong: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        DeploymentConfig(request_router_config=wrong)
+
+
+def test_a_class_without_an_import_path_is_refused() -> None:
+    class Local(request_routers.ByShard):
+        pass
+
+    with pytest.raises(ValueError, match="top level of a module"):
+        RequestRouterConfig(request_router_class=Local)
+
+
+def test_snapshots_compare_by_their_router() -> None:
+    spec = RouterSpec("a:B")
+    assert Snapshot(KEY, 1, request_router=spec) == Snapshot(KEY, 1, request_router=RouterSpec("a:B"))
