@@ -37,7 +37,7 @@ from mesh.tls.client_certificate import read_certificate
 
 logger = logging.getLogger("mesh.gateway")
 
-_STEPS_PER_TURN = 64
+_STEPS_PER_TURN = 16
 """Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
 _LARGE_READ_BYTES = 64 * 1024
 """Behind one the loop has its turn: uvloop goes on reading a socket while there is more, and it may be tiny chunks."""

@@ -315,6 +315,13 @@ def test_a_client_that_does_not_read_gets_no_further_answers() -> None:
 
 
 @on_loop
+def test_a_turn_of_tiny_chunks_is_short() -> None:
+    """Fifty clients that send them delay the others by as many turns, and a turn takes 0.3 ms."""
+    client = Client().send(request("POST / HTTP/1.1", "transfer-encoding: chunked"), b"1\r\nx\r\n" * 20_000)
+    assert 0 < len(client.keepers[0].body) < 200
+
+
+@on_loop
 def test_a_large_answer_goes_out_in_pieces() -> None:
     client = Client().send(request("GET / HTTP/1.1", "connection: close"))
     client.transport.is_stuck = True
