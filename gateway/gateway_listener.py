@@ -42,6 +42,8 @@ logger = logging.getLogger("mesh.gateway")
 MESSAGE_MAX_BYTES = 2**31 - 1
 """gRPC's own limit. It applies where the options set none, so that the gateway accepts all that links can carry."""
 
+_BUILT_IN_MAX_BYTES = 16 * 1024
+"""Of a request to one of our own services, which strangers may send: they hold names, and are in no buffer's count."""
 _FRAME_MAX_BYTES = 1024 * 1024
 """Of DATA, which is passed on as it arrives; so a large message costs fewer frames."""
 
@@ -72,7 +74,7 @@ class GatewayListener:
         `policy`: of client connections. `http1`: of those that speak HTTP/1.1.
         """
         self._metrics = metrics
-        self._built_in = MethodHandlers()
+        self._built_in = MethodHandlers(message_max_bytes=_BUILT_IN_MAX_BYTES)
         self._built_in.add_generic_rpc_handlers([built_in])
         self._budget = BufferBudget(settings().gateway.buffer_max_bytes)
         self._dialects = DialectList()

@@ -11,7 +11,7 @@ import grpc
 from mesh.http2.stream import Stream
 from mesh.rpc.answers import answer_status
 from mesh.rpc.request_head import RequestHead
-from mesh.rpc.servicer_call import ServicerCall
+from mesh.rpc.servicer_call import MESSAGE_MAX_BYTES, ServicerCall
 
 _UNIMPLEMENTED = 12
 
@@ -26,9 +26,13 @@ class _CallDetails(NamedTuple):
 class MethodHandlers:
     """Stands in for a grpc server where handlers are added, and accepts requests for them."""
 
-    def __init__(self, pool: Executor | None = None) -> None:
-        """`pool` runs plain functions; without one, the loop's default executor does."""
+    def __init__(self, pool: Executor | None = None, message_max_bytes: int = MESSAGE_MAX_BYTES) -> None:
+        """`pool` runs plain functions; without one, the loop's default executor does.
+
+        `message_max_bytes`: of a request message.
+        """
         self._pool = pool
+        self._message_max_bytes = message_max_bytes
         self._registered: dict[str, Any] = {}
         self._generic: list[grpc.GenericRpcHandler] = []
 
@@ -58,4 +62,4 @@ class MethodHandlers:
         if handler is None:
             answer_status(stream, _UNIMPLEMENTED, "Method not found!")
             return None
-        return ServicerCall(stream, head, handler, self._pool, peer)
+        return ServicerCall(stream, head, handler, self._pool, peer, self._message_max_bytes)

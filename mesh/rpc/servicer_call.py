@@ -30,6 +30,7 @@ from mesh.rpc.servicer_context import AsyncContext, CallAborted, CallOutcome, Th
 
 logger = logging.getLogger("mesh.rpc")
 
+_DEADLINE_EXCEEDED = 4
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 """gRPC's usual limit for messages that a server takes."""
 
@@ -37,12 +38,20 @@ MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 class ServicerCall:
     """The receiver of one request, from its head to its status."""
 
-    def __init__(self, stream: Stream, head: RequestHead, handler: Any, pool: Executor | None, peer: str = "") -> None:
-        """`handler` is a grpc.RpcMethodHandler."""
+    def __init__(
+        self,
+        stream: Stream,
+        head: RequestHead,
+        handler: Any,
+        pool: Executor | None,
+        peer: str = "",
+        message_max_bytes: int = MESSAGE_MAX_BYTES,
+    ) -> None:
+        """`handler` is a grpc.RpcMethodHandler. `message_max_bytes`: of a request message."""
         self._stream = stream
         self._handler = handler
         self._pool = pool
-        self._messages = ReceivedMessages(MESSAGE_MAX_BYTES, head.encoding)
+        self._messages = ReceivedMessages(message_max_bytes, head.encoding)
         self._is_complete = False
         self._encoding = ""
         """Of responses; empty: they are not compressed."""
@@ -65,6 +74,11 @@ class ServicerCall:
             self._refuse(error.code, error.text)
         else:
             self._changed.wake()
+
+    def on_stalled(self) -> None:
+        """The client has paused too long in the middle of its only message."""
+        if not self._handler.request_streaming:
+            self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
 
     def on_end(self, stream: Stream) -> None:
         if not self._messages.is_between:

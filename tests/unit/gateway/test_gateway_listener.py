@@ -9,6 +9,7 @@ from functools import partial
 import grpc
 import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.ops.grpc_metrics import OTHER
 from mesh.http2.upkeep import UpkeepPolicy
@@ -97,6 +98,19 @@ def test_new_routes_replace_old_ones():
             gateway.listener.set_routes(routes_of("new"))
             assert (await refused(gateway, application="old")).code() is grpc.StatusCode.NOT_FOUND
             await gateway.channel.unary_unary(UNARY)(b"", metadata=(("application", "new"),), timeout=10)
+
+    on_io_loop(scenario())
+
+
+def test_requests_to_services_of_the_gateway_are_small():
+    """Strangers may send them, and what they send is kept until it is complete."""
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "shop") as gateway:
+            stub = health_pb2_grpc.HealthStub(gateway.channel)
+            for name, code in (("x" * 20_000, "RESOURCE_EXHAUSTED"), ("x" * 10_000, "NOT_FOUND")):
+                error = await failure_of(stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10))
+                assert error.code().name == code
 
     on_io_loop(scenario())
 

@@ -388,7 +388,7 @@ def test_conversations_may_pause() -> None:
     on_io_loop(scenario())
 
 
-@pytest.mark.parametrize(("method", "is_ended"), [(UNARY, True), (BIDI, False)])
+@pytest.mark.parametrize(("method", "is_ended"), [(UNARY, True), (BIDI, False), ("/grpc.health.v1.Health/Check", True)])
 def test_a_grpc_message_that_stops_half_way_ends_its_call(method: str, is_ended: bool) -> None:
     """One that comes alone; those of a streamed request may take their time."""
 
