@@ -11,11 +11,12 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.ops import grpc_health
 from gateway.ops.grpc_health import LISTED_MAX, Health, named_states
 from gateway.requests.routes import read_routes
 from mesh.v1 import control_pb2
 from mesh.v1 import health_pb2 as own_pb2
-from tests.unit.gateway.fakes import FakeRouter, Gateway, on_io_loop, routes_of, serving
+from tests.unit.gateway.fakes import FakeRouter, Gateway, failure_of, on_io_loop, routes_of, serving, until
 
 Reply = health_pb2.HealthCheckResponse
 SHOP = {"shop": True, "shop.Store": True}
@@ -139,6 +140,26 @@ def test_a_list_that_is_too_long_is_refused():
                 await statuses(gateway)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert f"{LISTED_MAX + 1} names" in (caught.value.details() or "")
+
+    on_io_loop(scenario())
+
+
+def test_watches_are_limited_and_one_that_ends_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They last, and strangers may open them."""
+    monkeypatch.setattr(grpc_health, "WATCHERS_MAX", 2)
+
+    async def scenario() -> None:
+        async with serving(FakeRouter()) as gateway:
+            request = health_pb2.HealthCheckRequest()
+            watches = [stub_of(gateway).Watch(request, timeout=10) for _ in range(2)]
+            for watch in watches:
+                await watch.read()
+            error = await failure_of(stub_of(gateway).Watch(request, timeout=10).read())
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await check(gateway, "")
+            watches[0].cancel()
+            await until(lambda: gateway.health._watching == 1, "the end of the first")
+            await stub_of(gateway).Watch(request, timeout=10).read()
 
     on_io_loop(scenario())
 
