@@ -47,7 +47,7 @@ def with_query(head: JsonHead, query: bytes, names: frozenset[str]) -> JsonHead:
     """
     if not names or not any(name.encode() in query for name in names):
         return head
-    said = {name: text for name, text in split_query(query) if name in names}
+    said = {name: text for name, text in reversed(split_query(query)) if name in names}
     invocation = head.invocation
     invocation = invocation._replace(
         multiplexed_model_id=invocation.multiplexed_model_id or said.get("multiplexed_model_id", ""),

@@ -179,9 +179,12 @@ def test_headers_become_metadata_and_speak_to_the_mesh() -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("POST", f"{SERVICE}GetBook"), ("GET", "/v1/shelves/1/books/2")])
 def test_the_query_speaks_to_the_mesh_where_headers_do_not(method: str, path: str) -> None:
-    """For EventSource and WebSocket, which send no headers; only under names that no field has (item 206)."""
+    """For EventSource and WebSocket, which send no headers; under names that no field has, and the first counts.
+
+    The same names as in headers (item 206).
+    """
     gateway = JsonGateway(answer_with(BOOK))
-    query = "tenant=acme%20inc&session_id=s1&multiplexed_model_id=m1"
+    query = "tenant=acme%20inc&tenant=other&session_id=s1&multiplexed_model_id=m1"
     gateway.ask(method, f"{path}?{query}", b"", ("x-session-id", "s2"))
     sent = gateway.call.request
     assert (sent.context.tenant, sent.session_id, sent.context.multiplexed_model_id) == ("acme inc", "s2", "m1")
