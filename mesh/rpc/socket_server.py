@@ -11,11 +11,9 @@ from typing import Generic, Protocol, TypeVar
 from mesh.http2.transport import TendedConnection, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.waiting import Waiters
+from mesh.rpc.tls_listener import TlsListener
 
 _CLOSE_TIMEOUT_S = 1.0
-_TLS_HANDSHAKE_TIMEOUT_S = 10.0
-_TLS_SHUTDOWN_TIMEOUT_S = 0.5
-"""For the peer's close_notify; some gRPC clients never send it."""
 _BACKLOG = 1024
 
 
@@ -47,7 +45,7 @@ class SocketServer(Generic[C]):
         """What `make_protocol` returns adds itself to `connections` once it is connected."""
         self._make_protocol = make_protocol
         self.connections: TransportSet[C] = TransportSet(policy or UpkeepPolicy())
-        self._listeners: list[asyncio.AbstractServer] = []
+        self._listeners: list[asyncio.AbstractServer | TlsListener] = []
         self._lost = Waiters()
         self.phase = ServerPhase.OPEN
 
@@ -68,21 +66,23 @@ class SocketServer(Generic[C]):
         `shares_port`: other processes of the same server may listen on it too (SO_REUSEPORT).
         """
         try:
-            listener = await asyncio.get_running_loop().create_server(
-                self._make_protocol,
-                host,
-                port,
-                ssl=tls,
-                ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_S if tls else None,
-                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S if tls else None,
-                reuse_port=shares_port or None,
-                backlog=_BACKLOG,
-            )
+            listener = await self._open(host, port, tls, shares_port=shares_port)
         except OSError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         self._listeners.append(listener)
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
+
+    async def _open(
+        self, host: str, port: int, tls: ssl.SSLContext | None, *, shares_port: bool
+    ) -> asyncio.Server | TlsListener:
+        if tls is not None:
+            listener = TlsListener(tls, self._make_protocol)
+            await listener.open(host, port, shares_port=shares_port, backlog=_BACKLOG)
+            return listener
+        return await asyncio.get_running_loop().create_server(
+            self._make_protocol, host, port, reuse_port=shares_port or None, backlog=_BACKLOG
+        )
 
     async def listen_unix(self, path: str) -> None:
         """Open a Unix socket at `path`."""
@@ -100,6 +100,9 @@ class SocketServer(Generic[C]):
     async def stop(self, grace_s: float) -> None:
         """Drain, and close what is still open after `grace_s`."""
         self.drain()
+        for listener in self._listeners:
+            if isinstance(listener, TlsListener):
+                listener.abort()
         self._listeners.clear()
         try:
             async with asyncio.timeout(grace_s):

@@ -18,6 +18,7 @@ import pytest
 from gateway.security import Security
 from mesh.defaults.gateway_settings import GatewaySettings
 from mesh.options.gateway.gateway_options import parse
+from mesh.rpc import tls_listener
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from tests.unit.fakes.certificates import Pki
@@ -65,6 +66,28 @@ def test_curl_negotiates_http2(pki: Pki) -> None:
                 subprocess.run, [*command, f"https://localhost:{gateway.port}/"], capture_output=True, timeout=20
             )
             assert ran.stdout.split()[0] == b"2", ran
+
+    on_io_loop(scenario())
+
+
+def test_clients_that_connect_and_say_nothing_are_limited(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest make room, so that others still get in; and none holds up the end of the server."""
+    monkeypatch.setattr(tls_listener, "HANDSHAKES_MAX", 3)
+
+    async def scenario() -> None:
+        async with guarded(FakeRouter(echo), pki.credentials(), **tls_options(pki)) as (gateway, _):
+            silent = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(5)]
+            for reader, _ in silent[:2]:
+                async with asyncio.timeout(10):
+                    assert await reader.read() == b""
+            assert await gateway.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
+            (listener,) = gateway.listener._server._sockets._listeners
+            assert isinstance(listener, tls_listener.TlsListener)
+            assert 2 <= listener.handshakes <= 3
+        for reader, writer in silent[3:]:
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+            writer.close()
 
     on_io_loop(scenario())
 
