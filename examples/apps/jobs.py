@@ -65,7 +65,7 @@ class Jobs:
         shown: dict[str, object] = {"state": job.state, "rounds": job.rounds}
         return {**shown, "loss": await loss} if job.state == "done" else shown
 
-    @web.delete("/jobs/{name}", status_code=204)
+    @web.delete("/jobs/{name}", status_code=204, response_model=None)
     async def cancel(self, name: str) -> None:
         self.loss_of(name).cancel()
 
