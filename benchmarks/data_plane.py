@@ -1,8 +1,9 @@
 """`python -m benchmarks.data_plane`: the data plane as processes without Ray, with the CPU time per call of each.
 
 A replica, a gateway and a caller run the product's own router, links and listener. CPU time is that of a whole process
-over an exact number of calls, so it holds on a machine with other work too, where rates do not. To see where it goes,
-run `py-spy record --native --pid PID` on one of the processes, whose ids are printed.
+over an exact number of calls, so it holds on a machine with other work too, where rates do not; `--first` (root only)
+runs the processes before all others, for rates. To see where time goes, run `py-spy record --native --pid PID` on one
+of the processes, whose ids are printed.
 """
 
 import argparse
@@ -71,8 +72,7 @@ WARM_UP_SHARE = 0.2
 
 def run_replica(count: int, web: str, *, is_isolated: bool) -> None:
     """Serve Echo as `count` replicas of one process; prints their addresses. `web`: what serves HTTP requests."""
-    keep_freed_memory()
-    collect_rarely()
+    behave_as_in_a_mesh()
     io = io_thread()
 
     async def start() -> list[str]:
@@ -88,9 +88,11 @@ def run_replica(count: int, web: str, *, is_isolated: bool) -> None:
     sys.stdin.read()
 
 
-def collect_rarely() -> None:
-    """As the processes of a mesh do."""
+def behave_as_in_a_mesh() -> None:
+    """Memory, garbage collection and threads of replicas and gateways."""
+    keep_freed_memory()
     gc.freeze()
+    sys.setswitchinterval(settings().process.gil_switch_interval_s)
     gc.set_threshold(settings().process.gc_threshold, 20, 50)
 
 
@@ -128,8 +130,7 @@ def snapshot_of(addresses: str, version: int) -> Snapshot:
 
 def run_gateway(address: str, tls: Path | None) -> None:
     """A listener before one replica; prints its address. With TLS that of a second port, as no option has TLS yet."""
-    keep_freed_memory()
-    collect_rarely()
+    behave_as_in_a_mesh()
     router = router_to(address)
 
     async def start() -> int:
@@ -155,11 +156,14 @@ def run_gateway(address: str, tls: Path | None) -> None:
 
 def route_table() -> control_pb2.RouteTable:
     """The echo, by gRPC, by JSON and by HTTP."""
-    method = control_pb2.GrpcMethod(full_name="/bench.v1.Bench/Echo")
+    methods = [
+        control_pb2.GrpcMethod(full_name="/bench.v1.Bench/Echo"),
+        control_pb2.GrpcMethod(full_name="/bench.v1.Bench/Stream", streams_response=True),
+    ]
     descriptors = descriptors_of(typed_methods(Echo).values(), "echo")
     table = control_pb2.RouteTable(version=1)
     table.routes.add(
-        app="echo", route_prefix="/", ingress="Echo", grpc_methods=[method], serves_web=True, descriptors_digest="1"
+        app="echo", route_prefix="/", ingress="Echo", grpc_methods=methods, serves_web=True, descriptors_digest="1"
     )
     table.descriptor_sets.add(digest="1", serialised=descriptors)
     return table
@@ -167,6 +171,7 @@ def route_table() -> control_pb2.RouteTable:
 
 def run_caller(address: str) -> None:
     """Obeys standard input: "call", calls in flight and calls in all; or "connect" and addresses. Prints seconds."""
+    behave_as_in_a_mesh()
     handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
     router = handle._family.router = router_to(address)
     echo = handle.echo
@@ -248,7 +253,14 @@ def row(name: str, rates: list[float], costs: dict[str, list[float]], raws: list
     return f"{name:24} {statistics.median(rates):9,.0f}/s {ratio:6.2f} x raw   CPU us per call: {cost}"
 
 
-def compare(rounds: int, *, is_isolated: bool) -> None:
+def run_first(pids: list[int]) -> None:
+    """Let all threads of these processes run whenever they can, before what else the machine has to do."""
+    for pid in pids:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setscheduler(int(thread), os.SCHED_FIFO, os.sched_param(1))
+
+
+def compare(rounds: int, *, is_isolated: bool, is_first: bool) -> None:
     require_h2load()
     peers: list[Peer] = []
 
@@ -262,6 +274,9 @@ def compare(rounds: int, *, is_isolated: bool) -> None:
         gateway = begin(*DATA_PLANE, "gateway", replica.line)
         caller = begin(*DATA_PLANE, "caller", replica.line)
         print(f"replica {replica.pid}, gateway {gateway.pid}, caller {caller.pid}", flush=True)
+        if is_first:
+            # The clients are children of this process, and like it.
+            run_first([os.getpid(), *(peer.pid for peer in peers)])
         for streams, calls in GATEWAY_CALLS.items():
             load(gateway.line, streams, int(calls * WARM_UP_SHARE))
             load(raw.line, streams, int(calls * WARM_UP_SHARE))
@@ -300,12 +315,13 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=1, help="in the process of a replica")
     parser.add_argument("--web", default="plain", choices=["plain", "starlette"], help="what a replica serves by HTTP")
     parser.add_argument("--tls", type=Path, help="a directory with key.pem and certificate.pem, for the gateway")
+    parser.add_argument("--first", action="store_true", help="run before all other work of the machine; root only")
     parser.add_argument("--inline", action="store_true", help="user code on the I/O loop")
     arguments = parser.parse_args()
     with patch("mesh.wire.mesh_token._token", TOKEN):
         match arguments.role:
             case "compare":
-                compare(arguments.rounds, is_isolated=not arguments.inline)
+                compare(arguments.rounds, is_isolated=not arguments.inline, is_first=arguments.first)
             case "replica":
                 run_replica(arguments.replicas, arguments.web, is_isolated=not arguments.inline)
             case "gateway":

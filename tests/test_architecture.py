@@ -56,7 +56,7 @@ ROOMS: dict[str, str] = {
     "mesh.settings": "defaults",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster rpc settings",
-    "mesh.wire": "cluster exceptions settings tls v1",
+    "mesh.wire": "cluster exceptions http2 settings tls v1",
     "mesh.context": "cluster exceptions wire",
     "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context defaults settings v1 wire",

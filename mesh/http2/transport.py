@@ -14,7 +14,7 @@ from mesh.http2.frame_format import ConnectionFault, ErrorCode
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Stream
 from mesh.http2.upkeep import BodyWatch, Upkeep, UpkeepClock, UpkeepPolicy, Vitals
-from mesh.http2.write_turn import write_turn
+from mesh.http2.write_turn import ENOUGH, write_turn
 from mesh.tls.client_certificate import read_certificate
 
 _WRITE_BUFFER_BYTES = 512 * 1024
@@ -23,6 +23,8 @@ _JOIN_BYTES_MAX = 64 * 1024
 """Output up to this size is copied into one buffer; above that, each piece is handed to the socket as it is."""
 _FRAMES_PER_TURN = 256
 """Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
+_FRAMES_PER_STEP = 2 * ENOUGH
+"""After these, what they call for may be written: most calls are two frames."""
 _PING = b"keepaliv"
 _LOOK_INTERVAL_S = 1.0
 _AGE_JITTER = 0.1
@@ -105,7 +107,12 @@ class Http2Transport(asyncio.Protocol):
         turn = self._turn
         turn.begin()
         try:
-            self.connection.receive(data, _FRAMES_PER_TURN)
+            for _ in range(0, _FRAMES_PER_TURN, _FRAMES_PER_STEP):
+                self.connection.receive(data, _FRAMES_PER_STEP)
+                if not self.connection.reader.has_unread:
+                    break
+                data = b""
+                turn.write_early()
         finally:
             turn.end()
         if self.connection.reader.has_unread and self._socket is not None:
@@ -139,6 +146,7 @@ class Http2Transport(asyncio.Protocol):
     # ---- Writing -----------------------------------------------------------------------------------------------------
 
     def _on_output(self) -> None:
+        self._turn.waiting += 1
         if not self._is_due:
             self._is_due = True
             self._turn.add(self._write)

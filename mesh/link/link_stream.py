@@ -15,6 +15,7 @@ from mesh.http2.limits import Limits
 from mesh.http2.stream import Stream
 from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
+from mesh.http2.write_turn import write_turn
 from mesh.link.parts import MalformedFrameError
 from mesh.link.writer import LinkWriter
 from mesh.rpc.message_reader import MessageError, MessageReader, whole_message
@@ -54,6 +55,7 @@ class LinkStream:
         self.writer: LinkWriter | None = None
         """Writes on when the peer's window has opened."""
         self._on_end = on_end
+        self._turn = write_turn()
         self._reader: MessageReader | None = None
         self._has_ended = False
 
@@ -77,6 +79,7 @@ class LinkStream:
                 if message is not None:
                     self.on_message(message)
                     self._give_room(stream, stop - start)
+                    self._turn.write_early()
                     return
                 self._reader = self._reader or MessageReader(MESSAGE_MAX_BYTES)
             for each in self._reader.feed(memoryview(data)[start:stop]):

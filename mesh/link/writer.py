@@ -1,6 +1,6 @@
 """`LinkWriter`: frames in, messages on the link's stream out, without a task or a wait of its own.
 
-All small frames of one turn of the loop leave together as one message. Large messages are cut into parts, which take
+Small frames that are written together leave as one message. Large messages are cut into parts, which take
 turns with the small frames that are ready, so a large message delays others by one part's time and not by its own
 length. Frames of one call keep their order: what follows a large message of a call waits behind it, and the first part
 of a large message waits for the small frames that were there before.
@@ -57,6 +57,7 @@ class LinkWriter:
         else:
             self._small.append(packed)
             self.accepted += 1
+        self._turn.waiting += 1
         self._schedule()
 
     def send_state(self, name: str, packed: bytes) -> None:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from mesh.exceptions import MeshException
+from mesh.http2.write_turn import write_turn
 
 logger = logging.getLogger("mesh")
 T = TypeVar("T")
@@ -31,15 +32,21 @@ T = TypeVar("T")
 class Mailbox:
     """Runs functions on a loop in the order they were posted, from any thread, one wake-up per batch."""
 
-    __slots__ = ("_context", "_is_scheduled", "_items", "loop")
+    __slots__ = ("_context", "_is_scheduled", "_items", "_writes", "loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context | None = None) -> None:
-        """`context`: what the functions run in; None for an empty one."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: Context | None = None, *, writes: bool = False
+    ) -> None:
+        """`context`: what the functions run in; None for an empty one.
+
+        `writes`: the functions send on connections; what those of a batch send is written in one WriteTurn.
+        """
         self.loop = loop
         self._context = context if context is not None else Context()
         """Without the variables of the code that happens to wake the loop: what it starts may live on for long."""
         self._items: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_scheduled = False
+        self._writes = writes
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
         self._items.append((function, args))
@@ -56,12 +63,21 @@ class Mailbox:
         # Cleared first: an item appended from here on schedules the next drain or is taken by this one.
         self._is_scheduled = False
         items = self._items
-        for _ in range(len(items)):
-            function, args = items.popleft()
-            try:
-                function(*args)
-            except Exception:
-                logger.exception("a function posted to an event loop failed: %r", function)
+        turn = write_turn() if self._writes else None
+        if turn is not None:
+            turn.begin()
+        try:
+            for _ in range(len(items)):
+                function, args = items.popleft()
+                try:
+                    function(*args)
+                except Exception:
+                    logger.exception("a function posted to an event loop failed: %r", function)
+                if turn is not None:
+                    turn.write_early()
+        finally:
+            if turn is not None:
+                turn.end()
 
 
 class IoThread:
@@ -70,7 +86,7 @@ class IoThread:
     def __init__(self) -> None:
         # The loop keeps the context that it is made in.
         self.loop = Context().run(uvloop.new_event_loop)
-        self._mailbox = Mailbox(self.loop)
+        self._mailbox = Mailbox(self.loop, writes=True)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)
         self.thread.start()

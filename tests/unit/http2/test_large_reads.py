@@ -13,10 +13,12 @@ from mesh.http2.limits import Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Stream
 from mesh.http2.transport import Http2Transport
+from mesh.http2.write_turn import ENOUGH
 from tests.unit.fakes.fake_socket import FakeSocket
 from tests.unit.fakes.http2_ends import headers, settings
 
 REQUESTS = 100
+FRAMES_PER_TURN = 2 * 2 * ENOUGH
 
 
 class ReadableSocket(FakeSocket):
@@ -56,21 +58,21 @@ class Served:
 
 @pytest.fixture(autouse=True)
 def _few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tested, "_FRAMES_PER_TURN", 30)
+    monkeypatch.setattr(tested, "_FRAMES_PER_TURN", FRAMES_PER_TURN)
 
 
 def test_many_frames_are_read_over_several_turns_in_their_order() -> None:
     async def run() -> None:
         served = Served()
         served.send_requests()
-        assert len(served.accepted) < 30
+        assert len(served.accepted) < FRAMES_PER_TURN
         assert not served.socket.is_reading, "nothing new comes before the rest is read"
         turns = 0
         while not served.socket.is_reading or served.transport.connection.reader.has_unread:
             turns += 1
             await asyncio.sleep(0)
         assert served.accepted == [2 * number + 1 for number in range(REQUESTS)]
-        assert turns == REQUESTS // 30
+        assert turns == REQUESTS // FRAMES_PER_TURN
 
     asyncio.run(run())
 

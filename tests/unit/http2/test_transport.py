@@ -17,6 +17,7 @@ from mesh.http2.limits import Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
+from mesh.http2.write_turn import ENOUGH
 from tests.unit.fakes.fake_socket import FakeSocket
 from tests.unit.fakes.http2_ends import Exchange, FakeClock, data, echo, failures, headers, settings
 from tests.unit.fakes.rpc_ends import until
@@ -67,6 +68,11 @@ def shells(scenario: Callable[[], Any]) -> None:
     asyncio.run(run())
 
 
+def calls(count: int) -> bytes:
+    """Of two frames each."""
+    return b"".join(headers(number) + data(number, b"x", ends=True) for number in range(1, 2 * count, 2))
+
+
 # ---- Reading and writing ---------------------------------------------------------------------------------------------
 
 
@@ -92,10 +98,40 @@ def test_all_that_one_read_brings_about_is_one_write() -> None:
         shell = Shell()
         shell.greet()
         shell.socket.writes = 0
-        calls = [headers(number) + data(number, b"x", ends=True) for number in range(1, 21, 2)]
-        shell.transport.data_received(b"".join(calls))
+        shell.transport.data_received(calls(ENOUGH))
         assert shell.socket.writes == 1
-        assert len(shell.socket.frames()) == 30
+        assert len(shell.socket.frames()) == 3 * ENOUGH
+
+    shells(scenario)
+
+
+def test_what_a_long_read_brings_about_is_written_in_steps() -> None:
+    """The peer works on the first answers while the next calls are read; each answer is written once."""
+
+    def scenario() -> None:
+        shell = Shell()
+        shell.greet()
+        shell.socket.writes = 0
+        shell.transport.data_received(calls(5 * ENOUGH + 1))
+        assert shell.socket.writes == 6
+        frames = shell.socket.frames()
+        assert [each.stream_id for each in frames if each.kind == wire.DATA] == list(range(1, 10 * ENOUGH + 3, 2))
+
+    shells(scenario)
+
+
+def test_a_fault_in_a_long_read_ends_it() -> None:
+    """What came before it is answered, what is behind it is not read."""
+
+    def scenario() -> None:
+        shell = Shell()
+        shell.greet()
+        wrong = wire.frame_header(7, wire.PING, 0, 0) + bytes(7)
+        shell.transport.data_received(calls(2 * ENOUGH) + wrong + calls(2 * ENOUGH))
+        kinds = [frame.kind for frame in shell.socket.frames()]
+        assert kinds.count(wire.DATA) == 2 * ENOUGH
+        assert kinds[-1] == wire.GOAWAY
+        assert shell.socket.is_closed
 
     shells(scenario)
 

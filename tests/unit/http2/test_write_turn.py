@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesh.http2.write_turn import WriteTurn, write_turn
+from mesh.http2.write_turn import ENOUGH, WriteTurn, write_turn
 
 
 class Loop:
@@ -67,6 +67,58 @@ def test_turns_that_end_soon_are_written_together() -> None:
     turn.begin()
     turn.end_soon()
     assert len(loop.soon) == 1
+
+
+@pytest.mark.parametrize(("waiting", "is_early"), [(ENOUGH - 1, False), (ENOUGH, True)])
+def test_a_long_turn_writes_early_what_is_enough(waiting: int, is_early: bool) -> None:
+    loop, written = Loop(), list[str]()
+    turn = turn_of(loop)
+    turn.begin()
+    turn.add(lambda: written.append("a"))
+    turn.waiting += waiting
+    turn.write_early()
+    assert written == (["a"] if is_early else [])
+    turn.add(lambda: written.append("b"))
+    turn.waiting += 1
+    turn.write_early()
+    assert "b" not in written or not is_early, "after a write it takes as many again"
+    turn.end()
+    assert (written, loop.soon) == (["a", "b"], [])
+
+
+def test_what_an_early_write_makes_due_leaves_with_it() -> None:
+    """A link's frames become a message of its connection, which is written as well."""
+    loop, written = Loop(), list[str]()
+    turn = turn_of(loop)
+    turn.begin()
+    turn.add(lambda: turn.add(lambda: written.append("the message of the frames")))
+    turn.waiting += ENOUGH
+    turn.write_early()
+    assert written == ["the message of the frames"]
+
+
+def test_nothing_is_written_early_outside_of_a_turn() -> None:
+    loop, written = Loop(), list[str]()
+    turn = turn_of(loop)
+    turn.add(lambda: written.append("a"))
+    turn.waiting += ENOUGH
+    turn.write_early()
+    assert not written
+    assert len(loop.soon) == 1
+
+
+def test_turns_that_end_soon_are_written_when_they_have_brought_enough() -> None:
+    loop, written = Loop(), list[str]()
+    turn = turn_of(loop)
+    for _ in range(ENOUGH):
+        assert not written
+        turn.begin()
+        turn.add(lambda: written.append("a"))
+        turn.waiting += 1
+        turn.end_soon()
+    assert written == ["a"] * ENOUGH
+    loop.soon.pop()()
+    assert written == ["a"] * ENOUGH
 
 
 def test_what_waits_for_the_end_of_several_turns_leaves_with_a_turn_that_ends_now() -> None:

@@ -7,6 +7,7 @@ from contextvars import ContextVar, copy_context
 
 import pytest
 
+from mesh.http2.write_turn import ENOUGH, write_turn
 from mesh.wire.io_thread import Mailbox, io_thread, mailbox_of
 from tests.unit.fakes.small_mesh import do_on_io, on_io, until
 
@@ -47,6 +48,26 @@ def test_a_batch_wakes_the_loop_once() -> None:
     mailbox._drain()
     mailbox.post(print)
     assert loop.wakes == 2
+
+
+def test_what_a_batch_of_posts_sends_is_written_together_and_early_where_it_is_much() -> None:
+    """A peer gets the first calls of a large batch while the others are still being packed."""
+    events: list[str] = []
+
+    def send() -> None:
+        turn = write_turn()
+        if "due" not in events[-1:]:
+            turn.add(lambda: events.append("written"))
+        events.append("due")
+        turn.waiting += 1
+
+    def post_all() -> None:
+        for _ in range(2 * ENOUGH + 1):
+            io_thread().post(send)
+
+    do_on_io(post_all)
+    until(lambda: events.count("written") == 3, "all writes")
+    assert events == (["due"] * ENOUGH + ["written"]) * 2 + ["due", "written"]
 
 
 def test_a_post_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
