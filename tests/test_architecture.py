@@ -70,7 +70,8 @@ ROOMS: dict[str, str] = {
     "mesh.usercode": "cluster context settings",
     "mesh.web": "cluster context exceptions phases v1 wire",
     "mesh.link": "cluster exceptions http2 options.calls phases rpc settings v1 wire",
-    "mesh.routing": "cluster exceptions link options.calls settings v1 wire",
+    "mesh.routing.choice": "link",
+    "mesh.routing": "cluster exceptions link options.calls routing.choice settings v1 wire",
     "mesh.tracing": "context link routing settings wire",
     "mesh.request_router": "routing",
     "mesh.membership": "cluster context exceptions routing settings tracing v1 wire",
@@ -114,7 +115,7 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.declarative": "application cluster config deployment handle options options.gateway settings usercode v1",
     "mesh.cli": "api application client cluster declarative deployment exceptions logs options status tls v1 wire",
-    "gateway.requests": "http2 phases routing tls v1 wire",
+    "gateway.requests": "http2 phases routing routing.choice tls v1 wire",
     "gateway.http1": "gateway.requests http2 tls",
     "gateway.websockets": "defaults gateway.requests settings",
     "gateway.transcoding": "",
@@ -123,7 +124,7 @@ ROOMS: dict[str, str] = {
     "gateway.access": "authentication exceptions gateway.requests logs v1 wire",
     "gateway.dialects": (
         "authentication exceptions gateway.access gateway.ops gateway.requests gateway.transcoding gateway.websockets"
-        " http2 link options.calls routing rpc settings v1 wire"
+        " http2 link options.calls routing routing.choice rpc settings v1 wire"
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
     "gateway": (
@@ -158,6 +159,8 @@ PURE_MODULES = (
     "mesh/controller/plan/planner.py",
     "mesh/controller/plan/replica_state.py",
     "mesh/controller/plan/rollout.py",
+    "mesh/controller/plan/failed_updates.py",
+    "mesh/routing/choice/traffic_split.py",
     "mesh/controller/scaling/scaling_report.py",
     "mesh/controller/desired/autoscaling_targets.py",
     "mesh/controller/report/shortage_text.py",
@@ -187,7 +190,7 @@ PURE_MODULES = (
     "mesh/rpc/message_reader.py",
     "mesh/rpc/request_head.py",
     "mesh/routing/outlier_ejection.py",
-    "mesh/routing/picker.py",
+    "mesh/routing/choice/picker.py",
     "mesh/routing/waiting/places.py",
     "mesh/routing/retry_budget.py",
     "mesh/routing/snapshot.py",

@@ -108,6 +108,7 @@ class WebCall:
             headers.tracestate,
             target.identity,
             tenant_of(headers.tenant, target.identity),
+            target.track_of(exchange.head),
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None

@@ -20,6 +20,7 @@ from gateway.requests.routes import Refusal, RoutedApplication, Routes
 from gateway.requests.trusted_proxies import TrustedProxies
 from gateway.requests.web_encoding import encode_head
 from gateway.requests.web_status import WebFailure, send_failure, too_large
+from mesh.routing.choice.traffic_split import TrafficRule
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.wire.identity import Identity
@@ -59,6 +60,8 @@ class WebTarget:
     options: WebOptions
     model_id_paths: tuple[str, ...] = ()
     """Beginnings of paths below the route prefix that name the multiplexed model."""
+    traffic: TrafficRule | None = None
+    """Which requests a canary of the application gets."""
     identity: Identity | None = None
     """Whose requests these are, where the gateway asks."""
 
@@ -81,6 +84,15 @@ class WebTarget:
         if headers.multiplexed_model_id or not self.model_id_paths:
             return headers.multiplexed_model_id
         return model_id_of_path(raw_path, self.root_path.count("/"), self.model_id_paths)
+
+    def track_of(self, head: HttpHead) -> str:
+        """For the context of a request whose header fields send it to a canary; empty for all others."""
+        traffic = self.traffic
+        if traffic is None or not traffic.header:
+            return ""
+        name = traffic.header.encode()
+        values = (value.decode("latin-1") for each, value in head.fields if each == name)
+        return traffic.canary_track if any(traffic.matches(traffic.header, value) for value in values) else ""
 
     def timeout_for(self, headers: MeshHeaders) -> float:
         """Seconds that a request may take; infinite if there is no limit. Raises ValueError for a wrong header."""
@@ -196,6 +208,7 @@ class WebTargets:
             self.metrics.in_flight,
             self.options,
             application.model_id_paths,
+            application.traffic,
         )
 
 

@@ -129,6 +129,7 @@ class WebSocketCall:
             headers.tracestate,
             target.identity,
             tenant_of(headers.tenant, target.identity),
+            target.track_of(exchange.head),
         )
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None

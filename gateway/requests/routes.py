@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from gateway.requests.descriptors import NO_DESCRIPTORS, Descriptors
-from mesh.routing.snapshot import DeploymentKey
+from mesh.routing.choice.traffic_split import TrafficRule
+from mesh.routing.snapshot import DeploymentKey, read_rule
 from mesh.v1 import control_pb2
 
 # google.rpc.Code
@@ -62,6 +63,8 @@ class RoutedApplication:
     """Of the documentation that its ASGI application serves, below the route prefix; empty if there is none."""
     model_id_paths: tuple[str, ...] = ()
     """Beginnings of paths below the route prefix that name the multiplexed model, where they have "{}"."""
+    traffic: TrafficRule | None = None
+    """Which requests its canary gets; None: it has no canary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def _read_application(route: control_pb2.Route, descriptors: Descriptors) -> Rou
         serves_web=route.serves_web,
         docs_path=route.docs_path,
         model_id_paths=tuple(route.model_id_paths),
+        traffic=read_rule(route.app, route.traffic) if route.HasField("traffic") else None,
     )
 
 

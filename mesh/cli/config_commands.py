@@ -40,6 +40,8 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry
     mesh deploy shop.app:build size=3   one that the function `build` returns for these arguments
     mesh deploy mesh.yaml --dry-run     only shows what would change
     mesh deploy mesh.yaml --prune       also deletes the applications of other files
+    mesh deploy shop.app:app --name shop --traffic-percent 10
+                                        as a canary beside the application shop, for a tenth of its requests
 
     Deploying a file again updates what changed in the file or the code, and restarts nothing else. Applications that a
     file of this name deployed before, and that are not in it any more, are deleted. Applications of files with other
@@ -129,6 +131,9 @@ def follow(asked: Target, unchanged: Sequence[str] = (), check: Callable[[], obj
     if changed or not unchanged:
         click.echo(f"Deploying {', '.join(changed) or 'no application'}:")
     rollout_wait.until_all_running(client, asked.names, show)
+    if asked.canaries:
+        rollout_wait.until_canaries_run(client, asked.canaries)
+        click.echo(f"Canaries run: {', '.join(asked.canaries)}. `mesh promote` or `mesh rollback` ends each.")
     for line in status_text.listening_lines(client.status()):
         click.echo(line)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ _DEPLOYERS = {
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
 def rollback(name: str, no_wait: bool, dry_run: bool, address: str | None) -> None:
-    """Go back to the version of an application before this one.
+    """Go back to the version of an application before this one, or end its canary.
 
     \b
     mesh rollback shop               deploys it again, and waits until it runs
@@ -39,23 +39,36 @@ def rollback(name: str, no_wait: bool, dry_run: bool, address: str | None) -> No
     nothing is needed on this machine. While a new version is being rolled out, or has failed, that is the one that
     still serves; otherwise the one that it replaced. It replaces the present one like any new version, without a gap.
 
+    An application that has a canary loses that, and nothing else changes.
+
     A second rollback goes forward again, if the version that was left had served. The configuration file is not
     changed: correct it before the next `mesh deploy`, which would bring back what it says.
     """
     require_application(attached_status(address), name)
     client = mesh_lifecycle.require()
-    changes = [line for each in client.rollback(name, is_dry_run=dry_run) for line in each.lines]
-    click.echo("\n".join(changes) or "Nothing changes.")
-    if dry_run:
-        return
-    if no_wait:
-        click.echo(f"Stored: {name}.")
-        return
-    try:
-        rollout_wait.until_all_running(client, [name], status_text.Progress(click.echo))
-    except KeyboardInterrupt:
-        click.echo("\nThe rollback continues; see `mesh status`.")
-        sys.exit(INTERRUPTED)
+    _finish(name, client.rollback(name, is_dry_run=dry_run), no_wait=no_wait, dry_run=dry_run)
+
+
+@click.command()
+@click.argument("name", metavar="APP")
+@click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until it runs.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--address", help=ADDRESS_HELP)
+@one_line_errors
+def promote(name: str, no_wait: bool, dry_run: bool, address: str | None) -> None:
+    """Give the canary of an application all its requests.
+
+    \b
+    mesh promote shop                and wait until it runs
+    mesh promote shop --dry-run      only shows what would change
+
+    It replaces the version beside it like any new version, without a gap: its replicas stay, others start, and the
+    version that was beside it stops as they serve. `mesh rollback` goes back to that; before a promotion it ends the
+    canary. A configuration file is not changed: take the traffic options out of it before the next `mesh deploy`.
+    """
+    require_application(attached_status(address), name)
+    client = mesh_lifecycle.require()
+    _finish(name, client.promote(name, is_dry_run=dry_run), no_wait=no_wait, dry_run=dry_run)
 
 
 @click.command()
@@ -76,6 +89,21 @@ def history(name: str, as_json: bool, address: str | None) -> None:
     require_application(attached_status(address), name)
     reply = mesh_lifecycle.require().history(name)
     click.echo(json.dumps(_as_dict(reply), indent=2) if as_json else "\n".join(_lines(name, reply)))
+
+
+def _finish(name: str, changes: Sequence[control_pb2.ApplicationChange], *, no_wait: bool, dry_run: bool) -> None:
+    """Show what changes, and wait until it is so."""
+    click.echo("\n".join(line for each in changes for line in each.lines) or "Nothing changes.")
+    if dry_run:
+        return
+    if no_wait:
+        click.echo(f"Stored: {name}.")
+        return
+    try:
+        rollout_wait.until_all_running(mesh_lifecycle.require(), [name], status_text.Progress(click.echo))
+    except KeyboardInterrupt:
+        click.echo("\nIt continues; see `mesh status`.")
+        sys.exit(INTERRUPTED)
 
 
 def _lines(name: str, reply: control_pb2.HistoryReply) -> Iterator[str]:

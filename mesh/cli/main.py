@@ -23,7 +23,7 @@ from mesh.cli.config_commands import build, config, deploy
 from mesh.cli.diff_command import diff
 from mesh.cli.events_command import events
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
-from mesh.cli.history_commands import history, rollback
+from mesh.cli.history_commands import history, promote, rollback
 from mesh.cli.log_command import logs
 from mesh.cli.pause_commands import pause, resume
 from mesh.cli.run_command import run
@@ -47,7 +47,8 @@ def main(verbose: bool) -> None:
     mesh deploy mesh.yaml         deploy all applications of the file, and return
     mesh build shop.app:app       write such a file from code
     mesh status                   what runs and where, and why something does not run
-    mesh rollback shop            go back to the version before
+    mesh rollback shop            go back to the version before, or end a canary
+    mesh promote shop             give a canary all requests
     mesh logs shop                what its replicas logged, printed and raised
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
@@ -70,6 +71,7 @@ main.add_command(events)
 main.add_command(history)
 main.add_command(logs)
 main.add_command(pause)
+main.add_command(promote)
 main.add_command(resume)
 main.add_command(rollback)
 main.add_command(run)

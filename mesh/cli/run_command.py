@@ -213,7 +213,10 @@ class _Serving:
         return reply.is_shutting_down or any(self._is_own(each) for each in reply.applications)
 
     def _is_own(self, application: control_pb2.ApplicationStatus) -> bool:
-        return application.run_id == self.run_id and application.status != ApplicationStatus.DELETING
+        return (
+            self.run_id in (application.run_id, application.canary.run_id)
+            and application.status != ApplicationStatus.DELETING
+        )
 
     def _clean_up(self) -> None:
         client = mesh_lifecycle.find()
@@ -227,7 +230,7 @@ class _Serving:
             return
         for name in self.deployed:
             client.delete(name, self.run_id)
-        for name in self.deployed:
+        for name in set(self.deployed) - set(self.asked.canaries):
             rollout_wait.until_deleted(client, name)
         if others:
             click.echo(f"The mesh keeps running for {', '.join(others)}.")

@@ -24,12 +24,21 @@ from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Source
 from mesh.deployment import Application
 from mesh.options import option_checks, runtime_env
+from mesh.options.traffic_options import traffic_rule
 from mesh.v1 import control_pb2
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILE_SUFFIXES = (".yaml", ".yml", ".json")
-_TARGET_OPTIONS = ("name", "route_prefix", "runtime_env", "runtime_env_json", "working_dir_uri")
+_TARGET_OPTIONS = (
+    "name",
+    "route_prefix",
+    "runtime_env",
+    "runtime_env_json",
+    "working_dir_uri",
+    "traffic_percent",
+    "traffic_match",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,12 @@ class Target:
     @property
     def names(self) -> list[str]:
         return [each.name for each in self.config.applications]
+
+    @property
+    def canaries(self) -> list[str]:
+        """Names of those that become canaries."""
+        applications = self.config.applications
+        return [each.name for each in applications if each.traffic_percent is not None or each.traffic_match]
 
     def config_text(self, *, prunes: bool = False) -> ConfigText | None:
         """The file as it is deployed; None for an import path."""
@@ -78,6 +93,16 @@ def target_options(command: F) -> F:
             help="YAML file with the Ray runtime environment in which it is imported and runs.",
         ),
         click.option("--runtime-env-json", help="The same as JSON."),
+        click.option(
+            "--traffic-percent",
+            type=click.FloatRange(0, 100),
+            help="Run it as a canary beside the application of that name, which gets this share of its requests.",
+        ),
+        click.option(
+            "--traffic-match",
+            metavar="NAME=VALUE",
+            help="Run it as a canary that gets the requests with this header field or metadata entry.",
+        ),
         click.option(
             "--app-dir",
             type=click.Path(exists=True, file_okay=False),
@@ -152,7 +177,14 @@ def _entry(target: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Appl
     values = {name: options[name] for name in ("name", "route_prefix") if name in options}
     if values.get("route_prefix") == "none":
         values["route_prefix"] = None
-    return ApplicationEntry(import_path=target, args=parse_pairs(pairs), runtime_env=_runtime_env(options), **values)
+    if "traffic_match" in options:
+        name, _, value = options["traffic_match"].partition("=")
+        options["traffic_match"] = {name: value}
+    traffic = {name: options[name] for name in ("traffic_percent", "traffic_match") if name in options}
+    traffic_rule(traffic.get("traffic_percent"), traffic.get("traffic_match"))
+    return ApplicationEntry(
+        import_path=target, args=parse_pairs(pairs), runtime_env=_runtime_env(options), **values, **traffic
+    )
 
 
 def _runtime_env(options: dict[str, Any]) -> dict[str, Any]:

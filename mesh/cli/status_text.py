@@ -131,10 +131,24 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
         message = "" if any(each.message for each in application.deployments) else application.message
         undone = f"rolled back because {application.rolled_back_because}" if application.rolled_back_because else ""
         yield application.name, application.status, _joined(route, origin, undone, message)
+        if application.HasField("canary"):
+            yield from _canary_rows(application.canary)
         for deployment in application.deployments:
             yield from _deployment_rows(deployment)
     if not applications:
         yield "no applications", "", ""
+
+
+def _canary_rows(canary: control_pb2.CanaryStatus) -> Iterator[_Row]:
+    rule = canary.traffic
+    match = f"{rule.header}: {rule.value or 'any'}" if rule.header else ""
+    share = f"{rule.percent:g} % of requests" if rule.percent or not match else ""
+    runs = all(each.running_replicas >= each.target_replicas for each in canary.deployments)
+    state = "FAILED" if any(each.is_given_up for each in canary.deployments) else "RUNNING" if runs else "STARTING"
+    yield "  canary", state, _joined(share, match)
+    for each in canary.deployments:
+        replicas = f"{each.running_replicas} of {each.target_replicas} replicas running"
+        yield f"    {each.name}", "", _joined(f"version {_short_version(each.version)}", replicas, each.message)
 
 
 def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]:

@@ -138,6 +138,18 @@ class ControlClient:
         _log_warnings(reply.warnings)
         return list(reply.changes)
 
+    def promote(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+        """Deploy its canary in its place. Returns what changes, or would change if it is a dry run.
+
+        Raises MeshException if it has no canary.
+        """
+        request = control_pb2.PromoteRequest(
+            application=application, request_id=_new_id(), author=author(), is_dry_run=is_dry_run
+        )
+        reply = self._call("Promote", request, control_pb2.ApplyReply)
+        _log_warnings(reply.warnings)
+        return list(reply.changes)
+
     def scale(self, application: str, deployment: str, num_replicas: int) -> list[control_pb2.ApplicationChange]:
         """Run another number of replicas until the next deploy. Returns what changes.
 

@@ -77,6 +77,21 @@ def until_all_running(client: ControlClient, names: Sequence[str], show: Show) -
         raise RuntimeError("\n".join(failures[name] for name in names if name in failures))
 
 
+def until_canaries_run(client: ControlClient, names: Sequence[str]) -> None:
+    """Until all replicas of these canaries run. Raises RuntimeError with the reason if one of them cannot."""
+    poll(lambda: all(_canary_runs(find_application(client.status(), name)) for name in names), timeout_s=None)
+
+
+def _canary_runs(application: control_pb2.ApplicationStatus | None) -> bool:
+    """True also when it was ended meanwhile."""
+    if application is None:
+        return True
+    for each in application.canary.deployments:
+        if each.is_given_up:
+            raise RuntimeError(f"The canary of {application.name!r} does not run: {each.name}: {each.message}")
+    return all(each.running_replicas >= each.target_replicas for each in application.canary.deployments)
+
+
 def until_settled(client: ControlClient, name: str | None, timeout_s: float) -> bool:
     """Until all applications, or only the one called `name`, and the gateways run, or have failed for good.
 

@@ -191,7 +191,7 @@ class ControlLoop:
         self._keepers.policies.use(desired)
         self._registry.expect(
             {(target.key, target.version) for target in desired.all_targets()},
-            {key: target.num_replicas for key, target in (*desired.deployments.items(), *desired.retained.items())},
+            {key: target.num_replicas for key, target in desired.targets.items()},
         )
         self._judge.faults.keep(desired.kept)
         self._node_list.expire()

@@ -22,6 +22,7 @@ from mesh.controller.desired.desired_change import (
     shutting_down,
     with_applications,
     with_pause,
+    with_promoted,
     without_application,
 )
 from mesh.controller.desired.desired_store import StoreError
@@ -75,6 +76,12 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         scale: Edit = functools.partial(scaled, key=key, num_replicas=request.num_replicas)
         edit = recorded(scale, self._unix_clock(), request.author, is_scaling=True)
         return await self._apply(edit, (), request.request_id, is_dry_run=False, context=context)
+
+    async def Promote(self, request: control_pb2.PromoteRequest, context: _Context) -> control_pb2.ApplyReply:
+        now_s = self._unix_clock()
+        promote = functools.partial(with_promoted, name=request.application, unix_time_s=now_s)
+        edit = recorded(promote, now_s, request.author)
+        return await self._apply(edit, (), request.request_id, request.is_dry_run, context)
 
     async def Pause(self, request: control_pb2.PauseRequest, context: _Context) -> control_pb2.ApplyReply:
         pause: Edit = functools.partial(

@@ -29,6 +29,7 @@ from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
 from mesh.options import logging_options
+from mesh.options.traffic_options import traffic_rule
 from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
 from mesh.usercode.user_code import UserCode, pack, unpack
@@ -162,7 +163,11 @@ def _build(entry: ApplicationEntry, target: Application, around: Surroundings) -
         runtime_env={**around.job_runtime_env, **entry.runtime_env},
         logging_config=None if entry.logging_config is None else logging_options.parse(entry.logging_config),
     )
-    return application.build(target, name=entry.name, route_prefix=entry.route_prefix, rules=rules)
+    spec = application.build(target, name=entry.name, route_prefix=entry.route_prefix, rules=rules)
+    traffic = traffic_rule(entry.traffic_percent, entry.traffic_match)
+    if traffic is not None:
+        spec.traffic.CopyFrom(traffic)
+    return spec
 
 
 class _Collected:

@@ -17,10 +17,12 @@ from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
 from mesh.options import logging_options, option_checks, runtime_env
 from mesh.options.gateway import gateway_options
+from mesh.options.traffic_options import traffic_rule
 
 T = TypeVar("T")
 
 _URI_FIELDS = ("working_dir", "py_modules")
+_TRAFFIC = ("traffic_percent", "traffic_match")
 _ADVICE = "list what is to run, or write `applications: []` to delete all that an earlier file named."
 
 
@@ -95,6 +97,10 @@ class _Checker:
             name = "logging_config"
             checked[name] = self._mapping((*path, name), fields[name], file_schema.NESTED_FIELDS[name])
             self._try_options(path, {name: dict(checked[name])}, lambda: logging_options.parse(checked[name]))
+        traffic = {name: fields[name] for name in _TRAFFIC if fields.get(name) is not None}
+        checked.update(traffic)
+        rule = dict(traffic)
+        self._try_options(path, rule, lambda: traffic_rule(*map(rule.get, _TRAFFIC)))
         return ApplicationEntry(**checked, deployments=self._deployments((*path, "deployments"), fields))
 
     def _deployments(self, path: Path, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,10 @@ class ApplicationEntry:
     """Options by deployment, see below. Options that are absent keep their values from the code."""
     logging_config: Mapping[str, Any] | None = None
     """Logs of the deployments that have no `logging_config` of their own."""
+    traffic_percent: float | None = None
+    """It becomes a canary of the application that runs, and gets this share of its requests; see operations.md."""
+    traffic_match: Mapping[str, str] | None = None
+    """It becomes a canary that gets the requests with this header field or metadata entry: `{x-canary: "yes"}`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ def _shared_part(request: CallRequest) -> bytes:
         request.streams_response,
         context.identity,
         context.tenant,
+        context.track,
     )
     packed = _shared.get(key)
     if packed is None:
@@ -84,6 +85,8 @@ def _shared_part(request: CallRequest) -> bytes:
         message.context.tenant = context.tenant
         if context.identity is not None:
             context.identity.write(message.context.identity)
+        if context.track:
+            message.context.track = context.track
         if request.streams_response:
             message.credit = settings().payload.stream_credits
         for name, value in request.metadata:
@@ -151,6 +154,7 @@ class _Shared:
     credit: int
     identity: Identity | None
     tenant: str
+    track: str
 
 
 _shared_read: dict[bytes, _Shared] = {}
@@ -226,6 +230,7 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
         tracestate,
         shared.identity,
         shared.tenant,
+        shared.track,
     )
     request = CallRequest(
         shared.method, payload, context, deadline_at_s, False, shared.streams_response, shared.metadata, shared.peer
@@ -300,6 +305,7 @@ def _read_shared(packed: bytes) -> _Shared:
             message.credit,
             Identity.read(context.identity) if context.HasField("identity") else None,
             context.tenant,
+            context.track,
         )
         if len(_shared_read) >= _SHARED_MAX:
             _shared_read.clear()

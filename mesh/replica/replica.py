@@ -201,7 +201,7 @@ class ReplicaProcess:
     async def _serve(self, methods: MethodTable, web: WebService | None) -> None:
         links: set[Any] = set()
         deployment = self.spec.deployment
-        counts = ReplicaCounts(deployment.app, deployment.name, self._admission, links)
+        counts = ReplicaCounts(deployment.app, deployment.name, self._admission, links, self.spec.spec.version)
         executor = self._executor = self._new_executor(methods, counts, web)
         executor.log_accesses(logging_of_replica(self.spec).has_access_log)
         servicer = self._servicer = LinkServicer(self.spec.replica_id, self._admission, executor, links)

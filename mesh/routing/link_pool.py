@@ -7,17 +7,21 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from random import random
+from typing import NamedTuple
 
 import grpc
 
 from mesh.link.caller_link import CallerLink, LinkObserver
 from mesh.link.frames import pack_hello
 from mesh.link.link_target import LinkTarget
+from mesh.routing.canary_candidates import CanaryCandidates, divided
+from mesh.routing.choice.locality import Locality
+from mesh.routing.choice.picker import WEIGHT_MIN, start_weight
+from mesh.routing.choice.traffic_split import TrafficSplit, renewed
 from mesh.routing.endpoint import Endpoint
-from mesh.routing.locality import Locality
 from mesh.routing.model_holders import ModelHolders
 from mesh.routing.outlier_ejection import EjectionLimits, find_outliers, left_out
-from mesh.routing.picker import WEIGHT_MIN, start_weight
 from mesh.routing.router_metrics import RouterCounts
 from mesh.routing.snapshot import Snapshot
 from mesh.routing.waiting.places import Places
@@ -52,6 +56,14 @@ class CallerIdentity:
     token: bytes
 
 
+class _Owner(NamedTuple):
+    """The router of the links."""
+
+    observer: LinkObserver
+    counts: RouterCounts
+    on_change: Callable[[], None]
+
+
 class LinkPool:
     """One endpoint per listed replica, and those of them that can take calls.
 
@@ -63,9 +75,7 @@ class LinkPool:
     ) -> None:
         """`on_change` is called when replicas that were left out may get calls again."""
         self.identity = identity
-        self._observer = observer
-        self._counts = counts
-        self._on_change = on_change
+        self._owner = _Owner(observer, counts, on_change)
         self._endpoints: dict[str, Endpoint] = {}
         self._is_ticking = False
         self._usable: tuple[Endpoint, ...] = ()
@@ -77,6 +87,10 @@ class LinkPool:
         self.local_first: tuple[Locality[Endpoint], ...] = (self.all,)
         """The same on the same node, in the same zone, anywhere; without localities that are empty or the same."""
         self._models = ModelHolders()
+        self.split: TrafficSplit | None = None
+        """Decides which requests a canary of the application serves; None: it has no canary."""
+        self.canary: CanaryCandidates | None = None
+        """Usable endpoints of the canary, which are not among `all` then; None: it has none, or there are no others."""
         self.unlisted_at_s = float("inf")
         """time.monotonic() instant at which the list of replicas became empty; infinite while it is not."""
 
@@ -98,6 +112,7 @@ class LinkPool:
                     self._start_slowly(endpoint, time.monotonic())
                 endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
             self._endpoints[replica_id].limit = snapshot.max_ongoing_requests
+        self.split = renewed(self.split, snapshot.traffic, random)
         if listed:
             self.unlisted_at_s = float("inf")
         else:
@@ -108,10 +123,11 @@ class LinkPool:
         """Rebuild the localities: a link became ready, drains or broke, or an ejection or a slow start changed."""
         self._usable = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_usable)
         out = set(left_out({endpoint: endpoint.health for endpoint in self._usable}))
-        self._counts.left_out = len(out)
+        self._owner.counts.left_out = len(out)
         for endpoint in self._usable:
             endpoint.is_left_out = endpoint in out
-        usable = [endpoint for endpoint in self._usable if not endpoint.is_left_out]
+        usable: Sequence[Endpoint] = [endpoint for endpoint in self._usable if not endpoint.is_left_out]
+        usable, self.canary = divided(usable, self.split, self.canary)
         zone = self.identity.zone
         same_zone = [endpoint for endpoint in usable if zone and endpoint.info.zone == zone]
         same_node = [endpoint for endpoint in usable if endpoint.info.node_id == self.identity.node_id]
@@ -131,6 +147,8 @@ class LinkPool:
         if self.all.remembers:
             for locality in self.local_first:
                 locality.record_load(endpoint)
+        if self.canary is not None:
+            self.canary.all.record_load(endpoint)
 
     def record_load(self, link: CallerLink) -> Collection[str]:
         """Remember that the replica has just reported its load or its models. Returns those it has gained or lost."""
@@ -138,13 +156,13 @@ class LinkPool:
         if endpoint is None:
             return ()
         changed = endpoint.note_announcement()
-        self._models.forget(changed)
+        self._forget_models(changed)
         self._refresh_load(endpoint)
         return changed
 
     def expect_model(self, endpoint: Endpoint, model_id: str) -> None:
         """Remember that a call for the model is sent to the replica, which will load it."""
-        self._models.forget(endpoint.expect_model(model_id))
+        self._forget_models(endpoint.expect_model(model_id))
 
     def holders_of(self, model_id: str) -> Sequence[Endpoint]:
         return self._models.of(model_id)
@@ -223,6 +241,11 @@ class LinkPool:
         self.refresh()
         return tasks
 
+    def _forget_models(self, model_ids: Collection[str]) -> None:
+        self._models.forget(model_ids)
+        if self.canary is not None:
+            self.canary.forget_models(model_ids)
+
     def _refresh_load(self, endpoint: Endpoint) -> None:
         endpoint.is_load_fresh = True
         if not self._is_ticking and endpoint.link is not None and endpoint.link.others_ongoing:
@@ -233,6 +256,8 @@ class LinkPool:
             endpoint.health.record_failure()
         for locality in self.local_first:
             locality.forget(endpoint)
+        if self.canary is not None:
+            self.canary.all.forget(endpoint)
         self._start_ticking()
 
     def _start_slowly(self, endpoint: Endpoint, now_s: float) -> None:
@@ -262,7 +287,7 @@ class LinkPool:
             self._raise_weight(endpoint, now_s)
         if ejected or returned or any(endpoint.weight == 1 for endpoint in starting):
             self.refresh()
-            self._on_change()
+            self._owner.on_change()
         if is_aging or starting or any(endpoint.health.is_ejected for endpoint in endpoints):
             self._start_ticking()
 
@@ -325,7 +350,7 @@ class LinkPool:
             pack_hello(replica.replica_id, identity.token),
             local_socket(replica.address, identity.token) if is_local else "",
         )
-        link = endpoint.link = CallerLink(target, self._observer)
+        link = endpoint.link = CallerLink(target, self._owner.observer)
         try:
             return await link.run()
         except Exception:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mesh.cluster.keys import DeploymentKey as DeploymentKey
+from mesh.routing.choice.traffic_split import TrafficRule
 from mesh.v1 import control_pb2
 from mesh.wire.outcome import BackpressureAnswer, read_answer
 
@@ -17,6 +18,8 @@ class ReplicaInfo:
     """host:port."""
     node_id: str = ""
     zone: str = ""
+    version: str = ""
+    """Of its code and options; only known where the application has a canary."""
 
 
 class RouterSpec(NamedTuple):
@@ -52,6 +55,8 @@ class Snapshot:
     """What HTTP clients of refused calls get; None: what is usual."""
     request_router: RouterSpec | None = None
     """The class that chooses replicas; None: the usual rules."""
+    traffic: TrafficRule | None = None
+    """Which requests of the application a canary serves; None: it has no canary."""
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
@@ -59,7 +64,7 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         deployment=DeploymentKey(message.deployment.app, message.deployment.name),
         version=message.version,
         replicas=tuple(
-            ReplicaInfo(replica.replica_id, replica.address, replica.node_id, replica.zone)
+            ReplicaInfo(replica.replica_id, replica.address, replica.node_id, replica.zone, replica.version)
             for replica in message.replicas
         ),
         max_ongoing_requests=message.max_ongoing_requests,
@@ -72,8 +77,15 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
         is_missing=message.is_missing,
         backpressure=read_answer(message.backpressure) if message.HasField("backpressure") else None,
         request_router=read_router(message.request_router) if message.HasField("request_router") else None,
+        traffic=read_rule(message.deployment.app, message.traffic, message.canary_version)
+        if message.HasField("traffic")
+        else None,
     )
 
 
 def read_router(message: control_pb2.RequestRouter) -> RouterSpec:
     return RouterSpec(message.import_path, message.kwargs_json)
+
+
+def read_rule(app: str, rule: control_pb2.TrafficRule, version: str = "") -> TrafficRule:
+    return TrafficRule(app, version, rule.percent / 100, rule.header, rule.value)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/common.proto\x12\x07mesh.v1\")\n\x0c\x44\x65ploymentId\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xbc\x01\n\x0eRequestContext\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05route\x18\x02 \x01(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12\x1c\n\x14multiplexed_model_id\x18\x04 \x01(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x12\n\ntracestate\x18\x06 \x01(\t\x12#\n\x08identity\x18\x07 \x01(\x0b\x32\x11.mesh.v1.Identity\x12\x0e\n\x06tenant\x18\x08 \x01(\t\"\x82\x01\n\x08Identity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\nattributes\x18\x02 \x03(\x0b\x32!.mesh.v1.Identity.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\rStoredBuffers\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12\x15\n\robject_status\x18\x03 \x01(\x0c\"\x86\x01\n\x07Payload\x12\x1d\n\x05\x63odec\x18\x01 \x01(\x0e\x32\x0e.mesh.v1.Codec\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62uffers\x18\x03 \x03(\x0c\x12&\n\x06stored\x18\x04 \x01(\x0b\x32\x16.mesh.v1.StoredBuffers\x12\x15\n\rsection_bytes\x18\x05 \x03(\x04\"-\n\x04Load\x12\x0f\n\x07ongoing\x18\x01 \x01(\r\x12\x14\n\x0coffers_place\x18\x02 \x01(\x08\"\'\n\tMetadatum\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xcd\x01\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12$\n\x08trailers\x18\x03 \x03(\x0b\x32\x12.mesh.v1.Metadatum\x12\x19\n\x11pickled_exception\x18\x04 \x01(\x0c\x12\x16\n\x0e\x65xception_type\x18\x05 \x01(\t\x12\x18\n\x10remote_traceback\x18\x06 \x01(\t\x12\x31\n\x0c\x62\x61\x63kpressure\x18\x07 \x01(\x0b\x32\x1b.mesh.v1.BackpressureAnswer\"W\n\x12\x42\x61\x63kpressureAnswer\x12\x13\n\x0bstatus_code\x18\x01 \x01(\r\x12\x1a\n\rretry_after_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_retry_after_s*B\n\x05\x43odec\x12\r\n\tCODEC_RAW\x10\x00\x12\x10\n\x0c\x43ODEC_PICKLE\x10\x01\x12\x18\n\x14\x43ODEC_PICKLE_BUFFERS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/common.proto\x12\x07mesh.v1\")\n\x0c\x44\x65ploymentId\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xcb\x01\n\x0eRequestContext\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05route\x18\x02 \x01(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12\x1c\n\x14multiplexed_model_id\x18\x04 \x01(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x12\n\ntracestate\x18\x06 \x01(\t\x12#\n\x08identity\x18\x07 \x01(\x0b\x32\x11.mesh.v1.Identity\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\r\n\x05track\x18\t \x01(\t\"\x82\x01\n\x08Identity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\nattributes\x18\x02 \x03(\x0b\x32!.mesh.v1.Identity.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\rStoredBuffers\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12\x15\n\robject_status\x18\x03 \x01(\x0c\"\x86\x01\n\x07Payload\x12\x1d\n\x05\x63odec\x18\x01 \x01(\x0e\x32\x0e.mesh.v1.Codec\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62uffers\x18\x03 \x03(\x0c\x12&\n\x06stored\x18\x04 \x01(\x0b\x32\x16.mesh.v1.StoredBuffers\x12\x15\n\rsection_bytes\x18\x05 \x03(\x04\"-\n\x04Load\x12\x0f\n\x07ongoing\x18\x01 \x01(\r\x12\x14\n\x0coffers_place\x18\x02 \x01(\x08\"\'\n\tMetadatum\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xcd\x01\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12$\n\x08trailers\x18\x03 \x03(\x0b\x32\x12.mesh.v1.Metadatum\x12\x19\n\x11pickled_exception\x18\x04 \x01(\x0c\x12\x16\n\x0e\x65xception_type\x18\x05 \x01(\t\x12\x18\n\x10remote_traceback\x18\x06 \x01(\t\x12\x31\n\x0c\x62\x61\x63kpressure\x18\x07 \x01(\x0b\x32\x1b.mesh.v1.BackpressureAnswer\"W\n\x12\x42\x61\x63kpressureAnswer\x12\x13\n\x0bstatus_code\x18\x01 \x01(\r\x12\x1a\n\rretry_after_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_retry_after_s*B\n\x05\x43odec\x12\r\n\tCODEC_RAW\x10\x00\x12\x10\n\x0c\x43ODEC_PICKLE\x10\x01\x12\x18\n\x14\x43ODEC_PICKLE_BUFFERS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,26 +33,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTITY_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_IDENTITY_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_CODEC']._serialized_start=996
-  _globals['_CODEC']._serialized_end=1062
+  _globals['_CODEC']._serialized_start=1011
+  _globals['_CODEC']._serialized_end=1077
   _globals['_DEPLOYMENTID']._serialized_start=33
   _globals['_DEPLOYMENTID']._serialized_end=74
   _globals['_REQUESTCONTEXT']._serialized_start=77
-  _globals['_REQUESTCONTEXT']._serialized_end=265
-  _globals['_IDENTITY']._serialized_start=268
-  _globals['_IDENTITY']._serialized_end=398
-  _globals['_IDENTITY_ATTRIBUTESENTRY']._serialized_start=349
-  _globals['_IDENTITY_ATTRIBUTESENTRY']._serialized_end=398
-  _globals['_STOREDBUFFERS']._serialized_start=400
-  _globals['_STOREDBUFFERS']._serialized_end=472
-  _globals['_PAYLOAD']._serialized_start=475
-  _globals['_PAYLOAD']._serialized_end=609
-  _globals['_LOAD']._serialized_start=611
-  _globals['_LOAD']._serialized_end=656
-  _globals['_METADATUM']._serialized_start=658
-  _globals['_METADATUM']._serialized_end=697
-  _globals['_STATUS']._serialized_start=700
-  _globals['_STATUS']._serialized_end=905
-  _globals['_BACKPRESSUREANSWER']._serialized_start=907
-  _globals['_BACKPRESSUREANSWER']._serialized_end=994
+  _globals['_REQUESTCONTEXT']._serialized_end=280
+  _globals['_IDENTITY']._serialized_start=283
+  _globals['_IDENTITY']._serialized_end=413
+  _globals['_IDENTITY_ATTRIBUTESENTRY']._serialized_start=364
+  _globals['_IDENTITY_ATTRIBUTESENTRY']._serialized_end=413
+  _globals['_STOREDBUFFERS']._serialized_start=415
+  _globals['_STOREDBUFFERS']._serialized_end=487
+  _globals['_PAYLOAD']._serialized_start=490
+  _globals['_PAYLOAD']._serialized_end=624
+  _globals['_LOAD']._serialized_start=626
+  _globals['_LOAD']._serialized_end=671
+  _globals['_METADATUM']._serialized_start=673
+  _globals['_METADATUM']._serialized_end=712
+  _globals['_STATUS']._serialized_start=715
+  _globals['_STATUS']._serialized_end=920
+  _globals['_BACKPRESSUREANSWER']._serialized_start=922
+  _globals['_BACKPRESSUREANSWER']._serialized_end=1009
 # @@protoc_insertion_point(module_scope)

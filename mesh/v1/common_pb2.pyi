@@ -25,7 +25,7 @@ class DeploymentId(_message.Message):
     def __init__(self, app: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class RequestContext(_message.Message):
-    __slots__ = ("request_id", "route", "app", "multiplexed_model_id", "traceparent", "tracestate", "identity", "tenant")
+    __slots__ = ("request_id", "route", "app", "multiplexed_model_id", "traceparent", "tracestate", "identity", "tenant", "track")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class RequestContext(_message.Message):
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    TRACK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     route: str
     app: str
@@ -42,7 +43,8 @@ class RequestContext(_message.Message):
     tracestate: str
     identity: Identity
     tenant: str
-    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[str] = ..., app: _Optional[str] = ..., multiplexed_model_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., identity: _Optional[_Union[Identity, _Mapping]] = ..., tenant: _Optional[str] = ...) -> None: ...
+    track: str
+    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[str] = ..., app: _Optional[str] = ..., multiplexed_model_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., identity: _Optional[_Union[Identity, _Mapping]] = ..., tenant: _Optional[str] = ..., track: _Optional[str] = ...) -> None: ...
 
 class Identity(_message.Message):
     __slots__ = ("name", "attributes")

@@ -233,7 +233,7 @@ class DeploymentSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ..., model_id_paths: _Optional[_Iterable[str]] = ..., is_paused: bool = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest", "config_name", "rolled_back_because")
+    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest", "config_name", "rolled_back_because", "traffic")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -245,6 +245,7 @@ class ApplicationSpec(_message.Message):
     DESCRIPTORS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     name: str
     route_prefix: str
     ingress: str
@@ -256,7 +257,18 @@ class ApplicationSpec(_message.Message):
     descriptors_digest: str
     config_name: str
     rolled_back_because: str
-    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ...) -> None: ...
+    traffic: TrafficRule
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ...) -> None: ...
+
+class TrafficRule(_message.Message):
+    __slots__ = ("percent", "header", "value")
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    percent: float
+    header: str
+    value: str
+    def __init__(self, percent: _Optional[float] = ..., header: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
     __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "http_root_path", "http_request_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors", "retry", "hedge")
@@ -407,7 +419,7 @@ class CallLimit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history", "canaries")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -418,6 +430,7 @@ class DesiredState(_message.Message):
     APPLIED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     PROVEN_BEFORE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    CANARIES_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
@@ -428,7 +441,8 @@ class DesiredState(_message.Message):
     applied_requests: _containers.RepeatedScalarFieldContainer[str]
     proven_before: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     history: _containers.RepeatedCompositeFieldContainer[DeployRecord]
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ...) -> None: ...
+    canaries: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ...) -> None: ...
 
 class DeployRecord(_message.Message):
     __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because")
@@ -669,6 +683,18 @@ class ScaleRequest(_message.Message):
     author: str
     def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., num_replicas: _Optional[int] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
 
+class PromoteRequest(_message.Message):
+    __slots__ = ("application", "request_id", "author", "is_dry_run")
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    application: str
+    request_id: str
+    author: str
+    is_dry_run: bool
+    def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ...) -> None: ...
+
 class PauseRequest(_message.Message):
     __slots__ = ("application", "deployment", "is_paused", "request_id", "author")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
@@ -826,7 +852,7 @@ class DeploymentStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ..., is_paused: bool = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
-    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name", "rolled_back_because")
+    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name", "rolled_back_because", "canary")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -839,6 +865,7 @@ class ApplicationStatus(_message.Message):
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     message: str
@@ -851,7 +878,36 @@ class ApplicationStatus(_message.Message):
     docs_path: str
     config_name: str
     rolled_back_because: str
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ...) -> None: ...
+    canary: CanaryStatus
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ..., canary: _Optional[_Union[CanaryStatus, _Mapping]] = ...) -> None: ...
+
+class CanaryStatus(_message.Message):
+    __slots__ = ("traffic", "last_deployed_time_s", "deployments", "run_id")
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
+    LAST_DEPLOYED_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    traffic: TrafficRule
+    last_deployed_time_s: float
+    deployments: _containers.RepeatedCompositeFieldContainer[CanaryDeployment]
+    run_id: str
+    def __init__(self, traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[CanaryDeployment, _Mapping]]] = ..., run_id: _Optional[str] = ...) -> None: ...
+
+class CanaryDeployment(_message.Message):
+    __slots__ = ("name", "version", "running_replicas", "target_replicas", "message", "is_given_up")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    IS_GIVEN_UP_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    running_replicas: int
+    target_replicas: int
+    message: str
+    is_given_up: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., running_replicas: _Optional[int] = ..., target_replicas: _Optional[int] = ..., message: _Optional[str] = ..., is_given_up: bool = ...) -> None: ...
 
 class GatewayStatus(_message.Message):
     __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message", "index")
@@ -947,16 +1003,18 @@ class Report(_message.Message):
     def __init__(self, hello: _Optional[_Union[ProcessHello, _Mapping]] = ..., subscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ..., unsubscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ...) -> None: ...
 
 class ReplicaInfo(_message.Message):
-    __slots__ = ("replica_id", "address", "node_id", "zone")
+    __slots__ = ("replica_id", "address", "node_id", "zone", "version")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     address: str
     node_id: str
     zone: str
-    def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
+    version: str
+    def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class RequestRouter(_message.Message):
     __slots__ = ("import_path", "kwargs_json")
@@ -967,7 +1025,7 @@ class RequestRouter(_message.Message):
     def __init__(self, import_path: _Optional[str] = ..., kwargs_json: _Optional[str] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
-    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "request_router", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing")
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "request_router", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing", "traffic", "canary_version")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -981,6 +1039,8 @@ class DeploymentSnapshot(_message.Message):
     LOST_REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
     STARTS_ON_DEMAND_FIELD_NUMBER: _ClassVar[int]
     IS_MISSING_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
+    CANARY_VERSION_FIELD_NUMBER: _ClassVar[int]
     deployment: _common_pb2.DeploymentId
     version: int
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaInfo]
@@ -994,10 +1054,12 @@ class DeploymentSnapshot(_message.Message):
     lost_replica_ids: _containers.RepeatedScalarFieldContainer[str]
     starts_on_demand: bool
     is_missing: bool
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., request_router: _Optional[_Union[RequestRouter, _Mapping]] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ...) -> None: ...
+    traffic: TrafficRule
+    canary_version: str
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., request_router: _Optional[_Union[RequestRouter, _Mapping]] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., canary_version: _Optional[str] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest", "model_id_paths")
+    __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest", "model_id_paths", "traffic")
     APP_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -1006,6 +1068,7 @@ class Route(_message.Message):
     DOCS_PATH_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTORS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_PATHS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     app: str
     route_prefix: str
     ingress: str
@@ -1014,7 +1077,8 @@ class Route(_message.Message):
     docs_path: str
     descriptors_digest: str
     model_id_paths: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., descriptors_digest: _Optional[str] = ..., model_id_paths: _Optional[_Iterable[str]] = ...) -> None: ...
+    traffic: TrafficRule
+    def __init__(self, app: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., descriptors_digest: _Optional[str] = ..., model_id_paths: _Optional[_Iterable[str]] = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ...) -> None: ...
 
 class DescriptorSet(_message.Message):
     __slots__ = ("digest", "serialised")

@@ -60,6 +60,11 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.ScaleRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
                 _registered_method=True)
+        self.Promote = channel.unary_unary(
+                '/mesh.v1.Control/Promote',
+                request_serializer=mesh_dot_v1_dot_control__pb2.PromoteRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+                _registered_method=True)
         self.Pause = channel.unary_unary(
                 '/mesh.v1.Control/Pause',
                 request_serializer=mesh_dot_v1_dot_control__pb2.PauseRequest.SerializeToString,
@@ -131,6 +136,13 @@ class ControlServicer(object):
 
     def Scale(self, request, context):
         """Changes the number of replicas of a deployment that does not autoscale, until the next deploy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Promote(self, request, context):
+        """Gives the canary of an application all its requests: it is deployed in the place of the version beside it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +222,11 @@ def add_ControlServicer_to_server(servicer, server):
             'Scale': grpc.unary_unary_rpc_method_handler(
                     servicer.Scale,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.ScaleRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
+            ),
+            'Promote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Promote,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.PromoteRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
             ),
             'Pause': grpc.unary_unary_rpc_method_handler(
@@ -383,6 +400,33 @@ class Control(object):
             target,
             '/mesh.v1.Control/Scale',
             mesh_dot_v1_dot_control__pb2.ScaleRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Promote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Promote',
+            mesh_dot_v1_dot_control__pb2.PromoteRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
             options,
             channel_credentials,

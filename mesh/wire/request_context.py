@@ -28,6 +28,8 @@ class RequestContext:
     identity: Identity | None = None
     tenant: str = ""
     """For whom the request is. Calls with the same one and no session id prefer the same replicas."""
+    track: str = ""
+    """Which version of each application serves the request, where that has a canary; the routers decide it."""
 
     def for_child(self, multiplexed_model_id: str, tenant: str = "") -> RequestContext:
         """The context of a call made while serving this one. It is the same object where nothing differs.
@@ -46,6 +48,7 @@ class RequestContext:
             self.tracestate,
             self.identity,
             tenant,
+            self.track,
         )
 
     def write(self, message: common_pb2.RequestContext) -> None:
@@ -64,6 +67,8 @@ class RequestContext:
             self.identity.write(message.identity)
         if self.tenant:
             message.tenant = self.tenant
+        if self.track:
+            message.track = self.track
 
     @classmethod
     def read(cls, message: common_pb2.RequestContext) -> RequestContext:
@@ -76,6 +81,7 @@ class RequestContext:
             message.tracestate,
             Identity.read(message.identity) if message.HasField("identity") else None,
             message.tenant,
+            message.track,
         )
 
 

@@ -37,6 +37,8 @@ FAMILIES = {
     "mesh_replica_rejected": {"application", "deployment"},
     "mesh_replica_cancelled": {"application", "deployment"},
     "mesh_replica_links": {"application", "deployment"},
+    "mesh_version_requests": {"application", "deployment", "version", "code"},
+    "mesh_version_processing_latency_seconds": {"application", "deployment", "version", "le"},
     "mesh_handle_requests": {"application", "deployment", "method", "code"},
     "mesh_handle_request_latency_seconds": {"application", "deployment", "method", "le"},
     "mesh_handle_queued_requests": {"application", "deployment"},

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mesh.routing.locality import Locality
-from mesh.routing.picker import pick
+from mesh.routing.choice.locality import Locality
+from mesh.routing.choice.picker import pick
 
 MEAN_SERVICE_S = 0.01
 SKEW = 1.5

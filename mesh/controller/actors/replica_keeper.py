@@ -175,7 +175,9 @@ class ReplicaKeeper:
 
     def _start(self, action: StartReplica) -> None:
         target = self._wanted(action.deployment)
-        if action.is_predecessor and target.predecessor is not None:
+        if action.is_canary:
+            target = self.desired.canaries[action.deployment]
+        elif action.is_predecessor and target.predecessor is not None:
             target = target.predecessor
         spec = self._replica_spec(self._new_id(), target)
         replica = _new_replica(spec.replica_id, target, action.assignment)
@@ -185,7 +187,8 @@ class ReplicaKeeper:
 
     def _reconfigure(self, replica_id: str) -> None:
         if replica := self._registry.replica(replica_id):
-            spec = self._replica_spec(replica_id, self._wanted(replica.deployment))
+            target = self.desired.target_of(replica.deployment, replica.version) or self._wanted(replica.deployment)
+            spec = self._replica_spec(replica_id, target)
             self._registry.replica_reconfiguring(replica_id, spec.config_version)
             self._keep("reconfigure", replica_id, self._bring_to_config(actor_name_of(replica), spec))
 
@@ -318,8 +321,9 @@ class ReplicaKeeper:
 
     def _target_named(self, name: ReplicaName) -> DeploymentTarget | None:
         """What a replica of an earlier controller was started for, the version before included."""
-        target = self.desired.target(DeploymentKey(*name.deployment))
-        generations = (target, target.predecessor) if target is not None else ()
+        key = DeploymentKey(*name.deployment)
+        target = self.desired.target(key)
+        generations = (target, target.predecessor if target is not None else None, self.desired.canaries.get(key))
         return next((each for each in generations if each is not None and name.is_of(each.version)), None)
 
     def _drain_policy(self, replica: Replica) -> DrainPolicy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mesh.controller.desired.canaries import canary_of, traffic_text
 from mesh.options.option_effects import EFFECTS, Effect
 from mesh.v1 import control_pb2
 
@@ -34,6 +35,7 @@ def _changes(
     if old is None or new is None:
         yield f"{name}: {'new' if old is None else 'deleted'}"
         return
+    yield from _canary_changes(canary_of(before, name), canary_of(after, name))
     for field in ("route_prefix", "ingress"):
         if getattr(old, field) != getattr(new, field):
             yield f"{name}: {field}: {getattr(old, field)!r} -> {getattr(new, field)!r}"
@@ -48,6 +50,18 @@ def _changes(
             yield from (f"{where}: {change}" for change in _deployment_changes(olds[deployment], news[deployment]))
         else:
             yield f"{where}: {'new' if deployment in news else 'deleted'}"
+
+
+def _canary_changes(old: control_pb2.ApplicationSpec | None, new: control_pb2.ApplicationSpec | None) -> Iterator[str]:
+    if new is None:
+        if old is not None:
+            yield f"{old.name}: canary ended"
+    elif old is None:
+        yield f"{new.name}: canary for {traffic_text(new.traffic)}"
+    elif [each.version for each in old.deployments] != [each.version for each in new.deployments]:
+        yield f"{new.name}: another canary for {traffic_text(new.traffic)}"
+    elif old.traffic != new.traffic:
+        yield f"{new.name}: canary for {traffic_text(old.traffic)} -> {traffic_text(new.traffic)}"
 
 
 def _capacity(state: control_pb2.DesiredState) -> float:

@@ -27,5 +27,5 @@ def used_sets(state: control_pb2.DesiredState, known: Mapping[str, bytes]) -> di
 
 
 def used_digests(state: control_pb2.DesiredState) -> list[str]:
-    generations = (*state.applications, *state.predecessors, *state.proven_before)
+    generations = (*state.applications, *state.predecessors, *state.proven_before, *state.canaries)
     return sorted({app.descriptors_digest for app in generations} - {""})

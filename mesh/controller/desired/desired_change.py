@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import grpc
 
+from mesh.controller.desired.application_checks import (
+    check_application,
+    check_deployments,
+    check_descriptors,
+    check_not_shutting_down,
+)
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
+from mesh.controller.desired.canaries import canary_of, keep_canaries, keep_versions, prepared, promoted
 from mesh.controller.desired.deploy_history import Edit, bound_history
 from mesh.controller.desired.descriptor_sets import digest_of
 from mesh.controller.desired.generations import (
@@ -20,8 +25,8 @@ from mesh.controller.desired.generations import (
     rollback_target,
     succeed,
 )
+from mesh.controller.desired.invalid_change import InvalidChangeError as InvalidChangeError
 from mesh.routing.snapshot import DeploymentKey
-from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 _DEPLOYERS = {
@@ -61,14 +66,6 @@ class ConfigSource:
         return app.deployer == control_pb2.DEPLOYER_FILE and is_own
 
 
-class InvalidChangeError(Exception):
-    """The change makes no sense; `code` is what the caller gets."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def with_applications(
     state: control_pb2.DesiredState,
     applications: Sequence[control_pb2.ApplicationSpec],
@@ -82,12 +79,17 @@ def with_applications(
     A `run` must not replace those of others unless it says so.
     With `config_file`, which names all of them, the others that it owns go; those that programs deployed stay, and
     `target_capacity` holds for all, None for no such restriction. Without a file None leaves it as it is.
+    Those with traffic options become canaries of the applications of their names, which stay.
     """
+    canaries = [app for app in applications if app.HasField("traffic")]
+    applications = [app for app in applications if not app.HasField("traffic")]
     if run is not None:
         _check_replaced(state, {app.name for app in applications}, run)
     changed = _without(state, {app.name for app in applications})
     if config_file is not None:
-        changed = _without(changed, {app.name for app in state.applications if config_file.owns(app)})
+        stay = {app.name for app in canaries}
+        owned = {app.name for app in state.applications if config_file.owns(app)}
+        changed = _without(changed, owned - stay)
         changed.config_file = config_file.text
         changed.ClearField("target_capacity")
     if target_capacity is not None:
@@ -96,15 +98,9 @@ def with_applications(
     for application in applications:
         check_application(changed, application)
         added = changed.applications.add()
-        added.CopyFrom(application)
-        added.descriptors_digest = digest_of(application)
-        added.ClearField("descriptors")
-        added.last_deployed_time_s = unix_time_s
-        added.deployer = _deployer(config_file, run)
-        added.run_id = run.run_id if run else ""
-        added.config_name = config_file.name if config_file else ""
-        added.rolled_back_because = ""
+        added.CopyFrom(_stored(application, unix_time_s, config_file, run))
         before = {spec.name: spec for app in state.applications if app.name == added.name for spec in app.deployments}
+        keep_versions(before.values(), added.deployments)
         _keep_numbers(before.values(), added.deployments)
         for spec in added.deployments:
             spec.is_paused = spec.name in before and before[spec.name].is_paused
@@ -113,18 +109,84 @@ def with_applications(
             changed.predecessors.add().CopyFrom(predecessor)
         elif (replaced := replaced_at_once(state, added)) is not None:
             remember(changed, replaced)
+    _set_canaries(changed, [_stored(each, unix_time_s, config_file, run) for each in canaries])
     _forget_deleted(changed)
     return changed
 
 
+def _stored(
+    application: control_pb2.ApplicationSpec, unix_time_s: float, config_file: ConfigSource | None, run: Run | None
+) -> control_pb2.ApplicationSpec:
+    """With what the controller says of it."""
+    stored = control_pb2.ApplicationSpec()
+    stored.CopyFrom(application)
+    stored.descriptors_digest = digest_of(application)
+    stored.ClearField("descriptors")
+    stored.last_deployed_time_s = unix_time_s
+    stored.deployer = _deployer(config_file, run)
+    stored.run_id = run.run_id if run else ""
+    stored.config_name = config_file.name if config_file else ""
+    stored.rolled_back_because = ""
+    return stored
+
+
+def _set_canaries(changed: control_pb2.DesiredState, added: Sequence[control_pb2.ApplicationSpec]) -> None:
+    """Add canaries, or put them in the place of those of their names."""
+    if not added and not changed.canaries:
+        return
+    for canary in added:
+        check_not_shutting_down(changed)
+        check_deployments(canary)
+        check_descriptors(canary)
+    names = {app.name for app in added}
+    canaries = [app for app in changed.canaries if app.name not in names] + [prepared(changed, app) for app in added]
+    kept = list(keep_canaries(canaries, changed))
+    del changed.canaries[:]
+    changed.canaries.extend(kept)
+
+
+def with_promoted(state: control_pb2.DesiredState, name: str, unix_time_s: float) -> control_pb2.DesiredState:
+    """The state in which the canary of that application is deployed in its place."""
+    canary = canary_of(state, name)
+    if canary is None:
+        raise InvalidChangeError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"Application {name!r} has no canary. Deploy one with `mesh deploy ... --traffic-percent 10`.",
+        )
+    changed = with_applications(_without_canary(state, name), [promoted(canary)], unix_time_s)
+    for app in changed.applications:
+        if app.name == name:
+            app.deployer, app.run_id, app.config_name = canary.deployer, canary.run_id, canary.config_name
+    return changed
+
+
+def _without_canary(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
+    changed = _copy(state)
+    kept = [app for app in changed.canaries if app.name != name]
+    del changed.canaries[:]
+    changed.canaries.extend(kept)
+    return changed
+
+
 def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) -> control_pb2.DesiredState:
-    """The state with the proven version before of that application in its place. Who deployed it stays.
+    """The state without the canary of that application; if it has none, with the proven version before in its place.
+
+    Who deployed it stays.
 
     That version has to prove itself again: until it has, the present one is kept if it was proven.
     """
     present = next((app for app in state.applications if app.name == name), None)
     if present is None:
         raise InvalidChangeError(grpc.StatusCode.NOT_FOUND, f"There is no application {name!r}.")
+    if canary_of(state, name) is not None:
+        return _without_canary(state, name)
+    return _gone_back(state, present, unix_time_s)
+
+
+def _gone_back(
+    state: control_pb2.DesiredState, present: control_pb2.ApplicationSpec, unix_time_s: float
+) -> control_pb2.DesiredState:
+    name = present.name
     target = rollback_target(state, name)
     if target is None:
         raise InvalidChangeError(
@@ -151,9 +213,10 @@ def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_tim
     changed = state
     for name, reason in reasons.items():
         before = predecessor_of(state, name)
-        if before is None or not is_proven(before):
+        present = next((app for app in changed.applications if app.name == name), None)
+        if before is None or present is None or not is_proven(before):
             continue
-        changed = rolled_back(changed, name, unix_time_s)
+        changed = _gone_back(changed, present, unix_time_s)
         for app in changed.applications:
             if app.name == name:
                 app.rolled_back_because = reason[:_REASON_MAX_CHARS]
@@ -184,7 +247,10 @@ def scaled(state: control_pb2.DesiredState, key: DeploymentKey, num_replicas: in
     if key.name not in names:
         raise _no_deployment(key, names)
     if num_replicas < 1:
-        raise _invalid("A deployment has at least one replica. Delete the application to stop it.")
+        raise InvalidChangeError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "A deployment has at least one replica. Delete the application to stop it.",
+        )
     for spec in (spec for app in changed.applications if app.name == key.app for spec in app.deployments):
         if spec.name == key.name and spec.options.HasField("autoscaling"):
             raise InvalidChangeError(
@@ -224,6 +290,9 @@ def without_application(state: control_pb2.DesiredState, name: str, run_id: str 
     changed = _without(
         state, {app.name for app in state.applications if app.name == name and run_id in ("", app.run_id)}
     )
+    canary = canary_of(changed, name)
+    if canary is not None and run_id and canary.run_id == run_id:
+        changed = _without_canary(changed, name)
     _forget_deleted(changed)
     return changed
 
@@ -251,28 +320,6 @@ def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
     return changed
 
 
-def check_application(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> None:
-    """Raises InvalidChangeError for an application that must not be added to the state."""
-    if state.is_shutting_down:
-        raise InvalidChangeError(
-            grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down: deploy after a new start."
-        )
-    if not application.name:
-        raise _invalid("The application has no name.")
-    _check_deployments(application)
-    _check_descriptors(application)
-    for other in state.applications:
-        if other.name == application.name:
-            raise _invalid(f"Two applications are named {other.name!r}: give one of them another name.")
-        if other.route_prefix and other.route_prefix == application.route_prefix:
-            raise InvalidChangeError(
-                grpc.StatusCode.ALREADY_EXISTS,
-                f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}. Give {application.name!r}"
-                " another one, or none if HTTP requests do not call it: --route-prefix none, route_prefix=None in code,"
-                " route_prefix: null in a file.",
-            )
-
-
 def _deployer(config_file: ConfigSource | None, run: Run | None) -> control_pb2.Deployer:
     if run is not None:
         return control_pb2.DEPLOYER_RUN
@@ -289,44 +336,6 @@ def _check_replaced(state: control_pb2.DesiredState, names: Set[str], run: Run) 
             f"The mesh runs {there} already. `mesh run` would replace it now and delete it at its end: "
             "choose another --name, or add --replace.",
         )
-
-
-def _check_deployments(application: control_pb2.ApplicationSpec) -> None:
-    names = Counter(deployment.name for deployment in application.deployments)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise _invalid(f"Application {application.name!r} has several deployments named {twice[0]!r}.")
-    if application.ingress not in names:
-        raise _invalid(f"The ingress {application.ingress!r} is no deployment of application {application.name!r}.")
-    for deployment in application.deployments:
-        if not deployment.name or "#" in deployment.name:
-            raise _invalid(f"{deployment.name!r} is no name for a deployment: it must not be empty or contain '#'.")
-        if not deployment.version:
-            raise _invalid(f"Deployment {deployment.name!r} has no version.")
-        if not (deployment.code or deployment.code_key):
-            raise _invalid(f"Deployment {deployment.name!r} has no code.")
-        _check_runtime_env(deployment)
-
-
-def _check_descriptors(application: control_pb2.ApplicationSpec) -> None:
-    """Every gateway holds them in memory."""
-    size, limit = len(application.descriptors), settings().payload.descriptors_max_bytes
-    if size > limit:
-        raise _invalid(
-            f"The gRPC descriptors of application {application.name!r} are {size} bytes, and the controller takes at "
-            f"most {limit}. Import fewer .proto files, or raise MESH_DESCRIPTORS_MAX_BYTES in all processes."
-        )
-
-
-def _check_runtime_env(deployment: control_pb2.DeploymentSpec) -> None:
-    """Placement reads it for all deployments together."""
-    text = deployment.options.actor.runtime_env_json or "{}"
-    try:
-        is_valid = isinstance(json.loads(text), dict)
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        raise _invalid(f"The runtime environment of deployment {deployment.name!r} is no JSON object: {text[:200]}")
 
 
 def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[control_pb2.DeploymentSpec]) -> None:
@@ -350,10 +359,6 @@ def _forget_rollback(state: control_pb2.DesiredState, name: str) -> None:
             app.rolled_back_because = ""
 
 
-def _invalid(message: str) -> InvalidChangeError:
-    return InvalidChangeError(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
 def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_pb2.DesiredState:
     changed = _copy(state)
     gone = set(names)
@@ -366,6 +371,9 @@ def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_p
 def _forget_deleted(state: control_pb2.DesiredState) -> None:
     """The history of an application, and its version before, go with it."""
     names = {app.name for app in state.applications}
+    canaries = [app for app in state.canaries if app.name in names]
+    del state.canaries[:]
+    state.canaries.extend(canaries)
     kept = [app for app in state.proven_before if app.name in names]
     del state.proven_before[:]
     state.proven_before.extend(kept)

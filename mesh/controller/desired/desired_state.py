@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules
+from mesh.controller.desired.canaries import canary_replicas, own_deployments
 from mesh.controller.desired.generations import is_proven
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of
 from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
@@ -17,6 +19,16 @@ from mesh.v1 import control_pb2
 
 _FAILURES_BEYOND_SURGE = 2
 """An update starts as many replicas at once as the surge allows; two more may fail for reasons of their own."""
+
+
+class Versioned(Protocol):
+    """A replica, as far as its version counts."""
+
+    @property
+    def version(self) -> str: ...
+
+
+R = TypeVar("R", bound=Versioned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,10 @@ class Desired:
     applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
     predecessors: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
     """By application: its version before, until the wanted one is proven."""
+    canaries: Mapping[DeploymentKey, DeploymentTarget] = field(default_factory=dict)
+    """Deployments of which a canary has replicas of its own, with the version and number of these."""
+    canary_applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
+    """By application: its canary."""
     gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
     is_shutting_down: bool = False
     target_capacity: float | None = None
@@ -84,16 +100,34 @@ class Desired:
 
     def target(self, key: DeploymentKey) -> DeploymentTarget | None:
         """What is to run of a deployment; None if nothing is."""
-        return self.deployments.get(key) or self.retained.get(key)
+        return self.deployments.get(key) or self.retained.get(key) or self.canaries.get(key)
+
+    def target_of(self, key: DeploymentKey, version: str) -> DeploymentTarget | None:
+        """What replicas of that version are to be: of the wanted version, the one before, or a canary."""
+        target, canary = self.target(key), self.canaries.get(key)
+        generations = (canary, target, target.predecessor if target is not None else None)
+        return next((each for each in generations if each is not None and each.version == version), None)
+
+    @property
+    def targets(self) -> Mapping[DeploymentKey, DeploymentTarget]:
+        """What is to run of each deployment, without the canaries of those that have a version beside them."""
+        return {**self.canaries, **self.retained, **self.deployments}
+
+    def beside_canaries(self, key: DeploymentKey, replicas: Sequence[R]) -> Sequence[R]:
+        """The replicas of a deployment without those of a canary beside it."""
+        canary = self.canaries.get(key)
+        if canary is None or key not in self.deployments:
+            return replicas
+        return [each for each in replicas if each.version != canary.version]
 
     @property
     def kept(self) -> Set[DeploymentKey]:
         """All deployments of which something is to run."""
-        return self.deployments.keys() | self.retained.keys()
+        return self.deployments.keys() | self.retained.keys() | self.canaries.keys()
 
     def all_targets(self) -> Iterator[DeploymentTarget]:
         """Of all generations."""
-        for target in (*self.deployments.values(), *self.retained.values()):
+        for target in (*self.deployments.values(), *self.retained.values(), *self.canaries.values()):
             yield target
             if target.predecessor is not None:
                 yield target.predecessor
@@ -115,7 +149,10 @@ def read_desired(state: control_pb2.DesiredState) -> Desired:
         {target.key: target for app in apps for target in _targets(app, capacity)}
         for apps in (stored.applications, stored.predecessors)
     )
+    canary_applications = {app.name: app for app in stored.canaries}
     return Desired(
+        canaries=dict(_canary_targets(stored, wanted, capacity)),
+        canary_applications=canary_applications,
         deployments={key: _after(before.get(key), target) for key, target in wanted.items()},
         retained={key: target for key, target in before.items() if key not in wanted},
         applications={app.name: app for app in stored.applications},
@@ -136,6 +173,21 @@ def _after(before: DeploymentTarget | None, target: DeploymentTarget) -> Deploym
     follows = target.scaling or target.spec.is_paused
     number = target.num_replicas if follows else min(before.num_replicas, target.num_replicas)
     return replace(target, predecessor=replace(before, num_replicas=number))
+
+
+def _canary_targets(
+    state: control_pb2.DesiredState, wanted: Mapping[DeploymentKey, DeploymentTarget], capacity: float | None
+) -> Iterator[tuple[DeploymentKey, DeploymentTarget]]:
+    applications = {app.name: app for app in state.applications}
+    for canary in state.canaries:
+        own = own_deployments(applications[canary.name], canary)
+        for target in _targets(canary, capacity):
+            beside = wanted.get(target.key)
+            if target.key.name in own:
+                # A new deployment is called by the canary only, but nothing says how often.
+                number = beside.num_replicas if beside is not None else target.num_replicas
+                share = canary.traffic.percent
+                yield target.key, replace(target, num_replicas=canary_replicas(number, share), scaling=None)
 
 
 def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:

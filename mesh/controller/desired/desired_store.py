@@ -91,7 +91,7 @@ class StateStore:
         return self._kv.get(STATE_KEY) is not None
 
     def _remove_waste(self, state: control_pb2.DesiredState) -> None:
-        generations = (*state.applications, *state.predecessors, *state.proven_before)
+        generations = (*state.applications, *state.predecessors, *state.proven_before, *state.canaries)
         referenced = {deployment.code_key for app in generations for deployment in app.deployments}
         referenced.update(DESCRIPTORS_PREFIX + digest for digest in used_digests(state))
         for key in (*self._kv.keys(CODE_PREFIX), *self._kv.keys(DESCRIPTORS_PREFIX)):

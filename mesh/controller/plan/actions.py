@@ -37,6 +37,7 @@ class StartReplica:
     reason: Reason
     is_predecessor: bool = False
     """Of the version before, which is kept until the wanted one is proven, or with the configuration before."""
+    is_canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

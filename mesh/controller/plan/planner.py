@@ -40,7 +40,12 @@ def _plan_replicas(desired: Desired, resources: ClusterResources, problems: Prob
     for key, target in (*desired.deployments.items(), *desired.retained.items()):
         with confined(key, problems):
             # A plan is whole or not at all: starts without their stops would be another one.
-            actions += tuple(_plan_deployment(target, groups.get(key, ()), resources))
+            beside = desired.beside_canaries(key, groups.get(key, ()))
+            actions += tuple(_plan_deployment(target, beside, resources))
+    for key, canary in desired.canaries.items():
+        with confined(key, problems):
+            replicas = [each for each in groups.get(key, ()) if each.version == canary.version]
+            actions += tuple(_plan_deployment(canary, replicas, resources, is_canary=True))
     unwanted = groups.keys() - desired.kept
     if unwanted:
         actions += _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
@@ -67,7 +72,7 @@ def _plan_unwanted(
 
 
 def _plan_deployment(
-    target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources
+    target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources, *, is_canary: bool = False
 ) -> Iterator[Action]:
     failures = resources.observed.failures_of(target.key, target.version)
     placement = DeploymentPlacement(resources, target.request, replicas, target.version)
@@ -84,7 +89,9 @@ def _plan_deployment(
     # With the same version before, replicas start with what has worked, and take over the wanted configuration later.
     is_known = target.predecessor is not None and not target.has_other_version_before
     yield from (StartReplica(target.key, assignment, Reason.KEPT, is_predecessor=True) for assignment in returning)
-    yield from (StartReplica(target.key, assignment, step.start_reason, is_known) for assignment in assignments)
+    yield from (
+        StartReplica(target.key, assignment, step.start_reason, is_known, is_canary) for assignment in assignments
+    )
     yield from _stops(step.reasoned_stops)
     yield from (ReconfigureReplica(replica.replica_id) for replica in step.reconfigures)
     yield from _overdue(replicas, resources.now_s)

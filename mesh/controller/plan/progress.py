@@ -44,6 +44,4 @@ def _began_at_s(replica: Replica) -> float | None:
 
 def _target_of(replica: Replica, desired: Desired) -> DeploymentTarget | None:
     """With the options of now: a new deadline holds for starts that have begun."""
-    target = desired.target(replica.deployment)
-    generations = (target, target.predecessor) if target is not None else ()
-    return next((each for each in generations if each is not None and each.version == replica.version), None)
+    return desired.target_of(replica.deployment, replica.version)

@@ -141,6 +141,24 @@ def retained_verdict(target: DeploymentTarget, replicas: Sequence[Replica], now_
     )
 
 
+def canary_verdict(target: DeploymentTarget, replicas: Sequence[Replica], now_s: float) -> Verdict:
+    """The verdict about a deployment that only a canary has."""
+    serving = sum(replica.is_serving for replica in replicas)
+    status = DeploymentStatus.HEALTHY if serving >= target.num_replicas else DeploymentStatus.UPDATING
+    trigger = DeploymentStatusTrigger.CONFIG_UPDATE_STARTED
+    return Verdict(target, status, trigger, "Only the canary has it.", since_at_s=now_s)
+
+
+def canary_message(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> str:
+    """What is wrong with the replicas of a canary; empty: nothing."""
+    serving = sum(replica.is_serving for replica in replicas)
+    if serving >= target.num_replicas or not failures.count:
+        return ""
+    raised = failures.message.partition("\n")[0]
+    until = ", and is not tried again: `mesh rollback` ends it" if is_given_up(target, replicas, failures) else ""
+    return f"{_counted(failures.count, 'failed', 'failed')}{until}. {raised}".rstrip()
+
+
 def application_status(deployments: Iterable[DeploymentStatus]) -> ApplicationStatus:
     """The worst-ranked deployment decides. Scaling alone leaves an application running."""
     present = set(deployments)

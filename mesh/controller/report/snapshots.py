@@ -22,8 +22,7 @@ def build_snapshots(
     """A snapshot, without version, of every deployment that is wanted or still serves its last callers."""
     groups = observed.by_deployment()
     snapshots = {
-        key: _wanted_snapshot(target, groups.pop(key, ()), verdicts.get(key))
-        for key, target in (*desired.deployments.items(), *desired.retained.items())
+        key: _wanted_snapshot(target, groups.pop(key, ()), verdicts.get(key)) for key, target in desired.targets.items()
     }
     for key, replicas in groups.items():
         serving = _serving(replicas)
@@ -32,7 +31,26 @@ def build_snapshots(
     for departed in observed.departed:
         if departed.is_lost and departed.deployment in snapshots:
             snapshots[departed.deployment].lost_replica_ids.append(departed.replica_id)
+    if desired.canary_applications:
+        _add_traffic(snapshots, desired, observed)
     return snapshots
+
+
+def _add_traffic(
+    snapshots: Mapping[DeploymentKey, control_pb2.DeploymentSnapshot], desired: Desired, observed: Observed
+) -> None:
+    """What callers of an application with a canary need to divide its requests."""
+    versions = {each.replica_id: each.version for each in observed.replicas}
+    for key, snapshot in snapshots.items():
+        canary = desired.canary_applications.get(key.app)
+        if canary is None:
+            continue
+        snapshot.traffic.CopyFrom(canary.traffic)
+        # A deployment that only the canary has is reached from its replicas only: nothing is divided there.
+        if key in desired.canaries and key in desired.deployments:
+            snapshot.canary_version = desired.canaries[key].version
+            for replica in snapshot.replicas:
+                replica.version = versions.get(replica.replica_id, "")
 
 
 def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.DeploymentSnapshot:
@@ -52,7 +70,7 @@ def build_routes(desired: Desired, observed: Observed = _NOTHING) -> control_pb2
     """The routes of all applications, without version. They name descriptors, whose bytes each stream gets once."""
     table = control_pb2.RouteTable()
     for _, application in sorted(_routed(desired, observed).items()):
-        ingress = ingress_of(application)
+        ingress, canary = ingress_of(application), desired.canary_applications.get(application.name)
         table.routes.add(
             app=application.name,
             route_prefix=application.route_prefix,
@@ -62,6 +80,7 @@ def build_routes(desired: Desired, observed: Observed = _NOTHING) -> control_pb2
             docs_path=ingress.docs_path,
             model_id_paths=ingress.model_id_paths,
             descriptors_digest=application.descriptors_digest,
+            traffic=canary.traffic if canary is not None else None,
         )
     return table
 

@@ -10,6 +10,7 @@ from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.deployment_status import (
     Verdict,
+    canary_verdict,
     deleted_verdict,
     first_verdict,
     next_verdict,
@@ -38,12 +39,17 @@ class StatusJudge:
             key: self.verdicts.get(key) or first_verdict(target, now_s) for key, target in desired.deployments.items()
         }
         for key, target in desired.deployments.items():
-            replicas, failures = groups.pop(key, ()), observed.failures_of(key, target.version)
+            replicas = desired.beside_canaries(key, groups.pop(key, ()))
+            failures = observed.failures_of(key, target.version)
             with confined(key, problems):
                 verdicts[key] = next_verdict(self.verdicts.get(key), target, replicas, failures, resources)
         for key, replicas in groups.items():
-            retained = desired.retained.get(key)
-            verdicts[key] = retained_verdict(retained, replicas, now_s) if retained else deleted_verdict(replicas)
+            if retained := desired.retained.get(key):
+                verdicts[key] = retained_verdict(retained, replicas, now_s)
+            elif canary := desired.canaries.get(key):
+                verdicts[key] = canary_verdict(canary, replicas, now_s)
+            else:
+                verdicts[key] = deleted_verdict(replicas)
         for key, verdict in verdicts.items():
             _log_change(key, self.verdicts.get(key), verdict)
         self.verdicts = verdicts

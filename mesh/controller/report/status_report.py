@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
 from mesh.controller.plan.gateway_plan import wanted_slots
-from mesh.controller.report.deployment_status import Verdict, application_status
+from mesh.controller.plan.rollout import is_given_up
+from mesh.controller.report.deployment_status import Verdict, application_status, canary_message
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.snapshots import ingress_of
 from mesh.controller.scaling.scaling_rule import Load
@@ -36,9 +37,34 @@ def build_status(picture: MeshPicture) -> control_pb2.StatusReply:
         for deployment in deployments:
             _add_notes(deployment, DeploymentKey(app, deployment.name), picture)
         status.deployments.extend(deployments)
+        if app in desired.canary_applications:
+            status.canary.CopyFrom(_canary(app, groups, picture))
         reply.applications.append(status)
     reply.gateways.extend(_gateways(desired, picture.observed, picture.now_s))
     return reply
+
+
+def _canary(
+    app: str, groups: Mapping[DeploymentKey, Sequence[Replica]], picture: MeshPicture
+) -> control_pb2.CanaryStatus:
+    spec = picture.desired.canary_applications[app]
+    status = control_pb2.CanaryStatus(
+        traffic=spec.traffic, last_deployed_time_s=spec.last_deployed_time_s, run_id=spec.run_id
+    )
+    for key, target in sorted(picture.desired.canaries.items()):
+        if key.app != app:
+            continue
+        replicas = [each for each in groups.get(key, ()) if each.version == target.version]
+        failures = picture.observed.failures_of(key, target.version)
+        status.deployments.add(
+            name=key.name,
+            version=target.version,
+            running_replicas=sum(each.is_serving for each in replicas),
+            target_replicas=target.num_replicas,
+            message=canary_message(target, replicas, failures),
+            is_given_up=is_given_up(target, replicas, failures),
+        )
+    return status
 
 
 def controller_status(identity: ControllerIdentity, unix_time_s: float) -> control_pb2.ControllerStatus:

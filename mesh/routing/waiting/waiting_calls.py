@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.routing.choice.locality import pick_nearest
+from mesh.routing.choice.picker import pick, pick_for_model, pick_for_session
 from mesh.routing.custom.custom_choice import CustomChoice
 from mesh.routing.custom.router_thread import HostedRouter
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import LinkPool
-from mesh.routing.locality import pick_nearest
-from mesh.routing.picker import pick, pick_for_model, pick_for_session
 from mesh.routing.snapshot import RouterSpec, Snapshot
 from mesh.routing.waiting.call_queue import PendingQueue
 from mesh.settings import settings
@@ -98,8 +98,15 @@ class WaitingCalls:
         call.sequence = self._last_sequence
         if call.request.targets is not None:
             return self._pick_target(call, call.request.targets)
+        split = self._pool.split
+        if split is not None:
+            split.decide(call.request)
         if self._custom is not None:
             return None
+        if split is not None:
+            found = self._pick_canary(call)
+            if found is not None:
+                return found
         model_id = _model_of(call)
         if model_id in self._by_model:
             if self._pool.holders_of(model_id):
@@ -233,9 +240,17 @@ class WaitingCalls:
         self._send(endpoint, call)
 
     def _first_for(self, endpoint: Endpoint) -> OutgoingCall | None:
-        """The oldest call for any replica or for a model that this one holds."""
+        """The oldest call for any replica or for a model that this one holds.
+
+        For a replica of a canary only if it is of the canary's share; the version beside it serves both.
+        """
         first = self._common.first if self._common else None
-        for model_id in self._by_model if len(self._by_model) < endpoint.model_count else endpoint.models():
+        canary = self._pool.canary
+        is_canary = canary is not None and endpoint in canary
+        if canary is not None and is_canary and first is not None and not canary.serves(first):
+            first = None
+        held = self._by_model if len(self._by_model) < endpoint.model_count else endpoint.models()
+        for model_id in () if is_canary else held:
             queue = self._by_model.get(model_id)
             if queue and endpoint.holds(model_id) and (first is None or queue.first.sequence < first.sequence):
                 first = queue.first
@@ -264,7 +279,16 @@ class WaitingCalls:
                 return found
         return None
 
+    def _pick_canary(self, call: OutgoingCall) -> Endpoint | None:
+        """A replica of the canary that has a free place, for a call of its share."""
+        canary = self._pool.canary
+        return canary.pick(call, self._random) if canary is not None and canary.serves(call) else None
+
     def _pick_any(self, call: OutgoingCall, *, may_spill: bool) -> Endpoint | None:
+        if self._pool.canary is not None:
+            found = self._pick_canary(call)
+            if found is not None:
+                return found
         model_id = _model_of(call)
         if model_id:
             holders = self._pool.holders_of(model_id)

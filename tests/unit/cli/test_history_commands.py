@@ -74,6 +74,14 @@ def test_a_rollback_shows_what_changes_and_waits_until_it_runs(controller: FakeC
     assert "shop: RUNNING" in done.output
 
 
+def test_a_promotion_shows_what_changes_and_waits_until_it_runs(controller: FakeController) -> None:
+    assert invoke("promote", "shop", "--dry-run").output == "shop: canary ended\n"
+    assert controller.promoted == []
+    done = invoke("promote", "shop")
+    assert (done.exit_code, controller.promoted) == (0, ["shop"])
+    assert "shop: RUNNING" in done.output
+
+
 def test_a_dry_run_rolls_nothing_back(controller: FakeController) -> None:
     assert invoke("rollback", "shop", "--dry-run").output == "shop/Front: code\n"
     assert controller.rolled_back == []

@@ -38,6 +38,7 @@ class FakeController:
         self.history_reply = control_pb2.HistoryReply()
         self.rolled_back: list[str] = []
         self.scaled: list[tuple[str, str, int]] = []
+        self.promoted: list[str] = []
         self.pauses: list[tuple[str, str, bool]] = []
         self.event_list: list[control_pb2.Event] = []
 
@@ -90,6 +91,11 @@ class FakeController:
         if not is_dry_run:
             self.rolled_back.append(application)
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/Front: code"])]
+
+    def promote(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+        if not is_dry_run:
+            self.promoted.append(application)
+        return [control_pb2.ApplicationChange(application=application, lines=[f"{application}: canary ended"])]
 
     def events(self, after: int = 0) -> list[control_pb2.Event]:
         return [event for event in self.event_list if event.number > after]

@@ -1,4 +1,4 @@
-"""mesh.routing.locality: the latest load reports are used, once, and never against a candidate known to be better."""
+"""mesh/routing/choice/locality.py: the latest load reports are used, once, and never against a better candidate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.locality import Locality, pick_nearest
+from mesh.routing.choice.locality import Locality, pick_nearest
 
 
 @dataclass(eq=False)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.exceptions import GrpcStatusError
+from mesh.routing.choice.picker import start_weight
 from mesh.routing.outlier_ejection import CallHealth, EjectionLimits, find_outliers, left_out
-from mesh.routing.picker import start_weight
 from mesh.settings import settings
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.picker import pick, pick_for_model, pick_for_session
+from mesh.routing.choice.picker import pick, pick_for_model, pick_for_session
 
 
 @dataclass(eq=False)

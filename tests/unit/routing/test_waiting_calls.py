@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from mesh.link.caller_link import CallerLink
 from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.routing.canary_candidates import CanaryCandidates
+from mesh.routing.choice.locality import Locality
+from mesh.routing.choice.traffic_split import TrafficSplit
 from mesh.routing.endpoint import Endpoint
-from mesh.routing.locality import Locality
 from mesh.routing.model_holders import ModelHolders
 from mesh.routing.snapshot import ReplicaInfo
 from mesh.routing.waiting import waiting_calls
@@ -51,6 +53,8 @@ class Pool:
         self.local_first = (self.all,)
         self._models = ModelHolders()
         self._models.reset(self.endpoints)
+        self.split: TrafficSplit | None = None
+        self.canary: CanaryCandidates | None = None
 
     def holders_of(self, model_id: str) -> Any:
         return self._models.of(model_id)

@@ -113,6 +113,18 @@ def test_a_path_may_name_the_model() -> None:
     assert [call.request.context.multiplexed_model_id for call in ends.router.calls] == ["a b", "", "", "m1"]
 
 
+@pytest.mark.parametrize(("sent", "track"), [("yes", "|+shop|"), ("no", "")])
+def test_a_header_field_sends_requests_and_websockets_to_the_canary(sent: str, track: str) -> None:
+    table = web_table(shop="/shop")
+    table.routes[0].traffic.header, table.routes[0].traffic.value = "x-canary", "yes"
+    ends = WebEnds(FakeRouter(respond))
+    ends.targets.set_routes(read_routes(table))
+    ends.open(web_request(path="/shop", x_canary=sent))
+    ends.open_websocket(websocket_request("/shop", x_canary=sent))
+    ends.open(web_request(path="/shop"))
+    assert [call.request.context.track for call in ends.router.calls] == [track, track, ""]
+
+
 def test_the_session_of_a_request_decides_where_it_goes() -> None:
     """The router gets it (item 206)."""
     ends = answering()

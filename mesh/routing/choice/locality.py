@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic
 
-from mesh.routing.picker import C, Random, pick
+from mesh.routing.choice.picker import C, Random, pick
 
 _REMEMBERED_MAX = 8
 _MEMORY_PAYS_ABOVE = 2

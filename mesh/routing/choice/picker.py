@@ -3,7 +3,7 @@
 Power of two choices: of two random candidates, the less loaded one. Each caller can do it with its own view, and
 callers do not all pick the same replica when load reports are old. See Michael Mitzenmacher, "The Power of Two Choices
 in Randomized Load Balancing" (1996), and the chapter on load balancing of Finagle's client guide.
-`mesh.routing.locality` improves on it when load reports are stale. Randomness is passed in.
+`mesh.routing.choice.locality` improves on it when load reports are stale. Randomness is passed in.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The choice of a replica for one call, and of a version where an application has a canary. Pure."""

@@ -1,0 +1,92 @@
+"""The division of an application's requests between its version and a canary of it: decided once for each. Pure.
+
+Theory of operation. The first router of the application that a request meets decides which version serves it, and
+writes that into the context of the request. All calls made for the request carry it along, so they stay with that
+version, whatever deployments they pass. A session is decided by its name alone: all callers agree, and it stays. Other
+requests are counted out, not drawn: after any number of them the canary has got its share to within one request. Each
+caller begins its count somewhere else, so that many callers with few requests each keep the share too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from mesh.link.outgoing_call import CallRequest
+
+_SESSION_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficRule:
+    """Which requests of an application its canary serves."""
+
+    app: str
+    version: str = ""
+    """Of the canary's replicas of one deployment; empty: the canary has none of its own there."""
+    share: float = 0.0
+    """From 0 to 1: of the requests that no match decides."""
+    header: str = ""
+    """Name of a metadata entry or header field, in lower case; requests with it go to the canary. Empty: none."""
+    value: str = ""
+    """That it has to have; empty: any."""
+
+    @property
+    def canary_track(self) -> str:
+        """In the context of requests that the canary serves."""
+        return f"|+{self.app}|"
+
+    @property
+    def stable_track(self) -> str:
+        """In the context of the others."""
+        return f"|-{self.app}|"
+
+    def matches(self, name: str, value: str | bytes) -> bool:
+        """Whether a metadata entry or header field sends its request to the canary."""
+        return bool(self.header) and name == self.header and (not self.value or value == self.value)
+
+
+class TrafficSplit:
+    """Decides by one rule, in one router."""
+
+    __slots__ = ("_canary", "_due", "_stable", "rule")
+
+    def __init__(self, rule: TrafficRule, start: float) -> None:
+        """`start`: where the count begins, from 0 to 1, another one in each process."""
+        self.rule = rule
+        self._canary = rule.canary_track
+        self._stable = rule.stable_track
+        self._due = start
+
+    def decide(self, request: CallRequest) -> None:
+        """Write into the context which version serves the request, unless that is decided."""
+        context = request.context
+        track = context.track
+        if self._canary not in track and self._stable not in track:
+            context.track = track + (self._canary if self._takes(request) else self._stable)
+
+    def _takes(self, request: CallRequest) -> bool:
+        rule = self.rule
+        if rule.header and any(rule.matches(*entry) for entry in request.metadata):
+            return True
+        if request.session_id:
+            return _fraction(f"{rule.app}\0{request.session_id}") < rule.share
+        self._due += rule.share
+        if self._due < 1:
+            return False
+        self._due -= 1
+        return True
+
+
+def renewed(before: TrafficSplit | None, rule: TrafficRule | None, random: Callable[[], float]) -> TrafficSplit | None:
+    """What decides by that rule from now on; the one before if the rule is the same. None: there is no canary."""
+    if rule is None:
+        return None
+    return before if before is not None and before.rule == rule else TrafficSplit(rule, random())
+
+
+def _fraction(name: str) -> float:
+    """A number from 0 to 1 that only the name decides."""
+    digest = blake2b(name.encode(), digest_size=_SESSION_BITS // 8).digest()
+    return float(int.from_bytes(digest) / 2**_SESSION_BITS)
