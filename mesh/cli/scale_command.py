@@ -15,7 +15,7 @@ from mesh.options import option_checks
 @click.command()
 @click.argument("name", metavar="APP")
 @click.argument("deployment")
-@click.argument("num_replicas", metavar="N", type=click.IntRange(1, option_checks.REPLICAS_MAX))
+@click.argument("num_replicas", metavar="N", type=click.IntRange(0, option_checks.REPLICAS_MAX))
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until they run.")
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
@@ -30,7 +30,8 @@ def scale(name: str, deployment: str, num_replicas: int, no_wait: bool, address:
     applies to the number as to that of a file.
 
     A deployment that autoscales is refused, because its load would change the number again: deploy it with other
-    min_replicas and max_replicas.
+    min_replicas and max_replicas. With `external_scaler` in its autoscaling_config this command sets the number within
+    these bounds, and deploys keep it; a scaler calls it with --no-wait.
     """
     require_application(attached_status(address), name)
     client = mesh_lifecycle.require()

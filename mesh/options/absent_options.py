@@ -11,7 +11,7 @@ ADVICE: Mapping[str, str] = {
     "backoff_multiplier": "calls that wait are sent as soon as a place is free",
     "controller_options": "set environment variables before Ray starts",
     "deployment_actors": "start actors in the constructor, or bind another deployment",
-    "external_scaler_enabled": "deploy with another num_replicas, which restarts no replica",
+    "external_scaler_enabled": "give each deployment that is scaled external_scaler in its autoscaling_config",
     "fallback_strategy": "use custom resources to choose nodes",
     "gang_scheduling_config": "use placement_group_bundles for what one replica needs together",
     "initial_backoff_s": "calls that wait are sent as soon as a place is free",

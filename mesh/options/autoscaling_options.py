@@ -57,7 +57,14 @@ class AutoscalingConfig:
     policy: AutoscalingPolicy | Mapping[str, Any] | Callable[..., Any] | str | None = None
     """A custom function that replaces the built-in rule; see `AutoscalingPolicy`."""
 
+    external_scaler: bool = False
+    """`mesh scale` sets the number, within the bounds, and the load does not."""
+
     def __post_init__(self) -> None:
+        if not isinstance(self.external_scaler, bool):
+            raise TypeError(f"external_scaler must be True or False, got {self.external_scaler!r}.")
+        if self.external_scaler and self.policy is not None:
+            raise ValueError("external_scaler and policy exclude each other: give one of them.")
         option_checks.whole_number("min_replicas", self.min_replicas, 0, option_checks.REPLICAS_MAX)
         option_checks.whole_number("max_replicas", self.max_replicas, 1, option_checks.REPLICAS_MAX)
         if self.max_replicas < self.min_replicas:
@@ -100,6 +107,7 @@ class AutoscalingConfig:
             downscale_to_zero_delay_s=self.downscale_delay_s if to_zero_s is None else to_zero_s,
             aggregation=_AGGREGATIONS[self.aggregation_function],
             policy=self.policy.to_message() if isinstance(self.policy, AutoscalingPolicy) else None,
+            is_external=self.external_scaler,
         )
 
 

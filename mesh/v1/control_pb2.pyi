@@ -94,7 +94,7 @@ class AutoscalingPolicy(_message.Message):
     def __init__(self, function: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., timeout_s: _Optional[float] = ...) -> None: ...
 
 class AutoscalingOptions(_message.Message):
-    __slots__ = ("min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests", "metrics_interval_s", "look_back_period_s", "upscaling_factor", "downscaling_factor", "upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s", "aggregation", "policy")
+    __slots__ = ("min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests", "metrics_interval_s", "look_back_period_s", "upscaling_factor", "downscaling_factor", "upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s", "aggregation", "policy", "is_external")
     MIN_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     INITIAL_REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class AutoscalingOptions(_message.Message):
     DOWNSCALE_TO_ZERO_DELAY_S_FIELD_NUMBER: _ClassVar[int]
     AGGREGATION_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    IS_EXTERNAL_FIELD_NUMBER: _ClassVar[int]
     min_replicas: int
     max_replicas: int
     initial_replicas: int
@@ -121,7 +122,8 @@ class AutoscalingOptions(_message.Message):
     downscale_to_zero_delay_s: float
     aggregation: Aggregation
     policy: AutoscalingPolicy
-    def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., initial_replicas: _Optional[int] = ..., target_ongoing_requests: _Optional[float] = ..., metrics_interval_s: _Optional[float] = ..., look_back_period_s: _Optional[float] = ..., upscaling_factor: _Optional[float] = ..., downscaling_factor: _Optional[float] = ..., upscale_delay_s: _Optional[float] = ..., downscale_delay_s: _Optional[float] = ..., downscale_to_zero_delay_s: _Optional[float] = ..., aggregation: _Optional[_Union[Aggregation, str]] = ..., policy: _Optional[_Union[AutoscalingPolicy, _Mapping]] = ...) -> None: ...
+    is_external: bool
+    def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., initial_replicas: _Optional[int] = ..., target_ongoing_requests: _Optional[float] = ..., metrics_interval_s: _Optional[float] = ..., look_back_period_s: _Optional[float] = ..., upscaling_factor: _Optional[float] = ..., downscaling_factor: _Optional[float] = ..., upscale_delay_s: _Optional[float] = ..., downscale_delay_s: _Optional[float] = ..., downscale_to_zero_delay_s: _Optional[float] = ..., aggregation: _Optional[_Union[Aggregation, str]] = ..., policy: _Optional[_Union[AutoscalingPolicy, _Mapping]] = ..., is_external: bool = ...) -> None: ...
 
 class Bundle(_message.Message):
     __slots__ = ("resources",)

@@ -135,7 +135,8 @@ class ControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Scale(self, request, context):
-        """Changes the number of replicas of a deployment that does not autoscale, until the next deploy.
+        """Changes the number of replicas of a deployment that does not autoscale, until the next deploy, or of one with an
+        external scaler, within its bounds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

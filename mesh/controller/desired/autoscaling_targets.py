@@ -31,6 +31,8 @@ class ScalingRules:
     """mean, max or min of the requests within the look-back period."""
     policy: str = ""
     """Not empty: the user's function that decides instead of the built-in rule."""
+    is_external: bool = False
+    """Scale requests set the number."""
 
     def clip(self, replicas: int) -> int:
         return min(max(replicas, self.min_replicas), self.max_replicas)
@@ -65,6 +67,7 @@ def read_rules(options: control_pb2.AutoscalingOptions, target_capacity_percent:
         downscale_to_zero_delay_s=options.downscale_to_zero_delay_s,
         aggregation=AGGREGATIONS[options.aggregation],
         policy=options.policy.function,
+        is_external=options.is_external,
     )
 
 

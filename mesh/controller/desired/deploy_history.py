@@ -41,6 +41,8 @@ def recorded(
         deployers = {app.name: app.deployer for app in changed.applications}
         for name, lines in changes_by_application(state, changed).items():
             if (lines or name in reasons) and name in deployers:
+                if is_scaling:
+                    _forget_scaling(changed, name)
                 changed.history.add(
                     application=name,
                     unix_time_s=unix_time_s,
@@ -55,6 +57,15 @@ def recorded(
         return changed
 
     return edited
+
+
+def _forget_scaling(state: control_pb2.DesiredState, name: str) -> None:
+    """A scaler that changes the number all day leaves the deploys in the history: its last change stands for all."""
+    last = next(
+        (number for number in range(len(state.history) - 1, -1, -1) if state.history[number].application == name), None
+    )
+    if last is not None and state.history[last].is_scaling:
+        del state.history[last]
 
 
 def bound_history(state: control_pb2.DesiredState) -> None:

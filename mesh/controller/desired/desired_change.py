@@ -241,27 +241,35 @@ def with_pause(
 
 
 def scaled(state: control_pb2.DesiredState, key: DeploymentKey, num_replicas: int) -> control_pb2.DesiredState:
-    """The state with another number of replicas of a deployment that does not autoscale."""
+    """The state with another number of replicas of a deployment that does not follow its load."""
     changed = _copy(state)
     names = [spec.name for app in state.applications if app.name == key.app for spec in app.deployments]
     if key.name not in names:
         raise _no_deployment(key, names)
+    for spec in (spec for app in changed.applications if app.name == key.app for spec in app.deployments):
+        if spec.name == key.name:
+            spec.options.num_replicas = _scaled_number(key, spec.options, num_replicas)
+    _forget_rollback(changed, key.app)
+    return changed
+
+
+def _scaled_number(key: DeploymentKey, options: control_pb2.DeploymentOptions, num_replicas: int) -> int:
+    """The number that a Scale request sets. An external scaler need not know the bounds."""
+    rules = options.autoscaling
+    if options.HasField("autoscaling") and not rules.is_external:
+        raise InvalidChangeError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"Deployment {key} autoscales: its load would change the number again. Deploy it with other min_replicas"
+            " and max_replicas, or with external_scaler in its autoscaling_config.",
+        )
+    if options.HasField("autoscaling"):
+        return min(max(num_replicas, rules.min_replicas), rules.max_replicas)
     if num_replicas < 1:
         raise InvalidChangeError(
             grpc.StatusCode.INVALID_ARGUMENT,
             "A deployment has at least one replica. Delete the application to stop it.",
         )
-    for spec in (spec for app in changed.applications if app.name == key.app for spec in app.deployments):
-        if spec.name == key.name and spec.options.HasField("autoscaling"):
-            raise InvalidChangeError(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"Deployment {key} autoscales: its load would change the number again. Deploy it with other"
-                " min_replicas and max_replicas.",
-            )
-        if spec.name == key.name:
-            spec.options.num_replicas = num_replicas
-    _forget_rollback(changed, key.app)
-    return changed
+    return num_replicas
 
 
 def once(edit: Edit, request_id: str) -> Edit:

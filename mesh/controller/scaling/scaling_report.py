@@ -44,6 +44,8 @@ def _reason(rules: ScalingRules, decision: Decision) -> str:
             return f"no replica runs yet, and {_requests(decision.requests)} wait"
         case Cause.NO_ANSWER:
             return f"the policy {rules.policy} has not answered yet"
+        case Cause.EXTERNAL:
+            return "an external scaler sets it by `mesh scale`"
         case Cause.POLICY:
             return f"the policy {rules.policy} asks for {decision.wanted}"
         case Cause.LOAD:

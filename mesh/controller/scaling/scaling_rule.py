@@ -49,6 +49,8 @@ class Cause(Enum):
     """No replica runs yet, so the load per replica is unknown."""
     NO_ANSWER = auto()
     """The user's policy has not answered yet."""
+    EXTERNAL = auto()
+    """Scale requests say how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ def _wanted(rules: ScalingRules, observation: Observation, requests: float) -> t
         return rules.clip(observation.target), Cause.BOUNDS
     if observation.target == 0 and observation.load.total > 0:
         return rules.clip(_rounded_up(rules.upscaling_factor)), Cause.FROM_ZERO
+    if rules.is_external:
+        return observation.target, Cause.EXTERNAL
     if rules.policy and observation.policy_replicas is None:
         return observation.target, Cause.NO_ANSWER
     if rules.policy and observation.policy_replicas is not None:

@@ -27,7 +27,7 @@ def test_the_number_reaches_the_controller_and_is_waited_for(controller: FakeCon
     assert "shop: RUNNING" in done.output
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(("shop", "Front", "0"), 2), (("shpo", "Front", "2"), 1)])
+@pytest.mark.parametrize(("arguments", "status"), [(("shop", "Front", "-1"), 2), (("shpo", "Front", "2"), 1)])
 def test_what_makes_no_sense_reaches_nothing(
     controller: FakeController, arguments: tuple[str, ...], status: int
 ) -> None:
