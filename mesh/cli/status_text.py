@@ -160,7 +160,11 @@ def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]
         process = f"version {_short_version(replica.version)}, age {_age(replica.age_s)}"
         if replica.address:
             process += f", node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}"
-        yield f"    {replica.replica_id}", replica.state, _joined(process, replica.stop_reason)
+        yield f"    {replica.replica_id}", replica.state, _joined(process, _not_ready(replica), replica.stop_reason)
+
+
+def _not_ready(replica: control_pb2.ReplicaStatus) -> str:
+    return f"takes no calls: {replica.not_ready}" if replica.not_ready else ""
 
 
 def _load(deployment: control_pb2.DeploymentStatus) -> str:

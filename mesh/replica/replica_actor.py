@@ -62,6 +62,10 @@ class ReplicaActor:
         """Raises UserCodeError when the user's `check_health` raises."""
         await _on_io(self._replica.check_health())
 
+    async def check_ready(self) -> bytes:
+        """Why the replica takes no calls now; empty: it does."""
+        return (await _on_io(self._replica.check_ready())).encode()
+
     @errors_as_text
     async def reconfigure(self, spec: bytes) -> None:
         """Take over a changed ReplicaSpec in place. Raises UserCodeError where the user's code refuses it."""

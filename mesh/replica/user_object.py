@@ -26,6 +26,7 @@ class UserObject:
         self._code = code
         self.target: Any = None
         self._recording: asyncio.Future[object] | None = None
+        self._readiness: asyncio.Future[object] | None = None
         """The call of a sync `record_autoscaling_stats` that was made last."""
         self.web: WebService | None = None
         """What answers its web calls, once that has started; `delete` stops it."""
@@ -72,6 +73,23 @@ class UserObject:
             await method()
         else:
             await asyncio.to_thread(method)
+
+    @property
+    def checks_ready(self) -> bool:
+        return inspect.isclass(self._code.callable) and hasattr(self._code.callable, "check_ready")
+
+    async def check_ready(self) -> None:
+        """Raises what the user's `check_ready` raises. A sync one runs in a thread: it may block."""
+        if not self.checks_ready:
+            return
+        method = self.target.check_ready
+        if inspect.iscoroutinefunction(method):
+            await method()
+            return
+        # As for `record_autoscaling_stats`.
+        if self._readiness is None or self._readiness.done():
+            self._readiness = asyncio.ensure_future(asyncio.to_thread(method))
+        await asyncio.shield(self._readiness)
 
     @property
     def has_autoscaling_stats(self) -> bool:

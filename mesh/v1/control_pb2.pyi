@@ -481,7 +481,7 @@ class ReplicaSpec(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ..., mesh_logging: _Optional[_Union[LoggingOptions, _Mapping]] = ...) -> None: ...
 
 class ReplicaReady(_message.Message):
-    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec", "age_s", "rejected_config_version", "rejection", "serving_s")
+    __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec", "age_s", "rejected_config_version", "rejection", "serving_s", "not_ready", "checks_ready")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -497,6 +497,8 @@ class ReplicaReady(_message.Message):
     REJECTED_CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
     REJECTION_FIELD_NUMBER: _ClassVar[int]
     SERVING_S_FIELD_NUMBER: _ClassVar[int]
+    NOT_READY_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_READY_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
     version: str
@@ -512,7 +514,9 @@ class ReplicaReady(_message.Message):
     rejected_config_version: str
     rejection: str
     serving_s: float
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., bundle_node_ids: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., age_s: _Optional[float] = ..., rejected_config_version: _Optional[str] = ..., rejection: _Optional[str] = ..., serving_s: _Optional[float] = ...) -> None: ...
+    not_ready: str
+    checks_ready: bool
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., pid: _Optional[int] = ..., config_version: _Optional[str] = ..., is_draining: bool = ..., bundle_node_ids: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., age_s: _Optional[float] = ..., rejected_config_version: _Optional[str] = ..., rejection: _Optional[str] = ..., serving_s: _Optional[float] = ..., not_ready: _Optional[str] = ..., checks_ready: bool = ...) -> None: ...
 
 class PolicySpec(_message.Message):
     __slots__ = ("deployment", "policy", "code_key")
@@ -788,7 +792,7 @@ class ShutdownReply(_message.Message):
     def __init__(self) -> None: ...
 
 class ReplicaStatus(_message.Message):
-    __slots__ = ("replica_id", "state", "node_id", "pid", "address", "stop_reason", "version", "age_s")
+    __slots__ = ("replica_id", "state", "node_id", "pid", "address", "stop_reason", "version", "age_s", "not_ready")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -797,6 +801,7 @@ class ReplicaStatus(_message.Message):
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
+    NOT_READY_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     state: str
     node_id: str
@@ -805,7 +810,8 @@ class ReplicaStatus(_message.Message):
     stop_reason: str
     version: str
     age_s: float
-    def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ..., stop_reason: _Optional[str] = ..., version: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
+    not_ready: str
+    def __init__(self, replica_id: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., pid: _Optional[int] = ..., address: _Optional[str] = ..., stop_reason: _Optional[str] = ..., version: _Optional[str] = ..., age_s: _Optional[float] = ..., not_ready: _Optional[str] = ...) -> None: ...
 
 class AutoscalingStatus(_message.Message):
     __slots__ = ("min_replicas", "max_replicas", "average_requests", "current_requests", "decision", "problem")

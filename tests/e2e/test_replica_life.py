@@ -76,3 +76,33 @@ def test_a_replica_whose_event_loop_is_stuck_is_replaced(deploy: Deploy) -> None
     handle.block.remote()
     until(lambda: running("stuck", "Stuck").keys() - {stuck}, timeout_s=30)
     assert handle.options(timeout_s=20).remote().result() == "well"
+
+
+@small(num_replicas=2, health_check_period_s=0.5)
+class Warming:
+    """Takes no calls while its flag is there."""
+
+    def __init__(self) -> None:
+        self._is_ready = True
+
+    async def check_ready(self) -> None:
+        if not self._is_ready:
+            raise RuntimeError("the cache is cold")
+
+    async def cool(self) -> str:
+        self._is_ready = False
+        return mesh.get_replica_context().replica_id
+
+    async def __call__(self) -> str:
+        return mesh.get_replica_context().replica_id
+
+
+def test_a_replica_that_is_not_ready_gets_no_calls_and_stays(deploy: Deploy) -> None:
+    """`check_ready` is apart from `check_health`: nothing is replaced."""
+    handle: Any = deploy(Warming.bind(), "warming")
+    before = running("warming", "Warming")
+    cold = handle.cool.remote().result(timeout_s=20)
+    until(lambda: {handle.remote().result(timeout_s=20) for _ in range(20)} == before.keys() - {cold})
+    assert running("warming", "Warming").keys() == before.keys()
+    message = mesh.status().applications["warming"].deployments["Warming"].message
+    assert "RuntimeError: the cache is cold" in message

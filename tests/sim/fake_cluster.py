@@ -92,6 +92,8 @@ class FakeCluster:
         """Those that the controller knows: it cannot release others."""
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
+        self.unready: set[str] = set()
+        """Names of replicas whose `check_ready` says that they take no calls."""
         self.refused_configs: set[str] = set()
         """JSON of a `user_config` that `reconfigure` refuses, in a new replica too."""
         self.policy: Policy = _no_policy
@@ -326,6 +328,8 @@ class FakeCluster:
             serving_s=asyncio.get_running_loop().time() - actor.started_at_s if actor.started_at_s is not None else 0.0,
             rejected_config_version=actor.rejected[0],
             rejection=actor.rejected[1],
+            not_ready=self.not_ready(actor),
+            checks_ready=True,
         ).SerializeToString()
 
     async def _check_health(self, actor: Actor) -> None:
@@ -333,6 +337,13 @@ class FakeCluster:
             raise ActorCallError("leaving")
         if self.happens(self.faults.sick):
             raise ActorCallError("not feeling well")
+
+    async def _check_ready(self, actor: Actor) -> bytes:
+        return self.not_ready(actor).encode()
+
+    def not_ready(self, actor: Actor) -> str:
+        """Why the replica takes no calls."""
+        return "warming up" if actor.name in self.unready else ""
 
     async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.5))

@@ -74,6 +74,14 @@ class ActorCalls:
             return str(error)
         return None
 
+    async def not_ready(self, name: str, timeout_s: float) -> str | None:
+        """Why a healthy replica takes no calls now; empty: it does. None: it has not said."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return (await self._runtime.call(name, "check_ready") or b"").decode()
+        except (ActorCallError, TimeoutError):
+            return None
+
     async def drain(self, name: str) -> None:
         """Let the actor finish its calls and end. It has no deadline here: the planner kills an overdue actor."""
         await self._before_drain()

@@ -134,6 +134,8 @@ class ActorRegistry:
                 bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
                 zone=ready.zone,
                 pid=ready.pid,
+                not_ready=ready.not_ready,
+                checks_ready=ready.checks_ready,
             ),
             ReplicaEvent.READY,
         )
@@ -198,6 +200,15 @@ class ActorRegistry:
             self._records.count_hang(replica, overdue.message)
             self._records.count_restart(replica, RestartReason.START_FAILED)
             self._put_replica(replace(replica, unhealthy=overdue.message))
+
+    def replica_readiness(self, replica_id: str, not_ready: str) -> bool:
+        """Why the replica takes no calls, or empty: it does. It stays either way. Returns whether that is news."""
+        replica = self._replicas.get(replica_id)
+        if replica is None or replica.not_ready == not_ready or replica.is_leaving:
+            return False
+        ready_at_s = replica.ready_at_s if not_ready else self._clock()
+        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=ready_at_s))
+        return True
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
         """Take over the outcome of a health check; `failure` is None when the replica is healthy."""

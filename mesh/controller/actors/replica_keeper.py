@@ -42,6 +42,9 @@ T = TypeVar("T")
 
 _DEFAULT_CHECK_PERIOD_S = 10.0
 _DEFAULT_CHECK_TIMEOUT_S = 30.0
+_UNREADY_PERIOD_S = 1.0
+"""Pause between two checks of a replica that takes no calls."""
+_READY_MARGIN_S = 5.0
 _CHECK_PERIOD_MIN_S = 0.05
 
 
@@ -275,14 +278,24 @@ class ReplicaKeeper:
 
     async def _check(self, replica_id: str) -> None:
         """Check its health while it serves."""
-        while (replica := self._registry.replica(replica_id)) and replica.is_serving:
+        while (replica := self._registry.replica(replica_id)) and replica.is_up:
             period_s, timeout_s = self._check_times_s(replica)
+            if replica.not_ready:
+                period_s = min(period_s, _UNREADY_PERIOD_S)
             jitter = settings().controller.health_jitter_share
             await asyncio.sleep(period_s * random.uniform(1 - jitter, 1 + jitter))
             failure = await self._calls.check(actor_name_of(replica), timeout_s)
             if failure is not None:
                 self._log_failure("health check", replica_id, failure)
             self._registry.replica_checked(replica_id, failure)
+            if not replica.checks_ready:
+                continue
+            # Beyond the replica's own limit for user code.
+            not_ready = await self._calls.not_ready(actor_name_of(replica), timeout_s + _READY_MARGIN_S)
+            if not_ready is not None and self._registry.replica_readiness(replica_id, not_ready):
+                logger.warning(
+                    "replica %s %s", replica.title, f"takes no calls: {not_ready}" if not_ready else "is ready"
+                )
 
     def _log_failure(self, what: str, replica_id: str, text: str) -> None:
         """With the user's traceback, which follows the first line of `text`, unless it is the same as the last time."""

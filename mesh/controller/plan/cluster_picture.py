@@ -37,6 +37,10 @@ class Replica:
     placed_at_s: float = 0.0
     unhealthy: str = ""
     """Not empty: its start or its health checks failed, and how."""
+    not_ready: str = ""
+    """Not empty: it runs and takes no calls now, and why."""
+    checks_ready: bool = False
+    """Its code says from time to time whether it takes calls."""
     stop_reasons: tuple[str, ...] = ()
     """Why it is being stopped, and why it was killed meanwhile: texts of `Reason`."""
     health_failures: int = 0
@@ -75,8 +79,14 @@ class Replica:
         return self.state == ReplicaState.PENDING_MIGRATION
 
     @property
-    def is_serving(self) -> bool:
+    def is_up(self) -> bool:
+        """It has started, and is not about to end."""
         return self.state in SERVING and not self.unhealthy
+
+    @property
+    def is_serving(self) -> bool:
+        """It gets calls."""
+        return self.is_up and not self.not_ready
 
     def stays_as(self, version: str) -> bool:
         """It counts towards a target of that version: as far as we know, neither it nor its node is about to end."""

@@ -248,6 +248,13 @@ def _held_back(replicas: Sequence[Replica]) -> str:
     return f"{_counted(failing, 'fails its', 'fail their')} health checks and serve on: a third is replaced at a time."
 
 
+def _unready(replicas: Sequence[Replica]) -> str:
+    unready = [replica for replica in replicas if replica.is_up and replica.not_ready]
+    if not unready:
+        return ""
+    return f"{_counted(len(unready), 'takes', 'take')} no calls now: {unready[0].not_ready}."
+
+
 def _counted(count: int, does: str, do: str) -> str:
     return f"1 replica {does}" if count == 1 else f"{count} replicas {do}"
 
@@ -285,6 +292,7 @@ def _message(
             f"{_counted(others, 'of the version before keeps serving', 'of the version before keep serving')}."
         )
     parts.append(_held_back(replicas))
+    parts.append(_unready(replicas))
     parts.append(explain(target, replicas, resources))
     parts.append(_long_starts(replicas, resources.now_s))
     # The last exception comes first, because users look for it. Its traceback goes to the end.

@@ -131,6 +131,7 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], picture: MeshPi
                 pid=replica.pid,
                 address=replica.address,
                 stop_reason=", ".join(replica.stop_reasons),
+                not_ready=replica.not_ready,
                 version=replica.version,
                 age_s=picture.now_s - replica.created_at_s,
             )

@@ -1,0 +1,69 @@
+"""A replica whose `check_ready` fails gets no calls and stays, in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
+
+import asyncio
+
+from mesh.status import DeploymentStatus
+from tests.sim.fake_cluster import Actor, FakeCluster
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running, listed
+from tests.sim.test_late_crashes import fewest
+
+
+def test_a_replica_that_is_not_ready_leaves_the_snapshots_and_comes_back() -> None:
+    """It is not replaced, however long that lasts, and a restarted controller hears it again."""
+    run_in_fake_time(_leave())
+
+
+async def _leave() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 3, health_check_period_s=5.0)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    there = set(mesh.cluster.actors)
+    mesh.cluster.unready = {mesh.cluster.serving("v1")[0].name}
+    await mesh.until(lambda: len(listed(mesh)) == 2)
+    await asyncio.sleep(600.0)
+    (deployment,) = mesh.loop.status().applications[0].deployments
+    assert deployment.status == DeploymentStatus.UNHEALTHY
+    assert "1 replica takes no calls now: warming up" in deployment.message
+    await mesh.crash()
+    await mesh.boot()
+    await mesh.until(lambda: len(listed(mesh)) == 2)
+    assert set(mesh.cluster.actors) == there
+    mesh.cluster.unready = set()
+    await mesh.until(lambda: is_running(mesh, "v1", 3), within_s=10.0)
+    assert set(mesh.cluster.actors) == there
+    await mesh.crash()
+
+
+class NeverReady(FakeCluster):
+    """Replicas of v2 come up and take no calls."""
+
+    is_over = False
+
+    def not_ready(self, actor: Actor) -> str:
+        return "no index" if actor.spec.spec.version == "v2" and not self.is_over else ""
+
+
+def test_an_update_waits_for_replicas_that_are_ready() -> None:
+    """One that is up and takes no calls replaces none."""
+    run_in_fake_time(_update())
+
+
+async def _update() -> None:
+    mesh = Mesh(1, cluster=(cluster := NeverReady(seed=1)))
+    await mesh.boot()
+    await mesh.deploy("v1", 3, health_check_period_s=5.0)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    await mesh.deploy("v2", 3, health_check_period_s=5.0)
+    await mesh.until(lambda: bool(cluster.serving("v2")))
+    await asyncio.sleep(10.0)
+    assert await fewest(lambda: len(listed(mesh)), for_s=120.0) == 3
+    assert len(cluster.serving("v1")) == 3
+    cluster.is_over = True
+    await mesh.until(lambda: is_running(mesh, "v2", 3))
+    await mesh.crash()
