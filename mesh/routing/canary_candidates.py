@@ -20,7 +20,7 @@ class CanaryCandidates:
     def __init__(self, track: str, endpoints: Sequence[Endpoint], previous: CanaryCandidates | None) -> None:
         """`track`: in the context of the requests that they serve."""
         self._track = track
-        self.all = Locality(endpoints, previous.all if previous is not None else None)
+        self.all: Locality[Endpoint] = Locality(endpoints, previous.all if previous is not None else None)
         self._members = frozenset(endpoints)
         self._models = ModelHolders()
         self._models.reset(self.all.candidates)
