@@ -78,8 +78,6 @@ class ReplicaProcess:
         self._server: RpcServer[RequestHead] | None = None
         self._opening: _Opening | None = None
         self._began_at_s = time.monotonic()
-        self._not_ready = ""
-        """Why the user's `check_ready` says that the replica takes no calls, when it was asked last."""
         self._configs = ConfigAttempts()
         self._stats: AutoscalingStats | None = None
         self._stats_task: asyncio.Task[None] | None = None
@@ -140,24 +138,25 @@ class ReplicaProcess:
             age_s=time.monotonic() - self._began_at_s,
             rejected_config_version=self._configs.rejected_version,
             rejection=self._configs.rejection,
-            not_ready=self._not_ready,
+            not_ready=self._object.not_ready if self._object is not None else "",
             checks_ready=self._object is not None and self._object.checks_ready,
         )
 
     async def check_ready(self) -> str:
         """Why the user's `check_ready` says that the replica takes no calls now; empty: it does."""
-        if self._object is None:
+        user_object = self._object
+        if user_object is None:
             return ""
         timeout_s = self.spec.spec.options.health_check_timeout_s or _READY_TIMEOUT_S
         try:
             async with asyncio.timeout(timeout_s):
-                await self._on_user_loop(self._object.check_ready())
-            self._not_ready = ""
+                await self._on_user_loop(user_object.check_ready())
+            user_object.not_ready = ""
         except TimeoutError:
-            self._not_ready = f"check_ready() has not returned within {timeout_s:g} s"
+            user_object.not_ready = f"check_ready() has not returned within {timeout_s:g} s"
         except Exception as error:  # the user's code may raise anything: that it raises is the answer
-            self._not_ready = f"{type(error).__name__}: {error}"[:_NOT_READY_MAX_CHARS]
-        return self._not_ready
+            user_object.not_ready = f"{type(error).__name__}: {error}"[:_NOT_READY_MAX_CHARS]
+        return user_object.not_ready
 
     async def check_health(self) -> None:
         """Raises what the user's `check_health` raises; MeshException while the replica drains."""

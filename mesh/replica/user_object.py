@@ -26,6 +26,8 @@ class UserObject:
         self._code = code
         self.target: Any = None
         self._recording: asyncio.Future[object] | None = None
+        self.not_ready = ""
+        """Why its `check_ready` says that it takes no calls, when it was asked last."""
         self._readiness: asyncio.Future[object] | None = None
         """The call of a sync `record_autoscaling_stats` that was made last."""
         self.web: WebService | None = None

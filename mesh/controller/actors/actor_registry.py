@@ -203,11 +203,10 @@ class ActorRegistry:
 
     def replica_readiness(self, replica_id: str, not_ready: str) -> bool:
         """Why the replica takes no calls, or empty: it does. It stays either way. Returns whether that is news."""
-        replica = self._replicas.get(replica_id)
-        if replica is None or replica.not_ready == not_ready or replica.is_leaving:
+        if not (replica := self._replicas.get(replica_id)) or replica.not_ready == not_ready or replica.is_leaving:
             return False
-        ready_at_s = replica.ready_at_s if not_ready else self._clock()
-        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=ready_at_s))
+        since_s = replica.ready_at_s if not_ready else self._clock()
+        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_s))
         return True
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
