@@ -29,7 +29,7 @@ from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
 from mesh.options import logging_options
-from mesh.options.traffic_options import traffic_rule
+from mesh.options.rollout_policy import traffic_rule
 from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
 from mesh.usercode.user_code import UserCode, pack, unpack

@@ -17,7 +17,7 @@ from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
 from mesh.options import logging_options, option_checks, runtime_env
 from mesh.options.gateway import gateway_options
-from mesh.options.traffic_options import traffic_rule
+from mesh.options.rollout_policy import traffic_rule
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""mesh.options.traffic_options: which requests a canary gets, in options and files."""
+"""mesh.options.rollout_policy: which requests a canary gets, in options and files."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from mesh.declarative.config_file import read_config
 from mesh.declarative.yaml_positions import ConfigError
-from mesh.options.traffic_options import traffic_rule
+from mesh.options.rollout_policy import traffic_rule
 from mesh.v1 import control_pb2
 
 
