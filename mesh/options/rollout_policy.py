@@ -93,7 +93,7 @@ def under_its_name(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-# ---- Canaries ---------------------------------------------------------------------------------------------------------
+# ---- Canaries ------------------------------------------------------------------------------------------------------
 
 _RESERVED = ("grpc-", ":")
 """Prefixes of names that user code does not see."""
