@@ -139,6 +139,7 @@ Names without `gateway.` are below `mesh.`. A room may only import rooms that st
 """
 
 PURE_MODULES = (
+    "mesh/multiplex/model_limits.py",
     "mesh/options/absent_options.py",
     "mesh/options/calls/call_policies.py",
     "mesh/application.py",

@@ -18,6 +18,7 @@ from mesh.link.admission import Admission
 from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
 from mesh.multiplex.multiplex_decorator import registry_in
+from mesh.multiplex.preloading import preload_models
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
@@ -112,6 +113,7 @@ class LocalReplica:
             await self._on_user_loop(user_object.start_web(self._user_loop))
         if options.HasField("user_config_json"):
             await self._on_user_loop(user_object.reconfigure(json.loads(options.user_config_json)))
+        await self._on_user_loop(preload_models(user_object.target))
         await self._on_user_loop(user_object.check_health())
         await self._serve(user_object)
 

@@ -1,7 +1,7 @@
 """The models of one multiplexed loader: the least recently used is evicted first, one load per model at a time.
 
-Loads and unloads go one after the other under one lock, so the loader never has more than its limit in memory: the old
-model is gone before the new one begins to load. A load is a task of the cache, not of the caller who asked first:
+Loads and unloads go one after the other under one lock, so the loader never has more than its limits in memory: old
+models are gone before the new one begins to load. A load is a task of the cache, not of the caller who asked first:
 callers wait for it behind a shield, and one that leaves takes nothing from the others.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
+from mesh.multiplex.model_limits import ModelLimits
 from mesh.multiplex.model_stats import ModelStats
 from mesh.usercode.finalizer import finalize
 from mesh.usercode.shared_work import shared_context
@@ -25,20 +26,32 @@ class ModelCache:
     def __init__(
         self,
         load: Callable[[str], Awaitable[Any]],
-        limit: int | None,
+        limits: ModelLimits,
         stats: ModelStats,
         on_change: Callable[[], None],
+        *,
+        size_of: Callable[[str], Awaitable[int]] | None = None,
+        names: Callable[[Sequence[str]], Sequence[str]] = lambda model_ids: model_ids,
     ) -> None:
+        """`on_change` is called when models come or go, and `names` gives all that they are announced under.
+
+        `size_of` gives the bytes of a model that is to be loaded; None: models have no size.
+        """
         self._load = load
-        self._limit = limit
+        self._limits = limits
         self._stats = stats
         self._on_change = on_change
+        self._size_of = size_of
+        self._names = names
         self._resident: OrderedDict[str, Any] = OrderedDict()
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        """The bytes of the same models, in the same order."""
         self._loading: dict[str, asyncio.Task[Any]] = {}
         self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
-        return f"<ModelCache resident={list(self._resident)} loading={list(self._loading)} limit={self._limit}>"
+        return f"<ModelCache resident={list(self._resident)} loading={list(self._loading)} limits={self._limits}>"
 
     @property
     def resident_ids(self) -> list[str]:
@@ -46,15 +59,30 @@ class ModelCache:
         return list(self._resident)
 
     @property
+    def resident_bytes(self) -> int:
+        return sum(self._sizes.values())
+
+    @property
     def model_ids(self) -> list[str]:
         """Loaded, then loading."""
         return list(dict.fromkeys([*self._resident, *self._loading]))
+
+    @property
+    def announced(self) -> Sequence[str]:
+        """What callers may ask for: `model_ids`, and their other names."""
+        return self._names(self.model_ids)
+
+    def renamed(self) -> None:
+        """Models have other names than before. From any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_change)
 
     async def get(self, model_id: str) -> Any:
         """The model, loaded if it is not there. Raises what the loader, or the unloading of another model, raised."""
         self._stats.gets += 1
         if model_id in self._resident:
             self._resident.move_to_end(model_id)
+            self._sizes.move_to_end(model_id)
             return self._resident[model_id]
         loading = self._loading.get(model_id) or self._begin_load(model_id)
         return await asyncio.shield(loading)
@@ -85,15 +113,21 @@ class ModelCache:
 
     async def _make_room_and_load(self, model_id: str) -> Any:
         async with self._lock:
-            while self._limit is not None and len(self._resident) >= self._limit:
+            size = 0 if self._size_of is None else await self._size_of(model_id)
+            refusal = self._limits.refusal(size)
+            if refusal:
+                raise RuntimeError(f"Model {model_id!r} cannot be loaded: {refusal}.")
+            while self._limits.next_victim(self._sizes, size) is not None:
                 await self._evict()
             with self._stats.timed_load():
                 model = await self._load(model_id)
-            self._resident[model_id] = model
+            self._resident[model_id], self._sizes[model_id] = model, size
             return model
 
     async def _evict(self) -> None:
-        _, model = self._resident.popitem(last=False)
+        """Unload the least recently used model. Meanwhile others may be used and change the order, but none comes."""
+        model_id, model = self._resident.popitem(last=False)
+        del self._sizes[model_id]
         self._on_change()
         with self._stats.timed_unload():
             await finalize(model)

@@ -23,16 +23,20 @@ _LOAD_TIME = Family(
 _UNLOAD_TIME = Family(
     "mesh_multiplexed_model_unload_latency_seconds", HISTOGRAM, "Time in a model's __del__.", _LABELS, LATENCY_BOUNDS
 )
+_BYTES = Family("mesh_multiplexed_model_bytes", GAUGE, "Size of the models loaded now, by model_size_fn.", _LABELS)
 _RESIDENT = Family("mesh_num_multiplexed_models", GAUGE, "Models loaded now.", _LABELS)
 
 
 class ModelStats:
     """Figures of one multiplexed loader, over all its objects. One thread writes, the scrape reads."""
 
-    def __init__(self, function_name: str, resident_models: Callable[[], int]) -> None:
+    def __init__(
+        self, function_name: str, resident_models: Callable[[], int], resident_bytes: Callable[[], int]
+    ) -> None:
         self.gets = 0
         self._function_name = function_name
         self._resident_models = resident_models
+        self._resident_bytes = resident_bytes
         self._loads = 0
         self._load_failures = 0
         self._unloads = 0
@@ -71,6 +75,7 @@ class ModelStats:
         yield _UNLOADS, [Sample(labels, self._unloads)]
         yield _LOAD_TIME, [self._load_times.sample(labels)]
         yield _UNLOAD_TIME, [self._unload_times.sample(labels)]
+        yield _BYTES, [Sample(labels, self._resident_bytes())]
         yield _RESIDENT, [Sample(labels, self._resident_models())]
 
 

@@ -7,12 +7,13 @@ import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar, overload
 
 from mesh.context import current_request, in_replica
 from mesh.multiplex.model_cache import ModelCache
+from mesh.multiplex.model_options import MultiplexOptions, model_size, multiplex_options
 from mesh.multiplex.model_stats import ModelStats
 from mesh.options.keyword_advice import with_keyword_advice
 from mesh.tracing.span_maker import SpanMaker
@@ -21,24 +22,51 @@ from mesh.usercode.instance_state import InstanceState
 
 logger = logging.getLogger(__name__)
 
-UNLIMITED = -1
 Loader = TypeVar("Loader", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 @overload
-def multiplexed(function: None = None, max_num_models_per_replica: int = 3) -> Callable[[Loader], Loader]: ...
+def multiplexed(
+    function: None = None,
+    max_num_models_per_replica: int = 3,
+    *,
+    max_bytes_per_replica: int | None = None,
+    model_size_fn: Callable[..., Any] | None = None,
+    preload: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> Callable[[Loader], Loader]: ...
 @overload
 def multiplexed(function: Loader, max_num_models_per_replica: int = 3) -> Loader: ...
 @with_keyword_advice
-def multiplexed(function: Callable[..., Any] | None = None, max_num_models_per_replica: int = 3) -> Any:
+def multiplexed(
+    function: Callable[..., Any] | None = None,
+    max_num_models_per_replica: int = 3,
+    *,
+    max_bytes_per_replica: int | None = None,
+    model_size_fn: Callable[..., Any] | None = None,
+    preload: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> Any:
     """Let an `async def` loader of one model id, function or method, keep what it loaded for the next request.
 
-    Requests that ask for the same model while it loads share one load. Before a load that would exceed
-    `max_num_models_per_replica` (-1: no limit) the least recently used model goes: its `__del__`, sync or async, is
-    run, and an error in it reaches those who asked for the new model. Models are kept per object and loader.
+    Requests that ask for the same model while it loads share one load. Before a load that would exceed a limit the
+    least recently used models go: their `__del__`, sync or async, is run, and an error in it reaches those who asked
+    for the new model. Models are kept per object and loader.
 
-    Usable in a replica only, and in tests within `mesh.testing.replica_context()`; RuntimeError elsewhere. Raises
-    TypeError and ValueError for unusable options and ids.
+    The decorated function has `set_aliases`, for example for `reconfigure`: it replaces all aliases, and the next
+    request for an alias gets the model that it then means. Usable in a replica only, and in tests within
+    `mesh.testing.replica_context()`; RuntimeError elsewhere.
+
+    Args:
+        max_num_models_per_replica: models that are kept; -1 for no limit.
+        max_bytes_per_replica: bytes of all models together, as `model_size_fn` measures them. A larger model is a
+            RuntimeError for those who ask for it.
+        model_size_fn: the bytes of a model by its id, before it is loaded: a function of the id, or of the object and
+            the id, that may be async.
+        preload: models that a replica loads before it takes calls, by a loader that is a method of the deployment.
+        aliases: other names of models, such as {"model:stable": "model:7"}. Requests may ask for either.
+
+    Raises TypeError and ValueError for unusable options and ids.
 
     Example:
         @mesh.multiplexed(max_num_models_per_replica=2)
@@ -46,11 +74,11 @@ def multiplexed(function: Callable[..., Any] | None = None, max_num_models_per_r
     """
     if function is not None:
         _check_loader(function)
-    limit = _model_limit(max_num_models_per_replica)
+    options = multiplex_options(max_num_models_per_replica, max_bytes_per_replica, model_size_fn, preload, aliases)
 
     def decorate(function: Callable[..., Any]) -> Any:
         _check_loader(function)
-        return _wrap(MultiplexedLoader(function, limit))
+        return _wrap(MultiplexedLoader(function, options))
 
     return decorate if function is None else decorate(function)
 
@@ -89,7 +117,7 @@ class ModelRegistry:
             self._caches.add(cache)
 
     def announce(self) -> None:
-        ids = dict.fromkeys(model_id for cache in self._snapshot() for model_id in cache.model_ids)
+        ids = dict.fromkeys(model_id for cache in self._snapshot() for model_id in cache.announced)
         if ids.keys() != set(self._announced):
             self._announced = tuple(ids)
             if self._callback is not None:
@@ -120,23 +148,38 @@ def current_registry() -> ModelRegistry:
 class MultiplexedLoader:
     """One multiplexed function: its limit, its figures and the caches of its objects."""
 
-    def __init__(self, function: Callable[..., Any], limit: int | None) -> None:
+    def __init__(self, function: Callable[..., Any], options: MultiplexOptions) -> None:
         self.function = function
-        self._limit = limit
-        self._is_method = len(inspect.signature(function).parameters) == 2
+        self.options = options
+        self.is_method = len(inspect.signature(function).parameters) == 2
         self._caches: InstanceState[ModelCache] = InstanceState()
-        self._stats = ModelStats(function.__name__, self._resident_models)
+        if options.needs_owner and not self.is_method:
+            raise TypeError("model_size_fn takes an object and a model id, but the loader is a plain function.")
+        self._stats = ModelStats(function.__name__, self._resident_models, self._resident_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Decorated classes are pickled by value into replicas; models stay where they are.
-        return MultiplexedLoader, (self.function, self._limit)
+        return MultiplexedLoader, (self.function, self.options)
 
     async def get(self, args: tuple[Any, ...]) -> Any:
         owner, model_id = self._read(args)
-        return await self._caches.get(owner, lambda: self._new_cache(owner)).get(model_id)
+        return await self._caches.get(owner, lambda: self._new_cache(owner)).get(self.options.resolved(model_id))
+
+    def set_aliases(self, aliases: Mapping[str, str]) -> None:
+        """Replace all aliases, for every object of this process. From any thread.
+
+        Raises TypeError or ValueError, and changes nothing then.
+        """
+        self.options = self.options.with_aliases(aliases)
+        for cache in self._caches.values():
+            cache.renamed()
+
+    def _names(self, model_ids: Sequence[str]) -> list[str]:
+        """Under which these models can be asked for: their ids, then their aliases."""
+        return [*model_ids, *(alias for alias, model_id in self.options.aliases.items() if model_id in model_ids)]
 
     def _read(self, args: tuple[Any, ...]) -> tuple[object | None, str]:
-        owner, ids = (args[0], args[1:]) if self._is_method and args else (None, args)
+        owner, ids = (args[0], args[1:]) if self.is_method and args else (None, args)
         if len(ids) != 1:
             raise TypeError(f"{self.function.__qualname__} takes exactly one model id, {len(ids)} were given.")
         model_id = ids[0]
@@ -152,7 +195,7 @@ class MultiplexedLoader:
         return owner, model_id
 
     def _new_cache(self, owner: object | None) -> ModelCache:
-        function = self.function
+        function, size_fn = self.function, self.options.model_size_fn
         if owner is None:
             load: Callable[[str], Any] = function
         else:
@@ -169,9 +212,19 @@ class MultiplexedLoader:
         registry, spans = current_registry(), span_maker()
         if spans is not None:
             load = _traced(load, spans)
-        cache = ModelCache(load, self._limit, self._stats, registry.announce)
+        cache = ModelCache(
+            load,
+            self.options.limits,
+            self._stats,
+            registry.announce,
+            size_of=None if size_fn is None else _measured(size_fn, owner if self.options.needs_owner else None),
+            names=self._names,
+        )
         registry.add(cache)
         return cache
+
+    def _resident_bytes(self) -> int:
+        return sum(cache.resident_bytes for cache in self._caches.values())
 
     def _resident_models(self) -> int:
         return sum(len(cache.resident_ids) for cache in self._caches.values())
@@ -182,7 +235,10 @@ def _wrap(loader: MultiplexedLoader) -> Any:
     async def load_multiplexed(*args: Any) -> Any:
         return await loader.get(args)
 
-    return load_multiplexed
+    wrapped: Any = load_multiplexed
+    wrapped.multiplexed_loader = loader
+    wrapped.set_aliases = loader.set_aliases
+    return wrapped
 
 
 def _check_loader(function: Any) -> None:
@@ -198,12 +254,14 @@ def _check_loader(function: Any) -> None:
         )
 
 
-def _model_limit(value: Any) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"max_num_models_per_replica must be an integer, not {value!r}.")
-    if value == 0 or value < UNLIMITED:
-        raise ValueError(f"max_num_models_per_replica must be positive, or -1 for no limit; not {value}.")
-    return None if value == UNLIMITED else value
+def _measured(size_fn: Callable[..., Any], owner: object | None) -> Callable[[str], Coroutine[Any, Any, int]]:
+    reference = None if owner is None else weakref.ref(owner)
+
+    async def size_of(model_id: str) -> int:
+        size = size_fn(model_id) if reference is None else size_fn(reference(), model_id)
+        return model_size(await size if inspect.isawaitable(size) else size)
+
+    return size_of
 
 
 def _traced(load: Callable[[str], Any], spans: SpanMaker) -> Callable[[str], Any]:

@@ -25,6 +25,7 @@ from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
 from mesh.membership.mesh_process import REPLICA, join
 from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.multiplex.preloading import preload_models
 from mesh.options.drain_policy import drain_policy_of
 from mesh.options.logging_options import logging_of_replica
 from mesh.replica.autoscaling_stats import AutoscalingStats
@@ -107,6 +108,7 @@ class ReplicaProcess:
             await self._on_user_loop(user_object.start_web(self._user_loop))
         if options.HasField("user_config_json"):
             await self._on_user_loop(user_object.reconfigure(json.loads(options.user_config_json)))
+        await self._on_user_loop(preload_models(user_object.target))
         await self._on_user_loop(user_object.check_health())
         await self.check_ready()
         typed = typed_methods(code.callable, code.servicer_functions)

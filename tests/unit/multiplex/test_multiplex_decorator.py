@@ -16,6 +16,7 @@ from ray import cloudpickle
 
 from mesh.context import REQUEST, Request, current_request
 from mesh.multiplex.model_cache import ModelCache
+from mesh.multiplex.model_limits import ModelLimits
 from mesh.multiplex.model_stats import ModelStats
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id, model_registry, multiplexed
 from mesh.wire import telemetry
@@ -464,7 +465,7 @@ def test_never_more_models_than_allowed_and_everyone_gets_its_own(
         return Counted(model_id)
 
     async def main() -> None:
-        cache = ModelCache(load, limit, ModelStats("load", lambda: 0), lambda: None)
+        cache = ModelCache(load, ModelLimits(limit), ModelStats("load", lambda: 0, lambda: 0), lambda: None)
 
         async def ask(model_id: str, rounds: int, behaviour: str) -> None:
             for _ in range(rounds):
