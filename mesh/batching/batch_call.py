@@ -14,6 +14,19 @@ STREAM_BUFFER_ITEMS = 256
 """Items one caller of a batched generator may lag behind before the generator waits for it."""
 
 
+_NOT_FOR_TASKS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+"""What means something to event loops, futures and generators when it passes through them."""
+
+
+def deliverable(error: BaseException) -> BaseException:
+    """The error of a batch as its callers may get it: one that would end their event loop is the cause of another."""
+    if not isinstance(error, _NOT_FOR_TASKS):
+        return error
+    told = RuntimeError(f"Code of the batch raised {type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
+
+
 class BatchResult:
     """Where the caller of a unary batched function waits for its result."""
 
@@ -34,7 +47,7 @@ class BatchResult:
 
     def fail(self, error: BaseException) -> None:
         if not self._future.done():
-            self._future.set_exception(error)
+            self._future.set_exception(deliverable(error))
 
 
 class BatchStream:
@@ -63,7 +76,7 @@ class BatchStream:
 
     def fail(self, error: BaseException) -> None:
         if not self.is_finished:
-            self._error = error
+            self._error = deliverable(error)
             self.end()
 
     async def room(self) -> None:

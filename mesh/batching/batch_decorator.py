@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from typing import Any, cast, overload
 
@@ -256,7 +256,8 @@ def _is_end(item: Any) -> bool:
 
 
 def _require_one_each(results: Any, calls: Sequence[AnyMember]) -> None:
-    count = len(results) if hasattr(results, "__len__") else None
+    is_list = hasattr(results, "__len__") and not isinstance(results, str | bytes | Mapping | Set)
+    count = len(results) if is_list else None
     if count != len(calls):
         given = f"results: {count}" if count is not None else f"the result: one {type(results).__name__}"
         raise MeshException(

@@ -12,13 +12,14 @@ waits in it, or when its wait is over; the wait begins with the first caller, bu
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
 
-from mesh.batching.batch_call import AnyMember
+from mesh.batching.batch_call import AnyMember, deliverable
 from mesh.batching.batch_stats import BatchStats
 from mesh.usercode.shared_work import shared_context
 
@@ -56,9 +57,7 @@ class Lane:
     def add(self, call: AnyMember) -> None:
         """Append the call. One too large for any batch is a RuntimeError; errors of `batch_size_fn` pass through."""
         if self._options.batch_size_fn is not None:
-            self._check_alone(call, self._options.batch_size_fn)
-            if not self.is_full:
-                self._extend([*self.calls, call], self._options.batch_size_fn)
+            self._measure_with(call, self._options.batch_size_fn)
         self.calls[call] = None
         if self._options.batch_size_fn is None:
             self._count()
@@ -88,10 +87,9 @@ class Lane:
         try:
             while not self.is_full and self._fitting < len(calls):
                 self._extend(calls[: self._fitting + 1], self._options.batch_size_fn)
-        except Exception as error:
+        except BaseException as error:
             self.calls.clear()
-            for call in calls:
-                call.outlet.fail(error)
+            _fail(calls, error)
 
     def _count(self) -> None:
         self._fitting = min(len(self.calls), self._options.max_batch_size)
@@ -104,6 +102,17 @@ class Lane:
         if size <= self._options.max_batch_size or len(calls) == 1:
             self._fitting = len(calls)
         self.is_full = size >= self._options.max_batch_size
+
+    def _measure_with(self, call: AnyMember, size_fn: SizeFunction) -> None:
+        try:
+            self._check_alone(call, size_fn)
+            if not self.is_full:
+                self._extend([*self.calls, call], size_fn)
+        except BaseException as error:  # not SystemExit, which would end the loop of the caller
+            told = deliverable(error)
+            if told is error:
+                raise
+            raise told from error
 
     def _check_alone(self, call: AnyMember, size_fn: SizeFunction) -> None:
         size = size_fn([call.size_item])
@@ -213,25 +222,26 @@ class BatchQueue:
         batch = RunningBatch(calls)
         for call in calls:
             self._running[call] = batch
-        batch.task = self._loop.create_task(self._run(batch), context=shared_context(calls[0].context))
+        context = shared_context(calls[0].context)
+        batch.task = self._loop.create_task(self._run(batch), name="batch", context=context)
         self._tasks.add(batch.task)
-        batch.task.add_done_callback(self._on_done)
+        batch.task.add_done_callback(functools.partial(self._on_done, batch))
 
     async def _run(self, batch: RunningBatch) -> None:
         started_at_s = self._loop.time()
         self._stats.batch_started([started_at_s - call.enqueued_s for call in batch.calls])
         try:
             await self._execute(batch.calls)
-        except BaseException as error:  # a cancellation too: every waiting caller gets it
-            for call in batch.calls:
-                call.outlet.fail(error)
-            if not isinstance(error, Exception):
-                raise
+        except BaseException as error:
+            # A cancellation too. It goes no further: SystemExit would end this loop, and all calls on it.
+            _fail(batch.calls, error)
         finally:
             self._stats.batch_ended(self._loop.time() - started_at_s)
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, batch: RunningBatch, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if task.cancelled():  # from outside and before its first step, so that no line of `_run` has run
+            _fail(batch.calls, asyncio.CancelledError())
         self._consider(is_wait_checked=True)
 
     def _set_timer(self, due_s: float) -> None:
@@ -249,6 +259,12 @@ class BatchQueue:
     def _on_timer(self) -> None:
         self._timer, self._timer_due_s = None, math.inf
         self._consider(is_wait_checked=True)
+
+
+def _fail(calls: Sequence[AnyMember], error: BaseException) -> None:
+    """Give the error to those that have no outcome yet."""
+    for call in calls:
+        call.outlet.fail(error)
 
 
 def _due_s(lane: Lane) -> float:
