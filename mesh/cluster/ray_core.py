@@ -186,6 +186,13 @@ def node_id() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def process_ids() -> dict[str, str]:
+    """What Ray calls this process: the ids of its node, its worker, and its actor if it is one."""
+    context = ray.get_runtime_context()
+    ids = {"node_id": context.get_node_id(), "worker_id": context.get_worker_id(), "actor_id": context.get_actor_id()}
+    return {name: str(value) for name, value in ids.items() if value}
+
+
 def node_ip() -> str:
     return str(ray.util.get_node_ip_address())
 

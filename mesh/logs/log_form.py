@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from mesh.context import current_request
 from mesh.logs.log_files import LogName
 from mesh.v1 import control_pb2
 from mesh.wire.outcome import users_traceback
+from mesh.wire.request_context import RequestContext
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
-_NO_REQUEST = {"request_id": "", "route": ""}
+_NO_REQUEST = {"request_id": "", "route": "", "trace_id": ""}
 _STANDARD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 
 
 class RequestFilter(logging.Filter):
     """Completes records, when they are made, with the process and with the request of the code that made them."""
 
-    def __init__(self, name: LogName, node_id: str) -> None:
+    def __init__(self, name: LogName, ids: Mapping[str, str]) -> None:
+        """`ids`: how the cluster names the process."""
         super().__init__()
         self._process = {
             "component": name.component,
             "application": name.app,
             "deployment": name.deployment,
             name.kind: name.process_id,
-            "node_id": node_id,
+            **ids,
         }
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets every record pass."""
         request = current_request()
-        served = {"request_id": request.request_id, "route": request.route} if request is not None else _NO_REQUEST
+        served = _NO_REQUEST if request is None else _named(request.context)
         for attribute, value in {**self._process, **served}.items():
             vars(record).setdefault(attribute, value)
         return True
+
+
+def _named(context: RequestContext) -> dict[str, str]:
+    trace_id = context.traceparent[3:35]
+    return {
+        "request_id": context.request_id,
+        "route": context.route,
+        # Clients may send anything.
+        "trace_id": trace_id if trace_id.isascii() and trace_id.isalnum() else "",
+    }
 
 
 class TextFormatter(logging.Formatter):

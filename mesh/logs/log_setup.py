@@ -48,7 +48,7 @@ class ProcessLogs(logging.Handler):
         super().__init__()
         self._name = name
         self._directory = directory
-        self._filter = RequestFilter(name, ray_core.node_id())
+        self._filter = RequestFilter(name, ray_core.process_ids())
         self._console = logging.StreamHandler(sys.stderr)
         self._file: LogFile | None = None
         self._readers: tuple[logging.Handler, ...] = ()
@@ -77,7 +77,11 @@ class ProcessLogs(logging.Handler):
         self._readers = (*self._readers, reader)
 
     def emit(self, record: logging.LogRecord) -> None:
-        for handler in (*self._handlers(), *self._readers):
+        """Records with `extra={"log_to_stderr": False}` are for the file only."""
+        handlers = [*self._handlers(), *self._readers]
+        if vars(record).get("log_to_stderr") is False:
+            handlers.remove(self._console)
+        for handler in handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
 

@@ -16,6 +16,8 @@ from mesh.v1 import control_pb2
 from mesh.wire.request_context import RequestContext
 
 Written = list[str]
+IDS = {"node_id": "n1", "worker_id": "w1", "actor_id": "a9"}
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def written() -> Iterator[tuple[logging.Logger, Written]]:
             texts.append(self.format(record))
 
     handler = Keeper()
-    handler.addFilter(RequestFilter(LogName("replica", "shop", "Shop", "a1"), "n1"))
+    handler.addFilter(RequestFilter(LogName("replica", "shop", "Shop", "a1"), IDS))
     handler.setFormatter(TextFormatter())
     logger = logging.getLogger("tests.log_form")
     logger.propagate = False
@@ -83,7 +85,9 @@ def test_json_records_have_every_part_as_a_member(written: tuple[logging.Logger,
     logger, texts = written
     options = control_pb2.LoggingOptions(is_json=True, additional_attributes=["threadName"])
     logger.handlers[0].setFormatter(formatter_of(options))
-    token = REQUEST.set(Request(RequestContext("r1", "/shop.Shop/Buy")))
+    token = REQUEST.set(
+        Request(RequestContext("r1", "/shop.Shop/Buy", traceparent=f"00-{TRACE_ID}-00f067aa0ba902b7-01"))
+    )
     try:
         raise ValueError("sold out")
     except ValueError:
@@ -106,8 +110,23 @@ def test_json_records_have_every_part_as_a_member(written: tuple[logging.Logger,
         "deployment": "Shop",
         "replica": "a1",
         "node_id": "n1",
+        "worker_id": "w1",
+        "actor_id": "a9",
+        "trace_id": TRACE_ID,
         "request_id": "r1",
         "route": "/shop.Shop/Buy",
         "item": "{'pear'}",
         "threadName": "MainThread",
     }
+
+
+@pytest.mark.parametrize("traceparent", ["", "00", "00-" + '"' * 32 + "-1-1", "00-\n{}" + "é" * 40])
+def test_a_trace_that_is_none_is_not_named(traceparent: str, written: tuple[logging.Logger, Written]) -> None:
+    logger, texts = written
+    logger.handlers[0].setFormatter(formatter_of(control_pb2.LoggingOptions(is_json=True)))
+    token = REQUEST.set(Request(RequestContext("r1", traceparent=traceparent)))
+    try:
+        logger.warning("sold")
+    finally:
+        REQUEST.reset(token)
+    assert "trace_id" not in json.loads(texts[0])

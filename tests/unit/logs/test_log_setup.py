@@ -20,7 +20,7 @@ from mesh.wire.request_context import RequestContext
 
 ray_core.logs_directory = lambda: sys.argv[1]
 ray_core.name_this_actor = lambda actor, name: None
-ray_core.node_id = lambda: "n1"
+ray_core.process_ids = lambda: {"node_id": "n1"}
 logs = begin_process(object(), LogName("replica", "shop", "Shop", "a1"), LoggingOptions(level=logging.INFO))
 REQUEST.set(Request(RequestContext("r1")))
 """
@@ -42,6 +42,15 @@ def test_records_reach_the_file_and_stderr_in_one_form(tmp_path: Path) -> None:
     assert lines == ["INFO replica shop/Shop#a1 [r1] mine: loaded", "INFO replica shop/Shop#a1 [r1] root: again"]
     assert [line[24:] for line in stderr] == lines
     assert stdout == ""
+
+
+def test_a_record_may_be_for_the_file_only(tmp_path: Path) -> None:
+    """As code for Ray Serve asks for it (item 238)."""
+    lines, stderr, _ = logged(
+        tmp_path, "logging.getLogger('mine').info('quiet', extra={'log_to_stderr': False}); logging.info('loud')"
+    )
+    assert [line.rpartition(": ")[2] for line in lines] == ["quiet", "loud"]
+    assert [line.rpartition(": ")[2] for line in stderr] == ["loud"]
 
 
 def test_a_reader_of_the_records_takes_none_away(tmp_path: Path) -> None:
