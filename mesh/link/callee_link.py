@@ -153,14 +153,14 @@ class CalleeLink:
     def __repr__(self) -> str:
         return f"<CalleeLink {self.phase.name}, {len(self._calls)} calls>"
 
-    def start(self, model_ids: list[str]) -> None:
-        """Welcome the caller, with the models that are here."""
+    def start(self, model_ids: list[str], copies_min: int) -> None:
+        """Welcome the caller, with the models that are here and how many copies it is to keep of each."""
         self._links.add(self)
         self._stream.connection.outbox.send_headers(self._stream, RESPONSE_BLOCK)
         if self._admission.is_closed:
             # Before it can send a call.
             self.drain()
-        self.send(frames.pack_welcome(self._load(), model_ids))
+        self.send(frames.pack_welcome(self._load(), model_ids, copies_min))
 
     def end(self, reason: CancelReason, code: int = 0, text: str = "") -> None:
         """Cancel the link's calls and end its stream with a gRPC status."""

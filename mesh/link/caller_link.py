@@ -77,7 +77,7 @@ class CallerLink:
         self.phase = CallerPhase.CONNECTING
         self.others_ongoing = 0
         """Calls of other callers at the replica, by its last load report."""
-        self.model_ids: frozenset[str] = frozenset()
+        self.model_ids, self.copies_min = frozenset[str](), 1
 
     def __repr__(self) -> str:
         return f"<CallerLink to {self.replica_id}, {self.phase.name}, {len(self._calls)} calls>"
@@ -295,6 +295,7 @@ class CallerLink:
                 self._on_event(CallerEvent.WELCOME)
                 self.others_ongoing = frame.welcome.load.ongoing
                 self.model_ids = frozenset(frame.welcome.model_ids)
+                self.copies_min = max(1, frame.welcome.copies_min)
                 self._observer.on_ready(self)
             case "drain":
                 self._on_event(CallerEvent.DRAIN)

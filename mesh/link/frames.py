@@ -239,13 +239,15 @@ def pack_hello(replica_id: str, token: bytes) -> bytes:
     return pack(Frame(hello=hello))
 
 
-def pack_welcome(ongoing: int, model_ids: list[str]) -> bytes:
-    """The first frame of a replica, with its load and its models."""
+def pack_welcome(ongoing: int, model_ids: list[str], copies_min: int = 1) -> bytes:
+    """The first frame of a replica, with its load and its models, and how many copies callers keep of each."""
     frame = Frame()
     welcome = frame.welcome
     welcome.protocol_version = PROTOCOL_VERSION
     welcome.load.ongoing = ongoing
     welcome.model_ids.extend(model_ids)
+    if copies_min > 1:
+        welcome.copies_min = copies_min
     return pack(frame)
 
 

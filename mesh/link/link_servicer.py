@@ -48,6 +48,8 @@ class LinkServicer:
         self.token_matches = token_matches
         self.links: set[CalleeLink] = set() if links is None else links
         self.model_ids: list[str] = []
+        self.copies_min = 1
+        """Of each model: callers ask as many replicas for it, where there are as many."""
 
     def accept(self, stream: Stream, head: RequestHead, peer: str) -> LinkStream | None:
         """The receiver of a new request to the replica's port; None where it has been refused."""
@@ -107,7 +109,7 @@ class _Handshake:
             )
         else:
             link = CalleeLink(servicer.admission, servicer.service, self._stream, self.receiver, servicer.links)
-            link.start(servicer.model_ids)
+            link.start(servicer.model_ids, servicer.copies_min)
 
     def _on_end(self, reason: str, code: ErrorCode | int) -> None:
         self._timer.cancel()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh.multiplex.model_limits import ModelLimits
+from mesh.options import option_checks
 
 UNLIMITED = -1
 
@@ -21,6 +22,8 @@ class MultiplexOptions:
     """Loaded when a replica starts."""
     aliases: Mapping[str, str]
     """Other names of models."""
+    copies_min: int
+    """Replicas on which callers keep each model."""
 
     @property
     def needs_owner(self) -> bool:
@@ -42,6 +45,7 @@ def multiplex_options(
     model_size_fn: Any,
     preload: Any,
     aliases: Any,
+    min_copies: Any,
 ) -> MultiplexOptions:
     """Raises TypeError or ValueError for unusable values."""
     limits = ModelLimits(_model_limit(max_num_models_per_replica), _byte_limit(max_bytes_per_replica))
@@ -51,7 +55,11 @@ def multiplex_options(
         raise ValueError("max_bytes_per_replica and model_size_fn come together: a limit, and what measures a model.")
     names = checked_aliases({} if aliases is None else aliases)
     return MultiplexOptions(
-        limits=limits, model_size_fn=model_size_fn, preload=_preload(preload, limits, names), aliases=names
+        limits=limits,
+        model_size_fn=model_size_fn,
+        preload=_preload(preload, limits, names),
+        aliases=names,
+        copies_min=option_checks.whole_number("min_copies", min_copies, 1),
     )
 
 

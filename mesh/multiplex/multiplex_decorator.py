@@ -34,6 +34,7 @@ def multiplexed(
     model_size_fn: Callable[..., Any] | None = None,
     preload: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
+    min_copies: int = 1,
 ) -> Callable[[Loader], Loader]: ...
 @overload
 def multiplexed(function: Loader, max_num_models_per_replica: int = 3) -> Loader: ...
@@ -46,6 +47,7 @@ def multiplexed(
     model_size_fn: Callable[..., Any] | None = None,
     preload: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
+    min_copies: int = 1,
 ) -> Any:
     """Let an `async def` loader of one model id, function or method, keep what it loaded for the next request.
 
@@ -64,6 +66,8 @@ def multiplexed(
         model_size_fn: the bytes of a model by its id, before it is loaded: a function of the id, or of the object and
             the id, that may be async.
         preload: models that a replica loads before it takes calls, by a loader that is a method of the deployment.
+        min_copies: replicas on which each model that is asked for is kept, where there are as many: by a loader that is
+            a method of the deployment. The calls that make the copies wait for their loads.
         aliases: other names of models, such as {"model:stable": "model:7"}. Requests may ask for either.
 
     Raises TypeError and ValueError for unusable options and ids.
@@ -74,7 +78,9 @@ def multiplexed(
     """
     if function is not None:
         _check_loader(function)
-    options = multiplex_options(max_num_models_per_replica, max_bytes_per_replica, model_size_fn, preload, aliases)
+    options = multiplex_options(
+        max_num_models_per_replica, max_bytes_per_replica, model_size_fn, preload, aliases, min_copies
+    )
 
     def decorate(function: Callable[..., Any]) -> Any:
         _check_loader(function)

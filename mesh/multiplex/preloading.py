@@ -1,4 +1,4 @@
-"""Models that are loaded when a replica starts, before it takes calls."""
+"""What the loaders of a deployment want of its replicas: models to load before they take calls, and copies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ async def preload_models(target: object) -> None:
     for loader in _loaders(type(target)):
         for model_id in loader.options.preload:
             await loader.get((target, model_id))
+
+
+def copies_min_of(target: object) -> int:
+    """On how many replicas each model of an object's loaders is to be."""
+    return max((loader.options.copies_min for loader in _loaders(type(target))), default=1)
 
 
 def _loaders(cls: type[Any]) -> Iterator[MultiplexedLoader]:

@@ -25,7 +25,7 @@ from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
 from mesh.membership.mesh_process import REPLICA, join
 from mesh.multiplex.multiplex_decorator import model_registry
-from mesh.multiplex.preloading import preload_models
+from mesh.multiplex.preloading import copies_min_of, preload_models
 from mesh.options.drain_policy import drain_policy_of
 from mesh.options.logging_options import logging_of_replica
 from mesh.replica.autoscaling_stats import AutoscalingStats
@@ -231,6 +231,7 @@ class ReplicaProcess:
         servicer = self._servicer = LinkServicer(self.spec.replica_id, self._admission, executor, links)
         model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
         servicer.announce_models(model_registry.model_ids())
+        servicer.copies_min = copies_min_of(self._object.target) if self._object is not None else 1
         telemetry.register(counts.samples)
         self._server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
         tls, node_ip = link_tls(), ray_core.node_ip()

@@ -68,6 +68,11 @@ class Endpoint:
         return max(announced, len(self.expected_models))
 
     @property
+    def copies_min(self) -> int:
+        """On how many replicas of its deployment each model is to be."""
+        return self.link.copies_min if self.link is not None else 1
+
+    @property
     def is_usable(self) -> bool:
         return self.link is not None and self.link.is_usable
 

@@ -80,14 +80,16 @@ class Hello(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., replica_id: _Optional[str] = ..., token: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol_version", "load", "model_ids")
+    __slots__ = ("protocol_version", "load", "model_ids", "copies_min")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    COPIES_MIN_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     load: _common_pb2.Load
     model_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, protocol_version: _Optional[int] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    copies_min: int
+    def __init__(self, protocol_version: _Optional[int] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., model_ids: _Optional[_Iterable[str]] = ..., copies_min: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("method", "context", "deadline_ms", "payload", "streams_response", "streams_request", "credit", "metadata", "peer", "shared_bytes", "beyond_limit")

@@ -64,21 +64,23 @@ def pick(candidates: Sequence[C], random: Random) -> C | None:
     return candidates[0] if count and candidates[0].load < candidates[0].limit else None
 
 
-def pick_for_model(holders: Sequence[C], candidates: Sequence[C], random: Random, *, may_spill: bool) -> C | None:
-    """A holder of the model if one is free.
+def pick_for_model(
+    holders: Sequence[C], candidates: Sequence[C], random: Random, *, may_spill: bool, copies_min: int = 1
+) -> C | None:
+    """A holder of the model if one is free; while it has fewer than `copies_min`, a free candidate that is none.
 
     When all holders are full the call waits for one of them (None), unless `may_spill` allows any free candidate: so a
     model in demand spreads. A model without a holder goes to a free candidate with the fewest models.
     """
+    if 0 < len(holders) < copies_min:
+        other = _fewest_models([candidate for candidate in candidates if candidate not in holders], random)
+        if other is not None:
+            return other
     if holders:
         found = pick(holders, random)
         if found is not None or not may_spill:
             return found
-    free = [candidate for candidate in candidates if candidate.load < candidate.limit]
-    if not free:
-        return None
-    fewest = min(candidate.model_count for candidate in free)
-    return pick([candidate for candidate in free if candidate.model_count == fewest], random)
+    return _fewest_models(candidates, random)
 
 
 def pick_for_session(session_id: str, candidates: Sequence[N]) -> N | None:
@@ -91,6 +93,15 @@ def pick_for_session(session_id: str, candidates: Sequence[N]) -> N | None:
     if not free:
         return None
     return max(free, key=lambda candidate: blake2b(f"{session_id}\0{candidate.name}".encode(), digest_size=8).digest())
+
+
+def _fewest_models(candidates: Sequence[C], random: Random) -> C | None:
+    """A free candidate with the fewest models."""
+    free = [candidate for candidate in candidates if candidate.load < candidate.limit]
+    if not free:
+        return None
+    fewest = min(candidate.model_count for candidate in free)
+    return pick([candidate for candidate in free if candidate.model_count == fewest], random)
 
 
 def _less_loaded(first: C, second: C) -> C:

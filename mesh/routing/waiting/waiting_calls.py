@@ -292,7 +292,9 @@ class WaitingCalls:
         model_id = _model_of(call)
         if model_id:
             holders = self._pool.holders_of(model_id)
-            return pick_for_model(holders, self._pool.all.candidates, self._random, may_spill=may_spill)
+            copies_min = holders[0].copies_min if holders else 1
+            candidates = self._pool.all.candidates
+            return pick_for_model(holders, candidates, self._random, may_spill=may_spill, copies_min=copies_min)
         affinity = call.request.session_id or call.request.context.tenant
         if affinity:
             return pick_for_session(affinity, self._pool.all.candidates)

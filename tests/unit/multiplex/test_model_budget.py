@@ -16,7 +16,7 @@ from mesh.multiplex.model_cache import ModelCache
 from mesh.multiplex.model_limits import ModelLimits
 from mesh.multiplex.model_stats import ModelStats
 from mesh.multiplex.multiplex_decorator import ModelRegistry, multiplexed
-from mesh.multiplex.preloading import preload_models
+from mesh.multiplex.preloading import copies_min_of, preload_models
 from mesh.testing import replica_context
 from mesh.wire import telemetry
 
@@ -208,6 +208,8 @@ def test_never_more_bytes_than_allowed_and_everyone_gets_its_own(
         ({"max_bytes_per_replica": 5, "model_size_fn": 7}, TypeError, "model_size_fn"),
         ({"max_bytes_per_replica": 5, "model_size_fn": lambda: 1}, TypeError, "one parameter"),
         ({"max_bytes_per_replica": 5, "model_size_fn": lambda owner, model_id: 1}, TypeError, "plain function"),
+        ({"min_copies": 0}, ValueError, "min_copies"),
+        ({"min_copies": "2"}, TypeError, "min_copies"),
         ({"preload": "a"}, TypeError, "list of model ids"),
         ({"preload": ["a", 7]}, TypeError, "7 is none"),
         ({"preload": [""]}, ValueError, "empty"),
@@ -311,6 +313,15 @@ async def test_models_are_loaded_in_their_order_also_those_of_inherited_loaders(
     await preload_models(ready)
     assert sorted(ready.log) == ["7", "a", "b"]
     assert ready.log.index("a") < ready.log.index("7")
+
+
+def test_a_replica_wants_as_many_copies_as_the_most_demanding_of_its_loaders() -> None:
+    class Copied(Ready):
+        @multiplexed(min_copies=3)
+        async def load_copies(self, model_id: str) -> str:
+            return model_id
+
+    assert [copies_min_of(target) for target in (Copied(), Ready(), object())] == [3, 1, 1]
 
 
 async def test_objects_without_loaders_preload_nothing() -> None:

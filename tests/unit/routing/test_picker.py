@@ -57,6 +57,22 @@ def test_a_model_is_picked_where_it_is(candidates: list[Endpoint], may_spill: bo
         assert found.model_count == min(endpoint.model_count for endpoint in free)
 
 
+@given(endpoints, st.booleans(), st.integers(1, 5), seeds)
+def test_copies_are_made_while_there_are_too_few_and_a_replica_without_the_model_is_free(
+    candidates: list[Endpoint], may_spill: bool, copies_min: int, seed: int
+) -> None:
+    holders = [endpoint for endpoint in candidates if "a" in endpoint.models]
+    dice = random.Random(seed)
+    found = pick_for_model(holders, candidates, dice.random, may_spill=may_spill, copies_min=copies_min)
+    others = [endpoint for endpoint in candidates if endpoint.is_free and endpoint not in holders]
+    if 0 < len(holders) < copies_min and others:
+        assert found in others
+        assert found.model_count == min(endpoint.model_count for endpoint in others)
+    else:
+        plain = pick_for_model(holders, candidates, random.Random(seed).random, may_spill=may_spill)
+        assert found is plain
+
+
 def test_a_full_candidate_with_fewer_models_hides_no_free_one() -> None:
     full, free = Endpoint(1, 1), Endpoint(0, 1, frozenset("b"))
     assert pick_for_model([], [full, free], random.random, may_spill=False) is free

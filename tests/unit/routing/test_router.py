@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -20,6 +22,7 @@ from mesh.exceptions import (
     DisconnectedError,
     ReplicaUnavailableError,
 )
+from mesh.link.frames import pack_welcome
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.router import Router
@@ -222,6 +225,39 @@ def test_a_hot_model_spreads_and_others_pass_what_waits_for_it() -> None:
         mesh.replicas[0].user_loop.post(mesh.replicas[0].target.gate.set)
         first.result(timeout_s=DEADLINE_S)
         mesh.assert_idle()
+
+
+def test_a_model_comes_to_as_many_replicas_as_its_loader_says_and_stays_on_them() -> None:
+    """The first calls make the copies; later ones share them, and a copy that is lost is made again."""
+    with copies_min(2), mesh_of(Models(), Models(), Models()) as mesh:
+        for _ in range(12):
+            mesh.handle(multiplexed_model_id="a").remote().result(timeout_s=DEADLINE_S)
+        asked = [len(replica.target.asked) for replica in mesh.replicas]
+        assert sorted(count > 0 for count in asked) == [False, True, True]
+        lost = max(mesh.replicas, key=lambda replica: len(replica.target.asked))
+        lost.kill()
+        mesh.replicas.remove(lost)
+        mesh.publish()
+        for _ in range(12):
+            mesh.handle(multiplexed_model_id="a").remote().result(timeout_s=DEADLINE_S)
+        assert all(replica.target.asked for replica in mesh.replicas)
+
+
+def test_fewer_replicas_than_copies_are_enough() -> None:
+    with copies_min(5), mesh_of(Models()) as mesh:
+        for _ in range(3):
+            assert mesh.handle(multiplexed_model_id="a").remote().result(timeout_s=DEADLINE_S) == "a"
+
+
+@contextmanager
+def copies_min(count: int) -> Iterator[None]:
+    """Replicas of this test want as many copies of each model."""
+
+    def welcome(ongoing: int, model_ids: list[str], copies_min: int = 1) -> bytes:
+        return pack_welcome(ongoing, model_ids, count)
+
+    with patch("mesh.link.frames.pack_welcome", welcome):
+        yield
 
 
 def test_models_without_an_announcement_take_bounded_memory() -> None:
