@@ -248,7 +248,7 @@ FUNCTION_LINES_MAX = 60
 CLASS_LINES_MAX = 300
 SELF_ATTRIBUTES_MAX = 12
 PARAMETERS_MAX = 6
-CONTRACT_SIGNATURES = {"deployment", "options", "run", "start"}
+CONTRACT_SIGNATURES = {"deployment", "multiplexed", "options", "run", "start"}
 """Public functions and commands whose parameters the API contract fixes."""
 
 RIDDLING_WORDS = re.compile(

@@ -77,7 +77,7 @@ def multiplexed() -> object:
         (
             multiplexed,
             "multiplexed() got an unexpected keyword argument 'max_models'. There are: function, "
-            "max_num_models_per_replica.",
+            "max_num_models_per_replica, max_bytes_per_replica, model_size_fn, preload, aliases, min_copies.",
         ),
         (
             lambda: mesh.run(Shop.bind(), nme="x"),

@@ -103,7 +103,7 @@ def test_a_list_that_lies_leaves_no_caller_without_an_outcome(results: list[int]
 
 
 async def new_batch_task(before: set[asyncio.Task[Any]], steps: int) -> asyncio.Task[Any]:
-    """The task of the next batch, so many rounds of the loop after it was made."""
+    """The task of the next batch, some rounds of the loop after it was made."""
     for _ in range(100):
         for task in asyncio.all_tasks() - before:
             if task.get_name() == "batch":

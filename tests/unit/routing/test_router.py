@@ -235,7 +235,7 @@ def test_a_model_comes_to_as_many_replicas_as_its_loader_says_and_stays_on_them(
         asked = [len(replica.target.asked) for replica in mesh.replicas]
         assert sorted(count > 0 for count in asked) == [False, True, True]
         lost = max(mesh.replicas, key=lambda replica: len(replica.target.asked))
-        lost.kill()
+        lost.close()
         mesh.replicas.remove(lost)
         mesh.publish()
         for _ in range(12):
