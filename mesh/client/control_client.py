@@ -196,8 +196,9 @@ class ControlClient:
         request = control_pb2.DeleteRequest(application=application, run_id=run_id, request_id=_new_id())
         self._call("Delete", request, control_pb2.DeleteReply)
 
-    def status(self) -> control_pb2.StatusReply:
-        return self._call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply)
+    def status(self, *applications: str) -> control_pb2.StatusReply:
+        """Of these applications, without any of all."""
+        return self._call("Status", control_pb2.StatusRequest(applications=applications), control_pb2.StatusReply)
 
     def shutdown(self) -> None:
         """Returns when the shutdown is stored; `status` lists what is left."""

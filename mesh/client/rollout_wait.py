@@ -63,7 +63,7 @@ def until_running(client: ControlClient, name: str, show: Show | None = None) ->
     `show` gets every status; by default a warning says every ten seconds what the rollout waits for.
     """
     show = show or ProgressLogger(time.monotonic)
-    poll(lambda: _is_running(client.status(), name, show), timeout_s=None)
+    poll(lambda: _is_running(client.status(name), name, show), timeout_s=None)
 
 
 def until_all_running(client: ControlClient, names: Sequence[str], show: Show) -> None:
@@ -72,7 +72,7 @@ def until_all_running(client: ControlClient, names: Sequence[str], show: Show) -
     Raises RuntimeError with all failures, once the other applications run.
     """
     failures: dict[str, str] = {}
-    poll(lambda: _are_settled(client.status(), names, show, failures), timeout_s=None)
+    poll(lambda: _are_settled(client.status(*names), names, show, failures), timeout_s=None)
     if failures:
         raise RuntimeError("\n".join(failures[name] for name in names if name in failures))
 
@@ -97,13 +97,13 @@ def until_settled(client: ControlClient, name: str | None, timeout_s: float) -> 
 
     Returns False if that takes longer.
     """
-    return poll(lambda: _is_settled(client.status(), name), timeout_s)
+    return poll(lambda: _is_settled(client.status(*([name] if name else ())), name), timeout_s)
 
 
 def until_deleted(client: ControlClient, name: str) -> None:
     """Returns also when it was deployed again in the meantime. Raises TimeoutError."""
     timeout_s = settings().client.delete_timeout_s
-    if not poll(lambda: not _is_being_deleted(client.status(), name), timeout_s):
+    if not poll(lambda: not _is_being_deleted(client.status(name), name), timeout_s):
         raise TimeoutError(
             f"Application {name!r} was not gone after {timeout_s:.0f} s; it is still being deleted. "
             "See `mesh status` for the replicas that are left."

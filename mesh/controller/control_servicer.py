@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,9 +29,9 @@ from mesh.controller.desired.desired_change import (
 from mesh.controller.desired.desired_store import StoreError
 from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.event_log import EventLog
-from mesh.controller.report.mesh_picture import ControllerIdentity
+from mesh.controller.report.mesh_picture import ControllerIdentity, SharedPicture
 from mesh.controller.report.publisher import Publisher, Subscriber
-from mesh.controller.report.status_report import controller_status
+from mesh.controller.report.status_report import build_status, controller_status
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
 from mesh.wire.duplex import converse
@@ -54,6 +55,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._unix_clock = unix_clock
         self._identity = identity
         self._events = events
+        self._shown = SharedPicture(loop.picture, time.monotonic)
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
         one = control_pb2.ApplyRequest(
@@ -105,7 +107,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return control_pb2.DeleteReply()
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
-        reply = self._loop.status()
+        reply = build_status(self._shown.get(), request.applications)
         reply.controller.CopyFrom(controller_status(self._identity, self._unix_clock()))
         reply.controller.message = self._loop.waits_for
         return reply
@@ -163,7 +165,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], request_id: str, context: _Context
     ) -> int:
         try:
-            return await self._loop.change(edit, code_of=code_of, request_id=request_id)
+            version = await self._loop.change(edit, code_of=code_of, request_id=request_id)
         except InvalidChangeError as error:
             await context.abort(error.code, str(error))
             raise  # abort() has raised already
@@ -171,6 +173,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             # Clients treat this like an unavailable controller, and try again.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise  # abort() has raised already
+        self._shown.forget()
+        return version
 
     async def Sync(self, request_iterator: Any, context: _Context) -> None:
         report = await context.read()

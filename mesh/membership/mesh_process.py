@@ -1,6 +1,6 @@
 """This process as a member of the mesh: its routers, its Sync stream to the controller, its Process service.
 
-Theory of operation. The Sync stream (`mesh.membership.sync_stream`) receives whole snapshots of the deployments that
+Theory of operation. The Sync stream (`mesh.membership.sync_stream`) receives snapshots of the deployments that
 this process calls, and reports its load. While the stream is down, routers work with the snapshots they have. A process
 that only calls joins the mesh on its first call; replicas and gateways join when they start.
 """
@@ -145,7 +145,10 @@ class MeshProcess:
     def apply(self, update: control_pb2.Update) -> None:
         """Pass an update of the controller to routers and route listeners."""
         for message in update.snapshots:
-            snapshot = read_snapshot(message)
+            key = DeploymentKey(message.deployment.app, message.deployment.name)
+            snapshot = read_snapshot(message, self._snapshots.get(key))
+            if snapshot is None:  # it has unsubscribed meanwhile, and a whole one follows if it has subscribed again
+                continue
             self._snapshots[snapshot.deployment] = snapshot
             router = self._routers.get(snapshot.deployment)
             if router is not None:

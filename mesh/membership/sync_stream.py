@@ -152,6 +152,7 @@ class SyncStream:
             node_id=process.identity.node_id,
             kind=process.kind,
             address=self._address,
+            reads_changes=True,
         )
         self._subscribed.clear()
         self._reporter.restart()

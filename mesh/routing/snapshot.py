@@ -59,14 +59,25 @@ class Snapshot:
     """Which requests of the application a canary serves; None: it has no canary."""
 
 
-def read_snapshot(message: control_pb2.DeploymentSnapshot) -> Snapshot:
+def read_snapshot(message: control_pb2.DeploymentSnapshot, known: Snapshot | None = None) -> Snapshot | None:
+    """`known`: the one before. None: it is a change of one that is not known any more.
+
+    Raises ValueError where it changes another version than the known one: the stream has to begin again.
+    """
+    replicas = {each.replica_id: _read_replica(each) for each in message.replicas}
+    if message.changes_version:
+        if known is None:
+            return None
+        if known.version != message.changes_version:
+            raise ValueError(
+                f"A change of version {message.changes_version} of {known.deployment} came after {known.version}."
+            )
+        removed = frozenset(message.removed_replica_ids)
+        replicas = {each.replica_id: each for each in known.replicas if each.replica_id not in removed} | replicas
     return Snapshot(
         deployment=DeploymentKey(message.deployment.app, message.deployment.name),
         version=message.version,
-        replicas=tuple(
-            ReplicaInfo(replica.replica_id, replica.address, replica.node_id, replica.zone, replica.version)
-            for replica in message.replicas
-        ),
+        replicas=tuple(replicas.values()),
         max_ongoing_requests=message.max_ongoing_requests,
         max_queued_requests=message.max_queued_requests,
         queue_timeout_s=message.queue_timeout_s,
@@ -89,3 +100,7 @@ def read_router(message: control_pb2.RequestRouter) -> RouterSpec:
 
 def read_rule(app: str, rule: control_pb2.TrafficRule, version: str = "") -> TrafficRule:
     return TrafficRule(app, version, rule.percent / 100, rule.header, rule.value)
+
+
+def _read_replica(replica: control_pb2.ReplicaInfo) -> ReplicaInfo:
+    return ReplicaInfo(replica.replica_id, replica.address, replica.node_id, replica.zone, replica.version)

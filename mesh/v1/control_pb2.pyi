@@ -778,8 +778,10 @@ class DeleteReply(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("applications",)
+    APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
+    applications: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, applications: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShutdownRequest(_message.Message):
     __slots__ = ("request_id",)
@@ -966,16 +968,18 @@ class StatusReply(_message.Message):
     def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ...) -> None: ...
 
 class ProcessHello(_message.Message):
-    __slots__ = ("process_id", "node_id", "kind", "address")
+    __slots__ = ("process_id", "node_id", "kind", "address", "reads_changes")
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    READS_CHANGES_FIELD_NUMBER: _ClassVar[int]
     process_id: str
     node_id: str
     kind: ProcessKind
     address: str
-    def __init__(self, process_id: _Optional[str] = ..., node_id: _Optional[str] = ..., kind: _Optional[_Union[ProcessKind, str]] = ..., address: _Optional[str] = ...) -> None: ...
+    reads_changes: bool
+    def __init__(self, process_id: _Optional[str] = ..., node_id: _Optional[str] = ..., kind: _Optional[_Union[ProcessKind, str]] = ..., address: _Optional[str] = ..., reads_changes: bool = ...) -> None: ...
 
 class DeploymentLoad(_message.Message):
     __slots__ = ("deployment", "queued", "ongoing", "executing", "stats")
@@ -1033,7 +1037,7 @@ class RequestRouter(_message.Message):
     def __init__(self, import_path: _Optional[str] = ..., kwargs_json: _Optional[str] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
-    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "request_router", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing", "traffic", "canary_version")
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "request_router", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing", "traffic", "canary_version", "changes_version", "removed_replica_ids")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -1049,6 +1053,8 @@ class DeploymentSnapshot(_message.Message):
     IS_MISSING_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     CANARY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
     deployment: _common_pb2.DeploymentId
     version: int
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaInfo]
@@ -1064,7 +1070,9 @@ class DeploymentSnapshot(_message.Message):
     is_missing: bool
     traffic: TrafficRule
     canary_version: str
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., request_router: _Optional[_Union[RequestRouter, _Mapping]] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., canary_version: _Optional[str] = ...) -> None: ...
+    changes_version: int
+    removed_replica_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., request_router: _Optional[_Union[RequestRouter, _Mapping]] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., canary_version: _Optional[str] = ..., changes_version: _Optional[int] = ..., removed_replica_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest", "model_id_paths", "traffic")

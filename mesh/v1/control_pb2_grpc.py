@@ -191,7 +191,7 @@ class ControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Sync(self, request_iterator, context):
-        """One stream per process. Up: what it needs and how busy it is. Down: whole snapshots, first all, then changed ones.
+        """One stream per process. Up: what it needs and how busy it is. Down: first whole snapshots, then their changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Observed
+from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.report.deployment_status import Verdict
 from mesh.controller.scaling.scaling_rule import Load
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
+
+_SHARE = 0.04
+"""Of the time that pictures for clients may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,7 @@ class ControllerIdentity:
     """Since the mesh was started."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MeshPicture:
     desired: Desired
     observed: Observed
@@ -38,3 +42,39 @@ class MeshPicture:
     """Since the last turn of the control loop that ended well."""
     faults: Mapping[DeploymentKey, str] = field(default_factory=dict)
     """The controller's own faults, in words."""
+
+    @cached_property
+    def replicas(self) -> Mapping[DeploymentKey, Sequence[Replica]]:
+        """By deployment; none of one without any."""
+        return self.observed.by_deployment()
+
+    @cached_property
+    def deployments(self) -> Mapping[str, Sequence[DeploymentKey]]:
+        """By application, sorted."""
+        by_app: dict[str, list[DeploymentKey]] = {}
+        for key in sorted(self.verdicts):
+            by_app.setdefault(key.app, []).append(key)
+        return by_app
+
+
+class SharedPicture:
+    """One picture for all clients that ask at about the same time. That of a large mesh takes long to make."""
+
+    def __init__(self, make: Callable[[], MeshPicture], clock: Callable[[], float]) -> None:
+        self._make = make
+        self._clock = clock
+        self._picture: MeshPicture | None = None
+        self._ends_at_s = 0.0
+
+    def get(self) -> MeshPicture:
+        """The present one, or one of a moment ago: at most a small share of the time goes into pictures."""
+        began_at_s = self._clock()
+        if self._picture is None or began_at_s >= self._ends_at_s:
+            self._picture = self._make()
+            now_s = self._clock()
+            self._ends_at_s = now_s + (now_s - began_at_s) / _SHARE
+        return self._picture
+
+    def forget(self) -> None:
+        """Show what was just changed."""
+        self._picture = None

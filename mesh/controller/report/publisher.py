@@ -7,10 +7,13 @@ reads nothing costs one set.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from mesh.controller.desired.desired_state import Desired
+from mesh.controller.report.snapshot_changes import SnapshotChanges
 from mesh.controller.report.snapshots import missing_snapshot
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
@@ -41,6 +44,8 @@ class Subscriber:
         self.topics: set[Topic] = set()
         self.descriptor_sets: frozenset[str] = frozenset()
         """Digests of those that the process has: they were sent on this stream and are still in use."""
+        self._sent_versions: dict[DeploymentKey, int] = {}
+        """Of the snapshots that it was given last."""
         self._stale: set[Topic] = set()
         self._wake = asyncio.Event()
         self._current = asyncio.Event()
@@ -49,18 +54,18 @@ class Subscriber:
     def is_gateway(self) -> bool:
         return self.hello.kind == control_pb2.PROCESS_KIND_GATEWAY
 
-    def add(self, topics: Iterable[Topic]) -> None:
-        """Subscribe to the topics; new ones are stale."""
-        for topic in topics:
-            if topic not in self.topics:
-                self.topics.add(topic)
-                self.mark(topic)
+    def add(self, topic: Topic) -> None:
+        """Subscribe to the topic; a new one is stale."""
+        if topic not in self.topics:
+            self.topics.add(topic)
+            self.mark(topic)
 
-    def remove(self, topics: Iterable[Topic]) -> None:
-        """Unsubscribe from the topics."""
-        gone = frozenset(topics)
-        self.topics -= gone
-        self._stale -= gone
+    def remove(self, topic: Topic) -> None:
+        """Unsubscribe from the topic."""
+        self.topics.discard(topic)
+        self._stale.discard(topic)
+        if isinstance(topic, DeploymentKey):
+            self._sent_versions.pop(topic, None)
 
     def mark(self, topic: Topic) -> None:
         """A topic has changed. Does nothing on a stream that has not subscribed to it."""
@@ -77,6 +82,16 @@ class Subscriber:
         self._wake.clear()
         stale, self._stale = self._stale, set()
         return stale
+
+    def news_of(self, key: DeploymentKey, changes: SnapshotChanges) -> list[control_pb2.DeploymentSnapshot]:
+        """What it is to be sent of a snapshot, in order."""
+        before = self._sent_versions.get(key, 0) if self.hello.reads_changes else 0
+        self._sent_versions[key] = changes.newest.version
+        return changes.since(before)
+
+    @property
+    def is_flushed(self) -> bool:
+        return self._current.is_set()
 
     async def wait_flushed(self) -> None:
         """Wait until everything was written to the stream, or it is closed."""
@@ -95,9 +110,13 @@ class Publisher:
         """`first_version` must exceed every version of earlier controllers of this mesh, so that versions only grow."""
         self._version = first_version
         self._desired = Desired()
-        self._snapshots: dict[DeploymentKey, control_pb2.DeploymentSnapshot] = {}
+        self._snapshots: dict[DeploymentKey, SnapshotChanges] = {}
         self._routes = control_pb2.RouteTable(version=first_version)
-        self._subscribers: set[Subscriber] = set()
+        self._subscribers: dict[Subscriber, None] = {}
+        self._of_topic: dict[Topic, dict[Subscriber, None]] = defaultdict(dict)
+        self._on_node: dict[str, dict[Subscriber, None]] = defaultdict(dict)
+        self._flush: tuple[int, asyncio.Task[None]] | None = None
+        """The last one, and the version that it waits for."""
         self.own_process: control_pb2.ProcessHello | None = None
         """The controller's: a peer for the gateway of its node. Set before the first stream."""
 
@@ -129,14 +148,21 @@ class Publisher:
     def open(self, hello: control_pb2.ProcessHello) -> Subscriber:
         """Add the stream of a process."""
         subscriber = Subscriber(hello)
-        self._subscribers.add(subscriber)
+        self._subscribers[subscriber] = None
+        self._on_node[hello.node_id][subscriber] = None
         if subscriber.is_gateway:
-            subscriber.add((_ROUTES, _PEERS))
+            self._add(subscriber, _ROUTES)
+            self._add(subscriber, _PEERS)
         self._mark_peers(hello.node_id)
         return subscriber
 
     def close(self, subscriber: Subscriber) -> None:
-        self._subscribers.discard(subscriber)
+        for topic in tuple(subscriber.topics):
+            self._remove(subscriber, topic)
+        self._subscribers.pop(subscriber, None)
+        self._on_node[subscriber.hello.node_id].pop(subscriber, None)
+        if not self._on_node[subscriber.hello.node_id]:
+            del self._on_node[subscriber.hello.node_id]
         subscriber.close()
         self._mark_peers(subscriber.hello.node_id)
 
@@ -144,11 +170,12 @@ class Publisher:
         for key in keys:
             if key not in self._snapshots:
                 self._put_snapshot(key, missing_snapshot(key, self._desired))
-            subscriber.add((key,))
+            self._add(subscriber, key)
 
     def unsubscribe(self, subscriber: Subscriber, keys: Iterable[DeploymentKey]) -> None:
-        subscriber.remove(keys)
-        self._forget_missing({key for key, snapshot in self._snapshots.items() if not snapshot.is_missing})
+        for key in keys:
+            self._remove(subscriber, key)
+        self._forget_missing({key for key, each in self._snapshots.items() if not each.newest.is_missing})
 
     async def next_update(self, subscriber: Subscriber) -> control_pb2.Update:
         """Wait for changes and return them. Call it again when the update was written."""
@@ -162,16 +189,22 @@ class Publisher:
                     update.peers.CopyFrom(self._peers_of(subscriber))
                 case key:
                     if key in self._snapshots:
-                        update.snapshots.append(self._snapshots[key])
+                        update.snapshots.extend(subscriber.news_of(key, self._snapshots[key]))
         return update
 
     async def flush(self) -> None:
         """Wait until everything was written to every stream; but only briefly for those that do not read."""
-        waits = [asyncio.ensure_future(subscriber.wait_flushed()) for subscriber in self._subscribers]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=settings().controller.flush_timeout_s)
-            for wait in late:
-                wait.cancel()
+        if self._flush is None or self._flush[0] != self._version or self._flush[1].done():
+            self._flush = self._version, asyncio.create_task(self._written(), name="flush of the snapshots")
+        # All that drain in one turn wait together.
+        await asyncio.shield(self._flush[1])
+
+    async def _written(self) -> None:
+        behind = [subscriber for subscriber in self._subscribers if not subscriber.is_flushed]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings().controller.flush_timeout_s):
+                for subscriber in behind:
+                    await subscriber.wait_flushed()
 
     def _add_descriptors(self, routes: control_pb2.RouteTable, subscriber: Subscriber) -> None:
         """The descriptors that the table names and the process does not have."""
@@ -182,37 +215,44 @@ class Publisher:
         subscriber.descriptor_sets = named
 
     def _put_snapshot(self, key: DeploymentKey, snapshot: control_pb2.DeploymentSnapshot) -> None:
-        known = self._snapshots.get(key)
-        snapshot.version = known.version if known else 0
-        if snapshot == known:
+        changes = self._snapshots.get(key)
+        snapshot.version = changes.newest.version if changes else 0
+        if changes and snapshot == changes.newest:
             return
         snapshot.version = self._next_version()
-        self._snapshots[key] = snapshot
+        self._snapshots.setdefault(key, SnapshotChanges()).take(snapshot)
         self._mark(key)
 
     def _forget_missing(self, existing: Set[DeploymentKey]) -> None:
         """Drop the snapshots of missing deployments that have no subscriber."""
-        missing = self._snapshots.keys() - existing
-        if missing:
-            awaited = set().union(*(subscriber.topics for subscriber in self._subscribers))
-            for key in missing - awaited:
-                del self._snapshots[key]
+        for key in self._snapshots.keys() - existing - self._of_topic.keys():
+            del self._snapshots[key]
+
+    def _add(self, subscriber: Subscriber, topic: Topic) -> None:
+        self._of_topic[topic][subscriber] = None
+        subscriber.add(topic)
+
+    def _remove(self, subscriber: Subscriber, topic: Topic) -> None:
+        if topic in subscriber.topics:
+            subscriber.remove(topic)
+            self._of_topic[topic].pop(subscriber, None)
+            if not self._of_topic[topic]:
+                del self._of_topic[topic]
 
     def _next_version(self) -> int:
         self._version += 1
         return self._version
 
     def _mark(self, topic: Topic) -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self._of_topic.get(topic, ()):
             subscriber.mark(topic)
 
     def _mark_peers(self, node_id: str) -> None:
-        for subscriber in self._subscribers:
-            if subscriber.hello.node_id == node_id:
-                subscriber.mark(_PEERS)
+        for subscriber in self._on_node.get(node_id, ()):
+            subscriber.mark(_PEERS)
 
     def _peers_of(self, gateway: Subscriber) -> control_pb2.Peers:
-        processes = [subscriber.hello for subscriber in self._subscribers]
+        processes = [subscriber.hello for subscriber in self._on_node.get(gateway.hello.node_id, ())]
         if self.own_process is not None:
             processes.append(self.own_process)
         return control_pb2.Peers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
@@ -19,19 +19,18 @@ from mesh.v1 import control_pb2
 _NO_LOAD = Load()
 
 
-def build_status(picture: MeshPicture) -> control_pb2.StatusReply:
+def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> control_pb2.StatusReply:
+    """Of these applications, without any of all."""
     desired = picture.desired
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
         is_shutting_down=desired.is_shutting_down,
         target_capacity=desired.target_capacity,
     )
-    by_app: dict[str, list[DeploymentKey]] = {}
-    for key in picture.verdicts:
-        by_app.setdefault(key.app, []).append(key)
-    groups = picture.observed.by_deployment()
-    for app, keys in sorted(by_app.items()):
-        deployments = [_deployment(key, groups.get(key, ()), picture) for key in sorted(keys)]
+    for app in applications or picture.deployments:
+        if app not in picture.deployments:
+            continue
+        deployments = [_deployment(key, picture.replicas.get(key, ()), picture) for key in picture.deployments[app]]
         status = _application(app, deployments, desired)
         # Their own notes follow: they are no part of the message of the application.
         for deployment in deployments:

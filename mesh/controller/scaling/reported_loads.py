@@ -25,19 +25,24 @@ class ReportedLoads:
 
     def __init__(self) -> None:
         self._entries: dict[DeploymentKey, dict[str, _Entry]] = {}
+        self._reported: dict[object, set[tuple[DeploymentKey, str]]] = {}
+        """By stream: deployment and process of the loads that it has ever reported."""
 
     def report(self, process_id: str, stream: object, load: control_pb2.DeploymentLoad, now_s: float) -> None:
         """Store a load. It is forgotten with the end of `stream`, unless another stream has replaced it."""
-        entries = self._entries.setdefault(DeploymentKey(load.deployment.app, load.deployment.name), {})
+        key = DeploymentKey(load.deployment.app, load.deployment.name)
+        entries = self._entries.setdefault(key, {})
         if load.queued or load.ongoing or load.executing or load.stats:
+            self._reported.setdefault(stream, set()).add((key, process_id))
             entries[process_id] = _Entry(stream, now_s, load.queued, load.ongoing, load.executing, dict(load.stats))
         else:
             entries.pop(process_id, None)
 
     def forget(self, stream: object) -> None:
         """Drop the loads of a stream that has ended: its process is gone, or reports on another stream."""
-        for entries in self._entries.values():
-            for process_id in [each for each, entry in entries.items() if entry.stream is stream]:
+        for key, process_id in self._reported.pop(stream, ()):
+            entries = self._entries.get(key, {})
+            if process_id in entries and entries[process_id].stream is stream:
                 del entries[process_id]
 
     def keep(self, oldest_at_s: Mapping[DeploymentKey, float]) -> None:

@@ -1,5 +1,8 @@
 """mesh.client.mesh_lifecycle: finding, starting and ending the mesh of a cluster."""
 
+import itertools
+import time
+
 import pytest
 
 from mesh.client import mesh_erasure, mesh_lifecycle
@@ -142,3 +145,20 @@ def test_polling_ends_with_the_answer_or_with_its_time() -> None:
     answers = iter([False, False, True])
     assert poll(lambda: next(answers), 5) is True
     assert poll(lambda: False, 0) is False
+
+
+def test_who_has_waited_long_asks_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty times a second at first, at last once a second."""
+    clock_s, asked_at_s = [0.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
+    monkeypatch.setattr(time, "sleep", lambda pause_s: clock_s.__setitem__(0, clock_s[0] + pause_s))
+
+    def ask() -> bool:
+        asked_at_s.append(clock_s[0])
+        return False
+
+    poll(ask, 60)
+    pauses = [after - before for before, after in itertools.pairwise(asked_at_s)]
+    assert pauses[:10] == pytest.approx([0.05] * 10)
+    assert pauses[-10:] == pytest.approx([1.0] * 10)
+    assert pauses == pytest.approx(sorted(pauses))

@@ -66,7 +66,7 @@ def test_a_file_is_applied_and_told() -> None:
         request = control_pb2.ApplyRequest(applications=[application("a"), application("b")], config_file="the file")
         await servicer.Apply(request, Context())
         assert (await servicer.Config(None, Context())).config_file == "the file"
-        shown = (await servicer.Status(None, Context())).applications
+        shown = (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
         assert {each.name: each.deployer for each in shown} == dict.fromkeys("ab", control_pb2.DEPLOYER_FILE)
 
     with_servicer(scenario)
@@ -101,7 +101,7 @@ def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
         bad.ingress = "missing"
         with pytest.raises(Aborted, match="'missing' is no deployment"):
             await servicer.Apply(control_pb2.ApplyRequest(applications=[good, bad]), Context())
-        assert not (await servicer.Status(None, Context())).applications
+        assert not (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
 
     with_servicer(scenario)
 

@@ -3,6 +3,7 @@
 They are many times what an idle machine needs, and far below what a quadratic algorithm would take.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,9 +14,13 @@ from mesh.controller.desired.desired_state import Desired, read_desired
 from mesh.controller.plan.actions import StartReplica
 from mesh.controller.plan.cluster_picture import Node, Observed, Replica
 from mesh.controller.plan.planner import plan
-from mesh.controller.report.publisher import Publisher
+from mesh.controller.report.mesh_picture import MeshPicture
+from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.controller.report.status_judge import StatusJudge
+from mesh.controller.report.status_report import build_status
+from mesh.controller.scaling.reported_loads import ReportedLoads
+from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
@@ -28,6 +33,7 @@ NODES = tuple(
 )
 FULL = tuple(replace(node, available={"CPU": 0.0}) for node in NODES)
 NOW_S = 1000.0
+KEY = DeploymentKey("app0", "D0")
 RUNS = 5
 
 
@@ -124,3 +130,105 @@ def test_the_plan_of_a_rollout_on_a_full_cluster(shape: tuple[int, int, int]) ->
     homeless = tuple(replace(each, bundle_nodes=(), is_placed=False, created_at_s=0.0) for each in waiting)
     assert cpu_s(lambda: plan(desired, full, NOW_S)) < 0.3
     assert cpu_s(lambda: plan(desired, replace(full, replicas=old + homeless), NOW_S)) < 0.3
+
+
+async def streams_of(publisher: Publisher, count: int) -> list[Subscriber]:
+    """Subscribed, and with the whole first snapshot."""
+    hellos = (
+        control_pb2.ProcessHello(process_id=f"p{number}", node_id=f"n{number % 100}", reads_changes=True)
+        for number in range(count)
+    )
+    streams = [publisher.open(hello) for hello in hellos]
+    for stream in streams:
+        publisher.subscribe(stream, [KEY])
+        await publisher.next_update(stream)
+    return streams
+
+
+def test_a_thousand_callers_hear_of_one_changed_replica_of_ten_thousand() -> None:
+    """20 ms and 2 MiB in all."""
+    asyncio.run(_tell())
+
+
+async def _tell() -> None:
+    desired, controller = wanted(SHAPES[0]), Controller()
+    replicas = tuple(replicas_of(desired))
+    controller.turn(desired, Observed(nodes=FULL, replicas=replicas))
+    streams = await streams_of(controller.publisher, 1000)
+    times_s, sizes = [], []
+    for lost in range(RUNS):
+        observed = Observed(nodes=FULL, replicas=replicas[lost + 1 :])
+        snapshots = build_snapshots(desired, observed, controller.judge.verdicts)
+        routes = build_routes(desired, observed)
+        began_s = time.thread_time()
+        controller.publisher.publish(desired, snapshots, routes)
+        updates = [await controller.publisher.next_update(stream) for stream in streams]
+        times_s.append(time.thread_time() - began_s)
+        sizes.append(sum(update.ByteSize() for update in updates))
+    assert max(sizes) < 2 * 1024 * 1024
+    assert min(times_s) < 0.02
+
+
+def test_two_hundred_drains_with_eleven_thousand_streams() -> None:
+    """0.2 s. They wait until every stream has the change."""
+    asyncio.run(_drain())
+
+
+async def _drain() -> None:
+    publisher = Publisher(1)
+    desired = wanted((1, 1, 3))
+    observed = Observed(nodes=FULL, replicas=tuple(replicas_of(desired)))
+    routes = build_routes(desired, observed)
+    publisher.publish(desired, build_snapshots(desired, observed, {}), routes)
+    streams = await streams_of(publisher, 11_000)
+    fewer = Observed(nodes=FULL, replicas=observed.replicas[1:])
+    publisher.publish(desired, build_snapshots(desired, fewer, {}), routes)
+    began_s = time.thread_time()
+    drains = [asyncio.create_task(publisher.flush()) for _ in range(200)]
+    await asyncio.sleep(0)
+    spent_s = time.thread_time() - began_s
+    for stream in streams:
+        await publisher.next_update(stream)
+    assert not any(drain.done() for drain in drains)
+    readers = [asyncio.create_task(publisher.next_update(stream)) for stream in streams]
+    await asyncio.sleep(0)
+    began_s = time.thread_time()
+    await asyncio.gather(*drains)
+    spent_s += time.thread_time() - began_s
+    for reader in readers:
+        reader.cancel()
+    assert spent_s < 0.2
+
+
+def test_eleven_thousand_streams_come_and_go() -> None:
+    """Half a second for each: a stream looks at those of its node only, and loads are found by their stream."""
+    asyncio.run(_come_and_go())
+
+
+async def _come_and_go() -> None:
+    publisher, loads = Publisher(1), ReportedLoads()
+    load = control_pb2.DeploymentLoad(deployment={"app": KEY.app, "name": KEY.name}, ongoing=1.0)
+    began_s = time.thread_time()
+    streams = await streams_of(publisher, 11_000)
+    came_s = time.thread_time() - began_s
+    for number, stream in enumerate(streams):
+        for _ in range(5):
+            loads.report(f"p{number}", stream, load, NOW_S)
+    began_s = time.thread_time()
+    for stream in streams:
+        publisher.close(stream)
+        loads.forget(stream)
+    went_s = time.thread_time() - began_s
+    assert loads.load(KEY).ongoing == 0
+    assert came_s < 0.5
+    assert went_s < 0.5
+
+
+def test_two_hundred_clients_that_wait_for_an_application_each() -> None:
+    """5 % of a core: each asks once a second after a while, for its application only, in a picture made once."""
+    desired, controller = wanted(SHAPES[1]), Controller()
+    observed = Observed(nodes=FULL, replicas=tuple(replicas_of(desired)))
+    controller.turn(desired, observed)
+    picture = MeshPicture(desired=desired, observed=observed, verdicts=controller.judge.verdicts, now_s=NOW_S)
+    build_status(picture)
+    assert cpu_s(lambda: [build_status(picture, (f"app{each}",)).SerializeToString() for each in range(200)]) < 0.05

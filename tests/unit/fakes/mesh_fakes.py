@@ -130,7 +130,7 @@ class FakeController:
         del self.reply.applications[:]
         self.reply.applications.extend(left)
 
-    def status(self) -> control_pb2.StatusReply:
+    def status(self, *applications: str) -> control_pb2.StatusReply:
         self.on_status(self.reply)
         return self.reply
 

@@ -257,3 +257,61 @@ def test_settling_does_not_wait_for_a_stream_that_is_gone() -> None:
         await asyncio.wait_for(settling, 10.0)
 
     asyncio.run(scenario())
+
+
+def test_a_stream_that_reads_changes_gets_only_what_is_new() -> None:
+    """One that does not, of an older version of the mesh, gets whole snapshots."""
+
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        new = publisher.open(control_pb2.ProcessHello(process_id="new", reads_changes=True))
+        old = publisher.open(control_pb2.ProcessHello(process_id="old"))
+        for each in (new, old):
+            publisher.subscribe(each, [KEY])
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1", "r2", "r3", "r4", "r5"))
+        for each in (new, old):
+            assert replica_ids(await next_update(publisher, each)) == ["r1", "r2", "r3", "r4", "r5"]
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1", "r3", "r4", "r5", "r6"))
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1", "r3", "r4", "r5", "r6", "r7"))
+        update = await next_update(publisher, new)
+        assert replica_ids(update) == ["r6", "r7"]
+        assert [list(each.removed_replica_ids) for each in update.snapshots] == [["r2"], []]
+        assert replica_ids(await next_update(publisher, old)) == ["r1", "r3", "r4", "r5", "r6", "r7"]
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_subscribes_again_gets_a_whole_snapshot() -> None:
+    async def scenario() -> None:
+        publisher = Publisher(first_version=7)
+        stream = publisher.open(control_pb2.ProcessHello(process_id="p", reads_changes=True))
+        publisher.subscribe(stream, [KEY])
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1", "r2", "r3"))
+        await next_update(publisher, stream)
+        publisher.unsubscribe(stream, [KEY])
+        publisher.subscribe(stream, [KEY])
+        assert replica_ids(await next_update(publisher, stream)) == ["r1", "r2", "r3"]
+
+    asyncio.run(scenario())
+
+
+def test_what_drains_in_one_turn_waits_together() -> None:
+    """Until all streams have what was published before; a later change is another wait."""
+
+    async def scenario() -> None:
+        publisher, subscriber = await _subscribed(KEY)
+        publish(publisher, desired_of(application()), snapshot(KEY, "r1"))
+        tasks = len(asyncio.all_tasks())
+        waits = [asyncio.create_task(publisher.flush()) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == tasks + len(waits) + 1
+        publish(publisher, desired_of(application()), snapshot(KEY, "r2"))
+        later = asyncio.create_task(publisher.flush())
+        await asyncio.sleep(0)
+        assert not any(each.done() for each in (*waits, later))
+        await next_update(publisher, subscriber)
+        written = asyncio.create_task(publisher.next_update(subscriber))
+        await asyncio.gather(*waits, later)
+        written.cancel()
+
+    asyncio.run(scenario())

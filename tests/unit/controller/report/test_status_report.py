@@ -128,3 +128,12 @@ def test_a_gateway_that_cannot_start_is_listed_between_two_attempts() -> None:
     (listed,) = status(desired(grpc_port=9000), seen).gateways
     assert (listed.node_id, listed.status, listed.message) == ("n1", "UNHEALTHY", "port 9000 is taken")
     assert not status(desired(is_shutting_down=True, grpc_port=9000), seen).gateways
+
+
+def test_a_status_of_some_applications_leaves_the_others_out() -> None:
+    """Unknown ones too."""
+    wanted, seen, judge = desired_of(application("a"), application("b")), observed(), StatusJudge()
+    judge.update(wanted, seen, 0.0)
+    made = picture(wanted, seen, judge.verdicts)
+    assert [app.name for app in build_status(made).applications] == ["a", "b"]
+    assert [app.name for app in build_status(made, ["b", "c"]).applications] == ["b"]
