@@ -163,8 +163,8 @@ class ControlLoop:
         return version
 
     def picture(self) -> MeshPicture:
-        """The mesh as it is now."""
-        observed = self._judged()
+        """The mesh as it is now. Callers are shown the same: a replica that a status lists is one that they find."""
+        observed = self._publish(self._wanted.desired)
         return MeshPicture(
             desired=self._wanted.desired,
             observed=observed,
@@ -230,11 +230,14 @@ class ControlLoop:
         self._judge.faults.note("work on replicas", self._act(planned))
         self._publish(desired)
 
-    def _publish(self, desired: Desired) -> None:
-        observed = self._judged()
+    def _publish(self, desired: Desired) -> Observed:
+        """Bring the verdicts, the snapshots and the routes up to date with the present picture, which is returned."""
+        observed = self._registry.observed()
+        self._judge.update(desired, observed, self._clock())
         self._publisher.publish(
             desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
         )
+        return observed
 
     async def _undo_failed_updates(self, desired: Desired) -> Desired:
         """Take back the updates that have failed, where their deployments ask for it. Returns what is wanted now."""
@@ -312,9 +315,3 @@ class ControlLoop:
         else:
             return True
         return False
-
-    def _judged(self) -> Observed:
-        """The present picture; brings the verdicts up to date with it."""
-        observed = self._registry.observed()
-        self._judge.update(self._wanted.desired, observed, self._clock())
-        return observed

@@ -14,7 +14,7 @@ from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.v1 import common_pb2, control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import KEY, application
 
 IDENTITY = ControllerIdentity(pid=7, node_id="n1", started_unix_s=2.5, restarts=3)
 
@@ -239,5 +239,29 @@ def test_a_replica_leaves_the_snapshots_before_it_drains() -> None:
         assert not drained_while_listed
         stream.cancel()
         await asyncio.gather(stream, return_exceptions=True)
+
+    with_servicer(scenario)
+
+
+def test_callers_find_each_replica_that_a_status_lists() -> None:
+    """Also between two turns of the loop: `mesh.run` has returned, and the next call is to all replicas."""
+
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        differences: list[set[str]] = []
+        registry = mesh.loop._registry
+        changed = registry._on_change
+
+        def look() -> None:
+            changed()
+            (app,) = mesh.loop.status().applications
+            running = {each.replica_id for each in app.deployments[0].replicas if each.state == "RUNNING"}
+            shown = {each.replica_id for each in mesh.publisher._snapshots[KEY].newest.replicas}
+            differences.append(running ^ shown)
+
+        await mesh.deploy("v1", 3)
+        registry._on_change = look
+        await mesh.until(lambda: len(mesh.cluster.serving("v1")) == 3 and mesh.app_status() == "RUNNING")
+        assert len(differences) > 3
+        assert not any(differences)
 
     with_servicer(scenario)
