@@ -18,5 +18,5 @@ def is_running(mesh: Mesh, version: str, num_replicas: int) -> bool:
 
 def listed(mesh: Mesh, key: DeploymentKey = KEY) -> list[str]:
     """The replicas of the deployment that callers know."""
-    snapshot = mesh.publisher._snapshots.get(key)
-    return [each.replica_id for each in snapshot.replicas] if snapshot is not None else []
+    changes = mesh.publisher._snapshots.get(key)
+    return [each.replica_id for each in changes.newest.replicas] if changes is not None else []
