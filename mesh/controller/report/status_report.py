@@ -170,6 +170,8 @@ def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[co
             message=gateway.unhealthy or ", ".join(gateway.stop_reasons) or (failures.message if failures else ""),
         )
     # Between two attempts to start a gateway there is none, but the status has to say why.
+    if not observed.gateway_failures:
+        return
     missing = wanted_slots(desired, observed, now_s) - {gateway.slot for gateway in observed.gateways}
     for slot in sorted(missing & observed.gateway_failures.keys()):
         yield control_pb2.GatewayStatus(

@@ -80,7 +80,7 @@ class ControlPlane:
 
     async def _start(self) -> None:
         autoscaler = SimpleNamespace(report_load=lambda *loads: None, forget_stream=lambda subscriber: None)
-        loop: Any = SimpleNamespace(autoscaler=autoscaler)
+        loop: Any = SimpleNamespace(autoscaler=autoscaler, picture=None)
         servicer = ControlServicer(loop, self.publisher, lambda: 0.0, IDENTITY, EventLog(lambda: 0.0))
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
         self._server, port = await start_server([handlers], "127.0.0.1")
