@@ -37,7 +37,7 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
             _add_notes(deployment, DeploymentKey(app, deployment.name), picture)
         status.deployments.extend(deployments)
         if app in desired.canary_applications:
-            status.canary.CopyFrom(_canary(app, groups, picture))
+            status.canary.CopyFrom(_canary(app, picture.replicas, picture))
         reply.applications.append(status)
     reply.gateways.extend(_gateways(desired, picture.observed, picture.now_s))
     return reply
