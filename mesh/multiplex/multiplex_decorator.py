@@ -9,9 +9,10 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from mesh.context import current_request, in_replica
+from mesh.multiplex.loader_types import LoaderDecorator, Model, ModelLoader, ModelLoaderMethod
 from mesh.multiplex.model_cache import ModelCache
 from mesh.multiplex.model_options import MultiplexOptions, model_size, multiplex_options
 from mesh.multiplex.model_stats import ModelStats
@@ -21,8 +22,6 @@ from mesh.tracing.trace_export import span_maker
 from mesh.usercode.instance_state import InstanceState
 
 logger = logging.getLogger(__name__)
-
-Loader = TypeVar("Loader", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 @overload
@@ -35,9 +34,15 @@ def multiplexed(
     preload: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
     min_copies: int = 1,
-) -> Callable[[Loader], Loader]: ...
+) -> LoaderDecorator: ...
 @overload
-def multiplexed(function: Loader, max_num_models_per_replica: int = 3) -> Loader: ...
+def multiplexed(
+    function: Callable[[str], Coroutine[Any, Any, Model]], max_num_models_per_replica: int = 3
+) -> ModelLoader[Model]: ...
+@overload
+def multiplexed(
+    function: Callable[[Any, str], Coroutine[Any, Any, Model]], max_num_models_per_replica: int = 3
+) -> ModelLoaderMethod[Model]: ...
 @with_keyword_advice
 def multiplexed(
     function: Callable[..., Any] | None = None,

@@ -48,7 +48,7 @@ def counts(mesh: Mesh) -> dict[str, int]:
 
 def told(mesh: Mesh) -> tuple[str, float, dict[str, int]]:
     """The canary's version and share, and how many replicas of each version callers know."""
-    snapshot = mesh.publisher._snapshots[KEY]
+    snapshot = mesh.publisher._snapshots[KEY].newest
     versions = [each.version for each in snapshot.replicas]
     return snapshot.canary_version, snapshot.traffic.percent, {each: versions.count(each) for each in set(versions)}
 

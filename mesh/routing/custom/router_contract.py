@@ -75,7 +75,7 @@ class RequestRouter:
     """The node of this process."""
     availability_zone: str = ""
 
-    def initialize_state(self, **kwargs: Any) -> None:
+    def initialize_state(self, *args: Any, **kwargs: Any) -> None:
         """Called once, first, with `request_router_kwargs`."""
 
     async def choose_replicas(

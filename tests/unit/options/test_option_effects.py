@@ -29,6 +29,7 @@ TABLE = [
     ("max_surge_percent", 50.0, Effect.NONE),
     ("max_unavailable_percent", 50.0, Effect.NONE),
     ("rollback_on_failure", True, Effect.NONE),
+    ("request_router", control_pb2.RequestRouter(import_path="shop.routing:ByUser"), Effect.NONE),
     ("placement_group_bundles", [control_pb2.Bundle(resources={"CPU": 1})], Effect.REPLACE),
     ("placement_group_strategy", "SPREAD", Effect.REPLACE),
     ("max_replicas_per_node", 2, Effect.REPLACE),
