@@ -35,6 +35,7 @@ from mesh.controller.plan.failed_updates import failed_updates
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import overdue_replicas
 from mesh.controller.plan.proofs import new_proofs
+from mesh.controller.report.loop_metrics import LoopTimes, TurnPart, TurnResult
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher
 from mesh.controller.report.snapshots import build_routes, build_snapshots
@@ -89,8 +90,7 @@ class ControlLoop:
             GatewayKeeper(self._registry, runtime, calls, spawn_task, new_id),
             PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id),
         )
-        self._turned_at_s = clock()
-        """When the last turn ended well."""
+        self.times = LoopTimes(clock)
         self._node_list = NodeList(runtime, clock)
         self._judge = StatusJudge()
 
@@ -170,7 +170,7 @@ class ControlLoop:
             observed=observed,
             verdicts=self._judge.verdicts,
             now_s=self._clock(),
-            turn_age_s=self._clock() - self._turned_at_s,
+            turn_age_s=self._clock() - self.times.turned_at_s,
             loads=self.autoscaler.loads(),
             scaling=self.autoscaler.statuses(),
             faults=self._judge.faults.texts(),
@@ -211,32 +211,38 @@ class ControlLoop:
             await self._turn()
         except Exception:
             logger.exception("a turn of the control loop failed")
+            self.times.ended(TurnResult.FAILED)
             return False
-        self._turned_at_s = self._clock()
+        self.times.ended(TurnResult.DONE)
         return True
 
     async def _turn(self) -> None:
-        await self._node_list.refresh(is_calm=self._is_calm)
-        await self._record_proofs()
-        await self._scale()
-        desired = self._wanted.desired
-        self._registry.see_nodes(self._node_list.nodes)
-        self._fail_overdue(desired)
-        desired = await self._undo_failed_updates(desired)
-        observed = self._registry.observed()
+        part = self.times.part
+        with part(TurnPart.NODES):
+            await self._node_list.refresh(is_calm=self._is_calm)
+        with part(TurnPart.DECIDE):
+            await self._record_proofs()
+            await self._scale()
+            desired = self._wanted.desired
+            self._registry.see_nodes(self._node_list.nodes)
+            self._fail_overdue(desired)
+            desired = await self._undo_failed_updates(desired)
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
-        planned = plan(desired, observed, self._clock(), settings().controller)
+        with part(TurnPart.PLAN):
+            planned = plan(desired, self._registry.observed(), self._clock(), settings().controller)
         self._judge.faults.note("planning", planned.problems)
-        self._judge.faults.note("work on replicas", self._act(planned))
+        with part(TurnPart.ACT):
+            self._judge.faults.note("work on replicas", self._act(planned))
         self._publish(desired)
 
     def _publish(self, desired: Desired) -> Observed:
         """Bring the verdicts, the snapshots and the routes up to date with the present picture, which is returned."""
-        observed = self._registry.observed()
-        self._judge.update(desired, observed, self._clock())
-        self._publisher.publish(
-            desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
-        )
+        with self.times.part(TurnPart.PUBLISH):
+            observed = self._registry.observed()
+            self._judge.update(desired, observed, self._clock())
+            self._publisher.publish(
+                desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
+            )
         return observed
 
     async def _undo_failed_updates(self, desired: Desired) -> Desired:

@@ -20,8 +20,10 @@ from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.control_loop import Clocks, ControlLoop
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.desired.timed_key_value import TimedKeyValue
 from mesh.controller.event_log import EventLog
 from mesh.controller.report.controller_metrics import controller_samples
+from mesh.controller.report.loop_metrics import loop_samples
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
 from mesh.logs.log_files import LogName
@@ -76,7 +78,8 @@ class ControllerActor:
     async def _serve(self) -> str:
         await asyncio.to_thread(create_token)
         await asyncio.to_thread(link_tls)
-        store = StateStore(_RayKeyValue(), on_fenced=_end_fenced)
+        kv = TimedKeyValue(_RayKeyValue())
+        store = StateStore(kv, on_fenced=_end_fenced)
         # Versions must exceed those of earlier controllers, which published less than one version per microsecond.
         publisher = Publisher(first_version=time.time_ns() // 1000)
         loop = ControlLoop(
@@ -100,6 +103,7 @@ class ControllerActor:
         )
         io_thread().spawn(loop.run(), "control loop").add_done_callback(_end_with)
         telemetry.register(lambda: controller_samples(loop.picture(), identity))
+        telemetry.register(lambda: loop_samples(loop.times, publisher, kv))
         own = control_pb2.ProcessHello(
             process_id=new_process_id(identity.node_id),
             node_id=identity.node_id,

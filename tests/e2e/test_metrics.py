@@ -62,6 +62,13 @@ FAMILIES = {
     "mesh_controller_start_time_seconds": set(),
     "mesh_controller_restarts": set(),
     "mesh_controller_turn_age_seconds": set(),
+    "mesh_controller_turns": {"result"},
+    "mesh_controller_turn_seconds": {"part"},
+    "mesh_controller_streams": {"kind"},
+    "mesh_controller_streams_behind": set(),
+    "mesh_controller_store_calls": {"operation"},
+    "mesh_controller_store_failures": {"operation"},
+    "mesh_controller_store_seconds": {"operation"},
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from mesh.controller.desired.desired_state import Desired
@@ -49,6 +49,7 @@ class Subscriber:
         self._stale: set[Topic] = set()
         self._wake = asyncio.Event()
         self._current = asyncio.Event()
+        self._current.set()
 
     @property
     def is_gateway(self) -> bool:
@@ -119,6 +120,10 @@ class Publisher:
         """The last one, and the version that it waits for."""
         self.own_process: control_pb2.ProcessHello | None = None
         """The controller's: a peer for the gateway of its node. Set before the first stream."""
+
+    @property
+    def subscribers(self) -> Collection[Subscriber]:
+        return self._subscribers.keys()
 
     def __repr__(self) -> str:
         return f"<Publisher version={self._version} snapshots={len(self._snapshots)} streams={len(self._subscribers)}>"
