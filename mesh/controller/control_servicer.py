@@ -165,7 +165,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], request_id: str, context: _Context
     ) -> int:
         try:
-            version = await self._loop.change(edit, code_of=code_of, request_id=request_id)
+            return await self._loop.change(edit, code_of=code_of, request_id=request_id)
         except InvalidChangeError as error:
             await context.abort(error.code, str(error))
             raise  # abort() has raised already
@@ -173,8 +173,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             # Clients treat this like an unavailable controller, and try again.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise  # abort() has raised already
-        self._shown.forget()
-        return version
+        finally:
+            self._shown.forget()
 
     async def Sync(self, request_iterator: Any, context: _Context) -> None:
         report = await context.read()

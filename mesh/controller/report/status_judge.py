@@ -59,7 +59,8 @@ class StatusJudge:
         """Forget that a deployment failed, because it was deployed again."""
         verdict = self.verdicts.get(key)
         if verdict is not None and verdict.status == DeploymentStatus.DEPLOY_FAILED:
-            del self.verdicts[key]
+            # Pictures that are shown for a while have the verdicts as they were.
+            self.verdicts = {each: other for each, other in self.verdicts.items() if each != key}
 
     @property
     def all_healthy(self) -> bool:

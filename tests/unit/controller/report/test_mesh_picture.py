@@ -1,11 +1,15 @@
 """mesh.controller.report.mesh_picture: one picture for many clients."""
 
 import itertools
+from dataclasses import replace
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Observed
+from mesh.controller.plan.cluster_picture import Failures, Observed
 from mesh.controller.report.mesh_picture import MeshPicture, SharedPicture
-from tests.unit.controller.builders import picture
+from mesh.controller.report.status_judge import StatusJudge
+from mesh.controller.report.status_report import build_status
+from mesh.status import DeploymentStatus
+from tests.unit.controller.builders import KEY, desired, observed, picture, replica, target
 
 
 def make() -> MeshPicture:
@@ -33,3 +37,14 @@ def test_a_picture_that_is_forgotten_is_not_shown_again() -> None:
     first = shared.get()
     shared.forget()
     assert shared.get() is not first
+
+
+def test_a_picture_keeps_its_verdicts_when_a_failed_deployment_is_deployed_again() -> None:
+    """It may be shown for a while after."""
+    wanted, seen, judge = desired(target(1)), observed(replica(unhealthy="broken")), StatusJudge()
+    judge.update(wanted, replace(seen, replica_failures={(KEY, "v2"): Failures(version="v2", count=99)}), 0.0)
+    shown = picture(wanted, seen, judge.verdicts)
+    assert shown.verdicts[KEY].status == DeploymentStatus.DEPLOY_FAILED
+    judge.restart(KEY)
+    assert KEY not in judge.verdicts
+    assert build_status(shown).applications[0].deployments[0].status == DeploymentStatus.DEPLOY_FAILED
