@@ -69,7 +69,10 @@ class CallEnd:
 
 
 class CallOwner(Protocol):
-    """The dialect's side of a call. On the I/O loop; must not block or raise."""
+    """The dialect's side of a call. On the I/O loop; must not block.
+
+    An exception of `on_message` or `on_status` is a bug: it is logged, and the call ends with INTERNAL.
+    """
 
     def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None:
         """The method has sent its headers. Again if the call was sent again: the later ones count."""
@@ -257,7 +260,14 @@ class MethodCall:
             return
         if payload.codec != RAW:
             self.refuse(_INTERNAL, self._not_a_message())
-        elif not send():
+            return
+        try:
+            has_room = send()
+        except Exception:
+            logger.exception("a response of %s was not translated", self.method.full_name)
+            self.refuse(_INTERNAL, GATEWAY_FAILED)
+            return
+        if not has_room:
             self.refuse(_RESOURCE_EXHAUSTED, NO_ROOM)
         elif not self._refused_with:
             self.method.stats.sent += 1
@@ -308,16 +318,29 @@ class MethodCall:
     def _answer(self, outcome: Outcome) -> int:
         """Give the client the outcome. Returns the code that it gets."""
         end = self._end(outcome)
-        code = self._owner.on_status(end)
+        lost = "" if end.response is None else " The call was executed; its response is lost."
+        try:
+            code = self._owner.on_status(end)
+        except Exception:
+            logger.exception("the end of a call of %s was not translated", self.method.full_name)
+            return self._answer_instead(_INTERNAL, GATEWAY_FAILED + lost)
         if code is None:
-            lost = "" if end.response is None else " The call was executed; its response is lost."
-            code = self._owner.on_status(self._end(Outcome(_RESOURCE_EXHAUSTED, NO_ROOM + lost)))
-            if code is None:
-                self._exchange.abort()
-                return _RESOURCE_EXHAUSTED
-        elif end.response is not None and code == 0:
+            return self._answer_instead(_RESOURCE_EXHAUSTED, NO_ROOM + lost)
+        if end.response is not None and code == 0:
             self.method.stats.sent += 1
         return code
+
+    def _answer_instead(self, code: int, text: str) -> int:
+        """Give the client this status because it cannot have the outcome; break the exchange if that fails too."""
+        try:
+            answered = self._owner.on_status(self._end(Outcome(code, text)))
+        except Exception:
+            logger.exception("a call of %s could not be answered", self.method.full_name)
+            answered = None
+        if answered is None:
+            self._exchange.abort()
+            return code
+        return answered
 
     def _explained(self, outcome: Outcome) -> Outcome:
         """The outcome; one that the gateway's own limit has caused says so."""

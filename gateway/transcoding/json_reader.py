@@ -159,6 +159,8 @@ class JsonReaders:
             json_format.ParseDict(tree, message, ignore_unknown_fields=self.skips_unknown, descriptor_pool=self._pool)
         except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
             raise FieldError(str(error)) from None
+        except KeyError as error:
+            raise FieldError(f"{_ANY} lacks the key {error}, which its @type needs") from None
         return message
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from gateway.transcoding.json_reader import TEXT_TYPES, WRAPPERS, has_fields, is_map_field
 from gateway.transcoding.json_scalars import SCALARS, Json, Writer, map_key_writer
@@ -87,7 +87,7 @@ class JsonWriters:
     def _write_any_form(self, message: Message) -> Json:
         try:
             return json_format.MessageToDict(message, descriptor_pool=self._pool)
-        except (json_format.Error, TypeError) as error:
+        except (json_format.Error, DecodeError, TypeError) as error:
             raise ValueError(str(error)) from None
 
 

@@ -98,7 +98,7 @@ def _detail(type_url: str, value: bytes, pool: DescriptorPool | None) -> dict[st
         try:
             message = GetMessageClass(each.FindMessageTypeByName(name)).FromString(value)
             detail["debug"] = json_format.MessageToDict(message, descriptor_pool=each)
-        except (KeyError, TypeError, ValueError, DecodeError):
+        except (json_format.Error, KeyError, TypeError, ValueError, DecodeError):
             continue  # this pool does not know the type, or another version of it
         break
     return detail

@@ -351,3 +351,7 @@ class _BodyReader:
         except BodyTooLargeError as error:
             self._note(error)
             raise MessageError(RESOURCE_EXHAUSTED, str(error)) from None
+        except Exception:
+            # A later turn of the loop and the router are no place for it: the call would have no end.
+            logger.exception("a message of a streamed request was not translated")
+            raise MessageError(INTERNAL, GATEWAY_FAILED) from None

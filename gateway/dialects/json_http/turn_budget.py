@@ -56,10 +56,12 @@ class TurnBudget:
         self._is_scheduled = False
         self._left_bytes = TURN_BYTES
         # One message for each that waits, in turn: a long answer does not hold up a short one.
-        while self._waiting and self._left_bytes > 0:
-            self._waiting.popleft()()
-        if self._waiting:
-            self._schedule()
+        try:
+            while self._waiting and self._left_bytes > 0:
+                self._waiting.popleft()()
+        finally:
+            if self._waiting:
+                self._schedule()
 
 
 def fits_turn(size: int) -> bool:

@@ -35,6 +35,7 @@ from tests.unit.protos import kinds_pb2
 
 BOOK = kinds_pb2.Book(name="shelves/1/books/2", title="Emma", pages=400)
 BOOK_JSON = {"name": "shelves/1/books/2", "title": "Emma", "pages": "400"}
+TYPES = "type.googleapis.com/google.protobuf"
 
 
 # ---- Paths -----------------------------------------------------------------------------------------------------------
@@ -593,3 +594,27 @@ def test_both_ways_stream_over_one_exchange() -> None:
     lines = ("content-type", "application/x-ndjson"), ("accept", "application/x-ndjson")
     answer = gateway.ask("POST", f"{SERVICE}Chat", b'{"pages":"1"}\n{"pages":"2"}\n', *lines)
     assert answer.body == b'{"pages":"1"}\n{"pages":"2"}\n'
+
+
+def test_an_any_in_a_response_whose_bytes_are_not_of_its_type_is_internal() -> None:
+    everything = kinds_pb2.Everything(any=AnyMessage(type_url=f"{TYPES}.Timestamp", value=b"\xff\xff"))
+    gateway = JsonGateway(answer_with(everything))
+    exchange = gateway.ask("POST", f"{SERVICE}Copy", b"{}")
+    assert exchange.status == 500
+    assert "cannot be JSON" in json_of(exchange)["message"]
+    gateway.assert_counted_once(13)
+
+
+@pytest.mark.parametrize("length", [0, 2 * ON_LOOP_MAX_BYTES], ids=["on the loop", "in a thread"])
+def test_an_any_in_a_request_without_its_value_is_the_clients_fault(length: int) -> None:
+    async def work() -> None:
+        gateway = JsonGateway()
+        body = b" " * length + json.dumps({"any": {"@type": f"{TYPES}.Timestamp"}}).encode()
+        exchange = gateway.ask("POST", f"{SERVICE}Copy", body)
+        await until(lambda: exchange.has_ended, "the answer")
+        assert exchange.status == 400
+        (detail,) = json_of(exchange)["details"]
+        assert detail["fieldViolations"][0]["field"] == "any"
+        gateway.assert_counted_once(3)
+
+    asyncio.run(work())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, TURN_BYTES
+from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, TURN_BYTES, turn_budget
 from gateway.requests.exchange import BrokenBy, ExchangeReceiver
 from gateway.transcoding.request_binding import RequestBinding
 from gateway.transcoding.response_json import ResponseForm
@@ -210,25 +210,69 @@ def test_an_item_that_is_no_json_ends_the_stream_behind_those_before_it(turns: T
     turns.run(work)
 
 
-def test_a_fault_of_ours_in_the_thread_ends_the_stream(
-    turns: Turns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("size", [10, ITEM_BYTES, 2 * ON_LOOP_MAX_BYTES])
+def test_a_fault_of_ours_ends_the_stream(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, size: int
 ) -> None:
-    def fail(*arguments: object) -> None:
-        raise RuntimeError("a fault of ours")
-
     monkeypatch.setattr("gateway.dialects.json_http.json_call.JsonCall.translate", fail)
 
     async def work() -> None:
         gateway = JsonGateway()
         exchange, _ = begin_stream(gateway)
-        item(gateway.call, book(1, 2 * ON_LOOP_MAX_BYTES))
+        turn_budget().spend(TURN_BYTES)
+        item(gateway.call, book(1, size))
         finish(gateway.call, Outcome())
         await turns.until(lambda: exchange.has_ended)
         assert exchange.status == 500
         gateway.assert_counted_once(13)
 
     turns.run(work)
-    assert "a fault of ours" in caplog.text
+    assert caplog.text.count("RuntimeError: a fault of ours") == 1
+
+
+@pytest.mark.parametrize("lines_before", [0, 10], ids=["at once", "in a later turn"])
+def test_a_fault_of_ours_in_a_line_ends_the_request(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lines_before: int
+) -> None:
+    bind = RequestBinding.bind
+
+    def fail_at_last(binding: RequestBinding, variables: Any, query: bytes, body: Any) -> bytes:
+        return bind(binding, variables, query, body) if b"title" in bytes(body) else fail()
+
+    monkeypatch.setattr(RequestBinding, "bind", fail_at_last)
+
+    async def work() -> None:
+        gateway = JsonGateway(lambda call: allow(call, 100))
+        exchange, receiver = gateway.open("POST", "/v1/books:add", LINES)
+        assert receiver is not None
+        line = b'{"title":"%b"}\n' % (b"x" * ITEM_BYTES)
+        send_body(exchange, receiver, line * lines_before + b'{"pages":1}\n' + line)
+        await turns.until(lambda: exchange.has_ended)
+        assert exchange.status == 500
+        assert len(gateway.router.link.items) == lines_before
+        gateway.assert_counted_once(13)
+
+    turns.run(work)
+    assert caplog.text.count("RuntimeError: a fault of ours") == 1
+
+
+def test_what_waits_for_a_turn_goes_on_behind_one_that_fails() -> None:
+    async def work() -> None:
+        went_on = asyncio.Event()
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))
+        budget = turn_budget()
+        budget.wait(fail)
+        budget.wait(went_on.set)
+        async with asyncio.timeout(30):
+            await went_on.wait()
+        assert [str(each) for each in faults] == ["a fault of ours"]
+
+    asyncio.run(work())
+
+
+def fail(*arguments: object) -> NoReturn:
+    raise RuntimeError("a fault of ours")
 
 
 def test_many_responses_in_one_turn_go_to_threads(turns: Turns) -> None:

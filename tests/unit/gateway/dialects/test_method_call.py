@@ -124,6 +124,7 @@ class Scene:
         timeout_s: float | None = None,
         own_timeout_s: float | None = None,
         budget_bytes: float = float("inf"),
+        dialect: type[LineDialect] = LineDialect,
     ) -> None:
         self.metrics = GrpcMetrics()
         methods = ServedMethods(lambda *_: router, self.metrics, timeout_s=own_timeout_s)
@@ -134,7 +135,7 @@ class Scene:
         self.method = method
         self.router = router
         self.exchange = FakeExchange(request(full_name), budget_bytes)
-        self.dialect = LineDialect(self.exchange, method, timeout_s)
+        self.dialect = dialect(self.exchange, method, timeout_s)
 
     @property
     def mesh_call(self) -> OutgoingCall:
@@ -319,6 +320,57 @@ def test_an_answer_without_any_room_breaks_the_exchange() -> None:
     assert [end.code for end in scene.dialect.ends] == [0, RESOURCE_EXHAUSTED]
     assert "was executed" in scene.dialect.ends[1].message
     scene.assert_counted_once(RESOURCE_EXHAUSTED)
+
+
+class FailingDialect(LineDialect):
+    """Fails with every message, and with the first `bad_ends` ends."""
+
+    bad_ends = 1
+
+    def on_message(self, message: bytes | memoryview) -> bool:
+        raise RuntimeError("a fault of ours")
+
+    def on_status(self, end: CallEnd) -> int | None:
+        if len(self.ends) < self.bad_ends:
+            self.ends.append(end)
+            raise RuntimeError("a fault of ours")
+        return super().on_status(end)
+
+
+def failing_scene(monkeypatch: pytest.MonkeyPatch, full_name: str, router: FakeRouter, bad_ends: int) -> Scene:
+    monkeypatch.setattr(FailingDialect, "bad_ends", bad_ends)
+    return Scene(full_name, router, dialect=FailingDialect)
+
+
+def test_an_end_that_cannot_be_translated_becomes_internal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = failing_scene(monkeypatch, UNARY, FakeRouter(echo), bad_ends=1)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    assert [end.code for end in scene.dialect.ends] == [0, INTERNAL]
+    assert "was executed" in scene.dialect.ends[1].message
+    assert scene.exchange.status == 500
+    scene.assert_counted_once(INTERNAL)
+    assert caplog.text.count("RuntimeError: a fault of ours") == 1
+
+
+def test_a_call_that_cannot_be_answered_at_all_breaks_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = failing_scene(monkeypatch, UNARY, FakeRouter(echo), bad_ends=2)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    assert scene.exchange.is_aborted
+    scene.assert_counted_once(INTERNAL)
+
+
+def test_a_message_that_cannot_be_translated_ends_the_call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = failing_scene(monkeypatch, SERVER_STREAM, FakeRouter(), bad_ends=0)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    item(scene.mesh_call, b"x")
+    assert scene.end.code == INTERNAL
+    assert scene.router.cancel_reasons == [CancelReason.CLIENT]
+    scene.assert_counted_once(INTERNAL)
+    assert caplog.text.count("RuntimeError: a fault of ours") == 1
 
 
 def test_a_client_that_leaves_cancels_the_call() -> None:

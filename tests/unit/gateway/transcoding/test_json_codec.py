@@ -20,6 +20,7 @@ from tests.unit.gateway.transcoding.kinds_pool import POOL, message_class
 from tests.unit.gateway.transcoding.random_messages import messages
 
 EVERYTHING = POOL.FindMessageTypeByName("kinds.Everything")
+TYPES = "type.googleapis.com/google.protobuf"
 LARGEST_FLOAT = "3.4028235e+38"
 READERS, WRITERS = JsonReaders(POOL), JsonWriters(POOL)
 
@@ -133,12 +134,27 @@ def test_both_spellings_of_a_field_are_read_and_the_json_name_is_written() -> No
         ({"left": "x", "right": 1}, "right: is given beside left; of oneof choice only one may be set"),
         ({"aString": "x", "a_string": "y"}, "a_string: is given in both spellings"),
         ({"at": 5}, "at: expected a string, found 5"),
+        (
+            {"any": {"@type": f"{TYPES}.Timestamp"}},
+            "any: google.protobuf.Any lacks the key 'value', which its @type needs",
+        ),
+        (
+            {"any": {"@type": f"{TYPES}.Int32Value"}},
+            "any: google.protobuf.Any lacks the key 'value', which its @type needs",
+        ),
     ],
 )
 def test_an_error_names_the_field_and_what_was_expected(tree: Any, text: str) -> None:
     with pytest.raises(FieldError) as caught:
         read(tree)
     assert str(caught.value) == text
+
+
+def test_an_any_whose_bytes_are_not_of_its_type_cannot_be_written() -> None:
+    message = message_class("kinds.Everything")()
+    message.any.type_url, message.any.value = f"{TYPES}.Timestamp", b"\xff\xff"
+    with pytest.raises(ValueError, match=r"google\.protobuf\.Timestamp"):
+        write(message)
 
 
 @pytest.mark.parametrize("text", ["-_8=", "+/8=", "-_8", "+/8"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from base64 import b64encode, urlsafe_b64encode
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from google.protobuf import any_pb2, json_format
+from google.protobuf import any_pb2, json_format, struct_pb2
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -260,6 +261,14 @@ def test_details_are_part_of_the_error() -> None:
         ]
         assert "grpc-status-details-bin" not in answer.trailers
         assert "x" in answer.trailers
+
+
+def test_a_detail_that_json_cannot_hold_keeps_its_bytes() -> None:
+    status = status_pb2.Status(code=13, message="m")
+    status.details.add().Pack(struct_pb2.Value(number_value=math.nan))
+    failure = Outcome(code=13, message="m", trailers=(("grpc-status-details-bin", status.SerializeToString()),))
+    (detail,) = (Answer(call(ends_with(failure))).error or {})["details"]
+    assert detail == {"type": "google.protobuf.Value", "value": "EQAAAAAAAPh/"}
 
 
 def test_details_that_are_none_are_left_out() -> None:
