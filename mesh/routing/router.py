@@ -173,7 +173,8 @@ class Router:
             for call in self._queue.drain():
                 self._finish(call, failed(self.listing.unavailable()))
         self._queue.dispatch()
-        self._fail_unreachable()
+        for call in self._queue.take_unreachable():
+            self._finish(call, failed(replica_gone(call)))
         if self.has_no_replica:
             self._on_no_replica(self)
         self.listing.publish()
@@ -268,6 +269,8 @@ class Router:
 
     def _enqueue(self, call: OutgoingCall) -> None:
         refusal = self.listing.why_refused
+        if refusal is None and self._queue.is_unreachable(call):
+            refusal = replica_gone(call)
         if refusal is not None:
             self._finish(call, failed(refusal))
             return
@@ -277,18 +280,12 @@ class Router:
             return
         self._queue.push(call)
         self._timeouts.watch(call)
-        if call.request.targets is not None:
-            self._fail_unreachable()
         if len(self._queue) == 1 and self.has_no_replica:
             self._on_no_replica(self)
 
-    def _fail_unreachable(self) -> None:
-        for call in self._queue.take_unreachable():
-            self._finish(call, failed(replica_gone(call)))
-
     def _may_retry(self, call: OutgoingCall, code: int) -> bool:
         """Whether a call that failed at a replica is sent again. Takes it off the budget."""
-        policy = call.request.retry if call.request.is_unary else None
+        policy = call.request.retry if call.request.is_unary and not self._queue.is_unreachable(call) else None
         return policy is not None and self._budget.allows(policy, code, call.failed_attempts + 1, self._queue.entered)
 
     def _retry(self, call: OutgoingCall) -> None:
@@ -299,11 +296,12 @@ class Router:
         self._queue.dispatch_like(call)
 
     def _take_back(self, call: OutgoingCall, replica_id: str, reason: str, *, maybe_executed: bool) -> None:
-        """Queue a call again that a replica did not run, or that may run twice. Fail it after too many failures."""
+        """Queue a call again that a replica did not run, or that may run twice, unless no attempt or target is left."""
         call.state = CallState.QUEUED
         call.link = None
-        if call.failed_attempts >= settings().routing.retry_attempts_max:
-            reason = f"{reason} (attempt {call.failed_attempts}, the last one)"
+        is_last = call.failed_attempts >= settings().routing.retry_attempts_max
+        if is_last or self._queue.is_unreachable(call):
+            reason = f"{reason} (attempt {call.failed_attempts}, the last one)" if is_last else reason
             self._finish(call, failed(ReplicaUnavailableError(replica_id, reason, maybe_executed=maybe_executed)))
         else:
             call.request_credit = 0

@@ -46,11 +46,13 @@ class CustomChoice:
         self._dispatch = dispatch
         self._waiting: dict[int, _Ranked] = {}
         """By sequence number."""
+        self._unranked: set[int] = set()
+        """Those of them that are being ranked for the first time."""
 
     @property
     def unranked(self) -> int:
-        """Calls that wait for a ranking, not for a place."""
-        return sum(not each.is_ranked for each in self._waiting.values())
+        """Calls that wait for a ranking, not for a place or a replica."""
+        return len(self._unranked)
 
     def hold(self, call: OutgoingCall) -> None:
         """A new call: have it ranked."""
@@ -63,24 +65,24 @@ class CustomChoice:
         ranked = self._waiting[call.sequence] = _Ranked(call, _pending(call), is_ranked=True)
         io_thread().loop.call_later(_RETRY_MAX_S, self._again, ranked)
 
-    def holds(self, call: OutgoingCall) -> bool:
-        return call.sequence in self._waiting
-
     def release_all(self) -> list[OutgoingCall]:
         """Give back all calls, without targets."""
         waiting, self._waiting = self._waiting, {}
+        self._unranked.clear()
         for ranked in waiting.values():
             ranked.call.request.targets = None
         return [ranked.call for ranked in waiting.values()]
 
     def forget(self, call: OutgoingCall) -> None:
-        """The call has ended."""
+        """The call has ended, or is being sent."""
         self._waiting.pop(call.sequence, None)
+        self._unranked.discard(call.sequence)
 
     def on_sent(self, call: OutgoingCall, endpoint: Endpoint) -> None:
         """A call is being sent there."""
-        ranked = self._waiting.pop(call.sequence, None)
+        ranked = self._waiting.get(call.sequence)
         if ranked is not None:
+            self.forget(call)
             self._hosted.tell_routed(ranked.pending, endpoint.name)
 
     def ask_again(self) -> None:
@@ -95,6 +97,8 @@ class CustomChoice:
         if ranked.is_asked or not candidates:
             return
         ranked.is_asked = True
+        if not ranked.is_ranked:
+            self._unranked.add(ranked.call.sequence)
         ranked.question += 1
         question = ranked.question
         everyone = (frozenset(each.replica_id for each in candidates),)
@@ -122,6 +126,7 @@ class CustomChoice:
         ranked.is_asked = False
         if call.state is not CallState.QUEUED or self._waiting.get(call.sequence) is not ranked:
             return
+        self._unranked.discard(call.sequence)
         if targets:
             call.request.targets = targets
             ranked.is_ranked = True

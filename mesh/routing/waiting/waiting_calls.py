@@ -132,6 +132,8 @@ class WaitingCalls:
 
     def restore(self, call: OutgoingCall) -> None:
         """Let a call wait again that was sent, in its place by age."""
+        if self._custom is None and not call.request.is_pinned:
+            call.request.targets = None  # of a request router that has been removed meanwhile
         if call.request.targets is not None:
             self._targeted.restore(call)
             if self._custom is not None and not call.request.is_pinned:
@@ -169,15 +171,15 @@ class WaitingCalls:
 
     def take_unreachable(self) -> list[OutgoingCall]:
         """Take the calls all whose targets are gone."""
-        found = [
-            call
-            for call in self._targeted
-            if (self._custom is None or not self._custom.holds(call))
-            and not any(self._pool.find(name) for group in call.request.targets or () for name in group)
-        ]
+        found = [call for call in self._targeted if self.is_unreachable(call)]
         for call in found:
             self.remove(call)
         return found
+
+    def is_unreachable(self, call: OutgoingCall) -> bool:
+        """Whether its caller named the targets, and none is listed. For other calls a request router chooses again."""
+        targets = call.request.targets if call.request.is_pinned else None
+        return targets is not None and not any(self._pool.find(name) for group in targets for name in group)
 
     # ---- Dispatch ----------------------------------------------------------------------------------------------------
 

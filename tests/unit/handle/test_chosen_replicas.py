@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from mesh.exceptions import (
     RequestCancelledError,
 )
 from mesh.handle import DeploymentHandle
-from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until, until_async
+from mesh.routing.snapshot import Snapshot
+from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until, until_async
 
 DEADLINE_S = 20.0
 pytestmark = pytest.mark.timeout(60)
@@ -237,6 +239,49 @@ def test_a_call_for_a_replica_that_is_gone_fails_safely(mesh: SmallMesh) -> None
     gone.close()
 
 
+@pytest.mark.parametrize("kind", ["broadcast", "dispatch"])
+def test_a_call_that_a_replica_refuses_which_has_just_been_unlisted_fails_safely(
+    mesh: SmallMesh, workers: tuple[Worker, ...], kind: str
+) -> None:
+    """Its replica drains while the call is on its way: it does not wait for the next snapshot (items 165, 166)."""
+    handle = mesh.handle("who")
+    with handle.choose_replica() as chosen:
+        gone = next(each for each in mesh.replicas if each.replica_id == chosen.replica_id)
+
+        def call_while_it_drains() -> Any:
+            gone.admission.close()
+            response = handle.broadcast("who") if kind == "broadcast" else handle.dispatch(chosen)
+            mesh.router.update(replace(published(mesh), replicas=tuple(each.info for each in mesh.replicas)))
+            return response
+
+        mesh.replicas.remove(gone)
+        response = do_on_io(call_while_it_drains)
+        if kind == "broadcast":
+            results = response.results(timeout_s=DEADLINE_S, return_exceptions=True)
+            (error,) = [each for each in results if isinstance(each, ReplicaUnavailableError)]
+            assert len(results) == 3
+        else:
+            error = caught(response)
+        assert error.replica_id == gone.replica_id
+        assert not error.maybe_executed
+    gone.close()
+
+
+def test_a_call_whose_replica_is_unlisted_and_then_dies_fails(mesh: SmallMesh, workers: tuple[Worker, ...]) -> None:
+    """Also one that may run twice: no other replica was meant (items 165, 166)."""
+    handle = mesh.handle("hold", idempotent=True)
+    with handle.choose_replica() as chosen:
+        response = handle.dispatch(chosen)
+    until(lambda: any(worker.running for worker in workers), "the call to run")
+    gone = next(each for each in mesh.replicas if each.replica_id == chosen.replica_id)
+    mesh.replicas.remove(gone)
+    mesh.publish()
+    gone.kill()
+    assert caught(response).maybe_executed
+    gone.target.gate.set()  # type: ignore[attr-defined]
+    gone.close()
+
+
 def test_the_blocking_form_refuses_to_block_a_loop(mesh: SmallMesh) -> None:
     async def choose() -> None:
         with pytest.raises(RuntimeError), mesh.handle().choose_replica():
@@ -288,6 +333,18 @@ async def _choose(handle: DeploymentHandle[Any], *, uses: bool) -> None:
 
 async def _value(response: Any) -> Any:
     return await response
+
+
+def caught(response: Any) -> ReplicaUnavailableError:
+    with pytest.raises(ReplicaUnavailableError) as error:
+        response.result(timeout_s=DEADLINE_S)
+    return error.value
+
+
+def published(mesh: SmallMesh) -> Snapshot:
+    snapshot = mesh.router.listing.snapshot
+    assert snapshot is not None
+    return snapshot
 
 
 def _handle_of(mesh: SmallMesh, deployment: str) -> DeploymentHandle[Any]:

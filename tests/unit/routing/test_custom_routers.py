@@ -172,6 +172,37 @@ def test_back_pressure_counts_calls_that_wait_for_a_place() -> None:
         assert result(waiting) == by_shard(mesh)[0]
 
 
+def test_back_pressure_holds_while_no_replica_is_linked() -> None:
+    """There is nothing to rank then, so all calls wait (item 168)."""
+    with routed_by("ByShard", queued_max=5) as mesh:
+        replicas, mesh.replicas = mesh.replicas, []
+        publish(mesh, "ByShard")
+        responses = [mesh.handle("who").remote(2) for _ in range(50)]
+        for refused in responses[5:]:
+            with pytest.raises(BackPressureError):
+                result(refused)
+        assert mesh.router.queued == 5
+        mesh.replicas = replicas
+        publish(mesh, "ByShard")
+        assert {result(each) for each in responses[:5]} <= set(by_shard(mesh))
+        assert do_on_io(lambda: mesh.router._queue.waiting) == 0
+
+
+def test_calls_that_were_ranked_forget_it_with_their_router() -> None:
+    """One that comes back after the router was removed goes to any replica (item 173)."""
+    with routed_by("ByShard", limit=1, replicas=2) as mesh:
+        first = min(mesh.replicas, key=lambda each: each.replica_id)
+        held = mesh.handle("hold", idempotent=True).remote(0)
+        until(lambda: first.target.started, "the call to run")  # type: ignore[attr-defined]
+        mesh.replicas.remove(first)
+        publish(mesh, None)
+        mesh.replicas[0].target.gate.set()  # type: ignore[attr-defined]
+        first.kill()
+        assert result(held) == id(mesh.replicas[0].target)
+        first.target.gate.set()  # type: ignore[attr-defined]
+        first.close()
+
+
 def test_broadcasts_and_chosen_replicas_work_beside_a_router() -> None:
     with routed_by("ByShard") as mesh:
         assert sorted(mesh.handle().broadcast("who", 0).results(timeout_s=DEADLINE_S)) == sorted(by_shard(mesh))
