@@ -55,7 +55,7 @@ class SpanMaker:
     def below(self, span: Span, context: RequestContext) -> RequestContext:
         """The context of calls that are made within a span, apart from that as it is."""
         traceparent, tracestate = w3c_of(span)
-        return replace(context, traceparent=traceparent, tracestate=tracestate)
+        return replace(context, traceparent=traceparent, tracestate=tracestate, origin=context.origin or context)
 
     def served(self, span: Span, context: RequestContext) -> TracedContext:
         """The context of a request that user code serves within a span."""
@@ -69,6 +69,8 @@ class SpanMaker:
             tracestate,
             context.identity,
             context.tenant,
+            context.track,
+            context.origin or context,
             span=span,
             spans=self,
         )

@@ -42,6 +42,8 @@ class TracedContext(RequestContext):
             tracestate,
             self.identity,
             tenant or self.tenant,
+            self.track,
+            self.origin or self,
         )
 
     def attach(self) -> None:

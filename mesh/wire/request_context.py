@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mesh.v1 import common_pb2
 from mesh.wire.identity import Identity
@@ -30,6 +30,8 @@ class RequestContext:
     """For whom the request is. Calls with the same one and no session id prefer the same replicas."""
     track: str = ""
     """Which version of each application serves the request, where that has a canary; the routers decide it."""
+    origin: RequestContext | None = field(default=None, repr=False, compare=False)
+    """The context that this one was copied from. All its copies follow what a router decides for the first of them."""
 
     def for_child(self, multiplexed_model_id: str, tenant: str = "") -> RequestContext:
         """The context of a call made while serving this one. It is the same object where nothing differs.
@@ -49,6 +51,7 @@ class RequestContext:
             self.identity,
             tenant,
             self.track,
+            self.origin or self,
         )
 
     def write(self, message: common_pb2.RequestContext) -> None:

@@ -1,10 +1,11 @@
 """The division of an application's requests between its version and a canary of it: decided once for each. Pure.
 
 Theory of operation. The first router of the application that a request meets decides which version serves it, and
-writes that into the context of the request. All calls made for the request carry it along, so they stay with that
-version, whatever deployments they pass. A session is decided by its name alone: all callers agree, and it stays. Other
-requests are counted out, not drawn: after any number of them the canary has got its share to within one request. Each
-caller begins its count somewhere else, so that many callers with few requests each keep the share too.
+writes that into the context of the request, and into the one that it was copied from. All calls made for the request
+carry it along, so they stay with that version, whatever deployments they pass. A session is decided by its name alone:
+all callers agree, and it stays. Other requests are counted out, not drawn: after any number of them the canary has got
+its share to within one request. Each caller begins its count somewhere else, so that many callers with few requests
+each keep the share too.
 """
 
 from __future__ import annotations
@@ -62,9 +63,11 @@ class TrafficSplit:
     def decide(self, request: CallRequest) -> None:
         """Write into the context which version serves the request, unless that is decided."""
         context = request.context
-        track = context.track
+        origin = context.origin or context
+        track = origin.track
         if self._canary not in track and self._stable not in track:
-            context.track = track + (self._canary if self._takes(request) else self._stable)
+            track = origin.track = track + (self._canary if self._takes(request) else self._stable)
+        context.track = track
 
     def _takes(self, request: CallRequest) -> bool:
         rule = self.rule

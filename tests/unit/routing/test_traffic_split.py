@@ -62,3 +62,13 @@ def test_what_is_decided_stays_and_other_applications_do_not_count() -> None:
     assert goes_to_the_canary(stock, asked)
     assert asked.context.track == "|-shop||+shop2||+stock|"
     assert asked.context.for_child("model").track == asked.context.track
+
+
+def test_calls_of_one_request_for_several_models_go_to_one_version() -> None:
+    split = TrafficSplit(TrafficRule("shop", "v2", 0.5), 0.0)
+    parents = [RequestContext(f"r{number}") for number in range(10)]
+    chosen: list[set[bool]] = []
+    for parent in parents:
+        calls = [CallRequest("m", None, parent.for_child(model)) for model in ("a", "b", "")]
+        chosen.append({goes_to_the_canary(split, call) for call in calls})
+    assert sorted(map(list, chosen)) == [[False]] * 5 + [[True]] * 5

@@ -14,9 +14,11 @@ from opentelemetry.trace import StatusCode
 
 import mesh
 from mesh.exceptions import RequestCancelledError
+from mesh.link.outgoing_call import CallRequest
 from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.routing.choice.traffic_split import TrafficRule, TrafficSplit
 from mesh.testing import replica_context
-from mesh.tracing.span_maker import SERVER
+from mesh.tracing.span_maker import CLIENT, SERVER
 from mesh.wire.identity import Identity
 from mesh.wire.request_context import RequestContext
 from tests.unit.tracing.traced_mesh import Spans, own_id, parent_id, trace_id, traced_mesh_of
@@ -200,13 +202,43 @@ def test_what_one_process_passes_on_is_what_the_next_reads(trace: int, parent: i
 def test_only_the_trace_differs_in_what_is_passed_on() -> None:
     """Whatever fields a request context has."""
     identity = Identity("alice", {})
-    context = RequestContext("r", "/shop", "shop", "m", "00-1", "a=1", identity, "tenant")
+    context = RequestContext("r", "/shop", "shop", "m", "00-1", "a=1", identity, "tenant", "|+shop|")
+    assert all(getattr(context, each.name) for each in fields(context) if each.compare)
     spans = Spans()
     span = spans.maker.begin("x", SERVER, context, {})
     served = spans.maker.served(span, context)
     for passed_on in (spans.maker.below(span, context), served, served.for_child("m")):
         changed = [
-            each.name for each in fields(context) if getattr(passed_on, each.name) != getattr(context, each.name)
+            each.name
+            for each in fields(context)
+            if each.compare and getattr(passed_on, each.name) != getattr(context, each.name)
         ]
         assert changed == ["traceparent", "tracestate"]
     assert served.for_child("", "other").tenant == "other"
+
+
+@pytest.mark.parametrize("knows_version", [False, True])
+@pytest.mark.parametrize("models", [("", ""), ("a", "b")])
+def test_all_calls_of_a_traced_request_go_to_one_version(models: tuple[str, ...], knows_version: bool) -> None:
+    """Also those that were made before the first of them was decided, and those inside of another span."""
+    spans = Spans()
+    split = TrafficSplit(TrafficRule("shop", "v2", 0.5), 0.0)
+
+    def child(parent: RequestContext, model: str) -> CallRequest:
+        context = parent.for_child(model)
+        return CallRequest("m", None, spans.maker.below(spans.maker.begin("call", CLIENT, context, {}), context))
+
+    chosen: list[str] = []
+    for number in range(10):
+        came = RequestContext(f"r{number}", "/shop", "other", track="|+shop|" if knows_version else "|-other|")
+        parent = spans.maker.served(spans.maker.begin("serve", SERVER, came, {}), came)
+        inside = spans.maker.served(spans.maker.begin("batch", SERVER, parent, {}), parent)
+        calls = [child(parent, model) for model in models]
+        for call in calls:
+            split.decide(call)
+        later = child(inside, models[0])
+        split.decide(later)
+        (track,) = {each.context.track for each in (*calls, later)}
+        chosen.append(track)
+    expected = {"|+shop|"} if knows_version else {"|-other||+shop|", "|-other||-shop|"}
+    assert set(chosen) == expected
