@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,8 @@ from mesh.v1 import control_pb2
 
 _SHARE = 0.04
 """Of the time that pictures for clients may take."""
+_CHEAP_S = 0.005
+"""A picture that takes no longer is made for each client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +63,25 @@ class MeshPicture:
 class SharedPicture:
     """One picture for all clients that ask at about the same time. That of a large mesh takes long to make."""
 
-    def __init__(self, make: Callable[[], MeshPicture], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], MeshPicture],
+        clock: Callable[[], float] = time.monotonic,
+        stopwatch: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._make = make
         self._clock = clock
+        self._stopwatch = stopwatch
         self._picture: MeshPicture | None = None
         self._ends_at_s = 0.0
 
     def get(self) -> MeshPicture:
-        """The present one, or one of a moment ago: at most a small share of the time goes into pictures."""
-        began_at_s = self._clock()
-        if self._picture is None or began_at_s >= self._ends_at_s:
+        """The present one; of a large mesh one of a moment ago, so that they take a small share of the time."""
+        if self._picture is None or self._clock() >= self._ends_at_s:
+            began_s = self._stopwatch()
             self._picture = self._make()
-            now_s = self._clock()
-            self._ends_at_s = now_s + (now_s - began_at_s) / _SHARE
+            took_s = self._stopwatch() - began_s
+            self._ends_at_s = self._clock() + (took_s / _SHARE if took_s > _CHEAP_S else 0.0)
         return self._picture
 
     def forget(self) -> None:

@@ -16,24 +16,28 @@ def make() -> MeshPicture:
     return picture(Desired(), Observed(), {})
 
 
+def taking(seconds: float) -> SharedPicture:
+    """On a clock that goes on by half a second with each look, and each picture takes this long to make."""
+    clock, stopwatch = itertools.count(0.0, 0.5), itertools.count(0.0, seconds)
+    return SharedPicture(make, lambda: next(clock), lambda: next(stopwatch))
+
+
 def test_a_picture_that_takes_long_to_make_is_shown_for_a_while() -> None:
     """So clients that wait take a small share of the controller's time, however many they are."""
-    seconds = itertools.count(0.0, 0.5)
-    shared = SharedPicture(make, lambda: next(seconds))
+    shared = taking(0.5)
     first = shared.get()
     later = [shared.get() for _ in range(200)]
     assert later[0] is first
     assert 2 <= len({id(each) for each in later}) <= 10
 
 
-def test_one_that_takes_no_time_is_always_new() -> None:
-    shared = SharedPicture(make, lambda: 1.0)
+def test_one_that_takes_little_time_is_always_new() -> None:
+    shared = taking(0.001)
     assert shared.get() is not shared.get()
 
 
 def test_a_picture_that_is_forgotten_is_not_shown_again() -> None:
-    seconds = itertools.count(0.0, 0.5)
-    shared = SharedPicture(make, lambda: next(seconds))
+    shared = taking(0.5)
     first = shared.get()
     shared.forget()
     assert shared.get() is not first
