@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._unix_clock = unix_clock
         self._identity = identity
         self._events = events
-        self._shown = SharedPicture(loop.picture)
+        self._shown = SharedPicture(loop.picture, time.monotonic, time.thread_time)
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
         one = control_pb2.ApplyRequest(

@@ -74,7 +74,7 @@ def gate(worker: Handle) -> Handle:
 
 
 def until_two_run(app: str, deployment: str) -> dict[str, Any]:
-    """Not counting one that the test before has killed and that nobody misses yet."""
+    """Not counting one that the test before has killed and that is still listed."""
 
     def found() -> dict[str, Any]:
         alive = {key: each for key, each in running(app, deployment).items() if Path(f"/proc/{each.pid}").exists()}

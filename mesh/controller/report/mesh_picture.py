@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,8 +65,8 @@ class SharedPicture:
     def __init__(
         self,
         make: Callable[[], MeshPicture],
-        clock: Callable[[], float] = time.monotonic,
-        stopwatch: Callable[[], float] = time.thread_time,
+        clock: Callable[[], float],
+        stopwatch: Callable[[], float],
     ) -> None:
         self._make = make
         self._clock = clock

@@ -22,7 +22,8 @@ def build_snapshots(
     """A snapshot, without version, of every deployment that is wanted or still serves its last callers."""
     groups = observed.by_deployment()
     snapshots = {
-        key: _wanted_snapshot(target, groups.pop(key, ()), verdicts.get(key)) for key, target in desired.targets.items()
+        key: _wanted_snapshot(target, desired.canaries.get(key), groups.pop(key, ()), verdicts.get(key))
+        for key, target in desired.targets.items()
     }
     for key, replicas in groups.items():
         serving = _serving(replicas)
@@ -131,15 +132,31 @@ def _copy(app: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
 
 
 def _wanted_snapshot(
-    target: DeploymentTarget, replicas: Iterable[Replica], verdict: Verdict | None
+    target: DeploymentTarget,
+    canary: DeploymentTarget | None,
+    replicas: Iterable[Replica],
+    verdict: Verdict | None,
 ) -> control_pb2.DeploymentSnapshot:
-    serving = _serving(replicas)
+    serving = _without_surplus(target, canary, _serving(replicas))
     snapshot = _snapshot(target.key, target.spec.options, serving)
     is_hopeless = verdict and (verdict.status == DeploymentStatus.DEPLOY_FAILED or verdict.is_given_up)
     if verdict and not serving and is_hopeless:
         # Callers and clients get the reason without its traceback, which only `mesh status` shows.
         snapshot.unavailable = verdict.message.partition("\n")[0]
     return snapshot
+
+
+def _without_surplus(
+    target: DeploymentTarget, canary: DeploymentTarget | None, serving: list[Replica]
+) -> list[Replica]:
+    """Without replicas of versions that are not wanted, where enough others serve: they stop next.
+
+    Those of a canary that has ended would get a full share of the calls until then.
+    """
+    kept = {each.version for each in (target, target.predecessor, canary) if each is not None}
+    wanted = [replica for replica in serving if replica.version in kept]
+    beside_canary = sum(canary is None or replica.version != canary.version for replica in wanted)
+    return wanted if beside_canary >= target.num_replicas else serving
 
 
 def _serving(replicas: Iterable[Replica]) -> list[Replica]:

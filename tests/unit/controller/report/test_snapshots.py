@@ -89,3 +89,10 @@ def test_a_version_that_is_given_up_fails_calls_immediately() -> None:
     verdict = next_verdict(None, wanted.deployments[KEY], (), failures, ClusterResources(observed(), 0.0))
     unhealthy = replace(verdict, status=DeploymentStatus.UNHEALTHY)
     assert build_snapshots(wanted, observed(), {KEY: unhealthy})[KEY].unavailable.startswith("ValueError: no model")
+
+
+def test_replicas_of_no_wanted_version_are_not_listed_where_enough_others_serve() -> None:
+    """Those of a canary that has just ended, until they stop."""
+    wanted, ended = [replica(version="v2"), replica(version="v2")], replica(version="v3")
+    assert {each.replica_id for each in snapshot_of(*wanted, ended).replicas} == {each.replica_id for each in wanted}
+    assert len(snapshot_of(wanted[0], ended).replicas) == 2
