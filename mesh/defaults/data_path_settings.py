@@ -80,6 +80,8 @@ class RoutingSettings:
     """How long a call waits for a replica that holds its model before another free one takes it."""
     request_router_timeout_s: float = 1.0
     """How long a deployment's own request router may take for one call; then the usual rules apply to that."""
+    request_router_open_max: int = 4096
+    """Questions that a deployment's own request router may have open in a process; the usual rules apply above that."""
     router_linger_s: float = 10.0
     """Minimum life of a deleted deployment's router, so that repeated calls do not query the controller each time."""
 

@@ -3,7 +3,7 @@
 Theory of operation. A call is held in the queue of targeted calls, at first without targets, while the user's code
 ranks the candidates in its thread. The ranking becomes the targets of the call, and from there on it is sent like any
 call with targets. A call that still waits is ranked again after a while, as replicas come and loads change. A router
-that fails, or does not answer in time, has no say: all candidates are targets then.
+that fails, does not answer in time or has too many questions open has no say: all candidates are targets then.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ class CustomChoice:
         return len(self._unranked)
 
     def hold(self, call: OutgoingCall) -> None:
-        """A new call: have it ranked."""
-        call.request.targets = ()
+        """A new call, without targets: have it ranked."""
         ranked = self._waiting[call.sequence] = _Ranked(call, _pending(call))
         self._ask(ranked)
 
@@ -107,6 +106,7 @@ class CustomChoice:
             self._on_ranked(ranked, question, everyone if ranking is None else ranking)
 
         def on_late() -> None:
+            withdraw()
             if ranked.is_asked and ranked.question == question:
                 self._hosted.report("did not answer in time", None)
                 on_ranked(None)
@@ -117,7 +117,7 @@ class CustomChoice:
             timer.cancel()
             on_ranked(ranking)
 
-        self._hosted.rank(candidates, ranked.pending, on_answer)
+        withdraw = self._hosted.rank(candidates, ranked.pending, on_answer)
 
     def _on_ranked(self, ranked: _Ranked, question: int, targets: tuple[frozenset[str], ...]) -> None:
         call = ranked.call

@@ -15,6 +15,7 @@ from typing import Any
 from mesh.cluster.keys import DeploymentKey
 from mesh.routing.custom.router_contract import PendingRequest, RequestRouter, RunningReplica
 from mesh.routing.snapshot import RouterSpec
+from mesh.settings import settings
 from mesh.wire.io_thread import Mailbox, io_thread
 
 logger = logging.getLogger("mesh")
@@ -36,19 +37,42 @@ class HostedRouter:
         self._has_failed = False
         """It could not be made: it is not tried again."""
         self._logged_at_s = -_LOG_INTERVAL_S
+        self._started = 0
+        """Coroutines given to the thread; counted on the I/O loop."""
+        self._ended = 0
+        """Those of them that have ended; counted in the thread."""
 
     def __repr__(self) -> str:
         return f"<HostedRouter {self._spec.import_path} of {self._key}>"
 
+    @property
+    def open_count(self) -> int:
+        """Questions and notices that the router has not dealt with yet."""
+        return self._started - self._ended
+
+    @property
+    def is_overloaded(self) -> bool:
+        """It is stuck or too slow, and is asked nothing more at the moment."""
+        return self.open_count >= settings().routing.request_router_open_max
+
     def rank(
         self, candidates: list[RunningReplica], pending: PendingRequest, on_ranked: Callable[[Ranking], None]
-    ) -> None:
-        """Have the candidates ranked; `on_ranked` is called on the I/O loop, possibly never if user code is stuck."""
-        _thread().post(self._rank(candidates, pending, on_ranked))
+    ) -> Callable[[], None]:
+        """Have the candidates ranked; `on_ranked` is called on the I/O loop, possibly never if user code is stuck.
+
+        It is called with None before this returns if the router is overloaded. Returns a function that withdraws the
+        question.
+        """
+        if self.is_overloaded:
+            self.report("has too many unanswered questions", None)
+            on_ranked(None)
+            return _nothing
+        return self._start(self._rank(candidates, pending, on_ranked))
 
     def tell_routed(self, pending: PendingRequest, replica_id: str) -> None:
-        """Tell the router where the call was sent."""
-        _thread().post(self._tell_routed(pending, replica_id))
+        """Tell the router where the call was sent, unless it is overloaded."""
+        if not self.is_overloaded:
+            self._start(self._tell_routed(pending, replica_id))
 
     def report(self, what: str, error: BaseException | None) -> None:
         """Log a failure of the router, at most once in a while. From any thread."""
@@ -63,7 +87,14 @@ class HostedRouter:
                 exc_info=error,
             )
 
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        self._started += 1
+        return _thread().start(coroutine, self._on_end)
+
     # ---- In the thread -----------------------------------------------------------------------------------------------
+
+    def _on_end(self) -> None:
+        self._ended += 1
 
     async def _rank(
         self, candidates: list[RunningReplica], pending: PendingRequest, on_ranked: Callable[[Ranking], None]
@@ -74,7 +105,9 @@ class HostedRouter:
             try:
                 groups = await router.choose_replicas(list(candidates), pending)
                 ranking = read_ranking(groups, {each.replica_id for each in candidates})
-            except Exception as error:  # code of the user
+            except asyncio.CancelledError:
+                pass  # the question was withdrawn, or code of the user has cancelled itself
+            except BaseException as error:  # code of the user, which may also call sys.exit
                 self.report("failed", error)
         io_thread().post(on_ranked, ranking)
 
@@ -82,14 +115,14 @@ class HostedRouter:
         if self._router is not None:
             try:
                 self._router.on_request_routed(pending, replica_id)
-            except Exception as error:  # code of the user
+            except BaseException as error:  # code of the user
                 self.report("failed in on_request_routed", error)
 
     def _made(self) -> RequestRouter | None:
         if self._router is None and not self._has_failed:
             try:
                 self._router = self._make()
-            except Exception as error:  # an import and code of the user
+            except BaseException as error:  # an import and code of the user
                 self._has_failed = True
                 self.report("cannot be made in this process", error)
         return self._router
@@ -126,6 +159,10 @@ def read_ranking(groups: Sequence[Sequence[RunningReplica | str]], known: set[st
     return tuple(ranking)
 
 
+def _nothing() -> None:
+    """Withdraws a question that was never asked."""
+
+
 class _RouterThread:
     """One event loop for all routers of this process."""
 
@@ -133,15 +170,37 @@ class _RouterThread:
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._tasks: set[asyncio.Task[None]] = set()
-        threading.Thread(target=self._loop.run_forever, name="mesh-request-router", daemon=True).start()
+        threading.Thread(target=self._run, name="mesh-request-router", daemon=True).start()
 
-    def post(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._mailbox.post(self._start, coroutine)
+    def start(self, coroutine: Coroutine[Any, Any, None], on_end: Callable[[], None]) -> Callable[[], None]:
+        """Run a coroutine, then `on_end` in the thread. Returns a function that cancels it, for any thread."""
+        tasks: list[asyncio.Task[None]] = []
 
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        def begin() -> None:
+            task = self._loop.create_task(coroutine)
+            tasks.append(task)
+            self._tasks.add(task)
+            task.add_done_callback(end)
+
+        def end(task: asyncio.Task[None]) -> None:
+            tasks.clear()
+            self._tasks.discard(task)
+            on_end()
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
+        self._mailbox.post(begin)
+        return lambda: self._mailbox.post(cancel)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these out of the loop when a task that user code has started raises them.
+                logger.exception("a task of a request router tried to end the process")
 
 
 @cache

@@ -117,7 +117,10 @@ class WaitingCalls:
     def push(self, call: OutgoingCall) -> None:
         """Let a call wait that is newer than all others."""
         if self._custom is not None and call.request.targets is None:
-            self._custom.hold(call)
+            call.request.targets = ()
+            self._targeted.push(call)
+            self._custom.hold(call)  # may send it at once
+            return
         if call.request.targets is not None:
             self._targeted.push(call)
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 import time
 from typing import Any
 
@@ -34,6 +36,43 @@ ROUTED: list[tuple[int, str]] = []
 class Raises(RequestRouter):
     async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
         raise ZeroDivisionError("a mistake")
+
+
+class Exits(RequestRouter):
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        sys.exit("the mistake that the test is about")
+
+
+class ExitsAtStart(RequestRouter):
+    def initialize_state(self, **kwargs: Any) -> None:
+        raise SystemExit(1)
+
+
+class EndsItsLoop(RequestRouter):
+    """A task of its own raises SystemExit, which asyncio lets out of the loop."""
+
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        task = asyncio.create_task(self._exit())
+        await asyncio.wait([task])
+        return [candidate_replicas[:1]]
+
+    async def _exit(self) -> None:
+        raise SystemExit(1)
+
+
+class Hangs(RequestRouter):
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+class Stuck(RequestRouter):
+    """Blocks its thread until the test ends that."""
+
+    gate = threading.Event()
+
+    async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
+        self.gate.wait(20)
+        return [candidate_replicas]
 
 
 class Nonsense(RequestRouter):

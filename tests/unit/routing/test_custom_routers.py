@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mesh.config import DeploymentConfig, RequestRouterConfig
 from mesh.exceptions import BackPressureError, RequestCancelledError
 from mesh.request_router import LocalityMixin, MultiplexMixin, RunningReplica
-from mesh.routing.custom.router_thread import read_ranking
+from mesh.routing.custom.router_thread import HostedRouter, read_ranking
 from mesh.routing.snapshot import RouterSpec, Snapshot
 from mesh.settings import settings
 from tests.unit.fakes import request_routers
@@ -120,7 +120,7 @@ def test_a_chosen_replica_that_goes_is_replaced_by_another_choice() -> None:
         shard.close()
 
 
-@pytest.mark.parametrize("name", ["Raises", "Nonsense", "CannotStart", "NoSuchClass"])
+@pytest.mark.parametrize("name", ["Raises", "Nonsense", "CannotStart", "NoSuchClass", "Exits", "ExitsAtStart"])
 def test_a_router_that_fails_costs_no_call(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The usual rules apply, and the log says why (item 171)."""
     with caplog.at_level(logging.WARNING, "mesh"), routed_by(name) as mesh:
@@ -138,6 +138,50 @@ def test_a_router_that_blocks_stalls_no_call_for_long(monkeypatch: pytest.Monkey
     monkeypatch.setattr("mesh.routing.custom.custom_choice.settings", lambda: impatient)
     with routed_by("Blocks") as mesh:
         assert result(mesh.handle("who").remote(0)) in by_shard(mesh)
+
+
+def test_a_router_whose_task_exits_goes_on_with_all_others_of_the_process() -> None:
+    """The thread of the routers outlives SystemExit (item 171)."""
+    with routed_by("EndsItsLoop") as mesh:
+        responses = [mesh.handle("who").remote(0) for _ in range(3)]
+        assert len({result(each) for each in responses}) == 1
+        publish(mesh, "ByShard")
+        assert result(mesh.handle("who").remote(1)) == by_shard(mesh)[1]
+
+
+def test_questions_to_a_router_that_hangs_are_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of them stays (item 171)."""
+    impatient = replace(settings(), routing=replace(settings().routing, request_router_timeout_s=0.05))
+    monkeypatch.setattr("mesh.routing.custom.custom_choice.settings", lambda: impatient)
+    with routed_by("Hangs") as mesh:
+        responses = [mesh.handle("who").remote(0) for _ in range(20)]
+        assert {result(each) for each in responses} <= set(by_shard(mesh))
+        until(lambda: hosted(mesh).open_count == 0, "all questions to end")
+
+
+def test_a_stuck_router_is_asked_a_limited_number_of_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls above that do not wait for it at all (item 171)."""
+    request_routers.Stuck.gate.clear()
+    few = replace(settings().routing, request_router_open_max=3, request_router_timeout_s=DEADLINE_S)
+    monkeypatch.setattr("mesh.routing.custom.router_thread.settings", lambda: replace(settings(), routing=few))
+    monkeypatch.setattr("mesh.routing.custom.custom_choice.settings", lambda: replace(settings(), routing=few))
+    with routed_by("Stuck") as mesh:
+        try:
+            asked = [mesh.handle("who").remote(0) for _ in range(3)]
+            others = [mesh.handle("who").remote(0) for _ in range(100)]
+            assert {result(each) for each in others} == set(by_shard(mesh))
+            assert hosted(mesh).open_count == 3
+            assert mesh.router.queued == 3
+        finally:
+            request_routers.Stuck.gate.set()
+        assert {result(each) for each in asked} <= set(by_shard(mesh))
+        until(lambda: hosted(mesh).open_count == 0, "the router to catch up")
+
+
+def hosted(mesh: SmallMesh) -> HostedRouter:
+    custom = mesh.router._queue._custom
+    assert custom is not None
+    return custom._hosted
 
 
 def test_a_router_that_chooses_nothing_is_asked_again() -> None:
