@@ -92,7 +92,7 @@ def begin_broadcast(
         _aim_at(call, replica_id)
         return _submit(router, future, call, None)
 
-    return BroadcastResponse(router, call_replica)
+    return BroadcastResponse(router, call_replica, parent, deadline_at_s)
 
 
 def _begin_typed(

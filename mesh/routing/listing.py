@@ -71,6 +71,11 @@ class Listing:
         else:
             self._waiting.append(callback)
 
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Call it no more."""
+        if callback in self._waiting:
+            self._waiting.remove(callback)
+
     def publish(self) -> None:
         """Call those who waited, behind all that a first snapshot changes."""
         waiting, self._waiting = self._waiting, []
