@@ -213,7 +213,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         """Call the method on the chosen replica, with the place that is reserved there.
 
         Raises: What `remote` raises; ValueError for a replica of another deployment, RuntimeError for a selection that
-            was dispatched already.
+            was dispatched already, TypeError for responses and object references as arguments: await them before.
         """
         router = self._connected()
         replica_id = selection.use(self._key)

@@ -44,6 +44,11 @@ def begin_call(
     if kwargs:
         kinds |= survey(kwargs.values())
     pending = source = payload = None
+    if kinds & PENDING and replica_id:
+        raise TypeError(
+            "A dispatched call takes neither responses nor object references as arguments, because its reserved place "
+            "would be idle until they are there: await them before you choose a replica."
+        )
     if kinds & STREAM:
         args, kwargs, stream = take_stream(args, kwargs)
         source = stream

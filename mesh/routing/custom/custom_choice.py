@@ -4,6 +4,9 @@ Theory of operation. A call is held in the queue of targeted calls, at first wit
 ranks the candidates in its thread. The ranking becomes the targets of the call, and from there on it is sent like any
 call with targets. A call that still waits is ranked again after a while, as replicas come and loads change. A router
 that fails, does not answer in time or has too many questions open has no say: all candidates are targets then.
+
+For a call that a canary of the application serves the candidates are the canary's replicas. Those of the version beside
+it are added as the last group, so that a canary which is full delays no call.
 """
 
 from __future__ import annotations
@@ -92,7 +95,9 @@ class CustomChoice:
                 self._ask(ranked)
 
     def _ask(self, ranked: _Ranked) -> None:
-        candidates = [_described(endpoint) for endpoint in self._pool.all.candidates]
+        others, canary = self._pool.all, self._pool.canary
+        chosen_from = canary.all if canary is not None and canary.serves(ranked.call) else others
+        candidates = [_described(endpoint) for endpoint in chosen_from.candidates]
         if ranked.is_asked or not candidates:
             return
         ranked.is_asked = True
@@ -101,9 +106,11 @@ class CustomChoice:
         ranked.question += 1
         question = ranked.question
         everyone = (frozenset(each.replica_id for each in candidates),)
+        last = () if chosen_from is others else (frozenset(each.name for each in others.candidates),)
 
         def on_ranked(ranking: Ranking) -> None:
-            self._on_ranked(ranked, question, everyone if ranking is None else ranking)
+            targets = everyone if ranking is None else ranking
+            self._on_ranked(ranked, question, targets and targets + last)
 
         def on_late() -> None:
             withdraw()

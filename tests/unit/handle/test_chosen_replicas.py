@@ -180,6 +180,17 @@ def test_streams_can_be_dispatched(mesh: SmallMesh) -> None:
     asyncio.run(call())
 
 
+def test_a_dispatched_call_refuses_arguments_that_are_not_there_yet(mesh: SmallMesh) -> None:
+    """Its place would be given back before they arrive, and the call run beyond the limit (item 146)."""
+    handle = mesh.handle("set")
+    pending = mesh.handle("who").remote()
+    with handle.choose_replica() as chosen, pytest.raises(TypeError, match="await them before"):
+        handle.dispatch(chosen, pending)
+    with handle.choose_replica() as chosen, pytest.raises(TypeError, match="await them before"):
+        handle.dispatch(chosen, value=pending)
+    pending.result(timeout_s=DEADLINE_S)
+
+
 def test_a_place_that_is_not_used_is_given_back(mesh: SmallMesh) -> None:
     for _ in range(10):
         with mesh.handle().choose_replica():

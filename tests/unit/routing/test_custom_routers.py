@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from mesh.config import DeploymentConfig, RequestRouterConfig
 from mesh.exceptions import BackPressureError, RequestCancelledError
 from mesh.request_router import LocalityMixin, MultiplexMixin, RunningReplica
+from mesh.routing.choice.traffic_split import TrafficRule
 from mesh.routing.custom.router_thread import HostedRouter, read_ranking
 from mesh.routing.snapshot import RouterSpec, Snapshot
 from mesh.settings import settings
@@ -245,6 +247,38 @@ def test_calls_that_were_ranked_forget_it_with_their_router() -> None:
         assert result(held) == id(mesh.replicas[0].target)
         first.target.gate.set()  # type: ignore[attr-defined]
         first.close()
+
+
+@contextmanager
+def with_canary(name: str, share: float, limit: int = 10) -> Iterator[SmallMesh]:
+    """Two replicas, the second of which is of a canary."""
+    with routed_by(name, limit=limit, replicas=2) as mesh:
+        before = mesh.router.listing.snapshot
+        assert before is not None
+        versions = zip(mesh.replicas, ("v1", "v2"), strict=True)
+        infos = tuple(replace(each.info, version=version) for each, version in versions)
+        do_on_io(mesh.router.update, replace(before, replicas=()))
+        rule = TrafficRule("shop", "v2", share)
+        do_on_io(mesh.router.update, replace(before, replicas=infos, traffic=rule))
+        yield mesh.connected()
+
+
+@pytest.mark.parametrize("name", ["ByShard", "Raises"])
+def test_a_canary_gets_its_share_beside_a_router(name: str) -> None:
+    """The class chooses among the replicas of the version that serves the call (items 171, 172)."""
+    with with_canary(name, share=0.5) as mesh:
+        stable, canary = (id(each.target) for each in mesh.replicas)
+        served = Counter(result(mesh.handle("who").remote(number)) for number in range(40))
+        assert served == {stable: 20, canary: 20}
+
+
+def test_a_full_canary_delays_no_call_beside_a_router() -> None:
+    """The version beside it serves the call (item 172)."""
+    with with_canary("ByShard", share=1.0, limit=1) as mesh:
+        stable, canary = (each.target for each in mesh.replicas)
+        mesh.handle("hold").remote(0)
+        until(lambda: canary.started, "the first call to run")  # type: ignore[attr-defined]
+        assert result(mesh.handle("who").remote(0)) == id(stable)
 
 
 def test_broadcasts_and_chosen_replicas_work_beside_a_router() -> None:
