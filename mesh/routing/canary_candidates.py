@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.choice.locality import Locality
@@ -47,17 +47,23 @@ class CanaryCandidates:
 
 
 def divided(
-    endpoints: Sequence[Endpoint], split: TrafficSplit | None, previous: CanaryCandidates | None
+    endpoints: Sequence[Endpoint],
+    listed: Collection[Endpoint],
+    split: TrafficSplit | None,
+    previous: CanaryCandidates | None,
 ) -> tuple[Sequence[Endpoint], CanaryCandidates | None]:
-    """The replicas of the version beside the canary, and those of the canary.
+    """Of the usable endpoints, those of the version beside the canary, and those of the canary.
 
-    Where only one of the two has any, they serve all calls.
+    Where only one of the two is listed, its replicas serve all calls. Where the other version is listed and not usable
+    yet, or left out, its calls do not go to the canary: they wait, or go to replicas that are left out.
     """
     if split is None:
         return endpoints, None
     version = split.rule.version
     canary = [endpoint for endpoint in endpoints if endpoint.info.version == version]
-    if not canary or len(canary) == len(endpoints):
+    beside = [endpoint for endpoint in listed if endpoint.info.version != version]
+    if not canary or not beside:
         return endpoints, None
     others = [endpoint for endpoint in endpoints if endpoint.info.version != version]
+    others = others or [endpoint for endpoint in beside if endpoint.is_usable]
     return others, CanaryCandidates(split.rule.canary_track, canary, previous)

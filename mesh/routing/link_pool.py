@@ -127,7 +127,9 @@ class LinkPool:
         for endpoint in self._usable:
             endpoint.is_left_out = endpoint in out
         usable: Sequence[Endpoint] = [endpoint for endpoint in self._usable if not endpoint.is_left_out]
-        usable, self.canary = divided(usable, self.split, self.canary)
+        usable, self.canary = divided(usable, self._endpoints.values(), self.split, self.canary)
+        for endpoint in usable:
+            endpoint.is_left_out = False
         zone = self.identity.zone
         same_zone = [endpoint for endpoint in usable if zone and endpoint.info.zone == zone]
         same_node = [endpoint for endpoint in usable if endpoint.info.node_id == self.identity.node_id]

@@ -30,7 +30,7 @@ class CanaryWorld(World):
             endpoint.link = CallerLink(LinkTarget("r", "a", b""), observer=None)  # type: ignore[arg-type]
         rule = TrafficRule("shop", "v2", share)
         self.pool.split = TrafficSplit(rule, 0.5)
-        others, self.pool.canary = divided(self.endpoints, self.pool.split, None)
+        others, self.pool.canary = divided(self.endpoints, self.endpoints, self.pool.split, None)
         self.pool.all = Locality(others)
         self.pool.local_first = (self.pool.all,)
         self.pool._models.reset(others)
@@ -96,4 +96,20 @@ def test_a_call_of_its_share_that_waits_goes_where_a_place_is_free_first(monkeyp
 def test_a_version_without_replicas_gets_nothing() -> None:
     endpoints = [Endpoint(ReplicaInfo(str(number), "a", version="v1"), 1) for number in range(2)]
     for version in ("v2", "v1"):  # of v1 there is nothing but canaries: they serve all
-        assert divided(endpoints, TrafficSplit(TrafficRule("shop", version), 0.0), None) == (endpoints, None)
+        split = TrafficSplit(TrafficRule("shop", version), 0.0)
+        assert divided(endpoints, endpoints, split, None) == (endpoints, None)
+
+
+def test_calls_beside_a_canary_wait_for_their_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its links are not up yet, or its replicas are left out because they fail: then they serve nevertheless."""
+    world = CanaryWorld(monkeypatch, 2, 1, share=0.0)
+    first, second, canary = world.endpoints
+    monkeypatch.setattr(Endpoint, "is_usable", property(lambda endpoint: endpoint.link is not None))
+    split = TrafficSplit(TrafficRule("shop", "v2", 0.0), 0.0)
+    assert divided([second, canary], world.endpoints, split, None)[0] == [second]
+    assert divided([canary], world.endpoints, split, None)[0] == [first, second], "left out"
+    first.link = second.link = None
+    others, candidates = divided([canary], world.endpoints, split, None)
+    assert others == []
+    assert candidates is not None
+    assert canary in candidates
