@@ -80,7 +80,7 @@ class DeploymentConfig:
     min_ready_s: float | None = None
     """Time that a replica of a new version has to serve before it replaces one of the version before; None: 10 s."""
     progress_deadline_s: float | None = None
-    """Time for a constructor or a `reconfigure`; one that takes longer has failed, and the rollout stops. None: any."""
+    """Time for a constructor, `reconfigure` or first yes of `check_ready`; more stops the rollout. None: any."""
     max_surge_percent: float | None = None
     """Replicas that an update may have beyond the target, in percent of it, rounded up; None: 20, at least one."""
     max_unavailable_percent: float | None = None

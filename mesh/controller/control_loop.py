@@ -198,12 +198,20 @@ class ControlLoop:
         self._wake.set()
 
     def _restart_failures(self, applications: Sequence[control_pb2.ApplicationSpec]) -> None:
-        """Give each deployment of deployed applications all its attempts again, even if nothing about it changed."""
+        """Give each deployment of deployed applications all its attempts again, even if nothing about it changed.
+
+        A canary leaves the application beside it as it was, failed or not.
+        """
+        desired = self._wanted.desired
         for application in applications:
+            is_canary = application.HasField("traffic")
+            targets = desired.canaries if is_canary else desired.deployments
             for deployment in application.deployments:
                 key = DeploymentKey(application.name, deployment.name)
-                self._registry.restart_failures(key)
-                self._judge.restart(key)
+                if target := targets.get(key):
+                    self._registry.restart_failures(key, target.version)
+                    if not is_canary:
+                        self._judge.restart(key)
 
     async def _try_turn(self) -> bool:
         """The one boundary for exceptions: after a failure the next turn starts from the whole state again."""

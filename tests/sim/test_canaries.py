@@ -8,16 +8,25 @@ import functools
 
 import pytest
 
-from mesh.controller.desired.desired_change import InvalidChangeError, rolled_back, scaled, with_promoted
+from mesh.controller.desired.desired_change import (
+    InvalidChangeError,
+    rolled_back,
+    scaled,
+    with_pause,
+    with_promoted,
+)
+from mesh.controller.desired.desired_state import read_desired
+from mesh.controller.plan.cluster_picture import Failures, Observed
+from mesh.controller.plan.failed_updates import failed_updates
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import FakeCluster
+from tests.sim.fake_cluster import Actor, FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
-from tests.sim.goals import is_running
+from tests.sim.goals import is_running, listed
 from tests.sim.test_late_crashes import fewest
 from tests.sim.test_rollback import roll_back
-from tests.unit.controller.builders import KEY, application
+from tests.unit.controller.builders import KEY, application, replica
 
 TEN_PERCENT = control_pb2.TrafficRule(percent=10.0)
 
@@ -169,6 +178,137 @@ async def _deploy() -> None:
     await mesh.deploy("v2", 3)
     await mesh.until(lambda: is_running(mesh, "v2", 3))
     assert not mesh.stored().canaries
+    await mesh.crash()
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_replicas_of_an_ended_canary_leave_a_rollout_that_stands_still(is_held: bool) -> None:
+    """Paused or given up: the version before serves with its full number, at no time with less."""
+    run_in_fake_time(_end_beside_a_rollout(is_held))
+
+
+async def _end_beside_a_rollout(is_held: bool) -> None:
+    mesh = Mesh(1, cluster=(cluster := FakeCluster(seed=1)))
+    cluster.broken_versions = {"v2"}
+    await mesh.boot()
+    await mesh.deploy("v1", 6)
+    await mesh.until(lambda: is_running(mesh, "v1", 6))
+    edit = functools.partial(with_pause, application="app", deployment="", is_paused=is_held)
+    await mesh._ask(lambda: (edit, ()))
+    await mesh.deploy("v2", 6)
+    await asyncio.sleep(60.0)
+    await deploy_canary(mesh, "v3", 6, control_pb2.TrafficRule(percent=50.0))
+    await mesh.until(lambda: counts(mesh) == {"v1": 6, "v3": 3})
+    for victim in mesh.cluster.serving("v1")[:2]:
+        mesh.cluster.end(victim)
+    await roll_back(mesh)
+    assert await fewest(lambda: sum(counts(mesh).values()), for_s=60.0) >= 6
+    assert counts(mesh) == {"v1": 6}
+    assert len(listed(mesh)) == 6
+    await mesh.crash()
+
+
+def test_a_canary_does_not_try_a_failed_update_of_its_application_again() -> None:
+    run_in_fake_time(_fail_beside())
+
+
+async def _fail_beside() -> None:
+    mesh = Mesh(1, cluster=(cluster := FakeCluster(seed=1)))
+    cluster.broken_versions = {"v2"}
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    await mesh.deploy("v2", 3)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    tried: set[str] = set()
+
+    def is_tried() -> bool:
+        tried.update(actor.spec.spec.version for actor in cluster.replicas())
+        return "v2" in tried
+
+    await asyncio.sleep(5.0)
+    await deploy_canary(mesh, "v3", 3)
+    assert await fewest(lambda: int(not is_tried()), for_s=60.0) == 1
+    assert mesh.app_status() == ApplicationStatus.DEPLOY_FAILED
+    assert counts(mesh) == {"v1": 3, "v3": 1}
+    await mesh.crash()
+
+
+class CountsReconfigures(FakeCluster):
+    reconfigures = 0
+
+    async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
+        self.reconfigures += 1
+        await super()._reconfigure(actor, spec)
+
+
+def test_an_application_and_its_canary_each_refuse_a_configuration_once() -> None:
+    """Neither forgets what the other one refused (item 154)."""
+    run_in_fake_time(_refuse())
+
+
+async def _refuse() -> None:
+    mesh = Mesh(1, cluster=(cluster := CountsReconfigures(seed=1)))
+    cluster.refused_configs = {"2", "3"}
+    await mesh.boot()
+    await mesh.deploy("v1", 3, user_config_json="1")
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    await deploy_canary(mesh, "v1", 3, config="4")
+    await mesh.until(lambda: counts(mesh) == {"v1": 3, "v1+config": 1})
+    await mesh.deploy("v1", 3, user_config_json="2")
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    await deploy_canary(mesh, "v1", 3, config="3")
+    await asyncio.sleep(60.0)
+    assert cluster.reconfigures == 2
+    await mesh.crash()
+
+
+def test_crashes_beside_a_canary_do_not_undo_an_application() -> None:
+    """The canary's replicas are no version before that a failing update would go back to."""
+    app = application(version="v1")
+    app.deployments[0].options.rollback_on_failure = True
+    before = control_pb2.ApplicationSpec()
+    before.CopyFrom(app)
+    before.deployments[0].is_proven = True
+    app.deployments[0].has_run = True
+    canary = application(version="v3")
+    canary.traffic.CopyFrom(TEN_PERCENT)
+    state = control_pb2.DesiredState(applications=[app], predecessors=[before], canaries=[canary])
+    crashed = Failures(version="v1", count=4, has_succeeded=True, message="OOM")
+    seen = Observed(replicas=(replica(version="v1"), replica(version="v3")), replica_failures={(KEY, "v1"): crashed})
+    assert not failed_updates(read_desired(state), seen)
+    state.predecessors[0].deployments[0].version = "v0"
+    assert failed_updates(read_desired(state), seen), "an update may fail as before"
+
+
+def test_a_canary_drains_as_its_own_options_say() -> None:
+    run_in_fake_time(_drain())
+
+
+async def _drain() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 4)
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+
+    def make() -> control_pb2.ApplicationSpec:
+        app = application(version="v2", num_replicas=4)
+        app.traffic.percent = 50.0
+        app.deployments[0].options.graceful_shutdown_timeout_s = 300.0
+        return app
+
+    await mesh.run(make)
+    await mesh.until(lambda: counts(mesh) == {"v1": 4, "v2": 2})
+    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=2), ()))
+    drains: dict[str, float] = {}
+
+    def have_left() -> bool:
+        leaving = (each for each in mesh.loop.picture().observed.replicas if each.is_leaving)
+        drains.update({each.version: each.drain.timeout_s for each in leaving})
+        return drains.keys() == {"v1", "v2"}
+
+    await mesh.until(have_left)
+    assert drains == {"v1": 20.0, "v2": 300.0}
     await mesh.crash()
 
 

@@ -5,7 +5,9 @@ A test runs the coroutine that follows it; what is asserted stands there.
 
 import asyncio
 
-from mesh.status import DeploymentStatus
+import pytest
+
+from mesh.status import ApplicationStatus, DeploymentStatus
 from tests.sim.fake_cluster import Actor, FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
@@ -47,6 +49,52 @@ class NeverReady(FakeCluster):
 
     def not_ready(self, actor: Actor) -> str:
         return "no index" if actor.spec.spec.version == "v2" and not self.is_over else ""
+
+
+@pytest.mark.parametrize("is_undone", [True, False])
+def test_a_version_that_is_not_ready_in_time_has_failed(is_undone: bool) -> None:
+    """Also under the next controller; the version before serves on (item 190)."""
+    run_in_fake_time(_miss_the_deadline(is_undone))
+
+
+async def _miss_the_deadline(is_undone: bool) -> None:
+    mesh = Mesh(1, cluster=NeverReady(seed=1))
+    await mesh.boot()
+    options = {"progress_deadline_s": 60.0, "rollback_on_failure": is_undone}
+    await mesh.deploy("v1", 3, **options)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    await mesh.deploy("v2", 3, **options)
+    await asyncio.sleep(30.0)
+    await mesh.crash()
+    await mesh.boot()
+    await asyncio.sleep(50.0)
+    assert mesh.app_status() == ApplicationStatus.DEPLOYING
+    await mesh.until(lambda: mesh.app_status() != ApplicationStatus.DEPLOYING, within_s=30.0)
+    assert mesh.app_status() == (ApplicationStatus.RUNNING if is_undone else ApplicationStatus.DEPLOY_FAILED)
+    application = mesh.loop.status().applications[0]
+    reason = application.rolled_back_because if is_undone else application.message
+    assert "it was not ready for calls within progress_deadline_s=60: no index" in reason
+    await asyncio.sleep(600.0)
+    assert len(mesh.cluster.replicas()) == len(mesh.cluster.serving("v1")) == 3
+    await mesh.crash()
+
+
+def test_a_first_version_may_wait_for_its_readiness() -> None:
+    """Another replica would wait for the same, and nothing serves in its place."""
+    run_in_fake_time(_wait_at_first())
+
+
+async def _wait_at_first() -> None:
+    mesh = Mesh(1, cluster=(cluster := NeverReady(seed=1)))
+    await mesh.boot()
+    await mesh.deploy("v2", 2, progress_deadline_s=60.0)
+    await mesh.until(lambda: len(cluster.serving("v2")) == 2)
+    there = set(cluster.actors)
+    await asyncio.sleep(600.0)
+    cluster.is_over = True
+    await mesh.until(lambda: is_running(mesh, "v2", 2), within_s=30.0)
+    assert set(cluster.actors) == there
+    await mesh.crash()
 
 
 def test_an_update_waits_for_replicas_that_are_ready() -> None:

@@ -134,6 +134,48 @@ async def _deploy_paused() -> None:
     await mesh.crash()
 
 
+def test_a_paused_rollout_scales_down_and_leaves_both_versions() -> None:
+    run_in_fake_time(_scale_down_paused())
+
+
+async def _scale_down_paused() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 6)
+    await mesh.until(lambda: is_running(mesh, "v1", 6))
+    await pause(mesh, is_paused=True)
+    await mesh.deploy("v2", 6)
+    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
+    assert await serving_versions(mesh) == (4, 0)
+    assert await fewest(lambda: len(mesh.cluster.serving("v1")), for_s=60.0) == 4
+    await pause(mesh, is_paused=False)
+    await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 1)
+    await pause(mesh, is_paused=True)
+    _, new = await serving_versions(mesh)
+    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=2), ()))
+    assert await serving_versions(mesh) == (2, min(new, 2)), "none stops for a new one"
+    await mesh.crash()
+
+
+def test_a_paused_rollout_that_scales_up_waits_in_the_queue_of_a_full_cluster() -> None:
+    """There the cluster's autoscaler sees what is missing."""
+    run_in_fake_time(_scale_up_paused())
+
+
+async def _scale_up_paused() -> None:
+    mesh = Mesh(1, cpus={"n1": 3.0})
+    one_cpu = {"actor": {"resources": {"CPU": 1.0}}}
+    await mesh.boot()
+    await mesh.deploy("v1", 3, **one_cpu)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    await pause(mesh, is_paused=True)
+    await mesh.deploy("v2", 3, **one_cpu)
+    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=5), ()))
+    await asyncio.sleep(60.0)
+    assert [actor.spec.spec.version for actor in mesh.cluster.replicas()] == ["v1"] * 5
+    await mesh.crash()
+
+
 # ---- Rollbacks -------------------------------------------------------------------------------------------------------
 
 

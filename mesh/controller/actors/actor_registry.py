@@ -135,6 +135,7 @@ class ActorRegistry:
                 zone=ready.zone,
                 pid=ready.pid,
                 not_ready=ready.not_ready,
+                unready_at_s=self._clock() if ready.not_ready else None,
                 checks_ready=ready.checks_ready,
             ),
             ReplicaEvent.READY,
@@ -187,12 +188,11 @@ class ActorRegistry:
             self._put_replica(replace(replica, unhealthy=message))
 
     def replica_hung(self, overdue: OverdueReplica) -> None:
-        """User code has missed its deadline: a constructor fails its version, a reconfigure() its configuration.
+        """User code has missed its deadline: a constructor or check_ready fails its version, a reconfigure its config.
 
         The latter may return later. The replica serves on until its health checks say otherwise.
         """
-        replica = self._replicas.get(overdue.replica_id)
-        if replica is None:
+        if (replica := self._replicas.get(overdue.replica_id)) is None:
             return
         if replica.state == ReplicaState.UPDATING:
             self.config_rejected(replica.replica_id, replica.next_config_version, overdue.message)
@@ -206,13 +206,13 @@ class ActorRegistry:
         if not (replica := self._replicas.get(replica_id)) or replica.not_ready == not_ready or replica.is_leaving:
             return False
         since_s = replica.ready_at_s if not_ready else self._clock()
-        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_s))
+        unready_s = replica.unready_at_s if not_ready else None
+        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_s, unready_at_s=unready_s))
         return True
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
         """Take over the outcome of a health check; `failure` is None when the replica is healthy."""
-        replica = self._replicas.get(replica_id)
-        if replica is None or (failure is None and replica.health_failures == 0):
+        if not (replica := self._replicas.get(replica_id)) or (failure is None and replica.health_failures == 0):
             return
         count = 0 if failure is None else replica.health_failures + 1
         if failure is not None:
@@ -263,9 +263,9 @@ class ActorRegistry:
         self._records.keep(versions)
         self._numbers = numbers
 
-    def restart_failures(self, key: DeploymentKey) -> None:
-        """Give a deployment that was deployed again all its attempts."""
-        self._records.restart(key)
+    def restart_failures(self, key: DeploymentKey, version: str) -> None:
+        """Give a version of a deployment that was deployed again all its attempts."""
+        self._records.restart(key, version)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(REPLICA_TRANSITIONS, replica.state, event)

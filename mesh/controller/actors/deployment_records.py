@@ -24,7 +24,8 @@ class DeploymentRecords:
         self._clock = clock
         self.failures: dict[tuple[DeploymentKey, str], Failures] = {}
         """By deployment and version."""
-        self.config_failures: dict[DeploymentKey, Failures] = {}
+        self.config_failures: dict[tuple[DeploymentKey, str], Failures] = {}
+        """By deployment and version: a canary may refuse a configuration of its own. Of the last one refused."""
         self.tallies: dict[DeploymentKey, Tally] = {}
         self.last_ended: dict[DeploymentKey, str] = {}
         """The replica of each deployment that ended last, and why, in words."""
@@ -55,9 +56,9 @@ class DeploymentRecords:
 
     def count_rejection(self, replica: Replica, config_version: str, message: str) -> None:
         """The replica did not take over that configuration, or did not outlive it."""
-        failures = self.config_failures.get(replica.deployment, NO_FAILURES)
+        failures = self.config_failures.get(_version_of(replica), NO_FAILURES)
         count = failures.count if failures.version == config_version else 0
-        self.config_failures[replica.deployment] = Failures(
+        self.config_failures[_version_of(replica)] = Failures(
             version=config_version, count=count + 1, last_at_s=self._clock(), message=message[:MESSAGE_MAX_CHARS]
         )
 
@@ -80,16 +81,18 @@ class DeploymentRecords:
         if not replica.stop_reasons:
             logger.warning("replica %s ended: %s", replica.title, message)
 
-    def restart(self, key: DeploymentKey) -> None:
-        """The deployment was deployed again: it gets all its attempts."""
-        self.failures = {each: failures for each, failures in self.failures.items() if each[0] != key}
-        self.config_failures.pop(key, None)
+    def restart(self, key: DeploymentKey, version: str) -> None:
+        """That version of the deployment was deployed again: it gets all its attempts."""
+        self.failures.pop((key, version), None)
+        self.config_failures.pop((key, version), None)
 
     def keep(self, versions: Set[tuple[DeploymentKey, str]]) -> None:
         """Forget all other versions, and deployments without any."""
-        self.failures = {each: failures for each, failures in self.failures.items() if each in versions}
+        for failures in (self.failures, self.config_failures):
+            for each in failures.keys() - versions:
+                del failures[each]
         keys = {key for key, _ in versions}
-        for records in (self.config_failures, self.last_ended, self.tallies, self.unreplaced):
+        for records in (self.last_ended, self.tallies, self.unreplaced):
             for key in records.keys() - keys:
                 del records[key]
 

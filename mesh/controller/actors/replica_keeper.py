@@ -308,7 +308,7 @@ class ReplicaKeeper:
         logger.warning("the %s of replica %s failed: %s", what, replica.title, shown)
 
     def _check_times_s(self, replica: Replica) -> tuple[float, float]:
-        target = self.desired.target(replica.deployment)
+        target = _ruling(self.desired, replica)
         options = target.spec.options if target else replica.spec.options
         return (
             max(options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S, _CHECK_PERIOD_MIN_S),
@@ -341,8 +341,15 @@ class ReplicaKeeper:
 
     def _drain_policy(self, replica: Replica) -> DrainPolicy:
         """That of its deployment now; of a deleted deployment the last one known."""
-        target = self.desired.target(replica.deployment)
+        target = _ruling(self.desired, replica)
         return target.drain if target else replica.drain
+
+
+def _ruling(desired: Desired, replica: Replica) -> DeploymentTarget | None:
+    """Whose options of now hold for the replica: those of the wanted version, unless it is one of a canary."""
+    canary = desired.canaries.get(replica.deployment)
+    is_canary = canary is not None and canary.version == replica.version
+    return canary if is_canary else desired.target(replica.deployment)
 
 
 def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssignment) -> Replica:

@@ -39,6 +39,8 @@ class Replica:
     """Not empty: its start or its health checks failed, and how."""
     not_ready: str = ""
     """Not empty: it runs and takes no calls now, and why."""
+    unready_at_s: float | None = None
+    """When it came up, or was found, without taking calls. None: it has taken some since."""
     checks_ready: bool = False
     """Its code says from time to time whether it takes calls."""
     stop_reasons: tuple[str, ...] = ()
@@ -200,8 +202,8 @@ class Observed:
     nodes: tuple[Node, ...] = ()
     replica_failures: Mapping[tuple[DeploymentKey, str], Failures] = field(default_factory=dict)
     """By deployment and version."""
-    config_failures: Mapping[DeploymentKey, Failures] = field(default_factory=dict)
-    """Of configurations that running replicas were to take over."""
+    config_failures: Mapping[tuple[DeploymentKey, str], Failures] = field(default_factory=dict)
+    """By deployment and version: of configurations that running replicas were to take over."""
     gateway_failures: Mapping[GatewaySlot, Failures] = field(default_factory=dict)
     departed: tuple[DepartedReplica, ...] = ()
 
@@ -209,8 +211,9 @@ class Observed:
         """Failures of that version; those of another one do not count."""
         return self.replica_failures.get((key, version), NO_FAILURES)
 
-    def config_failures_of(self, key: DeploymentKey, config_version: str) -> Failures:
-        failures = self.config_failures.get(key, NO_FAILURES)
+    def config_failures_of(self, key: DeploymentKey, version: str, config_version: str) -> Failures:
+        """Failures of that configuration of the version."""
+        failures = self.config_failures.get((key, version), NO_FAILURES)
         return failures if failures.version == config_version else NO_FAILURES
 
     def by_deployment(self) -> dict[DeploymentKey, list[Replica]]:

@@ -27,7 +27,7 @@ def failed_updates(desired: Desired, observed: Observed) -> Mapping[str, str]:
     return {
         app: reason
         for target in targets
-        for app, reason in _failure(target, groups.get(target.key, ()), observed)
+        for app, reason in _failure(target, desired.beside_canaries(target.key, groups.get(target.key, ())), observed)
         if is_proven(desired.predecessors[app])
     }
 
@@ -35,7 +35,7 @@ def failed_updates(desired: Desired, observed: Observed) -> Mapping[str, str]:
 def _failure(target: DeploymentTarget, replicas: Sequence[Replica], observed: Observed) -> Iterator[tuple[str, str]]:
     failures = observed.failures_of(target.key, target.version)
     if is_config_rejected(target, observed):
-        config_failures = observed.config_failures_of(target.key, target.config_version)
+        config_failures = observed.config_failures_of(target.key, target.version, target.config_version)
         yield target.key.app, _text(target.key, "refused its new user_config", config_failures.message)
     elif is_given_up(target, replicas, failures):
         what = "came up and failed" if failures.has_succeeded else "failed to start"

@@ -102,14 +102,15 @@ def _returning(
 ) -> list[NodeAssignment]:
     """Where replicas of the version before start, so that it keeps its number.
 
-    While the wanted version is still tried, only where there is room: it may have made that room for itself.
+    While the wanted version is still being rolled out, only where there is room: it may have made that for itself.
     """
     missing = missing_predecessors(target, replicas, placement, is_given_up=is_given_up)
     if not missing or target.predecessor is None:
         return []
     before = placement.of_version(target.predecessor.request, target.predecessor.version)
     before.reserve_for_waiting()
-    return [each for each in before.reserve(missing) if is_given_up or each != ANYWHERE]
+    stands_still = is_given_up or target.is_held
+    return [each for each in before.reserve(missing) if stands_still or each != ANYWHERE]
 
 
 def _stops(stops: Iterable[tuple[Replica, Reason]]) -> Iterator[Action]:

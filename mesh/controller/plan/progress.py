@@ -1,4 +1,4 @@
-"""Constructors and calls of reconfigure() that have taken longer than their deployment allows. Pure."""
+"""Constructors, calls of reconfigure() and waits for check_ready() that take longer than allowed. Pure."""
 
 from __future__ import annotations
 
@@ -23,22 +23,36 @@ class OverdueReplica:
 def overdue_replicas(desired: Desired, observed: Observed, now_s: float) -> Iterator[OverdueReplica]:
     """Those whose user code hangs. The wait for a process does not count: the code has not begun."""
     for replica in observed.replicas:
-        began_at_s = _began_at_s(replica)
+        target = _target_of(replica, desired)
+        began_at_s = _began_at_s(replica, target)
         if replica.unhealthy or began_at_s is None:
             continue
-        deadline_s = progress_deadline_s_of((_target_of(replica, desired) or replica).spec.options)
+        deadline_s = progress_deadline_s_of((target or replica).spec.options)
         if now_s - began_at_s > deadline_s:
-            what = "reconfigure()" if replica.state == ReplicaState.UPDATING else "constructor"
-            message = f"its {what} has not returned within progress_deadline_s={deadline_s:g}"
+            message = f"{_missing(replica)} within progress_deadline_s={deadline_s:g}"
+            if replica.not_ready:
+                message += f": {replica.not_ready}"
             yield OverdueReplica(replica.replica_id, replica.title, f"replica {replica.replica_id}: {message}")
 
 
-def _began_at_s(replica: Replica) -> float | None:
-    """When the user code began that is running now; None if the replica does not wait for any."""
+def _missing(replica: Replica) -> str:
+    if replica.state == ReplicaState.UPDATING:
+        return "its reconfigure() has not returned"
+    return "it was not ready for calls" if replica.is_up else "its constructor has not returned"
+
+
+def _began_at_s(replica: Replica, target: DeploymentTarget | None) -> float | None:
+    """When the user code began that is running now; None if the replica does not wait for any.
+
+    A replica that has never been ready counts while its version is rolled out, as it holds up the rollout. Afterwards,
+    or without a version before, it waits for something that another replica would wait for too.
+    """
     if replica.state == ReplicaState.UPDATING:
         return replica.since_at_s
     if replica.state == ReplicaState.STARTING and replica.is_placed:
         return max(replica.placed_at_s, replica.created_at_s)
+    if target is not None and target.has_other_version_before and target.version == replica.version:
+        return replica.unready_at_s if replica.is_up and not target.is_proven else None
     return None
 
 

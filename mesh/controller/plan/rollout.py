@@ -20,7 +20,11 @@ Running replicas take over another configuration in place. One with another `use
 so only as many replicas as the surge allows take it over at a time, and after the first failure no other one does: the
 replica that refuses it and all the others serve on with the one before.
 
-A rollout that is paused starts no new replica, stops no old one and reconfigures none, until it is resumed.
+Replicas of neither the wanted version nor the one before, for example of a canary that ended, stop first. Where the
+rollout stands still, the version before comes back in their place.
+
+A rollout that is paused starts no new replica, stops no old one for a new one and reconfigures none, until it is
+resumed. It still scales: the version before starts what is missing, and stops what is above the target.
 
 A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. All
 its replacements start together. If none serves in time, it drains anyway, early enough to finish before the node ends.
@@ -78,11 +82,11 @@ def next_step(
     old = [replica for replica in others if replica.is_serving]
     returning = [replica for replica in others if _is_returning(target, replica)]
     gave_up = is_given_up(target, replicas, failures)
-    away = _may_be_away(target, is_given_up=gave_up)
-    surplus = returning[max(0, _missing_before(target, new, old, placement, away)) :]
+    stands_still = gave_up or target.is_held
+    surplus = returning[max(0, _missing_before(target, new, old, placement, stands_still=stands_still)) :]
     kept = {replica.replica_id for replica in returning} - {replica.replica_id for replica in surplus}
     useless = [replica for replica in others if _is_useless(replica) and replica.replica_id not in kept]
-    excess = _excess(target, new, old, shortage, placement, away)
+    excess = _excess(target, new, old, shortage, placement, stands_still=stands_still)
     leaving = {replica.replica_id for replica, _ in excess}
     old_staying = [replica for replica in old if replica.replica_id not in leaving]
     starts = 0
@@ -113,8 +117,8 @@ def missing_predecessors(
     old = [replica for replica in others if replica.is_serving]
     returning = sum(_is_returning(target, replica) for replica in others)
     room = target.num_replicas + target.pace.surge_max - len(new) - len(old) - returning
-    away = _may_be_away(target, is_given_up=is_given_up)
-    return max(0, min(_missing_before(target, new, old, placement, away) - returning, room))
+    stands_still = is_given_up or target.is_held
+    return max(0, min(_missing_before(target, new, old, placement, stands_still=stands_still) - returning, room))
 
 
 def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
@@ -136,7 +140,7 @@ def _has_run(target: DeploymentTarget, failures: Failures) -> bool:
 
 def is_config_rejected(target: DeploymentTarget, observed: Observed) -> bool:
     """A replica did not take over the wanted configuration, or did not outlive it: no other one tries."""
-    return observed.config_failures_of(target.key, target.config_version).count > 0
+    return observed.config_failures_of(target.key, target.version, target.config_version).count > 0
 
 
 def has_old_serving(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
@@ -172,9 +176,9 @@ def _is_paused(failures: Failures, placement: DeploymentPlacement) -> bool:
     return placement.resources.now_s < failures.last_at_s + retry_delay_s(failures.count)
 
 
-def _may_be_away(target: DeploymentTarget, *, is_given_up: bool) -> int:
-    """How many the rollout may take away before others serve: none when it stands still."""
-    return 0 if is_given_up or target.is_held else target.pace.unavailable_max
+def _may_be_away(target: DeploymentTarget, *, stands_still: bool) -> int:
+    """How many the rollout may take away before others serve."""
+    return 0 if stands_still else target.pace.unavailable_max
 
 
 def _missing_before(
@@ -182,18 +186,19 @@ def _missing_before(
     new: Sequence[Replica],
     old: Sequence[Replica],
     placement: DeploymentPlacement,
-    away: int,
+    *,
+    stands_still: bool,
 ) -> int:
     """Of the version before: its number, less those that serve and stay, less new ones that have replaced it.
 
-    `away`: how many the rollout may take away.
+    Strays count as long as new ones come in their place.
     """
     if target.predecessor is None:
         return 0
     now_s = placement.resources.now_s
     replaced = sum(each.is_serving and now_s - each.ready_at_s >= target.min_ready_s for each in new)
-    staying = sum(each.node_ends_at_s is None for each in old)
-    return target.predecessor.num_replicas - replaced - staying - away
+    staying = sum(each.node_ends_at_s is None and not (stands_still and _is_stray(target, each)) for each in old)
+    return target.predecessor.num_replicas - replaced - staying - _may_be_away(target, stands_still=stands_still)
 
 
 def _new_and_others(
@@ -207,6 +212,12 @@ def _new_and_others(
             counts = replica.stays_as(target.version) and not placement.is_stuck_on_node(replica)
             (new if counts else others).append(replica)
     return new, others
+
+
+def _is_stray(target: DeploymentTarget, replica: Replica) -> bool:
+    """It is neither of the wanted version nor of the one before: of a canary that ended, or of an update in between."""
+    before = target.predecessor
+    return before is not None and replica.version not in (target.version, before.version)
 
 
 def _is_useless(replica: Replica) -> bool:
@@ -228,12 +239,13 @@ def _excess(
     old: Sequence[Replica],
     shortage: Shortage,
     placement: DeploymentPlacement,
-    away: int,
+    *,
+    stands_still: bool,
 ) -> tuple[tuple[Replica, Reason], ...]:
     new_serving = [replica for replica in new if replica.is_serving]
     has_update = any(replica.version != target.version for replica in old)
     spare = len(old) + _replacing(target, new_serving, old, placement.resources.now_s) - target.num_replicas
-    spare += away if has_update else 0
+    spare += _may_be_away(target, stands_still=stands_still) if has_update else 0
     old_leaving = _old_leaving(target, old, spare, shortage, placement) if old else []
     # Of new ones above the target, those that do not serve yet stop first.
     surplus = max(0, len(new) - target.num_replicas)
@@ -258,19 +270,23 @@ def _old_leaving(
     placement: DeploymentPlacement,
 ) -> list[tuple[Replica, Reason]]:
     """As many as there are to spare; more where their node ends soon, or where they are preempted."""
-    # Those on nodes that end stop first, in the order of their ends.
+    # Those on nodes that end stop first, in the order of their ends; those that are not due yet after the strays.
     by_end = sorted(placement.by_stop_preference(old), key=_drains_by_s)
-    due = sum(_drains_by_s(replica) <= placement.resources.now_s for replica in by_end)
+    due = [replica for replica in by_end if _drains_by_s(replica) <= placement.resources.now_s]
+    rest = sorted(by_end[len(due) :], key=lambda each: not _is_stray(target, each))
     if target.is_held:
-        return [(replica, _stop_reason(target, replica)) for replica in by_end[:due]]
+        strays = sum(_is_stray(target, replica) for replica in rest)
+        # None stops for a new one that serves, only above the number that was asked for.
+        leaving = max(0, min(strays, spare - len(due)), len(rest) - target.num_replicas)
+        return [(replica, _stop_reason(target, replica)) for replica in (*due, *rest[:leaving])]
     # What may be away is spare already.
-    most = spare + max(0, target.pace.preempted_max - target.pace.unavailable_max) - due
-    preempted = placement.replicas_to_preempt(by_end[due:], most, shortage.unschedulable)
+    most = spare + max(0, target.pace.preempted_max - target.pace.unavailable_max) - len(due)
+    preempted = placement.replicas_to_preempt(rest, most, shortage.unschedulable)
     preempted_ids = {replica.replica_id for replica in preempted}
-    others = [replica for replica in by_end[due:] if replica.replica_id not in preempted_ids]
-    replaced = others[: max(0, spare - due - len(preempted))]
+    others = [replica for replica in rest if replica.replica_id not in preempted_ids]
+    replaced = others[: max(0, spare - len(due) - len(preempted))]
     return [
-        *((replica, _stop_reason(target, replica)) for replica in by_end[:due]),
+        *((replica, _stop_reason(target, replica)) for replica in due),
         *((replica, Reason.MAKE_ROOM) for replica in preempted),
         *((replica, _stop_reason(target, replica)) for replica in replaced),
     ]

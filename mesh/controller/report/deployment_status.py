@@ -58,9 +58,13 @@ _COMPLETED: dict[DeploymentStatus, _Verdict] = {
     _S.UNHEALTHY: (_S.HEALTHY, _T.UNSPECIFIED),
 }
 
+_SETTLED = tuple(status for status in _S if status not in (_S.UPDATING, _S.DEPLOY_FAILED))
+"""Statuses that a change of the number alone replaces: it neither completes an update nor takes back its failure."""
+
 # A pair that is not in the table changes nothing.
 RULES: dict[tuple[DeploymentStatus, Fact], _Verdict] = {
-    **{(status, fact): verdict for status in _S for fact, verdict in _WANTED.items()},
+    **{(status, Fact.UPDATE_WANTED): _WANTED[Fact.UPDATE_WANTED] for status in _S},
+    **{(status, fact): _WANTED[fact] for status in _SETTLED for fact in (Fact.UPSCALE_WANTED, Fact.DOWNSCALE_WANTED)},
     **{(status, fact): verdict for status in _SCALABLE for fact, verdict in _AUTO_WANTED.items()},
     **{(status, Fact.REACHED): verdict for status, verdict in _COMPLETED.items()},
     # Only a scale-down is complete when the last replica has stopped.
@@ -283,7 +287,7 @@ def _message(
             " and is not tried again: correct it and deploy it again."
         ]
     elif is_config_rejected(target, resources.observed):
-        failures = resources.observed.config_failures_of(target.key, target.config_version)
+        failures = resources.observed.config_failures_of(target.key, target.version, target.config_version)
         parts = [_rejection(target, replicas)]
     elif target.is_held:
         parts.append(f"The rollout stands still: `mesh resume {target.key.app}` lets it go on.")

@@ -142,10 +142,10 @@ def test_a_replica_that_refuses_a_configuration_serves_with_the_one_before(regis
     (serving,) = registry.seen.replicas
     assert (serving.is_serving, serving.state, serving.config_version) == (True, ReplicaState.RUNNING, "c1")
     assert registry.seen.failures_of(KEY, "v2").count == 0
-    assert registry.seen.config_failures_of(KEY, "c2").message == "bad config"
-    assert registry.seen.config_failures_of(KEY, "c3").count == 0
-    registry.restart_failures(KEY)
-    assert registry.seen.config_failures_of(KEY, "c2").count == 0
+    assert registry.seen.config_failures_of(KEY, "v2", "c2").message == "bad config"
+    assert registry.seen.config_failures_of(KEY, "v2", "c3").count == 0
+    registry.restart_failures(KEY, "v2")
+    assert registry.seen.config_failures_of(KEY, "v2", "c2").count == 0
 
 
 def test_the_death_of_a_replica_is_blamed_on_the_configuration_that_it_has_just_taken_over(registry: Registry) -> None:
@@ -157,12 +157,12 @@ def test_the_death_of_a_replica_is_blamed_on_the_configuration_that_it_has_just_
         )
         registry.now_s += lives_s
         registry.replica_closed(replica_id, "crashed")
-        assert bool(registry.seen.config_failures_of(KEY, "c2").count) == is_blamed
-        registry.restart_failures(KEY)
+        assert bool(registry.seen.config_failures_of(KEY, "v2", "c2").count) == is_blamed
+        registry.restart_failures(KEY, "v2")
     replica_id = started(registry)
     registry.replica_reconfiguring(replica_id, "c2")
     registry.replica_closed(replica_id, "crashed")
-    assert registry.seen.config_failures_of(KEY, "c2").count == 1, "while it took it over"
+    assert registry.seen.config_failures_of(KEY, "v2", "c2").count == 1, "while it took it over"
 
 
 def on_node(registry: Registry, node_id: str = "n2") -> str:

@@ -32,15 +32,17 @@ def step(
     cpus: float = 1000.0,
     min_ready_s: float = 0.0,
     before: int = 0,
+    is_held: bool = False,
 ) -> Step:
     """In a cluster of one node; every replica of the builders holds one CPU. `before`: replicas of v1 that are kept."""
     node = Node(node_id="n1", is_head=True, total={"CPU": cpus}, available={"CPU": cpus})
-    observed = Observed(replicas=replicas, nodes=(node,), config_failures={KEY: config_failures})
+    observed = Observed(replicas=replicas, nodes=(node,), config_failures={(KEY, "v2"): config_failures})
     resources = ClusterResources(observed, NOW_S)
     placement = DeploymentPlacement(resources, ONE_CPU, replicas, "v2")
     shortage = placement.reserve_for_waiting()
     predecessor = target(before, "v1") if before else None
-    aim = replace(target(wanted), min_ready_s=min_ready_s, predecessor=predecessor)
+    spec = control_pb2.DeploymentSpec(is_paused=is_held)
+    aim = replace(target(wanted), min_ready_s=min_ready_s, predecessor=predecessor, spec=spec)
     made = next_step(aim, replicas, failures, shortage, placement)
     assert made == next_step(aim, replicas, failures, shortage, placement), "planning has an effect"
     return made
@@ -341,6 +343,25 @@ def _carried_out(each: Replica, made: Step) -> Replica:
     if each in made.stops:
         return replace(each, state=STOPPING)
     return replace(each, state=RUNNING, config_version="c1")
+
+
+@given(
+    replicas=st.lists(st.builds(replica, version=st.sampled_from(["v1", "v2", "v3"])), max_size=12),
+    wanted=st.integers(1, 8),
+    is_held=st.booleans(),
+    has_failed=st.booleans(),
+)
+def test_strays_stop_first_and_never_take_the_serving_below_the_target(
+    replicas: list[Replica], wanted: int, is_held: bool, has_failed: bool
+) -> None:
+    """v3 is neither wanted nor the version before."""
+    failures = Failures(version="v2", count=20) if has_failed else NO_FAILURES
+    stops = step(wanted, *replicas, failures=failures, before=wanted, is_held=is_held).stops
+    staying = [each for each in replicas if each not in stops]
+    assert len(staying) >= min(wanted, len(replicas))
+    stray_stays = any(each.version == "v3" for each in staying)
+    assert not (stray_stays and any(each.version == "v1" for each in stops))
+    assert not (stray_stays and len(staying) > wanted and any(each.version == "v1" for each in staying))
 
 
 def test_every_stop_has_its_reason() -> None:

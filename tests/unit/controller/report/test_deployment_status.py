@@ -49,6 +49,17 @@ def test_scaling_has_its_own_statuses(healthy: Verdict) -> None:
     assert seen(look(less, target(1), replica())) == ("HEALTHY", "DOWNSCALE_COMPLETED")
 
 
+def test_scaling_ends_no_update_and_takes_back_no_failure(healthy: Verdict) -> None:
+    """What waits for the update must not hear that it has succeeded."""
+    olds, failures = [replica(version="v2") for _ in range(4)], Failures(version="v3", count=6)
+    updating = look(healthy, target(2, "v3"), *olds[:2])
+    for number in (1, 4):
+        assert seen(look(updating, target(number, "v3"), *olds)) == ("UPDATING", "CONFIG_UPDATE_STARTED")
+        failed = look(look(updating, target(2, "v3"), *olds, failures=failures), target(number, "v3"), *olds)
+        assert seen(failed) == ("DEPLOY_FAILED", "REPLICA_STARTUP_FAILED")
+    assert seen(look(updating, target(1, "v3"), replica(version="v3"))) == ("HEALTHY", "CONFIG_UPDATE_COMPLETED")
+
+
 def scaled(num_replicas: int, **rules: int) -> DeploymentTarget:
     return replace(target(num_replicas), scaling=ScalingRules(max_replicas=9, **rules))
 
