@@ -52,14 +52,29 @@ class _AsyncSource:
     def __init__(self, items: AsyncIterator[Any], loop: asyncio.AbstractEventLoop) -> None:
         self._items = items
         self._loop = loop
+        self._has_begun = False
+        self._is_closing = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, feed: RequestFeed) -> None:
         mailbox = mailbox_of(self._loop)
         task = self._task = self._loop.create_task(self._run(feed), name="mesh-request-stream")
-        feed.on_stop(lambda: mailbox.post(_cancel, task))
+        task.add_done_callback(lambda _: self._close_unbegun(feed))
+        feed.on_stop(lambda: mailbox.post(self._stop, task))
+
+    def _stop(self, task: asyncio.Task[None]) -> None:
+        # A task that has not begun sees by itself that the call has ended; one that closes must not be interrupted.
+        if self._has_begun and not self._is_closing:
+            task.cancel()
+
+    def _close_unbegun(self, feed: RequestFeed) -> None:
+        """Of a task that was cancelled before its first step, as at the end of `asyncio.run`, nothing has run."""
+        if not self._has_begun:
+            feed.give_up()
+            self._task = self._loop.create_task(self._close(), name="mesh-request-stream")
 
     async def _run(self, feed: RequestFeed) -> None:
+        self._has_begun = True
         try:
             while await self._has_credit(feed):
                 try:
@@ -87,6 +102,7 @@ class _AsyncSource:
         return not feed.has_ended
 
     async def _close(self) -> None:
+        self._is_closing = True
         close = getattr(self._items, "aclose", None)
         if close is None:
             return
@@ -122,8 +138,10 @@ class _ThreadSource:
         except BaseException as error:  # a thread of the mesh: nothing that user code raises may leave it
             feed.fail(error)
         finally:
-            self._close()
-            _threads().release()
+            try:
+                self._close()
+            finally:
+                _threads().release()
 
     def _take_all(self, feed: RequestFeed) -> None:
         while self._has_credit(feed):
@@ -149,12 +167,8 @@ class _ThreadSource:
             return
         try:
             close()
-        except Exception:
+        except BaseException:  # as above
             logger.exception("closing the generator of a request stream failed")
-
-
-def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
