@@ -7,6 +7,7 @@ could hold any number of sockets. On its event loop only.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -44,11 +45,25 @@ class TlsListener:
         return bool(self.sockets)
 
     async def open(self, host: str, port: int, *, shares_port: bool, backlog: int) -> None:
-        """Listen on every address of the host; port 0 is any. Raises OSError where one is taken."""
+        """Listen on every address of the host, except for those of a family that this system does not have.
+
+        Port 0 is any. Raises OSError where an address is taken, and where none is left.
+        """
         found = await self._loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        unsupported: OSError | None = None
         try:
             for family, address in dict.fromkeys((each[0], each[4]) for each in found):
-                self.sockets.append(_listening(family, address, shares_port=shares_port, backlog=backlog))
+                try:
+                    opened = socket.socket(family, socket.SOCK_STREAM)
+                except OSError as error:
+                    if error.errno != errno.EAFNOSUPPORT:
+                        raise
+                    unsupported = error  # the resolver names addresses of IPv6 also where the kernel has none
+                    continue
+                self.sockets.append(opened)
+                _listen(opened, address, shares_port=shares_port, backlog=backlog)
+            if unsupported is not None and not self.sockets:
+                raise unsupported
         except OSError:
             self.close()
             raise
@@ -108,18 +123,12 @@ class TlsListener:
             logger.debug("a TLS handshake failed: %s", error)
 
 
-def _listening(family: int, address: tuple[object, ...], *, shares_port: bool, backlog: int) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shares_port:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind(address)
-        opened.listen(backlog)
-        opened.setblocking(False)
-    except OSError:
-        opened.close()
-        raise
-    return opened
+def _listen(opened: socket.socket, address: tuple[object, ...], *, shares_port: bool, backlog: int) -> None:
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shares_port:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if opened.family == socket.AF_INET6:
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    opened.bind(address)
+    opened.listen(backlog)
+    opened.setblocking(False)
