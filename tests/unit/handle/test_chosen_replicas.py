@@ -40,6 +40,10 @@ class Worker:
         finally:
             self.running -= 1
 
+    async def hold_and_fail(self) -> None:
+        await self.hold()
+        raise ZeroDivisionError("this one")
+
     async def set(self, value: Any, *, fails_at: int = -1) -> int:
         self.settings.append(value)
         if fails_at == id(self):
@@ -290,6 +294,23 @@ def test_a_call_whose_replica_is_unlisted_and_then_dies_fails(mesh: SmallMesh, w
     gone.kill()
     assert caught(response).maybe_executed
     gone.target.gate.set()  # type: ignore[attr-defined]
+    gone.close()
+
+
+def test_a_call_that_fails_at_a_replica_that_was_unlisted_is_not_sent_again(
+    mesh: SmallMesh, workers: tuple[Worker, ...]
+) -> None:
+    """There is no replica left for another attempt: the caller gets the failure itself (items 165, 166)."""
+    handle = mesh.handle("hold_and_fail", retry={"attempts": 3, "codes": ["INTERNAL"]})
+    with handle.choose_replica() as chosen:
+        response = handle.dispatch(chosen)
+    until(lambda: any(worker.running for worker in workers), "the call to run")
+    gone = next(each for each in mesh.replicas if each.replica_id == chosen.replica_id)
+    mesh.replicas.remove(gone)
+    mesh.publish()
+    gone.target.gate.set()  # type: ignore[attr-defined]
+    with pytest.raises(ZeroDivisionError):
+        response.result(timeout_s=DEADLINE_S)
     gone.close()
 
 
