@@ -22,7 +22,7 @@ from tests.e2e.replicas import running
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-UPDATES = 8
+UPDATES = 20
 STALL_S = 2.0
 
 
@@ -42,7 +42,8 @@ def of_version(number: int) -> mesh.Application:
     return Versioned.bind(f"v{number}")
 
 
-def test_updates_of_one_replica_under_load_lose_and_stall_no_call() -> None:
+@pytest.mark.timeout(180)
+def test_twenty_updates_of_one_replica_under_load_lose_and_stall_no_call() -> None:
     handle: Any = mesh.run(of_version(0), name="rolling", route_prefix="/rolling")
     with Load(*[lambda: handle.remote().result(timeout_s=20)] * 3) as load:
         load.until_answered(50)
