@@ -160,8 +160,10 @@ class ReplicaKeeper:
 
         A replica that has to run on a certain node is not adopted, because that node is not known any more.
         """
-        target = self.desired.target(DeploymentKey(*name.deployment))
-        if target is None or not name.is_of(target.version) or target.request.is_bound:
+        key = DeploymentKey(*name.deployment)
+        wanted = (self.desired.target(key), self.desired.canaries.get(key))
+        target = next((each for each in wanted if each is not None and name.is_of(each.version)), None)
+        if target is None or target.request.is_bound:
             return False
         replica = _new_replica(name.replica_id, target, ANYWHERE)
         self._registry.add_replica(replica)
@@ -333,7 +335,7 @@ class ReplicaKeeper:
         return target
 
     def _target_named(self, name: ReplicaName) -> DeploymentTarget | None:
-        """What a replica of an earlier controller was started for, the version before included."""
+        """What a replica of an earlier controller was started for: also for the version before, or for a canary."""
         key = DeploymentKey(*name.deployment)
         target = self.desired.target(key)
         generations = (target, target.predecessor if target is not None else None, self.desired.canaries.get(key))

@@ -2,16 +2,19 @@
 
 A canary is stored apart from the application and changes nothing about it: that may be deployed again and scaled
 meanwhile. Of each deployment whose version the two do not share the canary has replicas of its own, as many as its
-share of the application's number; all others serve both.
+share of the application's number; all others serve both. What they share stays shared when the application is deployed
+again: the canary has the new version too then, and the old one stays that of the version before alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 
+from mesh.controller.desired.application_checks import check_deployments, check_descriptors, check_not_shutting_down
+from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
 from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.options.option_effects import config_version
 from mesh.v1 import control_pb2
@@ -25,38 +28,40 @@ def canary_of(state: control_pb2.DesiredState, name: str) -> control_pb2.Applica
     return next((app for app in state.canaries if app.name == name), None)
 
 
-def prepared(state: control_pb2.DesiredState, canary: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
-    """The canary as it is stored. Raises InvalidChangeError where it does not fit to the application beside it."""
-    beside = next((app for app in state.applications if app.name == canary.name), None)
-    if beside is None:
-        raise InvalidChangeError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"Application {canary.name!r} does not run, so it has no requests for a canary. Deploy it without traffic"
-            " options first.",
-        )
-    if beside.ingress != canary.ingress:
-        raise InvalidChangeError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"The ingress of {canary.name!r} is {beside.ingress!r}, and that of its canary would be {canary.ingress!r}:"
-            " both need the same one, as clients call both. Deploy it without traffic options.",
-        )
-    made = control_pb2.ApplicationSpec()
-    made.CopyFrom(canary)
-    made.route_prefix = beside.route_prefix
-    others = {spec.name: spec for spec in beside.deployments}
-    for spec in made.deployments:
-        other = others.get(spec.name)
-        if other is not None and other.version == spec.version and not _is_same(other, spec):
-            spec.version += _OTHER_CONFIG
-    _check_predecessors(state, made)
-    return made
+def set_canaries(
+    changed: control_pb2.DesiredState, added: Sequence[control_pb2.ApplicationSpec], before: control_pb2.DesiredState
+) -> None:
+    """Add canaries, in the place of those of their names, and let the others follow their applications.
+
+    Those without an application, or without a difference from it, end. `before`: the state that was changed.
+    """
+    for canary in added:
+        check_not_shutting_down(changed)
+        check_deployments(canary)
+        check_descriptors(canary)
+    names = {app.name for app in added}
+    kept = [_following(app, before, changed) for app in changed.canaries if app.name not in names]
+    canaries = [*kept, *(_prepared(changed, app) for app in added)]
+    applications = {app.name: app for app in changed.applications}
+    del changed.canaries[:]
+    changed.canaries.extend(each for each in canaries if _is_needed(applications.get(each.name), each))
 
 
-def promoted(canary: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
-    """The canary as it is deployed in the place of the application beside it."""
+def without_canary(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
+    changed = control_pb2.DesiredState()
+    changed.CopyFrom(state)
+    changed.version += 1
+    del changed.canaries[:]
+    changed.canaries.extend(app for app in state.canaries if app.name != name)
+    return changed
+
+
+def promoted(canary: control_pb2.ApplicationSpec, route_prefix: str) -> control_pb2.ApplicationSpec:
+    """The canary as it is deployed in the place of the application beside it, with the routes that this has now."""
     made = control_pb2.ApplicationSpec()
     made.CopyFrom(canary)
     made.ClearField("traffic")
+    made.route_prefix = route_prefix
     return made
 
 
@@ -65,19 +70,8 @@ def keep_versions(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[
     known = {spec.name: spec for spec in before}
     for spec in after:
         old = known.get(spec.name)
-        if old is not None and old.version == spec.version + _OTHER_CONFIG and _has_same_config(old, spec):
+        if old is not None and _is_same_as_canary(spec, old):
             spec.version = old.version
-
-
-def keep_canaries(
-    before: Iterable[control_pb2.ApplicationSpec], changed: control_pb2.DesiredState
-) -> Iterator[control_pb2.ApplicationSpec]:
-    """Those that still have an application beside them from which they differ."""
-    applications = {app.name: app for app in changed.applications}
-    for canary in before:
-        beside = applications.get(canary.name)
-        if beside is not None and own_deployments(beside, canary):
-            yield canary
 
 
 def own_deployments(
@@ -99,6 +93,62 @@ def traffic_text(rule: control_pb2.TrafficRule) -> str:
     return " and ".join(filter(None, (share, match)))
 
 
+def _prepared(state: control_pb2.DesiredState, canary: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
+    """The canary as it is stored. Raises InvalidChangeError where it does not fit to the application beside it."""
+    beside = next((app for app in state.applications if app.name == canary.name), None)
+    if beside is None:
+        raise InvalidChangeError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"Application {canary.name!r} does not run, so it has no requests for a canary. Deploy it without traffic"
+            " options first.",
+        )
+    if beside.ingress != canary.ingress:
+        raise InvalidChangeError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"The ingress of {canary.name!r} is {beside.ingress!r}, and that of its canary would be {canary.ingress!r}:"
+            " both need the same one, as clients call both. Deploy it without traffic options.",
+        )
+    made = control_pb2.ApplicationSpec()
+    made.CopyFrom(canary)
+    keep_versions(beside.deployments, made.deployments)
+    others = {spec.name: spec for spec in beside.deployments}
+    for spec in made.deployments:
+        other = others.get(spec.name)
+        if other is not None and other.version == spec.version and not _has_same_config(other, spec):
+            spec.version += _OTHER_CONFIG
+        spec.options.num_replicas = replicas_at_deploy(other.options if other else None, spec.options)
+    _check_predecessors(state, made)
+    return made
+
+
+def _following(
+    canary: control_pb2.ApplicationSpec, before: control_pb2.DesiredState, after: control_pb2.DesiredState
+) -> control_pb2.ApplicationSpec:
+    """The canary with what it shares with the application beside it as that has it after a change.
+
+    One that only its application drops stays as it was.
+    """
+    made = control_pb2.ApplicationSpec()
+    made.CopyFrom(canary)
+    generations = (*before.applications, *before.predecessors)
+    shared = {(spec.name, spec.version) for app in generations if app.name == canary.name for spec in app.deployments}
+    wanted = {spec.name: spec for app in after.applications if app.name == canary.name for spec in app.deployments}
+    for spec in made.deployments:
+        now = wanted.get(spec.name)
+        if now is None or (now.version == spec.version and _has_same_config(now, spec)):
+            continue
+        if (spec.name, spec.version) in shared or _is_same_as_canary(now, spec):
+            spec.CopyFrom(now)
+            # Proofs and pauses are matters of the application.
+            spec.has_run = spec.is_proven = spec.is_paused = False
+    return made
+
+
+def _is_needed(beside: control_pb2.ApplicationSpec | None, canary: control_pb2.ApplicationSpec) -> bool:
+    """Clients call both through one ingress, and both differ."""
+    return beside is not None and beside.ingress == canary.ingress and bool(own_deployments(beside, canary))
+
+
 def _check_predecessors(state: control_pb2.DesiredState, canary: control_pb2.ApplicationSpec) -> None:
     """Replicas of one version are either those of the canary or kept ones of the version before."""
     before: Mapping[str, str] = {
@@ -114,8 +164,9 @@ def _check_predecessors(state: control_pb2.DesiredState, canary: control_pb2.App
             )
 
 
-def _is_same(one: control_pb2.DeploymentSpec, other: control_pb2.DeploymentSpec) -> bool:
-    return one.version == other.version and _has_same_config(one, other)
+def _is_same_as_canary(spec: control_pb2.DeploymentSpec, canary: control_pb2.DeploymentSpec) -> bool:
+    """They differ in the mark of a canary's version only."""
+    return canary.version == spec.version + _OTHER_CONFIG and _has_same_config(canary, spec)
 
 
 def _has_same_config(one: control_pb2.DeploymentSpec, other: control_pb2.DeploymentSpec) -> bool:

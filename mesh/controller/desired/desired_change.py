@@ -7,14 +7,9 @@ from dataclasses import dataclass
 
 import grpc
 
-from mesh.controller.desired.application_checks import (
-    check_application,
-    check_deployments,
-    check_descriptors,
-    check_not_shutting_down,
-)
+from mesh.controller.desired.application_checks import check_application
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
-from mesh.controller.desired.canaries import canary_of, keep_canaries, keep_versions, prepared, promoted
+from mesh.controller.desired.canaries import canary_of, keep_versions, promoted, set_canaries, without_canary
 from mesh.controller.desired.deploy_history import Edit, bound_history
 from mesh.controller.desired.descriptor_sets import digest_of
 from mesh.controller.desired.generations import (
@@ -84,7 +79,7 @@ def with_applications(
     canaries = [app for app in applications if app.HasField("traffic")]
     applications = [app for app in applications if not app.HasField("traffic")]
     if run is not None:
-        _check_replaced(state, {app.name for app in applications}, run)
+        _check_replaced(state, {app.name for app in applications}, {app.name for app in canaries}, run)
     changed = _without(state, {app.name for app in applications})
     if config_file is not None:
         stay = {app.name for app in canaries}
@@ -109,7 +104,7 @@ def with_applications(
             changed.predecessors.add().CopyFrom(predecessor)
         elif (replaced := replaced_at_once(state, added)) is not None:
             remember(changed, replaced)
-    _set_canaries(changed, [_stored(each, unix_time_s, config_file, run) for each in canaries])
+    set_canaries(changed, [_stored(each, unix_time_s, config_file, run) for each in canaries], state)
     _forget_deleted(changed)
     return changed
 
@@ -130,41 +125,17 @@ def _stored(
     return stored
 
 
-def _set_canaries(changed: control_pb2.DesiredState, added: Sequence[control_pb2.ApplicationSpec]) -> None:
-    """Add canaries, or put them in the place of those of their names."""
-    if not added and not changed.canaries:
-        return
-    for canary in added:
-        check_not_shutting_down(changed)
-        check_deployments(canary)
-        check_descriptors(canary)
-    names = {app.name for app in added}
-    canaries = [app for app in changed.canaries if app.name not in names] + [prepared(changed, app) for app in added]
-    kept = list(keep_canaries(canaries, changed))
-    del changed.canaries[:]
-    changed.canaries.extend(kept)
-
-
 def with_promoted(state: control_pb2.DesiredState, name: str, unix_time_s: float) -> control_pb2.DesiredState:
-    """The state in which the canary of that application is deployed in its place."""
+    """The state in which the canary of that application is deployed in its place. Who deployed that stays."""
     canary = canary_of(state, name)
     if canary is None:
         raise InvalidChangeError(
             grpc.StatusCode.FAILED_PRECONDITION,
             f"Application {name!r} has no canary. Deploy one with `mesh deploy ... --traffic-percent 10`.",
         )
-    changed = with_applications(_without_canary(state, name), [promoted(canary)], unix_time_s)
-    for app in changed.applications:
-        if app.name == name:
-            app.deployer, app.run_id, app.config_name = canary.deployer, canary.run_id, canary.config_name
-    return changed
-
-
-def _without_canary(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
-    changed = _copy(state)
-    kept = [app for app in changed.canaries if app.name != name]
-    del changed.canaries[:]
-    changed.canaries.extend(kept)
+    present = next(app for app in state.applications if app.name == name)
+    changed = with_applications(without_canary(state, name), [promoted(canary, present.route_prefix)], unix_time_s)
+    _keep_deployer(changed, present)
     return changed
 
 
@@ -179,7 +150,9 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
     if present is None:
         raise InvalidChangeError(grpc.StatusCode.NOT_FOUND, f"There is no application {name!r}.")
     if canary_of(state, name) is not None:
-        return _without_canary(state, name)
+        changed = without_canary(state, name)
+        _forget_rollback(changed, name)
+        return changed
     return _gone_back(state, present, unix_time_s)
 
 
@@ -199,9 +172,7 @@ def _gone_back(
     for spec in restored.deployments:
         spec.is_proven = False
     changed = with_applications(state, [restored], unix_time_s)
-    for app in changed.applications:
-        if app.name == name:
-            app.deployer, app.run_id, app.config_name = present.deployer, present.run_id, present.config_name
+    _keep_deployer(changed, present)
     return changed
 
 
@@ -220,8 +191,8 @@ def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_tim
         for app in changed.applications:
             if app.name == name:
                 app.rolled_back_because = reason[:_REASON_MAX_CHARS]
-                # As it was deployed: the `mesh run` that failed must not delete it at its end.
-                app.deployer, app.run_id, app.config_name = before.deployer, before.run_id, before.config_name
+        # As it was deployed: the `mesh run` that failed must not delete it at its end.
+        _keep_deployer(changed, before)
     return changed
 
 
@@ -300,7 +271,7 @@ def without_application(state: control_pb2.DesiredState, name: str, run_id: str 
     )
     canary = canary_of(changed, name)
     if canary is not None and run_id and canary.run_id == run_id:
-        changed = _without_canary(changed, name)
+        changed = without_canary(changed, name)
     _forget_deleted(changed)
     return changed
 
@@ -334,16 +305,28 @@ def _deployer(config_file: ConfigSource | None, run: Run | None) -> control_pb2.
     return control_pb2.DEPLOYER_PROGRAM if config_file is None else control_pb2.DEPLOYER_FILE
 
 
-def _check_replaced(state: control_pb2.DesiredState, names: Set[str], run: Run) -> None:
-    """Raises InvalidChangeError if the run would replace applications of others, and must not."""
-    others = [app for app in state.applications if app.name in names and app.run_id != run.run_id]
-    if others and not run.may_replace:
-        there = ", ".join(f"{app.name!r} (deployed by {_DEPLOYERS[app.deployer]})" for app in others)
-        raise InvalidChangeError(
-            grpc.StatusCode.ALREADY_EXISTS,
-            f"The mesh runs {there} already. `mesh run` would replace it now and delete it at its end: "
-            "choose another --name, or add --replace.",
-        )
+def _check_replaced(state: control_pb2.DesiredState, names: Set[str], canaries: Set[str], run: Run) -> None:
+    """Raises InvalidChangeError if the run would replace applications or canaries of others, and must not."""
+    replaced = (
+        (names, state.applications, "", "delete it", "choose another --name"),
+        (canaries, state.canaries, "a canary of ", "end it", "end it with `mesh rollback`"),
+    )
+    for chosen, present, what, ending, advice in replaced:
+        others = [app for app in present if app.name in chosen and app.run_id != run.run_id]
+        if others and not run.may_replace:
+            there = ", ".join(f"{what}{app.name!r} (deployed by {_DEPLOYERS[app.deployer]})" for app in others)
+            raise InvalidChangeError(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"The mesh runs {there} already. `mesh run` would replace it now and {ending} at its end: "
+                f"{advice}, or add --replace.",
+            )
+
+
+def _keep_deployer(changed: control_pb2.DesiredState, known: control_pb2.ApplicationSpec) -> None:
+    """The application of that name is as deployed by who deployed `known`."""
+    for app in changed.applications:
+        if app.name == known.name:
+            app.deployer, app.run_id, app.config_name = known.deployer, known.run_id, known.config_name
 
 
 def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[control_pb2.DeploymentSpec]) -> None:

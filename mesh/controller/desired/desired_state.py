@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules
-from mesh.controller.desired.canaries import canary_replicas, own_deployments
+from mesh.controller.desired.canaries import canary_replicas
 from mesh.controller.desired.generations import is_proven
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of
 from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
@@ -78,6 +78,11 @@ class DeploymentTarget:
     def has_other_version_before(self) -> bool:
         return self.predecessor is not None and self.predecessor.version != self.version
 
+    @property
+    def versions(self) -> Set[str]:
+        """The wanted one, and the one before."""
+        return {self.version} | ({self.predecessor.version} if self.predecessor is not None else set())
+
 
 @dataclass(frozen=True, slots=True)
 class Desired:
@@ -88,7 +93,10 @@ class Desired:
     predecessors: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
     """By application: its version before, until the wanted one is proven."""
     canaries: Mapping[DeploymentKey, DeploymentTarget] = field(default_factory=dict)
-    """Deployments of which a canary has replicas of its own, with the version and number of these."""
+    """Deployments of which a canary has replicas of its own, with the version and number of these.
+
+    That version is none of those in `deployments` and `retained`, or before them: a replica has one owner.
+    """
     canary_applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
     """By application: its canary."""
     gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
@@ -115,10 +123,19 @@ class Desired:
 
     def beside_canaries(self, key: DeploymentKey, replicas: Sequence[R]) -> Sequence[R]:
         """The replicas of a deployment without those of a canary beside it."""
-        canary = self.canaries.get(key)
-        if canary is None or key not in self.deployments:
+        if not self.is_divided(key):
             return replicas
-        return [each for each in replicas if each.version != canary.version]
+        return [each for each in replicas if each.version != self.canaries[key].version]
+
+    def of_canary(self, key: DeploymentKey, replicas: Sequence[R]) -> Sequence[R]:
+        """The replicas of a deployment that a canary has which are its own: all, if nothing runs beside them."""
+        if not self.is_divided(key):
+            return replicas
+        return [each for each in replicas if each.version == self.canaries[key].version]
+
+    def is_divided(self, key: DeploymentKey) -> bool:
+        """A canary and another version run side by side."""
+        return key in self.canaries and (key in self.deployments or key in self.retained)
 
     @property
     def kept(self) -> Set[DeploymentKey]:
@@ -149,12 +166,13 @@ def read_desired(state: control_pb2.DesiredState) -> Desired:
         {target.key: target for app in apps for target in _targets(app, capacity)}
         for apps in (stored.applications, stored.predecessors)
     )
-    canary_applications = {app.name: app for app in stored.canaries}
+    deployments = {key: _after(before.get(key), target) for key, target in wanted.items()}
+    retained = {key: target for key, target in before.items() if key not in wanted}
     return Desired(
-        canaries=dict(_canary_targets(stored, wanted, capacity)),
-        canary_applications=canary_applications,
-        deployments={key: _after(before.get(key), target) for key, target in wanted.items()},
-        retained={key: target for key, target in before.items() if key not in wanted},
+        canaries=dict(_canary_targets(stored.canaries, {**retained, **deployments}, capacity)),
+        canary_applications={app.name: app for app in stored.canaries},
+        deployments=deployments,
+        retained=retained,
         applications={app.name: app for app in stored.applications},
         predecessors={app.name: app for app in stored.predecessors},
         gateways=stored.gateways,
@@ -176,18 +194,20 @@ def _after(before: DeploymentTarget | None, target: DeploymentTarget) -> Deploym
 
 
 def _canary_targets(
-    state: control_pb2.DesiredState, wanted: Mapping[DeploymentKey, DeploymentTarget], capacity: float | None
+    canaries: Iterable[control_pb2.ApplicationSpec],
+    targets: Mapping[DeploymentKey, DeploymentTarget],
+    capacity: float | None,
 ) -> Iterator[tuple[DeploymentKey, DeploymentTarget]]:
-    applications = {app.name: app for app in state.applications}
-    for canary in state.canaries:
-        own = own_deployments(applications[canary.name], canary)
+    """What canaries have replicas of their own of. Those of a version that is kept beside them serve both."""
+    for canary in canaries:
         for target in _targets(canary, capacity):
-            beside = wanted.get(target.key)
-            if target.key.name in own:
-                # A new deployment is called by the canary only, but nothing says how often.
-                number = beside.num_replicas if beside is not None else target.num_replicas
-                share = canary.traffic.percent
-                yield target.key, replace(target, num_replicas=canary_replicas(number, share), scaling=None)
+            beside = targets.get(target.key)
+            if beside is not None and target.version in beside.versions:
+                continue
+            # A new deployment is called by the canary only, but nothing says how often.
+            number = beside.num_replicas if beside is not None else target.num_replicas
+            share = canary.traffic.percent
+            yield target.key, replace(target, num_replicas=canary_replicas(number, share), scaling=None)
 
 
 def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:

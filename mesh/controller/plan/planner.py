@@ -44,7 +44,7 @@ def _plan_replicas(desired: Desired, resources: ClusterResources, problems: Prob
             actions += tuple(_plan_deployment(target, beside, resources))
     for key, canary in desired.canaries.items():
         with confined(key, problems):
-            replicas = [each for each in groups.get(key, ()) if each.version == canary.version]
+            replicas = desired.of_canary(key, groups.get(key, ()))
             actions += tuple(_plan_deployment(canary, replicas, resources, is_canary=True))
     unwanted = groups.keys() - desired.kept
     if unwanted:

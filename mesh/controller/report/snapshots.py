@@ -48,7 +48,7 @@ def _add_traffic(
             continue
         snapshot.traffic.CopyFrom(canary.traffic)
         # A deployment that only the canary has is reached from its replicas only: nothing is divided there.
-        if key in desired.canaries and key in desired.deployments:
+        if desired.is_divided(key):
             snapshot.canary_version = desired.canaries[key].version
             for replica in snapshot.replicas:
                 replica.version = versions.get(replica.replica_id, "")

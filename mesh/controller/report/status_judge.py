@@ -45,7 +45,7 @@ class StatusJudge:
                 verdicts[key] = next_verdict(self.verdicts.get(key), target, replicas, failures, resources)
         for key, replicas in groups.items():
             if retained := desired.retained.get(key):
-                verdicts[key] = retained_verdict(retained, replicas, now_s)
+                verdicts[key] = retained_verdict(retained, desired.beside_canaries(key, replicas), now_s)
             elif canary := desired.canaries.get(key):
                 verdicts[key] = canary_verdict(canary, replicas, now_s)
             else:
