@@ -309,6 +309,11 @@ async def _drain() -> None:
 
     await mesh.until(have_left)
     assert drains == {"v1": 20.0, "v2": 300.0}
+    await mesh.until(lambda: len(mesh.loop.picture().observed.replicas) == 3)
+    drains.clear()
+    await roll_back(mesh)
+    assert await fewest(lambda: int(not have_left()), for_s=30.0) == 1
+    assert drains == {"v2": 300.0}, "also when it has ended"
     await mesh.crash()
 
 

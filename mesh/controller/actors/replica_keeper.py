@@ -342,13 +342,17 @@ class ReplicaKeeper:
         return next((each for each in generations if each is not None and name.is_of(each.version)), None)
 
     def _drain_policy(self, replica: Replica) -> DrainPolicy:
-        """That of its deployment now; of a deleted deployment the last one known."""
+        """That of its deployment now; of what is not wanted any more the last one known."""
         target = _ruling(self.desired, replica)
         return target.drain if target else replica.drain
 
 
 def _ruling(desired: Desired, replica: Replica) -> DeploymentTarget | None:
-    """Whose options of now hold for the replica: those of the wanted version, unless it is one of a canary."""
+    """Whose options of now hold for the replica: those of the wanted version, also for the one before; of a canary
+    its own. None: only what it was started with is known, as of a canary that has ended.
+    """
+    if replica.spec.name and desired.target_of(replica.deployment, replica.version) is None:
+        return None
     canary = desired.canaries.get(replica.deployment)
     is_canary = canary is not None and canary.version == replica.version
     return canary if is_canary else desired.target(replica.deployment)
