@@ -33,7 +33,9 @@ SLOW_AND_PURE = (
     *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py", "rpc/test_silent_servers.py"),
 )
 """Unit tests that are the same with every version of other packages."""
-END_TO_END_TESTS = ("errors", "first_hour", "gateway", "large_payloads", "leftovers")
+END_TO_END_TESTS = ("errors", "gateway", "large_payloads", "leftovers")
+ONLY_WITH_THE_NEWEST = ("first_hour",)
+"""A minute of what users do, with the versions that they get."""
 TESTED_EXTRAS = ("certs", "inference", "jwt", "tracing", "test")
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\w.]+)")
 
@@ -44,7 +46,7 @@ def main(which: str) -> None:
         python = install(build_wheel(root), which, root)
         project = root / "project"
         copy(TESTED, project)
-        run_tests(python, project)
+        run_tests(python, project, which)
 
 
 def build_wheel(root: Path) -> Path:
@@ -84,7 +86,7 @@ def oldest_versions() -> Iterator[str]:
         yield f"{bound['name']}=={bound['version']}"
 
 
-def run_tests(python: Path, project: Path) -> None:
+def run_tests(python: Path, project: Path, which: str) -> None:
     run(python, "-m", "pip", "--disable-pip-version-check", "list", cwd=project)
     wheel_only = (
         "import sys, gateway, mesh; assert all(each.__file__.startswith(sys.prefix) for each in (gateway, mesh))"
@@ -94,7 +96,8 @@ def run_tests(python: Path, project: Path) -> None:
     ignored = (f"--ignore=tests/unit/{each}" for each in (*NOT_OF_THE_WHEEL, *SLOW_AND_PURE))
     run(*pytest, "-n", "auto", "tests/unit", *ignored, cwd=project)
     run(python, "-m", "examples.demo", cwd=project)
-    run(*pytest, *(f"tests/e2e/test_{each}.py" for each in END_TO_END_TESTS), cwd=project)
+    end_to_end = (*END_TO_END_TESTS, *(ONLY_WITH_THE_NEWEST if which == "newest" else ()))
+    run(*pytest, *(f"tests/e2e/test_{each}.py" for each in end_to_end), cwd=project)
 
 
 def pip(python: str | Path, *arguments: str | Path) -> None:
