@@ -1,6 +1,7 @@
 """The applications of `examples/apps/`, each called by the clients that it is for.
 
-The same tests run in local testing mode, see tests/unit/local/test_local_example_apps.py.
+The same tests run in local testing mode, see tests/unit/local/test_local_example_apps.py. To wait with `until` is to
+assert: it fails the test at its deadline.
 """
 
 from __future__ import annotations
