@@ -70,7 +70,6 @@ class Spent:
 def measured() -> Iterator[Spent]:
     """Without the garbage collector: what it takes depends on what the tests before have left."""
     spent, slow = Spent(), slowness()
-    gc.collect()
     gc.disable()
     began_s = time.thread_time()
     try:
