@@ -26,6 +26,7 @@ class Endpoint:
         "link",
         "starts_at_s",
         "task",
+        "was_usable",
         "weight",
     )
 
@@ -41,6 +42,8 @@ class Endpoint:
         self.health = CallHealth()
         self.is_left_out = False
         """Gets no calls for a while, because its calls failed."""
+        self.was_usable = False
+        """A link has been ready."""
         self._announced: frozenset[str] = frozenset()
         self.weight = 1.0
         self.starts_at_s: float | None = None

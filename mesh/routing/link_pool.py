@@ -113,10 +113,7 @@ class LinkPool:
                 endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
             self._endpoints[replica_id].limit = snapshot.max_ongoing_requests
         self.split = renewed(self.split, snapshot.traffic, random)
-        if listed:
-            self.unlisted_at_s = float("inf")
-        else:
-            self.unlisted_at_s = min(self.unlisted_at_s, time.monotonic())
+        self.unlisted_at_s = float("inf") if listed else min(self.unlisted_at_s, time.monotonic())
         self.refresh()
 
     def refresh(self) -> None:
@@ -125,6 +122,7 @@ class LinkPool:
         out = set(left_out({endpoint: endpoint.health for endpoint in self._usable}))
         self._owner.counts.left_out = len(out)
         for endpoint in self._usable:
+            endpoint.was_usable = True
             endpoint.is_left_out = endpoint in out
         usable: Sequence[Endpoint] = [endpoint for endpoint in self._usable if not endpoint.is_left_out]
         usable, self.canary = divided(usable, self._endpoints.values(), self.split, self.canary)
@@ -202,6 +200,12 @@ class LinkPool:
         return len(self._usable)
 
     @property
+    def places_to_come(self) -> int:
+        """Places of listed replicas that this process has not been connected to yet."""
+        is_complete = self.link_count == len(self._endpoints)
+        return 0 if is_complete else sum(each.limit for each in self._endpoints.values() if not each.was_usable)
+
+    @property
     def ongoing(self) -> int:
         endpoints = (*self._endpoints.values(), *self._draining)
         return sum(endpoint.link.ongoing for endpoint in endpoints if endpoint.link is not None)
@@ -234,9 +238,7 @@ class LinkPool:
 
     def close(self) -> Sequence[asyncio.Task[None]]:
         """Close all links. Returns their tasks, to be awaited."""
-        tasks = [
-            endpoint.task for endpoint in (*self._endpoints.values(), *self._draining) if endpoint.task is not None
-        ]
+        tasks = [each.task for each in (*self._endpoints.values(), *self._draining) if each.task is not None]
         for task in tasks:
             task.cancel()
         self._endpoints.clear()

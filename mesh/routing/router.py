@@ -165,8 +165,11 @@ class Router:
 
     def update(self, snapshot: Snapshot) -> None:
         """Replace the snapshot by a newer one."""
+        early = self._queue.drain() if self.listing.snapshot is None else ()
         self.listing.snapshot = snapshot
         self._pool.update(snapshot)
+        for call in early:
+            self._enqueue(call)  # the limit of the queue was not known
         self._queue.follow(snapshot)
         self._timeouts.set_default(snapshot.queue_timeout_s or math.inf)
         if snapshot.unavailable:
@@ -268,9 +271,7 @@ class Router:
             self._finish(call, failed(UnserializableError(f"The call cannot be sent: {error}")))
 
     def _enqueue(self, call: OutgoingCall) -> None:
-        refusal = self.listing.why_refused
-        if refusal is None and self._queue.is_unreachable(call):
-            refusal = replica_gone(call)
+        refusal = self.listing.why_refused or (replica_gone(call) if self._queue.is_unreachable(call) else None)
         if refusal is not None:
             self._finish(call, failed(refusal))
             return

@@ -71,8 +71,9 @@ class WaitingCalls:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a place: not those that a request router is ranking."""
-        return len(self) - (self._custom.unranked if self._custom is not None else 0)
+        """Calls that wait for a place: not those that a request router is ranking, nor those a first link takes."""
+        unranked = self._custom.unranked if self._custom is not None else 0
+        return max(0, len(self) - unranked - self._pool.places_to_come)
 
     def follow(self, snapshot: Snapshot) -> None:
         """Let calls be ranked by the request router that the deployment has now, if any."""
