@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import mesh.settings  # noqa: F401  It must come before all that imports gRPC, and says why.
 
 # isort: split
+from mesh import context as context
 from mesh import exceptions, metrics, schema
 from mesh.api import (
     RunTarget,

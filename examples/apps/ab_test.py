@@ -16,7 +16,6 @@ from examples.weather import weather_pb2, weather_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@mesh.deployment
 class Climate:
     """The old model: the mean of many years."""
 
@@ -24,7 +23,6 @@ class Climate:
         return 15.0
 
 
-@mesh.deployment
 class Trend:
     """The new model."""
 
@@ -32,7 +30,6 @@ class Trend:
         return 15.0 + hour / 8760
 
 
-@mesh.deployment(user_config={"percent": 20})
 class AbTest(weather_pb2_grpc.WeatherServicer):
     def __init__(self, old: mesh.DeploymentHandle, new: mesh.DeploymentHandle) -> None:
         self.variants = {"old": old, "new": new}
@@ -49,4 +46,7 @@ class AbTest(weather_pb2_grpc.WeatherServicer):
         return weather_pb2.ForecastReply(city=request.city, hour=request.hour, celsius=celsius, served_by=variant)
 
 
-app = AbTest.bind(Climate.bind(), Trend.bind())
+climate = mesh.deployment(Climate)
+trend = mesh.deployment(Trend)
+ab_test = mesh.deployment(AbTest, user_config={"percent": 20})
+app = ab_test.bind(climate.bind(), trend.bind())

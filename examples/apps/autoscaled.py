@@ -13,7 +13,23 @@ from starlette.requests import Request
 import mesh
 
 
-@mesh.deployment(
+class Renderer:
+    def render(self, ms: int) -> int:
+        """The process that did it."""
+        time.sleep(ms / 1000)
+        return os.getpid()
+
+
+class Studio:
+    def __init__(self, renderer: mesh.DeploymentHandle) -> None:
+        self.renderer = renderer
+
+    async def __call__(self, request: Request) -> dict[str, int]:
+        return {"rendered_by": await self.renderer.render.remote(int(request.query_params.get("ms", 200)))}
+
+
+renderer = mesh.deployment(
+    Renderer,
     max_ongoing_requests=2,
     autoscaling_config={
         "min_replicas": 1,
@@ -26,20 +42,5 @@ import mesh
     },
     ray_actor_options={"num_cpus": 0.5},
 )
-class Renderer:
-    def render(self, ms: int) -> int:
-        """The process that did it."""
-        time.sleep(ms / 1000)
-        return os.getpid()
-
-
-@mesh.deployment(max_ongoing_requests=100)
-class Studio:
-    def __init__(self, renderer: mesh.DeploymentHandle) -> None:
-        self.renderer = renderer
-
-    async def __call__(self, request: Request) -> dict[str, int]:
-        return {"rendered_by": await self.renderer.render.remote(int(request.query_params.get("ms", 200)))}
-
-
-app = Studio.bind(Renderer.bind())
+studio = mesh.deployment(Studio, max_ongoing_requests=100)
+app = studio.bind(renderer.bind())

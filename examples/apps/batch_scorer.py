@@ -13,7 +13,6 @@ import mesh
 WEIGHTS = np.array([0.5, -1.0, 2.0])
 
 
-@mesh.deployment(max_ongoing_requests=64, user_config={"max_batch_size": 16, "wait_s": 0.02})
 class Scorer:
     def reconfigure(self, user_config: dict[str, float]) -> None:
         self.score.set_max_batch_size(int(user_config["max_batch_size"]))
@@ -28,4 +27,5 @@ class Scorer:
         return await self.score(await request.json())
 
 
-app = Scorer.bind()
+scorer = mesh.deployment(Scorer, max_ongoing_requests=64, user_config={"max_batch_size": 16, "wait_s": 0.02})
+app = scorer.bind()

@@ -18,7 +18,6 @@ UNREAD_MAX = 100
 """Of one member; a member that reads too slowly misses the oldest lines."""
 
 
-@mesh.deployment(max_ongoing_requests=1000)
 class Rooms:
     def __init__(self) -> None:
         self.members: dict[str, dict[str, asyncio.Queue[str]]] = defaultdict(dict)
@@ -48,7 +47,6 @@ class Rooms:
         return sorted(self.members[room])
 
 
-@mesh.deployment(num_replicas=2, max_ongoing_requests=1000)
 @mesh.ingress(web)
 class Chat:
     def __init__(self, rooms: mesh.DeploymentHandle) -> None:
@@ -79,4 +77,6 @@ async def pass_on(lines: AsyncIterator[str], websocket: WebSocket) -> None:
         await websocket.send_text(line)
 
 
-app = Chat.bind(Rooms.bind())
+rooms = mesh.deployment(Rooms, max_ongoing_requests=1000)
+chat = mesh.deployment(Chat, num_replicas=2, max_ongoing_requests=1000)
+app = chat.bind(rooms.bind())

@@ -15,7 +15,6 @@ GOOD = {"good", "great", "fine"}
 BAD = {"bad", "poor"}
 
 
-@mesh.deployment
 class Features:
     """Bound once, so both models ask the same replica."""
 
@@ -30,7 +29,6 @@ class Features:
         return self.asked
 
 
-@mesh.deployment
 class Share:
     """The share of good words among those that have a meaning."""
 
@@ -43,7 +41,6 @@ class Share:
         return sum(word in GOOD for word in meant) / max(len(meant), 1)
 
 
-@mesh.deployment
 class LastWord:
     """Texts say at their end what they mean."""
 
@@ -55,7 +52,6 @@ class LastWord:
         return float(words[-1] in GOOD) if words else 0.0
 
 
-@mesh.deployment
 class Ensemble:
     def __init__(self, *models: mesh.DeploymentHandle) -> None:
         self.models = models
@@ -68,5 +64,9 @@ class Ensemble:
         return float(mean([await score for score in scores]))
 
 
-features = Features.bind()
-app = Ensemble.bind(Share.bind(features), LastWord.bind(features))
+features = mesh.deployment(Features)
+share = mesh.deployment(Share)
+last_word = mesh.deployment(LastWord)
+ensemble = mesh.deployment(Ensemble)
+bound_features = features.bind()
+app = ensemble.bind(share.bind(bound_features), last_word.bind(bound_features))

@@ -23,7 +23,6 @@ class Job:
     state: str = "running"
 
 
-@mesh.deployment(max_ongoing_requests=10)
 class Trainer:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
@@ -44,7 +43,6 @@ class Trainer:
         return self.jobs.get(name, Job(state="waiting"))
 
 
-@mesh.deployment
 @mesh.ingress(web)
 class Jobs:
     def __init__(self, trainer: mesh.DeploymentHandle) -> None:
@@ -75,4 +73,6 @@ class Jobs:
         return self.losses[name]
 
 
-app = Jobs.bind(Trainer.bind())
+trainer = mesh.deployment(Trainer, max_ongoing_requests=10)
+jobs = mesh.deployment(Jobs)
+app = jobs.bind(trainer.bind())

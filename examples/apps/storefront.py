@@ -33,20 +33,17 @@ class OutOfStockError(Exception):
         self.left = left
 
 
-@mesh.deployment
 class Catalog:
     async def title(self, sku: str) -> str:
         return {"p-1": "Pencil", "n-2": "Notebook"}[sku]
 
 
-@mesh.deployment
 class Prices:
     async def price(self, sku: str, amount: int = 1) -> float:
         single = {"p-1": 1.5, "n-2": 4.0}[sku]
         return single * amount * (0.9 if amount >= 10 else 1)
 
 
-@mesh.deployment
 class Stock:
     def __init__(self) -> None:
         self.left = {"p-1": 12, "n-2": 0}
@@ -61,7 +58,6 @@ class Stock:
         return self.left[sku]
 
 
-@mesh.deployment
 @mesh.ingress(web)
 class Storefront:
     def __init__(
@@ -90,4 +86,8 @@ class Storefront:
         return {"total": await self.prices.price.remote(order.sku, amount=order.amount), "left": left}
 
 
-app = Storefront.bind(Catalog.bind(), Prices.bind(), Stock.bind())
+catalog = mesh.deployment(Catalog)
+prices = mesh.deployment(Prices)
+stock = mesh.deployment(Stock)
+storefront = mesh.deployment(Storefront)
+app = storefront.bind(catalog.bind(), prices.bind(), stock.bind())

@@ -23,7 +23,6 @@ class Model:
         return self.factor * x
 
 
-@mesh.deployment(num_replicas=2)
 class Models:
     @mesh.multiplexed(max_num_models_per_replica=2)
     async def load(self, tenant: str) -> Model:
@@ -37,7 +36,6 @@ class Models:
         return model.predict(x)
 
 
-@mesh.deployment
 class Front:
     def __init__(self, models: mesh.DeploymentHandle) -> None:
         self.models = models
@@ -53,4 +51,6 @@ class Front:
             return JSONResponse({"error": str(error)}, 404)
 
 
-app = Front.bind(Models.bind())
+models = mesh.deployment(Models, num_replicas=2)
+front = mesh.deployment(Front)
+app = front.bind(models.bind())

@@ -17,7 +17,6 @@ Image = np.ndarray
 """Height × width × 3, float32 between 0 and 1."""
 
 
-@mesh.deployment
 class Decoder:
     def decode(self, data: bytes) -> Image:
         image = np.load(io.BytesIO(data), allow_pickle=False)
@@ -27,7 +26,6 @@ class Decoder:
         return decoded
 
 
-@mesh.deployment(num_replicas=2)
 class Shrinker:
     def __init__(self, factor: int) -> None:
         self.factor = factor
@@ -40,7 +38,6 @@ class Shrinker:
         return small
 
 
-@mesh.deployment
 class Contrast:
     def stretch(self, image: Image) -> Image:
         darkest, brightest = image.min(), image.max()
@@ -48,7 +45,6 @@ class Contrast:
         return stretched
 
 
-@mesh.deployment
 class Thumbnails:
     def __init__(
         self, decoder: mesh.DeploymentHandle, shrinker: mesh.DeploymentHandle, contrast: mesh.DeploymentHandle
@@ -69,4 +65,8 @@ class Thumbnails:
         return Response(file.getvalue(), media_type="application/octet-stream")
 
 
-app = Thumbnails.bind(Decoder.bind(), Shrinker.bind(4), Contrast.bind())
+decoder = mesh.deployment(Decoder)
+shrinker = mesh.deployment(Shrinker, num_replicas=2)
+contrast = mesh.deployment(Contrast)
+thumbnails = mesh.deployment(Thumbnails)
+app = thumbnails.bind(decoder.bind(), shrinker.bind(4), contrast.bind())

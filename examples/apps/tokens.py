@@ -17,7 +17,6 @@ import mesh
 web = FastAPI()
 
 
-@mesh.deployment
 class Model:
     """Stands for a language model: it repeats the prompt, token by token."""
 
@@ -38,7 +37,6 @@ class Model:
         return self.running
 
 
-@mesh.deployment
 class Filter:
     """Leaves words out, and ends the answer at the word "stop"."""
 
@@ -56,7 +54,6 @@ class Filter:
                 yield token
 
 
-@mesh.deployment
 @mesh.ingress(web)
 class Chat:
     def __init__(self, model: mesh.DeploymentHandle) -> None:
@@ -74,4 +71,7 @@ async def as_events(tokens: AsyncIterator[str]) -> AsyncIterator[str]:
     yield "data: [DONE]\n\n"
 
 
-app = Chat.bind(Filter.bind(Model.bind(), {"damn"}))
+model = mesh.deployment(Model)
+word_filter = mesh.deployment(Filter)
+chat = mesh.deployment(Chat)
+app = chat.bind(word_filter.bind(model.bind(), {"damn"}))

@@ -17,7 +17,6 @@ WORDS = {
 }
 
 
-@mesh.deployment
 class Translator:
     def __init__(self, words: dict[str, str]) -> None:
         self.words = words
@@ -26,7 +25,6 @@ class Translator:
         return " ".join(self.words.get(word, word) for word in text.split())
 
 
-@mesh.deployment
 class Desk:
     def __init__(self, translators: dict[str, mesh.DeploymentHandle]) -> None:
         self.translators = translators
@@ -39,6 +37,8 @@ class Desk:
         return JSONResponse({language: await translator.translate.remote(request.query_params["text"])})
 
 
-app = Desk.bind(
-    {language: Translator.options(name=f"Translator-{language}").bind(words) for language, words in WORDS.items()}
+translator = mesh.deployment(Translator)
+desk = mesh.deployment(Desk)
+app = desk.bind(
+    {language: translator.options(name=f"Translator-{language}").bind(words) for language, words in WORDS.items()}
 )

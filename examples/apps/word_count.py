@@ -13,19 +13,16 @@ from starlette.requests import Request
 import mesh
 
 
-@mesh.deployment(num_replicas=2, max_ongoing_requests=10)
 class Mapper:
     def count(self, lines: list[str]) -> Counter[str]:
         return Counter(word.lower() for line in lines for word in line.split())
 
 
-@mesh.deployment
 class Reducer:
     def add(self, *counts: Counter[str]) -> Counter[str]:
         return sum(counts, Counter())
 
 
-@mesh.deployment
 class WordCount:
     def __init__(self, mapper: mesh.DeploymentHandle, reducer: mesh.DeploymentHandle, lines_per_part: int = 2) -> None:
         self.mapper = mapper
@@ -47,4 +44,7 @@ class WordCount:
         return [sum(each.values()) for each in counts]
 
 
-app = WordCount.bind(Mapper.bind(), Reducer.bind())
+mapper = mesh.deployment(Mapper, num_replicas=2, max_ongoing_requests=10)
+reducer = mesh.deployment(Reducer)
+word_count = mesh.deployment(WordCount)
+app = word_count.bind(mapper.bind(), reducer.bind())

@@ -1,6 +1,5 @@
 """What type checkers find in users' code: README.md, docs/, examples/ and `typed_user.py` pass `mypy --strict`."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +14,6 @@ from tests.documents import DOCUMENTS, ROOT, Block, blocks_of
 
 TYPED_USER = Path(__file__).with_name("typed_user.py")
 MYPY_TIMEOUT_S = 110
-UNSEEN_DECORATOR = re.compile(
-    r'examples/apps/\w+\.py:\d+: error: "type\[\w+\]" has no attribute "(bind|options)"  \[attr-defined\]$'
-)
-"""mypy ignores decorators of classes. docs/deployments.md says what to write; these applications show the decorator."""
 
 
 def test_users_code_passes_mypy_strict(tmp_path: Path) -> None:
@@ -42,10 +37,9 @@ def test_users_code_passes_mypy_strict(tmp_path: Path) -> None:
         timeout=MYPY_TIMEOUT_S,
         check=False,
     )  # fmt: skip
-    found = [line for line in checked.stdout.splitlines() if ": error: " in line and not UNSEEN_DECORATOR.match(line)]
-    if found or checked.stderr:
-        pytest.fail("\n".join(found) + checked.stderr, pytrace=False)
-    assert "checked" in checked.stdout
+    if checked.returncode or checked.stderr:
+        pytest.fail(checked.stdout + checked.stderr, pytrace=False)
+    assert "Success: no issues found" in checked.stdout
 
 
 def test_type_checkers_find_both_packages() -> None:
