@@ -324,6 +324,12 @@ class ControllerUnavailableError(MeshException):
         )
 
 
+class ChangeConflictError(MeshException):
+    """The application was changed after this change of it was computed. Nothing is changed."""
+
+    code = grpc.StatusCode.ABORTED
+
+
 # The names of Ray Serve, so that an application that comes from there changes one import.
 RayServeException = MeshException
 gRPCStatusError = GrpcStatusError

@@ -15,8 +15,9 @@ from mesh import api, application
 from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.cli.gateway_flags import port_option
-from mesh.cli.run_target import Target, prune_option, read_target, target_options
+from mesh.cli.run_target import Target, expected_revisions, prune_option, read_target, target_options
 from mesh.client import mesh_lifecycle, rollout_wait
+from mesh.client.control_client import revisions_of
 from mesh.declarative.builder_args import parse_pairs, typed_args
 from mesh.declarative.import_path import import_attribute, is_builder, load_application
 from mesh.declarative.template import BuiltApplication, render
@@ -28,6 +29,12 @@ from mesh.v1 import control_pb2
 @target_options
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until it runs.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option(
+    "--expect",
+    multiple=True,
+    metavar="APP=REVISION",
+    help="Refuse if the application has another revision than `mesh diff` showed. May be repeated.",
+)
 @prune_option
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
@@ -48,6 +55,9 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry
     names stay unless you say --prune; those that programs deployed always stay. With an import path no other
     application is affected.
 
+    Two people who deploy one application at once do not overwrite each other: the command is refused if another one has
+    changed the application since it began, or, with --expect, since `mesh diff` showed what would change.
+
     The mesh is started if the cluster has none. The command returns when everything runs, or with status 1 and the
     reason when something cannot run. Ctrl-C ends the command, not the deployment.
     """
@@ -58,13 +68,17 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry
         if mesh_lifecycle.find() is None:
             click.echo(not_running_text(asked))
         else:
-            click.echo("\n".join(changed_lines(asked, prunes=prunes)) or "Nothing would change.")
+            lines = [line for each in planned_changes(asked, prunes=prunes) for line in each.lines]
+            click.echo("\n".join(lines) or "Nothing would change.")
         return
     start_mesh(asked)
-    specs = asked.specs()
     client = mesh_lifecycle.require()
-    others = [each for each in client.status().applications if _is_of_a_file(each) and each.name not in asked.names]
-    changes = client.apply(specs, asked.config_text(prunes=prunes), asked.config.target_capacity)
+    before = client.status()
+    expected = revisions_of(before) | (expected_revisions(given["expect"]) if given["expect"] else {})
+    others = [each for each in before.applications if _is_of_a_file(each) and each.name not in asked.names]
+    changes = client.apply(
+        asked.specs(), asked.config_text(prunes=prunes), asked.config.target_capacity, expected=expected
+    )
     if asked.text is not None:
         for line in sorted(_fate(each, asked, prunes=prunes) for each in others):
             click.echo(line)
@@ -83,11 +97,10 @@ def not_running_text(asked: Target) -> str:
     return f"No mesh is running. It would be started with {', '.join(asked.names) or 'no application'}."
 
 
-def changed_lines(asked: Target, *, prunes: bool) -> list[str]:
+def planned_changes(asked: Target, *, prunes: bool) -> list[control_pb2.ApplicationChange]:
     """What a deployment would change on the running mesh."""
     config_file = asked.config_text(prunes=prunes)
-    changes = mesh_lifecycle.require().apply(asked.specs(), config_file, asked.config.target_capacity, is_dry_run=True)
-    return [line for each in changes for line in each.lines]
+    return mesh_lifecycle.require().apply(asked.specs(), config_file, asked.config.target_capacity, is_dry_run=True)
 
 
 def _is_of_a_file(app: control_pb2.ApplicationStatus) -> bool:

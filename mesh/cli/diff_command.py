@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import click
 
 from mesh.cli.command_errors import ADDRESS_HELP, one_line_errors, require_ray
-from mesh.cli.config_commands import changed_lines, not_running_text
+from mesh.cli.config_commands import not_running_text, planned_changes
 from mesh.cli.run_target import prune_option, read_target, target_options
 from mesh.client import mesh_lifecycle
 from mesh.options.option_effects import Effect
+from mesh.v1 import control_pb2
 
 _DIFFERENT = 1
 
@@ -45,6 +47,9 @@ def diff(**given: Any) -> None:
 
     The code is imported here and compared with what is deployed, so a change in a module shows too.
 
+    The last line names what `mesh deploy` takes to deploy just this: it refuses if one of the applications was
+    changed after it was shown.
+
     The exit status is 0 if nothing would change, 1 if something would, and 2 if that cannot be said, because the file
     has mistakes or no cluster is there.
     """
@@ -66,7 +71,14 @@ def _compared(
     require_ray(address)
     if mesh_lifecycle.find() is None:
         return [not_running_text(asked)]
-    return list(_by_effect(changed_lines(asked, prunes=prune)))
+    changes = [each for each in planned_changes(asked, prunes=prune) if each.lines]
+    return [*_by_effect([line for each in changes for line in each.lines]), *_advice(changes)]
+
+
+def _advice(changes: Sequence[control_pb2.ApplicationChange]) -> Iterator[str]:
+    if changes:
+        expected = " ".join(f"--expect {shlex.quote(f'{each.application}={each.revision}')}" for each in changes)
+        yield f"To deploy this only while no one changes it, add {expected}"
 
 
 def _by_effect(changes: Sequence[str]) -> Iterator[str]:

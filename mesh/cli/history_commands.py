@@ -44,9 +44,9 @@ def rollback(name: str, no_wait: bool, dry_run: bool, address: str | None) -> No
     A second rollback goes forward again, if the version that was left had served. The configuration file is not
     changed: correct it before the next `mesh deploy`, which would bring back what it says.
     """
-    require_application(attached_status(address), name)
-    client = mesh_lifecycle.require()
-    _finish(name, client.rollback(name, is_dry_run=dry_run), no_wait=no_wait, dry_run=dry_run)
+    revision = require_application(attached_status(address), name).revision
+    changes = mesh_lifecycle.require().rollback(name, is_dry_run=dry_run, expected={name: revision})
+    _finish(name, changes, no_wait=no_wait, dry_run=dry_run)
 
 
 @click.command()
@@ -66,9 +66,9 @@ def promote(name: str, no_wait: bool, dry_run: bool, address: str | None) -> Non
     version that was beside it stops as they serve. `mesh rollback` goes back to that; before a promotion it ends the
     canary. A configuration file is not changed: take the traffic options out of it before the next `mesh deploy`.
     """
-    require_application(attached_status(address), name)
-    client = mesh_lifecycle.require()
-    _finish(name, client.promote(name, is_dry_run=dry_run), no_wait=no_wait, dry_run=dry_run)
+    revision = require_application(attached_status(address), name).revision
+    changes = mesh_lifecycle.require().promote(name, is_dry_run=dry_run, expected={name: revision})
+    _finish(name, changes, no_wait=no_wait, dry_run=dry_run)
 
 
 @click.command()

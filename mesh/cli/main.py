@@ -204,8 +204,11 @@ def delete(name: str, address: str | None) -> None:
     Returns when its replicas are gone. Running calls get graceful_shutdown_timeout_s to end. Deploying a configuration
     file again brings its applications back: remove the application from the file too.
     """
-    _only(attached_status(address), name)
-    api.delete(name)
+    status = attached_status(address)
+    revisions = {each.name: each.revision for each in _only(status, name).applications}
+    client = mesh_lifecycle.require()
+    client.delete(name, expected=revisions)
+    rollout_wait.until_deleted(client, name)
     click.echo(f"Deleted {name}.")
 
 

@@ -22,7 +22,7 @@ from mesh.cli.log_command import shown_logs
 from mesh.cli.run_target import Target, is_file, read_target, read_target_again, target_options
 from mesh.cli.source_watch import SourceWatch
 from mesh.client import mesh_lifecycle, rollout_wait
-from mesh.client.control_client import ControlClient
+from mesh.client.control_client import ControlClient, RunOwner
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
 from mesh.exceptions import ControllerUnavailableError, MeshException
@@ -173,7 +173,7 @@ class _Serving:
                     deployment.options.min_ready_s = 0.0  # who has changed a line wants to see it now
         self.deployed.update(self.asked.names)
         changes = client.apply(
-            specs, target_capacity=config.target_capacity, run_id=self.run_id, may_replace=self.may_replace
+            specs, target_capacity=config.target_capacity, run=RunOwner(self.run_id, may_replace=self.may_replace)
         )
         changed = {each.application for each in changes if each.lines}
         follow(self.asked, [name for name in self.asked.names if name not in changed], self._check)

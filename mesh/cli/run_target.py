@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,6 +132,17 @@ def read_target_again(target: str, pairs: tuple[str, ...], given: dict[str, Any]
         return _of_file(target, pairs, options)
     parse_import_path(target)
     return Target(MeshConfig(applications=(_entry(target, pairs, options),)), (None,))
+
+
+def expected_revisions(words: Iterable[str]) -> dict[str, int]:
+    """By application, from words APP=REVISION."""
+    expected: dict[str, int] = {}
+    for word in words:
+        name, _, revision = word.rpartition("=")
+        if not name or not (revision.isascii() and revision.isdigit()):
+            raise ValueError(f"--expect takes APP=REVISION as `mesh diff` prints it, got {word!r}.")
+        expected[name] = int(revision)
+    return expected
 
 
 def is_file(target: str) -> bool:

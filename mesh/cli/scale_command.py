@@ -15,15 +15,21 @@ from mesh.options import option_checks
 @click.command()
 @click.argument("name", metavar="APP")
 @click.argument("deployment")
-@click.argument("num_replicas", metavar="N", type=click.IntRange(0, option_checks.REPLICAS_MAX))
+@click.argument("num_replicas", metavar="N", required=False, type=click.IntRange(0, option_checks.REPLICAS_MAX))
+@click.option(
+    "--by", "change", type=int, metavar="CHANGE", help="Instead of N: this many more than there are, or fewer."
+)
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until they run.")
 @click.option("--address", help=ADDRESS_HELP)
 @one_line_errors
-def scale(name: str, deployment: str, num_replicas: int, no_wait: bool, address: str | None) -> None:
+def scale(
+    name: str, deployment: str, num_replicas: int | None, change: int | None, no_wait: bool, address: str | None
+) -> None:
     """Run another number of replicas of a deployment.
 
     \b
     mesh scale shop Stock 5          and wait until they run
+    mesh scale shop Stock --by 2     two more than there are; --by -2: two fewer
 
     It holds until the next deploy of the application, which brings back the num_replicas of its file or code: write it
     there too. Other replicas are not restarted, and those above the number finish their calls. A `target_capacity`
@@ -33,9 +39,11 @@ def scale(name: str, deployment: str, num_replicas: int, no_wait: bool, address:
     min_replicas and max_replicas. With `external_scaler` in its autoscaling_config this command sets the number within
     these bounds, and deploys keep it; a scaler calls it with --no-wait.
     """
+    if (num_replicas is None) == (change is None) or change == 0:
+        raise ValueError("Give either the number of replicas, or a change of it other than 0 with --by.")
     require_application(attached_status(address), name)
     client = mesh_lifecycle.require()
-    changes = [line for each in client.scale(name, deployment, num_replicas) for line in each.lines]
+    changes = [line for each in client.scale(name, deployment, num_replicas or 0, change or 0) for line in each.lines]
     click.echo("\n".join(changes) or "Nothing changes.")
     if no_wait:
         return

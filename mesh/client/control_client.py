@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY, CONTROLLER_FAILURE_KEY
-from mesh.exceptions import ControllerUnavailableError, MeshException
+from mesh.exceptions import ChangeConflictError, ControllerUnavailableError, MeshException
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
@@ -72,11 +72,21 @@ class ConfigText:
     """Applications of files with other names are deleted too."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunOwner:
+    """The `mesh run` that deploys."""
+
+    run_id: str
+    may_replace: bool = False
+    """Otherwise it is refused where it would replace applications that something else deployed."""
+
+
 class ControlClient:
     """Calls from any thread but the I/O thread. All calls are safe to repeat, so a broken one is retried.
 
     Each raises ControllerUnavailableError when no controller answers within `settings().process.control_timeout_s`,
-    and MeshException with the controller's message when it refuses the call.
+    and MeshException with the controller's message when it refuses the call. Those that take `expected` revisions raise
+    ChangeConflictError if they would change an application that has another one now; None: whatever is there.
     """
 
     def __init__(self, channel: Channel | None = None) -> None:
@@ -99,14 +109,14 @@ class ControlClient:
         applications: Iterable[control_pb2.ApplicationSpec],
         config_file: ConfigText | None = None,
         target_capacity: float | None = None,
-        run_id: str = "",
-        may_replace: bool = False,
+        run: RunOwner | None = None,
         is_dry_run: bool = False,
+        expected: Mapping[str, int] | None = None,
     ) -> list[control_pb2.ApplicationChange]:
         """`deploy` several in one step; with `config_file` they are all that it names, and others that it owns go.
 
-        `target_capacity` is the percentage that this file sets. `run_id` is the `mesh run` that asks, which must not
-        replace applications that something else deployed unless it says `may_replace`.
+        `target_capacity` is the percentage that this file sets. `run` is the `mesh run` that asks. `expected`: the
+        revisions that the caller has read of all applications.
 
         Returns what changes, or would change if it is a dry run, in which nothing is stored.
         """
@@ -116,42 +126,57 @@ class ControlClient:
             config_name=config_file.name if config_file is not None else "",
             keeps_other_files=config_file is not None and not config_file.prunes,
             target_capacity=target_capacity,
-            run_id=run_id,
-            may_replace=may_replace,
+            run_id=run.run_id if run is not None else "",
+            may_replace=run is not None and run.may_replace,
             is_dry_run=is_dry_run,
             request_id=_new_id(),
             author=author(),
+            expected=_expected(expected),
         )
         reply = self._call("Apply", request, control_pb2.ApplyReply)
         _log_warnings(reply.warnings)
         return list(reply.changes)
 
-    def rollback(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+    def rollback(
+        self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
+    ) -> list[control_pb2.ApplicationChange]:
         """Deploy its proven version before again. Returns what changes, or would change if it is a dry run.
 
         Raises MeshException if there is no such version.
         """
         request = control_pb2.RollbackRequest(
-            application=application, request_id=_new_id(), author=author(), is_dry_run=is_dry_run
+            application=application,
+            request_id=_new_id(),
+            author=author(),
+            is_dry_run=is_dry_run,
+            expected=_expected(expected),
         )
         reply = self._call("Rollback", request, control_pb2.ApplyReply)
         _log_warnings(reply.warnings)
         return list(reply.changes)
 
-    def promote(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+    def promote(
+        self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
+    ) -> list[control_pb2.ApplicationChange]:
         """Deploy its canary in its place. Returns what changes, or would change if it is a dry run.
 
         Raises MeshException if it has no canary.
         """
         request = control_pb2.PromoteRequest(
-            application=application, request_id=_new_id(), author=author(), is_dry_run=is_dry_run
+            application=application,
+            request_id=_new_id(),
+            author=author(),
+            is_dry_run=is_dry_run,
+            expected=_expected(expected),
         )
         reply = self._call("Promote", request, control_pb2.ApplyReply)
         _log_warnings(reply.warnings)
         return list(reply.changes)
 
-    def scale(self, application: str, deployment: str, num_replicas: int) -> list[control_pb2.ApplicationChange]:
-        """Run another number of replicas until the next deploy. Returns what changes.
+    def scale(
+        self, application: str, deployment: str, num_replicas: int = 0, change: int = 0
+    ) -> list[control_pb2.ApplicationChange]:
+        """Run another number of replicas until the next deploy, or `change` more than there are. Returns what changes.
 
         Raises MeshException if the deployment autoscales.
         """
@@ -159,6 +184,7 @@ class ControlClient:
             application=application,
             deployment=deployment,
             num_replicas=num_replicas,
+            change=change,
             request_id=_new_id(),
             author=author(),
         )
@@ -188,21 +214,31 @@ class ControlClient:
         reply = self._call("Config", control_pb2.ConfigRequest(), control_pb2.ConfigReply)
         return reply.config_file if reply.HasField("config_file") else None
 
-    def delete(self, application: str, run_id: str = "") -> None:
+    def delete(self, application: str, run_id: str = "", expected: Mapping[str, int] | None = None) -> None:
         """Returns when the deletion is stored, before the replicas are gone.
 
         With `run_id` the application stays if that `mesh run` is not the one that deployed it.
         """
-        request = control_pb2.DeleteRequest(application=application, run_id=run_id, request_id=_new_id())
+        request = control_pb2.DeleteRequest(
+            application=application,
+            run_id=run_id,
+            request_id=_new_id(),
+            author=author(),
+            expected=_expected(expected),
+        )
         self._call("Delete", request, control_pb2.DeleteReply)
 
     def status(self, *applications: str) -> control_pb2.StatusReply:
         """Of these applications, without any of all."""
         return self._call("Status", control_pb2.StatusRequest(applications=applications), control_pb2.StatusReply)
 
-    def shutdown(self) -> None:
-        """Returns when the shutdown is stored; `status` lists what is left."""
-        self._call("Shutdown", control_pb2.ShutdownRequest(request_id=_new_id()), control_pb2.ShutdownReply)
+    def shutdown(self, mesh_id: bytes = b"") -> None:
+        """Returns when the shutdown is stored; `status` lists what is left.
+
+        Raises ChangeConflictError if the mesh of that id has ended and another one has started.
+        """
+        request = control_pb2.ShutdownRequest(request_id=_new_id(), mesh_id=mesh_id)
+        self._call("Shutdown", request, control_pb2.ShutdownReply)
 
     def close(self) -> None:
         io_thread().run(self._channel.close())
@@ -216,6 +252,15 @@ class ControlClient:
         timeout_s = settings().process.control_timeout_s
         answer = until_answered(self._channel, method, request, reply, timeout_s, time.monotonic)
         return cast(Reply, io_thread().run(answer))
+
+
+def revisions_of(reply: control_pb2.StatusReply) -> dict[str, int]:
+    """Of all applications, to be expected by a change that is computed from this status."""
+    return {app.name: app.revision for app in reply.applications}
+
+
+def _expected(revisions: Mapping[str, int] | None) -> control_pb2.ExpectedRevisions | None:
+    return None if revisions is None else control_pb2.ExpectedRevisions(revisions=revisions)
 
 
 def _new_id() -> str:
@@ -252,6 +297,8 @@ async def until_answered(
             reason = f"{error.code().name}: {error.details()}"
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 break
+            if error.code() is grpc.StatusCode.ABORTED:
+                raise ChangeConflictError(error.details() or "") from error
             if error.code() not in _RETRIED:
                 raise MeshException(error.details() or error.code().name) from error
         await channel.close()

@@ -13,13 +13,13 @@ from mesh.client.mesh_erasure import erase, identity, wait_erased
 from mesh.client.polling import poll
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_FAILURE_KEY, CONTROLLER_NAME, SERVICER_FUNCTIONS_KEY
-from mesh.exceptions import MeshException
+from mesh.exceptions import ChangeConflictError, MeshException
 from mesh.membership.mesh_process import joined_process
 from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
 from mesh.usercode.user_code import UserCode, pack, unpack
 from mesh.v1 import control_pb2
-from mesh.wire.mesh_token import forget_token
+from mesh.wire.mesh_token import forget_token, mesh_id
 
 logger = logging.getLogger("mesh")
 
@@ -78,9 +78,11 @@ def destroy(client: ControlClient) -> None:
     timeout_s = settings().client.shutdown_timeout_s
     mesh = identity()
     try:
-        client.shutdown()
-        if not poll(lambda: _is_empty(client.status()), timeout_s):
+        client.shutdown(mesh_id(mesh))
+        if not poll(lambda: identity() != mesh or _is_empty(client.status()), timeout_s):
             logger.warning("killing the mesh: its shutdown did not end within %.0f s", timeout_s)
+    except ChangeConflictError as error:
+        logger.info("%s", error)
     except MeshException as error:
         logger.warning("killing the mesh: %s", error)
     _leave()

@@ -29,6 +29,7 @@ from mesh.controller.desired.desired_change import (
 from mesh.controller.desired.desired_store import StoreError
 from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.event_log import EventLog
+from mesh.controller.expected_revisions import expecting, revisions_of
 from mesh.controller.report.mesh_picture import ControllerIdentity, SharedPicture
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import build_status, controller_status
@@ -39,6 +40,14 @@ from mesh.wire.duplex import converse
 logger = logging.getLogger("mesh")
 
 _Context = Any  # grpcio has no types
+_Change = (
+    control_pb2.ApplyRequest
+    | control_pb2.RollbackRequest
+    | control_pb2.ScaleRequest
+    | control_pb2.PromoteRequest
+    | control_pb2.PauseRequest
+    | control_pb2.DeleteRequest
+)
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
@@ -70,27 +79,27 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def Rollback(self, request: control_pb2.RollbackRequest, context: _Context) -> control_pb2.ApplyReply:
         now_s = self._unix_clock()
         back = functools.partial(rolled_back, name=request.application, unix_time_s=now_s)
-        edit = recorded(back, now_s, request.author, is_rollback=True)
-        return await self._apply(edit, (), request.request_id, request.is_dry_run, context)
+        edit = expecting(recorded(back, now_s, request.author, is_rollback=True), _expected(request))
+        return await self._apply(edit, (), request, context, is_dry_run=request.is_dry_run)
 
     async def Scale(self, request: control_pb2.ScaleRequest, context: _Context) -> control_pb2.ApplyReply:
         key = DeploymentKey(request.application, request.deployment)
-        scale: Edit = functools.partial(scaled, key=key, num_replicas=request.num_replicas)
+        scale: Edit = functools.partial(scaled, key=key, num_replicas=request.num_replicas, change=request.change)
         edit = recorded(scale, self._unix_clock(), request.author, is_scaling=True)
-        return await self._apply(edit, (), request.request_id, is_dry_run=False, context=context)
+        return await self._apply(edit, (), request, context)
 
     async def Promote(self, request: control_pb2.PromoteRequest, context: _Context) -> control_pb2.ApplyReply:
         now_s = self._unix_clock()
         promote = functools.partial(with_promoted, name=request.application, unix_time_s=now_s)
-        edit = recorded(promote, now_s, request.author)
-        return await self._apply(edit, (), request.request_id, request.is_dry_run, context)
+        edit = expecting(recorded(promote, now_s, request.author), _expected(request))
+        return await self._apply(edit, (), request, context, is_dry_run=request.is_dry_run)
 
     async def Pause(self, request: control_pb2.PauseRequest, context: _Context) -> control_pb2.ApplyReply:
         pause: Edit = functools.partial(
             with_pause, application=request.application, deployment=request.deployment, is_paused=request.is_paused
         )
         edit = recorded(pause, self._unix_clock(), request.author)
-        return await self._apply(edit, (), request.request_id, is_dry_run=False, context=context)
+        return await self._apply(edit, (), request, context)
 
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:
         return self._loop.history(request.application)
@@ -102,8 +111,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return control_pb2.ConfigReply(config_file=self._loop.config_file)
 
     async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
-        edit = functools.partial(without_application, name=request.application, run_id=request.run_id)
-        await self._change(edit, (), request.request_id, context)
+        delete: Edit = functools.partial(without_application, name=request.application, run_id=request.run_id)
+        edit = expecting(recorded(delete, self._unix_clock(), request.author), _expected(request))
+        await self._apply(edit, (), request, context)
         return control_pb2.DeleteReply()
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
@@ -113,6 +123,10 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return reply
 
     async def Shutdown(self, request: control_pb2.ShutdownRequest, context: _Context) -> control_pb2.ShutdownReply:
+        if request.mesh_id and request.mesh_id != self._identity.mesh_id:
+            await context.abort(
+                grpc.StatusCode.ABORTED, "The mesh that was to end has ended; another one has started and goes on."
+            )
         await self._change(shutting_down, (), request.request_id, context)
         return control_pb2.ShutdownReply()
 
@@ -125,16 +139,17 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
             run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
-        add = recorded(add, self._unix_clock(), request.author)
-        return await self._apply(add, request.applications, request.request_id, request.is_dry_run, context)
+        add = expecting(recorded(add, self._unix_clock(), request.author), _expected(request))
+        return await self._apply(add, request.applications, request, context, is_dry_run=request.is_dry_run)
 
     async def _apply(
         self,
         change: Edit,
         code_of: Sequence[control_pb2.ApplicationSpec],
-        request_id: str,
-        is_dry_run: bool,
+        request: _Change,
         context: _Context,
+        *,
+        is_dry_run: bool = False,
     ) -> control_pb2.ApplyReply:
         if is_dry_run:
             previewed = await self._preview(change, context)
@@ -145,13 +160,14 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             states[:] = state, change(state)
             return states[-1]
 
-        version = await self._change(edit, code_of, request_id, context)
+        version = await self._change(edit, code_of, request.request_id, context)
         if not states:  # stored by an earlier attempt
             return control_pb2.ApplyReply(state_version=version)
         changes = _changes(states)
         for each in changes:
             if each.lines:
-                logger.info("change of application %s is stored: %s", each.application, "; ".join(each.lines))
+                by = f" (by {request.author})" if request.author else ""
+                logger.info("change of application %s is stored: %s%s", each.application, "; ".join(each.lines), by)
         return control_pb2.ApplyReply(state_version=version, changes=changes, warnings=new_warnings(*states))
 
     async def _preview(self, edit: Edit, context: _Context) -> Sequence[control_pb2.DesiredState]:
@@ -203,6 +219,15 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             await context.write(await self._publisher.next_update(subscriber))
 
 
+def _expected(
+    request: control_pb2.ApplyRequest
+    | control_pb2.RollbackRequest
+    | control_pb2.PromoteRequest
+    | control_pb2.DeleteRequest,
+) -> control_pb2.ExpectedRevisions | None:
+    return request.expected if request.HasField("expected") else None
+
+
 def _config_source(request: control_pb2.ApplyRequest) -> ConfigSource | None:
     if not request.HasField("config_file"):
         return None
@@ -215,7 +240,8 @@ def _keys(names: Iterable[common_pb2.DeploymentId]) -> list[DeploymentKey]:
 
 def _changes(states: Sequence[control_pb2.DesiredState]) -> list[control_pb2.ApplicationChange]:
     before, after = states
+    revisions = revisions_of(before)
     return [
-        control_pb2.ApplicationChange(application=name, lines=lines)
+        control_pb2.ApplicationChange(application=name, lines=lines, revision=revisions.get(name, 0))
         for name, lines in changes_by_application(before, after).items()
     ]

@@ -35,7 +35,7 @@ from mesh.wire import telemetry
 from mesh.wire.endpoints import generic_handlers, start_server
 from mesh.wire.io_thread import io_thread
 from mesh.wire.link_tls import link_tls
-from mesh.wire.mesh_token import TokenGuard, create_token
+from mesh.wire.mesh_token import TokenGuard, create_token, mesh_id, mesh_token
 from mesh.wire.process_service import new_process_id, process_service
 
 logger = logging.getLogger("mesh")
@@ -100,6 +100,7 @@ class ControllerActor:
             node_id=ray_core.node_id(),
             started_unix_s=time.time(),
             restarts=store.epoch - 1,
+            mesh_id=mesh_id(mesh_token()),
         )
         io_thread().spawn(loop.run(), "control loop").add_done_callback(_end_with)
         telemetry.register(lambda: controller_samples(loop.picture(), identity))

@@ -235,7 +235,7 @@ class DeploymentSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., options: _Optional[_Union[DeploymentOptions, _Mapping]] = ..., code: _Optional[bytes] = ..., code_key: _Optional[str] = ..., grpc_methods: _Optional[_Iterable[_Union[GrpcMethod, _Mapping]]] = ..., callees: _Optional[_Iterable[str]] = ..., serves_web: bool = ..., docs_path: _Optional[str] = ..., has_run: bool = ..., is_proven: bool = ..., model_id_paths: _Optional[_Iterable[str]] = ..., is_paused: bool = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest", "config_name", "rolled_back_because", "traffic")
+    __slots__ = ("name", "route_prefix", "ingress", "deployments", "last_deployed_time_s", "deployer", "run_id", "descriptors", "descriptors_digest", "config_name", "rolled_back_because", "traffic", "revision")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     INGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +248,7 @@ class ApplicationSpec(_message.Message):
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     name: str
     route_prefix: str
     ingress: str
@@ -260,7 +261,8 @@ class ApplicationSpec(_message.Message):
     config_name: str
     rolled_back_because: str
     traffic: TrafficRule
-    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ...) -> None: ...
+    revision: int
+    def __init__(self, name: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentSpec, _Mapping]]] = ..., last_deployed_time_s: _Optional[float] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., descriptors: _Optional[bytes] = ..., descriptors_digest: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class TrafficRule(_message.Message):
     __slots__ = ("percent", "header", "value")
@@ -447,7 +449,7 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ...) -> None: ...
 
 class DeployRecord(_message.Message):
-    __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because")
+    __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because", "revision")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
@@ -456,6 +458,7 @@ class DeployRecord(_message.Message):
     LINES_FIELD_NUMBER: _ClassVar[int]
     IS_SCALING_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     application: str
     unix_time_s: float
     author: str
@@ -464,7 +467,8 @@ class DeployRecord(_message.Message):
     lines: _containers.RepeatedScalarFieldContainer[str]
     is_scaling: bool
     rolled_back_because: str
-    def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ..., is_scaling: bool = ..., rolled_back_because: _Optional[str] = ...) -> None: ...
+    revision: int
+    def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ..., is_scaling: bool = ..., rolled_back_because: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
     __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging")
@@ -603,6 +607,19 @@ class GatewayReady(_message.Message):
     is_draining: bool
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., index: _Optional[int] = ..., is_draining: bool = ...) -> None: ...
 
+class ExpectedRevisions(_message.Message):
+    __slots__ = ("revisions",)
+    class RevisionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    revisions: _containers.ScalarMap[str, int]
+    def __init__(self, revisions: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
 class DeployRequest(_message.Message):
     __slots__ = ("application", "request_id", "author")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
@@ -622,7 +639,7 @@ class DeployReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run", "request_id", "author", "config_name", "keeps_other_files")
+    __slots__ = ("applications", "config_file", "target_capacity", "run_id", "may_replace", "is_dry_run", "request_id", "author", "config_name", "keeps_other_files", "expected")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -633,6 +650,7 @@ class ApplyRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     KEEPS_OTHER_FILES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     config_file: str
     target_capacity: float
@@ -643,7 +661,8 @@ class ApplyRequest(_message.Message):
     author: str
     config_name: str
     keeps_other_files: bool
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., config_name: _Optional[str] = ..., keeps_other_files: bool = ...) -> None: ...
+    expected: ExpectedRevisions
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., run_id: _Optional[str] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., config_name: _Optional[str] = ..., keeps_other_files: bool = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class ApplyReply(_message.Message):
     __slots__ = ("state_version", "changes", "warnings")
@@ -656,50 +675,58 @@ class ApplyReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[ApplicationChange, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ApplicationChange(_message.Message):
-    __slots__ = ("application", "lines")
+    __slots__ = ("application", "lines", "revision")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     application: str
     lines: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, application: _Optional[str] = ..., lines: _Optional[_Iterable[str]] = ...) -> None: ...
+    revision: int
+    def __init__(self, application: _Optional[str] = ..., lines: _Optional[_Iterable[str]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
-    __slots__ = ("application", "request_id", "author", "is_dry_run")
+    __slots__ = ("application", "request_id", "author", "is_dry_run", "expected")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     application: str
     request_id: str
     author: str
     is_dry_run: bool
-    def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ...) -> None: ...
+    expected: ExpectedRevisions
+    def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class ScaleRequest(_message.Message):
-    __slots__ = ("application", "deployment", "num_replicas", "request_id", "author")
+    __slots__ = ("application", "deployment", "num_replicas", "request_id", "author", "change")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     application: str
     deployment: str
     num_replicas: int
     request_id: str
     author: str
-    def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., num_replicas: _Optional[int] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+    change: int
+    def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., num_replicas: _Optional[int] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., change: _Optional[int] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
-    __slots__ = ("application", "request_id", "author", "is_dry_run")
+    __slots__ = ("application", "request_id", "author", "is_dry_run", "expected")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     application: str
     request_id: str
     author: str
     is_dry_run: bool
-    def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ...) -> None: ...
+    expected: ExpectedRevisions
+    def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class PauseRequest(_message.Message):
     __slots__ = ("application", "deployment", "is_paused", "request_id", "author")
@@ -764,14 +791,18 @@ class ConfigReply(_message.Message):
     def __init__(self, config_file: _Optional[str] = ...) -> None: ...
 
 class DeleteRequest(_message.Message):
-    __slots__ = ("application", "run_id", "request_id")
+    __slots__ = ("application", "run_id", "request_id", "author", "expected")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     application: str
     run_id: str
     request_id: str
-    def __init__(self, application: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    author: str
+    expected: ExpectedRevisions
+    def __init__(self, application: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class DeleteReply(_message.Message):
     __slots__ = ()
@@ -784,10 +815,12 @@ class StatusRequest(_message.Message):
     def __init__(self, applications: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShutdownRequest(_message.Message):
-    __slots__ = ("request_id",)
+    __slots__ = ("request_id", "mesh_id")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MESH_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
-    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+    mesh_id: bytes
+    def __init__(self, request_id: _Optional[str] = ..., mesh_id: _Optional[bytes] = ...) -> None: ...
 
 class ShutdownReply(_message.Message):
     __slots__ = ()
@@ -862,7 +895,7 @@ class DeploymentStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ..., is_paused: bool = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
-    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name", "rolled_back_because", "canary")
+    __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name", "rolled_back_because", "canary", "revision")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -876,6 +909,7 @@ class ApplicationStatus(_message.Message):
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     message: str
@@ -889,7 +923,8 @@ class ApplicationStatus(_message.Message):
     config_name: str
     rolled_back_because: str
     canary: CanaryStatus
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ..., canary: _Optional[_Union[CanaryStatus, _Mapping]] = ...) -> None: ...
+    revision: int
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ..., canary: _Optional[_Union[CanaryStatus, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class CanaryStatus(_message.Message):
     __slots__ = ("traffic", "last_deployed_time_s", "deployments", "run_id")

@@ -149,6 +149,13 @@ class Mesh:
     def stored(self) -> control_pb2.DesiredState:
         return StateStore(self.kv).load() or control_pb2.DesiredState()
 
+    def revision(self) -> int:
+        """Of the only application, as drivers read it."""
+        return next((app.revision for app in self.loop.status().applications), 0)
+
+    def is_without_applications(self) -> bool:
+        return not self.loop.status().applications
+
     def app_status(self) -> str:
         return next((app.status for app in self.loop.status().applications), "")
 

@@ -10,9 +10,11 @@ import pytest
 
 from mesh.cluster.keys import STATE_KEY
 from mesh.controller.control_loop import LostStateError
+from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_change import with_replicas
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_store import FencedError, StateStore
+from mesh.controller.event_log import EventLog
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
@@ -20,6 +22,7 @@ from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
+from tests.unit.controller.test_control_servicer import IDENTITY, Aborted, Context
 
 
 def test_a_late_retry_does_not_undo_a_newer_deploy() -> None:
@@ -52,6 +55,146 @@ async def _retry_late() -> None:
     assert mesh.stored().applications[0].deployments[0].version == "second"
     await mesh.until(lambda: is_running(mesh, "second", 1))
     await mesh.crash()
+
+
+def test_of_two_people_who_change_what_both_have_read_one_is_refused() -> None:
+    """A deploy, a rollback, a scaling and a delete, each after another one's change: it says who that was."""
+    run_in_fake_time(_read_both())
+
+
+async def _read_both() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    drivers = Drivers(mesh)
+    await drivers.deploy("ann@host", "v1")
+    await mesh.until(lambda: is_running(mesh, "v1-of options", 1))
+    read = mesh.revision()
+    await drivers.deploy("bob@host", "v2", expected=read)
+    with pytest.raises(Aborted, match=r"'app' was changed by bob@host at 1970-.* after this change was computed"):
+        await drivers.deploy("ann@host", "v3", expected=read)
+    await mesh.until(lambda: is_running(mesh, "v2-of options", 1))
+    read = mesh.revision()
+    await drivers.rollback("ann@host", expected=read)
+    with pytest.raises(Aborted, match="changed by ann@host"):
+        await drivers.rollback("bob@host", expected=read)
+    await mesh.until(lambda: is_running(mesh, "v1-of options", 1))
+    read = mesh.revision()
+    await drivers.scale("cleo@host", change=2)
+    with pytest.raises(Aborted, match=r"changed by cleo@host .*num_replicas: 1 -> 3"):
+        await drivers.delete(expected=read)
+    await drivers.delete(expected=mesh.revision())
+    with pytest.raises(Aborted, match="'app' was deleted"):
+        await drivers.deploy("bob@host", "v4", expected=read)
+    await mesh.until(mesh.is_without_applications)
+    await mesh.crash()
+
+
+def test_a_change_with_an_expected_revision_is_applied_once_when_its_answer_is_lost() -> None:
+    """Its own revision is no conflict for its repetition, also at the next controller."""
+    run_in_fake_time(_retry_expecting())
+
+
+async def _retry_expecting() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    drivers = Drivers(mesh)
+    await drivers.deploy("ann@host", "v1")
+    read = mesh.revision()
+    await drivers.scale("ann@host", change=1, request_id="one more")
+    await drivers.deploy("ann@host", "v2", expected=mesh.revision(), request_id="the deploy")
+    stored = mesh.stored()
+    await mesh.crash()
+    await mesh.boot()
+    await drivers.scale("ann@host", change=1, request_id="one more")
+    await drivers.deploy("ann@host", "v2", expected=read, request_id="the deploy")
+    assert mesh.stored().applications == stored.applications
+    await mesh.crash()
+
+
+def test_what_no_one_asked_for_is_no_conflict() -> None:
+    """Load, an external scaler, and a replica that came up: a deploy that was computed before them is right."""
+    run_in_fake_time(_scale_meanwhile())
+
+
+async def _scale_meanwhile() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    drivers = Drivers(mesh)
+    rules = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=9, target_ongoing_requests=1, is_external=True)
+    await drivers.deploy("ann@host", "v1", autoscaling=rules)
+    read = mesh.revision()
+    await mesh.until(lambda: is_running(mesh, "v1-of options", 1))
+    await drivers.scale("scaler", num_replicas=3)
+    await mesh.until(lambda: is_running(mesh, "v1-of options", 3))
+    assert mesh.revision() == read
+    await drivers.deploy("ann@host", "v2", autoscaling=rules, expected=read)
+    await mesh.until(lambda: is_running(mesh, "v2-of options", 3))
+    await mesh.crash()
+
+
+def test_who_repeats_what_is_there_already_is_not_refused() -> None:
+    run_in_fake_time(_repeat())
+
+
+async def _repeat() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    drivers = Drivers(mesh)
+    await drivers.deploy("ann@host", "v1")
+    read = mesh.revision()
+    await drivers.deploy("bob@host", "v2")
+    await drivers.deploy("ann@host", "v2", expected=read)
+    await drivers.delete(expected=mesh.revision())
+    await drivers.delete(expected=read)
+    await mesh.crash()
+
+
+class Drivers:
+    """Requests as they reach the controller from several programs."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    @property
+    def _servicer(self) -> ControlServicer:
+        return ControlServicer(self._mesh.loop, self._mesh.publisher, lambda: 12.5, IDENTITY, EventLog(lambda: 12.5))
+
+    async def deploy(
+        self,
+        author: str,
+        version: str,
+        expected: int | None = None,
+        request_id: str = "",
+        autoscaling: control_pb2.AutoscalingOptions | None = None,
+    ) -> None:
+        app = application("app", f"{version}-of options", 1, autoscaling)
+        request = control_pb2.ApplyRequest(
+            applications=[app], author=author, request_id=request_id, expected=_revisions(expected)
+        )
+        await self._servicer.Apply(request, Context())
+
+    async def rollback(self, author: str, expected: int) -> None:
+        request = control_pb2.RollbackRequest(application="app", author=author, expected=_revisions(expected))
+        await self._servicer.Rollback(request, Context())
+
+    async def scale(self, author: str, num_replicas: int = 0, change: int = 0, request_id: str = "") -> None:
+        request = control_pb2.ScaleRequest(
+            application="app",
+            deployment="Model",
+            num_replicas=num_replicas,
+            change=change,
+            author=author,
+            request_id=request_id,
+        )
+        await self._servicer.Scale(request, Context())
+
+    async def delete(self, expected: int) -> None:
+        request = control_pb2.DeleteRequest(application="app", expected=_revisions(expected))
+        await self._servicer.Delete(request, Context())
+
+
+def _revisions(revision: int | None) -> control_pb2.ExpectedRevisions | None:
+    return None if revision is None else control_pb2.ExpectedRevisions(revisions={"app": revision})
 
 
 def test_an_old_controller_that_lives_on_stores_nothing() -> None:

@@ -30,6 +30,7 @@ ERRORS = [
     exceptions.RemoteError("LockError", "held", "Traceback ..."),
     exceptions.DisconnectedError(),
     exceptions.QueueTimeoutError("waited 3.0 s", 3.0, num_queued_requests=3, max_queued_requests=-1),
+    exceptions.ChangeConflictError("ann@host changed it"),
     exceptions.ControllerUnavailableError.after(3.0, "connection refused"),
 ]
 

@@ -33,13 +33,17 @@ def recorded(
 ) -> Edit:
     """`edit`, which also adds what it changes to the history. Deploying again what is there changes nothing.
 
+    An application that it changes has a new revision, except for numbers that an external scaler sets.
     `author`: "user@host", as the client says; may be empty. `reasons`: why the controller did it, by application.
     """
 
     def edited(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
         changed = edit(state)
+        changes = changes_by_application(state, changed)
+        _set_revisions(state, changed, changes, is_scaling=is_scaling)
         deployers = {app.name: app.deployer for app in changed.applications}
-        for name, lines in changes_by_application(state, changed).items():
+        revisions = {app.name: app.revision for app in changed.applications}
+        for name, lines in changes.items():
             if (lines or name in reasons) and name in deployers:
                 if is_scaling:
                     _forget_scaling(changed, name)
@@ -51,12 +55,34 @@ def recorded(
                     is_rollback=is_rollback,
                     is_scaling=is_scaling,
                     rolled_back_because=reasons.get(name, "")[:_LINE_MAX_CHARS],
+                    revision=revisions[name],
                     lines=_bounded(lines),
                 )
         bound_history(changed)
         return changed
 
     return edited
+
+
+def _set_revisions(
+    before: control_pb2.DesiredState,
+    after: control_pb2.DesiredState,
+    changes: Mapping[str, Sequence[str]],
+    *,
+    is_scaling: bool,
+) -> None:
+    olds = {app.name: app for app in before.applications}
+    for app in after.applications:
+        old = olds.get(app.name)
+        is_kept = old is not None and (not changes[app.name] or (is_scaling and _is_scaled_outside(old, app)))
+        app.revision = old.revision if old is not None and is_kept else after.version
+
+
+def _is_scaled_outside(old: control_pb2.ApplicationSpec, new: control_pb2.ApplicationSpec) -> bool:
+    """An external scaler has changed numbers: deploys keep them, so they overwrite no one's change."""
+    numbers = {spec.name: spec.options.num_replicas for spec in old.deployments}
+    scaled = [spec for spec in new.deployments if numbers.get(spec.name) != spec.options.num_replicas]
+    return all(spec.options.HasField("autoscaling") for spec in scaled)
 
 
 def _forget_scaling(state: control_pb2.DesiredState, name: str) -> None:

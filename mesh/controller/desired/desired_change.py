@@ -21,6 +21,7 @@ from mesh.controller.desired.generations import (
     succeed,
 )
 from mesh.controller.desired.invalid_change import InvalidChangeError as InvalidChangeError
+from mesh.options.option_checks import REPLICAS_MAX
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -211,15 +212,21 @@ def with_pause(
     return changed
 
 
-def scaled(state: control_pb2.DesiredState, key: DeploymentKey, num_replicas: int) -> control_pb2.DesiredState:
-    """The state with another number of replicas of a deployment that does not follow its load."""
+def scaled(
+    state: control_pb2.DesiredState, key: DeploymentKey, num_replicas: int, change: int = 0
+) -> control_pb2.DesiredState:
+    """The state with another number of replicas of a deployment that does not follow its load.
+
+    Not 0, `change` counts instead: this many more than there are, or fewer.
+    """
     changed = _copy(state)
     names = [spec.name for app in state.applications if app.name == key.app for spec in app.deployments]
     if key.name not in names:
         raise _no_deployment(key, names)
     for spec in (spec for app in changed.applications if app.name == key.app for spec in app.deployments):
         if spec.name == key.name:
-            spec.options.num_replicas = _scaled_number(key, spec.options, num_replicas)
+            number = spec.options.num_replicas + change if change else num_replicas
+            spec.options.num_replicas = _scaled_number(key, spec.options, number)
     _forget_rollback(changed, key.app)
     return changed
 
@@ -235,10 +242,11 @@ def _scaled_number(key: DeploymentKey, options: control_pb2.DeploymentOptions, n
         )
     if options.HasField("autoscaling"):
         return min(max(num_replicas, rules.min_replicas), rules.max_replicas)
-    if num_replicas < 1:
+    if not 1 <= num_replicas <= REPLICAS_MAX:
         raise InvalidChangeError(
             grpc.StatusCode.INVALID_ARGUMENT,
-            "A deployment has at least one replica. Delete the application to stop it.",
+            f"A deployment has at least one replica, and at most {REPLICAS_MAX}: {num_replicas} is not possible. Delete"
+            " the application to stop it.",
         )
     return num_replicas
 

@@ -29,6 +29,8 @@ class ControllerIdentity:
     """Unix time."""
     restarts: int = 0
     """Since the mesh was started."""
+    mesh_id: bytes = b""
+    """Of its mesh, see `mesh/wire/mesh_token.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)

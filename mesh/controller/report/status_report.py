@@ -95,6 +95,7 @@ def _application(
     status.deployer = spec.deployer
     status.run_id = spec.run_id
     status.config_name = spec.config_name
+    status.revision = spec.revision
     status.rolled_back_because = spec.rolled_back_because
     status.docs_path = ingress_of(spec).docs_path
     return status

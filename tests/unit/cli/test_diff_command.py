@@ -29,6 +29,7 @@ def test_a_difference_is_status_1_and_changes_nothing(cluster: FakeCluster, shop
             "  built/Front: code or bound arguments",
             "Nothing restarts:",
             "  shop/Stock: num_replicas: 3 -> 4",
+            "To deploy this only while no one changes it, add --expect built=7 --expect shop=7",
         ],
     )
     assert len(cluster.controller.deployed) == deployed

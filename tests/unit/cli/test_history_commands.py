@@ -82,6 +82,14 @@ def test_a_promotion_shows_what_changes_and_waits_until_it_runs(controller: Fake
     assert "shop: RUNNING" in done.output
 
 
+def test_what_is_changed_is_what_was_read(controller: FakeController) -> None:
+    """Two people who roll back at once do not go forward again."""
+    controller.reply.applications[0].revision = 41
+    for command in ("rollback", "promote", "delete"):
+        invoke(command, "shop", *(["--dry-run"] if command != "delete" else []))
+        assert controller.expected[-1] == {"shop": 41}
+
+
 def test_a_dry_run_rolls_nothing_back(controller: FakeController) -> None:
     assert invoke("rollback", "shop", "--dry-run").output == "shop/Front: code\n"
     assert controller.rolled_back == []

@@ -27,7 +27,22 @@ def test_the_number_reaches_the_controller_and_is_waited_for(controller: FakeCon
     assert "shop: RUNNING" in done.output
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(("shop", "Front", "-1"), 2), (("shpo", "Front", "2"), 1)])
+def test_a_change_of_the_number_is_computed_where_it_is_stored(controller: FakeController) -> None:
+    """Two people who add a replica each get two."""
+    assert invoke("shop", "Front", "--by", "-1").exit_code == 0
+    assert controller.scaled == [("shop", "Front", -1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("shop", "Front", "-1"), 2),
+        (("shop", "Front"), 1),
+        (("shop", "Front", "2", "--by", "1"), 1),
+        (("shop", "Front", "--by", "0"), 1),
+        (("shpo", "Front", "2"), 1),
+    ],
+)
 def test_what_makes_no_sense_reaches_nothing(
     controller: FakeController, arguments: tuple[str, ...], status: int
 ) -> None:

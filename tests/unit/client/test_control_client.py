@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from mesh.client import control_client
 from mesh.client.control_client import ControlClient, ControllerNotReadyError, author, until_answered
-from mesh.exceptions import ControllerUnavailableError, MeshException
+from mesh.exceptions import ChangeConflictError, ControllerUnavailableError, MeshException
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -89,6 +89,13 @@ def test_a_controller_that_stays_away_is_named_with_the_last_reason() -> None:
         ask(FakeChannel(ControllerNotReadyError("still starting")))
 
 
+def test_a_conflict_is_an_error_of_its_own_and_not_tried_again() -> None:
+    channel = FakeChannel(rpc_error(grpc.StatusCode.ABORTED, "ann@host changed it"))
+    with pytest.raises(ChangeConflictError, match="ann@host changed it"):
+        ask(channel)
+    assert len(channel.requests) == 1
+
+
 def test_a_controller_that_does_not_answer_in_time_is_not_asked_twice() -> None:
     channel = FakeChannel(rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED))
     with pytest.raises(ControllerUnavailableError, match="DEADLINE_EXCEEDED"):
@@ -159,7 +166,7 @@ def test_each_call_sends_its_request() -> None:
     ids = [getattr(request, "request_id", "") for _, request in channel.requests]
     assert channel.requests == [
         ("Deploy", control_pb2.DeployRequest(application=spec, request_id=ids[0], author=author())),
-        ("Delete", control_pb2.DeleteRequest(application="app", request_id=ids[1])),
+        ("Delete", control_pb2.DeleteRequest(application="app", request_id=ids[1], author=author())),
         ("Shutdown", control_pb2.ShutdownRequest(request_id=ids[2])),
         ("Status", control_pb2.StatusRequest()),
     ]

@@ -9,8 +9,9 @@ from mesh.client import mesh_erasure, mesh_lifecycle
 from mesh.client.polling import poll
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_NAME, ERASURE_KEY, TOKEN_KEY
-from mesh.exceptions import MeshException
+from mesh.exceptions import ChangeConflictError, MeshException
 from mesh.v1 import control_pb2
+from mesh.wire.mesh_token import mesh_id
 from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster, client_settings
 from tests.unit.protos import shop_pb2_grpc
 
@@ -81,7 +82,7 @@ def test_a_mesh_whose_controller_refuses_to_end_is_killed(
     """A shutdown never leaves a mesh behind (item 60)."""
     controller = cluster.run_controller()
 
-    def refuse() -> None:
+    def refuse(mesh_id: bytes) -> None:
         raise MeshException("not now")
 
     monkeypatch.setattr(controller, "shutdown", refuse)
@@ -96,7 +97,7 @@ def test_a_shutdown_leaves_alone_the_mesh_that_was_started_meanwhile(
     old = cluster.run_controller()
     cluster.kv[TOKEN_KEY] = b"old"
 
-    def another_is_faster() -> None:
+    def another_is_faster(mesh_id: bytes) -> None:
         mesh_erasure.erase(b"old")
         assert cluster.actors == {}
         cluster.run_controller()
@@ -107,6 +108,42 @@ def test_a_shutdown_leaves_alone_the_mesh_that_was_started_meanwhile(
     mesh_lifecycle.destroy(old)  # type: ignore[arg-type]
     assert list(cluster.actors) == [CONTROLLER_NAME]
     assert cluster.kv == {TOKEN_KEY: b"new", "controller/state": b"new"}
+
+
+def test_a_shutdown_names_the_mesh_and_does_not_wait_for_another_one(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first answer was lost, and the repeated request reached the next mesh (item 60)."""
+    old = cluster.run_controller()
+    cluster.kv[TOKEN_KEY] = b"old"
+    named: list[bytes] = []
+
+    def end_and_start_another(mesh_id: bytes) -> None:
+        named.append(mesh_id)
+        cluster.kv[TOKEN_KEY] = b"new"
+        old.add("shop", "RUNNING")
+
+    monkeypatch.setattr(old, "shutdown", end_and_start_another)
+    mesh_lifecycle.destroy(old)  # type: ignore[arg-type]
+    assert named == [mesh_id(b"old")]
+    assert cluster.kv == {TOKEN_KEY: b"new"}
+    assert not caplog.records, "it does not wait until the other mesh is empty"
+
+
+def test_a_shutdown_that_reaches_another_mesh_kills_nothing(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = cluster.run_controller()
+    cluster.kv[TOKEN_KEY] = b"old"
+
+    def refuse(mesh_id: bytes) -> None:
+        cluster.kv[TOKEN_KEY] = b"new"
+        raise ChangeConflictError("The mesh that was to end has ended.")
+
+    monkeypatch.setattr(old, "shutdown", refuse)
+    mesh_lifecycle.destroy(old)  # type: ignore[arg-type]
+    assert list(cluster.actors) == [CONTROLLER_NAME]
+    assert not caplog.records
 
 
 def test_a_shutdown_leaves_alone_a_mesh_that_has_no_token_yet(cluster: FakeCluster) -> None:

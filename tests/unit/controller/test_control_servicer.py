@@ -16,7 +16,7 @@ from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import KEY, application
 
-IDENTITY = ControllerIdentity(pid=7, node_id="n1", started_unix_s=2.5, restarts=3)
+IDENTITY = ControllerIdentity(pid=7, node_id="n1", started_unix_s=2.5, restarts=3, mesh_id=b"this mesh")
 
 
 class Aborted(Exception):
@@ -102,6 +102,20 @@ def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
         with pytest.raises(Aborted, match="'missing' is no deployment"):
             await servicer.Apply(control_pb2.ApplyRequest(applications=[good, bad]), Context())
         assert not (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
+
+    with_servicer(scenario)
+
+
+def test_a_shutdown_of_an_earlier_mesh_ends_nothing() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        await servicer.Deploy(deploy_request(), Context())
+        with pytest.raises(Aborted, match="another one has started") as caught:
+            await servicer.Shutdown(control_pb2.ShutdownRequest(mesh_id=b"that mesh"), Context())
+        assert caught.value.code == grpc.StatusCode.ABORTED
+        assert not mesh.stored().is_shutting_down
+        for request in (control_pb2.ShutdownRequest(mesh_id=b"this mesh"), control_pb2.ShutdownRequest()):
+            await servicer.Shutdown(request, Context())
+        assert mesh.stored().is_shutting_down
 
     with_servicer(scenario)
 

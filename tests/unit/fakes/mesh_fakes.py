@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from mesh.client import mesh_lifecycle
-from mesh.client.control_client import ConfigText
+from mesh.client.control_client import ConfigText, RunOwner
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
 from mesh.cluster.keys import CONTROLLER_NAME
@@ -40,6 +40,8 @@ class FakeController:
         self.scaled: list[tuple[str, str, int]] = []
         self.promoted: list[str] = []
         self.pauses: list[tuple[str, str, bool]] = []
+        self.expected: list[Mapping[str, int] | None] = []
+        """What changes came with."""
         self.event_list: list[control_pb2.Event] = []
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
@@ -54,20 +56,22 @@ class FakeController:
         applications: Sequence[control_pb2.ApplicationSpec],
         config_file: ConfigText | None = None,
         target_capacity: float | None = None,
-        run_id: str = "",
-        may_replace: bool = False,
+        run: RunOwner | None = None,
         is_dry_run: bool = False,
+        expected: Mapping[str, int] | None = None,
     ) -> list[control_pb2.ApplicationChange]:
+        self.expected.append(expected)
         before = control_pb2.DesiredState(applications=self.deployed)
         after = control_pb2.DesiredState(applications=[*self.deployed, *applications])
         changes = [
-            control_pb2.ApplicationChange(application=name, lines=lines)
+            control_pb2.ApplicationChange(application=name, lines=lines, revision=7)
             for name, lines in changes_by_application(before, after).items()
         ]
         if is_dry_run:
             return changes
+        run_id = run.run_id if run is not None else ""
         taken = {each.name for each in self.reply.applications if each.run_id != run_id}
-        if run_id and not may_replace and taken & {each.name for each in applications}:
+        if run is not None and not run.may_replace and taken & {each.name for each in applications}:
             raise MeshException("The mesh runs it already: add --replace.")
         if config_file is not None or target_capacity is not None:
             self.target_capacity = target_capacity
@@ -85,14 +89,20 @@ class FakeController:
             self.reply.applications[-1].config_name = config_file.name if config_file is not None else ""
         return changes
 
-    def rollback(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+    def rollback(
+        self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
+    ) -> list[control_pb2.ApplicationChange]:
+        self.expected.append(expected)
         if not self.history_reply.HasField("rollback_unix_time_s"):
             raise MeshException(f"Application {application!r} has no version to go back to.")
         if not is_dry_run:
             self.rolled_back.append(application)
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/Front: code"])]
 
-    def promote(self, application: str, is_dry_run: bool = False) -> list[control_pb2.ApplicationChange]:
+    def promote(
+        self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
+    ) -> list[control_pb2.ApplicationChange]:
+        self.expected.append(expected)
         if not is_dry_run:
             self.promoted.append(application)
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}: canary ended"])]
@@ -100,8 +110,10 @@ class FakeController:
     def events(self, after: int = 0) -> list[control_pb2.Event]:
         return [event for event in self.event_list if event.number > after]
 
-    def scale(self, application: str, deployment: str, num_replicas: int) -> list[control_pb2.ApplicationChange]:
-        self.scaled.append((application, deployment, num_replicas))
+    def scale(
+        self, application: str, deployment: str, num_replicas: int = 0, change: int = 0
+    ) -> list[control_pb2.ApplicationChange]:
+        self.scaled.append((application, deployment, change or num_replicas))
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/{deployment}: more"])]
 
     def pause(self, application: str, deployment: str, *, is_paused: bool) -> list[control_pb2.ApplicationChange]:
@@ -125,7 +137,8 @@ class FakeController:
             name=name, status=status, message=message, ingress=ingress, deployments=deployment_statuses
         )
 
-    def delete(self, application: str, run_id: str = "") -> None:
+    def delete(self, application: str, run_id: str = "", expected: Mapping[str, int] | None = None) -> None:
+        self.expected.append(expected)
         left = [each for each in self.reply.applications if each.name != application or run_id not in ("", each.run_id)]
         del self.reply.applications[:]
         self.reply.applications.extend(left)
@@ -134,7 +147,7 @@ class FakeController:
         self.on_status(self.reply)
         return self.reply
 
-    def shutdown(self) -> None:
+    def shutdown(self, mesh_id: bytes = b"") -> None:
         del self.reply.applications[:]
         del self.reply.gateways[:]
 
