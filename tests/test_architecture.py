@@ -83,7 +83,7 @@ ROOMS: dict[str, str] = {
         "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings tracing"
         " usercode v1 web wire"
     ),
-    "mesh.inference.protocol": "",
+    "mesh.inference.protocol": "wire",
     "mesh.inference": "inference.protocol context exceptions replica settings usercode web wire",
     "mesh.grpc_util": "replica",
     "mesh.deployment": "config handle options usercode",
@@ -180,6 +180,7 @@ PURE_MODULES = (
     "mesh/inference/rest_tensors.py",
     "mesh/inference/protocol/tensor_contents.py",
     "mesh/inference/protocol/wire_messages.py",
+    "mesh/wire/varints.py",
     "mesh/http2/connection.py",
     "mesh/http2/field_rules.py",
     "mesh/http2/flood_guard.py",

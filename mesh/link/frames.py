@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
-from mesh.link.parts import MalformedFrameError, pack_part, varint
+from mesh.link.parts import MalformedFrameError, pack_part
 from mesh.link.small_frames import pack_small_item, pack_small_open, pack_small_result
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
@@ -21,6 +21,7 @@ from mesh.wire import payload as payloads
 from mesh.wire.outcome import Outcome, Trailers, write_status
 from mesh.wire.payload import Buffer, Payload
 from mesh.wire.request_context import RequestContext
+from mesh.wire.varints import varint
 
 Frame = replica_pb2.Frame
 PROTOCOL_VERSION = 1

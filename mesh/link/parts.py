@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh.v1 import replica_pb2
+from mesh.wire.varints import varint, varint_at
 
 _FRAMES_FRAME = 0x0A  # field 1, length-delimited
 _FRAME_CALL_ID = 0x08  # field 1, varint
@@ -61,29 +62,32 @@ def unpack_part(message: bytes) -> PartView | None:
 
 def find_part(message: bytes) -> PartView | None:
     """The part of a message that is one part in the form of `pack_part`, whatever its size."""
+    try:
+        return _read_part(message)
+    except IndexError:  # it ends within the form
+        return None
+
+
+def _read_part(message: bytes) -> PartView | None:
     numbers: dict[int, int] = {}
     position = 0
     head = message[:_PREFIX_BYTES_MAX]
     for tag in (_FRAMES_FRAME, _FRAME_CALL_ID, _FRAME_PART):
-        if not _stands_at(head, position, tag):
+        if head[position] != tag:
             return None
-        numbers[tag], position = read_varint(head, position + 1)
+        numbers[tag], position = varint_at(head, position + 1)
     total_bytes = head_bytes = 0
-    if _stands_at(head, position, _PART_TOTAL_BYTES):
-        total_bytes, position = read_varint(head, position + 1)
-        if not _stands_at(head, position, _PART_HEAD_BYTES):
+    if head[position] == _PART_TOTAL_BYTES:
+        total_bytes, position = varint_at(head, position + 1)
+        if head[position] != _PART_HEAD_BYTES:
             return None
-        head_bytes, position = read_varint(head, position + 1)
-    if not _stands_at(head, position, _PART_DATA):
+        head_bytes, position = varint_at(head, position + 1)
+    if head[position] != _PART_DATA:
         return None
-    length, position = read_varint(head, position + 1)
+    length, position = varint_at(head, position + 1)
     if position + length != len(message):
         return None
     return PartView(numbers[_FRAME_CALL_ID], total_bytes, head_bytes, memoryview(message)[position:])
-
-
-def _stands_at(head: bytes, position: int, tag: int) -> bool:
-    return position < len(head) and head[position] == tag
 
 
 def read_part(call_id: int, part: replica_pb2.Part) -> PartView:
@@ -161,25 +165,3 @@ class Assembler:
             )
         assembly = self._assemblies[call_id] = _Assembly(total, head)
         return assembly
-
-
-def varint(number: int) -> bytes:
-    """A non-negative integer, seven bits a byte, least significant first."""
-    if number < 0x80:
-        return b"%c" % number
-    if number < 0x4000:
-        return b"%c%c" % (number & 0x7F | 0x80, number >> 7)
-    return b"%c%b" % (number & 0x7F | 0x80, varint(number >> 7))
-
-
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """The integer at `position` and the position after it. Data that ends too early gives what was read."""
-    number = shift = 0
-    while position < len(data):
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-    return number, position

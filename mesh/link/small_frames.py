@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.link.outgoing_call import CallRequest
-from mesh.link.parts import MalformedFrameError, varint
+from mesh.link.parts import MalformedFrameError
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.identity import Identity
 from mesh.wire.outcome import Times
 from mesh.wire.payload import PICKLE, RAW, Payload
 from mesh.wire.request_context import RequestContext
+from mesh.wire.varints import varint, varint_at
 
 _VARINTS = [varint(number) for number in range(2048)]
 _SHARED_MAX = 256
@@ -167,7 +168,7 @@ def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
         if message[position] != 0x0A:
             raise MalformedFrameError(f"a field that is no frame begins at byte {position}")
         try:
-            length, start = _varint_at(message, position + 1)
+            length, start = varint_at(message, position + 1)
         except IndexError:
             raise MalformedFrameError("a frame is cut off") from None
         position = start + length
@@ -182,7 +183,7 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
     try:
         if message[start] != 0x08:
             return False
-        call_id, position = _varint_at(message, start + 1)
+        call_id, position = varint_at(message, start + 1)
         kind = message[position]
         if kind == 0x22:
             request, credit = _read_open(message, position, stop)
@@ -204,12 +205,12 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
     position = _enter(message, position, 0x22, stop)
     if message[position] != 0x58:
         raise _OtherFormError
-    length, position = _varint_at(message, position + 1)
+    length, position = varint_at(message, position + 1)
     shared = _read_shared(message[position : position + length])
     position += length
     if message[position] != 0x12:
         raise _OtherFormError
-    length, position = _varint_at(message, position + 1)
+    length, position = varint_at(message, position + 1)
     end = position + length
     request_id, position = _text(message, position, 0x0A)
     traceparent = tracestate = ""
@@ -218,7 +219,7 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
         tracestate, position = _text(message, position, 0x32)
     deadline_at_s = None
     if message[position] == 0x18:
-        deadline_ms, position = _varint_at(message, position + 1)
+        deadline_ms, position = varint_at(message, position + 1)
         deadline_at_s = time.monotonic() + deadline_ms / 1000
     payload = _read_payload(message, _enter(message, position, 0x22, stop), stop)
     context = RequestContext(
@@ -242,24 +243,24 @@ def _read_result(message: bytes, position: int, stop: int) -> tuple[Payload, int
     position = _enter(message, position, 0x3A, stop)
     if message[position] != 0x12:
         raise _OtherFormError
-    length, position = _varint_at(message, position + 1)
+    length, position = varint_at(message, position + 1)
     end = position + length
     payload = _read_payload(message, position, end)
     position, ongoing = end, None
     if message[position] == 0x1A:
-        length, position = _varint_at(message, position + 1)
+        length, position = varint_at(message, position + 1)
         end = position + length
         if message[position] != 0x08:
             raise _OtherFormError
-        ongoing, position = _varint_at(message, position + 1)
+        ongoing, position = varint_at(message, position + 1)
         if position != end:
             raise _OtherFormError
     if message[position] != 0x20:
         raise _OtherFormError
-    queue_us, position = _varint_at(message, position + 1)
+    queue_us, position = varint_at(message, position + 1)
     if message[position] != 0x28:
         raise _OtherFormError
-    user_us, position = _varint_at(message, position + 1)
+    user_us, position = varint_at(message, position + 1)
     if position != stop:
         raise _OtherFormError
     return payload, ongoing, (queue_us, user_us)
@@ -283,7 +284,7 @@ def _enter(message: bytes, position: int, tag: int, stop: int) -> int:
     """Where the contents begin of the field at `position`, which must be this one and end at `stop`."""
     if message[position] != tag:
         raise _OtherFormError
-    length, position = _varint_at(message, position + 1)
+    length, position = varint_at(message, position + 1)
     if position + length != stop:
         raise _OtherFormError
     return position
@@ -316,23 +317,5 @@ def _read_shared(packed: bytes) -> _Shared:
 def _text(message: bytes, position: int, tag: int) -> tuple[str, int]:
     if message[position] != tag:
         raise _OtherFormError
-    length, start = _varint_at(message, position + 1)
+    length, start = varint_at(message, position + 1)
     return message[start : start + length].decode(), start + length
-
-
-def _varint_at(data: bytes, position: int) -> tuple[int, int]:
-    """The integer at `position` and the position behind it. Raises IndexError where the data end too early."""
-    byte = data[position]
-    position += 1
-    if byte < 0x80:
-        return byte, position
-    number, shift = byte & 0x7F, 7
-    while True:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7
-        if shift > 63:
-            raise IndexError

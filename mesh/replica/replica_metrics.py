@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.link.admission import Admission
-from mesh.wire.method_counts import CountsByMethod, MethodCounts
 from mesh.wire.outcome import status_code
-from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, HistogramCounts, Sample
+from mesh.wire.telemetry import (
+    COUNTER,
+    GAUGE,
+    HISTOGRAM,
+    LATENCY_BOUNDS,
+    CountsByMethod,
+    Family,
+    HistogramCounts,
+    MethodCounts,
+    Sample,
+)
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(

@@ -10,9 +10,8 @@ from typing import Protocol
 
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire import telemetry
-from mesh.wire.method_counts import CountsByMethod
 from mesh.wire.outcome import Outcome, status_code
-from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, Sample
+from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, CountsByMethod, Family, Sample
 
 _DEPLOYMENT = ("application", "deployment")
 REQUESTS = Family(

@@ -21,6 +21,9 @@ LATENCY_BOUNDS: tuple[float, ...] = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
 )  # fmt: skip
 """Upper bounds in seconds."""
+METHODS_MAX = 100
+"""Methods with series of their own; a class has fewer, so more means invented names."""
+OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,28 @@ class HistogramCounts:
 
     def sample(self, label_values: tuple[str, ...]) -> Sample:
         return Sample(label_values, buckets=list(self.buckets), sum=self.sum)
+
+
+class MethodCounts:
+    """Ended calls of one method: number by status code, and their seconds."""
+
+    __slots__ = ("by_code", "latency")
+
+    def __init__(self) -> None:
+        self.by_code: dict[int, int] = {}
+        self.latency = HistogramCounts()
+
+    def count(self, code: int, seconds: float) -> None:
+        self.by_code[code] = self.by_code.get(code, 0) + 1
+        self.latency.observe(seconds)
+
+
+class CountsByMethod(dict[str, MethodCounts]):
+    """Method counts by name, bounded: names beyond the limit share one."""
+
+    def __missing__(self, name: str) -> MethodCounts:
+        key = name if len(self) < METHODS_MAX else OTHER
+        return self.setdefault(key, MethodCounts())
 
 
 Source = Callable[[], Iterable[tuple[Family, Iterable[Sample]]]]

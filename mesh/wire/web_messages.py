@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mesh.v1 import web_pb2
+from mesh.wire.varints import varint, varint_at
 
 WEB_METHOD = "@web"
 """The method of a web call. No method of Python or gRPC can have this name."""
@@ -51,26 +52,26 @@ class MessageForm:
     def join(self, head: bytes, value: bytes, body: bytes) -> bytes:
         """The message. `head`: of `head_part`. An empty value or body is left out."""
         if value:
-            head = b"%b%b%b%b" % (head, self.header, _varint(len(value)), value)
-        return b"%b%c%b%b" % (head, self.body_tag, _varint(len(body)), body) if body else head
+            head = b"%b%b%b%b" % (head, self.header, varint(len(value)), value)
+        return b"%b%c%b%b" % (head, self.body_tag, varint(len(body)), body) if body else head
 
     def split(self, data: bytes) -> tuple[bytes, bytes, bytes] | None:
         """The head, the value and the body; None for a message that only protobuf can read."""
         try:
             if data[0] != _HEAD_TAG:
                 return None
-            size, start = _varint_at(data, 1)
+            size, start = varint_at(data, 1)
             end = start + size
             head, value = data[start:end], b""
             if data.startswith(self.header, end):
-                size, start = _varint_at(data, end + len(self.header))
+                size, start = varint_at(data, end + len(self.header))
                 end = start + size
                 value = data[start:end]
             if end == len(data):
                 return head, value, b""
             if data[end] != self.body_tag:
                 return None
-            size, start = _varint_at(data, end + 1)
+            size, start = varint_at(data, end + 1)
         except IndexError:
             return None
         return (head, value, data[start:]) if start + size == len(data) else None
@@ -83,7 +84,7 @@ RESPONSE = MessageForm(b"\x12\x0econtent-length\x12", 0x1A)
 def head_part(message: web_pb2.WebRequest | web_pb2.WebResponse) -> bytes:
     """The beginning of all messages with this head."""
     packed = message.SerializeToString()
-    return b"%c%b%b" % (_HEAD_TAG, _varint(len(packed)), packed)
+    return b"%c%b%b" % (_HEAD_TAG, varint(len(packed)), packed)
 
 
 def encode_response(status: int, headers: Iterable[Iterable[bytes]], body: bytes, route: str = "") -> bytes:
@@ -114,31 +115,6 @@ def _pack_head(key: object, status: int, headers: Sequence[tuple[bytes, ...]], r
             _heads.clear()
         _heads[key] = packed
     return packed
-
-
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return b"%c" % number
-    if number < 0x4000:
-        return b"%c%c" % (number & 0x7F | 0x80, number >> 7)
-    return b"%c%b" % (number & 0x7F | 0x80, _varint(number >> 7))
-
-
-def _varint_at(data: bytes, position: int) -> tuple[int, int]:
-    """The integer at `position` and the position behind it. Raises IndexError where the data end too early."""
-    byte = data[position]
-    position += 1
-    if byte < 0x80:
-        return byte, position
-    number, shift = byte & 0x7F, 7
-    while shift < 64:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7
-    raise IndexError
 
 
 # ---- Whole messages --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from mesh.inference.protocol.messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from mesh.wire.varints import varint, varint_at
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _RAW_INPUT_TAG = 7 << 3 | _LENGTH
@@ -49,13 +50,20 @@ class StreamFailure:
 
 def read_request(data: bytes) -> WireRequest:
     """Raises ValueError, or protobuf's DecodeError, for what is no request."""
+    try:
+        return _read_request(data)
+    except IndexError:
+        raise ValueError("it is cut off") from None
+
+
+def _read_request(data: bytes) -> WireRequest:
     view = memoryview(data)
     raw: list[memoryview] = []
     rest: list[memoryview] = []
     position = rest_at = fields = 0
     while position < len(data):
         field_at = position
-        tag, position = _varint(data, position)
+        tag, position = varint_at(data, position)
         value_at, position = _value(data, tag & 7, position)
         fields += 1
         if position > len(data):
@@ -80,42 +88,21 @@ def write_stream_response(response: WireResponse | StreamFailure) -> bytes:
         message = ModelStreamInferResponse(error_message=response.text, infer_response=response.request)
         return message.SerializeToString()
     pieces = _pieces(response)
-    return b"".join((_RESPONSE_TAG, _encoded_varint(sum(map(len, pieces))), *pieces))
+    return b"".join((_RESPONSE_TAG, varint(sum(map(len, pieces))), *pieces))
 
 
 def _pieces(response: WireResponse) -> list[bytes | memoryview]:
-    raw = ((_RAW_OUTPUT_TAG, _encoded_varint(len(each)), each) for each in response.raw)
+    raw = ((_RAW_OUTPUT_TAG, varint(len(each)), each) for each in response.raw)
     return [response.message.SerializeToString(), *chain.from_iterable(raw)]
 
 
 def _value(data: bytes, wire_type: int, position: int) -> tuple[int, int]:
     """Where the value of a field begins and ends."""
     if wire_type == _LENGTH:
-        length, start = _varint(data, position)
+        length, start = varint_at(data, position)
         return start, start + length
     if wire_type == _VARINT:
-        return position, _varint(data, position)[1]
+        return position, varint_at(data, position)[1]
     if wire_type in (_FIXED64, _FIXED32):
         return position, position + (8 if wire_type == _FIXED64 else 4)
     raise ValueError(f"it has a field of wire type {wire_type}")
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < len(data) and shift < 70:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise ValueError("it is cut off")
-
-
-def _encoded_varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mesh.v1 import common_pb2
 from mesh.wire.identity import Identity
-from mesh.wire.method_counts import METHODS_MAX, OTHER, CountsByMethod
 from mesh.wire.request_context import RequestContext, new_request_id
+from mesh.wire.telemetry import METHODS_MAX, OTHER, CountsByMethod
 
 ALICE = Identity("alice", {"role": "admin"})
 text = st.text(max_size=10)
