@@ -79,13 +79,15 @@ def until_all_running(client: ControlClient, names: Sequence[str], show: Show) -
 
 def until_canaries_run(client: ControlClient, names: Sequence[str]) -> None:
     """Until all replicas of these canaries run. Raises RuntimeError with the reason if one of them cannot."""
-    poll(lambda: all(_canary_runs(find_application(client.status(), name)) for name in names), timeout_s=None)
+    poll(lambda: all(_canary_runs(find_application(client.status(name), name)) for name in names), timeout_s=None)
 
 
 def _canary_runs(application: control_pb2.ApplicationStatus | None) -> bool:
-    """True also when it was ended meanwhile."""
+    """True also when someone ended it meanwhile."""
     if application is None:
         return True
+    if application.rolled_back_because:
+        raise RuntimeError(f"The canary of {application.name!r} was ended: {application.rolled_back_because}")
     for each in application.canary.deployments:
         if each.is_given_up:
             raise RuntimeError(f"The canary of {application.name!r} does not run: {each.name}: {each.message}")

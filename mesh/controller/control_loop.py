@@ -31,7 +31,7 @@ from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.generations import Proofs, with_proofs
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Observed
-from mesh.controller.plan.failed_updates import failed_updates
+from mesh.controller.plan.failed_updates import failed_canaries, failed_updates
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import overdue_replicas
 from mesh.controller.plan.proofs import new_proofs
@@ -79,7 +79,7 @@ class ControlLoop:
         self._runtime = runtime
         self._spawn_task = spawn_task
         self._publisher = publisher
-        self._clock = clock = clocks.monotonic
+        self._clocks, clock = clocks, clocks.monotonic
         self._wake = asyncio.Event()
         self._wanted = DesiredKeeper(store, self._use, clocks.unix)
         self._registry = ActorRegistry(clock, self._wake.set)
@@ -122,11 +122,11 @@ class ControlLoop:
         period_s = settings().controller.turn_interval_s
         while True:
             self._wake.clear()
-            began_at_s = self._clock()
+            began_at_s = self._clocks.monotonic()
             if not await self._try_turn():
                 await asyncio.sleep(period_s)
             # Events may come at any rate, but at most half of the time goes into turns.
-            await asyncio.sleep(min(self._clock() - began_at_s, period_s))
+            await asyncio.sleep(min(self._clocks.monotonic() - began_at_s, period_s))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.autoscaler.period_s(at_most_s=period_s)):
                     await self._wake.wait()
@@ -169,8 +169,8 @@ class ControlLoop:
             desired=self._wanted.desired,
             observed=observed,
             verdicts=self._judge.verdicts,
-            now_s=self._clock(),
-            turn_age_s=self._clock() - self.times.turned_at_s,
+            now_s=self._clocks.monotonic(),
+            turn_age_s=self._clocks.monotonic() - self.times.turned_at_s,
             loads=self.autoscaler.loads(),
             scaling=self.autoscaler.statuses(),
             faults=self._judge.faults.texts(),
@@ -185,6 +185,11 @@ class ControlLoop:
         return self._node_list.problem
 
     def _use(self, desired: Desired) -> None:
+        before = self._keepers.replicas.desired
+        for key, target in desired.deployments.items():
+            # A canary that is promoted, and a version that comes back, may have failed in an outage before.
+            if key in before.deployments and before.deployments[key].version != target.version:
+                self._registry.restart_failures(key, target.version)
         self._keepers.replicas.desired = desired
         self._keepers.gateways.options = desired.gateways
         self.autoscaler.use(desired)
@@ -234,10 +239,10 @@ class ControlLoop:
             desired = self._wanted.desired
             self._registry.see_nodes(self._node_list.nodes)
             self._fail_overdue(desired)
-            desired = await self._undo_failed_updates(desired)
+            desired = await self._undo_failures(desired)
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
         with part(TurnPart.PLAN):
-            planned = plan(desired, self._registry.observed(), self._clock(), settings().controller)
+            planned = plan(desired, self._registry.observed(), self._clocks.monotonic(), settings().controller)
         self._judge.faults.note("planning", planned.problems)
         with part(TurnPart.ACT):
             self._judge.faults.note("work on replicas", self._act(planned))
@@ -247,22 +252,26 @@ class ControlLoop:
         """Bring the verdicts, the snapshots and the routes up to date with the present picture, which is returned."""
         with self.times.part(TurnPart.PUBLISH):
             observed = self._registry.observed()
-            self._judge.update(desired, observed, self._clock())
+            self._judge.update(desired, observed, self._clocks.monotonic())
             self._publisher.publish(
                 desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
             )
         return observed
 
-    async def _undo_failed_updates(self, desired: Desired) -> Desired:
-        """Take back the updates that have failed, where their deployments ask for it. Returns what is wanted now."""
-        failed = failed_updates(desired, self._registry.observed())
-        if failed and not self._wanted.is_changing and await self._store(self._wanted.undoing(failed), "rollbacks"):
-            for app, reason in failed.items():
+    async def _undo_failures(self, desired: Desired) -> Desired:
+        """Take back what has failed, where its deployments ask for it. Returns what is wanted now."""
+        observed = self._registry.observed()
+        updates, canaries = failed_updates(desired, observed), failed_canaries(desired, observed)
+        is_due = bool(updates or canaries) and not self._wanted.is_changing
+        if is_due and await self._store(self._wanted.undoing(updates, canaries), "rollbacks"):
+            for app, reason in updates.items():
                 logger.warning("application %s goes back to the version before: %s", app, reason)
+            for app, reason in canaries.items():
+                logger.warning("application %s goes on without its canary: %s", app, reason)
         return self._wanted.desired
 
     def _fail_overdue(self, desired: Desired) -> None:
-        for overdue in overdue_replicas(desired, self._registry.observed(), self._clock()):
+        for overdue in overdue_replicas(desired, self._registry.observed(), self._clocks.monotonic()):
             logger.warning("giving up on %s: %s", overdue.title, overdue.message)
             self._registry.replica_hung(overdue)
 
@@ -315,7 +324,9 @@ class ControlLoop:
             await self._store(functools.partial(with_proofs, proofs=proofs), "what has been proven")
 
     def _new_proofs(self) -> Proofs:
-        return new_proofs(self._wanted.desired, self._registry.observed(), self._clock())
+        return new_proofs(
+            self._wanted.desired, self._registry.observed(), self._clocks.monotonic(), self._clocks.unix()
+        )
 
     async def _store(self, edit: Edit, what: str) -> bool:
         """Whether the edited state is stored. A turn does not wait long for that."""

@@ -79,21 +79,46 @@ async def _miss_the_deadline(is_undone: bool) -> None:
     await mesh.crash()
 
 
-def test_a_first_version_may_wait_for_its_readiness() -> None:
-    """Another replica would wait for the same, and nothing serves in its place."""
+def test_a_first_version_waits_for_its_readiness_without_a_deadline() -> None:
     run_in_fake_time(_wait_at_first())
 
 
 async def _wait_at_first() -> None:
     mesh = Mesh(1, cluster=(cluster := NeverReady(seed=1)))
     await mesh.boot()
-    await mesh.deploy("v2", 2, progress_deadline_s=60.0)
+    await mesh.deploy("v2", 2)
     await mesh.until(lambda: len(cluster.serving("v2")) == 2)
     there = set(cluster.actors)
     await asyncio.sleep(600.0)
     cluster.is_over = True
     await mesh.until(lambda: is_running(mesh, "v2", 2), within_s=30.0)
     assert set(cluster.actors) == there
+    await mesh.crash()
+
+
+def test_a_first_version_that_is_not_ready_in_time_has_failed() -> None:
+    """It is not tried again until it is deployed again; one that has run is (item 190)."""
+    run_in_fake_time(_fail_at_first())
+
+
+async def _fail_at_first() -> None:
+    mesh = Mesh(1, cluster=(cluster := NeverReady(seed=1)))
+    await mesh.boot()
+    await mesh.deploy("v2", 2, progress_deadline_s=60.0)
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    message = mesh.loop.status().applications[0].message
+    assert "it was not ready for calls within progress_deadline_s=60: no index" in message
+    assert "is not tried again" in message
+    await mesh.until(lambda: not cluster.replicas())
+    cluster.is_over = True
+    await mesh.deploy("v2", 2, progress_deadline_s=60.0)
+    await mesh.until(lambda: is_running(mesh, "v2", 2))
+    cluster.is_over = False
+    cluster.end(cluster.replicas()[0])
+    await asyncio.sleep(300.0)
+    assert len(cluster.serving("v2")) == 2
+    cluster.is_over = True
+    await mesh.until(lambda: is_running(mesh, "v2", 2))
     await mesh.crash()
 
 

@@ -124,23 +124,22 @@ class ActorRegistry:
     def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
         if (replica := self._replicas.get(ready.replica_id)) is None:
             return
-        self._moved(
-            replace(
-                replica,
-                is_placed=True,
-                ready_at_s=self._clock() - ready.serving_s,
-                config_version=config_version,
-                address=ready.address,
-                bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
-                zone=ready.zone,
-                pid=ready.pid,
-                not_ready=ready.not_ready,
-                unready_at_s=self._clock() if ready.not_ready else None,
-                checks_ready=ready.checks_ready,
-            ),
-            ReplicaEvent.READY,
+        described = replace(
+            replica,
+            is_placed=True,
+            ready_at_s=self._clock() - ready.serving_s,
+            config_version=config_version,
+            address=ready.address,
+            bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
+            zone=ready.zone,
+            pid=ready.pid,
+            not_ready=ready.not_ready,
+            unready_at_s=self._clock() if ready.not_ready else None,
+            checks_ready=ready.checks_ready,
         )
-        self._records.count_success(replica)
+        self._moved(described, ReplicaEvent.READY)
+        if not ready.not_ready:
+            self._records.count_success(replica)
         if ready.rejected_config_version:
             self._records.count_rejection(replica, ready.rejected_config_version, ready.rejection)
         # Its node may have begun to drain while it started.
@@ -207,6 +206,8 @@ class ActorRegistry:
             return False
         since_s = replica.ready_at_s if not_ready else self._clock()
         unready_s = replica.unready_at_s if not_ready else None
+        if replica.unready_at_s is not None and unready_s is None:
+            self._records.count_success(replica)
         self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_s, unready_at_s=unready_s))
         return True
 
@@ -264,7 +265,6 @@ class ActorRegistry:
         self._numbers = numbers
 
     def restart_failures(self, key: DeploymentKey, version: str) -> None:
-        """Give a version of a deployment that was deployed again all its attempts."""
         self._records.restart(key, version)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:

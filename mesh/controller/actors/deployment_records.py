@@ -82,7 +82,7 @@ class DeploymentRecords:
             logger.warning("replica %s ended: %s", replica.title, message)
 
     def restart(self, key: DeploymentKey, version: str) -> None:
-        """That version of the deployment was deployed again: it gets all its attempts."""
+        """That version of the deployment was deployed, perhaps again: it gets all its attempts."""
         self.failures.pop((key, version), None)
         self.config_failures.pop((key, version), None)
 

@@ -22,6 +22,8 @@ from mesh.v1 import control_pb2
 _OTHER_CONFIG = "+config"
 """Ends the version of a deployment of a canary that differs in what replicas adopt in place only: replicas of the two
 need different versions."""
+REASON_MAX_CHARS = 1000
+"""Of why something was undone."""
 
 
 def canary_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
@@ -56,12 +58,26 @@ def without_canary(state: control_pb2.DesiredState, name: str) -> control_pb2.De
     return changed
 
 
+def without_failed(state: control_pb2.DesiredState, reasons: Mapping[str, str]) -> control_pb2.DesiredState:
+    """The state without the canaries that failed. `reasons`: by application."""
+    changed = state
+    for name, reason in reasons.items():
+        changed = without_canary(changed, name)
+        for app in changed.applications:
+            if app.name == name:
+                app.rolled_back_because = reason[:REASON_MAX_CHARS]
+    return changed
+
+
 def promoted(canary: control_pb2.ApplicationSpec, route_prefix: str) -> control_pb2.ApplicationSpec:
     """The canary as it is deployed in the place of the application beside it, with the routes that this has now."""
     made = control_pb2.ApplicationSpec()
     made.CopyFrom(canary)
     made.ClearField("traffic")
     made.route_prefix = route_prefix
+    for spec in made.deployments:
+        # What has run may be tried again; more replicas than the canary had have to prove themselves.
+        spec.is_proven = False
     return made
 
 

@@ -9,7 +9,14 @@ import grpc
 
 from mesh.controller.desired.application_checks import check_application
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
-from mesh.controller.desired.canaries import canary_of, keep_versions, promoted, set_canaries, without_canary
+from mesh.controller.desired.canaries import (
+    REASON_MAX_CHARS,
+    canary_of,
+    keep_versions,
+    promoted,
+    set_canaries,
+    without_canary,
+)
 from mesh.controller.desired.deploy_history import Edit, bound_history
 from mesh.controller.desired.descriptor_sets import digest_of
 from mesh.controller.desired.generations import (
@@ -19,6 +26,7 @@ from mesh.controller.desired.generations import (
     replaced_at_once,
     rollback_target,
     succeed,
+    take_over_proofs,
 )
 from mesh.controller.desired.invalid_change import InvalidChangeError as InvalidChangeError
 from mesh.options.option_checks import REPLICAS_MAX
@@ -34,7 +42,6 @@ _DEPLOYERS = {
 
 _REQUESTS_KEPT = 64
 """Many more than clients make while one of them repeats its request."""
-_REASON_MAX_CHARS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,11 @@ def with_applications(
         elif (replaced := replaced_at_once(state, added)) is not None:
             remember(changed, replaced)
     set_canaries(changed, [_stored(each, unix_time_s, config_file, run) for each in canaries], state)
+    for name in {app.name for app in canaries}:
+        _forget_rollback(changed, name)
+        earlier, canary = canary_of(state, name), canary_of(changed, name)
+        if earlier is not None and canary is not None:
+            take_over_proofs(earlier, canary)
     _forget_deleted(changed)
     return changed
 
@@ -191,7 +203,7 @@ def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_tim
         changed = _gone_back(changed, present, unix_time_s)
         for app in changed.applications:
             if app.name == name:
-                app.rolled_back_because = reason[:_REASON_MAX_CHARS]
+                app.rolled_back_because = reason[:REASON_MAX_CHARS]
         # As it was deployed: the `mesh run` that failed must not delete it at its end.
         _keep_deployer(changed, before)
     return changed

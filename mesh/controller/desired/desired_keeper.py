@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from mesh.controller.desired.canaries import without_failed
 from mesh.controller.desired.deploy_history import Edit, recorded, records_of
 from mesh.controller.desired.descriptor_sets import new_sets, used_sets
 from mesh.controller.desired.desired_change import undone
@@ -73,11 +73,14 @@ class DesiredKeeper:
     def is_changing(self) -> bool:
         return bool(self._changes)
 
-    def undoing(self, reasons: Mapping[str, str]) -> Edit:
-        """The change that takes back the updates of applications, with the reason of each."""
+    def undoing(self, updates: Mapping[str, str], canaries: Mapping[str, str]) -> Edit:
+        """The change that takes back updates and canaries of applications, with the reason of each."""
         now_s = self._unix_clock()
-        edit = functools.partial(undone, reasons=reasons, unix_time_s=now_s)
-        return recorded(edit, now_s, "controller", is_rollback=True, reasons=reasons)
+
+        def edit(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+            return undone(without_failed(state, canaries), updates, now_s)
+
+        return recorded(edit, now_s, "controller", is_rollback=True, reasons={**canaries, **updates})
 
     def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
         """The state and what `edit` would make of it. Stores nothing. Raises what `edit` raises."""

@@ -54,6 +54,8 @@ class DeploymentTarget:
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
     predecessor: DeploymentTarget | None = None
     """What was wanted before, with another version or configuration: it is kept until this one is proven."""
+    is_canary: bool = False
+    """Its replicas are those of a canary, beside which the application goes on."""
 
     @property
     def pace(self) -> UpdatePace:
@@ -204,10 +206,10 @@ def _canary_targets(
             beside = targets.get(target.key)
             if beside is not None and target.version in beside.versions:
                 continue
-            # A new deployment is called by the canary only, but nothing says how often.
-            number = beside.num_replicas if beside is not None else target.num_replicas
-            share = canary.traffic.percent
-            yield target.key, replace(target, num_replicas=canary_replicas(number, share), scaling=None)
+            # A new deployment is called by the canary only, but nothing says how often: it does not start on demand.
+            number = beside.num_replicas if beside is not None else max(target.num_replicas, int(capacity != 0))
+            replicas = canary_replicas(number, canary.traffic.percent)
+            yield target.key, replace(target, num_replicas=replicas, scaling=None, is_canary=True)
 
 
 def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:

@@ -11,7 +11,7 @@ A proven generation that was replaced for good is remembered for a rollback, one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.controller.desired.change_text import changes_by_application
@@ -29,9 +29,11 @@ class Proofs:
     """Version, and version of the configuration."""
     succeeded: frozenset[str] = frozenset()
     """Applications that have been proven for a while, so that nothing calls their predecessors any more."""
+    canaries_ran: Mapping[DeploymentKey, str] = field(default_factory=dict)
+    canaries_proven: Mapping[DeploymentKey, tuple[str, str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.ran or self.proven or self.succeeded)
+        return bool(self.ran or self.proven or self.succeeded or self.canaries_ran or self.canaries_proven)
 
 
 def succeed(
@@ -45,7 +47,7 @@ def succeed(
     earlier = predecessor_of(state, application.name)
     for generation in (earlier, before):
         if generation is not None:
-            _take_over_proofs(generation, application)
+            take_over_proofs(generation, application)
     if before is None:
         return None
     has_served = earlier is None and any(each.has_run for each in before.deployments)
@@ -54,16 +56,23 @@ def succeed(
     return predecessor if is_kept else None
 
 
+def take_over_proofs(before: control_pb2.ApplicationSpec, after: control_pb2.ApplicationSpec) -> None:
+    """What is proven of deployments that `after` does not change."""
+    specs = {spec.name: spec for spec in before.deployments}
+    for spec in after.deployments:
+        known = specs.get(spec.name)
+        if known is not None and known.version == spec.version:
+            spec.has_run |= known.has_run
+            spec.is_proven |= known.is_proven and config_version(known.options) == config_version(spec.options)
+
+
 def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.DesiredState:
     """The state with these proofs. Those of deployments that were deployed again meanwhile are ignored."""
     changed = control_pb2.DesiredState()
     changed.CopyFrom(state)
     changed.version += 1
-    for app in changed.applications:
-        for spec in app.deployments:
-            key = DeploymentKey(app.name, spec.name)
-            spec.has_run |= proofs.ran.get(key) == spec.version
-            spec.is_proven |= proofs.proven.get(key) == (spec.version, config_version(spec.options))
+    _mark(changed.applications, proofs.ran, proofs.proven)
+    _mark(changed.canaries, proofs.canaries_ran, proofs.canaries_proven)
     proven = {app.name: app for app in changed.applications if is_proven(app)}
     kept: list[control_pb2.ApplicationSpec] = []
     replaced: list[control_pb2.ApplicationSpec] = []
@@ -77,6 +86,18 @@ def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.
     for before in replaced:
         remember(changed, before)
     return changed
+
+
+def _mark(
+    apps: Iterable[control_pb2.ApplicationSpec],
+    ran: Mapping[DeploymentKey, str],
+    proven: Mapping[DeploymentKey, tuple[str, str]],
+) -> None:
+    for app in apps:
+        for spec in app.deployments:
+            key = DeploymentKey(app.name, spec.name)
+            spec.has_run |= ran.get(key) == spec.version
+            spec.is_proven |= proven.get(key) == (spec.version, config_version(spec.options))
 
 
 def replaced_at_once(
@@ -122,12 +143,3 @@ def _left_behind(before: control_pb2.ApplicationSpec, after: control_pb2.Applica
 
 def predecessor_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
     return next((app for app in state.predecessors if app.name == name), None)
-
-
-def _take_over_proofs(before: control_pb2.ApplicationSpec, after: control_pb2.ApplicationSpec) -> None:
-    specs = {spec.name: spec for spec in before.deployments}
-    for spec in after.deployments:
-        known = specs.get(spec.name)
-        if known is not None and known.version == spec.version:
-            spec.has_run |= known.has_run
-            spec.is_proven |= known.is_proven and config_version(known.options) == config_version(spec.options)

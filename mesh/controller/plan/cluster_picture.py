@@ -156,9 +156,9 @@ class Failures:
     last_at_s: float = 0.0
     message: str = ""
     has_succeeded: bool = False
-    """At least one replica of the version came up."""
+    """At least one replica of the version took calls."""
     has_hung: bool = False
-    """A constructor of the version did not return within the progress deadline."""
+    """A constructor of the version did not return, or a replica was not ready, within the progress deadline."""
 
 
 NO_FAILURES = Failures()

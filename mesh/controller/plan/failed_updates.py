@@ -1,4 +1,4 @@
-"""Updates that have failed and are to be undone, because their deployment has `rollback_on_failure`. Pure."""
+"""Updates and canaries that failed and are to be undone, as their deployment has `rollback_on_failure`. Pure."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def failed_updates(desired: Desired, observed: Observed) -> Mapping[str, str]:
         for target in targets
         for app, reason in _failure(target, desired.beside_canaries(target.key, groups.get(target.key, ())), observed)
         if is_proven(desired.predecessors[app])
+    }
+
+
+def failed_canaries(desired: Desired, observed: Observed) -> Mapping[str, str]:
+    """Why, by application. It goes on without its canary."""
+    targets = [target for target in desired.canaries.values() if target.spec.options.rollback_on_failure]
+    groups = observed.by_deployment() if targets else {}
+    return {
+        app: f"the canary's {reason}"
+        for target in targets
+        for app, reason in _failure(target, desired.of_canary(target.key, groups.get(target.key, ())), observed)
     }
 
 

@@ -45,7 +45,7 @@ def _plan_replicas(desired: Desired, resources: ClusterResources, problems: Prob
     for key, canary in desired.canaries.items():
         with confined(key, problems):
             replicas = desired.of_canary(key, groups.get(key, ()))
-            actions += tuple(_plan_deployment(canary, replicas, resources, is_canary=True))
+            actions += tuple(_plan_deployment(canary, replicas, resources))
     unwanted = groups.keys() - desired.kept
     if unwanted:
         actions += _plan_unwanted(sorted(unwanted), groups, desired, observed, now_s)
@@ -72,7 +72,7 @@ def _plan_unwanted(
 
 
 def _plan_deployment(
-    target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources, *, is_canary: bool = False
+    target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources
 ) -> Iterator[Action]:
     failures = resources.observed.failures_of(target.key, target.version)
     placement = DeploymentPlacement(resources, target.request, replicas, target.version)
@@ -90,7 +90,8 @@ def _plan_deployment(
     is_known = target.predecessor is not None and not target.has_other_version_before
     yield from (StartReplica(target.key, assignment, Reason.KEPT, is_predecessor=True) for assignment in returning)
     yield from (
-        StartReplica(target.key, assignment, step.start_reason, is_known, is_canary) for assignment in assignments
+        StartReplica(target.key, assignment, step.start_reason, is_known, target.is_canary)
+        for assignment in assignments
     )
     yield from _stops(step.reasoned_stops)
     yield from (ReconfigureReplica(replica.replica_id) for replica in step.reconfigures)

@@ -44,16 +44,16 @@ def _missing(replica: Replica) -> str:
 def _began_at_s(replica: Replica, target: DeploymentTarget | None) -> float | None:
     """When the user code began that is running now; None if the replica does not wait for any.
 
-    A replica that has never been ready counts while its version is rolled out, as it holds up the rollout. Afterwards,
-    or without a version before, it waits for something that another replica would wait for too.
+    A replica that has never been ready counts until its version is proven, as it holds up the rollout, the first deploy
+    or the canary. Afterwards it waits for something that another replica would wait for too.
     """
     if replica.state == ReplicaState.UPDATING:
         return replica.since_at_s
     if replica.state == ReplicaState.STARTING and replica.is_placed:
         return max(replica.placed_at_s, replica.created_at_s)
-    if target is not None and target.has_other_version_before and target.version == replica.version:
-        return replica.unready_at_s if replica.is_up and not target.is_proven else None
-    return None
+    if target is None or target.is_proven or target.version != replica.version:
+        return None
+    return replica.unready_at_s if replica.is_up else None
 
 
 def _target_of(replica: Replica, desired: Desired) -> DeploymentTarget | None:

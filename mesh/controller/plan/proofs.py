@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.generations import Proofs
@@ -13,30 +13,48 @@ from mesh.settings import settings
 _Groups = Mapping[DeploymentKey, Sequence[Replica]]
 
 
-def new_proofs(desired: Desired, observed: Observed, now_s: float) -> Proofs:
+def new_proofs(desired: Desired, observed: Observed, now_s: float, unix_now_s: float) -> Proofs:
+    """`now_s` is monotonic; `unix_now_s` is compared with the times of deploys."""
     open_targets = [target for target in desired.deployments.values() if not target.is_proven]
-    if not open_targets and not desired.predecessors:
+    open_canaries = [target for target in desired.canaries.values() if not target.is_proven]
+    if not open_targets and not open_canaries and not desired.predecessors:
         return Proofs()
     groups = observed.by_deployment()
-    ran: dict[DeploymentKey, str] = {}
     proven: dict[DeploymentKey, tuple[str, str]] = {}
     for target in open_targets:
-        serving = _serving(target, groups)
-        if serving and not target.has_run:
-            ran[target.key] = target.version
         # Without a predecessor nothing would be stopped too early.
         min_ready_s = target.min_ready_s if target.key.app in desired.predecessors else 0.0
-        if _is_proven(target, serving, _enough(target, desired), now_s - min_ready_s):
+        if _is_proven(target, groups, _enough(target, desired), now_s - min_ready_s):
             proven[target.key] = target.version, target.config_version
-    return Proofs(ran, proven, frozenset(_succeeded(desired, groups, now_s)))
+    return Proofs(
+        ran=_first_runs(open_targets, groups),
+        proven=proven,
+        succeeded=frozenset(_succeeded(desired, groups, now_s, unix_now_s)),
+        canaries_ran=_first_runs(open_canaries, groups),
+        canaries_proven={
+            target.key: (target.version, target.config_version)
+            for target in open_canaries
+            # One whose application has no replicas has none either, and shows nothing.
+            if _is_proven(target, groups, max(1, target.num_replicas), now_s - target.min_ready_s)
+        },
+    )
 
 
-def _succeeded(desired: Desired, groups: _Groups, now_s: float) -> Iterator[str]:
-    """Those of which every deployment is proven since some time, so that callers have heard of the new routes."""
+def _first_runs(targets: Iterable[DeploymentTarget], groups: _Groups) -> dict[DeploymentKey, str]:
+    return {target.key: target.version for target in targets if not target.has_run and _serving(target, groups)}
+
+
+def _succeeded(desired: Desired, groups: _Groups, now_s: float, unix_now_s: float) -> Iterator[str]:
+    """Those of which every deployment is proven since some time, so that callers have heard of the new routes.
+
+    Nor are they deployed just now: what was proven before does not show how long they have been routed so.
+    """
     retire_delay_s = settings().controller.retire_delay_s
     for app in desired.predecessors:
         targets = [target for key, target in desired.deployments.items() if key.app == app]
-        if all(
+        age_s = unix_now_s - desired.applications[app].last_deployed_time_s
+        # A clock that was set back does not hold anything up.
+        if not 0.0 <= age_s < retire_delay_s and all(
             target.is_proven and _has_served(target, groups, now_s - target.min_ready_s - retire_delay_s)
             for target in targets
         ):
@@ -60,10 +78,10 @@ def _enough(target: DeploymentTarget, desired: Desired) -> int:
     return target.num_replicas or int(has_to_run)
 
 
-def _is_proven(target: DeploymentTarget, serving: Sequence[Replica], enough: int, since_at_s: float) -> bool:
-    """Enough of them have served with the wanted configuration at least since then."""
+def _is_proven(target: DeploymentTarget, groups: _Groups, enough: int, since_at_s: float) -> bool:
+    """Enough of its replicas have served with the wanted configuration at least since then."""
     good = sum(
         each.config_version == target.config_version and max(each.ready_at_s, each.reconfigured_at_s) <= since_at_s
-        for each in serving
+        for each in _serving(target, groups)
     )
     return good >= enough

@@ -156,8 +156,10 @@ def canary_verdict(target: DeploymentTarget, replicas: Sequence[Replica], now_s:
 def canary_message(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> str:
     """What is wrong with the replicas of a canary; empty: nothing."""
     serving = sum(replica.is_serving for replica in replicas)
-    if serving >= target.num_replicas or not failures.count:
+    if serving >= target.num_replicas:
         return ""
+    if not failures.count:
+        return _unready(replicas)
     raised = failures.message.partition("\n")[0]
     until = ", and is not tried again: `mesh rollback` ends it" if is_given_up(target, replicas, failures) else ""
     return f"{_counted(failures.count, 'failed', 'failed')}{until}. {raised}".rstrip()
