@@ -14,6 +14,7 @@ from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.membership.mesh_process import GATEWAY, MeshProcess, join
 from mesh.options.logging_options import logging_of_mesh
+from mesh.tracing.trace_export import choose_tracing
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.allocator import keep_freed_memory
@@ -31,6 +32,7 @@ class GatewayActor:
         name = LogName("gateway", process_id=self._spec.gateway_id)
         keep_freed_memory()
         begin_process(self, name, logging_of_mesh(self._spec.options))
+        choose_tracing(self._spec.options.tracing)
         self._gateway: NodeGateway | None = None
         self._ready: control_pb2.GatewayReady | None = None
         self._drained: Future[None] | None = None

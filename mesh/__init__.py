@@ -34,9 +34,11 @@ from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id, multipl
 from mesh.options.absent_options import why_no_attribute
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
+from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
+from mesh.options.gateway.tracing_options import TracingConfig
 from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import decorator_advice
 from mesh.web.ingress import ingress
@@ -46,6 +48,7 @@ __all__ = [
     "AutoscalingConfig",
     "AutoscalingContext",
     "AutoscalingPolicy",
+    "ControllerOptions",
     "Deployment",
     "DeploymentConfig",
     "DeploymentHandle",
@@ -55,6 +58,7 @@ __all__ = [
     "LoggingConfig",
     "ProxyLocation",
     "RunTarget",
+    "TracingConfig",
     "batch",
     "delete",
     "deployment",

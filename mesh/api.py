@@ -22,9 +22,11 @@ from mesh.handle import DeploymentHandle
 from mesh.local.local_run import delete_all_local, delete_local, local_application, run_local
 from mesh.options import logging_options, option_checks
 from mesh.options.gateway import gateway_options
+from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
+from mesh.options.gateway.tracing_options import TracingConfig
 from mesh.options.keyword_advice import unexpected_keyword, with_field_advice, with_keyword_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.settings import settings
@@ -33,7 +35,14 @@ from mesh.status import MeshStatus, find_application, from_reply
 logger = logging.getLogger("mesh")
 
 _HANDLES_CACHED_MAX = 100
-_START_KEYWORDS = ("proxy_location", "http_options", "grpc_options", "logging_config")
+_START_KEYWORDS = (
+    "proxy_location",
+    "http_options",
+    "grpc_options",
+    "logging_config",
+    "tracing_config",
+    "controller_options",
+)
 _OLD_KEYWORDS = ("http_host", "http_port", "http_middlewares")
 
 
@@ -42,6 +51,8 @@ def start(
     http_options: HTTPOptions | Mapping[str, Any] | None = None,
     grpc_options: gRPCOptions | Mapping[str, Any] | None = None,
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
+    tracing_config: TracingConfig | Mapping[str, Any] | None = None,
+    controller_options: ControllerOptions | Mapping[str, Any] | None = None,
     **kwargs: object,
 ) -> None:
     """Start the mesh on the Ray cluster, and Ray itself if none is running. Returns when the gateways are healthy.
@@ -54,6 +65,9 @@ def start(
         grpc_options: `gRPCOptions` or a dict of its fields. By default gRPC on port 9000.
         logging_config: `LoggingConfig` or a dict of its fields, for the controller, the gateways, and the replicas of
             deployments and applications that have none.
+        tracing_config: `TracingConfig` or a dict of its fields, for gateways and replicas. By default spans are made
+            where `OTEL_TRACES_EXPORTER` is set.
+        controller_options: `ControllerOptions` or a dict of its fields: environment variables of the controller.
         **kwargs: Refused with a message that says what to write instead.
 
     Raises:
@@ -64,13 +78,15 @@ def start(
         TimeoutError: The controller or the gateways are not ready within 60 s, or a gateway fails for 10 s.
     """
     _refuse_keywords(kwargs)
-    asked = gateway_options.parse(proxy_location, http_options, grpc_options, logging_config)
+    asked = gateway_options.parse(
+        proxy_location, http_options, grpc_options, logging_config, tracing_config, controller_options
+    )
     servicer_functions = mesh_lifecycle.packed_servicer_functions(asked.grpc.grpc_servicer_functions)
     ray_core.ensure_ray()
     client = _running()
     if client is None:
         port_check.require_free(asked.to_message())
-        client = mesh_lifecycle.start(asked.to_message(), servicer_functions)
+        client = mesh_lifecycle.start(asked.to_message(), servicer_functions, asked.controller.env_vars)
     else:
         _warn_of_differences(asked, client)
     rollout_wait.until_gateways_healthy(client)

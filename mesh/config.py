@@ -20,6 +20,7 @@ from mesh.options import (
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
 from mesh.options.backpressure_options import BackpressureConfig
+from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
@@ -32,6 +33,7 @@ __all__ = [
     "AutoscalingConfig",
     "AutoscalingContext",
     "AutoscalingPolicy",
+    "ControllerOptions",
     "DeploymentConfig",
     "HTTPOptions",
     "ProxyLocation",

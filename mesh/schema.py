@@ -3,6 +3,8 @@
 Configuration files are checked by `mesh deploy --dry-run FILE`; they have no classes for users.
 """
 
+from mesh.options.gateway.controller_options import ControllerOptions
+from mesh.options.gateway.tracing_options import TracingConfig
 from mesh.options.logging_options import LoggingConfig
 from mesh.status import (
     ApplicationStatus,
@@ -18,6 +20,7 @@ from mesh.status import MeshStatus as ServeStatus
 __all__ = [
     "ApplicationStatus",
     "ApplicationStatusOverview",
+    "ControllerOptions",
     "DeploymentStatus",
     "DeploymentStatusOverview",
     "DeploymentStatusTrigger",
@@ -25,4 +28,5 @@ __all__ = [
     "ProxyStatus",
     "ReplicaState",
     "ServeStatus",
+    "TracingConfig",
 ]

@@ -122,12 +122,20 @@ def prepare_local_ray() -> None:
     os.environ.setdefault("RAY_worker_niceness", settings().process.niceness)
 
 
-def trace_exporters() -> tuple[str, ...]:
-    """What exports spans, as the standard variables of OpenTelemetry say: names of its exporters, empty for none."""
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+def trace_exporters(default: str = "") -> tuple[str, ...]:
+    """What exports spans, as the standard variables of OpenTelemetry say: names of its exporters, empty for none.
+
+    `default` is what counts where `OTEL_TRACES_EXPORTER` is not set.
+    """
+    if is_tracing_disabled():
         return ()
-    names = [name.strip().lower() for name in os.environ.get("OTEL_TRACES_EXPORTER", "").split(",")]
+    names = [name.strip().lower() for name in (os.environ.get("OTEL_TRACES_EXPORTER") or default).split(",")]
     return tuple(_otlp_exporter() if name == "otlp" else name for name in names if name not in ("", "none"))
+
+
+def is_tracing_disabled() -> bool:
+    """Whether the standard variable of OpenTelemetry turns tracing off, whatever options say."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def _otlp_exporter() -> str:

@@ -123,7 +123,14 @@ def start_mesh(asked: Target, **ports: Any) -> None:
     grpc = {**config.grpc_options, **port_option(ports.get("grpc_port"))}
     if mesh_lifecycle.find() is None:
         click.echo("Starting the mesh ...")
-    api.start(ports.get("proxy_location") or config.proxy_location, http, grpc, config.logging_config)
+    api.start(
+        ports.get("proxy_location") or config.proxy_location,
+        http,
+        grpc,
+        config.logging_config,
+        config.tracing_config,
+        config.controller_options,
+    )
 
 
 def follow(asked: Target, unchanged: Sequence[str] = (), check: Callable[[], object] = lambda: None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -45,17 +45,21 @@ def require() -> ControlClient:
     return client
 
 
-def start(options: control_pb2.GatewayOptions, servicer_functions: bytes) -> ControlClient:
+def start(
+    options: control_pb2.GatewayOptions, servicer_functions: bytes, env_vars: Mapping[str, str] | None = None
+) -> ControlClient:
     """Start the controller, or find the one another process starts at the same time, and wait until it serves.
 
-    The packed `servicer_functions` are stored in the cluster's KV for later runs of any driver.
+    `env_vars` are those of its process. The packed `servicer_functions` are stored in the cluster's KV for later runs
+    of any driver.
     """
     # A membership in an earlier mesh, shut down by another process, has the wrong token.
     _leave()
     wait_erased()
     ray_core.kv_put(SERVICER_FUNCTIONS_KEY, servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
-    placement = ray_core.ActorPlacement(node_id=head_node_id(), max_restarts=-1)
+    environment = {"env_vars": dict(env_vars)} if env_vars else {}
+    placement = ray_core.ActorPlacement(node_id=head_node_id(), max_restarts=-1, runtime_env=environment)
     actor = ray_core.spawn_actor(
         _CONTROLLER_CLASS,
         (options.SerializeToString(),),

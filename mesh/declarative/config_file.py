@@ -64,7 +64,14 @@ class _Checker:
         return []
 
     def _gateways(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        names = ("proxy_location", "http_options", "grpc_options", "logging_config")
+        names = (
+            "proxy_location",
+            "http_options",
+            "grpc_options",
+            "logging_config",
+            "tracing_config",
+            "controller_options",
+        )
         given = {name: fields[name] for name in names if fields.get(name) is not None}
         for name in names[1:]:
             if name in given:

@@ -10,8 +10,10 @@ from mesh.options import actor_options, runtime_env
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.backpressure_options import BackpressureConfig
 from mesh.options.deployment_options import OPTION_NAMES
+from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
+from mesh.options.gateway.tracing_options import TracingConfig
 from mesh.options.logging_options import LoggingConfig
 from mesh.options.request_router_options import RequestRouterConfig
 
@@ -54,6 +56,10 @@ class MeshConfig:
     """Percent of all replica counts and autoscaling bounds that run; None: all."""
     logging_config: Mapping[str, Any] | None = None
     """Logs of the controller, the gateways, and the applications that have none. Used when the mesh starts."""
+    tracing_config: Mapping[str, Any] | None = None
+    """Spans of gateways and replicas: enabled, exporter_import_path, sampling_ratio. Used when the mesh starts."""
+    controller_options: Mapping[str, Any] | None = None
+    """Environment variables of the controller: `{runtime_env: {env_vars: {...}}}`. Used when the mesh starts."""
     applications: tuple[ApplicationEntry, ...] = ()
     """The applications to run. Required; `[]`: none."""
 
@@ -73,5 +79,7 @@ NESTED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "logging_config": tuple(each.name for each in fields(LoggingConfig)),
     "http_options": tuple(each.name for each in fields(HTTPOptions)),
     "grpc_options": tuple(each.name for each in fields(gRPCOptions)),
+    "tracing_config": tuple(each.name for each in fields(TracingConfig)),
+    "controller_options": tuple(each.name for each in fields(ControllerOptions)),
 }
 """Keys that the mapping in each field may hold."""

@@ -27,6 +27,7 @@ class RequestFilter(logging.Filter):
         super().__init__()
         self._process = {
             "component": name.component,
+            "component_name": name.kind,
             "application": name.app,
             "deployment": name.deployment,
             name.kind: name.process_id,

@@ -9,7 +9,6 @@ from mesh.options import option_checks
 ADVICE: Mapping[str, str] = {
     "autoscaling_policy": "give each deployment a policy in its autoscaling_config",
     "backoff_multiplier": "calls that wait are sent as soon as a place is free",
-    "controller_options": "set environment variables before Ray starts",
     "deployment_actors": "start actors in the constructor, or bind another deployment",
     "external_scaler_enabled": "give each deployment that is scaled external_scaler in its autoscaling_config",
     "fallback_strategy": "use custom resources to choose nodes",
@@ -21,17 +20,14 @@ ADVICE: Mapping[str, str] = {
     "prometheus_metrics": "a policy function may ask Prometheus itself",
     "request_routing_stats_period_s": "replicas tell their load with each result",
     "request_routing_stats_timeout_s": "replicas tell their load with each result",
-    "tracing_config": "set OTEL_TRACES_EXPORTER in the environment of the nodes, as docs/tracing.md says",
 }
 """What to do instead, by option."""
 
 ATTRIBUTES: Mapping[str, str] = {
-    "ControllerOptions": ADVICE["controller_options"],
-    "TracingConfig": ADVICE["tracing_config"],
     "build": "`mesh build` writes a configuration file from code",
     "get_deployment_actor": ADVICE["deployment_actors"],
     "get_deployment_actor_context": ADVICE["deployment_actors"],
-    "get_trace_context": ADVICE["tracing_config"],
+    "get_trace_context": "`opentelemetry.trace.get_current_span()` is the span of the request, see docs/tracing.md",
     "llm": "load the model in a deployment of your own",
 }
 """What to do instead, by name in `ray.serve`."""

@@ -12,6 +12,7 @@ from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.options.logging_options import logging_of_replica
 from mesh.replica.replica import ReplicaProcess
+from mesh.tracing.trace_export import choose_tracing
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
 from mesh.wire.allocator import keep_freed_memory
@@ -28,6 +29,7 @@ class ReplicaActor:
         self._name = LogName("replica", read.deployment.app, read.deployment.name, read.replica_id)
         keep_freed_memory()
         self._logs = begin_process(self, self._name, logging_of_replica(read))
+        choose_tracing(read.mesh_tracing)
         self._replica = ReplicaProcess(read)
         self._start: Future[None] | None = None
 

@@ -152,6 +152,16 @@ class LoggingOptions(_message.Message):
     additional_attributes: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, is_json: bool = ..., level: _Optional[int] = ..., directory: _Optional[str] = ..., has_access_log: bool = ..., additional_attributes: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class TracingOptions(_message.Message):
+    __slots__ = ("is_enabled", "exporter_import_path", "sampling_ratio")
+    IS_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    EXPORTER_IMPORT_PATH_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_RATIO_FIELD_NUMBER: _ClassVar[int]
+    is_enabled: bool
+    exporter_import_path: str
+    sampling_ratio: float
+    def __init__(self, is_enabled: bool = ..., exporter_import_path: _Optional[str] = ..., sampling_ratio: _Optional[float] = ...) -> None: ...
+
 class DeploymentOptions(_message.Message):
     __slots__ = ("num_replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s", "user_config_json", "isolate_user_loop", "actor", "max_constructor_retry_count", "autoscaling", "placement_group_bundles", "placement_group_strategy", "max_replicas_per_node", "logging", "min_ready_s", "progress_deadline_s", "backpressure", "max_surge_percent", "max_unavailable_percent", "rollback_on_failure", "request_router")
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -275,7 +285,7 @@ class TrafficRule(_message.Message):
     def __init__(self, percent: _Optional[float] = ..., header: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class GatewayOptions(_message.Message):
-    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "http_root_path", "http_request_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors", "retry", "hedge")
+    __slots__ = ("location", "grpc_host", "grpc_port", "http_host", "http_port", "max_message_bytes", "request_timeout_s", "logging", "max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s", "keepalive_timeout_s", "processes", "http_keep_alive_timeout_s", "http_root_path", "http_request_timeout_s", "has_reflection", "grpc_tls", "http_tls", "authentication", "identity_limits", "method_limits", "cors", "retry", "hedge", "tracing", "controller_options")
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
     GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +312,8 @@ class GatewayOptions(_message.Message):
     CORS_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
     HEDGE_FIELD_NUMBER: _ClassVar[int]
+    TRACING_FIELD_NUMBER: _ClassVar[int]
+    CONTROLLER_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     location: GatewayLocation
     grpc_host: str
     grpc_port: int
@@ -328,7 +340,9 @@ class GatewayOptions(_message.Message):
     cors: CorsOptions
     retry: RetryOptions
     hedge: HedgeOptions
-    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., http_keep_alive_timeout_s: _Optional[float] = ..., http_root_path: _Optional[str] = ..., http_request_timeout_s: _Optional[float] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., cors: _Optional[_Union[CorsOptions, _Mapping]] = ..., retry: _Optional[_Union[RetryOptions, _Mapping]] = ..., hedge: _Optional[_Union[HedgeOptions, _Mapping]] = ...) -> None: ...
+    tracing: TracingOptions
+    controller_options: str
+    def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., http_keep_alive_timeout_s: _Optional[float] = ..., http_root_path: _Optional[str] = ..., http_request_timeout_s: _Optional[float] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., cors: _Optional[_Union[CorsOptions, _Mapping]] = ..., retry: _Optional[_Union[RetryOptions, _Mapping]] = ..., hedge: _Optional[_Union[HedgeOptions, _Mapping]] = ..., tracing: _Optional[_Union[TracingOptions, _Mapping]] = ..., controller_options: _Optional[str] = ...) -> None: ...
 
 class RetryOptions(_message.Message):
     __slots__ = ("attempts", "codes", "budget")
@@ -471,18 +485,20 @@ class DeployRecord(_message.Message):
     def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ..., is_scaling: bool = ..., rolled_back_because: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
-    __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging")
+    __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging", "mesh_tracing")
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
     MESH_LOGGING_FIELD_NUMBER: _ClassVar[int]
+    MESH_TRACING_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: _common_pb2.DeploymentId
     spec: DeploymentSpec
     config_version: str
     mesh_logging: LoggingOptions
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ..., mesh_logging: _Optional[_Union[LoggingOptions, _Mapping]] = ...) -> None: ...
+    mesh_tracing: TracingOptions
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., spec: _Optional[_Union[DeploymentSpec, _Mapping]] = ..., config_version: _Optional[str] = ..., mesh_logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., mesh_tracing: _Optional[_Union[TracingOptions, _Mapping]] = ...) -> None: ...
 
 class ReplicaReady(_message.Message):
     __slots__ = ("replica_id", "deployment", "version", "address", "node_id", "zone", "pid", "config_version", "is_draining", "bundle_node_ids", "spec", "age_s", "rejected_config_version", "rejection", "serving_s", "not_ready", "checks_ready")

@@ -15,10 +15,14 @@ MARK = "MESH_E2E_RUN"
 
 def processes_of_this_run(value: str | None = None) -> list[str]:
     """Process ids and command lines of other processes that carry this run's mark, or that of one of its programs."""
-    mark = f"{MARK}={value or os.environ[MARK]}".encode()
+    return processes_with(f"{MARK}={value or os.environ[MARK]}")
+
+
+def processes_with(variable: str) -> list[str]:
+    """Process ids and command lines of other processes that began with this in their environment, as NAME=VALUE."""
     own = str(os.getpid())
     candidates = (process for process in Path("/proc").glob("[0-9]*") if process.name != own)
-    return [command for process in candidates if (command := marked_command(process, mark))]
+    return [command for process in candidates if (command := marked_command(process, variable.encode()))]
 
 
 def marked_command(process: Path, mark: bytes) -> str:

@@ -1,8 +1,12 @@
-"""OpenTelemetry spans of requests through a mesh whose processes export them, as a collector receives them."""
+"""OpenTelemetry spans of requests through a mesh whose processes export them, as a collector receives them.
+
+It is a mesh that was started with options for all its processes: for tracing, logs and the controller.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 import tempfile
@@ -15,6 +19,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.e2e import leftovers
 from tests.e2e.collector import CollectedSpan, Collector, running_collector
 from tests.e2e.test_process_end import OWN_RAY, Program, started
 from tests.e2e.waiting import until
@@ -72,12 +77,20 @@ narrow = Narrow.bind()
 app = Front.bind(Back.bind(), narrow)
 """
 
+DEPLOYMENTS = ("Back", "Front", "Narrow")
+
 PROGRAM = (
     OWN_RAY
     + """
 import mesh
 from traced_shop import app
-mesh.start(http_options={{"port": {http_port}}}, grpc_options={{"port": {grpc_port}}})
+mesh.start(
+    http_options={{"port": {http_port}}},
+    grpc_options={{"port": {grpc_port}}},
+    tracing_config={{"enabled": True, "sampling_ratio": 1.0}},
+    logging_config={{"encoding": "JSON", "logs_dir": "{ray}/own_logs"}},
+    controller_options={{"runtime_env": {{"env_vars": {{"MARK_OF_THE_CONTROLLER": "{ray}"}}}}}},
+)
 mesh.run(app, blocking=True)
 """
 )
@@ -89,6 +102,7 @@ class TracedMesh:
 
     program: Program
     collector: Collector
+    ray_files: Path
 
     def get(self, kind: str, timeout_s: float = 20) -> str:
         """Send a request of a trace that a client began; returns the id of the trace."""
@@ -113,12 +127,12 @@ def traced(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (directory / "traced_shop.py").write_text(APP)
     ray_files = Path(tempfile.mkdtemp(prefix="trc", dir=cluster.parent))
     with pytest.MonkeyPatch.context() as patch, running_collector() as collector:
-        patch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+        patch.delenv("OTEL_TRACES_EXPORTER", raising=False)
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.port}")
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         with started(directory, ray_files, PROGRAM) as program:
             program.until_serving().close()
-            yield TracedMesh(program, collector)
+            yield TracedMesh(program, collector, ray_files)
     shutil.rmtree(ray_files, ignore_errors=True)
 
 
@@ -206,6 +220,26 @@ def test_a_trace_that_is_not_sampled_is_not_exported(traced: TracedMesh) -> None
     traced.one("batch Back.double", after)
     traced.one("GET /", after)
     assert not [span for span in traced.collector.spans if span.trace_id == trace_id]
+
+
+def test_logs_of_controller_and_gateways_are_as_the_start_chose(traced: TracedMesh) -> None:
+    """In their directory and in JSON; those of replicas without options of their own too (item 58)."""
+    files = {path.name.partition("#")[0].removesuffix(".log"): path for path in own_logs(traced)}
+    assert files.keys() == {"controller", "gateway", "replica"}
+    for kind, path in files.items():
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        assert {record["component_name"] for record in records} == {kind}
+
+
+def own_logs(traced: TracedMesh) -> list[Path]:
+    return sorted((traced.ray_files / "own_logs").glob("*.log"))
+
+
+def test_the_controller_and_what_it_starts_have_the_variables_of_its_options(traced: TracedMesh) -> None:
+    """Ray hands them on to the actors of the controller, and to no other process (item 59)."""
+    marked = leftovers.processes_with(f"MARK_OF_THE_CONTROLLER={traced.ray_files}")
+    titles = {title.split(maxsplit=1)[1].partition("#")[0].split()[0] for title in marked}
+    assert titles == {"ray::mesh-controller", "ray::mesh-gateway", *(f"ray::default/{name}" for name in DEPLOYMENTS)}
 
 
 def sorted_by_service(spans: list[CollectedSpan], last: str) -> list[CollectedSpan]:

@@ -366,7 +366,8 @@ def test_there_is_no_replica_context_outside_of_a_replica() -> None:
 def test_signatures_are_the_contract_s() -> None:
     """Parameters keep their names and order (items 52, 62, 76, 127, 128)."""
     assert list(inspect.signature(mesh.start).parameters) == [
-        "proxy_location", "http_options", "grpc_options", "logging_config", "kwargs",
+        "proxy_location", "http_options", "grpc_options", "logging_config", "tracing_config", "controller_options",
+        "kwargs",
     ]  # fmt: skip
     assert list(inspect.signature(mesh.run).parameters) == [
         "target", "blocking", "name", "route_prefix", "logging_config", "_local_testing_mode",

@@ -88,10 +88,10 @@ def multiplexed() -> object:
             "start() got an unexpected keyword argument 'proxy_locaton'. Did you mean 'proxy_location'?",
         ),
         (
-            lambda: mesh.start(tracing_config={}),
-            "start() got an unexpected keyword argument 'tracing_config'. It is an option of Ray Serve that the mesh "
-            "does not have. Leave it out: set OTEL_TRACES_EXPORTER in the environment of the nodes, as docs/tracing.md "
-            "says.",
+            lambda: mesh.start(external_scaler_enabled=True),
+            "start() got an unexpected keyword argument 'external_scaler_enabled'. It is an option of Ray Serve that "
+            "the mesh does not have. Leave it out: give each deployment that is scaled external_scaler in its "
+            "autoscaling_config.",
         ),
         (
             lambda: mesh.run_many([Shop.bind()]),  # type: ignore[list-item]

@@ -12,7 +12,15 @@ from mesh.replica.grpc_context import GrpcContext
 
 NAMES = {
     "mesh": ("Application", "Deployment", "deployment", "ingress", "batch", "multiplexed", "metrics", "schema"),
-    "mesh.config": ("AutoscalingConfig", "AutoscalingPolicy", "HTTPOptions", "ProxyLocation", "gRPCOptions"),
+    "mesh.config": (
+        "AutoscalingConfig",
+        "AutoscalingPolicy",
+        "ControllerOptions",
+        "HTTPOptions",
+        "ProxyLocation",
+        "RequestRouterConfig",
+        "gRPCOptions",
+    ),
     "mesh.context": ("ReplicaContext",),
     "mesh.exceptions": (
         "BackPressureError",
@@ -25,7 +33,7 @@ NAMES = {
     "mesh.grpc_util": ("RayServegRPCContext", "gRPCInputStream"),
     "mesh.handle": ("DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"),
     "mesh.metrics": ("Counter", "Gauge", "Histogram"),
-    "mesh.schema": ("ApplicationStatus", "LoggingConfig", "ProxyStatus", "ServeStatus"),
+    "mesh.schema": ("ApplicationStatus", "LoggingConfig", "ProxyStatus", "ServeStatus", "TracingConfig"),
 }
 
 

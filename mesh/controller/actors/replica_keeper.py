@@ -325,6 +325,7 @@ class ReplicaKeeper:
             spec=target.spec,
             config_version=target.config_version,
             mesh_logging=mesh.logging if mesh.HasField("logging") else None,
+            mesh_tracing=mesh.tracing if mesh.HasField("tracing") else None,
         )
 
     def _wanted(self, key: DeploymentKey) -> DeploymentTarget:

@@ -1,1 +1,1 @@
-"""The options of the gateways: `http_options`, `grpc_options`, their nodes, and the message of all."""
+"""The options of `mesh.start`: `http_options`, `grpc_options`, tracing, the controller, and the message of all."""

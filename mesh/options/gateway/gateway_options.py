@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mesh.options import logging_options
 from mesh.options.calls import call_policies
+from mesh.options.gateway import controller_options as controller_side
 from mesh.options.gateway import grpc_options as grpc_side
 from mesh.options.gateway import http_options as http_side
 from mesh.options.gateway import proxy_location as locations
+from mesh.options.gateway import tracing_options as tracing_side
+from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.cors_options import CorsOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
+from mesh.options.gateway.tracing_options import TracingConfig
 from mesh.options.logging_options import LoggingConfig
 from mesh.options.security import limit_options, tls_options
 from mesh.options.security.authentication_options import Authentication
@@ -30,6 +34,8 @@ class GatewayRequest:
     http: HTTPOptions
     grpc: gRPCOptions
     logging: LoggingConfig | None = None
+    tracing: TracingConfig | None = None
+    controller: ControllerOptions = field(default_factory=ControllerOptions)
 
     def to_message(self) -> control_pb2.GatewayOptions:
         authentication, cors = self.grpc.authentication, self.http.cors
@@ -60,6 +66,8 @@ class GatewayRequest:
             authentication=authentication.to_message() if isinstance(authentication, Authentication) else None,
             identity_limits=limit_options.to_messages(self.grpc.limits_per_identity),  # type: ignore[arg-type]
             method_limits=limit_options.to_messages(self.grpc.limits_per_method),  # type: ignore[arg-type]
+            tracing=self.tracing.to_message() if self.tracing is not None else None,
+            controller_options=self.controller.digest(),
         )
 
 
@@ -68,6 +76,8 @@ def parse(
     http_options: HTTPOptions | Mapping[str, Any] | None,
     grpc_options: gRPCOptions | Mapping[str, Any] | None,
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
+    tracing_config: TracingConfig | Mapping[str, Any] | None = None,
+    controller_options: ControllerOptions | Mapping[str, Any] | None = None,
 ) -> GatewayRequest:
     """Raises TypeError or ValueError naming the option that is wrong."""
     http = http_side.parse(http_options)
@@ -79,7 +89,14 @@ def parse(
     if http.host is None or (http.port is None and grpc.port is None):
         location = ProxyLocation.Disabled
     logs = None if logging_config is None else logging_options.parse(logging_config)
-    return GatewayRequest(location=location, http=http, grpc=grpc, logging=logs)
+    return GatewayRequest(
+        location=location,
+        http=http,
+        grpc=grpc,
+        logging=logs,
+        tracing=tracing_side.parse(tracing_config),
+        controller=controller_side.parse(controller_options),
+    )
 
 
 def differing_fields(asked: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions) -> list[str]:

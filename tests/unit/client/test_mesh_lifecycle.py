@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,23 @@ def test_servicer_functions_reach_later_drivers(cluster: FakeCluster) -> None:
     )
     mesh_lifecycle.start(control_pb2.GatewayOptions(), packed)
     assert mesh_lifecycle.servicer_functions() == (shop_pb2_grpc.add_StockServicer_to_server, add)
+
+
+def test_the_controllers_process_has_the_variables_that_were_asked_for(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its actor's runtime environment, which Ray keeps when it restarts it (item 59)."""
+    placements: list[ray_core.ActorPlacement] = []
+    spawn = ray_core.spawn_actor
+
+    def watched(*given: Any, placement: ray_core.ActorPlacement, **options: Any) -> Any:
+        placements.append(placement)
+        return spawn(*given, placement=placement, **options)
+
+    monkeypatch.setattr(ray_core, "spawn_actor", watched)
+    mesh_lifecycle.start(control_pb2.GatewayOptions(), b"", {"ZONE": "a"})
+    mesh_lifecycle.start(control_pb2.GatewayOptions(), b"")
+    assert [each.runtime_env for each in placements] == [{"env_vars": {"ZONE": "a"}}, {}]
 
 
 def test_a_start_gives_up_on_a_controller_that_keeps_restarting(

@@ -42,14 +42,15 @@ def test_options_that_are_not_there(use: Callable[[], object], message: str) -> 
 
 def test_files_say_it_at_the_place() -> None:
     """Files name line and column (items 247–249)."""
-    text = "applications:\n- import_path: a:b\n  deployments: [{name: X, label_selector: {}}]\ntracing_config: {}"
+    text = "applications:\n- import_path: a:b\n  deployments: [{name: X, label_selector: {}}]\n"
+    text += "external_scaler_enabled: true"
     with pytest.raises(ConfigError) as caught:
         read_config(text, "serve.yaml")
     assert str(caught.value).splitlines()[1:] == [
         "serve.yaml:3:27: applications[0].deployments[0].label_selector: is an option of Ray Serve that the mesh "
         f"does not have. Leave it out: {ADVICE['label_selector']}.",
-        "serve.yaml:4:1: tracing_config: is an option of Ray Serve that the mesh does not have. Leave it out: "
-        f"{ADVICE['tracing_config']}.",
+        "serve.yaml:4:1: external_scaler_enabled: is an option of Ray Serve that the mesh does not have. Leave it "
+        f"out: {ADVICE['external_scaler_enabled']}.",
     ]
 
 

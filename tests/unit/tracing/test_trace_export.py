@@ -10,6 +10,7 @@ import pytest
 
 from mesh.settings import trace_exporters
 from mesh.tracing import trace_export
+from mesh.v1 import control_pb2
 
 VARIABLES = (
     "OTEL_SDK_DISABLED",
@@ -25,6 +26,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(trace_export, "_has_begun", False)
     monkeypatch.setattr(trace_export, "_spans", None)
+    monkeypatch.setattr(trace_export, "_options", control_pb2.TracingOptions())
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,82 @@ def test_a_missing_sdk_is_a_warning_that_says_what_to_install(
         trace_export.begin_tracing({})
     assert trace_export.span_maker() is None
     assert "opentelemetry-sdk is not installed; install it with: pip install 'raymesh[tracing]'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "expected"),
+    [
+        ({"is_enabled": True}, {}, True),
+        ({"is_enabled": True}, {"OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"is_enabled": True}, {"OTEL_SDK_DISABLED": "true"}, False),
+        ({"is_enabled": False}, {"OTEL_TRACES_EXPORTER": "console"}, False),
+        ({"is_enabled": False, "exporter_import_path": "shop:spans"}, {}, False),
+        ({"exporter_import_path": "shop:spans"}, {}, True),
+        ({"exporter_import_path": "shop:spans"}, {"OTEL_SDK_DISABLED": "true"}, False),
+        ({"sampling_ratio": 1.0}, {}, False),
+    ],
+)
+def test_options_of_the_mesh_turn_tracing_on_and_off(
+    options: dict[str, object], variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`OTEL_SDK_DISABLED` of a node has the last word (item 59)."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    made: list[object] = []
+    monkeypatch.setattr(trace_export, "_make", lambda *given: made.append(given) or _Spans())
+    trace_export.choose_tracing(control_pb2.TracingOptions(**options))  # type: ignore[arg-type]
+    trace_export.begin_tracing({})
+    assert (trace_export.span_maker() is not None) is bool(made) is expected
+
+
+class _Spans:
+    new_root = None
+
+
+def test_a_path_that_cannot_be_imported_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process serves without spans (item 59)."""
+    trace_export.choose_tracing(control_pb2.TracingOptions(exporter_import_path="no_such_module:spans"))
+    with caplog.at_level(logging.WARNING, logger="mesh"):
+        trace_export.begin_tracing({})
+    assert trace_export.span_maker() is None
+    assert "no spans are exported, though tracing is turned on: No module named 'no_such_module'" in caplog.text
+
+
+def test_a_function_of_the_user_makes_the_processors_and_a_ratio_the_sampler() -> None:
+    """In a process of its own: a tracer provider is for good (item 59)."""
+    program = """
+import sys, types
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from mesh.tracing import trace_export
+from mesh.v1 import control_pb2
+exporter = InMemorySpanExporter()
+sys.modules["shop_spans"] = types.ModuleType("shop_spans")
+sys.modules["shop_spans"].processors = lambda: [SimpleSpanProcessor(exporter)]
+trace_export.choose_tracing(
+    control_pb2.TracingOptions(exporter_import_path="shop_spans.processors", sampling_ratio=float(sys.argv[1]))
+)
+trace_export.begin_tracing({"service.name": "Store"})
+trace.get_tracer("shop").start_span("own").end()
+sampler = trace.get_tracer_provider().sampler.get_description()
+print(len(exporter.get_finished_spans()), sampler)
+"""
+    ratios = {
+        ratio: subprocess.run(
+            [sys.executable, "-c", program, ratio],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            env={"PYTHONPATH": ":".join(sys.path)},
+        ).stdout.split(" ", 1)
+        for ratio in ("0", "1")
+    }
+    assert {ratio: count for ratio, (count, _) in ratios.items()} == {"0": "0", "1": "1"}
+    assert all("ParentBased" in sampler and "TraceIdRatioBased" in sampler for _, sampler in ratios.values())
 
 
 def test_the_resource_of_a_process_gives_way_to_the_environment() -> None:
