@@ -103,7 +103,7 @@ ROOMS: dict[str, str] = {
     "mesh.controller.report": ("controller.desired controller.plan controller.scaling routing settings status v1 wire"),
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
-        " logs options routing settings v1 wire"
+        " defaults logs options routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
     "mesh.api": (
@@ -152,6 +152,7 @@ PURE_MODULES = (
     "mesh/controller/desired/shared_services.py",
     "mesh/controller/desired/desired_state.py",
     "mesh/controller/plan/gateway_plan.py",
+    "mesh/controller/hang_rule.py",
     "mesh/controller/scaling/reported_loads.py",
     "mesh/controller/scaling/load_window.py",
     "mesh/controller/actors/gateway_state.py",

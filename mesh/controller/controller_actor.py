@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import threading
@@ -22,10 +23,12 @@ from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.timed_key_value import TimedKeyValue
 from mesh.controller.event_log import EventLog
+from mesh.controller.loop_watchdog import LoopWatchdog
 from mesh.controller.report.controller_metrics import controller_samples
 from mesh.controller.report.loop_metrics import loop_samples
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
+from mesh.controller.stack_text import awaits_of, thread_stacks
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.options.logging_options import logging_of_mesh
@@ -41,6 +44,7 @@ from mesh.wire.process_service import new_process_id, process_service
 logger = logging.getLogger("mesh")
 
 _FAILURE_MAX_CHARS = 2000
+_RECORD_TIMEOUT_S = 5.0
 _LOG_NAME = LogName("controller")
 
 T = TypeVar("T")
@@ -102,7 +106,12 @@ class ControllerActor:
             restarts=store.epoch - 1,
             mesh_id=mesh_id(mesh_token()),
         )
-        io_thread().spawn(loop.run(), "control loop").add_done_callback(_end_with)
+        running = io_thread().spawn(loop.run(), "control loop")
+        running.add_done_callback(_end_with)
+        on_hang = functools.partial(_end_hung, running, lambda: events.save(store))
+        watchdog = LoopWatchdog(io_thread(), lambda: loop.times.turns.total(), on_hang, settings().controller)
+        watchdog.start()
+        telemetry.register(watchdog.samples)
         telemetry.register(lambda: controller_samples(loop.picture(), identity))
         telemetry.register(lambda: loop_samples(loop.times, publisher, kv))
         own = control_pb2.ProcessHello(
@@ -142,6 +151,21 @@ def _end_with(loop: asyncio.Task[None]) -> None:
 def _end_fenced() -> None:
     """Ray has taken this process for dead, and started another controller: what this one does would undo its work."""
     logger.critical("another controller of this mesh has started: this one ends")
+    os._exit(1)
+
+
+def _end_hung(control_loop: asyncio.Task[None], save_events: Callable[[], None], reason: str) -> None:
+    """Log where everything stands, store that as an event, and end the process, so that Ray restarts the controller."""
+
+    def record() -> None:
+        stacks = f"{awaits_of(control_loop)}\n{thread_stacks()}"
+        logger.critical("%s: this controller ends, and Ray starts another one\n%s", reason, stacks)
+        save_events()
+
+    # What hangs may hold a lock that this needs.
+    recorder = threading.Thread(target=record, name="mesh-last-record", daemon=True)
+    recorder.start()
+    recorder.join(_RECORD_TIMEOUT_S)
     os._exit(1)
 
 

@@ -21,7 +21,7 @@ _TEXT_MAX_CHARS = 400
 
 
 class EventLog(logging.Handler):
-    """Takes records of the mesh's own loggers, from any thread. `keep` and `since` belong to the event loop."""
+    """Takes records of the mesh's own loggers, from any thread. `load` and `keep` belong to the event loop."""
 
     def __init__(self, unix_clock: Callable[[], float]) -> None:
         super().__init__(logging.INFO)
@@ -65,10 +65,16 @@ class EventLog(logging.Handler):
             await asyncio.sleep(settings().controller.events_interval_s)
             if self._last_number == self._stored_number:
                 continue
-            number, events = self._last_number, self.since(0)
-            data = control_pb2.EventsReply(events=events).SerializeToString()
+            number = self._last_number
             try:
-                await run_blocking(Work.STORE, store.save_events, data)
+                await run_blocking(Work.STORE, store.save_events, self._message())
             except StoreError:
                 continue  # a line about it would be a new event each time
             self._stored_number = number
+
+    def save(self, store: StateStore) -> None:
+        """Store the events once more before the process ends. Blocking, from any thread. Raises StoreError."""
+        store.save_events(self._message())
+
+    def _message(self) -> bytes:
+        return control_pb2.EventsReply(events=self.since(0)).SerializeToString()

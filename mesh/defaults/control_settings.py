@@ -64,6 +64,8 @@ class ControllerSettings:
     """How long a turn waits for the cluster's key-value store before the loop goes on without it."""
     restart_pause_s: float = 2.0
     """Pause before a controller that failed tries again."""
+    hang_timeout_s: float = 60.0
+    """A controller whose event loop or control loop hangs for this long ends, so that Ray restarts it; 0: never."""
     nodes_interval_s: float = 1.0
     """Pause between two readings of the node list while something starts or stops."""
     nodes_calm_interval_s: float = 3.0

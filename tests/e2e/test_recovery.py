@@ -3,6 +3,7 @@
 That it may die between any two steps is shown in tests/sim/test_crashes.py; here it is a real process.
 """
 
+import gc
 import os
 import signal
 import threading
@@ -16,15 +17,19 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
 import mesh
 from mesh.api import _run
+from mesh.cli import main
 from mesh.client import control_client
 from mesh.cluster import ray_core
-from mesh.cluster.keys import STATE_KEY
+from mesh.cluster.keys import CONTROLLER_NAME, STATE_KEY
 from mesh.cluster.ray_placement import list_pending_actor_names
+from mesh.controller.loop_watchdog import LoopWatchdog
 from mesh.exceptions import ControllerUnavailableError
 from mesh.settings import settings
+from mesh.wire.io_thread import io_thread
 from tests.e2e import leftovers
 from tests.e2e.conftest import CPUS, Deploy, Gateway
 from tests.e2e.gate import Gate, small
@@ -287,3 +292,35 @@ class SlowShop(shop_pb2_grpc.ShopServicer):
 
     async def Price(self, request: Any, context: Any) -> Any:
         return shop_pb2.Item(name=await self._gate.wait.remote(request.name))
+
+
+def test_a_controller_that_hangs_is_restarted_and_says_where_it_hung(deploy: Deploy) -> None:
+    """Its event loop blocks without end: calls go on, and the next one adopts the replicas and has the reason."""
+    handle = deploy(Steady.bind(), "hung")
+    before = until(lambda: found if len(found := pids("hung", "Steady")) == 2 else None)
+    pid = controller_pid()
+    with Load(lambda: handle.remote().result(timeout_s=20)) as load:
+        # The reference keeps the call alive.
+        call = ray_core.find_actor(CONTROLLER_NAME).__ray_call__.remote(hang_with_an_impatient_watchdog())
+        until(lambda: controller_pid() not in (0, pid), timeout_s=30)
+        load.until_answered(10)
+        assert pids("hung", "Steady") == before
+    del call
+    assert (load.errors, set(load.answers)) == ([], before)
+    assert any("the event loop has hung for" in event.text for event in control_client.ControlClient().events())
+    assert "in blocks_here" in CliRunner().invoke(main.main, ["logs", "--last", "5000"]).output
+
+
+def hang_with_an_impatient_watchdog() -> Callable[[object], None]:
+    """A function for the controller's process, which knows no module of the tests: hence one that is sent by value."""
+
+    def hang(actor: object) -> None:
+        (watchdog,) = (each for each in gc.get_objects() if isinstance(each, LoopWatchdog))
+        watchdog._limits = replace(watchdog._limits, hang_timeout_s=2.0)
+
+        def blocks_here() -> None:
+            threading.Event().wait()
+
+        io_thread().post(blocks_here)
+
+    return hang

@@ -62,7 +62,7 @@ class LoopTimes:
         self._stopwatch = stopwatch
         self.turned_at_s = clock()
         """When the last turn ended well."""
-        self.turns = Counter[TurnResult]()
+        self.turns = Counter[TurnResult](dict.fromkeys(TurnResult, 0))
         self.part_s = dict.fromkeys(TurnPart, 0.0)
 
     def ended(self, result: TurnResult) -> None:

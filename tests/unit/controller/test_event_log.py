@@ -82,3 +82,12 @@ async def _fail() -> None:
     await asyncio.sleep(20)
     assert b"replaced" in store.load_events()
     keeping.cancel()
+
+
+def test_a_controller_that_ends_stores_its_last_events_first() -> None:
+    store, events = StateStore(DictKeyValue()), EventLog(lambda: 1.0)
+    log(events, "the event loop has hung for 60 s")
+    events.save(store)
+    new = EventLog(lambda: 2.0)
+    run_in_fake_time(new.load(store))
+    assert texts(new) == ["the event loop has hung for 60 s"]
