@@ -92,7 +92,8 @@ ROOMS: dict[str, str] = {
         "application context deployment exceptions handle link multiplex options replica routing rpc usercode v1 wire"
     ),
     "mesh.testing": "context exceptions handle link local options replica routing settings wire",
-    "mesh.controller.desired": "cluster options routing settings v1 wire",
+    "mesh.stored": "v1",
+    "mesh.controller.desired": "stored cluster options routing settings v1 wire",
     "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
     "mesh.controller.actors": (
         "cluster controller.desired controller.plan options phases routing settings status usercode v1"
@@ -102,7 +103,7 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.controller.report": ("controller.desired controller.plan controller.scaling routing settings status v1 wire"),
     "mesh.controller": (
-        "cluster controller.actors controller.desired controller.plan controller.report controller.scaling"
+        "cluster controller.actors controller.desired controller.plan controller.report controller.scaling stored"
         " defaults logs options routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
@@ -114,7 +115,10 @@ ROOMS: dict[str, str] = {
         " schema settings usercode web"
     ),
     "mesh.declarative": "application cluster config deployment handle options options.gateway settings usercode v1",
-    "mesh.cli": "api application client cluster declarative deployment exceptions logs options status tls v1 wire",
+    "mesh.cli": (
+        "api application client cluster declarative deployment exceptions logs options options.gateway status stored"
+        " tls v1 wire"
+    ),
     "gateway.requests": "http2 phases routing routing.choice tls v1 wire",
     "gateway.http1": "gateway.requests http2 tls",
     "gateway.websockets": "defaults gateway.requests settings",
@@ -139,6 +143,7 @@ Names without `gateway.` are below `mesh.`. A room may only import rooms that st
 """
 
 PURE_MODULES = (
+    "mesh/stored/schema_version.py",
     "mesh/multiplex/model_limits.py",
     "mesh/options/absent_options.py",
     "mesh/options/calls/call_policies.py",

@@ -137,6 +137,8 @@ def _as_dict(reply: control_pb2.HistoryReply) -> dict[str, Any]:
 def _how(record: control_pb2.DeployRecord) -> str:
     if record.is_scaling:
         return "scale"
+    if record.is_restore:
+        return "restore"
     return "rollback" if record.is_rollback else _DEPLOYERS[record.deployer]
 
 

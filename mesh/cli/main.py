@@ -11,6 +11,7 @@ import click
 
 from mesh import api
 from mesh.cli import status_text
+from mesh.cli.backup_commands import backup, restore
 from mesh.cli.cert_command import certs, token
 from mesh.cli.command_errors import (
     ADDRESS_HELP,
@@ -62,6 +63,7 @@ def command() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+main.add_command(backup)
 main.add_command(build)
 main.add_command(certs)
 main.add_command(config)
@@ -72,6 +74,7 @@ main.add_command(history)
 main.add_command(logs)
 main.add_command(pause)
 main.add_command(promote)
+main.add_command(restore)
 main.add_command(resume)
 main.add_command(rollback)
 main.add_command(run)

@@ -201,6 +201,24 @@ class ControlClient:
         )
         return list(self._call("Pause", request, control_pb2.ApplyReply).changes)
 
+    def backup(self) -> control_pb2.MeshBackup:
+        """The desired state of all applications with their code."""
+        return self._call("Backup", control_pb2.BackupRequest(author=author()), control_pb2.MeshBackup)
+
+    def restore(
+        self, backup: control_pb2.MeshBackup, *, may_replace: bool = False, is_dry_run: bool = False
+    ) -> list[control_pb2.ApplicationChange]:
+        """Deploy the applications of a backup in one step. Returns what changes, or would change if it is a dry run.
+
+        Raises MeshException where an application that runs would change, unless it may be replaced.
+        """
+        request = control_pb2.RestoreRequest(
+            backup=backup, may_replace=may_replace, is_dry_run=is_dry_run, request_id=_new_id(), author=author()
+        )
+        reply = self._call("Restore", request, control_pb2.ApplyReply)
+        _log_warnings(reply.warnings)
+        return list(reply.changes)
+
     def history(self, application: str) -> control_pb2.HistoryReply:
         """Its last deploys."""
         return self._call("History", control_pb2.HistoryRequest(application=application), control_pb2.HistoryReply)

@@ -22,6 +22,7 @@ from mesh.controller.actors.node_list import NodeList
 from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
+from mesh.controller.backups import backup_of, keys_of
 from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.deploy_history import Edit
 from mesh.controller.desired.desired_change import once, with_replicas
@@ -143,6 +144,11 @@ class ControlLoop:
     def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
         """The desired state and what `edit` would make of it."""
         return self._wanted.preview(edit)
+
+    async def backup(self, unix_time_s: float) -> control_pb2.MeshBackup:
+        """The stored state with all code. Raises StoreError, and InvalidChangeError where code is lost."""
+        state, contents, servicer_functions = await self._wanted.read_with(keys_of)
+        return backup_of(state, contents, servicer_functions, unix_time_s)
 
     async def change(
         self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec] = (), request_id: str = ""

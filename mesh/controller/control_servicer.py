@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from mesh.controller.backups import restoration
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.change_text import changes_by_application
 from mesh.controller.desired.deploy_history import Edit, recorded
@@ -47,6 +49,7 @@ _Change = (
     | control_pb2.PromoteRequest
     | control_pb2.PauseRequest
     | control_pb2.DeleteRequest
+    | control_pb2.RestoreRequest
 )
 
 
@@ -100,6 +103,19 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         )
         edit = recorded(pause, self._unix_clock(), request.author)
         return await self._apply(edit, (), request, context)
+
+    async def Backup(self, request: control_pb2.BackupRequest, context: _Context) -> control_pb2.MeshBackup:
+        async with _refusals(context):
+            backup = await self._loop.backup(self._unix_clock())
+        names = ", ".join(app.name for app in backup.state.applications) or "none"
+        logger.info("a backup of the applications was made: %s%s", names, _by(request.author))
+        return backup
+
+    async def Restore(self, request: control_pb2.RestoreRequest, context: _Context) -> control_pb2.ApplyReply:
+        async with _refusals(context):
+            restored = restoration(request, self._unix_clock())
+        edit = restored.recorded_edit(request.author)
+        return await self._apply(edit, restored.applications, request, context, is_dry_run=request.is_dry_run)
 
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:
         return self._loop.history(request.application)
@@ -166,29 +182,20 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         changes = _changes(states)
         for each in changes:
             if each.lines:
-                by = f" (by {request.author})" if request.author else ""
+                by = _by(request.author)
                 logger.info("change of application %s is stored: %s%s", each.application, "; ".join(each.lines), by)
         return control_pb2.ApplyReply(state_version=version, changes=changes, warnings=new_warnings(*states))
 
     async def _preview(self, edit: Edit, context: _Context) -> Sequence[control_pb2.DesiredState]:
-        try:
+        async with _refusals(context):
             return self._loop.preview(edit)
-        except InvalidChangeError as error:
-            await context.abort(error.code, str(error))
-            raise  # abort() has raised already
 
     async def _change(
         self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], request_id: str, context: _Context
     ) -> int:
         try:
-            return await self._loop.change(edit, code_of=code_of, request_id=request_id)
-        except InvalidChangeError as error:
-            await context.abort(error.code, str(error))
-            raise  # abort() has raised already
-        except StoreError as error:
-            # Clients treat this like an unavailable controller, and try again.
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-            raise  # abort() has raised already
+            async with _refusals(context):
+                return await self._loop.change(edit, code_of=code_of, request_id=request_id)
         finally:
             self._shown.forget()
 
@@ -217,6 +224,22 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         """Write updates until the stream ends. Changes during a write are sent with the next one."""
         while True:
             await context.write(await self._publisher.next_update(subscriber))
+
+
+@contextlib.asynccontextmanager
+async def _refusals(context: _Context) -> AsyncIterator[None]:
+    """End the call with the status of what is refused, or cannot be stored now."""
+    try:
+        yield
+    except InvalidChangeError as error:
+        await context.abort(error.code, str(error))
+    except StoreError as error:
+        # Clients treat this like an unavailable controller, and try again.
+        await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+
+
+def _by(author: str) -> str:
+    return f" (by {author})" if author else ""
 
 
 def _expected(

@@ -437,7 +437,7 @@ class CallLimit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history", "canaries")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history", "canaries", "schema_version")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -449,6 +449,7 @@ class DesiredState(_message.Message):
     PROVEN_BEFORE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     CANARIES_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
@@ -460,10 +461,11 @@ class DesiredState(_message.Message):
     proven_before: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     history: _containers.RepeatedCompositeFieldContainer[DeployRecord]
     canaries: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ...) -> None: ...
+    schema_version: int
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., schema_version: _Optional[int] = ...) -> None: ...
 
 class DeployRecord(_message.Message):
-    __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because", "revision")
+    __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because", "revision", "is_restore")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
@@ -473,6 +475,7 @@ class DeployRecord(_message.Message):
     IS_SCALING_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    IS_RESTORE_FIELD_NUMBER: _ClassVar[int]
     application: str
     unix_time_s: float
     author: str
@@ -482,7 +485,8 @@ class DeployRecord(_message.Message):
     is_scaling: bool
     rolled_back_because: str
     revision: int
-    def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ..., is_scaling: bool = ..., rolled_back_because: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+    is_restore: bool
+    def __init__(self, application: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., is_rollback: bool = ..., lines: _Optional[_Iterable[str]] = ..., is_scaling: bool = ..., rolled_back_because: _Optional[str] = ..., revision: _Optional[int] = ..., is_restore: bool = ...) -> None: ...
 
 class ReplicaSpec(_message.Message):
     __slots__ = ("replica_id", "deployment", "spec", "config_version", "mesh_logging", "mesh_tracing")
@@ -757,6 +761,45 @@ class PauseRequest(_message.Message):
     request_id: str
     author: str
     def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., is_paused: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ("author",)
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    author: str
+    def __init__(self, author: _Optional[str] = ...) -> None: ...
+
+class MeshBackup(_message.Message):
+    __slots__ = ("state", "contents", "servicer_functions", "unix_time_s")
+    class ContentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    SERVICER_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    state: DesiredState
+    contents: _containers.ScalarMap[str, bytes]
+    servicer_functions: bytes
+    unix_time_s: float
+    def __init__(self, state: _Optional[_Union[DesiredState, _Mapping]] = ..., contents: _Optional[_Mapping[str, bytes]] = ..., servicer_functions: _Optional[bytes] = ..., unix_time_s: _Optional[float] = ...) -> None: ...
+
+class RestoreRequest(_message.Message):
+    __slots__ = ("backup", "may_replace", "is_dry_run", "request_id", "author")
+    BACKUP_FIELD_NUMBER: _ClassVar[int]
+    MAY_REPLACE_FIELD_NUMBER: _ClassVar[int]
+    IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    backup: MeshBackup
+    may_replace: bool
+    is_dry_run: bool
+    request_id: str
+    author: str
+    def __init__(self, backup: _Optional[_Union[MeshBackup, _Mapping]] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
 
 class HistoryRequest(_message.Message):
     __slots__ = ("application",)

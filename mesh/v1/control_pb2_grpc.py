@@ -75,6 +75,16 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.HistoryReply.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_unary(
+                '/mesh.v1.Control/Backup',
+                request_serializer=mesh_dot_v1_dot_control__pb2.BackupRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.MeshBackup.FromString,
+                _registered_method=True)
+        self.Restore = channel.unary_unary(
+                '/mesh.v1.Control/Restore',
+                request_serializer=mesh_dot_v1_dot_control__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+                _registered_method=True)
         self.Events = channel.unary_unary(
                 '/mesh.v1.Control/Events',
                 request_serializer=mesh_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
@@ -163,6 +173,20 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Backup(self, request, context):
+        """The desired state of all applications with their code, for a file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restore(self, request, context):
+        """Deploys the applications of a backup in one step: all are stored, or none is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Events(self, request, context):
         """What the controller has decided and seen lately, with reasons.
         """
@@ -239,6 +263,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.History,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.HistoryReply.SerializeToString,
+            ),
+            'Backup': grpc.unary_unary_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.BackupRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.MeshBackup.SerializeToString,
+            ),
+            'Restore': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.RestoreRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
             ),
             'Events': grpc.unary_unary_rpc_method_handler(
                     servicer.Events,
@@ -483,6 +517,60 @@ class Control(object):
             '/mesh.v1.Control/History',
             mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.HistoryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Backup',
+            mesh_dot_v1_dot_control__pb2.BackupRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.MeshBackup.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Restore',
+            mesh_dot_v1_dot_control__pb2.RestoreRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from mesh.controller.desired.canaries import without_failed
@@ -16,6 +16,7 @@ from mesh.controller.desired.desired_state import Desired, read_desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.generations import rollback_target
 from mesh.settings import settings
+from mesh.stored.schema_version import SCHEMA_VERSION
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 
@@ -52,7 +53,7 @@ class DesiredKeeper:
         """Read what is stored, or make and store the first state."""
         state = await run_blocking(Work.STORE, self._store.load)
         if state is None:
-            state = control_pb2.DesiredState(version=1, gateways=gateways)
+            state = control_pb2.DesiredState(version=1, gateways=gateways, schema_version=SCHEMA_VERSION)
             await run_blocking(Work.STORE, self._store.save, state)
         self._take_over(state, read_desired(state), await run_blocking(Work.STORE, self._store.descriptor_sets, state))
 
@@ -85,6 +86,17 @@ class DesiredKeeper:
     def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
         """The state and what `edit` would make of it. Stores nothing. Raises what `edit` raises."""
         return self._state, edit(self._state)
+
+    async def read_with(
+        self, keys_of: Callable[[control_pb2.DesiredState], Set[str]]
+    ) -> tuple[control_pb2.DesiredState, dict[str, bytes], bytes]:
+        """The state, what is stored under the keys that it has, and the packed servicer functions of `mesh.start`.
+
+        No change takes place meanwhile, which would remove code.
+        """
+        async with self._lock:
+            contents = await run_blocking(Work.STORE, self._store.contents, keys_of(self._state))
+            return self._state, contents, await run_blocking(Work.STORE, self._store.servicer_functions)
 
     async def change(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mesh.cluster.keys import (
@@ -13,9 +13,11 @@ from mesh.cluster.keys import (
     CONTROLLER_STARTS_KEY,
     DESCRIPTORS_PREFIX,
     EVENTS_KEY,
+    SERVICER_FUNCTIONS_KEY,
     STATE_KEY,
 )
 from mesh.controller.desired.descriptor_sets import digest_of, used_digests
+from mesh.stored.schema_version import migrated
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
@@ -52,11 +54,14 @@ class StateStore:
         """How many controllers of the mesh have started, up to this one. 0: it has not claimed the state."""
 
     def load(self) -> control_pb2.DesiredState | None:
-        """What was stored last. Code and descriptors that an interrupted change left behind are removed."""
+        """What was stored last, in the present form. Code and descriptors that an interrupted change left are removed.
+
+        Raises NewerSchemaError where a newer controller has stored it.
+        """
         data = self._kv.get(STATE_KEY)
         if data is None:
             return None
-        state = control_pb2.DesiredState.FromString(data)
+        state = migrated(control_pb2.DesiredState.FromString(data), "The stored desired state")
         self._remove_waste(state)
         return state
 
@@ -77,6 +82,15 @@ class StateStore:
         """The stored descriptors of its applications, by digest. Lost ones are left out."""
         found = {digest: self._kv.get(DESCRIPTORS_PREFIX + digest) for digest in used_digests(state)}
         return {digest: data for digest, data in found.items() if data is not None}
+
+    def contents(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """What is stored under these keys. Lost ones are left out."""
+        found = {key: self._kv.get(key) for key in keys}
+        return {key: data for key, data in found.items() if data is not None}
+
+    def servicer_functions(self) -> bytes:
+        """What `mesh.start` was given."""
+        return self._kv.get(SERVICER_FUNCTIONS_KEY) or b""
 
     def save(self, state: control_pb2.DesiredState) -> None:
         """Store `state`, then remove what it no longer refers to: a crash in between leaves only waste behind."""

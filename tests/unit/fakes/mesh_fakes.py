@@ -40,6 +40,9 @@ class FakeController:
         self.scaled: list[tuple[str, str, int]] = []
         self.promoted: list[str] = []
         self.pauses: list[tuple[str, str, bool]] = []
+        self.backup_reply = control_pb2.MeshBackup()
+        self.restored: list[tuple[control_pb2.MeshBackup, bool, bool]] = []
+        """With `may_replace` and `is_dry_run`."""
         self.expected: list[Mapping[str, int] | None] = []
         """What changes came with."""
         self.event_list: list[control_pb2.Event] = []
@@ -106,6 +109,18 @@ class FakeController:
         if not is_dry_run:
             self.promoted.append(application)
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}: canary ended"])]
+
+    def backup(self) -> control_pb2.MeshBackup:
+        return self.backup_reply
+
+    def restore(
+        self, backup: control_pb2.MeshBackup, *, may_replace: bool = False, is_dry_run: bool = False
+    ) -> list[control_pb2.ApplicationChange]:
+        self.restored.append((backup, may_replace, is_dry_run))
+        return [
+            control_pb2.ApplicationChange(application=app.name, lines=[f"{app.name}: new"])
+            for app in backup.state.applications
+        ]
 
     def events(self, after: int = 0) -> list[control_pb2.Event]:
         return [event for event in self.event_list if event.number > after]

@@ -4,6 +4,7 @@ import pytest
 
 from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, DESCRIPTORS_PREFIX, STATE_KEY
 from mesh.controller.desired.desired_store import FencedError, StateStore, StoreError
+from mesh.stored.schema_version import SCHEMA_VERSION, NewerSchemaError
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
@@ -48,8 +49,16 @@ def test_a_new_mesh_has_no_state(store: StateStore) -> None:
 
 def test_what_was_saved_is_loaded(store: StateStore) -> None:
     """The stored state is complete (item 182)."""
-    state = deployed(store, control_pb2.DesiredState(), "v1")
+    state = deployed(store, control_pb2.DesiredState(schema_version=SCHEMA_VERSION), "v1")
     assert store.load() == state
+
+
+def test_a_state_of_a_newer_controller_is_not_read(store: StateStore, kv: DictKeyValue) -> None:
+    newer = control_pb2.DesiredState(schema_version=SCHEMA_VERSION + 1)
+    store.save(newer)
+    with pytest.raises(NewerSchemaError, match="The stored desired state was written by a newer version of the mesh"):
+        store.load()
+    assert kv.entries[STATE_KEY] == newer.SerializeToString()
 
 
 def test_code_is_stored_apart_under_its_digest(store: StateStore, kv: DictKeyValue) -> None:
@@ -113,7 +122,7 @@ def test_a_state_whose_waste_cannot_be_removed_is_stored(
 
     with monkeypatch.context() as patch:
         patch.setattr(kv, "keys", fail)
-        store.save(control_pb2.DesiredState(version=9))
-    assert store.load() == control_pb2.DesiredState(version=9)
+        store.save(control_pb2.DesiredState(version=9, schema_version=SCHEMA_VERSION))
+    assert store.load() == control_pb2.DesiredState(version=9, schema_version=SCHEMA_VERSION)
     assert state.version != 9
     assert kv.keys(CODE_PREFIX) == []

@@ -1,0 +1,175 @@
+"""Backups of the desired state: what is in one, and the change that restores it. Pure.
+
+A backup has all generations of each application with their code, so that it needs nothing but the cluster: the wanted
+one, the one before that is kept until it has proven itself, the one for a rollback, and the canary. A restored version
+has to prove itself again. On an empty mesh an application that was being updated comes back as it was: both
+generations, so that the one before serves where the new one fails. One that runs is updated as by a deploy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import grpc
+
+from mesh.cluster.keys import DESCRIPTORS_PREFIX
+from mesh.controller.desired.change_text import changes_by_application
+from mesh.controller.desired.deploy_history import Edit, recorded
+from mesh.controller.desired.desired_change import with_applications
+from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.stored.schema_version import NewerSchemaError, migrated
+from mesh.v1 import control_pb2
+
+
+def keys_of(state: control_pb2.DesiredState) -> set[str]:
+    """Of the code and the descriptors of all generations, in the cluster's KV."""
+    apps = list(generations(state))
+    code = {spec.code_key for app in apps for spec in app.deployments}
+    return code | {DESCRIPTORS_PREFIX + app.descriptors_digest for app in apps if app.descriptors_digest}
+
+
+def generations(state: control_pb2.DesiredState) -> Iterator[control_pb2.ApplicationSpec]:
+    yield from state.applications
+    yield from state.predecessors
+    yield from state.proven_before
+    yield from state.canaries
+
+
+def backup_of(
+    state: control_pb2.DesiredState, contents: Mapping[str, bytes], servicer_functions: bytes, unix_time_s: float
+) -> control_pb2.MeshBackup:
+    """Raises InvalidChangeError if code or descriptors are lost."""
+    lost = sorted(
+        f"{app.name}/{spec.name}"
+        for app in generations(state)
+        for spec in app.deployments
+        if spec.code_key not in contents
+    )
+    if lost:
+        raise InvalidChangeError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"The code of {', '.join(lost)} is gone from the cluster's key-value store: deploy it again, then back up.",
+        )
+    backup = control_pb2.MeshBackup(
+        state=state, contents=contents, servicer_functions=servicer_functions, unix_time_s=unix_time_s
+    )
+    del backup.state.applied_requests[:]
+    backup.state.is_shutting_down = False
+    return backup
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """A backup that is about to be restored. `applications` carry their code until that is stored."""
+
+    state: control_pb2.DesiredState
+    unix_time_s: float
+    may_replace: bool
+
+    @property
+    def applications(self) -> list[control_pb2.ApplicationSpec]:
+        """Of all generations: the same objects as in the state."""
+        return list(generations(self.state))
+
+    def edit(self, present: control_pb2.DesiredState) -> control_pb2.DesiredState:
+        """`present` with the applications of the backup; others stay. Raises InvalidChangeError."""
+        running = {app.name for app in present.applications}
+        changed = self._with_predecessors(present, running)
+        wanted = [*self.state.applications, *self.state.canaries]
+        changed = with_applications(changed, wanted, self.unix_time_s)
+        self._check_replaced(present, changed, running)
+        self._take_over(changed, running)
+        return changed
+
+    def recorded_edit(self, author: str) -> Edit:
+        """`edit`, which also adds what it changes to the history."""
+        edit = recorded(self.edit, self.unix_time_s, author)
+
+        def edited(present: control_pb2.DesiredState) -> control_pb2.DesiredState:
+            changed = edit(present)
+            for record in changed.history:
+                record.is_restore |= record.revision == changed.version
+            return changed
+
+        return edited
+
+    def _with_predecessors(self, present: control_pb2.DesiredState, running: set[str]) -> control_pb2.DesiredState:
+        """The versions before, as if they had been deployed, so that the wanted ones find them."""
+        before = [app for app in self.state.predecessors if app.name not in running]
+        if not before:
+            return present
+        changed = with_applications(present, before, self.unix_time_s)
+        proven = {(app.name, spec.name): spec for app in before for spec in app.deployments}
+        for app in changed.applications:
+            for spec in app.deployments:
+                known = proven.get((app.name, spec.name))
+                if app.name not in running and known is not None:
+                    spec.has_run, spec.is_proven = known.has_run, known.is_proven
+        return changed
+
+    def _check_replaced(
+        self, present: control_pb2.DesiredState, changed: control_pb2.DesiredState, running: set[str]
+    ) -> None:
+        lines = changes_by_application(present, changed)
+        replaced = sorted(name for name in running if lines[name])
+        if replaced and not self.may_replace:
+            raise InvalidChangeError(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"The mesh runs {', '.join(map(repr, replaced))} already, and not as in the backup. Nothing is changed."
+                " `mesh restore --dry-run --replace` shows what would change; --replace changes it.",
+            )
+
+    def _take_over(self, changed: control_pb2.DesiredState, running: set[str]) -> None:
+        """What a deploy would not bring: who deployed it, its numbers, pauses, history and the way back."""
+        saved = {app.name: app for app in self.state.applications}
+        for app in changed.applications:
+            if app.name in saved:
+                known = saved[app.name]
+                # A `mesh run` of then has ended, and does not delete it any more.
+                is_of_run = known.deployer == control_pb2.DEPLOYER_RUN
+                app.deployer = control_pb2.DEPLOYER_PROGRAM if is_of_run else known.deployer
+                app.config_name = known.config_name
+                if app.name not in running:
+                    _take_over_numbers(known, app)
+        fresh = saved.keys() - running
+        changed.proven_before.extend(app for app in self.state.proven_before if app.name in fresh)
+        for record in (each for each in self.state.history if each.application in fresh):
+            changed.history.add().CopyFrom(record)
+            changed.history[-1].revision = 0  # revisions of that mesh are not those of this one
+        if self.state.HasField("config_file") and (self.may_replace or not changed.HasField("config_file")):
+            changed.config_file = self.state.config_file
+        if not running and self.state.HasField("target_capacity"):
+            changed.target_capacity = self.state.target_capacity
+
+
+def _take_over_numbers(known: control_pb2.ApplicationSpec, app: control_pb2.ApplicationSpec) -> None:
+    specs = {spec.name: spec for spec in known.deployments}
+    for spec in app.deployments:
+        spec.options.num_replicas = specs[spec.name].options.num_replicas
+        spec.is_paused = specs[spec.name].is_paused
+
+
+def restoration(request: control_pb2.RestoreRequest, unix_time_s: float) -> Restoration:
+    """Raises InvalidChangeError for a backup of a newer mesh, or one that is not whole."""
+    try:
+        state = migrated(request.backup.state, "The backup")
+    except NewerSchemaError as error:
+        raise InvalidChangeError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
+    contents = request.backup.contents
+    lost = sorted(keys_of(state) - contents.keys())
+    if lost:
+        raise InvalidChangeError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"The backup is not whole: {lost[0]} is missing. Use another copy."
+        )
+    for app in generations(state):
+        if app.descriptors_digest:
+            app.descriptors = contents[DESCRIPTORS_PREFIX + app.descriptors_digest]
+        for spec in app.deployments:
+            spec.code = contents[spec.code_key]
+            spec.ClearField("code_key")
+    for app in (*state.applications, *state.canaries):
+        app.ClearField("rolled_back_because")
+        for spec in app.deployments:
+            spec.has_run = spec.is_proven = False
+    return Restoration(state, unix_time_s, request.may_replace)

@@ -1,0 +1,202 @@
+"""Backups of the desired state and their restoration, by the real controller in fake time.
+
+A test runs the coroutine that follows it; what is asserted stands there.
+"""
+
+import grpc
+import pytest
+
+from mesh.cluster.keys import CODE_PREFIX
+from mesh.controller.control_servicer import ControlServicer
+from mesh.controller.event_log import EventLog
+from mesh.stored.backup_file import from_file, to_file
+from mesh.stored.schema_version import SCHEMA_VERSION
+from mesh.v1 import control_pb2
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running
+from tests.unit.controller.builders import application
+from tests.unit.controller.test_control_servicer import IDENTITY, Aborted, Context
+
+
+def servicer(mesh: Mesh) -> ControlServicer:
+    return ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY, EventLog(lambda: 12.5))
+
+
+async def saved_by(mesh: Mesh) -> control_pb2.MeshBackup:
+    """As it comes out of the file."""
+    reply = await servicer(mesh).Backup(control_pb2.BackupRequest(author="ann@host"), Context())
+    return from_file(to_file(reply), "shop.backup")
+
+
+async def restore(mesh: Mesh, saved: control_pb2.MeshBackup, **fields: bool) -> control_pb2.ApplyReply:
+    request = control_pb2.RestoreRequest(author="bob@host", **fields)
+    request.backup.CopyFrom(saved)
+    return await servicer(mesh).Restore(request, Context())
+
+
+async def deploy(mesh: Mesh, *applications: control_pb2.ApplicationSpec, config_file: str | None = None) -> None:
+    request = control_pb2.ApplyRequest(applications=applications, author="ann@host", config_file=config_file)
+    await servicer(mesh).Apply(request, Context())
+
+
+def test_an_empty_mesh_serves_again_what_was_backed_up() -> None:
+    """Applications with their code, options, file and history, and with their way back (item 182)."""
+    run_in_fake_time(_on_an_empty_mesh())
+
+
+async def _on_an_empty_mesh() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await deploy(mesh, application(version="v1-o", num_replicas=1), config_file="the file")
+    await mesh.until(lambda: is_running(mesh, "v1-o", 1))
+    await deploy(mesh, application(version="v2-o", num_replicas=1), config_file="the file")
+    await mesh.until(lambda: is_running(mesh, "v2-o", 1) and not mesh.stored().predecessors)
+    scale = control_pb2.ScaleRequest(application="app", deployment="Model", num_replicas=3)
+    await servicer(mesh).Scale(scale, Context())
+    saved = await saved_by(mesh)
+    code = {key: value for key, value in mesh.kv.entries.items() if key.startswith(CODE_PREFIX)}
+    await mesh.crash()
+
+    other = Mesh(seed=2)
+    await other.boot()
+    await restore(other, saved)
+    await other.until(lambda: is_running(other, "v2-o", 3))
+    assert {key: value for key, value in other.kv.entries.items() if key.startswith(CODE_PREFIX)} == code
+    stored = other.stored()
+    assert stored.config_file == "the file"
+    assert stored.applications[0].deployer == control_pb2.DEPLOYER_FILE
+    history = (await servicer(other).History(control_pb2.HistoryRequest(application="app"), Context())).records
+    assert [(each.is_restore, each.author) for each in history] == [
+        (True, "bob@host"),
+        (False, ""),
+        (False, "ann@host"),
+        (False, "ann@host"),
+    ]
+    await servicer(other).Rollback(control_pb2.RollbackRequest(application="app"), Context())
+    await other.until(lambda: is_running(other, "v1-o", 1))
+    await other.crash()
+
+
+def test_an_update_that_failed_comes_back_as_it_was() -> None:
+    """The version before serves, and not the failed one alone."""
+    run_in_fake_time(_during_an_update())
+
+
+async def _during_an_update() -> None:
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"v2-o"}
+    await mesh.boot()
+    await deploy(mesh, application(version="v1-o"))
+    await mesh.until(lambda: is_running(mesh, "v1-o", 2))
+    await deploy(mesh, application(version="v2-o"))
+    await mesh.until(lambda: mesh.app_status() == "DEPLOY_FAILED")
+    saved = await saved_by(mesh)
+    await mesh.crash()
+
+    other = Mesh(seed=2)
+    other.cluster.broken_versions = {"v2-o"}
+    await other.boot()
+    await restore(other, saved)
+    await other.until(lambda: len(other.cluster.serving("v1-o")) == 2)
+    await servicer(other).Rollback(control_pb2.RollbackRequest(application="app"), Context())
+    await other.until(lambda: is_running(other, "v1-o", 2))
+    await other.crash()
+
+
+def test_what_runs_is_replaced_only_by_request_and_without_a_gap() -> None:
+    run_in_fake_time(_over_what_runs())
+
+
+async def _over_what_runs() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await deploy(mesh, application(version="v1-o"), application("stays", "s-o", 1))
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 3)
+    saved = await saved_by(mesh)
+    assert not any(each.lines for each in (await restore(mesh, saved)).changes), "as it is already"
+    del saved.state.applications[1]
+    await deploy(mesh, application(version="v2-o"))
+    await mesh.until(lambda: len(mesh.cluster.serving("v2-o")) == 2 and len(mesh.cluster.serving()) == 3)
+    before = mesh.stored()
+    with pytest.raises(Aborted, match="The mesh runs 'app' already, and not as in the backup") as caught:
+        await restore(mesh, saved)
+    assert caught.value.code == grpc.StatusCode.ALREADY_EXISTS
+    shown = await restore(mesh, saved, may_replace=True, is_dry_run=True)
+    assert {each.application: bool(each.lines) for each in shown.changes} == {"app": True, "stays": False}
+    assert mesh.stored() == before, "neither a refusal nor a dry run stores anything"
+    await restore(mesh, saved, may_replace=True)
+    await mesh.until(lambda: len(mesh.cluster.serving("v1-o")) == 2 and len(mesh.cluster.serving()) == 3)
+    assert len(mesh.cluster.serving("s-o")) == 1
+    await mesh.crash()
+
+
+def test_all_applications_are_restored_or_none() -> None:
+    run_in_fake_time(_all_or_none())
+
+
+async def _all_or_none() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await deploy(mesh, application("one", "v1-o", 1), application("two", "v2-o", 1))
+    saved = await saved_by(mesh)
+    await mesh.crash()
+
+    other = Mesh(seed=2)
+    await other.boot()
+    taken = application("another", "a-o", 1)
+    taken.route_prefix = "/two"
+    await deploy(other, taken)
+    before = dict(other.kv.entries)
+    with pytest.raises(Aborted, match="Route prefix '/two' belongs to application 'another'"):
+        await restore(other, saved)
+    saved.contents.pop(next(iter(saved.contents)))
+    with pytest.raises(Aborted, match="The backup is not whole: code/"):
+        await restore(other, saved)
+    saved.state.schema_version = SCHEMA_VERSION + 1
+    with pytest.raises(Aborted, match="The backup was written by a newer version of the mesh"):
+        await restore(other, saved)
+    assert other.kv.entries == before
+    await other.crash()
+
+
+def test_a_canary_and_what_follows_its_load_come_back_with_their_numbers() -> None:
+    run_in_fake_time(_with_canary())
+
+
+async def _with_canary() -> None:
+    rules = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=9, target_ongoing_requests=1, is_external=True)
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await deploy(mesh, application(version="v1-o", autoscaling=rules))
+    scale = control_pb2.ScaleRequest(application="app", deployment="Model", num_replicas=5)
+    await servicer(mesh).Scale(scale, Context())
+    await mesh.until(lambda: len(mesh.cluster.serving("v1-o")) == 5)
+    canary = application(version="v2-o", autoscaling=rules)
+    canary.traffic.percent = 20.0
+    await deploy(mesh, canary)
+    await mesh.until(lambda: len(mesh.cluster.serving("v2-o")) == 1)
+    saved = await saved_by(mesh)
+    await mesh.crash()
+
+    other = Mesh(seed=2)
+    await other.boot()
+    await restore(other, saved)
+    await other.until(lambda: len(other.cluster.serving("v1-o")) == 5 and len(other.cluster.serving("v2-o")) == 1)
+    await other.crash()
+
+
+def test_code_that_is_lost_makes_no_backup() -> None:
+    run_in_fake_time(_lost_code())
+
+
+async def _lost_code() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await deploy(mesh, application(version="v1-o"))
+    for key in mesh.kv.keys(CODE_PREFIX):
+        mesh.kv.delete(key)
+    with pytest.raises(Aborted, match="The code of app/Model is gone") as caught:
+        await saved_by(mesh)
+    assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    await mesh.crash()
