@@ -91,4 +91,5 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # type checkers know the names
 
     def __getattr__(name: str) -> NoReturn:
-        raise AttributeError(why_no_attribute(name, __all__))
+        # Without the name, for which Python would guess a second time where it shows the error.
+        raise AttributeError(why_no_attribute(name, __all__), name=None)

@@ -16,7 +16,7 @@ from mesh.client.control_client import ControlClient
 from mesh.client.program_end import ProgramEnd
 from mesh.cluster import ray_core
 from mesh.context import get_replica_context, in_replica
-from mesh.deployment import Application
+from mesh.deployment import Application, instead_of
 from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
 from mesh.local.local_run import delete_all_local, delete_local, local_application, run_local
@@ -371,7 +371,10 @@ def _check_target(asked: RunTarget) -> None:
     if not isinstance(asked, RunTarget):
         raise TypeError(f"mesh.run_many takes RunTargets: write mesh.RunTarget(app, name=...), not {asked!r}.")
     if not isinstance(asked.target, Application):
-        raise TypeError(f"mesh.run takes an application, the result of Deployment.bind(...), not {asked.target!r}.")
+        raise TypeError(
+            f"mesh.run takes an application, the result of Deployment.bind(...), not {asked.target!r}."
+            f"{instead_of(asked.target)}"
+        )
     application.checked_name(asked.name)
     application.checked_route_prefix(asked.route_prefix)
     _parsed(asked.logging_config)

@@ -84,7 +84,8 @@ def deployments_of(application: Application) -> dict[str, Deployment]:
 
 def checked_name(name: object) -> str:
     if not isinstance(name, str) or not name:
-        got = "" if isinstance(name, str) else f", got {name!r}: put it into quotes"
+        advice = "leave it out, or give it one" if name is None else "put it into quotes"
+        got = "" if isinstance(name, str) else f", got {name!r}: {advice}"
         raise MeshException(f"Application name must be a non-empty string{got}.")
     return name
 

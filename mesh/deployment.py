@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import typing
 import warnings
-from collections.abc import Callable, Mapping
-from types import CodeType
+from collections.abc import Callable, Iterable, Mapping
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Unpack, overload
 
 from typing_extensions import ParamSpec, TypeVar
@@ -89,12 +89,13 @@ class Deployment(Generic[BindArgs, Code]):
         Applications among the arguments are deployed with it; the constructor gets a DeploymentHandle for each.
 
         Raises:
-            TypeError: The constructor does not take these arguments.
+            TypeError: The constructor does not take these arguments, or a deployment among them is not bound.
             ValueError: Arguments were given for a function, which has no constructor.
         """
         if not inspect.isclass(self._func_or_class) and (args or kwargs):
             raise ValueError(f"{self.name} is a function: it has no constructor, so .bind() takes no arguments.")
         _check_arguments(self.name, self._func_or_class, args, kwargs)
+        _refuse_deployments(self.name, (*args, *kwargs.values()))
         return Application(self, args, kwargs)
 
     if not TYPE_CHECKING:  # type checkers know the attributes
@@ -235,6 +236,20 @@ def deployment(
     return decorate(_func_or_class) if _func_or_class is not None and not isinstance(_func_or_class, str) else decorate
 
 
+def instead_of(target: object) -> str:
+    """What to write instead of running something that is no application, with a space in front."""
+    match target:
+        case Deployment():
+            return f" Write mesh.run({target.name}.bind(...))."
+        case type() | FunctionType():
+            return f" Write mesh.run(mesh.deployment({target.__name__}).bind(...))."
+        case list() | tuple():
+            return " For several applications write mesh.run_many([mesh.RunTarget(app, name=...), ...])."
+        case str():
+            return " Import it, or run it by `mesh run MODULE:APP`."
+    return ""
+
+
 def _make(
     func_or_class: Callable[..., Any], given: Mapping[str, Any], base: Deployment[..., Any] | None = None
 ) -> Deployment[..., Any]:
@@ -270,6 +285,21 @@ def _check_arguments(name: str, code: Callable[..., Any], args: tuple[Any, ...],
         names = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
         takes = signature.replace(parameters=names, return_annotation=signature.empty)
         raise TypeError(f"{name}.bind(): {error}. The constructor takes {takes}.") from None
+
+
+def _refuse_deployments(name: str, arguments: Iterable[object]) -> None:
+    """Raises TypeError for what was to be an application: a constructor would get the deployment, not a handle."""
+    for argument in arguments:
+        match argument:
+            case Deployment():
+                raise TypeError(
+                    f"{name}.bind(): the argument {argument!r} is not bound, so it would not run. Write "
+                    f"{argument.name}.bind(...), for which the constructor gets a handle."
+                )
+            case list() | tuple():
+                _refuse_deployments(name, argument)
+            case dict():
+                _refuse_deployments(name, argument.values())
 
 
 def _no_attribute(owner: object, name: str, advice: str) -> str:

@@ -341,4 +341,5 @@ if not TYPE_CHECKING:  # type checkers know the names
         errors = [each for each, value in globals().items() if isinstance(value, type) and value.__module__ == __name__]
         close = difflib.get_close_matches(name, errors, n=1)
         guess = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(sorted(errors))}."
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{guess}")
+        # Without the name, for which Python would guess a second time where it shows the error.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{guess}", name=None)

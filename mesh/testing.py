@@ -55,6 +55,8 @@ class FakeHandle(DeploymentHandle[Any]):
     """
 
     def __init__(self, target: object) -> None:
+        if isinstance(target, type):
+            raise TypeError(f"FakeHandle takes an object, not its class: write FakeHandle({target.__name__}(...)).")
         name = getattr(target, "__name__", type(target).__name__)
         router = _LocalRouter(DeploymentKey("tests", name), MethodTable(target, {}))
         super().__init__(name, "tests", _routers=_OneRouter(router))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from mesh.context import Request
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.options import option_checks
 from mesh.routing.router import Router
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread, mailbox_of
@@ -103,6 +104,7 @@ class CallFuture:
 
     def wait_blocking(self, timeout_s: float | None) -> Outcome:
         """Wait in a thread without a running loop. Raises TimeoutError; the call goes on."""
+        option_checks.seconds("timeout_s", timeout_s)
         if self.outcome is None:
             io_thread().refuse_wait()
             event = threading.Event()
@@ -117,6 +119,7 @@ class CallFuture:
 
     def wait_headers_blocking(self, timeout_s: float | None) -> None:
         """Wait in a thread for the initial metadata or the end of the call. Raises TimeoutError."""
+        option_checks.seconds("timeout_s", timeout_s)
         if self.initial_metadata is None and self.outcome is None:
             io_thread().refuse_wait()
             event = threading.Event()

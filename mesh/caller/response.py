@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from mesh.caller.call_future import CallFuture, ItemStream, waker
 from mesh.cluster import ray_objects
@@ -28,6 +28,8 @@ class _Response:
     _future: CallFuture
     _read = staticmethod(decode)
     """Reads a payload; calls of typed methods have a reader of their own."""
+    _to_get_it: ClassVar[str]
+    """What to write, for those who take the response for what the method returned."""
 
     @property
     def request_id(self) -> str:
@@ -51,6 +53,16 @@ class _Response:
     def cancelled(self) -> bool:
         """Whether `cancel` was called, even if the call had completed."""
         return self._is_cancelled
+
+    def __repr__(self) -> str:
+        state = "in progress" if self._future.outcome is None else "completed"
+        return f"<{type(self).__name__} of request {self.request_id}, {state}: {self._to_get_it}>"
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            advice = "" if name.startswith("_") else f". For what the method returned, {self._to_get_it}"
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{advice}")
 
     async def initial_metadata(self) -> CallMetadata:
         """What the method has sent ahead of its first response, waiting for it; empty if it sends none."""
@@ -90,6 +102,8 @@ class DeploymentResponse(_Response, Generic[R]):
 
     `await` it in any event loop, or call `result()` in a thread without one; both any number of times.
     """
+
+    _to_get_it = "await it, or ask for its result()"
 
     def __init__(self, future: CallFuture, request_id: str) -> None:
         super().__init__(future, request_id)
@@ -156,6 +170,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
     """
 
     _future: ItemStream
+    _to_get_it = "iterate over it with `for` or `async for`"
 
     def __await__(self) -> NoReturn:
         raise TypeError(

@@ -12,6 +12,8 @@ _NONE = "none"
 class PortFlag(click.IntRange):
     """A port, or "none"."""
 
+    name = "port"
+
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         return _NONE if value == _NONE else super().convert(value, parameter, context)
 

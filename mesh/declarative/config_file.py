@@ -181,7 +181,8 @@ class _Checker:
 
     def _mapping(self, path: Path, value: Any, known: tuple[str, ...] | None = None) -> dict[str, Any]:
         if not isinstance(value, dict):
-            self.findings.append(Finding(path, f"must be a mapping of fields to values, got {_shown(value)}."))
+            advice = " Is a space missing behind a colon?" if isinstance(value, str) and ":" in value else ""
+            self.findings.append(Finding(path, f"must be a mapping of fields to values, got {_shown(value)}.{advice}"))
             return {}
         unknown = [] if known is None else [name for name in value if name not in known]
         self.findings.extend(unknown_field(path, name, known or ()) for name in unknown)

@@ -16,6 +16,7 @@ ADVICE: Mapping[str, str] = {
     "initial_backoff_s": "calls that wait are sent as soon as a place is free",
     "label_selector": "use custom resources or accelerator_type to choose nodes",
     "max_backoff_s": "calls that wait are sent as soon as a place is free",
+    "max_concurrent_queries": "write max_ongoing_requests, the name that replaced it there",
     "placement_group_bundle_label_selector": "use custom resources in the bundles to choose nodes",
     "prometheus_metrics": "a policy function may ask Prometheus itself",
     "request_routing_stats_period_s": "replicas tell their load with each result",

@@ -5,6 +5,7 @@ Handle calls carry pickles. Calls under a full gRPC name carry serialised protob
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import grpc
@@ -79,6 +80,7 @@ class ProtobufCodec:
         except Exception as error:  # the serialiser of a type that the value is not of
             raise TypeError(
                 f"'{typed.full_name}' answered with a {type(value).__name__}, not with its response message: {error}"
+                f"{'. Await it before it is returned.' if inspect.isawaitable(value) else ''}"
             ) from error
         return raw(data)
 

@@ -83,6 +83,11 @@ def ingress(app: Any = None) -> IngressDecorator:
         TypeError: `app` is not callable, or cannot be pickled.
     """
 
+    if inspect.isclass(app) and not _has_call(app):
+        raise TypeError(
+            f"mesh.ingress takes an ASGI application, got {app!r}. Write @mesh.ingress(app) above the class."
+        )
+
     def decorate(cls: Any = None) -> Any:
         if cls is None:
             # As if it were written there: a change of that module's source is a change of the deployment.

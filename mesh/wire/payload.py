@@ -8,6 +8,7 @@ change an array after the call was made, and arrive as read-only views.
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def encode(value: object, what: str = "value", *, store: bool = True) -> Payload
         try:
             data = ray_core.cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
         except Exception as error:
-            raise UnserializableError(f"The {what} cannot be pickled: {error}") from error
+            raise UnserializableError(f"The {what} cannot be pickled: {error}{_advice_on(value)}") from error
     if not out_of_band:
         _check_size(what, len(data))
         return Payload(PICKLE, data)
@@ -110,6 +111,15 @@ def decode(payload: Payload) -> Any:
     if payload.stored is not None:
         return pickle.loads(payload.data, buffers=load_buffers(payload.stored))
     return pickle.loads(payload.data, buffers=[memoryview(buffer).toreadonly() for buffer in payload.buffers])
+
+
+def _advice_on(value: object) -> str:
+    """What to do about a value that is no data, behind the reason why it does not travel."""
+    if inspect.iscoroutine(value):
+        return f". Await {value.__qualname__} where it is called."
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        return f". Make a list of what {value.__qualname__} yields, or `yield` its items."
+    return ""
 
 
 def _check_size(what: str, size_bytes: int) -> None:

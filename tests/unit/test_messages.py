@@ -18,15 +18,24 @@ import pytest
 from click.testing import CliRunner
 
 import mesh
-from mesh.caller.response import DeploymentResponse
+from examples.weather import weather_pb2_grpc
+from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.cli import main
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.declarative import compose, import_path
 from mesh.declarative.config_file import read_config
 from mesh.declarative.yaml_positions import ConfigError
-from mesh.exceptions import DeploymentUnavailableError, MeshException, ReplicaUnavailableError
+from mesh.exceptions import (
+    DeploymentUnavailableError,
+    MeshException,
+    ReplicaUnavailableError,
+    UnserializableError,
+)
+from mesh.replica.method_codecs import ProtobufCodec
 from mesh.replica.user_methods import MethodTable
-from mesh.testing import RunMeshApp, grpc_context, replica_context
+from mesh.testing import FakeHandle, RunMeshApp, grpc_context, replica_context
+from mesh.usercode.served_methods import typed_methods
+from mesh.wire.payload import encode
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
@@ -242,7 +251,60 @@ def multiplexed() -> object:
         ),
         (
             lambda: mesh.run(Shop),  # type: ignore[arg-type]
-            "mesh.run takes an application, the result of Deployment.bind(...), not Deployment(name=Shop).",
+            "mesh.run takes an application, the result of Deployment.bind(...), not Deployment(name=Shop). Write "
+            "mesh.run(Shop.bind(...)).",
+        ),
+        (
+            lambda: mesh.run(Plain),  # type: ignore[arg-type]
+            f"mesh.run takes an application, the result of Deployment.bind(...), not {Plain!r}. Write "
+            "mesh.run(mesh.deployment(Plain).bind(...)).",
+        ),
+        (
+            lambda: mesh.run([Shop.bind()]),  # type: ignore[arg-type]
+            "mesh.run takes an application, the result of Deployment.bind(...), not [Application(deployment='Shop')]. "
+            "For several applications write mesh.run_many([mesh.RunTarget(app, name=...), ...]).",
+        ),
+        (
+            lambda: mesh.run("shop.app:app"),  # type: ignore[arg-type]
+            "mesh.run takes an application, the result of Deployment.bind(...), not 'shop.app:app'. Import it, or run "
+            "it by `mesh run MODULE:APP`.",
+        ),
+        (
+            lambda: Shop.bind(size=Shop),
+            "Shop.bind(): the argument Deployment(name=Shop) is not bound, so it would not run. Write Shop.bind(...), "
+            "for which the constructor gets a handle.",
+        ),
+        (
+            lambda: Shop.bind([{"size": tax}]),
+            "Shop.bind(): the argument Deployment(name=tax) is not bound, so it would not run. Write tax.bind(...), "
+            "for which the constructor gets a handle.",
+        ),
+        (
+            lambda: options(max_concurrent_queries=3),
+            "max_concurrent_queries is an option of Ray Serve that the mesh does not have. Leave it out: write "
+            "max_ongoing_requests, the name that replaced it there.",
+        ),
+        (
+            lambda: DeploymentResponse(Mock(), "id").size,
+            "'DeploymentResponse' object has no attribute 'size'. For what the method returned, await it, or ask for "
+            "its result()",
+        ),
+        (
+            lambda: DeploymentResponseGenerator(Mock(), "id").size,
+            "'DeploymentResponseGenerator' object has no attribute 'size'. For what the method returned, iterate over "
+            "it with `for` or `async for`",
+        ),
+        (
+            lambda: DeploymentResponse(Mock(), "id")._size,
+            "'DeploymentResponse' object has no attribute '_size'",
+        ),
+        (
+            lambda: FakeHandle(Plain),
+            "FakeHandle takes an object, not its class: write FakeHandle(Plain(...)).",
+        ),
+        (
+            lambda: mesh.ingress(Plain),
+            f"mesh.ingress takes an ASGI application, got {Plain!r}. Write @mesh.ingress(app) above the class.",
         ),
         (
             lambda: mesh.deployment(Shop),  # type: ignore[call-overload]
@@ -308,6 +370,17 @@ def test_a_method_that_is_not_there() -> None:
     )
 
 
+def test_a_response_shows_how_to_get_what_it_stands_for() -> None:
+    """Where `await` was forgotten, and the response is printed or logged."""
+    waiting = Mock(outcome=None)
+    assert repr(DeploymentResponse(waiting, "r-1")) == (
+        "<DeploymentResponse of request r-1, in progress: await it, or ask for its result()>"
+    )
+    assert repr(DeploymentResponseGenerator(Mock(), "r-1")) == (
+        "<DeploymentResponseGenerator of request r-1, completed: iterate over it with `for` or `async for`>"
+    )
+
+
 @mesh.deployment
 class Careless:
     @mesh.batch(max_batch_size=2, batch_wait_timeout_s=10)
@@ -347,6 +420,9 @@ def test_a_mistake_in_a_call(mesh_app: RunMeshApp) -> None:
         "Tried to call a method 'won' that does not exist in deployment 'Careless' of application 'default'. "
         "Available methods: ['count', 'halve', 'one']. Did you mean 'one'?"
     )
+    assert says(TypeError, lambda: handle.one.remote().result(timeout_s="10")) == (
+        "timeout_s must be a number of seconds or None, got '10'."
+    )
     assert says(TypeError, lambda: handle.one.remote(2).result(timeout_s=10)) == (
         "Careless.one() takes 1 positional argument but 2 were given"
     )
@@ -367,6 +443,40 @@ def test_a_mistake_in_a_call(mesh_app: RunMeshApp) -> None:
     )
     assert says(TypeError, lambda: handle.count.options(stream=True).remote().result()) == (
         "A streaming response has no single result. Iterate over it with `for` or `async for`."
+    )
+
+
+async def halves(count: int) -> AsyncIterator[float]:
+    for _ in range(count):
+        yield 0.5
+
+
+async def half() -> float:
+    return 0.5
+
+
+def test_an_await_that_is_missing_in_a_method() -> None:
+    """Its result is then a coroutine, which cannot travel; so is a generator that was not iterated over."""
+
+    def says(error: type[Exception], call: Callable[[], Any]) -> str:
+        with pytest.raises(error) as caught:
+            call()
+        return str(caught.value)
+
+    service = type("Weather", (weather_pb2_grpc.WeatherServicer,), {"Forecast": half})
+    unawaited, forecast = half(), typed_methods(service)["/weather.Weather/Forecast"]
+    assert says(UnserializableError, lambda: encode(unawaited, "result")) == (
+        "The result cannot be pickled: cannot pickle 'coroutine' object. Await half where it is called."
+    )
+    assert re.fullmatch(
+        r"'/weather.Weather/Forecast' answered with a coroutine, not with its response message: .*\. Await it before "
+        r"it is returned\.",
+        says(TypeError, lambda: ProtobufCodec(forecast).write_result(unawaited)),
+    )
+    unawaited.close()
+    assert says(UnserializableError, lambda: encode(halves(2), "result")) == (
+        "The result cannot be pickled: cannot pickle 'async_generator' object. Make a list of what halves yields, or "
+        "`yield` its items."
     )
 
 
@@ -401,6 +511,23 @@ def test_a_handle_among_the_attributes_is_no_method() -> None:
 
 def test_the_namespace_has_the_public_names_only() -> None:
     assert set(dir(mesh)) == {*mesh.__all__, "context"}
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        ("mesh.deploy", "module 'mesh' has no attribute 'deploy'. Did you mean 'deployment'?"),
+        (
+            "mesh.exceptions.BackpressureError",
+            "module 'mesh.exceptions' has no attribute 'BackpressureError'. Did you mean 'BackPressureError'?",
+        ),
+    ],
+)
+def test_a_script_shows_one_guess(script: str, shown: str) -> None:
+    """Python would add a second one at the end."""
+    command = [sys.executable, "-c", f"import mesh; {script}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stderr.rstrip("\n").endswith(f"AttributeError: {shown}")
 
 
 def test_a_class_that_is_not_decorated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,6 +628,25 @@ def test_a_number_for_a_name_needs_quotes() -> None:
     assert mistakes("applications: [{import_path: a:b, name: 5}]") == [
         "1:41: applications[0].name: Application name must be a non-empty string, got 5: put it into quotes."
     ]
+
+
+@pytest.mark.parametrize(
+    ("applications", "message"),
+    [
+        (
+            "[{import_path: a:b, name: }]",
+            "1:40: applications[0].name: Application name must be a non-empty string, got None: leave it out, or give "
+            "it one.",
+        ),
+        (
+            "['import_path:a:b']",
+            "1:16: applications[0]: must be a mapping of fields to values, got 'import_path:a:b'. Is a space missing "
+            "behind a colon?",
+        ),
+    ],
+)
+def test_what_is_missing_in_a_file(applications: str, message: str) -> None:
+    assert mistakes(f"applications: {applications}") == [message]
 
 
 def test_every_mistake_in_nested_options_is_named() -> None:
@@ -604,3 +750,11 @@ def test_a_mistake_on_the_command_line(
 ) -> None:
     result = CliRunner().invoke(main.main, words)
     assert (result.exit_code, result.output) == (1, f"Error: {message}\n")
+
+
+def test_a_port_that_is_none() -> None:
+    result = CliRunner().invoke(main.main, ["run", "shop.app:app", "--grpc-port", "x"])
+    assert (result.exit_code, result.output.splitlines()[-1]) == (
+        2,
+        "Error: Invalid value for '--grpc-port': 'x' is not a valid port.",
+    )

@@ -165,7 +165,7 @@ def test_start_may_do_without_a_port_or_take_any(cluster: FakeCluster) -> None:
     options = cluster.controller.reply.gateway_options
     assert (options.HasField("grpc_port"), options.grpc_port, options.HasField("http_port")) == (True, 0, False)
     assert "is not in the range 0<=x<=65535" in invoke("start", "--grpc-port", "65536").output
-    assert "'off' is not a valid integer" in invoke("start", "--grpc-port", "off").output
+    assert "'off' is not a valid port" in invoke("start", "--grpc-port", "off").output
     cluster.is_there = False
     assert "Start one with `ray start --head`" in invoke("start").output
 
