@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mesh.caller.call_future import CallFuture, waker
 from mesh.caller.response import refuse_in_loop
@@ -11,6 +12,7 @@ from mesh.cluster.keys import DeploymentKey
 from mesh.context import ReplicaId
 from mesh.exceptions import DisconnectedError
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.routing.snapshot import ReplicaInfo
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import to_exception
@@ -23,6 +25,8 @@ class ReplicaSelection:
 
     def __init__(self, deployment_id: DeploymentKey, call: OutgoingCall, replica: ReplicaInfo) -> None:
         self.deployment_id = deployment_id
+        self.replica_metadata: Mapping[str, Any] = getattr(call.link, "facts", ReplicaFacts()).metadata
+        """What its `record_replica_metadata` returned when it started."""
         self._call = call
         self._replica = replica
         self._is_used = False

@@ -23,6 +23,7 @@ from mesh.link.link_phases import CALLEE_TRANSITIONS, CalleeEvent, CalleePhase
 from mesh.link.link_stream import LinkStream
 from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
@@ -153,14 +154,14 @@ class CalleeLink:
     def __repr__(self) -> str:
         return f"<CalleeLink {self.phase.name}, {len(self._calls)} calls>"
 
-    def start(self, model_ids: list[str], copies_min: int) -> None:
-        """Welcome the caller, with the models that are here and how many copies it is to keep of each."""
+    def start(self, facts: ReplicaFacts) -> None:
+        """Welcome the caller, with what it is to know of this replica."""
         self._links.add(self)
         self._stream.connection.outbox.send_headers(self._stream, RESPONSE_BLOCK)
         if self._admission.is_closed:
             # Before it can send a call.
             self.drain()
-        self.send(frames.pack_welcome(self._load(), model_ids, copies_min))
+        self.send(frames.pack_welcome(self._load(), facts))
 
     def end(self, reason: CancelReason, code: int = 0, text: str = "") -> None:
         """Cancel the link's calls and end its stream with a gRPC status."""
@@ -208,10 +209,10 @@ class CalleeLink:
         if self.phase is not _CLOSED:
             self._writer.send(packed, call_id)
 
-    def send_models(self, model_ids: list[str]) -> None:
-        """Send the caller the list of models that are here."""
+    def send_state(self, name: str, packed: bytes) -> None:
+        """Send the caller a fact that has changed; only the last one of its name counts."""
         if self.phase is not _CLOSED:
-            self._writer.send_state("models", frames.pack_models(model_ids))
+            self._writer.send_state(name, packed)
 
     def push_load(self) -> None:
         """Send the caller a load report."""

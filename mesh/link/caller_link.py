@@ -25,6 +25,7 @@ from mesh.link.link_stream import LINK_METHOD, LinkStream, caller_transports
 from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
@@ -77,7 +78,7 @@ class CallerLink:
         self.phase = CallerPhase.CONNECTING
         self.others_ongoing = 0
         """Calls of other callers at the replica, by its last load report."""
-        self.model_ids, self.copies_min = frozenset[str](), 1
+        self.facts = ReplicaFacts()
 
     def __repr__(self) -> str:
         return f"<CallerLink to {self.replica_id}, {self.phase.name}, {len(self._calls)} calls>"
@@ -294,8 +295,7 @@ class CallerLink:
             case "welcome":
                 self._on_event(CallerEvent.WELCOME)
                 self.others_ongoing = frame.welcome.load.ongoing
-                self.model_ids = frozenset(frame.welcome.model_ids)
-                self.copies_min = max(1, frame.welcome.copies_min)
+                self.facts = ReplicaFacts.read(frame.welcome)
                 self._observer.on_ready(self)
             case "drain":
                 self._on_event(CallerEvent.DRAIN)
@@ -303,8 +303,8 @@ class CallerLink:
                 # Behind the last Open: when the replica reads this, nothing of ours can be lost on the way to it.
                 self._write(frames.pack_drain())
                 self._observer.on_load(self)
-            case "models":
-                self.model_ids = frozenset(frame.models.model_ids)
+            case "models" | "routing_stats":
+                self.facts = self.facts.changed_by(frame)
                 self._observer.on_load(self)
             case kind:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a replica")

@@ -7,13 +7,16 @@ frame is packed once, by itself, and the writer joins what is ready. A frame who
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
 from mesh.link.parts import MalformedFrameError, pack_part
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.small_frames import pack_small_item, pack_small_open, pack_small_result
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
@@ -27,6 +30,7 @@ Frame = replica_pb2.Frame
 PROTOCOL_VERSION = 1
 
 _DEADLINE_MAX_MS = 2**32 - 1
+_NO_FACTS = ReplicaFacts()
 
 _FRAMES_TAG = b"\x0a"  # field 1 of Frames, length-delimited
 
@@ -229,7 +233,7 @@ def pack_release(object_id: bytes) -> bytes:
     return pack(Frame(release=replica_pb2.Release(object_id=object_id)))
 
 
-def pack_models(model_ids: list[str]) -> bytes:
+def pack_models(model_ids: Iterable[str]) -> bytes:
     """The complete list of models that the replica has or loads."""
     return pack(Frame(models=replica_pb2.Models(model_ids=model_ids)))
 
@@ -240,15 +244,18 @@ def pack_hello(replica_id: str, token: bytes) -> bytes:
     return pack(Frame(hello=hello))
 
 
-def pack_welcome(ongoing: int, model_ids: list[str], copies_min: int = 1) -> bytes:
-    """The first frame of a replica, with its load and its models, and how many copies callers keep of each."""
+def pack_routing_stats(stats: Mapping[str, Any]) -> bytes:
+    """The latest figures of the user's `record_routing_stats`: JSON values."""
+    return pack(Frame(routing_stats=replica_pb2.RoutingStats(json=json.dumps(stats))))
+
+
+def pack_welcome(ongoing: int, facts: ReplicaFacts = _NO_FACTS) -> bytes:
+    """The first frame of a replica, with its load and what its callers know of it."""
     frame = Frame()
     welcome = frame.welcome
     welcome.protocol_version = PROTOCOL_VERSION
     welcome.load.ongoing = ongoing
-    welcome.model_ids.extend(model_ids)
-    if copies_min > 1:
-        welcome.copies_min = copies_min
+    facts.write(welcome)
     return pack(frame)
 
 

@@ -6,7 +6,9 @@ Every link is one RPC. Nothing but Hello is read until its token and replica id 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -18,6 +20,7 @@ from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.callee_link import CalleeLink, CallService
 from mesh.link.link_stream import LINK_METHOD, LinkStream
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.rpc.answers import answer_status
 from mesh.rpc.request_head import RequestHead
 from mesh.settings import settings
@@ -47,9 +50,7 @@ class LinkServicer:
         self.service = service
         self.token_matches = token_matches
         self.links: set[CalleeLink] = set() if links is None else links
-        self.model_ids: list[str] = []
-        self.copies_min = 1
-        """Of each model: callers ask as many replicas for it, where there are as many."""
+        self.facts = ReplicaFacts()
 
     def accept(self, stream: Stream, head: RequestHead, peer: str) -> LinkStream | None:
         """The receiver of a new request to the replica's port; None where it has been refused."""
@@ -58,11 +59,20 @@ class LinkServicer:
             return None
         return _Handshake(self, stream).receiver
 
-    def announce_models(self, model_ids: list[str]) -> None:
+    def announce_models(self, model_ids: Iterable[str]) -> None:
         """Send all callers the list of models that are here."""
-        self.model_ids = model_ids
+        self.facts = replace(self.facts, model_ids=frozenset(model_ids))
+        self._send_state("models", frames.pack_models(self.facts.model_ids))
+
+    def announce_stats(self, stats: Mapping[str, Any]) -> None:
+        """Send all callers the latest figures of the user's `record_routing_stats`, unless they know them."""
+        if stats != self.facts.routing_stats:
+            self.facts = replace(self.facts, routing_stats=stats)
+            self._send_state("routing stats", frames.pack_routing_stats(stats))
+
+    def _send_state(self, name: str, packed: bytes) -> None:
         for link in self.links:
-            link.send_models(model_ids)
+            link.send_state(name, packed)
 
     def drain(self) -> None:
         """Refuse new calls from now on, and ask all callers to send none."""
@@ -109,7 +119,7 @@ class _Handshake:
             )
         else:
             link = CalleeLink(servicer.admission, servicer.service, self._stream, self.receiver, servicer.links)
-            link.start(servicer.model_ids, servicer.copies_min)
+            link.start(servicer.facts)
 
     def _on_end(self, reason: str, code: ErrorCode | int) -> None:
         self._timer.cancel()

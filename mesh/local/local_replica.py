@@ -10,6 +10,7 @@ import logging
 import pickle
 import secrets
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,8 +19,9 @@ from mesh.link.admission import Admission
 from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
 from mesh.multiplex.multiplex_decorator import registry_in
-from mesh.multiplex.preloading import preload_models
+from mesh.multiplex.preloading import copies_min_of, preload_models
 from mesh.replica.executor import Executor
+from mesh.replica.recorded_stats import METADATA, ROUTING, RecordedStats, metadata_of, routing_stats
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import MethodTable
@@ -62,12 +64,11 @@ class LocalReplica:
         replica = ReplicaContext(
             app_name=app_name,
             deployment=spec.name,
-            replica_tag=f"{spec.name}-local",
+            replica_tag=self._replica_id,
             max_ongoing_requests=spec.options.max_ongoing_requests,
             code_version=spec.version,
             get_servable_object=lambda: self._object.target if self._object is not None else None,
         )
-        self._replica_id = replica.replica_tag
         self._context = context_of_replica(replica)
         self._models = registry_in(self._context)
         self._token = secrets.token_bytes(_TOKEN_BYTES)
@@ -77,6 +78,11 @@ class LocalReplica:
         self._object: UserObject | None = None
         self._servicer: LinkServicer | None = None
         self._server: RpcServer[RequestHead] | None = None
+        self._stats: RecordedStats | None = None
+
+    @property
+    def _replica_id(self) -> str:
+        return f"{self.spec.name}-local"
 
     def __repr__(self) -> str:
         phase = "serving" if self._server is not None else "not serving"
@@ -119,6 +125,8 @@ class LocalReplica:
 
     async def stop(self) -> None:
         """End the links with their calls, then delete the user's object. What it raises is logged."""
+        if self._stats is not None:
+            self._stats.end()
         if self._servicer is not None:
             self._servicer.stop()
         with contextlib.suppress(TimeoutError):
@@ -146,6 +154,7 @@ class LocalReplica:
 
     async def _serve(self, user_object: UserObject) -> None:
         code = self._packed.code
+        metadata = await metadata_of(self._record) if user_object.has_hook(METADATA) else {}
         links: set[Any] = set()
         counts = ReplicaCounts(self.key.app, self.key.name, self._admission, links)
         typed = typed_methods(code.callable, code.servicer_functions)
@@ -156,9 +165,16 @@ class LocalReplica:
         self._servicer = servicer
         self._models.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
         servicer.announce_models(self._models.model_ids())
+        servicer.facts = replace(servicer.facts, copies_min=copies_min_of(user_object.target), metadata=metadata)
         server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
         await server.listen_unix(local_socket(_NO_ADDRESS, self._token))
         self._server = server
+        if user_object.has_hook(ROUTING):
+            self._stats = routing_stats(self._record, lambda: self.spec.options, servicer.announce_stats)
+            self._stats.begin()
+
+    async def _record(self, hook: str) -> object:
+        return await self._on_user_loop(self._object.record(hook)) if self._object is not None else {}
 
     async def _on_user_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(self._context.copy().run(self._user_loop.submit, coroutine))

@@ -19,8 +19,6 @@ ADVICE: Mapping[str, str] = {
     "max_concurrent_queries": "write max_ongoing_requests, the name that replaced it there",
     "placement_group_bundle_label_selector": "use custom resources in the bundles to choose nodes",
     "prometheus_metrics": "a policy function may ask Prometheus itself",
-    "request_routing_stats_period_s": "replicas tell their load with each result",
-    "request_routing_stats_timeout_s": "replicas tell their load with each result",
 }
 """What to do instead, by option."""
 

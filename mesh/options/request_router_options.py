@@ -25,13 +25,25 @@ class RequestRouterConfig:
     `mesh.request_router.RequestRouter`."""
     request_router_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """JSON values for its `initialize_state`."""
+    request_routing_stats_period_s: float = 10.0
+    """How often each replica calls the `record_routing_stats` of its class; its results are in `routing_stats` of
+    the candidates."""
+    request_routing_stats_timeout_s: float = 30.0
+    """How long one call of it may take."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "request_router_class", _import_path(self.request_router_class))
         self._kwargs_json()
+        for name in ("request_routing_stats_period_s", "request_routing_stats_timeout_s"):
+            option_checks.number(name, getattr(self, name), may_equal=False)
 
     def to_message(self) -> control_pb2.RequestRouter:
-        return control_pb2.RequestRouter(import_path=self.request_router_class, kwargs_json=self._kwargs_json())
+        return control_pb2.RequestRouter(
+            import_path=self.request_router_class,
+            kwargs_json=self._kwargs_json(),
+            stats_period_s=self.request_routing_stats_period_s,
+            stats_timeout_s=self.request_routing_stats_timeout_s,
+        )
 
     def _kwargs_json(self) -> str:
         try:

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mesh.cluster import ray_core, ray_placement
@@ -28,9 +29,18 @@ from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.multiplex.preloading import copies_min_of, preload_models
 from mesh.options.drain_policy import drain_policy_of
 from mesh.options.logging_options import logging_of_replica
-from mesh.replica.autoscaling_stats import AutoscalingStats
 from mesh.replica.config_attempts import ConfigAttempts
 from mesh.replica.executor import Executor
+from mesh.replica.recorded_stats import (
+    AUTOSCALING,
+    METADATA,
+    ROUTING,
+    RecordedStats,
+    Values,
+    metadata_of,
+    numbers,
+    routing_stats,
+)
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.traced.traced_execution import TracedExecutor
 from mesh.replica.user_loop import UserLoop
@@ -80,8 +90,8 @@ class ReplicaProcess:
         self._opening: _Opening | None = None
         self._began_at_s = time.monotonic()
         self._configs = ConfigAttempts()
-        self._stats: AutoscalingStats | None = None
-        self._stats_task: asyncio.Task[None] | None = None
+        self._stats: dict[str, RecordedStats] = {}
+        """By the user's hook that they are of."""
 
     def __repr__(self) -> str:
         phase = "DRAINING" if self.is_draining else "SERVING" if self._opening else "STARTING"
@@ -112,11 +122,10 @@ class ReplicaProcess:
         await self._on_user_loop(user_object.check_health())
         await self.check_ready()
         typed = typed_methods(code.callable, code.servicer_functions)
-        await self._serve(MethodTable(user_object.target, typed), user_object.web)
+        metadata = await metadata_of(self._record) if user_object.has_hook(METADATA) else {}
+        await self._serve(MethodTable(user_object.target, typed), user_object, metadata)
         process.own_reading = self._reading
-        if user_object.has_autoscaling_stats:
-            stats = self._stats = AutoscalingStats(self._ask_for_stats, lambda: self._load_interval_s)
-            self._stats_task = io_thread().spawn(stats.run(), "autoscaling stats")
+        self._begin_stats(user_object)
         # What start-up made lives as long as the process: the collector can skip it from now on.
         gc.collect()
         gc.freeze()
@@ -222,16 +231,16 @@ class ReplicaProcess:
                 logger.exception("__del__ of %s failed", self.spec.spec.name)
         await self._close()
 
-    async def _serve(self, methods: MethodTable, web: WebService | None) -> None:
+    async def _serve(self, methods: MethodTable, user_object: UserObject, metadata: Values) -> None:
         links: set[Any] = set()
         deployment = self.spec.deployment
         counts = ReplicaCounts(deployment.app, deployment.name, self._admission, links, self.spec.spec.version)
-        executor = self._executor = self._new_executor(methods, counts, web)
+        executor = self._executor = self._new_executor(methods, counts, user_object.web)
         executor.log_accesses(logging_of_replica(self.spec).has_access_log)
         servicer = self._servicer = LinkServicer(self.spec.replica_id, self._admission, executor, links)
         model_registry.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
         servicer.announce_models(model_registry.model_ids())
-        servicer.copies_min = copies_min_of(self._object.target) if self._object is not None else 1
+        servicer.facts = replace(servicer.facts, copies_min=copies_min_of(user_object.target), metadata=metadata)
         telemetry.register(counts.samples)
         self._server = RpcServer(read_request_head, servicer.accept, limits=LINK_LIMITS, policy=LINK_UPKEEP)
         tls, node_ip = link_tls(), ray_core.node_ip()
@@ -249,6 +258,21 @@ class ReplicaProcess:
         name = self.spec.deployment
         return TracedExecutor(spans, DeploymentKey(name.app, name.name), methods, self._user_loop, counts, web)
 
+    def _begin_stats(self, user_object: UserObject) -> None:
+        if user_object.has_hook(AUTOSCALING):
+            self._stats[AUTOSCALING] = RecordedStats(
+                AUTOSCALING,
+                self._record,
+                interval_s=lambda: self._load_interval_s,
+                timeout_s=lambda: settings().replica.autoscaling_stats_timeout_s,
+                read=numbers,
+            )
+        if user_object.has_hook(ROUTING) and self._servicer is not None:
+            announce = self._servicer.announce_stats
+            self._stats[ROUTING] = routing_stats(self._record, lambda: self.spec.spec.options, announce)
+        for stats in self._stats.values():
+            stats.begin()
+
     def _reading(self) -> Reading:
         """The load of this replica, for the controller."""
         name = self.spec.deployment
@@ -256,19 +280,19 @@ class ReplicaProcess:
             deployment=DeploymentKey(name.app, name.name),
             interval_s=self._load_interval_s,
             executing=self._admission.ongoing,
-            stats=self._stats.values if self._stats is not None else {},
+            stats=self._stats[AUTOSCALING].values if AUTOSCALING in self._stats else {},
         )
 
     @property
     def _load_interval_s(self) -> float:
         return self.spec.spec.options.autoscaling.metrics_interval_s
 
-    async def _ask_for_stats(self) -> object:
-        return await self._on_user_loop(self._object.autoscaling_stats()) if self._object is not None else {}
+    async def _record(self, hook: str) -> object:
+        return await self._on_user_loop(self._object.record(hook)) if self._object is not None else {}
 
     async def _close(self) -> None:
-        if self._stats_task is not None:
-            self._stats_task.cancel()
+        for stats in self._stats.values():
+            stats.end()
         if self._servicer is not None:
             self._servicer.stop()
         if self._server is not None:

@@ -25,11 +25,12 @@ class UserObject:
     def __init__(self, code: UserCode) -> None:
         self._code = code
         self.target: Any = None
-        self._recording: asyncio.Future[object] | None = None
+        self._recordings: dict[str, asyncio.Future[object]] = {}
+        """The call of each sync `record_...` hook that was made last."""
         self.not_ready = ""
         """Why its `check_ready` says that it takes no calls, when it was asked last."""
         self._readiness: asyncio.Future[object] | None = None
-        """The call of a sync `record_autoscaling_stats` that was made last."""
+        """The call of a sync `check_ready` that was made last."""
         self.web: WebService | None = None
         """What answers its web calls, once that has started; `delete` stops it."""
 
@@ -78,7 +79,7 @@ class UserObject:
 
     @property
     def checks_ready(self) -> bool:
-        return inspect.isclass(self._code.callable) and hasattr(self._code.callable, "check_ready")
+        return self.has_hook("check_ready")
 
     async def check_ready(self) -> None:
         """Raises what the user's `check_ready` raises. A sync one runs in a thread: it may block."""
@@ -88,24 +89,25 @@ class UserObject:
         if inspect.iscoroutinefunction(method):
             await method()
             return
-        # As for `record_autoscaling_stats`.
+        # As for `record`.
         if self._readiness is None or self._readiness.done():
             self._readiness = asyncio.ensure_future(asyncio.to_thread(method))
         await asyncio.shield(self._readiness)
 
-    @property
-    def has_autoscaling_stats(self) -> bool:
-        return inspect.isclass(self._code.callable) and hasattr(self._code.callable, "record_autoscaling_stats")
+    def has_hook(self, name: str) -> bool:
+        """Whether the class has this method, which the mesh calls by itself."""
+        return inspect.isclass(self._code.callable) and hasattr(self._code.callable, name)
 
-    async def autoscaling_stats(self) -> object:
-        """What the user's `record_autoscaling_stats` returns. A sync one runs in a thread: it may block."""
-        method = self.target.record_autoscaling_stats
+    async def record(self, hook: str) -> object:
+        """What a hook like `record_autoscaling_stats` returns. A sync one runs in a thread: it may block."""
+        method = getattr(self.target, hook)
         if inspect.iscoroutinefunction(method):
             return await method()
         # One that hangs keeps its thread. Asked again it gets no other, or `check_health` would soon find none.
-        if self._recording is None or self._recording.done():
-            self._recording = asyncio.ensure_future(asyncio.to_thread(method))
-        return await asyncio.shield(self._recording)
+        recording = self._recordings.get(hook)
+        if recording is None or recording.done():
+            recording = self._recordings[hook] = asyncio.ensure_future(asyncio.to_thread(method))
+        return await asyncio.shield(recording)
 
     async def delete(self) -> None:
         """Stop what answers web calls, unload models and run `__del__`, sync or async, once, whatever of it raises.

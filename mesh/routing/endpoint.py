@@ -63,17 +63,17 @@ class Endpoint:
         return self.info.replica_id
 
     def holds(self, model_id: str) -> bool:
-        return model_id in self.expected_models or (self.link is not None and model_id in self.link.model_ids)
+        return model_id in self.expected_models or (self.link is not None and model_id in self.link.facts.model_ids)
 
     @property
     def model_count(self) -> int:
-        announced = len(self.link.model_ids) if self.link is not None else 0
+        announced = len(self.link.facts.model_ids) if self.link is not None else 0
         return max(announced, len(self.expected_models))
 
     @property
     def copies_min(self) -> int:
         """On how many replicas of its deployment each model is to be."""
-        return self.link.copies_min if self.link is not None else 1
+        return self.link.facts.copies_min if self.link is not None else 1
 
     @property
     def is_usable(self) -> bool:
@@ -83,7 +83,7 @@ class Endpoint:
         """The models that it holds or loads."""
         yield from self.expected_models
         if self.link is not None:
-            yield from self.link.model_ids
+            yield from self.link.facts.model_ids
 
     def expect_model(self, model_id: str) -> Sequence[str]:
         """Note that a call for the model was sent there. Returns the models that it is now known or forgotten to hold.
@@ -115,9 +115,9 @@ class Endpoint:
     def note_announcement(self) -> frozenset[str]:
         """Read the models that its link has announced. Returns those that it has gained or lost since the last time."""
         link = self.link
-        if link is None or link.model_ids is self._announced:
+        if link is None or link.facts.model_ids is self._announced:
             return frozenset()
-        changed, self._announced = self._announced ^ link.model_ids, link.model_ids
-        for model_id in link.model_ids & self.expected_models.keys():
+        changed, self._announced = self._announced ^ link.facts.model_ids, link.facts.model_ids
+        for model_id in link.facts.model_ids & self.expected_models.keys():
             del self.expected_models[model_id]
         return changed

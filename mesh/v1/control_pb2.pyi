@@ -1123,12 +1123,16 @@ class ReplicaInfo(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., address: _Optional[str] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class RequestRouter(_message.Message):
-    __slots__ = ("import_path", "kwargs_json")
+    __slots__ = ("import_path", "kwargs_json", "stats_period_s", "stats_timeout_s")
     IMPORT_PATH_FIELD_NUMBER: _ClassVar[int]
     KWARGS_JSON_FIELD_NUMBER: _ClassVar[int]
+    STATS_PERIOD_S_FIELD_NUMBER: _ClassVar[int]
+    STATS_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     import_path: str
     kwargs_json: str
-    def __init__(self, import_path: _Optional[str] = ..., kwargs_json: _Optional[str] = ...) -> None: ...
+    stats_period_s: float
+    stats_timeout_s: float
+    def __init__(self, import_path: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., stats_period_s: _Optional[float] = ..., stats_timeout_s: _Optional[float] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
     __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "request_router", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing", "traffic", "canary_version", "changes_version", "removed_replica_ids")

@@ -25,51 +25,53 @@ _sym_db = _symbol_database.Default()
 from mesh.v1 import common_pb2 as mesh_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mesh/v1/replica.proto\x12\x07mesh.v1\x1a\x14mesh/v1/common.proto\"(\n\x06\x46rames\x12\x1e\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x0e.mesh.v1.Frame\"\x89\x05\n\x05\x46rame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x1f\n\x05hello\x18\x02 \x01(\x0b\x32\x0e.mesh.v1.HelloH\x00\x12#\n\x07welcome\x18\x03 \x01(\x0b\x32\x10.mesh.v1.WelcomeH\x00\x12\x1d\n\x04open\x18\x04 \x01(\x0b\x32\r.mesh.v1.OpenH\x00\x12\x1d\n\x04item\x18\x05 \x01(\x0b\x32\r.mesh.v1.ItemH\x00\x12(\n\nhalf_close\x18\x06 \x01(\x0b\x32\x12.mesh.v1.HalfCloseH\x00\x12!\n\x06result\x18\x07 \x01(\x0b\x32\x0f.mesh.v1.ResultH\x00\x12!\n\x06\x63\x61ncel\x18\x08 \x01(\x0b\x32\x0f.mesh.v1.CancelH\x00\x12!\n\x06\x63redit\x18\t \x01(\x0b\x32\x0f.mesh.v1.CreditH\x00\x12!\n\x06reject\x18\n \x01(\x0b\x32\x0f.mesh.v1.RejectH\x00\x12\x1d\n\x04load\x18\x0b \x01(\x0b\x32\r.mesh.v1.LoadH\x00\x12\x1f\n\x05\x64rain\x18\x0c \x01(\x0b\x32\x0e.mesh.v1.DrainH\x00\x12\x1d\n\x04part\x18\r \x01(\x0b\x32\r.mesh.v1.PartH\x00\x12#\n\x07release\x18\x0e \x01(\x0b\x32\x10.mesh.v1.ReleaseH\x00\x12!\n\x06models\x18\x0f \x01(\x0b\x32\x0f.mesh.v1.ModelsH\x00\x12#\n\x07\x64\x65\x63line\x18\x10 \x01(\x0b\x32\x10.mesh.v1.DeclineH\x00\x12\x34\n\x10initial_metadata\x18\x11 \x01(\x0b\x32\x18.mesh.v1.InitialMetadataH\x00\x12+\n\x0b\x63ompression\x18\x12 \x01(\x0b\x32\x14.mesh.v1.CompressionH\x00\x42\x06\n\x04kind\"P\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nreplica_id\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\x0cJ\x04\x08\x02\x10\x03J\x04\x08\x05\x10\x06\"m\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x1b\n\x04load\x18\x03 \x01(\x0b\x32\r.mesh.v1.Load\x12\x11\n\tmodel_ids\x18\x04 \x03(\t\x12\x12\n\ncopies_min\x18\x06 \x01(\rJ\x04\x08\x02\x10\x03\"\xb6\x02\n\x04Open\x12\x0e\n\x06method\x18\x01 \x01(\t\x12(\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x17.mesh.v1.RequestContext\x12\x18\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\rH\x00\x88\x01\x01\x12!\n\x07payload\x18\x04 \x01(\x0b\x32\x10.mesh.v1.Payload\x12\x18\n\x10streams_response\x18\x05 \x01(\x08\x12\x17\n\x0fstreams_request\x18\x06 \x01(\x08\x12\x0e\n\x06\x63redit\x18\x07 \x01(\r\x12$\n\x08metadata\x18\x08 \x03(\x0b\x32\x12.mesh.v1.Metadatum\x12\x0c\n\x04peer\x18\t \x01(\t\x12\x14\n\x0cshared_bytes\x18\x0b \x01(\r\x12\x14\n\x0c\x62\x65yond_limit\x18\x0c \x01(\x08\x42\x0e\n\x0c_deadline_msJ\x04\x08\n\x10\x0b\"6\n\x0fInitialMetadata\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.mesh.v1.Metadatum\"3\n\x0b\x43ompression\x12\x10\n\x08\x65ncoding\x18\x01 \x01(\t\x12\x12\n\nskips_next\x18\x02 \x01(\x08\")\n\x04Item\x12!\n\x07payload\x18\x01 \x01(\x0b\x32\x10.mesh.v1.Payload\"\x0b\n\tHalfClose\"\x8c\x01\n\x06Result\x12\x1f\n\x06status\x18\x01 \x01(\x0b\x32\x0f.mesh.v1.Status\x12!\n\x07payload\x18\x02 \x01(\x0b\x32\x10.mesh.v1.Payload\x12\x1b\n\x04load\x18\x03 \x01(\x0b\x32\r.mesh.v1.Load\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x0f\n\x07user_us\x18\x05 \x01(\x04\"/\n\x06\x43\x61ncel\x12%\n\x06reason\x18\x01 \x01(\x0e\x32\x15.mesh.v1.CancelReason\"\x19\n\x06\x43redit\x12\x0f\n\x07\x63redits\x18\x01 \x01(\r\"7\n\x06Reject\x12\x1b\n\x04load\x18\x01 \x01(\x0b\x32\r.mesh.v1.Load\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"\x07\n\x05\x44rain\"=\n\x04Part\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x12\n\nhead_bytes\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\t\n\x07\x44\x65\x63line\"\x1c\n\x07Release\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\"\x1b\n\x06Models\x12\x11\n\tmodel_ids\x18\x01 \x03(\t*\xb5\x01\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NCEL_REASON_CLIENT\x10\x01\x12\x18\n\x14\x43\x41NCEL_REASON_PARENT\x10\x02\x12\x1a\n\x16\x43\x41NCEL_REASON_DEADLINE\x10\x03\x12\x1d\n\x19\x43\x41NCEL_REASON_LINK_BROKEN\x10\x04\x12\x17\n\x13\x43\x41NCEL_REASON_DRAIN\x10\x05\x32\x37\n\x07Replica\x12,\n\x04Link\x12\x0f.mesh.v1.Frames\x1a\x0f.mesh.v1.Frames(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mesh/v1/replica.proto\x12\x07mesh.v1\x1a\x14mesh/v1/common.proto\"(\n\x06\x46rames\x12\x1e\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x0e.mesh.v1.Frame\"\xb9\x05\n\x05\x46rame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x1f\n\x05hello\x18\x02 \x01(\x0b\x32\x0e.mesh.v1.HelloH\x00\x12#\n\x07welcome\x18\x03 \x01(\x0b\x32\x10.mesh.v1.WelcomeH\x00\x12\x1d\n\x04open\x18\x04 \x01(\x0b\x32\r.mesh.v1.OpenH\x00\x12\x1d\n\x04item\x18\x05 \x01(\x0b\x32\r.mesh.v1.ItemH\x00\x12(\n\nhalf_close\x18\x06 \x01(\x0b\x32\x12.mesh.v1.HalfCloseH\x00\x12!\n\x06result\x18\x07 \x01(\x0b\x32\x0f.mesh.v1.ResultH\x00\x12!\n\x06\x63\x61ncel\x18\x08 \x01(\x0b\x32\x0f.mesh.v1.CancelH\x00\x12!\n\x06\x63redit\x18\t \x01(\x0b\x32\x0f.mesh.v1.CreditH\x00\x12!\n\x06reject\x18\n \x01(\x0b\x32\x0f.mesh.v1.RejectH\x00\x12\x1d\n\x04load\x18\x0b \x01(\x0b\x32\r.mesh.v1.LoadH\x00\x12\x1f\n\x05\x64rain\x18\x0c \x01(\x0b\x32\x0e.mesh.v1.DrainH\x00\x12\x1d\n\x04part\x18\r \x01(\x0b\x32\r.mesh.v1.PartH\x00\x12#\n\x07release\x18\x0e \x01(\x0b\x32\x10.mesh.v1.ReleaseH\x00\x12!\n\x06models\x18\x0f \x01(\x0b\x32\x0f.mesh.v1.ModelsH\x00\x12#\n\x07\x64\x65\x63line\x18\x10 \x01(\x0b\x32\x10.mesh.v1.DeclineH\x00\x12\x34\n\x10initial_metadata\x18\x11 \x01(\x0b\x32\x18.mesh.v1.InitialMetadataH\x00\x12+\n\x0b\x63ompression\x18\x12 \x01(\x0b\x32\x14.mesh.v1.CompressionH\x00\x12.\n\rrouting_stats\x18\x13 \x01(\x0b\x32\x15.mesh.v1.RoutingStatsH\x00\x42\x06\n\x04kind\"P\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nreplica_id\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\x0cJ\x04\x08\x02\x10\x03J\x04\x08\x05\x10\x06\"\xa0\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x1b\n\x04load\x18\x03 \x01(\x0b\x32\r.mesh.v1.Load\x12\x11\n\tmodel_ids\x18\x04 \x03(\t\x12\x12\n\ncopies_min\x18\x06 \x01(\r\x12\x15\n\rmetadata_json\x18\x07 \x01(\t\x12\x1a\n\x12routing_stats_json\x18\x08 \x01(\tJ\x04\x08\x02\x10\x03\"\x1c\n\x0cRoutingStats\x12\x0c\n\x04json\x18\x01 \x01(\t\"\xb6\x02\n\x04Open\x12\x0e\n\x06method\x18\x01 \x01(\t\x12(\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x17.mesh.v1.RequestContext\x12\x18\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\rH\x00\x88\x01\x01\x12!\n\x07payload\x18\x04 \x01(\x0b\x32\x10.mesh.v1.Payload\x12\x18\n\x10streams_response\x18\x05 \x01(\x08\x12\x17\n\x0fstreams_request\x18\x06 \x01(\x08\x12\x0e\n\x06\x63redit\x18\x07 \x01(\r\x12$\n\x08metadata\x18\x08 \x03(\x0b\x32\x12.mesh.v1.Metadatum\x12\x0c\n\x04peer\x18\t \x01(\t\x12\x14\n\x0cshared_bytes\x18\x0b \x01(\r\x12\x14\n\x0c\x62\x65yond_limit\x18\x0c \x01(\x08\x42\x0e\n\x0c_deadline_msJ\x04\x08\n\x10\x0b\"6\n\x0fInitialMetadata\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.mesh.v1.Metadatum\"3\n\x0b\x43ompression\x12\x10\n\x08\x65ncoding\x18\x01 \x01(\t\x12\x12\n\nskips_next\x18\x02 \x01(\x08\")\n\x04Item\x12!\n\x07payload\x18\x01 \x01(\x0b\x32\x10.mesh.v1.Payload\"\x0b\n\tHalfClose\"\x8c\x01\n\x06Result\x12\x1f\n\x06status\x18\x01 \x01(\x0b\x32\x0f.mesh.v1.Status\x12!\n\x07payload\x18\x02 \x01(\x0b\x32\x10.mesh.v1.Payload\x12\x1b\n\x04load\x18\x03 \x01(\x0b\x32\r.mesh.v1.Load\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x0f\n\x07user_us\x18\x05 \x01(\x04\"/\n\x06\x43\x61ncel\x12%\n\x06reason\x18\x01 \x01(\x0e\x32\x15.mesh.v1.CancelReason\"\x19\n\x06\x43redit\x12\x0f\n\x07\x63redits\x18\x01 \x01(\r\"7\n\x06Reject\x12\x1b\n\x04load\x18\x01 \x01(\x0b\x32\r.mesh.v1.Load\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"\x07\n\x05\x44rain\"=\n\x04Part\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x12\n\nhead_bytes\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\t\n\x07\x44\x65\x63line\"\x1c\n\x07Release\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\"\x1b\n\x06Models\x12\x11\n\tmodel_ids\x18\x01 \x03(\t*\xb5\x01\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NCEL_REASON_CLIENT\x10\x01\x12\x18\n\x14\x43\x41NCEL_REASON_PARENT\x10\x02\x12\x1a\n\x16\x43\x41NCEL_REASON_DEADLINE\x10\x03\x12\x1d\n\x19\x43\x41NCEL_REASON_LINK_BROKEN\x10\x04\x12\x17\n\x13\x43\x41NCEL_REASON_DRAIN\x10\x05\x32\x37\n\x07Replica\x12,\n\x04Link\x12\x0f.mesh.v1.Frames\x1a\x0f.mesh.v1.Frames(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.replica_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CANCELREASON']._serialized_start=1840
-  _globals['_CANCELREASON']._serialized_end=2021
+  _globals['_CANCELREASON']._serialized_start=1970
+  _globals['_CANCELREASON']._serialized_end=2151
   _globals['_FRAMES']._serialized_start=56
   _globals['_FRAMES']._serialized_end=96
   _globals['_FRAME']._serialized_start=99
-  _globals['_FRAME']._serialized_end=748
-  _globals['_HELLO']._serialized_start=750
-  _globals['_HELLO']._serialized_end=830
-  _globals['_WELCOME']._serialized_start=832
-  _globals['_WELCOME']._serialized_end=941
-  _globals['_OPEN']._serialized_start=944
-  _globals['_OPEN']._serialized_end=1254
-  _globals['_INITIALMETADATA']._serialized_start=1256
-  _globals['_INITIALMETADATA']._serialized_end=1310
-  _globals['_COMPRESSION']._serialized_start=1312
-  _globals['_COMPRESSION']._serialized_end=1363
-  _globals['_ITEM']._serialized_start=1365
-  _globals['_ITEM']._serialized_end=1406
-  _globals['_HALFCLOSE']._serialized_start=1408
-  _globals['_HALFCLOSE']._serialized_end=1419
-  _globals['_RESULT']._serialized_start=1422
-  _globals['_RESULT']._serialized_end=1562
-  _globals['_CANCEL']._serialized_start=1564
-  _globals['_CANCEL']._serialized_end=1611
-  _globals['_CREDIT']._serialized_start=1613
-  _globals['_CREDIT']._serialized_end=1638
-  _globals['_REJECT']._serialized_start=1640
-  _globals['_REJECT']._serialized_end=1695
-  _globals['_DRAIN']._serialized_start=1697
-  _globals['_DRAIN']._serialized_end=1704
-  _globals['_PART']._serialized_start=1706
-  _globals['_PART']._serialized_end=1767
-  _globals['_DECLINE']._serialized_start=1769
-  _globals['_DECLINE']._serialized_end=1778
-  _globals['_RELEASE']._serialized_start=1780
-  _globals['_RELEASE']._serialized_end=1808
-  _globals['_MODELS']._serialized_start=1810
-  _globals['_MODELS']._serialized_end=1837
-  _globals['_REPLICA']._serialized_start=2023
-  _globals['_REPLICA']._serialized_end=2078
+  _globals['_FRAME']._serialized_end=796
+  _globals['_HELLO']._serialized_start=798
+  _globals['_HELLO']._serialized_end=878
+  _globals['_WELCOME']._serialized_start=881
+  _globals['_WELCOME']._serialized_end=1041
+  _globals['_ROUTINGSTATS']._serialized_start=1043
+  _globals['_ROUTINGSTATS']._serialized_end=1071
+  _globals['_OPEN']._serialized_start=1074
+  _globals['_OPEN']._serialized_end=1384
+  _globals['_INITIALMETADATA']._serialized_start=1386
+  _globals['_INITIALMETADATA']._serialized_end=1440
+  _globals['_COMPRESSION']._serialized_start=1442
+  _globals['_COMPRESSION']._serialized_end=1493
+  _globals['_ITEM']._serialized_start=1495
+  _globals['_ITEM']._serialized_end=1536
+  _globals['_HALFCLOSE']._serialized_start=1538
+  _globals['_HALFCLOSE']._serialized_end=1549
+  _globals['_RESULT']._serialized_start=1552
+  _globals['_RESULT']._serialized_end=1692
+  _globals['_CANCEL']._serialized_start=1694
+  _globals['_CANCEL']._serialized_end=1741
+  _globals['_CREDIT']._serialized_start=1743
+  _globals['_CREDIT']._serialized_end=1768
+  _globals['_REJECT']._serialized_start=1770
+  _globals['_REJECT']._serialized_end=1825
+  _globals['_DRAIN']._serialized_start=1827
+  _globals['_DRAIN']._serialized_end=1834
+  _globals['_PART']._serialized_start=1836
+  _globals['_PART']._serialized_end=1897
+  _globals['_DECLINE']._serialized_start=1899
+  _globals['_DECLINE']._serialized_end=1908
+  _globals['_RELEASE']._serialized_start=1910
+  _globals['_RELEASE']._serialized_end=1938
+  _globals['_MODELS']._serialized_start=1940
+  _globals['_MODELS']._serialized_end=1967
+  _globals['_REPLICA']._serialized_start=2153
+  _globals['_REPLICA']._serialized_end=2208
 # @@protoc_insertion_point(module_scope)

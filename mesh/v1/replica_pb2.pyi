@@ -30,7 +30,7 @@ class Frames(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("call_id", "hello", "welcome", "open", "item", "half_close", "result", "cancel", "credit", "reject", "load", "drain", "part", "release", "models", "decline", "initial_metadata", "compression")
+    __slots__ = ("call_id", "hello", "welcome", "open", "item", "half_close", "result", "cancel", "credit", "reject", "load", "drain", "part", "release", "models", "decline", "initial_metadata", "compression", "routing_stats")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Frame(_message.Message):
     DECLINE_FIELD_NUMBER: _ClassVar[int]
     INITIAL_METADATA_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_STATS_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     hello: Hello
     welcome: Welcome
@@ -67,7 +68,8 @@ class Frame(_message.Message):
     decline: Decline
     initial_metadata: InitialMetadata
     compression: Compression
-    def __init__(self, call_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., half_close: _Optional[_Union[HalfClose, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ..., initial_metadata: _Optional[_Union[InitialMetadata, _Mapping]] = ..., compression: _Optional[_Union[Compression, _Mapping]] = ...) -> None: ...
+    routing_stats: RoutingStats
+    def __init__(self, call_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., half_close: _Optional[_Union[HalfClose, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ..., initial_metadata: _Optional[_Union[InitialMetadata, _Mapping]] = ..., compression: _Optional[_Union[Compression, _Mapping]] = ..., routing_stats: _Optional[_Union[RoutingStats, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "replica_id", "token")
@@ -80,16 +82,26 @@ class Hello(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., replica_id: _Optional[str] = ..., token: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol_version", "load", "model_ids", "copies_min")
+    __slots__ = ("protocol_version", "load", "model_ids", "copies_min", "metadata_json", "routing_stats_json")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
     COPIES_MIN_FIELD_NUMBER: _ClassVar[int]
+    METADATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_STATS_JSON_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     load: _common_pb2.Load
     model_ids: _containers.RepeatedScalarFieldContainer[str]
     copies_min: int
-    def __init__(self, protocol_version: _Optional[int] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., model_ids: _Optional[_Iterable[str]] = ..., copies_min: _Optional[int] = ...) -> None: ...
+    metadata_json: str
+    routing_stats_json: str
+    def __init__(self, protocol_version: _Optional[int] = ..., load: _Optional[_Union[_common_pb2.Load, _Mapping]] = ..., model_ids: _Optional[_Iterable[str]] = ..., copies_min: _Optional[int] = ..., metadata_json: _Optional[str] = ..., routing_stats_json: _Optional[str] = ...) -> None: ...
+
+class RoutingStats(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    def __init__(self, json: _Optional[str] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("method", "context", "deadline_ms", "payload", "streams_response", "streams_request", "credit", "metadata", "peer", "shared_bytes", "beyond_limit")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.routing.custom.router_contract import PendingRequest, RequestMetadata, RunningReplica
 from mesh.routing.custom.router_thread import HostedRouter, Ranking
 from mesh.routing.endpoint import Endpoint
@@ -22,6 +23,7 @@ from mesh.routing.link_pool import LinkPool
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
+_NO_FACTS = ReplicaFacts()
 _RETRY_MIN_S = 0.025
 _RETRY_MAX_S = 0.5
 """Pauses before a waiting call is ranked again: the first, doubled each time, up to the second."""
@@ -162,6 +164,7 @@ def _pending(call: OutgoingCall) -> PendingRequest:
 
 
 def _described(endpoint: Endpoint) -> RunningReplica:
+    facts = endpoint.link.facts if endpoint.link is not None else _NO_FACTS
     return RunningReplica(
         replica_id=endpoint.name,
         node_id=endpoint.info.node_id,
@@ -169,4 +172,6 @@ def _described(endpoint: Endpoint) -> RunningReplica:
         queue_len=endpoint.load,
         max_ongoing_requests=endpoint.limit,
         multiplexed_model_ids=frozenset(endpoint.models()),
+        routing_stats=facts.routing_stats,
+        replica_metadata=facts.metadata,
     )

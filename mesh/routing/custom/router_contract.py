@@ -22,6 +22,10 @@ class RunningReplica:
     max_ongoing_requests: int = 5
     multiplexed_model_ids: frozenset[str] = frozenset()
     """Models that it holds or loads."""
+    routing_stats: Mapping[str, Any] = field(default_factory=dict)
+    """What its `record_routing_stats` returned last; empty before, and where there is none."""
+    replica_metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What its `record_replica_metadata` returned when it started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

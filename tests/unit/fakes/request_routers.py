@@ -111,3 +111,31 @@ class NearAndLoaded(LocalityMixin, MultiplexMixin, RequestRouter):
         if model_id:
             return self.rank_replicas_via_multiplex(candidate_replicas, model_id)
         return self.rank_replicas_via_locality(candidate_replicas)
+
+
+class ByOwnFigures(RequestRouter):
+    """Only replicas that say that they are open, and whose metadata is right."""
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest
+    ) -> list[list[RunningReplica]]:
+        if pending_request.metadata.method_name != "__call__":
+            return [candidate_replicas]
+        return [
+            [
+                each
+                for each in candidate_replicas
+                if each.routing_stats.get("is_open") and each.replica_metadata == {"name": each.replica_id, "asked": 1}
+            ]
+        ]
+
+
+class ByMetadata(RequestRouter):
+    """The metadata of a gRPC client names the replica, by its place among all."""
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest
+    ) -> list[list[RunningReplica]]:
+        ordered = sorted(candidate_replicas, key=lambda replica: replica.replica_id)
+        sent = dict(pending_request.metadata.invocation_metadata)
+        return [[ordered[int(sent["x-shard"]) % len(ordered)]]]

@@ -181,9 +181,9 @@ class RawServer:
     "answers",
     [
         (b"\xff garbage",),
-        (frames.pack_welcome(0, []), b"\xff\xff garbage"),
-        (frames.pack_welcome(0, []), frames.pack_cancel(1, CancelReason.CLIENT)),
-        (frames.pack_welcome(0, []), frames.pack_welcome(0, [])),
+        (frames.pack_welcome(0), b"\xff\xff garbage"),
+        (frames.pack_welcome(0), frames.pack_cancel(1, CancelReason.CLIENT)),
+        (frames.pack_welcome(0), frames.pack_welcome(0)),
     ],
     ids=["garbage first", "garbage later", "not a replica's", "welcome twice"],
 )
@@ -200,7 +200,7 @@ def test_a_caller_survives_a_replica_that_sends_nonsense_and_connects_again(answ
 
 def test_a_second_welcome_is_the_replicas_fault(caplog: pytest.LogCaptureFixture) -> None:
     """Its calls fail with that as the reason, and nothing is logged as a defect of ours."""
-    server = RawServer(frames.pack_welcome(0, []), frames.pack_welcome(0, []))
+    server = RawServer(frames.pack_welcome(0), frames.pack_welcome(0))
     reasons: list[str] = []
     with replica_of(Service()) as replica, patch.object(Router, "on_broken", _keeping(reasons, Router.on_broken)):
         replica.kill()

@@ -99,7 +99,7 @@ def test_a_stats_hook_that_hangs_takes_one_thread_however_often_it_is_asked() ->
     user_object = constructed(Slow)
 
     async def ask_without_answer() -> None:
-        asking = asyncio.ensure_future(user_object.autoscaling_stats())
+        asking = asyncio.ensure_future(user_object.record("record_autoscaling_stats"))
         while not entered:  # noqa: ASYNC110 - nothing tells when the thread has begun
             await asyncio.sleep(0.002)
         asking.cancel()
@@ -109,6 +109,6 @@ def test_a_stats_hook_that_hangs_takes_one_thread_however_often_it_is_asked() ->
         for _ in range(3):
             await ask_without_answer()
         released.set()
-        return [await user_object.autoscaling_stats() for _ in range(2)]
+        return [await user_object.record("record_autoscaling_stats") for _ in range(2)]
 
     assert asyncio.run(scenario()) == [{"entered": 1}, {"entered": 2}]

@@ -24,6 +24,7 @@ from mesh.exceptions import (
 )
 from mesh.link.frames import pack_welcome
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.router import Router
 from mesh.routing.snapshot import ReplicaInfo, Snapshot, read_snapshot
@@ -87,7 +88,7 @@ def announce(mesh: SmallMesh, number: int, *models: str) -> None:
     replica = mesh.replicas[number]
     do_on_io(replica.servicer.announce_models, list(models))
     endpoint = mesh.router._pool._endpoints[replica.replica_id]
-    until(lambda: endpoint.link is not None and endpoint.link.model_ids == frozenset(models), "the announcement")
+    until(lambda: endpoint.link is not None and endpoint.link.facts.model_ids == frozenset(models), "the announcement")
 
 
 def test_calls_wait_in_order_until_a_replica_is_there() -> None:
@@ -273,8 +274,8 @@ def test_fewer_replicas_than_copies_are_enough() -> None:
 def copies_min(count: int) -> Iterator[None]:
     """Replicas of this test want as many copies of each model."""
 
-    def welcome(ongoing: int, model_ids: list[str], copies_min: int = 1) -> bytes:
-        return pack_welcome(ongoing, model_ids, count)
+    def welcome(ongoing: int, facts: ReplicaFacts) -> bytes:
+        return pack_welcome(ongoing, replace(facts, copies_min=count))
 
     with patch("mesh.link.frames.pack_welcome", welcome):
         yield

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mesh.link.caller_link import CallerLink
 from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.replica_facts import ReplicaFacts
 from mesh.routing.canary_candidates import CanaryCandidates
 from mesh.routing.choice.locality import Locality
 from mesh.routing.choice.traffic_split import TrafficSplit
@@ -61,7 +62,7 @@ class Pool:
 
     def announce(self, endpoint: Endpoint, *models: str) -> frozenset[str]:
         assert endpoint.link is not None
-        endpoint.link.model_ids = frozenset(models)
+        endpoint.link.facts = ReplicaFacts(model_ids=frozenset(models))
         changed = endpoint.note_announcement()
         self._models.forget(changed)
         return changed

@@ -1,4 +1,4 @@
-"""mesh.replica.autoscaling_stats: the user's hook, its answers and its faults (item 155)."""
+"""mesh.replica.recorded_stats: the user's hooks, their answers and their faults (item 155)."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,15 +6,28 @@ from typing import Any
 
 import pytest
 
-from mesh.replica.autoscaling_stats import AutoscalingStats
+from mesh.replica.recorded_stats import AUTOSCALING, RecordedStats, json_values, metadata_of, numbers
 from tests.sim.fake_time import run_in_fake_time
 
 
-def watch(record: Callable[[], Coroutine[Any, Any, object]], interval_s: float = 5.0, duration_s: float = 12.0) -> Any:
+def watch(
+    record: Callable[[], Coroutine[Any, Any, object]],
+    interval_s: float = 5.0,
+    duration_s: float = 12.0,
+    told: list[Any] | None = None,
+) -> Any:
     """What it says after that time."""
+    told = [] if told is None else told
 
     async def main() -> Any:
-        stats = AutoscalingStats(record, lambda: interval_s)
+        stats = RecordedStats(
+            AUTOSCALING,
+            lambda hook: record(),
+            interval_s=lambda: interval_s,
+            timeout_s=lambda: 10.0,
+            read=numbers,
+            on_read=told.append,
+        )
         task = asyncio.create_task(stats.run())
         await asyncio.sleep(duration_s)
         task.cancel()
@@ -88,3 +101,42 @@ def test_a_hook_that_is_cancelled_has_failed_and_is_asked_again(
     assert "record_autoscaling_stats failed: CancelledError" in caplog.text
     asked.clear()
     assert watch(record) == {"asked": 3.0}
+
+
+def test_every_answer_is_passed_on_and_a_failure_as_nothing() -> None:
+    """Callers learn of each change; an old figure would mislead them."""
+    answers = iter([{"a": 1}, ZeroDivisionError("never"), {"a": 3}])
+
+    async def record() -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    told: list[Any] = []
+    watch(record, told=told)
+    assert told == [{"a": 1.0}, {}, {"a": 3.0}]
+
+
+def test_request_routers_get_values_as_json_has_them() -> None:
+    """What JSON cannot carry is refused, and so is what is too much for every caller (item 155)."""
+    assert json_values({"queue": [1, 2.5], "place": ("a", None)}) == {"queue": [1, 2.5], "place": ["a", None]}
+    with pytest.raises(TypeError, match="must return a dict of JSON values by name, it returned None"):
+        json_values(None)
+    with pytest.raises(TypeError, match="must return a dict of JSON values by name"):
+        json_values({1: 2})
+    with pytest.raises(TypeError, match="must return a dict of JSON values by name: Object of type bytes"):
+        json_values({"a": b"b"})
+    with pytest.raises(ValueError, match="callers take 16384"):
+        json_values({"a": "b" * 16_384})
+
+
+def test_wrong_metadata_stops_the_start_and_names_the_hook() -> None:
+    """Routing by what is not there would be worse than no replica (item 155)."""
+
+    async def record(hook: str) -> object:
+        return hook
+
+    with pytest.raises(TypeError, match="it returned 'record_replica_metadata'") as caught:
+        asyncio.run(metadata_of(record))
+    assert caught.value.__notes__ == ["in record_replica_metadata"]
