@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket as sockets
 from enum import Enum, auto
 from typing import Any
@@ -11,6 +12,8 @@ from mesh.http2.transport import peer_name, tls_version
 _KEEPALIVE_AFTER_S = 60
 _KEEPALIVE_INTERVAL_S = 10
 _KEEPALIVE_PROBES = 2
+_HAS_LEFT = getattr(select, "POLLRDHUP", 0)
+"""Beside errors, which are always told."""
 
 
 class SocketPhase(Enum):
@@ -58,6 +61,21 @@ class ClientSocket:
         return self.phase is SocketPhase.OPEN
 
     @property
+    def can_half_close(self) -> bool:
+        """Whether one side can be closed alone, which TLS cannot."""
+        return self._transport is not None and bool(self._transport.can_write_eof())
+
+    @property
+    def has_left_unread(self) -> bool:
+        """Whether the client has closed the connection while it is not read, so that no event will tell."""
+        socket = None if self.is_reading or self._transport is None else self._transport.get_extra_info("socket")
+        if socket is None or socket.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(socket.fileno(), _HAS_LEFT)
+        return bool(poll.poll(0))
+
+    @property
     def has_flushed(self) -> bool:
         """Whether all that was written has left."""
         return self._transport is None or not self._transport.get_write_buffer_size()
@@ -88,9 +106,9 @@ class ClientSocket:
         """
         self._go_on(SocketPhase.LINGERING, reason)
         if self._transport is not None:
-            if self._transport.can_write_eof():
+            if self.can_half_close:
                 self._transport.write_eof()
-            # TLS cannot close one side; its client closes when it has read the answer.
+            # A client of TLS closes when it has read the answer.
             self.read(wanted=True)
 
     def abort(self, reason: str) -> None:

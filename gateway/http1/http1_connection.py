@@ -5,7 +5,8 @@ body go to its receiver, and only when its answer is complete the next head is r
 requests at once (pipelining) gets its answers in order, and costs no more than one that waits.
 
 The socket is read while a request is in progress, because only so we notice that its client has left; not any more
-once the client has sent a good deal ahead. What a receiver has not dealt with stops the reading in the same way.
+once the client has sent a good deal ahead. What a receiver has not dealt with stops the reading in the same way; the
+kernel is then asked about once a second whether the client is still there.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Http1Connection(asyncio.Protocol):
     def on_answered(self, *, keeps_alive: bool) -> None:
         exchange = self._leave()
         if not keeps_alive or self.is_draining or (exchange is not None and self._has_to_close(exchange)):
-            self._finish("the answer was the last")
+            self._finish("the answer was the last", lingers=exchange is not None and exchange.is_tunnel)
         elif not self._is_advancing and (self._reader.unread_bytes or not self._socket.is_reading):
             self._run(self._advance)
 
@@ -173,7 +174,7 @@ class Http1Connection(asyncio.Protocol):
 
     def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
         """Do what the connection needs now; to be called about once a second."""
-        vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining)
+        vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining, self._socket.has_left_unread)
         match self.clock.check(vitals, self._service.limits, policy, now_s):
             case Http1Upkeep.SLOW_HEAD | Http1Upkeep.SLOW_BODY:
                 self._refuse(HttpFault(408, "The request took too long to arrive."), BrokenBy.TIMEOUT)
@@ -181,8 +182,8 @@ class Http1Connection(asyncio.Protocol):
                 self._socket.close(action.value)
             case Http1Upkeep.DRAIN:
                 self.drain()
-            case Http1Upkeep.UNREAD | Http1Upkeep.LINGERED as action:
-                self._break(BrokenBy.TIMEOUT)
+            case Http1Upkeep.UNREAD | Http1Upkeep.LINGERED | Http1Upkeep.LEFT as action:
+                self._break(BrokenBy.CLIENT if action is Http1Upkeep.LEFT else BrokenBy.TIMEOUT)
                 self._socket.abort(action.value)
             case Http1Upkeep.END_DRAIN as action:
                 self.abort(action.value)
@@ -338,14 +339,14 @@ class Http1Connection(asyncio.Protocol):
             self.writer.write(head.data, text)
         self._finish(str(fault))
 
-    def _finish(self, reason: str) -> None:
-        """Close behind what was written."""
+    def _finish(self, reason: str, *, lingers: bool = False) -> None:
+        """Close behind what was written. `lingers`: its client may be in the middle of a message, and is to read it."""
         if self.writer.is_blocked:
             self._socket.flush(reason)
-        elif self._reader.body.is_done and not self._reader.unread_bytes:
-            self._socket.close(reason)
-        else:
+        elif self._reader.unread_bytes or not self._reader.body.is_done or (lingers and self._socket.can_half_close):
             self._socket.linger(reason)
+        else:
+            self._socket.close(reason)
 
 
 def _facts(socket: ClientSocket, clock: Http1Clock, writer: AnswerWriter, now_s: float) -> ConnectionFacts:

@@ -40,6 +40,8 @@ class Http1Vitals:
     is_paused: bool
     """The socket takes no more."""
     is_draining: bool
+    has_left: bool = False
+    """The client has closed the connection, which is not read now."""
 
 
 class Http1Upkeep(Enum):
@@ -50,6 +52,7 @@ class Http1Upkeep(Enum):
     IDLE = "the client sent no further request"
     SILENT = "the client sent nothing"
     UNREAD = "the client did not read"
+    LEFT = "the client closed the connection"
     LINGERED = "the client had time to read the answer"
     DRAIN = "the connection is old"
     END_DRAIN = "the time for draining is over"
@@ -106,6 +109,8 @@ class Http1Clock:
         self._seen = self.reads, self.requests
         self._paused_since_at_s = _since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
         self._drain_since_at_s = _since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
+        if vitals.has_left and vitals.doing in (Doing.BODY, Doing.ANSWER):
+            return Http1Upkeep.LEFT
         if self._paused_since_at_s is not None and now_s - self._paused_since_at_s >= policy.unread_timeout_s:
             return Http1Upkeep.UNREAD
         if self._drain_since_at_s is not None and now_s - self._drain_since_at_s >= policy.drain_timeout_s:

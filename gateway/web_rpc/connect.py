@@ -120,7 +120,8 @@ class ConnectDialect:
     ) -> ExchangeReceiver | None:
         """`is_known`: the method exists, so UNIMPLEMENTED is not 404."""
         self._methods.count_refusal(refusal)
-        end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id or new_request_id()),))
+        request_id = request_id or new_request_id()
+        end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))
         fields: Fields = [(b"x-request-id", request_id.encode())]
         if form_of(exchange.head) is RequestForm.STREAM:
             fields.append((b"content-type", exchange.head.content_type.encode()))

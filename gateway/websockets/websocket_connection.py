@@ -146,7 +146,7 @@ class WebSocketConnection:
         times, limits = self._times, settings().gateway
         if not self.is_accepted or self._exchange.has_ended:
             return
-        if times.was_heard:
+        if times.was_heard or (self._is_held_back and times.is_silent(now_s, limits)):
             times.heard(now_s)
         if not self._frames.is_open:
             times.closing_at_s = min(times.closing_at_s, now_s)
@@ -168,6 +168,11 @@ class WebSocketConnection:
         self._is_reading = False
         if not self._messages or (self._unread and not self._has_much):
             self._read_later()
+
+    @property
+    def _is_held_back(self) -> bool:
+        """Whether something of the client waits for the owner: its answer to a ping may stand behind that."""
+        return bool(self._messages or self._unread)
 
     @property
     def _has_much(self) -> bool:
@@ -276,8 +281,9 @@ class _Times:
     def needs_ping(self, now_s: float, limits: GatewaySettings) -> bool:
         return self.pinged_at_s == math.inf and now_s - self.heard_at_s >= limits.websocket_ping_interval_s
 
+    def is_silent(self, now_s: float, limits: GatewaySettings) -> bool:
+        """Whether a ping had no answer."""
+        return now_s - self.pinged_at_s >= limits.websocket_ping_timeout_s
+
     def is_late(self, now_s: float, limits: GatewaySettings) -> bool:
-        return (
-            now_s - self.pinged_at_s >= limits.websocket_ping_timeout_s
-            or now_s - self.closing_at_s >= limits.websocket_close_timeout_s
-        )
+        return self.is_silent(now_s, limits) or now_s - self.closing_at_s >= limits.websocket_close_timeout_s

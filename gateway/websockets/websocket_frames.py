@@ -6,6 +6,8 @@ The parser is that of the library `websockets`. It answers pings and closes by i
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
+
 from websockets.exceptions import ProtocolError
 from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -19,6 +21,7 @@ _COMPRESSED_MIN_BYTES = 1_024
 _COMPRESSED_MAX_BYTES = 256 * 1024
 """To compress a longer one would hold up all requests of the gateway for milliseconds."""
 _REASON_MAX_BYTES = 123
+_Utf8Decoder = getincrementaldecoder("utf-8")
 
 
 class WebSocketFrames:
@@ -36,6 +39,8 @@ class WebSocketFrames:
         self._begun = bytearray()
         """Of a message that comes in fragments."""
         self._is_text = False
+        self._decoder = _Utf8Decoder()
+        """Of a text in fragments: what is wrong in one of them ends the socket before the others have come."""
         self._is_closing = False
         """By our side: what the client still sends is not wanted."""
         self.received = 0
@@ -110,11 +115,17 @@ class WebSocketFrames:
             if frame.fin:
                 self._complete(bytes(frame.data), messages)
                 return
+            self._decoder.reset()
         self._begun += frame.data
         if frame.fin:
             data = bytes(self._begun)
             self._begun.clear()
             self._complete(data, messages)
+        elif self._is_text:
+            try:
+                self._decoder.decode(frame.data)
+            except UnicodeDecodeError:
+                self._fail_text()
 
     def _complete(self, data: bytes, messages: list[Message]) -> None:
         if not self._is_text:
@@ -123,7 +134,10 @@ class WebSocketFrames:
         try:
             messages.append(data.decode())
         except UnicodeDecodeError:
-            self.fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")
+            self._fail_text()
+
+    def _fail_text(self) -> None:
+        self.fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")
 
 
 class _LimitedDeflate(Extension):

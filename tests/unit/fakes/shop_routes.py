@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
-from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import CallRouter
 from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
-from gateway.web_rpc.connect import ConnectDialect
-from gateway.web_rpc.grpc_web import GrpcWebDialect
+from gateway.typed_entry import TypedEntry
+from gateway.web_entry import WebEntry
+from mesh.http2.upkeep import UpkeepPolicy
 from mesh.options.calls.call_policies import NO_POLICIES, CallPolicies
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import FakeRouter
@@ -33,7 +33,7 @@ STOCK_COUNT = "/mesh.tests.Stock/Count"
 MESSAGE_MAX_BYTES = 1000
 
 
-def shop_routes(*apps: str, has_descriptors: bool = True) -> Routes:
+def shop_routes(*apps: str, has_descriptors: bool = True, serves_web: bool = False) -> Routes:
     """Every application serves Shop and Stock; the first one has the route prefix "/", others "/NAME"."""
     methods = [
         control_pb2.GrpcMethod(
@@ -52,6 +52,7 @@ def shop_routes(*apps: str, has_descriptors: bool = True) -> Routes:
             ingress="Front",
             grpc_methods=methods,
             descriptors_digest="shop" if has_descriptors else "",
+            serves_web=serves_web,
         )
         for number, app in enumerate(apps)
     ]
@@ -71,22 +72,26 @@ def shop_methods(router: FakeRouter, *, has_descriptors: bool = True, timeout_s:
 
 @dataclass
 class EveryDialect:
-    """A listener that speaks all dialects of typed methods."""
+    """A listener that speaks all dialects."""
 
     listener: GatewayListener
     port: int
 
 
 @asynccontextmanager
-async def every_dialect(router: CallRouter, policies: CallPolicies = NO_POLICIES) -> AsyncIterator[EveryDialect]:
+async def every_dialect(
+    router: CallRouter, policies: CallPolicies = NO_POLICIES, policy: UpkeepPolicy | None = None
+) -> AsyncIterator[EveryDialect]:
+    """The application "shop" serves web requests and WebSockets too, wherever no typed method is."""
     health = Health()
-    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler())
+    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler(), policy=policy)
     listener.methods.policies = policies
-    json_dialect = JsonDialect(listener.methods)
-    listener.add_dialects(GrpcWebDialect(listener.methods), ConnectDialect(listener.methods), json_dialect)
-    routes = shop_routes("shop")
+    typed, web = TypedEntry(listener.methods), WebEntry(lambda *_: router, control_pb2.GatewayOptions())
+    listener.add_dialects(*typed.dialects, *web.dialects)
+    routes = shop_routes("shop", serves_web=True)
     listener.set_routes(routes)
-    json_dialect.set_routes(routes)
+    typed.set_routes(routes)
+    web.set_routes(routes, routes.applications)
     port = await listener.start("127.0.0.1", 0)
     try:
         yield EveryDialect(listener, port)

@@ -28,7 +28,10 @@ def head(path: str, content_type: str, length: int) -> bytes:
 class Producer:
     """A replica that sends messages as far as it has credit."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: bytes = MESSAGE) -> None:
+        self.message = message
+        self.first = b""
+        """Sent before the messages."""
         self.sent = 0
         self.credit = settings().payload.stream_credits
         self._is_sending = False
@@ -37,16 +40,20 @@ class Producer:
 
     @property
     def is_out_of_credit(self) -> bool:
-        return self.credit < raw(MESSAGE).credits
+        return self.credit < raw(self.message).credits
 
     def send(self, call: OutgoingCall) -> None:
         if self._is_sending:
             return
         self._is_sending = True
+        if self.first:
+            first, self.first = self.first, b""
+            self.credit -= 1
+            call.sink.on_item(raw(first))
         while self.sent < COUNT and not self.is_out_of_credit:
             self.sent += 1
-            self.credit -= raw(MESSAGE).credits
-            call.sink.on_item(raw(MESSAGE))
+            self.credit -= raw(self.message).credits
+            call.sink.on_item(raw(self.message))
         self._is_sending = False
         if self.sent == COUNT:
             finish(call, Outcome())

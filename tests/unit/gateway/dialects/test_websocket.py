@@ -517,6 +517,23 @@ def test_a_silent_client_is_pinged_and_given_up_if_it_does_not_answer() -> None:
     assert socket.ends.router.link.half_closed == 1
 
 
+def test_a_client_that_is_held_back_is_pinged_and_not_given_up() -> None:
+    """Its answers stand behind messages that the replica does not take."""
+    socket, limits = Socket(credit=1).accept(), settings().gateway
+    socket.client_sends(text("waits"))
+    now_s = 1_000.0
+    socket.connection.tick(now_s)
+    for _ in range(3):
+        socket.connection.tick(now_s := now_s + limits.websocket_ping_interval_s)
+        assert [frame.opcode for frame in socket.client_frames] == [Opcode.PING]
+        socket.connection.tick(now_s := now_s + limits.websocket_ping_timeout_s)
+    assert not socket.exchange.has_ended
+    allow(socket.ends.call, 10)
+    socket.connection.tick(now_s := now_s + limits.websocket_ping_interval_s)
+    socket.connection.tick(now_s + limits.websocket_ping_timeout_s)
+    assert socket.exchange.is_aborted
+
+
 def test_a_client_that_does_not_answer_a_close_is_given_up() -> None:
     socket, limits = Socket().accept(), settings().gateway
     item(socket.ends.call, encode_close(1000))

@@ -486,7 +486,9 @@ def test_a_websocket_is_opened_as_the_rfc_shows_it() -> None:
     keeper.exchange.send_body(b"back")
     assert client.written() == b"back"
     keeper.exchange.end()
-    assert client.transport.is_closed
+    assert client.transport.is_half_closed
+    client.send(b"what its client still sends").leave()
+    assert keeper.body == b"\x81\x00GETmore"
 
 
 @on_loop

@@ -600,6 +600,7 @@ def test_wrong_requests(
     exchange = call(router, path, body, *fields, **options)
     answer = Answer(exchange)
     assert answer.status == status
+    assert answer.headers.get("x-request-id") != "", "an id, or none"
     if code is None:
         assert not exchange.body
         assert exchange.by_name.keys() & {b"allow", b"accept-post"}
