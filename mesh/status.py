@@ -61,6 +61,17 @@ class GatewayStatus(StrEnum):
     """Never produced, because the controller forgets a drained gateway."""
 
 
+class NodeStatus(StrEnum):
+    READY = "READY"
+    CORDONED = "CORDONED"
+    """It takes no new replicas."""
+    DRAINING = "DRAINING"
+    """Its replicas move to other nodes, then its gateways end."""
+    DRAINED = "DRAINED"
+    LEAVING = "LEAVING"
+    """Ray drains it, and it ends after that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingStatus:
     """Autoscaling of one deployment: bounds, load and latest decision."""

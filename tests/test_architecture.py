@@ -95,6 +95,7 @@ ROOMS: dict[str, str] = {
     "mesh.stored": "v1",
     "mesh.controller.desired": "stored cluster options routing settings v1 wire",
     "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
+    "mesh.controller.nodes": "controller.desired controller.plan v1",
     "mesh.controller.actors": (
         "cluster controller.desired controller.plan options phases routing settings status usercode v1"
     ),
@@ -103,8 +104,8 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.controller.report": ("controller.desired controller.plan controller.scaling routing settings status v1 wire"),
     "mesh.controller": (
-        "cluster controller.actors controller.desired controller.plan controller.report controller.scaling stored"
-        " defaults logs options routing settings v1 wire"
+        "cluster controller.actors controller.desired controller.nodes controller.plan controller.report"
+        " controller.scaling stored defaults logs options routing settings v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
     "mesh.api": (
@@ -148,6 +149,9 @@ PURE_MODULES = (
     "mesh/options/absent_options.py",
     "mesh/options/calls/call_policies.py",
     "mesh/application.py",
+    "mesh/controller/nodes/cordons.py",
+    "mesh/controller/actors/disruptions.py",
+    "mesh/controller/report/node_statuses.py",
     "mesh/controller/plan/node_resources.py",
     "mesh/controller/plan/actions.py",
     "mesh/controller/desired/resource_request.py",

@@ -21,14 +21,14 @@ from mesh.cli.command_errors import (
     require_ray,
 )
 from mesh.cli.config_commands import build, config, deploy
+from mesh.cli.deployment_commands import pause, resume, scale
 from mesh.cli.diff_command import diff
 from mesh.cli.events_command import events
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT, port_option
 from mesh.cli.history_commands import history, promote, rollback
 from mesh.cli.log_command import logs
-from mesh.cli.pause_commands import pause, resume
+from mesh.cli.node_commands import cordon, drain, nodes, uncordon
 from mesh.cli.run_command import run
-from mesh.cli.scale_command import scale
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.status import ApplicationStatus, GatewayStatus
 from mesh.v1 import control_pb2
@@ -51,6 +51,7 @@ def main(verbose: bool) -> None:
     mesh rollback shop            go back to the version before, or end a canary
     mesh promote shop             give a canary all requests
     mesh logs shop                what its replicas logged, printed and raised
+    mesh drain 10.0.0.4           move the replicas of a node, so that it can be switched off
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
 
@@ -67,11 +68,14 @@ main.add_command(backup)
 main.add_command(build)
 main.add_command(certs)
 main.add_command(config)
+main.add_command(cordon)
 main.add_command(deploy)
 main.add_command(diff)
+main.add_command(drain)
 main.add_command(events)
 main.add_command(history)
 main.add_command(logs)
+main.add_command(nodes)
 main.add_command(pause)
 main.add_command(promote)
 main.add_command(restore)
@@ -80,6 +84,7 @@ main.add_command(rollback)
 main.add_command(run)
 main.add_command(scale)
 main.add_command(token)
+main.add_command(uncordon)
 
 
 @main.command()

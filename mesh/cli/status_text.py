@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
-from mesh.status import ApplicationStatus, DeploymentStatus, ReplicaState
+from mesh.status import ApplicationStatus, DeploymentStatus, NodeStatus, ReplicaState
 from mesh.v1 import control_pb2
 
 _DURATION = re.compile(r"\bfor (\d+) s\b")
@@ -21,8 +21,8 @@ _ORIGINS = {control_pb2.DEPLOYER_FILE: "from a file", control_pb2.DEPLOYER_RUN: 
 _Row: TypeAlias = tuple[str, str, str]
 
 
-def as_dict(reply: control_pb2.StatusReply) -> dict[str, Any]:
-    """For `--json`: the status with all field names of control.proto; unset fields are None."""
+def as_dict(reply: Message) -> dict[str, Any]:
+    """For `--json`: a message with all field names of control.proto; unset fields are None."""
     return _as_dict(reply)
 
 
@@ -31,11 +31,16 @@ def as_text(reply: control_pb2.StatusReply) -> str:
     rows = [
         ("NAME", "STATUS", "DETAILS"),
         *_controller_rows(reply),
+        *(_node_row(each) for each in reply.nodes if each.status != NodeStatus.READY),
         *_gateway_rows(reply),
         *_application_rows(reply.applications),
     ]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return "\n".join(f"{name:{widths[0]}}  {status:{widths[1]}}  {details}".rstrip() for name, status, details in rows)
+    return _table(rows)
+
+
+def nodes_as_text(reply: control_pb2.StatusReply) -> str:
+    """A table of all nodes."""
+    return _table([("NAME", "STATUS", "DETAILS"), *map(_node_row, reply.nodes)])
 
 
 def failures_in_full(reply: control_pb2.StatusReply) -> str:
@@ -56,6 +61,11 @@ def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
         if gateway.http_address:
             lines.append(f"HTTP on http://{gateway.http_address}")
     return lines
+
+
+def _table(rows: Sequence[_Row]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{name:{widths[0]}}  {status:{widths[1]}}  {details}".rstrip() for name, status, details in rows)
 
 
 def _as_dict(message: Message) -> dict[str, Any]:
@@ -109,6 +119,14 @@ def _controller_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
         controller = reply.controller
         process = f"age {_age(controller.age_s)}, node {controller.node_id[:8]}, pid {controller.pid}"
         yield "controller", "RUNNING", _joined(process, _restarts(controller.restarts), controller.message)
+
+
+def _node_row(node: control_pb2.NodeStatus) -> _Row:
+    replicas = f"{node.replicas} replica{'' if node.replicas == 1 else 's'}"
+    if node.replicas_to_move:
+        replicas = f"{node.moved_replicas} of {node.replicas_to_move} replicas moved"
+    details = _joined(node.address, "head" if node.is_head else "", replicas, node.message)
+    return f"node {node.node_id[:8]}", node.status, details
 
 
 def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:

@@ -219,6 +219,19 @@ class ControlClient:
         _log_warnings(reply.warnings)
         return list(reply.changes)
 
+    def cordon(self, node: str, *, is_draining: bool = False) -> control_pb2.CordonReply:
+        """Start no new replica on a node, and move those that it has if it is to be drained.
+
+        `node`: its id, the beginning of it, or its address. Raises MeshException if that is no node or several.
+        """
+        request = control_pb2.CordonRequest(node=node, is_draining=is_draining, request_id=_new_id(), author=author())
+        return self._call("Cordon", request, control_pb2.CordonReply)
+
+    def uncordon(self, node: str) -> control_pb2.CordonReply:
+        """Take back a cordon or a drain. Raises MeshException if that is no node or several."""
+        request = control_pb2.UncordonRequest(node=node, request_id=_new_id(), author=author())
+        return self._call("Uncordon", request, control_pb2.CordonReply)
+
     def history(self, application: str) -> control_pb2.HistoryReply:
         """Its last deploys."""
         return self._call("History", control_pb2.HistoryRequest(application=application), control_pb2.HistoryReply)

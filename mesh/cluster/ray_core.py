@@ -102,6 +102,8 @@ class ActorPlacement:
     """Run on this node; empty: spread over the cluster."""
     is_bound: bool = False
     """On that node and no other; otherwise Ray takes another one where there is no room on it."""
+    label_selector: dict[str, str] = field(default_factory=dict)
+    """Only on nodes with these labels."""
     placement_group: Any = None
     """Run in its first bundle; tasks and actors of the actor run in it too unless they say otherwise."""
     max_restarts: int = 0
@@ -293,6 +295,8 @@ def spawn_actor(
         options["accelerator_type"] = placement.accelerator_type
     if placement.runtime_env:
         options["runtime_env"] = placement.runtime_env
+    if placement.label_selector:
+        options["label_selector"] = placement.label_selector
     return ray.remote(cls).options(**options).remote(*arguments)
 
 

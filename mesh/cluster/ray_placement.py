@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 
 from mesh.cluster.ray_core import HEAD_RESOURCE, NAMESPACE
 
+_NODE_LABEL = "ray.io/node-id"
+"""Ray gives it to every node."""
 _NOT_THERE_YET = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
 
 
@@ -21,6 +24,8 @@ class NodeState:
 
     node_id: str
     is_head: bool
+    address: str
+    """Of its machine."""
     total: dict[str, float]
     available: dict[str, float]
     """As last reported; what is used up is missing."""
@@ -39,6 +44,7 @@ def list_node_states() -> list[NodeState]:
         NodeState(
             node_id=node_id,
             is_head=HEAD_RESOURCE in node.total_resources,
+            address=node.node_ip_address,
             total=dict(node.total_resources),
             available=dict(node.available_resources),
             ends_unix_s=(ends_unix_ms[node_id] / 1000 or math.inf) if node_id in ends_unix_ms else None,
@@ -71,9 +77,18 @@ def list_memory_deaths(since_unix_s: float) -> dict[str, str]:
     }
 
 
-def create_placement_group(name: str, bundles: list[dict[str, float]], strategy: str) -> Any:
+def create_placement_group(
+    name: str, bundles: list[dict[str, float]], strategy: str, avoided_node_ids: Collection[str] = ()
+) -> Any:
     """A placement group that outlives this process. Returns immediately; it is there when its resources are."""
-    return placement_group(bundles, strategy=strategy, name=name, lifetime="detached")
+    selector = not_on(avoided_node_ids)
+    selectors = [selector] * len(bundles) if selector else None
+    return placement_group(bundles, strategy=strategy, name=name, lifetime="detached", bundle_label_selector=selectors)
+
+
+def not_on(node_ids: Collection[str]) -> dict[str, str]:
+    """The label selector of Ray for all nodes but these."""
+    return {_NODE_LABEL: f"!in({','.join(sorted(node_ids))})"} if node_ids else {}
 
 
 def remove_placement_group(group: Any) -> None:

@@ -30,8 +30,9 @@ from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.generations import Proofs, with_proofs
+from mesh.controller.nodes.cordons import uncordoned, with_cordons
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
-from mesh.controller.plan.cluster_picture import Observed
+from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.controller.plan.failed_updates import failed_canaries, failed_updates
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import overdue_replicas
@@ -186,6 +187,13 @@ class ControlLoop:
         return build_status(self.picture())
 
     @property
+    def nodes(self) -> Sequence[Node]:
+        """The cluster's nodes as Ray has them, and those that are gone and still cordoned."""
+        present = self._node_list.nodes
+        gone = self._wanted.desired.cordons.keys() - {node.node_id for node in present}
+        return [*present, *(Node(node_id=node_id) for node_id in sorted(gone))]
+
+    @property
     def waits_for(self) -> str:
         """Not empty: it does not act on the loss of many nodes yet."""
         return self._node_list.problem
@@ -196,13 +204,15 @@ class ControlLoop:
             # A canary that is promoted, and a version that comes back, may have failed in an outage before.
             if key in before.deployments and before.deployments[key].version != target.version:
                 self._registry.restart_failures(key, target.version)
+        if desired.cordons != before.cordons:
+            self._see_nodes(desired)
         self._keepers.replicas.desired = desired
         self._keepers.gateways.options = desired.gateways
         self.autoscaler.use(desired)
         self._keepers.policies.use(desired)
         self._registry.expect(
             {(target.key, target.version) for target in desired.all_targets()},
-            {key: target.num_replicas for key, target in desired.targets.items()},
+            desired.targets,
         )
         self._judge.faults.keep(desired.kept)
         self._node_list.expire()
@@ -242,8 +252,9 @@ class ControlLoop:
         with part(TurnPart.DECIDE):
             await self._record_proofs()
             await self._scale()
+            await self._forget_cordons()
             desired = self._wanted.desired
-            self._registry.see_nodes(self._node_list.nodes)
+            self._see_nodes(desired)
             self._fail_overdue(desired)
             desired = await self._undo_failures(desired)
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
@@ -306,8 +317,9 @@ class ControlLoop:
     @property
     def _is_calm(self) -> bool:
         """Every deployment is as desired, and no node is being drained."""
+        is_drained = any(cordon.is_draining for cordon in self._wanted.desired.cordons.values())
         stays = all(node.ends_at_s is None for node in self._node_list.nodes)
-        return stays and self._judge.all_healthy
+        return stays and not is_drained and self._judge.all_healthy
 
     async def _scale(self) -> None:
         """Adapt the numbers of replicas to the load. They are stored before the planner sees them."""
@@ -328,6 +340,14 @@ class ControlLoop:
         proofs = self._new_proofs()
         if proofs and not self._wanted.is_changing:
             await self._store(functools.partial(with_proofs, proofs=proofs), "what has been proven")
+
+    async def _forget_cordons(self) -> None:
+        gone = self._node_list.long_gone(self._wanted.desired.cordons)
+        if gone and not self._wanted.is_changing:
+            await self._store(functools.partial(uncordoned, node_ids=gone), "the cordons of nodes that are gone")
+
+    def _see_nodes(self, desired: Desired) -> None:
+        self._registry.see_nodes(with_cordons(self._node_list.nodes, desired.cordons))
 
     def _new_proofs(self) -> Proofs:
         return new_proofs(

@@ -32,7 +32,11 @@ from mesh.controller.desired.desired_store import StoreError
 from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.event_log import EventLog
 from mesh.controller.expected_revisions import expecting, revisions_of
+from mesh.controller.nodes.cordons import cordoned, uncordoned
+from mesh.controller.nodes.node_names import find_node, title_of
+from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.report.mesh_picture import ControllerIdentity, SharedPicture
+from mesh.controller.report.node_statuses import node_status, replicas_on
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import build_status, controller_status
 from mesh.routing.snapshot import DeploymentKey
@@ -117,6 +121,23 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         edit = restored.recorded_edit(request.author)
         return await self._apply(edit, restored.applications, request, context, is_dry_run=request.is_dry_run)
 
+    async def Cordon(self, request: control_pb2.CordonRequest, context: _Context) -> control_pb2.CordonReply:
+        node = await self._named_node(request.node, context)
+        cordon = control_pb2.Cordon(
+            node_id=node.node_id,
+            unix_time_s=self._unix_clock(),
+            author=request.author,
+            is_draining=request.is_draining,
+            replicas=replicas_on(node.node_id, self._loop.picture()) if request.is_draining else 0,
+        )
+        what = "is being drained" if request.is_draining else "takes no new replicas"
+        return await self._change_cordons(functools.partial(cordoned, cordon=cordon), node, request, what, context)
+
+    async def Uncordon(self, request: control_pb2.UncordonRequest, context: _Context) -> control_pb2.CordonReply:
+        node = await self._named_node(request.node, context)
+        edit = functools.partial(uncordoned, node_ids=(node.node_id,))
+        return await self._change_cordons(edit, node, request, "takes new replicas again", context)
+
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:
         return self._loop.history(request.application)
 
@@ -170,13 +191,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         if is_dry_run:
             previewed = await self._preview(change, context)
             return control_pb2.ApplyReply(changes=_changes(previewed), warnings=new_warnings(*previewed))
-        states: list[control_pb2.DesiredState] = []
-
-        def edit(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
-            states[:] = state, change(state)
-            return states[-1]
-
-        version = await self._change(edit, code_of, request.request_id, context)
+        version, states = await self._states(change, code_of, request.request_id, context)
         if not states:  # stored by an earlier attempt
             return control_pb2.ApplyReply(state_version=version)
         changes = _changes(states)
@@ -185,6 +200,38 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
                 by = _by(request.author)
                 logger.info("change of application %s is stored: %s%s", each.application, "; ".join(each.lines), by)
         return control_pb2.ApplyReply(state_version=version, changes=changes, warnings=new_warnings(*states))
+
+    async def _change_cordons(
+        self,
+        edit: Edit,
+        node: Node,
+        request: control_pb2.CordonRequest | control_pb2.UncordonRequest,
+        what: str,
+        context: _Context,
+    ) -> control_pb2.CordonReply:
+        """`what`: what the node does from now on, in words."""
+        _, states = await self._states(edit, (), request.request_id, context)
+        is_new = bool(states) and states[0].cordons != states[-1].cordons
+        if is_new:
+            logger.info("node %s %s%s", title_of(node), what, _by(request.author))
+        status = node_status(node.node_id, self._loop.picture()) or control_pb2.NodeStatus(node_id=node.node_id)
+        return control_pb2.CordonReply(node=status, is_new=is_new)
+
+    async def _named_node(self, name: str, context: _Context) -> Node:
+        async with _refusals(context):
+            return find_node(self._loop.nodes, name)
+
+    async def _states(
+        self, change: Edit, code_of: Sequence[control_pb2.ApplicationSpec], request_id: str, context: _Context
+    ) -> tuple[int, Sequence[control_pb2.DesiredState]]:
+        """The stored version, and the states before and after the change; none if an earlier attempt has stored it."""
+        states: list[control_pb2.DesiredState] = []
+
+        def edit(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+            states[:] = state, change(state)
+            return states[-1]
+
+        return await self._change(edit, code_of, request_id, context), states
 
     async def _preview(self, edit: Edit, context: _Context) -> Sequence[control_pb2.DesiredState]:
         async with _refusals(context):

@@ -38,6 +38,8 @@ class ClientSettings:
     """How long gateways may take to become healthy when the mesh starts."""
     gateways_failing_timeout_s: float = 10.0
     """The same while a gateway fails to start again and again."""
+    drain_stuck_timeout_s: float = 15.0
+    """`mesh drain` gives up waiting when no other node has had room for this long."""
     shutdown_timeout_s: float = 30.0
     """How long a shutdown waits for replicas to drain before it kills what is left."""
     kill_timeout_s: float = 10.0
@@ -74,6 +76,8 @@ class ControllerSettings:
     """How long one reading of the node list may take."""
     mass_loss_wait_s: float = 30.0
     """Where over a third of the nodes are missing from the node list, how long before that is believed."""
+    cordon_memory_s: float = 3600.0
+    """How long a cordoned node has to be gone before its cordon is forgotten."""
     surge_share: float = 0.2
     """Extra replicas of a deployment allowed during an update, as a share of its target; at least one."""
     min_ready_s: float = 10.0

@@ -27,16 +27,26 @@ def progress_deadline_s_of(options: control_pb2.DeploymentOptions) -> float:
     return options.progress_deadline_s if options.HasField("progress_deadline_s") else math.inf
 
 
+def third_of(count: int) -> int:
+    """Of nodes or replicas: how many may be acted on at once where nothing else limits it; at least one."""
+    return max(1, count // 3)
+
+
 @dataclass(frozen=True, slots=True)
 class UpdatePace:
-    """How many replicas of a deployment an update may change at a time."""
+    """How many replicas of a deployment may change at a time, and how many may be taken away: its disruption limit.
+
+    Those that are away already, for whatever reason, count against each of these numbers.
+    """
 
     surge_max: int
     """Beyond the target."""
     unavailable_max: int = 0
-    """Below the target."""
+    """Below the target, by an update."""
     preempted_max: int = 1
     """Below the target, where new replicas find no room unless old ones stop."""
+    unhealthy_max: int = 1
+    """Below the target, where replicas fail their health checks."""
 
     @property
     def at_once(self) -> int:
@@ -54,7 +64,9 @@ def pace_of(options: control_pb2.DeploymentOptions, num_replicas: int) -> Update
         # A share that rounds to no replica: starting one more is what takes nothing away.
         surge = 1
     # Without a limit of its own a full cluster must not stop the rollout.
-    return UpdatePace(surge, unavailable, unavailable if has_limit else max(surge, unavailable))
+    # Fewer than one must not be replaced because of their health, or one that hangs would never be.
+    unhealthy = max(1, unavailable) if has_limit else third_of(num_replicas)
+    return UpdatePace(surge, unavailable, unavailable if has_limit else max(surge, unavailable), unhealthy)
 
 
 _ROUNDING = 1e-9

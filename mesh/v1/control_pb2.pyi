@@ -437,7 +437,7 @@ class CallLimit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history", "canaries", "schema_version")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history", "canaries", "schema_version", "cordons")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -450,6 +450,7 @@ class DesiredState(_message.Message):
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     CANARIES_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CORDONS_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
@@ -462,7 +463,22 @@ class DesiredState(_message.Message):
     history: _containers.RepeatedCompositeFieldContainer[DeployRecord]
     canaries: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     schema_version: int
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., schema_version: _Optional[int] = ...) -> None: ...
+    cordons: _containers.RepeatedCompositeFieldContainer[Cordon]
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., schema_version: _Optional[int] = ..., cordons: _Optional[_Iterable[_Union[Cordon, _Mapping]]] = ...) -> None: ...
+
+class Cordon(_message.Message):
+    __slots__ = ("node_id", "unix_time_s", "author", "is_draining", "replicas")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    unix_time_s: float
+    author: str
+    is_draining: bool
+    replicas: int
+    def __init__(self, node_id: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., is_draining: bool = ..., replicas: _Optional[int] = ...) -> None: ...
 
 class DeployRecord(_message.Message):
     __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because", "revision", "is_restore")
@@ -801,6 +817,36 @@ class RestoreRequest(_message.Message):
     author: str
     def __init__(self, backup: _Optional[_Union[MeshBackup, _Mapping]] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
 
+class CordonRequest(_message.Message):
+    __slots__ = ("node", "is_draining", "request_id", "author")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    is_draining: bool
+    request_id: str
+    author: str
+    def __init__(self, node: _Optional[str] = ..., is_draining: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+
+class UncordonRequest(_message.Message):
+    __slots__ = ("node", "request_id", "author")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    request_id: str
+    author: str
+    def __init__(self, node: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+
+class CordonReply(_message.Message):
+    __slots__ = ("node", "is_new")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    IS_NEW_FIELD_NUMBER: _ClassVar[int]
+    node: NodeStatus
+    is_new: bool
+    def __init__(self, node: _Optional[_Union[NodeStatus, _Mapping]] = ..., is_new: bool = ...) -> None: ...
+
 class HistoryRequest(_message.Message):
     __slots__ = ("application",)
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
@@ -1031,6 +1077,26 @@ class GatewayStatus(_message.Message):
     index: int
     def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., status: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., message: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
+class NodeStatus(_message.Message):
+    __slots__ = ("node_id", "address", "is_head", "status", "replicas", "replicas_to_move", "moved_replicas", "message")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    IS_HEAD_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_TO_MOVE_FIELD_NUMBER: _ClassVar[int]
+    MOVED_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    address: str
+    is_head: bool
+    status: str
+    replicas: int
+    replicas_to_move: int
+    moved_replicas: int
+    message: str
+    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., is_head: bool = ..., status: _Optional[str] = ..., replicas: _Optional[int] = ..., replicas_to_move: _Optional[int] = ..., moved_replicas: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
 class ControllerStatus(_message.Message):
     __slots__ = ("pid", "node_id", "age_s", "restarts", "message")
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -1046,20 +1112,22 @@ class ControllerStatus(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., node_id: _Optional[str] = ..., age_s: _Optional[float] = ..., restarts: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller")
+    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller", "nodes")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     IS_SHUTTING_DOWN_FIELD_NUMBER: _ClassVar[int]
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     CONTROLLER_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationStatus]
     gateways: _containers.RepeatedCompositeFieldContainer[GatewayStatus]
     gateway_options: GatewayOptions
     is_shutting_down: bool
     target_capacity: float
     controller: ControllerStatus
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ...) -> None: ...
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ...) -> None: ...
 
 class ProcessHello(_message.Message):
     __slots__ = ("process_id", "node_id", "kind", "address", "reads_changes")

@@ -70,6 +70,16 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.PauseRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
                 _registered_method=True)
+        self.Cordon = channel.unary_unary(
+                '/mesh.v1.Control/Cordon',
+                request_serializer=mesh_dot_v1_dot_control__pb2.CordonRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.CordonReply.FromString,
+                _registered_method=True)
+        self.Uncordon = channel.unary_unary(
+                '/mesh.v1.Control/Uncordon',
+                request_serializer=mesh_dot_v1_dot_control__pb2.UncordonRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.CordonReply.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/mesh.v1.Control/History',
                 request_serializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
@@ -161,6 +171,20 @@ class ControlServicer(object):
 
     def Pause(self, request, context):
         """Stops the rollouts of deployments where they are, those of later deploys too, or lets them go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cordon(self, request, context):
+        """No new replica starts on a node from now on; its replicas stay, or move to other nodes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Uncordon(self, request, context):
+        """Takes that back: the node gets replicas again, and those that it has stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -258,6 +282,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Pause,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.PauseRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.ApplyReply.SerializeToString,
+            ),
+            'Cordon': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cordon,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.CordonRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.CordonReply.SerializeToString,
+            ),
+            'Uncordon': grpc.unary_unary_rpc_method_handler(
+                    servicer.Uncordon,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.UncordonRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.CordonReply.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
                     servicer.History,
@@ -490,6 +524,60 @@ class Control(object):
             '/mesh.v1.Control/Pause',
             mesh_dot_v1_dot_control__pb2.PauseRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.ApplyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cordon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Cordon',
+            mesh_dot_v1_dot_control__pb2.CordonRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.CordonReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Uncordon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/Uncordon',
+            mesh_dot_v1_dot_control__pb2.UncordonRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.CordonReply.FromString,
             options,
             channel_credentials,
             insecure,

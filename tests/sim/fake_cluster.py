@@ -252,7 +252,8 @@ class FakeCluster:
         if planned and _is_bound(actor) and planned[0] not in self.cpus:
             self.end(actor)
             return ""
-        others = () if planned and _is_bound(actor) else self.random.sample(sorted(self.cpus), len(self.cpus))
+        allowed = sorted(self.cpus.keys() - actor.assignment.avoided)
+        others = () if planned and _is_bound(actor) else self.random.sample(allowed, len(allowed))
         for node_id in (*planned, *others):
             has_room = node_id in self.cpus and self.cpus[node_id] - self.used(node_id) >= _cpus_of(actor)
             if has_room and (node_id not in self.ends_at_s or isinstance(actor.spec, control_pb2.GatewaySpec)):

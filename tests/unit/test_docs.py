@@ -18,7 +18,7 @@ from mesh.cli import main
 from mesh.declarative.config_file import read_config
 from mesh.defaults.control_settings import ClientSettings
 from mesh.options.gateway import gateway_options
-from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, ReplicaState
+from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, NodeStatus, ReplicaState
 from tests import documents
 from tests.documents import DOCUMENTS, OPERATIONS, ROOT
 
@@ -149,7 +149,7 @@ def test_every_command_is_documented() -> None:
     assert set(main.main.commands) - told == set()
 
 
-@pytest.mark.parametrize("states", [ApplicationStatus, DeploymentStatus, ReplicaState, GatewayStatus])
+@pytest.mark.parametrize("states", [ApplicationStatus, DeploymentStatus, ReplicaState, GatewayStatus, NodeStatus])
 def test_every_status_is_explained(states: type[ApplicationStatus]) -> None:
     text = OPERATIONS.read_text()
     assert [state for state in states if f"`{state}`" not in text] == []

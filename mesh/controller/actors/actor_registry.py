@@ -9,6 +9,7 @@ from dataclasses import replace
 from mesh.cluster.keys import gateway_name, replica_name
 from mesh.controller.actors.deployment_records import MESSAGE_MAX_CHARS, DeploymentRecords
 from mesh.controller.actors.gateway_state import GATEWAY_TRANSITIONS, GatewayEvent
+from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import (
     NO_FAILURES,
@@ -40,8 +41,6 @@ class ActorRegistry:
         self._replicas: dict[str, Replica] = {}
         self._gateways: dict[str, Gateway] = {}
         self._records = DeploymentRecords(clock)
-        self._numbers: Mapping[DeploymentKey, int] = {}
-        """Wanted replicas."""
         self._gateway_failures: dict[GatewaySlot, Failures] = {}
         self._departed: deque[DepartedReplica] = deque()
         self._nodes: tuple[Node, ...] = ()
@@ -84,7 +83,7 @@ class ActorRegistry:
         for replica in list(self._replicas.values()):
             if replica.node_id in gone and replica.is_placed:
                 self.replica_closed(replica.replica_id, f"its node {replica.node_id[:8]} is gone", is_node_lost=True)
-            elif replica.node_ends_at_s != (end_s := ends_at_s.get(replica.node_id)):
+            elif replica.node_ends_at_s != (end_s := _first_end(replica, ends_at_s)):
                 self._node_ends(replica, end_s)
         for gateway in list(self._gateways.values()):
             if gateway.slot.node_id in gone:
@@ -175,6 +174,7 @@ class ActorRegistry:
             return False
         if not replica.is_leaving:
             replica = replace(replica, drain=drain)
+            self._records.disruptions.is_stopping(replica, reason)
         self._moved(replace(replica, stop_reasons=(*replica.stop_reasons, reason)), ReplicaEvent.STOP)
         return True
 
@@ -224,16 +224,11 @@ class ActorRegistry:
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
     def _may_be_replaced(self, replica: Replica) -> bool:
-        """Not if a third of its deployment has failed health checks before, and is not replaced yet.
-
-        What fails the health checks of many at once is more likely something that they share. They serve on, and each
-        gets its turn when a replacement serves.
-        """
         key = replica.deployment
-        serving = sum(each.is_serving for each in self._replicas.values() if each.deployment == key)
-        wanted = self._numbers.get(key, serving)
-        away = min(self._records.unreplaced[key], max(0, wanted - serving))
-        return away < max(1, wanted // 3)
+        return self._records.disruptions.allow_another(key, self._serving(key))
+
+    def _serving(self, key: DeploymentKey) -> int:
+        return sum(each.is_serving for each in self._replicas.values() if each.deployment == key)
 
     def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
         """The replica's process has ended, or never started. The loss of its node is no failure of its version."""
@@ -259,10 +254,12 @@ class ActorRegistry:
         )
         self._on_change()
 
-    def expect(self, versions: Set[tuple[DeploymentKey, str]], numbers: Mapping[DeploymentKey, int]) -> None:
-        """What is wanted: versions, and the number of replicas of each deployment. Forgets what happened to others."""
+    def expect(
+        self, versions: Set[tuple[DeploymentKey, str]], targets: Mapping[DeploymentKey, DeploymentTarget]
+    ) -> None:
+        """What is wanted: versions, and of each deployment. Forgets what happened to others."""
+        self._records.disruptions.expect(targets, self._serving)
         self._records.keep(versions)
-        self._numbers = numbers
 
     def restart_failures(self, key: DeploymentKey, version: str) -> None:
         self._records.restart(key, version)
@@ -331,6 +328,12 @@ class ActorRegistry:
         self._gateway_failures[gateway.slot] = replace(
             failures, count=failures.count + 1, last_at_s=self._clock(), message=message[:MESSAGE_MAX_CHARS]
         )
+
+
+def _first_end(replica: Replica, ends_at_s: Mapping[str, float | None]) -> float | None:
+    """When the first of its nodes ends. None: all stay."""
+    ends = [end_s for node_id in replica.bundle_nodes if (end_s := ends_at_s.get(node_id)) is not None]
+    return min(ends, default=None)
 
 
 def actor_name_of(replica: Replica) -> str:

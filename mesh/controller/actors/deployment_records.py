@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import replace
 
+from mesh.controller.actors.disruptions import Disruptions
 from mesh.controller.plan.cluster_picture import NO_FAILURES, NO_TALLY, Failures, Replica, RestartReason, Tally
 from mesh.options.rollout_policy import stable_after_s
 from mesh.routing.snapshot import DeploymentKey
@@ -29,12 +29,11 @@ class DeploymentRecords:
         self.tallies: dict[DeploymentKey, Tally] = {}
         self.last_ended: dict[DeploymentKey, str] = {}
         """The replica of each deployment that ended last, and why, in words."""
-        self.unreplaced: Counter[DeploymentKey] = Counter()
-        """Replicas that failed their health checks, and for which no other one has come up since."""
+        self.disruptions = Disruptions()
 
     def count_success(self, replica: Replica) -> None:
         self.failures[_version_of(replica)] = replace(self._failures_of(replica), has_succeeded=True)
-        self.unreplaced[replica.deployment] = max(0, self.unreplaced[replica.deployment] - 1)
+        self.disruptions.has_come_up(replica.deployment)
 
     def count_hang(self, replica: Replica, message: str) -> None:
         """The replica's constructor missed its deadline."""
@@ -66,7 +65,7 @@ class DeploymentRecords:
         """`reason`: why it is lost if it had started."""
         if replica.state == ReplicaState.STARTING and reason != RestartReason.NODE_LOST:
             reason = RestartReason.START_FAILED
-        self.unreplaced[replica.deployment] += reason == RestartReason.UNHEALTHY
+        self.disruptions.is_lost(replica, reason)
         self.tallies[replica.deployment] = self._tally_of(replica).with_restart(reason)
 
     def count_failed_check(self, replica: Replica) -> None:
@@ -92,7 +91,8 @@ class DeploymentRecords:
             for each in failures.keys() - versions:
                 del failures[each]
         keys = {key for key, _ in versions}
-        for records in (self.last_ended, self.tallies, self.unreplaced):
+        self.disruptions.keep(keys)
+        for records in (self.last_ended, self.tallies):
             for key in records.keys() - keys:
                 del records[key]
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, Runtime
 from mesh.controller.plan.cluster_picture import Node
+from mesh.options.rollout_policy import third_of
 from mesh.settings import settings
 
 logger = logging.getLogger("mesh")
@@ -27,6 +28,8 @@ class NodeList:
         self._missing_since_at_s: dict[str, float] = {}
         """Nodes that the last reading lacked, and since when."""
         self.nodes: list[Node] = []
+        self._absent_since_at_s: dict[str, float] = {}
+        """Of nodes that were asked for and are not there, by id."""
         self._reading: asyncio.Task[None] | None = None
         self.problem = ""
         """Not empty: many nodes are missing from the list, and it is not believed yet."""
@@ -34,6 +37,16 @@ class NodeList:
     def expire(self) -> None:
         """Make the next `refresh` read the list, because replicas are about to be placed by it."""
         self._read_at_s = float("-inf")
+
+    def long_gone(self, node_ids: Iterable[str]) -> list[str]:
+        """Those of these nodes that have been gone for so long that nothing needs to be known of them any more."""
+        if not self.nodes:
+            return []
+        present, now_s = {node.node_id for node in self.nodes}, self._clock()
+        absent = [each for each in node_ids if each not in present]
+        self._absent_since_at_s = {each: self._absent_since_at_s.get(each, now_s) for each in absent}
+        memory_s = settings().controller.cordon_memory_s
+        return [each for each, since_at_s in self._absent_since_at_s.items() if now_s - since_at_s >= memory_s]
 
     async def refresh(self, *, is_calm: bool) -> None:
         """Read the list if it is too old. A list that cannot be read leaves the known nodes as they are.
@@ -69,7 +82,7 @@ class NodeList:
         missing = [node for node in self.nodes if node.node_id not in present]
         now_s = self._clock()
         self._missing_since_at_s = {node.node_id: self._missing_since_at_s.get(node.node_id, now_s) for node in missing}
-        is_mass = len(missing) > max(1, len(self.nodes) // 3)
+        is_mass = len(missing) > third_of(len(self.nodes))
         wait_s = settings().controller.mass_loss_wait_s if is_mass else 0.0
         # Those without a wait are gone at the second reading.
         waiting = [

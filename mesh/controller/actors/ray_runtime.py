@@ -44,8 +44,16 @@ class RayRuntime:
         if options.placement_group_bundles:
             bundles = [dict(bundle.resources) for bundle in options.placement_group_bundles]
             self._groups[name] = await _in_thread(
-                ray_placement.create_placement_group, name, bundles, options.placement_group_strategy
+                ray_placement.create_placement_group,
+                name,
+                bundles,
+                options.placement_group_strategy,
+                assignment.avoided,
             )
+        group = self._groups.get(name)
+        node_id = "" if options.placement_group_bundles or not assignment.node_ids else assignment.node_ids[0]
+        # Ray ignores a soft node affinity of an actor that asks for no resources.
+        is_bound = bool(node_id) and (options.max_replicas_per_node > 0 or not resource_request_of(options).whole)
         placement = ray_core.ActorPlacement(
             num_cpus=actor.num_cpus,
             num_gpus=actor.num_gpus,
@@ -53,10 +61,10 @@ class RayRuntime:
             resources=dict(actor.resources),
             accelerator_type=actor.accelerator_type,
             runtime_env=json.loads(actor.runtime_env_json or "{}"),
-            node_id="" if options.placement_group_bundles or not assignment.node_ids else assignment.node_ids[0],
-            # Ray ignores a soft node affinity of an actor that asks for no resources.
-            is_bound=options.max_replicas_per_node > 0 or not resource_request_of(options).whole,
-            placement_group=self._groups.get(name),
+            node_id=node_id,
+            is_bound=is_bound,
+            label_selector=ray_placement.not_on(() if is_bound or group is not None else assignment.avoided),
+            placement_group=group,
         )
         await self._spawn(_REPLICA_CLASS, name, spec.SerializeToString(), placement)
 
@@ -144,6 +152,7 @@ class RayRuntime:
             Node(
                 node_id=state.node_id,
                 is_head=state.is_head,
+                address=state.address,
                 total=state.total,
                 available=state.available,
                 ends_at_s=self._end_of(state),

@@ -368,6 +368,7 @@ def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssi
         spec=target.spec,
         bundles=target.request.bundles,
         bundle_nodes=assignment.node_ids,
+        avoided_nodes=assignment.avoided,
     )
 
 

@@ -103,6 +103,8 @@ class Desired:
     """By application: its canary."""
     gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
     is_shutting_down: bool = False
+    cordons: Mapping[str, control_pb2.Cordon] = field(default_factory=dict)
+    """Nodes that take no new replicas, by id."""
     target_capacity: float | None = None
     """Percent of the replicas asked for that `deployments` already have."""
     descriptor_sets: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
@@ -179,6 +181,7 @@ def read_desired(state: control_pb2.DesiredState) -> Desired:
         predecessors={app.name: app for app in stored.predecessors},
         gateways=stored.gateways,
         is_shutting_down=stored.is_shutting_down,
+        cordons={each.node_id: each for each in stored.cordons},
         target_capacity=capacity,
     )
 

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     UNHEALTHY = "unhealthy"
     UNSCHEDULABLE = "its node has no room"
     NODE_DRAIN = "its node is being drained"
+    CORDON = "nodes were cordoned or uncordoned while it waited"
     MAKE_ROOM = "makes room for a new version"
     DELETED = "deleted"
     SHUTDOWN = "the mesh shuts down"

@@ -52,6 +52,8 @@ class Replica:
     """What it holds of the cluster; its process is in the first."""
     bundle_nodes: tuple[str, ...] = ()
     """Where: as planned until it has a process, then as it is. Empty: not known."""
+    avoided_nodes: frozenset[str] = frozenset()
+    """Where it must not come to while it waits for its process."""
     node_ends_at_s: float | None = None
     """Its node is being drained: when that ends, infinite where that is unknown. None: the node stays."""
     address: str = ""
@@ -127,8 +129,18 @@ class Node:
     """Resources by name."""
     available: Mapping[str, float] = field(default_factory=dict)
     """As last reported; what is used up may be missing."""
+    address: str = ""
+    """Of its machine."""
     ends_at_s: float | None = None
     """It is being drained: when it ends, infinite where that is unknown. None: it stays."""
+    is_cordoned: bool = False
+    """By an operator: it takes no new replicas."""
+    is_emptied: bool = False
+    """An operator drains it, and it stays until that is done: nothing on it has to hurry."""
+
+    @property
+    def takes_replicas(self) -> bool:
+        return self.ends_at_s is None and not self.is_cordoned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The resources of all nodes while one plan is made, and how far replicas are on the way to theirs. Pure.
 
-Theory of operation. `ClusterResources` has two views of every node that is not being drained:
+Theory of operation. `ClusterResources` has two views of every node that is neither cordoned nor being drained:
 
 - `free`: the smaller of what Ray reports as free and the node's total minus what our replicas hold. Ray's report lags
   behind replicas that just started; our own count does not know other users of the cluster;
@@ -15,6 +15,7 @@ What is tried out, for a text or before a decision, is given back at the end of 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,9 +79,21 @@ class ClusterResources:
         return {node.node_id for node in self.observed.nodes if node.is_head}
 
     @cached_property
+    def cordoned_ids(self) -> frozenset[str]:
+        return frozenset(node.node_id for node in self.observed.nodes if node.is_cordoned)
+
+    @cached_property
+    def _emptied_ids(self) -> frozenset[str]:
+        return frozenset(node.node_id for node in self.observed.nodes if node.is_emptied)
+
+    def may_move_slowly(self, replica: Replica) -> bool:
+        """An operator drains its node, which stays until that is done."""
+        return replica.node_ends_at_s == math.inf and not self._emptied_ids.isdisjoint(replica.bundle_nodes)
+
+    @cached_property
     def nodes(self) -> dict[str, NodeResources]:
         """The nodes that take new replicas. The head comes last among equals, because it runs the controller."""
-        staying = [node for node in self.observed.nodes if node.ends_at_s is None]
+        takers = [node for node in self.observed.nodes if node.takes_replicas]
         suspects = {node_id for each in self.observed.departed if each.is_node_lost for node_id in each.bundle_nodes}
         nodes = {
             node.node_id: NodeResources(
@@ -89,7 +102,7 @@ class ClusterResources:
                 self.replicas_on[node.node_id],
                 is_suspect=node.node_id in suspects,
             )
-            for number, node in enumerate(staying)
+            for number, node in enumerate(takers)
         }
         self._subtract_replicas(nodes)
         return nodes
@@ -132,6 +145,13 @@ class ClusterResources:
     def is_unassigned(self, replica: Replica) -> bool:
         """It has no process, and no node that it is believed to get."""
         return not replica.is_placed and (replica.node_id not in self.nodes or self._has_expired(replica))
+
+    def waits_amiss(self, replica: Replica) -> bool:
+        """It waits in Ray's queue, and nodes were cordoned or uncordoned since: Ray may choose the wrong one."""
+        if not self.is_unassigned(replica):
+            return False
+        avoided = replica.avoided_nodes
+        return not self.cordoned_ids <= avoided or not avoided.isdisjoint(self.nodes)
 
     def _has_expired(self, replica: Replica) -> bool:
         return self.pending_state(replica) in (Pending.EXPIRED, Pending.STUCK)

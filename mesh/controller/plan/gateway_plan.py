@@ -35,26 +35,30 @@ def wanted_slots(desired: Desired, observed: Observed, now_s: float) -> set[Gate
 
 
 def _wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
-    """Nodes that are being drained send their clients away."""
+    """Nodes that Ray drains send their clients away at once, those that operators drain when their replicas have moved.
+
+    The head stays as long as the cluster, so it keeps its gateway when an operator drains it.
+    """
     options = desired.gateways
     if desired.is_shutting_down:
         return set()
-    staying = [node for node in observed.nodes if node.ends_at_s is None]
+    staying = [node for node in observed.nodes if node.ends_at_s is None or node.is_emptied]
     heads = {node.node_id for node in staying if node.is_head}
     match options.location:
         case control_pb2.GATEWAY_LOCATION_EVERY_NODE:
-            return heads | (_occupied_nodes(observed, now_s) & {node.node_id for node in staying})
+            emptied = {node.node_id for node in staying if node.is_emptied}
+            occupied = {replica.node_id for replica in observed.replicas}
+            may_get_some = _left_lately(observed, now_s) - emptied
+            return heads | ((occupied | may_get_some) & {node.node_id for node in staying})
         case control_pb2.GATEWAY_LOCATION_HEAD_ONLY:
             return heads
         case _:
             return set()
 
 
-def _occupied_nodes(observed: Observed, now_s: float) -> set[str]:
-    """Nodes that have replicas, or had some lately: they may get some again (items 200, 209)."""
-    occupied = {replica.node_id for replica in observed.replicas}
-    occupied.update(each.bundle_nodes[0] for each in observed.departed if each.bundle_nodes and _is_recent(each, now_s))
-    return occupied
+def _left_lately(observed: Observed, now_s: float) -> set[str]:
+    """Nodes that had replicas lately: they may get some again (items 200, 209)."""
+    return {each.bundle_nodes[0] for each in observed.departed if each.bundle_nodes and _is_recent(each, now_s)}
 
 
 def _is_recent(departed: DepartedReplica, now_s: float) -> bool:

@@ -18,7 +18,7 @@ from mesh.controller.plan.actions import (
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.plan.gateway_plan import plan_gateways
-from mesh.controller.plan.replica_placement import ANYWHERE, DeploymentPlacement, NodeAssignment, Shortage
+from mesh.controller.plan.replica_placement import DeploymentPlacement, NodeAssignment, Shortage
 from mesh.controller.plan.rollout import is_given_up, missing_predecessors, next_step
 from mesh.controller.plan.stop_order import is_overdue, still_called
 from mesh.defaults.control_settings import ControllerSettings
@@ -111,7 +111,7 @@ def _returning(
     before = placement.of_version(target.predecessor.request, target.predecessor.version)
     before.reserve_for_waiting()
     stands_still = is_given_up or target.is_held
-    return [each for each in before.reserve(missing) if stands_still or each != ANYWHERE]
+    return [each for each in before.reserve(missing) if stands_still or each.node_ids]
 
 
 def _stops(stops: Iterable[tuple[Replica, Reason]]) -> Iterator[Action]:

@@ -30,6 +30,8 @@ class NodeAssignment:
 
     node_ids: tuple[str, ...] = ()
     """One per bundle; empty: wherever Ray finds room."""
+    avoided: frozenset[str] = frozenset()
+    """Where it must not come to, whatever Ray finds."""
 
 
 ANYWHERE = NodeAssignment()
@@ -78,8 +80,9 @@ class DeploymentPlacement:
         """An assignment for each of `starts`, in order. May be shorter if the request is bound to a node."""
         if not starts:
             return []
-        found = [NodeAssignment(node_ids) for node_ids in self._take(starts, from_now=True)]
-        return found if self._request.is_bound else found + [ANYWHERE] * (starts - len(found))
+        avoided = self.resources.cordoned_ids
+        found = [NodeAssignment(node_ids, avoided) for node_ids in self._take(starts, from_now=True)]
+        return found if self._request.is_bound else found + [NodeAssignment((), avoided)] * (starts - len(found))
 
     def preempt(self, preempted: Sequence[Replica], unschedulable: int) -> None:
         """Release what these replicas hold, and reserve it for those of the unschedulable ones that it lets start."""
@@ -92,6 +95,10 @@ class DeploymentPlacement:
         """It may run on one node only and finds no room there: it has to be started again on another one."""
         return self._request.is_bound and self.resources.is_stuck(replica)
 
+    def has_to_start_again(self, replica: Replica) -> bool:
+        """It waits for a place that it does not find, or must not get any more."""
+        return self.is_stuck_on_node(replica) or self.resources.waits_amiss(replica)
+
     def replicas_to_preempt(self, candidates: Sequence[Replica], most: int, unschedulable: int) -> list[Replica]:
         """Of `candidates`, at most `most` replicas to stop for those that are unschedulable.
 
@@ -102,14 +109,20 @@ class DeploymentPlacement:
     def by_stop_preference(self, replicas: Iterable[Replica]) -> list[Replica]:
         """In the order in which they stop (item 191): off the head node, on nodes with the fewest replicas, newest.
 
-        One node after the other, so that nodes become free. Labels, the contract's third rule, do not exist here.
+        Before all others those on cordoned nodes, which operators want to be free. One node after the other, so
+        that nodes become free. Labels, the contract's third rule, do not exist here.
         """
         ordered = sorted(replicas, key=lambda each: -each.created_at_s)
         newest: dict[str, int] = {}
         for number, replica in enumerate(ordered):
             newest.setdefault(replica.node_id, number)
-        heads, count = self.resources.head_ids, self.resources.replicas_on
-        return sorted(ordered, key=lambda each: (each.node_id in heads, count[each.node_id], newest[each.node_id]))
+        cordoned, heads, count = self.resources.cordoned_ids, self.resources.head_ids, self.resources.replicas_on
+
+        def rank(each: Replica) -> tuple[bool, bool, int, int]:
+            node_id = each.node_id
+            return node_id not in cordoned, node_id in heads, count[node_id], newest[node_id]
+
+        return sorted(ordered, key=rank)
 
     # ---- Helpers ------------------------------------------------------------------------------------------------
 
@@ -129,7 +142,8 @@ class DeploymentPlacement:
 
     def _waiting(self) -> list[Replica]:
         unplaced = (each for each in self._replicas if not each.is_placed and each.stays_as(self._version))
-        return [each for each in unplaced if self.resources.is_unassigned(each)]
+        resources = self.resources
+        return [each for each in unplaced if resources.is_unassigned(each) and not resources.waits_amiss(each)]
 
     def _take(self, count: int, *, from_now: bool) -> Iterator[tuple[str, ...]]:
         """Take resources for `count` replicas; yields the nodes of each that finds them."""

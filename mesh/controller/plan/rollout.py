@@ -26,8 +26,10 @@ rollout stands still, the version before comes back in their place.
 A rollout that is paused starts no new replica, stops no old one for a new one and reconfigures none, until it is
 resumed. It still scales: the version before starts what is missing, and stops what is above the target.
 
-A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. All
-its replacements start together. If none serves in time, it drains anyway, early enough to finish before the node ends.
+A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. Where
+Ray drains the node, all replacements start together. If none serves in time, it drains anyway, early enough to finish
+before the node ends. Where an operator drains it, the node stays until all have moved: at most as many replacements as
+the surge allows start at a time.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def next_step(
     broken = [replica for replica in replicas if not replica.is_leaving and replica.unhealthy]
     new, others = _new_and_others(target, replicas, placement)
     old = [replica for replica in others if replica.is_serving]
-    returning = [replica for replica in others if _is_returning(target, replica)]
+    returning = [replica for replica in others if _is_returning(target, replica, placement)]
     gave_up = is_given_up(target, replicas, failures)
     stands_still = gave_up or target.is_held
     surplus = returning[max(0, _missing_before(target, new, old, placement, stands_still=stands_still)) :]
@@ -97,7 +99,7 @@ def next_step(
         start_reason=_start_reason(target, broken, others, placement) if starts else Reason.SCALE_UP,
         reasoned_stops=(
             *((replica, Reason.UNHEALTHY) for replica in broken),
-            *((replica, _stop_reason(target, replica)) for replica in useless),
+            *((replica, _stop_reason(target, replica, placement)) for replica in useless),
             *excess,
         ),
         reconfigures=tuple(_outdated(target, new, leaving, placement)),
@@ -115,7 +117,7 @@ def missing_predecessors(
         return 0
     new, others = _new_and_others(target, replicas, placement)
     old = [replica for replica in others if replica.is_serving]
-    returning = sum(_is_returning(target, replica) for replica in others)
+    returning = sum(_is_returning(target, replica, placement) for replica in others)
     room = target.num_replicas + target.pace.surge_max - len(new) - len(old) - returning
     stands_still = is_given_up or target.is_held
     return max(0, min(_missing_before(target, new, old, placement, stands_still=stands_still) - returning, room))
@@ -163,8 +165,10 @@ def _starts(
 ) -> int:
     missing = target.num_replicas - len(new)
     if old or returning:
-        # Replicas on a node that ends do not count: they have to be replaced as fast as there is room.
-        updating = sum(replica.node_ends_at_s is None for replica in old)
+        # Replicas on a node that ends do not count: they have to be replaced as fast as there is room. One that an
+        # operator drains waits until they are.
+        has_time = placement.resources.may_move_slowly
+        updating = sum(replica.node_ends_at_s is None or has_time(replica) for replica in old)
         most = target.num_replicas + target.pace.surge_max
         missing = min(missing, most - len(new) - updating - returning)
     if missing <= 0:
@@ -210,7 +214,7 @@ def _new_and_others(
     others: list[Replica] = []
     for replica in replicas:
         if not replica.is_leaving and not replica.unhealthy:
-            counts = replica.stays_as(target.version) and not placement.is_stuck_on_node(replica)
+            counts = replica.stays_as(target.version) and not placement.has_to_start_again(replica)
             (new if counts else others).append(replica)
     return new, others
 
@@ -226,12 +230,12 @@ def _is_useless(replica: Replica) -> bool:
     return not replica.is_serving and replica.state != ReplicaState.RECOVERING
 
 
-def _is_returning(target: DeploymentTarget, replica: Replica) -> bool:
+def _is_returning(target: DeploymentTarget, replica: Replica, placement: DeploymentPlacement) -> bool:
     """It comes up as a replacement of one of the version before."""
     before = target.predecessor
     if before is None or replica.is_serving or before.version == target.version:
         return False
-    return replica.stays_as(before.version)
+    return replica.stays_as(before.version) and not placement.resources.waits_amiss(replica)
 
 
 def _excess(
@@ -279,7 +283,7 @@ def _old_leaving(
         strays = sum(_is_stray(target, replica) for replica in rest)
         # None stops for a new one that serves, only above the number that was asked for.
         leaving = max(0, min(strays, spare - len(due)), len(rest) - target.num_replicas)
-        return [(replica, _stop_reason(target, replica)) for replica in (*due, *rest[:leaving])]
+        return [(replica, _stop_reason(target, replica, placement)) for replica in (*due, *rest[:leaving])]
     # What may be away is spare already.
     most = spare + max(0, target.pace.preempted_max - target.pace.unavailable_max) - len(due)
     preempted = placement.replicas_to_preempt(rest, most, shortage.unschedulable)
@@ -287,9 +291,9 @@ def _old_leaving(
     others = [replica for replica in rest if replica.replica_id not in preempted_ids]
     replaced = others[: max(0, spare - len(due) - len(preempted))]
     return [
-        *((replica, _stop_reason(target, replica)) for replica in due),
+        *((replica, _stop_reason(target, replica, placement)) for replica in due),
         *((replica, Reason.MAKE_ROOM) for replica in preempted),
-        *((replica, _stop_reason(target, replica)) for replica in replaced),
+        *((replica, _stop_reason(target, replica, placement)) for replica in replaced),
     ]
 
 
@@ -298,18 +302,22 @@ def _start_reason(
 ) -> Reason:
     """`others`: replicas that are replaced because of their version or node."""
     if others:
-        reasons = {_stop_reason(target, replica) for replica in others}
-        return next((each for each in (Reason.UPDATE, Reason.NODE_DRAIN) if each in reasons), Reason.REPLACEMENT)
+        reasons = {_stop_reason(target, replica, placement) for replica in others}
+        return next(
+            (each for each in (Reason.UPDATE, Reason.NODE_DRAIN, Reason.CORDON) if each in reasons), Reason.REPLACEMENT
+        )
     departed = placement.resources.observed.departed
     has_failed = bool(broken) or any(each.is_lost and each.deployment == target.key for each in departed)
     return Reason.REPLACEMENT if has_failed else Reason.SCALE_UP
 
 
-def _stop_reason(target: DeploymentTarget, replica: Replica) -> Reason:
+def _stop_reason(target: DeploymentTarget, replica: Replica, placement: DeploymentPlacement) -> Reason:
     """Why a replica that is not of the wanted version, or may not stay on its node, stops."""
     if replica.version != target.version:
         return Reason.UPDATE
-    return Reason.UNSCHEDULABLE if replica.node_ends_at_s is None else Reason.NODE_DRAIN
+    if replica.node_ends_at_s is not None:
+        return Reason.NODE_DRAIN
+    return Reason.CORDON if placement.resources.waits_amiss(replica) else Reason.UNSCHEDULABLE
 
 
 def _drains_by_s(replica: Replica) -> float:

@@ -88,6 +88,8 @@ class Verdict:
     status: DeploymentStatus
     trigger: DeploymentStatusTrigger
     message: str = ""
+    shortage: str = ""
+    """Not empty: some of its replicas wait for room, and what the cluster has."""
     is_given_up: bool = False
     """No more replicas are started until it is deployed again."""
     since_at_s: float = 0.0
@@ -109,11 +111,14 @@ def next_verdict(
     since_at_s = previous.since_at_s if previous is not None and previous.status == status else resources.now_s
     fact = _fact(target, replicas, failures, resources, since_at_s)
     before, (status, trigger) = status, _advance(status, trigger, fact)
+    is_at_rest = status == DeploymentStatus.HEALTHY and not any(replica.is_migrating for replica in replicas)
+    shortage = "" if is_at_rest else explain(target, replicas, resources)
     return Verdict(
         target,
         status,
         trigger,
-        _message(status, target, replicas, failures, resources),
+        _message(status, target, replicas, failures, resources, shortage),
+        shortage,
         is_given_up=is_given_up(target, replicas, failures),
         since_at_s=since_at_s if status == before else resources.now_s,
     )
@@ -245,13 +250,16 @@ def _rejection(target: DeploymentTarget, replicas: Sequence[Replica]) -> str:
     )
 
 
-def _held_back(replicas: Sequence[Replica]) -> str:
+def _held_back(target: DeploymentTarget, replicas: Sequence[Replica]) -> str:
     """Those that are not replaced yet, because too many fail at once."""
     most = settings().controller.health_failures_max
     failing = sum(each.is_serving and each.health_failures >= most for each in replicas)
     if not failing:
         return ""
-    return f"{_counted(failing, 'fails its', 'fail their')} health checks and serve on: a third is replaced at a time."
+    at_once = target.pace.unhealthy_max
+    return (
+        f"{_counted(failing, 'fails its', 'fail their')} health checks and serve on: {at_once} may be away at a time."
+    )
 
 
 def _unready(replicas: Sequence[Replica]) -> str:
@@ -271,11 +279,12 @@ def _message(
     replicas: Sequence[Replica],
     failures: Failures,
     resources: ClusterResources,
+    shortage: str,
 ) -> str:
     if status == DeploymentStatus.HEALTHY:
         moving = sum(replica.is_migrating for replica in replicas)
         moves = f"{_counted(moving, 'moves', 'move')} off nodes that are being drained." if moving else ""
-        notes = (moves, explain(target, replicas, resources) if moving else "", _held_back(replicas))
+        notes = (moves, shortage, _held_back(target, replicas))
         return " ".join(filter(None, notes))
     serving = sum(replica.is_serving and replica.version == target.version for replica in replicas)
     others = sum(replica.is_serving for replica in replicas) - serving
@@ -297,9 +306,9 @@ def _message(
         parts.append(
             f"{_counted(others, 'of the version before keeps serving', 'of the version before keep serving')}."
         )
-    parts.append(_held_back(replicas))
+    parts.append(_held_back(target, replicas))
     parts.append(_unready(replicas))
-    parts.append(explain(target, replicas, resources))
+    parts.append(shortage)
     parts.append(_long_starts(replicas, resources.now_s))
     # The last exception comes first, because users look for it. Its traceback goes to the end.
     raised, _, traceback = failures.message.partition("\n")

@@ -28,7 +28,7 @@ def explain(target: DeploymentTarget, replicas: Sequence[Replica], resources: Cl
         late = sum(resources.pending_state(each) not in (Pending.PLACED, Pending.ASSIGNED) for each in new)
         return f"{late} of {target.num_replicas} replicas wait for Ray to start their processes." if late else ""
     if target.request not in resources.notes:
-        nodes = [node for node in resources.observed.nodes if node.ends_at_s is None]
+        nodes = [node for node in resources.observed.nodes if node.takes_replicas]
         what_there_is = _what_there_is(target.request, nodes, resources)
         resources.notes[target.request] = f"each asks for {target.request.text}; {what_there_is}"
     return f"{lacking} of {target.num_replicas} replicas wait for room: {resources.notes[target.request]}"

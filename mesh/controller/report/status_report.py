@@ -10,6 +10,7 @@ from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.plan.rollout import is_given_up
 from mesh.controller.report.deployment_status import Verdict, application_status, canary_message
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
+from mesh.controller.report.node_statuses import node_statuses
 from mesh.controller.report.snapshots import ingress_of
 from mesh.controller.scaling.scaling_rule import Load
 from mesh.routing.snapshot import DeploymentKey
@@ -40,6 +41,8 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
             status.canary.CopyFrom(_canary(app, picture.replicas, picture))
         reply.applications.append(status)
     reply.gateways.extend(_gateways(desired, picture.observed, picture.now_s))
+    if not applications:
+        reply.nodes.extend(node_statuses(picture))
     return reply
 
 

@@ -279,3 +279,41 @@ def test_callers_find_each_replica_that_a_status_lists() -> None:
         assert not any(differences)
 
     with_servicer(scenario)
+
+
+def test_a_node_is_cordoned_drained_and_taken_back() -> None:
+    """The answer shows the node as it is now; a request that is repeated changes nothing."""
+
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        mesh.cluster.cpus["n2"] = 10.0
+        await mesh.deploy("v1", 2)
+        await mesh.until(lambda: len(mesh.cluster.serving("v1")) == 2)
+        request = control_pb2.CordonRequest(node="n2", request_id="one", author="ada@host")
+        for is_new in (True, False):
+            reply = await servicer.Cordon(request, Context())
+            assert (reply.is_new, reply.node.node_id, reply.node.status) == (is_new, "n2", "CORDONED")
+        reply = await servicer.Cordon(control_pb2.CordonRequest(node="n2", is_draining=True), Context())
+        assert (reply.is_new, reply.node.status, reply.node.replicas_to_move) == (True, "DRAINING", 1)
+        (cordon,) = mesh.stored().cordons
+        assert (cordon.node_id, cordon.is_draining, cordon.replicas, cordon.unix_time_s) == ("n2", True, 1, 12.5)
+        reply = await servicer.Uncordon(control_pb2.UncordonRequest(node="n2"), Context())
+        assert (reply.is_new, reply.node.status) == (True, "READY")
+        assert not (await servicer.Uncordon(control_pb2.UncordonRequest(node="n2"), Context())).is_new
+
+    with_servicer(scenario)
+
+
+def test_a_node_that_is_not_there_is_refused_and_one_that_is_gone_can_be_uncordoned() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        with pytest.raises(Aborted, match=r"There is no node 'n7'. There are: n1, the head.") as refusal:
+            await servicer.Cordon(control_pb2.CordonRequest(node="n7"), Context())
+        assert refusal.value.code is grpc.StatusCode.NOT_FOUND
+        mesh.cluster.cpus["n2"] = 10.0
+        await mesh.until(lambda: len(mesh.loop.nodes) == 2)
+        await servicer.Cordon(control_pb2.CordonRequest(node="n2"), Context())
+        mesh.cluster.lose_node("n2")
+        await mesh.until(lambda: len(mesh.loop.status().nodes) == 1)
+        reply = await servicer.Uncordon(control_pb2.UncordonRequest(node="n2"), Context())
+        assert (reply.is_new, reply.node.node_id, reply.node.status) == (True, "n2", "")
+
+    with_servicer(scenario)

@@ -46,6 +46,8 @@ class FakeController:
         self.expected: list[Mapping[str, int] | None] = []
         """What changes came with."""
         self.event_list: list[control_pb2.Event] = []
+        self.cordoned: list[tuple[str, bool]] = []
+        self.uncordoned: list[str] = []
 
     def deploy(self, application: control_pb2.ApplicationSpec) -> None:
         self.deployed.append(application)
@@ -121,6 +123,21 @@ class FakeController:
             control_pb2.ApplicationChange(application=app.name, lines=[f"{app.name}: new"])
             for app in backup.state.applications
         ]
+
+    def cordon(self, node: str, *, is_draining: bool = False) -> control_pb2.CordonReply:
+        self.cordoned.append((node, is_draining))
+        return self._set_node(node, "DRAINING" if is_draining else "CORDONED")
+
+    def uncordon(self, node: str) -> control_pb2.CordonReply:
+        self.uncordoned.append(node)
+        return self._set_node(node, "READY")
+
+    def _set_node(self, name: str, status: str) -> control_pb2.CordonReply:
+        found = next((each for each in self.reply.nodes if name in (each.node_id, each.address)), None)
+        if found is None:
+            raise MeshException(f"There is no node {name!r}.")
+        is_new, found.status = found.status != status, status
+        return control_pb2.CordonReply(node=found, is_new=is_new)
 
     def events(self, after: int = 0) -> list[control_pb2.Event]:
         return [event for event in self.event_list if event.number > after]

@@ -14,14 +14,14 @@ PERCENT = st.none() | st.floats(0, 100)
 @pytest.mark.parametrize(
     ("surge", "unavailable", "replicas", "pace"),
     [
-        (None, None, 10, UpdatePace(2, 0, 2)),
+        (None, None, 10, UpdatePace(2, 0, 2, 3)),
         (None, None, 1, UpdatePace(1, 0, 1)),
-        (50, None, 10, UpdatePace(5, 0, 5)),
-        (0, 25, 10, UpdatePace(0, 2, 2)),
+        (50, None, 10, UpdatePace(5, 0, 5, 3)),
+        (0, 25, 10, UpdatePace(0, 2, 2, 2)),
         (0, 20, 1, UpdatePace(1, 0, 0)),
         (100, 0, 3, UpdatePace(3, 0, 0)),
-        (7, 7, 100, UpdatePace(7, 7, 7)),
-        (0, 100, 4, UpdatePace(0, 4, 4)),
+        (7, 7, 100, UpdatePace(7, 7, 7, 7)),
+        (0, 100, 4, UpdatePace(0, 4, 4, 4)),
     ],
 )
 def test_surges_round_up_and_what_may_be_away_rounds_down(

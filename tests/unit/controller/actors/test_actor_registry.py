@@ -11,7 +11,7 @@ from mesh.options.drain_policy import DEFAULT_DRAIN
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import KEY, NODE, gateway, replica
+from tests.unit.controller.builders import KEY, NODE, gateway, replica, target
 
 
 class Registry(ActorRegistry):
@@ -289,3 +289,91 @@ def test_a_gateway_that_starts_forgets_its_failures(registry: Registry) -> None:
     registry.gateway_ready(control_pb2.GatewayReady(gateway_id=starting.gateway_id, grpc_address="10.0.0.1:9000"))
     assert registry.seen.gateways[0].state == GatewayStatus.HEALTHY
     assert not registry.seen.gateway_failures
+
+
+def test_a_placement_group_moves_when_any_of_its_nodes_is_drained(registry: Registry) -> None:
+    """When the first of them ends."""
+    starting = replica(ReplicaState.STARTING)
+    registry.add_replica(starting)
+    ready = control_pb2.ReplicaReady(
+        replica_id=starting.replica_id, address="10.0.0.1:7000", bundle_node_ids=["n1", "n2", "n3"]
+    )
+    registry.replica_ready(ready, "c1")
+    registry.see_nodes([NODE, Node(node_id="n2", ends_at_s=90.0), Node(node_id="n3", ends_at_s=30.0)])
+    (moving,) = registry.seen.replicas
+    assert (moving.state, moving.node_ends_at_s) == (ReplicaState.PENDING_MIGRATION, 30.0)
+
+
+# ---- the disruption limit ------------------------------------------------------------------------------------------
+
+
+def of_six(registry: Registry, max_unavailable_percent: float | None = None) -> list[str]:
+    """A deployment of six replicas that serve."""
+    wanted = target(6)
+    wanted.spec.options.num_replicas = 6
+    if max_unavailable_percent is not None:
+        wanted.spec.options.max_unavailable_percent = max_unavailable_percent
+    registry.expect({(KEY, "v2")}, {KEY: wanted})
+    return [started(registry) for _ in range(6)]
+
+
+def fails(registry: Registry, *replica_ids: str) -> int:
+    """Their health checks fail often enough. The number of those that are to be replaced for that."""
+    for replica_id in replica_ids:
+        for _ in range(settings().controller.health_failures_max):
+            registry.replica_checked(replica_id, "slow")
+    return sum(bool(each.unhealthy) for each in registry.seen.replicas)
+
+
+def test_a_third_is_replaced_for_its_health_at_a_time(registry: Registry) -> None:
+    ids = of_six(registry)
+    assert fails(registry, *ids) == 2
+    started(registry)
+    assert fails(registry, *ids) == 3
+
+
+@pytest.mark.parametrize(("percent", "replaced"), [(0.0, 1), (20.0, 1), (50.0, 3), (100.0, 6)])
+def test_the_limit_of_the_deployment_holds_for_health_checks_too(
+    registry: Registry, percent: float, replaced: int
+) -> None:
+    """At least one, or a replica that hangs would never be replaced."""
+    assert fails(registry, *of_six(registry, percent)) == replaced
+
+
+def test_replicas_lost_with_their_nodes_or_by_themselves_count(registry: Registry) -> None:
+    """Those that are left are likely to be slow because of the load of the others."""
+    ids = of_six(registry)
+    registry.replica_closed(ids[0], "killed by the kernel")
+    registry.replica_closed(ids[1], "its node is gone", is_node_lost=True)
+    assert fails(registry, *ids[2:]) == 0
+    started(registry)
+    assert fails(registry, *ids[2:]) == 1
+
+
+def test_replicas_that_make_room_count(registry: Registry) -> None:
+    ids = of_six(registry)
+    for replica_id in ids[:2]:
+        registry.replica_stopping(replica_id, DEFAULT_DRAIN, Reason.MAKE_ROOM)
+        registry.replica_closed(replica_id, "ended")
+    assert fails(registry, *ids[2:]) == 0
+
+
+def test_replicas_that_others_have_replaced_do_not_count(registry: Registry) -> None:
+    ids = of_six(registry)
+    for replica_id in ids[:4]:
+        started(registry)
+        registry.replica_stopping(replica_id, DEFAULT_DRAIN, Reason.NODE_DRAIN)
+        registry.replica_closed(replica_id, "ended")
+    assert fails(registry, ids[4]) == 1
+
+
+def test_replicas_that_are_missing_because_more_are_wanted_do_not_count(registry: Registry) -> None:
+    ids = of_six(registry)
+    for replica_id in ids[:3]:
+        started(registry)
+        registry.replica_stopping(replica_id, DEFAULT_DRAIN, Reason.UPDATE)
+        registry.replica_closed(replica_id, "ended")
+    wanted = target(12)
+    wanted.spec.options.num_replicas = 12
+    registry.expect({(KEY, "v2")}, {KEY: wanted})
+    assert fails(registry, ids[4]) == 1

@@ -100,3 +100,29 @@ async def _be_late() -> None:
         assert loop.time() - began_at_s <= settings().controller.turn_interval_s
     assert len(nodes.nodes) == 10
     assert await read(nodes, times=12) == set(TEN) - {"n1"}
+
+
+def test_a_node_is_long_gone_when_all_readings_of_an_hour_lack_it() -> None:
+    """One that comes back starts again; before the first reading nothing is known."""
+    run_in_fake_time(_long_gone())
+
+
+async def _long_gone() -> None:
+    memory_s = settings().controller.cordon_memory_s
+    unread = NodeList(Lister(), asyncio.get_running_loop().time)
+    assert unread.long_gone(["n1"]) == []
+    await asyncio.sleep(memory_s)
+    assert unread.long_gone(["n1"]) == []
+    nodes = await known(cluster := Lister())
+    assert nodes.long_gone(["n1", "other"]) == []
+    await asyncio.sleep(memory_s - 10.0)
+    cluster.missing = {"n1"}
+    await read(nodes, times=2)
+    assert nodes.long_gone(["n1", "other"]) == []
+    await asyncio.sleep(20.0)
+    assert nodes.long_gone(["n1", "other"]) == ["other"]
+    cluster.missing = set()
+    await read(nodes)
+    assert nodes.long_gone(["n1"]) == []
+    await asyncio.sleep(memory_s)
+    assert nodes.long_gone(["n1"]) == []

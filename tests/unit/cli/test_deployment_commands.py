@@ -1,4 +1,4 @@
-"""`mesh scale`: what reaches the controller, what is refused."""
+"""`mesh scale`, `mesh pause` and `mesh resume`: what reaches the controller, what is refused."""
 
 import pytest
 from click.testing import CliRunner, Result
@@ -48,3 +48,15 @@ def test_what_makes_no_sense_reaches_nothing(
 ) -> None:
     assert invoke(*arguments).exit_code == status
     assert controller.scaled == []
+
+
+def test_one_deployment_or_all_of_an_application_are_paused_and_resumed(controller: FakeController) -> None:
+    for words in (("pause", "shop"), ("pause", "shop", "Front"), ("resume", "shop")):
+        done = CliRunner().invoke(main.main, words)
+        assert (done.exit_code, done.output) == (0, "rollouts stand still\n")
+    assert controller.pauses == [("shop", "", True), ("shop", "Front", True), ("shop", "", False)]
+
+
+def test_an_unknown_application_is_not_paused(controller: FakeController) -> None:
+    assert CliRunner().invoke(main.main, ["pause", "shpo"]).exit_code == 1
+    assert controller.pauses == []
