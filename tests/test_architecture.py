@@ -93,7 +93,8 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.testing": "context exceptions handle link local options replica routing settings wire",
     "mesh.stored": "v1",
-    "mesh.controller.desired": "stored cluster options routing settings v1 wire",
+    "mesh.controller.store": "cluster stored v1",
+    "mesh.controller.desired": "controller.store options routing settings stored v1 wire",
     "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
     "mesh.controller.nodes": "controller.desired controller.plan v1",
     "mesh.controller.actors": (
@@ -102,10 +103,12 @@ ROOMS: dict[str, str] = {
     "mesh.controller.scaling": (
         "cluster controller.actors controller.desired controller.plan logs options routing settings usercode v1"
     ),
-    "mesh.controller.report": ("controller.desired controller.plan controller.scaling routing settings status v1 wire"),
+    "mesh.controller.report": (
+        "controller.desired controller.plan controller.scaling controller.store routing settings status v1 wire"
+    ),
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.nodes controller.plan controller.report"
-        " controller.scaling stored defaults logs options routing settings v1 wire"
+        " controller.scaling controller.store defaults logs options routing settings stored v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
     "mesh.api": (
@@ -173,6 +176,7 @@ PURE_MODULES = (
     "mesh/controller/plan/failed_updates.py",
     "mesh/routing/choice/traffic_split.py",
     "mesh/controller/scaling/scaling_report.py",
+    "mesh/controller/desired/autoscaled_numbers.py",
     "mesh/controller/desired/autoscaling_targets.py",
     "mesh/controller/report/shortage_text.py",
     "mesh/controller/plan/stop_order.py",

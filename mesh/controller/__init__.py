@@ -1,4 +1,5 @@
 """The controller: the one actor that turns desired state into running replicas and gateways.
 
-Its loop uses its rooms in this order: desired, plan, actors, scaling, report. It never imports replicas or handles.
+Its loop uses its rooms in this order: store, desired, plan, actors, scaling, report.
+It never imports replicas or handles.
 """

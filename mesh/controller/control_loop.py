@@ -25,10 +25,9 @@ from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.backups import backup_of, keys_of
 from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.deploy_history import Edit
-from mesh.controller.desired.desired_change import once, with_replicas
+from mesh.controller.desired.desired_change import once
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.desired.generations import Proofs, with_proofs
 from mesh.controller.nodes.cordons import uncordoned, with_cordons
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
@@ -45,6 +44,7 @@ from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.policy_keeper import PolicyKeeper
 from mesh.controller.scaling.scaling_memory import Autoscaler
+from mesh.controller.store.desired_store import StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -83,7 +83,7 @@ class ControlLoop:
         self._publisher = publisher
         self._clocks, clock = clocks, clocks.monotonic
         self._wake = asyncio.Event()
-        self._wanted = DesiredKeeper(store, self._use, clocks.unix)
+        self._wanted = DesiredKeeper(store, self._use, self._use_numbers, clocks.unix)
         self._registry = ActorRegistry(clock, self._wake.set)
         calls = ActorCalls(runtime, before_drain=publisher.flush)
         self.autoscaler = Autoscaler(clock, self._wake.set)
@@ -210,13 +210,21 @@ class ControlLoop:
         self._keepers.gateways.options = desired.gateways
         self.autoscaler.use(desired)
         self._keepers.policies.use(desired)
-        self._registry.expect(
-            {(target.key, target.version) for target in desired.all_targets()},
-            desired.targets,
-        )
+        self._expect(desired)
         self._judge.faults.keep(desired.kept)
         self._node_list.expire()
         self._wake.set()
+
+    def _use_numbers(self, desired: Desired) -> None:
+        """Other numbers of replicas, and nothing else: that may come often."""
+        self._keepers.replicas.desired = desired
+        self._expect(desired)
+        self._node_list.expire()
+        self._wake.set()
+
+    def _expect(self, desired: Desired) -> None:
+        versions = {(target.key, target.version) for target in desired.all_targets()}
+        self._registry.expect(versions, desired.targets)
 
     def _restart_failures(self, applications: Sequence[control_pb2.ApplicationSpec]) -> None:
         """Give each deployment of deployed applications all its attempts again, even if nothing about it changed.
@@ -280,7 +288,7 @@ class ControlLoop:
         observed = self._registry.observed()
         updates, canaries = failed_updates(desired, observed), failed_canaries(desired, observed)
         is_due = bool(updates or canaries) and not self._wanted.is_changing
-        if is_due and await self._store(self._wanted.undoing(updates, canaries), "rollbacks"):
+        if is_due and await self._wanted.try_change(self._wanted.undoing(updates, canaries), "rollbacks"):
             for app, reason in updates.items():
                 logger.warning("application %s goes back to the version before: %s", app, reason)
             for app, reason in canaries.items():
@@ -330,7 +338,7 @@ class ControlLoop:
         # While another change is being stored, skip: its end wakes the loop, which decides again.
         if decided and not self._wanted.is_changing:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
-            if await self._store(functools.partial(with_replicas, targets=targets), "the numbers of replicas"):
+            if await self._wanted.try_scale(targets):
                 for key, (before, after) in targets.items():
                     why = self.autoscaler.explain(key)
                     logger.info("scaling %s from %d to %d replicas: %s", key, before, after, why)
@@ -339,12 +347,13 @@ class ControlLoop:
         """Store which versions have run, and which replace the version before for good."""
         proofs = self._new_proofs()
         if proofs and not self._wanted.is_changing:
-            await self._store(functools.partial(with_proofs, proofs=proofs), "what has been proven")
+            await self._wanted.try_change(functools.partial(with_proofs, proofs=proofs), "what has been proven")
 
     async def _forget_cordons(self) -> None:
         gone = self._node_list.long_gone(self._wanted.desired.cordons)
         if gone and not self._wanted.is_changing:
-            await self._store(functools.partial(uncordoned, node_ids=gone), "the cordons of nodes that are gone")
+            edit = functools.partial(uncordoned, node_ids=gone)
+            await self._wanted.try_change(edit, "the cordons of nodes that are gone")
 
     def _see_nodes(self, desired: Desired) -> None:
         self._registry.see_nodes(with_cordons(self._node_list.nodes, desired.cordons))
@@ -353,16 +362,3 @@ class ControlLoop:
         return new_proofs(
             self._wanted.desired, self._registry.observed(), self._clocks.monotonic(), self._clocks.unix()
         )
-
-    async def _store(self, edit: Edit, what: str) -> bool:
-        """Whether the edited state is stored. A turn does not wait long for that."""
-        try:
-            async with asyncio.timeout(settings().controller.store_timeout_s):
-                await self._wanted.change(edit)
-        except TimeoutError:
-            logger.warning("the cluster's KV is slow: %s will change when they are stored", what)
-        except StoreError as error:
-            logger.warning("%s could not be stored, trying again: %s", what, error)
-        else:
-            return True
-        return False

@@ -28,7 +28,6 @@ from mesh.controller.desired.desired_change import (
     with_promoted,
     without_application,
 )
-from mesh.controller.desired.desired_store import StoreError
 from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.event_log import EventLog
 from mesh.controller.expected_revisions import expecting, revisions_of
@@ -39,6 +38,7 @@ from mesh.controller.report.mesh_picture import ControllerIdentity, SharedPictur
 from mesh.controller.report.node_statuses import node_status, replicas_on
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import build_status, controller_status
+from mesh.controller.store.desired_store import StoreError
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
 from mesh.wire.duplex import converse

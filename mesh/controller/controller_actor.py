@@ -20,8 +20,6 @@ from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
 from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.control_loop import Clocks, ControlLoop
 from mesh.controller.control_servicer import ControlServicer
-from mesh.controller.desired.desired_store import StateStore, StoreError
-from mesh.controller.desired.timed_key_value import TimedKeyValue
 from mesh.controller.event_log import EventLog
 from mesh.controller.loop_watchdog import LoopWatchdog
 from mesh.controller.report.controller_metrics import controller_samples
@@ -29,6 +27,8 @@ from mesh.controller.report.loop_metrics import loop_samples
 from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.controller.report.publisher import Publisher
 from mesh.controller.stack_text import awaits_of, thread_stacks
+from mesh.controller.store.desired_store import StateStore, StoreError
+from mesh.controller.store.timed_key_value import TimedKeyValue
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.options.logging_options import logging_of_mesh

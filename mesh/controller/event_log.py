@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.store.desired_store import StateStore, StoreError
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking

@@ -480,6 +480,22 @@ class Cordon(_message.Message):
     replicas: int
     def __init__(self, node_id: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., is_draining: bool = ..., replicas: _Optional[int] = ...) -> None: ...
 
+class AutoscaledNumbers(_message.Message):
+    __slots__ = ("state_version", "numbers")
+    STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    state_version: int
+    numbers: _containers.RepeatedCompositeFieldContainer[AutoscaledNumber]
+    def __init__(self, state_version: _Optional[int] = ..., numbers: _Optional[_Iterable[_Union[AutoscaledNumber, _Mapping]]] = ...) -> None: ...
+
+class AutoscaledNumber(_message.Message):
+    __slots__ = ("deployment", "num_replicas")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    deployment: _common_pb2.DeploymentId
+    num_replicas: int
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., num_replicas: _Optional[int] = ...) -> None: ...
+
 class DeployRecord(_message.Message):
     __slots__ = ("application", "unix_time_s", "author", "deployer", "is_rollback", "lines", "is_scaling", "rolled_back_because", "revision", "is_restore")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]

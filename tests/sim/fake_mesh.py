@@ -8,10 +8,11 @@ from typing import Any
 
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import Clocks, ControlLoop
+from mesh.controller.desired.autoscaled_numbers import read_record, with_numbers
 from mesh.controller.desired.desired_change import shutting_down, without_application
 from mesh.controller.desired.desired_keeper import Edit
-from mesh.controller.desired.desired_store import StateStore, StoreError
 from mesh.controller.report.publisher import Publisher
+from mesh.controller.store.desired_store import StateStore, StoreError
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.mortal import ControllerCrashed, Life, MortalKeyValue, MortalRuntime
@@ -147,7 +148,9 @@ class Mesh:
     # ---- What tests see --------------------------------------------------------------------------------------------
 
     def stored(self) -> control_pb2.DesiredState:
-        return StateStore(self.kv).load() or control_pb2.DesiredState()
+        store = StateStore(self.kv)
+        state = store.load() or control_pb2.DesiredState()
+        return with_numbers(state, read_record(store.load_numbers(), state))
 
     def revision(self) -> int:
         """Of the only application, as drivers read it."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mesh.controller.desired.desired_store import StoreError
+from mesh.controller.store.desired_store import StoreError
 from tests.sim.fake_cluster import FakeCluster
 from tests.unit.controller.dict_kv import DictKeyValue
 

@@ -11,10 +11,9 @@ import pytest
 from mesh.cluster.keys import STATE_KEY
 from mesh.controller.control_loop import LostStateError
 from mesh.controller.control_servicer import ControlServicer
-from mesh.controller.desired.desired_change import with_replicas
 from mesh.controller.desired.desired_keeper import DesiredKeeper
-from mesh.controller.desired.desired_store import FencedError, StateStore
 from mesh.controller.event_log import EventLog
+from mesh.controller.store.desired_store import FencedError, StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
@@ -215,7 +214,7 @@ async def _live_on() -> None:
     await new.change(functools.partial(with_application, application=two, unix_time_s=0.0), [two])
     before = dict(kv.entries)
     with pytest.raises(FencedError):
-        await old.change(functools.partial(with_replicas, targets={DeploymentKey("one", "Model"): (1, 2)}))
+        await old.scale({DeploymentKey("one", "Model"): (1, 2)})
     assert kv.entries == before
 
 

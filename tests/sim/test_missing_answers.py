@@ -16,8 +16,8 @@ from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.recovery import recover
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
-from mesh.controller.desired.desired_store import StateStore
 from mesh.controller.plan.cluster_picture import Node
+from mesh.controller.store.desired_store import StateStore
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster

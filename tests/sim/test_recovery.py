@@ -9,7 +9,7 @@ import functools
 import pytest
 
 from mesh.cluster.keys import replica_name
-from mesh.controller.desired.desired_store import StateStore
+from mesh.controller.store.desired_store import StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster

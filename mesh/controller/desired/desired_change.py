@@ -18,7 +18,6 @@ from mesh.controller.desired.canaries import (
     without_canary,
 )
 from mesh.controller.desired.deploy_history import Edit, bound_history
-from mesh.controller.desired.descriptor_sets import digest_of
 from mesh.controller.desired.generations import (
     is_proven,
     predecessor_of,
@@ -29,6 +28,7 @@ from mesh.controller.desired.generations import (
     take_over_proofs,
 )
 from mesh.controller.desired.invalid_change import InvalidChangeError as InvalidChangeError
+from mesh.controller.store.descriptor_sets import digest_of
 from mesh.options.option_checks import REPLICAS_MAX
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -293,19 +293,6 @@ def without_application(state: control_pb2.DesiredState, name: str, run_id: str 
     if canary is not None and run_id and canary.run_id == run_id:
         changed = without_canary(changed, name)
     _forget_deleted(changed)
-    return changed
-
-
-def with_replicas(
-    state: control_pb2.DesiredState, targets: Mapping[DeploymentKey, tuple[int, int]]
-) -> control_pb2.DesiredState:
-    """The state with other numbers of replicas: before and after. One that was deployed meanwhile stays as it is."""
-    changed = _copy(state)
-    for app in changed.applications:
-        for spec in app.deployments:
-            before, after = targets.get(DeploymentKey(app.name, spec.name), (None, 0))
-            if spec.options.HasField("autoscaling") and spec.options.num_replicas == before:
-                spec.options.num_replicas = after
     return changed
 
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import replace
+from typing import Any
 
+from mesh.controller.desired.autoscaled_numbers import (
+    Numbers,
+    read_record,
+    record_of,
+    still_valid,
+    unlike_stored,
+    with_numbers,
+)
 from mesh.controller.desired.canaries import without_failed
 from mesh.controller.desired.deploy_history import Edit, recorded, records_of
-from mesh.controller.desired.descriptor_sets import new_sets, used_sets
 from mesh.controller.desired.desired_change import undone
-from mesh.controller.desired.desired_state import Desired, read_desired
-from mesh.controller.desired.desired_store import StateStore, StoreError
+from mesh.controller.desired.desired_state import Desired, read_desired, scaled_to
 from mesh.controller.desired.generations import rollback_target
+from mesh.controller.store.descriptor_sets import new_sets, used_sets
+from mesh.controller.store.desired_store import StateStore, StoreError
+from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.stored.schema_version import SCHEMA_VERSION
 from mesh.v1 import control_pb2
@@ -22,17 +32,27 @@ from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh")
 
+_NO_NUMBERS: Numbers = {}
+
 
 class DesiredKeeper:
     def __init__(
-        self, store: StateStore, on_change: Callable[[Desired], None], unix_clock: Callable[[], float] = time.time
+        self,
+        store: StateStore,
+        on_change: Callable[[Desired], None],
+        on_scaled: Callable[[Desired], None] = lambda desired: None,
+        unix_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`on_scaled` is called instead of `on_change` when only numbers of replicas have changed."""
         self._store = store
         self._on_change = on_change
+        self._on_scaled = on_scaled
         self._unix_clock = unix_clock
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[int]] = set()
         self._state = control_pb2.DesiredState()
+        self._numbers: Numbers = {}
+        """Stored beside the state, see mesh/controller/desired/autoscaled_numbers.py."""
         self.desired = Desired()
 
     async def claim(self) -> bool:
@@ -55,7 +75,13 @@ class DesiredKeeper:
         if state is None:
             state = control_pb2.DesiredState(version=1, gateways=gateways, schema_version=SCHEMA_VERSION)
             await run_blocking(Work.STORE, self._store.save, state)
-        self._take_over(state, read_desired(state), await run_blocking(Work.STORE, self._store.descriptor_sets, state))
+        numbers = read_record(await run_blocking(Work.STORE, self._store.load_numbers), state)
+        self._take_over(
+            state,
+            scaled_to(read_desired(state), numbers),
+            await run_blocking(Work.STORE, self._store.descriptor_sets, state),
+            numbers,
+        )
 
     @property
     def config_file(self) -> str | None:
@@ -85,7 +111,8 @@ class DesiredKeeper:
 
     def preview(self, edit: Edit) -> tuple[control_pb2.DesiredState, control_pb2.DesiredState]:
         """The state and what `edit` would make of it. Stores nothing. Raises what `edit` raises."""
-        return self._state, edit(self._state)
+        state = with_numbers(self._state, self._numbers)
+        return state, edit(state)
 
     async def read_with(
         self, keys_of: Callable[[control_pb2.DesiredState], Set[str]]
@@ -96,7 +123,8 @@ class DesiredKeeper:
         """
         async with self._lock:
             contents = await run_blocking(Work.STORE, self._store.contents, keys_of(self._state))
-            return self._state, contents, await run_blocking(Work.STORE, self._store.servicer_functions)
+            state = with_numbers(self._state, self._numbers)
+            return state, contents, await run_blocking(Work.STORE, self._store.servicer_functions)
 
     async def change(
         self,
@@ -110,7 +138,37 @@ class DesiredKeeper:
         waits for it any more: cut off in the middle, it would be stored and not known, or be stored over the next one.
         `on_stored` is called when it is.
         """
-        task = asyncio.create_task(self._change(edit, code_of, on_stored), name="change of the desired state")
+        return await self._finished(self._change(edit, code_of, on_stored))
+
+    async def try_change(self, edit: Edit, what: str) -> bool:
+        """Whether the edited state is stored within the time that a turn may wait for it. `what`: for the log."""
+        return await self._in_time(self.change(edit), what)
+
+    async def try_scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> bool:
+        """Like `try_change`, for `scale`."""
+        return await self._in_time(self.scale(decisions), "the numbers of replicas")
+
+    async def _in_time(self, change: Coroutine[Any, Any, int], what: str) -> bool:
+        try:
+            async with asyncio.timeout(settings().controller.store_timeout_s):
+                await change
+        except TimeoutError:
+            logger.warning("the cluster's KV is slow: %s will change when they are stored", what)
+        except StoreError as error:
+            logger.warning("%s could not be stored, trying again: %s", what, error)
+        else:
+            return True
+        return False
+
+    async def scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> int:
+        """Store what autoscaling has decided: the numbers of replicas before and after. Returns the state's version.
+
+        A deployment that was changed meanwhile keeps its number.
+        """
+        return await self._finished(self._scale(decisions))
+
+    async def _finished(self, change: Coroutine[Any, Any, int]) -> int:
+        task = asyncio.create_task(change, name="change of the desired state")
         self._changes.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -124,21 +182,43 @@ class DesiredKeeper:
         self, edit: Edit, code_of: Sequence[control_pb2.ApplicationSpec], on_stored: Callable[[], None]
     ) -> int:
         async with self._lock:
-            edit(self._state)
+            before = with_numbers(self._state, self._numbers)
+            edit(before)
             descriptor_sets = {**self.desired.descriptor_sets, **new_sets(code_of)}
             for application in code_of:
                 await run_blocking(Work.STORE, self._store.put_code, application)
-            state = edit(self._state)
-            # Read first: what cannot be read must not be stored, or no later controller could start.
-            desired = read_desired(state)
-            await run_blocking(Work.STORE, self._store.save, state)
-            self._take_over(state, desired, used_sets(state, descriptor_sets))
+            await self._store_whole(edit(before), descriptor_sets)
             on_stored()
-            return state.version
+            return self._state.version
+
+    async def _scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> int:
+        async with self._lock:
+            decided = still_valid(self.desired, decisions)
+            numbers = unlike_stored(self.desired, {**self._numbers, **decided})
+            record = record_of(self._state, numbers)
+            if record is None:
+                await self._store_whole(with_numbers(self._state, numbers), self.desired.descriptor_sets)
+            elif decided:
+                await run_blocking(Work.STORE, self._store.save_numbers, record)
+                self._numbers = numbers
+                self.desired = scaled_to(self.desired, decided)
+                self._on_scaled(self.desired)
+            return self._state.version
+
+    async def _store_whole(self, state: control_pb2.DesiredState, descriptor_sets: Mapping[str, bytes]) -> None:
+        # Read first: what cannot be read must not be stored, or no later controller could start.
+        desired = read_desired(state)
+        await run_blocking(Work.STORE, self._store.save, state)
+        self._take_over(state, desired, used_sets(state, descriptor_sets))
 
     def _take_over(
-        self, state: control_pb2.DesiredState, desired: Desired, descriptor_sets: Mapping[str, bytes]
+        self,
+        state: control_pb2.DesiredState,
+        desired: Desired,
+        descriptor_sets: Mapping[str, bytes],
+        numbers: Numbers = _NO_NUMBERS,
     ) -> None:
         self._state = state
+        self._numbers = numbers
         self.desired = replace(desired, descriptor_sets=descriptor_sets)
         self._on_change(self.desired)

@@ -52,6 +52,7 @@ class DeploymentTarget:
     """How `num_replicas` follows the load; None: it is fixed."""
     request: ResourceRequest = field(default_factory=ResourceRequest)
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
+    """As it is stored. What autoscaling has decided since then is in `num_replicas` only."""
     predecessor: DeploymentTarget | None = None
     """What was wanted before, with another version or configuration: it is kept until this one is proven."""
     is_canary: bool = False
@@ -186,6 +187,26 @@ def read_desired(state: control_pb2.DesiredState) -> Desired:
     )
 
 
+def scaled_to(desired: Desired, numbers: Mapping[DeploymentKey, int]) -> Desired:
+    """With other numbers of replicas of deployments that autoscale. Everything else is shared: few of many change."""
+    deployments, canaries = dict(desired.deployments), dict(desired.canaries)
+    for key, number in numbers.items():
+        target = deployments[key]
+        # The one before it follows the load too.
+        before = replace(target.predecessor, num_replicas=number) if target.predecessor is not None else None
+        deployments[key] = replace(
+            target,
+            num_replicas=number,
+            constructor_failures_max=_constructor_failures_max(target.spec.options, number),
+            update_failures_max=_update_failures_max(target.spec.options, number),
+            predecessor=before,
+        )
+        if key in canaries:
+            share = desired.canary_applications[key.app].traffic.percent
+            canaries[key] = replace(canaries[key], num_replicas=canary_replicas(number, share))
+    return replace(desired, deployments=deployments, canaries=canaries)
+
+
 def _after(before: DeploymentTarget | None, target: DeploymentTarget) -> DeploymentTarget:
     """`target` with what is kept for it until it is proven."""
     if before is None or target.is_proven:
@@ -216,22 +237,30 @@ def _canary_targets(
 
 
 def _targets(app: control_pb2.ApplicationSpec, target_capacity: float | None) -> Iterable[DeploymentTarget]:
-    limits = settings().controller
     for spec in app.deployments:
         options = spec.options
         scaling = read_rules(options.autoscaling, target_capacity) if options.HasField("autoscaling") else None
-        failures_max = min(options.max_constructor_retry_count or limits.failures_max, limits.failures_max)
         yield DeploymentTarget(
             key=DeploymentKey(app.name, spec.name),
             version=spec.version,
             # Autoscaling has counted with the capacity when it decided.
             num_replicas=options.num_replicas if scaling else at_capacity(options.num_replicas, target_capacity),
             config_version=config_version(options),
-            constructor_failures_max=min(failures_max, limits.failures_per_replica * max(1, options.num_replicas)),
-            update_failures_max=pace_of(options, options.num_replicas).at_once + _FAILURES_BEYOND_SURGE,
+            constructor_failures_max=_constructor_failures_max(options, options.num_replicas),
+            update_failures_max=_update_failures_max(options, options.num_replicas),
             min_ready_s=min_ready_s_of(options),
             drain=drain_policy_of(options),
             scaling=scaling,
             request=resource_request_of(options),
             spec=spec,
         )
+
+
+def _constructor_failures_max(options: control_pb2.DeploymentOptions, num_replicas: int) -> int:
+    limits = settings().controller
+    failures_max = min(options.max_constructor_retry_count or limits.failures_max, limits.failures_max)
+    return min(failures_max, limits.failures_per_replica * max(1, num_replicas))
+
+
+def _update_failures_max(options: control_pb2.DeploymentOptions, num_replicas: int) -> int:
+    return pace_of(options, num_replicas).at_once + _FAILURES_BEYOND_SURGE

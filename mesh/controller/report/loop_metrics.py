@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from mesh.controller.desired.timed_key_value import TimedKeyValue
 from mesh.controller.report.publisher import Publisher
+from mesh.controller.store.timed_key_value import TimedKeyValue
 from mesh.v1 import control_pb2
 from mesh.wire.telemetry import COUNTER, GAUGE, Family, Sample
 

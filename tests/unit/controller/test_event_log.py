@@ -3,8 +3,8 @@
 import asyncio
 import logging
 
-from mesh.controller.desired.desired_store import StateStore
 from mesh.controller.event_log import EventLog
+from mesh.controller.store.desired_store import StateStore
 from mesh.settings import settings
 from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.dict_kv import DictKeyValue

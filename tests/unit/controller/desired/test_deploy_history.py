@@ -13,8 +13,8 @@ from mesh.controller.desired.desired_change import (
     without_application,
 )
 from mesh.controller.desired.desired_state import read_desired
-from mesh.controller.desired.desired_store import StateStore
 from mesh.controller.desired.generations import Proofs, rollback_target, with_proofs
+from mesh.controller.store.desired_store import StateStore
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application
 from tests.unit.controller.dict_kv import DictKeyValue

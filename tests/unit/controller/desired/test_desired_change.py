@@ -3,6 +3,7 @@
 import grpc
 import pytest
 
+from mesh.controller.desired.autoscaled_numbers import with_numbers
 from mesh.controller.desired.desired_change import (
     ConfigSource,
     InvalidChangeError,
@@ -10,7 +11,6 @@ from mesh.controller.desired.desired_change import (
     scaled,
     shutting_down,
     with_applications,
-    with_replicas,
     without_application,
 )
 from mesh.controller.desired.desired_state import read_desired
@@ -185,19 +185,10 @@ def test_a_redeployment_keeps_what_autoscaling_has_decided() -> None:
     """A fixed number is what was deployed (item 234)."""
     scaled = application("scaled", num_replicas=1, autoscaling=AutoscalingConfig(max_replicas=9).to_message())
     state = with_application(with_application(EMPTY, scaled, 0.0), application("fixed"), 0.0)
-    state = with_replicas(state, {DeploymentKey("scaled", "Model"): (1, 7)})
+    state = with_numbers(state, {DeploymentKey("scaled", "Model"): 7})
     assert numbers(state) == {"scaled": 7, "fixed": 2}
     state = with_application(with_application(state, scaled, 1.0), application("fixed", num_replicas=3), 1.0)
     assert numbers(state) == {"scaled": 7, "fixed": 3}
-
-
-def test_a_decision_about_what_was_deployed_or_deleted_meanwhile_changes_nothing() -> None:
-    rules = AutoscalingConfig(max_replicas=9, initial_replicas=4).to_message()
-    state = with_application(
-        with_application(EMPTY, application("fixed"), 0.0), application("new", autoscaling=rules), 0
-    )
-    targets = {DeploymentKey(app, "Model"): (2, 7) for app in ("fixed", "new", "gone")}
-    assert numbers(with_replicas(state, targets)) == numbers(state) == {"fixed": 2, "new": 4}
 
 
 def test_scaling_changes_the_number_until_the_next_deploy() -> None:

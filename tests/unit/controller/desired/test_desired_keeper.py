@@ -8,7 +8,7 @@ import pytest
 
 from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.desired_store import StateStore
+from mesh.controller.store.desired_store import StateStore
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue

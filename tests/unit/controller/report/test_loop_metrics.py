@@ -5,8 +5,6 @@ import itertools
 
 import pytest
 
-from mesh.controller.desired.desired_store import StoreError
-from mesh.controller.desired.timed_key_value import TimedKeyValue
 from mesh.controller.report.loop_metrics import (
     STORE_CALLS,
     STORE_FAILURES,
@@ -21,6 +19,8 @@ from mesh.controller.report.loop_metrics import (
     loop_samples,
 )
 from mesh.controller.report.publisher import Publisher
+from mesh.controller.store.desired_store import StoreError
+from mesh.controller.store.timed_key_value import TimedKeyValue
 from mesh.v1 import control_pb2
 from mesh.wire.telemetry import Family
 from tests.unit.controller.builders import KEY

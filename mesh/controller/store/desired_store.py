@@ -7,16 +7,19 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
+
 from mesh.cluster.keys import (
     CODE_PREFIX,
     CONTROLLER_ADDRESS_KEY,
     CONTROLLER_STARTS_KEY,
     DESCRIPTORS_PREFIX,
     EVENTS_KEY,
+    NUMBERS_KEY,
     SERVICER_FUNCTIONS_KEY,
     STATE_KEY,
 )
-from mesh.controller.desired.descriptor_sets import digest_of, used_digests
+from mesh.controller.store.descriptor_sets import digest_of, used_digests
 from mesh.stored.schema_version import migrated
 from mesh.v1 import control_pb2
 
@@ -52,6 +55,7 @@ class StateStore:
         self._on_fenced = on_fenced
         self.epoch = 0
         """How many controllers of the mesh have started, up to this one. 0: it has not claimed the state."""
+        self._has_numbers = False
 
     def load(self) -> control_pb2.DesiredState | None:
         """What was stored last, in the present form. Code and descriptors that an interrupted change left are removed.
@@ -97,9 +101,33 @@ class StateStore:
         self.check_epoch()
         self._kv.put(STATE_KEY, state.SerializeToString())
         try:
+            self._remove_numbers()
             self._remove_waste(state)
         except StoreError as error:  # the state is stored: a failure would say that it is not
             logger.warning("what the desired state no longer needs is removed with the next change: %s", error)
+
+    def load_numbers(self) -> control_pb2.AutoscaledNumbers:
+        """What was stored beside the state last; they hold for the version of the state that they name."""
+        data = self._kv.get(NUMBERS_KEY)
+        self._has_numbers = data is not None
+        try:
+            return control_pb2.AutoscaledNumbers.FromString(data or b"")
+        except DecodeError:
+            logger.warning(
+                "what autoscaling has decided cannot be read; it starts with the numbers in the desired state"
+            )
+            return control_pb2.AutoscaledNumbers()
+
+    def save_numbers(self, numbers: control_pb2.AutoscaledNumbers) -> None:
+        self.check_epoch()
+        self._has_numbers = True
+        self._kv.put(NUMBERS_KEY, numbers.SerializeToString())
+
+    def _remove_numbers(self) -> None:
+        """They were stored beside an older state, so nothing reads them any more."""
+        if self._has_numbers:
+            self._kv.delete(NUMBERS_KEY)
+            self._has_numbers = False
 
     def has_state(self) -> bool:
         return self._kv.get(STATE_KEY) is not None

@@ -1,9 +1,9 @@
-"""mesh.controller.desired.desired_store: state and code in the KV."""
+"""mesh.controller.store.desired_store: state and code in the KV."""
 
 import pytest
 
 from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, DESCRIPTORS_PREFIX, STATE_KEY
-from mesh.controller.desired.desired_store import FencedError, StateStore, StoreError
+from mesh.controller.store.desired_store import FencedError, StateStore, StoreError
 from mesh.stored.schema_version import SCHEMA_VERSION, NewerSchemaError
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
@@ -85,7 +85,7 @@ def with_descriptors(store: StateStore, state: control_pb2.DesiredState, data: b
 
 
 def test_descriptors_are_stored_apart_under_their_digest(store: StateStore, kv: DictKeyValue) -> None:
-    """The state is written at each decision of autoscaling, and stays small."""
+    """The state is written at each change, and stays small."""
     state = with_descriptors(store, control_pb2.DesiredState(), b"descriptors")
     digest = state.applications[0].descriptors_digest
     assert state.applications[0].descriptors == b""

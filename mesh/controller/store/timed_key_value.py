@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mesh.controller.desired.desired_store import KeyValue, StoreError
+from mesh.controller.store.desired_store import KeyValue, StoreError
 
 T = TypeVar("T")
 
