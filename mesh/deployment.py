@@ -14,6 +14,7 @@ from typing_extensions import ParamSpec, TypeVar
 from mesh.config import DeploymentConfig, with_options
 from mesh.options import deployment_options, option_checks
 from mesh.options.deployment_options import DeploymentOptions
+from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
 
 if TYPE_CHECKING:
@@ -172,6 +173,25 @@ class Deployment(Generic[BindArgs, Code]):
         return dict(self._config.ray_actor_options)
 
     @property
+    def logging_config(self) -> LoggingConfig | None:
+        return self._config.logging_config
+
+    @property
+    def route_prefix(self) -> None:
+        """Always None: a prefix belongs to `mesh.run`."""
+        return
+
+    @property
+    def init_args(self) -> tuple[Any, ...]:
+        """Always empty: `.bind(...)` gives an `Application`, which has them as `args`."""
+        return ()
+
+    @property
+    def init_kwargs(self) -> dict[str, Any]:
+        """Always empty, as `init_args`; an `Application` has `kwargs`."""
+        return {}
+
+    @property
     def user_configured_option_names(self) -> frozenset[str]:
         """Names of the options given to the decorator or to `.options()`."""
         return self._user_configured_option_names
@@ -218,7 +238,7 @@ def deployment(
     Args:
         _func_or_class: The code. A string is ignored, because the original API tolerates it.
         **options: `name` (by default the name of the class or function, no `#`), `version` (deprecated),
-            `logging_config` (not available yet) and the fields of `mesh.DeploymentConfig`, which explains each.
+            `logging_config` and the fields of `mesh.DeploymentConfig`, which explains each.
             `num_replicas` may also be "auto": autoscaling between 1 and 100 replicas. Times are in seconds.
 
     Returns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Unpack, overload
@@ -13,7 +12,7 @@ from typing_extensions import TypeVar
 from mesh.caller.broadcast import BroadcastResponse
 from mesh.caller.call_start import begin_broadcast, begin_call, begin_reservation
 from mesh.caller.handle_family import HandleFamily, Routers
-from mesh.caller.handle_options import CallOptions, HandleOptions
+from mesh.caller.handle_options import CallOptions, HandleOptions, IgnoredOptions, check_ignored
 from mesh.caller.init_options import InitOptions, handle_source
 from mesh.caller.replica_choice import ReplicaChoice, ReplicaSelection
 from mesh.caller.request_counter import RequestCounter
@@ -119,9 +118,8 @@ class DeploymentHandle(Generic[T, Response_co]):
         session_id: str | DEFAULT = DEFAULT.VALUE,
         tenant: str | DEFAULT = DEFAULT.VALUE,
         metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | DEFAULT = DEFAULT.VALUE,
-        use_new_handle_api: bool | DEFAULT = DEFAULT.VALUE,
         _prefer_local_routing: bool | DEFAULT = DEFAULT.VALUE,
-        _source: object = DEFAULT.VALUE,
+        **ignored: Unpack[IgnoredOptions],
     ) -> DeploymentHandle[T, Any]:
         """Change options of a new handle, and keep the others as they are here.
 
@@ -140,13 +138,12 @@ class DeploymentHandle(Generic[T, Response_co]):
             tenant: For whom each call is; what it calls inherits that. Without `session_id` it counts like one.
             metadata: gRPC metadata, which the method reads from its `grpc_context`; values of keys that end in "-bin"
                 are bytes.
+            **ignored: Options of Ray Serve that have no effect.
 
         Returns: The new handle. This one is unchanged; both share their router.
         Raises: TypeError or ValueError for a wrong value, RuntimeError for `stream=True` in Ray Client.
         """
-        del _source
-        if use_new_handle_api is not DEFAULT.VALUE:
-            warnings.warn("use_new_handle_api has no effect any more; leave it out.", stacklevel=2)
+        check_ignored(ignored)
         if stream is True:
             _refuse_in_ray_client()
         given = {

@@ -30,7 +30,7 @@ DOCUMENTS = (
 )
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
-FROM_RAY_SERVE = ROOT / "docs" / "from-ray-serve.md"
+FROM_RAY_SERVE = ROOT / "docs" / "migrating-from-ray-serve.md"
 CONFIG = ROOT / "docs" / "config.md"
 EXAMPLES = ROOT / "docs" / "examples.md"
 EXAMPLE_CONFIG = ROOT / "examples" / "weather" / "mesh.yaml"

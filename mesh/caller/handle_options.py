@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
@@ -11,6 +12,7 @@ from mesh.options.calls.hedge_option import HedgePolicy, hedge_policy
 from mesh.options.calls.metadata_option import CallMetadata, call_metadata
 from mesh.options.calls.retry_option import RetryPolicy, retry_policy
 from mesh.options.default import DEFAULT
+from mesh.options.keyword_advice import unexpected_keyword
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,5 +73,41 @@ class CallOptions(TypedDict, total=False):
     tenant: str | DEFAULT
     metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | DEFAULT
     use_new_handle_api: bool | DEFAULT
+    request_serialization: str | DEFAULT
+    response_serialization: str | DEFAULT
     _prefer_local_routing: bool | DEFAULT
+    _by_reference: bool | DEFAULT
     _source: object
+
+
+class IgnoredOptions(TypedDict, total=False):
+    """Options of Ray Serve that are checked and change nothing: all values travel by value, in one encoding."""
+
+    use_new_handle_api: bool | DEFAULT
+    request_serialization: str | DEFAULT
+    response_serialization: str | DEFAULT
+    _by_reference: bool | DEFAULT
+    _source: object
+
+
+_SERIALIZATIONS = ("cloudpickle", "pickle", "msgpack", "orjson", "noop")
+
+
+def check_ignored(given: Mapping[str, object]) -> None:
+    """Raises TypeError for a keyword that no handle takes, TypeError or ValueError for a wrong value of the others."""
+    for name, value in given.items():
+        if name not in IgnoredOptions.__annotations__:
+            raise unexpected_keyword("DeploymentHandle.options", name, _public(CallOptions.__annotations__))
+        if value is DEFAULT.VALUE:
+            continue
+        if name == "use_new_handle_api":
+            warnings.warn("use_new_handle_api has no effect any more; leave it out.", stacklevel=4)
+        elif name == "_by_reference":
+            option_checks.flag(name, value)
+        elif name.endswith("_serialization") and value not in _SERIALIZATIONS:
+            names = ", ".join(_SERIALIZATIONS)
+            raise ValueError(f"{name} must be one of {names}, got {value!r}. None has an effect here: leave it out.")
+
+
+def _public(names: Iterable[str]) -> list[str]:
+    return ["stream", *(name for name in names if not name.startswith("_"))]

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from mesh.deployment import Application, Deployment, deployment
+from mesh.options.logging_options import LoggingConfig
 
 T = TypeVar("T")
 
@@ -190,6 +191,16 @@ def test_properties_are_read_only() -> None:
     assert made.ray_actor_options == {"num_cpus": 2}
     with pytest.raises(AttributeError):
         made.name = "other"  # type: ignore[misc]
+
+
+def test_what_belongs_to_a_run_or_an_application_reads_as_nothing() -> None:
+    """Code that reads `route_prefix` and the bound arguments of a deployment goes on (item 92)."""
+    made = deployment(logging_config={"log_level": "DEBUG"})(Model)
+    assert made.logging_config == LoggingConfig(log_level="DEBUG")
+    assert deployment(Model).logging_config is None
+    assert (made.route_prefix, made.init_args, made.init_kwargs) == (None, (), {})  # type: ignore[func-returns-value]
+    application = made.bind()
+    assert (application.args, application.kwargs) == ((), {})
 
 
 def test_equality_compares_the_options() -> None:

@@ -22,6 +22,10 @@ class Places:
     """Replicas that the controller lists."""
 
     @property
+    def free(self) -> int:
+        return self.total - self.busy
+
+    @property
     def usage(self) -> str:
         """How busy they are, in words."""
         if self.connected:

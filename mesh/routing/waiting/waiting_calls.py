@@ -71,9 +71,10 @@ class WaitingCalls:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a place: not those that a request router is ranking, nor those a first link takes."""
+        """Calls that wait for a place: less those that a first link takes, and unranked ones that find places free."""
         unranked = self._custom.unranked if self._custom is not None else 0
-        return max(0, len(self) - unranked - self._pool.places_to_come)
+        taking = min(unranked, self._pool.places().free) if unranked else 0
+        return max(0, len(self) - taking - self._pool.places_to_come)
 
     def follow(self, snapshot: Snapshot) -> None:
         """Let calls be ranked by the request router that the deployment has now, if any."""

@@ -28,6 +28,20 @@ def test_the_old_switch_warns_and_changes_nothing() -> None:
         assert handle.options(use_new_handle_api=True)._options == handle._options
 
 
+def test_ways_to_carry_values_are_accepted_and_change_nothing() -> None:
+    """All values travel in one encoding, which carries what each of those does (item 19)."""
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    for name in ("cloudpickle", "pickle", "msgpack", "orjson", "noop"):
+        same = handle.options(request_serialization=name, response_serialization=name, _by_reference=False)
+        assert same._options == handle._options
+    with pytest.raises(ValueError, match=r"request_serialization must be one of cloudpickle, pickle, .*got 'json'"):
+        handle.options(request_serialization="json")
+    with pytest.raises(TypeError, match="_by_reference must be True or False, got 1"):
+        handle.options(_by_reference=1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'strem'\. Did you mean 'stream'"):
+        handle.options(strem=True)  # type: ignore[call-overload]
+
+
 def test_a_response_has_its_request_id_and_travels_by_value(mesh: SmallMesh) -> None:
     """Both kinds do (item 41)."""
     for response in (mesh.handle("plain").remote(), mesh.handle("count", stream=True).remote(0)):

@@ -1,6 +1,7 @@
 """mesh.options.absent_options: a configuration from Ray Serve gets advice for each option that is absent."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,22 @@ def test_options_that_are_not_there(use: Callable[[], object], message: str) -> 
     """The error says what to do instead (items 55, 225, 235)."""
     with pytest.raises(TypeError, match=message):
         use()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "advice"),
+    [
+        ({"ray_actor_options": {"label_selector": {}}}, ValueError, "use custom resources or accelerator_type"),
+        ({"ray_actor_options": {"fallback_strategy": []}}, ValueError, "use custom resources to choose nodes"),
+        ({"gang_scheduling_config": {}}, TypeError, "use placement_group_bundles for what one replica needs together"),
+        ({"deployment_actors": []}, TypeError, "start actors in the constructor, or bind another deployment"),
+        ({"placement_group_bundle_label_selector": []}, TypeError, "use custom resources in the bundles"),
+    ],
+)
+def test_options_of_placement_that_are_not_there(options: dict[str, Any], kind: type[Exception], advice: str) -> None:
+    """Each is refused with what to do instead (items 86, 95)."""
+    with pytest.raises(kind, match=f"is an option of Ray Serve that the mesh does not have.*{advice}"):
+        mesh.deployment(**options)(object)
 
 
 def test_files_say_it_at_the_place() -> None:

@@ -218,6 +218,21 @@ def test_back_pressure_counts_calls_that_wait_for_a_place() -> None:
         assert result(waiting) == by_shard(mesh)[0]
 
 
+def test_a_burst_that_is_being_ranked_counts_beyond_the_free_places() -> None:
+    """Free places are for as many calls of it; those that no place is free for are in the queue (item 168)."""
+    request_routers.Stuck.gate.clear()
+    with routed_by("Stuck", limit=2, replicas=3, queued_max=5) as mesh:
+        try:
+            burst = [mesh.handle("who").remote(number) for number in range(50)]
+            for refused in burst[3 * 2 + 5 :]:
+                with pytest.raises(BackPressureError):
+                    result(refused)
+            assert mesh.router.queued == 3 * 2 + 5
+        finally:
+            request_routers.Stuck.gate.set()
+        assert {result(each) for each in burst[: 3 * 2 + 5]} <= set(by_shard(mesh))
+
+
 def test_back_pressure_holds_while_no_replica_is_linked() -> None:
     """There is nothing to rank then, so all calls wait (item 168)."""
     with routed_by("ByShard", queued_max=5) as mesh:
