@@ -145,4 +145,9 @@ def _otlp_exporter() -> str:
 
 def ray_address() -> str | None:
     """Address of the Ray cluster the environment names, if any."""
-    return os.environ.get("RAY_ADDRESS")
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def ray_auth_mode() -> str | None:
+    """What the environment says about Ray's tokens; None: Ray decides."""
+    return os.environ.get("RAY_AUTH_MODE")

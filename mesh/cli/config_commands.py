@@ -16,12 +16,13 @@ from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.cli.gateway_flags import port_option
 from mesh.cli.run_target import Target, expected_revisions, prune_option, read_target, target_options
-from mesh.client import mesh_lifecycle, rollout_wait
+from mesh.client import mesh_lifecycle, port_check, rollout_wait
 from mesh.client.control_client import revisions_of
 from mesh.declarative.builder_args import parse_pairs, typed_args
 from mesh.declarative.import_path import import_attribute, is_builder, load_application
 from mesh.declarative.template import BuiltApplication, render
 from mesh.options import option_checks
+from mesh.options.gateway import gateway_options
 from mesh.v1 import control_pb2
 
 
@@ -118,19 +119,26 @@ def _fate(app: control_pb2.ApplicationStatus, asked: Target, *, prunes: bool) ->
 
 def start_mesh(asked: Target, **ports: Any) -> None:
     """Start it with the gateway options of the file, which `ports` override."""
+    if mesh_lifecycle.find() is None:
+        click.echo("Starting the mesh ...")
+    api.start(*_start_options(asked, ports))
+
+
+def require_free_ports(asked: Target, **ports: Any) -> None:
+    """Raises OSError naming a port of the gateways that is taken, where this machine is to be the head of a new Ray.
+
+    `api.start` finds that too, but only once Ray runs.
+    """
+    port_check.require_free_here(gateway_options.parse(*_start_options(asked, ports)).to_message())
+
+
+def _start_options(asked: Target, ports: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of `api.start`."""
     config = asked.config
     http = {**config.http_options, **port_option(ports.get("http_port"))}
     grpc = {**config.grpc_options, **port_option(ports.get("grpc_port"))}
-    if mesh_lifecycle.find() is None:
-        click.echo("Starting the mesh ...")
-    api.start(
-        ports.get("proxy_location") or config.proxy_location,
-        http,
-        grpc,
-        config.logging_config,
-        config.tracing_config,
-        config.controller_options,
-    )
+    location = ports.get("proxy_location") or config.proxy_location
+    return location, http, grpc, config.logging_config, config.tracing_config, config.controller_options
 
 
 def follow(asked: Target, unchanged: Sequence[str] = (), check: Callable[[], object] = lambda: None) -> None:

@@ -40,18 +40,22 @@ def events(app: str | None, follow: bool, as_json: bool, address: str | None) ->
         while True:
             found = client.events(after=last)
             last = max((event.number for event in found), default=last)
-            _show(found, app, as_json=as_json)
+            shown = _show(found, app, as_json=as_json)
             if not follow:
+                if app is not None and not shown:
+                    click.echo(f"No event that is kept names {app!r}.", err=True)
                 return
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
         click.echo()
 
 
-def _show(found: Sequence[control_pb2.Event], app: str | None, *, as_json: bool) -> None:
-    for event in found:
-        if app is None or _names(event.text, app):
-            click.echo(json.dumps(_as_dict(event)) if as_json else _line(event))
+def _show(found: Sequence[control_pb2.Event], app: str | None, *, as_json: bool) -> int:
+    """How many events were shown."""
+    asked = [event for event in found if app is None or _names(event.text, app)]
+    for event in asked:
+        click.echo(json.dumps(_as_dict(event)) if as_json else _line(event))
+    return len(asked)
 
 
 def _names(text: str, app: str) -> bool:

@@ -16,13 +16,14 @@ import click
 
 from mesh import api
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors
-from mesh.cli.config_commands import follow, start_mesh
+from mesh.cli.config_commands import follow, require_free_ports, start_mesh
 from mesh.cli.gateway_flags import GRPC_PORT_HELP, HTTP_PORT_HELP, LOCATION, LOCATION_HELP, PORT
 from mesh.cli.log_command import shown_logs
 from mesh.cli.run_target import Target, is_file, read_target, read_target_again, target_options
 from mesh.cli.source_watch import SourceWatch
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.client.control_client import ControlClient, RunOwner
+from mesh.client.early_end import ending_at_once
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
 from mesh.exceptions import ControllerUnavailableError, MeshException
@@ -69,8 +70,10 @@ def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, 
     watch = SourceWatch(app_dir, [target] if is_file(target) else []) if given["reloads"] else None
     _end_as_on_ctrl_c()
     if not ray_core.attach_ray(address, **job):
+        require_free_ports(asked, **given)
         click.echo("Starting Ray ...")
-        ray_core.ensure_ray(**job)
+        with ending_at_once():
+            ray_core.ensure_ray(address, **job)
     _end_as_on_ctrl_c()  # again, because Ray installed a handler that prints a stack trace
     starts_mesh = mesh_lifecycle.find() is None
     serving = _Serving(

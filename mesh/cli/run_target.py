@@ -189,7 +189,9 @@ def _entry(target: str, pairs: tuple[str, ...], options: dict[str, Any]) -> Appl
     if values.get("route_prefix") == "none":
         values["route_prefix"] = None
     if "traffic_match" in options:
-        name, _, value = options["traffic_match"].partition("=")
+        name, separator, value = options["traffic_match"].partition("=")
+        if not separator:
+            raise ValueError(f"--traffic-match {name!r} is not NAME=VALUE: write for instance x-canary=1.")
         options["traffic_match"] = {name: value}
     traffic = {name: options[name] for name in ("traffic_percent", "traffic_match") if name in options}
     traffic_rule(traffic.get("traffic_percent"), traffic.get("traffic_match"))

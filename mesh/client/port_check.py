@@ -19,10 +19,14 @@ def require_free(options: control_pb2.GatewayOptions) -> None:
 
     Without effect on machines other than the head node, which is the one that always has a gateway.
     """
-    if options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
-        return
     head = head_node_id()
-    if not head or ray_core.is_ray_client() or ray_core.node_id() != head:
+    if head and not ray_core.is_ray_client() and ray_core.node_id() == head:
+        require_free_here(options)
+
+
+def require_free_here(options: control_pb2.GatewayOptions) -> None:
+    """The same on the machine that is, or is to be, the head node."""
+    if options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
         return
     _require(options.grpc_host, options.grpc_port, "grpc")
     _require(options.http_host, options.http_port, "http")

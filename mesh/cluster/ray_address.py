@@ -7,30 +7,46 @@ from typing import Any
 
 import grpc
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.services import get_ray_address_from_environment
 
+from mesh.settings import ray_auth_mode
+
+LOCAL = "local"
+"""In the place of an address, for Ray: start a cluster on this machine."""
+
+_AUTO = "auto"
 _LISTENER_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 2.0
-_CLIENT_SCHEME = "ray://"
-_GCS_PROBE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+_SCHEME = "://"
+_CLIENT_SCHEME = f"ray{_SCHEME}"
+_GCS_PROBES = ("/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.NodeInfoGcsService/GetClusterId")
+"""A head that has neither would be one that Ray cannot attach to."""
 _CLIENT_PROBE = "/ray.rpc.RayletDriver/ClusterInfo"
 
 
 def require_reachable(address: str) -> None:
-    """Raises ConnectionError where no server listens, and where one asks for a token that Ray would not send.
+    """Raises ConnectionError where no cluster listens, and where one asks for a token that Ray would not send.
 
-    What is no address, such as Ray's word "auto", is left to Ray.
+    What Ray reads otherwise, its word "auto" and addresses with another scheme, is left to Ray.
     """
     server = address.removeprefix(_CLIENT_SCHEME).partition("/")[0]
     host, _, port = server.rpartition(":")
     if not (host and port.isdecimal()):
+        if address != _AUTO and _SCHEME not in address:
+            raise ConnectionError(
+                f"{address!r} is no address of a Ray cluster: write HOST:PORT, for instance {server or 'HOST'}:6379."
+            )
         return
     try:
         socket.create_connection((host, int(port)), _LISTENER_TIMEOUT_S).close()
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConnectionError(f"No Ray cluster answers at {address}: {reason}. Is the address right?") from error
-    probe = _CLIENT_PROBE if address.startswith(_CLIENT_SCHEME) else _GCS_PROBE
-    if not is_token_auth_enabled() and _asks_for_token(server, probe):
+    is_client = address.startswith(_CLIENT_SCHEME)
+    status = _probe(server, _CLIENT_PROBE if is_client else _GCS_PROBES[0])
+    if status is grpc.StatusCode.UNIMPLEMENTED and not is_client and _probe(server, _GCS_PROBES[1]) is status:
+        raise ConnectionError(f"What listens at {address} is no Ray cluster. Is the port right?")
+    if status is grpc.StatusCode.UNAUTHENTICATED and not is_token_auth_enabled():
         raise ConnectionError(
             f"The Ray cluster at {address} asks for a token, which Ray sends to an address only with "
             "RAY_AUTH_MODE=token in the environment: set it. The token is in ~/.ray/auth_token of the user who has "
@@ -38,12 +54,32 @@ def require_reachable(address: str) -> None:
         )
 
 
-def _asks_for_token(server: str, probe: str) -> bool:
-    """False where the answer does not say so, for instance because the cluster uses TLS."""
+def require_token_of_local_ray() -> None:
+    """Raises ConnectionError where the environment keeps Ray from sending the token that a cluster here asks for.
+
+    Unless RAY_AUTH_MODE says otherwise, Ray sends its token to a cluster that it finds on this machine.
+    """
+    mode = ray_auth_mode()
+    if mode is None or is_token_auth_enabled():
+        return
+    try:
+        address = get_ray_address_from_environment(_AUTO, None)
+    except ConnectionError:  # there is none
+        return
+    if _probe(address, _GCS_PROBES[0]) is grpc.StatusCode.UNAUTHENTICATED:
+        raise ConnectionError(
+            f"The Ray cluster on this machine, {address}, asks for a token, which Ray does not send with "
+            f"RAY_AUTH_MODE={mode} in the environment: unset it, or set it to token."
+        )
+
+
+def _probe(server: str, method: str) -> grpc.StatusCode:
+    """The status of the answer, also of one that does not come, for instance because the cluster uses TLS."""
     with grpc.insecure_channel(server) as channel:
         try:
-            call: Any = channel.unary_unary(probe)
+            call: Any = channel.unary_unary(method)
             call(b"", timeout=_ANSWER_TIMEOUT_S)
         except grpc.RpcError as error:
-            return bool(error.code() is grpc.StatusCode.UNAUTHENTICATED)
-    return False
+            status: grpc.StatusCode = error.code()
+            return status
+    return grpc.StatusCode.OK

@@ -27,7 +27,7 @@ from ray.exceptions import RayActorError, TaskCancelledError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from mesh.cluster.ray_address import require_reachable
+from mesh.cluster.ray_address import LOCAL, require_reachable, require_token_of_local_ray
 from mesh.settings import prepare_local_ray, ray_address
 
 __all__ = [
@@ -116,7 +116,7 @@ def ensure_ray(address: str | None = None, **job: Any) -> None:
     """Attach this process to the running Ray cluster, or start a local Ray when there is none."""
     if not attach_ray(address, **job):
         prepare_local_ray()
-        _init(include_dashboard=False, **job)
+        _init(address=LOCAL, include_dashboard=False, **job)
 
 
 def attach_ray(address: str | None = None, **job: Any) -> bool:
@@ -128,10 +128,13 @@ def attach_ray(address: str | None = None, **job: Any) -> bool:
         return True
     logging.getLogger(_TOKEN_LOGGER).addFilter(_is_news)
     named = address or ray_address()
+    if named == LOCAL:
+        return False
     if named is not None:
         require_reachable(named)
         _init(address=named, **job)
         return True
+    require_token_of_local_ray()
     try:
         _init(address="auto", **job)
     except ConnectionError:

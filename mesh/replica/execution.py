@@ -272,10 +272,7 @@ class Execution:
 
     def _unary_outcome(self, result: Any) -> Outcome:
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
-            raise TypeError(
-                f"Method '{self.method.name}' returned a generator. You must use `handle.options(stream=True)` to call "
-                "generators on a deployment."
-            )
+            raise TypeError(_is_a_generator(self.method.name))
         codec, context = self.method.codec, self.grpc_context
         if result is None and codec.may_return_nothing and context is not None and context.code() is not None:
             return Outcome()
@@ -336,8 +333,24 @@ def failure_outcome(error: BaseException, request: Request, logged_as: str) -> O
     return failed_in_user_code(error)
 
 
+def _is_a_generator(name: str) -> str:
+    if _is_rpc(name):
+        return f"'{name}' has one response, but returned a generator: return the message, or declare a stream of them."
+    return (
+        f"Method '{name}' returned a generator. You must use `handle.options(stream=True)` to call generators on a "
+        "deployment."
+    )
+
+
 def _not_a_generator(name: str) -> str:
+    if _is_rpc(name):
+        return f"'{name}' streams its responses, but returned no generator: write each message with `yield`."
     return (
         f"Method '{name}' was called with `stream=True`, but it did not return a generator. Use `yield`, or call it "
         "without `stream=True`."
     )
+
+
+def _is_rpc(name: str) -> bool:
+    """A full name, "/package.Service/Method": whether it streams is said by its descriptor, not by an option."""
+    return name.startswith("/")

@@ -75,6 +75,16 @@ command()
 )
 
 
+STARTS_RAY = """
+import os, sys
+os.environ.update(RAY_ADDRESS="local", RAY_TMPDIR="{ray}")
+from mesh.cli.main import command
+sys.argv = ["mesh", "run", "shop_of_process_end:app", "--grpc-port", "{grpc_port}", "--http-port", "{http_port}"]
+command()
+"""
+"""`mesh run` that starts Ray itself, beside that of the run."""
+
+
 def ports(count: int) -> list[int]:
     """Free ports that the daemons of a Ray which is just starting do not choose: below those that the system gives."""
     free = (port for port in random.sample(range(20_000, 32_000), 100) if not leftovers.is_listening(port))
@@ -167,6 +177,15 @@ def test_a_signal_to_the_whole_group_ends_a_run_with_one_line(tmp_path: Path, ra
     *_, empty, stopping, last = own_lines(lines)
     assert (empty, stopping) == ("", "Stopping ...")
     assert last.startswith("Ray ended first, so calls in progress were cut off.")
+
+
+@pytest.mark.parametrize(("send", "to_group"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_a_run_that_starts_ray_ends_at_once(tmp_path: Path, ray_files: Path, send: int, to_group: bool) -> None:
+    """Also where Ray's daemons get the signal too: the start would wait for them."""
+    with started(tmp_path, ray_files, STARTS_RAY) as program:
+        until(lambda: [line for line in leftovers.processes_of_this_run(program.mark) if "/gcs_server --" in line])
+        status, lines = program.end(send, to_group=to_group)
+    assert (status, lines) == (0, ["Starting Ray ...", "", "Stopping ..."])
 
 
 def test_a_blocking_program_drains_when_it_is_asked_to_end(tmp_path: Path, ray_files: Path) -> None:

@@ -740,6 +740,10 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "app.py is code: name the application in it, for instance --app-dir . app:app.",
         ),
         (
+            ("deploy", "a:b", "--traffic-match", "x-canary"),
+            "--traffic-match 'x-canary' is not NAME=VALUE: write for instance x-canary=1.",
+        ),
+        (
             ("deploy", "a:b", "--runtime-env-json", '{"env_var": {}}'),
             "runtime_env['env_var'] is unknown. Did you mean 'env_vars'?",
         ),

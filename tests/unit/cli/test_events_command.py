@@ -42,6 +42,10 @@ def test_only_those_of_one_application(controller: FakeController) -> None:
     assert [json.loads(line)["text"] for line in invoke("shop", "--json")] == [EVENTS[0].text]
 
 
+def test_an_application_without_events_is_named(controller: FakeController) -> None:
+    assert invoke("shpo") == ["No event that is kept names 'shpo'."]
+
+
 def test_following_shows_each_event_once(controller: FakeController, monkeypatch: pytest.MonkeyPatch) -> None:
     def next_events(pause_s: float) -> None:
         if len(controller.event_list) > 2:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mesh.cli import main, run_command
+from mesh.client import port_check
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 SHOP = """
@@ -53,6 +54,18 @@ def interrupting(look: Callable[[], None]) -> Callable[[], None]:
         raise KeyboardInterrupt
 
     return pause
+
+
+def test_a_taken_port_is_found_before_ray_is_started(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.is_there = False
+    monkeypatch.setattr(port_check, "_WAIT_S", 0.0)
+    monkeypatch.setattr(port_check, "_is_free", lambda host, port: port != 9123)
+    result = invoke("run", "shop_for_cli:app", "--grpc-port", "9123")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Port 9123 of 0.0.0.0 is taken by another process. Choose another one")
+    assert not cluster.is_there
 
 
 def test_run_serves_until_interrupted_and_leaves_nothing(

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mesh.cluster import ray_address
-from mesh.cluster.ray_address import require_reachable
+from mesh.cluster.ray_address import require_reachable, require_token_of_local_ray
 
 METHODS = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray://": "/ray.rpc.RayletDriver/ClusterInfo"}
 
@@ -57,10 +57,62 @@ def test_ray_sends_its_token_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatc
         require_reachable(server)
 
 
-@pytest.mark.parametrize("status", [grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED])
-def test_a_cluster_that_asks_for_no_token_is_reachable(status: grpc.StatusCode) -> None:
-    with cluster_that_answers(METHODS[""], status) as server:
+def test_a_cluster_that_asks_for_no_token_is_reachable() -> None:
+    with cluster_that_answers(METHODS[""], grpc.StatusCode.OK) as server:
         require_reachable(server)
+
+
+def test_a_cluster_that_has_another_method_of_its_head_is_reachable() -> None:
+    with cluster_that_answers("/ray.rpc.NodeInfoGcsService/GetClusterId", grpc.StatusCode.OK) as server:
+        require_reachable(server)
+
+
+def test_another_server_is_no_cluster() -> None:
+    """For instance the gateway of the mesh itself, whose address was taken for that of Ray."""
+    with (
+        cluster_that_answers("/shop.Shop/Price", grpc.StatusCode.OK) as server,
+        pytest.raises(ConnectionError, match=f"What listens at {server} is no Ray cluster. Is the port right?"),
+    ):
+        require_reachable(server)
+
+
+@pytest.mark.parametrize(
+    ("mode", "advice"),
+    [
+        ("disabled", "RAY_AUTH_MODE=disabled in the environment: unset it, or set it to token"),
+        (None, ""),
+        ("token", ""),
+    ],
+)
+def test_a_mode_that_keeps_the_token_from_a_cluster_here_is_named(
+    monkeypatch: pytest.MonkeyPatch, mode: str | None, advice: str
+) -> None:
+    """Ray would try for twenty seconds, and then say that there is no cluster."""
+    monkeypatch.setattr(ray_address, "ray_auth_mode", lambda: mode)
+    monkeypatch.setattr(ray_address, "is_token_auth_enabled", lambda: mode == "token")
+    with cluster_that_answers(METHODS[""], grpc.StatusCode.UNAUTHENTICATED) as server:
+        monkeypatch.setattr(ray_address, "get_ray_address_from_environment", lambda *asked: server)
+        if not advice:
+            require_token_of_local_ray()
+            return
+        with pytest.raises(ConnectionError, match=f"on this machine, {server}, asks for a token, .* {advice}"):
+            require_token_of_local_ray()
+
+
+def test_no_cluster_here_asks_for_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(*asked: object) -> str:
+        raise ConnectionError("no running Ray")
+
+    monkeypatch.setattr(ray_address, "ray_auth_mode", lambda: "disabled")
+    monkeypatch.setattr(ray_address, "is_token_auth_enabled", lambda: False)
+    monkeypatch.setattr(ray_address, "get_ray_address_from_environment", find)
+    require_token_of_local_ray()
+
+
+@pytest.mark.parametrize("host", ["localhost", "10.0.0.1"])
+def test_a_host_without_a_port_is_no_address(host: str) -> None:
+    with pytest.raises(ConnectionError, match=f"'{host}' is no address of a Ray cluster: .* for instance {host}:6379"):
+        require_reachable(host)
 
 
 def test_a_listener_that_speaks_otherwise_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +122,6 @@ def test_a_listener_that_speaks_otherwise_is_left_to_ray(monkeypatch: pytest.Mon
         require_reachable(f"127.0.0.1:{silent.getsockname()[1]}")
 
 
-@pytest.mark.parametrize("word", ["auto", "local", "ray://cluster"])
+@pytest.mark.parametrize("word", ["auto", "ray://cluster", "other://cluster"])
 def test_what_is_no_address_is_left_to_ray(word: str) -> None:
     require_reachable(word)

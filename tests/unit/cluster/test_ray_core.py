@@ -31,6 +31,19 @@ def test_ray_gets_an_address_that_was_found_to_be_reachable(
     assert checked == init_calls == ["10.0.0.1:6379"]
 
 
+def test_the_word_local_finds_no_cluster_and_starts_one(init_calls: list[str]) -> None:
+    assert not ray_core.attach_ray("local")
+    assert not init_calls
+    ray_core.ensure_ray("local")
+    assert init_calls == ["local"]
+
+
+def test_an_empty_address_is_none(init_calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert ray_core.attach_ray()
+    assert init_calls == ["auto"]
+
+
 @pytest.mark.usefixtures("init_calls")
 @pytest.mark.parametrize(("state", "is_shown"), [("enabled", False), ("disabled", True)])
 def test_that_ray_is_safe_is_no_warning(caplog: pytest.LogCaptureFixture, state: str, is_shown: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mesh.client import mesh_lifecycle
+from mesh.client import mesh_lifecycle, port_check
 from mesh.client.control_client import ConfigText, RunOwner
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
@@ -241,6 +241,7 @@ class FakeCluster:
         monkeypatch.setattr(ray_watch, "owns_ray", lambda: self.is_owned)
         monkeypatch.setattr(RayGuard, "_run", lambda guard: None)
         monkeypatch.setattr(mesh_lifecycle, "_client", lambda: self.controller)
+        monkeypatch.setattr(port_check, "_is_free", lambda host, port: True)
 
     def _attach(self, address: str | None = None, **job: Any) -> bool:
         self.job_runtime_env = job.get("runtime_env", self.job_runtime_env)

@@ -115,6 +115,16 @@ class PlainShop(shop_pb2_grpc.ShopServicer):
             yield item
 
 
+class Confused(shop_pb2_grpc.ShopServicer):
+    """A generator where one response is declared, and none where a stream is."""
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        return (each for each in [request])
+
+    async def List(self, request: Any, context: Any) -> Any:
+        return request
+
+
 class Client:
     """One call: sends requests as credit allows and keeps what comes back."""
 
@@ -272,6 +282,19 @@ def test_a_message_that_cannot_be_parsed_is_the_client_s_fault(
     outcome = Client(mesh, method, Malformed(), streams=streams).outcome()
     assert outcome.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert outcome.message.startswith(f"The request message of /mesh.tests.Shop/{method} cannot be parsed: ")
+
+
+def test_a_generator_in_the_wrong_place_is_named_by_the_method_s_own_terms() -> None:
+    """Not by an option of handles, which a client of gRPC does not have."""
+    with mesh_of(Confused()) as mesh:
+        assert unary(mesh, item()).outcome().message == (
+            "TypeError: '/mesh.tests.Shop/Price' has one response, but returned a generator: return the message, or "
+            "declare a stream of them."
+        )
+        assert Client(mesh, "List", item(), streams=(False, True)).outcome().message == (
+            "TypeError: '/mesh.tests.Shop/List' streams its responses, but returned no generator: write each message "
+            "with `yield`."
+        )
 
 
 def test_requests_wait_for_credit(async_mesh: SmallMesh) -> None:

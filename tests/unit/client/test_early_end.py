@@ -1,0 +1,73 @@
+"""mesh.client.early_end: a signal ends a command that starts Ray, whatever the main thread is doing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mesh.client.early_end import ending_at_once
+
+WAIT_S = 10.0
+
+STARTING = """
+import signal, time
+from mesh.client.early_end import ending_at_once
+
+def wait_for_daemons(number, frame):
+    time.sleep(60)
+
+signal.signal(signal.{name}, wait_for_daemons)
+with ending_at_once():
+    print("starting", flush=True)
+    while True:
+        time.sleep(60)
+"""
+"""The handler waits, as that of Ray does, which takes the place of every other one while Ray starts."""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_process_whose_handlers_wait(name: str) -> None:
+    command = [sys.executable, "-c", STARTING.format(name=name)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(getattr(signal, name))
+        shown, _ = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, shown) == (0, "\nStopping ...\n")
+
+
+def test_other_signals_and_the_time_after_are_left_alone() -> None:
+    ended = threading.Event()
+    seen: list[int] = []
+    before = {
+        each: signal.signal(each, lambda number, frame: seen.append(number)) for each in (signal.SIGUSR1, signal.SIGINT)
+    }
+    wakeup_fd = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup_fd)
+    try:
+        with ending_at_once(ended.set):
+            signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert seen == [signal.SIGUSR1, signal.SIGINT]
+    assert not ended.is_set()
+    assert signal.set_wakeup_fd(wakeup_fd) == wakeup_fd
+    assert not [each for each in threading.enumerate() if each.name == "mesh-early-end"]
+
+
+def test_the_first_signal_counts() -> None:
+    ended: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        with ending_at_once(lambda: ended.append("end")):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended == ["end"]
