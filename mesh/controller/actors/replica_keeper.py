@@ -40,6 +40,8 @@ logger = logging.getLogger("mesh")
 
 T = TypeVar("T")
 
+_IDENTIFICATIONS_MAX = 100
+"""Replicas that have not answered a new controller in time, and are asked at once."""
 _DEFAULT_CHECK_PERIOD_S = 10.0
 _DEFAULT_CHECK_TIMEOUT_S = 30.0
 _UNREADY_PERIOD_S = 1.0
@@ -62,6 +64,7 @@ class ReplicaKeeper:
         self._calls = calls
         self._spawn_task = spawn_task
         self._new_id = new_id
+        self._identifications = asyncio.Semaphore(_IDENTIFICATIONS_MAX)
         self._last_failures: dict[DeploymentKey, str] = {}
         """What was logged of each deployment."""
         self.desired = Desired()
@@ -108,10 +111,10 @@ class ReplicaKeeper:
         self._keep("identify", name.replica_id, self._identify(str(name), name.replica_id))
 
     async def _identify(self, name: str, replica_id: str) -> None:
-        """As long as a health check may fail before it counts."""
+        """As long as a health check may fail before it counts. Asked at once, all would wait for each other so long."""
         patience_s = settings().controller.health_failures_max * _DEFAULT_CHECK_TIMEOUT_S
         try:
-            async with asyncio.timeout(patience_s):
+            async with self._identifications, asyncio.timeout(patience_s):
                 answer = await self._answered(replica_id, lambda: self._runtime.call(name, "describe"))
             ready = read_answer(control_pb2.ReplicaReady, answer)
             if ready.replica_id != replica_id:
