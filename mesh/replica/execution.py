@@ -12,6 +12,7 @@ like any task. A `def` one that runs ends at its next `yield`, or when it return
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -169,11 +170,21 @@ class Execution:
             return self._unary_outcome(result)
         if isinstance(result, AsyncIterator):
             await self._send_items(result)
-        elif inspect.isgenerator(result):
-            raise TypeError(f"Method '{self.method.name}' returned a sync generator from async code.")
+        elif isinstance(result, Iterator):
+            return await self._respond_from_thread(result)
         elif result is not None or not self.method.codec.may_return_nothing:
             raise TypeError(_not_a_generator(self.method.name))
         return Outcome()
+
+    async def _respond_from_thread(self, result: Iterator[Any]) -> Outcome:
+        """Run a sync generator that async code has returned, as that of a `def` method: its steps may block."""
+        context = contextvars.copy_context()
+        steps = self._user.loop.run_in_executor(self._user.threads, context.run, self._respond_in_thread, result)
+        try:
+            return await asyncio.shield(steps)
+        except asyncio.CancelledError:
+            await asyncio.wait([steps])  # to its next `yield`
+            raise
 
     async def _send_items(self, generator: AsyncIterator[Any]) -> None:
         try:

@@ -27,17 +27,23 @@ T = TypeVar("T")
 class UserLoop:
     """The event loop of async user code, and the threads of `def` methods."""
 
-    def __init__(self, *, is_isolated: bool, threads_max: int, context: Context | None = None) -> None:
-        """`context`: a copy of it is what calls run in; None for an empty one. Only a loop of its own can have one."""
+    def __init__(
+        self, *, is_isolated: bool, threads_max: int, context: Context | None = None, name: str = "mesh-user"
+    ) -> None:
+        """`context`: a copy of it is what calls run in; None for an empty one. Only a loop of its own can have one.
+
+        `name` begins the names of its threads.
+        """
         self.is_isolated = is_isolated
         self.context = context if context is not None else Context()
-        self.threads = _pool(threads_max)
+        self._name = name
+        self.threads = _pool(threads_max, name)
         self._threads_max = threads_max
         self._is_stopped = False
         if is_isolated:
             self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
             self._mailbox = Mailbox(self.loop, self.context.copy())
-            self._thread = threading.Thread(target=self._run, name="mesh-user", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._thread.start()
         else:
             self.loop = io_thread().loop
@@ -65,7 +71,7 @@ class UserLoop:
         if threads_max != self._threads_max:
             self._threads_max = threads_max
             self.threads.shutdown(wait=False)
-            self.threads = _pool(threads_max)
+            self.threads = _pool(threads_max, self._name)
 
     def stop(self) -> None:
         """End the threads; what they still run is abandoned."""
@@ -113,5 +119,5 @@ async def _end_tasks() -> None:
     await loop.shutdown_default_executor()
 
 
-def _pool(threads_max: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads_max, thread_name_prefix="mesh-user-def")
+def _pool(threads_max: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads_max, thread_name_prefix=f"{name}-def")

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 import mesh
 from mesh.cli import main
+from mesh.cluster import ray_core
 from tests.e2e.conftest import Deploy
 from tests.e2e.gate import small
 from tests.e2e.replicas import running
@@ -178,3 +180,39 @@ def test_processes_are_named_after_what_they_run(shop: Handle) -> None:
     until(lambda: f"ray::logged/Shop#{replica_id}" in names())
     assert "ray::mesh-controller" in names()
     assert "ray::mesh-gateway" in names()
+
+
+@small(logging_config={"log_level": "ERROR"})
+class Chatty:
+    async def __call__(self) -> None:
+        mine = logging.getLogger("mine")
+        mine.debug("loud")
+        mine.debug("quiet", extra={"log_to_stderr": False})
+
+
+def test_every_field_of_a_logging_config_takes_effect(deploy: Deploy, tmp_path: Path) -> None:
+    """Level, place, form, attributes and access log of one deployment, and records for its file only (item 235)."""
+    config = {
+        "encoding": "json",
+        "log_level": "DEBUG",
+        "logs_dir": str(tmp_path),
+        "enable_access_log": False,
+        "additional_log_standard_attrs": ["threadName"],
+    }
+    deploy(Chatty.options(logging_config=config).bind(), "chatty").remote().result(timeout_s=10)
+    ((replica_id, replica),) = running("chatty", "Chatty").items()
+    (file,) = tmp_path.glob(f"*{replica_id}*.log")
+    read = [json.loads(line) for line in file.read_text().splitlines()]
+    own = [record for record in read if record["name"] == "mine"]
+    assert [(record["message"], record["levelname"]) for record in own] == [("loud", "DEBUG"), ("quiet", "DEBUG")]
+    assert all(record["threadName"] and record["replica"] == replica_id for record in own)
+    assert not [record for record in read if record["name"] == "mesh.access"]
+    assert '"quiet"' in logs("chatty"), "mesh logs follows the link to the directory"
+    (stderr,) = Path(ray_core.logs_directory()).glob(f"worker-*-{replica.pid}.err")
+    assert ('"loud"' in stderr.read_text(), '"quiet"' in stderr.read_text()) == (True, False)
+
+
+def test_a_level_leaves_records_out(deploy: Deploy) -> None:
+    """The deployment's own wins over that of the run (items 71, 237)."""
+    deploy(Chatty.bind(), "hushed").remote().result(timeout_s=10)
+    assert "loud" not in logs("hushed")

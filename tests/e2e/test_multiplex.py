@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import grpc
 import pytest
 
 import mesh
@@ -11,6 +12,7 @@ from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.metrics import value
 from tests.e2e.waiting import until
+from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]
 
@@ -156,3 +158,71 @@ def test_an_empty_model_id_is_refused(models: Handle) -> None:
     """A call without a model id cannot load one (item 118)."""
     with pytest.raises(ValueError, match="model id is empty"):
         models.remote().result(timeout_s=10)
+
+
+def size_of(model_id: str) -> int:
+    return int(model_id.rpartition("-")[2])
+
+
+@small(num_replicas=2, max_ongoing_requests=100)
+class Budgeted(shop_pb2_grpc.ShopServicer):
+    """Models have their size in their name."""
+
+    def __init__(self) -> None:
+        self._log: list[str] = []
+
+    @mesh.multiplexed(
+        max_num_models_per_replica=-1,
+        max_bytes_per_replica=10,
+        model_size_fn=size_of,
+        preload=["base-4"],
+        aliases={"stable": "base-4"},
+        min_copies=2,
+    )
+    async def load(self, model_id: str) -> Model:
+        self._log.append(f"load {model_id}")
+        return Model(model_id, self._log)
+
+    async def log(self) -> list[str]:
+        return self._log
+
+    async def __call__(self) -> str:
+        return (await self.load(mesh.get_multiplexed_model_id())).model_id
+
+    async def Price(self, request: Any, context: Any) -> Any:
+        return shop_pb2.Item(name=await self())
+
+
+def resident(log: list[str]) -> set[str]:
+    """The models at the end of a replica's log. At no time they had more than their 10 bytes."""
+    models: set[str] = set()
+    for action, model_id in (line.split() for line in log):
+        (models.add if action == "load" else models.remove)(model_id)
+        assert sum(map(size_of, models)) <= 10, log
+    return models
+
+
+def test_models_have_a_budget_of_bytes_copies_aliases_and_a_preload(deploy: Deploy, channel: grpc.Channel) -> None:
+    """For calls of handles and of gRPC clients, which name a model in their metadata (items 119, 124, 176)."""
+    handle = deploy(Budgeted.bind(), "budgeted")
+    shop = shop_pb2_grpc.ShopStub(channel)
+
+    def price(model_id: str) -> str:
+        metadata = (("application", "budgeted"), ("multiplexed_model_id", model_id))
+        return shop.Price(shop_pb2.Item(), metadata=metadata, timeout=20).name
+
+    def logs() -> list[list[str]]:
+        return handle.broadcast("log").results(timeout_s=20)
+
+    assert logs() == [["load base-4"]] * 2, "before the first call"
+    assert price("stable") == price("base-4") == "base-4"
+    assert handle.options(multiplexed_model_id="stable").remote().result(timeout_s=20) == "base-4"
+    assert logs() == [["load base-4"]] * 2, "an alias is no other model"
+    for call in (price, lambda model_id: handle.options(multiplexed_model_id=model_id).remote().result(timeout_s=20)):
+        assert [call("large-7") for _ in range(5)] == ["large-7"] * 5
+        assert [call("next-5") for _ in range(5)] == ["next-5"] * 5
+    # Each has 7 of 10 bytes, so another model takes its place; and each is on both replicas.
+    assert [resident(log) for log in logs()] == [{"next-5"}] * 2
+    with pytest.raises(Exception, match="11 bytes, more than max_bytes_per_replica=10"):
+        handle.options(multiplexed_model_id="huge-11").remote().result(timeout_s=20)
+    assert price("next-5") == "next-5"

@@ -15,7 +15,7 @@ from tests.e2e.waiting import until
 
 Handle = mesh.DeploymentHandle[Any]
 
-PRODUCERS = ["produce", "produce_in_thread"]
+PRODUCERS = ["produce", "produce_in_thread", "returned_by_async_code"]
 AHEAD_MAX = 400
 """Items a producer may be ahead of its consumer: the credit of a stream is well below, an endless stream is not."""
 
@@ -45,6 +45,9 @@ class Producer:
         except BaseException as error:
             self._ended[label] = type(error).__name__
             raise
+
+    async def returned_by_async_code(self, label: str, items: int) -> Iterator[int]:
+        return self.produce_in_thread(label, items)
 
     def returned(self, items: int) -> Iterator[int]:
         return iter(range(items))

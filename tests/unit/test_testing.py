@@ -88,7 +88,7 @@ def handle(prices: Prices) -> mesh.DeploymentHandle:
 def test_methods_of_every_kind_are_called_through_a_fake_handle(handle: mesh.DeploymentHandle) -> None:
     """In a loop and outside of one (item 253)."""
     assert handle.price.remote("pear", discount=0.5).result(timeout_s=DEADLINE_S) == 2.0
-    assert handle.thread.remote().result(timeout_s=DEADLINE_S).startswith("mesh-user-def")
+    assert handle.thread.remote().result(timeout_s=DEADLINE_S).startswith("mesh-fake-handles-def")
     assert handle.remote().result(timeout_s=DEADLINE_S) == "called"
 
     async def call() -> float:
