@@ -10,7 +10,7 @@ import click
 from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_ray
 from mesh.client import mesh_lifecycle
-from mesh.client.drain_wait import progress_text, until_drained
+from mesh.client.drain_wait import NotDrainedError, progress_text, until_drained
 from mesh.status import NodeStatus
 from mesh.v1 import control_pb2
 
@@ -116,8 +116,8 @@ def drain(node: str, no_wait: bool, timeout_s: float | None, address: str | None
     except KeyboardInterrupt:
         click.echo(f"\nIt goes on; see `mesh nodes`. `mesh uncordon {short_id}` ends it.")
         sys.exit(INTERRUPTED)
-    except (RuntimeError, TimeoutError) as error:
-        raise RuntimeError(f"{error}\nA drain goes on by itself; `mesh uncordon {short_id}` ends it.") from error
+    except NotDrainedError as error:
+        raise RuntimeError(f"{error}\nThe drain goes on by itself; `mesh uncordon {short_id}` ends it.") from error
     rest = " Its gateway and the controller stay, because the cluster ends with its head." if status.is_head else ""
     click.echo(f"Node {short_id} is drained.{rest}")
 

@@ -14,14 +14,18 @@ from mesh.v1 import control_pb2
 Show = Callable[[control_pb2.NodeStatus], object]
 
 
+class NotDrainedError(RuntimeError):
+    """The wait is over, and the drain goes on."""
+
+
 def until_drained(client: ControlClient, node_id: str, show: Show, timeout_s: float | None) -> None:
     """Until its replicas have moved and its gateways have ended. `show` gets its status at each change.
 
-    Raises TimeoutError, and RuntimeError when replicas do not find room, or the drain was called off.
+    Raises NotDrainedError when that takes too long or replicas do not find room, RuntimeError when the drain has ended.
     """
     wait = DrainWait(time.monotonic, show)
     if not poll(lambda: wait.is_over(_node(client.status(), node_id)), timeout_s):
-        raise TimeoutError(f"Node {node_id[:8]} is not drained after {timeout_s:g} s: {wait.progress}.")
+        raise NotDrainedError(f"Node {node_id[:8]} is not drained after {timeout_s:g} s: {wait.progress}.")
 
 
 class DrainWait:
@@ -55,7 +59,7 @@ class DrainWait:
             raise RuntimeError(f"The drain of node {status.node_id[:8]} was called off: {self.progress}.")
         timeout_s = settings().client.drain_stuck_timeout_s
         if self._stuck_since_at_s is not None and now_s - self._stuck_since_at_s >= timeout_s:
-            raise RuntimeError(f"Node {status.node_id[:8]} is not drained: {self.progress}. {status.message}")
+            raise NotDrainedError(f"Node {status.node_id[:8]} is not drained: {self.progress}. {status.message}")
         return status.status == NodeStatus.DRAINED
 
 

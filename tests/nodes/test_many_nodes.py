@@ -12,6 +12,8 @@ import pytest
 import ray
 
 import mesh
+from mesh.client import mesh_lifecycle
+from mesh.client.drain_wait import until_drained
 from mesh.cluster import ray_core
 from mesh.exceptions import ReplicaUnavailableError
 from mesh.logs.log_files import LogName
@@ -20,7 +22,7 @@ from tests.e2e.conftest import Deploy
 from tests.e2e.gate import small
 from tests.e2e.replicas import replicas, running
 from tests.e2e.waiting import until
-from tests.nodes.conftest import Nodes
+from tests.nodes.conftest import CPUS_PER_NODE, Nodes
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]
@@ -130,6 +132,19 @@ def test_an_update_of_a_full_cluster_makes_room_at_once(deploy: Deploy, nodes: N
     until(lambda: wanted in message_of("full"), timeout_s=30)
 
 
+def test_ray_keeps_what_waits_in_its_queue_off_a_cordoned_node(deploy: Deploy, nodes: Nodes) -> None:
+    """The room there does not count, and is used at once when the node takes replicas again."""
+    client = mesh_lifecycle.require()
+    for node_id in (nodes.near, nodes.far):
+        client.cordon(node_id)
+    whole_node = Where.options(num_replicas=2, ray_actor_options={"num_cpus": CPUS_PER_NODE})
+    deploy(whole_node.bind(), "queued", is_awaited=False)
+    until(lambda: "1 of 2 replicas wait for room" in message_of("queued") and nodes_of("queued") == {nodes.head: 1})
+    for node_id in (nodes.near, nodes.far):
+        client.uncordon(node_id)
+    until(lambda: len(running("queued", "Where")) == 2, timeout_s=30)
+
+
 # ---- placement groups ------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +241,28 @@ def test_a_node_that_is_drained_loses_no_request(deploy: Deploy, nodes: Nodes) -
         until(lambda: load.count > seen + 100)
     assert load.errors == []
     assert mesh.status().applications["drained"].deployments["Where"].status == "HEALTHY"
+    nodes.kill(leaving)
+
+
+def test_a_node_that_an_operator_drains_loses_no_request(deploy: Deploy, nodes: Nodes) -> None:
+    """Each replica serves until another one does; the node takes no new one until it is uncordoned (item 192)."""
+    leaving, client = nodes.add(), mesh_lifecycle.require()
+    handle = deploy(Where.options(num_replicas=4).bind(), "moved")
+    until(lambda: nodes_of("moved")[leaving] == 1)
+    steps: list[int] = []
+    with Load(handle, nodes, "moved") as load:
+        client.cordon(leaving[:16], is_draining=True)
+        until_drained(client, leaving, lambda status: steps.append(status.moved_replicas), timeout_s=30)
+        seen = load.count
+        until(lambda: load.count > seen + 100)
+    assert load.errors == []
+    assert (steps[0], steps[-1]) == (0, 1)
+    client.scale("moved", "Where", 6)
+    until(lambda: nodes_of("moved") == {nodes.head: 2, nodes.near: 2, nodes.far: 2}, timeout_s=30)
+    client.uncordon(leaving)
+    client.scale("moved", "Where", 7)
+    until(lambda: nodes_of("moved")[leaving] == 1, timeout_s=30)
+    mesh.delete("moved")
     nodes.kill(leaving)
 
 

@@ -150,8 +150,8 @@ class ClusterResources:
         """It waits in Ray's queue, and nodes were cordoned or uncordoned since: Ray may choose the wrong one."""
         if not self.is_unassigned(replica):
             return False
-        avoided = replica.avoided_nodes
-        return not self.cordoned_ids <= avoided or not avoided.isdisjoint(self.nodes)
+        avoided, cordoned = replica.avoided_nodes, self.cordoned_ids
+        return avoided != cordoned and (not cordoned <= avoided or any(each in self.nodes for each in avoided))
 
     def _has_expired(self, replica: Replica) -> bool:
         return self.pending_state(replica) in (Pending.EXPIRED, Pending.STUCK)

@@ -11,7 +11,7 @@ from mesh.controller.plan.replica_state import SERVING
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.status_report import build_status
 from mesh.routing.snapshot import DeploymentKey
-from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus
+from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, NodeStatus
 from mesh.v1 import control_pb2
 from mesh.wire.telemetry import COUNTER, GAUGE, Family, Sample
 
@@ -28,6 +28,7 @@ RESTARTS = Family(
 FAILED_CHECKS = Family("mesh_replica_failed_health_checks_total", COUNTER, "Health checks that failed.", _DEPLOYMENT)
 GATEWAYS_WANTED = Family("mesh_gateways_wanted", GAUGE, "Gateways that are to run.")
 GATEWAYS = Family("mesh_gateways", GAUGE, "Gateways by status.", ("status",))
+NODES = Family("mesh_nodes", GAUGE, "Nodes by status: which take new replicas.", ("status",))
 START_TIME = Family("mesh_controller_start_time_seconds", GAUGE, "Unix time at which the controller started.")
 CONTROLLER_RESTARTS = Family("mesh_controller_restarts", GAUGE, "Restarts of the controller since the mesh started.")
 TURN_AGE = Family("mesh_controller_turn_age_seconds", GAUGE, "Time since the control loop last completed a turn.")
@@ -62,6 +63,8 @@ def controller_samples(picture: MeshPicture, identity: ControllerIdentity) -> It
     yield GATEWAYS_WANTED, [Sample((), len(wanted_slots(picture.desired, picture.observed, picture.now_s)))]
     present = [gateway.status for gateway in status.gateways]
     yield GATEWAYS, [Sample((each,), present.count(each)) for each in GatewayStatus]
+    nodes = [node.status for node in status.nodes]
+    yield NODES, [Sample((each,), nodes.count(each)) for each in NodeStatus]
     yield START_TIME, [Sample((), identity.started_unix_s)]
     yield CONTROLLER_RESTARTS, [Sample((), identity.restarts)]
     yield TURN_AGE, [Sample((), picture.turn_age_s)]

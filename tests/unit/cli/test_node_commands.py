@@ -112,6 +112,13 @@ def test_a_drain_takes_no_longer_than_it_may(controller: FakeController) -> None
     assert "Node 3f2a91bc is not drained after 0.01 s: 2 of 7 replicas moved." in done.output
 
 
+def test_a_drain_that_someone_calls_off_does_not_go_on(controller: FakeController) -> None:
+    moving(controller, (2, "DRAINING", ""), (2, "READY", ""))
+    done = invoke("drain", NODE)
+    assert done.exit_code == 1
+    assert done.output.endswith("Error: The drain of node 3f2a91bc was called off: 2 of 7 replicas moved.\n")
+
+
 def test_ctrl_c_leaves_the_drain_going_on_and_says_so(controller: FakeController) -> None:
     def interrupt(reply: control_pb2.StatusReply) -> None:
         raise KeyboardInterrupt

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Observed, RestartReason, Tally
+from mesh.controller.plan.cluster_picture import Node, Observed, RestartReason, Tally
 from mesh.controller.report.controller_metrics import (
     APPLICATION_STATUS,
     CONTROLLER_RESTARTS,
@@ -14,6 +14,7 @@ from mesh.controller.report.controller_metrics import (
     FAILED_CHECKS,
     GATEWAYS,
     GATEWAYS_WANTED,
+    NODES,
     PLACES,
     RESTARTS,
     RUNNING,
@@ -53,6 +54,13 @@ def test_wanted_and_running_replicas_and_their_places() -> None:
     seen = observed(replica(), replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING))
     found = values(desired_of(application(version="v2", num_replicas=3)), seen)
     assert (found[WANTED], found[RUNNING], found[PLACES]) == ({KEY: 3}, {KEY: 1}, {KEY: 5})
+
+
+def test_nodes_are_counted_by_status() -> None:
+    cordoned = Node(node_id="n2", is_cordoned=True)
+    seen = replace(observed(), nodes=(*observed().nodes, cordoned, replace(cordoned, node_id="n3")))
+    found = values(desired(), seen)[NODES]
+    assert found == {("READY",): 1, ("CORDONED",): 2, ("DRAINING",): 0, ("DRAINED",): 0, ("LEAVING",): 0}
 
 
 def test_of_all_statuses_one_is_set() -> None:
