@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from gateway.node_gateway import NodeGateway
 from mesh.cluster import ray_core
+from mesh.exceptions import MeshException
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
 from mesh.membership.mesh_process import GATEWAY, MeshProcess, join
@@ -54,6 +55,12 @@ class GatewayActor:
         if self._gateway is not None:
             await _on_io_loop(self._gateway.check_health())
 
+    async def offer_ports(self) -> bytes:
+        """Where the gateway that is to replace this one gets its ports; see `gateway.port_handover`."""
+        if self._gateway is None or self._drained is not None:
+            raise MeshException("The gateway does not serve.")
+        return (await _on_io_loop(_called(self._gateway.offer_ports))).encode()
+
     async def drain(self) -> None:
         """Refuse new calls, finish those in progress, then end this process."""
         if self._gateway is not None:
@@ -74,6 +81,10 @@ class GatewayActor:
         gc.collect()
         gc.freeze()
         return ready
+
+
+async def _called(function: Callable[[], T]) -> T:
+    return function()
 
 
 async def _on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -7,8 +7,9 @@ of its calls.
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import grpc
 
@@ -138,10 +139,11 @@ class GatewayListener:
         *,
         shares_port: bool = False,
         tls: ssl.SSLContext | None = None,
+        inherited: Sequence[socket.socket] = (),
     ) -> int:
         """Listen on one more port; returns it. Raises OSError naming it when it is taken.
 
-        `shares_port`: other gateways of the node may listen on it too.
+        `shares_port`: other gateways of the node may listen on it too. `inherited`: sockets that listen on it already.
         """
         # Refuse messages that links cannot carry here, where gRPC has a status for it.
         carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
@@ -150,7 +152,15 @@ class GatewayListener:
         self.methods.message_max_bytes = min(
             message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
         )
-        return await self._server.listen(host, port, tls=tls, shares_port=shares_port)
+        return await self._server.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
+
+    def listening(self) -> list[Sequence[socket.socket]]:
+        """The sockets of each port, in the order in which they were opened."""
+        return self._server.listening()
+
+    def close_ports(self, numbers: Iterable[int]) -> None:
+        """Accept no more connections on these ports, by their place in `listening`."""
+        self._server.close_ports(numbers)
 
     def add_dialects(self, *dialects: Dialect) -> None:
         """For requests that are none of gRPC; they are asked in the order in which they were added."""

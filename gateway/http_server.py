@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -105,14 +106,29 @@ class HttpServer:
         return self._sockets.is_listening
 
     async def listen(
-        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, shares_port: bool = False
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        shares_port: bool = False,
+        inherited: Sequence[socket.socket] = (),
     ) -> int:
         """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
 
         `tls` offers both versions of HTTP by ALPN; what the client then sends decides.
         `shares_port`: other gateways of the node may listen on it too (SO_REUSEPORT).
+        `inherited`: sockets that listen on it already.
         """
-        return await self._sockets.listen(host, port, tls=tls, shares_port=shares_port)
+        return await self._sockets.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
+
+    def listening(self) -> list[Sequence[socket.socket]]:
+        """The sockets of each port, in the order in which they were opened."""
+        return self._sockets.listening()
+
+    def close_ports(self, numbers: Iterable[int]) -> None:
+        """Accept no more connections on these ports, by their place in `listening`."""
+        self._sockets.close_ports(numbers)
 
     def announce_drain(self) -> None:
         """Let clients of HTTP/1.1 leave with their next answer. Everything is still served."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gateway.dialects.served_method import CallRouter
 from gateway.gateway_listener import GatewayListener
+from gateway.gateway_ports import GatewayPorts
 from gateway.http1.http1_limits import Http1Limits
 from gateway.listener_phase import ListenerPhase
 from gateway.ops.built_in_services import PUBLIC_SERVICES, BuiltInServices
@@ -49,8 +50,6 @@ BUFFERED = Family(
     GAUGE,
     "Bytes of messages that wait in the gateway, see MESH_GATEWAY_BUFFER_MAX_BYTES.",
 )
-_ANY_INTERFACE = "0.0.0.0"
-_IPV4_LOOPBACK = "127.0.0.1"
 
 
 class ReplicaRouter(CallRouter, Protocol):
@@ -88,7 +87,6 @@ class NodeGateway:
         options = spec.options
         self._spec = spec
         self._process = process
-        self._node_ip = node_ip
         self._routes: Routes = NO_ROUTES
         self._health = Health()
         self._metrics = GrpcMetrics()
@@ -113,6 +111,7 @@ class NodeGateway:
         self._listener.cors.policy = _cors_policy(options)
         self._listener.cors.calls_method = self._typed.calls_method
         self._security = Security(options)
+        self._ports = GatewayPorts(spec, node_ip, self._listener)
 
     def __repr__(self) -> str:
         return f"<NodeGateway {self._spec.gateway_id} {self._listener.phase.name} node={self._spec.node_id}>"
@@ -123,30 +122,45 @@ class NodeGateway:
         Raises ValueError, OSError or ImportError naming the option for files and functions that cannot be used.
         """
         spec = self._spec
-        ready = control_pb2.GatewayReady(
-            gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index, pid=os.getpid()
-        )
         try:
             await self._security.load()
             self._listener.guard = self._security.guard(self._metrics.in_flight)
-            ready.grpc_address = await self._open_grpc()
-            ready.http_address = await self._open_http()
+            if spec.takes_over:
+                # Clients of the gateway that it replaces must not be refused. The controller ends a start that hangs.
+                await self._routed()
+            addresses = await self._ports.open(self._security)
         except (OSError, ValueError, ImportError, TypeError):
             await self.close()
             raise
         telemetry.register(self._collect)
-        self._process.on_routes(self._take_routes)
+        if not spec.takes_over:
+            self._process.on_routes(self._take_routes)
         self._process.on_replicas(self._show_health)
-        return ready
+        self._show_health()
+        return control_pb2.GatewayReady(
+            gateway_id=spec.gateway_id,
+            node_id=spec.node_id,
+            index=spec.index,
+            revision=spec.revision,
+            pid=os.getpid(),
+            grpc_address=addresses.get("grpc", ""),
+            http_address=addresses.get("http", ""),
+        )
+
+    def offer_ports(self) -> str:
+        """Where a gateway that is to replace this one gets its listening sockets."""
+        return self._ports.offer()
 
     async def drain(self) -> None:
         """Report NOT_SERVING, serve on while balancers notice, then let clients go elsewhere and close the ports.
 
         No call of a connected client fails: until its connection has told it to open new calls elsewhere, they are
-        served here, and calls in progress end.
+        served here, and calls in progress end. Where another gateway serves on the same ports, nothing is reported.
         """
-        self._health.set_not_serving()
+        if not self._ports.is_replaced:
+            self._health.set_not_serving()
         self._listener.announce_drain()
+        self._ports.leave()
         await asyncio.sleep(settings().gateway.lame_duck_s)
         self._listener.drain()
         self._typed.drain()
@@ -168,6 +182,7 @@ class NodeGateway:
     async def close(self) -> None:
         """Close the ports. Calls in progress end after a short grace period."""
         self._health.close()
+        self._ports.close()
         await self._listener.stop(settings().gateway.stop_grace_s)
         await self._node_metrics.close()
         await self._security.close()
@@ -183,7 +198,7 @@ class NodeGateway:
         """Why clients should use another gateway; empty when this one serves."""
         match self._listener.phase:
             case ListenerPhase.DRAINING:
-                return "This node is being drained."
+                return "" if self._ports.is_replaced else "This node is being drained."
             case ListenerPhase.WAITING:
                 return "Route table is not populated yet."
         called = [each for each in self._routes.applications.values() if each.methods or each.serves_web]
@@ -201,34 +216,16 @@ class NodeGateway:
         yield BUFFERED, [Sample((), self._listener.buffered_bytes)]
         yield from self._security.collect()
 
-    async def _open_grpc(self) -> str:
-        options = self._spec.options
-        if not options.HasField("grpc_port"):
-            return ""
-        host = options.grpc_host or settings().gateway.host
-        shares_port = options.processes > 1
-        port = await self._listener.start(
-            host,
-            options.grpc_port,
-            options.max_message_bytes,
-            shares_port=shares_port,
-            tls=self._security.tls("grpc"),
-        )
-        return self._address(host, port)
+    async def _routed(self) -> None:
+        """Until there are routes."""
+        arrived = asyncio.Event()
 
-    async def _open_http(self) -> str:
-        options = self._spec.options
-        if not options.HasField("http_port"):
-            return ""
-        host = options.http_host or settings().gateway.host
-        # One address: for two, port 0 would be two ports.
-        bound = await self._listener.start(
-            _IPV4_LOOPBACK if host == "localhost" else host,
-            options.http_port,
-            options.max_message_bytes,
-            tls=self._security.tls("http"),
-        )
-        return self._address(host, bound)
+        def take(table: control_pb2.RouteTable) -> None:
+            self._take_routes(table)
+            arrived.set()
+
+        self._process.on_routes(take)
+        await arrived.wait()
 
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
         self._routes = routes = read_routes(table, self._routes)
@@ -262,9 +259,6 @@ class NodeGateway:
             scrape=self._node_metrics.scrape,
             connections=lambda: connections_page(self._listener.client_connections, self._spec.gateway_id),
         )
-
-    def _address(self, host: str, port: int) -> str:
-        return f"{self._node_ip if host == _ANY_INTERFACE else host}:{port}"
 
 
 def _cors_policy(options: control_pb2.GatewayOptions) -> CorsPolicy | None:

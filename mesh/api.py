@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh import application
-from mesh.client import mesh_lifecycle, port_check, rollout_wait
+from mesh.client import mesh_lifecycle, port_check, rollout_wait, running_gateways
 from mesh.client.control_client import ControlClient
 from mesh.client.program_end import ProgramEnd
 from mesh.cluster import ray_core
@@ -23,6 +23,7 @@ from mesh.local.local_run import delete_all_local, delete_local, local_applicati
 from mesh.options import logging_options, option_checks
 from mesh.options.gateway import gateway_options
 from mesh.options.gateway.controller_options import ControllerOptions
+from mesh.options.gateway.gateway_changes import NamedOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
@@ -57,7 +58,9 @@ def start(
 ) -> None:
     """Start the mesh on the Ray cluster, and Ray itself if none is running. Returns when the gateways are healthy.
 
-    On a running mesh this only connects; options that differ from its own are ignored with a warning.
+    On a running mesh the gateways get the options that are named here, one node at a time and without a failed call;
+    the others stay. A dict names its keys, `HTTPOptions` and `gRPCOptions` all their fields. `processes` of
+    `grpc_options` and the last three arguments are ignored with a warning there.
 
     Args:
         proxy_location: Nodes that run a gateway: "EveryNode" (default), "HeadOnly" or "Disabled".
@@ -75,7 +78,8 @@ def start(
         ModuleNotFoundError: A servicer function cannot be imported.
         OSError: A port is taken on this machine.
         MeshException: The controller cannot start.
-        TimeoutError: The controller or the gateways are not ready within 60 s, or a gateway fails for 10 s.
+        TimeoutError: The controller or the gateways are not ready within 60 s, or a gateway fails for 10 s. On a
+            running mesh those with the former options go on.
     """
     _refuse_keywords(kwargs)
     asked = gateway_options.parse(
@@ -88,7 +92,15 @@ def start(
         port_check.require_free(asked.to_message())
         client = mesh_lifecycle.start(asked.to_message(), servicer_functions, asked.controller.env_vars)
     else:
-        _warn_of_differences(asked, client)
+        named = NamedOptions.of(
+            proxy_location,
+            http_options,
+            grpc_options,
+            logging=logging_config,
+            tracing=tracing_config,
+            controller_options=controller_options,
+        )
+        running_gateways.adapt(client, asked, named)
     rollout_wait.until_gateways_healthy(client)
 
 
@@ -352,19 +364,6 @@ def _refuse_keywords(keywords: Mapping[str, object]) -> None:
 
 def _parsed(config: LoggingConfig | Mapping[str, Any] | None) -> LoggingConfig | None:
     return None if config is None else logging_options.parse(config)
-
-
-def _warn_of_differences(asked: gateway_options.GatewayRequest, client: ControlClient) -> None:
-    default = gateway_options.parse(None, None, None).to_message()
-    message, running = asked.to_message(), client.status().gateway_options
-    explicit = set(gateway_options.differing_fields(message, default))
-    ignored = [name for name in gateway_options.differing_fields(message, running) if name in explicit]
-    if ignored:
-        logger.warning(
-            "the mesh is already running; these options of mesh.start() are ignored: %s. "
-            "Call mesh.shutdown() first to change them.",
-            ", ".join(ignored),
-        )
 
 
 def _check_target(asked: RunTarget) -> None:

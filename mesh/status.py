@@ -213,10 +213,14 @@ def _gateway(gateway: control_pb2.GatewayStatus) -> GatewayOverview:
 
 
 def _proxies(reply: control_pb2.StatusReply) -> dict[str, GatewayStatus]:
-    by_node: dict[str, GatewayStatus] = {}
+    by_place: dict[tuple[str, int], GatewayStatus] = {}
     for gateway in reply.gateways:
-        status = GatewayStatus(gateway.status)
-        by_node[gateway.node_id] = max(status, by_node.get(gateway.node_id, status), key=_BEST_FIRST.index)
+        place, status = (gateway.node_id, gateway.index), GatewayStatus(gateway.status)
+        # While its options change there are two, of which one serves.
+        by_place[place] = min(status, by_place.get(place, status), key=_BEST_FIRST.index)
+    by_node: dict[str, GatewayStatus] = {}
+    for (node_id, _), status in by_place.items():
+        by_node[node_id] = max(status, by_node.get(node_id, status), key=_BEST_FIRST.index)
     return by_node
 
 

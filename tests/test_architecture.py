@@ -108,9 +108,9 @@ ROOMS: dict[str, str] = {
     ),
     "mesh.controller": (
         "cluster controller.actors controller.desired controller.nodes controller.plan controller.report"
-        " controller.scaling controller.store defaults logs options routing settings stored v1 wire"
+        " controller.scaling controller.store defaults logs options options.gateway routing settings stored v1 wire"
     ),
-    "mesh.client": "cluster exceptions logs membership settings status usercode v1 wire",
+    "mesh.client": "cluster exceptions logs membership options.gateway settings status usercode v1 wire",
     "mesh.api": (
         "application client cluster context deployment exceptions handle local options options.gateway settings status"
     ),
@@ -165,6 +165,7 @@ PURE_MODULES = (
     "mesh/controller/desired/desired_state.py",
     "mesh/controller/plan/gateway_plan.py",
     "mesh/controller/hang_rule.py",
+    "mesh/options/gateway/gateway_changes.py",
     "mesh/controller/scaling/reported_loads.py",
     "mesh/controller/scaling/load_window.py",
     "mesh/controller/actors/gateway_state.py",

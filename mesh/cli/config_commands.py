@@ -16,7 +16,7 @@ from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.cli.gateway_flags import port_option
 from mesh.cli.run_target import Target, expected_revisions, prune_option, read_target, target_options
-from mesh.client import mesh_lifecycle, port_check, rollout_wait
+from mesh.client import mesh_lifecycle, port_check, rollout_wait, running_gateways
 from mesh.client.control_client import revisions_of
 from mesh.declarative.builder_args import parse_pairs, typed_args
 from mesh.declarative.import_path import import_attribute, is_builder, load_application
@@ -59,6 +59,9 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry
     Two people who deploy one application at once do not overwrite each other: the command is refused if another one has
     changed the application since it began, or, with --expect, since `mesh diff` showed what would change.
 
+    Gateways get what `proxy_location`, `http_options` and `grpc_options` of the file say, one node at a time and
+    without a failed call; without such a section they stay as they are.
+
     The mesh is started if the cluster has none. The command returns when everything runs, or with status 1 and the
     reason when something cannot run. Ctrl-C ends the command, not the deployment.
     """
@@ -70,6 +73,7 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry
             click.echo(not_running_text(asked))
         else:
             lines = [line for each in planned_changes(asked, prunes=prunes) for line in each.lines]
+            lines += planned_gateway_changes(asked)
             click.echo("\n".join(lines) or "Nothing would change.")
         return
     start_mesh(asked)
@@ -104,6 +108,14 @@ def planned_changes(asked: Target, *, prunes: bool) -> list[control_pb2.Applicat
     return mesh_lifecycle.require().apply(asked.specs(), config_file, asked.config.target_capacity, is_dry_run=True)
 
 
+def planned_gateway_changes(asked: Target) -> list[str]:
+    """What a deployment would change about the gateways of the running mesh."""
+    config = asked.config
+    return running_gateways.change_lines(
+        mesh_lifecycle.require(), config.proxy_location, config.whole_http_options, config.whole_grpc_options
+    )
+
+
 def _is_of_a_file(app: control_pb2.ApplicationStatus) -> bool:
     return app.deployer == control_pb2.DEPLOYER_FILE
 
@@ -118,7 +130,7 @@ def _fate(app: control_pb2.ApplicationStatus, asked: Target, *, prunes: bool) ->
 
 
 def start_mesh(asked: Target, **ports: Any) -> None:
-    """Start it with the gateway options of the file, which `ports` override."""
+    """Start it with the gateway options of the file, which `ports` override. Gateways that run adopt them."""
     if mesh_lifecycle.find() is None:
         click.echo("Starting the mesh ...")
     api.start(*_start_options(asked, ports))
@@ -135,8 +147,8 @@ def require_free_ports(asked: Target, **ports: Any) -> None:
 def _start_options(asked: Target, ports: dict[str, Any]) -> tuple[Any, ...]:
     """The arguments of `api.start`."""
     config = asked.config
-    http = {**config.http_options, **port_option(ports.get("http_port"))}
-    grpc = {**config.grpc_options, **port_option(ports.get("grpc_port"))}
+    http = {**config.whole_http_options, **port_option(ports.get("http_port"))}
+    grpc = {**config.whole_grpc_options, **port_option(ports.get("grpc_port"))}
     location = ports.get("proxy_location") or config.proxy_location
     return location, http, grpc, config.logging_config, config.tracing_config, config.controller_options
 

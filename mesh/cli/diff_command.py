@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from mesh.cli.command_errors import ADDRESS_HELP, one_line_errors, require_ray
-from mesh.cli.config_commands import not_running_text, planned_changes
+from mesh.cli.config_commands import not_running_text, planned_changes, planned_gateway_changes
 from mesh.cli.run_target import prune_option, read_target, target_options
 from mesh.client import mesh_lifecycle
+from mesh.client.running_gateways import EFFECT
 from mesh.options.option_effects import Effect
 from mesh.v1 import control_pb2
 
@@ -21,6 +22,7 @@ _DIFFERENT = 1
 _TITLES = {
     ": deleted": "Removed:",
     ": new": "New:",
+    f" ({EFFECT})": "Gateways are replaced, one node at a time:",
     f" ({Effect.REPLACE})": "Replicas are replaced:",
     f" ({Effect.IN_PLACE})": "Replicas adopt it while they serve:",
     f" ({Effect.NONE})": "Nothing restarts:",
@@ -72,7 +74,8 @@ def _compared(
     if mesh_lifecycle.find() is None:
         return [not_running_text(asked)]
     changes = [each for each in planned_changes(asked, prunes=prune) if each.lines]
-    return [*_by_effect([line for each in changes for line in each.lines]), *_advice(changes)]
+    lines = [*planned_gateway_changes(asked), *(line for each in changes for line in each.lines)]
+    return [*_by_effect(lines), *_advice(changes)]
 
 
 def _advice(changes: Sequence[control_pb2.ApplicationChange]) -> Iterator[str]:

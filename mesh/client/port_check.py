@@ -14,22 +14,27 @@ _WAIT_S = 3.0
 """The gateway of a mesh that was shut down just now may still have the port."""
 
 
-def require_free(options: control_pb2.GatewayOptions) -> None:
-    """Raises OSError naming a port that another process has.
+def require_free(options: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions | None = None) -> None:
+    """Raises OSError naming a port that another process has. Ports of the gateways that are `running` are not asked.
 
     Without effect on machines other than the head node, which is the one that always has a gateway.
     """
     head = head_node_id()
     if head and not ray_core.is_ray_client() and ray_core.node_id() == head:
-        require_free_here(options)
+        require_free_here(options, running)
 
 
-def require_free_here(options: control_pb2.GatewayOptions) -> None:
+def require_free_here(options: control_pb2.GatewayOptions, running: control_pb2.GatewayOptions | None = None) -> None:
     """The same on the machine that is, or is to be, the head node."""
     if options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
         return
-    _require(options.grpc_host, options.grpc_port, "grpc")
-    _require(options.http_host, options.http_port, "http")
+    own = {running.grpc_port, running.http_port} if running is not None else set()
+    for host, port, kind in (
+        (options.grpc_host, options.grpc_port, "grpc"),
+        (options.http_host, options.http_port, "http"),
+    ):
+        if port not in own:
+            _require(host, port, kind)
 
 
 def _require(host: str, port: int, kind: str) -> None:

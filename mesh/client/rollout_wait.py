@@ -48,6 +48,24 @@ def until_gateways_healthy(client: ControlClient) -> None:
     )
 
 
+def until_gateways_changed(client: ControlClient) -> None:
+    """Until a gateway with the wanted options serves in the place of each one. There is no timeout while some start.
+
+    Raises TimeoutError with the reason where they fail; those with the former options go on then.
+    """
+    wait = _GatewayWait(time.monotonic, _have_changed)
+    poll(lambda: wait.is_over(client.status()), timeout_s=None)
+    reply = client.status()
+    if not _have_changed(reply):
+        reasons = "; ".join(
+            f"node {each.node_id[:8]}: {_headline(each.message)}" for each in reply.gateways if each.message
+        )
+        raise TimeoutError(
+            f"No gateway starts with the new options ({reasons}). Those with the former ones serve on. Correct the "
+            "options and call again, or call with the former ones to give the change up; `mesh status` shows both."
+        )
+
+
 def _advice(reply: control_pb2.StatusReply) -> str:
     if any(_NO_PORT in each.message for each in reply.gateways):
         return (
@@ -120,17 +138,20 @@ def _is_being_deleted(reply: control_pb2.StatusReply, name: str) -> bool:
 class _GatewayWait:
     """Decides when the wait is over: gateways are healthy, or the same errors have lasted for some seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], is_done: Callable[[control_pb2.StatusReply], bool] | None = None
+    ) -> None:
         self._clock = clock
+        self._is_done = is_done or _are_healthy
         self._errors: set[str] = set()
         self._since_at_s = clock()
 
     def is_over(self, reply: control_pb2.StatusReply) -> bool:
-        errors = {_headline(gateway.message) for gateway in reply.gateways if gateway.message}
+        errors = {_headline(each.message) for each in reply.gateways if each.message and not _leaves(each)}
         if errors != self._errors:
             self._errors, self._since_at_s = errors, self._clock()
         is_stuck = bool(errors) and self._clock() - self._since_at_s >= settings().client.gateways_failing_timeout_s
-        return is_stuck or _are_healthy(reply)
+        return is_stuck or self._is_done(reply)
 
 
 class ProgressLogger:
@@ -158,8 +179,21 @@ class ProgressLogger:
 def _are_healthy(reply: control_pb2.StatusReply) -> bool:
     if reply.gateway_options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
         return True
-    states = [gateway.status for gateway in reply.gateways]
-    return bool(states) and all(state == GatewayStatus.HEALTHY for state in states)
+    places = {(each.node_id, each.index) for each in reply.gateways}
+    serving = {(each.node_id, each.index) for each in reply.gateways if each.status == GatewayStatus.HEALTHY}
+    return bool(places) and places == serving
+
+
+def _have_changed(reply: control_pb2.StatusReply) -> bool:
+    """Whether all gateways have the wanted options. Those before them may still drain."""
+    if reply.gateway_options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
+        return True
+    others = [each for each in reply.gateways if each.revision != reply.gateways_revision]
+    return all(map(_leaves, others)) and _are_healthy(reply)
+
+
+def _leaves(gateway: control_pb2.GatewayStatus) -> bool:
+    return gateway.status == GatewayStatus.DRAINING
 
 
 def _headline(message: str) -> str:

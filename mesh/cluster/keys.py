@@ -90,14 +90,17 @@ def replica_name(deployment: tuple[str, str], replica_id: str, version: str) -> 
     return f"{REPLICA_PREFIX}{'#'.join(deployment)}#{_digest(version)}#{replica_id}"
 
 
-def read_gateway_name(name: str) -> tuple[str, int]:
-    """Node id and index of a name that `gateway_name` made."""
-    node_id, _, index = name.removeprefix(GATEWAY_PREFIX).partition("#")
-    return node_id, int(index or 0)
+def read_gateway_name(name: str) -> tuple[str, int, int]:
+    """Node id, index and revision of a name that `gateway_name` made."""
+    node_id, *numbers = name.removeprefix(GATEWAY_PREFIX).split("#")
+    index, revision, *_ = (*map(int, numbers), 0, 0)
+    return node_id, index, revision
 
 
-def gateway_name(node_id: str, index: int) -> str:
-    """`index`: among the gateways of the node, from 0."""
+def gateway_name(node_id: str, index: int, revision: int = 0) -> str:
+    """`index`: among the gateways of the node, from 0. `revision`: how often their options had changed before."""
+    if revision:
+        return f"{GATEWAY_PREFIX}{node_id}#{index}#{revision}"
     return f"{GATEWAY_PREFIX}{node_id}#{index}" if index else f"{GATEWAY_PREFIX}{node_id}"
 
 

@@ -28,11 +28,12 @@ from mesh.controller.desired.deploy_history import Edit
 from mesh.controller.desired.desired_change import once
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.generations import Proofs, with_proofs
+from mesh.controller.desired.generations import Proofs, with_proofs, with_proven_gateways
 from mesh.controller.nodes.cordons import uncordoned, with_cordons
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.controller.plan.failed_updates import failed_canaries, failed_updates
+from mesh.controller.plan.gateway_plan import have_all_changed
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import overdue_replicas
 from mesh.controller.plan.proofs import new_proofs
@@ -207,7 +208,7 @@ class ControlLoop:
         if desired.cordons != before.cordons:
             self._see_nodes(desired)
         self._keepers.replicas.desired = desired
-        self._keepers.gateways.options = desired.gateways
+        self._keepers.gateways.options = desired.gateway_options
         self.autoscaler.use(desired)
         self._keepers.policies.use(desired)
         self._expect(desired)
@@ -348,6 +349,11 @@ class ControlLoop:
         proofs = self._new_proofs()
         if proofs and not self._wanted.is_changing:
             await self._wanted.try_change(functools.partial(with_proofs, proofs=proofs), "what has been proven")
+        desired, seen = self._wanted.desired, self._registry.observed()
+        if not self._wanted.is_changing and have_all_changed(desired, seen, self._clocks.monotonic()):
+            edit = functools.partial(with_proven_gateways, revision=desired.gateways_revision)
+            if await self._wanted.try_change(edit, "that all gateways have their new options"):
+                logger.info("all gateways have their new options")
 
     async def _forget_cordons(self) -> None:
         gone = self._node_list.long_gone(self._wanted.desired.cordons)

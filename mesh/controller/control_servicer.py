@@ -28,6 +28,7 @@ from mesh.controller.desired.desired_change import (
     with_promoted,
     without_application,
 )
+from mesh.controller.desired.generations import with_gateways
 from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.event_log import EventLog
 from mesh.controller.expected_revisions import expecting, revisions_of
@@ -39,6 +40,7 @@ from mesh.controller.report.node_statuses import node_status, replicas_on
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import build_status, controller_status
 from mesh.controller.store.desired_store import StoreError
+from mesh.options.gateway.gateway_options import differing_fields
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
 from mesh.wire.duplex import converse
@@ -137,6 +139,16 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         node = await self._named_node(request.node, context)
         edit = functools.partial(uncordoned, node_ids=(node.node_id,))
         return await self._change_cordons(edit, node, request, "takes new replicas again", context)
+
+    async def ConfigureGateways(
+        self, request: control_pb2.ConfigureGatewaysRequest, context: _Context
+    ) -> control_pb2.ConfigureGatewaysReply:
+        edit = functools.partial(with_gateways, options=request.options, expected=request.expected)
+        version = await self._change(edit, (), request.request_id, context)
+        if names := differing_fields(request.options, request.expected):
+            by = f" by {request.author}" if request.author else ""
+            logger.info("change of the gateways is stored%s: %s", by, ", ".join(names))
+        return control_pb2.ConfigureGatewaysReply(state_version=version)
 
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:
         return self._loop.history(request.application)

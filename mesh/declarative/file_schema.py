@@ -63,6 +63,23 @@ class MeshConfig:
     applications: tuple[ApplicationEntry, ...] = ()
     """The applications to run. Required; `[]`: none."""
 
+    @property
+    def whole_http_options(self) -> Mapping[str, Any]:
+        """With the defaults of what the section leaves out: a file says all of it. Empty without such a section."""
+        return _whole(HTTPOptions, self.http_options)
+
+    @property
+    def whole_grpc_options(self) -> Mapping[str, Any]:
+        """The same for the other section."""
+        return _whole(gRPCOptions, self.grpc_options)
+
+
+def _whole(kind: type[HTTPOptions] | type[gRPCOptions], section: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not section:
+        return {}
+    usual = kind()
+    return {**{each.name: getattr(usual, each.name) for each in fields(kind)}, **section}
+
 
 TOP_FIELDS = tuple(each.name for each in fields(MeshConfig))
 APPLICATION_FIELDS = tuple(each.name for each in fields(ApplicationEntry))

@@ -134,6 +134,8 @@ class ControllerSettings:
     """How long one such check may take."""
     gateway_start_timeout_s: float = 120.0
     """How long a gateway may take to start, its process included."""
+    gateway_min_ready_s: float = 3.0
+    """How long a gateway with new options has to serve before the one that it replaces ends."""
     gateway_linger_s: float = 30.0
     """A gateway stays this long on a node that has lost its last replica."""
     load_interval_s: float = 5.0

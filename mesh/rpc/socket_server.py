@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
@@ -38,6 +39,35 @@ class ServerPhase(IntEnum):
     STOPPED = 2
 
 
+class _Listener(Protocol):
+    """One port."""
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]: ...
+
+    def is_serving(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class _Servers:
+    """A port whose sockets each have a server of their own."""
+
+    def __init__(self, servers: Sequence[asyncio.Server]) -> None:
+        self._servers = servers
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]:
+        return [found for each in self._servers for found in each.sockets]
+
+    def is_serving(self) -> bool:
+        return all(each.is_serving() for each in self._servers)
+
+    def close(self) -> None:
+        for each in self._servers:
+            each.close()
+
+
 class SocketServer(Generic[C]):
     """One server, on any number of ports."""
 
@@ -45,7 +75,7 @@ class SocketServer(Generic[C]):
         """What `make_protocol` returns adds itself to `connections` once it is connected."""
         self._make_protocol = make_protocol
         self.connections: TransportSet[C] = TransportSet(policy or UpkeepPolicy())
-        self._listeners: list[asyncio.AbstractServer | TlsListener] = []
+        self._listeners: list[_Listener] = []
         self._lost = Waiters()
         self.phase = ServerPhase.OPEN
 
@@ -58,24 +88,32 @@ class SocketServer(Generic[C]):
         return all(each.is_serving() for each in self._listeners)
 
     async def listen(
-        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, shares_port: bool = False
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        shares_port: bool = False,
+        inherited: Sequence[socket.socket] = (),
     ) -> int:
         """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
 
         `tls`: with the protocols to be offered by ALPN.
         `shares_port`: other processes of the same server may listen on it too (SO_REUSEPORT).
+        `inherited`: sockets that listen on it already, and that belong to this server from now on.
         """
         try:
-            listener = await self._open(host, port, tls, shares_port=shares_port)
+            if inherited:
+                listener = await self._adopt(inherited, tls)
+            else:
+                listener = await self._open(host, port, tls, shares_port=shares_port)
         except OSError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         self._listeners.append(listener)
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
 
-    async def _open(
-        self, host: str, port: int, tls: ssl.SSLContext | None, *, shares_port: bool
-    ) -> asyncio.Server | TlsListener:
+    async def _open(self, host: str, port: int, tls: ssl.SSLContext | None, *, shares_port: bool) -> _Listener:
         if tls is not None:
             listener = TlsListener(tls, self._make_protocol)
             await listener.open(host, port, shares_port=shares_port, backlog=_BACKLOG)
@@ -83,6 +121,25 @@ class SocketServer(Generic[C]):
         return await asyncio.get_running_loop().create_server(
             self._make_protocol, host, port, reuse_port=shares_port or None, backlog=_BACKLOG
         )
+
+    async def _adopt(self, inherited: Sequence[socket.socket], tls: ssl.SSLContext | None) -> _Listener:
+        if tls is not None:
+            listener = TlsListener(tls, self._make_protocol)
+            listener.adopt(inherited)
+            return listener
+        loop = asyncio.get_running_loop()
+        return _Servers(
+            [await loop.create_server(self._make_protocol, sock=each, backlog=_BACKLOG) for each in inherited]
+        )
+
+    def listening(self) -> list[Sequence[socket.socket]]:
+        """The sockets of each port, in the order in which they were opened."""
+        return [each.sockets for each in self._listeners]
+
+    def close_ports(self, numbers: Iterable[int]) -> None:
+        """Accept no more connections on these ports, by their place in `listening`. What is open stays."""
+        for number in numbers:
+            self._listeners[number].close()
 
     async def listen_unix(self, path: str) -> None:
         """Open a Unix socket at `path`."""

@@ -11,7 +11,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 logger = logging.getLogger("mesh.http2")
 
@@ -68,6 +68,12 @@ class TlsListener:
             self.close()
             raise
         for each in self.sockets:
+            self._loop.add_reader(each, self._accept, each)
+
+    def adopt(self, listening: Iterable[socket.socket]) -> None:
+        """Accept on sockets that listen already; they are this listener's from now on."""
+        for each in listening:
+            self.sockets.append(each)
             self._loop.add_reader(each, self._accept, each)
 
     def close(self) -> None:

@@ -344,6 +344,14 @@ class GatewayOptions(_message.Message):
     controller_options: str
     def __init__(self, location: _Optional[_Union[GatewayLocation, str]] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., http_host: _Optional[str] = ..., http_port: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., request_timeout_s: _Optional[float] = ..., logging: _Optional[_Union[LoggingOptions, _Mapping]] = ..., max_connection_age_s: _Optional[float] = ..., max_connection_age_grace_s: _Optional[float] = ..., max_connection_idle_s: _Optional[float] = ..., keepalive_s: _Optional[float] = ..., keepalive_timeout_s: _Optional[float] = ..., processes: _Optional[int] = ..., http_keep_alive_timeout_s: _Optional[float] = ..., http_root_path: _Optional[str] = ..., http_request_timeout_s: _Optional[float] = ..., has_reflection: bool = ..., grpc_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., http_tls: _Optional[_Union[TlsFiles, _Mapping]] = ..., authentication: _Optional[_Union[AuthenticationOptions, _Mapping]] = ..., identity_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., method_limits: _Optional[_Iterable[_Union[CallLimit, _Mapping]]] = ..., cors: _Optional[_Union[CorsOptions, _Mapping]] = ..., retry: _Optional[_Union[RetryOptions, _Mapping]] = ..., hedge: _Optional[_Union[HedgeOptions, _Mapping]] = ..., tracing: _Optional[_Union[TracingOptions, _Mapping]] = ..., controller_options: _Optional[str] = ...) -> None: ...
 
+class GatewayRevision(_message.Message):
+    __slots__ = ("options", "number")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    options: GatewayOptions
+    number: int
+    def __init__(self, options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+
 class RetryOptions(_message.Message):
     __slots__ = ("attempts", "codes", "budget")
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
@@ -437,7 +445,7 @@ class CallLimit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., burst: _Optional[float] = ..., concurrent_max: _Optional[int] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history", "canaries", "schema_version", "cordons")
+    __slots__ = ("version", "gateways", "applications", "is_shutting_down", "config_file", "target_capacity", "predecessors", "applied_requests", "proven_before", "history", "canaries", "schema_version", "cordons", "gateways_revision", "gateways_before", "gateways_revision_max")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -451,6 +459,9 @@ class DesiredState(_message.Message):
     CANARIES_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     CORDONS_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_REVISION_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_REVISION_MAX_FIELD_NUMBER: _ClassVar[int]
     version: int
     gateways: GatewayOptions
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
@@ -464,7 +475,10 @@ class DesiredState(_message.Message):
     canaries: _containers.RepeatedCompositeFieldContainer[ApplicationSpec]
     schema_version: int
     cordons: _containers.RepeatedCompositeFieldContainer[Cordon]
-    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., schema_version: _Optional[int] = ..., cordons: _Optional[_Iterable[_Union[Cordon, _Mapping]]] = ...) -> None: ...
+    gateways_revision: int
+    gateways_before: GatewayRevision
+    gateways_revision_max: int
+    def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., schema_version: _Optional[int] = ..., cordons: _Optional[_Iterable[_Union[Cordon, _Mapping]]] = ..., gateways_revision: _Optional[int] = ..., gateways_before: _Optional[_Union[GatewayRevision, _Mapping]] = ..., gateways_revision_max: _Optional[int] = ...) -> None: ...
 
 class Cordon(_message.Message):
     __slots__ = ("node_id", "unix_time_s", "author", "is_draining", "replicas")
@@ -630,19 +644,23 @@ class PolicyAnswer(_message.Message):
     def __init__(self, replicas: _Optional[float] = ...) -> None: ...
 
 class GatewaySpec(_message.Message):
-    __slots__ = ("gateway_id", "node_id", "options", "index")
+    __slots__ = ("gateway_id", "node_id", "options", "index", "revision", "takes_over")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TAKES_OVER_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     node_id: str
     options: GatewayOptions
     index: int
-    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., index: _Optional[int] = ...) -> None: ...
+    revision: int
+    takes_over: str
+    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., index: _Optional[int] = ..., revision: _Optional[int] = ..., takes_over: _Optional[str] = ...) -> None: ...
 
 class GatewayReady(_message.Message):
-    __slots__ = ("gateway_id", "node_id", "grpc_address", "http_address", "pid", "index", "is_draining")
+    __slots__ = ("gateway_id", "node_id", "grpc_address", "http_address", "pid", "index", "is_draining", "revision")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -650,6 +668,7 @@ class GatewayReady(_message.Message):
     PID_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     node_id: str
     grpc_address: str
@@ -657,7 +676,8 @@ class GatewayReady(_message.Message):
     pid: int
     index: int
     is_draining: bool
-    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., index: _Optional[int] = ..., is_draining: bool = ...) -> None: ...
+    revision: int
+    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., index: _Optional[int] = ..., is_draining: bool = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ExpectedRevisions(_message.Message):
     __slots__ = ("revisions",)
@@ -749,6 +769,24 @@ class RollbackRequest(_message.Message):
     is_dry_run: bool
     expected: ExpectedRevisions
     def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
+
+class ConfigureGatewaysRequest(_message.Message):
+    __slots__ = ("options", "expected", "request_id", "author")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    options: GatewayOptions
+    expected: GatewayOptions
+    request_id: str
+    author: str
+    def __init__(self, options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., expected: _Optional[_Union[GatewayOptions, _Mapping]] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+
+class ConfigureGatewaysReply(_message.Message):
+    __slots__ = ("state_version",)
+    STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    state_version: int
+    def __init__(self, state_version: _Optional[int] = ...) -> None: ...
 
 class ScaleRequest(_message.Message):
     __slots__ = ("application", "deployment", "num_replicas", "request_id", "author", "change")
@@ -1076,7 +1114,7 @@ class CanaryDeployment(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., running_replicas: _Optional[int] = ..., target_replicas: _Optional[int] = ..., message: _Optional[str] = ..., is_given_up: bool = ...) -> None: ...
 
 class GatewayStatus(_message.Message):
-    __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message", "index")
+    __slots__ = ("gateway_id", "node_id", "status", "grpc_address", "http_address", "message", "index", "revision")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -1084,6 +1122,7 @@ class GatewayStatus(_message.Message):
     HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     node_id: str
     status: str
@@ -1091,7 +1130,8 @@ class GatewayStatus(_message.Message):
     http_address: str
     message: str
     index: int
-    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., status: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., message: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
+    revision: int
+    def __init__(self, gateway_id: _Optional[str] = ..., node_id: _Optional[str] = ..., status: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., message: _Optional[str] = ..., index: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("node_id", "address", "is_head", "status", "replicas", "replicas_to_move", "moved_replicas", "message")
@@ -1128,7 +1168,7 @@ class ControllerStatus(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., node_id: _Optional[str] = ..., age_s: _Optional[float] = ..., restarts: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller", "nodes")
+    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller", "nodes", "gateways_revision")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -1136,6 +1176,7 @@ class StatusReply(_message.Message):
     TARGET_CAPACITY_FIELD_NUMBER: _ClassVar[int]
     CONTROLLER_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_REVISION_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationStatus]
     gateways: _containers.RepeatedCompositeFieldContainer[GatewayStatus]
     gateway_options: GatewayOptions
@@ -1143,7 +1184,8 @@ class StatusReply(_message.Message):
     target_capacity: float
     controller: ControllerStatus
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ...) -> None: ...
+    gateways_revision: int
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., gateways_revision: _Optional[int] = ...) -> None: ...
 
 class ProcessHello(_message.Message):
     __slots__ = ("process_id", "node_id", "kind", "address", "reads_changes")

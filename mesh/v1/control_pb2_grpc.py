@@ -80,6 +80,11 @@ class ControlStub(object):
                 request_serializer=mesh_dot_v1_dot_control__pb2.UncordonRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_control__pb2.CordonReply.FromString,
                 _registered_method=True)
+        self.ConfigureGateways = channel.unary_unary(
+                '/mesh.v1.Control/ConfigureGateways',
+                request_serializer=mesh_dot_v1_dot_control__pb2.ConfigureGatewaysRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_control__pb2.ConfigureGatewaysReply.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/mesh.v1.Control/History',
                 request_serializer=mesh_dot_v1_dot_control__pb2.HistoryRequest.SerializeToString,
@@ -190,6 +195,13 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfigureGateways(self, request, context):
+        """Gives the gateways other options: they are replaced by new ones, one node at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def History(self, request, context):
         """The last deploys of an application.
         """
@@ -292,6 +304,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Uncordon,
                     request_deserializer=mesh_dot_v1_dot_control__pb2.UncordonRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_control__pb2.CordonReply.SerializeToString,
+            ),
+            'ConfigureGateways': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfigureGateways,
+                    request_deserializer=mesh_dot_v1_dot_control__pb2.ConfigureGatewaysRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_control__pb2.ConfigureGatewaysReply.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
                     servicer.History,
@@ -578,6 +595,33 @@ class Control(object):
             '/mesh.v1.Control/Uncordon',
             mesh_dot_v1_dot_control__pb2.UncordonRequest.SerializeToString,
             mesh_dot_v1_dot_control__pb2.CordonReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfigureGateways(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.Control/ConfigureGateways',
+            mesh_dot_v1_dot_control__pb2.ConfigureGatewaysRequest.SerializeToString,
+            mesh_dot_v1_dot_control__pb2.ConfigureGatewaysReply.FromString,
             options,
             channel_credentials,
             insecure,

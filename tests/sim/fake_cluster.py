@@ -96,6 +96,8 @@ class FakeCluster:
         """Names of replicas whose `check_ready` says that they take no calls."""
         self.refused_configs: set[str] = set()
         """JSON of a `user_config` that `reconfigure` refuses, in a new replica too."""
+        self.taken_ports: set[int] = set()
+        """HTTP ports on which no gateway can listen."""
         self.policy: Policy = _no_policy
         """What policy actors do when they are asked."""
         self.policies_spawned = 0
@@ -289,10 +291,16 @@ class FakeCluster:
     async def _start(self, actor: Actor) -> bytes:
         """A second start hears the outcome of the first."""
         if isinstance(actor.spec, control_pb2.GatewaySpec):
-            actor.is_started = True
             spec = actor.spec
+            if spec.options.http_port in self.taken_ports:
+                raise ActorCallError(f"cannot listen on :{spec.options.http_port}: Address already in use")
+            actor.is_started = True
             ready = control_pb2.GatewayReady(
-                gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index, is_draining=actor.is_draining
+                gateway_id=spec.gateway_id,
+                node_id=spec.node_id,
+                index=spec.index,
+                revision=spec.revision,
+                is_draining=actor.is_draining,
             )
             return ready.SerializeToString()
         if isinstance(actor.spec, control_pb2.PolicySpec):
@@ -310,6 +318,9 @@ class FakeCluster:
             raise ActorCallError("ValueError: no model")
         self._check_config(actor.spec)
         actor.is_started = True
+
+    async def _offer_ports(self, actor: Actor) -> bytes:
+        return f"/ports/of/{actor.name}".encode()
 
     async def _decide(self, actor: Actor, question: bytes) -> bytes:
         replicas = await self.policy(actor, control_pb2.PolicyQuestion.FromString(question))

@@ -36,10 +36,11 @@ class Mesh:
         cluster: FakeCluster | None = None,
         make_publisher: Callable[[int], Publisher] = Publisher,
         gateway_processes: int = 1,
+        gateways: control_pb2.GatewayOptions | None = None,
     ) -> None:
         self.cluster = cluster or FakeCluster(seed, cpus=cpus)
         self._make_publisher = make_publisher
-        self._gateway_options = control_pb2.GatewayOptions(grpc_port=9000, processes=gateway_processes)
+        self._gateway_options = gateways or control_pb2.GatewayOptions(grpc_port=9000, processes=gateway_processes)
         self.kv = DictKeyValue()
         self.deaths: list[int] = []
         """Steps after which the next controllers die."""

@@ -1,13 +1,20 @@
-"""Gateways that do not come up, in fake time.
+"""Gateways that do not come up, and gateways that get other options, in fake time.
 
 A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
+import contextlib
+import random
 
+import pytest
+
+from mesh.controller.desired.generations import with_gateways
+from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.store.desired_store import StoreError
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor, FakeCluster
+from tests.sim.fake_cluster import Actor, FakeCluster, Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 
@@ -75,3 +82,134 @@ def _healthy(mesh: Mesh) -> list[int]:
 
 def _ids(mesh: Mesh) -> dict[int, str]:
     return {each.index: each.gateway_id for each in mesh.loop.status().gateways}
+
+
+OLD, NEW = (control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=port) for port in (8000, 8001))
+THREE_NODES = {"n1": 8.0, "n2": 8.0, "n3": 8.0}
+
+
+async def _three_nodes() -> Mesh:
+    """With a gateway on each."""
+    mesh = Mesh(1, cpus=THREE_NODES, gateways=OLD)
+    await mesh.boot()
+    await mesh.deploy("v1", 9, max_replicas_per_node=3)
+    await mesh.until(lambda: _revisions(mesh) == {"n1": [0], "n2": [0], "n3": [0]}, 60.0)
+    return mesh
+
+
+def test_options_of_gateways_change_one_node_at_a_time() -> None:
+    run_in_fake_time(_roll())
+
+
+async def _roll() -> None:
+    mesh = await _three_nodes()
+    await _configure(mesh, NEW)
+    seen: list[dict[str, list[int]]] = []
+    while not seen or seen[-1] != {"n1": [1], "n2": [1], "n3": [1]}:
+        seen.append(_revisions(mesh))
+        assert len(seen) < 1000
+        await asyncio.sleep(0.1)
+    assert all(each.keys() == THREE_NODES.keys() for each in seen), "every node has a gateway that serves, all the time"
+    assert all(sum(len(found) == 2 for found in each.values()) <= 1 for each in seen)
+    await mesh.until(lambda: not mesh.loop._wanted.desired.gateways_before, 10.0)
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def test_options_that_no_gateway_can_start_with_stop_at_the_first_node_and_can_be_taken_back() -> None:
+    run_in_fake_time(_stop_at_first_node())
+
+
+async def _stop_at_first_node() -> None:
+    mesh = await _three_nodes()
+    before = {each.gateway_id for each in mesh.loop.status().gateways}
+    mesh.cluster.taken_ports = {8001}
+    await _configure(mesh, NEW)
+    await mesh.until(lambda: "cannot listen on :8001" in _messages(mesh), 30.0)
+    await asyncio.sleep(300)
+    assert _revisions(mesh) == {"n1": [0], "n2": [0], "n3": [0]}
+    assert {each.node_id for each in mesh.loop.status().gateways if each.revision} == {"n1"}
+    mesh.cluster.end(mesh.cluster.actors["MESH_GATEWAY::n2"])
+    await mesh.until(lambda: _revisions(mesh).get("n2") == [0], 30.0)
+    await mesh.crash()
+    await mesh.boot()
+    await mesh.until(lambda: "cannot listen on :8001" in _messages(mesh), 30.0)
+    await _configure(mesh, OLD)
+    await mesh.until(lambda: _revisions(mesh) == {"n1": [0], "n2": [0], "n3": [0]} and not _messages(mesh), 60.0)
+    assert len(before & {each.gateway_id for each in mesh.loop.status().gateways}) == 2
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def test_a_change_of_options_goes_on_when_the_controller_dies_in_it() -> None:
+    run_in_fake_time(_die_in_it())
+
+
+async def _die_in_it() -> None:
+    for pause_s in range(12):
+        mesh = await _three_nodes()
+        await _configure(mesh, NEW)
+        await asyncio.sleep(pause_s)
+        await mesh.crash()
+        await mesh.boot()
+        await mesh.until(lambda mesh=mesh: _revisions(mesh) == {"n1": [1], "n2": [1], "n3": [1]}, 120.0)  # type: ignore[misc]
+        assert not mesh.failed
+        await mesh.crash()
+
+
+@pytest.mark.parametrize("first_seed", range(0, 30, 10))
+def test_any_storm_ends_with_the_options_that_were_asked_for_last(first_seed: int) -> None:
+    """Messages are lost, gateways and controllers die, some options work nowhere, and the last ones do."""
+    for seed in range(first_seed, first_seed + 10):
+        run_in_fake_time(_storm(seed))
+
+
+async def _storm(seed: int) -> None:
+    random.seed(seed)  # health checks are spread by Python's own dice
+    mesh, dice = await _three_nodes(), random.Random(seed)
+    mesh.cluster.taken_ports = {8001}
+    mesh.cluster.faults = Faults(spawn=0.1, lost=0.05, late=0.05, twice=0.05, sick=0.2, hang_in_drain=0.2, kv=0.05)
+    for _ in range(8):
+        options = control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=dice.choice([8000, 8001, 8002]))
+        with contextlib.suppress(StoreError, InvalidChangeError):
+            await _configure(mesh, options)
+        await asyncio.sleep(dice.uniform(0.0, 15.0))
+        if dice.random() < 0.5:
+            mesh.cluster.end(dice.choice([each for each in mesh.cluster.actors.values() if "GATEWAY" in each.name]))
+        if dice.random() < 0.3:
+            await mesh.crash()
+            await mesh.boot()
+    mesh.cluster.faults = Faults()
+    last = control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=8003)
+    await _configure(mesh, last)
+    revision = mesh.loop.status().gateways_revision
+    await mesh.until(lambda: _revisions(mesh) == {node: [revision] for node in THREE_NODES}, 600.0)
+    await mesh.until(lambda: not mesh.stored().HasField("gateways_before"), 60.0)
+    # Orphans and what drained are gone soon too.
+    await mesh.until(lambda: _ports(mesh.cluster) == [8003] * 3, 120.0)
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def _ports(cluster: FakeCluster) -> list[int]:
+    """Of the living gateways."""
+    specs = (each.spec for each in cluster.actors.values())
+    return [each.options.http_port for each in specs if isinstance(each, control_pb2.GatewaySpec)]
+
+
+async def _configure(mesh: Mesh, options: control_pb2.GatewayOptions) -> None:
+    expected = mesh.loop.status().gateway_options
+    await mesh.loop.change(lambda state: with_gateways(state, options, expected))
+
+
+def _revisions(mesh: Mesh) -> dict[str, list[int]]:
+    """Of the gateways that serve, by node."""
+    found: dict[str, list[int]] = {}
+    for each in mesh.loop.status().gateways:
+        if each.status == GatewayStatus.HEALTHY:
+            found.setdefault(each.node_id, []).append(each.revision)
+    return {node_id: sorted(numbers) for node_id, numbers in sorted(found.items())}
+
+
+def _messages(mesh: Mesh) -> str:
+    return "\n".join(each.message for each in mesh.loop.status().gateways if each.message)

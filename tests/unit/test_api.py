@@ -17,6 +17,7 @@ from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.options.gateway.gateway_options import parse
 from mesh.status import MeshStatus
+from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeCluster, client_settings
 from tests.unit.protos import shop_pb2_grpc
 
@@ -63,18 +64,39 @@ def test_a_start_beside_another_waits_for_the_same_gateways(
         mesh.start()
 
 
-def test_a_second_start_only_connects_and_names_what_it_ignores(
+def test_a_second_start_connects_and_changes_what_it_names(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Differing options are ignored with a warning that lists them (item 52)."""
+    """Options that gateways cannot get while they run are ignored with a warning that lists them (item 52)."""
     mesh.start(http_options={"port": 8001})
     first = cluster.controller
     with caplog.at_level(logging.WARNING, "mesh"):
         mesh.start()
-        assert not caplog.records
         mesh.start(http_options={"port": 8002, "host": "0.0.0.0"})
+        assert not caplog.records
+        mesh.start(grpc_options={"processes": 2}, logging_config={"log_level": "DEBUG"})
     assert cluster.controller is first
-    assert "http_host, http_port" in caplog.text
+    options = first.reply.gateway_options
+    assert (options.http_host, options.http_port, options.grpc_port) == ("0.0.0.0", 8002, 9000)
+    assert "ignored: logging, processes." in caplog.text
+
+
+def test_a_start_with_options_that_no_gateway_can_have_says_why_and_that_the_others_serve(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is that of the gateway (items 52, 57)."""
+    mesh.start(http_options={"port": 8001})
+    broken = control_pb2.GatewayStatus(node_id="n1", status="UNHEALTHY", revision=1, message="no file /tls.pem")
+
+    def configure(options: control_pb2.GatewayOptions, expected: control_pb2.GatewayOptions) -> None:
+        cluster.controller.reply.gateways_revision = 1
+        cluster.controller.reply.gateways.add().CopyFrom(broken)
+
+    monkeypatch.setattr(cluster.controller, "configure_gateways", configure)
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_failing_timeout_s=0.0))
+    with pytest.raises(TimeoutError, match=r"new options \(node n1: no file /tls.pem\).*former ones serve on"):
+        mesh.start(http_options={"ssl_certfile": "/tls.pem", "ssl_keyfile": "/tls.key"})
+    mesh.start()
 
 
 def test_the_rest_of_an_interrupted_shutdown_is_removed_before_a_start(cluster: FakeCluster) -> None:

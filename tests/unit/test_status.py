@@ -33,7 +33,7 @@ def _reply() -> control_pb2.StatusReply:
     )
     gateways = [
         control_pb2.GatewayStatus(gateway_id="g1", node_id="n1", status="HEALTHY"),
-        control_pb2.GatewayStatus(gateway_id="g2", node_id="n1", status="STARTING"),
+        control_pb2.GatewayStatus(gateway_id="g2", node_id="n1", status="STARTING", index=1),
         control_pb2.GatewayStatus(gateway_id="g3", node_id="n2", status="HEALTHY"),
     ]
     return control_pb2.StatusReply(applications=[app], gateways=gateways)
@@ -116,6 +116,12 @@ def test_load_restarts_and_replicas_are_shown() -> None:
 
 def test_a_node_shows_the_worst_of_its_gateways() -> None:
     assert from_reply(_reply()).proxies == {"n1": "STARTING", "n2": "HEALTHY"}
+
+
+def test_a_node_whose_gateway_is_replaced_shows_the_one_that_serves() -> None:
+    old = control_pb2.GatewayStatus(node_id="n1", status="DRAINING")
+    new = control_pb2.GatewayStatus(node_id="n1", status="HEALTHY", revision=1)
+    assert from_reply(control_pb2.StatusReply(gateways=[old, new])).proxies == {"n1": "HEALTHY"}
 
 
 def test_an_empty_reply_is_an_empty_status() -> None:

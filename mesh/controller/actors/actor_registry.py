@@ -104,7 +104,7 @@ class ActorRegistry:
         """Names of all replicas and gateways of the registry."""
         replicas = {actor_name_of(each) for each in self._replicas.values()}
         slots = [each.slot for each in self._gateways.values()]
-        return replicas | {gateway_name(slot.node_id, slot.index) for slot in slots}
+        return replicas | {gateway_name(slot.node_id, slot.index, slot.revision) for slot in slots}
 
     # ---- replicas --------------------------------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class ActorRegistry:
     def gateway_ready(self, ready: control_pb2.GatewayReady) -> None:
         gateway = self._gateways.get(ready.gateway_id)
         if gateway and gateway.state == GatewayStatus.STARTING:
-            self._gateway_failures.pop(gateway.slot, None)
+            self._gateway_failures = _of_other_places(self._gateway_failures, gateway.slot)
             addressed = replace(gateway, grpc_address=ready.grpc_address, http_address=ready.http_address)
             self._gateway_moved(addressed, GatewayEvent.READY)
 
@@ -334,6 +334,16 @@ def _first_end(replica: Replica, ends_at_s: Mapping[str, float | None]) -> float
     """When the first of its nodes ends. None: all stay."""
     ends = [end_s for node_id in replica.bundle_nodes if (end_s := ends_at_s.get(node_id)) is not None]
     return min(ends, default=None)
+
+
+def _of_other_places(failures: Mapping[GatewaySlot, Failures], slot: GatewaySlot) -> dict[GatewaySlot, Failures]:
+    """Without those in the place of `slot`, unless they are of later options."""
+    place = (slot.node_id, slot.index)
+    return {
+        each: found
+        for each, found in failures.items()
+        if (each.node_id, each.index) != place or each.revision > slot.revision
+    }
 
 
 def actor_name_of(replica: Replica) -> str:

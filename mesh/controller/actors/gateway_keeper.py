@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, assert_never
 
 from mesh.cluster.keys import gateway_name
@@ -35,14 +35,14 @@ class GatewayKeeper:
         self._calls = calls
         self._spawn_task = spawn_task
         self._new_id = new_id
-        self.options = control_pb2.GatewayOptions()
-        """Of the gateways that are started from now on."""
+        self.options: Mapping[int, control_pb2.GatewayOptions] = {}
+        """Of the gateways that are started from now on, by revision."""
 
     def begin(self, action: GatewayAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a gateway that is gone."""
         match action:
-            case StartGateway(slot, reason):
-                self._start(slot, reason)
+            case StartGateway(slot, reason, replaces):
+                self._start(slot, reason, replaces)
             case StopGateway(gateway_id, reason):
                 self._stop(gateway_id, reason)
             case KillGateway(gateway_id, reason):
@@ -52,7 +52,7 @@ class GatewayKeeper:
 
     def adopt(self, ready: control_pb2.GatewayReady) -> None:
         """Take over a gateway that an earlier controller started. One that drains goes on with that."""
-        slot = GatewaySlot(ready.node_id, ready.index)
+        slot = GatewaySlot(ready.node_id, ready.index, ready.revision)
         self._add(ready.gateway_id, slot)
         self._registry.gateway_ready(ready)
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, slot))
@@ -63,21 +63,27 @@ class GatewayKeeper:
 
     def adopt_silent(self, slot: GatewaySlot) -> None:
         """Take over a gateway that does not answer yet. It has the time of a start to do so."""
-        spec = control_pb2.GatewaySpec(gateway_id=self._new_id(), node_id=slot.node_id, index=slot.index)
+        spec = control_pb2.GatewaySpec(
+            gateway_id=self._new_id(), node_id=slot.node_id, index=slot.index, revision=slot.revision
+        )
         self._add(spec.gateway_id, slot)
         self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, slot))
         self._keep("start", spec.gateway_id, self._await_start(spec, slot))
 
-    def _start(self, slot: GatewaySlot, reason: Reason) -> None:
+    def _start(self, slot: GatewaySlot, reason: Reason, replaces: GatewaySlot | None) -> None:
         spec = control_pb2.GatewaySpec(
-            gateway_id=self._new_id(), node_id=slot.node_id, index=slot.index, options=self.options
+            gateway_id=self._new_id(),
+            node_id=slot.node_id,
+            index=slot.index,
+            revision=slot.revision,
+            options=self.options[slot.revision],
         )
         if slot.index:
             # The first one adds up the metrics of the node.
             spec.options.ClearField("http_port")
         self._add(spec.gateway_id, slot)
         logger.info("starting gateway %s on node %s: %s", spec.gateway_id, slot.node_id[:8], reason)
-        self._keep("start", spec.gateway_id, self._bring_up(spec, slot))
+        self._keep("start", spec.gateway_id, self._bring_up(spec, slot, replaces))
 
     def _stop(self, gateway_id: str, reason: Reason) -> None:
         gateway = self._registry.gateway(gateway_id)
@@ -100,9 +106,11 @@ class GatewayKeeper:
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} gateway {gateway_id}")
 
-    async def _bring_up(self, spec: control_pb2.GatewaySpec, slot: GatewaySlot) -> None:
+    async def _bring_up(self, spec: control_pb2.GatewaySpec, slot: GatewaySlot, replaces: GatewaySlot | None) -> None:
         name = _name(slot)
         try:
+            if replaces is not None:
+                spec.takes_over = await self._hand_over_of(replaces)
             await self._runtime.spawn_gateway(name, spec)
         except ActorCallError as error:
             self._registry.gateway_closed(spec.gateway_id, str(error))
@@ -114,6 +122,15 @@ class GatewayKeeper:
             await self._calls.kill(name)
             return
         await self._await_start(spec, slot)
+
+    async def _hand_over_of(self, slot: GatewaySlot) -> str:
+        """Where that gateway hands over its ports. Raises ActorCallError."""
+        try:
+            async with asyncio.timeout(settings().controller.gateway_check_timeout_s):
+                return (await self._runtime.call(_name(slot), "offer_ports") or b"").decode()
+        except (ActorCallError, TimeoutError) as error:
+            reason = str(error).partition("\n")[0] or "no answer"
+            raise ActorCallError(f"the gateway that it replaces does not hand over its ports: {reason}") from error
 
     async def _await_start(self, spec: control_pb2.GatewaySpec, slot: GatewaySlot) -> None:
         timeout_s = settings().controller.gateway_start_timeout_s
@@ -157,4 +174,4 @@ class GatewayKeeper:
 
 
 def _name(slot: GatewaySlot) -> str:
-    return gateway_name(slot.node_id, slot.index)
+    return gateway_name(slot.node_id, slot.index, slot.revision)

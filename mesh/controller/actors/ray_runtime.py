@@ -86,6 +86,8 @@ class RayRuntime:
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         handle = await self._handle(name)
+        if not hasattr(handle, method):
+            raise ActorCallError(f"its process is of an earlier version, which has no {method}")
         try:
             answer = await _outcome(getattr(handle, method).remote(*arguments))
         except ActorDiedError:

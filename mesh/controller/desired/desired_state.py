@@ -103,6 +103,10 @@ class Desired:
     canary_applications: Mapping[str, control_pb2.ApplicationSpec] = field(default_factory=dict)
     """By application: its canary."""
     gateways: control_pb2.GatewayOptions = field(default_factory=control_pb2.GatewayOptions)
+    gateways_revision: int = 0
+    """How often these options have changed since the mesh started."""
+    gateways_before: control_pb2.GatewayRevision | None = None
+    """The last options that have proven themselves, until all gateways have the wanted ones."""
     is_shutting_down: bool = False
     cordons: Mapping[str, control_pb2.Cordon] = field(default_factory=dict)
     """Nodes that take no new replicas, by id."""
@@ -110,6 +114,12 @@ class Desired:
     """Percent of the replicas asked for that `deployments` already have."""
     descriptor_sets: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
     """Serialised FileDescriptorSets, by the digests that `applications` refer to."""
+
+    @property
+    def gateway_options(self) -> Mapping[int, control_pb2.GatewayOptions]:
+        """What gateways may be started with, by revision."""
+        before = self.gateways_before
+        return {**({before.number: before.options} if before else {}), self.gateways_revision: self.gateways}
 
     def target(self, key: DeploymentKey) -> DeploymentTarget | None:
         """What is to run of a deployment; None if nothing is."""
@@ -181,6 +191,8 @@ def read_desired(state: control_pb2.DesiredState) -> Desired:
         applications={app.name: app for app in stored.applications},
         predecessors={app.name: app for app in stored.predecessors},
         gateways=stored.gateways,
+        gateways_revision=stored.gateways_revision,
+        gateways_before=stored.gateways_before if stored.HasField("gateways_before") else None,
         is_shutting_down=stored.is_shutting_down,
         cordons={each.node_id: each for each in stored.cordons},
         target_capacity=capacity,

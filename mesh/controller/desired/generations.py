@@ -7,6 +7,8 @@ code: its deployments and routes go on where the wanted generation has others, a
 die. Deployments that only it has stop a little later than callers have been sent to the wanted ones.
 
 A proven generation that was replaced for good is remembered for a rollback, one per application, with its code.
+
+The options of gateways have generations too: the last ones that proved themselves stay until all gateways have others.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import grpc
+
 from mesh.controller.desired.change_text import changes_by_application
+from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.options.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -123,6 +128,45 @@ def rollback_target(state: control_pb2.DesiredState, name: str) -> control_pb2.A
     if kept is not None and is_proven(kept):
         return kept
     return next((app for app in state.proven_before if app.name == name), None)
+
+
+def with_gateways(
+    state: control_pb2.DesiredState, options: control_pb2.GatewayOptions, expected: control_pb2.GatewayOptions
+) -> control_pb2.DesiredState:
+    """The state with these options of gateways. Raises InvalidChangeError if it has others than `expected`."""
+    if state.is_shutting_down:
+        raise InvalidChangeError(grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down.")
+    changed = control_pb2.DesiredState()
+    changed.CopyFrom(state)
+    if options == state.gateways:
+        return changed
+    if state.gateways != expected:
+        raise InvalidChangeError(
+            grpc.StatusCode.ABORTED,
+            "The options of the gateways were changed by another program at the same time. Call again to change them.",
+        )
+    changed.version += 1
+    changed.gateways.CopyFrom(options)
+    if not state.HasField("gateways_before"):
+        changed.gateways_before.options.CopyFrom(state.gateways)
+        changed.gateways_before.number = state.gateways_revision
+    if changed.gateways_before.options == options:
+        changed.gateways_revision = changed.gateways_before.number
+        changed.ClearField("gateways_before")
+    else:
+        changed.gateways_revision_max += 1
+        changed.gateways_revision = changed.gateways_revision_max
+    return changed
+
+
+def with_proven_gateways(state: control_pb2.DesiredState, revision: int) -> control_pb2.DesiredState:
+    """The state in which options of that revision need none before them, unless others came meanwhile."""
+    changed = control_pb2.DesiredState()
+    changed.CopyFrom(state)
+    changed.version += 1
+    if state.gateways_revision == revision:
+        changed.ClearField("gateways_before")
+    return changed
 
 
 def _differ(one: control_pb2.ApplicationSpec, other: control_pb2.ApplicationSpec) -> bool:

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     DELETED = "deleted"
     SHUTDOWN = "the mesh shuts down"
     UNWANTED_NODE = "its node needs no gateway"
+    OPTIONS = "its options have changed"
     OVERDUE = "did not stop in time"
     ADOPTED = "an earlier controller began to stop it"
 
@@ -64,6 +65,8 @@ class KillReplica:
 class StartGateway:
     slot: GatewaySlot
     reason: Reason
+    replaces: GatewaySlot | None = None
+    """The gateway whose ports it takes over."""
 
 
 @dataclass(frozen=True, slots=True)

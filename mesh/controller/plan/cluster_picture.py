@@ -105,6 +105,8 @@ class GatewaySlot:
     node_id: str
     index: int = 0
     """Among those of its node. The first one has the HTTP port."""
+    revision: int = 0
+    """Of its options: how often those of the mesh had changed before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,15 @@
-"""Which nodes have gateways. Pure."""
+"""Which nodes have gateways, and when those with former options are replaced. Pure.
+
+New options come to one node at a time. A gateway with the new ones takes over the ports of the one it replaces, and
+that ends when the new one has served for `gateway_min_ready_s`. While one cannot start, no other node is touched: the
+gateways with the former options serve on, and one of them that dies is replaced by its like.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.actions import Action, KillGateway, Reason, StartGateway, StopGateway
@@ -13,25 +20,42 @@ from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 
 _RETRY = Backoff(first_s=0.5, max_s=10.0)
+_RETRY_OF_UPDATES = Backoff(first_s=1.0, max_s=60.0)
+"""Other gateways serve meanwhile."""
+_LIVE = (GatewayStatus.STARTING, GatewayStatus.HEALTHY)
 
 
 def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
     """A gateway in every wanted slot; a broken one is replaced, one that will not start is retried more slowly."""
-    wanted = wanted_slots(desired, observed, now_s)
+    roll = _Roll(desired, observed, now_s)
     unwanted = Reason.SHUTDOWN if desired.is_shutting_down else Reason.UNWANTED_NODE
     for gateway in observed.gateways:
-        yield from _plan_gateway(gateway, wanted, unwanted, now_s)
-    occupied = {gateway.slot for gateway in observed.gateways}
-    for slot in sorted(wanted - occupied):
-        failures = observed.gateway_failures.get(slot, NO_FAILURES)
-        if now_s >= failures.last_at_s + _RETRY.pause_s(failures.count):
-            yield StartGateway(slot, Reason.REPLACEMENT if failures.count else Reason.SCALE_UP)
+        yield from _plan_gateway(gateway, roll, unwanted, now_s)
+    for start in roll.starts():
+        failures = observed.gateway_failures.get(start.slot, NO_FAILURES)
+        retry = _RETRY if start.replaces is None else _RETRY_OF_UPDATES
+        if now_s >= failures.last_at_s + retry.pause_s(failures.count):
+            is_again = start.replaces is None and failures.count
+            yield replace(start, reason=Reason.REPLACEMENT) if is_again else start
 
 
 def wanted_slots(desired: Desired, observed: Observed, now_s: float) -> set[GatewaySlot]:
+    """With the options that gateways are to have in the end."""
     processes = max(1, desired.gateways.processes)
     nodes = _wanted_nodes(desired, observed, now_s)
-    return {GatewaySlot(node_id, index) for node_id in nodes for index in range(processes)}
+    return {GatewaySlot(node_id, index, desired.gateways_revision) for node_id in nodes for index in range(processes)}
+
+
+def have_all_changed(desired: Desired, observed: Observed, now_s: float) -> bool:
+    """Whether options that have changed have come to every gateway, and all have proven themselves with them.
+
+    A controller that has not seen the nodes yet cannot say so.
+    """
+    if desired.gateways_before is None:
+        return False
+    roll = _Roll(desired, observed, now_s)
+    others = any(_is_live(each) and each.slot.revision != desired.gateways_revision for each in observed.gateways)
+    return bool(observed.nodes) and not others and all(map(roll.is_proven, roll.wanted))
 
 
 def _wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
@@ -65,12 +89,90 @@ def _is_recent(departed: DepartedReplica, now_s: float) -> bool:
     return now_s - departed.at_s < settings().controller.gateway_linger_s
 
 
-def _plan_gateway(gateway: Gateway, wanted: set[GatewaySlot], unwanted: Reason, now_s: float) -> Iterator[Action]:
+def _plan_gateway(gateway: Gateway, roll: _Roll, unwanted: Reason, now_s: float) -> Iterator[Action]:
     if gateway.state == GatewayStatus.DRAINING:
         if gateway.drain.is_overdue(gateway.since_at_s, now_s):
             yield KillGateway(gateway.gateway_id, Reason.OVERDUE)
     elif gateway.unhealthy:
         # Its name has to be free before the next one can have it, and a broken one drains nothing.
         yield KillGateway(gateway.gateway_id, Reason.UNHEALTHY)
-    elif gateway.slot not in wanted:
+    elif roll.successor_of(gateway.slot) not in roll.wanted:
         yield StopGateway(gateway.gateway_id, unwanted)
+    elif gateway.slot not in roll.wanted and roll.is_proven(roll.successor_of(gateway.slot)):
+        yield StopGateway(gateway.gateway_id, Reason.OPTIONS)
+
+
+@dataclass(frozen=True)
+class _Roll:
+    """How far the wanted options have come."""
+
+    desired: Desired
+    observed: Observed
+    now_s: float
+
+    @cached_property
+    def wanted(self) -> Set[GatewaySlot]:
+        return wanted_slots(self.desired, self.observed, self.now_s)
+
+    def starts(self) -> Iterator[StartGateway]:
+        """What is missing, and what takes the place of another one."""
+        for slot in sorted(self.wanted - self._gateways.keys()):
+            here = [each for each in self.observed.gateways if self.successor_of(each.slot) == slot]
+            living = [each.slot for each in here if _is_live(each)]
+            if living:
+                if slot.node_id == self._node_in_turn:
+                    yield StartGateway(slot, Reason.OPTIONS, replaces=max(living))
+            elif not any(each.unhealthy for each in here):  # it still has the ports
+                missing = replace(slot, revision=self._revision_of_missing)
+                if missing not in self._gateways:
+                    yield StartGateway(missing, Reason.SCALE_UP)
+
+    def is_proven(self, slot: GatewaySlot) -> bool:
+        """Whether there is a gateway that has served for long enough for another one to end."""
+        gateway = self._gateways.get(slot)
+        if gateway is None or gateway.state != GatewayStatus.HEALTHY or gateway.unhealthy:
+            return False
+        has_predecessors = self.desired.gateways_before is not None
+        return not has_predecessors or self.now_s - gateway.since_at_s >= settings().controller.gateway_min_ready_s
+
+    def successor_of(self, slot: GatewaySlot) -> GatewaySlot:
+        """The slot in its place, with the wanted options."""
+        return replace(slot, revision=self.desired.gateways_revision)
+
+    @cached_property
+    def _outdated_nodes(self) -> set[str]:
+        """Nodes with gateways of other options that are to be replaced."""
+        return {
+            each.slot.node_id
+            for each in self.observed.gateways
+            if _is_live(each) and each.slot not in self.wanted and self.successor_of(each.slot) in self.wanted
+        }
+
+    @cached_property
+    def _gateways(self) -> dict[GatewaySlot, Gateway]:
+        return {each.slot: each for each in self.observed.gateways}
+
+    @cached_property
+    def _node_in_turn(self) -> str:
+        """The node whose gateways are replaced now; empty: none is.
+
+        One that was begun is finished first, and another one only when all before it serve.
+        """
+        tried = self._gateways.keys() | self.observed.gateway_failures.keys()
+        begun = self._outdated_nodes & {slot.node_id for slot in self.wanted & tried}
+        if begun:
+            return min(begun)
+        others = (slot for slot in self.wanted if slot.node_id not in self._outdated_nodes)
+        return min(self._outdated_nodes, default="") if all(map(self.is_proven, others)) else ""
+
+    @property
+    def _revision_of_missing(self) -> int:
+        """Of a gateway that replaces none: the former options until the wanted ones have served anywhere."""
+        before = self.desired.gateways_before
+        if before is None or any(map(self.is_proven, self.wanted)):
+            return self.desired.gateways_revision
+        return before.number
+
+
+def _is_live(gateway: Gateway) -> bool:
+    return gateway.state in _LIVE and not gateway.unhealthy

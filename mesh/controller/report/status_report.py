@@ -25,6 +25,7 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
     desired = picture.desired
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
+        gateways_revision=desired.gateways_revision,
         is_shutting_down=desired.is_shutting_down,
         target_capacity=desired.target_capacity,
     )
@@ -168,6 +169,7 @@ def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[co
             gateway_id=gateway.gateway_id,
             node_id=gateway.slot.node_id,
             index=gateway.slot.index,
+            revision=gateway.slot.revision,
             status=gateway.state,
             grpc_address=gateway.grpc_address,
             http_address=gateway.http_address,
@@ -181,6 +183,7 @@ def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[co
         yield control_pb2.GatewayStatus(
             node_id=slot.node_id,
             index=slot.index,
+            revision=slot.revision,
             status=GatewayStatus.UNHEALTHY,
             message=observed.gateway_failures[slot].message,
         )

@@ -35,6 +35,22 @@ def test_a_difference_is_status_1_and_changes_nothing(cluster: FakeCluster, shop
     assert len(cluster.controller.deployed) == deployed
 
 
+def test_other_options_of_gateways_are_a_difference_if_the_file_has_any(cluster: FakeCluster, shop: Path) -> None:
+    """A section says all of its options: one that it leaves out has its default again."""
+    invoke("deploy", "mesh.yaml")
+    cluster.controller.reply.gateway_options.request_timeout_s = 5.0
+    cluster.controller.reply.gateway_options.http_port = 8009
+    changed = invoke("diff", "mesh.yaml")
+    assert (changed.exit_code, changed.output.splitlines()) == (
+        1,
+        ["Gateways are replaced, one node at a time:", "  gateways: request_timeout_s"],
+    )
+    assert "gateways: request_timeout_s (gateways are replaced" in invoke("deploy", "mesh.yaml", "--dry-run").output
+    assert invoke("deploy", "mesh.yaml").exit_code == 0
+    options = cluster.controller.reply.gateway_options
+    assert (options.HasField("request_timeout_s"), options.grpc_port, options.http_port) == (False, 9100, 8009)
+
+
 def test_without_a_mesh_everything_is_new(cluster: FakeCluster, shop: Path) -> None:
     fresh = invoke("diff", "mesh.yaml")
     assert (fresh.exit_code, fresh.output) == (1, "No mesh is running. It would be started with shop, built.\n")

@@ -8,8 +8,9 @@ import grpc.aio
 import pytest
 from google.protobuf.message import Message
 
-from mesh.client import control_client
+from mesh.client import grpc_channel
 from mesh.client.control_client import ControlClient, ControllerNotReadyError, author, until_answered
+from mesh.client.grpc_channel import GrpcChannel
 from mesh.exceptions import ChangeConflictError, ControllerUnavailableError, MeshException
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
@@ -118,12 +119,12 @@ def test_a_call_whose_channel_another_thread_closes_can_be_retried(monkeypatch: 
         connected.set()
         return grpc.aio.insecure_channel("127.0.0.1:1", options=[("grpc.enable_retries", 0)])
 
-    monkeypatch.setattr(control_client, "_connect", connect)
-    monkeypatch.setattr(control_client, "token_metadata", lambda: ())
-    monkeypatch.setattr(control_client, "renew_token", lambda: b"")
+    monkeypatch.setattr(grpc_channel, "_connect", connect)
+    monkeypatch.setattr(grpc_channel, "token_metadata", lambda: ())
+    monkeypatch.setattr(grpc_channel, "renew_token", lambda: b"")
 
     async def call_and_close() -> None:
-        channel = control_client.GrpcChannel()
+        channel = GrpcChannel()
         call = asyncio.ensure_future(channel.call("Status", control_pb2.StatusRequest(), control_pb2.StatusReply, 10.0))
         await connected.wait()
         await channel.close()
@@ -137,9 +138,9 @@ def test_a_kv_that_does_not_answer_holds_up_no_call(monkeypatch: pytest.MonkeyPa
     async def never(*arguments: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(control_client, "run_blocking", never)
-    monkeypatch.setattr(control_client, "_FAILURE_TIMEOUT_S", 0.01)
-    channel = control_client.GrpcChannel()
+    monkeypatch.setattr(grpc_channel, "run_blocking", never)
+    monkeypatch.setattr(grpc_channel, "_FAILURE_TIMEOUT_S", 0.01)
+    channel = GrpcChannel()
 
     async def call() -> str:
         with pytest.raises(ControllerNotReadyError, match="KV"):

@@ -40,6 +40,15 @@ def test_a_taken_port_is_named_with_the_way_out(taken: int) -> None:
         port_check.require_free(options(http_port=taken))
 
 
+def test_ports_of_the_gateways_that_run_are_not_asked(taken: int) -> None:
+    """They are taken over; only a new one has to be free."""
+    running = options(grpc_port=taken)
+    port_check.require_free(options(grpc_port=taken, max_connection_age_s=5.0), running)
+    port_check.require_free(options(http_port=taken), running)
+    with pytest.raises(OSError, match="taken by another process"):
+        port_check.require_free(options(http_port=taken), options(grpc_port=1))
+
+
 def is_refused(gateways: control_pb2.GatewayOptions) -> bool:
     try:
         port_check.require_free(gateways)

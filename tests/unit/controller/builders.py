@@ -51,10 +51,14 @@ def replica(
 
 
 def gateway(
-    state: GatewayStatus = GatewayStatus.HEALTHY, node_id: str = "n1", unhealthy: str = "", index: int = 0
+    state: GatewayStatus = GatewayStatus.HEALTHY,
+    node_id: str = "n1",
+    unhealthy: str = "",
+    index: int = 0,
+    revision: int = 0,
 ) -> Gateway:
-    gateway_id = f"g-{node_id}-{index}" if index else f"g-{node_id}"
-    return Gateway(gateway_id=gateway_id, slot=GatewaySlot(node_id, index), state=state, unhealthy=unhealthy)
+    gateway_id = f"g-{node_id}" + (f"-{index}" if index else "") + (f"-r{revision}" if revision else "")
+    return Gateway(gateway_id=gateway_id, slot=GatewaySlot(node_id, index, revision), state=state, unhealthy=unhealthy)
 
 
 def observed(*replicas: Replica, gateways: tuple[Gateway, ...] = ()) -> Observed:

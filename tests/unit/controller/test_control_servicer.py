@@ -1,6 +1,7 @@
 """mesh.controller.control_servicer: refusals and Sync streams, with the real loop and a fake cluster in fake time."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -102,6 +103,37 @@ def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
         with pytest.raises(Aborted, match="'missing' is no deployment"):
             await servicer.Apply(control_pb2.ApplyRequest(applications=[good, bad]), Context())
         assert not (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
+
+    with_servicer(scenario)
+
+
+def test_options_of_gateways_are_stored_once_and_not_over_those_of_another_program(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A request that is repeated changes nothing, also after another one."""
+
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        first = mesh.stored().gateways
+        requests = [
+            control_pb2.ConfigureGatewaysRequest(
+                options=control_pb2.GatewayOptions(http_port=port),
+                expected=first,
+                request_id=str(port),
+                author="me@here",
+            )
+            for port in (8001, 8002)
+        ]
+        with caplog.at_level(logging.INFO, "mesh"):
+            await servicer.ConfigureGateways(requests[0], Context())
+        assert mesh.stored().gateways.http_port == 8001
+        assert "change of the gateways is stored by me@here" in caplog.text
+        with pytest.raises(Aborted, match="Call again") as refused:
+            await servicer.ConfigureGateways(requests[1], Context())
+        assert refused.value.code is grpc.StatusCode.ABORTED
+        back = control_pb2.ConfigureGatewaysRequest(options=first, expected=requests[0].options, request_id="back")
+        await servicer.ConfigureGateways(back, Context())
+        await servicer.ConfigureGateways(requests[0], Context())
+        assert mesh.stored().gateways == first
 
     with_servicer(scenario)
 

@@ -94,6 +94,14 @@ class FakeController:
             self.reply.applications[-1].config_name = config_file.name if config_file is not None else ""
         return changes
 
+    def configure_gateways(self, options: control_pb2.GatewayOptions, expected: control_pb2.GatewayOptions) -> None:
+        if self.reply.gateway_options != expected:
+            raise MeshException("Call again to change them.")
+        self.reply.gateway_options.CopyFrom(options)
+        self.reply.gateways_revision += 1
+        for gateway in self.reply.gateways:
+            gateway.revision += 1
+
     def rollback(
         self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
     ) -> list[control_pb2.ApplicationChange]:

@@ -1,0 +1,123 @@
+"""What a call of `mesh.start` changes about the gateways of a running mesh. Pure.
+
+Options that the call names are changed, all others stay. A dict names its keys, an `HTTPOptions` or `gRPCOptions` all
+of its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mesh.options.gateway.gateway_options import differing_fields
+from mesh.options.gateway.grpc_options import gRPCOptions
+from mesh.options.gateway.http_options import HTTPOptions
+from mesh.v1 import control_pb2
+
+_TLS = ("ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_client_certificates")
+HTTP_FIELDS: Mapping[str, str] = {
+    "host": "http_host",
+    "port": "http_port",
+    "root_path": "http_root_path",
+    "request_timeout_s": "http_request_timeout_s",
+    "keep_alive_timeout_s": "http_keep_alive_timeout_s",
+    "cors": "cors",
+    **dict.fromkeys(_TLS, "http_tls"),
+}
+"""The field of GatewayOptions for each of `http_options` that gateways read."""
+GRPC_FIELDS: Mapping[str, str] = {
+    "port": "grpc_port",
+    "processes": "processes",
+    "enable_reflection": "has_reflection",
+    "authentication": "authentication",
+    "retry": "retry",
+    "hedge_after_s": "hedge",
+    "limits_per_identity": "identity_limits",
+    "limits_per_method": "method_limits",
+    **{name: name for name in ("request_timeout_s", "max_connection_age_s", "max_connection_age_grace_s")},
+    **{name: name for name in ("max_connection_idle_s", "keepalive_s", "keepalive_timeout_s")},
+    **dict.fromkeys(_TLS, "grpc_tls"),
+}
+_FIXED = ("processes", "logging", "tracing", "controller_options")
+"""What only the next start of the mesh can change."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedOptions:
+    """Fields of GatewayOptions that a call names."""
+
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, location: object, http: object, grpc: object, **others: object) -> NamedOptions:
+        """`others`: by their fields of GatewayOptions; None: not named."""
+        named = {
+            *(name for name, value in {"location": location, **others}.items() if value is not None),
+            *(HTTP_FIELDS[key] for key in _keys(http, HTTPOptions) if key in HTTP_FIELDS),
+            *(GRPC_FIELDS[key] for key in _keys(grpc, gRPCOptions) if key in GRPC_FIELDS),
+        }
+        return cls(frozenset({*named, "location"} if _location_of(http) is not None else named))
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayChange:
+    """From the options of a running mesh to those that it is to have."""
+
+    before: control_pb2.GatewayOptions
+    after: control_pb2.GatewayOptions
+    ignored: tuple[str, ...] = ()
+    """Named options that differ, but cannot be changed."""
+
+    @property
+    def names(self) -> list[str]:
+        """What changes."""
+        return differing_fields(self.after, self.before)
+
+
+def change_of(
+    running: control_pb2.GatewayOptions, asked: control_pb2.GatewayOptions, named: NamedOptions
+) -> GatewayChange:
+    """`asked`: the whole options of the call, with defaults for what it does not name.
+
+    Raises ValueError for a change that cannot be made under calls, with what to do instead.
+    """
+    differing = set(differing_fields(asked, running)) & named.names
+    if max(1, asked.processes) == max(1, running.processes):
+        differing.discard("processes")
+    after = control_pb2.GatewayOptions()
+    after.CopyFrom(running)
+    disabled = control_pb2.GATEWAY_LOCATION_DISABLED
+    turns = {"http_host", "http_port", "grpc_port"} & differing and disabled in (asked.location, running.location)
+    for name in {*differing, *(("location",) if turns else ())} - set(_FIXED):
+        after.ClearField(name)
+        part = control_pb2.GatewayOptions()
+        part.CopyFrom(asked)
+        for other in control_pb2.GatewayOptions.DESCRIPTOR.fields:
+            if other.name != name:
+                part.ClearField(other.name)
+        after.MergeFrom(part)
+    _check_host(running, after)
+    return GatewayChange(running, after, tuple(sorted(differing & set(_FIXED))))
+
+
+def _check_host(running: control_pb2.GatewayOptions, after: control_pb2.GatewayOptions) -> None:
+    disabled = control_pb2.GATEWAY_LOCATION_DISABLED
+    has_both = disabled not in (running.location, after.location) and after.http_port == running.http_port > 0
+    if has_both and after.http_host != running.http_host:
+        raise ValueError(
+            f"http_options['host'] can change only together with the port, because the gateways that listen on "
+            f"{running.http_host}:{running.http_port} serve until others do. Name another port too, or call "
+            "mesh.shutdown() first."
+        )
+
+
+def _keys(options: object, kind: type[Any]) -> Iterator[str]:
+    if isinstance(options, kind):
+        yield from (each.name for each in fields(kind))
+    elif isinstance(options, Mapping):
+        yield from options
+
+
+def _location_of(http: object) -> object:
+    return http.get("location") if isinstance(http, Mapping) else getattr(http, "location", None)
