@@ -2,6 +2,7 @@
 
 `python -m tests.fresh_install newest` builds the wheel, installs it as pip resolves it, and runs unit tests, the demo
 and end-to-end tests with it, outside of the repository. `oldest` does so with the lower bounds of pyproject.toml.
+With both words the wheel is built once, and pip resolves for both at the same time: it mostly waits.
 The environments stay below build/ for the next run.
 """
 
@@ -16,6 +17,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.documents import ROOT
@@ -30,23 +32,26 @@ SLOW_AND_PURE = (
     *("controller", "gateway/http1", "logs", "routing", "declarative/test_content_version.py"),
     *("gateway/access/test_api_keys.py", "gateway/dialects/test_json_hostile.py"),
     *("gateway/dialects/test_websocket.py", "link/test_callers_that_vanish.py", "wire/test_silent_peers.py"),
+    *("cli/test_run_reload.py", "handle/test_any_interleaving.py"),
     *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py", "rpc/test_silent_servers.py"),
 )
 """Unit tests that are the same with every version of other packages."""
 END_TO_END_TESTS = ("errors", "gateway", "large_payloads", "leftovers")
 ONLY_WITH_THE_NEWEST = ("first_hour",)
-"""A minute of what users do, with the versions that they get."""
+"""A minute of what users do, with the versions that they get; `make test` tries it nowhere else."""
 TESTED_EXTRAS = ("certs", "inference", "jwt", "tracing", "test")
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\w.]+)")
 
 
-def main(which: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="mesh-install-") as directory:
+def main(*which: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="mesh-install-") as directory, ThreadPoolExecutor() as threads:
         root = Path(directory)
-        python = install(build_wheel(root), which, root)
+        wheel = build_wheel(root)
+        pythons = list(threads.map(lambda each: install(wheel, each, root), which))
         project = root / "project"
         copy(TESTED, project)
-        run_tests(python, project, which)
+        for each, python in zip(which, pythons, strict=True):
+            run_tests(python, project, each)
 
 
 def build_wheel(root: Path) -> Path:
@@ -64,7 +69,7 @@ def install(wheel: Path, which: str, root: Path) -> Path:
     if not python.exists() or python.lstat().st_mtime < PROJECT.stat().st_mtime:
         # What is no longer a dependency must not stay.
         run(sys.executable, "-m", "venv", "--clear", environment)
-    constraints = root / "constraints.txt"
+    constraints = root / f"constraints-{which}.txt"
     constraints.write_text("\n".join(oldest_versions()) if which == "oldest" else "")
     pip(python, "uninstall", "--yes", "raymesh")
     newest = ("--upgrade", "--upgrade-strategy", "eager")

@@ -1,7 +1,7 @@
 """The first hour of a user: the service of README.md, types, tests, a file, updates under load, then failures.
 
 Everything goes through files and the `mesh` command, on a Ray of its own. Each failure is looked up afterwards, by
-log, status and metric. tests/fresh_install.py has the installation.
+log, status and metric. tests/fresh_install.py has the installation, tests/unit/test_types.py the types of the service.
 """
 
 import json
@@ -28,7 +28,6 @@ from tests.e2e import leftovers, metrics
 from tests.e2e.conftest import Gateway
 from tests.e2e.load import Load
 from tests.e2e.waiting import until
-from tests.unit.test_types import environment
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -236,16 +235,6 @@ def test_the_service_of_readme_runs_until_it_is_asked_to_end(project: Project) -
             run.kill()
     assert run.returncode == 0, ended
     assert "Stopping ..." in ended
-
-
-def test_both_services_pass_a_strict_type_check(project: Project, tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    (project.directory / "shop" / "app.py").write_text(SERVICE)
-    (project.directory / "shop" / "readme.py").write_text(service_of_readme())
-    python = environment(tmp_path / "environment")
-    cache = ROOT / ".mypy_cache" / "users"
-    options = ["--strict", "--config-file=", "--python-executable", str(python), "--cache-dir", str(cache)]
-    assert "Success" in project.does("mypy", *options, "-p", "shop")
 
 
 def test_the_unit_tests_of_docs_testing_pass(project: Project) -> None:

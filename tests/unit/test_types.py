@@ -1,4 +1,4 @@
-"""What type checkers find in users' code: README.md, docs/, examples/ and `typed_user.py` pass `mypy --strict`."""
+"""What type checkers find in users' code: the README, docs/, examples/ and others pass `mypy --strict`."""
 
 import shutil
 import subprocess
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.documents import DOCUMENTS, ROOT, Block, blocks_of
+from tests.e2e.test_first_hour import SERVICE
 
 TYPED_USER = Path(__file__).with_name("typed_user.py")
 MYPY_TIMEOUT_S = 110
@@ -21,6 +22,7 @@ def test_users_code_passes_mypy_strict(tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(ROOT / "examples", project / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(TYPED_USER, project)
+    (project / "first_hour.py").write_text(SERVICE)
     for document in DOCUMENTS:
         if blocks := blocks_of(document, "python"):
             (project / f"{document.stem.lower().replace('-', '_')}_document.py").write_text(module_of(blocks))
