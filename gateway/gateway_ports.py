@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -69,11 +68,9 @@ class GatewayPorts:
     async def open(self, security: Security) -> Mapping[str, str]:
         """Returns the addresses by kind. Raises OSError naming a port that is taken."""
         asked = list(asked_ports(self._spec.options))
-        inherited: Mapping[str, Sequence[socket.socket]] = {}
         if self._spec.takes_over:
             names = {each.name for each in asked}
             self._taken = await asyncio.to_thread(take_ports, self._spec.takes_over, names)
-            inherited = self._taken.sockets
         addresses = {}
         for port in asked:
             bound = await self._listener.start(
@@ -82,7 +79,7 @@ class GatewayPorts:
                 self._spec.options.max_message_bytes,
                 shares_port=port.shares,
                 tls=security.tls(port.kind),
-                inherited=inherited.get(port.name, ()),
+                inherited=self._taken.pop(port.name) if self._taken is not None else (),
             )
             self._opened.append(port.name)
             addresses[port.kind] = f"{self._node_ip if port.host == _ANY_INTERFACE else port.host}:{bound}"

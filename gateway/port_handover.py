@@ -63,11 +63,9 @@ class PortOffer:
 
     def close(self) -> None:
         """Hand over nothing any more."""
+        self._listener = None
         for task in self._tasks:
             task.cancel()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name="port hand-over")
@@ -76,12 +74,13 @@ class PortOffer:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listener)
-            if is_of_this_user(connection):
-                self._spawn(self._serve(connection))
-            else:
-                connection.close()
+        with listener:
+            while True:
+                connection, _ = await loop.sock_accept(listener)
+                if is_of_this_user(connection):
+                    self._spawn(self._serve(connection))
+                else:
+                    connection.close()
 
     async def _serve(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -115,9 +114,14 @@ class TakenPorts:
     def __repr__(self) -> str:
         return f"<TakenPorts {sorted(self.sockets)}>"
 
+    def pop(self, name: str) -> Sequence[socket.socket]:
+        """The sockets of a port, for the listener that closes them; empty for a port that is not taken over."""
+        return self.sockets.pop(name, [])
+
     def close(self) -> None:
-        """Let the predecessor know that this gateway is gone. The sockets belong to the listeners."""
-        self._connection.close()
+        """Let the predecessor know that this gateway is gone. Sockets that no listener has got are closed."""
+        for each in (self._connection, *(each for found in self.sockets.values() for each in found)):
+            each.close()
 
 
 def take_ports(address: str, wanted: Set[str]) -> TakenPorts:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
-from mesh.status import ApplicationStatus, DeploymentStatus, NodeStatus, ReplicaState
+from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, NodeStatus, ReplicaState
 from mesh.v1 import control_pb2
 
 _DURATION = re.compile(r"\bfor (\d+) s\b")
@@ -56,6 +56,8 @@ def failures_in_full(reply: control_pb2.StatusReply) -> str:
 def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
     lines = []
     for gateway in reply.gateways:
+        if gateway.status == GatewayStatus.DRAINING:  # another one takes its place
+            continue
         if gateway.grpc_address and not gateway.index:  # the others have the same
             lines.append(f"gRPC on {gateway.grpc_address}")
         if gateway.http_address:

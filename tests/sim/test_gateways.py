@@ -111,7 +111,11 @@ async def _roll() -> None:
         await asyncio.sleep(0.1)
     assert all(each.keys() == THREE_NODES.keys() for each in seen), "every node has a gateway that serves, all the time"
     assert all(sum(len(found) == 2 for found in each.values()) <= 1 for each in seen)
-    await mesh.until(lambda: not mesh.loop._wanted.desired.gateways_before, 10.0)
+    await mesh.until(lambda: not mesh.stored().HasField("gateways_before"), 10.0)
+    specs = [each.spec for each in mesh.cluster.actors.values() if isinstance(each.spec, control_pb2.GatewaySpec)]
+    assert {each.takes_over for each in specs if each.revision} == {
+        f"/ports/of/MESH_GATEWAY::{node}" for node in THREE_NODES
+    }
     assert not mesh.failed
     await mesh.crash()
 

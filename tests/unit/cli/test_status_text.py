@@ -133,6 +133,9 @@ def test_programs_find_all_keys_always() -> None:
 def test_addresses_are_shown_only_where_something_listens() -> None:
     assert listening_lines(reply()) == ["gRPC on 10.0.0.1:9000", "HTTP on http://10.0.0.1:8000"]
     assert listening_lines(control_pb2.StatusReply(gateways=[control_pb2.GatewayStatus(status="STARTING")])) == []
+    replaced = reply()
+    replaced.gateways.add(node_id=replaced.gateways[0].node_id, status="DRAINING", grpc_address="10.0.0.1:9001")
+    assert listening_lines(replaced) == listening_lines(reply())
 
 
 def test_gateways_of_one_node_have_a_row_each_and_one_address() -> None:

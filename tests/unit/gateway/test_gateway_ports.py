@@ -246,8 +246,8 @@ def test_processes_of_other_users_get_no_socket(monkeypatch: pytest.MonkeyPatch)
             monkeypatch.setattr(port_handover, "is_of_this_user", lambda connection: True)
             taken = await asyncio.to_thread(take_ports, address, {"a", "b"})
             assert taken.sockets["a"][0].getsockname() == listening.getsockname()
-            taken.sockets["a"][0].close()
             taken.close()
+            assert taken.sockets["a"][0].fileno() == -1
             await until(lambda: not offer.taken, "the end of the taker is seen")
             offer.close()
             with pytest.raises(OSError, match="does not hand over its ports"):
