@@ -22,6 +22,7 @@ from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.http1.http1_limits import Http1Limits
 from gateway.http_server import HttpServer, ServerLimits
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
+from gateway.ops.built_in_services import REQUEST_MAX_BYTES
 from gateway.ops.connections_page import ShownConnection
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.cors_gate import CorsGate
@@ -43,8 +44,6 @@ logger = logging.getLogger("mesh.gateway")
 MESSAGE_MAX_BYTES = 2**31 - 1
 """gRPC's own limit. It applies where the options set none, so that the gateway accepts all that links can carry."""
 
-_BUILT_IN_MAX_BYTES = 16 * 1024
-"""Of a request to one of our own services, which strangers may send: they hold names, and are in no buffer's count."""
 _FRAME_MAX_BYTES = 1024 * 1024
 """Of DATA, which is passed on as it arrives; so a large message costs fewer frames."""
 
@@ -75,7 +74,7 @@ class GatewayListener:
         `policy`: of client connections. `http1`: of those that speak HTTP/1.1.
         """
         self._metrics = metrics
-        self._built_in = MethodHandlers(message_max_bytes=_BUILT_IN_MAX_BYTES)
+        self._built_in = MethodHandlers(message_max_bytes=REQUEST_MAX_BYTES)
         self._built_in.add_generic_rpc_handlers([built_in])
         self._budget = BufferBudget(settings().gateway.buffer_max_bytes)
         self._dialects = DialectList()

@@ -91,16 +91,17 @@ class NodeGateway:
         self._health = Health()
         self._metrics = GrpcMetrics()
         self._node_metrics = NodeMetrics(lambda: process.peers, lambda: self._metrics.applications)
+        built_in = self._built_in_services()
         self._listener = GatewayListener(
             process.use,
             self._metrics,
-            self._built_in_services(),
+            built_in,
             timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
             policy=_upkeep_policy(options),
             http1=_http1_limits(options),
         )
         self._listener.methods.policies = read_policies(options)
-        self._typed = TypedEntry(self._listener.methods)
+        self._typed = TypedEntry(self._listener.methods, built_in)
         self._web = WebEntry(process.use, options)
         self._listener.add_dialects(
             self._typed.docs,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import grpc
+
+from gateway.built_in.built_in_entry import BuiltInEntry
 from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.json_http.method_socket import MethodSocketDialect
 from gateway.dialects.method_lookup import ServedMethods
@@ -16,8 +19,10 @@ from gateway.web_rpc.grpc_web import GrpcWebDialect
 class TypedEntry:
     """I/O loop only."""
 
-    def __init__(self, methods: ServedMethods) -> None:
+    def __init__(self, methods: ServedMethods, built_in: grpc.GenericRpcHandler | None = None) -> None:
+        """`built_in` handles the gateway's own services."""
         self._methods = methods
+        self._built_in = None if built_in is None else BuiltInEntry(built_in)
         self._json = JsonDialect(methods)
         self._sockets = MethodSocketDialect(methods, self._json.json_methods)
         self._api_docs = ApiDocsDialect()
@@ -31,11 +36,13 @@ class TypedEntry:
     @property
     def dialects(self) -> tuple[Dialect, ...]:
         """Those that call methods: JSON comes last, because it knows its requests by their paths only."""
-        return self._sockets, *self._calls, self._json
+        own = () if self._built_in is None else (self._built_in,)
+        return *own, self._sockets, *self._calls, self._json
 
     def calls_method(self, head: HttpHead) -> bool:
         """Whether a request, a WebSocket or a preflight is one of a typed method."""
-        return self._methods.has(head.path) or self._json.claims(head)
+        is_own = self._built_in is not None and self._built_in.claims(head)
+        return is_own or self._methods.has(head.path) or self._json.claims(head)
 
     def set_routes(self, routes: Routes) -> None:
         """Use these routes for new requests."""
@@ -43,5 +50,7 @@ class TypedEntry:
         self._api_docs.set_routes(routes)
 
     def drain(self) -> None:
-        """Close all WebSockets. Requests in progress are not touched."""
+        """Close all WebSockets, and end calls of the gateway's own services. Other requests are not touched."""
         self._sockets.drain()
+        if self._built_in is not None:
+            self._built_in.drain()

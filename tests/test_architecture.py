@@ -135,9 +135,13 @@ ROOMS: dict[str, str] = {
         " http2 link options.calls routing routing.choice rpc settings v1 wire"
     ),
     "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
+    "gateway.built_in": (
+        "exceptions gateway.dialects gateway.ops gateway.requests gateway.web_rpc link phases routing rpc settings wire"
+    ),
     "gateway": (
-        "gateway.access gateway.dialects gateway.http1 gateway.openapi gateway.ops gateway.requests gateway.web_rpc"
-        " gateway.websockets cluster exceptions http2 local logs membership options options.calls options.gateway"
+        "gateway.access gateway.built_in gateway.dialects gateway.http1 gateway.openapi gateway.ops"
+        " gateway.requests gateway.web_rpc gateway.websockets cluster exceptions http2 local logs membership options"
+        " options.calls options.gateway"
         " phases routing rpc settings tls tracing usercode v1 wire"
     ),
 }

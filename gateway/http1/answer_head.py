@@ -9,6 +9,7 @@ from enum import Enum, auto
 from functools import lru_cache
 from hashlib import sha1
 from http import HTTPStatus
+from typing import NamedTuple
 
 from gateway.requests.exchange import Fields
 
@@ -57,8 +58,7 @@ class Asked:
     """False: the connection is closed behind the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
+class AnswerHead(NamedTuple):
     """Bytes to send, and what follows them."""
 
     data: bytes
@@ -69,9 +69,9 @@ class AnswerHead:
 
 
 @lru_cache
-def asked_by(*, is_head: bool, is_old: bool, keeps_alive: bool) -> Asked:
+def asked_by(method: str, http_version: str, keeps_alive: bool) -> Asked:
     """The one record that says this."""
-    return Asked(is_head=is_head, is_old=is_old, keeps_alive=keeps_alive)
+    return Asked(is_head=method == "HEAD", is_old=http_version == "1.0", keeps_alive=keeps_alive)
 
 
 def write_head(asked: Asked, status: int, fields: Fields, date: bytes, length: int | None = None) -> AnswerHead:

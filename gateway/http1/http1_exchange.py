@@ -206,11 +206,8 @@ class Http1Exchange:
     def _write_head(self, status: int, fields: Fields, length: int | None, *, is_complete: bool) -> AnswerHead | None:
         """None for one that is not valid: then another answer was sent."""
         head = self.head
-        asked = asked_by(
-            is_head=head.method == "HEAD",
-            is_old=head.http_version == "1.0",
-            keeps_alive=self.received.keeps_alive and not self._connection.closes_behind(self, is_complete=is_complete),
-        )
+        keeps_alive = self.received.keeps_alive and not self._connection.closes_behind(self, is_complete=is_complete)
+        asked = asked_by(head.method, head.http_version, keeps_alive)
         try:
             return write_head(asked, status, fields, http_date(), length)
         except AnswerError as error:

@@ -17,6 +17,9 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto,
 from gateway.requests.descriptors import Descriptors
 from mesh.v1 import health_pb2, reflection_pb2, serve_api_pb2
 
+REQUEST_MAX_BYTES = 16 * 1024
+"""Of a request to one of our own services, which strangers may send: they hold names, and are in no buffer's count."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicMethod:

@@ -108,8 +108,12 @@ def _payload(payload: Payload) -> bytes:
 
 
 def _frame(call_id: int, tag: bytes, body: bytes) -> bytes:
-    frame = b"\x08%b%b%b" % (_varint(call_id), tag, _sized(body))
-    return b"\x0a" + _sized(frame)
+    length = len(body)
+    size = _VARINTS[length] if length < 2048 else varint(length)
+    number = _VARINTS[call_id] if call_id < 2048 else varint(call_id)
+    length += 1 + len(number) + len(tag) + len(size)
+    whole = _VARINTS[length] if length < 2048 else varint(length)
+    return b"\x0a%b\x08%b%b%b%b" % (whole, number, tag, size, body)
 
 
 def _field(tag: bytes, data: bytes) -> bytes:

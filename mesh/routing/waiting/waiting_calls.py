@@ -17,6 +17,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.choice.locality import pick_nearest
@@ -61,10 +62,11 @@ class WaitingCalls:
     def __len__(self) -> int:
         return len(self._common) + len(self._for_models) + len(self._targeted)
 
+    def __bool__(self) -> bool:
+        return bool(self._common.calls or self._for_models.calls or self._targeted.calls)
+
     def __iter__(self) -> Iterator[OutgoingCall]:
-        yield from self._common
-        yield from self._for_models
-        yield from self._targeted
+        return chain(self._common, self._for_models, self._targeted)
 
     def __contains__(self, call: OutgoingCall) -> bool:
         return call in self._common or call in self._for_models or call in self._targeted
@@ -114,7 +116,7 @@ class WaitingCalls:
             if self._pool.holders_of(model_id):
                 return None
             self.release_unheld((model_id,))
-        return None if self._common else self._pick(call, may_spill=False)
+        return None if self._common.calls else self._pick(call, may_spill=False)
 
     def push(self, call: OutgoingCall) -> None:
         """Let a call wait that is newer than all others."""

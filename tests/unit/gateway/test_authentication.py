@@ -140,6 +140,25 @@ def test_health_is_open_unless_that_is_closed_too(tmp_path: Path) -> None:
     assert on_io_loop(scenario(open_paths=[])) is grpc.StatusCode.UNAUTHENTICATED
 
 
+def test_health_by_json_is_as_open_as_by_grpc(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text(key_line("alice", "a-key", {}))
+
+    async def scenario(**options: Any) -> list[int]:
+        async with guarded(FakeRouter(), authentication={"keys_file": str(keys), **options}) as (gateway, _):
+            entry = TypedEntry(gateway.listener.methods, gateway.health.handler())
+            gateway.listener.add_dialects(*entry.dialects)
+            statuses = []
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", timeout=10) as client:
+                for headers in ({}, {"authorization": "Bearer a-key"}):
+                    answer = await client.post("/grpc.health.v1.Health/Check", headers=headers)
+                    statuses.append(answer.status_code)
+            return statuses
+
+    assert on_io_loop(scenario()) == [200, 200]
+    assert on_io_loop(scenario(open_paths=[])) == [401, 200]
+
+
 def test_a_jwt_opens_the_gateway(tmp_path: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     public = {**json.loads(ECAlgorithm.to_jwk(private.public_key())), "kid": "k1", "alg": "ES256", "use": "sig"}

@@ -1,0 +1,1 @@
+"""The gateway's own services (health, reflection, Ray Serve's API) in all dialects but gRPC."""
