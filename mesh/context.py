@@ -203,6 +203,11 @@ def context_of_replica(replica: ReplicaContext) -> Context:
     return context
 
 
+def local_replica() -> ReplicaContext | None:
+    """The replica in which this code runs, if it is one of several in this process."""
+    return _LOCAL_REPLICA.get()
+
+
 def in_replica() -> bool:
     return _replica is not None or _LOCAL_REPLICA.get() is not None
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from mesh.context import current_request, get_replica_context, in_replica
+from mesh.context import ReplicaContext, current_request, get_replica_context, in_replica, local_replica
 from mesh.options import option_checks
 from mesh.settings import settings
 from mesh.v1 import telemetry_pb2
@@ -156,37 +156,50 @@ class Histogram(_Metric):
 # ---- Series of this process ------------------------------------------------------------------------------------------
 
 
+_Key = tuple[tuple[str, ...], tuple[str, ...]]
+"""The values of its tags, and the tags of the local replica that it is of."""
+_NO_REPLICA = ("", "", "")
+
+
 @dataclass(slots=True)
 class _Series:
-    """The numbers of one metric by the values of its tags."""
+    """The numbers of one metric."""
 
     family: Family
-    numbers: dict[tuple[str, ...], float] = field(default_factory=dict)
-    histograms: dict[tuple[str, ...], HistogramCounts] = field(default_factory=dict)
+    numbers: dict[_Key, float] = field(default_factory=dict)
+    histograms: dict[_Key, HistogramCounts] = field(default_factory=dict)
     is_full: bool = False
 
     def change(self, values: tuple[str, ...], change: Callable[[float | None], float]) -> None:
+        key = values, _local_tags()
         with _lock:
-            if values in self.numbers or self._may_add():
-                self.numbers[values] = change(self.numbers.get(values))
+            if key in self.numbers or self._may_add():
+                self.numbers[key] = change(self.numbers.get(key))
 
     def observe(self, values: tuple[str, ...], value: float) -> None:
+        key = values, _local_tags()
         with _lock:
-            counts = self.histograms.get(values)
+            counts = self.histograms.get(key)
             if counts is None:
                 if not self._may_add():
                     return
-                counts = self.histograms[values] = HistogramCounts(self.family.bounds)
+                counts = self.histograms[key] = HistogramCounts(self.family.bounds)
             counts.observe(value)
 
-    def collect(self, own: Mapping[str, str]) -> tuple[Family, list[Sample]]:
-        """`own`: the tags of this replica. One for which user code has a key is the user's."""
+    def collect(self, own: tuple[str, ...]) -> tuple[Family, list[Sample]]:
+        """`own`: the tags of this process if it is one replica. One for which user code has a key is the user's."""
         family = self.family
-        added = {key: value for key, value in own.items() if key not in family.label_names}
-        rest = tuple(added.values())
-        numbers = [Sample((*values, *rest), number) for values, number in self.numbers.items()]
-        histograms = [counts.sample((*values, *rest)) for values, counts in self.histograms.items()]
-        names = (*family.label_names, *added)
+        is_tagged = bool(own) or any(local for _, local in (*self.numbers, *self.histograms))
+        places = [place for place, key in enumerate(_REPLICA_KEYS) if is_tagged and key not in family.label_names]
+
+        def tags(key: _Key) -> tuple[str, ...]:
+            values, local = key
+            added = local or own or _NO_REPLICA
+            return (*values, *(added[place] for place in places))
+
+        numbers = [Sample(tags(key), number) for key, number in self.numbers.items()]
+        histograms = [counts.sample(tags(key)) for key, counts in self.histograms.items()]
+        names = (*family.label_names, *(_REPLICA_KEYS[place] for place in places))
         return Family(family.name, family.kind, family.help, names, family.bounds), numbers + histograms
 
     def _may_add(self) -> bool:
@@ -238,12 +251,19 @@ def _made_again(cls: type[_Metric], family: Family, default_tags: dict[str, str]
 
 def _collect() -> list[tuple[Family, list[Sample]]]:
     """The telemetry source."""
-    own: dict[str, str] = {}
-    if in_replica():
-        replica = get_replica_context()
-        own = dict(zip(_REPLICA_KEYS, (replica.app_name, replica.deployment, replica.replica_tag), strict=True))
+    own = _tags_of(get_replica_context()) if in_replica() else ()
     with _lock:
         return [series.collect(own) for series in _metrics.values()]
+
+
+def _local_tags() -> tuple[str, ...]:
+    """Of the replica that runs this code, if it is one of several in this process; else empty."""
+    replica = local_replica()
+    return () if replica is None else _tags_of(replica)
+
+
+def _tags_of(replica: ReplicaContext) -> tuple[str, ...]:
+    return replica.app_name, replica.deployment, replica.replica_tag
 
 
 telemetry.register(_collect)

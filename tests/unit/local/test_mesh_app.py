@@ -216,6 +216,32 @@ class Models:
         return [(each**2, len(numbers), mesh.get_replica_context().deployment) for each in numbers]
 
 
+class Counted:
+    def __init__(self) -> None:
+        self._counter = mesh.metrics.Counter("local_answers", tag_keys=("kind",))
+        self._durations = mesh.metrics.Histogram("local_seconds", boundaries=[1.0])
+
+    async def __call__(self, kind: str) -> None:
+        self._counter.inc(tags={"kind": kind})
+        self._durations.observe(0.5)
+
+
+def test_metrics_of_user_code_name_their_deployment(mesh_app: RunMeshApp) -> None:
+    """As on a mesh, though all deployments share the process (items 240, 252)."""
+    one, two = (mesh.deployment(Counted).options(name=name).bind() for name in ("One", "Two"))
+    app = mesh_app(Pair.bind(one, two), name="metered")
+    for name, count in (("One", 1), ("Two", 2)):
+        for _ in range(count):
+            app.deployment(name).remote("warm").result(timeout_s=DEADLINE_S)
+    with urllib.request.urlopen(f"{app.http_url}/-/metrics", timeout=DEADLINE_S) as reply:
+        scraped = reply.read().decode().splitlines()
+    for name, count in (("One", 1), ("Two", 2)):
+        tags = f'application="metered",deployment="{name}",replica="{name}-local"'
+        assert f"local_seconds_count{{{tags}}} {count}.0" in scraped
+        with_kind = tags.replace(",replica", ',kind="warm",replica')
+        assert f"local_answers_total{{{with_kind}}} {count}.0" in scraped
+
+
 @mesh.deployment
 class Pair:
     def __init__(self, one: Handle, two: Handle) -> None:
