@@ -7,20 +7,22 @@ import functools
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh import application
+from mesh.application import RunTarget as RunTarget
+from mesh.application import check_target, spec_of
 from mesh.client import mesh_lifecycle, port_check, rollout_wait, running_gateways
 from mesh.client.control_client import ControlClient
 from mesh.client.program_end import ProgramEnd
 from mesh.cluster import ray_core
 from mesh.context import get_replica_context, in_replica
-from mesh.deployment import Application, instead_of
+from mesh.deployment import Application
 from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
 from mesh.local.local_run import delete_all_local, delete_local, local_application, run_local
-from mesh.options import logging_options, option_checks
+from mesh.options import option_checks
+from mesh.options.autoscaling_policy import PolicyForm
 from mesh.options.gateway import gateway_options
 from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.gateway_changes import NamedOptions
@@ -28,7 +30,7 @@ from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.options.gateway.tracing_options import TracingConfig
-from mesh.options.keyword_advice import unexpected_keyword, with_field_advice, with_keyword_advice
+from mesh.options.keyword_advice import unexpected_keyword, with_keyword_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.settings import settings
 from mesh.status import MeshStatus, find_application, from_reply
@@ -112,6 +114,7 @@ def run(
     route_prefix: str | None = "/",
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
     _local_testing_mode: bool = False,
+    autoscaling_policy: PolicyForm | None = None,
 ) -> DeploymentHandle[Any]:
     """Deploy an application, which replaces the one of the same name. Starts the mesh if none is running.
 
@@ -126,6 +129,8 @@ def run(
         _local_testing_mode: Run one replica of each deployment in threads of this process, without Ray and without
             ports, until `delete(name)`, `shutdown()` or a local run of the same name; docs/testing.md says what
             differs.
+        autoscaling_policy: `AutoscalingPolicy` or another form of it: a function that decides about all deployments of
+            the application that autoscale and have no policy of their own; docs/autoscaling.md shows one.
 
     Returns:
         A handle of the ingress, once every deployment is healthy. There is no timeout for that.
@@ -137,28 +142,17 @@ def run(
         RuntimeError: The deployment failed, or the application was deleted in the meantime.
         TimeoutError: The mesh had to be started and is not ready within 60 s.
     """
-    if _local_testing_mode or settings().process.force_local_testing_mode:
-        if blocking:
-            raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")
-        _check_target(RunTarget(target, name, route_prefix, logging_config))
+    is_local = _local_testing_mode or settings().process.force_local_testing_mode
+    if blocking and is_local:
+        raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")
+    asked = RunTarget(target, name, route_prefix, logging_config, autoscaling_policy)
+    check_target(asked)
+    if is_local:
         return run_local(target, name, route_prefix).ingress
-    deploy = functools.partial(_run, target, name=name, route_prefix=route_prefix, logging_config=logging_config)
-    if not blocking:
-        return deploy()
-    _check_target(RunTarget(target, name, route_prefix, logging_config))
     ray_core.ensure_ray()
-    _program_end.serve(deploy)
-
-
-@with_field_advice
-@dataclass(frozen=True, slots=True)
-class RunTarget:
-    """One application for `run_many`. The fields are the arguments of `run`."""
-
-    target: Application
-    name: str = "default"
-    route_prefix: str | None = "/"
-    logging_config: LoggingConfig | Mapping[str, Any] | None = None
+    if not blocking:
+        return _deployed(asked)
+    _program_end.serve(functools.partial(_deployed, asked))
 
 
 @with_keyword_advice
@@ -181,21 +175,13 @@ def run_many(
     if not targets:
         raise ValueError("run_many needs at least one RunTarget.")
     for each in targets:
-        _check_target(each)
+        check_target(each)
     if settings().process.force_local_testing_mode:
         return [run_local(each.target, each.name, each.route_prefix).ingress for each in targets]
     ray_core.ensure_ray()
     client = _running() or _started()
     rules = _rules()
-    specs = [
-        application.build(
-            each.target,
-            name=each.name,
-            route_prefix=each.route_prefix,
-            rules=replace(rules, logging_config=_parsed(each.logging_config)),
-        )
-        for each in targets
-    ]
+    specs = [spec_of(each, rules) for each in targets]
     client.apply(specs)
     for spec in specs:
         _program_end.deployed(spec.name)
@@ -313,21 +299,23 @@ def _run(
     target: Application,
     *,
     _blocking: bool = True,
-    name: str = "default",
-    route_prefix: str | None = "/",
-    logging_config: LoggingConfig | Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> DeploymentHandle[Any]:
     """Like `run`; with `_blocking=False` it returns as soon as the application is stored."""
-    _check_target(RunTarget(target, name, route_prefix, logging_config))
+    asked = RunTarget(target, **fields)
+    check_target(asked)
     ray_core.ensure_ray()
+    return _deployed(asked, is_waiting=_blocking)
+
+
+def _deployed(asked: RunTarget, *, is_waiting: bool = True) -> DeploymentHandle[Any]:
     client = _running() or _started()
-    rules = replace(_rules(), logging_config=_parsed(logging_config))
-    spec = application.build(target, name=name, route_prefix=route_prefix, rules=rules)
+    spec = spec_of(asked, _rules())
     client.deploy(spec)
-    _program_end.deployed(name)
-    if _blocking:
-        rollout_wait.until_running(client, name)
-    return _handle(spec.ingress, name)
+    _program_end.deployed(spec.name)
+    if is_waiting:
+        rollout_wait.until_running(client, spec.name)
+    return _handle(spec.ingress, spec.name)
 
 
 @functools.lru_cache(maxsize=_HANDLES_CACHED_MAX)
@@ -360,23 +348,6 @@ def _refuse_keywords(keywords: Mapping[str, object]) -> None:
             option = keyword.removeprefix("http_")
             raise ValueError(f"{keyword} is no longer an argument: write http_options={{{option!r}: ...}}.")
         raise unexpected_keyword("start", keyword, _START_KEYWORDS)
-
-
-def _parsed(config: LoggingConfig | Mapping[str, Any] | None) -> LoggingConfig | None:
-    return None if config is None else logging_options.parse(config)
-
-
-def _check_target(asked: RunTarget) -> None:
-    if not isinstance(asked, RunTarget):
-        raise TypeError(f"mesh.run_many takes RunTargets: write mesh.RunTarget(app, name=...), not {asked!r}.")
-    if not isinstance(asked.target, Application):
-        raise TypeError(
-            f"mesh.run takes an application, the result of Deployment.bind(...), not {asked.target!r}."
-            f"{instead_of(asked.target)}"
-        )
-    application.checked_name(asked.name)
-    application.checked_route_prefix(asked.route_prefix)
-    _parsed(asked.logging_config)
 
 
 def _rules() -> application.BuildRules:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mesh.config import DeploymentConfig, with_options
-from mesh.deployment import Application, Deployment
+from mesh.deployment import Application, Deployment, instead_of
 from mesh.exceptions import MeshException
-from mesh.options import option_checks
+from mesh.options import autoscaling_policy, logging_options, option_checks
+from mesh.options.autoscaling_policy import AutoscalingPolicy, PolicyForm
+from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.options.option_effects import replica_version
 from mesh.usercode import user_code
@@ -51,6 +53,44 @@ class BuildRules:
     """Inherited by every deployment, whose own values override it."""
     logging_config: LoggingConfig | None = None
     """Of deployments that have none."""
+    autoscaling_policy: AutoscalingPolicy | None = None
+    """Decides about all deployments that autoscale and have no policy of their own."""
+
+
+@with_field_advice
+@dataclass(frozen=True, slots=True)
+class RunTarget:
+    """One application for `run_many`. The fields are the arguments of `run`."""
+
+    target: Application
+    name: str = "default"
+    route_prefix: str | None = "/"
+    logging_config: LoggingConfig | Mapping[str, Any] | None = None
+    autoscaling_policy: PolicyForm | None = None
+
+
+def check_target(asked: RunTarget) -> None:
+    """Raises TypeError, ValueError or MeshException for what cannot be run."""
+    if not isinstance(asked, RunTarget):
+        raise TypeError(f"mesh.run_many takes RunTargets: write mesh.RunTarget(app, name=...), not {asked!r}.")
+    if not isinstance(asked.target, Application):
+        raise TypeError(
+            f"mesh.run takes an application, the result of Deployment.bind(...), not {asked.target!r}."
+            f"{instead_of(asked.target)}"
+        )
+    checked_name(asked.name)
+    checked_route_prefix(asked.route_prefix)
+    _parsed(asked.logging_config)
+    _parsed_policy(asked.autoscaling_policy)
+
+
+def spec_of(asked: RunTarget, rules: BuildRules) -> control_pb2.ApplicationSpec:
+    rules = replace(
+        rules,
+        logging_config=_parsed(asked.logging_config),
+        autoscaling_policy=_parsed_policy(asked.autoscaling_policy),
+    )
+    return build(asked.target, name=asked.name, route_prefix=asked.route_prefix, rules=rules)
 
 
 def build(
@@ -65,6 +105,8 @@ def build(
     ingress = graph.add(application)
     _check_one_asgi(name, graph.deployments)
     _check_overridden(name, rules.overrides, graph.deployments)
+    if rules.autoscaling_policy is not None:
+        _set_policy(name, rules.autoscaling_policy, graph.specs)
     return control_pb2.ApplicationSpec(
         name=name,
         route_prefix=claimed_route_prefix(application, route_prefix),
@@ -72,6 +114,18 @@ def build(
         deployments=graph.specs,
         descriptors=descriptors_of(graph.methods.values(), name),
     )
+
+
+def _set_policy(name: str, policy: AutoscalingPolicy, specs: Sequence[control_pb2.DeploymentSpec]) -> None:
+    scaled = [spec.options.autoscaling for spec in specs if spec.options.HasField("autoscaling")]
+    open_to_it = [each for each in scaled if not each.HasField("policy") and not each.is_external]
+    if not open_to_it:
+        raise ValueError(
+            f"Application {name!r} has an autoscaling_policy and no deployment for it: each has a fixed number of "
+            "replicas, an external scaler or a policy of its own. Give one an autoscaling_config with its bounds."
+        )
+    for each in open_to_it:
+        each.policy.CopyFrom(policy.to_message(is_of_application=True))
 
 
 def deployments_of(application: Application) -> dict[str, Deployment]:
@@ -268,3 +322,11 @@ def _inherit_runtime_env(actor: control_pb2.ActorOptions, inherited: Mapping[str
     if "env_vars" in inherited and "env_vars" in own:
         merged["env_vars"] = {**inherited["env_vars"], **own["env_vars"]}
     actor.runtime_env_json = json.dumps(merged)
+
+
+def _parsed(config: LoggingConfig | Mapping[str, Any] | None) -> LoggingConfig | None:
+    return None if config is None else logging_options.parse(config)
+
+
+def _parsed_policy(policy: PolicyForm | None) -> AutoscalingPolicy | None:
+    return None if policy is None else autoscaling_policy.parse(policy)

@@ -28,7 +28,7 @@ from mesh.declarative.import_path import load_application
 from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
-from mesh.options import logging_options
+from mesh.options import autoscaling_policy, logging_options
 from mesh.options.rollout_policy import traffic_rule
 from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
@@ -161,6 +161,9 @@ def _build(entry: ApplicationEntry, target: Application, around: Surroundings) -
         servicer_functions=around.servicer_functions,
         overrides=entry.deployments,
         runtime_env={**around.job_runtime_env, **entry.runtime_env},
+        autoscaling_policy=None
+        if entry.autoscaling_policy is None
+        else autoscaling_policy.parse(entry.autoscaling_policy),
         logging_config=None if entry.logging_config is None else logging_options.parse(entry.logging_config),
     )
     spec = application.build(target, name=entry.name, route_prefix=entry.route_prefix, rules=rules)

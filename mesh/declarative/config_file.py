@@ -15,7 +15,7 @@ from mesh.declarative.error_field import finding, repeated, unknown_field
 from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
-from mesh.options import logging_options, option_checks, runtime_env
+from mesh.options import autoscaling_policy, logging_options, option_checks, runtime_env
 from mesh.options.gateway import gateway_options
 from mesh.options.rollout_policy import traffic_rule
 
@@ -104,6 +104,9 @@ class _Checker:
             name = "logging_config"
             checked[name] = self._mapping((*path, name), fields[name], file_schema.NESTED_FIELDS[name])
             self._try_options(path, {name: dict(checked[name])}, lambda: logging_options.parse(checked[name]))
+        if fields.get("autoscaling_policy") is not None:
+            checked["autoscaling_policy"] = policy = fields["autoscaling_policy"]
+            self._check((*path, "autoscaling_policy"), lambda: autoscaling_policy.parse(policy))
         traffic = {name: fields[name] for name in _TRAFFIC if fields.get(name) is not None}
         checked.update(traffic)
         rule = dict(traffic)

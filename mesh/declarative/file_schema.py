@@ -36,6 +36,8 @@ class ApplicationEntry:
     """Options by deployment, see below. Options that are absent keep their values from the code."""
     logging_config: Mapping[str, Any] | None = None
     """Logs of the deployments that have no `logging_config` of their own."""
+    autoscaling_policy: Mapping[str, Any] | str | None = None
+    """Function for the numbers of all its deployments that autoscale; see docs/autoscaling.md."""
     traffic_percent: float | None = None
     """It becomes a canary of the application that runs, and gets this share of its requests; see operations.md."""
     traffic_match: Mapping[str, str] | None = None

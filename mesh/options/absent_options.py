@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from mesh.options import option_checks
 
 ADVICE: Mapping[str, str] = {
-    "autoscaling_policy": "give each deployment a policy in its autoscaling_config",
     "backoff_multiplier": "calls that wait are sent as soon as a place is free",
     "deployment_actors": "start actors in the constructor, or bind another deployment",
     "external_scaler_enabled": "give each deployment that is scaled external_scaler in its autoscaling_config",

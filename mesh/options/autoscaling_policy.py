@@ -53,7 +53,8 @@ class AutoscalingPolicy:
     """A custom function that decides the number of replicas: `policy(context, **policy_kwargs)`.
 
     It gets an `AutoscalingContext` and returns a number, which is rounded up and clipped to the bounds; the delays
-    apply. It runs in a separate process with the runtime environment of the deployment.
+    apply. A policy of an application gets a dict of these by deployment, and returns a dict of numbers. It runs in a
+    separate process with the runtime environment of the deployment, or of the application's ingress.
     """
 
     policy_function: str | Callable[..., Any]
@@ -68,9 +69,12 @@ class AutoscalingPolicy:
         option_checks.number("timeout_s of the autoscaling policy", self.timeout_s, may_equal=False)
         self._kwargs_json()
 
-    def to_message(self) -> control_pb2.AutoscalingPolicy:
+    def to_message(self, *, is_of_application: bool = False) -> control_pb2.AutoscalingPolicy:
         return control_pb2.AutoscalingPolicy(
-            function=str(self.policy_function), kwargs_json=self._kwargs_json(), timeout_s=self.timeout_s
+            function=str(self.policy_function),
+            kwargs_json=self._kwargs_json(),
+            timeout_s=self.timeout_s,
+            is_of_application=is_of_application,
         )
 
     def _kwargs_json(self) -> str:
@@ -79,6 +83,9 @@ class AutoscalingPolicy:
         except (TypeError, ValueError) as error:
             raise type(error)(f"policy_kwargs must be a dict of JSON values: {error}") from error
 
+
+PolicyForm = AutoscalingPolicy | Mapping[str, Any] | Callable[..., Any] | str
+"""All that `parse` takes."""
 
 _FIELDS = frozenset(each.name for each in fields(AutoscalingPolicy))
 

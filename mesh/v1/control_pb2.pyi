@@ -84,14 +84,16 @@ class ActorOptions(_message.Message):
     def __init__(self, num_cpus: _Optional[float] = ..., num_gpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., resources: _Optional[_Mapping[str, float]] = ..., accelerator_type: _Optional[str] = ..., runtime_env_json: _Optional[str] = ...) -> None: ...
 
 class AutoscalingPolicy(_message.Message):
-    __slots__ = ("function", "kwargs_json", "timeout_s")
+    __slots__ = ("function", "kwargs_json", "timeout_s", "is_of_application")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     KWARGS_JSON_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    IS_OF_APPLICATION_FIELD_NUMBER: _ClassVar[int]
     function: str
     kwargs_json: str
     timeout_s: float
-    def __init__(self, function: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+    is_of_application: bool
+    def __init__(self, function: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., timeout_s: _Optional[float] = ..., is_of_application: bool = ...) -> None: ...
 
 class AutoscalingOptions(_message.Message):
     __slots__ = ("min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests", "metrics_interval_s", "look_back_period_s", "upscaling_factor", "downscaling_factor", "upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s", "aggregation", "policy", "is_external")
@@ -642,6 +644,25 @@ class PolicyAnswer(_message.Message):
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     replicas: float
     def __init__(self, replicas: _Optional[float] = ...) -> None: ...
+
+class ApplicationPolicyQuestion(_message.Message):
+    __slots__ = ("deployments",)
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    deployments: _containers.RepeatedCompositeFieldContainer[PolicyQuestion]
+    def __init__(self, deployments: _Optional[_Iterable[_Union[PolicyQuestion, _Mapping]]] = ...) -> None: ...
+
+class ApplicationPolicyAnswer(_message.Message):
+    __slots__ = ("replicas",)
+    class ReplicasEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    replicas: _containers.ScalarMap[str, float]
+    def __init__(self, replicas: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class GatewaySpec(_message.Message):
     __slots__ = ("gateway_id", "node_id", "options", "index", "revision", "takes_over")

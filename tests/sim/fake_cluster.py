@@ -70,6 +70,9 @@ class Actor:
 Policy = Callable[[Actor, control_pb2.PolicyQuestion], Awaitable[float]]
 
 
+ApplicationPolicy = Callable[[Mapping[str, control_pb2.PolicyQuestion]], Mapping[str, float]]
+
+
 async def _no_policy(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
     raise ActorCallError("no test has said what to answer")
 
@@ -100,6 +103,8 @@ class FakeCluster:
         """HTTP ports on which no gateway can listen."""
         self.policy: Policy = _no_policy
         """What policy actors do when they are asked."""
+        self.application_policy: ApplicationPolicy = lambda questions: {}
+        """What those of applications do."""
         self.policies_spawned = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -325,6 +330,11 @@ class FakeCluster:
     async def _decide(self, actor: Actor, question: bytes) -> bytes:
         replicas = await self.policy(actor, control_pb2.PolicyQuestion.FromString(question))
         return control_pb2.PolicyAnswer(replicas=replicas).SerializeToString()
+
+    async def _decide_application(self, actor: Actor, question: bytes) -> bytes:
+        asked = control_pb2.ApplicationPolicyQuestion.FromString(question).deployments
+        replicas = self.application_policy({each.deployment.name: each for each in asked})
+        return control_pb2.ApplicationPolicyAnswer(replicas=replicas).SerializeToString()
 
     async def _describe(self, actor: Actor) -> bytes:
         spec = actor.spec

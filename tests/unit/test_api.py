@@ -393,6 +393,7 @@ def test_signatures_are_the_contract_s() -> None:
     ]  # fmt: skip
     assert list(inspect.signature(mesh.run).parameters) == [
         "target", "blocking", "name", "route_prefix", "logging_config", "_local_testing_mode",
+        "autoscaling_policy",
     ]  # fmt: skip
     assert list(inspect.signature(mesh.delete).parameters) == ["name", "_blocking"]
     assert list(inspect.signature(mesh.get_app_handle).parameters) == ["name"]
@@ -415,6 +416,18 @@ def test_several_applications_are_run_in_one_step(cluster: FakeCluster) -> None:
     handles = mesh.run_many(targets)
     assert [each.name for each in cluster.controller.deployed] == ["a", "b"]
     assert [(each.deployment_name, each.app_name) for each in handles] == [("Model", "a"), ("Model", "b")]
+
+
+def test_an_application_may_have_an_autoscaling_policy(cluster: FakeCluster) -> None:
+    """In every form that a deployment's policy may have."""
+    scaled = Model.options(autoscaling_config={"max_replicas": 9})
+    mesh.run(scaled.bind(), autoscaling_policy={"policy_function": "shop.scaling:decide", "timeout_s": 2})
+    mesh.run_many([mesh.RunTarget(scaled.bind(), autoscaling_policy="shop.scaling:decide")])
+    policies = [each.deployments[0].options.autoscaling.policy for each in cluster.controller.deployed]
+    assert [each.function for each in policies] == ["shop.scaling:decide"] * 2
+    assert [each.timeout_s for each in policies] == [2, 5]
+    with pytest.raises(ValueError, match=r"import path like \"package.module:function\""):
+        mesh.run(scaled.bind(), autoscaling_policy="decide")
 
 
 def test_run_many_needs_targets_and_checks_each(cluster: FakeCluster) -> None:

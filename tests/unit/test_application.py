@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pb2
 from mesh.application import BuildRules, build, checked_route_prefix, claimed_route_prefix
 from mesh.deployment import Application, deployment
 from mesh.exceptions import MeshException
+from mesh.options.autoscaling_policy import AutoscalingPolicy
 from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
 from mesh.v1 import control_pb2
@@ -80,6 +81,29 @@ def test_deployments_without_logging_get_that_of_the_application() -> None:
     spec = built(caller.options(logging_config=own).bind(model.bind()), logging_config=of_app)
     assert {each.name: each.options.logging.level for each in spec.deployments} == {"Model": 30, "Caller": 10}
     assert not built(model.bind()).deployments[0].options.HasField("logging")
+
+
+def test_a_policy_of_the_application_is_for_deployments_without_one_of_their_own() -> None:
+    """Those with a fixed number and with an external scaler keep it."""
+    bounds = {"max_replicas": 9}
+    scaled = model.options(autoscaling_config=bounds)
+    own = scaled.options(name="Own", autoscaling_config={**bounds, "policy": "shop.scaling:own"})
+    outside = scaled.options(name="Outside", autoscaling_config={**bounds, "external_scaler": True})
+    policy = AutoscalingPolicy(policy_function="shop.scaling:all")
+    spec = built(caller.bind(scaled.bind(), own.bind(), outside.bind()), autoscaling_policy=policy)
+    policies = {each.name: each.options.autoscaling.policy for each in spec.deployments}
+    assert {name: (each.function, each.is_of_application) for name, each in policies.items()} == {
+        "Model": ("shop.scaling:all", True),
+        "Own": ("shop.scaling:own", False),
+        "Outside": ("", False),
+        "Caller": ("", False),
+    }
+
+
+def test_a_policy_of_an_application_needs_a_deployment_that_autoscales() -> None:
+    policy = AutoscalingPolicy(policy_function="shop.scaling:all")
+    with pytest.raises(ValueError, match="'app' has an autoscaling_policy and no deployment for it"):
+        built(model.bind(), autoscaling_policy=policy)
 
 
 def test_each_deployment_knows_whom_it_was_bound_to() -> None:

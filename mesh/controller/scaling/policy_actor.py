@@ -7,7 +7,7 @@ import importlib
 import inspect
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from mesh.cluster import ray_core
@@ -38,10 +38,27 @@ class PolicyActor:
     async def decide(self, question: bytes) -> bytes:
         """A PolicyQuestion's PolicyAnswer. Raises UserCodeError with what it raised, or for no number."""
         context = read_context(control_pb2.PolicyQuestion.FromString(question))
+        return control_pb2.PolicyAnswer(replicas=self._checked(await self._answer(context))).SerializeToString()
+
+    @errors_as_text
+    async def decide_application(self, question: bytes) -> bytes:
+        """An ApplicationPolicyQuestion's ApplicationPolicyAnswer. Raises UserCodeError like `decide`."""
+        asked = control_pb2.ApplicationPolicyQuestion.FromString(question).deployments
+        contexts = {each.deployment.name: read_context(each) for each in asked}
+        answer = await self._answer(contexts)
+        function = self._spec.policy.function
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"{function} must return a dict of numbers by deployment, it returned {answer!r}")
+        if unknown := [name for name in answer if name not in contexts]:
+            raise ValueError(
+                f"{function} returned a number for {unknown[0]!r}, and decides about {', '.join(sorted(contexts))}"
+            )
+        replicas = {name: self._checked(number) for name, number in answer.items()}
+        return control_pb2.ApplicationPolicyAnswer(replicas=replicas).SerializeToString()
+
+    async def _answer(self, context: object) -> object:
         answer = self._policy(context, **json.loads(self._spec.policy.kwargs_json))
-        if inspect.isawaitable(answer):
-            answer = await answer
-        return control_pb2.PolicyAnswer(replicas=self._checked(answer)).SerializeToString()
+        return await answer if inspect.isawaitable(answer) else answer
 
     def _load(self) -> Callable[..., Any]:
         package = ray_core.kv_get(self._spec.code_key)

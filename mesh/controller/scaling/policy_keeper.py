@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mesh.cluster.keys import policy_name
@@ -47,21 +48,19 @@ class PolicyKeeper:
 
     def use(self, desired: Desired) -> None:
         """Run the policies of these deployments and no others."""
-        wanted = {
-            key: target for key, target in desired.deployments.items() if target.scaling and target.scaling.policy
-        }
+        wanted = _wanted(desired)
         for key, policy in list(self._policies.items()):
             if key not in wanted or not policy.fits(wanted[key]):
                 del self._policies[key]
                 policy.stop.set()
                 # Kill it immediately: its current call may never return.
                 self._spawn_task(self._end(policy.name), f"end of {policy.name}")
-        for key, target in wanted.items():
+        for key, subject in wanted.items():
             if key in self._policies:
-                self._policies[key].target = target
+                self._policies[key].subject = subject
             else:
-                self._policies[key] = policy = _Policy(target)
-                self._spawn_task(self._keep(policy), f"policy of {key}")
+                self._policies[key] = policy = _Policy(subject)
+                self._spawn_task(self._keep(policy), f"policy of {subject.title}")
 
     def actor_names(self) -> set[str]:
         """Names of the policy actors that run now."""
@@ -70,7 +69,7 @@ class PolicyKeeper:
     async def _keep(self, policy: _Policy) -> None:
         """Run one process after another until the policy is not wanted any more, with growing pauses after failures."""
         while not policy.stop.is_set():
-            policy.name = policy_name(policy.target.key, self._new_id())
+            policy.name = policy_name(policy.subject.key, self._new_id())
             began_at_s = asyncio.get_running_loop().time()
             try:
                 await self._begin(policy)
@@ -89,7 +88,7 @@ class PolicyKeeper:
 
     async def _begin(self, policy: _Policy) -> None:
         async with asyncio.timeout(settings().controller.policy_start_timeout_s):
-            await self._runtime.spawn_policy(policy.name, policy.spec(), policy.target.spec.options.actor)
+            await self._runtime.spawn_policy(policy.name, policy.spec(), policy.subject.home.spec.options.actor)
             await self._runtime.call(policy.name, "start")
 
     async def _call_repeatedly(self, policy: _Policy) -> None:
@@ -98,21 +97,43 @@ class PolicyKeeper:
             try:
                 await self._call(policy)
             except TimeoutError as error:
-                raise ActorCallError(f"no answer within {policy.options.policy.timeout_s:g} s") from error
+                raise ActorCallError(f"no answer within {policy.policy.timeout_s:g} s") from error
             except ActorDiedError as error:
                 raise ActorCallError(f"its process ended: {error}") from error
             except ActorCallError as error:
                 self._record_failure(policy, str(error))
-            await _pause(policy, max(policy.delay_s, policy.options.metrics_interval_s, _PERIOD_MIN_S))
+            await _pause(policy, max(policy.delay_s, policy.subject.interval_s, _PERIOD_MIN_S))
 
     async def _call(self, policy: _Policy) -> None:
-        question = self._autoscaler.policy_request(policy.target.key, policy.options).SerializeToString()
-        async with asyncio.timeout(policy.options.policy.timeout_s):
-            answer = await self._runtime.call(policy.name, "decide", question)
-        replicas = _read(answer)
+        results = await (self._ask_once if policy.subject.is_application else self._ask_single)(policy)
         policy.failures = 0
         if not policy.stop.is_set():
-            self._autoscaler.policy_result(policy.target.key, replicas)
+            for key, replicas in results.items():
+                self._autoscaler.policy_result(key, replicas)
+
+    async def _ask_single(self, policy: _Policy) -> dict[DeploymentKey, float]:
+        (target,) = policy.subject.targets
+        answer = read_answer(
+            control_pb2.PolicyAnswer, await self._asked(policy, "decide", self._question(target).SerializeToString())
+        )
+        return {target.key: _checked(answer.replicas)}
+
+    async def _ask_once(self, policy: _Policy) -> dict[DeploymentKey, float]:
+        """About all deployments of an application."""
+        keys = {target.key.name: target.key for target in policy.subject.targets}
+        question = control_pb2.ApplicationPolicyQuestion(deployments=map(self._question, policy.subject.targets))
+        answer = read_answer(
+            control_pb2.ApplicationPolicyAnswer,
+            await self._asked(policy, "decide_application", question.SerializeToString()),
+        )
+        return {keys[name]: _checked(replicas) for name, replicas in answer.replicas.items() if name in keys}
+
+    def _question(self, target: DeploymentTarget) -> control_pb2.PolicyQuestion:
+        return self._autoscaler.policy_request(target.key, target.spec.options.autoscaling)
+
+    async def _asked(self, policy: _Policy, method: str, question: bytes) -> bytes | None:
+        async with asyncio.timeout(policy.policy.timeout_s):
+            return await self._runtime.call(policy.name, method, question)
 
     async def _end(self, name: str) -> None:
         """Kill the process. After a failure it is an orphan, which the collector kills."""
@@ -124,19 +145,58 @@ class PolicyKeeper:
     def _record_failure(self, policy: _Policy, problem: str, *, is_over: bool = False) -> None:
         """`is_over`: the process has ended or is about to be killed."""
         policy.failures += 1
-        text = f"{policy.options.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
+        text = f"{policy.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
         if is_over:
             text += f"\nIts next process starts in {policy.restart_delay_s:g} s."
         if not policy.stop.is_set():
-            logger.warning("the autoscaling policy of %s failed: %s", policy.target.key, text)
-            self._autoscaler.policy_failed(policy.target.key, text)
+            logger.warning("the autoscaling policy of %s failed: %s", policy.subject.title, text)
+            for target in policy.subject.targets:
+                self._autoscaler.policy_failed(target.key, text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a policy decides about: one deployment, or those of an application that share its policy."""
+
+    key: DeploymentKey
+    """The name is empty for an application."""
+    targets: tuple[DeploymentTarget, ...]
+    home: DeploymentTarget
+    """Where the policy's code is: that deployment, or the ingress of the application."""
+
+    @property
+    def is_application(self) -> bool:
+        return not self.key.name
+
+    @property
+    def title(self) -> str:
+        return f"application {self.key.app}" if self.is_application else str(self.key)
+
+    @property
+    def interval_s(self) -> float:
+        return min(target.spec.options.autoscaling.metrics_interval_s for target in self.targets)
+
+
+def _wanted(desired: Desired) -> dict[DeploymentKey, _Subject]:
+    groups: dict[DeploymentKey, list[DeploymentTarget]] = {}
+    for key, target in desired.deployments.items():
+        if target.scaling and target.scaling.policy:
+            is_shared = target.spec.options.autoscaling.policy.is_of_application
+            groups.setdefault(DeploymentKey(key.app, "") if is_shared else key, []).append(target)
+    return {key: _Subject(key, tuple(targets), _home(desired, key, targets)) for key, targets in groups.items()}
+
+
+def _home(desired: Desired, key: DeploymentKey, targets: Sequence[DeploymentTarget]) -> DeploymentTarget:
+    return (
+        targets[0] if key.name else desired.deployments[DeploymentKey(key.app, desired.applications[key.app].ingress)]
+    )
 
 
 class _Policy:
     """A policy that runs until `stop`."""
 
-    def __init__(self, target: DeploymentTarget) -> None:
-        self.target = target
+    def __init__(self, subject: _Subject) -> None:
+        self.subject = subject
         self.name = ""
         """Name of its present actor."""
         self.failures = 0
@@ -156,32 +216,28 @@ class _Policy:
         return _RETRY.pause_s(max(self.failures, self.short_lives))
 
     @property
-    def options(self) -> control_pb2.AutoscalingOptions:
-        return self.target.spec.options.autoscaling
-
-    @property
     def policy(self) -> control_pb2.AutoscalingPolicy:
-        return self.options.policy
+        """The same for all that it decides about."""
+        return self.subject.targets[0].spec.options.autoscaling.policy
 
     def spec(self) -> control_pb2.PolicySpec:
-        key = self.target.key
+        key = self.subject.key
         return control_pb2.PolicySpec(
-            deployment={"app": key.app, "name": key.name}, policy=self.policy, code_key=self.target.spec.code_key
+            deployment={"app": key.app, "name": key.name}, policy=self.policy, code_key=self.subject.home.spec.code_key
         )
 
-    def fits(self, target: DeploymentTarget) -> bool:
-        """Whether its process can serve that target: same function, same code, same environment."""
-        own, other = self.target.spec, target.spec
+    def fits(self, subject: _Subject) -> bool:
+        """Whether its process can decide about that: same function, same code, same environment."""
+        own, other = self.subject.home.spec, subject.home.spec
         return (
-            own.options.autoscaling.policy == other.options.autoscaling.policy
+            self.policy == subject.targets[0].spec.options.autoscaling.policy
             and (own.code_key, own.version) == (other.code_key, other.version)
             and own.options.actor.runtime_env_json == other.options.actor.runtime_env_json
         )
 
 
-def _read(answer: bytes | None) -> float:
-    """The number in an answer, checked again here because user code may corrupt the process that checked it."""
-    replicas = read_answer(control_pb2.PolicyAnswer, answer).replicas
+def _checked(replicas: float) -> float:
+    """A number in an answer, checked again here because user code may corrupt the process that checked it."""
     if not math.isfinite(replicas):
         raise ActorCallError(f"its process answers {replicas} replicas")
     return replicas

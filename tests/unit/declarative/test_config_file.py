@@ -358,3 +358,29 @@ def test_all_mistakes_are_reported_together_in_the_order_of_the_file() -> None:
         "mesh.yaml:7:31 applications[0].deployments[0].max_ongoing_requests",
         "mesh.yaml:8:9 applications[0].deployments[0].colour",
     ]
+
+
+def test_an_application_may_have_an_autoscaling_policy() -> None:
+    """A path, or a mapping with arguments (item 248)."""
+    config = read("""
+        applications:
+          - name: one
+            import_path: a:b
+            autoscaling_policy: shop.scaling:decide
+          - name: two
+            route_prefix: /two
+            import_path: a:b
+            autoscaling_policy: {policy_function: shop.scaling:decide, policy_kwargs: {per_front: 2}}
+    """)
+    one, two = (each.autoscaling_policy for each in config.applications)
+    assert one == "shop.scaling:decide"
+    assert two == {"policy_function": "shop.scaling:decide", "policy_kwargs": {"per_front": 2}}
+
+
+def test_a_mistake_in_the_policy_of_an_application_is_found() -> None:
+    (mistake,) = mistakes("""
+        applications:
+          - import_path: a:b
+            autoscaling_policy: decide
+    """)
+    assert mistake.startswith("mesh.yaml:3:25: applications[0].autoscaling_policy: policy must be an import path like")

@@ -26,6 +26,9 @@ async def more(context):
 def wrong(context):
     return {"none": None, "word": "two", "flag": True, "nan": float("nan")}[context.deployment]
 
+def together(contexts, **others):
+    return {name: 2 * context.running_replicas for name, context in contexts.items()} | others
+
 number = 7
 """
 
@@ -75,3 +78,34 @@ def test_what_is_no_number_is_refused(actor: Any, answer: str) -> None:
 def test_a_policy_that_cannot_be_called_is_reported(actor: Any, function: str, error: str) -> None:
     with pytest.raises(UserCodeError, match=error):
         ask(actor(function))
+
+
+def ask_together(actor: PolicyActor) -> dict[str, float]:
+    asked = [
+        control_pb2.PolicyQuestion(deployment={"app": "shop", "name": name}, running_replicas=number)
+        for number, name in enumerate(("Front", "Model"), start=1)
+    ]
+    question = control_pb2.ApplicationPolicyQuestion(deployments=asked)
+
+    async def start_and_decide() -> bytes:
+        await actor.start()
+        return await actor.decide_application(question.SerializeToString())
+
+    return dict(control_pb2.ApplicationPolicyAnswer.FromString(asyncio.run(start_and_decide())).replicas)
+
+
+def test_a_policy_of_an_application_gets_a_context_for_each_deployment(actor: Any) -> None:
+    assert ask_together(actor("together")) == {"Front": 2, "Model": 4}
+
+
+@pytest.mark.parametrize(
+    ("function", "kwargs_json", "error"),
+    [
+        ("together", '{"Model": "many"}', "must return a number of replicas, it returned 'many'"),
+        ("together", '{"Modle": 1}', "returned a number for 'Modle', and decides about Front, Model"),
+        ("Rules.twice", '{"count": 1}', "must return a dict of numbers by deployment, it returned 2"),
+    ],
+)
+def test_an_answer_about_an_application_is_checked(actor: Any, function: str, kwargs_json: str, error: str) -> None:
+    with pytest.raises(UserCodeError, match=error):
+        ask_together(actor(function, kwargs_json))
