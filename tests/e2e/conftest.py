@@ -63,6 +63,7 @@ def cluster() -> Iterator[Path]:
         leftovers.MARK: str(uuid.uuid4()),
         "MESH_CONTROLLER_LOAD_INTERVAL_S": "1",
         "MESH_CONTROLLER_MIN_READY_S": "0.2",
+        "MESH_GATEWAY_LAME_DUCK_S": "0.2",
         "MESH_CONTROLLER_GATEWAY_MIN_READY_S": "0.2",
         "MESH_MESSAGE_MAX_BYTES": str(MESSAGE_MAX_BYTES),
         "RAY_AUTH_MODE": "disabled",

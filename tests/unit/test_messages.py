@@ -356,6 +356,13 @@ def test_a_deployment_of_an_application_that_is_not_there(cluster: FakeCluster) 
     assert caught.value.args == ("Application 'deflt' of deployment 'Shop' does not exist. Did you mean 'default'?",)
 
 
+def test_a_deployment_that_is_not_there(cluster: FakeCluster) -> None:
+    mesh.run(Shop.bind())
+    with pytest.raises(KeyError) as caught:
+        mesh.get_deployment_handle("Shopp", "default")
+    assert caught.value.args == ("Deployment 'Shopp' of application 'default' does not exist. Did you mean 'Shop'?",)
+
+
 def test_a_method_that_is_not_there() -> None:
     """The message names the deployment (item 26)."""
     set_replica_context(ReplicaContext("default", "Shop", "r1"))
@@ -725,6 +732,10 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "app.py").write_text("")
+    (tmp_path / "bound_shop.py").write_text("import mesh\n@mesh.deployment\nclass Shop: ...\napp = Shop.bind()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "latin1.yaml").write_bytes("applications: # größer\n".encode("latin-1"))
+    (tmp_path / "tab.yaml").write_text("applications:\n\t- import_path: a:b\n")
     return tmp_path
 
 
@@ -738,6 +749,16 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             ("run", "app.py", "--app-dir", "shop"),
             "app.py is code: name the application in it, for instance --app-dir . app:app.",
+        ),
+        (
+            ("run", "bound_shop:app", "size=1"),
+            "bound_shop:app is a bound application and takes no arguments, got size.",
+        ),
+        (("deploy", "latin1.yaml"), "latin1.yaml is not text in UTF-8: invalid start byte at byte 18."),
+        (
+            ("deploy", "tab.yaml"),
+            "tab.yaml:2:1: this is not YAML: while scanning for the next token found character '\\t' that cannot start "
+            "any token",
         ),
         (
             ("deploy", "a:b", "--traffic-match", "x-canary"),
@@ -756,9 +777,17 @@ def test_a_mistake_on_the_command_line(
     assert (result.exit_code, result.output) == (1, f"Error: {message}\n")
 
 
-def test_a_port_that_is_none() -> None:
-    result = CliRunner().invoke(main.main, ["run", "shop.app:app", "--grpc-port", "x"])
-    assert (result.exit_code, result.output.splitlines()[-1]) == (
-        2,
-        "Error: Invalid value for '--grpc-port': 'x' is not a valid port.",
-    )
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "a:b", "--grpc-port", "x"), "Invalid value for '--grpc-port': 'x' is not a valid port."),
+        (("deplyo", "mesh.yaml"), "No such command 'deplyo'."),
+        (("run", "a:b", "--port", "9"), "No such option '--port'"),
+        (("delete",), "Missing argument 'NAME'."),
+    ],
+)
+def test_arguments_that_a_command_does_not_take(words: tuple[str, ...], message: str) -> None:
+    """Versions of click add what they guess."""
+    result = CliRunner().invoke(main.main, words)
+    assert result.exit_code == 2
+    assert message.rstrip(".") in result.output.splitlines()[-1]
