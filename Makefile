@@ -16,7 +16,7 @@ USER_PROTOS := $(shell find benchmarks examples tests -name '*.proto' 2>/dev/nul
 GOOGLEAPIS = $(wildcard .venv/lib/python3*/site-packages)
 CODE := mesh gateway tests benchmarks $(wildcard examples)
 
-.PHONY: help setup protos check test test-newest test-oldest demo bench bench-grpcio bench-tuning clean
+.PHONY: help setup protos check test test-newest test-oldest mutants storms demo bench bench-grpcio bench-tuning clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -69,6 +69,12 @@ test-newest: setup  ## build the wheel, install it as pip resolves it into a cle
 
 test-oldest: setup  ## the same with the oldest versions that pyproject.toml allows
 	$(BIN)/python -m tests.fresh_install oldest
+
+mutants: setup  ## nightly: each known fault of a controller has to be seen by its tests (ONLY="canary drain": some)
+	$(BIN)/python -m tests.mutants $(ONLY)
+
+storms: setup  ## nightly: many more seeds of the simulations than `make check` tries (SEEDS=10000)
+	$(BIN)/python -m tests.sim.season $(SEEDS)
 
 demo: setup  ## deploy an example, call it from a separate client, report, shut down
 	@$(BIN)/python -m examples.demo

@@ -34,6 +34,10 @@ class Faults:
     slow_constructor: float = 0.0
     kv: float = 0.0
     """Chance of a KV request that is lost, and of an answer that is."""
+    short_list: float = 0.0
+    """Chance of a list of nodes that lacks some."""
+    late_list: float = 0.0
+    """Chance of a list of nodes that takes long."""
 
 
 @dataclass(eq=False)
@@ -95,6 +99,12 @@ class FakeCluster:
         """Those that the controller knows: it cannot release others."""
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
+        self.crashing_versions: dict[str, float] = {}
+        """Versions whose replicas die so many seconds after they came up."""
+        self.cut_off: set[str] = set()
+        """Nodes that no message reaches."""
+        self._lacking: set[str] = set()
+        """Nodes that the last list lacked."""
         self.unready: set[str] = set()
         """Names of replicas whose `check_ready` says that they take no calls."""
         self.refused_configs: set[str] = set()
@@ -130,6 +140,9 @@ class FakeCluster:
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         actor = self._find(name)
+        if actor.node_id in self.cut_off:
+            await asyncio.sleep(1.0)
+            raise ActorUnreachableError(f"no answer from node {actor.node_id}")
         work = functools.partial(self._run, actor, functools.partial(getattr(self, f"_{method}"), actor, *arguments))
         if self.happens(self.faults.twice):
             self._own(work())
@@ -139,7 +152,9 @@ class FakeCluster:
         await self._delivered(functools.partial(self._kill, name))
 
     async def refuses(self, address: str) -> bool:
-        return False
+        """As the ports of a host that has vanished do."""
+        node_id = address.partition(":")[0]
+        return bool(node_id) and node_id not in self.cpus
 
     async def actor_names(self) -> list[str]:
         return list(self.actors)
@@ -160,6 +175,12 @@ class FakeCluster:
         return sorted(self.groups)
 
     async def nodes(self) -> list[Node]:
+        if self.happens(self.faults.late_list):
+            await asyncio.sleep(self.random.uniform(1.0, 20.0))
+        # Of two in a row that lack a node one is right: the controller believes them.
+        is_short = not self._lacking and self.happens(self.faults.short_list)
+        number = self.random.randint(1, len(self.cpus)) if is_short else 0
+        lacking = self._lacking = set(self.random.sample(sorted(self.cpus), number))
         return [
             Node(
                 node_id=node_id,
@@ -169,9 +190,19 @@ class FakeCluster:
                 ends_at_s=self.ends_at_s.get(node_id),
             )
             for node_id, cpus in self.cpus.items()
+            if node_id not in lacking
         ]
 
     # ---- What tests do and see -------------------------------------------------------------------------------------
+
+    async def vanish(self, node_id: str, unnoticed_s: float) -> None:
+        """A host is gone without a word. Ray lists its actors, which nothing reaches, for so long."""
+        del self.cpus[node_id]
+        self.cut_off.add(node_id)
+        await asyncio.sleep(unnoticed_s)
+        self.cut_off.discard(node_id)
+        for actor in [each for each in self.actors.values() if each.node_id == node_id]:
+            self.end(actor)
 
     def lose_node(self, node_id: str) -> None:
         """It vanishes with everything on it."""
@@ -323,6 +354,12 @@ class FakeCluster:
             raise ActorCallError("ValueError: no model")
         self._check_config(actor.spec)
         actor.is_started = True
+        if (after_s := self.crashing_versions.get(actor.spec.spec.version)) is not None:
+            self._own(self._crash_later(actor, after_s))
+
+    async def _crash_later(self, actor: Actor, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        self.end(actor)
 
     async def _offer_ports(self, actor: Actor) -> bytes:
         return f"/ports/of/{actor.name}".encode()
@@ -343,7 +380,7 @@ class FakeCluster:
             deployment=spec.deployment,
             version=spec.spec.version,
             config_version=spec.config_version,
-            address="10.0.0.1:7000" if actor.is_started else "",
+            address=f"{actor.node_id}:7000" if actor.is_started else "",
             node_id=actor.node_id,
             is_draining=actor.is_draining,
             spec=spec.spec,

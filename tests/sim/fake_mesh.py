@@ -51,6 +51,8 @@ class Mesh:
         self._ids = itertools.count()
         # In the order of their start: a run has to be the same every time.
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self.ghosts: list[dict[asyncio.Task[None], None]] = []
+        """Tasks of controllers that live on beside the present one."""
         self._restart: asyncio.Task[None] | None = None
 
     # ---- The controller's lives ------------------------------------------------------------------------------------
@@ -62,39 +64,58 @@ class Mesh:
                 try:
                     await self._boot()
                 except (StoreError, ActorCallError, ControllerCrashed):
-                    await self.crash()
+                    await self._end_present()
                     await asyncio.sleep(_RESTART_S)
 
     async def crash(self) -> None:
-        """End the controller immediately, without a restart."""
+        """End the controller immediately, without a restart, and others that live on beside it."""
+        ghosts, self.ghosts = self.ghosts, []
+        await _cancelled([task for tasks in ghosts for task in tasks])
+        await self._end_present()
+
+    async def _end_present(self) -> None:
         self.is_up = False
         self.life.is_over = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*list(self._tasks), return_exceptions=True)
+        await _cancelled(list(self._tasks))
+
+    async def take_over(self) -> None:
+        """Start another controller while this one lives on, cut off from its clients, until it hears of the other."""
+        if self.is_up:
+            self.is_up = False
+            self.ghosts.append(self._tasks)
+        await self.boot()
 
     async def _boot(self) -> None:
-        life = self.life = Life(self._die)
+        tasks = self._tasks = {}
+        spawn = functools.partial(self._spawn, tasks)
+        life = self.life = Life(functools.partial(self._die, tasks))
         life.dies_at_step = self.deaths.pop(0) if self.deaths else 0
         self.publisher = self._make_publisher(next(self._ids))
         self.loop = ControlLoop(
-            StateStore(MortalKeyValue(self.kv, life, lambda: self.cluster.happens(self.cluster.faults.kv))),
+            StateStore(
+                MortalKeyValue(self.kv, life, lambda: self.cluster.happens(self.cluster.faults.kv)),
+                on_fenced=functools.partial(self._die, tasks),
+            ),
             MortalRuntime(self.cluster, life),
             self.publisher,
             clocks=Clocks(asyncio.get_running_loop().time, lambda: 1.7e9 + asyncio.get_running_loop().time()),
             new_id=lambda: f"r{next(self._ids)}",
-            spawn_task=self._spawn,
+            spawn_task=spawn,
         )
         await self.loop.begin(self._gateway_options)
         if life.is_over:
             raise ControllerCrashed
-        self._spawn(self.loop.run(), "control loop")
+        spawn(self.loop.run(), "control loop")
         self.is_up = True
 
-    def _die(self) -> None:
-        was_up, self.is_up = self.is_up, False
-        for task in list(self._tasks):
+    def _die(self, tasks: dict[asyncio.Task[None], None]) -> None:
+        """The controller whose tasks these are ends."""
+        for task in list(tasks):
             task.cancel()
+        self.ghosts = [ghost for ghost in self.ghosts if ghost is not tasks]
+        if tasks is not self._tasks:
+            return
+        was_up, self.is_up = self.is_up, False
         if was_up:
             self._restart = asyncio.create_task(self._boot_later())
 
@@ -129,8 +150,8 @@ class Mesh:
 
         await self._ask(request)
 
-    async def delete(self) -> None:
-        await self._ask(lambda: (functools.partial(without_application, name="app"), ()))
+    async def delete(self, name: str = "app") -> None:
+        await self._ask(lambda: (functools.partial(without_application, name=name), ()))
 
     async def shut_down(self) -> None:
         await self._ask(lambda: (shutting_down, ()))
@@ -173,15 +194,21 @@ class Mesh:
             while not (self.is_up and condition()):  # noqa: ASYNC110 - looking again costs nothing in fake time
                 await asyncio.sleep(_LOOK_S)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, tasks: dict[asyncio.Task[None], None], coroutine: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(coroutine, name=name)
-        self._tasks[task] = None
-        task.add_done_callback(self._ended)
+        tasks[task] = None
+        task.add_done_callback(functools.partial(self._ended, tasks))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+    def _ended(self, tasks: dict[asyncio.Task[None], None], task: asyncio.Task[None]) -> None:
+        tasks.pop(task, None)
         if task.cancelled():
             return
         error = task.exception()
         if error is not None and not isinstance(error, ControllerCrashed):
             self.failed.append(error)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -20,13 +20,42 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         self._selector_of_time = _TimeSelector()
         super().__init__(self._selector_of_time)
 
+        self.thread_delay_s = 0.0
+        """How long what runs in a thread takes."""
+
     def time(self) -> float:
         return self._selector_of_time.now_s
 
+    def stall(self, seconds: float) -> None:
+        """The process stands still. All that should have happened meanwhile happens afterwards, in its order."""
+        self._selector_of_time.now_s += seconds
+
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         future: asyncio.Future[T] = self.create_future()
-        future.set_result(func(*args))
+        if not self.thread_delay_s:
+            future.set_result(func(*args))
+        else:
+            # Like a thread it goes on when nothing waits for it any more.
+            self.call_later(self.thread_delay_s, _run, future, func, args)
         return future
+
+
+def _run(future: asyncio.Future[T], func: Callable[..., T], args: tuple[Any, ...]) -> None:
+    try:
+        result = func(*args)
+    except BaseException as error:
+        if not future.done():
+            future.set_exception(error)
+        return
+    if not future.done():
+        future.set_result(result)
+
+
+def fake_time_loop() -> FakeTimeLoop:
+    """The loop that this runs in."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, FakeTimeLoop)
+    return loop
 
 
 class _TimeSelector(selectors.SelectSelector):

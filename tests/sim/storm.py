@@ -6,10 +6,9 @@
 import asyncio
 import contextlib
 import logging
-import math
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mesh.controller.desired.desired_state import Desired
@@ -21,8 +20,9 @@ from tests.sim.fake_cluster import Actor, FakeCluster, Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
+from tests.sim.listener import Listener
 from tests.sim.traffic import Caller
-from tests.unit.controller.builders import KEY, application
+from tests.unit.controller.builders import application
 
 STEPS = 6
 STEP_S = 8.0
@@ -30,7 +30,6 @@ CALM_SIZE = 3
 CALLS_PER_REPLICA = 2.0
 AUTOSCALED_EVERY = 4
 """One seed out of this many has a deployment that autoscales."""
-SURGE = 0.2
 ENDLESS_S = 3600.0
 OUTAGES = 0.4
 """Share of the steps during which all constructors fail."""
@@ -214,8 +213,9 @@ class Storm:
 class WatchedCluster(FakeCluster):
     """Writes down what happens, and what must not."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, *, cpus: Mapping[str, float] | None = None) -> None:
+        super().__init__(seed, cpus=cpus)
+        self.listeners: Sequence[Listener] = ()
         self.history: list[str] = []
         self.wrongs: list[str] = []
         self.mesh: Mesh | None = None
@@ -229,6 +229,8 @@ class WatchedCluster(FakeCluster):
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         self.note(f"{method} {name}")
+        if method == "drain" and name in self.actors:
+            self._check_heard(self.actors[name])
         try:
             return await super().call(name, method, *arguments)
         except Exception:
@@ -249,15 +251,30 @@ class WatchedCluster(FakeCluster):
     def complaints(self) -> str:
         return "\n".join(self.wrongs)
 
+    def _check_heard(self, actor: Actor) -> None:
+        """A replica drains when all that listen have heard that it gets no more calls."""
+        assert self.mesh is not None
+        if not isinstance(actor.spec, control_pb2.ReplicaSpec) or self.mesh.ghosts:
+            return
+        key = DeploymentKey(actor.spec.deployment.app, actor.spec.deployment.name)
+        late = [each for each in self.listeners if each.may_call(key, actor.spec.replica_id)]
+        if late:
+            self.wrong(f"{actor.name} drains, and {late} would call it")
+
+    def _surge_of(self, app: str, name: str) -> int:
+        assert self.mesh is not None
+        target = self.mesh.loop._wanted.desired.deployments.get(DeploymentKey(app, name))
+        return target.pace.surge_max if target is not None else 0
+
     def _check_surge(self) -> None:
         """Both versions together are never more than the target and the surge."""
         assert self.mesh is not None
         for app in self.mesh.loop.status().applications:
             for deployment in app.deployments:
-                staying = sum(replica.state != "STOPPING" for replica in deployment.replicas)
+                staying = sum(replica.state not in ("STOPPING", "PENDING_MIGRATION") for replica in deployment.replicas)
                 wanted = deployment.target_replicas
-                if staying > wanted + max(1, math.ceil(wanted * SURGE)):
-                    self.wrong(f"{staying} replicas where {wanted} are wanted")
+                if staying > wanted + self._surge_of(app.name, deployment.name) and not self.mesh.ghosts:
+                    self.wrong(f"{app.name} has {staying} replicas where {wanted} are wanted")
 
 
 class WatchedPublisher(Publisher):
@@ -266,7 +283,7 @@ class WatchedPublisher(Publisher):
     def __init__(self, first_version: int, mesh: Mesh) -> None:
         super().__init__(first_version)
         self._mesh = mesh
-        self._listed: set[str] = set()
+        self._listed: dict[DeploymentKey, set[str]] = {}
 
     def publish(
         self,
@@ -275,16 +292,24 @@ class WatchedPublisher(Publisher):
         routes: control_pb2.RouteTable,
     ) -> None:
         super().publish(desired, snapshots, routes)
-        target, snapshot = desired.deployments.get(KEY), snapshots.get(KEY)
-        listed = {each.replica_id for each in snapshot.replicas} if snapshot else set()
-        taken = [replica_id for replica_id in self._listed - listed if self._is_in_good_order(replica_id)]
-        if target and taken and len(listed) < target.num_replicas:
-            self._cluster.wrong(f"{sorted(taken)} were taken away, {len(listed)} of {target.num_replicas} are left")
-        self._listed = listed
+        for key, target in desired.deployments.items():
+            listed = {each.replica_id for each in snapshots[key].replicas} if key in snapshots else set()
+            self._check(key, listed, target.num_replicas - target.pace.unavailable_max)
+            self._listed[key] = listed
+
+    def _check(self, key: DeploymentKey, listed: set[str], least: int) -> None:
+        taken = [each for each in self._listed.get(key, set()) - listed if self._is_in_good_order(each)]
+        if taken and len(listed) < least:
+            self._cluster.wrong(f"{sorted(taken)} of {key} were taken away, {len(listed)} are left, not {least}")
 
     def _is_in_good_order(self, replica_id: str) -> bool:
-        actors = [each for each in self._cluster.serving() if each.name.endswith(f"#{replica_id}")]
-        return any(actor.name not in self._cluster.blamed for actor in actors)
+        cluster = self._cluster
+        return any(
+            actor.name.endswith(f"#{replica_id}")
+            and actor.name not in cluster.blamed
+            and actor.node_id in cluster.cpus.keys() - cluster.cut_off
+            for actor in cluster.serving()
+        )
 
     @property
     def _cluster(self) -> WatchedCluster:
@@ -295,6 +320,9 @@ class WatchedPublisher(Publisher):
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     seed = int(sys.argv[1])
+    if "--aftermath" in sys.argv:
+        print(aftermath(seed) or "nothing went wrong")
+        return
     print(weather(seed) or "nothing went wrong")
     print(*history(seed), sep="\n")
 

@@ -16,7 +16,7 @@ from mesh.controller.scaling import scaling_memory
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
+from tests.sim.fake_time import fake_time_loop, run_in_fake_time
 from tests.sim.traffic import Caller
 from tests.unit.controller.builders import application
 
@@ -94,7 +94,7 @@ async def _scale_by_a_slow_kv() -> None:
     await mesh.run(lambda: application("app", "v1", 1, autoscaling=scaling))
     await mesh.run(lambda: application("good", "v1", 2))
     await mesh.until(lambda: len(mesh.cluster.serving()) == 3)
-    slow_down(30.0)
+    fake_time_loop().thread_delay_s = 30.0
     Caller(mesh).report(8)
     await asyncio.sleep(3.0)
     mesh.cluster.end(next(each for each in mesh.cluster.serving() if each.spec.deployment.app == "good"))  # type: ignore[union-attr]
@@ -105,13 +105,22 @@ async def _scale_by_a_slow_kv() -> None:
     await mesh.crash()
 
 
-def slow_down(seconds: float) -> None:
-    """From now on whatever runs in a thread takes so long."""
-    loop = asyncio.get_running_loop()
+def test_nothing_is_done_before_it_is_stored() -> None:
+    """Nor shown to callers: a controller that dies meanwhile would not know of it (item 189)."""
+    run_in_fake_time(_deploy_by_a_slow_kv())
 
-    def run_later(executor: object, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        future = loop.create_future()
-        loop.call_later(seconds, lambda: future.set_result(function(*arguments)))
-        return future
 
-    loop.run_in_executor = run_later  # type: ignore[method-assign, assignment]
+async def _deploy_by_a_slow_kv() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 2)
+    await mesh.until(lambda: statuses(mesh)["app"].status == "RUNNING")
+    fake_time_loop().thread_delay_s = 5.0
+    deploy = asyncio.create_task(mesh.deploy("v2", 2))
+    while mesh.stored().applications[0].deployments[0].version == "v1":
+        versions = {actor.spec.spec.version for actor in mesh.cluster.replicas()}
+        assert (versions, statuses(mesh)["app"].status) == ({"v1"}, "RUNNING")
+        await asyncio.sleep(0.1)
+    await deploy
+    await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 2 and not mesh.cluster.serving("v1"))
+    await mesh.crash()

@@ -169,6 +169,8 @@ async def _recover_many(count: int, per_second: float) -> None:
     store.save(state)
     await mesh.boot()
     assert len(mesh.loop.picture().observed.replicas) == count
+    in_time = sum(each.is_serving for each in mesh.loop.picture().observed.replicas)
+    assert (in_time == count) == (per_second >= 500.0)
     await asyncio.sleep(1.5 * count / per_second)
     assert sum(each.is_serving for each in mesh.loop.picture().observed.replicas) == count
     assert cluster.others == []
@@ -206,6 +208,54 @@ async def _drain_gateway() -> None:
         lambda: [each.status for each in mesh.loop.status().gateways if each.node_id == "n2"] == [GatewayStatus.HEALTHY]
     )
     assert old.closed.is_set()
+    await mesh.crash()
+
+
+def test_a_gateway_that_drains_on_a_node_that_is_needed_again_is_not_taken_for_healthy() -> None:
+    run_in_fake_time(_drain_needed_gateway())
+
+
+async def _drain_needed_gateway() -> None:
+    cluster = FakeCluster(1, cpus={"head": 0.0, "n2": 10.0})
+    mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.deploy("v1", 1, actor=ONE_CPU)
+    await mesh.until(lambda: is_running(mesh, "v1", 1))
+    (old,) = [actor for actor in cluster.actors.values() if actor.name.endswith("::n2")]
+    await mesh.delete()
+    old.ongoing = 1
+    await mesh.until(lambda: old.is_draining)
+    await mesh.deploy("v1", 1, actor=ONE_CPU)
+    await mesh.until(lambda: len(cluster.serving("v1")) == 1)
+    await mesh.crash()
+    await mesh.boot()
+    assert [each.status for each in mesh.loop.status().gateways if each.node_id == "n2"] == [GatewayStatus.DRAINING]
+    await mesh.crash()
+
+
+def test_a_replica_that_drains_gets_no_calls_from_a_new_controller() -> None:
+    """It ends as it was asked to, and no other one in its place."""
+    run_in_fake_time(_drain_replica())
+
+
+async def _drain_replica() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    for actor in mesh.cluster.replicas():
+        actor.ongoing = 1
+    await mesh.deploy("v1", 2)
+    await mesh.until(lambda: any(actor.is_draining for actor in mesh.cluster.replicas()))
+    (leaving,) = [actor for actor in mesh.cluster.replicas() if actor.is_draining]
+    staying = set(mesh.cluster.replicas()) - {leaving}
+    await mesh.crash()
+    await mesh.boot()
+    names = {actor.name.rpartition("#")[2] for actor in staying}
+    assert set(listed(mesh)) == names
+    leaving.ongoing = 0
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
+    assert set(mesh.cluster.replicas()) == staying
     await mesh.crash()
 
 

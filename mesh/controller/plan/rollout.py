@@ -82,15 +82,17 @@ def next_step(
     broken = [replica for replica in replicas if not replica.is_leaving and replica.unhealthy]
     new, others = _new_and_others(target, replicas, placement)
     old = [replica for replica in others if replica.is_serving]
+    silent = [replica for replica in others if _is_silent(replica)]
     returning = [replica for replica in others if _is_returning(target, replica, placement)]
     gave_up = is_given_up(target, replicas, failures)
     stands_still = gave_up or target.is_held
-    surplus = returning[max(0, _missing_before(target, new, old, placement, stands_still=stands_still)) :]
+    missing_before = _missing_before(target, new, [*old, *silent], placement, stands_still=stands_still)
+    surplus = returning[max(0, missing_before) :]
     kept = {replica.replica_id for replica in returning} - {replica.replica_id for replica in surplus}
     useless = [replica for replica in others if _is_useless(replica) and replica.replica_id not in kept]
     excess = _excess(target, new, old, shortage, placement, stands_still=stands_still)
     leaving = {replica.replica_id for replica, _ in excess}
-    old_staying = [replica for replica in old if replica.replica_id not in leaving]
+    old_staying = [replica for replica in (*old, *silent) if replica.replica_id not in leaving]
     starts = 0
     if not gave_up and not (target.is_held and target.has_other_version_before):
         starts = _starts(target, new, old_staying, len(kept) + returning_starts, failures, placement)
@@ -116,7 +118,7 @@ def missing_predecessors(
     if _is_paused(placement.resources.observed.failures_of(before.key, before.version), placement):
         return 0
     new, others = _new_and_others(target, replicas, placement)
-    old = [replica for replica in others if replica.is_serving]
+    old = [replica for replica in others if replica.is_serving or _is_silent(replica)]
     returning = sum(_is_returning(target, replica, placement) for replica in others)
     room = target.num_replicas + target.pace.surge_max - len(new) - len(old) - returning
     stands_still = is_given_up or target.is_held
@@ -226,14 +228,19 @@ def _is_stray(target: DeploymentTarget, replica: Replica) -> bool:
 
 
 def _is_useless(replica: Replica) -> bool:
-    """No caller is served by it. One that has not answered a new controller yet may serve."""
-    return not replica.is_serving and replica.state != ReplicaState.RECOVERING
+    """No caller is served by it."""
+    return not replica.is_serving and not _is_silent(replica)
+
+
+def _is_silent(replica: Replica) -> bool:
+    """It has not answered a new controller yet, and may serve: none starts in its place."""
+    return replica.state == ReplicaState.RECOVERING
 
 
 def _is_returning(target: DeploymentTarget, replica: Replica, placement: DeploymentPlacement) -> bool:
     """It comes up as a replacement of one of the version before."""
     before = target.predecessor
-    if before is None or replica.is_serving or before.version == target.version:
+    if before is None or replica.is_serving or _is_silent(replica) or before.version == target.version:
         return False
     return replica.stays_as(before.version) and not placement.resources.waits_amiss(replica)
 

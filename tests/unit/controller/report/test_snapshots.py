@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from mesh.controller.plan.cluster_picture import Failures, Replica
+from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.deployment_status import next_verdict
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import DeploymentStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -23,6 +24,19 @@ def test_only_serving_replicas_are_listed() -> None:
     others = [replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING), replica(unhealthy="no answer")]
     expected = {running.replica_id, updating.replica_id}
     assert {each.replica_id for each in snapshot_of(running, updating, *others).replicas} == expected
+
+
+def test_callers_hear_which_replicas_died_and_which_have_left() -> None:
+    """Calls on those that died are not waited for."""
+    ends = {
+        is_lost: DepartedReplica(replica_id=f"r-{is_lost}", deployment=KEY, at_s=0.0, is_lost=is_lost)
+        for is_lost in (True, False)
+    }
+    seen = replace(observed(replica()), departed=tuple(ends.values()))
+    snapshot = build_snapshots(desired_of(application(version="v2")), seen, {})[KEY]
+    assert list(snapshot.lost_replica_ids) == ["r-True"]
+    other = replace(ends[True], deployment=DeploymentKey("app", "Other"))
+    assert not build_snapshots(desired_of(), replace(seen, replicas=(), departed=(other,)), {})
 
 
 def test_old_and_new_versions_serve_together() -> None:
