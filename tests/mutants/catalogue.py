@@ -187,14 +187,14 @@ ROLLOUTS = (
         tests=("sim/test_rollout_policy.py",),
     ),
     Mutant(
-        name="waits for ever for constructors that hang",
+        name="waits without limit for constructors that hang",
         file="plan/progress.py",
         old="        if now_s - began_at_s > deadline_s:\n",
         new="        if False:\n",
         tests=("sim/test_progress.py",),
     ),
     Mutant(
-        name="waits for ever for replicas that are never ready",
+        name="waits without limit for replicas that are never ready",
         file="plan/progress.py",
         old="    return replica.unready_at_s if replica.is_up else None\n",
         new="    return None\n",

@@ -100,7 +100,7 @@ class FakeCluster:
         self.broken_versions: set[str] = set()
         """Versions whose constructors always fail."""
         self.crashing_versions: dict[str, float] = {}
-        """Versions whose replicas die so many seconds after they came up."""
+        """Versions whose replicas die after they came up, and after how many seconds."""
         self.cut_off: set[str] = set()
         """Nodes that no message reaches."""
         self._lacking: set[str] = set()
@@ -196,7 +196,7 @@ class FakeCluster:
     # ---- What tests do and see -------------------------------------------------------------------------------------
 
     async def vanish(self, node_id: str, unnoticed_s: float) -> None:
-        """A host is gone without a word. Ray lists its actors, which nothing reaches, for so long."""
+        """A host is gone. Ray lists its actors, which nothing reaches, for that time."""
         del self.cpus[node_id]
         self.cut_off.add(node_id)
         await asyncio.sleep(unnoticed_s)
