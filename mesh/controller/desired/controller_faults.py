@@ -6,8 +6,7 @@ Every step of a turn hands in its problems, and these hold until the same step h
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Set
 
 from mesh.routing.snapshot import DeploymentKey
 
@@ -18,13 +17,22 @@ _TEXT_MAX_CHARS = 500
 Problems = dict[DeploymentKey, Exception]
 
 
-@contextmanager
-def confined(key: DeploymentKey, problems: Problems) -> Iterator[None]:
-    """What goes wrong inside is a problem of that deployment alone."""
-    try:
-        yield
-    except Exception as error:  # a fault of ours, of any kind
-        problems[key] = error
+class confined:
+    """What goes wrong inside, a fault of ours of any kind, is a problem of that deployment alone."""
+
+    __slots__ = ("_key", "_problems")
+
+    def __init__(self, key: DeploymentKey, problems: Problems) -> None:
+        self._key = key
+        self._problems = problems
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._problems[self._key] = error
+        return True
 
 
 class ControllerFaults:

@@ -74,6 +74,27 @@ def _plan_unwanted(
 def _plan_deployment(
     target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources
 ) -> Iterator[Action]:
+    if not is_settled(target, replicas):
+        yield from _next_actions(target, replicas, resources)
+
+
+def is_settled(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
+    """As wanted, so that there is nothing to do. Of thousands of deployments nearly all are."""
+    if len(replicas) != target.num_replicas or target.predecessor is not None:
+        return False
+    version, config_version = target.version, target.config_version
+    for each in replicas:
+        is_as_wanted = each.version == version and each.config_version == config_version
+        if not is_as_wanted or each.state is not ReplicaState.RUNNING or each.unhealthy or each.not_ready:
+            return False
+        if each.node_ends_at_s is not None:
+            return False
+    return True
+
+
+def _next_actions(
+    target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources
+) -> Iterator[Action]:
     failures = resources.observed.failures_of(target.key, target.version)
     placement = DeploymentPlacement(resources, target.request, replicas, target.version)
     shortage = placement.reserve_for_waiting()

@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.resource_request import Bundle, ResourceRequest
@@ -29,7 +31,8 @@ from mesh.controller.plan.cluster_picture import (
     Observed,
     Replica,
 )
-from mesh.controller.plan.planner import plan
+from mesh.controller.plan.cluster_resources import ClusterResources
+from mesh.controller.plan.planner import _next_actions, is_settled, plan
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.options.drain_policy import DrainPolicy
 from mesh.settings import settings
@@ -263,3 +266,52 @@ def test_ten_thousand_replicas_are_placed_on_five_hundred_nodes_in_one_go(monkey
     assert set(placed.values()) == {20}
     assert len(placed) == 500
     assert looks["all"] <= 2 * 10_000
+
+
+# ---- Settled deployments -------------------------------------------------------------------------------------------
+
+states = st.sampled_from([ReplicaState.RUNNING] * 4 + list(ReplicaState))
+any_replicas = st.lists(
+    st.builds(
+        lambda state, version, **fields: replace(replica(state, version), **fields),
+        states,
+        st.sampled_from(["v2", "v2", "v2", "v1"]),
+        config_version=st.sampled_from(["c1", "c1", "c1", "c0"]),
+        unhealthy=st.sampled_from(["", "", "", "no answer"]),
+        not_ready=st.sampled_from(["", "", "", "warming up"]),
+        node_ends_at_s=st.sampled_from([None, None, None, NOW_S + 60, math.inf]),
+        is_placed=st.booleans(),
+    ),
+    max_size=3,
+)
+any_failures = st.builds(
+    lambda count, last_at_s: Failures(version="v2", count=count, last_at_s=last_at_s, message="broken"),
+    st.integers(0, 30),
+    st.floats(NOW_S - 100, NOW_S),
+)
+
+
+@given(any_replicas, st.integers(0, 3), any_failures)
+def test_a_settled_deployment_has_nothing_to_do(replicas: list[Replica], wanted: int, failures: Failures) -> None:
+    """So its plan need not be made in each turn."""
+    seen = replace(observed(*replicas), replica_failures={(KEY, "v2"): failures})
+    resources = ClusterResources(seen, NOW_S, settings().controller)
+    if is_settled(target(wanted), replicas):
+        assert list(_next_actions(target(wanted), replicas, resources)) == []
+
+
+def test_what_is_not_as_wanted_is_not_settled() -> None:
+    good = replica()
+    wanted = target(1)
+    assert is_settled(wanted, [good])
+    assert not is_settled(target(2), [good])
+    assert not is_settled(replace(wanted, predecessor=target(1, "v1")), [good])
+    for change in (
+        {"version": "v1"},
+        {"config_version": "c0"},
+        {"state": ReplicaState.STOPPING},
+        {"unhealthy": "no answer"},
+        {"not_ready": "warming up"},
+        {"node_ends_at_s": math.inf},
+    ):
+        assert not is_settled(wanted, [replace(good, **change)]), change  # type: ignore[arg-type]
