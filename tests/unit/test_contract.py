@@ -26,6 +26,8 @@ DANGLING = re.compile(
 )
 """References to documents that a reader of this repository does not have."""
 
+_NAMED_TEST = re.compile(r"(tests/[\w/]+\.py)::(test_\w+)")
+
 
 def test_items_are_numbered_without_gaps() -> None:
     for letter in ("", "C", "D"):
@@ -130,6 +132,17 @@ def test_every_path_in_prose_exists() -> None:
         if not (ROOT / path).exists()
     ]
     assert missing == [], "the file was moved or renamed: correct the path"
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    named = {match for document in (ROOT / "docs").glob("*.md") for match in _NAMED_TEST.findall(document.read_text())}
+    gone = [
+        f"{path}::{name}"
+        for path, name in sorted(named)
+        if not (ROOT / path).is_file() or f"def {name}(" not in (ROOT / path).read_text()
+    ]
+    assert len(named) > 50
+    assert gone == [], "name another test, or write it"
 
 
 def test_every_dotted_name_in_code_exists() -> None:

@@ -1,0 +1,40 @@
+"""mesh.membership.sync_stream: the pauses between attempts to reach the controller."""
+
+import asyncio
+import itertools
+from typing import Any, cast
+
+import pytest
+
+from mesh.membership.sync_stream import SyncStream
+from mesh.settings import settings
+from tests.sim.fake_time import run_in_fake_time
+
+PROCESSES = 200
+
+
+def test_processes_that_lose_the_controller_together_do_not_come_back_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pause is twice the last one, up to a limit, and shorter by a random part: 11,000 must not ask at once."""
+    attempts: dict[SyncStream, list[float]] = {}
+
+    async def attempt(stream: SyncStream) -> None:
+        attempts.setdefault(stream, []).append(asyncio.get_running_loop().time())
+        raise LookupError("there is no controller")
+
+    async def main() -> None:
+        streams = [SyncStream(cast(Any, object())) for _ in range(PROCESSES)]
+        tasks = [asyncio.create_task(stream._keep()) for stream in streams]
+        await asyncio.sleep(120.0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    monkeypatch.setattr(SyncStream, "_attempt", attempt)
+    run_in_fake_time(main())
+    longest_s = settings().process.sync_reconnect_delay_max_s
+    for times in attempts.values():
+        pauses = [after - before for before, after in itertools.pairwise(times)]
+        assert all(pause <= longest_s for pause in pauses)
+        assert all(pause >= longest_s / 2 for pause in pauses[-5:])
+    late = [sum(100.0 <= time < 100.0 + longest_s / 4 for time in times) for times in attempts.values()]
+    assert 0 < sum(late) < PROCESSES / 2, "they are spread over the whole pause"
