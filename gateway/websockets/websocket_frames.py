@@ -43,6 +43,8 @@ class WebSocketFrames:
         """Of a text in fragments: what is wrong in one of them ends the socket before the others have come."""
         self._is_closing = False
         """By our side: what the client still sends is not wanted."""
+        self._has_failed = False
+        """Because of what the client does: nothing behind that is a message."""
         self.received = 0
         """Frames of all kinds."""
         self.is_over = False
@@ -75,6 +77,8 @@ class WebSocketFrames:
         events = self._protocol.events_received()
         self.received += len(events)
         for event in events:
+            if self._has_failed:
+                break
             if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._add(event, messages)
         return [] if self._is_closing else messages
@@ -99,6 +103,7 @@ class WebSocketFrames:
 
     def fail(self, code: int, reason: str) -> None:
         """End the socket because of what the client does."""
+        self._has_failed = True
         self._begun.clear()
         self._protocol.fail(code, reason)
 

@@ -52,16 +52,18 @@ class MethodSocketDialect:
         self._keeper = WebSocketKeeper()
 
     def claims(self, head: HttpHead) -> bool:
-        return head.is_websocket and self._find(head) is not None
+        """Also of methods that their service does not have: no application has one there."""
+        is_known = head.is_websocket and self._find(head) is not None
+        return is_known or (head.is_websocket and self._json_methods.knows_service(head.path))
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of a handshake; None if it is refused already."""
         head = exchange.head
-        target = self._find(head)
+        target = self._find(head) or self._methods.find(application_of(head), head.path)
         if isinstance(target, Refusal):
             self._refuse(exchange, self._methods.shown(target, exchange))
             return None
-        assert target is not None, "claims has found it"
+        assert isinstance(target, JsonTarget), "methods of the routes are found"
         try:
             handshake, json_head = read_handshake(head), read_json_head(head)
             json_head = with_query(json_head, head.query, target.translation.request.mesh_parameters)

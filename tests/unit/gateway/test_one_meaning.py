@@ -26,10 +26,13 @@ from tests.unit.gateway.typed_clients import (
     TypedCall,
     by_connect,
     by_connectrpc,
+    by_events,
     by_grpc,
     by_grpc_web,
     by_grpc_web_text,
     by_json,
+    by_lines,
+    by_websocket,
     own,
 )
 from tests.unit.protos.shop_pb2 import Item
@@ -39,13 +42,17 @@ STREAMING_CLIENTS: dict[str, Client] = {
     "Connect of Protobuf": by_connect("proto"),
     "Connect of JSON": by_connect("json"),
     "gRPC of connectrpc": partial(by_connectrpc, protocol="GRPC"),
+    "JSON": by_json,
+    "JSON in lines": by_lines,
+    "WebSocket of JSON": by_websocket("json"),
+    "WebSocket of Protobuf": by_websocket("proto"),
 }
 CLIENTS: dict[str, Client] = {
     **STREAMING_CLIENTS,
     "gRPC-Web": by_grpc_web,
     "gRPC-Web of text": by_grpc_web_text,
     "gRPC-Web of connectrpc": partial(by_connectrpc, protocol="GRPC_WEB"),
-    "JSON": by_json,
+    "JSON in events": by_events,
 }
 GET_CLIENTS: dict[str, Client] = {
     "Connect by GET": by_connect("proto", uses_get=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +15,8 @@ import grpc
 import httpx
 import pytest
 from google.protobuf import json_format
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.web_rpc.base64_pieces import Base64Pieces
 from gateway.web_rpc.envelope_reader import envelope
@@ -198,23 +202,104 @@ async def by_connectrpc(
 
 async def by_json(port: int, call: TypedCall) -> Seen:
     """As curl does it. A stream is an array, whose last element is the status if the call fails."""
-    headers = [("content-type", "application/json"), *_texts(call.metadata)]
-    if call.timeout_s is not None:
-        headers.append(("grpc-timeout", f"{round(call.timeout_s * 1000)}m"))
-    answer = await _post(port, call.path, headers, json_format.MessageToJson(call.requests[0]).encode())
+    headers = [("content-type", "application/json"), *_texts(call.metadata), *_grpc_timeout(call)]
+    if call.streams_request:
+        body = json.dumps([json_format.MessageToDict(each) for each in call.requests]).encode()
+    else:
+        body = json_format.MessageToJson(call.requests[0]).encode()
+    answer = await _post(port, call.path, headers, body)
     tree = json.loads(answer.content)
     seen = Seen()
-    items = tree if call.streams_response and isinstance(tree, list) else [tree]
-    for each in items:
+    _read_json(seen, tree if call.streams_response and isinstance(tree, list) else [tree])
+    return seen
+
+
+async def by_lines(port: int, call: TypedCall) -> Seen:
+    """Every message is a line, in both directions."""
+    body = b"".join(_json_line(each) for each in call.requests)
+    return await _by_json_stream(port, call, body, "application/x-ndjson")
+
+
+async def by_events(port: int, call: TypedCall) -> Seen:
+    """The response as server-sent events, as a page reads it."""
+    body = json_format.MessageToJson(call.requests[0]).encode()
+    return await _by_json_stream(port, call, body, "text/event-stream")
+
+
+async def _by_json_stream(port: int, call: TypedCall, body: bytes, accept: str) -> Seen:
+    kind = "application/x-ndjson" if call.streams_request else "application/json"
+    headers = [("content-type", kind), ("accept", accept), *_texts(call.metadata), *_grpc_timeout(call)]
+    answer = await _post(port, call.path, headers, body)
+    seen = Seen()
+    if not call.streams_response or answer.status_code != 200:
+        _read_json(seen, [json.loads(answer.content)])
+        return seen
+    assert answer.headers["content-type"].startswith(accept)
+    lines = answer.text.split("\n")
+    if accept == "text/event-stream":
+        events = answer.text.removesuffix("\n\n").split("\n\n")
+        assert ("event: end" in events[-1]) is ("event: error" not in events[-1]), "a stream says how it ended"
+        events = [each for each in events if "event: end" not in each]
+        lines = [line.removeprefix("data:") for each in events for line in each.split("\n") if line.startswith("data:")]
+    _read_json(seen, [json.loads(line) for line in lines if line.strip()])
+    return seen
+
+
+# ---- WebSockets ------------------------------------------------------------------------------------------------------
+
+
+def by_websocket(codec: str) -> Client:
+    """Messages as JSON text, or as binary Protobuf."""
+
+    async def call_it(port: int, call: TypedCall) -> Seen:
+        headers = [*_texts(call.metadata), *_grpc_timeout(call)]
+        url = f"ws://127.0.0.1:{port}{call.path}"
+        seen = Seen()
+        try:
+            client = await connect(url, additional_headers=headers, open_timeout=_LIMIT_S, proxy=None)
+        except InvalidStatus as error:
+            _read_json(seen, [json.loads(error.response.body)])
+            return seen
+        async with client:
+            try:
+                for each in call.requests:
+                    is_json = codec == "json"
+                    await client.send(_json_line(each).decode() if is_json else each.SerializeToString())
+                if call.streams_request:
+                    await client.send("")
+            except ConnectionClosed:
+                pass  # the call has ended already
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    message = await asyncio.wait_for(client.recv(), _LIMIT_S)
+                    if isinstance(message, bytes):
+                        seen.responses.append(Item.FromString(message))
+                    else:
+                        _read_json(seen, [json.loads(message)])
+            assert client.close_code == (4000 + seen.code if seen.code else 1000)
+        return seen
+
+    return call_it
+
+
+# ---- Inside ----------------------------------------------------------------------------------------------------------
+
+
+def _json_line(message: Item) -> bytes:
+    return json.dumps(json_format.MessageToDict(message)).encode() + b"\n"
+
+
+def _read_json(seen: Seen, trees: list[Any]) -> None:
+    for each in trees:
         if "error" in each or "code" in each:
             status = each.get("error", each)
             seen.code, seen.message = status["code"], status.get("message", "")
         else:
             seen.responses.append(json_format.ParseDict(each, Item()))
-    return seen
 
 
-# ---- Inside ----------------------------------------------------------------------------------------------------------
+def _grpc_timeout(call: TypedCall) -> list[tuple[str, str]]:
+    return [] if call.timeout_s is None else [("grpc-timeout", f"{round(call.timeout_s * 1000)}m")]
 
 
 def own(metadata: Any) -> list[tuple[str, str | bytes]]:
