@@ -18,6 +18,7 @@ from mesh.options import option_checks
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.usercode.user_code import Replace, UserCode, pack_arguments
+from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -98,10 +99,9 @@ class LocalApplication:
                 self.close()
                 if not isinstance(error, Exception):
                     raise
-                raise RuntimeError(
-                    f"Deployment '{spec.name}' of application '{self.name}' failed to start: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
+                reason = str(error) if isinstance(error, UserCodeError) else f"{type(error).__name__}: {error}"
+                start = f"Deployment '{spec.name}' of application '{self.name}' failed to start"
+                raise RuntimeError(f"{start}: {reason}") from error
 
     def close(self) -> None:
         """Cancel all calls, delete the users' objects, callers first, and end all threads. Idempotent."""

@@ -32,6 +32,7 @@ from mesh.rpc.request_head import RequestHead, read_request_head
 from mesh.rpc.rpc_server import RpcServer
 from mesh.usercode.served_methods import typed_methods
 from mesh.usercode.user_code import UserCode
+from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
@@ -110,7 +111,7 @@ class LocalReplica:
     async def start(self) -> None:
         """As on a mesh: constructor, startup of the ASGI application, `reconfigure`, health check; then it serves.
 
-        Raises what the user's code raises.
+        Raises what the user's code raises, UserCodeError where it tries to end the process.
         """
         options = self.spec.options
         user_object = self._object = await self._on_user_loop(self._unpacked())
@@ -177,4 +178,7 @@ class LocalReplica:
         return await self._on_user_loop(self._object.record(hook)) if self._object is not None else {}
 
     async def _on_user_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.wrap_future(self._context.copy().run(self._user_loop.submit, coroutine))
+        try:
+            return await asyncio.wrap_future(self._context.copy().run(self._user_loop.submit, coroutine))
+        except (SystemExit, KeyboardInterrupt) as error:  # raised by user code: it must not end the test
+            raise UserCodeError(f"{type(error).__name__}: {error}") from error

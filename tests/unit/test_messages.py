@@ -492,11 +492,19 @@ class Failing:
         raise ValueError("no stock")
 
 
+class Exiting:
+    def __init__(self) -> None:
+        sys.exit(3)
+
+
 def test_a_mistake_that_a_start_finds(mesh_app: RunMeshApp) -> None:
     failed = "Deployment '{}' of application 'default' failed to start: "
     with pytest.raises(RuntimeError) as caught:
         mesh_app(mesh.deployment(Failing).bind())
     assert str(caught.value) == f"{failed.format('Failing')}ValueError: no stock"
+    with pytest.raises(RuntimeError) as caught:
+        mesh_app(mesh.deployment(Exiting).bind())
+    assert str(caught.value) == f"{failed.format('Exiting')}SystemExit: 3"
     with pytest.raises(RuntimeError) as caught:
         mesh_app(mesh.deployment(Plain, user_config={"size": 1}).bind())
     assert str(caught.value) == (
