@@ -1,6 +1,7 @@
 """`mesh deploy` and its file on a real Ray: what changes, what stays, what is removed, and what users read."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,12 +24,14 @@ from mesh.client import mesh_lifecycle
 from mesh.client.control_client import ConfigText
 from mesh.v1.control_pb2 import DEPLOYER_FILE
 from tests.documents import EXAMPLE_CONFIG, ROOT
+from tests.e2e.conftest import Gateway
 from tests.e2e.replicas import replicas, running
 from tests.e2e.waiting import until
 
 CODE = """
 import dataclasses
 import os
+import re
 import mesh
 from {module}_words import GREETING
 
@@ -151,7 +154,9 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
     )
     assert planned.output == "first/Stock: num_replicas: 1 -> 2 (nothing restarts)\n"
     compared = project.mesh("diff", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory))
-    assert (compared.exit_code, compared.output) == (1, "Nothing restarts:\n  first/Stock: num_replicas: 1 -> 2\n")
+    *lines, advice = compared.output.splitlines()
+    assert (compared.exit_code, lines) == (1, ["Nothing restarts:", "  first/Stock: num_replicas: 1 -> 2"])
+    assert re.fullmatch(r"To deploy this only while no one changes it, add --expect first=\d+", advice)
     project.deployed()
     assert pids("first", "Stock") > before["first", "Stock"]
     assert {each: pids(*each) for each in every if each != ("first", "Stock")} == {
@@ -337,8 +342,12 @@ def test_run_of_a_file_ends_with_ctrl_c_and_leaves_nothing(project: Project) -> 
     assert not {"first", "second"} & set(mesh.status().applications)
 
 
-def test_the_example_s_file_serves_stock_clients(project: Project, channel: grpc.Channel) -> None:
-    result = project.mesh("deploy", str(EXAMPLE_CONFIG), "--app-dir", str(ROOT))
+def test_the_example_s_file_serves_stock_clients(project: Project, channel: grpc.Channel, gateway: Gateway) -> None:
+    """On the port of the run: with its own one the file would give the gateway another."""
+    text = Path(EXAMPLE_CONFIG).read_text()
+    file = project.directory / "weather.yaml"
+    file.write_text(text.replace("port: 9000", f"port: {gateway.grpc_port}"))
+    result = project.mesh("deploy", str(file), "--app-dir", str(ROOT))
     assert result.exit_code == 0, result.output
     request = weather_pb2.ForecastRequest(city="midtown", hour=12)
     stub = weather_pb2_grpc.WeatherStub(channel)
