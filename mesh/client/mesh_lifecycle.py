@@ -24,6 +24,8 @@ from mesh.wire.mesh_token import forget_token, mesh_id
 logger = logging.getLogger("mesh")
 
 _CONTROLLER_CLASS = "mesh.controller.controller_actor:ControllerActor"
+_HEAD_SHARE = 0.001
+"""Of the resource that only the head has: the least that Ray counts is a tenth of it."""
 _POLL_S = 0.05
 
 
@@ -59,7 +61,10 @@ def start(
     ray_core.kv_put(SERVICER_FUNCTIONS_KEY, servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
     environment = {"env_vars": dict(env_vars)} if env_vars else {}
-    placement = ray_core.ActorPlacement(node_id=head_node_id(), max_restarts=-1, runtime_env=environment)
+    # An affinity would be ignored, because the controller asks for nothing else. Any head node has the resource, also
+    # one with another id on which Ray starts the controller again.
+    on_head = {ray_core.HEAD_RESOURCE: _HEAD_SHARE}
+    placement = ray_core.ActorPlacement(resources=on_head, max_restarts=-1, runtime_env=environment)
     actor = ray_core.spawn_actor(
         _CONTROLLER_CLASS,
         (options.SerializeToString(),),

@@ -110,7 +110,7 @@ def running_mesh(nodes: Nodes) -> Iterator[None]:
     )
     yield
     mesh.shutdown()
-    assert not leftovers.mesh_processes()
+    until(lambda: not leftovers.mesh_processes())
     assert not [each for each in ray.util.placement_group_table().values() if each["state"] != "REMOVED"]
 
 

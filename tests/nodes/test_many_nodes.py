@@ -104,6 +104,20 @@ def ask_over_grpc(nodes: Nodes, app: str) -> str:
         return str(stub.Price(shop_pb2.Item(), metadata=(("application", app),), timeout=10).name)
 
 
+def test_the_controller_is_on_the_head_also_after_a_restart(nodes: Nodes) -> None:
+    """So no node that operators drain, or lose, has it."""
+
+    def controller() -> tuple[str, int]:
+        shown = mesh.status().controller
+        assert shown is not None
+        return shown.node_id, shown.restarts
+
+    node_id, restarts = controller()
+    assert node_id == nodes.head
+    ray.kill(ray.get_actor("MESH_CONTROLLER", namespace="mesh"), no_restart=False)
+    until(lambda: controller() == (nodes.head, restarts + 1), timeout_s=30)
+
+
 # ---- messages while there is no room ---------------------------------------------------------------------------------
 
 

@@ -174,7 +174,7 @@ class ActorRegistry:
             return False
         if not replica.is_leaving:
             replica = replace(replica, drain=drain)
-            self._records.disruptions.is_stopping(replica, reason)
+            self._records.disruptions.count_stop(replica, reason)
         self._moved(replace(replica, stop_reasons=(*replica.stop_reasons, reason)), ReplicaEvent.STOP)
         return True
 
@@ -225,7 +225,7 @@ class ActorRegistry:
 
     def _may_be_replaced(self, replica: Replica) -> bool:
         key = replica.deployment
-        return self._records.disruptions.allow_another(key, self._serving(key))
+        return self._records.disruptions.allows_another(key, self._serving(key))
 
     def _serving(self, key: DeploymentKey) -> int:
         return sum(each.is_serving for each in self._replicas.values() if each.deployment == key)

@@ -33,7 +33,7 @@ class DeploymentRecords:
 
     def count_success(self, replica: Replica) -> None:
         self.failures[_version_of(replica)] = replace(self._failures_of(replica), has_succeeded=True)
-        self.disruptions.has_come_up(replica.deployment)
+        self.disruptions.count_start(replica.deployment)
 
     def count_hang(self, replica: Replica, message: str) -> None:
         """The replica's constructor missed its deadline."""
@@ -65,7 +65,7 @@ class DeploymentRecords:
         """`reason`: why it is lost if it had started."""
         if replica.state == ReplicaState.STARTING and reason != RestartReason.NODE_LOST:
             reason = RestartReason.START_FAILED
-        self.disruptions.is_lost(replica, reason)
+        self.disruptions.count_loss(replica, reason)
         self.tallies[replica.deployment] = self._tally_of(replica).with_restart(reason)
 
     def count_failed_check(self, replica: Replica) -> None:

@@ -38,17 +38,20 @@ class Disruptions:
         for key in self._unreplaced.keys() - keys:
             del self._unreplaced[key]
 
-    def has_come_up(self, key: DeploymentKey) -> None:
+    def count_start(self, key: DeploymentKey) -> None:
+        """A replica of the deployment has come up."""
         self._unreplaced[key] = max(0, self._unreplaced[key] - 1)
 
-    def is_lost(self, replica: Replica, reason: RestartReason) -> None:
+    def count_loss(self, replica: Replica, reason: RestartReason) -> None:
+        """The replica has failed. One that has never served leaves no gap."""
         has_served = replica.is_serving and reason in (RestartReason.DIED, RestartReason.NODE_LOST)
         self._unreplaced[replica.deployment] += has_served or reason == RestartReason.UNHEALTHY
 
-    def is_stopping(self, replica: Replica, reason: Reason) -> None:
+    def count_stop(self, replica: Replica, reason: Reason) -> None:
+        """The replica is being stopped."""
         self._unreplaced[replica.deployment] += replica.is_serving and reason in _REPLACING
 
-    def allow_another(self, key: DeploymentKey, serving: int) -> bool:
+    def allows_another(self, key: DeploymentKey, serving: int) -> bool:
         """Not if as many are away as may be, for whatever reason, while that number serves.
 
         What fails the health checks of many at once is more likely something that they share. They serve on, and each

@@ -10,7 +10,7 @@ from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.cluster_picture import Failures, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.plan.rollout import is_config_rejected, is_given_up
-from mesh.controller.report.shortage_text import explain
+from mesh.controller.report.shortage_text import late_starts, room_shortage
 from mesh.settings import settings
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 
@@ -112,12 +112,13 @@ def next_verdict(
     fact = _fact(target, replicas, failures, resources, since_at_s)
     before, (status, trigger) = status, _advance(status, trigger, fact)
     is_at_rest = status == DeploymentStatus.HEALTHY and not any(replica.is_migrating for replica in replicas)
-    shortage = "" if is_at_rest else explain(target, replicas, resources)
+    shortage = "" if is_at_rest else room_shortage(target, replicas, resources)
+    waits = "" if is_at_rest else shortage or late_starts(target, replicas, resources)
     return Verdict(
         target,
         status,
         trigger,
-        _message(status, target, replicas, failures, resources, shortage),
+        _message(status, target, replicas, failures, resources, waits),
         shortage,
         is_given_up=is_given_up(target, replicas, failures),
         since_at_s=since_at_s if status == before else resources.now_s,
@@ -279,12 +280,12 @@ def _message(
     replicas: Sequence[Replica],
     failures: Failures,
     resources: ClusterResources,
-    shortage: str,
+    waits: str,
 ) -> str:
     if status == DeploymentStatus.HEALTHY:
         moving = sum(replica.is_migrating for replica in replicas)
         moves = f"{_counted(moving, 'moves', 'move')} off nodes that are being drained." if moving else ""
-        notes = (moves, shortage, _held_back(target, replicas))
+        notes = (moves, waits, _held_back(target, replicas))
         return " ".join(filter(None, notes))
     serving = sum(replica.is_serving and replica.version == target.version for replica in replicas)
     others = sum(replica.is_serving for replica in replicas) - serving
@@ -308,7 +309,7 @@ def _message(
         )
     parts.append(_held_back(target, replicas))
     parts.append(_unready(replicas))
-    parts.append(shortage)
+    parts.append(waits)
     parts.append(_long_starts(replicas, resources.now_s))
     # The last exception comes first, because users look for it. Its traceback goes to the end.
     raised, _, traceback = failures.message.partition("\n")

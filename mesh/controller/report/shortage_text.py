@@ -12,7 +12,7 @@ from mesh.controller.plan.node_resources import could_hold
 from mesh.controller.plan.replica_placement import DeploymentPlacement
 
 
-def explain(target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources) -> str:
+def room_shortage(target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources) -> str:
     """Empty when no replica waits for room."""
     new = [each for each in replicas if each.stays_as(target.version)]
     if all(each.is_placed for each in new) and not target.request.is_bound:
@@ -25,13 +25,19 @@ def explain(target: DeploymentTarget, replicas: Sequence[Replica], resources: Cl
             starts = max(0, target.num_replicas - len(new))
             lacking += starts - len(placement.reserve(starts))
     if not lacking:
-        late = sum(resources.pending_state(each) not in (Pending.PLACED, Pending.ASSIGNED) for each in new)
-        return f"{late} of {target.num_replicas} replicas wait for Ray to start their processes." if late else ""
+        return ""
     if target.request not in resources.notes:
         nodes = [node for node in resources.observed.nodes if node.takes_replicas]
         what_there_is = _what_there_is(target.request, nodes, resources)
         resources.notes[target.request] = f"each asks for {target.request.text}; {what_there_is}"
     return f"{lacking} of {target.num_replicas} replicas wait for room: {resources.notes[target.request]}"
+
+
+def late_starts(target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources) -> str:
+    """Empty when no replica waits long for its process."""
+    new = [each for each in replicas if each.stays_as(target.version)]
+    late = sum(resources.pending_state(each) not in (Pending.PLACED, Pending.ASSIGNED) for each in new)
+    return f"{late} of {target.num_replicas} replicas wait for Ray to start their processes." if late else ""
 
 
 def _what_there_is(request: ResourceRequest, nodes: Sequence[Node], resources: ClusterResources) -> str:

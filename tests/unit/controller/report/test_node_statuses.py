@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.controller.plan.cluster_picture import Gateway, Node, Observed, Replica
-from mesh.controller.report.deployment_status import Verdict
+from mesh.controller.plan.cluster_picture import NO_FAILURES, Gateway, Node, Observed, Replica
+from mesh.controller.plan.cluster_resources import ClusterResources
+from mesh.controller.report.deployment_status import Verdict, next_verdict
 from mesh.controller.report.node_statuses import node_status, node_statuses, replicas_on
 from mesh.controller.report.status_report import build_status
 from mesh.status import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
@@ -84,6 +85,16 @@ def test_what_keeps_replicas_from_moving_is_shown() -> None:
     assert status(there(), verdict=judged()).message == ""
     assert status(replica(), verdict=judged(shortage=NO_ROOM)).message == "", "none of it is on that node"
     assert status(there(ReplicaState.STOPPING), verdict=judged(shortage=NO_ROOM)).message == "", "it is leaving"
+
+
+def test_a_process_that_ray_makes_slowly_keeps_no_replica_from_moving() -> None:
+    """Its runtime environment may take minutes: `mesh drain` goes on waiting."""
+    starting = replace(replica(ReplicaState.STARTING), is_placed=False, bundle_nodes=("n1",))
+    roomy = replace(HEAD, total={"CPU": 8.0}, available={"CPU": 8.0})
+    seen = Observed(replicas=(there(), starting), nodes=(EMPTIED, roomy))
+    verdict = next_verdict(judged(), target(1), seen.replicas, NO_FAILURES, ClusterResources(seen, 60.0))
+    assert "1 of 1 replicas wait for Ray to start their processes." in verdict.message
+    assert status(*seen.replicas, verdict=verdict).message == ""
 
 
 def test_the_status_lists_the_head_first_and_nodes_only_where_all_is_asked_for() -> None:

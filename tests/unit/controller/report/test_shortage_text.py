@@ -8,7 +8,7 @@ import pytest
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of, resources_text
 from mesh.controller.plan.cluster_picture import Node, Observed, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
-from mesh.controller.report.shortage_text import explain
+from mesh.controller.report.shortage_text import late_starts, room_shortage
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import replica, target
@@ -25,7 +25,8 @@ def ask(num_replicas_per_node: int = 0, strategy: str = "", *bundles: dict[str, 
 
 def text_of(wanted: ResourceRequest, *replicas: Replica, nodes: tuple[Node, ...] = NODES) -> str:
     seen = Observed(replicas=replicas, nodes=nodes)
-    return explain(replace(target(3), request=wanted), replicas, ClusterResources(seen, 0.0))
+    aim, resources = replace(target(3), request=wanted), ClusterResources(seen, 0.0)
+    return room_shortage(aim, replicas, resources) or late_starts(aim, replicas, resources)
 
 
 def waiting() -> Replica:
