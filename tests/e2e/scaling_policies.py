@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mesh import AutoscalingContext
@@ -32,3 +33,8 @@ def obey(context: AutoscalingContext, *, orders: str) -> object:
 async def follow_stats(context: AutoscalingContext) -> float:
     """As many replicas as the hungriest one says."""
     return max((stats["hunger"] for stats in context.replica_stats), default=1)
+
+
+def one_more_behind(contexts: Mapping[str, AutoscalingContext]) -> dict[str, float]:
+    """Two fronts, and one replica more behind them than there are."""
+    return {"Front": 2, "Behind": contexts["Front"].target_replicas + 1}

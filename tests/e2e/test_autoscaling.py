@@ -16,7 +16,7 @@ from tests.e2e import leftovers
 from tests.e2e.conftest import Deploy
 from tests.e2e.gate import Gate, small
 from tests.e2e.replicas import running
-from tests.e2e.scaling_policies import follow_stats
+from tests.e2e.scaling_policies import follow_stats, one_more_behind
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
@@ -47,7 +47,7 @@ class Worker:
 
 @small(num_replicas="auto", autoscaling_config={**QUICK, "max_replicas": 3, "policy": follow_stats})
 class Hungry:
-    def __init__(self) -> None:
+    def __init__(self, *_: object) -> None:
         self._hunger = 1
 
     async def grow(self, hunger: int) -> None:
@@ -196,6 +196,20 @@ def test_a_policy_hears_what_replicas_say(deploy: Deploy) -> None:
     handle.grow.remote(2).result(timeout_s=10)
     until(lambda: has("hungry", 2, "Hungry"), timeout_s=30)
     mesh.delete("hungry")
+    until(lambda: not policy_processes())
+
+
+def test_one_policy_decides_about_a_whole_application(deploy: Deploy) -> None:
+    """In one process, found by its path where the ingress finds its modules."""
+    front, behind = (
+        Hungry.options(name=name, num_replicas=None, autoscaling_config={**QUICK, "max_replicas": 3})
+        for name in ("Front", "Behind")
+    )
+    mesh.run(front.bind(behind.bind()), name="pair", route_prefix=None, autoscaling_policy=one_more_behind)
+    until(lambda: has("pair", 2, "Front") and has("pair", 3, "Behind"), timeout_s=30)
+    assert len(policy_processes()) == 1
+    assert "one_more_behind asks for 3" in status_of("pair", "Behind").autoscaling.decision
+    mesh.delete("pair")
     until(lambda: not policy_processes())
 
 
