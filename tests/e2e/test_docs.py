@@ -1,6 +1,7 @@
 """README.md and docs/: every block of Python runs, in order, and prints what it says it prints."""
 
 import contextlib
+import functools
 import io
 import os
 import subprocess
@@ -22,7 +23,8 @@ WITH_PYTHON = [document for document in DOCUMENTS if blocks_of(document, "python
 @pytest.mark.parametrize("document", WITH_PYTHON, ids=lambda path: path.name)
 def test_python_runs_and_prints_what_it_says(document: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options of `mesh.start` are only checked: the gateways of the run would get other ports, and files they lack."""
-    monkeypatch.setattr(mesh, "start", gateway_options.parse)
+    check = functools.partial(gateway_options.parse, proxy_location=None, http_options=None, grpc_options=None)
+    monkeypatch.setattr(mesh, "start", check)
     # Of a module that cannot be imported: so its classes travel to replicas by value, as those of a script do.
     names: dict[str, object] = {"__name__": f"document_{uuid.uuid4().hex}"}
     try:
