@@ -8,8 +8,8 @@ import pytest
 from tests.sim import gale, storm
 from tests.sim.season import first_fault, pool
 
-STORMS, AFTERMATHS, GALES, HOURS = 2_200, 600, 196, 4
-CHUNK = 275
+STORMS, AFTERMATHS, GALES, HOURS = 2_304, 600, 92, 4
+CHUNK = 288
 
 
 @pytest.fixture(scope="module")
