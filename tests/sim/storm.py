@@ -292,10 +292,10 @@ class WatchedPublisher(Publisher):
         routes: control_pb2.RouteTable,
     ) -> None:
         super().publish(desired, snapshots, routes)
+        listed = {key: {each.replica_id for each in snapshot.replicas} for key, snapshot in snapshots.items()}
         for key, target in desired.deployments.items():
-            listed = {each.replica_id for each in snapshots[key].replicas} if key in snapshots else set()
-            self._check(key, listed, target.num_replicas - target.pace.unavailable_max)
-            self._listed[key] = listed
+            self._check(key, listed.get(key, set()), target.num_replicas - target.pace.unavailable_max)
+        self._listed = listed
 
     def _check(self, key: DeploymentKey, listed: set[str], least: int) -> None:
         taken = [each for each in self._listed.get(key, set()) - listed if self._is_in_good_order(each)]
