@@ -157,6 +157,11 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
     *lines, advice = compared.output.splitlines()
     assert (compared.exit_code, lines) == (1, ["Nothing restarts:", "  first/Stock: num_replicas: 1 -> 2"])
     assert re.fullmatch(r"To deploy this only while no one changes it, add --expect first=\d+", advice)
+    late = project.mesh(
+        "deploy", str(project.directory / "mesh.yaml"), "--app-dir", str(project.directory), "--expect", "first=1"
+    )
+    assert late.exit_code == 1
+    assert f"its revision is {advice.rpartition('=')[2]} now, and it was 1" in late.output
     project.deployed()
     assert pids("first", "Stock") > before["first", "Stock"]
     assert {each: pids(*each) for each in every if each != ("first", "Stock")} == {
