@@ -122,6 +122,8 @@ class ControllerSettings:
     """How long one such search may take."""
     unreachable_interval_s: float = 1.0
     """Pause between two attempts to reach an actor that Ray cannot reach."""
+    abandon_timeout_s: float = 1.0
+    """How long the `__del__` of a replica may take that is killed in its constructor."""
     kill_timeout_s: float = 60.0
     """How long a killed actor may take to disappear before the controller stops waiting for it."""
     release_attempts_max: int = 30

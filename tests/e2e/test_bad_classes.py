@@ -1,5 +1,6 @@
 """User classes that misbehave: the status says so, and everything else keeps serving."""
 
+import asyncio
 import os
 import resource
 import signal
@@ -32,6 +33,19 @@ class HangsInConstructor:
         began.touch()
         while True:
             time.sleep(1.0)
+
+
+@small()
+class NeverComplete:
+    async def __init__(self, began: Path) -> None:
+        self._began = began
+        began.touch()  # noqa: ASYNC240 - it is quick
+        await asyncio.sleep(3600)
+
+    async def __del__(self) -> None:
+        await asyncio.sleep(0)
+        with self._began.open("a") as file:
+            file.write("deleted ")
 
 
 @small(max_constructor_retry_count=2)
@@ -129,6 +143,15 @@ def test_a_constructor_that_hangs_is_reported_and_can_be_deleted(tmp_path: Path)
     assert mesh.status().applications["hangs"].status == "DEPLOYING"
     mesh.delete("hangs")
     assert "hangs" not in mesh.status().applications
+
+
+def test_what_is_deleted_in_its_constructor_is_finalized_once(tmp_path: Path) -> None:
+    """`__del__` runs, though `__init__` has not returned (item 76)."""
+    began = tmp_path / "began"
+    _run(NeverComplete.bind(began), name="incomplete", route_prefix=None, _blocking=False)
+    until(began.exists)
+    mesh.delete("incomplete")
+    assert began.read_text() == "deleted "
 
 
 def test_a_constructor_that_exits_fails_the_deployment() -> None:

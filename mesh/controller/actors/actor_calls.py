@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -94,6 +95,13 @@ class ActorCalls:
         except ActorCallError as error:
             logger.warning("%s did not drain properly: %s", name, error)
         # Ray lets an actor exit only when its last method has returned. One that hangs must not keep it.
+        await self.kill(name)
+
+    async def abandon(self, name: str) -> None:
+        """Kill an actor that still starts, after the `__del__` of the user's object, if that takes no long time."""
+        with contextlib.suppress(ActorCallError, TimeoutError):
+            async with asyncio.timeout(settings().controller.abandon_timeout_s):
+                await self._runtime.call(name, "drain")
         await self.kill(name)
 
     async def kill(self, name: str) -> None:

@@ -208,11 +208,11 @@ class ReplicaKeeper:
 
     def _kill(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
-            if self._registry.replica_stopping(
-                replica_id, DrainPolicy(0.0, settings().controller.drain_margin_s), reason
-            ):
+            policy = DrainPolicy(0.0, settings().controller.drain_margin_s)
+            if is_new := self._registry.replica_stopping(replica_id, policy, reason):
                 _log("killing", replica, reason)
-            self._keep("kill", replica_id, self._calls.kill(actor_name_of(replica)))
+            end = self._calls.abandon if is_new and _is_incomplete(replica, reason) else self._calls.kill
+            self._keep("kill", replica_id, end(actor_name_of(replica)))
 
     def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} replica {replica_id}")
@@ -380,3 +380,9 @@ def _log(verb: str, replica: Replica, reason: Reason) -> None:
     fault = replica.unhealthy.partition("\n")[0]
     detail = f" ({fault})" if fault else ""
     logger.info("%s replica %s: %s%s", verb, replica.title, reason, detail)
+
+
+def _is_incomplete(replica: Replica, reason: Reason) -> bool:
+    """Whether it is deleted while it constructs the user's object, which then gets its `__del__`."""
+    is_starting = replica.state == ReplicaState.STARTING and bool(replica.bundle_nodes)
+    return is_starting and not replica.drain.is_immediate and reason in (Reason.DELETED, Reason.SHUTDOWN)

@@ -125,3 +125,38 @@ def test_a_placement_group_that_is_not_removed_at_once_is_removed_at_the_second_
     groups, after_s = run_in_fake_time(main())
     assert groups == set()
     assert 1.0 <= after_s < 2.0
+
+
+class Constructing(Silent):
+    """An actor whose drain takes a while, or fails."""
+
+    def __init__(self, drain_s: float, error: ActorCallError | None = None) -> None:
+        super().__init__(refuses_after_s=0.0, gone_after_s=0.0)
+        self.drain_s, self.error = drain_s, error
+        self.said: list[str] = []
+
+    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
+        self.said.append(method)
+        await asyncio.sleep(self.drain_s)
+        if self.error is not None:
+            raise self.error
+        self.said.append("done")
+        return None
+
+    async def kill(self, name: str) -> None:
+        self.said.append("kill")
+
+
+def test_an_actor_that_is_given_up_while_it_starts_may_delete_what_it_has_before() -> None:
+    """For a moment; a constructor that blocks its loop does not delay the kill for longer (item 76)."""
+
+    def abandoned(cluster: Constructing) -> tuple[list[str], float]:
+        async def main() -> tuple[list[str], float]:
+            await care_of(cluster).abandon("actor")
+            return cluster.said, now_s()
+
+        return run_in_fake_time(main())
+
+    assert abandoned(Constructing(0.5)) == (["drain", "done", "kill"], 0.5)
+    assert abandoned(Constructing(60.0)) == (["drain", "kill"], 1.0)
+    assert abandoned(Constructing(0.0, ActorDiedError("gone"))) == (["drain", "kill"], 0.0)
