@@ -2,8 +2,9 @@
 
 The start takes seconds, much of it in code that no handler of Python interrupts. Where a whole process group is
 signalled, Ray's daemons end first and the start waits half a minute for them. So a thread hears of the signal from the
-interpreter itself, which writes its number to a socket, and leaves. Nothing has been deployed by then, and the kernel
-kills the daemons that a process has started when it ends.
+interpreter itself, which writes its number to a socket, kills all that this process has started, and leaves. Nothing
+has been deployed by then. The kernel alone would kill Ray's daemons, but not what those have started: an agent that
+looks for a daemon which is gone does so for a minute.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 _SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -51,4 +54,36 @@ def _wait(heard: socket.socket, end: Callable[[], object]) -> None:
 def _leave() -> NoReturn:
     sys.stdout.write("\nStopping ...\n")
     sys.stdout.flush()
+    _kill_descendants()
     os._exit(0)
+
+
+def _kill_descendants() -> None:
+    """Stopped first, so that none of them starts another one meanwhile."""
+    stopped: set[int] = set()
+    while found := _descendants_of(os.getpid()) - stopped:
+        _send(signal.SIGSTOP, found)
+        stopped |= found
+    _send(signal.SIGKILL, stopped)
+
+
+def _send(number: signal.Signals, processes: Iterable[int]) -> None:
+    for process in processes:
+        with suppress(OSError):  # it has ended
+            os.kill(process, number)
+
+
+def _descendants_of(ancestor: int) -> set[int]:
+    """Process ids. Linux only."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # After the name, which may contain anything: the state, then the parent.
+            children[int((process / "stat").read_text().rpartition(")")[2].split()[1])].append(int(process.name))
+    found: set[int] = set()
+    parents = [ancestor]
+    while parents:
+        of_one = children.pop(parents.pop(), [])
+        found.update(of_one)
+        parents += of_one
+    return found

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from mesh.client.early_end import ending_at_once
+from tests.unit.fakes.waiting import until
 
 WAIT_S = 10.0
 
 STARTING = """
-import signal, time
+import signal, subprocess, time
 from mesh.client.early_end import ending_at_once
 
 def wait_for_daemons(number, frame):
@@ -22,7 +24,8 @@ def wait_for_daemons(number, frame):
 
 signal.signal(signal.{name}, wait_for_daemons)
 with ending_at_once():
-    print("starting", flush=True)
+    daemon = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE)
+    print(daemon.pid, int(daemon.stdout.readline()), flush=True)
     while True:
         time.sleep(60)
 """
@@ -34,10 +37,19 @@ def test_a_signal_ends_a_process_whose_handlers_wait(name: str) -> None:
     command = [sys.executable, "-c", STARTING.format(name=name)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "starting\n"
+        daemon, its_child = map(int, process.stdout.readline().split())
         process.send_signal(getattr(signal, name))
         shown, _ = process.communicate(timeout=WAIT_S)
     assert (process.returncode, shown) == (0, "\nStopping ...\n")
+    until(lambda: not is_running(daemon) and not is_running(its_child), "the end of what it has started")
+
+
+def is_running(process: int) -> bool:
+    """A zombie is not: what its parent left may wait for the system."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_other_signals_and_the_time_after_are_left_alone() -> None:
