@@ -6,6 +6,7 @@ to each other passes through its messages, which drop what they do not know.
 A test runs the coroutine that follows it; what is asserted stands there.
 """
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -156,7 +157,7 @@ async def _synced(release: Release) -> None:
     await context.reports.put(release.passed_on(control_pb2.Report(hello=hello, subscribe=[key])))
     load = control_pb2.DeploymentLoad(deployment=key, queued=1.0, ongoing=2.0)
     await context.reports.put(release.passed_on(control_pb2.Report(loads=[load])))
-    mesh._spawn(servicer(mesh).Sync(None, context), "the stream of an old gateway")
+    stream = asyncio.create_task(servicer(mesh).Sync(None, context), name="the stream of an old gateway")
     first = release.passed_on(await context.updates.get())
     assert [len(each.replicas) for each in first.snapshots] == [2]
     assert [route.app for route in first.routes.routes] == ["app"]
@@ -169,4 +170,6 @@ async def _synced(release: Release) -> None:
             known |= {each.replica_id for each in snapshot.replicas}
             known -= set(snapshot.removed_replica_ids)
     assert all(actor.spec.replica_id in known for actor in mesh.cluster.serving())
+    stream.cancel()
+    await asyncio.wait([stream])
     await mesh.crash()
