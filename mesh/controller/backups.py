@@ -40,16 +40,11 @@ def backup_of(
     state: control_pb2.DesiredState, contents: Mapping[str, bytes], servicer_functions: bytes, unix_time_s: float
 ) -> control_pb2.MeshBackup:
     """Raises InvalidChangeError if code or descriptors are lost."""
-    lost = sorted(
-        f"{app.name}/{spec.name}"
-        for app in generations(state)
-        for spec in app.deployments
-        if spec.code_key not in contents
-    )
+    lost = sorted(set(_lost(state, contents)))
     if lost:
         raise InvalidChangeError(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"The code of {', '.join(lost)} is gone from the cluster's key-value store: deploy it again, then back up.",
+            f"The {', the '.join(lost)} is gone from the cluster's key-value store: deploy it again, then back up.",
         )
     backup = control_pb2.MeshBackup(
         state=state, contents=contents, servicer_functions=servicer_functions, unix_time_s=unix_time_s
@@ -57,6 +52,14 @@ def backup_of(
     del backup.state.applied_requests[:]
     backup.state.is_shutting_down = False
     return backup
+
+
+def _lost(state: control_pb2.DesiredState, contents: Mapping[str, bytes]) -> Iterator[str]:
+    """What a restoration would not find."""
+    for app in generations(state):
+        yield from (f"code of {app.name}/{spec.name}" for spec in app.deployments if spec.code_key not in contents)
+        if app.descriptors_digest and DESCRIPTORS_PREFIX + app.descriptors_digest not in contents:
+            yield f"set of gRPC descriptors of {app.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +98,22 @@ class Restoration:
         return edited
 
     def _with_predecessors(self, present: control_pb2.DesiredState, running: set[str]) -> control_pb2.DesiredState:
-        """The versions before, as if they had been deployed, so that the wanted ones find them."""
-        before = [app for app in self.state.predecessors if app.name not in running]
+        """The versions before, as if they had been deployed, so that the wanted ones find them.
+
+        Their routes may belong to other applications since, so they get them when they are there.
+        """
+        before = {app.name: app for app in self.state.predecessors if app.name not in running}
         if not before:
             return present
-        changed = with_applications(present, before, self.unix_time_s)
-        proven = {(app.name, spec.name): spec for app in before for spec in app.deployments}
+        changed = with_applications(present, [_without_route(app) for app in before.values()], self.unix_time_s)
         for app in changed.applications:
+            known = before.get(app.name)
+            if known is None:
+                continue
+            app.route_prefix = known.route_prefix
+            proofs = {spec.name: spec for spec in known.deployments}
             for spec in app.deployments:
-                known = proven.get((app.name, spec.name))
-                if app.name not in running and known is not None:
-                    spec.has_run, spec.is_proven = known.has_run, known.is_proven
+                spec.has_run, spec.is_proven = proofs[spec.name].has_run, proofs[spec.name].is_proven
         return changed
 
     def _check_replaced(
@@ -141,6 +149,13 @@ class Restoration:
             changed.config_file = self.state.config_file
         if not running and self.state.HasField("target_capacity"):
             changed.target_capacity = self.state.target_capacity
+
+
+def _without_route(app: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
+    made = control_pb2.ApplicationSpec()
+    made.CopyFrom(app)
+    made.ClearField("route_prefix")
+    return made
 
 
 def _take_over_numbers(known: control_pb2.ApplicationSpec, app: control_pb2.ApplicationSpec) -> None:

@@ -25,7 +25,6 @@ from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.backups import backup_of, keys_of
 from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.deploy_history import Edit
-from mesh.controller.desired.desired_change import once
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.generations import Proofs, with_proofs, with_proven_gateways
@@ -37,6 +36,7 @@ from mesh.controller.plan.gateway_plan import have_all_changed
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import overdue_replicas
 from mesh.controller.plan.proofs import new_proofs
+from mesh.controller.repeated_requests import once
 from mesh.controller.report.loop_metrics import LoopTimes, TurnPart, TurnResult
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher

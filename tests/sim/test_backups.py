@@ -6,7 +6,7 @@ A test runs the coroutine that follows it; what is asserted stands there.
 import grpc
 import pytest
 
-from mesh.cluster.keys import CODE_PREFIX
+from mesh.cluster.keys import CODE_PREFIX, DESCRIPTORS_PREFIX
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.event_log import EventLog
 from mesh.stored.backup_file import from_file, to_file
@@ -200,3 +200,62 @@ async def _lost_code() -> None:
         await saved_by(mesh)
     assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
     await mesh.crash()
+
+
+def test_descriptors_that_are_lost_make_no_backup() -> None:
+    """It could not be restored."""
+    run_in_fake_time(_lost_descriptors())
+
+
+async def _lost_descriptors() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    described = application(version="v1-o")
+    described.descriptors = b"a file descriptor set"
+    await deploy(mesh, described)
+    await saved_by(mesh)
+    for key in mesh.kv.keys(DESCRIPTORS_PREFIX):
+        mesh.kv.delete(key)
+    with pytest.raises(Aborted, match="The set of gRPC descriptors of app is gone") as caught:
+        await saved_by(mesh)
+    assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    await mesh.crash()
+
+
+def test_a_route_that_a_version_before_has_given_away_does_not_keep_it_from_coming_back() -> None:
+    """Two applications had the same route one after the other, and both are being updated to another one."""
+    run_in_fake_time(_given_away())
+
+
+async def _given_away() -> None:
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"v2-o"}
+    await mesh.boot()
+    for name in ("one", "two"):
+        old, new = routed(name, "v1-o", "/shared"), routed(name, "v2-o", f"/{name}")
+        await deploy(mesh, old)
+        await mesh.until(lambda name=name: name in proven(mesh))  # type: ignore[misc]
+        await deploy(mesh, new)
+    saved = await saved_by(mesh)
+    assert [app.route_prefix for app in saved.state.predecessors] == ["/shared"] * 2
+    await mesh.crash()
+
+    other = Mesh(seed=2)
+    other.cluster.broken_versions = {"v2-o"}
+    await other.boot()
+    taken = routed("another", "a-o", "/shared")
+    await deploy(other, taken)
+    await restore(other, saved)
+    await other.until(lambda: len(other.cluster.serving("v1-o")) == 2)
+    assert {app.name: app.route_prefix for app in other.stored().predecessors} == {"one": "/shared", "two": "/shared"}
+    await other.crash()
+
+
+def routed(name: str, version: str, route_prefix: str) -> control_pb2.ApplicationSpec:
+    app = application(name, version, 1)
+    app.route_prefix = route_prefix
+    return app
+
+
+def proven(mesh: Mesh) -> set[str]:
+    return {app.name for app in mesh.stored().applications if all(each.is_proven for each in app.deployments)}

@@ -5,12 +5,20 @@ A test runs the coroutine that follows it; what is asserted stands there.
 
 import functools
 
+import grpc
+import pytest
+
 from mesh.controller.desired.desired_change import rolled_back
+from mesh.controller.desired.desired_keeper import DesiredKeeper
+from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.report.loop_metrics import TurnResult
 from mesh.status import ApplicationStatus
+from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_late_crashes import fewest
+from tests.unit.controller.builders import application
 
 
 async def roll_back(mesh: Mesh) -> None:
@@ -57,3 +65,65 @@ async def _end_failure() -> None:
     await mesh.until(lambda: is_running(mesh, "v1", 3))
     assert set(mesh.cluster.serving("v1")) == olds
     await mesh.crash()
+
+
+def test_an_update_is_undone_without_the_route_that_another_application_has_since() -> None:
+    """A refusal would come again in every turn, and with it nothing would be planned for any application."""
+    run_in_fake_time(_undo_without_route())
+
+
+async def _undo_without_route() -> None:
+    mesh = await _with_taken_route()
+    await mesh.until(lambda: is_serving(mesh, one="v1", two="v1"))
+    await mesh.until(lambda: not mesh.stored().predecessors)
+    assert {app.name: app.route_prefix for app in mesh.stored().applications} == {"one": "", "two": "/shop"}
+    await mesh.run(lambda: application("three", "v1", 1))
+    await mesh.until(lambda: is_serving(mesh, one="v1", two="v1", three="v1"))
+    assert not mesh.loop.times.turns[TurnResult.FAILED]
+    await mesh.crash()
+
+
+def test_an_update_that_cannot_be_undone_does_not_keep_others_from_being_deployed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_in_fake_time(_cannot_be_undone(monkeypatch))
+
+
+async def _cannot_be_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DesiredKeeper, "undoing", lambda *_: _refuse)
+    mesh = await _with_taken_route()
+    await mesh.until(lambda: is_serving(mesh, two="v1"))
+    await mesh.until(lambda: "DEPLOY_FAILED" in [each.status for each in mesh.loop.status().applications])
+    await mesh.run(lambda: application("three", "v1", 1))
+    await mesh.until(lambda: is_serving(mesh, three="v1"))
+    await mesh.crash()
+
+
+def _refuse(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+    raise InvalidChangeError(grpc.StatusCode.ALREADY_EXISTS, "It does not fit.")
+
+
+async def _with_taken_route() -> Mesh:
+    """The update of one application to another route fails, and another application has its former route."""
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"v2"}
+    await mesh.boot()
+    await mesh.run(lambda: _routed("one", "v1", "/shop"))
+    await mesh.until(lambda: is_serving(mesh, one="v1"))
+    await mesh.run(lambda: _routed("one", "v2", "/new"))
+    await mesh.run(lambda: _routed("two", "v1", "/shop"))
+    return mesh
+
+
+def _routed(name: str, version: str, route_prefix: str) -> control_pb2.ApplicationSpec:
+    app = application(name, version, 1)
+    app.route_prefix = route_prefix
+    app.deployments[0].options.rollback_on_failure = True
+    return app
+
+
+def is_serving(mesh: Mesh, **versions: str) -> bool:
+    """These applications run, with these versions."""
+    running = {each.name for each in mesh.loop.status().applications if each.status == ApplicationStatus.RUNNING}
+    wanted = {app.name: app.deployments[0].version for app in mesh.stored().applications}
+    return versions.keys() <= running and versions.items() <= wanted.items()

@@ -17,7 +17,7 @@ from mesh.controller.desired.canaries import (
     set_canaries,
     without_canary,
 )
-from mesh.controller.desired.deploy_history import Edit, bound_history
+from mesh.controller.desired.deploy_history import bound_history
 from mesh.controller.desired.generations import (
     is_proven,
     predecessor_of,
@@ -38,10 +38,6 @@ _DEPLOYERS = {
     control_pb2.DEPLOYER_FILE: "a configuration file",
     control_pb2.DEPLOYER_RUN: "another `mesh run`",
 }
-
-
-_REQUESTS_KEPT = 64
-"""Many more than clients make while one of them repeats its request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +166,13 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
 
 
 def _gone_back(
-    state: control_pb2.DesiredState, present: control_pb2.ApplicationSpec, unix_time_s: float
+    state: control_pb2.DesiredState,
+    present: control_pb2.ApplicationSpec,
+    unix_time_s: float,
+    *,
+    gives_way: bool = False,
 ) -> control_pb2.DesiredState:
+    """`gives_way`: without its route if that belongs to another application since; otherwise this is refused."""
     name = present.name
     target = rollback_target(state, name)
     if target is None:
@@ -184,15 +185,22 @@ def _gone_back(
     restored.CopyFrom(target)
     for spec in restored.deployments:
         spec.is_proven = False
+    if gives_way and _has_route_of_another(state, restored):
+        restored.route_prefix = ""
     changed = with_applications(state, [restored], unix_time_s)
     _keep_deployer(changed, present)
     return changed
 
 
+def _has_route_of_another(state: control_pb2.DesiredState, app: control_pb2.ApplicationSpec) -> bool:
+    return any(other.route_prefix == app.route_prefix for other in state.applications if other.name != app.name)
+
+
 def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_time_s: float) -> control_pb2.DesiredState:
     """The state with the version before of applications whose update failed, by name, and why it did.
 
-    One that has changed since, so that no version before is kept for it, stays as it is.
+    One that has changed since, so that no version before is kept for it, stays as it is. No one is there to correct a
+    change that is refused, so one whose route belongs to another application since goes back without it.
     """
     changed = state
     for name, reason in reasons.items():
@@ -200,7 +208,7 @@ def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_tim
         present = next((app for app in changed.applications if app.name == name), None)
         if before is None or present is None or not is_proven(before):
             continue
-        changed = _gone_back(changed, present, unix_time_s)
+        changed = _gone_back(changed, present, unix_time_s, gives_way=True)
         for app in changed.applications:
             if app.name == name:
                 app.rolled_back_because = reason[:REASON_MAX_CHARS]
@@ -261,24 +269,6 @@ def _scaled_number(key: DeploymentKey, options: control_pb2.DeploymentOptions, n
             " the application to stop it.",
         )
     return num_replicas
-
-
-def once(edit: Edit, request_id: str) -> Edit:
-    """`edit` unless the state has it already: a client repeats a request whose answer was lost.
-
-    Others may have changed the same since, and their change must not be undone. An empty id is that of no request.
-    """
-
-    def edited(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
-        if request_id and request_id in state.applied_requests:
-            return state
-        changed = edit(state)
-        if request_id:
-            changed.applied_requests.append(request_id)
-            del changed.applied_requests[:-_REQUESTS_KEPT]
-        return changed
-
-    return edited
 
 
 def without_application(state: control_pb2.DesiredState, name: str, run_id: str = "") -> control_pb2.DesiredState:

@@ -22,6 +22,7 @@ from mesh.controller.desired.deploy_history import Edit, recorded, records_of
 from mesh.controller.desired.desired_change import undone
 from mesh.controller.desired.desired_state import Desired, read_desired, scaled_to
 from mesh.controller.desired.generations import rollback_target
+from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.controller.store.descriptor_sets import new_sets, used_sets
 from mesh.controller.store.desired_store import StateStore, StoreError
 from mesh.routing.snapshot import DeploymentKey
@@ -156,6 +157,8 @@ class DesiredKeeper:
             logger.warning("the cluster's KV is slow: %s will change when they are stored", what)
         except StoreError as error:
             logger.warning("%s could not be stored, trying again: %s", what, error)
+        except InvalidChangeError as error:  # one application must not keep the turn from the others
+            logger.warning("%s are refused, trying again: %s", what, error)
         else:
             return True
         return False

@@ -138,6 +138,18 @@ def test_options_of_gateways_are_stored_once_and_not_over_those_of_another_progr
     with_servicer(scenario)
 
 
+def test_an_id_of_a_request_that_is_too_long_to_be_kept_is_refused() -> None:
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        request = deploy_request()
+        request.request_id = "x" * 101
+        with pytest.raises(Aborted, match="has 101 characters, and at most 100 are allowed") as caught:
+            await servicer.Deploy(request, Context())
+        assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert not mesh.stored().applications
+
+    with_servicer(scenario)
+
+
 def test_a_shutdown_of_an_earlier_mesh_ends_nothing() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         await servicer.Deploy(deploy_request(), Context())
