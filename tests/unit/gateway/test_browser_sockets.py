@@ -31,7 +31,7 @@ TALK = """new Promise((resolve, reject) => {
   socket.onopen = () => { socket.send('{"title": "a"}'); socket.send('{"title": "b"}'); socket.send(""); };
   socket.onmessage = (event) => heard.push(JSON.parse(event.data).title);
   socket.onclose = (event) => resolve(JSON.stringify([heard, event.code]));
-  setTimeout(() => reject(new Error("no answer")), 20000);
+  setTimeout(() => reject(new Error("no answer")), 60000);
 })"""
 
 

@@ -156,7 +156,7 @@ def test_one_broken_replica_of_four_fails_few_calls() -> None:
         traffic(mesh, 1.0)
         later = traffic(mesh, 2.5)
         assert later.failed <= 0.05 * (later.failed + later.succeeded)
-        assert later.succeeded > 1000
+        assert later.succeeded > 200
 
 
 def test_a_replica_that_works_again_is_found_again() -> None:
