@@ -242,7 +242,7 @@ async def _drain() -> None:
 
 
 def test_eleven_thousand_streams_come_and_go() -> None:
-    """Half a second for each: a stream looks at those of its node only, and loads are found by their stream."""
+    """A second for each: a stream looks at those of its node only, and loads are found by their stream."""
     asyncio.run(_come_and_go())
 
 
@@ -259,8 +259,8 @@ async def _come_and_go() -> None:
             publisher.close(stream)
             loads.forget(stream)
     assert loads.load(KEY).ongoing == 0
-    assert came.s < 0.5
-    assert went.s < 0.5
+    assert came.s < 1.0
+    assert went.s < 1.0
 
 
 def test_two_hundred_clients_that_wait_for_an_application_each() -> None:
