@@ -12,7 +12,7 @@ import pytest
 
 from mesh.controller.nodes.cordons import cordoned, uncordoned
 from mesh.controller.report.node_statuses import node_status, replicas_on
-from mesh.status import NodeStatus
+from mesh.status import ApplicationStatus, NodeStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
@@ -227,6 +227,7 @@ async def _call_off(seed: int) -> None:
     await drain(mesh, "n1")
     await asyncio.sleep(40.0)
     await uncordon(mesh, "n1")
+    assert mesh.app_status() == ApplicationStatus.RUNNING
     await mesh.until(lambda: is_running(mesh, "v1", 6))
     assert {actor.name for actor in cluster.replicas()} == before
     assert status(mesh, "n1").status == NodeStatus.READY

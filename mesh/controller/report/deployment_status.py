@@ -31,8 +31,10 @@ class Fact(Enum):
     """A replica refused the wanted configuration, so no other one takes it over."""
     START_FAILED = auto()
     """Too few replicas, and one failed since the deployment came into its status."""
+    SURPLUS = auto()
+    """Enough replicas serve as wanted, and others are about to stop."""
     REPLICA_MISSING = auto()
-    """Too few replicas or too many, without a failure of the wanted version."""
+    """Too few replicas, without a failure of the wanted version."""
 
 
 _Verdict = tuple[DeploymentStatus, DeploymentStatusTrigger]
@@ -212,6 +214,8 @@ def _fact(
         return Fact.GIVEN_UP
     if is_config_rejected(target, resources.observed):
         return Fact.CONFIG_REJECTED
+    if _has_surplus(target, replicas):
+        return Fact.SURPLUS
     return Fact.START_FAILED if failures.count and failures.last_at_s >= since_at_s else Fact.REPLICA_MISSING
 
 
@@ -229,6 +233,14 @@ def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
     return len(serving) == len(staying) == target.num_replicas and all(
         replica.config_version == target.config_version for replica in serving
     )
+
+
+def _has_surplus(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
+    """A canary has ended, or a drain was called off while another replica was starting."""
+    wanted = target.version, target.config_version
+    staying = [each for each in replicas if not each.is_leaving]
+    right = sum(each.is_serving and (each.version, each.config_version) == wanted for each in staying)
+    return len(staying) > target.num_replicas <= right
 
 
 def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:

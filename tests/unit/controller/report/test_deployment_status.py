@@ -185,6 +185,15 @@ def test_a_replica_that_moves_off_its_node_leaves_the_deployment_healthy(healthy
     assert look(healthy, target(2), replica(), moving, replica()).status == "HEALTHY"
 
 
+def test_replicas_that_are_not_needed_any_more_leave_the_deployment_healthy(healthy: Verdict) -> None:
+    """A replacement that was starting when a drain was called off, and one of a canary that has ended."""
+    for other in (replica(STARTING), replica(), replica(version="v3")):
+        assert look(healthy, target(2), replica(), replica(), other) == healthy
+    assert look(healthy, target(2), replica(), replica(version="v3"), replica(STARTING)).status == "UNHEALTHY"
+    begun = look(None, target(2), replica(), replica(), replica(version="v1"))
+    assert begun.status == "UPDATING", "an update ends when no other version serves"
+
+
 def test_a_deleted_deployment_says_so() -> None:
     assert seen(deleted_verdict([replica()])) == ("UPDATING", "DELETING")
 
