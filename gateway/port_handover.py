@@ -76,7 +76,12 @@ class PortOffer:
         loop = asyncio.get_running_loop()
         with listener:
             while True:
-                connection, _ = await loop.sock_accept(listener)
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError as error:  # for instance, no descriptor is left
+                    logger.warning("the offer of ports is withdrawn, the next successor gets another one: %s", error)
+                    self._listener = None
+                    return
                 if is_of_this_user(connection):
                     self._spawn(self._serve(connection))
                 else:
@@ -96,7 +101,7 @@ class PortOffer:
             socket.send_fds(connection, [counts], descriptors)
             self.taken = taken = frozenset(found)
             await loop.sock_recv(connection, 1)  # without a deadline: it ends when the successor does
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
             logger.warning("the hand-over of ports failed: %s", error)
         finally:
             if self.taken is taken:

@@ -2,7 +2,7 @@
 
 The start takes seconds, much of it in code that no handler of Python interrupts. Where a whole process group is
 signalled, Ray's daemons end first and the start waits half a minute for them. So a thread hears of the signal from the
-interpreter itself, which writes its number to a socket, kills all that this process has started, and leaves. Nothing
+interpreter itself, which writes its number to a socket, kills all that was started in the block, and leaves. Nothing
 has been deployed by then. The kernel alone would kill Ray's daemons, but not what those have started: an agent that
 looks for a daemon which is gone does so for a minute.
 """
@@ -12,15 +12,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 _SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+_STDOUT = 1
 
 
 @contextmanager
@@ -31,7 +32,8 @@ def ending_at_once(end: Callable[[], object] | None = None) -> Iterator[None]:
     """
     heard, written = socket.socketpair()
     written.setblocking(False)
-    thread = threading.Thread(target=_wait, args=(heard, end or _leave), name="mesh-early-end", daemon=True)
+    end = end or partial(_leave, _Processes.present())
+    thread = threading.Thread(target=_wait, args=(heard, end), name="mesh-early-end", daemon=True)
     thread.start()
     before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     try:
@@ -51,17 +53,18 @@ def _wait(heard: socket.socket, end: Callable[[], object]) -> None:
             return
 
 
-def _leave() -> NoReturn:
-    sys.stdout.write("\nStopping ...\n")
-    sys.stdout.flush()
-    _kill_descendants()
+def _leave(before: _Processes) -> NoReturn:
+    """`before`: the processes that there were before the block. A shell that becomes this command leaves children."""
+    _kill_descendants(spared=before.children_of(os.getpid()))
+    with suppress(OSError):  # the terminal is gone, or what reads a pipe: an end by SIGHUP
+        os.write(_STDOUT, b"\nStopping ...\n")
     os._exit(0)
 
 
-def _kill_descendants() -> None:
-    """Stopped first, so that none of them starts another one meanwhile."""
+def _kill_descendants(spared: Set[int]) -> None:
+    """All but those children with their descendants. Stopped first, so that none starts another one meanwhile."""
     stopped: set[int] = set()
-    while found := _descendants_of(os.getpid()) - stopped:
+    while found := _Processes.present().descendants_of(os.getpid(), spared) - stopped:
         _send(signal.SIGSTOP, found)
         stopped |= found
     _send(signal.SIGKILL, stopped)
@@ -73,17 +76,31 @@ def _send(number: signal.Signals, processes: Iterable[int]) -> None:
             os.kill(process, number)
 
 
-def _descendants_of(ancestor: int) -> set[int]:
-    """Process ids. Linux only."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            # After the name, which may contain anything: the state, then the parent.
-            children[int((process / "stat").read_text().rpartition(")")[2].split()[1])].append(int(process.name))
-    found: set[int] = set()
-    parents = [ancestor]
-    while parents:
-        of_one = children.pop(parents.pop(), [])
-        found.update(of_one)
-        parents += of_one
-    return found
+@dataclass(frozen=True, slots=True)
+class _Processes:
+    """Those of the machine, by id. Linux only."""
+
+    by_parent: Mapping[int, Sequence[int]]
+
+    @classmethod
+    def present(cls) -> _Processes:
+        found: dict[int, list[int]] = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                # After the name, which may contain anything: the state, then the parent.
+                parent = int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
+                found.setdefault(parent, []).append(int(process.name))
+        return cls(found)
+
+    def children_of(self, parent: int) -> frozenset[int]:
+        return frozenset(self.by_parent.get(parent, ()))
+
+    def descendants_of(self, ancestor: int, spared: Set[int]) -> set[int]:
+        """`spared`: those of its children that do not count, nor what they have started."""
+        found = set(self.children_of(ancestor) - spared)
+        parents = list(found)
+        while parents:
+            children = self.children_of(parents.pop()) - found
+            found |= children
+            parents += children
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +43,38 @@ def test_a_signal_ends_a_process_whose_handlers_wait(name: str) -> None:
         shown, _ = process.communicate(timeout=WAIT_S)
     assert (process.returncode, shown) == (0, "\nStopping ...\n")
     until(lambda: not is_running(daemon) and not is_running(its_child), "the end of what it has started")
+
+
+def test_it_ends_also_when_nothing_can_be_shown() -> None:
+    """As behind SIGHUP: the terminal is gone."""
+    command = [sys.executable, "-c", STARTING.format(name="SIGHUP")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        daemon, its_child = map(int, process.stdout.readline().split())
+        process.stdout.close()
+        try:
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(WAIT_S) == 0
+        finally:
+            process.kill()
+    until(lambda: not is_running(daemon) and not is_running(its_child), "the end of what it has started")
+
+
+def test_children_that_it_had_before_go_on() -> None:
+    """As in `sidecar & exec mesh run ...`."""
+    script = f'sleep 60 & echo $!; exec {sys.executable} -c "$0"'
+    command = ["sh", "-c", script, STARTING.format(name="SIGTERM")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        sidecar = int(process.stdout.readline())
+        try:
+            daemon, _ = map(int, process.stdout.readline().split())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(WAIT_S) == 0
+            until(lambda: not is_running(daemon), "the end of what it has started")
+            assert is_running(sidecar)
+        finally:
+            os.kill(sidecar, signal.SIGKILL)
 
 
 def is_running(process: int) -> bool:

@@ -256,6 +256,24 @@ def test_processes_of_other_users_get_no_socket(monkeypatch: pytest.MonkeyPatch)
     on_io_loop(scenario())
 
 
+def test_an_offer_that_cannot_accept_is_made_again(monkeypatch: pytest.MonkeyPatch):
+    async def no_descriptor(listener: socket.socket) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            offer = PortOffer(lambda: {"a": [listening]})
+            with monkeypatch.context() as patched:
+                patched.setattr(asyncio.get_running_loop(), "sock_accept", no_descriptor)
+                address = offer.open()
+                await until(lambda: not offer._tasks, "it does not accept")
+            assert offer.open() != address
+            (await asyncio.to_thread(take_ports, offer.open(), {"a"})).close()
+            offer.close()
+
+    on_io_loop(scenario())
+
+
 @pytest.mark.parametrize("nonsense", [b"no JSON", b"{}", b"7", b"[[1]]"])
 def test_nonsense_at_the_offer_harms_nothing(nonsense: bytes):
     async def scenario() -> None:
