@@ -34,7 +34,7 @@ class NewConnection(asyncio.Protocol):
         self._host = host
         self._data = b""
         self._opened_at_s = time.monotonic()
-        self._drain_since_s: float | None = None
+        self._drain_since_at_s: float | None = None
         self.socket: Any = None
         """The asyncio transport; uvloop's have no common type with asyncio's."""
 
@@ -62,7 +62,7 @@ class NewConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """A client that has connected may be about to send: it gets a moment."""
-        self._drain_since_s = self._drain_since_s or time.monotonic()
+        self._drain_since_at_s = self._drain_since_at_s or time.monotonic()
 
     def abort(self, reason: str) -> None:
         if self.socket is not None:
@@ -78,11 +78,11 @@ class NewConnection(asyncio.Protocol):
             age_s=age_s,
             silent_s=age_s,
             buffered_bytes=len(self._data),
-            is_draining=self._drain_since_s is not None,
+            is_draining=self._drain_since_at_s is not None,
         )
 
     def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
         is_late = now_s - self._opened_at_s >= policy.handshake_timeout_s
-        is_drained = self._drain_since_s is not None and now_s - self._drain_since_s >= policy.goaway_delay_s
+        is_drained = self._drain_since_at_s is not None and now_s - self._drain_since_at_s >= policy.goaway_delay_s
         if is_late or is_drained:
             self.abort("the client sent nothing")

@@ -40,6 +40,10 @@ class GatewayActor:
         """The drain, once it has begun."""
         self._is_starting = asyncio.Lock()
 
+    def __repr__(self) -> str:
+        phase = "draining" if self._drained is not None else "starting" if self._ready is None else "serving"
+        return f"<GatewayActor {self._spec.gateway_id}, {phase}>"
+
     @errors_as_text  # add-functions of servicers are the user's
     async def start(self) -> bytes:
         """Open the ports unless they are open or drained. Returns a serialised GatewayReady with their addresses."""

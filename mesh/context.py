@@ -40,6 +40,7 @@ class Request:
 
     @property
     def is_cancelled(self) -> bool:
+        """Whether its client has left, its deadline has passed, or its caller gave up; `cancel_reason` says which."""
         return self.cancel_reason is not None
 
     @property
@@ -59,6 +60,7 @@ class Request:
 
     @property
     def multiplexed_model_id(self) -> str:
+        """The model that the call is for; empty: none."""
         return self.context.multiplexed_model_id
 
     @property
@@ -97,7 +99,7 @@ def current_request() -> Request | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeRequestContext:
-    """The current request with the field names of Ray Serve."""
+    """The current request with the field names of Ray Serve. `Request` explains each; empty where it has none."""
 
     route: str = ""
     request_id: str = ""
@@ -167,12 +169,17 @@ class ReplicaContext:
     """The replica in which the current code runs."""
 
     app_name: str
+    """The application of the deployment."""
     deployment: str
+    """Its name."""
     replica_tag: str
     """The id of the replica as `mesh status` shows it."""
     max_ongoing_requests: int = 5
+    """As it was when the replica started."""
     code_version: str = ""
+    """The version of the deployment that it runs."""
     get_servable_object: Callable[[], Any] = lambda: None
+    """For `servable_object`."""
 
     @property
     def replica_id(self) -> ReplicaId:
@@ -209,6 +216,7 @@ def local_replica() -> ReplicaContext | None:
 
 
 def in_replica() -> bool:
+    """Whether this code runs in a replica, also of a local application."""
     return _replica is not None or _LOCAL_REPLICA.get() is not None
 
 

@@ -135,6 +135,7 @@ class Deployment(Generic[BindArgs, Code]):
 
     @property
     def name(self) -> str:
+        """By default the name of the class or function."""
         return self._name
 
     @property
@@ -150,30 +151,37 @@ class Deployment(Generic[BindArgs, Code]):
 
     @property
     def config(self) -> DeploymentConfig:
+        """All options; `mesh.DeploymentConfig` explains each."""
         return self._config
 
     @property
     def num_replicas(self) -> int:
+        """As it was asked for; where it autoscales, the load decides between the bounds."""
         return self._config.num_replicas
 
     @property
     def user_config(self) -> Any:
+        """What `reconfigure` of each replica gets; None: it is not called."""
         return self._config.user_config
 
     @property
     def max_ongoing_requests(self) -> int:
+        """Requests that one replica executes at a time."""
         return self._config.max_ongoing_requests
 
     @property
     def max_queued_requests(self) -> int:
+        """Requests that may wait in each caller; -1: no limit."""
         return self._config.max_queued_requests
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:
+        """A copy of them."""
         return dict(self._config.ray_actor_options)
 
     @property
     def logging_config(self) -> LoggingConfig | None:
+        """None: that of the application, or of the mesh."""
         return self._config.logging_config
 
     @property

@@ -30,6 +30,7 @@ class MeshException(Exception):
 
     @property
     def message(self) -> str:
+        """What went wrong and what to do next, without a traceback."""
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
@@ -318,6 +319,7 @@ class ControllerUnavailableError(MeshException):
 
     @classmethod
     def after(cls, waited_s: float, reason: str) -> Self:
+        """`reason`: what the last attempt met."""
         return cls(
             f"The controller of the mesh did not answer for {waited_s:.0f} s ({reason}). "
             "`mesh logs` shows what it logged; it restarts by itself where Ray can place it."

@@ -67,26 +67,32 @@ class DeploymentHandle(Generic[T, Response_co]):
 
     @property
     def deployment_name(self) -> str:
+        """The deployment that it calls."""
         return self._key.name
 
     @property
     def app_name(self) -> str:
+        """The application of that deployment."""
         return self._key.app
 
     @property
     def deployment_id(self) -> DeploymentKey:
+        """Both names, as `name` and `app_name`."""
         return self._key
 
     @property
     def request_counter(self) -> RequestCounter:
+        """Counts the calls of this handle and of all that were derived from it."""
         return self._family.request_counter
 
     @property
     def init_options(self) -> InitOptions:
+        """As in Ray Serve: what was fixed when the handle was made."""
         return InitOptions(_prefer_local_routing=self._options._prefer_local_routing, _source=handle_source())
 
     @property
     def is_initialized(self) -> bool:
+        """Whether it has a router, which the first call makes."""
         return self._family.router is not None
 
     @overload

@@ -9,6 +9,8 @@ from mesh.v1 import control_pb2
 
 
 class ApplicationStatus(StrEnum):
+    """docs/operations.md says what each one means and what to do."""
+
     NOT_STARTED = "NOT_STARTED"
     """Never produced; known for compatibility."""
     DEPLOYING = "DEPLOYING"
@@ -19,6 +21,8 @@ class ApplicationStatus(StrEnum):
 
 
 class DeploymentStatus(StrEnum):
+    """docs/operations.md says what each one means and what to do."""
+
     UPDATING = "UPDATING"
     HEALTHY = "HEALTHY"
     UNHEALTHY = "UNHEALTHY"
@@ -44,15 +48,22 @@ class DeploymentStatusTrigger(StrEnum):
 
 
 class ReplicaState(StrEnum):
+    """Where a replica is in its life, as `mesh status` shows it."""
+
     STARTING = "STARTING"
     UPDATING = "UPDATING"
+    """It takes over another configuration, and serves meanwhile."""
     RECOVERING = "RECOVERING"
+    """It has not answered a restarted controller yet, and may serve."""
     RUNNING = "RUNNING"
     STOPPING = "STOPPING"
     PENDING_MIGRATION = "PENDING_MIGRATION"
+    """Its node is being drained: it serves until another one does in its place."""
 
 
 class GatewayStatus(StrEnum):
+    """Where a gateway is in its life."""
+
     STARTING = "STARTING"
     HEALTHY = "HEALTHY"
     UNHEALTHY = "UNHEALTHY"
@@ -62,25 +73,30 @@ class GatewayStatus(StrEnum):
 
 
 class NodeStatus(StrEnum):
+    """What a node is to the mesh, as `mesh nodes` shows it."""
+
     READY = "READY"
     CORDONED = "CORDONED"
     """It takes no new replicas."""
     DRAINING = "DRAINING"
     """Its replicas move to other nodes, then its gateways end."""
     DRAINED = "DRAINED"
+    """Nothing of the mesh is left there: it can be switched off."""
     LEAVING = "LEAVING"
     """Ray drains it, and it ends after that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingStatus:
-    """Autoscaling of one deployment: bounds, load and latest decision."""
+    """Autoscaling of one deployment: bounds, load and latest decision. Loads are numbers of requests."""
 
     min_replicas: int
+    """The bounds, as they are configured."""
     max_replicas: int
     average_requests: float
     """Queued and ongoing requests, aggregated over the look-back period."""
     current_requests: float
+    """The same by the latest reports."""
     decision: str
     """The target and its reason; also a pending other target and since when."""
     problem: str = ""
@@ -89,11 +105,15 @@ class AutoscalingStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaOverview:
+    """One replica."""
+
     state: ReplicaState
     version: str = ""
     """Of the deployment's code and options."""
     age_s: float = 0.0
+    """Since the controller began to start it."""
     node_id: str = ""
+    """As Ray names it, in hexadecimal; empty until it is placed."""
     pid: int = 0
     """0 until it has a process."""
     address: str = ""
@@ -104,9 +124,12 @@ class ReplicaOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOverview:
+    """The process of the controller."""
+
     pid: int
     node_id: str
     age_s: float
+    """Since this process began."""
     restarts: int
     """Since the mesh was started."""
     message: str = ""
@@ -115,12 +138,17 @@ class ControllerOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentStatusOverview:
+    """One deployment of an application."""
+
     status: DeploymentStatus
     status_trigger: DeploymentStatusTrigger
+    """What made it so."""
     replica_states: Mapping[ReplicaState, int]
     """Number of replicas by state; states without replicas are omitted."""
     message: str = ""
+    """Why it is not as it was asked for, and what autoscaling decided; empty if there is nothing to say."""
     target_replicas: int = 0
+    """How many replicas it is to have now."""
     autoscaling: AutoscalingStatus | None = None
     """None if the number of replicas is fixed."""
     stop_reasons: Mapping[str, str] = field(default_factory=dict)
@@ -141,18 +169,25 @@ class DeploymentStatusOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicationStatusOverview:
+    """One application with its deployments."""
+
     status: ApplicationStatus
     message: str = ""
+    """Why it is not RUNNING, deployment by deployment; empty while it is."""
     last_deployed_time_s: float = 0.0
     """Unix time."""
     deployments: Mapping[str, DeploymentStatusOverview] = field(default_factory=dict)
+    """By name of the deployment."""
     docs_path: str | None = None
     """Path of the documentation that its ASGI application serves, below the route prefix; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOverview:
+    """One gateway."""
+
     node_id: str
+    """As Ray names it, in hexadecimal."""
     status: GatewayStatus
     grpc_address: str = ""
     """The "host:port" for gRPC clients; empty while it is not open, or if there is no such port."""
@@ -172,9 +207,11 @@ class MeshStatus:
     proxies: Mapping[str, GatewayStatus] = field(default_factory=dict)
     """The status of gateways by node id, as in Ray Serve. The worst one if a node has several gateways."""
     applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
+    """By name of the application."""
     target_capacity: float | None = None
     """Percent of all replica counts that run, if a configuration file limits it."""
     controller: ControllerOverview | None = None
+    """None while no mesh is running."""
 
 
 def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
@@ -189,6 +226,7 @@ def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
 
 
 def find_application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus | None:
+    """The application of that name; None if there is none."""
     return next((application for application in reply.applications if application.name == name), None)
 
 

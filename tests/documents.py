@@ -157,9 +157,16 @@ def absent_table() -> str:
 
 
 def rooms_table() -> str:
-    """Every room in the order of imports, with what its package says that it owns."""
-    rows = [f"| `{_path_of(room)}` | {_owned(room)} |" for room in ROOMS if room != "mesh.v1"]
-    return "\n".join(["| room | owns |", "|---|---|", *rows])
+    """Every room in the order of imports, each after its parts, with what its package says that it owns."""
+    rows = [f"| `{_path_of(each)}` | {_owned(each)} |" for room in ROOMS for each in (*_parts_of(room), room)]
+    return "\n".join(["| room | owns |", "|---|---|", *(row for row in rows if not row.startswith("| `mesh/v1/`"))])
+
+
+def _parts_of(room: str) -> list[str]:
+    """The packages directly below that are no rooms of their own: what holds for the room holds for them."""
+    packages = sorted(path.parent for path in (ROOT / room.replace(".", "/")).glob("*/__init__.py"))
+    names = [f"{room}.{package.name}" for package in packages]
+    return [name for name in names if name not in ROOMS and name != "mesh.v1"]
 
 
 def _path_of(room: str) -> str:

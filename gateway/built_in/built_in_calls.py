@@ -21,7 +21,7 @@ from mesh.exceptions import CancelReason, RequestCancelledError
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.phases.waiting import Waiters
 from mesh.rpc.request_head import RequestHead
-from mesh.rpc.servicer_context import AsyncContext, CallAborted, CallOutcome
+from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload, raw
@@ -155,7 +155,7 @@ class _BuiltInCall:
         try:
             async with asyncio.timeout_at(self._loop_deadline()):
                 return Outcome(payload=await self._serve())
-        except CallAborted:
+        except CallAbortedError:
             code = outcome.code or grpc.StatusCode.UNKNOWN
             return Outcome(code.value[0], outcome.details)
         except TimeoutError:

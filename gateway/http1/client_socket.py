@@ -42,6 +42,9 @@ class ClientSocket:
         """Why the socket was closed, or will be."""
         _watch_for_death(transport.get_extra_info("socket"))
 
+    def __repr__(self) -> str:
+        return f"<ClientSocket {'lost' if self._transport is None else self.phase.name}>"
+
     @property
     def is_lost(self) -> bool:
         return self._transport is None

@@ -76,6 +76,10 @@ class WebSocketConnection:
         self.has_closed = False
         """The owner has had its `on_closed`."""
 
+    def __repr__(self) -> str:
+        phase = "closed" if self.has_closed else "open" if self.is_accepted else "handshake"
+        return f"<WebSocketConnection {phase}, waiting: {len(self._messages)} messages, {self._kept_bytes} bytes>"
+
     @property
     def is_blocked(self) -> bool:
         """Whether something waits to be sent; `on_writable` follows."""

@@ -48,7 +48,7 @@ class Lane:
 
     def __init__(self, options: BatchOptions) -> None:
         self.calls: dict[AnyMember, None] = {}
-        self.due_s: float | None = None
+        self.due_at_s: float | None = None
         """Loop time when the wait is over; None while it has not begun."""
         self.is_full = False
         self._options = options
@@ -71,7 +71,7 @@ class Lane:
         batch = list(islice(self.calls, self._fitting))
         for call in batch:
             del self.calls[call]
-        self.due_s = None
+        self.due_at_s = None
         return batch
 
     def measure(self) -> None:
@@ -152,7 +152,7 @@ class BatchQueue:
         self._running: dict[AnyMember, RunningBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
-        self._timer_due_s = math.inf
+        self._timer_due_at_s = math.inf
 
     def __repr__(self) -> str:
         return f"<BatchQueue waiting={len(self)} running={len(self._tasks)}>"
@@ -186,7 +186,7 @@ class BatchQueue:
     def options_changed(self) -> None:
         """Look again at everything that waits; a new wait begins."""
         for model_id, lane in list(self._lanes.items()):
-            lane.due_s = None
+            lane.due_at_s = None
             self._measure(lane, model_id)
         self._stop_timer()
         self._consider(is_wait_checked=False)
@@ -196,12 +196,12 @@ class BatchQueue:
             now_s = self._loop.time()
             self._begin_waits(now_s)
             startable = [
-                (lane.due_s, model_id)
+                (lane.due_at_s, model_id)
                 for model_id, lane in self._lanes.items()
-                if lane.is_full or (is_wait_checked and _due_s(lane) <= now_s + TIMER_GRAIN_S)
+                if lane.is_full or (is_wait_checked and _due_at_s(lane) <= now_s + TIMER_GRAIN_S)
             ]
             if not startable:
-                self._set_timer(min(map(_due_s, self._lanes.values())))
+                self._set_timer(min(map(_due_at_s, self._lanes.values())))
                 return
             _, model_id = min(startable)
             lane = self._lanes[model_id]
@@ -210,8 +210,8 @@ class BatchQueue:
 
     def _begin_waits(self, now_s: float) -> None:
         for lane in self._lanes.values():
-            if lane.due_s is None:
-                lane.due_s = now_s + self._options.batch_wait_timeout_s
+            if lane.due_at_s is None:
+                lane.due_at_s = now_s + self._options.batch_wait_timeout_s
 
     def _measure(self, lane: Lane, model_id: str) -> None:
         lane.measure()
@@ -244,20 +244,20 @@ class BatchQueue:
             _fail(batch.calls, asyncio.CancelledError())
         self._consider(is_wait_checked=True)
 
-    def _set_timer(self, due_s: float) -> None:
+    def _set_timer(self, due_at_s: float) -> None:
         # The handle's own `when` is no help: uvloop answers a time that has come with a handle that has none.
-        if due_s < self._timer_due_s:
+        if due_at_s < self._timer_due_at_s:
             self._stop_timer()
-            self._timer = self._loop.call_at(due_s, self._on_timer)
-            self._timer_due_s = due_s
+            self._timer = self._loop.call_at(due_at_s, self._on_timer)
+            self._timer_due_at_s = due_at_s
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._timer_due_s = None, math.inf
+        self._timer, self._timer_due_at_s = None, math.inf
 
     def _on_timer(self) -> None:
-        self._timer, self._timer_due_s = None, math.inf
+        self._timer, self._timer_due_at_s = None, math.inf
         self._consider(is_wait_checked=True)
 
 
@@ -267,5 +267,5 @@ def _fail(calls: Sequence[AnyMember], error: BaseException) -> None:
         call.outlet.fail(error)
 
 
-def _due_s(lane: Lane) -> float:
-    return math.inf if lane.due_s is None else lane.due_s
+def _due_at_s(lane: Lane) -> float:
+    return math.inf if lane.due_at_s is None else lane.due_at_s

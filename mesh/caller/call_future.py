@@ -50,6 +50,10 @@ class CallFuture:
         if parent is not None:
             parent.children.add(self)
 
+    def __repr__(self) -> str:
+        phase = "done" if self.outcome is not None else "cancelling" if self.is_cancel_requested else "waiting"
+        return f"<{type(self).__name__} of {self.router.key}, {phase}>"
+
     def cancel(self, reason: CancelReason = CancelReason.CLIENT) -> None:
         """Give up the call, wherever it is. Does not block; without effect once it has ended."""
         self.is_cancel_requested = True

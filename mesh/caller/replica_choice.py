@@ -37,6 +37,7 @@ class ReplicaSelection:
 
     @property
     def replica_id(self) -> ReplicaId:
+        """Its id, as `mesh status` shows it."""
         return ReplicaId(self._replica.replica_id, self.deployment_id)
 
     @property

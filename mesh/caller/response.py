@@ -206,6 +206,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         self.cancel()
 
     def result(self, *, timeout_s: float | None = None) -> NoReturn:
+        """Raises TypeError: there are many results."""
         raise TypeError("A streaming response has no single result. Iterate over it with `for` or `async for`.")
 
     async def _to_object_ref_gen(self) -> AsyncIterator[Any]:

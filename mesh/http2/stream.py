@@ -190,19 +190,19 @@ class LingeringStreams:
         owed_bytes, lingering.owed_bytes = lingering.owed_bytes, 0
         return owed_bytes
 
-    def overdue(self, before_s: float) -> list[int]:
+    def overdue(self, before_at_s: float) -> list[int]:
         """Those that were answered before this instant; they are to be reset."""
-        due = [stream_id for stream_id, each in self._since.items() if each.since_s < before_s]
+        due = [stream_id for stream_id, each in self._since.items() if each.since_at_s < before_at_s]
         for stream_id in due:
             del self._since[stream_id]
         return due
 
 
 class _Lingering:
-    __slots__ = ("left_bytes", "owed_bytes", "since_s")
+    __slots__ = ("left_bytes", "owed_bytes", "since_at_s")
 
-    def __init__(self, since_s: float) -> None:
-        self.since_s = since_s
+    def __init__(self, since_at_s: float) -> None:
+        self.since_at_s = since_at_s
         self.left_bytes = _LINGERING_BYTES_MAX
         self.owed_bytes = 0
 

@@ -170,7 +170,7 @@ class BodyWatch:
         for stream, read_at_s in bodies:
             known = before.get(stream)
             self._seen[stream] = known if known is not None and known[0] == read_at_s else (read_at_s, now_s)
-        return [stream for stream, (_, since_s) in self._seen.items() if now_s - since_s >= timeout_s]
+        return [stream for stream, (_, since_at_s) in self._seen.items() if now_s - since_at_s >= timeout_s]
 
 
 def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:

@@ -52,6 +52,10 @@ class LinkServicer:
         self.links: set[CalleeLink] = set() if links is None else links
         self.facts = ReplicaFacts()
 
+    def __repr__(self) -> str:
+        phase = "draining" if self.admission.is_closed else "open"
+        return f"<LinkServicer of replica {self.replica_id}, {phase}, links: {len(self.links)}>"
+
     def accept(self, stream: Stream, head: RequestHead, peer: str) -> LinkStream | None:
         """The receiver of a new request to the replica's port; None where it has been refused."""
         if head.path != LINK_METHOD:

@@ -145,6 +145,9 @@ class OutgoingCall:
         self.request_credit = 0
         """Request items that may be sent now, see Payload.credits."""
 
+    def __repr__(self) -> str:
+        return f"<OutgoingCall {self.call_id} of {self.request.method}, {self.state.name}>"
+
     def send_item(self, payload: Payload) -> None:
         """Send one request message. Callers must not exceed `request_credit`, which is not checked."""
         if self.link is not None and self.state is CallState.SENT:

@@ -14,7 +14,7 @@ from mesh.options.keyword_advice import with_keyword_advice
 
 
 class Ports(NamedTuple):
-    """An open gateway."""
+    """An open gateway. Addresses are "host:port"."""
 
     grpc_address: str
     http_address: str

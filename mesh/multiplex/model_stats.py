@@ -46,7 +46,7 @@ class ModelStats:
 
     @contextmanager
     def timed_load(self) -> Iterator[None]:
-        began_s = time.perf_counter()
+        began_at_s = time.perf_counter()
         self._loads += 1
         try:
             yield
@@ -54,16 +54,16 @@ class ModelStats:
             self._load_failures += 1
             raise
         finally:
-            self._load_times.observe(time.perf_counter() - began_s)
+            self._load_times.observe(time.perf_counter() - began_at_s)
 
     @contextmanager
     def timed_unload(self) -> Iterator[None]:
-        began_s = time.perf_counter()
+        began_at_s = time.perf_counter()
         self._unloads += 1
         try:
             yield
         finally:
-            self._unload_times.observe(time.perf_counter() - began_s)
+            self._unload_times.observe(time.perf_counter() - began_at_s)
 
     def samples(self) -> Iterator[tuple[Family, list[Sample]]]:
         if not in_replica() and not self.gets:

@@ -19,14 +19,18 @@ class AutoscalingContext:
     """The input of a policy. Numbers of requests are sums over all callers."""
 
     app: str
+    """Name of the application."""
     deployment: str
+    """Name of the deployment."""
     running_replicas: int
     """Replicas that serve now."""
     target_replicas: int
     """The current target number of replicas."""
     min_replicas: int
+    """The decision is clipped to these bounds."""
     max_replicas: int
     target_ongoing_requests: float
+    """Requests that one replica is to have, running and queued."""
     queued_requests: float
     """Requests that wait for a replica, by the latest reports."""
     ongoing_requests: float
@@ -44,6 +48,7 @@ class AutoscalingContext:
 
     @property
     def total_requests(self) -> float:
+        """Queued and ongoing ones, by the latest reports."""
         return self.queued_requests + self.ongoing_requests
 
 

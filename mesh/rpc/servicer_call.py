@@ -26,7 +26,7 @@ from mesh.rpc.grpc_fields import RESPONSE_BLOCK, metadata_block
 from mesh.rpc.message_reader import INTERNAL, MessageError, compressed_frame
 from mesh.rpc.received_messages import ReceivedMessages
 from mesh.rpc.request_head import RequestHead
-from mesh.rpc.servicer_context import AsyncContext, CallAborted, CallOutcome, ThreadContext
+from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, ThreadContext
 
 logger = logging.getLogger("mesh.rpc")
 
@@ -143,7 +143,7 @@ class ServicerCall:
         try:
             async with limit:
                 await self._serve(context)
-        except CallAborted:
+        except CallAbortedError:
             pass
         except asyncio.CancelledError:
             outcome.replace(grpc.StatusCode.CANCELLED, "the server has cancelled the call")

@@ -15,7 +15,7 @@ from mesh.rpc.request_head import RequestHead
 _ENCODINGS = {grpc.Compression.Gzip: "gzip", grpc.Compression.Deflate: "deflate"}
 
 
-class CallAborted(Exception):
+class CallAbortedError(Exception):
     """The servicer, or what serves it, has ended the call; its outcome says how."""
 
 
@@ -40,7 +40,7 @@ class CallOutcome:
             self.code = grpc.StatusCode.UNKNOWN if code is grpc.StatusCode.OK else code
             self.details = details
             self.trailers = tuple(trailers) or self.trailers
-        raise CallAborted(details)
+        raise CallAbortedError(details)
 
 
 class ContextCall(Protocol):

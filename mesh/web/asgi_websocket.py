@@ -68,6 +68,9 @@ class AsgiWebSocket:
         self._denial = web_pb2.WebResponse()
         self.phase = WebSocketPhase.CONNECTING
 
+    def __repr__(self) -> str:
+        return f"<AsgiWebSocket {self.phase.name}{', client gone' if self._is_gone else ''}>"
+
     async def receive(self) -> Message:
         """ASGI: the handshake, then messages, at the end why there are no more."""
         if not self._has_connected:

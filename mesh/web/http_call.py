@@ -54,6 +54,9 @@ class HttpCall:
         self._is_head_request = scope["method"] == "HEAD"
         self.phase = ResponsePhase.IDLE
 
+    def __repr__(self) -> str:
+        return f"<HttpCall of {self._scope['path']}, {self.phase.name}>"
+
     async def receive(self) -> Message:
         """ASGI: the body, in pieces if it is streamed; then, when that has happened, that the client has left."""
         if not self._is_read:

@@ -64,12 +64,17 @@ class Outcome:
     """Result of a call: a status and, for a unary call that went well, a payload."""
 
     code: int = OK
+    """One of gRPC's."""
     message: str = ""
     payload: Payload | None = None
+    """The result; None for streams and failures."""
     trailers: Trailers = ()
     pickled_exception: bytes = b""
+    """What user code raised, for callers that can unpickle it; empty if it is too large or cannot be pickled."""
     exception_type: str = ""
+    """The name of its class."""
     remote_traceback: str = ""
+    """Its traceback in the replica, as text."""
     times: Times = (0, 0)
     backpressure: BackpressureAnswer | None = None
     """What HTTP clients get, where it was chosen."""

@@ -204,11 +204,11 @@ class ActorRegistry:
         """Why the replica takes no calls, or empty: it does. It stays either way. Returns whether that is news."""
         if not (replica := self._replicas.get(replica_id)) or replica.not_ready == not_ready or replica.is_leaving:
             return False
-        since_s = replica.ready_at_s if not_ready else self._clock()
-        unready_s = replica.unready_at_s if not_ready else None
-        if replica.unready_at_s is not None and unready_s is None:
+        since_at_s = replica.ready_at_s if not_ready else self._clock()
+        unready_at_s = replica.unready_at_s if not_ready else None
+        if replica.unready_at_s is not None and unready_at_s is None:
             self._records.count_success(replica)
-        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_s, unready_at_s=unready_s))
+        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_at_s, unready_at_s=unready_at_s))
         return True
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:

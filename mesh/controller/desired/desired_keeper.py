@@ -56,6 +56,9 @@ class DesiredKeeper:
         """Stored beside the state, see mesh/controller/desired/autoscaled_numbers.py."""
         self.desired = Desired()
 
+    def __repr__(self) -> str:
+        return f"<DesiredKeeper, state {self._state.version}, changes under way: {len(self._changes)}>"
+
     async def claim(self) -> bool:
         """Make this the only controller that stores anything. Returns whether there is a stored state."""
         await run_blocking(Work.STORE, self._store.claim)

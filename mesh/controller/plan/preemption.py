@@ -29,7 +29,7 @@ class Preemption:
     def carry_out(self, preempted: Sequence[Replica], unschedulable: int) -> None:
         """Release what these replicas hold, and reserve it for those of the unschedulable ones that it lets start."""
         for replica in preempted:
-            self._book([replica], 1)
+            self._release([replica])
             if unschedulable:
                 unschedulable -= self._start_gang() if self._is_gang else self._start_on(replica.node_id)
             for node_id in replica.bundle_nodes:
@@ -55,7 +55,7 @@ class Preemption:
         while groups and len(started) < unschedulable and groups[0][0] <= most - len(chosen):
             size, _, node_id = heapq.heappop(groups)
             stopping = [left[node_id].popleft()[1] for _ in range(size)]
-            self._book(stopping, 1)
+            self._release(stopping)
             self._start_on(node_id)
             started.append(node_id)
             chosen += stopping
@@ -65,7 +65,7 @@ class Preemption:
             self._nodes[node_id].replicas -= 1
             self._on[node_id] -= 1
             book(self._nodes[node_id].free_after_drain, self._request.whole, 1)
-        self._book(chosen, -1)
+        self._take_back(chosen)
         return chosen
 
     def _smallest_group_on(
@@ -78,11 +78,11 @@ class Preemption:
         stopping: list[Replica] = []
         helps = False
         for _, replica in replicas:
-            self._book([replica], 1)
+            self._release([replica])
             stopping.append(replica)
             if helps := has_place(node, self._request, self._on, from_now=False):
                 break
-        self._book(stopping, -1)
+        self._take_back(stopping)
         if helps:
             yield len(stopping), replicas[0][0], node_id
 
@@ -106,10 +106,10 @@ class Preemption:
                 group = self._smallest_group(left, most - len(chosen))
                 if not group:
                     break
-                self._book(group, 1)
+                self._release(group)
                 helped += self._start_gang()
                 chosen |= {each.replica_id: each for each in group}
-        self._book(chosen.values(), -1)
+        self._take_back(chosen.values())
         return list(chosen.values())
 
     def _smallest_group(self, candidates: Sequence[Replica], most: int) -> list[Replica]:
@@ -125,10 +125,10 @@ class Preemption:
         return []
 
     def _lets_gang_start(self, stopping: Sequence[Replica]) -> bool:
-        self._book(stopping, 1)
+        self._release(stopping)
         trial = take_gangs(list(self._nodes.values()), self._request, 1, from_now=False, is_trial=True)
         helps = next(trial, None) is not None
-        self._book(stopping, -1)
+        self._take_back(stopping)
         return helps
 
     def _start_gang(self) -> bool:
@@ -138,8 +138,15 @@ class Preemption:
             return True
         return False
 
+    def _release(self, replicas: Iterable[Replica]) -> None:
+        """Count what the replicas hold as free."""
+        self._book(replicas, 1)
+
+    def _take_back(self, replicas: Iterable[Replica]) -> None:
+        """Undo `_release`."""
+        self._book(replicas, -1)
+
     def _book(self, replicas: Iterable[Replica], sign: int) -> None:
-        """Release what the replicas hold (1), or take it back (-1)."""
         for replica in replicas:
             self._on[replica.node_id] -= sign
             for bundle, node_id in zip(replica.bundles, replica.bundle_nodes, strict=False):

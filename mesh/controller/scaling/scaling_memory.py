@@ -49,6 +49,10 @@ class Autoscaler:
         self.problems: Problems = {}
         """Of the last decision: these deployments keep their targets."""
 
+    def __repr__(self) -> str:
+        targets = {str(key): scaled.target for key, scaled in self._scaled.items()}
+        return f"<Autoscaler, targets: {targets}, problems: {len(self.problems)}>"
+
     def use(self, desired: Desired) -> None:
         """Scale these deployments by these rules from now on."""
         scaled: dict[DeploymentKey, _Scaled] = {}

@@ -41,7 +41,9 @@ def test_it_starts_once_answers_checks_drains_and_exits(process: FakeProcess, ex
 
     async def scenario() -> None:
         actor = GatewayActor(spec(port))
+        assert repr(actor) == "<GatewayActor g, starting>"
         first, second = await asyncio.gather(actor.start(), actor.start())
+        assert repr(actor) == "<GatewayActor g, serving>"
         assert first == second == await actor.start()
         ready = control_pb2.GatewayReady.FromString(first)
         assert ready.http_address == f"127.0.0.1:{port}"

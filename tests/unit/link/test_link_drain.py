@@ -33,13 +33,17 @@ def test_a_draining_replica_gets_no_new_calls_and_ends_those_it_has() -> None:
         waiting = [mesh.handle("wait").remote() for _ in range(20)]
         until(lambda: gates[0].started + gates[1].started == 20, "all to run")
         on_first = gates[0].started
+        assert repr(mesh.replicas[0].servicer).endswith(", open, links: 1>")
         do_on_io(mesh.replicas[0].servicer.drain)
+        assert repr(mesh.replicas[0].servicer).endswith(", draining, links: 1>")
         more = [mesh.handle("wait").remote() for _ in range(20)]
         until(lambda: gates[1].started == 40 - on_first, "all new calls on the other")
+        assert repr(waiting[0]._future).endswith(", waiting>")
         for gate, replica in zip(gates, mesh.replicas, strict=True):
             replica.user_loop.post(gate.event.set)
         for response in (*waiting, *more):
             response.result(timeout_s=DEADLINE_S)
+            assert repr(response._future).endswith(", done>")
         assert gates[0].started == on_first
         mesh.assert_idle()
 

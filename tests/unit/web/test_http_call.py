@@ -105,3 +105,15 @@ def test_memory_views_are_bodies() -> None:
 def test_paths_are_decoded_once(raw_path: str, path: str) -> None:
     scope = asgi_scope(web_request(raw_path))
     assert (scope["path"], scope["raw_path"]) == (path, raw_path.encode())
+
+
+def test_a_call_shows_how_far_its_response_is() -> None:
+    async def main() -> None:
+        assert repr(call) == "<HttpCall of /, IDLE>"
+        await call.send({"type": "http.response.start", "status": 200})
+        assert repr(call) == "<HttpCall of /, STARTED>"
+        await call.send(body(b"all"))
+        assert repr(call) == "<HttpCall of /, COMPLETE>"
+
+    call = HttpCall(b"", Channel(), asgi_scope(web_request()))
+    asyncio.run(main())

@@ -165,3 +165,8 @@ def test_an_answer_that_comes_too_late_is_of_no_interest() -> None:
     scaling.autoscaler.policy_result(KEY, 9.0)
     scaling.autoscaler.policy_failed(KEY, "gone")
     assert scaling.autoscaler.statuses() == {}
+
+
+def test_the_autoscaler_shows_its_targets() -> None:
+    scaling = Scaling(wanted(3))
+    assert repr(scaling.autoscaler) == f"<Autoscaler, targets: {{'{KEY}': 3}}, problems: 0>"
