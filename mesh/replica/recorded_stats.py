@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -74,19 +75,25 @@ class RecordedStats:
         try:
             async with asyncio.timeout(timeout_s):
                 # In a task of its own: it may cancel the one it runs in.
-                self.values = self._read(await asyncio.create_task(self._record(self._hook), name=self._hook))
+                self.values = self._read(await asyncio.create_task(self._answer(), name=self._hook))
             failure = ""
         except TimeoutError:
             failure = f"no answer within {timeout_s:g} s"
         except (Exception, asyncio.CancelledError) as error:  # the user's code may raise anything
             if _is_cancelled():
                 raise
-            failure = f"{type(error).__name__}: {error}"
+            failure = str(error) if isinstance(error, UserCodeError) else f"{type(error).__name__}: {error}"
         if failure:
             self.values = {}
         if failure and failure != self._failure:
             logger.warning("%s failed: %s", self._hook, failure)
         self._failure = failure
+
+    async def _answer(self) -> object:
+        try:
+            return await self._record(self._hook)
+        except (SystemExit, KeyboardInterrupt) as error:  # they would leave the event loop and end the task of `run`
+            raise UserCodeError(f"{type(error).__name__}: {error}") from error
 
 
 def routing_stats(

@@ -103,6 +103,22 @@ def test_a_hook_that_is_cancelled_has_failed_and_is_asked_again(
     assert watch(record) == {"asked": 3.0}
 
 
+def test_a_hook_that_exits_has_failed_and_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Its last figures must not stay for the rest of the life of the replica."""
+    answers = iter([{"a": 1}, SystemExit(3), {"a": 3}])
+
+    async def record() -> object:
+        answer = next(answers)
+        if isinstance(answer, SystemExit):
+            raise answer
+        return answer
+
+    told: list[Any] = []
+    watch(record, told=told)
+    assert told == [{"a": 1.0}, {}, {"a": 3.0}]
+    assert "record_autoscaling_stats failed: SystemExit: 3" in caplog.text
+
+
 def test_every_answer_is_passed_on_and_a_failure_as_nothing() -> None:
     """Callers learn of each change; an old figure would mislead them."""
     answers = iter([{"a": 1}, ZeroDivisionError("never"), {"a": 3}])
