@@ -25,7 +25,7 @@ from mesh.cluster import ray_core
 from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import MeshException
 from mesh.membership.sync_stream import SyncStream
-from mesh.routing.link_pool import CallerIdentity
+from mesh.routing.link_pool import CallerIdentity, CallingReplica
 from mesh.routing.load_reports import Reading
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey, Snapshot, read_snapshot
@@ -61,7 +61,9 @@ class MeshProcess:
     def __init__(self, kind: control_pb2.ProcessKind) -> None:
         self.process_id = new_process_id(ray_core.node_id())
         self.kind = kind
-        self.identity = CallerIdentity(self.process_id, ray_core.node_id(), ray_core.node_zone(), renew_token())
+        self.identity = CallerIdentity(
+            self.process_id, ray_core.node_id(), ray_core.node_zone(), renew_token(), _calling_replica()
+        )
         self.routes: control_pb2.RouteTable | None = None
         """Gateways only: the latest route table of the controller."""
         self.peers: tuple[control_pb2.Peer, ...] = ()
@@ -284,6 +286,14 @@ def _join(kind: control_pb2.ProcessKind) -> MeshProcess:
             ) from error
     atexit.register(process.close)
     return process
+
+
+def _calling_replica() -> CallingReplica | None:
+    """Which replica this process is, if it is one."""
+    if not in_replica():
+        return None
+    replica = get_replica_context()
+    return CallingReplica(replica.app_name, replica.deployment, replica.code_version)
 
 
 def _trace_resource(process: MeshProcess) -> dict[str, str]:

@@ -18,6 +18,7 @@ from mesh.link.link_target import LinkTarget
 from mesh.routing.canary_candidates import CanaryCandidates, divided
 from mesh.routing.choice.locality import Locality
 from mesh.routing.choice.picker import WEIGHT_MIN, start_weight
+from mesh.routing.choice.traffic_split import CallingReplica as CallingReplica
 from mesh.routing.choice.traffic_split import TrafficSplit, renewed
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.model_holders import ModelHolders
@@ -54,6 +55,8 @@ class CallerIdentity:
     node_id: str
     zone: str
     token: bytes
+    replica: CallingReplica | None = None
+    """Which replica the process is, if it is one."""
 
 
 class _Owner(NamedTuple):
@@ -112,7 +115,7 @@ class LinkPool:
                     self._start_slowly(endpoint, time.monotonic())
                 endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
             self._endpoints[replica_id].limit = snapshot.max_ongoing_requests
-        self.split = renewed(self.split, snapshot.traffic, random)
+        self.split = renewed(self.split, snapshot.traffic, random, self.identity.replica)
         self.unlisted_at_s = float("inf") if listed else min(self.unlisted_at_s, time.monotonic())
         self.refresh()
 

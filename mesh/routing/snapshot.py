@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from mesh.cluster.keys import DeploymentKey as DeploymentKey
 from mesh.routing.choice.traffic_split import TrafficRule
 from mesh.v1 import control_pb2
 from mesh.wire.outcome import BackpressureAnswer, read_answer
+
+_NO_VERSIONS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot, known: Snapshot | Non
         is_missing=message.is_missing,
         backpressure=read_answer(message.backpressure) if message.HasField("backpressure") else None,
         request_router=read_router(message.request_router) if message.HasField("request_router") else None,
-        traffic=read_rule(message.deployment.app, message.traffic, message.canary_version)
+        traffic=read_rule(message.deployment.app, message.traffic, message.canary_version, message.canary_versions)
         if message.HasField("traffic")
         else None,
     )
@@ -98,8 +101,10 @@ def read_router(message: control_pb2.RequestRouter) -> RouterSpec:
     return RouterSpec(message.import_path, message.kwargs_json)
 
 
-def read_rule(app: str, rule: control_pb2.TrafficRule, version: str = "") -> TrafficRule:
-    return TrafficRule(app, version, rule.percent / 100, rule.header, rule.value)
+def read_rule(
+    app: str, rule: control_pb2.TrafficRule, version: str = "", canary_versions: Mapping[str, str] = _NO_VERSIONS
+) -> TrafficRule:
+    return TrafficRule(app, version, rule.percent / 100, rule.header, rule.value, frozenset(canary_versions.items()))
 
 
 def _read_replica(replica: control_pb2.ReplicaInfo) -> ReplicaInfo:

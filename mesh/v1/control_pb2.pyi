@@ -1282,7 +1282,14 @@ class RequestRouter(_message.Message):
     def __init__(self, import_path: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., stats_period_s: _Optional[float] = ..., stats_timeout_s: _Optional[float] = ...) -> None: ...
 
 class DeploymentSnapshot(_message.Message):
-    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "request_router", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing", "traffic", "canary_version", "changes_version", "removed_replica_ids")
+    __slots__ = ("deployment", "version", "replicas", "max_ongoing_requests", "max_queued_requests", "queue_timeout_s", "backpressure", "request_router", "unavailable", "load_interval_s", "lost_replica_ids", "starts_on_demand", "is_missing", "traffic", "canary_version", "canary_versions", "changes_version", "removed_replica_ids")
+    class CanaryVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -1298,6 +1305,7 @@ class DeploymentSnapshot(_message.Message):
     IS_MISSING_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     CANARY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     CHANGES_VERSION_FIELD_NUMBER: _ClassVar[int]
     REMOVED_REPLICA_IDS_FIELD_NUMBER: _ClassVar[int]
     deployment: _common_pb2.DeploymentId
@@ -1315,9 +1323,10 @@ class DeploymentSnapshot(_message.Message):
     is_missing: bool
     traffic: TrafficRule
     canary_version: str
+    canary_versions: _containers.ScalarMap[str, str]
     changes_version: int
     removed_replica_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., request_router: _Optional[_Union[RequestRouter, _Mapping]] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., canary_version: _Optional[str] = ..., changes_version: _Optional[int] = ..., removed_replica_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., version: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaInfo, _Mapping]]] = ..., max_ongoing_requests: _Optional[int] = ..., max_queued_requests: _Optional[int] = ..., queue_timeout_s: _Optional[float] = ..., backpressure: _Optional[_Union[_common_pb2.BackpressureAnswer, _Mapping]] = ..., request_router: _Optional[_Union[RequestRouter, _Mapping]] = ..., unavailable: _Optional[str] = ..., load_interval_s: _Optional[float] = ..., lost_replica_ids: _Optional[_Iterable[str]] = ..., starts_on_demand: bool = ..., is_missing: bool = ..., traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., canary_version: _Optional[str] = ..., canary_versions: _Optional[_Mapping[str, str]] = ..., changes_version: _Optional[int] = ..., removed_replica_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("app", "route_prefix", "ingress", "grpc_methods", "serves_web", "docs_path", "descriptors_digest", "model_id_paths", "traffic")

@@ -103,6 +103,9 @@ def test_a_canary_is_deployed_and_promoted_without_a_failed_call(
         with killed_controller():
             project.deploy("two", "--traffic-percent", "50")
         until(lambda: "two two" in load.answers[-20:])
+        load.until_answered(50)
+        # "two one" may come while only one deployment of the canary has started.
+        assert "one two" not in load.answers
         with killed_controller():
             project.mesh("promote", "canary")
         until(lambda: versions(load.answers[-50:]).keys() == {"two two"}, timeout_s=30)

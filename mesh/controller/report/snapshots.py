@@ -42,11 +42,15 @@ def _add_traffic(
 ) -> None:
     """What callers of an application with a canary need to divide its requests."""
     versions = {each.replica_id: each.version for each in observed.replicas}
+    canary_versions: dict[str, dict[str, str]] = {}
+    for key, target in desired.canaries.items():
+        canary_versions.setdefault(key.app, {})[key.name] = target.version
     for key, snapshot in snapshots.items():
         canary = desired.canary_applications.get(key.app)
         if canary is None:
             continue
         snapshot.traffic.CopyFrom(canary.traffic)
+        snapshot.canary_versions.update(canary_versions.get(key.app, {}))
         # A deployment that only the canary has is reached from its replicas only: nothing is divided there.
         if desired.is_divided(key):
             snapshot.canary_version = desired.canaries[key].version

@@ -2,10 +2,15 @@
 
 Theory of operation. The first router of the application that a request meets decides which version serves it, and
 writes that into the context of the request, and into the one that it was copied from. All calls made for the request
-carry it along, so they stay with that version, whatever deployments they pass. A session is decided by its name alone:
-all callers agree, and it stays. Other requests are counted out, not drawn: after any number of them the canary has got
-its share to within one request. Each caller begins its count somewhere else, so that many callers with few requests
-each keep the share too.
+carry it along, so they stay with that version, whatever deployments they pass.
+
+Calls that a replica of one of the two versions makes stay with its own version, whatever their request says. A request
+may have come without a decision, because its caller has not heard of the canary yet, and the canary may have had no
+replica or no place for one that was its own.
+
+A session is decided by its name alone: all callers agree, and it stays. Other requests are counted out, not drawn:
+after any number of them the canary has got its share to within one request. Each caller begins its count somewhere
+else, so that many callers with few requests each keep the share too.
 """
 
 from __future__ import annotations
@@ -13,10 +18,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from mesh.link.outgoing_call import CallRequest
 
 _SESSION_BITS = 64
+
+
+class CallingReplica(NamedTuple):
+    """The replica whose calls a router sends."""
+
+    app: str
+    deployment: str
+    version: str
+    """Of its code and options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,8 @@ class TrafficRule:
     """Name of a metadata entry or header field, in lower case; requests with it go to the canary. Empty: none."""
     value: str = ""
     """That it has to have; empty: any."""
+    canary_versions: frozenset[tuple[str, str]] = frozenset()
+    """Each deployment that the canary has replicas of, and their version."""
 
     @property
     def canary_track(self) -> str:
@@ -43,6 +60,19 @@ class TrafficRule:
         """In the context of the others."""
         return f"|-{self.app}|"
 
+    def track_of(self, caller: CallingReplica | None) -> str:
+        """What the calls of that replica have in their contexts; empty: what their requests have.
+
+        It serves requests of both versions where the canary has no replicas of its deployment, and of others than
+        this application.
+        """
+        if caller is None or caller.app != self.app:
+            return ""
+        version = dict(self.canary_versions).get(caller.deployment)
+        if version is None:
+            return ""
+        return self.canary_track if caller.version == version else self.stable_track
+
     def matches(self, name: str, value: str | bytes) -> bool:
         """Whether a metadata entry or header field sends its request to the canary."""
         return bool(self.header) and name == self.header and (not self.value or value == self.value)
@@ -51,13 +81,14 @@ class TrafficRule:
 class TrafficSplit:
     """Decides by one rule, in one router."""
 
-    __slots__ = ("_canary", "_due", "_stable", "rule")
+    __slots__ = ("_canary", "_due", "_own", "_stable", "rule")
 
-    def __init__(self, rule: TrafficRule, start: float) -> None:
-        """`start`: where the count begins, from 0 to 1, another one in each process."""
+    def __init__(self, rule: TrafficRule, start: float, caller: CallingReplica | None = None) -> None:
+        """`start`: where the count begins, from 0 to 1, another one in each process. `caller`: where the router is."""
         self.rule = rule
         self._canary = rule.canary_track
         self._stable = rule.stable_track
+        self._own = rule.track_of(caller)
         self._due = start
 
     def decide(self, request: CallRequest) -> None:
@@ -65,7 +96,11 @@ class TrafficSplit:
         context = request.context
         origin = context.origin or context
         track = origin.track
-        if self._canary not in track and self._stable not in track:
+        if self._own:
+            if self._own not in track:
+                others = track.replace(self._canary, "").replace(self._stable, "")
+                track = origin.track = others + self._own
+        elif self._canary not in track and self._stable not in track:
             track = origin.track = track + (self._canary if self._takes(request) else self._stable)
         context.track = track
 
@@ -82,11 +117,16 @@ class TrafficSplit:
         return True
 
 
-def renewed(before: TrafficSplit | None, rule: TrafficRule | None, random: Callable[[], float]) -> TrafficSplit | None:
+def renewed(
+    before: TrafficSplit | None,
+    rule: TrafficRule | None,
+    random: Callable[[], float],
+    caller: CallingReplica | None = None,
+) -> TrafficSplit | None:
     """What decides by that rule from now on; the one before if the rule is the same. None: there is no canary."""
     if rule is None:
         return None
-    return before if before is not None and before.rule == rule else TrafficSplit(rule, random())
+    return before if before is not None and before.rule == rule else TrafficSplit(rule, random(), caller)
 
 
 def _fraction(name: str) -> float:

@@ -102,12 +102,11 @@ class WaitingCalls:
         call.sequence = self._last_sequence
         if call.request.targets is not None:
             return self._pick_target(call, call.request.targets)
-        split = self._pool.split
-        if split is not None:
-            split.decide(call.request)
+        if self._pool.split is not None:
+            self._pool.split.decide(call.request)
         if self._custom is not None:
             return None
-        if split is not None:
+        if self._pool.canary is not None:
             found = self._pick_canary(call)
             if found is not None:
                 return found
@@ -119,7 +118,9 @@ class WaitingCalls:
         return None if self._common.calls else self._pick(call, may_spill=False)
 
     def push(self, call: OutgoingCall) -> None:
-        """Let a call wait that is newer than all others."""
+        """Let a call wait that is newer than all others. It may have come before the router knew of any replica."""
+        if call.request.targets is None and self._pool.split is not None:
+            self._pool.split.decide(call.request)
         if self._custom is not None and call.request.targets is None:
             call.request.targets = ()
             self._targeted.push(call)

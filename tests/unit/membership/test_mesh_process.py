@@ -12,8 +12,10 @@ import pytest
 
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
+from mesh.context import ReplicaContext, set_replica_context
 from mesh.handle import DeploymentHandle
-from mesh.membership.mesh_process import CALLER, MeshProcess
+from mesh.membership.mesh_process import CALLER, REPLICA, MeshProcess
+from mesh.routing.link_pool import CallingReplica
 from mesh.routing.load_reports import Reading
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2
@@ -108,6 +110,21 @@ def test_a_router_gets_the_snapshot_of_its_deployment(process: MeshProcess, cont
     until(lambda: is_reported(router, "the old token"), "the snapshot")
     assert controller.subscriptions == [KEY]
     assert controller.processes == [process.process_id]
+
+
+@pytest.mark.usefixtures("controller")
+def test_routers_of_a_replica_know_its_version() -> None:
+    """Also with a new token: their calls stay with it beside a canary."""
+    assert do_on_io(MeshProcess, CALLER).identity.replica is None
+    set_replica_context(ReplicaContext("shop", "Front", "r1", code_version="v2"))
+    try:
+        process = do_on_io(MeshProcess, REPLICA)
+    finally:
+        set_replica_context(None)
+    on_io(process.renew_token())
+    router = router_of(process, KEY)
+    assert router._pool.identity.replica == CallingReplica("shop", "Front", "v2")
+    on_io(process.stop())
 
 
 def test_a_new_router_knows_what_the_first_knew(process: MeshProcess, controller: Controller) -> None:

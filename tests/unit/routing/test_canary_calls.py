@@ -93,6 +93,21 @@ def test_a_call_of_its_share_that_waits_goes_where_a_place_is_free_first(monkeyp
         assert world.sent[-1][1] is waits
 
 
+def test_calls_that_came_before_any_replica_was_known_are_divided_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process gets its first calls before its first list of replicas: these take them out, and put them back."""
+    world = CanaryWorld(monkeypatch, 10, 10, share=0.5)
+    pool, split = world.pool, world.pool.split
+    candidates, canary = pool.all, pool.canary
+    pool.split, pool.canary, pool.all = None, None, Locality()
+    early = [world.submit() for _ in range(10)]
+    assert [call.request.context.track for call in early] == [""] * 10
+    pool.split, pool.canary, pool.all = split, canary, candidates
+    for call in world.calls.drain():
+        world.calls.push(call)
+    world.calls.dispatch()
+    assert world.versions() == {"v1": 5, "v2": 5}
+
+
 def test_a_version_without_replicas_gets_nothing() -> None:
     endpoints = [Endpoint(ReplicaInfo(str(number), "a", version="v1"), 1) for number in range(2)]
     for version in ("v2", "v1"):  # of v1 there is nothing but canaries: they serve all

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.link.outgoing_call import CallRequest
-from mesh.routing.choice.traffic_split import TrafficRule, TrafficSplit
+from mesh.routing.choice.traffic_split import CallingReplica, TrafficRule, TrafficSplit, renewed
 from mesh.wire.request_context import RequestContext
 
 CALLS = 10_000
@@ -72,3 +72,41 @@ def test_calls_of_one_request_for_several_models_go_to_one_version() -> None:
         calls = [CallRequest("m", None, parent.for_child(model)) for model in ("a", "b", "")]
         chosen.append({goes_to_the_canary(split, call) for call in calls})
     assert sorted(map(list, chosen)) == [[False]] * 5 + [[True]] * 5
+
+
+VERSIONS = frozenset({("Front", "v2"), ("Pricer", "p2")})
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected"),
+    [
+        (None, ""),
+        (CallingReplica("shop", "Front", "v2"), "|+shop|"),
+        (CallingReplica("shop", "Front", "v1"), "|-shop|"),
+        (CallingReplica("shop", "Pricer", "v2"), "|-shop|"),
+        (CallingReplica("shop", "Shared", "v2"), ""),
+        (CallingReplica("stock", "Front", "v2"), ""),
+    ],
+)
+@pytest.mark.parametrize("track", ["", "|+shop|", "|-shop|", "|-shop2||+shop|"])
+def test_calls_of_a_replica_stay_with_its_version(caller: CallingReplica | None, expected: str, track: str) -> None:
+    """Whatever was decided for the request. Replicas that serve both versions, and of others, follow the request."""
+    rule = TrafficRule("shop", "p2", 1.0, canary_versions=VERSIONS)
+    split = TrafficSplit(rule, 0.0, caller)
+    parent = RequestContext("id", track=track)
+    calls = [CallRequest("m", None, parent.for_child(model)) for model in ("a", "", "a")]
+    for call in calls:
+        split.decide(call)
+    before = "|-shop2|" if "shop2" in track else ""
+    followed = track if "shop|" in track else "|+shop|"
+    assert {call.context.track for call in calls} == {before + expected if expected else followed}
+
+
+def test_what_decides_knows_its_replica_also_after_another_rule() -> None:
+    caller = CallingReplica("shop", "Front", "v2")
+    for share in (0.0, 0.5):
+        rule = TrafficRule("shop", "p2", share, canary_versions=VERSIONS)
+        split = renewed(None, rule, lambda: 0.0, caller)
+        assert split is not None
+        assert goes_to_the_canary(split, request())
+        assert renewed(split, rule, lambda: 0.0, caller) is split

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+from mesh.controller.desired.desired_state import read_desired
 from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.deployment_status import next_verdict
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.options.autoscaling_options import AutoscalingConfig
-from mesh.routing.snapshot import DeploymentKey
+from mesh.routing.link_pool import CallingReplica
+from mesh.routing.snapshot import DeploymentKey, read_snapshot
 from mesh.settings import settings
 from mesh.status import DeploymentStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -110,3 +112,20 @@ def test_replicas_of_no_wanted_version_are_not_listed_where_enough_others_serve(
     wanted, ended = [replica(version="v2"), replica(version="v2")], replica(version="v3")
     assert {each.replica_id for each in snapshot_of(*wanted, ended).replicas} == {each.replica_id for each in wanted}
     assert len(snapshot_of(wanted[0], ended).replicas) == 2
+
+
+def test_replicas_know_from_a_snapshot_of_another_deployment_whether_they_are_of_the_canary() -> None:
+    """Those of a deployment that both versions share are of neither."""
+    beside, canary = application(version="v1"), application(version="v2")
+    canary.traffic.CopyFrom(control_pb2.TrafficRule(percent=10.0))
+    for app in (beside, canary):
+        app.deployments.add(name="Shared", version="s1").options.num_replicas = 1
+    desired = read_desired(control_pb2.DesiredState(applications=[beside], canaries=[canary]))
+    message = build_snapshots(desired, observed(replica(version="v1"), replica(version="v2")), {})
+    for key in (KEY, DeploymentKey("app", "Shared")):
+        snapshot = read_snapshot(message[key])
+        assert snapshot is not None
+        assert snapshot.traffic is not None
+        tracks = {each: snapshot.traffic.track_of(CallingReplica("app", "Model", each)) for each in ("v1", "v2")}
+        assert tracks == {"v1": "|-app|", "v2": "|+app|"}
+        assert snapshot.traffic.track_of(CallingReplica("app", "Shared", "s1")) == ""
