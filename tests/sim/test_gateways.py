@@ -11,6 +11,7 @@ import pytest
 
 from mesh.controller.desired.generations import with_gateways
 from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.store.desired_store import StoreError
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
@@ -82,6 +83,47 @@ def _healthy(mesh: Mesh) -> list[int]:
 
 def _ids(mesh: Mesh) -> dict[int, str]:
     return {each.index: each.gateway_id for each in mesh.loop.status().gateways}
+
+
+class LateLists(FakeCluster):
+    """The list of nodes takes its time, or lacks a node."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1, cpus={"head": 8.0, "n1": 8.0})
+        self.delay_s = 0.0
+        self.lacks = ""
+
+    async def nodes(self) -> list[Node]:
+        await asyncio.sleep(self.delay_s)
+        return [node for node in await super().nodes() if node.node_id != self.lacks]
+
+
+def test_a_new_controller_stops_no_gateway_because_it_does_not_know_the_nodes_yet() -> None:
+    """Ray answers slowly when much has failed, and then nothing else must be taken away."""
+    run_in_fake_time(_late_list())
+
+
+async def _late_list() -> None:
+    mesh = Mesh(1, cluster=(cluster := LateLists()))
+    await mesh.boot()
+    await mesh.deploy("v1", 4, max_replicas_per_node=2)
+    await mesh.until(lambda: len(_gateways(mesh)) == 2)
+    before = _gateways(mesh)
+    for cluster.delay_s, cluster.lacks in ((4.0, ""), (0.0, "n1")):
+        await mesh.crash()
+        await mesh.boot()
+        await asyncio.sleep(5.0)
+        assert _gateways(mesh) == before
+    # It ends with its node.
+    cluster.lose_node("n1")
+    await mesh.until(lambda: [each.node_id for each in mesh.loop.status().gateways] == ["head"], 60.0)
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def _gateways(mesh: Mesh) -> set[str]:
+    """That serve."""
+    return {each.gateway_id for each in mesh.loop.status().gateways if each.status == GatewayStatus.HEALTHY}
 
 
 OLD, NEW = (control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=port) for port in (8000, 8001))

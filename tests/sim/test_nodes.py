@@ -4,16 +4,19 @@ A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
+import functools
 import math
 from collections import Counter
 
 import pytest
 
+from mesh.controller.nodes.cordons import cordoned
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Actor, FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
+from tests.sim.test_gateways import LateLists
 from tests.unit.controller.builders import application
 
 ONE_CPU = control_pb2.ActorOptions(num_cpus=1)
@@ -208,4 +211,26 @@ async def _join(per_node_max: int) -> None:
         await asyncio.sleep(1.5)
         assert cluster.used(f"n{count}") == 1.0
         await mesh.until(lambda count=count: is_running(mesh, "v1", count))
+    await mesh.crash()
+
+
+def test_a_new_controller_starts_nothing_on_a_cordoned_node_while_it_does_not_know_the_nodes() -> None:
+    run_in_fake_time(_cordon_before_list())
+
+
+async def _cordon_before_list() -> None:
+    cluster = LateLists()
+    mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.run(lambda: app("v1", 4))
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    await mesh._ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n1")), ()))
+    await mesh.crash()
+    for actor in cluster.replicas():
+        cluster.end(actor)
+    cluster.cpus["head"], cluster.delay_s = 2.0, 4.0
+    await mesh.boot()
+    await mesh.until(lambda: len(cluster.serving()) == 2)
+    await asyncio.sleep(30.0)
+    assert {actor.node_id for actor in cluster.replicas() if actor.is_placed.is_set()} == {"head"}
     await mesh.crash()

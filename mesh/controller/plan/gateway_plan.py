@@ -97,7 +97,8 @@ def _plan_gateway(gateway: Gateway, roll: _Roll, unwanted: Reason, now_s: float)
         # Its name has to be free before the next one can have it, and a broken one drains nothing.
         yield KillGateway(gateway.gateway_id, Reason.UNHEALTHY)
     elif roll.successor_of(gateway.slot) not in roll.wanted:
-        yield StopGateway(gateway.gateway_id, unwanted)
+        if roll.knows_node_of(gateway):
+            yield StopGateway(gateway.gateway_id, unwanted)
     elif gateway.slot not in roll.wanted and roll.is_proven(roll.successor_of(gateway.slot)):
         yield StopGateway(gateway.gateway_id, Reason.OPTIONS)
 
@@ -126,6 +127,12 @@ class _Roll:
                 missing = replace(slot, revision=self._revision_of_missing)
                 if missing not in self._gateways:
                     yield StartGateway(missing, Reason.SCALE_UP)
+
+    def knows_node_of(self, gateway: Gateway) -> bool:
+        """Not of one whose node is not listed, which shows nothing about the node: after a start of the controller the
+        list may be late or incomplete. Where the node is gone, the gateway ends with it."""
+        listed = {node.node_id for node in self.observed.nodes}
+        return self.desired.is_shutting_down or gateway.slot.node_id in listed
 
     def is_proven(self, slot: GatewaySlot) -> bool:
         """Whether there is a gateway that has served for long enough for another one to end."""
