@@ -268,17 +268,11 @@ class ControlLoop:
             desired = await self._undo_failures(desired)
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
         with part(TurnPart.PLAN):
-            planned = self._plan(desired)
+            planned = _planned(desired, self._registry.observed(), self._clocks.monotonic())
         self._judge.faults.note("planning", planned.problems)
         with part(TurnPart.ACT):
             self._judge.faults.note("work on replicas", self._act(planned))
         self._publish(desired)
-
-    def _plan(self, desired: Desired) -> Plan:
-        """Nothing, as long as no node is known after a start: nothing could be placed, and cordons not be observed."""
-        if not self._node_list.nodes and not desired.is_shutting_down:
-            return Plan((), {})
-        return plan(desired, self._registry.observed(), self._clocks.monotonic(), settings().controller)
 
     def _publish(self, desired: Desired) -> Observed:
         """Bring the verdicts, the snapshots and the routes up to date with the present picture, which is returned."""
@@ -374,3 +368,10 @@ class ControlLoop:
         return new_proofs(
             self._wanted.desired, self._registry.observed(), self._clocks.monotonic(), self._clocks.unix()
         )
+
+
+def _planned(desired: Desired, observed: Observed, now_s: float) -> Plan:
+    """Nothing, as long as no node is known after a start: nothing could be placed, and cordons not be observed."""
+    if not observed.nodes and not desired.is_shutting_down:
+        return Plan((), {})
+    return plan(desired, observed, now_s, settings().controller)

@@ -54,6 +54,8 @@ class DesiredKeeper:
         self._state = control_pb2.DesiredState()
         self._numbers: Numbers = {}
         """Stored beside the state, see mesh/controller/desired/autoscaled_numbers.py."""
+        self._may_differ_from_stored = False
+        """A change failed, and its state may be stored nevertheless: numbers beside it would not hold for that."""
         self.desired = Desired()
 
     def __repr__(self) -> str:
@@ -200,11 +202,13 @@ class DesiredKeeper:
     async def _scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> int:
         async with self._lock:
             decided = still_valid(self.desired, decisions)
+            if not decided:
+                return self._state.version
             numbers = unlike_stored(self.desired, {**self._numbers, **decided})
-            record = record_of(self._state, numbers)
+            record = None if self._may_differ_from_stored else record_of(self._state, numbers)
             if record is None:
                 await self._store_whole(with_numbers(self._state, numbers), self.desired.descriptor_sets)
-            elif decided:
+            else:
                 await run_blocking(Work.STORE, self._store.save_numbers, record)
                 self._numbers = numbers
                 self.desired = scaled_to(self.desired, decided)
@@ -214,7 +218,9 @@ class DesiredKeeper:
     async def _store_whole(self, state: control_pb2.DesiredState, descriptor_sets: Mapping[str, bytes]) -> None:
         # Read first: what cannot be read must not be stored, or no later controller could start.
         desired = read_desired(state)
+        self._may_differ_from_stored = True
         await run_blocking(Work.STORE, self._store.save, state)
+        self._may_differ_from_stored = False
         self._take_over(state, desired, used_sets(state, descriptor_sets))
 
     def _take_over(

@@ -156,13 +156,11 @@ class Controller:
         self.state = EMPTY
         """What the controller has in memory."""
         self.stored = EMPTY
-        self.is_same_state = True
-        """The stored state is the one in memory, but for numbers."""
 
     async def restart(self) -> None:
         self.keeper = DesiredKeeper(StateStore(self.kv), lambda desired: None)
         await self.keeper.load(control_pb2.GatewayOptions())
-        self.state, self.is_same_state = self.stored, True
+        self.state = self.stored
 
     async def change(self, edit: Edit, fails: str) -> None:
         self.kv.fails = fails
@@ -174,11 +172,10 @@ class Controller:
         except StoreError:
             assert fails
             if fails == "answer":
-                self.stored, self.is_same_state = edit(self.state), False
+                self.stored = edit(self.state)
             return
         assert not fails
         self.state = self.stored = edit(self.state)
-        self.is_same_state = True
 
     async def decide(self, numbers: dict[DeploymentKey, int], fails: str) -> None:
         desired = self.keeper.desired
@@ -189,11 +186,11 @@ class Controller:
         try:
             await self.keeper.scale(decisions)
         except StoreError:
-            if fails == "answer" and self.is_same_state:
+            if fails == "answer":
                 self.stored = after
             return
         self.state = after
-        if self.is_same_state and valid:
+        if valid:
             self.stored = after
 
     def check(self) -> None:
@@ -266,6 +263,27 @@ def test_a_change_takes_the_numbers_into_the_state_and_removes_their_record() ->
         await keeper.change(functools.partial(without_application, name="app"))
         assert not keeper.desired.deployments
         assert NUMBERS_KEY not in kv.entries
+
+    run_in_fake_time(main())
+
+
+def test_a_decision_after_a_change_that_may_be_stored_or_not_is_kept() -> None:
+    """Numbers beside the state in memory would not hold for the one that is stored."""
+
+    async def main() -> None:
+        for fails in ("request", "answer"):
+            kv = UnsureKeyValue()
+            keeper = await scaling_keeper(kv)
+            kv.fails = fails
+            with pytest.raises(StoreError):
+                await keeper.change(deploying(application("other")))
+            await keeper.scale({KEY: (1, 5)})
+            await keeper.scale({KEY: (5, 7)})
+            assert NUMBERS_KEY in kv.entries, "since the first decision it is known again what is stored"
+            successor = DesiredKeeper(StateStore(kv), lambda desired: None)
+            await successor.load(control_pb2.GatewayOptions())
+            assert successor.desired == keeper.desired
+            assert successor.desired.deployments[KEY].num_replicas == 7
 
     run_in_fake_time(main())
 
