@@ -17,6 +17,7 @@ class LinkTarget:
 
     replica_id: str
     address: str
+    """host:port."""
     hello: bytes
     """The packed Hello frame."""
     local_socket: str = ""

@@ -300,6 +300,14 @@ def test_a_settled_deployment_has_nothing_to_do(replicas: list[Replica], wanted:
         assert list(_next_actions(target(wanted), replicas, resources)) == []
 
 
+@given(any_replicas, st.integers(0, 3), any_failures)
+def test_planning_leaves_what_it_reads_as_it_was(replicas: list[Replica], wanted: int, failures: Failures) -> None:
+    """Two plans of one picture are equal: what a plan reserves is gone with it."""
+    seen = replace(observed(*replicas), replica_failures={(KEY, "v2"): failures})
+    asked = desired(target(wanted), grpc_port=9000)
+    assert plan(asked, seen, NOW_S) == plan(asked, seen, NOW_S)
+
+
 def test_what_is_not_as_wanted_is_not_settled() -> None:
     good = replica()
     wanted = target(1)

@@ -110,7 +110,9 @@ def test_the_handshake_goes_to_the_application_without_a_deadline() -> None:
     assert (request.is_websocket, request.scheme, list(request.subprotocols)) == (True, "ws", ["chat", "v2"])
     assert (request.raw_path, request.root_path) == (b"/shop/chat", "/shop")
     assert not socket.exchange.has_sent_head
+    assert repr(socket.connection) == "<WebSocketConnection handshake, waiting: 0 messages, 0 bytes>"
     socket.accept("v2", (b"x-extra", b"1"))
+    assert repr(socket.connection) == "<WebSocketConnection open, waiting: 0 messages, 0 bytes>"
     exchange = socket.exchange
     assert exchange.is_tunnel
     assert (exchange.field("sec-websocket-protocol"), exchange.field("x-extra")) == ("v2", "1")
