@@ -114,7 +114,8 @@ class LinkPool:
                 if is_running:
                     self._start_slowly(endpoint, time.monotonic())
                 endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
-            self._endpoints[replica_id].limit = snapshot.max_ongoing_requests
+            endpoint = self._endpoints[replica_id]
+            endpoint.info, endpoint.limit = replica, snapshot.max_ongoing_requests
         self.split = renewed(self.split, snapshot.traffic, random, self.identity.replica)
         self.unlisted_at_s = float("inf") if listed else min(self.unlisted_at_s, time.monotonic())
         self.refresh()

@@ -71,7 +71,8 @@ class Shop:
 
     def publish(self, router: Router, *versions: str, share: float | None = 0.5) -> None:
         """Tell a router of the replicas of these versions, and of a canary unless its share is None."""
-        infos = tuple(replace(self.replicas[router.key, each].info, version=each) for each in versions)
+        named = {each: each if share is not None else "" for each in versions}
+        infos = tuple(replace(self.replicas[router.key, each].info, version=named[each]) for each in versions)
         rule = TrafficRule("shop", "two", share, canary_versions=CANARY_VERSIONS) if share is not None else None
         do_on_io(router.update, Snapshot(router.key, next(_numbers), infos, 100, traffic=rule))
         until(lambda: router.link_count == len(infos), "links to all replicas")
@@ -122,6 +123,14 @@ def test_a_replica_that_hears_of_a_promotion_after_the_gateway_stays_with_its_ve
         shop.publish(router, "one", "two")
     seen = shop.answers(40)
     assert seen.keys() == {"one one", "two two"}, seen
+
+
+def test_replicas_that_callers_know_already_can_become_those_of_a_canary(shop: Shop) -> None:
+    """Of an update that was undone and is deployed again as a canary: the first snapshots had no versions."""
+    for share in (None, 0.5):
+        for router in (shop.gateway, *shop.routers.values()):
+            shop.publish(router, "one", "two", share=share)
+    assert shop.answers() == {"one one": 10, "two two": 10}
 
 
 def test_a_call_that_came_before_the_first_snapshot_stays_with_a_version_too(shop: Shop) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mesh.settings import trace_exporters
 from mesh.tracing import trace_export
 from mesh.v1 import control_pb2
+from mesh.wire import request_context
 
 VARIABLES = (
     "OTEL_SDK_DISABLED",
@@ -24,6 +25,7 @@ VARIABLES = (
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(request_context, "new_root", request_context.new_root)
     monkeypatch.setattr(trace_export, "_has_begun", False)
     monkeypatch.setattr(trace_export, "_spans", None)
     monkeypatch.setattr(trace_export, "_options", control_pb2.TracingOptions())
