@@ -97,9 +97,9 @@ def drain(node: str, no_wait: bool, timeout_s: float | None, address: str | None
     mesh drain 3f2a91bc              by its id, the beginning of it, or its address
     mesh drain 3f2a91bc --timeout 300
 
-    The node takes no new replicas. Of each deployment as many others start at a time as max_surge_percent allows, and
-    a replica ends its calls and stops only when another one serves in its place. Then the gateway of the node sends its
-    clients away. No request fails. On the head only the replicas move: the cluster ends with it.
+    The node takes no new replicas. Of each deployment as many others start at a time as max_surge_percent allows, at
+    least one, and a replica ends its calls and stops only when another one serves in its place. Then the gateway of the
+    node sends its clients away. No request fails. On the head only the replicas move: the cluster ends with it.
 
     The exit status is 1 when no other node has room, with the reason, when the time is over, or when the drain was
     called off. It goes on meanwhile, also after Ctrl-C; `mesh uncordon` ends it.

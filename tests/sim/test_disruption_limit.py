@@ -4,15 +4,19 @@ A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
+import functools
+import math
 from dataclasses import replace
 
 import pytest
 
+from mesh.controller.desired.desired_change import with_pause
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
+from tests.sim.test_node_drains import drain, is_drained
 from tests.sim.test_nodes import WatchedCluster, app
 
 SEEDS = range(8)
@@ -97,3 +101,40 @@ async def _all_are_sick(seed: int) -> None:
     cluster.faults = Faults()
     await mesh.until(lambda: is_running(mesh, "v1", 9))
     await mesh.crash()
+
+
+@pytest.mark.parametrize("update", ["", "paused", "failed"])
+def test_a_node_is_drained_also_where_updates_start_no_replica_before_one_stops(update: str) -> None:
+    """One replica more starts at a time then, so that no fewer serve. So does the version before of an update that
+    stands still."""
+    run_in_fake_time(_drain_without_surge(update))
+
+
+async def _drain_without_surge(update: str) -> None:
+    cluster = WatchedCluster(1, {"head": 8.0, "n1": 8.0, "n2": 8.0})
+    cluster.broken_versions = {"v2"}
+    mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.run(lambda: without_surge("v1"))
+    await mesh.until(lambda: is_running(mesh, "v1", 6))
+    serving = 6
+    if update == "paused":
+        pause = functools.partial(with_pause, application="app", deployment="", is_paused=True)
+        await mesh._ask(lambda: (pause, ()))
+    if update:
+        await mesh.run(lambda: without_surge("v2"))
+        await asyncio.sleep(60.0)
+        serving = len(cluster.serving("v1"))
+    cluster.fewest = math.inf
+    await drain(mesh, "n1")
+    await mesh.until(lambda: is_drained(mesh, "n1"))
+    assert cluster.fewest >= serving
+    await mesh.crash()
+
+
+def without_surge(version: str) -> control_pb2.ApplicationSpec:
+    """Six replicas, of which an update stops three before it starts any."""
+    spec = app(version, 6)
+    spec.deployments[0].options.max_surge_percent = 0.0
+    spec.deployments[0].options.max_unavailable_percent = 50.0
+    return spec

@@ -29,7 +29,7 @@ resumed. It still scales: the version before starts what is missing, and stops w
 A replica whose node is being drained counts as old (item 192): it serves until a new one does on another node. Where
 Ray drains the node, all replacements start together. If none serves in time, it drains anyway, early enough to finish
 before the node ends. Where an operator drains it, the node stays until all have moved: at most as many replacements as
-the surge allows start at a time.
+the surge allows start at a time, but at least one.
 """
 
 from __future__ import annotations
@@ -120,8 +120,9 @@ def missing_predecessors(
     new, others = _new_and_others(target, replicas, placement)
     old = [replica for replica in others if replica.is_serving or _is_silent(replica)]
     returning = sum(_is_returning(target, replica, placement) for replica in others)
-    room = target.num_replicas + target.pace.surge_max - len(new) - len(old) - returning
     stands_still = is_given_up or target.is_held
+    surge_max = _surge_max(target, old, before.version, placement) if stands_still else target.pace.surge_max
+    room = target.num_replicas + surge_max - len(new) - len(old) - returning
     return max(0, min(_missing_before(target, new, old, placement, stands_still=stands_still) - returning, room))
 
 
@@ -171,12 +172,18 @@ def _starts(
         # operator drains waits until they are.
         has_time = placement.resources.may_move_slowly
         updating = sum(replica.node_ends_at_s is None or has_time(replica) for replica in old)
-        most = target.num_replicas + target.pace.surge_max
+        most = target.num_replicas + _surge_max(target, old, target.version, placement)
         missing = min(missing, most - len(new) - updating - returning)
     if missing <= 0:
         return 0
     # No back-off before the first success: it would only delay giving up.
     return 0 if _has_run(target, failures) and _is_paused(failures, placement) else missing
+
+
+def _surge_max(target: DeploymentTarget, old: Sequence[Replica], version: str, placement: DeploymentPlacement) -> int:
+    """At least one while replicas of that version are to move, also where updates start none before they stop one."""
+    moves = any(each.version == version and placement.resources.may_move_slowly(each) for each in old)
+    return max(target.pace.surge_max, int(moves))
 
 
 def _is_paused(failures: Failures, placement: DeploymentPlacement) -> bool:
