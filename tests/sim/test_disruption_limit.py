@@ -138,3 +138,27 @@ def without_surge(version: str) -> control_pb2.ApplicationSpec:
     spec.deployments[0].options.max_surge_percent = 0.0
     spec.deployments[0].options.max_unavailable_percent = 50.0
     return spec
+
+
+def test_a_node_is_drained_while_a_new_configuration_is_held_back() -> None:
+    """Those that replace the others have the configuration before, like them."""
+    run_in_fake_time(_drain_with_held_configuration())
+
+
+async def _drain_with_held_configuration() -> None:
+    mesh, cluster = await running(seed=1)
+    cluster.cpus["n2"] = 6.0
+    pause = functools.partial(with_pause, application="app", deployment="", is_paused=True)
+    await mesh._ask(lambda: (pause, ()))
+    await mesh.run(lambda: configured("[2]"))
+    await drain(mesh, "n1")
+    await mesh.until(lambda: is_drained(mesh, "n1"))
+    assert cluster.fewest >= 9
+    assert {actor.spec.spec.options.user_config_json for actor in cluster.serving()} == {""}
+    await mesh.crash()
+
+
+def configured(user_config_json: str) -> control_pb2.ApplicationSpec:
+    spec = wanted("v1")
+    spec.deployments[0].options.user_config_json = user_config_json
+    return spec

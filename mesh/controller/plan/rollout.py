@@ -293,7 +293,7 @@ def _old_leaving(
     by_end = sorted(placement.by_stop_preference(old), key=_drains_by_s)
     due = [replica for replica in by_end if _drains_by_s(replica) <= placement.resources.now_s]
     rest = sorted(by_end[len(due) :], key=lambda each: not _is_stray(target, each))
-    if target.is_held:
+    if target.is_held and target.has_other_version_before:
         strays = sum(_is_stray(target, replica) for replica in rest)
         # None stops for a new one that serves, only above the number that was asked for.
         leaving = max(0, min(strays, spare - len(due)), len(rest) - target.num_replicas)
