@@ -1,8 +1,8 @@
 """Calls of the gateway's own services that come by other dialects than gRPC: run here, as if a replica did.
 
-A dialect passes its calls to the router of a deployment. The router of this deployment, which there is not, runs the
-grpc handler of the method on the I/O loop, with the same credits as a replica has. So each dialect serves these
-services as it serves any other; gRPC itself needs none of this.
+A dialect passes its calls to the router of a deployment. The router here has no replicas: it runs the grpc handler of
+the method on the I/O loop, with the same credits as a replica has. So each dialect serves these services as it serves
+any other; gRPC itself needs none of this.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class _BuiltInCall:
         """Our services send none."""
 
     def set_encoding(self, encoding: str) -> None:
-        """Nor do they compress."""
+        """Our services do not compress."""
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class _BuiltInCall:
             yield message
 
     def _grant(self) -> None:
-        """Let the client send more, if it has not been let send enough."""
+        """Let the client send more, up to the limit of messages that may wait."""
         missing = _REQUEST_CREDITS - len(self._requests) - self.call.request_credit
         if missing > 0 and not self.has_ended:
             self.call.request_credit += missing

@@ -168,13 +168,13 @@ class WebSocketCall:
         self._grant()
 
     def on_closed(self, code: int, reason: str) -> None:
-        """Let the application know, and end its call if that takes it too long."""
+        """Let the application know, behind the messages that wait, and end its call if that takes it too long."""
         self._keeper.discard(self.connection)
         self._closed = code, reason
         call = self._call
         if call is None:
             return
-        if not self.connection.is_accepted or call.request_credit <= 0:
+        if not self.connection.is_accepted or (code == BROKEN and call.request_credit <= 0):
             self._cancel(CancelReason.CLIENT)
             return
         self._forward()

@@ -68,14 +68,16 @@ class ClientSocket:
         """Whether one side can be closed alone, which TLS cannot."""
         return self._transport is not None and bool(self._transport.can_write_eof())
 
-    @property
-    def has_left_unread(self) -> bool:
-        """Whether the client has closed the connection while it is not read, so that no event will tell."""
+    def has_left_unread(self, *, may_half_close: bool) -> bool:
+        """Whether the client has closed the connection while it is not read, so that no event will tell.
+
+        `may_half_close`: a client that has only closed its side is still there.
+        """
         socket = None if self.is_reading or self._transport is None else self._transport.get_extra_info("socket")
         if socket is None or socket.fileno() < 0:
             return False
         poll = select.poll()
-        poll.register(socket.fileno(), _HAS_LEFT)
+        poll.register(socket.fileno(), 0 if may_half_close else _HAS_LEFT)
         return bool(poll.poll(0))
 
     @property

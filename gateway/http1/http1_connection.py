@@ -145,10 +145,8 @@ class Http1Connection(asyncio.Protocol):
     def on_aborted(self, reason: str, *, has_no_end: bool) -> None:
         self._leave()
         self.writer.drop()
-        if has_no_end:
-            self._socket.abort(reason)
-        else:
-            self._socket.close(reason)
+        end = self._socket.abort if has_no_end else self._socket.close
+        end(reason)
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
@@ -174,7 +172,8 @@ class Http1Connection(asyncio.Protocol):
 
     def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
         """Do what the connection needs now; to be called about once a second."""
-        vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining, self._socket.has_left_unread)
+        has_left = _has_left(self._socket, self._exchange)
+        vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining, has_left)
         match self.clock.check(vitals, self._service.limits, policy, now_s):
             case Http1Upkeep.SLOW_HEAD | Http1Upkeep.SLOW_BODY:
                 self._refuse(HttpFault(408, "The request took too long to arrive."), BrokenBy.TIMEOUT)
@@ -347,6 +346,11 @@ class Http1Connection(asyncio.Protocol):
             self._socket.linger(reason)
         else:
             self._socket.close(reason)
+
+
+def _has_left(socket: ClientSocket, exchange: Http1Exchange | None) -> bool:
+    """Of a WebSocket all counts that its client has sent: a ping, which it does not answer, shows that it has left."""
+    return socket.has_left_unread(may_half_close=exchange is not None and exchange.is_tunnel)
 
 
 def _facts(socket: ClientSocket, clock: Http1Clock, writer: AnswerWriter, now_s: float) -> ConnectionFacts:

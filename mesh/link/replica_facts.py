@@ -1,4 +1,4 @@
-"""What a replica tells each of its callers of itself, beside its load."""
+"""What a replica tells each of its callers about itself, beside its load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mesh.v1 import replica_pb2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaFacts:
-    """The state that its last frames have told. A change makes a new record."""
+    """The state as of its last frames. A change makes a new record."""
 
     model_ids: frozenset[str] = frozenset()
     """Models that it has or loads."""

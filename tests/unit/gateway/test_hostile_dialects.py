@@ -108,6 +108,15 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.dialects.served_method.settings", lambda: replace(known, gateway=limits))
 
 
+@pytest.fixture
+def eager_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WebSocket that is silent for an instant gets one."""
+    known = settings()
+    limits = replace(known.gateway, websocket_ping_interval_s=0.05)
+    for module in ("websocket_connection", "websocket_keeper"):
+        monkeypatch.setattr(f"gateway.websockets.{module}.settings", lambda: replace(known, gateway=limits))
+
+
 @contextmanager
 def peak_below(max_bytes: int) -> Iterator[None]:
     gc.collect()
@@ -331,8 +340,10 @@ PIECES = {
 
 @pytest.mark.parametrize("is_abrupt", [False, True], ids=["closes", "resets"])
 @pytest.mark.parametrize("name", UPLOADS)
-def test_a_client_that_leaves_while_the_replica_takes_nothing_frees_its_place(name: str, is_abrupt: bool) -> None:
-    """The gateway does not read its socket then, so that no event tells that it has gone."""
+def test_a_client_that_leaves_while_the_replica_takes_nothing_frees_its_place(
+    name: str, is_abrupt: bool, eager_pings: None
+) -> None:
+    """The gateway does not read its socket then, so that no event tells that it has gone; pings do."""
     router = FakeRouter(lambda call: allow(call, 2))
 
     async def scenario() -> None:
@@ -350,6 +361,32 @@ def test_a_client_that_leaves_while_the_replica_takes_nothing_frees_its_place(na
             reset(writer) if is_abrupt else writer.transport.abort()
             await until(lambda: router.cancelled, "its call ends")
             assert gateway.listener.buffered_bytes == 0
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["waits for the answer", "does not wait"])
+@pytest.mark.parametrize("size", [1, 50_000])
+def test_all_that_a_socket_got_before_it_was_closed_reaches_a_slow_replica(size: int, stays: bool) -> None:
+    """The replica is far behind when the client closes, with a code, and leaves."""
+    router = FakeRouter(lambda call: allow(call, 2))
+    count = 40
+
+    async def scenario() -> None:
+        async with every_dialect(router) as gateway:
+            client = await open_socket(gateway, router)
+            client.writer.write(frame(BINARY, bytes(size)) * count + frame(CLOSE, b"\x03\xe8"))
+            await client.writer.drain()
+            if not stays:
+                client.writer.close()
+            await until(lambda: len(router.link.items) == 2, "the replica has no more credit")
+            while not router.cancelled and len(router.link.items) < count + 2:
+                await asyncio.sleep(0.02)  # some looks at the connection
+                allow(client.call, 1)
+            client.writer.transport.abort()
+        events = [decode_websocket_event(each) for each in router.link.items[1:]]
+        assert [len(each.binary) for each in events[:-1]] == [size] * count
+        assert events[-1].close.code == 1000
 
     on_io_loop(scenario())
 
