@@ -27,6 +27,8 @@ Values = Mapping[str, Any]
 _IDLE_PERIOD_S = 10.0
 _PERIOD_MIN_S = 0.05
 _VALUES_MAX_CHARS = 16 * 1024
+_NESTING_MAX = 100
+"""Of JSON values. Callers could not read what is nested as deep as Python can write, and their links would break."""
 
 
 class RecordedStats:
@@ -128,12 +130,23 @@ def json_values(values: object) -> dict[str, Any]:
         raise TypeError(f"it must return a dict of JSON values by name, it returned {values!r}")
     try:
         text = json.dumps(dict(values))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise type(error)(f"it must return a dict of JSON values by name: {error}") from error
     if len(text) > _VALUES_MAX_CHARS:
         raise ValueError(f"it returned {len(text)} characters of JSON; callers take {_VALUES_MAX_CHARS}")
     read: dict[str, Any] = json.loads(text)
+    if _nesting(read) > _NESTING_MAX:
+        raise ValueError(f"it returned values that are nested more than {_NESTING_MAX} deep, which callers do not take")
     return read
+
+
+def _nesting(value: object) -> int:
+    """How many lists and dicts of JSON stand in one another."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, (list, dict))]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 async def metadata_of(record: Callable[[str], Coroutine[Any, Any, object]]) -> Values:

@@ -147,6 +147,23 @@ def test_request_routers_get_values_as_json_has_them() -> None:
         json_values({"a": "b" * 16_384})
 
 
+def lists(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("depth", "message"), [(100, "nested more than 100 deep"), (950, "nested more than 100 deep"), (5_000, "recursion")]
+)
+def test_what_is_nested_too_deep_for_callers_is_refused(depth: int, message: str) -> None:
+    """It would break the links of all callers, with the calls on them (item 155)."""
+    with pytest.raises((ValueError, RecursionError), match=f"(?s)it returned.*{message}|JSON values by name.*{message}"):
+        json_values({"a": lists(depth)})
+    assert json_values({"a": lists(99)}) == {"a": lists(99)}
+
+
 def test_wrong_metadata_stops_the_start_and_names_the_hook() -> None:
     """Routing by what is not there would be worse than no replica (item 155)."""
 
