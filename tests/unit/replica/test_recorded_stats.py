@@ -159,7 +159,7 @@ def lists(depth: int) -> list[Any]:
 )
 def test_what_is_nested_too_deep_for_callers_is_refused(depth: int, message: str) -> None:
     """It would break the links of all callers, with the calls on them (item 155)."""
-    with pytest.raises((ValueError, RecursionError), match=f"(?s)it returned.*{message}|JSON values by name.*{message}"):
+    with pytest.raises((ValueError, RecursionError), match=message):
         json_values({"a": lists(depth)})
     assert json_values({"a": lists(99)}) == {"a": lists(99)}
 
