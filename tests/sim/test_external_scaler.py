@@ -20,7 +20,7 @@ async def scale(mesh: Mesh, num_replicas: int) -> None:
 
 
 def test_an_external_scaler_sets_the_number_within_the_bounds() -> None:
-    """Neither time without load, nor a restart of the controller, nor another deploy changes it (item 234)."""
+    """Neither time without load, nor a restart of the controller, nor another deploy changes it (items 234, 246)."""
     run_in_fake_time(_scale())
 
 
