@@ -183,7 +183,7 @@ def test_a_signal_to_the_whole_group_ends_a_run_with_one_line(tmp_path: Path, ra
 def test_a_run_that_starts_ray_ends_at_once(tmp_path: Path, ray_files: Path, send: int, to_group: bool) -> None:
     """Also where Ray's daemons get the signal too: the start would wait for them."""
     with started(tmp_path, ray_files, STARTS_RAY) as program:
-        until(lambda: [line for line in leftovers.processes_of_this_run(program.mark) if "/gcs_server --" in line])
+        until(lambda: [line for line in leftovers.processes_of_this_run(program.mark) if "/raylet --" in line])
         status, lines = program.end(send, to_group=to_group)
     assert (status, lines) == (0, ["Starting Ray ...", "", "Stopping ..."])
 

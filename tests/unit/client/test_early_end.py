@@ -60,6 +60,20 @@ def test_it_ends_also_when_nothing_can_be_shown() -> None:
     until(lambda: not is_running(daemon) and not is_running(its_child), "the end of what it has started")
 
 
+def test_what_a_daemon_had_started_ends_although_the_daemon_ended_first() -> None:
+    """As after a signal to the whole group, which some of Ray's agents outlive."""
+    command = [sys.executable, "-c", STARTING.format(name="SIGTERM")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        daemon, its_child = map(int, process.stdout.readline().split())
+        os.kill(daemon, signal.SIGKILL)
+        until(lambda: not is_running(daemon), "the end of the daemon")
+        assert is_running(its_child)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=WAIT_S)
+    until(lambda: not is_running(its_child), "the end of what the daemon has started")
+
+
 def test_children_that_it_had_before_go_on() -> None:
     """As in `sidecar & exec mesh run ...`."""
     script = f'sleep 60 & echo $!; exec {sys.executable} -c "$0"'
