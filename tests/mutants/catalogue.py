@@ -133,7 +133,7 @@ ROLLOUTS = (
     Mutant(
         name="starts all replicas of an update at once",
         file=_ROLLOUT,
-        old="        most = target.num_replicas + target.pace.surge_max\n        missing",
+        old="        most = target.num_replicas + _surge_max(target, old, target.version, placement)\n        missing",
         new="        most = 2 * target.num_replicas\n        missing",
         tests=("unit/controller/plan/test_rollout.py", "sim/test_rollout_policy.py"),
     ),
@@ -376,9 +376,9 @@ RESTARTS = (
     Mutant(
         name="acts before it stores",
         file="desired/desired_keeper.py",
-        old="        await run_blocking(Work.STORE, self._store.save, state)\n        self._take_over(",
+        old="        await run_blocking(Work.STORE, self._store.save, state)\n        self._may_differ",
         new="        self._take_over(state, desired, used_sets(state, descriptor_sets))\n"
-        "        await run_blocking(Work.STORE, self._store.save, state)\n        self._take_over(",
+        "        await run_blocking(Work.STORE, self._store.save, state)\n        self._may_differ",
         tests=("sim/test_controller_faults.py",),
     ),
     Mutant(
@@ -453,7 +453,7 @@ RESTARTS = (
     ),
     Mutant(
         name="applies a request twice",
-        file=_CHANGE,
+        file="repeated_requests.py",
         old="        if request_id and request_id in state.applied_requests:\n            return state\n",
         new="",
         tests=("sim/test_fencing.py",),
