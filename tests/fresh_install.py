@@ -26,7 +26,14 @@ PROJECT = ROOT / "pyproject.toml"
 ENVIRONMENTS = ROOT / "build" / "installs"
 WHEEL_SOURCES = ("mesh", "gateway", "pyproject.toml", "README.md", "LICENSE")
 TESTED = ("tests", "examples", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "pyproject.toml")
-NOT_OF_THE_WHEEL = ("benchmarks", "test_contract.py", "test_docs.py", "test_monitoring.py", "test_types.py")
+NOT_OF_THE_WHEEL = (
+    "benchmarks",
+    "test_contract.py",
+    "test_docs.py",
+    "test_monitoring.py",
+    "test_mutants.py",
+    "test_types.py",
+)
 """Unit tests of the repository."""
 SLOW_AND_PURE = (
     *("controller", "gateway/http1", "logs", "routing", "declarative/test_content_version.py"),
