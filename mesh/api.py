@@ -13,7 +13,7 @@ from mesh import application
 from mesh.application import RunTarget as RunTarget
 from mesh.application import check_target, spec_of
 from mesh.client import mesh_lifecycle, port_check, rollout_wait, running_gateways
-from mesh.client.control_client import ControlClient
+from mesh.client.control_client import ControlClient, revisions_of
 from mesh.client.program_end import ProgramEnd
 from mesh.cluster import ray_core
 from mesh.context import get_replica_context, in_replica
@@ -89,7 +89,7 @@ def start(
     )
     servicer_functions = mesh_lifecycle.packed_servicer_functions(asked.grpc.grpc_servicer_functions)
     ray_core.ensure_ray()
-    client = _running()
+    client, _ = _running()
     if client is None:
         port_check.require_free(asked.to_message())
         client = mesh_lifecycle.start(asked.to_message(), servicer_functions, asked.controller.env_vars)
@@ -139,6 +139,7 @@ def run(
         TypeError: The target was not bound, or its arguments cannot be pickled.
         ValueError: The route prefix is malformed, or an option is not available yet.
         MeshException: The route prefix belongs to another application, or the controller cannot be reached.
+        ChangeConflictError: Another client has changed the application since this call began; nothing is deployed.
         RuntimeError: The deployment failed, or the application was deleted in the meantime.
         TimeoutError: The mesh had to be started and is not ready within 60 s.
     """
@@ -179,10 +180,12 @@ def run_many(
     if settings().process.force_local_testing_mode:
         return [run_local(each.target, each.name, each.route_prefix).ingress for each in targets]
     ray_core.ensure_ray()
-    client = _running() or _started()
+    names = [each.name for each in targets]
+    client, revisions = _running(*names)
+    client = client or _started()
     rules = _rules()
     specs = [spec_of(each, rules) for each in targets]
-    client.apply(specs)
+    client.apply(specs, expected=revisions)
     for spec in specs:
         _program_end.deployed(spec.name)
     if wait_for_applications_running:
@@ -199,12 +202,13 @@ def delete(name: str, _blocking: bool = True) -> None:
 
     Raises:
         MeshException: No mesh is running.
+        ChangeConflictError: Another client has changed the application since this call began; it is not deleted.
         TimeoutError: Replicas are left after 60 s; the deletion continues.
     """
     if delete_local(name):
         return
     client = _require()
-    client.delete(name)
+    client.delete(name, expected=revisions_of(client.status(name)))
     _program_end.deleted(name)
     if _blocking:
         rollout_wait.until_deleted(client, name)
@@ -309,9 +313,10 @@ def _run(
 
 
 def _deployed(asked: RunTarget, *, is_waiting: bool = True) -> DeploymentHandle[Any]:
-    client = _running() or _started()
+    client, revisions = _running(asked.name)
+    client = client or _started()
     spec = spec_of(asked, _rules())
-    client.deploy(spec)
+    client.apply([spec], expected=revisions)
     _program_end.deployed(spec.name)
     if is_waiting:
         rollout_wait.until_running(client, spec.name)
@@ -328,13 +333,19 @@ def _require() -> ControlClient:
     return mesh_lifecycle.require()
 
 
-def _running() -> ControlClient | None:
-    """The running mesh, if any. Removes what an interrupted shutdown has left."""
+def _running(*applications: str) -> tuple[ControlClient | None, dict[str, int]]:
+    """The running mesh, if any, and the present revisions of these applications.
+
+    Removes what an interrupted shutdown has left.
+    """
     client = mesh_lifecycle.find()
-    if client is not None and client.status().is_shutting_down:
+    if client is None:
+        return None, {}
+    reply = client.status(*applications)
+    if reply.is_shutting_down:
         mesh_lifecycle.destroy(client)
-        return None
-    return client
+        return None, {}
+    return client, revisions_of(reply)
 
 
 def _started() -> ControlClient:

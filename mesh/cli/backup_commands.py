@@ -13,7 +13,7 @@ import click
 from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
 from mesh.client import mesh_lifecycle, port_check, rollout_wait
-from mesh.client.control_client import ControlClient
+from mesh.client.control_client import ControlClient, revisions_of
 from mesh.options.gateway import gateway_options
 from mesh.stored.backup_file import from_file, to_file
 from mesh.v1 import control_pb2
@@ -77,11 +77,14 @@ def restore(file: str, replace: bool, no_wait: bool, dry_run: bool, address: str
     if client is None and dry_run:
         click.echo(f"No mesh is running. It would be started with {', '.join(names) or 'no application'}.")
         return
+    expected: dict[str, int] = {}
     if client is None:
         client = _start(saved)
     else:
-        _show_other_gateways(saved, client.status())
-    changes = client.restore(saved, may_replace=replace, is_dry_run=dry_run)
+        present = client.status()
+        expected = revisions_of(present)
+        _show_other_gateways(saved, present)
+    changes = client.restore(saved, may_replace=replace, is_dry_run=dry_run, expected=expected)
     lines = [line for each in changes for line in each.lines]
     click.echo("\n".join(lines) or ("Nothing would change." if dry_run else "Nothing changes."))
     if dry_run:

@@ -41,10 +41,12 @@ def scale(
     """
     if (num_replicas is None) == (change is None) or change == 0:
         raise ValueError("Give either the number of replicas, or a change of it other than 0 with --by.")
-    require_application(attached_status(address), name)
+    revision = require_application(attached_status(address), name).revision
     client = mesh_lifecycle.require()
-    changes = [line for each in client.scale(name, deployment, num_replicas or 0, change or 0) for line in each.lines]
-    click.echo("\n".join(changes) or "Nothing changes.")
+    # A change of the number is right whatever the number is.
+    expected = {name: revision} if change is None else None
+    changes = client.scale(name, deployment, num_replicas or 0, change or 0, expected=expected)
+    click.echo("\n".join(line for each in changes for line in each.lines) or "Nothing changes.")
     if no_wait:
         return
     try:
@@ -92,6 +94,6 @@ def resume(name: str, deployment: str, address: str | None) -> None:
 
 
 def _set(name: str, deployment: str, address: str | None, *, is_paused: bool) -> None:
-    require_application(attached_status(address), name)
-    changes = mesh_lifecycle.require().pause(name, deployment, is_paused=is_paused)
+    expected = {name: require_application(attached_status(address), name).revision}
+    changes = mesh_lifecycle.require().pause(name, deployment, is_paused=is_paused, expected=expected)
     click.echo("\n".join(line for each in changes for line in each.lines) or "Nothing changes.")

@@ -231,12 +231,14 @@ def shutdown(yes: bool, address: str | None) -> None:
     mesh shutdown                    asks first
     mesh shutdown --yes              does not ask
 
-    Gateways stop first, then applications, each starting with its ingress. Ray itself keeps running.
+    What was deployed while it asked is not deleted: then it changes nothing and says so. Gateways stop first, then
+    applications, each starting with its ingress. Ray itself keeps running.
     """
-    applications = [application.name for application in attached_status(address).applications]
-    if not yes:
-        click.confirm(
-            f"This deletes {', '.join(applications) or 'no application'} and the gateways. Continue?", abort=True
-        )
-    api.shutdown()
+    require_ray(address)
+    client = mesh_lifecycle.require()
+    seen = None if yes else mesh_lifecycle.look(client)
+    if seen is not None:
+        names = ", ".join(application.name for application in seen.status.applications)
+        click.confirm(f"This deletes {names or 'no application'} and the gateways. Continue?", abort=True)
+    mesh_lifecycle.destroy(client, seen)
     click.echo("The mesh is shut down.")

@@ -22,7 +22,7 @@ from mesh.cli.log_command import shown_logs
 from mesh.cli.run_target import Target, is_file, read_target, read_target_again, target_options
 from mesh.cli.source_watch import SourceWatch
 from mesh.client import mesh_lifecycle, rollout_wait
-from mesh.client.control_client import ControlClient, RunOwner
+from mesh.client.control_client import ControlClient, RunOwner, revisions_of
 from mesh.client.early_end import ending_at_once
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
@@ -167,16 +167,20 @@ class _Serving:
 
     def _deploy(self) -> None:
         client = mesh_lifecycle.require()
+        present = client.status()
         config, specs = self.asked.config, self.asked.specs()
         if not self.starts_mesh:
-            _check_capacity(config.target_capacity, client.status())
+            _check_capacity(config.target_capacity, present)
         if self.watch is not None:
             for deployment in (each for spec in specs for each in spec.deployments):
                 if not deployment.options.HasField("min_ready_s"):
                     deployment.options.min_ready_s = 0.0  # who has changed a line wants to see it now
         self.deployed.update(self.asked.names)
         changes = client.apply(
-            specs, target_capacity=config.target_capacity, run=RunOwner(self.run_id, may_replace=self.may_replace)
+            specs,
+            target_capacity=config.target_capacity,
+            run=RunOwner(self.run_id, may_replace=self.may_replace),
+            expected=revisions_of(present),
         )
         changed = {each.application for each in changes if each.lines}
         follow(self.asked, [name for name in self.asked.names if name not in changed], self._check)

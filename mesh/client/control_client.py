@@ -85,15 +85,6 @@ class ControlClient:
     def __repr__(self) -> str:
         return f"ControlClient({self._channel!r})"
 
-    def deploy(self, application: control_pb2.ApplicationSpec) -> None:
-        """Returns when the application is stored, before it runs."""
-        reply = self._call(
-            "Deploy",
-            control_pb2.DeployRequest(application=application, request_id=_new_id(), author=author()),
-            control_pb2.DeployReply,
-        )
-        _log_warnings(reply.warnings)
-
     def apply(
         self,
         applications: Iterable[control_pb2.ApplicationSpec],
@@ -103,12 +94,13 @@ class ControlClient:
         is_dry_run: bool = False,
         expected: Mapping[str, int] | None = None,
     ) -> list[control_pb2.ApplicationChange]:
-        """`deploy` several in one step; with `config_file` they are all that it names, and others that it owns go.
+        """Deploy these in one step; with `config_file` they are all that it names, and others that it owns go.
 
         `target_capacity` is the percentage that this file sets. `run` is the `mesh run` that asks. `expected`: the
         revisions that the caller has read of all applications.
 
-        Returns what changes, or would change if it is a dry run, in which nothing is stored.
+        Returns when they are stored, before they run, what changes, or would change if it is a dry run, in which
+        nothing is stored.
         """
         request = control_pb2.ApplyRequest(
             applications=applications,
@@ -164,7 +156,12 @@ class ControlClient:
         return list(reply.changes)
 
     def scale(
-        self, application: str, deployment: str, num_replicas: int = 0, change: int = 0
+        self,
+        application: str,
+        deployment: str,
+        num_replicas: int = 0,
+        change: int = 0,
+        expected: Mapping[str, int] | None = None,
     ) -> list[control_pb2.ApplicationChange]:
         """Run another number of replicas until the next deploy, or `change` more than there are. Returns what changes.
 
@@ -177,10 +174,13 @@ class ControlClient:
             change=change,
             request_id=_new_id(),
             author=author(),
+            expected=_expected(expected),
         )
         return list(self._call("Scale", request, control_pb2.ApplyReply).changes)
 
-    def pause(self, application: str, deployment: str, *, is_paused: bool) -> list[control_pb2.ApplicationChange]:
+    def pause(
+        self, application: str, deployment: str, *, is_paused: bool, expected: Mapping[str, int] | None = None
+    ) -> list[control_pb2.ApplicationChange]:
         """Stop the rollouts of a deployment where they are, or let them go on; "": of all. Returns what changes."""
         request = control_pb2.PauseRequest(
             application=application,
@@ -188,6 +188,7 @@ class ControlClient:
             is_paused=is_paused,
             request_id=_new_id(),
             author=author(),
+            expected=_expected(expected),
         )
         return list(self._call("Pause", request, control_pb2.ApplyReply).changes)
 
@@ -196,14 +197,24 @@ class ControlClient:
         return self._call("Backup", control_pb2.BackupRequest(author=author()), control_pb2.MeshBackup)
 
     def restore(
-        self, backup: control_pb2.MeshBackup, *, may_replace: bool = False, is_dry_run: bool = False
+        self,
+        backup: control_pb2.MeshBackup,
+        *,
+        may_replace: bool = False,
+        is_dry_run: bool = False,
+        expected: Mapping[str, int] | None = None,
     ) -> list[control_pb2.ApplicationChange]:
         """Deploy the applications of a backup in one step. Returns what changes, or would change if it is a dry run.
 
         Raises MeshException where an application that runs would change, unless it may be replaced.
         """
         request = control_pb2.RestoreRequest(
-            backup=backup, may_replace=may_replace, is_dry_run=is_dry_run, request_id=_new_id(), author=author()
+            backup=backup,
+            may_replace=may_replace,
+            is_dry_run=is_dry_run,
+            request_id=_new_id(),
+            author=author(),
+            expected=_expected(expected),
         )
         reply = self._call("Restore", request, control_pb2.ApplyReply)
         _log_warnings(reply.warnings)
@@ -260,12 +271,12 @@ class ControlClient:
         """Of these applications, without any of all."""
         return self._call("Status", control_pb2.StatusRequest(applications=applications), control_pb2.StatusReply)
 
-    def shutdown(self, mesh_id: bytes = b"") -> None:
+    def shutdown(self, mesh_id: bytes = b"", expected: Mapping[str, int] | None = None) -> None:
         """Returns when the shutdown is stored; `status` lists what is left.
 
         Raises ChangeConflictError if the mesh of that id has ended and another one has started.
         """
-        request = control_pb2.ShutdownRequest(request_id=_new_id(), mesh_id=mesh_id)
+        request = control_pb2.ShutdownRequest(request_id=_new_id(), mesh_id=mesh_id, expected=_expected(expected))
         self._call("Shutdown", request, control_pb2.ShutdownReply)
 
     def close(self) -> None:

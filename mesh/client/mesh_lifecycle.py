@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from mesh.client.control_client import ControlClient
+from mesh.client.control_client import ControlClient, revisions_of
 from mesh.client.mesh_erasure import erase, identity, wait_erased
 from mesh.client.polling import poll
 from mesh.cluster import ray_core
@@ -27,6 +28,14 @@ _CONTROLLER_CLASS = "mesh.controller.controller_actor:ControllerActor"
 _HEAD_SHARE = 0.001
 """Of the resource that only the head has: the least that Ray counts is a tenth of it."""
 _POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class SeenMesh:
+    """A mesh as someone was shown it before a decision about all of it."""
+
+    identity: bytes
+    status: control_pb2.StatusReply
 
 
 def find() -> ControlClient | None:
@@ -82,15 +91,25 @@ def start(
     return _client()
 
 
-def destroy(client: ControlClient) -> None:
-    """Shut down the mesh on the cluster and this process's membership. Actors that do not end are killed."""
+def look(client: ControlClient) -> SeenMesh:
+    # First the identity: a mesh that takes the place of this one in between is another one.
+    return SeenMesh(identity(), client.status())
+
+
+def destroy(client: ControlClient, seen: SeenMesh | None = None) -> None:
+    """Shut down the mesh on the cluster and this process's membership. Actors that do not end are killed.
+
+    Raises ChangeConflictError, and changes nothing, if the mesh or one of its applications is not as it was `seen`.
+    """
     timeout_s = settings().client.shutdown_timeout_s
-    mesh = identity()
+    mesh = identity() if seen is None else seen.identity
     try:
-        client.shutdown(mesh_id(mesh))
+        client.shutdown(mesh_id(mesh), None if seen is None else revisions_of(seen.status))
         if not poll(lambda: identity() != mesh or _is_empty(client.status()), timeout_s):
             logger.warning("killing the mesh: its shutdown did not end within %.0f s", timeout_s)
     except ChangeConflictError as error:
+        if seen is not None:
+            raise
         logger.info("%s", error)
     except MeshException as error:
         logger.warning("killing the mesh: %s", error)

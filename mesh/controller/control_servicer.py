@@ -95,6 +95,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         key = DeploymentKey(request.application, request.deployment)
         scale: Edit = functools.partial(scaled, key=key, num_replicas=request.num_replicas, change=request.change)
         edit = recorded(scale, self._unix_clock(), request.author, is_scaling=True)
+        edit = expecting(edit, _expected(request))
         return await self._apply(edit, (), request, context)
 
     async def Promote(self, request: control_pb2.PromoteRequest, context: _Context) -> control_pb2.ApplyReply:
@@ -107,7 +108,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         pause: Edit = functools.partial(
             with_pause, application=request.application, deployment=request.deployment, is_paused=request.is_paused
         )
-        edit = recorded(pause, self._unix_clock(), request.author)
+        edit = expecting(recorded(pause, self._unix_clock(), request.author), _expected(request))
         return await self._apply(edit, (), request, context)
 
     async def Backup(self, request: control_pb2.BackupRequest, context: _Context) -> control_pb2.MeshBackup:
@@ -120,7 +121,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def Restore(self, request: control_pb2.RestoreRequest, context: _Context) -> control_pb2.ApplyReply:
         async with _refusals(context):
             restored = restoration(request, self._unix_clock())
-        edit = restored.recorded_edit(request.author)
+        edit = expecting(restored.recorded_edit(request.author), _expected(request))
         return await self._apply(edit, restored.applications, request, context, is_dry_run=request.is_dry_run)
 
     async def Cordon(self, request: control_pb2.CordonRequest, context: _Context) -> control_pb2.CordonReply:
@@ -176,7 +177,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             await context.abort(
                 grpc.StatusCode.ABORTED, "The mesh that was to end has ended; another one has started and goes on."
             )
-        await self._change(shutting_down, (), request.request_id, context)
+        await self._change(expecting(shutting_down, _expected(request)), (), request.request_id, context)
         return control_pb2.ShutdownReply()
 
     async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
@@ -301,12 +302,7 @@ def _by(author: str) -> str:
     return f" (by {author})" if author else ""
 
 
-def _expected(
-    request: control_pb2.ApplyRequest
-    | control_pb2.RollbackRequest
-    | control_pb2.PromoteRequest
-    | control_pb2.DeleteRequest,
-) -> control_pb2.ExpectedRevisions | None:
+def _expected(request: _Change | control_pb2.ShutdownRequest) -> control_pb2.ExpectedRevisions | None:
     return request.expected if request.HasField("expected") else None
 
 

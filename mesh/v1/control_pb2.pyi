@@ -810,20 +810,22 @@ class ConfigureGatewaysReply(_message.Message):
     def __init__(self, state_version: _Optional[int] = ...) -> None: ...
 
 class ScaleRequest(_message.Message):
-    __slots__ = ("application", "deployment", "num_replicas", "request_id", "author", "change")
+    __slots__ = ("application", "deployment", "num_replicas", "request_id", "author", "change", "expected")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     NUM_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     application: str
     deployment: str
     num_replicas: int
     request_id: str
     author: str
     change: int
-    def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., num_replicas: _Optional[int] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., change: _Optional[int] = ...) -> None: ...
+    expected: ExpectedRevisions
+    def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., num_replicas: _Optional[int] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., change: _Optional[int] = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
     __slots__ = ("application", "request_id", "author", "is_dry_run", "expected")
@@ -840,18 +842,20 @@ class PromoteRequest(_message.Message):
     def __init__(self, application: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., is_dry_run: bool = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class PauseRequest(_message.Message):
-    __slots__ = ("application", "deployment", "is_paused", "request_id", "author")
+    __slots__ = ("application", "deployment", "is_paused", "request_id", "author", "expected")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     application: str
     deployment: str
     is_paused: bool
     request_id: str
     author: str
-    def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., is_paused: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+    expected: ExpectedRevisions
+    def __init__(self, application: _Optional[str] = ..., deployment: _Optional[str] = ..., is_paused: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
     __slots__ = ("author",)
@@ -879,18 +883,20 @@ class MeshBackup(_message.Message):
     def __init__(self, state: _Optional[_Union[DesiredState, _Mapping]] = ..., contents: _Optional[_Mapping[str, bytes]] = ..., servicer_functions: _Optional[bytes] = ..., unix_time_s: _Optional[float] = ...) -> None: ...
 
 class RestoreRequest(_message.Message):
-    __slots__ = ("backup", "may_replace", "is_dry_run", "request_id", "author")
+    __slots__ = ("backup", "may_replace", "is_dry_run", "request_id", "author", "expected")
     BACKUP_FIELD_NUMBER: _ClassVar[int]
     MAY_REPLACE_FIELD_NUMBER: _ClassVar[int]
     IS_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     backup: MeshBackup
     may_replace: bool
     is_dry_run: bool
     request_id: str
     author: str
-    def __init__(self, backup: _Optional[_Union[MeshBackup, _Mapping]] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+    expected: ExpectedRevisions
+    def __init__(self, backup: _Optional[_Union[MeshBackup, _Mapping]] = ..., may_replace: bool = ..., is_dry_run: bool = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class CordonRequest(_message.Message):
     __slots__ = ("node", "is_draining", "request_id", "author")
@@ -995,12 +1001,14 @@ class StatusRequest(_message.Message):
     def __init__(self, applications: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShutdownRequest(_message.Message):
-    __slots__ = ("request_id", "mesh_id")
+    __slots__ = ("request_id", "mesh_id", "expected")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MESH_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     mesh_id: bytes
-    def __init__(self, request_id: _Optional[str] = ..., mesh_id: _Optional[bytes] = ...) -> None: ...
+    expected: ExpectedRevisions
+    def __init__(self, request_id: _Optional[str] = ..., mesh_id: _Optional[bytes] = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class ShutdownReply(_message.Message):
     __slots__ = ()

@@ -88,6 +88,56 @@ async def _read_both() -> None:
     await mesh.crash()
 
 
+def test_a_number_a_pause_and_a_shutdown_of_what_was_changed_meanwhile_are_refused() -> None:
+    """Each was decided on what is there no more. What was decided on the present state is done."""
+    run_in_fake_time(_decide_late())
+
+
+async def _decide_late() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    drivers = Drivers(mesh)
+    await drivers.deploy("ann@host", "v1")
+    read = mesh.revision()
+    await drivers.deploy("bob@host", "v2")
+    stored = mesh.stored()
+    for late in (
+        drivers.scale("ann@host", num_replicas=5, expected=read),
+        drivers.pause("ann@host", expected=read),
+        drivers.shut_down(expected=read),
+        drivers.shut_down(expected=0),
+    ):
+        with pytest.raises(Aborted, match="changed by bob@host"):
+            await late
+    assert mesh.stored() == stored
+    await drivers.scale("ann@host", num_replicas=5, expected=mesh.revision())
+    await drivers.pause("ann@host", expected=mesh.revision())
+    assert mesh.stored().applications[0].deployments[0].options.num_replicas == 5
+    await drivers.shut_down(expected=mesh.revision())
+    await mesh.until(mesh.is_empty)
+    await mesh.crash()
+
+
+def test_a_backup_replaces_only_what_its_operator_has_seen() -> None:
+    run_in_fake_time(_restore_late())
+
+
+async def _restore_late() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    drivers = Drivers(mesh)
+    await drivers.deploy("ann@host", "v1")
+    backup = await mesh.loop.backup(1.0)
+    read = mesh.revision()
+    await drivers.deploy("bob@host", "v2")
+    with pytest.raises(Aborted, match="changed by bob@host"):
+        await drivers.restore(backup, expected=read)
+    assert mesh.stored().applications[0].deployments[0].version == "v2-of options"
+    await drivers.restore(backup, expected=mesh.revision())
+    assert mesh.stored().applications[0].deployments[0].version == "v1-of options"
+    await mesh.crash()
+
+
 def test_a_change_with_an_expected_revision_is_applied_once_when_its_answer_is_lost() -> None:
     """Its own revision is no conflict for its repetition, also at the next controller."""
     run_in_fake_time(_retry_expecting())
@@ -176,7 +226,14 @@ class Drivers:
         request = control_pb2.RollbackRequest(application="app", author=author, expected=_revisions(expected))
         await self._servicer.Rollback(request, Context())
 
-    async def scale(self, author: str, num_replicas: int = 0, change: int = 0, request_id: str = "") -> None:
+    async def scale(
+        self,
+        author: str,
+        num_replicas: int = 0,
+        change: int = 0,
+        request_id: str = "",
+        expected: int | None = None,
+    ) -> None:
         request = control_pb2.ScaleRequest(
             application="app",
             deployment="Model",
@@ -184,8 +241,23 @@ class Drivers:
             change=change,
             author=author,
             request_id=request_id,
+            expected=_revisions(expected),
         )
         await self._servicer.Scale(request, Context())
+
+    async def pause(self, author: str, expected: int) -> None:
+        request = control_pb2.PauseRequest(
+            application="app", is_paused=True, author=author, expected=_revisions(expected)
+        )
+        await self._servicer.Pause(request, Context())
+
+    async def shut_down(self, expected: int) -> None:
+        request = control_pb2.ShutdownRequest(expected=_revisions(expected))
+        await self._servicer.Shutdown(request, Context())
+
+    async def restore(self, backup: control_pb2.MeshBackup, expected: int) -> None:
+        request = control_pb2.RestoreRequest(backup=backup, may_replace=True, expected=_revisions(expected))
+        await self._servicer.Restore(request, Context())
 
     async def delete(self, expected: int) -> None:
         request = control_pb2.DeleteRequest(application="app", expected=_revisions(expected))

@@ -156,17 +156,24 @@ def test_a_refusal_is_raised_in_the_controller_s_words() -> None:
         ask(FakeChannel(rpc_error(grpc.StatusCode.ALREADY_EXISTS, "prefix '/x' belongs to 'other'")))
 
 
+NOTHING_READ = control_pb2.ExpectedRevisions()
+"""There was no application."""
+
+
 def test_each_call_sends_its_request() -> None:
-    channel = FakeChannel(control_pb2.DeployReply(), REPLY)
+    channel = FakeChannel(control_pb2.ApplyReply(), REPLY)
     client = ControlClient(channel)
     spec = control_pb2.ApplicationSpec(name="app")
-    client.deploy(spec)
+    client.apply([spec], expected={})
     client.delete("app")
     client.shutdown()
     assert client.status() == REPLY
     ids = [getattr(request, "request_id", "") for _, request in channel.requests]
     assert channel.requests == [
-        ("Deploy", control_pb2.DeployRequest(application=spec, request_id=ids[0], author=author())),
+        (
+            "Apply",
+            control_pb2.ApplyRequest(applications=[spec], request_id=ids[0], author=author(), expected=NOTHING_READ),
+        ),
         ("Delete", control_pb2.DeleteRequest(application="app", request_id=ids[1], author=author())),
         ("Shutdown", control_pb2.ShutdownRequest(request_id=ids[2])),
         ("Status", control_pb2.StatusRequest()),
@@ -178,8 +185,8 @@ def test_each_call_sends_its_request() -> None:
 
 def test_a_repeated_request_says_that_it_is_the_same() -> None:
     """So the controller does not store it again over a newer one."""
-    channel = FakeChannel(rpc_error(grpc.StatusCode.UNAVAILABLE), control_pb2.DeployReply())
-    ControlClient(channel).deploy(control_pb2.ApplicationSpec(name="app"))
+    channel = FakeChannel(rpc_error(grpc.StatusCode.UNAVAILABLE), control_pb2.ApplyReply())
+    ControlClient(channel).apply([control_pb2.ApplicationSpec(name="app")])
     (_, first), (_, second) = channel.requests
     assert first == second
 
@@ -196,8 +203,6 @@ def test_a_blocking_call_on_the_io_thread_is_refused() -> None:
 
 def test_what_a_deploy_means_for_others_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Programs and commands show it alike (item 212)."""
-    client = ControlClient(FakeChannel(control_pb2.DeployReply(warnings=["one"])))
-    client.deploy(control_pb2.ApplicationSpec())
-    client = ControlClient(FakeChannel(control_pb2.ApplyReply(warnings=["two", "three"])))
+    client = ControlClient(FakeChannel(control_pb2.ApplyReply(warnings=["one", "two"])))
     client.apply([])
-    assert caplog.messages == ["one", "two", "three"]
+    assert caplog.messages == ["one", "two"]

@@ -100,7 +100,7 @@ def test_a_mesh_whose_controller_refuses_to_end_is_killed(
     """A shutdown never leaves a mesh behind (item 60)."""
     controller = cluster.run_controller()
 
-    def refuse(mesh_id: bytes) -> None:
+    def refuse(mesh_id: bytes, expected: object) -> None:
         raise MeshException("not now")
 
     monkeypatch.setattr(controller, "shutdown", refuse)
@@ -115,7 +115,7 @@ def test_a_shutdown_leaves_alone_the_mesh_that_was_started_meanwhile(
     old = cluster.run_controller()
     cluster.kv[TOKEN_KEY] = b"old"
 
-    def another_is_faster(mesh_id: bytes) -> None:
+    def another_is_faster(mesh_id: bytes, expected: object) -> None:
         mesh_erasure.erase(b"old")
         assert cluster.actors == {}
         cluster.run_controller()
@@ -136,7 +136,7 @@ def test_a_shutdown_names_the_mesh_and_does_not_wait_for_another_one(
     cluster.kv[TOKEN_KEY] = b"old"
     named: list[bytes] = []
 
-    def end_and_start_another(mesh_id: bytes) -> None:
+    def end_and_start_another(mesh_id: bytes, expected: object) -> None:
         named.append(mesh_id)
         cluster.kv[TOKEN_KEY] = b"new"
         old.add("shop", "RUNNING")
@@ -154,7 +154,7 @@ def test_a_shutdown_that_reaches_another_mesh_kills_nothing(
     old = cluster.run_controller()
     cluster.kv[TOKEN_KEY] = b"old"
 
-    def refuse(mesh_id: bytes) -> None:
+    def refuse(mesh_id: bytes, expected: object) -> None:
         cluster.kv[TOKEN_KEY] = b"new"
         raise ChangeConflictError("The mesh that was to end has ended.")
 

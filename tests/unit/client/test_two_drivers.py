@@ -4,7 +4,7 @@ One driver ends the mesh, step by step: each question to the cluster is a step. 
 the same mesh and starts its own, and before a later one the controller of that stores its keys.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -57,7 +57,7 @@ class Client:
     def __init__(self, cluster: SteppedCluster) -> None:
         self._cluster = cluster
 
-    def shutdown(self, of_mesh: bytes) -> None:
+    def shutdown(self, of_mesh: bytes, expected: Mapping[str, int] | None = None) -> None:
         self._cluster.step()
         token = self._cluster.kv.get(TOKEN_KEY)
         if token is None or CONTROLLER_NAME not in self._cluster.actors:

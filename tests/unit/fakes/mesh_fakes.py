@@ -124,8 +124,14 @@ class FakeController:
         return self.backup_reply
 
     def restore(
-        self, backup: control_pb2.MeshBackup, *, may_replace: bool = False, is_dry_run: bool = False
+        self,
+        backup: control_pb2.MeshBackup,
+        *,
+        may_replace: bool = False,
+        is_dry_run: bool = False,
+        expected: Mapping[str, int] | None = None,
     ) -> list[control_pb2.ApplicationChange]:
+        self.expected.append(expected)
         self.restored.append((backup, may_replace, is_dry_run))
         return [
             control_pb2.ApplicationChange(application=app.name, lines=[f"{app.name}: new"])
@@ -151,12 +157,21 @@ class FakeController:
         return [event for event in self.event_list if event.number > after]
 
     def scale(
-        self, application: str, deployment: str, num_replicas: int = 0, change: int = 0
+        self,
+        application: str,
+        deployment: str,
+        num_replicas: int = 0,
+        change: int = 0,
+        expected: Mapping[str, int] | None = None,
     ) -> list[control_pb2.ApplicationChange]:
+        self.expected.append(expected)
         self.scaled.append((application, deployment, change or num_replicas))
         return [control_pb2.ApplicationChange(application=application, lines=[f"{application}/{deployment}: more"])]
 
-    def pause(self, application: str, deployment: str, *, is_paused: bool) -> list[control_pb2.ApplicationChange]:
+    def pause(
+        self, application: str, deployment: str, *, is_paused: bool, expected: Mapping[str, int] | None = None
+    ) -> list[control_pb2.ApplicationChange]:
+        self.expected.append(expected)
         self.pauses.append((application, deployment, is_paused))
         return [control_pb2.ApplicationChange(application=application, lines=["rollouts stand still"])]
 
@@ -187,7 +202,8 @@ class FakeController:
         self.on_status(self.reply)
         return self.reply
 
-    def shutdown(self, mesh_id: bytes = b"") -> None:
+    def shutdown(self, mesh_id: bytes = b"", expected: Mapping[str, int] | None = None) -> None:
+        self.expected.append(expected)
         del self.reply.applications[:]
         del self.reply.gateways[:]
 
