@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,26 +16,11 @@ from mesh.multiplex.model_limits import ModelLimits
 from mesh.multiplex.model_stats import ModelStats
 from mesh.multiplex.multiplex_decorator import ModelRegistry, multiplexed
 from mesh.multiplex.preloading import copies_min_of, preload_models
-from mesh.testing import replica_context
 from mesh.wire import telemetry
 
 pytestmark = pytest.mark.anyio
 
 SIZES = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 9}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelRegistry]:
-    """Inside of a replica, with a registry that goes with the test."""
-    registry = ModelRegistry()
-    monkeypatch.setattr("mesh.multiplex.multiplex_decorator.current_registry", lambda: registry)
-    with replica_context():
-        yield registry
 
 
 class Zoo:
