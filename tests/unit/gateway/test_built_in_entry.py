@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from gateway.web_rpc.envelope_reader import envelope
 from tests.unit.gateway.fakes import FakeRouter, on_io_loop, route_table, until
-from tests.unit.gateway.test_node_gateway import Node, running
+from tests.unit.gateway.gateway_node import Node, running
 
 CHECK, LIST, WATCH = (f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
 REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"

@@ -20,7 +20,7 @@ from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.gateway.dialects.json_ends import library_table
 from tests.unit.gateway.fakes import FakeRouter, allow, failure_of, finish, item, on_io_loop, until
-from tests.unit.gateway.test_node_gateway import Node, running
+from tests.unit.gateway.gateway_node import Node, running
 from tests.unit.protos import kinds_pb2
 
 GET, LIST, CHAT = (f"/kinds.Library/{name}" for name in ("GetBook", "ListBooks", "Chat"))

@@ -11,7 +11,7 @@ from gateway.gateway_actor import GatewayActor
 from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import FakeRouter, route_table
-from tests.unit.gateway.test_node_gateway import FakeProcess, fetch, free_port
+from tests.unit.gateway.gateway_node import FakeProcess, fetch, free_port
 
 
 @pytest.fixture

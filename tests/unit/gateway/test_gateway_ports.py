@@ -22,7 +22,7 @@ from mesh.settings import settings
 from mesh.v1 import control_pb2
 from tests.unit.fakes.certificates import Pki
 from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, on_io_loop, route_table, until
-from tests.unit.gateway.test_node_gateway import Node, free_port, running
+from tests.unit.gateway.gateway_node import Node, free_port, running
 
 CALLS = 40
 SERVING = health_pb2.HealthCheckResponse.SERVING

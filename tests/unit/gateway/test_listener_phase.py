@@ -10,7 +10,7 @@ import pytest
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from mesh.phases.transitions import next_state
 from tests.unit.gateway.fakes import FakeRouter, Gateway, on_io_loop, route_table, routes_of
-from tests.unit.gateway.test_node_gateway import Node
+from tests.unit.gateway.gateway_node import Node
 
 
 def test_every_event_may_come_in_every_phase() -> None:

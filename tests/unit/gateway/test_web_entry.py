@@ -17,7 +17,7 @@ from mesh.v1 import control_pb2
 from mesh.wire.outcome import Outcome
 from mesh.wire.web_messages import decode_websocket_event, encode_accept, encode_message
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, item, on_io_loop, until
-from tests.unit.gateway.test_node_gateway import Node, running
+from tests.unit.gateway.gateway_node import Node, running
 from tests.unit.gateway.web_ends import begin_response, respond, sent_request, web_table
 
 MIB = 1024 * 1024

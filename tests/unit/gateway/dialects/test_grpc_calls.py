@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from functools import partial
 
@@ -11,10 +10,9 @@ import grpc.aio
 import pytest
 
 from gateway.requests.routes import read_routes
-from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.wire.outcome import Outcome, failed
-from mesh.wire.payload import PICKLE, Payload, raw
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import raw
 from tests.unit.fakes.rpc_ends import raw_call
 from tests.unit.gateway.fakes import (
     BIDI,
@@ -25,7 +23,6 @@ from tests.unit.gateway.fakes import (
     FakeRouter,
     allow,
     echo,
-    failure_of,
     finish,
     item,
     on_io_loop,
@@ -33,11 +30,6 @@ from tests.unit.gateway.fakes import (
     serving,
     until,
 )
-
-REQUESTS = "mesh_gateway_grpc_requests_total"
-CLIENT_SHOWS_DETAILS_OF_OK = [int(part) for part in grpc.__version__.split(".")[:2]] <= [1, 80]
-"""Clients of newer versions drop them."""
-
 
 # ---- The four arities ------------------------------------------------------------------------------------------------
 
@@ -230,7 +222,7 @@ def test_response_items_are_granted_again_only_as_they_are_written():
     on_io_loop(scenario())
 
 
-# ---- Metadata, deadline, cancel --------------------------------------------------------------------------------------
+# ---- Metadata --------------------------------------------------------------------------------------------------------
 
 
 def test_context_and_metadata_reach_the_call():
@@ -270,191 +262,5 @@ def test_a_request_id_is_made_up_and_returned():
             returned = dict(list(await call.trailing_metadata()))["request_id"]
         assert uuid.UUID(returned).version == 4
         assert router.calls[0].request.context.request_id == returned
-
-    on_io_loop(scenario())
-
-
-def test_the_clients_deadline_becomes_the_calls():
-    async def scenario() -> None:
-        router = FakeRouter(echo)
-        async with serving(router, "shop") as gateway:
-            await gateway.channel.unary_unary(UNARY)(b"", timeout=10)
-            await gateway.channel.unary_unary(UNARY)(b"")
-        with_deadline, without = router.calls
-        assert with_deadline.request.deadline_at_s is not None
-        assert 8 < with_deadline.request.deadline_at_s - time.monotonic() < 11
-        assert without.request.deadline_at_s is None
-
-    on_io_loop(scenario())
-
-
-def test_the_gateways_own_limit_shortens_the_clients_deadline():
-    """The smaller one of both counts (item 220)."""
-
-    async def scenario() -> None:
-        router = FakeRouter(echo)
-        async with serving(router, "shop", timeout_s=5) as gateway:
-            await gateway.channel.unary_unary(UNARY)(b"", timeout=100)
-            await gateway.channel.unary_unary(UNARY)(b"")
-            await gateway.channel.unary_unary(UNARY)(b"", timeout=2)
-        left = [(call.request.deadline_at_s or 0) - time.monotonic() for call in router.calls]
-        assert all(3 < each < 6 for each in left[:2])
-        assert left[2] < 3
-
-    on_io_loop(scenario())
-
-
-@pytest.mark.parametrize(("client_s", "says_timeout"), [(None, True), (100, True), (2, False)])
-def test_the_gateways_own_limit_is_named_and_a_clients_deadline_keeps_its_text(
-    client_s: float | None, says_timeout: bool
-):
-    """Whose limit has passed is in the details (D10)."""
-
-    async def scenario() -> None:
-        router = FakeRouter(lambda call: finish(call, failed(DeadlineExceededError())))
-        async with serving(router, "shop", timeout_s=5) as gateway:
-            metadata = (("request_id", "r1"),)
-            call = gateway.channel.unary_unary(UNARY)(b"", timeout=client_s, metadata=metadata)
-            error = await failure_of(call)
-        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert (error.details() == "Request r1 timed out after 5s.") is says_timeout
-
-    on_io_loop(scenario())
-
-
-def test_an_expired_deadline_cancels_the_call_and_counts_as_such():
-    async def scenario() -> None:
-        router = FakeRouter()
-        async with serving(router, "shop") as gateway:
-            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=0.05))
-            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            await until(lambda: router.cancelled == router.calls, "the cancel")
-            assert router.cancel_reasons == [CancelReason.DEADLINE]
-            assert gateway.sample(REQUESTS, "shop", UNARY, "DEADLINE_EXCEEDED") == 1
-            await gateway.idle()
-
-    on_io_loop(scenario())
-
-
-@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, CLIENT_STREAM, BIDI])
-def test_a_clients_cancel_reaches_the_router(method: str):
-    async def scenario() -> None:
-        router = FakeRouter()
-        async with serving(router, "shop") as gateway:
-            channel = gateway.channel
-            calls = {
-                UNARY: lambda: channel.unary_unary(UNARY)(b""),
-                SERVER_STREAM: lambda: channel.unary_stream(SERVER_STREAM)(b""),
-                CLIENT_STREAM: lambda: channel.stream_unary(CLIENT_STREAM)(),
-                BIDI: lambda: channel.stream_stream(BIDI)(),
-            }
-            call = calls[method]()
-            await until(lambda: router.calls, "the call")
-            call.cancel()
-            await until(lambda: router.cancelled, "the cancel")
-            assert router.cancelled == router.calls
-            assert router.cancel_reasons == [CancelReason.CLIENT]
-            await until(lambda: gateway.sample(REQUESTS, "shop", method, "CANCELLED") == 1, "its count")
-            await gateway.idle()
-
-    on_io_loop(scenario())
-
-
-@pytest.mark.parametrize("attempt", range(5))
-def test_a_cancelled_upload_is_never_taken_for_a_complete_one(attempt: int):
-    """grpc.aio reports the end of the stream before it reports the cancel."""
-    router = FakeRouter(partial(allow, items=1000))
-
-    async def scenario() -> None:
-        async with serving(router, "shop") as gateway:
-            stream = gateway.channel.stream_unary(CLIENT_STREAM)()
-            await stream.write(b"half")
-            await until(lambda: router.link.items, "the first half")
-            stream.cancel()
-            await until(lambda: router.cancelled, "the cancel")
-            assert router.link.half_closed == 0
-
-    on_io_loop(scenario())
-
-
-# ---- Outcomes --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM])
-def test_code_details_and_trailers_of_user_code_pass_through(method: str):
-    """The gateway does not change what user code has set (item 218)."""
-    trailers = (("hint", b"try later"), ("grpc-status-details-bin", b"\x08\x09"))
-    outcome = Outcome(code=9, message="closed on Sundays", trailers=trailers)
-
-    async def scenario() -> None:
-        async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
-            call = gateway.channel.unary_unary(method)(b"", timeout=10)
-            error = await failure_of(call)
-        assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "closed on Sundays")
-        returned = dict(list(error.trailing_metadata()))
-        assert returned["hint"] == "try later"
-        assert returned["grpc-status-details-bin"] == b"\x08\x09"
-        assert "request_id" in returned
-
-    on_io_loop(scenario())
-
-
-def test_trailers_and_details_of_a_successful_call_pass_too():
-    outcome = Outcome(message="fine", payload=raw(b"ok"), trailers=(("hint", b"1"),))
-
-    async def scenario() -> None:
-        async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
-            call = gateway.channel.unary_unary(UNARY)(b"", timeout=10)
-            assert await call == b"ok"
-            assert ("hint", "1") in list(await call.trailing_metadata())
-            assert await call.details() == ("fine" if CLIENT_SHOWS_DETAILS_OF_OK else "")
-
-    on_io_loop(scenario())
-
-
-@pytest.mark.parametrize(
-    ("outcome", "code", "word"),
-    [
-        (Outcome(code=13, message="é\n" * 5000), grpc.StatusCode.INTERNAL, "é"),
-        (Outcome(code=99, message="odd"), grpc.StatusCode.UNKNOWN, "odd"),
-        (Outcome(payload=raw(b""), trailers=(("Bad Key", b""),)), grpc.StatusCode.INTERNAL, "Bad Key"),
-        (Outcome(payload=Payload(PICKLE, b"never read")), grpc.StatusCode.INTERNAL, "response message"),
-        (Outcome(), grpc.StatusCode.INTERNAL, "response message"),
-    ],
-)
-def test_the_client_gets_a_status_for_every_outcome(outcome: Outcome, code: grpc.StatusCode, word: str):
-    async def scenario() -> None:
-        async with serving(FakeRouter(partial(finish, outcome=outcome)), "shop") as gateway:
-            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
-        assert error.code() is code
-        assert word in (error.details() or "")
-
-    on_io_loop(scenario())
-
-
-def test_a_failing_router_becomes_a_status_without_internals():
-    def fail(call: OutgoingCall) -> None:
-        raise RuntimeError("secret")
-
-    async def scenario() -> None:
-        async with serving(FakeRouter(fail), "shop") as gateway:
-            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", timeout=10))
-            await gateway.idle()
-        assert error.code() is grpc.StatusCode.INTERNAL
-        assert "secret" not in (error.details() or "")
-
-    on_io_loop(scenario())
-
-
-def test_a_stream_item_that_is_no_message_ends_the_call():
-    def answer(call: OutgoingCall) -> None:
-        call.sink.on_item(Payload(PICKLE, b"never read"))
-
-    async def scenario() -> None:
-        router = FakeRouter(answer)
-        async with serving(router, "shop") as gateway:
-            stream = gateway.channel.unary_stream(SERVER_STREAM)(b"", timeout=10)
-            assert await stream.code() is grpc.StatusCode.INTERNAL
-        assert router.cancelled
 
     on_io_loop(scenario())

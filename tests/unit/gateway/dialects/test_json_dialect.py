@@ -1,18 +1,13 @@
-"""JSON requests of typed methods: paths, headers, bodies, answers, streams, errors and limits."""
+"""JSON requests of typed methods: which method a path calls, headers, bodies and errors."""
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import json
-from typing import Any
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES
 from gateway.requests.exchange import BrokenBy
 from gateway.requests.routes import NO_ROUTES, read_routes
 from mesh.exceptions import CancelReason
@@ -20,7 +15,7 @@ from mesh.link.outgoing_call import OutgoingCall
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
-from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
+from tests.unit.fakes.fake_exchange import request
 from tests.unit.gateway.dialects.json_ends import (
     SERVICE,
     JsonGateway,
@@ -30,12 +25,11 @@ from tests.unit.gateway.dialects.json_ends import (
     library_table,
     sent_request,
 )
-from tests.unit.gateway.fakes import allow, finish, item, until
+from tests.unit.gateway.fakes import finish
 from tests.unit.protos import kinds_pb2
 
 BOOK = kinds_pb2.Book(name="shelves/1/books/2", title="Emma", pages=400)
 BOOK_JSON = {"name": "shelves/1/books/2", "title": "Emma", "pages": "400"}
-TYPES = "type.googleapis.com/google.protobuf"
 
 
 # ---- Paths -----------------------------------------------------------------------------------------------------------
@@ -356,265 +350,3 @@ def test_a_client_that_leaves_cancels_its_call() -> None:
     receiver.on_broken(BrokenBy.CLIENT)
     assert gateway.router.cancel_reasons == [CancelReason.CLIENT]
     gateway.assert_counted_once(1)
-
-
-def test_a_large_request_and_response_are_translated_in_a_thread() -> None:
-    title = "x" * (2 * ON_LOOP_MAX_BYTES)
-
-    async def call() -> FakeExchange:
-        gateway = JsonGateway(answer_with(kinds_pb2.Book(title=title)))
-        exchange = gateway.ask("POST", f"{SERVICE}CreateBook", json.dumps({"title": title}).encode(), step=9999)
-        assert not gateway.router.calls
-        await until(lambda: exchange.has_ended, "the answer")
-        assert sent_request(gateway.call, kinds_pb2.Book).title == title
-        gateway.assert_counted_once(0)
-        return exchange
-
-    assert json_of(asyncio.run(call())) == {"title": title}
-
-
-def test_a_wrong_large_request_is_refused_too() -> None:
-    async def call() -> FakeExchange:
-        gateway = JsonGateway()
-        exchange = gateway.ask("POST", f"{SERVICE}CreateBook", b'{"titl":"' + b"x" * ON_LOOP_MAX_BYTES + b'"}')
-        await until(lambda: exchange.has_ended, "the answer")
-        gateway.assert_counted_once(3)
-        return exchange
-
-    assert "did you mean title?" in json_of(asyncio.run(call()))["message"]
-
-
-@pytest.mark.parametrize(("step", "code"), [("_bound", 13), ("translate", 0)])
-def test_a_fault_of_ours_in_the_thread_ends_the_call(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str, code: int
-) -> None:
-    """Nothing else would: the client would wait as long as it likes, and the gateway for it when it drains.
-
-    A call whose response is lost was executed, and counts as that.
-    """
-
-    def fail(*arguments: object) -> None:
-        raise RuntimeError("a fault of ours")
-
-    monkeypatch.setattr(f"gateway.dialects.json_http.json_call.JsonCall.{step}", fail)
-    title = "x" * ON_LOOP_MAX_BYTES
-
-    async def ask() -> FakeExchange:
-        gateway = JsonGateway(answer_with(kinds_pb2.Book(title=title)))
-        body = {"title": title} if step == "_bound" else {}
-        exchange = gateway.ask("POST", f"{SERVICE}CreateBook", json.dumps(body).encode())
-        await until(lambda: exchange.has_ended, "the answer")
-        gateway.assert_counted_once(code)
-        return exchange
-
-    exchange = asyncio.run(ask())
-    assert (exchange.status, json_of(exchange)["message"]) == (500, "The gateway failed; its log has the reason.")
-    assert "a fault of ours" in caplog.text
-
-
-def test_a_large_response_without_any_room_breaks_the_exchange() -> None:
-    title = "x" * (2 * ON_LOOP_MAX_BYTES)
-
-    async def ask() -> None:
-        gateway = JsonGateway(answer_with(kinds_pb2.Book(title=title)))
-        exchange, receiver = gateway.open("POST", f"{SERVICE}CreateBook")
-        exchange.has_room = False
-        assert receiver is not None
-        send_body(exchange, receiver, b"{}")
-        await until(lambda: exchange.has_ended, "the end")
-        assert exchange.is_aborted
-
-    asyncio.run(ask())
-
-
-def test_a_client_that_leaves_while_its_request_is_translated_starts_no_call() -> None:
-    async def call() -> None:
-        gateway = JsonGateway()
-        exchange, receiver = gateway.open("POST", f"{SERVICE}CreateBook")
-        assert receiver is not None
-        receiver.on_body(b'{"title":"' + b"x" * ON_LOOP_MAX_BYTES + b'"}')
-        receiver.on_end()
-        exchange.break_off()
-        receiver.on_broken(BrokenBy.CLIENT)
-        await asyncio.sleep(0)
-        assert not gateway.router.calls
-        gateway.assert_counted_once(1)
-
-    asyncio.run(call())
-
-
-# ---- Streams ---------------------------------------------------------------------------------------------------------
-
-
-def stream_of(count: int, code: int = 0) -> Any:
-    def answer(call: OutgoingCall) -> None:
-        for number in range(count):
-            item(call, kinds_pb2.Book(pages=number + 1).SerializeToString())
-        finish(call, Outcome(code=code, message="broken" if code else ""))
-
-    return answer
-
-
-ITEMS = [{"pages": "1"}, {"pages": "2"}]
-ERROR = {"error": {"code": 13, "message": "broken", "details": []}}
-
-
-@pytest.mark.parametrize("code", [0, 13])
-def test_a_stream_is_an_array_and_an_error_behind_its_start_the_last_item(code: int) -> None:
-    answer = JsonGateway(stream_of(2, code)).ask("GET", "/v1/books")
-    assert (answer.status, answer.by_name[b"content-type"]) == (200, b"application/json")
-    assert json_of(answer) == [*ITEMS, *([ERROR] if code else [])]
-
-
-@pytest.mark.parametrize("code", [0, 13])
-def test_a_stream_is_lines_for_who_accepts_them(code: int) -> None:
-    answer = JsonGateway(stream_of(2, code)).ask("GET", "/v1/books", b"", ("accept", "application/x-ndjson"))
-    assert answer.by_name[b"content-type"] == b"application/x-ndjson"
-    assert [json.loads(line) for line in answer.body.splitlines()] == [*ITEMS, *([ERROR] if code else [])]
-    assert len(answer.pieces) == 2 + (code > 0)
-
-
-@pytest.mark.parametrize("code", [0, 13])
-def test_a_stream_is_events_for_who_accepts_them(code: int) -> None:
-    answer = JsonGateway(stream_of(2, code)).ask("GET", "/v1/books", b"", ("accept", "text/event-stream"))
-    assert answer.by_name[b"content-type"] == b"text/event-stream"
-    assert answer.by_name[b"cache-control"] == b"no-cache"
-    *events, last = answer.body.decode().removesuffix("\n\n").split("\n\n")
-    assert [json.loads(event.removeprefix("data: ")) for event in events] == ITEMS
-    if code:
-        assert json.loads(last.removeprefix("event: error\ndata: ")) == ERROR["error"]
-    else:
-        assert last == "event: end\ndata: {}"
-
-
-def test_a_stream_that_fails_before_its_first_item_has_an_http_status() -> None:
-    answer = JsonGateway(stream_of(0, 13)).ask("GET", "/v1/books")
-    assert (answer.status, json_of(answer)["code"]) == (500, 13)
-
-
-def test_an_empty_stream_is_an_empty_array() -> None:
-    assert json_of(JsonGateway(stream_of(0)).ask("GET", "/v1/books")) == []
-
-
-def test_a_stream_waits_for_a_slow_client() -> None:
-    gateway = JsonGateway()
-    exchange, receiver = gateway.open("GET", "/v1/books")
-    assert receiver is not None
-    receiver.on_end()
-    exchange.is_blocked = True
-    for _ in range(settings().payload.stream_credits):
-        item(gateway.call, BOOK.SerializeToString())
-    assert gateway.router.link.granted == []
-    exchange.is_blocked = False
-    receiver.on_writable()
-    assert sum(gateway.router.link.granted) == settings().payload.stream_credits
-
-
-def test_a_stream_without_room_ends_as_exhausted() -> None:
-    gateway = JsonGateway()
-    exchange, receiver = gateway.open("GET", "/v1/books")
-    assert receiver is not None
-    receiver.on_end()
-    item(gateway.call, BOOK.SerializeToString())
-    exchange.has_room = False
-    item(gateway.call, BOOK.SerializeToString())
-    assert exchange.is_aborted
-    gateway.assert_counted_once(8)
-
-
-def test_lines_are_messages_of_a_streamed_request_as_they_arrive() -> None:
-    gateway = JsonGateway()
-    exchange, receiver = gateway.open("POST", "/v1/books:add", ("content-type", "application/x-ndjson"))
-    assert receiver is not None
-    allow(gateway.call, 10)
-    receiver.on_body(b'{"pages": 1}\n{"pag')
-    assert [kinds_pb2.Book.FromString(each).pages for each in gateway.router.link.items] == [1]
-    receiver.on_body(b'es": "2"}\n\n{"pages": 3}')
-    receiver.on_end()
-    assert [kinds_pb2.Book.FromString(each).pages for each in gateway.router.link.items] == [1, 2, 3]
-    assert gateway.router.link.half_closed == 1
-    finish(gateway.call, Outcome(payload=raw(BOOK.SerializeToString())))
-    assert json_of(exchange) == BOOK_JSON
-    gateway.assert_counted_once(0)
-
-
-def test_lines_wait_for_the_replica() -> None:
-    gateway = JsonGateway()
-    exchange, receiver = gateway.open("POST", "/v1/books:add", ("content-type", "application/x-ndjson"))
-    assert receiver is not None
-    body = b'{"pages": 1}\n' * 4
-    receiver.on_body(body)
-    assert (exchange.given_room, gateway.router.link.items) == (0, [])
-    allow(gateway.call, 3)
-    assert (exchange.given_room, len(gateway.router.link.items)) == (0, 3)
-    receiver.on_end()
-    assert gateway.router.link.half_closed == 0
-    allow(gateway.call, 2)
-    assert len(gateway.router.link.items) == 4
-    assert gateway.router.link.half_closed == 1
-
-
-def test_a_wrong_line_is_named_and_cancels_the_call() -> None:
-    gateway = JsonGateway(lambda call: allow(call, 10))
-    answer = gateway.ask(
-        "POST", "/v1/books:add", b'{"pages": 1}\n{"pages": "x"}\n', ("content-type", "application/x-ndjson")
-    )
-    assert answer.status == 400
-    assert json_of(answer)["message"] == "line 2: pages: expected an integer, found 'x'"
-    assert gateway.router.cancelled
-    gateway.assert_counted_once(3)
-
-
-def test_a_line_has_a_limit() -> None:
-    gateway = JsonGateway(lambda call: allow(call, 10))
-    body = b" " * (LINE_MAX_BYTES + 1)
-    answer = gateway.ask("POST", "/v1/books:add", body, ("content-type", "application/x-ndjson"), step=65536)
-    assert answer.status == 400
-    assert "more than" in json_of(answer)["message"]
-    assert answer.share.used_bytes == 0
-
-
-@pytest.mark.parametrize(
-    ("body", "pages"), [(b'[{"pages": 1}, {"pages": 2}]', [1, 2]), (b'{"pages": 1}', [1]), (b"", [])]
-)
-def test_an_array_is_a_streamed_request_too(body: bytes, pages: list[int]) -> None:
-    gateway = JsonGateway(lambda call: allow(call, 10))
-    gateway.ask("POST", "/v1/books:add", body, ("content-type", "application/json"))
-    assert [kinds_pb2.Book.FromString(each).pages for each in gateway.router.link.items] == pages
-    assert gateway.router.link.half_closed == 1
-
-
-def test_both_ways_stream_over_one_exchange() -> None:
-    def echo_items(call: OutgoingCall) -> None:
-        gateway.router.link.on_item = item
-        gateway.router.link.on_half_close = lambda call: finish(call, Outcome())
-        allow(call, 10)
-
-    gateway = JsonGateway(echo_items)
-    lines = ("content-type", "application/x-ndjson"), ("accept", "application/x-ndjson")
-    answer = gateway.ask("POST", f"{SERVICE}Chat", b'{"pages":"1"}\n{"pages":"2"}\n', *lines)
-    assert answer.body == b'{"pages":"1"}\n{"pages":"2"}\n'
-
-
-def test_an_any_in_a_response_whose_bytes_are_not_of_its_type_is_internal() -> None:
-    everything = kinds_pb2.Everything(any=AnyMessage(type_url=f"{TYPES}.Timestamp", value=b"\xff\xff"))
-    gateway = JsonGateway(answer_with(everything))
-    exchange = gateway.ask("POST", f"{SERVICE}Copy", b"{}")
-    assert exchange.status == 500
-    assert "cannot be JSON" in json_of(exchange)["message"]
-    gateway.assert_counted_once(13)
-
-
-@pytest.mark.parametrize("length", [0, 2 * ON_LOOP_MAX_BYTES], ids=["on the loop", "in a thread"])
-def test_an_any_in_a_request_without_its_value_is_the_clients_fault(length: int) -> None:
-    async def work() -> None:
-        gateway = JsonGateway()
-        body = b" " * length + json.dumps({"any": {"@type": f"{TYPES}.Timestamp"}}).encode()
-        exchange = gateway.ask("POST", f"{SERVICE}Copy", body)
-        await until(lambda: exchange.has_ended, "the answer")
-        assert exchange.status == 400
-        (detail,) = json_of(exchange)["details"]
-        assert detail["fieldViolations"][0]["field"] == "any"
-        gateway.assert_counted_once(3)
-
-    asyncio.run(work())

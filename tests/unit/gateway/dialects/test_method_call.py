@@ -1,26 +1,20 @@
-"""Calls of typed methods between an exchange and the mesh: credit, room, deadlines, cancels and counts."""
+"""Calls of typed methods between an exchange and the mesh: messages, credit and room."""
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from gateway.dialects.grpc_metadata import read_invocation
-from gateway.dialects.method_call import CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
-from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Refusal
-from mesh.exceptions import CancelReason, DeadlineExceededError
-from mesh.link.outgoing_call import CallState, OutgoingCall
-from mesh.rpc.grpc_fields import Entry
-from mesh.rpc.message_reader import MessageError
+from mesh.exceptions import CancelReason
+from mesh.link.outgoing_call import OutgoingCall
 from mesh.settings import settings
-from mesh.wire.outcome import Outcome, failed
+from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
-from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
+from tests.unit.fakes.fake_exchange import send_body
+from tests.unit.gateway.dialects.line_dialect import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Scene
 from tests.unit.gateway.fakes import (
     BIDI,
     CLIENT_STREAM,
@@ -34,128 +28,6 @@ from tests.unit.gateway.fakes import (
     item,
     routes_of,
 )
-
-CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 1, 4, 8, 12, 13
-
-
-class LineReader:
-    """Messages that end with a newline; "!" is none."""
-
-    is_paused = False
-
-    def __init__(self) -> None:
-        self._kept = b""
-        self._has_ended = False
-
-    @property
-    def kept_bytes(self) -> int:
-        return len(self._kept)
-
-    def feed(self, data: bytes) -> None:
-        self._kept += data
-
-    def end(self) -> None:
-        self._has_ended = True
-
-    def next_message(self) -> bytes | None:
-        line, newline, rest = self._kept.partition(b"\n")
-        if line == b"!":
-            raise MessageError(INTERNAL, "no message")
-        if not newline:
-            if line and self._has_ended:
-                raise MessageError(INTERNAL, "not complete")
-            return None
-        self._kept = rest
-        return line
-
-
-class LineDialect:
-    """The smallest dialect: lines in, lines out."""
-
-    def __init__(self, exchange: FakeExchange, method: ServedMethod, timeout_s: float | None = None) -> None:
-        self.exchange = exchange
-        invocation = read_invocation([("request_id", "r1"), ("x-tenant", "t")])
-        self.call = MethodCall(exchange, method, self, invocation, timeout_s=timeout_s)
-        self.flow = RequestFlow(exchange, self.call, LineReader())
-        self.ends: list[CallEnd] = []
-        self.initial: tuple[Entry, ...] = ()
-        self.flow.begin()
-
-    def on_body(self, data: bytes) -> None:
-        self.flow.on_body(data)
-
-    def on_end(self) -> None:
-        self.flow.on_end()
-
-    def on_broken(self, by: object) -> None:
-        self.call.cancel()
-
-    def on_writable(self) -> None:
-        self.call.grant()
-
-    def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None:
-        self.initial = entries
-
-    def on_message(self, message: bytes | memoryview) -> bool:
-        if not self.exchange.has_sent_head:
-            self.exchange.send_head(200, [])
-        return self.exchange.send_body(bytes(message) + b"\n")
-
-    def on_request_room(self) -> None:
-        self.flow.on_room()
-
-    def on_status(self, end: CallEnd) -> int | None:
-        self.ends.append(end)
-        if self.exchange.has_sent_head:
-            self.exchange.end()
-        elif not self.exchange.send_whole(200 if end.is_ok else 500, [], bytes(end.response or b"")):
-            return None
-        return end.code
-
-
-class Scene:
-    """One call of a method."""
-
-    def __init__(
-        self,
-        full_name: str,
-        router: FakeRouter,
-        *,
-        timeout_s: float | None = None,
-        own_timeout_s: float | None = None,
-        budget_bytes: float = float("inf"),
-        dialect: type[LineDialect] = LineDialect,
-    ) -> None:
-        self.metrics = GrpcMetrics()
-        methods = ServedMethods(lambda *_: router, self.metrics, timeout_s=own_timeout_s)
-        methods.message_max_bytes = 1000
-        methods.set_routes(routes_of("shop"))
-        method = methods.find("shop", full_name)
-        assert isinstance(method, ServedMethod)
-        self.method = method
-        self.router = router
-        self.exchange = FakeExchange(request(full_name), budget_bytes)
-        self.dialect = dialect(self.exchange, method, timeout_s)
-
-    @property
-    def mesh_call(self) -> OutgoingCall:
-        return self.router.calls[0]
-
-    @property
-    def end(self) -> CallEnd:
-        (end,) = self.dialect.ends
-        return end
-
-    def leave(self) -> None:
-        """The client goes away."""
-        self.exchange.break_off()
-        self.dialect.on_broken(None)
-
-    def assert_counted_once(self, code: int) -> None:
-        assert self.dialect.call.is_over
-        assert self.method.stats.started == sum(self.method.stats.codes) == self.method.stats.codes[code] == 1
-        assert self.metrics.in_flight.count == 0
-        assert self.exchange.share.used_bytes == 0
 
 
 def test_a_unary_call_carries_its_request_context_and_response() -> None:
@@ -322,113 +194,6 @@ def test_an_answer_without_any_room_breaks_the_exchange() -> None:
     scene.assert_counted_once(RESOURCE_EXHAUSTED)
 
 
-class FailingDialect(LineDialect):
-    """Fails with every message, and with the first `bad_ends` ends."""
-
-    bad_ends = 1
-
-    def on_message(self, message: bytes | memoryview) -> bool:
-        raise RuntimeError("a fault of ours")
-
-    def on_status(self, end: CallEnd) -> int | None:
-        if len(self.ends) < self.bad_ends:
-            self.ends.append(end)
-            raise RuntimeError("a fault of ours")
-        return super().on_status(end)
-
-
-def failing_scene(monkeypatch: pytest.MonkeyPatch, full_name: str, router: FakeRouter, bad_ends: int) -> Scene:
-    monkeypatch.setattr(FailingDialect, "bad_ends", bad_ends)
-    return Scene(full_name, router, dialect=FailingDialect)
-
-
-def test_an_end_that_cannot_be_translated_becomes_internal(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    scene = failing_scene(monkeypatch, UNARY, FakeRouter(echo), bad_ends=1)
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    assert [end.code for end in scene.dialect.ends] == [0, INTERNAL]
-    assert "was executed" in scene.dialect.ends[1].message
-    assert scene.exchange.status == 500
-    scene.assert_counted_once(INTERNAL)
-    assert caplog.text.count("RuntimeError: a fault of ours") == 1
-
-
-def test_a_call_that_cannot_be_answered_at_all_breaks_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = failing_scene(monkeypatch, UNARY, FakeRouter(echo), bad_ends=2)
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    assert scene.exchange.is_aborted
-    scene.assert_counted_once(INTERNAL)
-
-
-def test_a_message_that_cannot_be_translated_ends_the_call(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    scene = failing_scene(monkeypatch, SERVER_STREAM, FakeRouter(), bad_ends=0)
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    item(scene.mesh_call, b"x")
-    assert scene.end.code == INTERNAL
-    assert scene.router.cancel_reasons == [CancelReason.CLIENT]
-    scene.assert_counted_once(INTERNAL)
-    assert caplog.text.count("RuntimeError: a fault of ours") == 1
-
-
-def test_a_client_that_leaves_cancels_the_call() -> None:
-    scene = Scene(UNARY, FakeRouter())
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    scene.leave()
-    assert (scene.router.cancel_reasons, scene.dialect.ends) == ([CancelReason.CLIENT], [])
-    scene.assert_counted_once(CANCELLED)
-
-
-def test_a_client_that_leaves_before_its_request_is_complete_is_counted() -> None:
-    scene = Scene(UNARY, FakeRouter())
-    scene.dialect.on_body(b"a")
-    assert scene.exchange.share.used_bytes == 1
-    scene.leave()
-    assert scene.router.calls == []
-    scene.assert_counted_once(CANCELLED)
-
-
-def test_a_client_that_leaves_at_its_deadline_counts_as_late() -> None:
-    scene = Scene(UNARY, FakeRouter(), timeout_s=0.004)
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    scene.leave()
-    assert scene.router.cancel_reasons == [CancelReason.DEADLINE]
-    scene.assert_counted_once(DEADLINE_EXCEEDED)
-
-
-def test_the_deadline_is_the_earlier_of_the_clients_and_the_gateways() -> None:
-    now_s = time.monotonic()
-    scene = Scene(UNARY, FakeRouter(), timeout_s=60)
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    deadline_at_s = scene.mesh_call.request.deadline_at_s
-    assert deadline_at_s is not None
-    assert 59 < deadline_at_s - now_s < 90
-
-
-@pytest.mark.parametrize(("client_s", "says_timeout"), [(None, True), (60, True), (2, False)])
-def test_the_gateways_own_limit_is_named_in_every_dialect(client_s: float | None, says_timeout: bool) -> None:
-    """A client's own deadline keeps its text (D10)."""
-    router = FakeRouter(lambda call: finish(call, failed(DeadlineExceededError())))
-    scene = Scene(UNARY, router, timeout_s=client_s, own_timeout_s=5)
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    [end] = scene.dialect.ends
-    assert (end.message == "Request r1 timed out after 5s.") is says_timeout
-    scene.assert_counted_once(DEADLINE_EXCEEDED)
-
-
-def test_a_client_that_leaves_behind_the_answer_changes_nothing() -> None:
-    scene = Scene(UNARY, FakeRouter(echo))
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    scene.dialect.on_broken(None)
-    scene.assert_counted_once(0)
-    scene = Scene(UNARY, FakeRouter(echo))
-    scene.dialect.on_body(b"!\n")
-    scene.dialect.on_broken(None)
-    scene.assert_counted_once(INTERNAL)
-
-
 def test_initial_metadata_reaches_the_dialect() -> None:
     def answer(call: OutgoingCall) -> None:
         call.sink.on_initial_metadata((("x-a", b"1"), ("x-b-bin", b"\0")))
@@ -437,16 +202,6 @@ def test_initial_metadata_reaches_the_dialect() -> None:
     scene = Scene(UNARY, FakeRouter(answer))
     send_body(scene.exchange, scene.dialect, b"a\n")
     assert scene.dialect.initial == (("x-a", "1"), ("x-b-bin", b"\0"))
-
-
-def test_a_router_that_fails_ends_the_call() -> None:
-    def fail(call: OutgoingCall) -> None:
-        call.state = CallState.QUEUED
-        raise RuntimeError("broken")
-
-    scene = Scene(UNARY, FakeRouter(fail))
-    send_body(scene.exchange, scene.dialect, b"a\n")
-    scene.assert_counted_once(INTERNAL)
 
 
 def test_methods_are_found_once_and_refusals_are_values() -> None:
