@@ -38,8 +38,10 @@ NOT_OF_THE_WHEEL = (
 SLOW_AND_PURE = (
     *("controller", "gateway/http1", "logs", "routing", "declarative/test_content_version.py"),
     *("gateway/access/test_api_keys.py", "gateway/dialects/test_json_hostile.py"),
-    *("gateway/dialects/test_websocket.py", "link/test_callers_that_vanish.py", "wire/test_silent_peers.py"),
-    *("cli/test_run_reload.py", "gateway/test_hostile_dialects.py", "handle/test_any_interleaving.py"),
+    *(f"gateway/dialects/test_websocket{each}.py" for each in ("", "_limits", "_opening")),
+    *("gateway/test_bombs.py", "gateway/test_hostile_dialects.py", "gateway/test_hostile_sockets.py"),
+    *("link/test_callers_that_vanish.py", "wire/test_silent_peers.py"),
+    *("cli/test_run_reload.py", "handle/test_any_interleaving.py"),
     *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py", "rpc/test_silent_servers.py"),
 )
 """Unit tests that are the same with every version of other packages."""

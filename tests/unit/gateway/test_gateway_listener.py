@@ -142,12 +142,6 @@ def test_a_drain_answers_calls_on_their_way_and_finishes_those_in_progress():
     on_io_loop(scenario())
 
 
-@pytest.fixture
-def eager_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections are looked at so often that a test need not wait for it."""
-    monkeypatch.setattr("mesh.http2.transport._LOOK_INTERVAL_S", 0.01)
-
-
 @pytest.mark.usefixtures("eager_upkeep")
 def test_clients_lose_no_call_when_their_connections_are_old():
     """Calls that are open then end where they began (item 55)."""

@@ -17,16 +17,12 @@ from gateway.requests.exchange import Exchange
 from mesh.http2.upkeep import UpkeepPolicy
 from tests.unit.fakes.http1_ends import answers, request
 from tests.unit.gateway.fakes import FakeRouter, Gateway, on_io_loop, until
-from tests.unit.gateway.test_http_server import Pages
+from tests.unit.gateway.open_ports import Pages
 
 QUICK = Http1Limits(head_timeout_s=0.1, body_timeout_s=0.1, keep_alive_timeout_s=0.1, linger_timeout_s=0.1)
 PATIENT = Http1Limits()
 
-
-@pytest.fixture(autouse=True)
-def eager_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections are looked at so often that a test need not wait for it."""
-    monkeypatch.setattr("mesh.http2.transport._LOOK_INTERVAL_S", 0.01)
+pytestmark = pytest.mark.usefixtures("eager_upkeep")
 
 
 def ok(exchange: Exchange) -> None:

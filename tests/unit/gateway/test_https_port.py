@@ -14,7 +14,7 @@ from mesh.tls.tls_context import server_context
 from tests.unit.fakes.certificates import Pki
 from tests.unit.fakes.http1_ends import answers, request
 from tests.unit.gateway.fakes import UNARY, FakeRouter, Gateway, echo, on_io_loop, routes_of, until
-from tests.unit.gateway.test_http_server import Pages, hello
+from tests.unit.gateway.open_ports import Pages, hello
 from tests.unit.gateway.test_other_http_clients import curl
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.requests.exchange import BrokenBy, Exchange
 from tests.unit.gateway.fakes import on_io_loop, until
-from tests.unit.gateway.test_http_server import Pages, open_gateway
+from tests.unit.gateway.open_ports import Pages, open_gateway
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 LARGE = 20_000_000

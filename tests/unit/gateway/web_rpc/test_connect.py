@@ -1,36 +1,28 @@
-"""Connect: unary calls, GET, streams, both codecs, compression, errors, and the conformance suites as a table."""
+"""Unary calls of Connect: both codecs, GET, errors, and what is refused."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import time
 from base64 import b64encode, urlsafe_b64encode
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from google.protobuf import any_pb2, json_format, struct_pb2
+from google.protobuf import any_pb2, struct_pb2
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.requests.exchange import BrokenBy
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.envelope_reader import envelope
-from gateway.web_rpc.grpc_web import GrpcWebDialect
-from gateway.web_rpc.message_codec import ON_LOOP_MAX_BYTES
-from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.rpc.message_reader import compressed, decompressed
-from mesh.settings import settings
+from mesh.rpc.message_reader import compressed
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
 from tests.unit.fakes.shop_routes import (
-    HAGGLE,
     LIST,
     MESSAGE_MAX_BYTES,
     PRICE,
@@ -40,13 +32,11 @@ from tests.unit.fakes.shop_routes import (
     shop_methods,
     shop_routes,
 )
-from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish, item, until
+from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish
+from tests.unit.gateway.web_rpc.connect_ends import PEAR, PROTO, Answer, call, get
 from tests.unit.protos.shop_pb2 import Item
 
-PEAR = Item(name="Pär", amount=2**40)
-PROTO = PEAR.SerializeToString()
 JSON = b'{"name": "P\xc3\xa4r", "amount": "1099511627776"}'
-VERSION = ("connect-protocol-version", "1")
 CODES = [
     "canceled",
     "unknown",
@@ -65,86 +55,6 @@ CODES = [
     "data_loss",
     "unauthenticated",
 ]
-
-
-class Answer:
-    """What a client reads out of an exchange."""
-
-    def __init__(self, exchange: FakeExchange) -> None:
-        assert exchange.has_ended
-        self.status = exchange.status
-        self.headers: dict[str, str] = {}
-        for name, value in exchange.fields:
-            self.headers.setdefault(name.decode(), value.decode())
-        self.body = exchange.body
-        self.messages: list[bytes] = []
-        self.error: dict[str, Any] | None = None
-        self.trailers: dict[str, Any] = {}
-        content_type = self.headers.get("content-type", "")
-        if content_type.startswith("application/connect+"):
-            self._read_stream()
-        else:
-            self.trailers = {
-                name.removeprefix("trailer-"): value
-                for name, value in self.headers.items()
-                if name.startswith("trailer-")
-            }
-            if self.status == 200:
-                data = self.body
-                encoding = self.headers.get("content-encoding")
-                self.messages.append(decompressed(data, encoding, 10_000) if encoding else data)
-            elif content_type == "application/json":
-                self.error = json.loads(self.body)
-
-    def _read_stream(self) -> None:
-        body, end = self.body, None
-        while body:
-            assert end is None, "something follows the end of the stream"
-            flags, stop = body[0], 5 + int.from_bytes(body[1:5], "big")
-            data, body = body[5:stop], body[stop:]
-            if flags & 2:
-                end = json.loads(data)
-            else:
-                encoding = self.headers.get("connect-content-encoding", "")
-                self.messages.append(decompressed(data, encoding, 10_000) if flags & 1 else data)
-        assert end is not None, "the stream has no end"
-        self.error = end.get("error")
-        self.trailers = end.get("metadata", {})
-
-    @property
-    def code(self) -> str:
-        return "ok" if self.error is None else self.error["code"]
-
-
-def begin(
-    router: FakeRouter, path: str, *fields: tuple[str, str], method: str = "POST", query: bytes = b"", **options: Any
-) -> tuple[FakeExchange, Any]:
-    dialect = ConnectDialect(shop_methods(router, **options))
-    exchange = FakeExchange(request(path, *fields, method=method, query=query))
-    assert dialect.claims(exchange.head)
-    return exchange, dialect.open(exchange)
-
-
-def call(
-    router: FakeRouter,
-    path: str = PRICE,
-    body: bytes = PROTO,
-    *fields: tuple[str, str],
-    content_type: str = "application/proto",
-    step: int = 0,
-    **options: Any,
-) -> FakeExchange:
-    exchange, receiver = begin(router, path, ("content-type", content_type), VERSION, *fields, **options)
-    if receiver is not None:
-        send_body(exchange, receiver, body, step=step)
-    return exchange
-
-
-def get(router: FakeRouter, query: str, path: str = STOCK_PRICE, *fields: tuple[str, str]) -> FakeExchange:
-    exchange, receiver = begin(router, path, *fields, method="GET", query=query.encode())
-    if receiver is not None and not exchange.has_ended:
-        receiver.on_end()
-    return exchange
 
 
 def ends_with(outcome: Outcome) -> FakeRouter:
@@ -276,155 +186,6 @@ def test_details_that_are_none_are_left_out() -> None:
     assert Answer(call(ends_with(failure))).error == {"code": "internal", "message": "m"}
 
 
-def test_large_json_is_translated_while_the_loop_goes_on() -> None:
-    """In a thread, both ways; what is wrong with it is still INVALID_ARGUMENT."""
-    large = Item(name="x" * (2 * ON_LOOP_MAX_BYTES), amount=1)
-    text = json_format.MessageToJson(large).encode()
-
-    async def ask(body: bytes) -> Answer:
-        router = FakeRouter(echo)
-        methods = shop_methods(router)
-        methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
-        methods.set_routes(shop_routes("shop"))
-        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION))
-        receiver = ConnectDialect(methods).open(exchange)
-        assert receiver is not None
-        send_body(exchange, receiver, body, step=10_000)
-        assert not exchange.has_ended
-        await until(lambda: exchange.has_ended, "the answer")
-        assert methods.metrics.in_flight.count == exchange.share.used_bytes == 0
-        return Answer(exchange)
-
-    answer = asyncio.run(ask(text))
-    assert json.loads(answer.body) == {"name": large.name, "amount": "1"}
-    wrong = asyncio.run(ask(text.replace(b"1", b"true")))
-    assert (wrong.status, wrong.code) == (400, "invalid_argument")
-
-
-def test_a_client_may_leave_while_its_large_json_is_translated() -> None:
-    async def leave() -> None:
-        router = FakeRouter(echo)
-        methods = shop_methods(router)
-        methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
-        methods.set_routes(shop_routes("shop"))
-        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION))
-        receiver = ConnectDialect(methods).open(exchange)
-        assert receiver is not None
-        send_body(exchange, receiver, b'{"name": "' + b"x" * (2 * ON_LOOP_MAX_BYTES) + b'"}')
-        exchange.break_off()
-        receiver.on_broken(BrokenBy.CLIENT)
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(task.cancelled() for task in tasks)
-        assert (router.calls, methods.metrics.in_flight.count) == ([], 0)
-
-    asyncio.run(leave())
-
-
-@pytest.mark.parametrize("step", ["decode", "encode"])
-def test_a_fault_of_ours_in_the_thread_ends_the_call(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
-) -> None:
-    def fail(*arguments: object) -> None:
-        raise RuntimeError("a fault of ours")
-
-    monkeypatch.setattr(f"gateway.web_rpc.message_codec.JsonCodec.{step}", fail)
-
-    async def ask() -> Answer:
-        methods = shop_methods(FakeRouter(echo))
-        methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
-        methods.set_routes(shop_routes("shop"))
-        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION))
-        receiver = ConnectDialect(methods).open(exchange)
-        assert receiver is not None
-        send_body(exchange, receiver, b'{"name": "' + b"x" * (2 * ON_LOOP_MAX_BYTES) + b'"}')
-        await until(lambda: exchange.has_ended, "the answer")
-        assert methods.metrics.in_flight.count == exchange.share.used_bytes == 0
-        return Answer(exchange)
-
-    assert asyncio.run(ask()).error == {"code": "internal", "message": "The gateway failed; its log has the reason."}
-    assert "a fault of ours" in caplog.text
-
-
-def test_json_is_no_longer_than_that_of_other_json_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protobuf may be as long as gRPC allows; JSON is translated, which takes far more time and memory."""
-    limits = settings()
-    limited = replace(limits, gateway=replace(limits.gateway, json_max_bytes=100))
-    monkeypatch.setattr("gateway.dialects.served_method.settings", lambda: limited)
-    large = Item(name="x" * 200)
-    seen = []
-    for kind, body in (("json", json_format.MessageToJson(large).encode()), ("proto", large.SerializeToString())):
-        exchange, receiver = begin(FakeRouter(echo), PRICE, ("content-type", f"application/{kind}"), VERSION)
-        send_body(exchange, receiver, body)
-        seen.append((exchange.status, Answer(exchange).code))
-    assert seen == [(429, "resource_exhausted"), (200, "ok")]
-
-
-@pytest.mark.parametrize("kind", ["application/proto", "application/connect+proto", "application/grpc-web+proto"])
-def test_compressed_messages_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    limits = settings()
-    limited = replace(limits, gateway=replace(limits.gateway, decompressed_max_bytes=100))
-    monkeypatch.setattr("gateway.dialects.served_method.settings", lambda: limited)
-    packed = compressed(Item(name="x" * 200).SerializeToString(), "gzip")
-    path, encoding = (LIST, "connect-content-encoding") if "connect" in kind else (PRICE, "content-encoding")
-    if "web" in kind:
-        encoding = "grpc-encoding"
-    dialect_type = GrpcWebDialect if "web" in kind else ConnectDialect
-    exchange = FakeExchange(request(path, ("content-type", kind), (encoding, "gzip"), VERSION))
-    receiver = dialect_type(shop_methods(FakeRouter(lambda call: allow(call, 9)))).open(exchange)
-    assert receiver is not None
-    send_body(exchange, receiver, packed if kind == "application/proto" else envelope(packed, 1))
-    assert b"without compression" in exchange.body or b"without%20compression" in exchange.body
-
-
-# ---- Compression -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("fields", "encoding"),
-    [
-        ([("accept-encoding", "br, gzip")], "gzip"),
-        ([("accept-encoding", "gzip;q=0, deflate")], None),
-        ([("accept-encoding", "identity")], None),
-        ([("content-encoding", "gzip")], "gzip"),
-        ([], None),
-    ],
-)
-def test_unary_messages_are_compressed_as_far_as_the_client_reads_it(
-    fields: list[tuple[str, str]], encoding: str | None
-) -> None:
-    long = Item(name="a" * 500).SerializeToString()
-
-    def answer(each: OutgoingCall) -> None:
-        each.sink.on_compression("gzip", skips_next=False)
-        echo(each)
-
-    body = compressed(long, "gzip") if ("content-encoding", "gzip") in fields else long
-    got = Answer(call(FakeRouter(answer), PRICE, body, *fields))
-    assert (got.messages, got.headers.get("content-encoding")) == ([long], encoding)
-
-
-def test_streamed_messages_are_compressed_as_far_as_the_client_reads_it() -> None:
-    long = Item(name="a" * 500).SerializeToString()
-
-    def answer(each: OutgoingCall) -> None:
-        each.sink.on_compression("gzip", skips_next=False)
-        each.sink.on_compression("", skips_next=True)
-        item(each, long)
-        item(each, long)
-        finish(each, Outcome())
-
-    got = call(
-        FakeRouter(answer),
-        LIST,
-        envelope(compressed(long, "gzip"), 1),
-        ("connect-content-encoding", "gzip"),
-        content_type="application/connect+proto",
-    )
-    assert [piece[0] for piece in got.pieces] == [0, 1, 2]
-    assert Answer(got).messages == [long, long]
-
-
 # ---- GET -------------------------------------------------------------------------------------------------------------
 
 
@@ -471,81 +232,6 @@ def test_a_get_has_its_timeout_in_a_field() -> None:
 def test_wrong_gets_are_refused(query: str, path: str, status: int) -> None:
     router = FakeRouter(echo)
     assert (get(router, query, path).status, router.calls) == (status, [])
-
-
-# ---- Streams ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("codec", ["proto", "json"])
-@pytest.mark.parametrize("step", [0, 1])
-def test_streams_of_every_arity(codec: str, step: int) -> None:
-    data = PROTO if codec == "proto" else JSON
-    options: dict[str, Any] = {"content_type": f"application/connect+{codec}", "step": step}
-
-    def seen(answer: Answer) -> list[Item]:
-        if codec == "proto":
-            return [Item.FromString(each) for each in answer.messages]
-        return [Item(name=tree["name"], amount=int(tree["amount"])) for tree in map(json.loads, answer.messages)]
-
-    def list_twice(each: OutgoingCall) -> None:
-        item(each, PROTO)
-        item(each, PROTO)
-        finish(each, Outcome())
-
-    assert seen(Answer(call(FakeRouter(list_twice), LIST, envelope(data), **options))) == [PEAR, PEAR]
-
-    total = FakeRouter(lambda each: allow(each, 100))
-    total.link.on_half_close = lambda each: finish(each, Outcome(payload=raw(total.link.items[-1])))
-    assert seen(Answer(call(total, TOTAL, envelope(data) * 3, **options))) == [PEAR]
-    assert total.link.items == [PROTO] * 3
-
-    haggle = FakeRouter(lambda each: allow(each, 100))
-    haggle.link.on_item = item
-    haggle.link.on_half_close = lambda each: finish(each, Outcome())
-    assert seen(Answer(call(haggle, HAGGLE, envelope(data) * 3, **options))) == [PEAR] * 3
-
-
-def test_a_bidirectional_stream_answers_while_requests_arrive() -> None:
-    router = FakeRouter(lambda each: allow(each, 100))
-    router.link.on_item = item
-    exchange, receiver = begin(router, HAGGLE, ("content-type", "application/connect+proto"))
-    for count in (1, 2):
-        receiver.on_body(envelope(PROTO))
-        assert exchange.body == envelope(PROTO) * count
-    receiver.on_end()
-    finish(router.calls[0], Outcome(trailers=(("x-n", b"2"), ("x-n", b"3"), ("x-bin", b"\0"))))
-    answer = Answer(exchange)
-    assert {key: answer.trailers[key] for key in ("x-n", "x-bin")} == {"x-n": ["2", "3"], "x-bin": ["AA"]}
-
-
-def test_initial_metadata_of_a_stream_are_sent_at_once() -> None:
-    router = FakeRouter(lambda each: each.sink.on_initial_metadata((("x-first", b"1"),)))
-    exchange = call(router, LIST, envelope(PROTO), content_type="application/connect+proto")
-    assert (exchange.has_sent_head, exchange.by_name[b"x-first"], exchange.pieces) == (True, b"1", [])
-
-
-def test_a_failure_behind_messages_is_the_end_of_the_stream() -> None:
-    router = FakeRouter()
-    exchange = call(router, LIST, envelope(PROTO), content_type="application/connect+proto")
-    item(router.calls[0], PROTO)
-    finish(router.calls[0], Outcome(code=13, message="server stream failed"))
-    answer = Answer(exchange)
-    assert (answer.messages, answer.error) == ([PROTO], {"code": "internal", "message": "server stream failed"})
-
-
-def test_an_item_that_json_cannot_hold_ends_the_stream_on_both_sides() -> None:
-    router = FakeRouter()
-    exchange = call(router, LIST, envelope(b"{}"), content_type="application/connect+json")
-    item(router.calls[0], b"\xff")
-    assert (Answer(exchange).code, router.cancel_reasons) == ("internal", [CancelReason.CLIENT])
-
-
-def test_a_client_that_leaves_cancels_its_call() -> None:
-    router = FakeRouter()
-    exchange, receiver = begin(router, HAGGLE, ("content-type", "application/connect+proto"))
-    exchange.break_off()
-    receiver.on_broken(BrokenBy.CLIENT)
-    assert router.cancel_reasons == [CancelReason.CLIENT]
 
 
 # ---- The conformance suites of Connect, as far as a gateway decides --------------------------------------------------
@@ -608,19 +294,6 @@ def test_wrong_requests(
         assert (answer.code, bool(answer.error and answer.error["message"])) == (code, True)
 
 
-@pytest.mark.parametrize("path", [PRICE, TOTAL])
-def test_a_message_of_the_largest_size_passes(path: str) -> None:
-    body = Item(name="x" * (MESSAGE_MAX_BYTES - 3)).SerializeToString()
-    assert len(body) == MESSAGE_MAX_BYTES
-    router = FakeRouter(lambda each: allow(each, 100))
-    router.link.on_half_close = lambda each: finish(each, Outcome(payload=raw(b"")))
-    if path == PRICE:
-        router.answer = echo
-        assert Answer(call(router, path, body)).messages == [body]
-    else:
-        assert Answer(call(router, path, envelope(body) * 2, content_type=STREAM)).code == "ok"
-
-
 def test_a_plain_post_of_json_is_not_of_this_dialect() -> None:
     dialect = ConnectDialect(shop_methods(FakeRouter()))
     head = request(PRICE, ("content-type", "application/json"))
@@ -645,12 +318,3 @@ def test_hostile_bodies_end_with_a_status(body: bytes, codec: str, streams: bool
     exchange = call(router, LIST if streams else PRICE, body, content_type=kind, step=7)
     assert Answer(exchange).code in ("ok", "invalid_argument", "internal", "unimplemented", "resource_exhausted")
     assert exchange.share.used_bytes == 0
-
-
-def test_an_answer_for_which_there_is_no_room_breaks_the_exchange() -> None:
-    for fields in ((("content-type", "application/foo"), VERSION), (("content-type", "application/proto"),)):
-        router = FakeRouter(echo)
-        exchange = FakeExchange(request("/mesh.tests.Shop/Absent", *fields))
-        exchange.has_room = False
-        assert ConnectDialect(shop_methods(router)).open(exchange) is None
-        assert exchange.is_aborted

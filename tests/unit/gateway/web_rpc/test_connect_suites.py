@@ -22,7 +22,7 @@ from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange
 from tests.unit.fakes.shop_routes import HAGGLE, LIST, MESSAGE_MAX_BYTES, PRICE, STOCK_PRICE, TOTAL
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, item
-from tests.unit.gateway.web_rpc.test_connect import Answer, begin, call, get
+from tests.unit.gateway.web_rpc.connect_ends import Answer, begin, call, get
 from tests.unit.protos.shop_pb2 import Item
 
 ARITIES = {"unary": PRICE, "server stream": LIST, "client stream": TOTAL, "bidirectional stream": HAGGLE}

@@ -1,0 +1,116 @@
+"""Small messages that decompress to huge ones, on real sockets, in every dialect: refused, and memory stays flat."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from dataclasses import replace
+
+import grpc
+import pytest
+
+from gateway.web_rpc.envelope_reader import envelope
+from mesh.settings import settings
+from tests.unit.fakes.memory_peak import peak_below
+from tests.unit.fakes.shop_routes import PRICE, TOTAL, every_dialect
+from tests.unit.gateway.fakes import FakeRouter, allow, on_io_loop, until
+from tests.unit.gateway.raw_requests import CONNECT, CONNECT_STREAM, GRPC_WEB, JSON, LINES, answer_to, post
+
+pytestmark = pytest.mark.usefixtures("eager_upkeep")
+
+MIB = 1024 * 1024
+
+
+BOMB_BYTES = 64 * MIB
+LIMIT_BYTES = 1 * MIB
+
+
+def bomb(window_bits: int, size: int = BOMB_BYTES) -> bytes:
+    """About a thousandth of the zeros that come out of it."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, window_bits)
+    return b"".join([*(packer.compress(bytes(MIB)) for _ in range(size // MIB)), packer.flush()])
+
+
+GZIP, DEFLATE = bomb(31), bomb(15)
+BOMBS = {
+    "Connect": (post(PRICE, GZIP, CONNECT, "content-encoding: gzip"), 429, b"resource_exhausted"),
+    "Connect, deflate": (post(PRICE, DEFLATE, CONNECT, "content-encoding: deflate"), 429, b"resource_exhausted"),
+    "Connect, br": (post(PRICE, GZIP, CONNECT, "content-encoding: br"), 501, b"unimplemented"),
+    "Connect of JSON": (
+        post(PRICE, GZIP, JSON, "connect-protocol-version: 1", "content-encoding: gzip"),
+        429,
+        b"resource_exhausted",
+    ),
+    "stream of Connect": (
+        post(TOTAL, envelope(GZIP, 1), CONNECT_STREAM, "connect-content-encoding: gzip"),
+        200,
+        b"resource_exhausted",
+    ),
+    "gRPC-Web": (post(PRICE, envelope(GZIP, 1), GRPC_WEB, "grpc-encoding: gzip"), 200, b"grpc-status:8"),
+    "JSON": (post(PRICE, GZIP, JSON, "content-encoding: gzip"), 413, b"once it is decompressed"),
+    "JSON, deflate": (post(PRICE, DEFLATE, JSON, "content-encoding: deflate"), 415, b"send gzip"),
+    "JSON, br": (post(PRICE, GZIP, JSON, "content-encoding: br"), 415, b"send gzip"),
+    "JSON, twice": (post(PRICE, GZIP, JSON, "content-encoding: gzip, gzip"), 415, b"send gzip"),
+    "array of JSON": (post(TOTAL, GZIP, JSON, "content-encoding: gzip"), 413, b"once it is decompressed"),
+    "lines of JSON": (post(TOTAL, GZIP, LINES, "content-encoding: gzip"), 415, b"send them as they are"),
+}
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what may come out of a compressed message."""
+    known = settings()
+    limits = replace(known.gateway, decompressed_max_bytes=LIMIT_BYTES, json_max_bytes=LIMIT_BYTES)
+    monkeypatch.setattr("gateway.dialects.served_method.settings", lambda: replace(known, gateway=limits))
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_before_it_takes_memory(name: str) -> None:
+    data, status, text = BOMBS[name]
+    router = FakeRouter(lambda call: allow(call, 100))
+
+    async def scenario() -> None:
+        async with every_dialect(router) as gateway:
+            with peak_below(6 * LIMIT_BYTES):
+                answered, body = await answer_to(gateway, data)
+            assert answered == status
+            assert text in body
+            assert gateway.listener.buffered_bytes == 0
+            assert router.link.items == []
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_bomb_of_grpc_is_refused() -> None:
+    async def scenario() -> None:
+        async with every_dialect(FakeRouter()) as gateway:
+            address = f"127.0.0.1:{gateway.port}"
+            async with grpc.aio.insecure_channel(address, compression=grpc.Compression.Gzip) as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await channel.unary_unary(PRICE)(bytes(BOMB_BYTES))
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    on_io_loop(scenario())
+
+
+def test_bombs_are_decompressed_only_as_the_replica_takes_them() -> None:
+    """Each of them is within the limit; together they would be a gibibyte."""
+    size = 4 * MIB
+    router = FakeRouter(lambda call: allow(call, 2))
+    body = envelope(bomb(31, size), 1) * 256
+
+    async def scenario() -> None:
+        async with every_dialect(router) as gateway:
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            with peak_below(5 * size):
+                writer.write(post(TOTAL, body, CONNECT_STREAM, "connect-content-encoding: gzip"))
+                await until(lambda: router.link.items, "the first bomb")
+                await until(lambda: gateway.listener.buffered_bytes > 100_000, "the others wait")
+            # Its size takes the credit of many small messages.
+            assert len(router.link.items) == 1
+            writer.transport.abort()
+            await until(lambda: router.cancelled, "the call ends with its client")
+
+    on_io_loop(scenario())
