@@ -42,7 +42,8 @@ SLOW_AND_PURE = (
     *("gateway/test_bombs.py", "gateway/test_hostile_dialects.py", "gateway/test_hostile_sockets.py"),
     *("link/test_callers_that_vanish.py", "wire/test_silent_peers.py"),
     *("cli/test_run_reload.py", "handle/test_any_interleaving.py"),
-    *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_oracle.py", "rpc/test_silent_servers.py"),
+    *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_honest_peers.py", "rpc/test_silent_servers.py"),
+    *("http2/test_oracle.py", "http2/test_hpack_oracle.py"),
 )
 """Unit tests that are the same with every version of other packages."""
 END_TO_END_TESTS = ("errors", "gateway", "large_payloads", "leftovers")

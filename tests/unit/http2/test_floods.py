@@ -1,10 +1,8 @@
-"""Floods: peers that cost work and bring none run dry soon; honest peers, however busy, never do."""
+"""Floods: peers that cost work and bring none run dry soon."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -16,13 +14,11 @@ from mesh.http2.upkeep import Upkeep, UpkeepClock, UpkeepPolicy, Vitals
 from tests.unit.fakes.http2_ends import (
     PING,
     REQUEST,
-    RESPONSE,
     TRAILERS,
     ClientEnd,
     End,
     Exchange,
     ServerEnd,
-    answered,
     data,
     echo,
     failures,
@@ -33,63 +29,11 @@ from tests.unit.fakes.http2_ends import (
     settings,
     window_update,
 )
+from tests.unit.http2.flooding import BURST, each_stream, flood, streams, whole_request, work
 
 CALM = ErrorCode.ENHANCE_YOUR_CALM
-BURST = Limits().control_burst
-CALLS_PER_FRAME_MAX = 50
-"""Python and C functions that one frame may cause to be called."""
-READ_BYTES = 64 * 1024
 PRIORITY = frame(wire.PRIORITY, 0, 1, b"\0\0\0\0\x0f")
 LARGE_FIELD = b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4_000
-
-
-def work(action: Callable[[], object]) -> int:
-    """How many functions, of Python or C, are called meanwhile."""
-    calls = 0
-
-    def count(_: Any, event: str, __: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        action()
-    finally:
-        sys.setprofile(None)
-    return calls
-
-
-def flood(end: End, frames: Iterable[bytes]) -> int:
-    """Send frames until the connection has ended; returns how many it took. Checks the work they cause."""
-    sent, count, answers = bytearray(), 0, 0
-    for each in frames:
-        sent += each
-        count += 1
-        if len(sent) >= READ_BYTES:
-            part = bytes(sent)
-            sent.clear()
-            calls = work(lambda part=part: end.connection.receive(part))
-            assert calls < CALLS_PER_FRAME_MAX * len(part) / wire.HEADER_BYTES
-            answers += len(end.output())
-            if end.connection.fault is not None:
-                break
-    if end.connection.fault is None:
-        end.connection.receive(bytes(sent))
-        answers += len(end.output())
-    assert answers < 100 * BURST
-    return count
-
-
-def streams(count: int) -> range:
-    return range(1, 2 * count, 2)
-
-
-def each_stream(*parts: Callable[[int], bytes]) -> Iterable[bytes]:
-    return (b"".join(part(stream_id) for part in parts) for stream_id in streams(10_000))
-
-
-def whole_request(stream_id: int) -> bytes:
-    return headers(stream_id) + data(stream_id, b"request", ends=True)
 
 
 # ---- Floods that end -------------------------------------------------------------------------------------------------
@@ -404,115 +348,3 @@ def test_data_on_its_way_to_a_stream_that_was_reset_is_bounded() -> None:
     frames = [data(1, bytes(16_384))] * 16
     assert failures(server.receive(*frames)) == [(1, ErrorCode.CANCEL)]
     assert failures(server.receive(data(1, b"x"))) == [(0, ErrorCode.FLOW_CONTROL_ERROR)]
-
-
-# ---- Honest peers ----------------------------------------------------------------------------------------------------
-
-
-def test_a_client_may_cancel_half_of_its_calls() -> None:
-    server = ServerEnd(answer=lambda exchange: echo(exchange) if exchange.stream.id % 4 == 1 else None)
-    for it in range(1, 40_001, 4):
-        server.receive(whole_request(it), whole_request(it + 2), rst_stream(it + 2))
-    assert server.connection.fault is None
-    assert len(server.exchanges) == 20_000
-
-
-def test_a_client_may_cancel_all_its_calls_at_once() -> None:
-    server = ServerEnd()
-    server.receive(*map(whole_request, streams(1_000)))
-    server.receive(*map(rst_stream, streams(1_000)))
-    assert server.connection.fault is None
-
-
-def test_a_client_may_cancel_streams_that_have_begun_to_answer() -> None:
-    server = ServerEnd()
-    for it in streams(5_000):
-        server.receive(whole_request(it))
-        server.connection.outbox.send_headers(server.exchanges[it].stream, encode_fields(RESPONSE))
-        server.receive(rst_stream(it))
-    assert server.connection.fault is None
-
-
-def test_an_overload_in_which_every_call_reaches_its_deadline_is_no_attack() -> None:
-    """Stock gRPC clients say with each request that they can take more of the response."""
-    server = ServerEnd()
-    last = 1
-    for _ in range(60):
-        opened = range(last, last + 1_000, 2)
-        last += 1_000
-        server.receive(*(whole_request(it) + window_update(it, 5) + window_update(0, 5) for it in opened))
-        server.clock.advance(0.2)
-        server.receive(*map(rst_stream, opened))
-    assert server.connection.fault is None
-    assert len(server.exchanges) == 30_000
-
-
-def test_a_client_may_widen_the_window_of_each_of_very_many_streams_at_once() -> None:
-    """As stock gRPC clients do with each request."""
-    server = ServerEnd(Limits(streams_max=5_000))
-    server.receive(*(whole_request(it) + window_update(it, 5) for it in streams(5_000)))
-    assert server.connection.fault is None
-    assert len(server.exchanges) == 5_000
-
-
-def test_a_client_may_acknowledge_every_small_message_twice() -> None:
-    server = ServerEnd()
-    server.receive(headers(1))
-    stream = server.exchanges[1].stream
-    server.connection.outbox.send_headers(stream, encode_fields(RESPONSE))
-    for _ in range(20_000):
-        server.connection.outbox.send_message(stream, b"ten bytes.")
-        assert server.written()
-        server.receive(window_update(0, 15), window_update(1, 15))
-    assert server.connection.fault is None
-
-
-def test_small_calls_may_be_acknowledged_on_stream_and_connection() -> None:
-    server = ServerEnd(answer=echo)
-    for it in streams(20_000):
-        assert answered(server.receive(whole_request(it))) == [it]
-        server.receive(window_update(0, 7), window_update(it, 7))
-    assert server.connection.fault is None
-
-
-@pytest.mark.parametrize("end", [ServerEnd, ClientEnd])
-def test_a_ping_every_second_for_ten_hours(end: Callable[[], End]) -> None:
-    tested = end()
-    for _ in range(36_000):
-        tested.receive(PING)
-        tested.clock.advance(1.0)
-    assert tested.connection.fault is None
-
-
-def test_uploads_that_are_refused_early_do_no_harm() -> None:
-    """What the client had sent before it read the answer arrives later."""
-    server = ServerEnd()
-    for it in streams(2_000):
-        server.receive(headers(it))
-        server.connection.outbox.send_headers(server.exchanges[it].stream, encode_fields(TRAILERS), ends=True)
-        late = data(it, bytes(16_000)) * 8
-        server.receive(late[:70_000])
-        server.receive(late[70_000:], rst_stream(it))
-    assert server.connection.fault is None
-
-
-def test_a_client_that_cancels_does_not_blame_its_server() -> None:
-    client = ClientEnd()
-    for _ in range(5_000):
-        exchange = client.open(ends=True)
-        client.connection.reset(exchange.stream)
-        it = exchange.stream.id
-        client.receive(headers(it, RESPONSE), data(it, b"x"), data(it, b"x"), headers(it, TRAILERS, ends=True))
-        client.output()
-    assert client.connection.fault is None
-
-
-def test_a_busy_client_keeps_its_connection() -> None:
-    client = ClientEnd()
-    for _ in range(10_000):
-        exchange = client.open(ends=True)
-        it = exchange.stream.id
-        client.receive(headers(it, RESPONSE), data(it, b"x"), headers(it, TRAILERS, ends=True), window_update(it, 100))
-        client.output()
-        assert exchange.is_complete
-    assert client.connection.fault is None

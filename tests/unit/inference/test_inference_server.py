@@ -1,62 +1,25 @@
-"""An inference server by its gRPC methods and by its REST form, without a mesh."""
+"""An inference server by its gRPC methods, and in a deployment, without a mesh."""
 
 from __future__ import annotations
 
-import asyncio
-import gzip
-import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 
 import mesh
 from mesh.application import BuildRules, build
-from mesh.context import REQUEST, Request
-from mesh.exceptions import BackPressureError, GrpcStatusError
-from mesh.inference import InferenceRequest, InferenceResult, InferenceServer, ModelInfo, TensorInfo
-from mesh.inference.inference_rest import InferenceRest
-from mesh.inference.protocol.messages import ModelInferRequest, ModelMetadataRequest, ModelReadyRequest
-from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse, read_request
-from mesh.settings import settings
+from mesh.exceptions import GrpcStatusError
+from mesh.inference import InferenceRequest, InferenceServer, ModelInfo, TensorInfo
+from mesh.inference.protocol.messages import ModelMetadataRequest, ModelReadyRequest
+from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse
 from mesh.testing import grpc_context
 from mesh.usercode.served_methods import typed_methods
 from mesh.web.ingress import ingress_app_of, takes_web_requests
-
-DOUBLE = ModelInfo(
-    "double",
-    [TensorInfo("x", "FP32", [-1]), TensorInfo("factor", "FP32", [1], is_optional=True)],
-    [TensorInfo("y", "FP32", [-1])],
-    versions=["1", "2"],
-    platform="numpy",
-    properties={"kind": "test"},
-)
-LOOSE = ModelInfo("loose")
-X = {"name": "x", "datatype": "FP32", "shape": [3]}
-
-
-class Models(InferenceServer):
-    models = (DOUBLE, LOOSE)
-
-    async def infer(self, inputs: dict[str, Any], request: InferenceRequest) -> Any:
-        kind = request.parameters.get("kind")
-        if kind == "wrong type":
-            return {"y": inputs["x"].astype(np.float64)}
-        if kind == "nothing":
-            return {}
-        if kind == "raises":
-            raise ValueError("broken model")
-        if kind == "busy":
-            raise BackPressureError(num_queued_requests=1, max_queued_requests=1)
-        if kind == "status":
-            raise GrpcStatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "out of quota")
-        if request.model_name == "loose":
-            return InferenceResult(dict(inputs), {"id": mesh.get_multiplexed_model_id()})
-        return {"y": inputs["x"] * inputs.get("factor", np.float32([2]))}
+from tests.unit.inference.models import LOOSE, Models, X, infer, run, wire_request
 
 
 class Words(InferenceServer):
@@ -69,46 +32,11 @@ class Words(InferenceServer):
             yield {"word": np.array([word], object)}
 
 
-class Chat(InferenceServer):
-    models = (ModelInfo("chat", [TensorInfo("text_input", "BYTES", [1, -1])], [TensorInfo("text", "BYTES", [-1])]),)
-
-    async def stream(self, inputs: dict[str, Any], request: InferenceRequest) -> AsyncIterator[Any]:
-        (text,) = inputs["text_input"].reshape(-1).tolist()
-        for word in text.split():
-            if word == b"bad":
-                raise ValueError("bad word")
-            yield InferenceResult({"text": [word] * int(request.parameters.get("times", 1))}, {"n": len(word)})
-
-
 class InThread(InferenceServer):
     models = (LOOSE,)
 
     def infer(self, inputs: dict[str, Any], request: InferenceRequest) -> Any:
         return {"thread": np.array([threading.current_thread().name])}
-
-
-def wire_request(model: str = "double", version: str = "", **fields: Any) -> WireRequest:
-    x = np.float32([1, 2, 3])
-    given: dict[str, Any] = {
-        "inputs": [X],
-        "raw_input_contents": [x.tobytes()],
-        **fields,
-    }
-    message = ModelInferRequest(model_name=model, model_version=version, id="r1", **given)
-    return read_request(message.SerializeToString())
-
-
-def run(call: Awaitable[Any]) -> Any:
-    async def in_request() -> Any:
-        REQUEST.set(Request())
-        return await call
-
-    return asyncio.run(in_request())
-
-
-def infer(server: InferenceServer, request: WireRequest) -> WireResponse:
-    found: WireResponse = run(server.ModelInfer(request))
-    return found
 
 
 def refusal(server: InferenceServer, request: WireRequest) -> tuple[grpc.StatusCode, str]:
@@ -275,153 +203,6 @@ def test_a_model_that_only_streams_says_so() -> None:
         grpc.StatusCode.UNIMPLEMENTED,
         "Model 'words' answers in streams only: call ModelStreamInfer.",
     )
-
-
-# ---- REST ------------------------------------------------------------------------------------------------------------
-
-
-def rest(method: str, path: str, server: InferenceServer | None = None, **request: Any) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        REQUEST.set(Request())
-        app = httpx.ASGITransport(InferenceRest(server or Models()), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=app, base_url="http://test") as client:
-            return await client.request(method, path, **request)
-
-    return asyncio.run(ask())
-
-
-def body(**fields: Any) -> dict[str, Any]:
-    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]}], **fields}
-
-
-def test_the_server_says_that_it_lives_and_what_it_is() -> None:
-    assert rest("GET", "/v2/health/live").json() == {"live": True}
-    assert rest("GET", "/v2/health/ready").json() == {"ready": True}
-    assert rest("GET", "/v2").json() == {
-        "name": "Models",
-        "version": "",
-        "extensions": ["binary_tensor_data", "generate"],
-    }
-
-
-def test_a_model_says_what_it_takes() -> None:
-    found = rest("GET", "/v2/models/double/versions/1").json()
-    assert found["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1]}
-    assert (found["versions"], found["platform"]) == (["1", "2"], "numpy")
-    assert rest("GET", "/v2/models/loose").json() == {"name": "loose", "platform": "", "inputs": [], "outputs": []}
-    assert rest("GET", "/v2/models/double/ready").json() == {"name": "double", "ready": True}
-
-
-def test_a_model_answers_by_rest() -> None:
-    response = rest("POST", "/v2/models/double/versions/1/infer", json=body(id="r1"))
-    assert response.json() == {
-        "model_name": "double", "model_version": "1", "id": "r1",
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "data": [2.0, 4.0]}],
-    }  # fmt: skip
-
-
-def test_a_body_may_be_compressed() -> None:
-    packed = gzip.compress(httpx.Request("POST", "http://test", json=body()).content)
-    response = rest("POST", "/v2/models/double/infer", content=packed, headers={"content-encoding": "gzip"})
-    assert response.json()["outputs"][0]["data"] == [2.0, 4.0]
-    cut = rest("POST", "/v2/models/double/infer", content=packed[:-9], headers={"content-encoding": "gzip"})
-    other = rest("POST", "/v2/models/double/infer", content=packed, headers={"content-encoding": "zstd"})
-    assert (cut.status_code, other.status_code) == (400, 415)
-
-
-@pytest.fixture
-def small_bodies(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The limit on bodies, in bytes."""
-    monkeypatch.setenv("MESH_REPLICA_INFERENCE_BODY_MAX_BYTES", "1000")
-    settings.cache_clear()
-    yield 1000
-    settings.cache_clear()
-
-
-def test_a_body_that_is_too_large_is_refused(small_bodies: int) -> None:
-    plain = b" " * (small_bodies + 1)
-    response = rest("POST", "/v2/models/double/infer", content=plain)
-    bomb = rest("POST", "/v2/models/double/infer", content=gzip.compress(plain), headers={"content-encoding": "gzip"})
-    assert (response.status_code, bomb.status_code) == (413, 413)
-    assert "MESH_REPLICA_INFERENCE_BODY_MAX_BYTES" in response.json()["error"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "fields", "status", "why"),
-    [
-        ("GET", "/v2/models/none", None, 404, "There is no model 'none'"),
-        ("GET", "/v2/models/double/versions/7/ready", None, 404, "no version '7'"),
-        ("POST", "/v2/models/none/infer", {}, 404, "There is no model 'none'"),
-        ("GET", "/v2/models/double/infer", None, 405, "Use POST here"),
-        ("POST", "/v2/models/double", {}, 405, "Use GET here"),
-        ("GET", "/v3", None, 404, "the paths of inference begin with /v2"),
-        ("POST", "/v2/models/double/infer", {"inputs": []}, 400, "Input 'x' of model 'double' is missing"),
-        ("POST", "/v2/models/double/infer", {"outputs": [{"name": "w"}]}, 400, "no output 'w'"),
-        ("POST", "/v2/models/double/infer", {"parameters": {"kind": "status"}}, 429, "out of quota"),
-        ("POST", "/v2/models/double/infer", {"parameters": {"kind": "raises"}}, 500, "ValueError: broken model"),
-        ("POST", "/v2/models/double/infer", {"parameters": {"kind": "wrong type"}}, 500, "'y' is FP64"),
-    ],
-)  # fmt: skip
-def test_errors_are_json(method: str, path: str, fields: dict[str, Any] | None, status: int, why: str) -> None:
-    response = rest(method, path, json=None if fields is None else body(**fields))
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/json"
-    assert why in response.json()["error"]
-
-
-def test_errors_that_the_gateway_answers_are_left_to_it() -> None:
-    async def ask() -> None:
-        app = httpx.ASGITransport(InferenceRest(Models()))
-        async with httpx.AsyncClient(transport=app, base_url="http://test") as client:
-            await client.post("/v2/models/double/infer", json=body(parameters={"kind": "busy"}))
-
-    with pytest.raises(BackPressureError):
-        asyncio.run(ask())
-
-
-def test_a_model_generates_one_answer_to_flat_json() -> None:
-    asked = {"text_input": "hello", "times": 2, "id": "r1", "parameters": {"seed": 1}}
-    found = rest("POST", "/v2/models/chat/generate", Chat(), json=asked)
-    assert found.json() == {"model_name": "chat", "id": "r1", "n": 5, "text": ["hello", "hello"]}
-    assert rest("POST", "/v2/models/chat/generate", Chat(), json={"text_input": ["hi"]}).json()["text"] == "hi"
-
-
-def events(response: httpx.Response) -> list[Any]:
-    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    return [json.loads(each.removeprefix("data: ")) for each in response.text.split("\n\n") if each]
-
-
-def test_a_model_generates_a_stream_of_events() -> None:
-    found = rest("POST", "/v2/models/chat/generate_stream", Chat(), json={"text_input": "a bc"})
-    assert [(each["text"], each["n"]) for each in events(found)] == [("a", 1), ("bc", 2)]
-    assert events(rest("POST", "/v2/models/chat/generate_stream", Chat(), json={"text_input": ""})) == []
-    failed = events(rest("POST", "/v2/models/chat/generate_stream", Chat(), json={"text_input": "a bad b"}))
-    assert [each.get("error", each.get("text")) for each in failed] == ["a", "ValueError: bad word"]
-
-
-@pytest.mark.parametrize("path", ["generate", "generate_stream"])
-@pytest.mark.parametrize(
-    ("sent", "status", "why"),
-    [
-        ({}, 400, "Input 'text_input' of model 'chat' is missing"),
-        ({"text_input": 1}, 400, "'text_input' is BYTES"),
-        ({"text_input": "a", "other": [1]}, 400, "declares no input 'other'"),
-        ({"text_input": "a", "id": 1}, 400, "id is a string"),
-        ([], 400, "The body is no JSON object"),
-        ({"text_input": "bad"}, 500, "ValueError: bad word"),
-    ],
-)
-def test_mistakes_have_a_status_before_the_first_answer(path: str, sent: Any, status: int, why: str) -> None:
-    found = rest("POST", f"/v2/models/chat/{path}", Chat(), json=sent)
-    assert (found.status_code, found.headers["content-type"]) == (status, "application/json")
-    assert why in found.json()["error"]
-
-
-def test_generate_wants_exactly_one_answer() -> None:
-    for text in ("", "a b"):
-        found = rest("POST", "/v2/models/chat/generate", Chat(), json={"text_input": text})
-        assert found.status_code == 400
-        assert "use generate_stream" in found.json()["error"]
 
 
 # ---- Deployment ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays_of
 from mesh.exceptions import GrpcStatusError
 from mesh.inference import InferenceRequest, InferenceServer, ModelInfo
 from mesh.inference.protocol.datatypes import DATATYPES
-from tests.unit.inference.test_inference_server import infer, rest, wire_request
+from tests.unit.inference.models import infer, rest, wire_request
 
 KINDS = [each for each in DATATYPES.values() if each.contents_field and each.name not in ("BF16", "BYTES")]
 ARRAYS = st.sampled_from(KINDS).flatmap(

@@ -12,18 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mesh.config import DeploymentConfig, RequestRouterConfig
 from mesh.exceptions import BackPressureError, RequestCancelledError
-from mesh.request_router import LocalityMixin, MultiplexMixin, RunningReplica
+from mesh.request_router import RunningReplica
 from mesh.routing.choice.traffic_split import TrafficRule
-from mesh.routing.custom.router_thread import HostedRouter, read_ranking
-from mesh.routing.snapshot import RouterSpec, Snapshot
+from mesh.routing.custom.router_thread import HostedRouter
+from mesh.routing.snapshot import RouterSpec
 from mesh.settings import settings
 from tests.unit.fakes import request_routers
-from tests.unit.fakes.small_mesh import KEY, SmallMesh, do_on_io, mesh_of, until
+from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until
 
 DEADLINE_S = 20.0
 pytestmark = pytest.mark.timeout(60)
@@ -301,31 +298,6 @@ def test_broadcasts_and_chosen_replicas_work_beside_a_router() -> None:
         assert sorted(mesh.handle().broadcast("who", 0).results(timeout_s=DEADLINE_S)) == sorted(by_shard(mesh))
 
 
-REPLICAS = [
-    RunningReplica(replica_id="a", node_id="n1", availability_zone="z1", multiplexed_model_ids=frozenset("m")),
-    RunningReplica(replica_id="b", node_id="n2", availability_zone="z1"),
-    RunningReplica(replica_id="c", node_id="n3", availability_zone="z2", multiplexed_model_ids=frozenset("xy")),
-]
-
-
-def test_the_usual_rules_can_be_built_upon() -> None:
-    """By node and zone, and by models (items 174, 175)."""
-    router = request_routers.NearAndLoaded()
-    router.node_id, router.availability_zone = "n1", "z1"
-    assert [[each.replica_id for each in group] for group in router.rank_replicas_via_locality(REPLICAS)] == [
-        ["a"],
-        ["b"],
-        ["c"],
-    ]
-    assert [[each.replica_id for each in group] for group in router.rank_replicas_via_multiplex(REPLICAS, "x")] == [
-        ["c"],
-        ["b"],
-        ["a"],
-    ]
-    assert issubclass(request_routers.NearAndLoaded, LocalityMixin)
-    assert issubclass(request_routers.NearAndLoaded, MultiplexMixin)
-
-
 def test_replicas_tell_their_load_node_and_models() -> None:
     """As the caller knows them (item 175)."""
     with routed_by("NearAndLoaded", limit=1) as mesh:
@@ -343,71 +315,3 @@ def test_replicas_tell_their_load_node_and_models() -> None:
         assert sorted(each.queue_len for each in seen[1]) == [0, 0, 1]
         busy = next(each for each in seen[1] if each.queue_len)
         assert (busy.max_ongoing_requests, busy.multiplexed_model_ids) == (1, frozenset({"m"}))
-
-
-names = st.sampled_from("abcx")
-
-
-@given(st.lists(st.lists(names, max_size=4), max_size=4))
-def test_a_ranking_has_known_replicas_and_no_empty_group(groups: list[list[str]]) -> None:
-    ranking = read_ranking(groups, {"a", "b", "c"})
-    assert all(ranking)
-    assert all(group <= {"a", "b", "c"} for group in ranking)
-    assert list(ranking) == [kept for group in groups if (kept := frozenset(group) - {"x"})]
-
-
-@pytest.mark.parametrize("wrong", ["abc", None, 7, ["abc"], [REPLICAS[0]], [[7]]])
-def test_other_answers_are_refused(wrong: Any) -> None:
-    if wrong == [[7]]:
-        assert read_ranking(wrong, {"a"}) == ()
-        return
-    with pytest.raises(TypeError, match="list of lists"):
-        read_ranking(wrong, {"a"})
-
-
-# ---- The option ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "given_class",
-    [
-        request_routers.ByShard,
-        "tests.unit.fakes.request_routers:ByShard",
-        "tests.unit.fakes.request_routers.ByShard",
-    ],
-)
-def test_a_class_or_its_import_path_names_the_router(given_class: Any) -> None:
-    """All forms reach callers as one (items 95, 171)."""
-    config = DeploymentConfig(request_router_config={"request_router_class": given_class})  # type: ignore[arg-type]
-    assert config.to_message().request_router.import_path == "tests.unit.fakes.request_routers:ByShard"
-    given = RequestRouterConfig(request_router_class=given_class, request_router_kwargs={"offset": 1})
-    assert given.to_message().kwargs_json == '{"offset": 1}'
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({}, "needs"),
-        ({"request_router_class": "ByShard"}, "import path"),
-        ({"request_router_class": 7}, "class or its import path"),
-        ({"request_router_class": int}, "no choose_replicas"),
-        ({"request_router_class": "a:B", "request_router_kwargs": {"a": object()}}, "JSON"),
-        ({"request_router_class": "a:B", "request_router_classs": 1}, "Did you mean"),
-    ],
-)
-def test_wrong_configurations_are_refused(wrong: Any, message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=message):
-        DeploymentConfig(request_router_config=wrong)
-
-
-def test_a_class_without_an_import_path_is_refused() -> None:
-    class Local(request_routers.ByShard):
-        pass
-
-    with pytest.raises(ValueError, match="top level of a module"):
-        RequestRouterConfig(request_router_class=Local)
-
-
-def test_snapshots_compare_by_their_router() -> None:
-    spec = RouterSpec("a:B")
-    assert Snapshot(KEY, 1, request_router=spec) == Snapshot(KEY, 1, request_router=RouterSpec("a:B"))
