@@ -7,9 +7,10 @@ has been deployed by then. The kernel alone would kill Ray's daemons, but not wh
 looks for a daemon which is gone does so for a minute. A signal to the group may end the daemons before they are looked
 at: so this process is the one that orphans get as their parent meanwhile.
 
-There is one gap. For the first half second Ray waits in native code, and keeps the interpreter, until its GCS has
-written a port. A GCS that a signal to the group has ended writes none, and no thread of Python runs before Ray gives up
-after 30 s.
+For the first half second Ray waits in native code, and keeps the interpreter, until its GCS has written a port. A GCS
+that a signal to the group has ended writes none, and no thread of Python runs before Ray gives up after 30 s. So a
+second process, in a session of its own, looks at the same socket: this file, run as a script. Where a signal stays
+there unread, it does what the thread would, and kills this process too.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
 _SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _STDOUT = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_UNREAD_MAX_S = 1.0
+"""How long a signal may stay unread before the guard ends the process: it ends by itself in a tenth of that."""
+_LOOKS_EVERY_S = 0.1
+_GUARD_ENDS_WITHIN_S = 5.0
 
 
 @contextmanager
@@ -40,8 +47,12 @@ def ending_at_once(end: Callable[[], object] | None = None) -> Iterator[None]:
     """
     heard, written = socket.socketpair()
     written.setblocking(False)
-    end = end or partial(_leave, _Processes.present())
-    thread = threading.Thread(target=_wait, args=(heard, end), name="mesh-early-end", daemon=True)
+    # A shell that becomes this command leaves children.
+    spared = _Processes.present().children_of(os.getpid())
+    guard = _start_guard(heard, spared)
+    thread = threading.Thread(
+        target=_wait, args=(heard, end or partial(_leave, spared)), name="mesh-early-end", daemon=True
+    )
     thread.start()
     _adopt_orphans(True)
     before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
@@ -50,9 +61,10 @@ def ending_at_once(end: Callable[[], object] | None = None) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(before)
         _adopt_orphans(False)
-        written.close()
+        written.close()  # which ends both
         thread.join()
         heard.close()
+        _await_guard(guard)
 
 
 def _adopt_orphans(adopts: bool) -> None:
@@ -62,25 +74,63 @@ def _adopt_orphans(adopts: bool) -> None:
 
 
 def _wait(heard: socket.socket, end: Callable[[], object]) -> None:
-    """Until a signal, or the end of the block."""
-    while number := heard.recv(1):
-        if number[0] in _SIGNALS:
+    """Until the end of the block. The first signal counts; later ones are read, lest the guard takes them as unread."""
+    # A byte that is read while another thread keeps the interpreter would be gone, and nothing done: so look first.
+    while heard.recv(1, socket.MSG_PEEK):
+        if heard.recv(1)[0] in _SIGNALS:
             end()
-            return
+            break
+    while heard.recv(4096):
+        pass
 
 
-def _leave(before: _Processes) -> NoReturn:
-    """`before`: the processes that there were before the block. A shell that becomes this command leaves children."""
-    _kill_descendants(spared=before.ids)
-    with suppress(OSError):  # the terminal is gone, or what reads a pipe: an end by SIGHUP
-        os.write(_STDOUT, b"\nStopping ...\n")
+def _leave(spared: Set[int]) -> NoReturn:
+    _kill_descendants(os.getpid(), spared)
+    _say_stopping()
     os._exit(0)
 
 
-def _kill_descendants(spared: Set[int]) -> None:
-    """All but those and their descendants. Stopped first, so that none starts another one meanwhile."""
+def _say_stopping() -> None:
+    with suppress(OSError):  # the terminal is gone, or what reads a pipe: an end by SIGHUP
+        os.write(_STDOUT, b"\nStopping ...\n")
+
+
+def _start_guard(heard: socket.socket, spared: Set[int]) -> subprocess.Popen[bytes]:
+    """Without the packages of the environment: it starts in a few hundredths of a second."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, *map(str, (os.getpid(), heard.fileno(), *spared))],
+        pass_fds=[heard.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _await_guard(guard: subprocess.Popen[bytes]) -> None:
+    try:
+        guard.wait(_GUARD_ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait()
+
+
+def _guard(process: int, heard: socket.socket, spared: Set[int]) -> None:
+    """The guard's own process: until the block of `process` ends, or a signal to it stays unread."""
+    while unread := heard.recv(4096, socket.MSG_PEEK):
+        if _SIGNALS.isdisjoint(unread):
+            time.sleep(_LOOKS_EVERY_S)
+            continue
+        time.sleep(_UNREAD_MAX_S)
+        if os.getppid() == process and heard.recv(4096, socket.MSG_PEEK):
+            _kill_descendants(process, spared | {os.getpid()})
+            _say_stopping()
+            _send(signal.SIGKILL, [process])
+        return
+
+
+def _kill_descendants(ancestor: int, spared: Set[int]) -> None:
+    """Except those children and what they have started. Stopped first, so that none starts another one meanwhile."""
     stopped: set[int] = set()
-    while found := _Processes.present().descendants_of(os.getpid(), spared) - stopped:
+    while found := _Processes.present().descendants_of(ancestor, spared) - stopped:
         _send(signal.SIGSTOP, found)
         stopped |= found
     _send(signal.SIGKILL, stopped)
@@ -108,10 +158,6 @@ class _Processes:
                 found.setdefault(parent, []).append(int(process.name))
         return cls(found)
 
-    @property
-    def ids(self) -> frozenset[int]:
-        return frozenset(chain.from_iterable(self.by_parent.values()))
-
     def children_of(self, parent: int) -> frozenset[int]:
         return frozenset(self.by_parent.get(parent, ()))
 
@@ -124,3 +170,8 @@ class _Processes:
             found |= children
             parents += children
         return found
+
+
+if __name__ == "__main__":
+    _process, _socket, *_spared = map(int, sys.argv[1:])
+    _guard(_process, socket.socket(fileno=_socket), frozenset(_spared))

@@ -188,6 +188,15 @@ def test_a_run_that_starts_ray_ends_at_once(tmp_path: Path, ray_files: Path, sen
     assert (status, lines) == (0, ["Starting Ray ...", "", "Stopping ..."])
 
 
+def test_a_run_whose_ray_has_lost_its_gcs_before_it_had_a_port_ends(tmp_path: Path, ray_files: Path) -> None:
+    """Ray waits for the port in native code, in which no handler and no other thread of the command runs."""
+    with started(tmp_path, ray_files, STARTS_RAY) as program:
+        until(lambda: [line for line in leftovers.processes_of_this_run(program.mark) if "/gcs_server --" in line])
+        status, lines = program.end(signal.SIGTERM, to_group=True)
+    assert status in {0, -signal.SIGKILL}, "by itself, or by its guard"
+    assert lines == ["Starting Ray ...", "", "Stopping ..."]
+
+
 def test_a_blocking_program_drains_when_it_is_asked_to_end(tmp_path: Path, ray_files: Path) -> None:
     """A call in progress is answered (item 70)."""
     with started(tmp_path, ray_files, PROGRAM, blocking=True) as program:

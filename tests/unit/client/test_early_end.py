@@ -45,6 +45,48 @@ def test_a_signal_ends_a_process_whose_handlers_wait(name: str) -> None:
     until(lambda: not is_running(daemon) and not is_running(its_child), "the end of what it has started")
 
 
+WAITS_NATIVELY = """
+import ctypes, signal, subprocess
+from mesh.client.early_end import ending_at_once
+
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+with ending_at_once():
+    daemon = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE)
+    print(daemon.pid, int(daemon.stdout.readline()), flush=True)
+    native, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(256)
+    native.pthread_mutex_lock(mutex)
+    native.pthread_mutex_lock(mutex)
+"""
+"""`PyDLL` keeps the interpreter, as Ray does while it waits for the port of its GCS: no thread of Python runs. A mutex
+that is held already is waited for without end, signals or not."""
+
+
+@pytest.mark.parametrize("to_group", [True, False])
+def test_a_signal_ends_a_process_none_of_whose_threads_runs(to_group: bool) -> None:
+    command = [sys.executable, "-c", WAITS_NATIVELY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        daemon, its_child = map(int, process.stdout.readline().split())
+        try:
+            (os.killpg if to_group else os.kill)(process.pid, signal.SIGTERM)
+            shown, _ = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+    assert (process.returncode, shown) == (-signal.SIGKILL, "\nStopping ...\n")
+    until(lambda: not is_running(daemon) and not is_running(its_child), "the end of what it has started")
+
+
+def test_nothing_is_left_after_the_block() -> None:
+    children = children_of(os.getpid())
+    with ending_at_once(lambda: None):
+        assert len(children_of(os.getpid()) - children) == 1
+    assert children_of(os.getpid()) == children
+
+
+def children_of(process: int) -> set[int]:
+    return {int(each) for path in Path(f"/proc/{process}/task").glob("*/children") for each in path.read_text().split()}
+
+
 def test_it_ends_also_when_nothing_can_be_shown() -> None:
     """As behind SIGHUP: the terminal is gone."""
     command = [sys.executable, "-c", STARTING.format(name="SIGHUP")]
