@@ -20,7 +20,7 @@ from mesh.context import get_replica_context, in_replica
 from mesh.deployment import Application
 from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
-from mesh.local.local_run import delete_all_local, delete_local, local_application, run_local
+from mesh.local.local_run import delete_all_local, delete_local, local_application, local_names, run_local
 from mesh.options import option_checks
 from mesh.options.autoscaling_policy import PolicyForm
 from mesh.options.gateway import gateway_options
@@ -33,7 +33,8 @@ from mesh.options.gateway.tracing_options import TracingConfig
 from mesh.options.keyword_advice import unexpected_keyword, with_keyword_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.settings import settings
-from mesh.status import MeshStatus, find_application, from_reply
+from mesh.status import MeshStatus, from_reply
+from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
@@ -257,10 +258,10 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     local = local_application(name)
     if local is not None:
         return local.ingress
-    reply = _require().status()
-    found = find_application(reply, name)
+    applications = _applications()
+    found = applications.get(name)
     if found is None or not found.ingress:
-        advice = option_checks.did_you_mean(name, (each.name for each in reply.applications))
+        advice = option_checks.did_you_mean(name, [*applications, *local_names()])
         raise MeshException(f"Application '{name}' does not exist.{advice}")
     return _handle(found.ingress, name)
 
@@ -285,12 +286,12 @@ def get_deployment_handle(
         app_name = get_replica_context().app_name
     local = local_application(app_name)
     if local is not None:
-        return local.handle(deployment_name)
+        return local.handle(deployment_name, check_exists=_check_exists)
     if _check_exists:
-        reply = _require().status()
-        found = find_application(reply, app_name)
+        applications = _applications()
+        found = applications.get(app_name)
         if found is None:
-            advice = option_checks.did_you_mean(app_name, (each.name for each in reply.applications))
+            advice = option_checks.did_you_mean(app_name, [*applications, *local_names()])
             raise KeyError(f"Application '{app_name}' of deployment '{deployment_name}' does not exist.{advice}")
         names = [each.name for each in found.deployments]
         if deployment_name not in names:
@@ -326,6 +327,13 @@ def _deployed(asked: RunTarget, *, is_waiting: bool = True) -> DeploymentHandle[
 @functools.lru_cache(maxsize=_HANDLES_CACHED_MAX)
 def _handle(deployment_name: str, app_name: str) -> DeploymentHandle[Any]:
     return DeploymentHandle(deployment_name, app_name)
+
+
+def _applications() -> dict[str, control_pb2.ApplicationStatus]:
+    """Those of the mesh, by name. Where this process has only local ones no Ray is looked for: there are none."""
+    if local_names() and not ray_core.is_connected():
+        return {}
+    return {each.name: each for each in _require().status().applications}
 
 
 def _require() -> ControlClient:

@@ -187,14 +187,20 @@ class DeploymentConfig:
 
 def with_options(config: DeploymentConfig, given: Mapping[str, Any]) -> DeploymentConfig:
     """`config` with the given options, all checked."""
-    return replace(config, **{**rollout_policy.under_its_name(given), **_scale(given)})
+    return replace(config, **{**rollout_policy.under_its_name(given), **_scale(config, given)})
 
 
-def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields `num_replicas` and `autoscaling_config`, of which only one may be given."""
-    if not {"num_replicas", "autoscaling_config"} & given.keys():
-        return {}
-    autoscaling = autoscaling_options.of(given.get("num_replicas"), given.get("autoscaling_config"))
-    if autoscaling is None:
-        return {"num_replicas": given.get("num_replicas"), "autoscaling_config": None}
-    return {"num_replicas": autoscaling.first_replicas, "autoscaling_config": autoscaling}
+def _scale(config: DeploymentConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields `num_replicas` and `autoscaling_config`, of which only one may be given.
+
+    A number that is None says nothing, and an `autoscaling_config` that is None ends autoscaling.
+    """
+    number = given.get("num_replicas")
+    autoscaling = autoscaling_options.of(number, given.get("autoscaling_config"))
+    if autoscaling is not None:
+        return {"num_replicas": autoscaling.first_replicas, "autoscaling_config": autoscaling}
+    if number is not None:
+        return {"num_replicas": number, "autoscaling_config": None}
+    if config.autoscaling_config is None or "autoscaling_config" not in given:
+        return {"num_replicas": config.num_replicas, "autoscaling_config": config.autoscaling_config}
+    return {"num_replicas": 1, "autoscaling_config": None}

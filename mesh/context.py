@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from mesh.cluster.keys import DeploymentKey
 from mesh.exceptions import CancelReason, MeshException
@@ -110,14 +110,17 @@ class ServeRequestContext:
 
 
 def _get_serve_request_context() -> ServeRequestContext:
-    """What `current_request` knows, for code that comes from Ray Serve; empty outside of a request."""
+    """What `current_request` knows, for code that comes from Ray Serve; empty outside of a request.
+
+    A call of a program, which is for no client, is for the application that serves it.
+    """
     request = REQUEST.get()
     if request is None:
         return ServeRequestContext()
     return ServeRequestContext(
         route=request.route,
         request_id=request.request_id,
-        app_name=request.app,
+        app_name=request.app or (get_replica_context().app_name if in_replica() else ""),
         multiplexed_model_id=request.multiplexed_model_id,
         grpc_context=request.grpc_context,
         is_http_request=request.is_http_request,
@@ -164,6 +167,16 @@ class ReplicaId(str):
         return ReplicaId, (self.unique_id, self.deployment_id)
 
 
+NO_RANKS = (
+    "Replicas of the mesh have no ranks: they come and go one by one, so a rank would change under the code that has "
+    "read it. `mesh.get_replica_context().replica_tag` tells them apart; where each is to have a share of its own, "
+    "bind one deployment for each share."
+)
+"""Advice for code that asks for one."""
+
+_RANKS = frozenset({"rank", "world_size", "gang_context"})
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaContext:
     """The replica in which the current code runs."""
@@ -180,6 +193,12 @@ class ReplicaContext:
     """The version of the deployment that it runs."""
     get_servable_object: Callable[[], Any] = lambda: None
     """For `servable_object`."""
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            advice = f", which Ray Serve has. {NO_RANKS}" if name in _RANKS else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{advice}")
 
     @property
     def replica_id(self) -> ReplicaId:

@@ -16,6 +16,7 @@ from mesh.options import deployment_options, option_checks
 from mesh.options.deployment_options import DeploymentOptions
 from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
+from mesh.usercode.reconfigure_method import check_reconfigure
 
 if TYPE_CHECKING:
     # Bound to a constructor's parameter, an application becomes a handle: type checkers take it for one.
@@ -204,6 +205,9 @@ class Deployment(Generic[BindArgs, Code]):
         """Names of the options given to the decorator or to `.options()`."""
         return self._user_configured_option_names
 
+    def __mro_entries__(self, bases: tuple[object, ...]) -> NoReturn:
+        raise TypeError(f"{self.name} is a deployment, not a class. Derive from the class: {self.name}.func_or_class.")
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Deployment):
             return NotImplemented
@@ -293,6 +297,7 @@ def _make(
     made._config = with_options(base.config if base else DeploymentConfig(), options)
     made._user_configured_option_names = frozenset(given) | (base.user_configured_option_names if base else frozenset())
     if base is None or func_or_class is not base.func_or_class:
+        check_reconfigure(func_or_class, made.name)
         # Report code that cannot be pickled at its definition, not when it is run.
         user_code.dumps(func_or_class, made.name, deployed=func_or_class)
     return made

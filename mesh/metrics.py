@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 from mesh.context import ReplicaContext, current_request, get_replica_context, in_replica, local_replica
 from mesh.options import option_checks
@@ -58,10 +58,14 @@ class _Metric:
             "default_tags": dict(self._default_tags),
         }
 
-    def set_default_tags(self, default_tags: Mapping[str, str]) -> None:
-        """Values of tags that a call leaves out. Raises ValueError for an unknown key, TypeError for a wrong value."""
+    def set_default_tags(self, default_tags: Mapping[str, str]) -> Self:
+        """Values of tags that a call leaves out. Returns the metric itself.
+
+        Raises ValueError for an unknown key, TypeError for a wrong value.
+        """
         self._check(default_tags)
         self._default_tags = dict(default_tags)
+        return self
 
     def _values_of(self, tags: Mapping[str, str] | None) -> tuple[str, ...]:
         """Values in the order of the keys. Raises ValueError if one is missing, or for one that is unknown."""

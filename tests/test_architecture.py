@@ -113,6 +113,7 @@ ROOMS: dict[str, str] = {
     "mesh.client": "cluster exceptions logs membership options.gateway settings status usercode v1 wire",
     "mesh.api": (
         "application client cluster context deployment exceptions handle local options options.gateway settings status"
+        " v1"
     ),
     "mesh": (
         "api batching caller config context deployment exceptions handle metrics multiplex options options.gateway"

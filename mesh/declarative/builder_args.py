@@ -72,14 +72,13 @@ def typed_args(builder: Callable[..., Any], args: Mapping[str, Any]) -> dict[str
 
 def _converted(builder: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     name = getattr(builder, "__name__", repr(builder))
-    parameters = list(inspect.signature(builder).parameters.values())
+    parameters = list(inspect.signature(builder, eval_str=True).parameters.values())
     if len(parameters) != 1:
         raise TypeError(
             f"{name} takes {len(parameters)} parameters. A builder takes exactly one, its arguments: a dict, a "
             "dataclass or a pydantic model."
         )
-    annotation = typing.get_type_hints(builder).get(parameters[0].name, dict)
-    return _of_type(name, annotation, dict(args))
+    return _of_type(name, parameters[0].annotation, dict(args))
 
 
 def _of_type(builder: str, annotation: Any, args: dict[str, Any]) -> Any:

@@ -69,11 +69,10 @@ class LocalApplication:
         """Names, callees before callers."""
         return [each.name for each in self.spec.deployments]
 
-    def handle(self, deployment_name: str) -> DeploymentHandle[Any]:
-        """The handle of a deployment. Raises KeyError if there is none of this name."""
-        if deployment_name not in self.deployments:
-            advice = option_checks.did_you_mean(deployment_name, self.deployments)
-            raise KeyError(f"Deployment '{deployment_name}' of application '{self.name}' does not exist.{advice}")
+    def handle(self, deployment_name: str, *, check_exists: bool = True) -> DeploymentHandle[Any]:
+        """The handle of a deployment. Raises KeyError if there is none of this name, unless its calls are to say so."""
+        if check_exists and deployment_name not in self.deployments:
+            raise KeyError(self._no_deployment(deployment_name))
         handle = self._handles.get(deployment_name)
         if handle is None:
             handle = self._handles[deployment_name] = DeploymentHandle(deployment_name, self.name, _routers=self)
@@ -116,11 +115,11 @@ class LocalApplication:
     # ---- Callers (Routers), and its gateway (GatewayProcess) ---------------------------------------------------------
 
     def use(self, key: DeploymentKey, user: object) -> Router:
-        """The router of a deployment. Raises MeshException when the application has ended."""
+        """The router of a deployment. Raises MeshException if it has no replica."""
         with self._lock:
             replica = self._replicas.get(key.name)
             if replica is None:
-                raise _ended(self.name)
+                raise self._no_replica(key.name)
             router = self._routers.get(key)
             if router is None:
                 router = self._routers[key] = Router(key, replica.identity)
@@ -160,6 +159,17 @@ class LocalApplication:
     def on_replicas(self, callback: Callable[[], None]) -> None:
         """They do not change."""
 
+    def _no_replica(self, name: str) -> MeshException:
+        if name not in self.deployments:
+            return MeshException(self._no_deployment(name))
+        if not self._replicas:
+            return _ended(self.name)
+        return MeshException(f"Deployment '{name}' has not started: a constructor may call what is bound to it only.")
+
+    def _no_deployment(self, name: str) -> str:
+        advice = option_checks.did_you_mean(name, self.deployments)
+        return f"Deployment '{name}' of application '{self.name}' does not exist.{advice}"
+
     def _pack(self, code: UserCode, replace: Replace) -> bytes:
         """The index of the code in `_packed`: classes stay as they are, so tests can patch what they use."""
         self._packed.append(PackedCode(code, pack_arguments(code, replace)))
@@ -174,6 +184,11 @@ async def _stop(routers: list[Router], replicas: list[LocalReplica]) -> None:
 
 _living: dict[str, LocalApplication] = {}
 """By id."""
+
+
+def living_applications() -> list[LocalApplication]:
+    """All of this process, in the order of their start."""
+    return list(_living.values())
 
 
 def _living_application(application_id: str, name: str) -> LocalApplication:

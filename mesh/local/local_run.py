@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
+from mesh.context import local_replica
 from mesh.deployment import Application
-from mesh.local.local_application import LocalApplication
+from mesh.local.local_application import LocalApplication, living_applications
 
 _lock = threading.Lock()
 _running: dict[str, LocalApplication] = {}
@@ -27,7 +28,17 @@ def run_local(target: Application, name: str, route_prefix: str | None) -> Local
 
 
 def local_application(name: str) -> LocalApplication | None:
-    return _running.get(name)
+    """The application of this name, also of the fixture `mesh_app`.
+
+    While another one starts in its place, code of replicas gets the new one, which may be their own; others do not.
+    """
+    newest = next((each for each in reversed(living_applications()) if each.name == name), None)
+    return newest if local_replica() is not None else _running.get(name, newest)
+
+
+def local_names() -> list[str]:
+    """Of all local applications of this process."""
+    return [each.name for each in living_applications()]
 
 
 def delete_local(name: str) -> bool:

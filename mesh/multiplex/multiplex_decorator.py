@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @overload
 def multiplexed(
-    function: None = None,
+    func: None = None,
     max_num_models_per_replica: int = 3,
     *,
     max_bytes_per_replica: int | None = None,
@@ -37,15 +37,15 @@ def multiplexed(
 ) -> LoaderDecorator: ...
 @overload
 def multiplexed(
-    function: Callable[[str], Coroutine[Any, Any, Model]], max_num_models_per_replica: int = 3
+    func: Callable[[str], Coroutine[Any, Any, Model]], max_num_models_per_replica: int = 3
 ) -> ModelLoader[Model]: ...
 @overload
 def multiplexed(
-    function: Callable[[Any, str], Coroutine[Any, Any, Model]], max_num_models_per_replica: int = 3
+    func: Callable[[Any, str], Coroutine[Any, Any, Model]], max_num_models_per_replica: int = 3
 ) -> ModelLoaderMethod[Model]: ...
 @with_keyword_advice
 def multiplexed(
-    function: Callable[..., Any] | None = None,
+    func: Callable[..., Any] | None = None,
     max_num_models_per_replica: int = 3,
     *,
     max_bytes_per_replica: int | None = None,
@@ -81,8 +81,8 @@ def multiplexed(
         @mesh.multiplexed(max_num_models_per_replica=2)
         async def load(self, model_id: str) -> Model: ...
     """
-    if function is not None:
-        _check_loader(function)
+    if func is not None:
+        _check_loader(func)
     options = multiplex_options(
         max_num_models_per_replica, max_bytes_per_replica, model_size_fn, preload, aliases, min_copies
     )
@@ -91,7 +91,7 @@ def multiplexed(
         _check_loader(function)
         return _wrap(MultiplexedLoader(function, options))
 
-    return decorate if function is None else decorate(function)
+    return decorate if func is None else decorate(func)
 
 
 def get_multiplexed_model_id() -> str:
@@ -166,7 +166,7 @@ class MultiplexedLoader:
         self._caches: InstanceState[ModelCache] = InstanceState()
         if options.needs_owner and not self.is_method:
             raise TypeError("model_size_fn takes an object and a model id, but the loader is a plain function.")
-        self._stats = ModelStats(function.__name__, self._resident_models, self._resident_bytes)
+        self._stats = ModelStats(_plain(function).__name__, self._resident_models, self._resident_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Decorated classes are pickled by value into replicas; models stay where they are.
@@ -192,7 +192,7 @@ class MultiplexedLoader:
     def _read(self, args: tuple[Any, ...]) -> tuple[object | None, str]:
         owner, ids = (args[0], args[1:]) if self.is_method and args else (None, args)
         if len(ids) != 1:
-            raise TypeError(f"{self.function.__qualname__} takes exactly one model id, {len(ids)} were given.")
+            raise TypeError(f"{_plain(self.function).__qualname__} takes exactly one model id, {len(ids)} were given.")
         model_id = ids[0]
         if not isinstance(model_id, str):
             raise TypeError(f"A model id must be a str, not {type(model_id).__name__}.")
@@ -261,8 +261,15 @@ def _check_loader(function: Any) -> None:
     if count not in (1, 2):
         raise TypeError(
             f"@mesh.multiplexed needs a function of one parameter, the model id, or a method of two; "
-            f"{function.__qualname__} has {count}."
+            f"{_plain(function).__qualname__} has {count}."
         )
+
+
+def _plain(function: Any) -> Any:
+    """The function that a partial calls, which has a name."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _measured(size_fn: Callable[..., Any], owner: object | None) -> Callable[[str], Coroutine[Any, Any, int]]:

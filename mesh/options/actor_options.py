@@ -12,6 +12,8 @@ from mesh.v1 import control_pb2
 
 KEYS = ("accelerator_type", "memory", "num_cpus", "num_gpus", "resources", "runtime_env")
 _MEMORY_MAX_BYTES = 2**53
+_OWN_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+"""Resources that Ray does not take among the custom ones."""
 
 
 def checked(options: object) -> dict[str, Any]:
@@ -45,8 +47,12 @@ def to_message(options: Mapping[str, Any]) -> control_pb2.ActorOptions:
 
 
 def _check_resources(resources: object) -> None:
-    for name, amount in option_checks.mapping("ray_actor_options['resources']", resources).items():
-        option_checks.number(f"ray_actor_options['resources'][{name!r}]", amount)
+    for name in option_checks.amounts("ray_actor_options['resources']", resources):
+        if name in _OWN_OPTIONS:
+            raise ValueError(
+                f"ray_actor_options['resources'] is for custom resources, got {name!r}. "
+                f"Write ray_actor_options[{_OWN_OPTIONS[name]!r}]."
+            )
 
 
 def _runtime_env_json(options: Mapping[str, Any]) -> str:

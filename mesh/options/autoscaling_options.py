@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mesh.options import autoscaling_policy, option_checks
@@ -21,6 +21,13 @@ _AGGREGATIONS = {
 _FACTORS = ("upscaling_factor", "downscaling_factor", "upscale_smoothing_factor", "downscale_smoothing_factor")
 
 
+class _DefaultBound(int):
+    """A bound that was not given: where `num_replicas` is "auto" it is another one."""
+
+
+_MAX_REPLICAS = _DefaultBound(1)
+
+
 @with_field_advice
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingConfig:
@@ -30,7 +37,7 @@ class AutoscalingConfig:
     """0: the last replica stops after a time without calls; the next call waits until a new one has started."""
     initial_replicas: int | None = None
     """None: `min_replicas`."""
-    max_replicas: int = 1
+    max_replicas: int = _MAX_REPLICAS
     target_ongoing_requests: float = 2
     """Target number of running and queued requests per replica."""
     metrics_interval_s: float = 10.0
@@ -125,7 +132,8 @@ def of(num_replicas: object, config: AutoscalingConfig | Mapping[str, Any] | Non
     if num_replicas == "auto":
         explicit = config if config is not None else {}
         if isinstance(explicit, AutoscalingConfig):
-            return explicit
+            is_given = not isinstance(explicit.max_replicas, _DefaultBound)
+            return explicit if is_given else replace(explicit, max_replicas=_AUTO_MAX_REPLICAS)
         return parse({"max_replicas": _AUTO_MAX_REPLICAS, **option_checks.mapping("autoscaling_config", explicit)})
     if isinstance(num_replicas, str):
         raise ValueError(f'num_replicas must be an integer or "auto", got {num_replicas!r}.')

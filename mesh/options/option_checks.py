@@ -83,9 +83,19 @@ def mapping(name: str, value: object) -> dict[str, object]:
     return value
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def amounts(name: str, value: object) -> dict[str, float]:
+    """Amounts by name of the resource. Raises TypeError or ValueError naming the one that is wrong."""
+    found: dict[str, float] = {}
+    for resource, amount in mapping(name, value).items():
+        if not text(f"The name of a resource in {name}", resource):
+            raise ValueError(f"{name} has a resource with an empty name.")
+        found[resource] = number(f"{name}[{resource!r}]", amount)
+    return found
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A sentence to append to an error about an unknown name; empty if no known name is similar."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -63,8 +63,11 @@ def _check_bundles(bundles: object, actor_options: Mapping[str, Any]) -> None:
     if not isinstance(bundles, list) or not bundles:
         raise ValueError(f"placement_group_bundles must be a non-empty list of dicts, got {bundles!r}.")
     for number, bundle in enumerate(bundles):
-        for resource, amount in option_checks.mapping(f"placement_group_bundles[{number}]", bundle).items():
-            option_checks.number(f"placement_group_bundles[{number}][{resource!r}]", amount)
+        if not any(option_checks.amounts(f"placement_group_bundles[{number}]", bundle).values()):
+            raise ValueError(
+                f"placement_group_bundles[{number}] holds nothing, and Ray makes no placement group of it, got "
+                f"{bundle!r}. Give it an amount of a resource above 0, or leave the bundle out."
+            )
     for resource, needed in _resources(actor_options).items():
         offered = bundles[0].get(resource, 0)
         if needed > offered:

@@ -14,8 +14,13 @@ from typing import Any
 
 
 def json_text(value: object) -> bytes:
-    """`value` as JSON. Raises TypeError naming the type that has no JSON form."""
-    return _ENCODER.encode(value).encode()
+    """`value` as JSON. Raises TypeError naming the type that has no JSON form, ValueError for NaN and infinity."""
+    try:
+        return _ENCODER.encode(value).encode()
+    except ValueError as error:
+        if "Out of range float" not in str(error):
+            raise
+        raise ValueError(f"{error}: NaN and infinity have no JSON form. Return None in their place, or text.") from None
 
 
 def _converted(value: Any) -> object:
@@ -51,4 +56,4 @@ _BY_TYPE: dict[type | tuple[type, ...], Callable[[Any], object]] = {
     (bytes, bytearray, memoryview): lambda value: bytes(value).decode(),
 }
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_converted)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_converted)

@@ -386,7 +386,7 @@ def test_there_is_no_replica_context_outside_of_a_replica() -> None:
 
 
 def test_signatures_are_the_contract_s() -> None:
-    """Parameters keep their names and order (items 52, 62, 76, 127, 128)."""
+    """Parameters keep their names and order (items 52, 62, 76, 115, 127, 128)."""
     assert list(inspect.signature(mesh.start).parameters) == [
         "proxy_location", "http_options", "grpc_options", "logging_config", "tracing_config", "controller_options",
         "kwargs",
@@ -395,6 +395,7 @@ def test_signatures_are_the_contract_s() -> None:
         "target", "blocking", "name", "route_prefix", "logging_config", "_local_testing_mode",
         "autoscaling_policy",
     ]  # fmt: skip
+    assert list(inspect.signature(mesh.multiplexed).parameters)[:2] == ["func", "max_num_models_per_replica"]
     assert list(inspect.signature(mesh.delete).parameters) == ["name", "_blocking"]
     assert list(inspect.signature(mesh.get_app_handle).parameters) == ["name"]
     assert list(inspect.signature(mesh.get_deployment_handle).parameters) == [

@@ -122,6 +122,16 @@ def test_of_a_fixed_number_and_autoscaling_the_later_one_counts() -> None:
     assert not config().to_message().HasField("autoscaling")
 
 
+def test_none_takes_neither_number_nor_autoscaling_away_by_the_way() -> None:
+    """A number that is None says nothing; an `autoscaling_config` that is None ends autoscaling (items 80, 91)."""
+    fixed, scaled = config(num_replicas=3), config(num_replicas="auto")
+    for nothing in ({"num_replicas": None}, {"autoscaling_config": None}):
+        assert with_options(fixed, nothing) == fixed
+    assert with_options(scaled, {"num_replicas": None}) == scaled
+    assert with_options(scaled, {"autoscaling_config": None}) == config()
+    assert with_options(scaled, {"num_replicas": 2, "autoscaling_config": None}) == config(num_replicas=2)
+
+
 def test_a_fixed_number_conflicts_with_autoscaling() -> None:
     """Both at once are refused (item 81)."""
     with pytest.raises(ValueError, match="Manually setting num_replicas is not allowed"):

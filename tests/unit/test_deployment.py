@@ -231,3 +231,16 @@ def test_a_generic_class_may_be_deployed_with_its_types() -> None:
     boxes = deployment(Box[int])
     assert (boxes.name, boxes.func_or_class) == ("Box", Box)
     assert isinstance(boxes.bind(7), Application)
+
+
+def test_a_class_does_not_derive_from_a_deployment() -> None:
+    """The error names the class to derive from (item 77)."""
+    with pytest.raises(TypeError, match=r"Model is a deployment, not a class. .*: Model\.func_or_class"):
+
+        class Derived(deployment(Model)):  # type: ignore[misc]
+            pass
+
+    class FromTheClass(deployment(Model).func_or_class):  # type: ignore[misc]
+        pass
+
+    assert deployment(FromTheClass).name == "FromTheClass"

@@ -85,7 +85,7 @@ def multiplexed() -> object:
         (batched, "batch() got an unexpected keyword argument 'max_batch'. Did you mean 'max_batch_size'?"),
         (
             multiplexed,
-            "multiplexed() got an unexpected keyword argument 'max_models'. There are: function, "
+            "multiplexed() got an unexpected keyword argument 'max_models'. There are: func, "
             "max_num_models_per_replica, max_bytes_per_replica, model_size_fn, preload, aliases, min_copies.",
         ),
         (

@@ -89,7 +89,7 @@ def test_a_key_that_is_called_route_is_filled_from_the_request() -> None:
 def test_defaults_are_used_for_tags_that_a_call_leaves_out() -> None:
     """A call's own value wins; what has neither is an error (item 252)."""
     gauge = Gauge("stock", "Stock.", ("shop", "kind"))
-    gauge.set_default_tags({"shop": "north"})
+    assert gauge.set_default_tags({"shop": "north"}) is gauge
     gauge.set(1, {"kind": "pear"})
     gauge.set(2, {"kind": "pear", "shop": "south"})
     gauge.set(None)

@@ -1,6 +1,7 @@
 """mesh.declarative.builder_args: arguments become the type the builder asks for, or a message says which is wrong."""
 
 import dataclasses
+import functools
 import pickle
 from typing import Any
 
@@ -52,6 +53,23 @@ def complaint(builder: Any, args: dict[str, Any]) -> str:
 def test_without_a_type_the_arguments_come_as_they_are(builder: Any) -> None:
     """An annotation decides whether arguments are converted (item 100)."""
     assert call_builder(builder, {"size": "3"}) == {"size": "3"}
+
+
+def test_anything_that_takes_one_argument_is_a_builder() -> None:
+    """A partial, a method and an object, whose annotations count as those of functions (item 100)."""
+
+    def sized(unit: str, args: Plain) -> Any:
+        return args, unit
+
+    class Builder:
+        def build(self, args: "Plain") -> Any:
+            return args
+
+        def __call__(self, args: Plain) -> Any:
+            return args
+
+    assert call_builder(functools.partial(sized, "m"), {"size": "3"}) == (Plain(3), "m")
+    assert call_builder(Builder().build, {"size": "3"}) == Plain(3) == call_builder(Builder(), {"size": "3"})
 
 
 def test_a_dataclass_is_filled_also_from_text() -> None:

@@ -1,5 +1,7 @@
 """mesh.options.autoscaling_options: what `autoscaling_config` and `num_replicas` ask for together."""
 
+import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +21,13 @@ def test_explicit_fields_come_on_top_of_auto() -> None:
     config = of("auto", {"min_replicas": 2, "target_ongoing_requests": 1})
     assert config is not None
     assert (config.min_replicas, config.max_replicas, config.target_ongoing_requests) == (2, 100, 1)
+
+
+@pytest.mark.parametrize(("given", "replicas_max"), [({}, 100), ({"max_replicas": 1}, 1), ({"max_replicas": 7}, 7)])
+def test_of_a_record_on_top_of_auto_only_what_was_given_counts(given: dict[str, int], replicas_max: int) -> None:
+    """As of a dict, also after a copy of it has travelled (item 82)."""
+    record = pickle.loads(pickle.dumps(replace(AutoscalingConfig(**given), target_ongoing_requests=5)))
+    assert of("auto", record) == AutoscalingConfig(max_replicas=replicas_max, target_ongoing_requests=5)
 
 
 def test_a_number_alone_is_no_autoscaling() -> None:

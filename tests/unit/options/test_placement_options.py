@@ -20,6 +20,8 @@ def test_bundles_that_hold_the_actor_pass(strategy: str | None) -> None:
         ([], None, None, ONE_CPU, "non-empty list"),
         ("CPU", None, None, ONE_CPU, "non-empty list"),
         ([{"CPU": -1}], None, None, ONE_CPU, "at least 0"),
+        ([{}], None, None, {"num_cpus": 0}, "bundles.0. holds nothing"),
+        ([{"CPU": 1}, {"disk": 0}], None, None, ONE_CPU, "bundles.1. holds nothing"),
         ([{"CPU": 1}], None, None, {"num_cpus": 2}, "CPU=2"),
         ([{"CPU": 1}], None, None, {"num_cpus": 1, "resources": {"disk": 1}}, "disk=1"),
         ([{"CPU": 1}], "TIGHT", None, ONE_CPU, "PACK"),
@@ -37,5 +39,7 @@ def test_contradictions_are_refused(bundles: Any, strategy: Any, per_node: Any, 
 def test_types_are_checked() -> None:
     with pytest.raises(TypeError, match="max_replicas_per_node"):
         check(None, None, 1.0, ONE_CPU)
+    with pytest.raises(TypeError, match="name of a resource"):
+        check([{"CPU": 1, 7: 1}], None, None, ONE_CPU)
     with pytest.raises(TypeError, match="must be a dict"):
         check([("CPU", 1)], None, None, ONE_CPU)

@@ -116,6 +116,8 @@ class Plain:
             raise ValueError("no such number")
         if name == "unknown":
             return object()
+        if name == "not_a_number":
+            return {"scores": np.array([0.5, np.nan])}
         if name == "hang":
             await asyncio.Event().wait()
         if name == "background":
@@ -227,11 +229,12 @@ def test_sync_code_runs_in_threads(threaded: WebReplica) -> None:
 
 
 def test_failures_end_the_call_with_a_status(plain: WebReplica, caplog: pytest.LogCaptureFixture) -> None:
-    """The gateway answers with 500, and the log of the replica has the reason (item 144)."""
+    """The gateway answers with 500, and the log of the replica has the reason (items 114, 144)."""
     outcome = plain.start(path="/broken").ended()
     assert (outcome.code, outcome.message) == (INTERNAL, "ValueError: no such number")
     until(lambda: "no such number" in caplog.text, "the log")
     assert "A value of type object has no JSON form" in plain.start(path="/unknown").ended().message
+    assert "NaN and infinity have no JSON form" in plain.start(path="/not_a_number").ended().message
 
 
 def test_a_client_that_leaves_cancels(plain: WebReplica) -> None:

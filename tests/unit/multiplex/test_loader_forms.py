@@ -1,0 +1,39 @@
+"""The forms in which a loader may be written and named."""
+
+import functools
+
+import pytest
+
+from mesh import multiplexed
+from mesh.testing import replica_context
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def load_from(store: str, model_id: str) -> str:
+    return f"{store}/{model_id}"
+
+
+async def load(model_id: str) -> str:
+    return model_id
+
+
+async def test_a_partial_is_a_loader() -> None:
+    """Its errors name the function that it calls (items 115, 117)."""
+    partial = multiplexed(functools.partial(load_from, "disk"), max_num_models_per_replica=1)
+    with replica_context():
+        assert await partial("a") == "disk/a"
+        with pytest.raises(TypeError, match="load_from takes exactly one model id, 2 were given"):
+            await partial("a", "b")  # type: ignore[call-arg]
+
+
+async def test_the_parameters_have_the_names_of_ray_serve() -> None:
+    """By position and by name (item 115)."""
+    with replica_context():
+        for decorated in (multiplexed(load), multiplexed(func=load), multiplexed(None, 2)(load), multiplexed()(load)):
+            assert await decorated("a") == "a"
