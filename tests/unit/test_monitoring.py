@@ -1,12 +1,17 @@
 """docs/monitoring/: the dashboard and the alerts ask only for what the mesh exports; alerts fire when they should."""
 
+import json
 import subprocess
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import promql_parser
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from mesh.wire.telemetry import HISTOGRAM
 from tests import documents, monitoring
@@ -71,6 +76,32 @@ def test_the_dashboard_imports_without_edits() -> None:
         *(each for each in dashboard["templating"]["list"] if each["type"] == "query"),
     ]
     assert [each for each in asking if each["datasource"] != DATA_SOURCE] == []
+
+
+def test_grafana_knows_every_field_of_the_dashboard() -> None:
+    """Its own library of types reads it, panels with their plugins' options and all, and writes the same again."""
+    plugins.register_default_plugins()
+    dashboard = monitoring.dashboard()
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    assert [each for each in _unknown(dashboard, known) if not each.endswith(".definition")] == []
+
+
+def _unknown(written: Any, known: Any, path: str = "") -> Iterator[str]:
+    """The paths of what is in the first only. Grafana writes a `definition` that its library does not list."""
+    match written:
+        case dict():
+            yield from (f"{path}.{name}" for name in written.keys() - known.keys())
+            for name in written.keys() & known.keys():
+                yield from _unknown(written[name], known[name], f"{path}.{name}")
+        case list():
+            for i, (one, other) in enumerate(zip(written, known, strict=True)):
+                yield from _unknown(one, other, f"{path}[{i}]")
+        case _ if written != known:
+            yield path
+
+
+def test_a_field_that_grafana_does_not_know_is_found() -> None:
+    assert list(_unknown({"a": [{"b": 1, "c": 2}], "d": 3}, {"a": [{"b": 1}], "d": 4})) == [".a[0].c", ".d"]
 
 
 def test_panels_have_a_place_and_an_id_of_their_own() -> None:
