@@ -4,81 +4,16 @@ import asyncio
 import functools
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError
 from mesh.controller.plan.cluster_picture import Node
-from mesh.controller.plan.replica_placement import ANYWHERE, NodeAssignment
+from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.v1 import control_pb2
+from tests.sim.fake_actor import Actor, ApplicationPolicy, Faults, Policy, cpus_of, is_bound, no_policy
 
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, T]]
-
-
-@dataclass
-class Faults:
-    """How likely things go wrong; all zero: a calm cluster."""
-
-    spawn: float = 0.0
-    constructor: float = 0.0
-    hang_in_drain: float = 0.0
-    sick: float = 0.0
-    """Chance of a failing health check."""
-    lost: float = 0.0
-    """Chance of a message that does not arrive, and of an answer that does not."""
-    late: float = 0.0
-    """Chance of a message that takes seconds."""
-    twice: float = 0.0
-    """Chance of a message that arrives twice."""
-    slow_constructor: float = 0.0
-    kv: float = 0.0
-    """Chance of a KV request that is lost, and of an answer that is."""
-    short_list: float = 0.0
-    """Chance of a list of nodes that lacks some."""
-    late_list: float = 0.0
-    """Chance of a list of nodes that takes long."""
-
-
-@dataclass(eq=False)
-class Actor:
-    name: str
-    spec: control_pb2.ReplicaSpec | control_pb2.GatewaySpec | control_pb2.PolicySpec
-    assignment: NodeAssignment = ANYWHERE
-    node_id: str = ""
-    """Where its process is."""
-    is_placed: asyncio.Event = field(default_factory=asyncio.Event)
-    start: asyncio.Task[None] | None = None
-    started_at_s: float | None = None
-    """When it began to serve."""
-    is_draining: bool = False
-    rejected: tuple[str, str] = ("", "")
-    """The version of the configuration that it refused last, and why."""
-    ongoing: int = 0
-    """Calls it executes."""
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def is_started(self) -> bool:
-        return self.started_at_s is not None
-
-    @is_started.setter
-    def is_started(self, value: bool) -> None:
-        self.started_at_s = asyncio.get_running_loop().time() if value else None
-
-    @property
-    def is_serving(self) -> bool:
-        return self.is_started and not self.is_draining and not self.closed.is_set()
-
-
-Policy = Callable[[Actor, control_pb2.PolicyQuestion], Awaitable[float]]
-
-
-ApplicationPolicy = Callable[[Mapping[str, control_pb2.PolicyQuestion]], Mapping[str, float]]
-
-
-async def _no_policy(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
-    raise ActorCallError("no test has said what to answer")
 
 
 class FakeCluster:
@@ -111,7 +46,7 @@ class FakeCluster:
         """JSON of a `user_config` that `reconfigure` refuses, in a new replica too."""
         self.taken_ports: set[int] = set()
         """HTTP ports on which no gateway can listen."""
-        self.policy: Policy = _no_policy
+        self.policy: Policy = no_policy
         """What policy actors do when they are asked."""
         self.application_policy: ApplicationPolicy = lambda questions: {}
         """What those of applications do."""
@@ -213,7 +148,7 @@ class FakeCluster:
                 self.end(actor)
 
     def used(self, node_id: str) -> float:
-        return sum(_cpus_of(actor) for actor in self.actors.values() if actor.node_id == node_id)
+        return sum(cpus_of(actor) for actor in self.actors.values() if actor.node_id == node_id)
 
     def end(self, actor: Actor) -> None:
         """The process of an actor dies."""
@@ -287,13 +222,13 @@ class FakeCluster:
     def _choose(self, actor: Actor) -> str:
         """As Ray does: the wanted node; where that has no room any other, unless the actor is bound to it."""
         planned = actor.assignment.node_ids[:1]
-        if planned and _is_bound(actor) and planned[0] not in self.cpus:
+        if planned and is_bound(actor) and planned[0] not in self.cpus:
             self.end(actor)
             return ""
         allowed = sorted(self.cpus.keys() - actor.assignment.avoided)
-        others = () if planned and _is_bound(actor) else self.random.sample(allowed, len(allowed))
+        others = () if planned and is_bound(actor) else self.random.sample(allowed, len(allowed))
         for node_id in (*planned, *others):
-            has_room = node_id in self.cpus and self.cpus[node_id] - self.used(node_id) >= _cpus_of(actor)
+            has_room = node_id in self.cpus and self.cpus[node_id] - self.used(node_id) >= cpus_of(actor)
             if has_room and (node_id not in self.ends_at_s or isinstance(actor.spec, control_pb2.GatewaySpec)):
                 return node_id
         return ""
@@ -432,13 +367,3 @@ class FakeCluster:
         if name not in self.actors:
             raise ActorDiedError(f"{name} does not exist")
         return self.actors[name]
-
-
-def _cpus_of(actor: Actor) -> float:
-    return actor.spec.spec.options.actor.num_cpus if isinstance(actor.spec, control_pb2.ReplicaSpec) else 0.0
-
-
-def _is_bound(actor: Actor) -> bool:
-    if isinstance(actor.spec, control_pb2.ReplicaSpec):
-        return actor.spec.spec.options.max_replicas_per_node > 0
-    return bool(actor.assignment.node_ids)

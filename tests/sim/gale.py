@@ -18,7 +18,7 @@ from mesh.controller.desired.deploy_history import Edit
 from mesh.controller.desired.desired_change import InvalidChangeError, rolled_back, with_pause
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Faults
+from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import fake_time_loop, run_in_fake_time
 from tests.sim.goals import listed

@@ -16,7 +16,8 @@ from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor, FakeCluster, Faults
+from tests.sim.fake_actor import Actor, Faults
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed

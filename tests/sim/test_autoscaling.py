@@ -10,7 +10,7 @@ import pytest
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor
+from tests.sim.fake_actor import Actor
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.traffic import Caller

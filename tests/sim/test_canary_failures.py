@@ -12,7 +12,8 @@ from mesh.client import rollout_wait
 from mesh.controller.desired.desired_change import with_applications
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor, FakeCluster, Faults
+from tests.sim.fake_actor import Actor, Faults
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running

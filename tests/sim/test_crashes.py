@@ -15,7 +15,7 @@ import pytest
 
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY, CONTROLLER_STARTS_KEY, STATE_KEY
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor
+from tests.sim.fake_actor import Actor
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running

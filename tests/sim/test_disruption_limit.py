@@ -12,7 +12,7 @@ import pytest
 
 from mesh.controller.desired.desired_change import with_pause
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Faults
+from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running

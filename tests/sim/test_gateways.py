@@ -15,7 +15,8 @@ from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.store.desired_store import StoreError
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor, FakeCluster, Faults
+from tests.sim.fake_actor import Actor, Faults
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 

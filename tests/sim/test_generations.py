@@ -11,7 +11,8 @@ from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor, FakeCluster
+from tests.sim.fake_actor import Actor
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed

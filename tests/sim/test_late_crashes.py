@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from mesh.status import ApplicationStatus
-from tests.sim.fake_cluster import Actor, FakeCluster
+from tests.sim.fake_actor import Actor
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed

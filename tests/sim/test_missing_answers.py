@@ -15,7 +15,8 @@ from mesh.controller.store.desired_store import StateStore
 from mesh.options.option_effects import config_version
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor, FakeCluster, Faults
+from tests.sim.fake_actor import Actor, Faults
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed

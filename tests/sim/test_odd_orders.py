@@ -14,7 +14,8 @@ import pytest
 from mesh.controller.desired.desired_change import without_application
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import FakeCluster, Faults
+from tests.sim.fake_actor import Faults
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.storm import STORMY

@@ -7,7 +7,7 @@ import pytest
 
 from mesh.status import ReplicaState, from_reply
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Faults
+from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 

@@ -13,7 +13,7 @@ import pytest
 from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
-from tests.sim.fake_cluster import Actor
+from tests.sim.fake_actor import Actor
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 

@@ -1,0 +1,86 @@
+"""Mistakes on the command line, each with the message that says what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mesh.cli import main
+from tests.unit.fakes.mesh_fakes import FakeCluster
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.attach(monkeypatch)
+    return cluster
+
+
+@pytest.fixture
+def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "app.py").write_text("")
+    (tmp_path / "bound_shop.py").write_text("import mesh\n@mesh.deployment\nclass Shop: ...\napp = Shop.bind()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "latin1.yaml").write_bytes("applications: # größer\n".encode("latin-1"))
+    (tmp_path / "tab.yaml").write_text("applications:\n\t- import_path: a:b\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("deploy", "shop/app.py"),
+            "shop/app.py is code: name the application in it, for instance shop.app:app.",
+        ),
+        (
+            ("run", "app.py", "--app-dir", "shop"),
+            "app.py is code: name the application in it, for instance --app-dir . app:app.",
+        ),
+        (
+            ("run", "bound_shop:app", "size=1"),
+            "bound_shop:app is a bound application and takes no arguments, got size.",
+        ),
+        (("deploy", "latin1.yaml"), "latin1.yaml is not text in UTF-8: invalid start byte at byte 18."),
+        (
+            ("deploy", "tab.yaml"),
+            "tab.yaml:2:1: this is not YAML: while scanning for the next token found character '\\t' that cannot start "
+            "any token",
+        ),
+        (
+            ("deploy", "a:b", "--traffic-match", "x-canary"),
+            "--traffic-match 'x-canary' is not NAME=VALUE: write for instance x-canary=1.",
+        ),
+        (
+            ("deploy", "a:b", "--runtime-env-json", '{"env_var": {}}'),
+            "runtime_env['env_var'] is unknown. Did you mean 'env_vars'?",
+        ),
+    ],
+)
+def test_a_mistake_on_the_command_line(
+    cluster: FakeCluster, in_directory: Path, words: tuple[str, ...], message: str
+) -> None:
+    result = CliRunner().invoke(main.main, words)
+    assert (result.exit_code, result.output) == (1, f"Error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "a:b", "--grpc-port", "x"), "Invalid value for '--grpc-port': 'x' is not a valid port."),
+        (("deplyo", "mesh.yaml"), "No such command 'deplyo'."),
+        (("run", "a:b", "--port", "9"), "No such option '--port'"),
+        (("delete",), "Missing argument 'NAME'."),
+    ],
+)
+def test_arguments_that_a_command_does_not_take(words: tuple[str, ...], message: str) -> None:
+    """Versions of click add what they guess."""
+    result = CliRunner().invoke(main.main, words)
+    assert result.exit_code == 2
+    # They also write `option: --port` or `option '--port'`.
+    marks = str.maketrans("", "", "':")
+    assert message.rstrip(".").translate(marks) in result.output.splitlines()[-1].translate(marks)
