@@ -34,6 +34,7 @@ from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
 from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
+from mesh.memory.allocator import keep_freed_memory
 from mesh.replica.executor import Executor
 from mesh.replica.replica_metrics import ReplicaCounts
 from mesh.replica.user_loop import UserLoop
@@ -51,7 +52,6 @@ from mesh.web.asgi_service import AsgiService
 from mesh.web.asgi_types import WebService
 from mesh.web.ingress import IngressApp
 from mesh.web.plain_service import PlainService
-from mesh.wire.allocator import keep_freed_memory
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
 

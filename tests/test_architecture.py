@@ -50,10 +50,11 @@ ROOMS: dict[str, str] = {
     "mesh.v1": "",
     "mesh.tls": "",
     "mesh.phases": "",
-    "mesh.http2": "tls",
-    "mesh.rpc": "http2 phases",
     "mesh.defaults": "",
     "mesh.settings": "defaults",
+    "mesh.memory": "settings",
+    "mesh.http2": "tls",
+    "mesh.rpc": "http2 memory phases",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster rpc settings",
     "mesh.wire": "cluster exceptions http2 settings tls v1",
@@ -69,7 +70,7 @@ ROOMS: dict[str, str] = {
     "mesh.metrics": "context options settings v1 wire",
     "mesh.usercode": "cluster context settings",
     "mesh.web": "cluster context exceptions phases v1 wire",
-    "mesh.link": "cluster exceptions http2 options.calls phases rpc settings v1 wire",
+    "mesh.link": "cluster exceptions http2 memory options.calls phases rpc settings v1 wire",
     "mesh.routing.choice": "link",
     "mesh.routing": "cluster exceptions link options.calls routing.choice settings v1 wire",
     "mesh.tracing": "context link routing settings v1 wire",
@@ -80,8 +81,8 @@ ROOMS: dict[str, str] = {
     "mesh.caller": "cluster context exceptions link membership options options.calls routing settings wire",
     "mesh.handle": "caller cluster options routing",
     "mesh.replica": (
-        "cluster context exceptions handle link logs membership multiplex options phases routing rpc settings tracing"
-        " usercode v1 web wire"
+        "cluster context exceptions handle link logs membership memory multiplex options phases routing rpc settings"
+        " tracing usercode v1 web wire"
     ),
     "mesh.inference.protocol": "wire",
     "mesh.inference": "inference.protocol context exceptions replica settings usercode web wire",
@@ -141,8 +142,8 @@ ROOMS: dict[str, str] = {
     ),
     "gateway": (
         "gateway.access gateway.built_in gateway.dialects gateway.http1 gateway.openapi gateway.ops"
-        " gateway.requests gateway.web_rpc gateway.websockets cluster exceptions http2 local logs membership options"
-        " options.calls options.gateway"
+        " gateway.requests gateway.web_rpc gateway.websockets cluster exceptions http2 local logs membership memory"
+        " options options.calls options.gateway"
         " phases routing rpc settings tls tracing usercode v1 wire"
     ),
 }

@@ -27,7 +27,14 @@ from mesh.http2.stream import UNHEARD, Stream
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.rpc.answers import answer_status, end_call
 from mesh.rpc.grpc_fields import OK_BLOCK, RESPONSE_BLOCK, metadata_block, status_block
-from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError, MessageReader, whole_message
+from mesh.rpc.message_reader import (
+    RESOURCE_EXHAUSTED,
+    UNIMPLEMENTED,
+    BegunMessage,
+    MessageError,
+    MessageReader,
+    whole_message,
+)
 from mesh.wire.outcome import Outcome, Trailers, status_code
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
@@ -214,7 +221,7 @@ class GrpcCall:
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 
-    def _submit(self, request: bytes | None) -> None:
+    def _submit(self, request: bytes | memoryview | None) -> None:
         """Start the call on the mesh."""
         method, head = self._method, self._head
         if method.model_id_fields and request is not None:
@@ -289,9 +296,11 @@ class GrpcCall:
 
     def _count(self, code: int) -> None:
         """The call is over, though its answer may have to wait."""
-        if self._held_bytes or not self._stream.has_ended:
+        if self._held_bytes:
             self._hold(0)
-            self._stream.receiver = UNHEARD
+        # They refer to this call: its messages would last until the next garbage collection.
+        self._stream.receiver = UNHEARD
+        self._call = None
         self._method.in_flight.leave()
         self._method.stats.end(code, monotonic() - self._started_at_s)
 
@@ -299,16 +308,28 @@ class GrpcCall:
 class UnaryRequestCall(GrpcCall):
     """Adds the one request message."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("_begun", "_request")
 
     def __init__(self, stream: Stream, head: ClientHead, method: ServedMethod, peer: str) -> None:
         super().__init__(stream, head, method, peer)
-        self._request: bytes | None = None
+        self._request: bytes | memoryview | None = None
+        self._begun: BegunMessage | None = None
+        """The request, if it is large, until its end has come."""
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        if self._begun is not None:
+            self._on_more(self._begun, data, start, stop)
+            return
         if self._request is None and self._reader is None:
-            self._request = whole_message(data, start, stop, self._method.message_max_bytes)
+            max_bytes = self._method.message_max_bytes
+            self._request = whole_message(data, start, stop, max_bytes)
             if self._request is not None:
+                return
+            self._begun = BegunMessage.begin(data, start, stop, max_bytes)
+            if self._begun is not None:
+                if self._hold(self._begun.filled):
+                    # All of it, so that the client need not wait for the room of each next piece.
+                    stream.connection.expect(stream, self._begun.missing_bytes)
                 return
         stream.connection.give_room(stream, stop - start)
         messages = self._messages(memoryview(data)[start:stop])
@@ -321,13 +342,19 @@ class UnaryRequestCall(GrpcCall):
             return
         self._request = messages[0]
 
+    def _on_more(self, begun: BegunMessage, data: bytes, start: int, stop: int) -> None:
+        if not begun.add(data, start, stop):
+            self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; another one came.")
+        elif self._hold(begun.filled) and not begun.missing_bytes:
+            self._request, self._begun = begun.whole(), None
+
     def on_stalled(self) -> None:
         """The client has paused too long in the middle of its message."""
         self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
 
     def on_end(self, stream: Stream) -> None:
         request = self._request
-        if self._reader is not None and not self._reader.is_between:
+        if self._begun is not None or (self._reader is not None and not self._reader.is_between):
             self._refuse(_INTERNAL, "The request message is not complete.")
             return
         if request is None:

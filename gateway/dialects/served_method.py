@@ -75,7 +75,7 @@ class ServedMethod:
         """Of a request message that was compressed: it is decompressed on the I/O loop."""
         return min(self.message_max_bytes, settings().gateway.decompressed_max_bytes)
 
-    def name_model(self, context: RequestContext, request: bytes) -> None:
+    def name_model(self, context: RequestContext, request: bytes | memoryview) -> None:
         """Give the context of a call the model that its request names, if the client has not done so in metadata."""
         if not context.multiplexed_model_id:
             context.multiplexed_model_id = model_id_of_message(request, self.model_id_fields)

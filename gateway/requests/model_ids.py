@@ -17,7 +17,7 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _PLACEHOLDER = "{}"
 
 
-def model_id_of_message(message: bytes, fields: Sequence[int]) -> str:
+def model_id_of_message(message: bytes | memoryview, fields: Sequence[int]) -> str:
     """The values of these string fields, those that are not empty, joined by ":"; empty if they cannot be read."""
     found: dict[int, bytes] = {}
     position = 0
@@ -34,7 +34,7 @@ def model_id_of_message(message: bytes, fields: Sequence[int]) -> str:
         if tag & 7 == _LENGTH and tag >> 3 in fields:
             if size > _ID_MAX_BYTES:
                 return ""
-            found[tag >> 3] = message[position : position + size]
+            found[tag >> 3] = bytes(message[position : position + size])
         position += size
     try:
         return ":".join(found[field].decode() for field in fields if found.get(field))
@@ -61,7 +61,7 @@ def model_id_of_path(path: str, depth: int, templates: Sequence[str]) -> str:
     return ""
 
 
-def _size(message: bytes, wire_type: int, position: int) -> tuple[int, int]:
+def _size(message: bytes | memoryview, wire_type: int, position: int) -> tuple[int, int]:
     """Of the value at `position`, and where it begins; negative for what is no value."""
     if wire_type == _LENGTH:
         return _varint(message, position)
@@ -70,7 +70,7 @@ def _size(message: bytes, wire_type: int, position: int) -> tuple[int, int]:
     return {_FIXED64: 8, _FIXED32: 4}.get(wire_type, -1), position
 
 
-def _varint(message: bytes, position: int) -> tuple[int, int]:
+def _varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number, and what follows it; -1 where it is cut off."""
     value = shift = 0
     while position < len(message) and shift < 70:

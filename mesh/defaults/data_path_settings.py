@@ -51,7 +51,7 @@ class PayloadSettings:
     object_fetch_threads: int = 32
     """Payloads that a process fetches from the object store at the same time; one that is lost takes one place."""
     freed_bytes_kept: int = 64 * 1024 * 1024
-    """Freed memory that a thread of a replica or gateway keeps for its next large message; 0: as the C library does."""
+    """Freed memory that a process keeps for its next large messages, and each thread of it as much; 0: none."""
     error_details_max_chars: int = 4096
     """Error messages are cut to this length before they become gRPC status details."""
     descriptors_max_bytes: int = 4 * 1024 * 1024

@@ -8,7 +8,7 @@ those that wait for a window of their own are parked, so that a peer with many o
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 from mesh.http2 import frame_format as wire
@@ -117,6 +117,22 @@ class Outbox:
         else:
             prefix = b"\0" + (size - MESSAGE_PREFIX_BYTES).to_bytes(4, "big")
             self._wait(stream, memoryview(prefix), memoryview(message))
+        self._on_output()
+        return True
+
+    def send_pieces(self, stream: Stream, pieces: Sequence[bytes | memoryview]) -> bool:
+        """One message that is in pieces, which are not joined. Else like `send_message`."""
+        size = sum(map(len, pieces)) + MESSAGE_PREFIX_BYTES
+        prefix = b"\0" + (size - MESSAGE_PREFIX_BYTES).to_bytes(4, "big")
+        if self.fits(stream, size - MESSAGE_PREFIX_BYTES):
+            self.window -= size
+            stream.send_window -= size
+            self._guard.useful += 1
+            self.output += (frame_header(size, wire.DATA, 0, stream.id) + prefix, *pieces)
+        elif not self.share.has_room(size):
+            return False
+        else:
+            self._wait(stream, memoryview(prefix), *(memoryview(piece) for piece in pieces))
         self._on_output()
         return True
 
@@ -230,7 +246,9 @@ class Outbox:
         while room > 0 and self.can_pump:
             stream, pending = self._ready.popitem(last=False)
             if stream.send_window > 0:
-                room -= self._put_piece(stream, pending.pieces)
+                # While no other stream waits, there is no turn to give.
+                most_bytes = self.frame_max_bytes if self._ready else max(room, self.frame_max_bytes)
+                room -= self._put_frames(stream, pending.pieces, most_bytes)
             if not pending.pieces:
                 self._finish(stream, pending)
             elif stream.send_window > 0:
@@ -256,26 +274,32 @@ class Outbox:
         self.pending_bytes += more_bytes
         self.share.add(more_bytes)
 
-    def _put_piece(self, stream: Stream, waiting: deque[memoryview]) -> int:
-        """One frame of what waits on a stream; returns its length."""
-        room = min(self.window, stream.send_window, self.frame_max_bytes)
-        size, pieces = 0, []
-        while waiting and size < room:
-            piece = waiting.popleft()
-            if len(piece) > room - size:
-                waiting.appendleft(piece[room - size :])
-                piece = piece[: room - size]
-            pieces.append(piece)
-            size += len(piece)
-        if size >= _PIECE_USEFUL_MIN or not waiting:
-            self._guard.useful += 1
-        self.window -= size
-        stream.send_window -= size
-        self._count_pending(-size)
-        self.sent_bytes += size
-        self.output.append(frame_header(size, wire.DATA, 0, stream.id))
-        self.output += pieces
-        return size
+    def _put_frames(self, stream: Stream, waiting: deque[memoryview], most_bytes: int) -> int:
+        """Frames of what waits on a stream, at most `most_bytes`; returns how many bytes it were."""
+        most_bytes = min(self.window, stream.send_window, most_bytes)
+        done_bytes = 0
+        while waiting and done_bytes < most_bytes:
+            room = min(self.frame_max_bytes, most_bytes - done_bytes)
+            size, pieces = 0, []
+            while waiting and size < room:
+                piece = waiting[0]
+                if len(piece) > room - size:
+                    waiting[0] = piece[room - size :]
+                    piece = piece[: room - size]
+                else:
+                    waiting.popleft()
+                pieces.append(piece)
+                size += len(piece)
+            if size >= _PIECE_USEFUL_MIN or not waiting:
+                self._guard.useful += 1
+            done_bytes += size
+            self.output.append(frame_header(size, wire.DATA, 0, stream.id))
+            self.output += pieces
+        self.window -= done_bytes
+        stream.send_window -= done_bytes
+        self._count_pending(-done_bytes)
+        self.sent_bytes += done_bytes
+        return done_bytes
 
     def _finish(self, stream: Stream, pending: Unsent) -> None:
         """Nothing waits on the stream any more."""

@@ -114,6 +114,12 @@ class ServerConnection(Connection[H]):
             if not stream.is_remote_done and stream.receive_window > _ROOM_MIN_BYTES:
                 yield stream, stream.read_at_s
 
+    def expect(self, stream: Stream, size: int) -> None:
+        """Let the client send `size` more bytes of the stream without waiting; without effect where it may already."""
+        if size > stream.receive_window and not (stream.is_remote_done or stream.has_ended):
+            self.outbox.send(wire.window_update_frame(stream.id, size - stream.receive_window))
+            stream.receive_window = size
+
     def let_linger(self, stream: Stream) -> None:
         """No reset is to follow at once if the response of this stream ends before its request.
 

@@ -149,7 +149,7 @@ class CalleeLink:
         self.phase = CalleePhase.OPEN
         self._waiters = Waiters()
         """For changes of the phase and of the stored results."""
-        receiver.become(self.receive, self._on_end)
+        receiver.become(self.receive, self._on_part, self._on_end)
 
     def __repr__(self) -> str:
         return f"<CalleeLink {self.phase.name}, {len(self._calls)} calls>"

@@ -186,7 +186,7 @@ class CallerLink:
 
         def on_first(data: bytes) -> None:
             self._writer = receiver.writer = LinkWriter(stream)
-            receiver.on_message = self._receive
+            receiver.become(self._receive, self._on_part, on_end)
             self._receive(data)
             self._waiters.wake()
 

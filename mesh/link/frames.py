@@ -51,8 +51,8 @@ class LargeMessage:
     def is_taken(self) -> bool:
         return not self._sections
 
-    def take_part(self, part_bytes: int) -> bytes:
-        """The next packed Part frame with up to `part_bytes` of the message."""
+    def take_part(self, part_bytes: int) -> list[Buffer]:
+        """The next packed Part frame with up to `part_bytes` of the message, in pieces."""
         sizes = (self.total_bytes, self._head_bytes) if self._head_bytes else None
         self._head_bytes = 0
         pieces: list[memoryview] = []

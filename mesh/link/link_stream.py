@@ -16,7 +16,7 @@ from mesh.http2.stream import Stream
 from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.http2.write_turn import write_turn
-from mesh.link.parts import MalformedFrameError
+from mesh.link.parts import MalformedFrameError, PartView, begun_part
 from mesh.link.writer import LinkWriter
 from mesh.rpc.message_reader import MessageError, MessageReader, whole_message
 from mesh.wire.outcome import status_code
@@ -52,6 +52,11 @@ class LinkStream:
         `on_end(reason, code)` is called once, when nothing more comes. The stream may have ended or not.
         """
         self.on_message = on_message
+        self._on_part: Callable[[PartView], None] | None = None
+        """Gets large parts piece by piece as they come, each piece as a part of its own."""
+        self._part_call_id = 0
+        self._part_left = 0
+        """Bytes that are to come of a part."""
         self.writer: LinkWriter | None = None
         """Writes on when the peer's window has opened."""
         self._on_end = on_end
@@ -59,9 +64,18 @@ class LinkStream:
         self._reader: MessageReader | None = None
         self._has_ended = False
 
-    def become(self, on_message: Callable[[bytes], None], on_end: Callable[[str, ErrorCode | int], None]) -> None:
-        """Pass what follows to others: the link has been accepted."""
+    def become(
+        self,
+        on_message: Callable[[bytes], None],
+        on_part: Callable[[PartView], None],
+        on_end: Callable[[str, ErrorCode | int], None],
+    ) -> None:
+        """Pass what follows to others: the link has been accepted.
+
+        `on_part` gets large parts as they come, each piece as a part of its own, and may raise like `on_message`.
+        """
         self.on_message = on_message
+        self._on_part = on_part
         self._on_end = on_end
 
     # ---- Receiver ----------------------------------------------------------------------------------------------------
@@ -74,12 +88,18 @@ class LinkStream:
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         try:
+            if self._part_left:
+                start = self._go_on_with_part(stream, data, start, stop)
+                if start == stop:
+                    return
             if self._reader is None or self._reader.is_between:
                 message = whole_message(data, start, stop, MESSAGE_MAX_BYTES)
                 if message is not None:
                     self.on_message(message)
                     self._give_room(stream, stop - start)
                     self._turn.write_early()
+                    return
+                if self._begin_part(stream, data, start, stop):
                     return
                 self._reader = self._reader or MessageReader(MESSAGE_MAX_BYTES)
             for each in self._reader.feed(memoryview(data)[start:stop]):
@@ -102,6 +122,27 @@ class LinkStream:
             self.writer.write()
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _begin_part(self, stream: Stream, data: bytes, start: int, stop: int) -> bool:
+        """Pass on the beginning of a large part, if that is what has come."""
+        begun = begun_part(data, start, stop) if self._on_part is not None else None
+        if begun is None or begun[1] > MESSAGE_MAX_BYTES:
+            return False
+        self._take_part(stream, begun[0], stop - start)
+        self._part_call_id, self._part_left = begun[0].call_id, begun[1]
+        return True
+
+    def _go_on_with_part(self, stream: Stream, data: bytes, start: int, stop: int) -> int:
+        """Pass on the next piece of a large part; returns where it ends."""
+        stop = min(stop, start + self._part_left)
+        self._part_left -= stop - start
+        self._take_part(stream, PartView(self._part_call_id, 0, 0, memoryview(data)[start:stop]), stop - start)
+        return stop
+
+    def _take_part(self, stream: Stream, part: PartView, size: int) -> None:
+        assert self._on_part is not None
+        self._on_part(part)
+        self._give_room(stream, size)
 
     def _give_room(self, stream: Stream, size: int) -> None:
         if not stream.has_ended:

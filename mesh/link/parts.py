@@ -1,17 +1,18 @@
 """The parts of large messages: their bytes on the wire, and their assembly.
 
 A part is the one kind of frame that protobuf's runtime does not handle: it would copy the bytes twice at either end.
-`pack_part` writes the same bytes as serialising the message would (a test compares them) and copies the data once.
-`unpack_part` finds the data in a received message without copying it.
+`pack_part` gives the same bytes as serialising the message would (a test compares them) and does not copy the data.
+`unpack_part` finds the data in a received message without copying it, `begun_part` in the beginning of one.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mesh.memory.buffer_pool import buffer_pool
 from mesh.v1 import replica_pb2
+from mesh.wire.payload import Buffer
 from mesh.wire.varints import varint, varint_at
 
 _FRAMES_FRAME = 0x0A  # field 1, length-delimited
@@ -21,10 +22,9 @@ _PART_TOTAL_BYTES = 0x08  # field 1, varint
 _PART_HEAD_BYTES = 0x10  # field 2, varint
 _PART_DATA = 0x1A  # field 3, length-delimited
 _HAND_READ_MIN_BYTES = 16 * 1024
-_GROWN_MAX_BYTES = 16 * 1024 * 1024
-"""Buffers up to this size grow with what comes, in memory that is used again. Growing larger ones would copy them."""
 _PREFIX_BYTES_MAX = 64
 """At least the length of everything in front of the data."""
+_GRPC_PREFIX_BYTES = 5
 
 
 class MalformedFrameError(Exception):
@@ -41,15 +41,15 @@ class PartView:
     data: bytes | memoryview
 
 
-def pack_part(call_id: int, sizes: tuple[int, int] | None, pieces: Sequence[memoryview]) -> bytes:
-    """A serialised Frames message with one Part. `sizes` are total and head bytes, on the first part only."""
+def pack_part(call_id: int, sizes: tuple[int, int] | None, pieces: Sequence[memoryview]) -> list[Buffer]:
+    """A serialised Frames message with one Part, in pieces. `sizes`: total and head bytes, on the first part only."""
     length = sum(len(piece) for piece in pieces)
     announced = b""
     if sizes is not None:
         announced = b"%c%b%c%b" % (_PART_TOTAL_BYTES, varint(sizes[0]), _PART_HEAD_BYTES, varint(sizes[1]))
     part = b"%b%c%b" % (announced, _PART_DATA, varint(length))
     frame = b"%c%b%c%b%b" % (_FRAME_CALL_ID, varint(call_id), _FRAME_PART, varint(len(part) + length), part)
-    return b"".join((b"%c%b" % (_FRAMES_FRAME, varint(len(frame) + length)), frame, *pieces))
+    return [b"%c%b%b" % (_FRAMES_FRAME, varint(len(frame) + length), frame), *pieces]
 
 
 def unpack_part(message: bytes) -> PartView | None:
@@ -62,16 +62,36 @@ def unpack_part(message: bytes) -> PartView | None:
 
 def find_part(message: bytes) -> PartView | None:
     """The part of a message that is one part in the form of `pack_part`, whatever its size."""
+    return _part_in(message, 0, len(message), len(message))
+
+
+def begun_part(data: bytes, start: int, stop: int) -> tuple[PartView, int] | None:
+    """What `data[start:stop]` has of a large part, if that is the beginning of a gRPC message with nothing else in it.
+
+    Also the number of bytes to come, with which the part goes on. None for every other message.
+    """
+    first = start + _GRPC_PREFIX_BYTES
+    if stop - first < _PREFIX_BYTES_MAX or data[start]:
+        return None
+    length = int.from_bytes(data[start + 1 : first], "big")
+    if length < max(_HAND_READ_MIN_BYTES, stop - first):
+        return None
+    part = _part_in(data, first, stop, first + length)
+    return None if part is None else (part, first + length - stop)
+
+
+def _part_in(data: bytes, start: int, stop: int, end: int) -> PartView | None:
+    """The part that a message is, with the data that is here: `data[start:stop]` of a message that ends at `end`."""
     try:
-        return _read_part(message)
+        return _read_part(data, start, stop, end)
     except IndexError:  # it ends within the form
         return None
 
 
-def _read_part(message: bytes) -> PartView | None:
+def _read_part(data: bytes, start: int, stop: int, end: int) -> PartView | None:
     numbers: dict[int, int] = {}
     position = 0
-    head = message[:_PREFIX_BYTES_MAX]
+    head = data[start : min(stop, start + _PREFIX_BYTES_MAX)]
     for tag in (_FRAMES_FRAME, _FRAME_CALL_ID, _FRAME_PART):
         if head[position] != tag:
             return None
@@ -85,9 +105,9 @@ def _read_part(message: bytes) -> PartView | None:
     if head[position] != _PART_DATA:
         return None
     length, position = varint_at(head, position + 1)
-    if position + length != len(message):
+    if start + position + length != end:
         return None
-    return PartView(numbers[_FRAME_CALL_ID], total_bytes, head_bytes, memoryview(message)[position:])
+    return PartView(numbers[_FRAME_CALL_ID], total_bytes, head_bytes, memoryview(data)[start + position : stop])
 
 
 def read_part(call_id: int, part: replica_pb2.Part) -> PartView:
@@ -104,22 +124,14 @@ class _Assembly:
         self.total_bytes = total_bytes
         self.head_bytes = head_bytes
         self.filled = 0
-        self._buffer: bytearray | mmap.mmap
-        if total_bytes <= _GROWN_MAX_BYTES:
-            self._buffer = bytearray()
-        else:
-            # The system gives it zeroed pages one by one, where `bytearray(total_bytes)` would fill all of them now.
-            self._buffer = mmap.mmap(-1, total_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._buffer = buffer_pool().take(total_bytes)
 
     def append(self, data: bytes | memoryview) -> None:
-        if isinstance(self._buffer, bytearray):
-            self._buffer += data
-        else:
-            self._buffer[self.filled : self.filled + len(data)] = data
+        self._buffer[self.filled : self.filled + len(data)] = data
         self.filled += len(data)
 
     def view(self) -> memoryview:
-        return memoryview(self._buffer).toreadonly()
+        return self._buffer.toreadonly()
 
 
 class Assembler:

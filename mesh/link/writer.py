@@ -17,6 +17,7 @@ from mesh.http2.write_turn import write_turn
 from mesh.link.frames import LargeMessage, Packed
 from mesh.phases.waiting import Waiters
 from mesh.settings import settings
+from mesh.wire.payload import Buffer
 
 logger = logging.getLogger("mesh")
 
@@ -77,7 +78,11 @@ class LinkWriter:
                     self.accepted += 1
                 self._states.clear()
             while (self._small or self._large) and stream.pending is None and not stream.has_ended:
-                outbox.send_message(stream, self._next_message())
+                message = self._next_message()
+                if isinstance(message, bytes):
+                    outbox.send_message(stream, message)
+                else:
+                    outbox.send_pieces(stream, message)
         except Exception:
             logger.exception("a link ends: its process failed to write a frame")
             stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
@@ -110,7 +115,7 @@ class LinkWriter:
             self._is_due = True
             self._turn.add(self.write)
 
-    def _next_message(self) -> bytes:
+    def _next_message(self) -> bytes | list[Buffer]:
         """Small frames and parts take turns. A part travels alone: so neither end copies it into or out of a batch."""
         small = self._small
         if self._large and (not small or not self._was_part) and self._may_start_large():
@@ -137,10 +142,11 @@ class LinkWriter:
             self._large.rotate(-1)
         return False
 
-    def _next_part(self) -> bytes:
+    def _next_part(self) -> bytes | list[Buffer]:
         call_id = self._large.popleft()
         lane = self._lanes[call_id]
         first = lane[0]
+        out: bytes | list[Buffer]
         if isinstance(first, bytes):
             out = first
             lane.popleft()

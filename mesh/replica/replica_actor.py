@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from mesh.cluster import ray_core
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
+from mesh.memory.allocator import keep_freed_memory
 from mesh.options.logging_options import logging_of_replica
 from mesh.replica.replica import ReplicaProcess
 from mesh.tracing.trace_export import choose_tracing
 from mesh.usercode.user_failure import errors_as_text
 from mesh.v1 import control_pb2
-from mesh.wire.allocator import keep_freed_memory
 from mesh.wire.io_thread import io_thread
 
 T = TypeVar("T")

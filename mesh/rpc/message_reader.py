@@ -5,7 +5,10 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from mesh.memory.buffer_pool import buffer_pool
+
 PREFIX_BYTES = 5
+_LARGE_MIN_BYTES = 64 * 1024
 ENCODINGS = ("gzip", "deflate")
 """What we decompress, besides identity."""
 ACCEPTED_ENCODINGS = b"identity,deflate,gzip"
@@ -33,6 +36,47 @@ def whole_message(data: bytes, start: int, stop: int, max_bytes: int) -> bytes |
         if int.from_bytes(data[start + 1 : first], "big") == stop - first:
             return data[first:stop]
     return None
+
+
+class BegunMessage:
+    """A large message whose end has not come: its bytes go where they will stay."""
+
+    __slots__ = ("_view", "filled", "length")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.filled = 0
+        self._view = buffer_pool().take(length)
+
+    @classmethod
+    def begin(cls, data: bytes, start: int, stop: int, max_bytes: int) -> BegunMessage | None:
+        """The message of which `data[start:stop]` is the beginning, if it is large, not compressed and not too long."""
+        first = start + PREFIX_BYTES
+        if stop < first or data[start]:
+            return None
+        length = int.from_bytes(data[start + 1 : first], "big")
+        if not max(_LARGE_MIN_BYTES, stop - first) < length <= max_bytes:
+            return None
+        begun = cls(length)
+        begun.add(data, first, stop)
+        return begun
+
+    @property
+    def missing_bytes(self) -> int:
+        return self.length - self.filled
+
+    def add(self, data: bytes, start: int, stop: int) -> bool:
+        """Take the next bytes. False, and they are not taken, if they are more than the message has."""
+        filled = self.filled + stop - start
+        if filled > self.length:
+            return False
+        self._view[self.filled : filled] = memoryview(data)[start:stop]
+        self.filled = filled
+        return True
+
+    def whole(self) -> memoryview:
+        """The message, once nothing is missing."""
+        return self._view.toreadonly()
 
 
 class MessageReader:

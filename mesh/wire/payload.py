@@ -65,7 +65,7 @@ class StreamPlace:
 STREAM_PLACE = StreamPlace()
 
 
-def raw(data: bytes) -> Payload:
+def raw(data: Buffer) -> Payload:
     """Bytes as they are. Raises PayloadTooLargeError."""
     _check_size("message", len(data))
     return Payload(RAW, data)

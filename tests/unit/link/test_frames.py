@@ -50,7 +50,7 @@ def arrive(packed: frames.Packed, assembler: Assembler) -> tuple[replica_pb2.Fra
     if isinstance(packed, bytes):
         return only_frame(packed), None
     while True:
-        frame = only_frame(packed.take_part(PART_BYTES))
+        frame = only_frame(b"".join(packed.take_part(PART_BYTES)))
         whole = assembler.add(read_part(frame.call_id, frame.part))
         assert (whole is not None) == packed.is_taken
         if whole is not None:
@@ -156,7 +156,7 @@ def test_parts_of_different_calls_may_interleave(sent: list[Payload], random: ob
     waiting = list(messages)
     while waiting:
         number = random.choice(waiting)  # type: ignore[attr-defined]
-        frame = only_frame(messages[number].take_part(PART_BYTES))
+        frame = only_frame(b"".join(messages[number].take_part(PART_BYTES)))
         whole = assembler.add(read_part(frame.call_id, frame.part))
         if whole is not None:
             arrived[number] = frames.read_payload(whole[0].item.payload, whole[1])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mesh.link import parts
 from mesh.link.parts import Assembler, MalformedFrameError, PartView
 from mesh.v1 import replica_pb2
 
@@ -58,9 +57,7 @@ def test_a_message_takes_memory_only_for_what_has_come(total_bytes: int) -> None
     assert assembler.discard(1)
 
 
-@pytest.mark.parametrize("grown_max_bytes", [0, MIB], ids=["mapped", "grown"])
-def test_the_sections_are_what_was_sent(grown_max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "_GROWN_MAX_BYTES", grown_max_bytes)
+def test_the_sections_are_what_was_sent() -> None:
     head = replica_pb2.Frame(call_id=1).SerializeToString()
     assembler = Assembler(1000)
     assert assembler.add(part(head + b"12", len(head) + 5, len(head))) is None

@@ -29,7 +29,7 @@ def parts_of_open(call_id: int) -> list[bytes]:
     assert isinstance(message, LargeMessage)
     parts = []
     while not message.is_taken:
-        parts.append(message.take_part(settings().payload.part_bytes))
+        parts.append(b"".join(message.take_part(settings().payload.part_bytes)))
     return parts
 
 

@@ -59,6 +59,9 @@ class Wire:
             else:
                 self._item(frame, None)
 
+    def send_pieces(self, stream: object, pieces: list[bytes | memoryview]) -> None:
+        self.send_message(stream, b"".join(pieces))
+
     def open_window(self, messages: int) -> None:
         self.window = messages
         self.stream.pending = None

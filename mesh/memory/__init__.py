@@ -1,0 +1,4 @@
+"""The memory of large messages, which is used again for the next ones.
+
+It knows nothing of messages.
+"""

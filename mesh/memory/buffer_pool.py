@@ -1,0 +1,68 @@
+"""`BufferPool`: buffers for large messages. One is used again when the last view of it is gone.
+
+Fresh memory is expensive: the system fills each page with zeros when it is first written to, and a buffer that grows is
+copied. Theory of operation: the memory is an anonymous mapping, of a power of two in size. Between it and the views
+stands an object that lives as long as any view, also a view of a view; when that ends, the mapping is free again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import weakref
+from collections import deque
+from functools import cache
+
+from mesh.settings import settings
+
+_SMALLEST_BYTES = 128 * 1024
+
+
+class BufferPool:
+    """Any thread may take buffers and drop views."""
+
+    def __init__(self, kept_max_bytes: int) -> None:
+        """`kept_max_bytes`: of free buffers; more is given back to the system."""
+        self._kept_max_bytes = kept_max_bytes
+        self._free: dict[int, deque[mmap.mmap]] = {}
+        """By size. Views end in any thread and in garbage collection, so nothing here may need a lock."""
+
+    def __repr__(self) -> str:
+        return f"<BufferPool {self.kept_bytes} of {self._kept_max_bytes} bytes are free>"
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of free buffers."""
+        return sum(size * len(free) for size, free in list(self._free.items()))
+
+    def take(self, size: int) -> memoryview:
+        """A writable buffer of exactly `size` bytes, which may be any bytes. It takes memory as far as it is written.
+
+        It is free again when no view of it is left.
+        """
+        whole_size = _SMALLEST_BYTES
+        while whole_size < size:
+            whole_size *= 2
+        if whole_size > self._kept_max_bytes:
+            return memoryview(_new_mapping(max(size, 1)))[:size]
+        try:
+            mapping = self._free[whole_size].pop()
+        except (KeyError, IndexError):
+            mapping = _new_mapping(whole_size)
+        lease = (ctypes.c_ubyte * whole_size).from_buffer(mapping)
+        weakref.finalize(lease, self._give_back, mapping, whole_size).atexit = False
+        return memoryview(lease).cast("B")[:size]
+
+    def _give_back(self, mapping: mmap.mmap, size: int) -> None:
+        if self.kept_bytes + size <= self._kept_max_bytes:
+            self._free.setdefault(size, deque()).append(mapping)
+
+
+@cache
+def buffer_pool() -> BufferPool:
+    """That of this process."""
+    return BufferPool(settings().payload.freed_bytes_kept)
+
+
+def _new_mapping(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
