@@ -144,12 +144,11 @@ def run(
         RuntimeError: The deployment failed, or the application was deleted in the meantime.
         TimeoutError: The mesh had to be started and is not ready within 60 s.
     """
-    is_local = _local_testing_mode or settings().process.force_local_testing_mode
-    if blocking and is_local:
+    if blocking and _is_local(_local_testing_mode):
         raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")
     asked = RunTarget(target, name, route_prefix, logging_config, autoscaling_policy)
     check_target(asked)
-    if is_local:
+    if _is_local(_local_testing_mode):
         return run_local(target, name, route_prefix).ingress
     ray_core.ensure_ray()
     if not blocking:
@@ -159,12 +158,16 @@ def run(
 
 @with_keyword_advice
 def run_many(
-    targets: Sequence[RunTarget], *, wait_for_applications_running: bool = True
+    targets: Sequence[RunTarget],
+    wait_for_ingress_deployment_creation: bool = True,
+    wait_for_applications_running: bool = True,
+    _local_testing_mode: bool = False,
 ) -> list[DeploymentHandle[Any]]:
     """Run several applications in one step: either all are stored or none is.
 
     Args:
         targets: At least one; names must differ.
+        wait_for_ingress_deployment_creation: As in Ray Serve; without effect, because what is stored can be called.
         wait_for_applications_running: Return when all deployments are healthy, instead of as soon as they are stored.
 
     Returns:
@@ -178,7 +181,9 @@ def run_many(
         raise ValueError("run_many needs at least one RunTarget.")
     for each in targets:
         check_target(each)
-    if settings().process.force_local_testing_mode:
+    if len({each.name for each in targets}) < len(targets):
+        raise ValueError(f"run_many got a name twice: {', '.join(each.name for each in targets)}. Names must differ.")
+    if _is_local(_local_testing_mode):
         return [run_local(each.target, each.name, each.route_prefix).ingress for each in targets]
     ray_core.ensure_ray()
     names = [each.name for each in targets]
@@ -304,13 +309,20 @@ def _run(
     target: Application,
     *,
     _blocking: bool = True,
+    _local_testing_mode: bool = False,
     **fields: Any,
 ) -> DeploymentHandle[Any]:
     """Like `run`; with `_blocking=False` it returns as soon as the application is stored."""
     asked = RunTarget(target, **fields)
     check_target(asked)
+    if _is_local(_local_testing_mode):
+        return run_local(target, asked.name, asked.route_prefix).ingress
     ray_core.ensure_ray()
     return _deployed(asked, is_waiting=_blocking)
+
+
+def _is_local(local_testing_mode: bool) -> bool:
+    return local_testing_mode or bool(settings().process.force_local_testing_mode)
 
 
 def _deployed(asked: RunTarget, *, is_waiting: bool = True) -> DeploymentHandle[Any]:

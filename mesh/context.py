@@ -222,11 +222,9 @@ def set_replica_context(context: ReplicaContext | None) -> None:
     _replica = context
 
 
-def context_of_replica(replica: ReplicaContext) -> Context:
-    """For one of several replicas in this process: code that runs in a copy of the result runs in that replica."""
-    context = Context()
+def put_replica_into(context: Context, replica: ReplicaContext) -> None:
+    """For one of several replicas in this process: code that runs in a copy of the context runs in that replica."""
     context.run(_LOCAL_REPLICA.set, replica)
-    return context
 
 
 def local_replica() -> ReplicaContext | None:

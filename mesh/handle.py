@@ -91,9 +91,19 @@ class DeploymentHandle(Generic[T, Response_co]):
         return InitOptions(_prefer_local_routing=self._options._prefer_local_routing, _source=handle_source())
 
     @property
+    def handle_options(self) -> HandleOptions:
+        """What each of its calls asks for."""
+        return self._options
+
+    @property
+    def handle_id(self) -> str:
+        """Names this handle and all that were derived from it; another one in each process."""
+        return self._family.handle_id
+
+    @property
     def is_initialized(self) -> bool:
-        """Whether it has a router, which the first call makes."""
-        return self._family.router is not None
+        """Whether `_init()` comes too late: there was one, an `.options()` or a call."""
+        return self._family.is_used
 
     @overload
     def options(

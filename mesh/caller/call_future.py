@@ -129,6 +129,7 @@ class CallFuture:
             event = threading.Event()
             self.when_headers(event.set)
             if not event.wait(timeout_s):
+                self._forget(event.set)
                 raise TimeoutError(f"No initial metadata within {timeout_s} s{self._why_queued()}. The call goes on.")
 
     # ---- CallSink, on the I/O thread ---------------------------------------------------------------------------------
@@ -168,8 +169,9 @@ class CallFuture:
     def _forget(self, wake: Wake) -> None:
         """Remove a waiter that gave up. Otherwise the waiters of repeated timeouts would pile up."""
         with self._lock:
-            if self._waiters is not None:
-                self._waiters.remove(wake)
+            for waiters in (self._waiters, self._header_waiters):
+                if waiters is not None and wake in waiters:
+                    waiters.remove(wake)
 
     def _why_queued(self) -> str:
         call = self.call  # another thread clears it when the call ends

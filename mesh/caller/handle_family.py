@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -21,29 +23,48 @@ class Routers(Protocol):
         """End the use of a router; the last user closes it. The future ends when it is closed."""
 
 
+def _none(app: str) -> Routers | None:
+    return None
+
+
+find_local_routers: Callable[[str], Routers | None] = _none
+"""Finds the application of a name among those that run in this process. `mesh.local` replaces it."""
+
+
 class HandleFamily:
     """One user of a router."""
 
-    __slots__ = ("__weakref__", "_key", "is_used", "request_counter", "router", "routers")
+    __slots__ = ("__weakref__", "_handle_id", "_key", "is_used", "request_counter", "router", "routers")
 
     def __init__(self, key: DeploymentKey, routers: Routers | None) -> None:
-        """`routers`: None for those of the mesh that this process is a member of."""
+        """`routers`: None for those of a local application of this name, or of the mesh that this process is in."""
         self._key = key
         self.routers = routers
         self.router: Router | None = None
         self.is_used = False
         self.request_counter = RequestCounter(key)
+        self._handle_id = ""
+
+    @property
+    def handle_id(self) -> str:
+        """Made when it is asked for: few programs do."""
+        self._handle_id = self._handle_id or secrets.token_hex(4)
+        return self._handle_id
 
     def connect(self) -> Router:
         self.is_used = True
-        self.router = (self.routers or mesh_process()).use(self._key, self)
+        self.router = (self._own_routers or mesh_process()).use(self._key, self)
         return self.router
 
     def disconnect(self) -> Future[None]:
         router, self.router = self.router, None
-        routers = self.routers or joined_process()
+        routers = self._own_routers or joined_process()
         if router is not None and routers is not None:
             return routers.leave(router, self)
         done: Future[None] = Future()
         done.set_result(None)
         return done
+
+    @property
+    def _own_routers(self) -> Routers | None:
+        return self.routers or find_local_routers(self._key.app)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from mesh.caller.call_future import CallFuture, ItemStream, waker
@@ -142,10 +143,8 @@ class DeploymentResponse(_Response, Generic[R]):
         """Like `_to_object_ref`, blocking. Raises TimeoutError."""
         if not _allow_running_in_asyncio_loop:
             refuse_in_loop()
-        try:
+        with _as_reference_timeout():
             self._future.wait_blocking(_timeout_s)
-        except TimeoutError as error:
-            raise TimeoutError("Timed out resolving to ObjectRef.") from error
         return ray_objects.put_object(self._get())
 
     def _get(self) -> R:
@@ -195,11 +194,7 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
 
     def __next__(self) -> R:
         refuse_in_loop()
-        payload = self._future.next_item_blocking()
-        if payload is None:
-            self._raise_end(StopIteration)
-        item: R = self._read(payload)
-        return item
+        return self._next_blocking()
 
     async def aclose(self) -> None:
         """Stop the producer; like `cancel`, under the name that `contextlib.aclosing` looks for."""
@@ -209,17 +204,27 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         """Raises TypeError: there are many results."""
         raise TypeError("A streaming response has no single result. Iterate over it with `for` or `async for`.")
 
-    async def _to_object_ref_gen(self) -> AsyncIterator[Any]:
-        """References to the items in Ray's object store."""
-        return self._references()
+    async def _to_object_ref_gen(self) -> ItemReferences:
+        """References to the items in Ray's object store, for Ray tasks and actors."""
+        return ItemReferences(self._next_blocking, self.__anext__)
 
-    def _to_object_ref_gen_sync(self, _timeout_s: float | None = None) -> Iterator[Any]:
-        del _timeout_s
-        return (ray_objects.put_object(item) for item in self)
+    def _to_object_ref_gen_sync(
+        self, _timeout_s: float | None = None, _allow_running_in_asyncio_loop: bool = False
+    ) -> ItemReferences:
+        """Like `_to_object_ref_gen`. With `_timeout_s` it waits for the first item, and raises TimeoutError."""
+        if not _allow_running_in_asyncio_loop:
+            refuse_in_loop()
+        if _timeout_s is not None:
+            with _as_reference_timeout():
+                self._future.wait_headers_blocking(_timeout_s)
+        return ItemReferences(self._next_blocking, self.__anext__)
 
-    async def _references(self) -> AsyncIterator[Any]:
-        async for item in self:
-            yield ray_objects.put_object(item)
+    def _next_blocking(self) -> R:
+        payload = self._future.next_item_blocking()
+        if payload is None:
+            self._raise_end(StopIteration)
+        item: R = self._read(payload)
+        return item
 
     def _raise_end(self, stop: type[Exception]) -> NoReturn:
         outcome = self._future.outcome
@@ -237,6 +242,29 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
             future.abandon()
 
 
+class ItemReferences:
+    """References to the items of a stream in Ray's object store, one by one: for `for`, and for `async for`.
+
+    Each one is made when it is asked for, of an item that has arrived.
+    """
+
+    def __init__(self, next_item: Callable[[], Any], next_item_async: Callable[[], Awaitable[Any]]) -> None:
+        self._next_item = next_item
+        self._next_item_async = next_item_async
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return ray_objects.put_object(self._next_item())
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        return ray_objects.put_object(await self._next_item_async())
+
+
 def refuse_in_loop() -> None:
     """Raises RuntimeError in a thread that runs an event loop, which a blocking wait would stop."""
     try:
@@ -244,6 +272,14 @@ def refuse_in_loop() -> None:
     except RuntimeError:
         return
     raise RuntimeError(_SYNC_IN_LOOP)
+
+
+@contextmanager
+def _as_reference_timeout() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise TimeoutError("Timed out resolving to ObjectRef.") from error
 
 
 def _decoded(entries: Trailers) -> CallMetadata:

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import Context, ContextVar
 from typing import Any
 
 from mesh.application import BuildRules, build
@@ -91,7 +92,10 @@ class LocalApplication:
         """
         _living[self._id] = self
         for spec in self.spec.deployments:
-            replica = self._replicas[spec.name] = LocalReplica(self.name, spec, self._packed[int(spec.code)])
+            context = Context()
+            context.run(OWN_APPLICATION.set, self)
+            replica = LocalReplica(self.name, spec, self._packed[int(spec.code)], context)
+            self._replicas[spec.name] = replica
             try:
                 io_thread().run(replica.start())
             except BaseException as error:
@@ -182,6 +186,8 @@ async def _stop(routers: list[Router], replicas: list[LocalReplica]) -> None:
         await replica.stop()
 
 
+OWN_APPLICATION: ContextVar[LocalApplication | None] = ContextVar("mesh_own_application", default=None)
+"""The one whose code runs here."""
 _living: dict[str, LocalApplication] = {}
 """By id."""
 

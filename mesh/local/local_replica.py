@@ -10,11 +10,12 @@ import logging
 import pickle
 import secrets
 from collections.abc import Coroutine
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from mesh.context import ReplicaContext, context_of_replica
+from mesh.context import ReplicaContext, put_replica_into
 from mesh.link.admission import Admission
 from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
@@ -58,7 +59,8 @@ class PackedCode(NamedTuple):
 class LocalReplica:
     """On the I/O loop, except for `close`."""
 
-    def __init__(self, app_name: str, spec: control_pb2.DeploymentSpec, packed: PackedCode) -> None:
+    def __init__(self, app_name: str, spec: control_pb2.DeploymentSpec, packed: PackedCode, context: Context) -> None:
+        """Its code runs in copies of `context`."""
         self.spec = spec
         self.key = DeploymentKey(app_name, spec.name)
         self._packed = packed
@@ -70,7 +72,8 @@ class LocalReplica:
             code_version=spec.version,
             get_servable_object=lambda: self._object.target if self._object is not None else None,
         )
-        self._context = context_of_replica(replica)
+        self._context = context
+        put_replica_into(context, replica)
         self._models = registry_in(self._context)
         self._token = secrets.token_bytes(_TOKEN_BYTES)
         limit = spec.options.max_ongoing_requests

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from mesh.context import local_replica
+from mesh.caller import handle_family
 from mesh.deployment import Application
-from mesh.local.local_application import LocalApplication, living_applications
+from mesh.local.local_application import OWN_APPLICATION, LocalApplication, living_applications
 
 _lock = threading.Lock()
 _running: dict[str, LocalApplication] = {}
@@ -28,12 +28,14 @@ def run_local(target: Application, name: str, route_prefix: str | None) -> Local
 
 
 def local_application(name: str) -> LocalApplication | None:
-    """The application of this name, also of the fixture `mesh_app`.
+    """The application of this name: in its own code itself, else that of `run_local`, else the newest of `mesh_app`.
 
-    While another one starts in its place, code of replicas gets the new one, which may be their own; others do not.
+    So code of an application that starts in the place of another one gets the new one, and all others the old one.
     """
-    newest = next((each for each in reversed(living_applications()) if each.name == name), None)
-    return newest if local_replica() is not None else _running.get(name, newest)
+    own = OWN_APPLICATION.get()
+    if own is not None and own.name == name:
+        return own
+    return _running.get(name) or next((each for each in reversed(living_applications()) if each.name == name), None)
 
 
 def local_names() -> list[str]:
@@ -53,3 +55,6 @@ def delete_local(name: str) -> bool:
 def delete_all_local() -> bool:
     """End all applications. Returns whether there was one."""
     return any([delete_local(name) for name in list(_running)])
+
+
+handle_family.find_local_routers = local_application

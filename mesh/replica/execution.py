@@ -12,6 +12,7 @@ like any task. A `def` one that runs ends at its next `yield`, or when it return
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -189,7 +190,11 @@ class Execution:
     async def _send_items(self, generator: AsyncIterator[Any]) -> None:
         try:
             async for item in generator:
-                await self._send_item(item)
+                try:
+                    await self._send_item(item)
+                except asyncio.CancelledError as error:
+                    await _cancel_at_async_yield(generator, error)
+                    raise
         finally:
             close = getattr(generator, "aclose", None)
             if close is not None:
@@ -255,7 +260,11 @@ class Execution:
         assert window is not None
         try:
             for item in result:
-                window.acquire_blocking()
+                try:
+                    window.acquire_blocking()
+                except RequestCancelledError as error:
+                    _cancel_at_yield(result, error)
+                    raise
                 self._user.to_io(self.call.send_item, self._encode_item(item))
         finally:
             close = getattr(result, "close", None)
@@ -332,6 +341,20 @@ class Execution:
 
     def _grant(self, credits: int) -> None:
         self._user.to_io(self.call.grant, credits)
+
+
+async def _cancel_at_async_yield(generator: AsyncIterator[Any], cancel: asyncio.CancelledError) -> None:
+    """Raise CancelledError in a generator that stands at a `yield`, as it is raised at an `await`."""
+    if inspect.isasyncgen(generator):
+        with contextlib.suppress(StopAsyncIteration):
+            await generator.athrow(asyncio.CancelledError(str(cancel)))
+
+
+def _cancel_at_yield(generator: Iterator[Any], cancel: asyncio.CancelledError) -> None:
+    """The same for a generator that runs in a thread."""
+    if inspect.isgenerator(generator):
+        with contextlib.suppress(StopIteration):
+            generator.throw(asyncio.CancelledError(str(cancel)))
 
 
 def failure_outcome(error: BaseException, request: Request, logged_as: str) -> Outcome:

@@ -70,6 +70,14 @@ def test_a_version_is_accepted_with_a_warning() -> None:
     assert made.version == "v1"
 
 
+def test_a_strict_filter_of_warnings_refuses_a_version() -> None:
+    """As newer releases of the original do (C2)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        with pytest.raises(DeprecationWarning, match="version= of a deployment is deprecated"):
+            deployment(version="v1")(Model)
+
+
 def test_without_a_version_nothing_warns() -> None:
     """It is None then (D8)."""
     with warnings.catch_warnings():

@@ -1,6 +1,8 @@
 """A deployment with one method of every kind, and exceptions that are hard to carry."""
 
 import asyncio
+import contextlib
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -42,6 +44,7 @@ class Store:
         self.produced = 0
         self.closed = 0
         self.children_ended = 0
+        self.ended_by: type[BaseException] | None = None
 
     async def __call__(self, value: Any = None) -> Any:
         return value
@@ -94,6 +97,10 @@ class Store:
         finally:
             self.closed += 1
 
+    def count_when_open(self, items: int) -> Iterator[int]:
+        self.block()
+        yield from range(items)
+
     def count_indirect(self, items: int) -> AsyncIterator[int]:
         """A `def` method that runs in a thread and returns an async generator."""
         return self.count(items)
@@ -115,6 +122,36 @@ class Store:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
                 self.cancelled += 1
+
+    async def count_up(self) -> AsyncIterator[int]:
+        """Without an end and without an `await`: a cancel meets it at its `yield`."""
+        try:
+            for number in itertools.count():
+                yield number
+        except BaseException as error:
+            self.ended_by = type(error)
+            raise
+
+    def count_up_plain(self) -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        except BaseException as error:
+            self.ended_by = type(error)
+            raise
+
+    async def count_up_returned(self) -> Iterator[int]:
+        return self.count_up_plain()
+
+    def count_up_until_cancelled(self) -> Iterator[int]:
+        with contextlib.suppress(asyncio.CancelledError):
+            yield from itertools.count()
+        self.ended_by = StopIteration
+
+    async def count_up_until_cancelled_async(self) -> AsyncIterator[int]:
+        with contextlib.suppress(asyncio.CancelledError):
+            for number in itertools.count():
+                yield number
+        self.ended_by = StopIteration
 
     async def fail_after(self, items: int) -> AsyncIterator[int]:
         for number in range(items):

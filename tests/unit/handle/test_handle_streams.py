@@ -126,6 +126,27 @@ def test_a_cancelled_stream_raises_at_the_next_item(mesh: SmallMesh, store: Stor
     assert stream.cancelled()
 
 
+@pytest.mark.parametrize("method", ["count_up", "count_up_plain", "count_up_returned"])
+def test_a_generator_that_stands_at_a_yield_is_cancelled_there(mesh: SmallMesh, store: Store, method: str) -> None:
+    """It sees CancelledError, as it would at an `await` (item 48)."""
+    stream = mesh.handle(method, stream=True).remote()
+    assert next(stream) == 0
+    stream.cancel()
+    until(lambda: store.ended_by is not None, "the end of the generator")
+    assert store.ended_by is asyncio.CancelledError
+
+
+@pytest.mark.parametrize("method", ["count_up_until_cancelled", "count_up_until_cancelled_async"])
+def test_a_generator_may_return_when_it_is_cancelled(mesh: SmallMesh, store: Store, method: str) -> None:
+    """The call ends as cancelled (item 48, C1)."""
+    stream = mesh.handle(method, stream=True).remote()
+    assert next(stream) == 0
+    stream.cancel()
+    with pytest.raises(RequestCancelledError):
+        next(stream)
+    until(lambda: store.ended_by is StopIteration, "the end of the generator")
+
+
 def test_a_producer_that_swallows_cancels_is_stopped(mesh: SmallMesh, store: Store) -> None:
     stream = mesh.handle("stubborn", stream=True).remote()
     assert next(stream) == 1

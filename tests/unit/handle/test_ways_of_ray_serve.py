@@ -1,6 +1,8 @@
 """Handles and responses in the ways in which applications of Ray Serve use them."""
 
 import asyncio
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,6 +28,36 @@ def test_the_old_switch_warns_and_changes_nothing() -> None:
     handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
     with pytest.warns(UserWarning, match="use_new_handle_api has no effect"):
         assert handle.options(use_new_handle_api=True)._options == handle._options
+
+
+def test_a_handle_tells_its_options(mesh: SmallMesh) -> None:
+    """The defaults, and what was chosen (items 1, 7)."""
+    options = DeploymentHandle[Any]("Store", "shop").handle_options
+    assert (options.method_name, options.multiplexed_model_id, options.stream) == ("__call__", "", False)
+    assert not options._prefer_local_routing
+    chosen = mesh.handle("count", stream=True).handle_options
+    assert (chosen.method_name, chosen.stream) == ("count", True)
+    assert DeploymentHandle[Any]("Store", "shop", handle_options=chosen).handle_options == chosen
+
+
+def test_derived_handles_have_one_id() -> None:
+    """Another handle of the deployment has another one, also a copy in another process (items 8, 11)."""
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    derived = handle.options(stream=True).count
+    assert derived.handle_id == handle.handle_id
+    assert handle.handle_id not in ("", DeploymentHandle[Any]("Store", "shop").handle_id)
+    assert pickle.loads(pickle.dumps(handle)).handle_id != handle.handle_id
+
+
+@pytest.mark.parametrize("use", [lambda handle: handle.options(), lambda handle: handle.count, DeploymentHandle._init])
+def test_a_handle_is_initialized_by_its_first_use(use: Callable[[DeploymentHandle[Any]], object]) -> None:
+    """From then on `_init` raises (items 17, 18)."""
+    handle: DeploymentHandle[Any] = DeploymentHandle("Store", "shop")
+    assert not handle.is_initialized
+    use(handle)
+    assert handle.is_initialized
+    with pytest.raises(RuntimeError, match="before the first"):
+        handle._init()
 
 
 def test_ways_to_carry_values_are_accepted_and_change_nothing() -> None:
