@@ -237,9 +237,14 @@ def in_replica() -> bool:
     return _replica is not None or _LOCAL_REPLICA.get() is not None
 
 
+def _get_internal_replica_context() -> ReplicaContext | None:
+    """The replica in which this code runs, for code that comes from Ray Serve; None outside of one."""
+    return _LOCAL_REPLICA.get() or _replica
+
+
 def get_replica_context() -> ReplicaContext:
     """The replica in which this code runs. Raises MeshException outside of one."""
-    replica = _LOCAL_REPLICA.get() or _replica
+    replica = _get_internal_replica_context()
     if replica is None:
         raise MeshException(
             "get_replica_context() works only inside a deployment's code: call it in its constructor or methods."

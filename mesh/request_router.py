@@ -1,10 +1,12 @@
 """For classes that choose the replicas of a deployment's calls; docs/load-balancing.md shows one."""
 
+from mesh.context import ReplicaId as ReplicaID
 from mesh.routing.custom.router_contract import (
     FIFOMixin,
     LocalityMixin,
     MultiplexMixin,
     PendingRequest,
+    ReplicaResult,
     RequestMetadata,
     RequestRouter,
     RunningReplica,
@@ -15,6 +17,8 @@ __all__ = [
     "LocalityMixin",
     "MultiplexMixin",
     "PendingRequest",
+    "ReplicaID",
+    "ReplicaResult",
     "RequestMetadata",
     "RequestRouter",
     "RunningReplica",

@@ -34,7 +34,7 @@ from gateway.requests.web_status import (
     too_large,
 )
 from mesh.exceptions import CancelReason
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import CallRequest, OutgoingCall, answer_lead_s
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
@@ -49,7 +49,9 @@ SMALL_BODY_MAX_BYTES = 64 * 1024 - 1
 Clients may send as much without being given more room."""
 
 _NESTED_LEAD_S = 0.01
-"""By how much calls that an application makes may end before its own request, which has the same deadline."""
+"""By how much calls that an application makes may end before its own request, which has the same deadline.
+
+Beside the time by which those that are still queued are answered early."""
 
 
 class WebDialect:
@@ -319,9 +321,10 @@ class WebCall:
 
         Calls that its application makes have its deadline, in whole milliseconds.
         """
-        if monotonic() < self._started_at_s + self._routed.timeout_s - _NESTED_LEAD_S:
+        timeout_s = self._routed.timeout_s
+        if monotonic() < self._started_at_s + timeout_s - answer_lead_s(timeout_s) - _NESTED_LEAD_S:
             return None
-        return timed_out(self._context.request_id, self._routed.timeout_s)
+        return timed_out(self._context.request_id, timeout_s)
 
     def _send_piece(self, data: bytes | memoryview) -> None:
         download = self._download

@@ -128,10 +128,11 @@ class Batcher:
         self.is_generator = inspect.isasyncgenfunction(function)
         if not self.is_generator and not inspect.iscoroutinefunction(function):
             raise TypeError(f"@mesh.batch needs an `async def` function; {function!r} is none. Declare it `async def`.")
+        self._name = _name_of(function)
         self._options = options
         self._signature, self._is_method = _caller_signature(function)
         self._queues: InstanceState[dict[asyncio.AbstractEventLoop, BatchQueue]] = InstanceState()
-        self._stats = BatchStats(function.__name__, self._queue_length)
+        self._stats = BatchStats(self._name.rpartition(".")[2], self._queue_length)
         self._is_capacity_checked = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -160,6 +161,7 @@ class Batcher:
 
     def set_max_batch_size(self, max_batch_size: int) -> None:
         self._options.max_batch_size = _count("max_batch_size", max_batch_size)
+        self._is_capacity_checked = False
         self._options_changed()
 
     def set_batch_wait_timeout_s(self, batch_wait_timeout_s: float) -> None:
@@ -174,15 +176,19 @@ class Batcher:
 
     def _call(self, outlet: Outlet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BatchMember[Outlet]:
         owner, args = (args[0], args[1:]) if self._is_method else (None, args)
-        arguments = self._signature.bind(*args, **kwargs)
+        try:
+            arguments = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._name}(): {error}") from None
         return BatchMember(owner, arguments, outlet, get_multiplexed_model_id(), asyncio.get_running_loop().time())
 
     def _queue_of(self, owner: object | None) -> BatchQueue:
         queues = self._queues.get(owner, dict)
         loop = asyncio.get_running_loop()
         queue = queues.get(loop)
-        if queue is None:
+        if not self._is_capacity_checked:
             self._check_capacity()
+        if queue is None:
             for closed in [other for other in queues if other.is_closed()]:
                 del queues[closed]
             spans = span_maker()
@@ -194,8 +200,11 @@ class Batcher:
         return sum(len(queue) for queues in self._queues.values() for queue in list(queues.values()))
 
     def _check_capacity(self) -> None:
-        """Warn, once, of batches that can never fill because the replica takes fewer requests than they need."""
-        if self._is_capacity_checked or not in_replica():
+        """Warn of batches that can never fill because the replica takes fewer requests than they need.
+
+        At the first call, and again when the size has changed.
+        """
+        if not in_replica():
             return
         self._is_capacity_checked = True
         needed = self._options.max_batch_size * self._options.max_concurrent_batches
@@ -204,7 +213,7 @@ class Batcher:
             logger.warning(
                 "%s: max_batch_size (%d) x max_concurrent_batches (%d) is more than max_ongoing_requests (%d), so "
                 "batches cannot fill. Raise max_ongoing_requests of the deployment to at least %d.",
-                self.function.__qualname__,
+                self._name,
                 self._options.max_batch_size,
                 self._options.max_concurrent_batches,
                 max_ongoing_requests,
@@ -222,7 +231,7 @@ class Batcher:
             _hand_out(await outcome, calls)
 
     async def _execute_traced(self, spans: SpanMaker, calls: Sequence[AnyMember]) -> None:
-        name, attributes = f"batch {self.function.__qualname__}", {"mesh.batch_size": len(calls)}
+        name, attributes = f"batch {self._name}", {"mesh.batch_size": len(calls)}
         with spans.internal(name, attributes, [call.context for call in calls]):
             await self._execute(calls)
 
@@ -264,6 +273,13 @@ def _require_one_each(results: Any, calls: Sequence[AnyMember]) -> None:
             f"Batched function doesn't preserve batch size: calls: {len(calls)}, {given}. "
             "Return a list with one entry per call, in their order."
         )
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """As tracebacks have it; of a partial function that of the whole one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function.__qualname__
 
 
 def _caller_signature(function: Callable[..., Any]) -> tuple[inspect.Signature, bool]:

@@ -23,7 +23,17 @@ DEADLINE_TIMER_MAX_S = 30 * 86400.0
 RESERVE_METHOD = "@reserve"
 """The method of calls that only hold a place; no method of user code has such a name."""
 
+_ANSWER_LEAD_S = 0.02
+
 _call_ids = itertools.count(1)
+
+
+def answer_lead_s(remaining_s: float) -> float:
+    """How long before its deadline a call that is still queued is answered, `remaining_s` when it is submitted.
+
+    At the deadline itself the reason would reach a gRPC client too late, as the client has given up by then.
+    """
+    return min(_ANSWER_LEAD_S, remaining_s / 10)
 
 
 class CallState(Enum):

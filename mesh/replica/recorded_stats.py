@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from numbers import Real
 from typing import Any
 
 from mesh.usercode.user_failure import UserCodeError
@@ -119,7 +120,8 @@ def numbers(values: object) -> dict[str, float]:
     if not isinstance(values, Mapping):
         raise TypeError(f"it must return a dict of numbers by name, it returned {values!r}")
     for name, value in values.items():
-        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
+        # numpy's numbers too, of which most are no int and no float.
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"it must return a dict of numbers by name, it returned {name!r}: {value!r}")
     return {name: float(value) for name, value in values.items()}
 

@@ -200,6 +200,8 @@ class ReplicaProcess:
         if self._executor is not None:
             self._executor.log_accesses(logging_of_replica(spec).has_access_log)
         self._user_loop.set_threads_max(options.max_ongoing_requests)
+        if self._object is not None:
+            self._user_loop.post(self._object.set_threads_max, options.max_ongoing_requests)
         self._admission.set_limit(
             options.max_ongoing_requests, self._servicer.links if self._servicer is not None else ()
         )

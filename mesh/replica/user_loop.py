@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -70,8 +71,9 @@ class UserLoop:
         """Give later calls this many threads; calls that run keep theirs until they end."""
         if threads_max != self._threads_max:
             self._threads_max = threads_max
-            self.threads.shutdown(wait=False)
-            self.threads = _pool(threads_max, self._name)
+            before, self.threads = self.threads, _pool(threads_max, self._name)
+            # On the user loop: its code may just be about to use the pool that it has read.
+            self.post(functools.partial(before.shutdown, wait=False))
 
     def stop(self) -> None:
         """End the threads; what they still run is abandoned."""

@@ -57,6 +57,11 @@ class UserObject:
             is_async = method.kind is Kind.ASYNC
             self.web = PlainService(method.function, lambda: user_loop.threads, is_async=is_async)
 
+    def set_threads_max(self, threads_max: int) -> None:
+        """Let the ASGI application, if there is one, run as many `def` endpoints at a time."""
+        if isinstance(self.web, AsgiService):
+            self.web.set_threads_max(threads_max)
+
     async def reconfigure(self, user_config: Any) -> None:
         """Raises MeshException when the class has no `reconfigure`, else what that raises."""
         if not inspect.isclass(self._code.callable):
@@ -70,12 +75,8 @@ class UserObject:
     async def check_health(self) -> None:
         """Raises what the user's `check_health` raises. A sync one runs in a thread: it may block."""
         method = getattr(self.target, "check_health", None)
-        if method is None:
-            return
-        if inspect.iscoroutinefunction(method):
-            await method()
-        else:
-            await asyncio.to_thread(method)
+        if method is not None:
+            await _answer_of(method)
 
     @property
     def checks_ready(self) -> bool:
@@ -91,7 +92,7 @@ class UserObject:
             return
         # As for `record`.
         if self._readiness is None or self._readiness.done():
-            self._readiness = asyncio.ensure_future(asyncio.to_thread(method))
+            self._readiness = asyncio.ensure_future(_answer_of(method))
         await asyncio.shield(self._readiness)
 
     def has_hook(self, name: str) -> bool:
@@ -106,7 +107,7 @@ class UserObject:
         # One that hangs keeps its thread. Asked again it gets no other, or `check_health` would soon find none.
         recording = self._recordings.get(hook)
         if recording is None or recording.done():
-            recording = self._recordings[hook] = asyncio.ensure_future(asyncio.to_thread(method))
+            recording = self._recordings[hook] = asyncio.ensure_future(_answer_of(method))
         return await asyncio.shield(recording)
 
     async def delete(self) -> None:
@@ -123,6 +124,12 @@ class UserObject:
             await current_registry().unload_all()
             if target is not None and inspect.isclass(self._code.callable):
                 await finalize(target, in_thread=False)
+
+
+async def _answer_of(method: Callable[[], Any]) -> Any:
+    """What a hook returns. A sync one runs in a thread; what it returns may have to be awaited, as with a wrapper."""
+    answer = method() if inspect.iscoroutinefunction(method) else await asyncio.to_thread(method)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 async def _settled(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

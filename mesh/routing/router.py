@@ -28,7 +28,7 @@ from mesh.exceptions import (
     UnserializableError,
 )
 from mesh.link.caller_link import CallerLink
-from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallState, OutgoingCall
+from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallState, OutgoingCall, answer_lead_s
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.hedging import Hedges
 from mesh.routing.link_pool import CallerIdentity, LinkPool
@@ -48,9 +48,6 @@ logger = logging.getLogger("mesh")
 
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 _UNDELIVERABLE = "A response came, but this process failed to take it; its log has the reason."
-_ANSWER_LEAD_S = 0.02
-"""A call that is still queued this long before its deadline, or for the last tenth of its time, is answered then:
-the reason would reach a gRPC client too late at the deadline itself, as the client has given up by then."""
 _TIMER_RESOLUTION_S = 0.001
 
 
@@ -146,8 +143,7 @@ class Router:
             if remaining_s <= 0:
                 self._finish(call, failed(DeadlineExceededError()))
             elif remaining_s < DEADLINE_TIMER_MAX_S:
-                lead_s = min(_ANSWER_LEAD_S, remaining_s / 10)
-                call.timer = self._loop.call_later(remaining_s - lead_s, self._expire, call)
+                call.timer = self._loop.call_later(remaining_s - answer_lead_s(remaining_s), self._expire, call)
         return call.state is not CallState.DONE
 
     def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:

@@ -16,15 +16,18 @@ from mesh.web.lifespan import Lifespan
 from mesh.web.method_routes import FOREIGN, bind_routes, bound, foreign_endpoint, is_fastapi
 
 if TYPE_CHECKING:
+    from anyio import CapacityLimiter
     from starlette.responses import Response
 
 
 class AsgiService:
     """Answers web calls with the application of `@mesh.ingress`."""
 
-    def __init__(self, app: AsgiApp) -> None:
+    def __init__(self, app: AsgiApp, limiter: CapacityLimiter) -> None:
         self._app = app
         self._lifespan = Lifespan(app)
+        self._limiter = limiter
+        """Of Starlette's threads."""
 
     def __repr__(self) -> str:
         return f"<AsgiService of {type(self._app).__name__}, {self._lifespan!r}>"
@@ -40,11 +43,14 @@ class AsgiService:
         import anyio.to_thread
 
         app = _with_handlers(await _application(ingress, instance))
-        limiter = anyio.to_thread.current_default_thread_limiter()
-        limiter.total_tokens = max(limiter.total_tokens, threads_max)
-        service = cls(app)
+        service = cls(app, anyio.to_thread.current_default_thread_limiter())
+        service.set_threads_max(threads_max)
         await service._lifespan.start()
         return service
+
+    def set_threads_max(self, threads_max: int) -> None:
+        """Let that number of `def` endpoints run at a time, if it is more than before."""
+        self._limiter.total_tokens = max(self._limiter.total_tokens, threads_max)
 
     async def serve(self, body: bytes, channel: WebChannel, scope: Scope) -> None:
         """Answer one request or WebSocket. Raises what the application raises."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar, assert_never
@@ -12,6 +11,7 @@ from typing import Any, TypeVar, assert_never
 from mesh.cluster.keys import ReplicaName
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry, actor_name_of
+from mesh.controller.actors.check_times import DEFAULT_TIMEOUT_S, CheckTimes, check_times_of, wait_for_check
 from mesh.controller.actors.cluster_runtime import (
     ActorCallError,
     ActorDiedError,
@@ -42,12 +42,7 @@ T = TypeVar("T")
 
 _IDENTIFICATIONS_MAX = 100
 """Replicas that have not answered a new controller in time, and are asked at once."""
-_DEFAULT_CHECK_PERIOD_S = 10.0
-_DEFAULT_CHECK_TIMEOUT_S = 30.0
-_UNREADY_PERIOD_S = 1.0
-"""Pause between two checks of a replica that takes no calls."""
 _READY_MARGIN_S = 5.0
-_CHECK_PERIOD_MIN_S = 0.05
 
 
 class ReplicaKeeper:
@@ -112,7 +107,7 @@ class ReplicaKeeper:
 
     async def _identify(self, name: str, replica_id: str) -> None:
         """As long as a health check may fail before it counts. Asked at once, all would wait for each other so long."""
-        patience_s = settings().controller.health_failures_max * _DEFAULT_CHECK_TIMEOUT_S
+        patience_s = settings().controller.health_failures_max * DEFAULT_TIMEOUT_S
         try:
             async with self._identifications, asyncio.timeout(patience_s):
                 answer = await self._answered(replica_id, lambda: self._runtime.call(name, "describe"))
@@ -284,11 +279,8 @@ class ReplicaKeeper:
     async def _check(self, replica_id: str) -> None:
         """Check its health while it serves."""
         while (replica := self._registry.replica(replica_id)) and replica.is_up:
-            period_s, timeout_s = self._check_times_s(replica)
-            if replica.not_ready:
-                period_s = min(period_s, _UNREADY_PERIOD_S)
-            jitter = settings().controller.health_jitter_share
-            await asyncio.sleep(period_s * random.uniform(1 - jitter, 1 + jitter))
+            await wait_for_check(lambda: self._check_period_s(replica_id))
+            timeout_s = self._check_times(replica).timeout_s
             failure = await self._calls.check(actor_name_of(replica), timeout_s)
             if failure is not None:
                 self._log_failure("health check", replica_id, failure)
@@ -312,13 +304,13 @@ class ReplicaKeeper:
         shown = text.partition("\n")[0] if text == before else text
         logger.warning("the %s of replica %s failed: %s", what, replica.title, shown)
 
-    def _check_times_s(self, replica: Replica) -> tuple[float, float]:
+    def _check_period_s(self, replica_id: str) -> float | None:
+        replica = self._registry.replica(replica_id)
+        return self._check_times(replica).period_s if replica is not None and replica.is_up else None
+
+    def _check_times(self, replica: Replica) -> CheckTimes:
         target = _ruling(self.desired, replica)
-        options = target.spec.options if target else replica.spec.options
-        return (
-            max(options.health_check_period_s or _DEFAULT_CHECK_PERIOD_S, _CHECK_PERIOD_MIN_S),
-            options.health_check_timeout_s or _DEFAULT_CHECK_TIMEOUT_S,
-        )
+        return check_times_of(target.spec.options if target else replica.spec.options, is_ready=not replica.not_ready)
 
     def _replica_spec(self, replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:
         mesh = self.desired.gateways

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mesh.cluster.keys import DeploymentKey
+from mesh.context import ReplicaId
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.link.replica_facts import ReplicaFacts
 from mesh.routing.custom.router_contract import PendingRequest, RequestMetadata, RunningReplica
@@ -99,7 +101,7 @@ class CustomChoice:
     def _ask(self, ranked: _Ranked) -> None:
         others, canary = self._pool.all, self._pool.canary
         chosen_from = canary.all if canary is not None and canary.serves(ranked.call) else others
-        candidates = [_described(endpoint) for endpoint in chosen_from.candidates]
+        candidates = [_described(endpoint, self._hosted.key) for endpoint in chosen_from.candidates]
         if ranked.is_asked or not candidates:
             return
         ranked.is_asked = True
@@ -163,10 +165,10 @@ def _pending(call: OutgoingCall) -> PendingRequest:
     return PendingRequest(metadata, request.payload)
 
 
-def _described(endpoint: Endpoint) -> RunningReplica:
+def _described(endpoint: Endpoint, key: DeploymentKey) -> RunningReplica:
     facts = endpoint.link.facts if endpoint.link is not None else _NO_FACTS
     return RunningReplica(
-        replica_id=endpoint.name,
+        replica_id=ReplicaId(endpoint.name, key),
         node_id=endpoint.info.node_id,
         availability_zone=endpoint.info.zone,
         queue_len=endpoint.load,

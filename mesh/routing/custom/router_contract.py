@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from mesh.cluster.keys import DeploymentKey
+from mesh.context import ReplicaId
 from mesh.wire.payload import Payload, decode
+
+ReplicaResult: TypeAlias = object
+"""For annotations of `on_request_routed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningReplica:
     """A replica that calls can be sent to, as this caller knows it."""
 
-    replica_id: str
+    replica_id: ReplicaId
     node_id: str = ""
     availability_zone: str = ""
     queue_len: int = 0
@@ -26,6 +31,9 @@ class RunningReplica:
     """What its `record_routing_stats` returned last; empty before, and where there is none."""
     replica_metadata: Mapping[str, Any] = field(default_factory=dict)
     """What its `record_replica_metadata` returned when it started."""
+
+    def __hash__(self) -> int:
+        return hash(self.replica_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +86,8 @@ class RequestRouter:
     node_id: str = ""
     """The node of this process."""
     availability_zone: str = ""
+    curr_replicas: Mapping[ReplicaId, RunningReplica] = MappingProxyType({})
+    """The candidates of the latest question, by id."""
 
     def initialize_state(self, *args: Any, **kwargs: Any) -> None:
         """Called once, first, with `request_router_kwargs`."""
@@ -94,8 +104,15 @@ class RequestRouter:
         del pending_request
         return [candidate_replicas]
 
-    def on_request_routed(self, pending_request: PendingRequest, replica_id: str, result: object = None) -> None:
-        """The call was sent to this replica."""
+    def on_request_routed(
+        self, pending_request: PendingRequest, replica_id: ReplicaId, result: ReplicaResult = None
+    ) -> None:
+        """The call was sent to this replica. `result` is None: it is not there yet."""
+
+    def select_available_replicas(self, candidates: Iterable[RunningReplica] | None = None) -> list[RunningReplica]:
+        """Those with a free place, of `candidates` or, without any, of all."""
+        asked = self.curr_replicas.values() if candidates is None else candidates
+        return [each for each in asked if each.queue_len < each.max_ongoing_requests]
 
 
 class FIFOMixin:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from mesh.cluster.keys import DeploymentKey
+from mesh.context import ReplicaId
 from mesh.routing.custom.router_contract import PendingRequest, RequestRouter, RunningReplica
 from mesh.routing.snapshot import RouterSpec
 from mesh.settings import settings
@@ -31,7 +32,7 @@ class HostedRouter:
 
     def __init__(self, spec: RouterSpec, key: DeploymentKey, node_id: str, zone: str) -> None:
         self._spec = spec
-        self._key = key
+        self.key = key
         self._place = node_id, zone
         self._router: RequestRouter | None = None
         self._has_failed = False
@@ -43,7 +44,7 @@ class HostedRouter:
         """Those of them that have ended; counted in the thread."""
 
     def __repr__(self) -> str:
-        return f"<HostedRouter {self._spec.import_path} of {self._key}>"
+        return f"<HostedRouter {self._spec.import_path} of {self.key}>"
 
     @property
     def open_count(self) -> int:
@@ -82,7 +83,7 @@ class HostedRouter:
             logger.warning(
                 "the request router %s of %s %s; calls go by the usual rules",
                 self._spec.import_path,
-                self._key,
+                self.key,
                 what,
                 exc_info=error,
             )
@@ -103,6 +104,7 @@ class HostedRouter:
         router = self._made()
         if router is not None:
             try:
+                router.curr_replicas = {each.replica_id: each for each in candidates}
                 groups = await router.choose_replicas(list(candidates), pending)
                 ranking = read_ranking(groups, {each.replica_id for each in candidates})
             except asyncio.CancelledError:
@@ -114,7 +116,7 @@ class HostedRouter:
     async def _tell_routed(self, pending: PendingRequest, replica_id: str) -> None:
         if self._router is not None:
             try:
-                self._router.on_request_routed(pending, replica_id)
+                self._router.on_request_routed(pending, ReplicaId(replica_id, self.key))
             except BaseException as error:  # code of the user
                 self.report("failed in on_request_routed", error)
 
@@ -135,7 +137,7 @@ class HostedRouter:
         if not (isinstance(found, type) and issubclass(found, RequestRouter)):
             raise TypeError(f"{self._spec.import_path} is not derived from mesh.request_router.RequestRouter.")
         router = found()
-        router.deployment_id = self._key
+        router.deployment_id = self.key
         router.node_id, router.availability_zone = self._place
         router.initialize_state(**json.loads(self._spec.kwargs_json))
         return router

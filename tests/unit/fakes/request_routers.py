@@ -8,7 +8,16 @@ import threading
 import time
 from typing import Any
 
-from mesh.request_router import LocalityMixin, MultiplexMixin, PendingRequest, RequestRouter, RunningReplica
+from mesh.request_router import (
+    FIFOMixin,
+    LocalityMixin,
+    MultiplexMixin,
+    PendingRequest,
+    ReplicaID,
+    ReplicaResult,
+    RequestRouter,
+    RunningReplica,
+)
 
 
 class ByShard(RequestRouter):
@@ -139,3 +148,32 @@ class ByMetadata(RequestRouter):
         ordered = sorted(candidate_replicas, key=lambda replica: replica.replica_id)
         sent = dict(pending_request.metadata.invocation_metadata)
         return [[ordered[int(sent["x-shard"]) % len(ordered)]]]
+
+
+class LeastThroughput(FIFOMixin, MultiplexMixin, LocalityMixin, RequestRouter):
+    """Written as for Ray Serve: of the free replicas with the model or close by, the one with the least throughput."""
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
+    ) -> list[list[RunningReplica]]:
+        best: dict[ReplicaID, RunningReplica] = {}
+        if pending_request is not None and pending_request.metadata.multiplexed_model_id:
+            holders = self.rank_replicas_via_multiplex(
+                replicas=candidate_replicas, multiplexed_model_id=pending_request.metadata.multiplexed_model_id
+            )[0]
+            best |= {each.replica_id: each for each in self.select_available_replicas(candidates=holders)}
+        near = self.rank_replicas_via_locality(replicas=candidate_replicas)[0]
+        best |= {each.replica_id: each for each in self.select_available_replicas(candidates=near)}
+        CHOSEN_FROM.append((set(best.values()), self.select_available_replicas()))
+        return [sorted(best.values(), key=lambda each: each.routing_stats.get("throughput", 0))[:1]]
+
+    def on_request_routed(
+        self, pending_request: PendingRequest, replica_id: ReplicaID, result: ReplicaResult = None
+    ) -> None:
+        ROUTED_TO.append((replica_id.unique_id, replica_id.deployment_id.name, replica_id.deployment_id.app_name))
+
+
+CHOSEN_FROM: list[tuple[set[RunningReplica], list[RunningReplica]]] = []
+"""What LeastThroughput chose from, and all free replicas."""
+ROUTED_TO: list[tuple[str, str, str]] = []
+"""What LeastThroughput has heard of."""

@@ -42,3 +42,25 @@ def test_more_threads_take_more_calls_while_old_ones_go_on() -> None:
         assert old.result(DEADLINE_S)
     finally:
         loop.stop()
+
+
+def test_code_that_has_found_the_old_threads_can_still_use_them() -> None:
+    """A change of the limit closes them when the user loop comes to it, between two pieces of its code (item 187)."""
+    loop = UserLoop(is_isolated=True, threads_max=1)
+    entered, gate = threading.Event(), threading.Event()
+
+    async def use() -> str:
+        threads = loop.threads
+        entered.set()
+        gate.wait(DEADLINE_S)
+        return await asyncio.wrap_future(threads.submit(lambda: "used"))
+
+    try:
+        used = loop.submit(use())
+        assert entered.wait(DEADLINE_S)
+        loop.set_threads_max(2)
+        gate.set()
+        assert used.result(DEADLINE_S) == "used"
+    finally:
+        gate.set()
+        loop.stop()

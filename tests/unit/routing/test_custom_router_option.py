@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.config import DeploymentConfig, RequestRouterConfig
-from mesh.request_router import LocalityMixin, MultiplexMixin, RunningReplica
+from mesh.request_router import LocalityMixin, MultiplexMixin, ReplicaID, RunningReplica
 from mesh.routing.custom.router_thread import read_ranking
 from mesh.routing.snapshot import RouterSpec, Snapshot
 from tests.unit.fakes import request_routers
@@ -19,9 +19,13 @@ pytestmark = pytest.mark.timeout(60)
 
 
 REPLICAS = [
-    RunningReplica(replica_id="a", node_id="n1", availability_zone="z1", multiplexed_model_ids=frozenset("m")),
-    RunningReplica(replica_id="b", node_id="n2", availability_zone="z1"),
-    RunningReplica(replica_id="c", node_id="n3", availability_zone="z2", multiplexed_model_ids=frozenset("xy")),
+    RunningReplica(
+        replica_id=ReplicaID("a", KEY), node_id="n1", availability_zone="z1", multiplexed_model_ids=frozenset("m")
+    ),
+    RunningReplica(replica_id=ReplicaID("b", KEY), node_id="n2", availability_zone="z1"),
+    RunningReplica(
+        replica_id=ReplicaID("c", KEY), node_id="n3", availability_zone="z2", multiplexed_model_ids=frozenset("xy")
+    ),
 ]
 
 

@@ -56,10 +56,11 @@ def test_a_timeout_within_the_answer_breaks_it_off() -> None:
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("early_s", [0.005, 0.025], ids=["running", "queued"])
 def test_a_failure_at_the_very_end_of_the_time_is_the_timeout(
-    is_streamed: bool, monkeypatch: pytest.MonkeyPatch
+    is_streamed: bool, early_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nested calls have the same deadline and fail a moment before it (item 205, D10)."""
+    """Nested calls have the same deadline and fail a moment before it, queued ones earlier (items 144, 205, D10)."""
     now_s = 1_000.0
     monkeypatch.setattr("gateway.dialects.web.monotonic", lambda: now_s)
     ends = WebEnds(options=WebOptions(timeout_s=5.0))
@@ -67,7 +68,7 @@ def test_a_failure_at_the_very_end_of_the_time_is_the_timeout(
     answer = begin_response if is_streamed else respond
     now_s += 4.9
     respond(ends.router.calls[1], b"Internal Server Error", 500)
-    now_s += 0.095
+    now_s += 0.1 - early_s
     answer(ends.router.calls[0], b"Internal Server Error", 500)
     assert (early.status, early.body) == (500, b"Internal Server Error")
     assert (exchange.status, exchange.body) == (408, b"Request r1 timed out after 5s.")

@@ -1,0 +1,42 @@
+"""When health checks of a replica are due, and how long each may take."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mesh.settings import settings
+from mesh.v1 import control_pb2
+
+_DEFAULT_PERIOD_S = 10.0
+DEFAULT_TIMEOUT_S = 30.0
+_UNREADY_PERIOD_S = 1.0
+"""Pause between two checks of a replica that takes no calls."""
+_PERIOD_MIN_S = 0.05
+_LOOK_S = 15.0
+"""How often a period that is longer is read again."""
+
+
+class CheckTimes(NamedTuple):
+    period_s: float
+    timeout_s: float
+
+
+def check_times_of(options: control_pb2.DeploymentOptions, *, is_ready: bool) -> CheckTimes:
+    period_s = max(options.health_check_period_s or _DEFAULT_PERIOD_S, _PERIOD_MIN_S)
+    return CheckTimes(
+        period_s if is_ready else min(period_s, _UNREADY_PERIOD_S), options.health_check_timeout_s or DEFAULT_TIMEOUT_S
+    )
+
+
+async def wait_for_check(period_s: Callable[[], float | None]) -> None:
+    """Wait until the next check is due. The period may change meanwhile; None: there is nothing to check any more."""
+    jitter = settings().controller.health_jitter_share
+    share = random.uniform(1 - jitter, 1 + jitter)
+    passed_s = 0.0
+    while (wanted_s := period_s()) is not None and passed_s < wanted_s * share:
+        pause_s = min(wanted_s * share - passed_s, _LOOK_S)
+        await asyncio.sleep(pause_s)
+        passed_s += pause_s
