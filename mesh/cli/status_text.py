@@ -163,7 +163,8 @@ def _canary_rows(canary: control_pb2.CanaryStatus) -> Iterator[_Row]:
     rule = canary.traffic
     match = f"{rule.header}: {rule.value or 'any'}" if rule.header else ""
     share = f"{rule.percent:g} % of requests" if rule.percent or not match else ""
-    runs = all(each.running_replicas >= each.target_replicas for each in canary.deployments)
+    is_complete = all(each.running_replicas >= each.target_replicas for each in canary.deployments)
+    runs = is_complete and not canary.is_closed
     state = "FAILED" if any(each.is_given_up for each in canary.deployments) else "RUNNING" if runs else "STARTING"
     yield "  canary", state, _joined(share, match)
     for each in canary.deployments:

@@ -96,7 +96,7 @@ def until_all_running(client: ControlClient, names: Sequence[str], show: Show) -
 
 
 def until_canaries_run(client: ControlClient, names: Sequence[str]) -> None:
-    """Until all replicas of these canaries run. Raises RuntimeError with the reason if one of them cannot."""
+    """Until all replicas of these canaries run and get requests. Raises RuntimeError with the reason if one cannot."""
     poll(lambda: all(_canary_runs(find_application(client.status(name), name)) for name in names), timeout_s=None)
 
 
@@ -109,7 +109,8 @@ def _canary_runs(application: control_pb2.ApplicationStatus | None) -> bool:
     for each in application.canary.deployments:
         if each.is_given_up:
             raise RuntimeError(f"The canary of {application.name!r} does not run: {each.name}: {each.message}")
-    return all(each.running_replicas >= each.target_replicas for each in application.canary.deployments)
+    is_complete = all(each.running_replicas >= each.target_replicas for each in application.canary.deployments)
+    return is_complete and not application.canary.is_closed
 
 
 def until_settled(client: ControlClient, name: str | None, timeout_s: float) -> bool:

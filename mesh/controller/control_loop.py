@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
@@ -27,16 +26,15 @@ from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.deploy_history import Edit
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.generations import Proofs, with_proofs, with_proven_gateways
-from mesh.controller.nodes.cordons import uncordoned, with_cordons
+from mesh.controller.desired.generations import with_proofs
+from mesh.controller.nodes.cordons import with_cordons
+from mesh.controller.own_changes import Clocks, OwnChanges
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Node, Observed
-from mesh.controller.plan.failed_updates import failed_canaries, failed_updates
-from mesh.controller.plan.gateway_plan import have_all_changed
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import overdue_replicas
-from mesh.controller.plan.proofs import new_proofs
 from mesh.controller.repeated_requests import once
+from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.loop_metrics import LoopTimes, TurnPart, TurnResult
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher
@@ -53,15 +51,17 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 
-class Clocks(NamedTuple):
-    monotonic: Callable[[], float]
-    unix: Callable[[], float]
-
-
 class _Keepers(NamedTuple):
     replicas: ReplicaKeeper
     gateways: GatewayKeeper
     policies: PolicyKeeper
+
+
+class _Shown(NamedTuple):
+    """What people and callers are shown."""
+
+    judge: StatusJudge
+    publisher: Publisher
 
 
 class LostStateError(Exception):
@@ -81,8 +81,8 @@ class ControlLoop:
     ) -> None:
         self._runtime = runtime
         self._spawn_task = spawn_task
-        self._publisher = publisher
-        self._clocks, clock = clocks, clocks.monotonic
+        self._shown = _Shown(StatusJudge(), publisher)
+        self._clock = clock = clocks.monotonic
         self._wake = asyncio.Event()
         self._wanted = DesiredKeeper(store, self._use, self._use_numbers, clocks.unix)
         self._registry = ActorRegistry(clock, self._wake.set)
@@ -95,10 +95,10 @@ class ControlLoop:
         )
         self.times = LoopTimes(clock)
         self._node_list = NodeList(runtime, clock)
-        self._judge = StatusJudge()
+        self._own_changes = OwnChanges(self._wanted, self._registry, self._node_list, clocks)
 
     def __repr__(self) -> str:
-        return f"<ControlLoop {self._registry!r} {self._publisher!r} {self._keepers.policies!r}>"
+        return f"<ControlLoop {self._registry!r} {self._shown.publisher!r} {self._keepers.policies!r}>"
 
     async def begin(self, gateways: control_pb2.GatewayOptions) -> None:
         """Load the desired state, or store the first one, and adopt the actors of an earlier controller."""
@@ -125,11 +125,11 @@ class ControlLoop:
         period_s = settings().controller.turn_interval_s
         while True:
             self._wake.clear()
-            began_at_s = self._clocks.monotonic()
+            began_at_s = self._clock()
             if not await self._try_turn():
                 await asyncio.sleep(period_s)
             # Events may come at any rate, but at most half of the time goes into turns.
-            await asyncio.sleep(min(self._clocks.monotonic() - began_at_s, period_s))
+            await asyncio.sleep(min(self._clock() - began_at_s, period_s))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.autoscaler.period_s(at_most_s=period_s)):
                     await self._wake.wait()
@@ -160,7 +160,7 @@ class ControlLoop:
         A request of that id that is stored already changes nothing. What `edit` raises is raised before anything is
         stored. Raises StoreError when the KV does not answer.
         """
-        proofs = self._new_proofs()
+        proofs = self._own_changes.proofs()
         version = await self._wanted.change(
             once(lambda state: edit(with_proofs(state, proofs)), request_id),
             code_of,
@@ -172,16 +172,18 @@ class ControlLoop:
 
     def picture(self) -> MeshPicture:
         """The mesh as it is now. Callers are shown the same: a replica that a status lists is one that they find."""
+        # What is shown as open to callers has been published as open.
+        now_s = self._clock()
         observed = self._publish(self._wanted.desired)
         return MeshPicture(
             desired=self._wanted.desired,
             observed=observed,
-            verdicts=self._judge.verdicts,
-            now_s=self._clocks.monotonic(),
-            turn_age_s=self._clocks.monotonic() - self.times.turned_at_s,
+            verdicts=self._shown.judge.verdicts,
+            now_s=now_s,
+            turn_age_s=self._clock() - self.times.turned_at_s,
             loads=self.autoscaler.loads(),
             scaling=self.autoscaler.statuses(),
-            faults=self._judge.faults.texts(),
+            faults=self._shown.judge.faults.texts(),
         )
 
     def status(self) -> control_pb2.StatusReply:
@@ -212,7 +214,7 @@ class ControlLoop:
         self.autoscaler.use(desired)
         self._keepers.policies.use(desired)
         self._expect(desired)
-        self._judge.faults.keep(desired.kept)
+        self._shown.judge.faults.keep(desired.kept)
         self._node_list.expire()
         self._wake.set()
 
@@ -241,7 +243,7 @@ class ControlLoop:
                 if target := targets.get(key):
                     self._registry.restart_failures(key, target.version)
                     if not is_canary:
-                        self._judge.restart(key)
+                        self._shown.judge.restart(key)
 
     async def _try_turn(self) -> bool:
         """The one boundary for exceptions: after a failure the next turn starts from the whole state again."""
@@ -259,45 +261,34 @@ class ControlLoop:
         with part(TurnPart.NODES):
             await self._node_list.refresh(is_calm=self._is_calm)
         with part(TurnPart.DECIDE):
-            await self._record_proofs()
-            await self._scale()
-            await self._forget_cordons()
+            await self._own_changes.record_proofs()
+            self._shown.judge.faults.note("autoscaling", await self._own_changes.scale(self.autoscaler))
+            await self._own_changes.forget_cordons()
             desired = self._wanted.desired
             self._see_nodes(desired)
             self._fail_overdue(desired)
-            desired = await self._undo_failures(desired)
+            await self._own_changes.undo_failures()
+            desired = self._wanted.desired
         # No await from here to `publish`: a replica leaves the snapshots before its drain can begin.
         with part(TurnPart.PLAN):
-            planned = _planned(desired, self._registry.observed(), self._clocks.monotonic())
-        self._judge.faults.note("planning", planned.problems)
+            planned = _planned(desired, self._registry.observed(), self._clock())
+        self._shown.judge.faults.note("planning", planned.problems)
         with part(TurnPart.ACT):
-            self._judge.faults.note("work on replicas", self._act(planned))
+            self._shown.judge.faults.note("work on replicas", self._act(planned))
         self._publish(desired)
 
     def _publish(self, desired: Desired) -> Observed:
         """Bring the verdicts, the snapshots and the routes up to date with the present picture, which is returned."""
         with self.times.part(TurnPart.PUBLISH):
-            observed = self._registry.observed()
-            self._judge.update(desired, observed, self._clocks.monotonic())
-            self._publisher.publish(
-                desired, build_snapshots(desired, observed, self._judge.verdicts), build_routes(desired, observed)
-            )
+            observed, now_s = self._registry.observed(), self._clock()
+            self._shown.judge.update(desired, observed, now_s)
+            closed = closed_canaries(desired, observed, now_s)
+            snapshots = build_snapshots(desired, observed, self._shown.judge.verdicts, closed)
+            self._shown.publisher.publish(desired, snapshots, build_routes(desired, observed, closed))
         return observed
 
-    async def _undo_failures(self, desired: Desired) -> Desired:
-        """Take back what has failed, where its deployments ask for it. Returns what is wanted now."""
-        observed = self._registry.observed()
-        updates, canaries = failed_updates(desired, observed), failed_canaries(desired, observed)
-        is_due = bool(updates or canaries) and not self._wanted.is_changing
-        if is_due and await self._wanted.try_change(self._wanted.undoing(updates, canaries), "rollbacks"):
-            for app, reason in updates.items():
-                logger.warning("application %s goes back to the version before: %s", app, reason)
-            for app, reason in canaries.items():
-                logger.warning("application %s goes on without its canary: %s", app, reason)
-        return self._wanted.desired
-
     def _fail_overdue(self, desired: Desired) -> None:
-        for overdue in overdue_replicas(desired, self._registry.observed(), self._clocks.monotonic()):
+        for overdue in overdue_replicas(desired, self._registry.observed(), self._clock()):
             logger.warning("giving up on %s: %s", overdue.title, overdue.message)
             self._registry.replica_hung(overdue)
 
@@ -328,46 +319,10 @@ class ControlLoop:
         """Every deployment is as desired, and no node is being drained."""
         is_drained = any(cordon.is_draining for cordon in self._wanted.desired.cordons.values())
         stays = all(node.ends_at_s is None for node in self._node_list.nodes)
-        return stays and not is_drained and self._judge.all_healthy
-
-    async def _scale(self) -> None:
-        """Adapt the numbers of replicas to the load. They are stored before the planner sees them."""
-        desired = self._wanted.desired
-        groups = self._registry.observed().by_deployment()
-        decided = self.autoscaler.decide(desired, groups)
-        self._judge.faults.note("autoscaling", self.autoscaler.problems)
-        # While another change is being stored, skip: its end wakes the loop, which decides again.
-        if decided and not self._wanted.is_changing:
-            targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
-            if await self._wanted.try_scale(targets):
-                for key, (before, after) in targets.items():
-                    why = self.autoscaler.explain(key)
-                    logger.info("scaling %s from %d to %d replicas: %s", key, before, after, why)
-
-    async def _record_proofs(self) -> None:
-        """Store which versions have run, and which replace the version before for good."""
-        proofs = self._new_proofs()
-        if proofs and not self._wanted.is_changing:
-            await self._wanted.try_change(functools.partial(with_proofs, proofs=proofs), "what has been proven")
-        desired, seen = self._wanted.desired, self._registry.observed()
-        if not self._wanted.is_changing and have_all_changed(desired, seen, self._clocks.monotonic()):
-            edit = functools.partial(with_proven_gateways, revision=desired.gateways_revision)
-            if await self._wanted.try_change(edit, "that all gateways have their new options"):
-                logger.info("all gateways have their new options")
-
-    async def _forget_cordons(self) -> None:
-        gone = self._node_list.long_gone(self._wanted.desired.cordons)
-        if gone and not self._wanted.is_changing:
-            edit = functools.partial(uncordoned, node_ids=gone)
-            await self._wanted.try_change(edit, "the cordons of nodes that are gone")
+        return stays and not is_drained and self._shown.judge.all_healthy
 
     def _see_nodes(self, desired: Desired) -> None:
         self._registry.see_nodes(with_cordons(self._node_list.nodes, desired.cordons))
-
-    def _new_proofs(self) -> Proofs:
-        return new_proofs(
-            self._wanted.desired, self._registry.observed(), self._clocks.monotonic(), self._clocks.unix()
-        )
 
 
 def _planned(desired: Desired, observed: Observed, now_s: float) -> Plan:

@@ -18,10 +18,11 @@ import grpc.aio
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
 from mesh.controller.actors.ray_runtime import RayRuntime
-from mesh.controller.control_loop import Clocks, ControlLoop
+from mesh.controller.control_loop import ControlLoop
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.event_log import EventLog
 from mesh.controller.loop_watchdog import LoopWatchdog
+from mesh.controller.own_changes import Clocks
 from mesh.controller.report.controller_metrics import controller_samples
 from mesh.controller.report.loop_metrics import loop_samples
 from mesh.controller.report.mesh_picture import ControllerIdentity

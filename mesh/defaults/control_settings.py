@@ -128,6 +128,8 @@ class ControllerSettings:
     """How long a killed actor may take to disappear before the controller stops waiting for it."""
     release_attempts_max: int = 30
     """Attempts to release a placement group, one a second."""
+    canary_open_delay_s: float = 1.0
+    """How long callers have to hear of the replicas of a canary before requests are decided for it."""
     flush_timeout_s: float = 0.5
     """How long a draining replica waits for subscribers to learn that it is not listed any more."""
     gateway_check_interval_s: float = 10.0

@@ -1115,16 +1115,18 @@ class ApplicationStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., route_prefix: _Optional[str] = ..., ingress: _Optional[str] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., deployer: _Optional[_Union[Deployer, str]] = ..., run_id: _Optional[str] = ..., docs_path: _Optional[str] = ..., config_name: _Optional[str] = ..., rolled_back_because: _Optional[str] = ..., canary: _Optional[_Union[CanaryStatus, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class CanaryStatus(_message.Message):
-    __slots__ = ("traffic", "last_deployed_time_s", "deployments", "run_id")
+    __slots__ = ("traffic", "last_deployed_time_s", "deployments", "run_id", "is_closed")
     TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     LAST_DEPLOYED_TIME_S_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    IS_CLOSED_FIELD_NUMBER: _ClassVar[int]
     traffic: TrafficRule
     last_deployed_time_s: float
     deployments: _containers.RepeatedCompositeFieldContainer[CanaryDeployment]
     run_id: str
-    def __init__(self, traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[CanaryDeployment, _Mapping]]] = ..., run_id: _Optional[str] = ...) -> None: ...
+    is_closed: bool
+    def __init__(self, traffic: _Optional[_Union[TrafficRule, _Mapping]] = ..., last_deployed_time_s: _Optional[float] = ..., deployments: _Optional[_Iterable[_Union[CanaryDeployment, _Mapping]]] = ..., run_id: _Optional[str] = ..., is_closed: bool = ...) -> None: ...
 
 class CanaryDeployment(_message.Message):
     __slots__ = ("name", "version", "running_replicas", "target_replicas", "message", "is_given_up")

@@ -313,10 +313,17 @@ CANARIES = (
     ),
     Mutant(
         name="gives a canary no share of the requests",
-        file="report/snapshots.py",
-        old="        snapshot.traffic.CopyFrom(canary.traffic)\n",
+        file="report/canary_traffic.py",
+        old="        snapshot.traffic.CopyFrom(rule)\n",
         new="",
         tests=("sim/test_canaries.py",),
+    ),
+    Mutant(
+        name="opens a canary before all of its deployments serve",
+        file="report/canary_traffic.py",
+        old="            closed.add(key.app)\n",
+        new="            pass\n",
+        tests=("sim/test_one_version_a_request.py",),
     ),
 )
 

@@ -128,8 +128,8 @@ async def _undo(fails: str) -> None:
         crashes.cancel()
     cluster.is_over, cluster.broken_versions = True, set()
     await deploy_with_deadline(mesh, is_undone=True)
-    await mesh.until(lambda: counts(mesh) == {"v1": 3, "v2": 1})
-    assert wait_of(mesh)
+    await mesh.until(lambda: wait_of(mesh))
+    assert counts(mesh) == {"v1": 3, "v2": 1}
     await mesh.crash()
 
 

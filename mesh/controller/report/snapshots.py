@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from mesh.controller.desired.autoscaling_targets import load_interval_s
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.generations import is_proven
 from mesh.controller.plan.cluster_picture import Observed, Replica
+from mesh.controller.report.canary_traffic import add_traffic, rule_for
 from mesh.controller.report.deployment_status import Verdict
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import DeploymentStatus
@@ -17,9 +18,12 @@ _NOTHING = Observed()
 
 
 def build_snapshots(
-    desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict]
+    desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict], closed: Set[str] = frozenset()
 ) -> dict[DeploymentKey, control_pb2.DeploymentSnapshot]:
-    """A snapshot, without version, of every deployment that is wanted or still serves its last callers."""
+    """A snapshot, without version, of every deployment that is wanted or still serves its last callers.
+
+    `closed`: applications whose canaries get no requests.
+    """
     groups = observed.by_deployment()
     snapshots = {
         key: _wanted_snapshot(target, desired.canaries.get(key), groups.pop(key, ()), verdicts.get(key))
@@ -33,29 +37,8 @@ def build_snapshots(
         if departed.is_lost and departed.deployment in snapshots:
             snapshots[departed.deployment].lost_replica_ids.append(departed.replica_id)
     if desired.canary_applications:
-        _add_traffic(snapshots, desired, observed)
+        add_traffic(snapshots, desired, observed, closed)
     return snapshots
-
-
-def _add_traffic(
-    snapshots: Mapping[DeploymentKey, control_pb2.DeploymentSnapshot], desired: Desired, observed: Observed
-) -> None:
-    """What callers of an application with a canary need to divide its requests."""
-    versions = {each.replica_id: each.version for each in observed.replicas}
-    canary_versions: dict[str, dict[str, str]] = {}
-    for key, target in desired.canaries.items():
-        canary_versions.setdefault(key.app, {})[key.name] = target.version
-    for key, snapshot in snapshots.items():
-        canary = desired.canary_applications.get(key.app)
-        if canary is None:
-            continue
-        snapshot.traffic.CopyFrom(canary.traffic)
-        snapshot.canary_versions.update(canary_versions.get(key.app, {}))
-        # A deployment that only the canary has is reached from its replicas only: nothing is divided there.
-        if desired.is_divided(key):
-            snapshot.canary_version = desired.canaries[key].version
-            for replica in snapshot.replicas:
-                replica.version = versions.get(replica.replica_id, "")
 
 
 def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.DeploymentSnapshot:
@@ -71,11 +54,13 @@ def missing_snapshot(key: DeploymentKey, desired: Desired) -> control_pb2.Deploy
     return control_pb2.DeploymentSnapshot(deployment=deployment, unavailable=reason, is_missing=True)
 
 
-def build_routes(desired: Desired, observed: Observed = _NOTHING) -> control_pb2.RouteTable:
+def build_routes(
+    desired: Desired, observed: Observed = _NOTHING, closed: Set[str] = frozenset()
+) -> control_pb2.RouteTable:
     """The routes of all applications, without version. They name descriptors, whose bytes each stream gets once."""
     table = control_pb2.RouteTable()
     for _, application in sorted(_routed(desired, observed).items()):
-        ingress, canary = ingress_of(application), desired.canary_applications.get(application.name)
+        ingress = ingress_of(application)
         table.routes.add(
             app=application.name,
             route_prefix=application.route_prefix,
@@ -85,7 +70,7 @@ def build_routes(desired: Desired, observed: Observed = _NOTHING) -> control_pb2
             docs_path=ingress.docs_path,
             model_id_paths=ingress.model_id_paths,
             descriptors_digest=application.descriptors_digest,
-            traffic=canary.traffic if canary is not None else None,
+            traffic=rule_for(application.name, desired, closed),
         )
     return table
 

@@ -8,6 +8,7 @@ from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
 from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.plan.rollout import is_given_up
+from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.deployment_status import Verdict, application_status, canary_message
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.node_statuses import node_statuses
@@ -52,7 +53,10 @@ def _canary(
 ) -> control_pb2.CanaryStatus:
     spec = picture.desired.canary_applications[app]
     status = control_pb2.CanaryStatus(
-        traffic=spec.traffic, last_deployed_time_s=spec.last_deployed_time_s, run_id=spec.run_id
+        traffic=spec.traffic,
+        last_deployed_time_s=spec.last_deployed_time_s,
+        run_id=spec.run_id,
+        is_closed=app in closed_canaries(picture.desired, picture.observed, picture.now_s),
     )
     for key, target in sorted(picture.desired.canaries.items()):
         if key.app != app:

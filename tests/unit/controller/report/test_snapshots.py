@@ -5,6 +5,7 @@ from dataclasses import replace
 from mesh.controller.desired.desired_state import read_desired
 from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
+from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.deployment_status import next_verdict
 from mesh.controller.report.snapshots import build_routes, build_snapshots
 from mesh.options.autoscaling_options import AutoscalingConfig
@@ -112,6 +113,28 @@ def test_replicas_of_no_wanted_version_are_not_listed_where_enough_others_serve(
     wanted, ended = [replica(version="v2"), replica(version="v2")], replica(version="v3")
     assert {each.replica_id for each in snapshot_of(*wanted, ended).replicas} == {each.replica_id for each in wanted}
     assert len(snapshot_of(wanted[0], ended).replicas) == 2
+
+
+def test_a_canary_that_is_closed_gets_no_requests_by_whatever_rule() -> None:
+    """Callers know its replicas already, so that those that serve for it find each other."""
+    beside, canary = application(version="v1"), application(version="v2")
+    canary.traffic.CopyFrom(control_pb2.TrafficRule(percent=100.0, header="x-canary"))
+    desired = read_desired(control_pb2.DesiredState(applications=[beside], canaries=[canary]))
+    seen = observed(replica(version="v1"), replace(replica(version="v2"), ready_at_s=10.0))
+    assert closed_canaries(desired, observed(replica(version="v1")), 1e9) == {"app"}
+    delay_s = settings().controller.canary_open_delay_s
+    assert closed_canaries(desired, seen, 10.0 + delay_s / 2) == {"app"}
+    assert not closed_canaries(desired, seen, 10.0 + delay_s)
+    closed = build_snapshots(desired, seen, {}, {"app"})[KEY]
+    assert {each.version for each in closed.replicas} == {"v1", "v2"}
+    assert (closed.canary_version, closed.traffic, closed.HasField("traffic")) == (
+        "v2",
+        control_pb2.TrafficRule(),
+        True,
+    )
+    (route,) = build_routes(desired, seen, {"app"}).routes
+    assert (route.traffic, route.HasField("traffic")) == (control_pb2.TrafficRule(), True)
+    assert build_routes(desired, seen).routes[0].traffic == canary.traffic
 
 
 def test_replicas_know_from_a_snapshot_of_another_deployment_whether_they_are_of_the_canary() -> None:

@@ -1,0 +1,84 @@
+"""The changes of the desired state that the controller makes by itself, from what it has seen: each is stored first.
+
+While another change is being stored they are left out: its end wakes the loop, which looks again.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mesh.controller.actors.actor_registry import ActorRegistry
+from mesh.controller.actors.node_list import NodeList
+from mesh.controller.desired.controller_faults import Problems
+from mesh.controller.desired.desired_keeper import DesiredKeeper
+from mesh.controller.desired.generations import Proofs, with_proofs, with_proven_gateways
+from mesh.controller.nodes.cordons import uncordoned
+from mesh.controller.plan.failed_updates import failed_canaries, failed_updates
+from mesh.controller.plan.gateway_plan import have_all_changed
+from mesh.controller.plan.proofs import new_proofs
+from mesh.controller.scaling.scaling_memory import Autoscaler
+
+logger = logging.getLogger("mesh")
+
+
+class Clocks(NamedTuple):
+    monotonic: Callable[[], float]
+    unix: Callable[[], float]
+
+
+class OwnChanges:
+    def __init__(self, wanted: DesiredKeeper, registry: ActorRegistry, node_list: NodeList, clocks: Clocks) -> None:
+        self._wanted = wanted
+        self._registry = registry
+        self._node_list = node_list
+        self._clocks = clocks
+
+    def proofs(self) -> Proofs:
+        """What replicas have shown that is not stored yet."""
+        return new_proofs(
+            self._wanted.desired, self._registry.observed(), self._clocks.monotonic(), self._clocks.unix()
+        )
+
+    async def record_proofs(self) -> None:
+        """Store which versions have run, and which replace the version before for good."""
+        proofs = self.proofs()
+        if proofs and not self._wanted.is_changing:
+            await self._wanted.try_change(functools.partial(with_proofs, proofs=proofs), "what has been proven")
+        desired, seen = self._wanted.desired, self._registry.observed()
+        if not self._wanted.is_changing and have_all_changed(desired, seen, self._clocks.monotonic()):
+            edit = functools.partial(with_proven_gateways, revision=desired.gateways_revision)
+            if await self._wanted.try_change(edit, "that all gateways have their new options"):
+                logger.info("all gateways have their new options")
+
+    async def scale(self, autoscaler: Autoscaler) -> Problems:
+        """Adapt the numbers of replicas to the load, before the planner sees them. Returns what went wrong with it."""
+        desired = self._wanted.desired
+        decided = autoscaler.decide(desired, self._registry.observed().by_deployment())
+        if decided and not self._wanted.is_changing:
+            targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
+            if await self._wanted.try_scale(targets):
+                for key, (before, after) in targets.items():
+                    why = autoscaler.explain(key)
+                    logger.info("scaling %s from %d to %d replicas: %s", key, before, after, why)
+        return autoscaler.problems
+
+    async def forget_cordons(self) -> None:
+        """Of nodes that have been gone for long."""
+        gone = self._node_list.long_gone(self._wanted.desired.cordons)
+        if gone and not self._wanted.is_changing:
+            edit = functools.partial(uncordoned, node_ids=gone)
+            await self._wanted.try_change(edit, "the cordons of nodes that are gone")
+
+    async def undo_failures(self) -> None:
+        """Take back what has failed, where its deployments ask for it."""
+        desired, observed = self._wanted.desired, self._registry.observed()
+        updates, canaries = failed_updates(desired, observed), failed_canaries(desired, observed)
+        is_due = bool(updates or canaries) and not self._wanted.is_changing
+        if is_due and await self._wanted.try_change(self._wanted.undoing(updates, canaries), "rollbacks"):
+            for app, reason in updates.items():
+                logger.warning("application %s goes back to the version before: %s", app, reason)
+            for app, reason in canaries.items():
+                logger.warning("application %s goes on without its canary: %s", app, reason)
