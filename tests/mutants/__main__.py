@@ -21,7 +21,8 @@ from enum import Enum
 from pathlib import Path
 
 from tests.documents import ROOT
-from tests.mutants.catalogue import MUTANTS, SOURCE, Mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import SOURCE, Mutant
 
 NEEDED = ("mesh", "gateway", "tests", "pyproject.toml")
 ALL = ("unit/controller", "sim")

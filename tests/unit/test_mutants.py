@@ -5,7 +5,8 @@ import ast
 import pytest
 
 from tests.documents import ROOT
-from tests.mutants.catalogue import MUTANTS, SOURCE, Mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import SOURCE, Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

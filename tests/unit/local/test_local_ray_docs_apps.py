@@ -6,6 +6,7 @@ import pytest
 
 from mesh.testing import RunMeshApp
 from tests.e2e.test_ray_docs_apps import *
+from tests.e2e.test_ray_docs_web import *
 
 
 @pytest.fixture
