@@ -21,7 +21,7 @@ from mesh.options.option_effects import EFFECTS
 from mesh.settings import Settings, variable_of
 from mesh.wire import telemetry
 from tests import compatibility
-from tests.test_architecture import ROOMS
+from tests.rooms import ROOMS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
