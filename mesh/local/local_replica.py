@@ -37,6 +37,7 @@ from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
+from mesh.wire.outcome import read_answer
 
 logger = logging.getLogger("mesh")
 T = TypeVar("T")
@@ -108,6 +109,7 @@ class LocalReplica:
             max_ongoing_requests=options.max_ongoing_requests,
             max_queued_requests=options.max_queued_requests,
             queue_timeout_s=options.queue_timeout_s,
+            backpressure=read_answer(options.backpressure) if options.HasField("backpressure") else None,
             request_router=read_router(options.request_router) if options.HasField("request_router") else None,
         )
 
