@@ -96,26 +96,6 @@ class Sickly:
             raise RuntimeError("not well")
 
 
-@small()
-class Named:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    async def __call__(self) -> str:
-        return self._name
-
-
-@small()
-class Holder:
-    """Applications anywhere in its arguments have become handles."""
-
-    def __init__(self, in_list: list[Handle], in_dict: dict[str, Handle]) -> None:
-        self._handles = [*in_list, *in_dict.values()]
-
-    async def __call__(self) -> list[tuple[str, str]]:
-        return [(handle.deployment_name, await handle.remote()) for handle in self._handles]
-
-
 @small(max_ongoing_requests=100)
 def greet(name: str) -> str:
     return f"hello {name}"
@@ -136,19 +116,6 @@ def running_application(name: str) -> Any:
     found = mesh.status().applications[name]
     states = [each.status for each in found.deployments.values()]
     return found if found.status == "RUNNING" and set(states) == {"HEALTHY"} else None
-
-
-def test_a_function_and_applications_in_containers_can_be_deployed(
-    deploy: Deploy, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Two bindings are two deployments, one binding used twice is one (items 96–99)."""
-    assert deploy(greet.bind(), "function").remote("you").result(timeout_s=10) == "hello you"
-    one = Named.bind("one")
-    holder = deploy(Holder.bind([one, Named.bind("two")], {"again": one}), "holder")
-    assert "becomes 'Named_1'" in caplog.text
-    assert holder.remote().result(timeout_s=10) == [("Named", "one"), ("Named_1", "two"), ("Named", "one")]
-    assert deploy(Named.bind("elsewhere"), "same-name").remote().result(timeout_s=10) == "elsewhere"
-    assert set(mesh.status().applications["holder"].deployments) == {"Holder", "Named", "Named_1"}
 
 
 def test_a_dead_replica_is_replaced(deploy: Deploy) -> None:

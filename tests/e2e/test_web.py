@@ -103,6 +103,12 @@ def plain(gateway: Gateway, deploy: Deploy) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def function_url(gateway: Gateway, deploy: Deploy) -> str:
+    deploy(no_request.bind(), "web-function")
+    return f"{gateway.http_url}/web-function"
+
+
 def test_a_fastapi_application_does_what_its_tutorial_says(client: httpx.Client) -> None:
     """Parameters, models, dependencies, status codes, background tasks, middleware and errors (items 103, 105)."""
     item = {"name": "pear", "price": 2.5, "tags": ["a", "a"], "images": [{"url": "x", "width": 3}]}
@@ -126,7 +132,7 @@ def test_a_fastapi_application_does_what_its_tutorial_says(client: httpx.Client)
 
 
 def test_documentation_and_redirects_work_below_the_prefix(client: httpx.Client) -> None:
-    """The status names the path of the documentation (items 107, 109, 131)."""
+    """Pages, schemas, redirects and the route of the request have it in front (items 109, 131)."""
     assert "/web-shop/openapi.json" in client.get("/docs").text
     document = client.get("/openapi.json").json()
     assert document["servers"] == [{"url": "/web-shop"}]
@@ -141,6 +147,11 @@ def test_documentation_and_redirects_work_below_the_prefix(client: httpx.Client)
         "/web-shop/where/",
         "mine",
     )
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_status_names_the_path_of_the_documentation() -> None:
+    """Below the prefix of the application (item 107)."""
     assert mesh.status().applications["web-shop"].docs_path == "/docs"
 
 
@@ -204,14 +215,13 @@ def test_websockets(client: httpx.Client, gateway: Gateway) -> None:
         connect(f"{url}/closed")
 
 
-def test_plain_deployments(plain: httpx.Client, gateway: Gateway, deploy: Deploy) -> None:
+def test_plain_deployments(plain: httpx.Client, function_url: str) -> None:
     """They get a Starlette request, and what they return becomes a response (items 27, 114)."""
     assert plain.get("/x", params={"a": 1}).text == "GET {'a': '1'}"
     assert plain.get("/array").json() == [0, 1, 2]
     echoed = plain.post("/echo", content=b"\x00\xff")
     assert (echoed.content, echoed.headers["content-type"]) == (b"\x00\xff", "application/octet-stream")
-    deploy(no_request.bind(), "web-function")
-    assert httpx.get(f"{gateway.http_url}/web-function", timeout=15).json() == {"answer": 42}
+    assert httpx.get(function_url, timeout=15).json() == {"answer": 42}
 
 
 def test_errors_have_their_statuses(plain: httpx.Client) -> None:
