@@ -20,7 +20,7 @@ from mesh.context import get_replica_context, in_replica
 from mesh.deployment import Application
 from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
-from mesh.local.local_run import delete_all_local, delete_local, local_application, local_names, run_local
+from mesh.local.local_run import delete_all_local, delete_local, local_application, local_names, local_status, run_local
 from mesh.options import option_checks
 from mesh.options.autoscaling_policy import PolicyForm
 from mesh.options.gateway import gateway_options
@@ -223,9 +223,14 @@ def delete(name: str, _blocking: bool = True) -> None:
 def status() -> MeshStatus:
     """The current state of gateways, applications, deployments and replicas; empty if no mesh is running.
 
+    Where this process has run local tests only, it is that of their applications, and no Ray is looked for.
+
     Raises:
         MeshException: The controller does not answer within 30 s.
     """
+    local = local_status()
+    if local.applications and not ray_core.is_connected():
+        return local
     client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     return MeshStatus() if client is None else from_reply(client.status())
 

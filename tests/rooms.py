@@ -66,8 +66,8 @@ ROOMS: dict[str, str] = {
     "mesh.deployment": "config handle options usercode",
     "mesh.application": "config deployment exceptions options usercode v1 web",
     "mesh.local": (
-        "application caller context deployment exceptions handle link multiplex options replica routing rpc usercode"
-        " v1 wire"
+        "application caller context deployment exceptions handle link multiplex options replica routing rpc status"
+        " usercode v1 wire"
     ),
     "mesh.testing": "context exceptions handle link local options replica routing settings wire",
     "mesh.stored": "v1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -58,6 +59,7 @@ class LocalApplication:
         )
         self.spec = build(target, name=name, route_prefix=route_prefix, rules=rules)
         self._replicas: dict[str, LocalReplica] = {}
+        self.deployed_at_s = time.time()
 
     def __repr__(self) -> str:
         return f"<LocalApplication {self.name}, {len(self._replicas)} replicas>"
@@ -78,6 +80,10 @@ class LocalApplication:
         if handle is None:
             handle = self._handles[deployment_name] = DeploymentHandle(deployment_name, self.name, _routers=self)
         return handle
+
+    def replica(self, deployment_name: str) -> LocalReplica | None:
+        """The one replica of a deployment; None before it begins to start, and after the end."""
+        return self._replicas.get(deployment_name)
 
     @property
     def ingress(self) -> DeploymentHandle[Any]:

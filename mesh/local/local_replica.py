@@ -68,7 +68,7 @@ class LocalReplica:
         replica = ReplicaContext(
             app_name=app_name,
             deployment=spec.name,
-            replica_tag=self._replica_id,
+            replica_tag=self.replica_id,
             max_ongoing_requests=spec.options.max_ongoing_requests,
             code_version=spec.version,
             get_servable_object=lambda: self._object.target if self._object is not None else None,
@@ -86,12 +86,21 @@ class LocalReplica:
         self._stats: RecordedStats | None = None
 
     @property
-    def _replica_id(self) -> str:
+    def replica_id(self) -> str:
         return f"{self.spec.name}-local"
 
+    @property
+    def is_serving(self) -> bool:
+        return self._server is not None
+
+    @property
+    def ongoing(self) -> int:
+        """Calls that are executed now."""
+        return self._admission.ongoing
+
     def __repr__(self) -> str:
-        phase = "serving" if self._server is not None else "not serving"
-        return f"<LocalReplica of {self.key}, {phase}, {self._admission.ongoing} calls>"
+        phase = "serving" if self.is_serving else "not serving"
+        return f"<LocalReplica of {self.key}, {phase}, {self.ongoing} calls>"
 
     @property
     def identity(self) -> CallerIdentity:
@@ -105,7 +114,7 @@ class LocalReplica:
         return Snapshot(
             deployment=self.key,
             version=1,
-            replicas=(ReplicaInfo(self._replica_id, _NO_ADDRESS, _NODE_ID),),
+            replicas=(ReplicaInfo(self.replica_id, _NO_ADDRESS, _NODE_ID),),
             max_ongoing_requests=options.max_ongoing_requests,
             max_queued_requests=options.max_queued_requests,
             queue_timeout_s=options.queue_timeout_s,
@@ -167,7 +176,7 @@ class LocalReplica:
         methods = self._context.run(MethodTable, user_object.target, typed)
         executor = Executor(methods, self._user_loop, counts, user_object.web)
         token_matches = partial(hmac.compare_digest, self._token)
-        servicer = LinkServicer(self._replica_id, self._admission, executor, links, token_matches)
+        servicer = LinkServicer(self.replica_id, self._admission, executor, links, token_matches)
         self._servicer = servicer
         self._models.on_change(lambda ids: io_thread().call(servicer.announce_models, ids))
         servicer.announce_models(self._models.model_ids())

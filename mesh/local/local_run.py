@@ -7,6 +7,8 @@ import threading
 from mesh.caller import handle_family
 from mesh.deployment import Application
 from mesh.local.local_application import OWN_APPLICATION, LocalApplication, living_applications
+from mesh.local.local_status import status_of
+from mesh.status import MeshStatus
 
 _lock = threading.Lock()
 _running: dict[str, LocalApplication] = {}
@@ -41,6 +43,11 @@ def local_application(name: str) -> LocalApplication | None:
 def local_names() -> list[str]:
     """Of all local applications of this process."""
     return [each.name for each in living_applications()]
+
+
+def local_status() -> MeshStatus:
+    """Of all local applications of this process."""
+    return status_of(living_applications())
 
 
 def delete_local(name: str) -> bool:

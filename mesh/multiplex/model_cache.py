@@ -84,6 +84,11 @@ class ModelCache:
             self._resident.move_to_end(model_id)
             self._sizes.move_to_end(model_id)
             return self._resident[model_id]
+        if asyncio.current_task() in self._loading.values():
+            raise RuntimeError(
+                f"While it loads a model, the loader asks itself for model {model_id!r}, and would never get it: loads "
+                "come one after the other. Give that model a loader of its own."
+            )
         loading = self._loading.get(model_id) or self._begin_load(model_id)
         return await asyncio.shield(loading)
 

@@ -37,7 +37,8 @@ class InstanceState(Generic[T]):
             return weakref.ref(owner, lambda _: self._forget(key))
         except TypeError as error:
             raise TypeError(
-                f"{type(owner).__name__} objects cannot be weakly referenced. Add '__weakref__' to its __slots__."
+                f"{type(owner).__name__} objects cannot be weakly referenced. Add '__weakref__' to its __slots__, or "
+                "weakref_slot=True to a dataclass with slots=True."
             ) from error
 
     def _forget(self, key: int) -> None:

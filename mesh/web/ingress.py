@@ -190,7 +190,8 @@ def _with_async_constructor(cls: Any) -> type:
         }
 
     __init__.__signature__ = _constructor_signature(cls)  # type: ignore[attr-defined]
-    made: Any = types.new_class(cls.__name__, (cls,), exec_body=fill)
+    parameters = getattr(cls, "__parameters__", ())
+    made: Any = types.new_class(cls.__name__, (cls[parameters] if parameters else cls,), exec_body=fill)
     return cast(type, made)
 
 

@@ -68,3 +68,34 @@ def test_a_look_up_without_a_check_fails_at_the_call(mesh_app: RunMeshApp) -> No
     assert (unknown.deployment_name, unknown.app_name) == ("tripel", "shop")
     with pytest.raises(MeshException, match="Deployment 'tripel' of application 'shop' does not exist"):
         unknown.remote(1)
+
+
+@mesh.deployment
+class Watcher:
+    """Remembers the status as it was in its constructor."""
+
+    def __init__(self, double: Handle) -> None:
+        self.at_start = mesh.status()
+
+    async def statuses(self) -> tuple[Any, Any]:
+        return self.at_start, mesh.status()
+
+
+def test_the_status_has_local_applications(mesh_app: RunMeshApp) -> None:
+    """From the start on, with one replica of each deployment (items 126, 240)."""
+    mesh_app(double.bind(), name="other")
+    app = mesh_app(Watcher.bind(double.bind()), name="watched")
+    at_start, now = app.handle.statuses.remote().result(timeout_s=DEADLINE_S)
+    before, after = (each.applications["watched"] for each in (at_start, now))
+    assert list(now.applications) == ["other", "watched"]
+    assert (before.status, after.status) == ("DEPLOYING", "RUNNING")
+    assert {name: each.status for name, each in before.deployments.items()} == {
+        "double": "HEALTHY",
+        "Watcher": "UPDATING",
+    }
+    watcher = after.deployments["Watcher"]
+    assert (watcher.status, watcher.replica_states, watcher.busy, watcher.places) == ("HEALTHY", {"RUNNING": 1}, 1, 5)
+    assert list(watcher.replicas) == ["Watcher-local"]
+    assert after.last_deployed_time_s >= now.applications["other"].last_deployed_time_s > 0
+    app.close()
+    assert list(mesh.status().applications) == ["other"]

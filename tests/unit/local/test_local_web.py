@@ -1,4 +1,4 @@
-"""Web requests to local applications: the tests of the mesh, but for those of its status and of its processes."""
+"""Web requests to local applications: the tests of the mesh, but for those of its processes and a slow one."""
 
 # ruff: noqa: F403, F405, F821
 
@@ -13,7 +13,6 @@ from mesh.testing import MeshApp, RunMeshApp
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_web import *
 
-del test_the_status_names_the_path_of_the_documentation
 del test_errors_have_their_statuses
 del test_large_bodies_take_little_memory
 del test_a_client_that_does_not_read_holds_up_nothing

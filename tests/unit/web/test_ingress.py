@@ -3,7 +3,7 @@
 import inspect
 import socket
 import threading
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -14,6 +14,7 @@ from mesh.application import BuildRules, build
 from mesh.exceptions import MeshException
 from mesh.web.ingress import IngressApp, ingress_app_of, takes_web_requests
 
+T = TypeVar("T")
 RULES = BuildRules(make_handle=lambda name, app: name, version_of=lambda code, packed: "1")
 
 
@@ -71,6 +72,19 @@ def test_a_class_keeps_its_name_and_its_methods() -> None:
     )
     assert issubclass(made, Shop)
     assert mesh.deployment(made).name == "Shop"
+
+
+def test_a_generic_class_stays_one() -> None:
+    """It may be deployed with and without its parameters (item 107)."""
+
+    class Box(Generic[T]):
+        def __init__(self, content: T) -> None:
+            self.content = content
+
+    made: Any = mesh.ingress(FastAPI())(Box)
+    for deployed in (made, made[int]):
+        code = mesh.deployment(deployed).func_or_class
+        assert (code.__name__, code.__parameters__, ingress_app_of(code)) == ("Box", (T,), ingress_app_of(made))
 
 
 def test_bind_checks_the_arguments_of_the_users_constructor() -> None:
