@@ -393,13 +393,8 @@ def _rules() -> application.BuildRules:
         make_handle=DeploymentHandle,
         version_of=lambda code, packed: version,
         servicer_functions=mesh_lifecycle.servicer_functions(),
-        runtime_env=inherited_runtime_env(),
+        runtime_env=mesh_lifecycle.inherited_runtime_env(),
     )
-
-
-def inherited_runtime_env() -> dict[str, Any]:
-    """The runtime environment of the driver's job: the default for its deployments."""
-    return {key: value for key, value in ray_core.job_runtime_env().items() if not key.startswith("_")}
 
 
 _program_end = ProgramEnd(shutdown)

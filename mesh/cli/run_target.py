@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import click
 import yaml
 
-from mesh import api
 from mesh.client import mesh_lifecycle
 from mesh.client.control_client import ConfigText
 from mesh.declarative import compose
@@ -70,7 +69,8 @@ class Target:
     def specs(self) -> list[control_pb2.ApplicationSpec]:
         """The specs for the controller of the running mesh."""
         around = compose.Surroundings(
-            servicer_functions=mesh_lifecycle.servicer_functions(), job_runtime_env=api.inherited_runtime_env()
+            servicer_functions=mesh_lifecycle.servicer_functions(),
+            job_runtime_env=mesh_lifecycle.inherited_runtime_env(),
         )
         return compose.compose(self.config, self.source, self.loaded, around, click.echo)
 

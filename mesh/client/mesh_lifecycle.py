@@ -131,6 +131,11 @@ def servicer_functions() -> tuple[Callable[..., Any], ...]:
     return () if data is None else unpack(data).servicer_functions
 
 
+def inherited_runtime_env() -> dict[str, Any]:
+    """The runtime environment of the driver's job: the default for its deployments."""
+    return {key: value for key, value in ray_core.job_runtime_env().items() if not key.startswith("_")}
+
+
 def head_node_id() -> str:
     """Empty if there is none."""
     return next((node.node_id for node in ray_core.list_nodes() if node.is_head and node.is_alive), "")
