@@ -170,7 +170,7 @@ class Http1Exchange:
 
     def abort(self) -> None:
         if not self.has_ended:
-            self.has_ended = True
+            self._end()
             has_no_end = self._framing is Framing.UNTIL_CLOSE and not self.is_tunnel
             self._connection.on_aborted("the answer was given up", has_no_end=has_no_end)
 
@@ -188,9 +188,10 @@ class Http1Exchange:
     def break_off(self, by: BrokenBy) -> None:
         """Nothing more can be sent. Without effect on one that has ended."""
         if not self.has_ended:
-            self.has_ended = True
+            receiver = self.receiver
+            self._end()
             try:
-                self.receiver.on_broken(by)
+                receiver.on_broken(by)
             except Exception:
                 logger.exception("the receiver of %r failed at its end", self)
 
@@ -232,8 +233,13 @@ class Http1Exchange:
             self.abort()
 
     def _finish(self) -> None:
-        self.has_ended = True
+        self._end()
         self._connection.on_answered(keeps_alive=self._keeps_alive)
+
+    def _end(self) -> None:
+        self.has_ended = True
+        # The two refer to each other: both go now, and not when the collector comes.
+        self.receiver = UNHEARD
 
     def _fail(self, text: str) -> None:
         """The answer is not valid: another one says so, or none if its head has left."""

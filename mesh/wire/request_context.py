@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from mesh.v1 import common_pb2
 from mesh.wire.identity import Identity
 
 # A separate generator: user code that seeds the shared one must not make request ids repeat.
-_random = random.Random()
-_UUID4_BITS = 0x4 << 76 | 0x8 << 60
-_UUID4_MASK = ~(0xF << 76 | 0xC << 60)
+_bits = random.Random().getrandbits
+_OF_PROCESS = f"-4{_bits(12):03x}-{0x8000 | _bits(14):04x}-{_bits(48):012x}"
+_numbers = itertools.count(_bits(48))
+_STEP = 0x9E3779B97F4B
+"""Odd, so that 2^48 numbers follow each other before one repeats; large, so that they differ in their first digits."""
 
 
 @dataclass(slots=True)
@@ -97,7 +100,6 @@ new_root: Callable[[str, str], RequestContext] = _new_root
 
 
 def new_request_id() -> str:
-    """A random UUID4. Every call needs one, and `uuid.uuid4()` takes three times as long as this."""
-    number = _random.getrandbits(128) & _UUID4_MASK | _UUID4_BITS
-    digits = f"{number:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    """A UUID4: 74 random bits of this process behind a number. Every call needs one, and `uuid.uuid4()` is slow."""
+    digits = f"{next(_numbers) * _STEP & 0xFFFF_FFFF_FFFF:012x}"
+    return f"{digits[:8]}-{digits[8:]}{_OF_PROCESS}"

@@ -32,6 +32,11 @@ def test_request_ids_are_random_uuids() -> None:
     assert {uuid.UUID(each).version for each in ids} == {4}
 
 
+def test_request_ids_differ_in_their_first_digits() -> None:
+    """People tell requests apart by them."""
+    assert len({new_request_id()[:8] for _ in range(1000)}) == 1000
+
+
 def test_children_inherit_all_but_the_model() -> None:
     request = RequestContext("id", "/route", "app", "model", "trace", "state", ALICE, "acme")
     child = RequestContext("id", "/route", "app", "theirs", "trace", "state", ALICE, "acme")
