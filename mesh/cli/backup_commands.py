@@ -18,6 +18,7 @@ from mesh.options.gateway import gateway_options
 from mesh.stored.backup_file import from_file, to_file
 from mesh.v1 import control_pb2
 
+_NODE_ID_SHOWN = 8
 _CONTENT = (
     "It contains the code, bound arguments, user_config and environment variables of all applications, with the secrets"
     " in them, and no token, key or certificate of the mesh."
@@ -87,6 +88,9 @@ def restore(file: str, replace: bool, no_wait: bool, dry_run: bool, address: str
     changes = client.restore(saved, may_replace=replace, is_dry_run=dry_run, expected=expected)
     lines = [line for each in changes for line in each.lines]
     click.echo("\n".join(lines) or ("Nothing would change." if dry_run else "Nothing changes."))
+    if saved.state.cordons:
+        nodes = ", ".join(each.node_id[:_NODE_ID_SHOWN] for each in saved.state.cordons)
+        click.echo(f"Cordons are not restored. When the file was written there were some of: {nodes}.")
     if dry_run:
         return
     if no_wait:

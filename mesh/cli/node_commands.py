@@ -44,7 +44,7 @@ def cordon(node: str, address: str | None) -> None:
     """Start no new replica on a node.
 
     \b
-    mesh cordon 3f2a91bc             by its id, or the beginning of it: see `mesh nodes`
+    mesh cordon 3f2a91bc             by four or more characters of its id: see `mesh nodes`
     mesh cordon 10.0.0.4             by its address
 
     Its replicas and its gateway stay and serve; when such a replica ends, another one starts on another node. It holds

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mesh.cluster.keys import REPLICA_PREFIX
@@ -32,7 +33,7 @@ from mesh.controller.own_changes import Clocks, OwnChanges
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
 from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.controller.plan.planner import plan
-from mesh.controller.plan.progress import overdue_replicas
+from mesh.controller.plan.progress import held_replicas, overdue_replicas
 from mesh.controller.repeated_requests import once
 from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.loop_metrics import LoopTimes, TurnPart, TurnResult
@@ -264,6 +265,7 @@ class ControlLoop:
             await self._own_changes.record_proofs()
             self._shown.judge.faults.note("autoscaling", await self._own_changes.scale(self.autoscaler))
             await self._own_changes.forget_cordons()
+            await self._own_changes.record_drained()
             desired = self._wanted.desired
             self._see_nodes(desired)
             self._fail_overdue(desired)
@@ -288,6 +290,7 @@ class ControlLoop:
         return observed
 
     def _fail_overdue(self, desired: Desired) -> None:
+        self._registry.hold(held_replicas(desired, self._registry.observed()))
         for overdue in overdue_replicas(desired, self._registry.observed(), self._clock()):
             logger.warning("giving up on %s: %s", overdue.title, overdue.message)
             self._registry.replica_hung(overdue)
@@ -329,4 +332,6 @@ def _planned(desired: Desired, observed: Observed, now_s: float) -> Plan:
     """Nothing, as long as no node is known after a start: nothing could be placed, and cordons not be observed."""
     if not observed.nodes and not desired.is_shutting_down:
         return Plan((), {})
-    return plan(desired, observed, now_s, settings().controller)
+    # Also of nodes that the list lacks, as it may after a start.
+    with_cordoned = replace(observed, cordoned_ids=frozenset(desired.cordons))
+    return plan(desired, with_cordoned, now_s, settings().controller)

@@ -15,7 +15,8 @@ from mesh.controller.actors.node_list import NodeList
 from mesh.controller.desired.controller_faults import Problems
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.generations import Proofs, with_proofs, with_proven_gateways
-from mesh.controller.nodes.cordons import uncordoned
+from mesh.controller.nodes.cordons import newly_drained, uncordoned, with_drained
+from mesh.controller.nodes.node_names import title_of
 from mesh.controller.plan.failed_updates import failed_canaries, failed_updates
 from mesh.controller.plan.gateway_plan import have_all_changed
 from mesh.controller.plan.proofs import new_proofs
@@ -71,6 +72,16 @@ class OwnChanges:
         if gone and not self._wanted.is_changing:
             edit = functools.partial(uncordoned, node_ids=gone)
             await self._wanted.try_change(edit, "the cordons of nodes that are gone")
+
+    async def record_drained(self) -> None:
+        """Store, and say once, which drains have ended."""
+        drained = newly_drained(self._wanted.desired, self._registry.observed())
+        if drained and not self._wanted.is_changing:
+            edit = functools.partial(with_drained, node_ids=[node.node_id for node in drained])
+            if await self._wanted.try_change(edit, "that drains have ended"):
+                for node in drained:
+                    ending = "its replicas have left, and it stays" if node.is_head else "it can be switched off"
+                    logger.info("node %s is drained: %s", title_of(node), ending)
 
     async def undo_failures(self) -> None:
         """Take back what has failed, where its deployments ask for it."""

@@ -483,18 +483,20 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., gateways: _Optional[_Union[GatewayOptions, _Mapping]] = ..., applications: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., is_shutting_down: bool = ..., config_file: _Optional[str] = ..., target_capacity: _Optional[float] = ..., predecessors: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., applied_requests: _Optional[_Iterable[str]] = ..., proven_before: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[DeployRecord, _Mapping]]] = ..., canaries: _Optional[_Iterable[_Union[ApplicationSpec, _Mapping]]] = ..., schema_version: _Optional[int] = ..., cordons: _Optional[_Iterable[_Union[Cordon, _Mapping]]] = ..., gateways_revision: _Optional[int] = ..., gateways_before: _Optional[_Union[GatewayRevision, _Mapping]] = ..., gateways_revision_max: _Optional[int] = ...) -> None: ...
 
 class Cordon(_message.Message):
-    __slots__ = ("node_id", "unix_time_s", "author", "is_draining", "replicas")
+    __slots__ = ("node_id", "unix_time_s", "author", "is_draining", "replicas", "is_drained")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     UNIX_TIME_S_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    IS_DRAINED_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     unix_time_s: float
     author: str
     is_draining: bool
     replicas: int
-    def __init__(self, node_id: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., is_draining: bool = ..., replicas: _Optional[int] = ...) -> None: ...
+    is_drained: bool
+    def __init__(self, node_id: _Optional[str] = ..., unix_time_s: _Optional[float] = ..., author: _Optional[str] = ..., is_draining: bool = ..., replicas: _Optional[int] = ..., is_drained: bool = ...) -> None: ...
 
 class AutoscaledNumbers(_message.Message):
     __slots__ = ("state_version", "numbers")

@@ -3,12 +3,15 @@
 A test runs the coroutine that follows it; what is asserted stands there.
 """
 
+import functools
+
 import grpc
 import pytest
 
 from mesh.cluster.keys import CODE_PREFIX, DESCRIPTORS_PREFIX
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.event_log import EventLog
+from mesh.controller.nodes.cordons import cordoned, uncordoned
 from mesh.stored.backup_file import from_file, to_file
 from mesh.stored.schema_version import SCHEMA_VERSION
 from mesh.v1 import control_pb2
@@ -184,6 +187,25 @@ async def _with_canary() -> None:
     await restore(other, saved)
     await other.until(lambda: len(other.cluster.serving("v1-o")) == 5 and len(other.cluster.serving("v2-o")) == 1)
     await other.crash()
+
+
+def test_a_restore_leaves_cordons_as_they_are() -> None:
+    """They are about nodes of the cluster as it was."""
+    run_in_fake_time(_with_cordons())
+
+
+async def _with_cordons() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await deploy(mesh, application("one", "v1", 1))
+    await mesh._ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n1")), ()))
+    saved = await saved_by(mesh)
+    assert [each.node_id for each in saved.state.cordons] == ["n1"]
+    await mesh._ask(lambda: (functools.partial(uncordoned, node_ids=("n1",)), ()))
+    await mesh._ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n2")), ()))
+    await restore(mesh, saved, may_replace=True)
+    assert [each.node_id for each in mesh.stored().cordons] == ["n2"]
+    await mesh.crash()
 
 
 def test_code_that_is_lost_makes_no_backup() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from mesh.cluster.keys import gateway_name, replica_name
@@ -200,6 +200,11 @@ class ActorRegistry:
             self._records.count_restart(replica, RestartReason.START_FAILED)
             self._put_replica(replace(replica, unhealthy=overdue.message))
 
+    def hold(self, replica_ids: Iterable[str]) -> None:
+        """Their rollout is paused now."""
+        for each in replica_ids:
+            self._replicas[each] = replace(self._replicas[each], held_at_s=self._clock())
+
     def replica_readiness(self, replica_id: str, not_ready: str) -> bool:
         """Why the replica takes no calls, or empty: it does. It stays either way. Returns whether that is news."""
         if not (replica := self._replicas.get(replica_id)) or replica.not_ready == not_ready or replica.is_leaving:
@@ -220,12 +225,9 @@ class ActorRegistry:
             self._records.count_failed_check(replica)
         self._put_replica(replace(replica, health_failures=count))
         is_due = failure is not None and count >= settings().controller.health_failures_max
-        if is_due and self._may_be_replaced(replica):
-            self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
-
-    def _may_be_replaced(self, replica: Replica) -> bool:
         key = replica.deployment
-        return self._records.disruptions.allows_another(key, self._serving(key))
+        if is_due and self._records.disruptions.allows_another(key, self._serving(key)):
+            self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
     def _serving(self, key: DeploymentKey) -> int:
         return sum(each.is_serving for each in self._replicas.values() if each.deployment == key)

@@ -14,7 +14,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from mesh.controller.plan.cluster_picture import Node
+from mesh.controller.desired.desired_state import Desired
+from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.v1 import control_pb2
 
 _AUTHOR_MAX_CHARS = 100
@@ -41,6 +42,20 @@ def cordoned(state: control_pb2.DesiredState, cordon: control_pb2.Cordon) -> con
     added = changed.cordons.add()
     added.CopyFrom(cordon)
     added.author = cordon.author[:_AUTHOR_MAX_CHARS]
+    return changed
+
+
+def newly_drained(desired: Desired, observed: Observed) -> list[Node]:
+    """Nodes whose drain has ended, and is not stored as that. A drained node never gets a replica again."""
+    open_ids = {each.node_id for each in desired.cordons.values() if each.is_draining and not each.is_drained}
+    return [node for node in observed.nodes if node.node_id in open_ids and node.is_emptied and observed.is_free(node)]
+
+
+def with_drained(state: control_pb2.DesiredState, node_ids: Collection[str]) -> control_pb2.DesiredState:
+    """The state in which the drains of these nodes have ended."""
+    changed = uncordoned(state, ())
+    for each in changed.cordons:
+        each.is_drained |= each.is_draining and each.node_id in node_ids
     return changed
 
 

@@ -9,21 +9,32 @@ import grpc
 from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.controller.plan.cluster_picture import Node
 
+PREFIX_MIN_CHARS = 4
+"""What begins an id may be no shorter: a slip of the finger must not name a node."""
 _LISTED_MAX = 50
+_NAME_SHOWN_CHARS = 60
+"""Somewhat more than an id has."""
 
 
 def find_node(nodes: Sequence[Node], name: str) -> Node:
-    """The node of that name. Raises InvalidChangeError with a list if there is none, or more than one."""
+    """The node of that name. Raises InvalidChangeError with a list if there is none, or more than one.
+
+    An id or an address is a name, and so are the first characters of an id that no other node has.
+    """
     wanted = name.strip().lower()
     exact = [node for node in nodes if wanted and wanted in (node.node_id, node.address)]
     found = exact or [node for node in nodes if wanted and node.node_id.startswith(wanted)]
+    shown = repr(name[:_NAME_SHOWN_CHARS]) + ("..." if len(name) > _NAME_SHOWN_CHARS else "")
+    if found and not exact and len(wanted) < PREFIX_MIN_CHARS:
+        text = f"{shown} is too short to name a node: give at least {PREFIX_MIN_CHARS} characters of the id of one of "
+        raise InvalidChangeError(grpc.StatusCode.INVALID_ARGUMENT, f"{text}{_listed(found)}.")
     if len(found) == 1:
         return found[0]
     if found:
         # Nodes on one machine share their address.
-        text = f"{name!r} may be any of {len(found)} nodes: {_listed(found)}. Give more of the id."
+        text = f"{shown} may be any of {len(found)} nodes: {_listed(found)}. Give more of the id."
         raise InvalidChangeError(grpc.StatusCode.FAILED_PRECONDITION, text)
-    text = f"There is no node {name!r}. There are: {_listed(nodes) or 'none that the controller knows yet'}."
+    text = f"There is no node {shown}. There are: {_listed(nodes) or 'none that the controller knows yet'}."
     raise InvalidChangeError(grpc.StatusCode.NOT_FOUND, text)
 
 

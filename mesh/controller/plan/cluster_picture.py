@@ -41,6 +41,8 @@ class Replica:
     """Not empty: it runs and takes no calls now, and why."""
     unready_at_s: float | None = None
     """When it came up, or was found, without taking calls. None: it has taken some since."""
+    held_at_s: float = 0.0
+    """Until when the rollout to its version was paused: its deadlines count from then on at the earliest."""
     checks_ready: bool = False
     """Its code says from time to time whether it takes calls."""
     stop_reasons: tuple[str, ...] = ()
@@ -214,12 +216,20 @@ class Observed:
     tallies: Mapping[DeploymentKey, Tally] = field(default_factory=dict)
     gateways: tuple[Gateway, ...] = ()
     nodes: tuple[Node, ...] = ()
+    cordoned_ids: frozenset[str] = frozenset()
+    """Of all nodes that an operator has cordoned, also those that the list of nodes lacks."""
     replica_failures: Mapping[tuple[DeploymentKey, str], Failures] = field(default_factory=dict)
     """By deployment and version."""
     config_failures: Mapping[tuple[DeploymentKey, str], Failures] = field(default_factory=dict)
     """By deployment and version: of configurations that running replicas were to take over."""
     gateway_failures: Mapping[GatewaySlot, Failures] = field(default_factory=dict)
     departed: tuple[DepartedReplica, ...] = ()
+
+    def is_free(self, node: Node) -> bool:
+        """It has neither a replica nor a gateway, which the head keeps: see mesh/controller/plan/gateway_plan.py."""
+        has_gateway = any(each.slot.node_id == node.node_id for each in self.gateways)
+        has_replica = any(each.is_placed and node.node_id in each.bundle_nodes for each in self.replicas)
+        return not has_replica and (node.is_head or not has_gateway)
 
     def failures_of(self, key: DeploymentKey, version: str) -> Failures:
         """Failures of that version; those of another one do not count."""

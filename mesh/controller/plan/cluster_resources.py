@@ -80,7 +80,8 @@ class ClusterResources:
 
     @cached_property
     def cordoned_ids(self) -> frozenset[str]:
-        return frozenset(node.node_id for node in self.observed.nodes if node.is_cordoned)
+        """Ray may know nodes that the last list lacks, and place on them what it places by itself."""
+        return self.observed.cordoned_ids | {node.node_id for node in self.observed.nodes if node.is_cordoned}
 
     @cached_property
     def _emptied_ids(self) -> frozenset[str]:

@@ -25,14 +25,26 @@ def overdue_replicas(desired: Desired, observed: Observed, now_s: float) -> Iter
     for replica in observed.replicas:
         target = _target_of(replica, desired)
         began_at_s = _began_at_s(replica, target)
-        if replica.unhealthy or began_at_s is None:
+        if replica.unhealthy or began_at_s is None or is_held(replica, target):
             continue
         deadline_s = progress_deadline_s_of((target or replica).spec.options)
-        if now_s - began_at_s > deadline_s:
+        if now_s - max(began_at_s, replica.held_at_s) > deadline_s:
             message = f"{_missing(replica)} within progress_deadline_s={deadline_s:g}"
             if replica.not_ready:
                 message += f": {replica.not_ready}"
             yield OverdueReplica(replica.replica_id, replica.title, f"replica {replica.replica_id}: {message}")
+
+
+def held_replicas(desired: Desired, observed: Observed) -> list[str]:
+    """Those whose rollout is paused: what they take until it is resumed is no one's fault."""
+    if not any(target.is_held for target in desired.deployments.values()):
+        return []
+    return [each.replica_id for each in observed.replicas if is_held(each, _target_of(each, desired))]
+
+
+def is_held(replica: Replica, target: DeploymentTarget | None) -> bool:
+    """The replica is of a rollout that is paused."""
+    return target is not None and target.is_held and target.version == replica.version
 
 
 def _missing(replica: Replica) -> str:

@@ -85,6 +85,15 @@ def test_a_restore_reaches_the_mesh_that_runs_and_waits(cluster: FakeCluster) ->
     assert invoke("restore", "shop.backup", "--no-wait").output.splitlines()[-1] == "Stored: shop."
 
 
+def test_a_restore_names_the_cordons_that_it_does_not_restore(cluster: FakeCluster) -> None:
+    cluster.run_controller()
+    backup = saved()
+    backup.state.cordons.add(node_id="3f2a91bc" * 7)
+    Path("shop.backup").write_bytes(to_file(backup))
+    done = invoke("restore", "shop.backup", "--no-wait")
+    assert "Cordons are not restored. When the file was written there were some of: 3f2a91bc.\n" in done.output
+
+
 def test_a_dry_run_changes_nothing_and_starts_nothing(cluster: FakeCluster) -> None:
     Path("shop.backup").write_bytes(to_file(saved()))
     assert (

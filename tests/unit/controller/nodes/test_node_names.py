@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.nodes.node_names import find_node
+from mesh.controller.nodes.node_names import PREFIX_MIN_CHARS, find_node
 from mesh.controller.plan.cluster_picture import Node
 
 HEAD = Node(node_id="3f2a91bc" * 7, address="10.0.0.3", is_head=True)
@@ -42,10 +42,25 @@ def test_the_list_of_a_large_cluster_is_short() -> None:
         find_node(nodes, "x")
 
 
-@given(st.sets(st.text("01", min_size=1, max_size=4), max_size=8), st.text("01", max_size=5))
+def test_a_few_characters_name_no_node() -> None:
+    """Also if there is only one that they could be: `mesh drain 3` for `mesh drain 3f2a91bc` empties a node."""
+    for name in ("3", "3f2"):
+        with pytest.raises(InvalidChangeError, match=r"at least 4 characters .* 3f2a91bc") as refusal:
+            find_node([HEAD], name)
+        assert refusal.value.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert find_node([Node(node_id="n1"), HEAD], "n1").node_id == "n1", "a whole id may be as short as it is"
+
+
+def test_a_name_of_any_length_makes_a_short_message() -> None:
+    with pytest.raises(InvalidChangeError) as refusal:
+        find_node(NODES, "3f2a" * 100_000)
+    assert len(str(refusal.value)) < 300
+
+
+@given(st.sets(st.text("01", min_size=1, max_size=6), max_size=8), st.text("01", max_size=7))
 def test_a_name_is_never_that_of_another_node(ids: set[str], name: str) -> None:
     nodes = [Node(node_id=each) for each in sorted(ids)]
-    begin = [each for each in ids if name and each.startswith(name)]
+    begin = [each for each in ids if len(name) >= PREFIX_MIN_CHARS and each.startswith(name)]
     try:
         found = find_node(nodes, name)
     except InvalidChangeError:
