@@ -27,7 +27,7 @@ _CONTENT = (
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def backup(file: str, address: str | None) -> None:
     """Write all applications of the mesh to a file, from which `mesh restore` brings them back.
@@ -57,7 +57,7 @@ def backup(file: str, address: str | None) -> None:
 @click.option("--replace", is_flag=True, help="Also replace applications that run and differ from those in the file.")
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until it runs.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def restore(file: str, replace: bool, no_wait: bool, dry_run: bool, address: str | None) -> None:
     """Deploy all applications of a file that `mesh backup` wrote.

@@ -37,7 +37,7 @@ from mesh.v1 import control_pb2
     help="Refuse if the application has another revision than `mesh diff` showed. May be repeated.",
 )
 @prune_option
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry_run: bool, **given: Any) -> None:
     """Deploy a configuration file or an application to a running cluster.
@@ -180,7 +180,7 @@ def follow(asked: Target, unchanged: Sequence[str] = (), check: Callable[[], obj
 
 @click.command()
 @click.option("--name", help="Show only this application.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def config(name: str | None, address: str | None) -> None:
     """Show the configuration file that was deployed last.
@@ -213,6 +213,7 @@ def _part_of(text: str, name: str) -> str:
 @click.option("--output", "-o", metavar="FILE", help="Write to this file, which must not exist. Default: print.")
 @click.option(
     "--app-dir",
+    "-d",
     type=click.Path(exists=True, file_okay=False),
     default=".",
     show_default=True,

@@ -20,7 +20,7 @@ from mesh.options import option_checks
     "--by", "change", type=int, metavar="CHANGE", help="Instead of N: this many more than there are, or fewer."
 )
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until they run.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def scale(
     name: str, deployment: str, num_replicas: int | None, change: int | None, no_wait: bool, address: str | None
@@ -59,7 +59,7 @@ def scale(
 @click.command()
 @click.argument("name", metavar="APP")
 @click.argument("deployment", default="")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def pause(name: str, deployment: str, address: str | None) -> None:
     """Stop the rollouts of an application where they are.
@@ -79,7 +79,7 @@ def pause(name: str, deployment: str, address: str | None) -> None:
 @click.command()
 @click.argument("name", metavar="APP")
 @click.argument("deployment", default="")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def resume(name: str, deployment: str, address: str | None) -> None:
     """Let the rollouts of an application go on.

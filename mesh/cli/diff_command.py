@@ -38,7 +38,7 @@ class _UnknownDifference(click.ClickException):
 @click.command()
 @target_options
 @prune_option
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 def diff(**given: Any) -> None:
     """Show what `mesh deploy` of a file or an application would change, and change nothing.
 

@@ -20,7 +20,7 @@ _POLL_S = 1.0
 @click.argument("app", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on with new events until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def events(app: str | None, follow: bool, as_json: bool, address: str | None) -> None:
     """Show what the controller has decided, with the reason of each decision.

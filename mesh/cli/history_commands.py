@@ -26,7 +26,7 @@ _DEPLOYERS = {
 @click.argument("name", metavar="APP")
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until it runs.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def rollback(name: str, no_wait: bool, dry_run: bool, address: str | None) -> None:
     """Go back to the version of an application before this one, or end its canary.
@@ -53,7 +53,7 @@ def rollback(name: str, no_wait: bool, dry_run: bool, address: str | None) -> No
 @click.argument("name", metavar="APP")
 @click.option("--no-wait", is_flag=True, help="Return when it is stored, without waiting until it runs.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def promote(name: str, no_wait: bool, dry_run: bool, address: str | None) -> None:
     """Give the canary of an application all its requests.
@@ -74,7 +74,7 @@ def promote(name: str, no_wait: bool, dry_run: bool, address: str | None) -> Non
 @click.command()
 @click.argument("name", metavar="APP")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def history(name: str, as_json: bool, address: str | None) -> None:
     """Show the last ten deploys of an application: when, by whom, and what changed.

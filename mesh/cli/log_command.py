@@ -38,7 +38,7 @@ _LAST_LOGS_TIMEOUT_S = 2.0
     help="Only the latest records.",
     show_default=True,
 )
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def logs(app: str | None, deployment: str | None, follow: bool, address: str | None, **given: Any) -> None:
     """Show what replicas logged, printed and raised, on all nodes, also of replicas that are gone.

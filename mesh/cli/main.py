@@ -103,7 +103,7 @@ main.add_command(uncordon)
     default=True,
     help="Whether clients without a .proto may list and call the services of all applications.  [default: enable]",
 )
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def start(
     grpc_port: int | str | None,
@@ -145,7 +145,7 @@ def start(
     metavar="[SECONDS]",
     help=f"Wait until everything runs, or something has failed for good, but not longer.  [{_WAIT_S:.0f}]",
 )
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def status(as_json: bool, name: str | None, wait_s: float | None, address: str | None) -> None:
     """Show applications, their replicas and the gateways.
@@ -201,7 +201,7 @@ def _only(reply: control_pb2.StatusReply, name: str) -> control_pb2.StatusReply:
 
 @main.command()
 @click.argument("name")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def delete(name: str, address: str | None) -> None:
     """Delete one application.
@@ -222,7 +222,7 @@ def delete(name: str, address: str | None) -> None:
 
 @main.command()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def shutdown(yes: bool, address: str | None) -> None:
     """Delete everything the mesh runs on the cluster.

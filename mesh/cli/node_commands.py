@@ -17,7 +17,7 @@ from mesh.v1 import control_pb2
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def nodes(as_json: bool, address: str | None) -> None:
     """Show the nodes of the cluster, and which of them take new replicas.
@@ -38,7 +38,7 @@ def nodes(as_json: bool, address: str | None) -> None:
 
 @click.command()
 @click.argument("node")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def cordon(node: str, address: str | None) -> None:
     """Start no new replica on a node.
@@ -60,7 +60,7 @@ def cordon(node: str, address: str | None) -> None:
 
 @click.command()
 @click.argument("node")
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def uncordon(node: str, address: str | None) -> None:
     """Let a node get replicas again: takes back `mesh cordon` and `mesh drain`.
@@ -88,7 +88,7 @@ def uncordon(node: str, address: str | None) -> None:
     metavar="SECONDS",
     help="How long to wait at most.  [default: as long as it takes]",
 )
-@click.option("--address", help=ADDRESS_HELP)
+@click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
 def drain(node: str, no_wait: bool, timeout_s: float | None, address: str | None) -> None:
     """Move the replicas of a node to other nodes, so that it can be switched off.

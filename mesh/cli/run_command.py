@@ -46,7 +46,9 @@ _LISTED_MAX = 5
     help="Directory whose files replicas on all nodes get, or the URI of a .zip file of it.",
 )
 @click.option("--replace", is_flag=True, help="Replace running applications that something else deployed.")
-@click.option("--address", help=f"{ADDRESS_HELP} If there is none, one is started for as long as this command runs.")
+@click.option(
+    "--address", "-a", help=f"{ADDRESS_HELP} If there is none, one is started for as long as this command runs."
+)
 @one_line_errors
 def run(target: str, pairs: tuple[str, ...], app_dir: str, address: str | None, **given: Any) -> None:
     """Deploy applications and keep them running until Ctrl-C.

@@ -105,6 +105,7 @@ def target_options(command: F) -> F:
         ),
         click.option(
             "--app-dir",
+            "-d",
             type=click.Path(exists=True, file_okay=False),
             default=".",
             show_default=True,

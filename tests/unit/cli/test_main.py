@@ -210,3 +210,14 @@ def test_every_command_and_option_is_explained() -> None:
         for parameter in command.params:
             is_explained = isinstance(parameter, click.Argument) or getattr(parameter, "help", None)
             assert is_explained, f"mesh {name}: {parameter.name}"
+
+
+def test_every_command_has_the_short_options_of_ray_serve() -> None:
+    """For `--address` and `--app-dir`, wherever they are (items 241–244)."""
+    named = {
+        (option.name, *sorted(option.opts))
+        for command in main.main.commands.values()
+        for option in command.params
+        if option.name in ("address", "app_dir")
+    }
+    assert named == {("address", "--address", "-a"), ("app_dir", "--app-dir", "-d")}
