@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 from gateway.requests.exchange import BrokenBy, Exchange, Fields
-from mesh.wire.outcome import BackpressureAnswer, Outcome
+from mesh.wire.outcome import USUAL_BACKPRESSURE, BackpressureAnswer, Outcome
 
 CLIENT_LEFT = 499
 """Is counted and logged; there is no client left that could get it."""
@@ -32,9 +32,6 @@ _UNAVAILABLE = 14
 
 _USERS_OWN = frozenset({"GrpcStatusError", "PayloadTooLargeError", "RemoteError"})
 """Exceptions whose code says nothing about the mesh."""
-
-RETRY_AFTER_S = 1
-"""What a client is asked to wait before it tries again."""
 
 
 class WebFailure(NamedTuple):
@@ -59,7 +56,7 @@ NO_ROOM = WebFailure(
     503,
     "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
     " Retry later, or with smaller messages.",
-    ((b"retry-after", b"%d" % RETRY_AFTER_S),),
+    ((b"retry-after", b"1"),),
 )
 
 
@@ -93,7 +90,7 @@ def failure_of(outcome: Outcome, request_id: str, timeout_s: float) -> WebFailur
         case code if code == _DEADLINE_EXCEEDED and timeout_s < math.inf and not outcome.remote_traceback:
             return timed_out(request_id, timeout_s)
         case code if code == _RESOURCE_EXHAUSTED:
-            answer = outcome.backpressure or BackpressureAnswer(503, RETRY_AFTER_S)
+            answer = outcome.backpressure or USUAL_BACKPRESSURE
             return WebFailure(answer.status_code, _text(outcome), retry_after(answer))
         case code if code in (_UNAVAILABLE, _CANCELLED):
             return WebFailure(503, _text(outcome))

@@ -6,7 +6,7 @@ import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
-from mesh.exceptions import BackPressureError, DeploymentUnavailableError
+from mesh.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from mesh.web.app_snapshot import Function, restore
 from mesh.web.asgi_types import AsgiApp, Scope, WebChannel
 from mesh.web.asgi_websocket import AsgiWebSocket
@@ -14,6 +14,7 @@ from mesh.web.http_call import HttpCall
 from mesh.web.ingress import BUILD_METHOD, IngressApp
 from mesh.web.lifespan import Lifespan
 from mesh.web.method_routes import FOREIGN, bind_routes, bound, foreign_endpoint, is_fastapi
+from mesh.wire.outcome import USUAL_BACKPRESSURE, BackpressureAnswer
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -108,15 +109,16 @@ def _mounted(app: Any) -> Any:
 
 
 def _with_handlers(app: Any) -> Any:
-    """Let the application answer back-pressure and unavailable deployments with 503 and not with 500 (item 113).
+    """Let the application answer back-pressure and what is unavailable with 503 and not with 500 (items 113, 144).
 
+    Unless it has a handler for them: of their own, or of a class that they derive from, except for one that takes all.
     An application that is not one of Starlette's lets these errors pass, and the gateway answers likewise.
     """
     from starlette.applications import Starlette
 
     if isinstance(app, Starlette):
-        for error in (BackPressureError, DeploymentUnavailableError):
-            if error not in app.exception_handlers:
+        for error in (BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError):
+            if app.exception_handlers.keys().isdisjoint(set(error.__mro__) - {Exception}):
                 app.add_exception_handler(error, _unavailable)
     return app
 
@@ -124,9 +126,10 @@ def _with_handlers(app: Any) -> Any:
 async def _unavailable(request: object, error: Exception) -> Response:
     from starlette.responses import PlainTextResponse
 
-    status, headers = 503, {}
+    answer = BackpressureAnswer(503)
     if isinstance(error, BackPressureError):
-        status = error.status_code
-        if error.retry_after_s is not None:
-            headers["retry-after"] = str(math.ceil(error.retry_after_s))
-    return PlainTextResponse(str(error), status, headers)
+        chosen = BackpressureAnswer(error.status_code, error.retry_after_s)
+        answer = chosen if error.has_own_answer else USUAL_BACKPRESSURE
+    retry_after_s = answer.retry_after_s
+    headers = {} if retry_after_s is None else {"retry-after": str(math.ceil(retry_after_s))}
+    return PlainTextResponse(str(error), answer.status_code, headers)

@@ -59,6 +59,10 @@ class BackpressureAnswer:
         return common_pb2.BackpressureAnswer(status_code=self.status_code, retry_after_s=self.retry_after_s)
 
 
+USUAL_BACKPRESSURE = BackpressureAnswer(503, 1.0)
+"""Where neither the deployment nor user code has chosen another answer."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """Result of a call: a status and, for a unary call that went well, a payload."""
