@@ -17,24 +17,26 @@ from mesh.options import (
     request_router_options,
     rollout_policy,
 )
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.autoscaling_options import AggregationFunction, AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
 from mesh.options.backpressure_options import BackpressureConfig
 from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
-from mesh.options.gateway.proxy_location import ProxyLocation
+from mesh.options.gateway.proxy_location import DeploymentMode, ProxyLocation
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.options.request_router_options import RequestRouterConfig
 from mesh.v1 import control_pb2
 
 __all__ = [
+    "AggregationFunction",
     "AutoscalingConfig",
     "AutoscalingContext",
     "AutoscalingPolicy",
     "ControllerOptions",
     "DeploymentConfig",
+    "DeploymentMode",
     "HTTPOptions",
     "ProxyLocation",
     "RequestRouterConfig",

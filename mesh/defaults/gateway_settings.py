@@ -13,7 +13,9 @@ class GatewaySettings:
     PREFIX: ClassVar[str] = "GATEWAY_"
 
     host: str = "0.0.0.0"
-    """Interface on which gateways listen unless options say otherwise."""
+    """Interface of the gRPC port."""
+    http_host: str = "localhost"
+    """Interface of the HTTP port, unless `http_options` say otherwise."""
     lame_duck_s: float = 1.0
     """From reporting NOT_SERVING to closing the port: the time that balancers have to notice."""
     drain_timeout_s: float = 30.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from typing import Any
 
 from mesh.options import autoscaling_policy, option_checks
@@ -13,10 +14,20 @@ from mesh.options.keyword_advice import with_field_advice
 from mesh.v1 import control_pb2
 
 _AUTO_MAX_REPLICAS = 100
-_AGGREGATIONS = {
-    "mean": control_pb2.AGGREGATION_MEAN,
-    "max": control_pb2.AGGREGATION_MAX,
-    "min": control_pb2.AGGREGATION_MIN,
+
+
+class AggregationFunction(StrEnum):
+    """How the loads of the look-back period become one number."""
+
+    MEAN = "mean"
+    MAX = "max"
+    MIN = "min"
+
+
+_AGGREGATIONS: Mapping[str, control_pb2.Aggregation] = {
+    AggregationFunction.MEAN: control_pb2.AGGREGATION_MEAN,
+    AggregationFunction.MAX: control_pb2.AGGREGATION_MAX,
+    AggregationFunction.MIN: control_pb2.AGGREGATION_MIN,
 }
 _FACTORS = ("upscaling_factor", "downscaling_factor", "upscale_smoothing_factor", "downscale_smoothing_factor")
 

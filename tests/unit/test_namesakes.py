@@ -13,9 +13,12 @@ from mesh.replica.grpc_context import GrpcContext
 NAMES = {
     "mesh": ("Application", "Deployment", "deployment", "ingress", "batch", "multiplexed", "metrics", "schema"),
     "mesh.config": (
+        "AggregationFunction",
         "AutoscalingConfig",
+        "AutoscalingContext",
         "AutoscalingPolicy",
         "ControllerOptions",
+        "DeploymentMode",
         "HTTPOptions",
         "ProxyLocation",
         "RequestRouterConfig",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mesh.options import option_checks
@@ -15,6 +15,7 @@ from mesh.options.gateway.cors_options import CorsOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.security import tls_options
+from mesh.settings import settings
 
 logger = logging.getLogger("mesh")
 
@@ -26,8 +27,8 @@ _ROOT_PATH = re.compile(r"(/[A-Za-z0-9\-._~!$&'()*+,;=:@]+)*/?")
 class HTTPOptions:
     """The HTTP side of the gateways."""
 
-    host: str | None = "localhost"
-    """Interface to listen on. None turns the gateways off."""
+    host: str | None = field(default_factory=lambda: settings().gateway.http_host)
+    """Interface to listen on, by default that of MESH_GATEWAY_HTTP_HOST. None turns the gateways off."""
     port: int | None = 8000
     """0: any free port; None: no port of its own. Every port serves HTTP and gRPC."""
     location: ProxyLocation | str | None = None

@@ -15,6 +15,14 @@ class ProxyLocation(StrEnum):
     EveryNode = "EveryNode"
 
 
+class DeploymentMode(StrEnum):
+    """The old name and members of `ProxyLocation` in Ray Serve."""
+
+    NoServer = "NoServer"
+    HeadOnly = "HeadOnly"
+    EveryNode = "EveryNode"
+
+
 _LOCATIONS = {
     ProxyLocation.Disabled: control_pb2.GATEWAY_LOCATION_DISABLED,
     ProxyLocation.HeadOnly: control_pb2.GATEWAY_LOCATION_HEAD_ONLY,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.options.autoscaling_options import AutoscalingConfig, of, parse
+from mesh.options.autoscaling_options import AggregationFunction, AutoscalingConfig, of, parse
 
 
 def test_auto_means_one_to_a_hundred_replicas() -> None:
@@ -88,3 +88,10 @@ def test_nothing_is_left_to_default_for_the_controller() -> None:
 
 def test_the_last_replica_may_go_at_once() -> None:
     assert AutoscalingConfig(downscale_to_zero_delay_s=0).to_message().downscale_to_zero_delay_s == 0.0
+
+
+@pytest.mark.parametrize("function", list(AggregationFunction))
+def test_the_aggregation_is_named_by_string_or_enum(function: AggregationFunction) -> None:
+    """Both mean the same (item 225)."""
+    by_enum, by_name = (AutoscalingConfig(aggregation_function=each) for each in (function, function.value))
+    assert by_enum.to_message() == by_name.to_message()

@@ -7,7 +7,8 @@ import pytest
 from mesh.options.gateway.gateway_options import differing_fields, parse
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
-from mesh.options.gateway.proxy_location import ProxyLocation
+from mesh.options.gateway.proxy_location import DeploymentMode, ProxyLocation
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 
@@ -19,6 +20,18 @@ def test_defaults_are_the_contract_s() -> None:
     assert message.max_message_bytes == 2**31 - 1
     assert not message.HasField("request_timeout_s")
     assert message.has_reflection
+
+
+def test_the_environment_may_name_the_interface_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no option does, as in a container (item 54)."""
+    monkeypatch.setenv("MESH_GATEWAY_HTTP_HOST", "0.0.0.0")
+    settings.cache_clear()
+    try:
+        assert parse(None, None, None).http.host == "0.0.0.0"
+        assert parse(None, {"host": "127.0.0.1"}, None).http.host == "127.0.0.1"
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
 
 
 def test_reflection_can_be_turned_off() -> None:
@@ -35,6 +48,8 @@ def test_reflection_can_be_turned_off() -> None:
         ("NoServer", control_pb2.GATEWAY_LOCATION_DISABLED),
         ("HeadOnly", control_pb2.GATEWAY_LOCATION_HEAD_ONLY),
         (ProxyLocation.EveryNode, control_pb2.GATEWAY_LOCATION_EVERY_NODE),
+        (DeploymentMode.NoServer, control_pb2.GATEWAY_LOCATION_DISABLED),
+        (DeploymentMode.HeadOnly, control_pb2.GATEWAY_LOCATION_HEAD_ONLY),
     ],
 )
 def test_locations_are_named_by_string_or_enum(asked: str, expected: int) -> None:
