@@ -84,11 +84,12 @@ class CallFuture:
         wake()
 
     async def wait(self) -> Outcome:
-        """Wait for the outcome. A task that is cancelled while it waits gives up the call."""
+        """Wait for the outcome. A task that is cancelled while it waits gives up the call, unless others wait for it."""
         try:
             return await self.wait_shielded()
         except asyncio.CancelledError:
-            self.cancel()
+            if not self._waiters:
+                self.cancel()
             raise
 
     async def wait_shielded(self) -> Outcome:

@@ -41,6 +41,46 @@ def test_a_cancelled_waiter_gives_up_its_call(mesh: SmallMesh, store: Store) -> 
     until(lambda: store.cancelled == 1, "the user's code to see it")
 
 
+def test_a_cancelled_waiter_leaves_the_call_to_the_others(mesh: SmallMesh, store: Store) -> None:
+    """The last one that waits, in a task or in a thread, gives it up (item 21)."""
+    response = mesh.handle("hang").remote()
+    blocked = threading.Thread(target=raised, args=(response,))
+
+    async def wait() -> None:
+        waiting = [asyncio.create_task(value_of(response)) for _ in range(3)]
+        await until_async(lambda: store.started, "the call to run")
+        for each in waiting[:2]:
+            each.cancel()
+        await asyncio.wait(waiting[:2])
+        assert await mesh.handle().remote(1) == 1  # what they may have sent has arrived before this
+        assert not store.cancelled
+        blocked.start()
+        await until_async(lambda: len(response._future._waiters) == 2, "the thread to wait")
+        waiting[2].cancel()
+        await asyncio.wait(waiting)
+        assert await mesh.handle().remote(2) == 2
+        assert not store.cancelled
+
+    asyncio.run(wait())
+    response.cancel()
+    blocked.join(DEADLINE_S)
+    assert not blocked.is_alive()
+
+
+def test_the_last_of_several_cancelled_waiters_gives_up_the_call(mesh: SmallMesh, store: Store) -> None:
+    """As at the end of `asyncio.run` (item 21)."""
+    response = mesh.handle("hang").remote()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def wait() -> None:
+        tasks.extend(asyncio.create_task(value_of(response)) for _ in range(3))
+        await until_async(lambda: store.started, "the call to run")
+
+    asyncio.run(wait())
+    assert all(each.cancelled() for each in tasks)
+    until(lambda: store.cancelled == 1, "the user's code to see it")
+
+
 def test_a_cancel_after_the_end_changes_nothing(mesh: SmallMesh) -> None:
     """The value stays, and `cancelled()` is true (item 39)."""
     response = mesh.handle().remote(3)
