@@ -84,7 +84,7 @@ class CallFuture:
         wake()
 
     async def wait(self) -> Outcome:
-        """Wait for the outcome. A task that is cancelled while it waits gives up the call, unless others wait for it."""
+        """Wait for the outcome. A task that is cancelled meanwhile gives up the call, unless others wait too."""
         try:
             return await self.wait_shielded()
         except asyncio.CancelledError:

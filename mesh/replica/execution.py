@@ -193,7 +193,7 @@ class Execution:
                 try:
                     await self._send_item(item)
                 except asyncio.CancelledError as error:
-                    await _cancel_at_async_yield(generator, error)
+                    await _cancel_at_yield(generator, error)
                     raise
         finally:
             close = getattr(generator, "aclose", None)
@@ -260,11 +260,7 @@ class Execution:
         assert window is not None
         try:
             for item in result:
-                try:
-                    window.acquire_blocking()
-                except RequestCancelledError as error:
-                    _cancel_at_yield(result, error)
-                    raise
+                window.acquire_blocking()
                 self._user.to_io(self.call.send_item, self._encode_item(item))
         finally:
             close = getattr(result, "close", None)
@@ -343,18 +339,11 @@ class Execution:
         self._user.to_io(self.call.grant, credits)
 
 
-async def _cancel_at_async_yield(generator: AsyncIterator[Any], cancel: asyncio.CancelledError) -> None:
+async def _cancel_at_yield(generator: AsyncIterator[Any], cancel: asyncio.CancelledError) -> None:
     """Raise CancelledError in a generator that stands at a `yield`, as it is raised at an `await`."""
     if inspect.isasyncgen(generator):
         with contextlib.suppress(StopAsyncIteration):
             await generator.athrow(asyncio.CancelledError(str(cancel)))
-
-
-def _cancel_at_yield(generator: Iterator[Any], cancel: asyncio.CancelledError) -> None:
-    """The same for a generator that runs in a thread."""
-    if inspect.isgenerator(generator):
-        with contextlib.suppress(StopIteration):
-            generator.throw(asyncio.CancelledError(str(cancel)))
 
 
 def failure_outcome(error: BaseException, request: Request, logged_as: str) -> Outcome:

@@ -45,6 +45,7 @@ _FAILURE_CODES = {
 _FAILURES_COUNTED_MAX = 64
 """Of one broken link; more would not change the share."""
 _LOST = "the controller reports that its process or its node is gone"
+_CLOSED = "this process has shut its handle down, or left the mesh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,7 @@ class LinkPool:
         """Close all links. Returns their tasks, to be awaited."""
         tasks = [each.task for each in (*self._endpoints.values(), *self._draining) if each.task is not None]
         for task in tasks:
-            task.cancel()
+            task.cancel(_CLOSED)
         self._endpoints.clear()
         self.refresh()
         return tasks

@@ -217,18 +217,23 @@ def test_a_cancelled_task_gives_up_the_call_it_awaits(gate: Handle) -> None:
 
 
 def test_responses_are_passed_on_without_awaiting_them(echo: Handle, gate: Handle) -> None:
-    """So are references to Ray objects (items 29, 32)."""
+    """Chains of any depth, and in any order (item 29)."""
     one = echo.remote(1)
     two = echo.add.remote(one, right=one)
     chain = two
     for _ in range(10):
         chain = echo.add.remote(chain, one)
     assert echo.add.remote(chain, two).result(timeout_s=10) == 14
-    assert echo.add.remote(ray.put(20), one).result(timeout_s=10) == 21
     late = echo.add.remote(gate.wait.remote("late"), "r")
     assert echo.remote("not behind it").result(timeout_s=10) == "not behind it"
     gate.open.remote("late").result(timeout_s=10)
     assert late.result(timeout_s=10) == "later"
+
+
+def test_references_to_ray_objects_are_passed_on_as_their_values(echo: Handle) -> None:
+    """Beside responses (items 29, 32)."""
+    assert echo.add.remote(ray.put(20), echo.remote(1)).result(timeout_s=10) == 21
+    assert echo.add.remote(left=ray.put("a"), right=ray.put("b")).result(timeout_s=10) == "ab"
 
 
 def test_a_failed_response_fails_the_call_it_is_passed_to(echo: Handle) -> None:
@@ -280,14 +285,18 @@ class Shouter:
         return await self._handle.remote(text)
 
 
-def test_a_handle_travels_into_tasks_actors_and_deployments(front: Handle, echo: Handle) -> None:
+def test_a_handle_travels_into_deployments(front: Handle, echo: Handle) -> None:
+    """Bound, as an argument, or found there by its name (items 11, 128)."""
+    assert front.remote("deployment", echo).result(timeout_s=10) == ["DEPLOYMENT!"] * 3
+
+
+def test_a_handle_travels_into_tasks_and_actors(front: Handle, echo: Handle) -> None:
     """It keeps its options (items 11, 13)."""
     shout = echo.options(method_name="shout")
     assert ray.get(shout_in_task.remote(shout, "task"), timeout=30) == "TASK!"
     actor = Shouter.remote(shout)
     assert ray.get(actor.shout.remote("actor"), timeout=30) == "ACTOR!"
     ray.kill(actor)
-    assert front.remote("deployment", echo).result(timeout_s=10) == ["DEPLOYMENT!"] * 3
 
 
 def test_user_code_knows_where_it_is_and_whom_it_serves(front: Handle, echo: Handle) -> None:

@@ -172,12 +172,12 @@ def test_cancelling_a_stream_ends_both_sides(gate: Handle) -> None:
 def test_a_consumer_that_drops_a_stream_half_read_stops_its_producer(
     streams: Handle, producer: Handle, method: str
 ) -> None:
-    """Its generator sees CancelledError (item 48)."""
+    """An async generator sees CancelledError, one in a thread is closed (item 48)."""
     items = streams.options(method_name=method).remote(f"dropped {method}", 10_000_000)
     assert list(itertools.islice(items, 5)) == [0, 1, 2, 3, 4]
     del items
     produced, ended = until(lambda: ended_progress(producer, f"dropped {method}"))
-    assert ended == "CancelledError"
+    assert ended == ("CancelledError" if method == "produce" else "GeneratorExit")
     assert produced <= AHEAD_MAX
 
 

@@ -132,22 +132,10 @@ class Store:
             self.ended_by = type(error)
             raise
 
-    def count_up_plain(self) -> Iterator[int]:
-        try:
-            yield from itertools.count()
-        except BaseException as error:
-            self.ended_by = type(error)
-            raise
+    def count_up_returned(self) -> AsyncIterator[int]:
+        return self.count_up()
 
-    async def count_up_returned(self) -> Iterator[int]:
-        return self.count_up_plain()
-
-    def count_up_until_cancelled(self) -> Iterator[int]:
-        with contextlib.suppress(asyncio.CancelledError):
-            yield from itertools.count()
-        self.ended_by = StopIteration
-
-    async def count_up_until_cancelled_async(self) -> AsyncIterator[int]:
+    async def count_up_until_cancelled(self) -> AsyncIterator[int]:
         with contextlib.suppress(asyncio.CancelledError):
             for number in itertools.count():
                 yield number

@@ -1,6 +1,7 @@
 """Handles over real links: arguments that are responses themselves."""
 
 import pickle
+import re
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -13,11 +14,13 @@ from mesh.cluster import ray_objects
 from mesh.exceptions import (
     DeadlineExceededError,
     MeshException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
 )
 from mesh.wire import payload
 from mesh.wire.io_thread import io_thread
 from mesh.wire.payload import Payload
-from tests.unit.fakes.small_mesh import SmallMesh
+from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
 from tests.unit.handle.store import DEADLINE_S, Store, raised, result
 
 pytestmark = pytest.mark.timeout(60)
@@ -42,6 +45,41 @@ def test_a_failed_argument_fails_the_call_and_spares_its_siblings(mesh: SmallMes
     assert isinstance(raised(handle.remote(sibling, failed)), ZeroDivisionError)
     store.gate.set()
     assert result(sibling) == "unblocked"
+
+
+def test_a_chain_may_be_as_long_as_a_program_makes_it(mesh: SmallMesh) -> None:
+    """Nothing recurs with its length, and any part of it may be asked for first (item 29)."""
+    handle = mesh.handle()
+    chain = [handle.remote(0)]
+    for _ in range(1000):
+        chain.append(handle.plain.remote(chain[-1]))
+    assert result(chain[-1]) == result(chain[500]) == result(chain[0]) == 0
+
+
+def test_a_call_that_is_cancelled_while_its_argument_is_awaited_never_runs(mesh: SmallMesh, store: Store) -> None:
+    """The argument's own call goes on (items 35, 37)."""
+    upstream = mesh.handle("block").remote()
+    doomed = mesh.handle("hang").remote(upstream)
+    doomed.cancel()
+    assert isinstance(raised(doomed), RequestCancelledError)
+    store.gate.set()
+    assert result(mesh.handle().remote(upstream)) == "unblocked"
+    assert store.started == 1, "the upstream call alone"
+
+
+def test_the_death_of_an_argument_s_replica_blames_that_one(mesh: SmallMesh, store: Store) -> None:
+    """The error names both deployments, and the other replica serves on (item 30)."""
+    with mesh_of(Store()) as upstream:
+        hanging = upstream.handle("hang").remote()
+        fed = mesh.handle().remote(hanging)
+        until(lambda: upstream.replicas[0].ongoing, "the call to run")
+        upstream.replicas[0].kill()
+        error = raised(fed)
+    assert isinstance(error, MeshException)
+    assert not isinstance(error, ReplicaUnavailableError)
+    expected = r"The call to shop/Store was not sent: its argument, a call to shop/Store, failed: Replica \S+ is unav"
+    assert re.match(expected, str(error))
+    assert result(mesh.handle().remote(1)) == 1
 
 
 def test_the_deadline_counts_while_arguments_are_awaited(mesh: SmallMesh, store: Store) -> None:
@@ -129,6 +167,25 @@ def test_pickling_what_was_waited_for_delays_no_other_call(mesh: SmallMesh, fail
         assert "slow" in str(raised(slow))
     else:
         assert result(slow) == 7
+
+
+@pytest.mark.usefixtures("_with_references")
+def test_references_are_replaced_before_a_call_is_queued() -> None:
+    """By position and by name; a failed task fails the call with its own error (item 32)."""
+    late = Reference.__new__(Reference)
+    late.future = Future()
+    with mesh_of(Store(), limit=1, queued_max=1) as mesh:
+        handle = mesh.handle()
+        waiting = [handle.remote(late), handle.plain.remote(value=late), handle.remote(late)]
+        assert result(handle.remote("what needs no wait")) == "what needs no wait"
+        assert mesh.router.queued == 0
+        assert isinstance(raised(handle.remote(Reference(error=LookupError("no such task")))), LookupError)
+        for each in waiting[1:]:
+            each.cancel()
+        late.future.set_result("here")
+        assert result(waiting[0]) == "here"
+        assert result(handle.plain.remote(value=late)) == "here"
+        mesh.assert_idle()
 
 
 def test_arguments_that_were_waited_for_are_encoded_in_a_thread(

@@ -151,6 +151,7 @@ def test_a_handle_that_is_shut_down_takes_the_router_from_no_other(
     first.shutdown()
     on_io(second.shutdown_async())
     assert router.is_closed
+    second.shutdown()
     assert router_of(process, KEY) is not router
 
 
