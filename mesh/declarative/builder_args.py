@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -72,13 +74,25 @@ def typed_args(builder: Callable[..., Any], args: Mapping[str, Any]) -> dict[str
 
 def _converted(builder: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     name = getattr(builder, "__name__", repr(builder))
-    parameters = list(inspect.signature(builder, eval_str=True).parameters.values())
+    parameters = list(inspect.signature(builder).parameters.values())
     if len(parameters) != 1:
         raise TypeError(
             f"{name} takes {len(parameters)} parameters. A builder takes exactly one, its arguments: a dict, a "
             "dataclass or a pydantic model."
         )
-    return _of_type(name, parameters[0].annotation, dict(args))
+    annotation = parameters[0].annotation
+    if isinstance(annotation, str):
+        annotation = _named_by(annotation, builder)
+    return _of_type(name, annotation, dict(args))
+
+
+def _named_by(text: str, builder: Any) -> Any:
+    """What an annotation in quotes means. Only that one: others may name what is there for type checkers only."""
+    while isinstance(builder, functools.partial):
+        builder = builder.func
+    function = builder if inspect.isroutine(builder) else type(builder).__call__
+    annotated = SimpleNamespace(__annotations__={"it": text})
+    return typing.get_type_hints(annotated, globalns=inspect.unwrap(function).__globals__)["it"]
 
 
 def _of_type(builder: str, annotation: Any, args: dict[str, Any]) -> Any:

@@ -74,8 +74,10 @@ class LocalApplication:
 
     def handle(self, deployment_name: str, *, check_exists: bool = True) -> DeploymentHandle[Any]:
         """The handle of a deployment. Raises KeyError if there is none of this name, unless its calls are to say so."""
-        if check_exists and deployment_name not in self.deployments:
-            raise KeyError(self._no_deployment(deployment_name))
+        if deployment_name not in self.deployments:
+            if check_exists:
+                raise KeyError(self._no_deployment(deployment_name))
+            return DeploymentHandle(deployment_name, self.name, _routers=self)
         handle = self._handles.get(deployment_name)
         if handle is None:
             handle = self._handles[deployment_name] = DeploymentHandle(deployment_name, self.name, _routers=self)

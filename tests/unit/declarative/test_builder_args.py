@@ -72,6 +72,16 @@ def test_anything_that_takes_one_argument_is_a_builder() -> None:
     assert call_builder(Builder().build, {"size": "3"}) == Plain(3) == call_builder(Builder(), {"size": "3"})
 
 
+def test_only_the_annotation_of_the_arguments_has_to_be_there() -> None:
+    """Other names may be imported for type checkers only (item 100)."""
+
+    def build(args: "Plain") -> "NowhereToBeFound":  # type: ignore[name-defined]  # noqa: F821
+        return args
+
+    assert call_builder(build, {"size": "3"}) == Plain(3)
+    assert call_builder(functools.partial(build), {"size": "3"}) == Plain(3)
+
+
 def test_a_dataclass_is_filled_also_from_text() -> None:
     args = {"size": "3", "names": ["a"], "is_loud": "true"}
     assert call_builder(plain, args) == Plain(size=3, names=["a"], is_loud=True)
