@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
 from typing import Any, Generic, Protocol, TypeVar
 
 from mesh.http2.connection import Connection
@@ -25,6 +27,7 @@ _FRAMES_PER_TURN = 256
 """Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
 _FRAMES_PER_STEP = 2 * ENOUGH
 """After these, what they call for may be written: most calls are two frames."""
+_UNIX_BUFFER_BYTES = 1024 * 1024
 _PING = b"keepaliv"
 _LOOK_INTERVAL_S = 1.0
 _AGE_JITTER = 0.1
@@ -97,6 +100,7 @@ class Http2Transport(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._socket = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        _widen(transport.get_extra_info("socket"))
         self.peer = peer_name(transport.get_extra_info("peername"))
         self.connection = self._make_connection(self, self._on_output)
         if isinstance(self.connection, ServerConnection):
@@ -290,6 +294,16 @@ class TransportSet(Generic[C]):
         now_s = self._clock()
         for transport in list(self._transports):
             transport.look_after(self._policy, now_s)
+
+
+def _widen(connected: Any) -> None:
+    """Let a Unix socket hold a part of a large message: by default both ends wake each other every 200 KiB.
+
+    The system may allow less. The buffers of TCP grow by themselves.
+    """
+    if connected is not None and connected.family == AF_UNIX:
+        with contextlib.suppress(OSError):
+            connected.setsockopt(SOL_SOCKET, SO_SNDBUF, _UNIX_BUFFER_BYTES)
 
 
 def peer_name(address: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -51,6 +52,21 @@ def test_a_link_on_one_node_uses_the_unix_socket(replica: LocalReplica) -> None:
     mesh = SmallMesh((replica,)).connected()
     assert peers() == ["unix:"]
     assert mesh.handle().remote(7).result(timeout_s=DEADLINE_S) == 7
+    on_io(mesh.router.close())
+
+
+def test_the_unix_socket_holds_more_of_a_large_message_than_others_do(replica: LocalReplica) -> None:
+    """So its ends wake each other less often."""
+
+    async def buffers() -> list[int]:
+        sockets = [transport._socket.get_extra_info("socket") for transport in link_stream.caller_transports()]
+        return [each.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) for each in sockets]
+
+    replica.listen_unix()
+    mesh = SmallMesh((replica,)).connected()
+    with socket.socket(socket.AF_UNIX) as other:
+        usual = other.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert min(on_io(buffers())) > usual
     on_io(mesh.router.close())
 
 
