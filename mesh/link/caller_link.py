@@ -1,8 +1,8 @@
 """The caller's end of a link: it sends Hello and calls, and hands results back to the calls and the router.
 
-Theory of operation. One coroutine connects and waits for the end; in between the link is called by its stream. The
-router observes the link: loads, rejections, results, and the end of the link with the calls it still held. The break of
-the stream is the failure detector: a process that dies breaks it within milliseconds.
+Theory of operation. The link knows no socket: calls and messages of the replica come in, frames for its writer go out,
+and the router, which observes it, hears of loads, rejections, results, and of the end of the link with the calls it
+still held. `mesh.link.link_connection` connects, carries the messages and sees the end.
 
 A call is on the link from `send` until its Result or Reject, also when the caller has lost interest (a Cancel does not
 end it): so the link's number of calls is what the replica really has from us.
@@ -10,27 +10,19 @@ end it): so the link's number of calls is what the replica really has from us.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Protocol
 
 from mesh.cluster.ray_objects import StoredObject, load_buffers
 from mesh.exceptions import CancelReason, ReplicaUnavailableError
-from mesh.http2.client_connection import ClientConnection
-from mesh.http2.frame_format import ErrorCode
-from mesh.http2.transport import Http2Transport
 from mesh.link import frames
 from mesh.link.link_phases import CALLER_TRANSITIONS, CallerEvent, CallerPhase
-from mesh.link.link_stream import LINK_METHOD, LinkStream, caller_transports
-from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
-from mesh.phases.waiting import Waiters
-from mesh.rpc.rpc_channel import request_block
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.blocking_work import Work, run_blocking
@@ -62,16 +54,15 @@ class LinkObserver(Protocol):
 
 
 class CallerLink:
-    """One attempt to be connected to one replica; a new one is made to reconnect."""
+    """One attempt to be connected to one replica; a new one is made to reconnect. On the I/O loop."""
 
-    def __init__(self, target: LinkTarget, observer: LinkObserver) -> None:
-        self._target = target
+    def __init__(self, replica_id: str, observer: LinkObserver) -> None:
+        self.replica_id = replica_id
         self._observer = observer
         self._calls: dict[int, OutgoingCall] = {}
         self._open_marks: dict[int, int] = {}
         """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
         self._assembler = Assembler(settings().payload.message_max_bytes)
-        self._waiters = Waiters()
         self._fetching = 0
         """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
         self._writer: LinkWriter | None = None
@@ -82,10 +73,6 @@ class CallerLink:
 
     def __repr__(self) -> str:
         return f"<CallerLink to {self.replica_id}, {self.phase.name}, {len(self._calls)} calls>"
-
-    @property
-    def replica_id(self) -> str:
-        return self._target.replica_id
 
     @property
     def is_usable(self) -> bool:
@@ -149,62 +136,28 @@ class CallerLink:
         """Finish the calls that it has, but take no new ones."""
         self._move(CallerEvent.DRAIN)
 
-    async def run(self) -> bool:
-        """Connect, carry calls until the link breaks, and report that. Cancel it to close the link, with the reason.
+    def open(self, writer: LinkWriter) -> None:
+        """The replica has begun to answer: what is sent from now on goes to `writer`."""
+        self._writer = writer
 
-        Returns whether the replica had ever accepted the link.
-        """
-        reason = "the link was closed"
-        transport: Http2Transport | None = None
-        try:
-            async with asyncio.timeout(settings().link.connect_timeout_s):
-                transport = await self._target.connect()
-                caller_transports().add(transport)
-                ended = self._say_hello(transport)
-                await self._waiters.until(lambda: self._writer is not None or ended.done())
-            reason = await ended
-            return self.phase is not CallerPhase.CONNECTING
-        except asyncio.CancelledError as cancelled:
-            reason = str(cancelled) or reason
-            raise
-        except (TimeoutError, OSError) as error:
-            reason = _reason(error)
-            return False
-        except Exception as error:
-            reason = _reason(error)
-            raise
-        finally:
-            if transport is not None:
-                transport.close(reason)
-            self._end(reason)
+    def receive(self, data: bytes) -> None:
+        """One message of the replica. Raises MalformedFrameError or DecodeError: the replica is at fault."""
+        part = unpack_part(data)
+        if part is not None:
+            self.receive_part(part)
+            return
+        receive_frames(data, self)
 
-    def _say_hello(self, transport: Http2Transport) -> asyncio.Future[str]:
-        """Open the stream. Returns the future of the reason why it ended."""
-        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        connection = transport.connection
-        assert isinstance(connection, ClientConnection)
+    def receive_part(self, part: PartView) -> None:
+        """A part of a large message, or a piece of one. Raises as `receive` does."""
+        if part.call_id not in self._calls:
+            return
+        whole = self._assembler.add(part)
+        if whole is not None:
+            self.on_frame(*whole)
 
-        def on_first(data: bytes) -> None:
-            self._writer = receiver.writer = LinkWriter(stream)
-            receiver.become(self._receive, self._on_part, on_end)
-            self._receive(data)
-            self._waiters.wake()
-
-        def on_end(reason: str, code: ErrorCode | int) -> None:
-            if code == ErrorCode.PROTOCOL_ERROR:
-                reason = f"the replica sent {reason}"
-            elif transport.is_lost:
-                reason = f"its connection broke ({transport.lost_reason})"
-            if not ended.done():
-                ended.set_result(reason)
-            self._waiters.wake()
-
-        receiver = LinkStream(on_first, on_end)
-        stream = connection.open(request_block(LINK_METHOD, self._target.address), receiver)
-        connection.outbox.send_message(stream, self._target.hello)
-        return ended
-
-    def _end(self, reason: str) -> None:
+    def end(self, reason: str) -> None:
+        """Report that the link is gone, with the calls that it still held."""
         self._move(CallerEvent.BREAK)
         unsent = [call for call in self._calls.values() if self._is_unsent(call)]
         sent = [call for call in self._calls.values() if not self._is_unsent(call)]
@@ -228,13 +181,6 @@ class CallerLink:
         return self._writer.holds(call.call_id) if mark < 0 else mark >= self._writer.written
 
     # ---- Frames ------------------------------------------------------------------------------------------------------
-
-    def _receive(self, data: bytes) -> None:
-        part = unpack_part(data)
-        if part is not None:
-            self._on_part(part)
-            return
-        receive_frames(data, self)
 
     def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
         raise MalformedFrameError("unexpected frame 'open' from a replica")
@@ -272,7 +218,7 @@ class CallerLink:
             case "reject":
                 self._on_reject(frame.call_id, frame.reject)
             case "part":
-                self._on_part(read_part(frame.call_id, frame.part))
+                self.receive_part(read_part(frame.call_id, frame.part))
             case _:
                 self._on_link_frame(frame)
 
@@ -282,13 +228,6 @@ class CallerLink:
         self._observer.on_load(self)
         if load.offers_place and len(self._calls) == ours:
             self._write(frames.pack_decline())
-
-    def _on_part(self, part: PartView) -> None:
-        if part.call_id not in self._calls:
-            return
-        whole = self._assembler.add(part)
-        if whole is not None:
-            self.on_frame(*whole)
 
     def _on_link_frame(self, frame: replica_pb2.Frame) -> None:
         match frame.WhichOneof("kind"):
@@ -378,9 +317,3 @@ def _give_up(call: OutgoingCall, observer: LinkObserver) -> None:
     """End a call whose response could not be delivered; its link goes on. While the exception is handled."""
     logger.exception("a call of %s ends: its process failed to take a response", call.request.method)
     observer.on_undeliverable(call)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer to Hello within {settings().link.connect_timeout_s} s"
-    return f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ import grpc
 
 from mesh.link.caller_link import CallerLink, LinkObserver
 from mesh.link.frames import pack_hello
+from mesh.link.link_connection import run_link
 from mesh.link.link_target import LinkTarget
 from mesh.routing.canary_candidates import CanaryCandidates, divided
 from mesh.routing.choice.locality import Locality
@@ -359,9 +360,9 @@ class LinkPool:
             pack_hello(replica.replica_id, identity.token),
             local_socket(replica.address, identity.token) if is_local else "",
         )
-        link = endpoint.link = CallerLink(target, self._owner.observer)
+        link = endpoint.link = CallerLink(replica.replica_id, self._owner.observer)
         try:
-            return await link.run()
+            return await run_link(link, target)
         except Exception:
             # Reconnect even after a defect in the link's code.
             logger.exception("the link to replica %s failed", replica.replica_id)

@@ -40,7 +40,7 @@ class Service:
         try:
             while True:
                 yield 1
-        except GeneratorExit as error:
+        except asyncio.CancelledError as error:
             self._note(error)
             raise
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from mesh.link import caller_link, link_stream
+from mesh.link import link_stream
 from mesh.link.link_target import LinkTarget
 from mesh.routing.snapshot import ReplicaInfo
 from mesh.wire.mesh_token import local_socket
@@ -81,12 +82,11 @@ def test_a_link_on_one_node_falls_back_to_tcp(replica: LocalReplica) -> None:
 def test_replicas_elsewhere_are_reached_by_tcp_only(replica: LocalReplica, monkeypatch: pytest.MonkeyPatch) -> None:
     targets: list[LinkTarget] = []
 
-    class Noted(caller_link.CallerLink):
-        def __init__(self, target: LinkTarget, observer: caller_link.LinkObserver) -> None:
-            targets.append(target)
-            super().__init__(target, observer)
+    def noted(*fields: Any) -> LinkTarget:
+        targets.append(LinkTarget(*fields))
+        return targets[-1]
 
-    monkeypatch.setattr("mesh.routing.link_pool.CallerLink", Noted)
+    monkeypatch.setattr("mesh.routing.link_pool.LinkTarget", noted)
     far = ReplicaInfo(replica.replica_id, replica.info.address, "another node")
     with patch.object(LocalReplica, "info", far):
         mesh = SmallMesh((replica,))

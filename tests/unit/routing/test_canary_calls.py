@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from mesh.link.caller_link import CallerLink
-from mesh.link.link_target import LinkTarget
 from mesh.routing.canary_candidates import divided
 from mesh.routing.choice.locality import Locality
 from mesh.routing.choice.traffic_split import TrafficRule, TrafficSplit
@@ -27,7 +26,7 @@ class CanaryWorld(World):
             Endpoint(ReplicaInfo(str(number), "a", version=version), limit) for number, version in enumerate(versions)
         ]
         for endpoint in self.endpoints:
-            endpoint.link = CallerLink(LinkTarget("r", "a", b""), observer=None)  # type: ignore[arg-type]
+            endpoint.link = CallerLink("r", observer=None)  # type: ignore[arg-type]
         rule = TrafficRule("shop", "v2", share)
         self.pool.split = TrafficSplit(rule, 0.5)
         others, self.pool.canary = divided(self.endpoints, self.endpoints, self.pool.split, None)

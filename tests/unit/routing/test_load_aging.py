@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from mesh.link.caller_link import CallerLink
-from mesh.link.link_target import LinkTarget
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.router import Router
 from mesh.routing.snapshot import ReplicaInfo
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.timeout(60)
 
 def endpoint_with(others: int, limit: int = 1000) -> Endpoint:
     endpoint = Endpoint(ReplicaInfo("r", "a"), limit)
-    endpoint.link = CallerLink(LinkTarget("r", "a", b""), observer=None)  # type: ignore[arg-type]
+    endpoint.link = CallerLink("r", observer=None)  # type: ignore[arg-type]
     endpoint.link.others_ongoing = others
     return endpoint
 

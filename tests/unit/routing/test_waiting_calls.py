@@ -11,7 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh.link.caller_link import CallerLink
-from mesh.link.link_target import LinkTarget
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.link.replica_facts import ReplicaFacts
 from mesh.routing.canary_candidates import CanaryCandidates
@@ -49,7 +48,7 @@ class Pool:
     def __init__(self, count: int, limit: int) -> None:
         self.endpoints = [CountingEndpoint(ReplicaInfo(str(number), "a"), limit) for number in range(count)]
         for endpoint in self.endpoints:
-            endpoint.link = CallerLink(LinkTarget("r", "a", b""), observer=None)  # type: ignore[arg-type]
+            endpoint.link = CallerLink("r", observer=None)  # type: ignore[arg-type]
         self.all = Locality(self.endpoints)
         self.local_first = (self.all,)
         self._models = ModelHolders()
