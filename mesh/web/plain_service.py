@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
+from types import CoroutineType
 from typing import Any
 
 from mesh.web.asgi_types import Scope, WebChannel
@@ -20,6 +21,8 @@ _JSON = b"application/json"
 _JSON_LINES = b"application/x-ndjson"
 _POLICY_VIOLATION = 1008
 _END: Any = object()
+_VALUES = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
+"""Types of nearly all results. What is of any other may be something to await or to iterate, which is slow to tell."""
 
 Threads = Callable[[], ThreadPoolExecutor]
 
@@ -58,7 +61,7 @@ class PlainService:
             result = await asyncio.wrap_future(
                 self._threads().submit(copy_context().run, self._function, *arguments),
             )
-        if inspect.isawaitable(result) and not isinstance(result, AsyncIterator):
+        if isinstance(result, CoroutineType) or (inspect.isawaitable(result) and not isinstance(result, AsyncIterator)):
             result = await result
         await self._respond(call, scope, result)
         call.check_complete()
@@ -67,7 +70,9 @@ class PlainService:
         """Nothing was started."""
 
     async def _respond(self, call: HttpCall, scope: Scope, result: Any) -> None:
-        if isinstance(result, self._response_type):
+        if type(result) in _VALUES:
+            await _send_value(call, result)
+        elif isinstance(result, self._response_type):
             if type(result).__call__ is self._response_type.__call__ and result.background is None:
                 await call.respond(result.status_code, result.raw_headers, result.body)
             else:
@@ -77,8 +82,12 @@ class PlainService:
         elif inspect.isgenerator(result):
             await _stream(call, _in_threads(result, self._threads))
         else:
-            body, media_type = _body_of(result)
-            await call.respond(200, _headers(media_type, len(body)), body)
+            await _send_value(call, result)
+
+
+def _send_value(call: HttpCall, value: object) -> Awaitable[None]:
+    body, media_type = _body_of(value)
+    return call.respond(200, _headers(media_type, len(body)), body)
 
 
 async def _stream(call: HttpCall, items: AsyncIterator[Any]) -> None:
