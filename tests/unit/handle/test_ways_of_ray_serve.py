@@ -1,6 +1,7 @@
 """Handles and responses in the ways in which applications of Ray Serve use them."""
 
 import asyncio
+import copy
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from starlette.responses import StreamingResponse
 
 from mesh.cluster import ray_core
 from mesh.handle import DeploymentHandle
+from mesh.options.default import DEFAULT
 from tests.unit.fakes.small_mesh import SmallMesh
 
 
@@ -38,6 +40,36 @@ def test_a_handle_tells_its_options(mesh: SmallMesh) -> None:
     chosen = mesh.handle("count", stream=True).handle_options
     assert (chosen.method_name, chosen.stream) == ("count", True)
     assert DeploymentHandle[Any]("Store", "shop", handle_options=chosen).handle_options == chosen
+
+
+def test_what_is_not_given_is_inherited(mesh: SmallMesh) -> None:
+    """`DEFAULT.VALUE` says so; None is a value like any other, and options have names (item 6)."""
+    chosen = mesh.handle("count", stream=True, multiplexed_model_id="m", _prefer_local_routing=True)
+    same = chosen.options(
+        method_name=DEFAULT.VALUE,
+        multiplexed_model_id=DEFAULT.VALUE,
+        stream=DEFAULT.VALUE,
+        use_new_handle_api=DEFAULT.VALUE,
+        _prefer_local_routing=DEFAULT.VALUE,
+        _source=DEFAULT.VALUE,
+    )
+    assert same is not chosen
+    assert same.handle_options == chosen.handle_options
+    with pytest.raises(TypeError, match="method_name"):
+        chosen.options(method_name=None)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="positional"):
+        chosen.options("count")  # type: ignore[call-overload]
+
+
+def test_every_name_is_a_method_but_those_of_python(mesh: SmallMesh) -> None:
+    """So copies are made as of any object, and work (items 4, 11)."""
+    handle = mesh.handle("plain")
+    assert hasattr(handle, "anything")
+    assert handle.anything.handle_options == handle.options(method_name="anything").handle_options
+    assert not any(hasattr(handle, name) for name in ("__len__", "__copy__", "__deepcopy__", "__array__", "__await__"))
+    for copied in (copy.copy(handle), copy.deepcopy([handle])[0]):
+        assert copied.handle_options == handle.handle_options
+        assert copied._router is None
 
 
 def test_derived_handles_have_one_id() -> None:
