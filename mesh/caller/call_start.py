@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +17,12 @@ from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.caller.typed_messages import TypedMessages, messages_of
 from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason, MeshException
-from mesh.link.outgoing_call import RESERVE_METHOD, CallRequest, OutgoingCall
+from mesh.link.outgoing_call import RESERVE_METHOD, CallRequest, CallSink, OutgoingCall
 from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire import request_context
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import failed, failed_in_user_code
+from mesh.wire.outcome import Outcome, Trailers, failed, failed_in_user_code
 from mesh.wire.payload import Payload, encode
 from mesh.wire.request_context import RequestContext
 
@@ -207,13 +208,40 @@ def _write_item(item: Any) -> Payload:
 
 def _submit_when_complete(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
     if router.start_deadline(call):
-        io_thread().spawn(_complete_and_submit(router, call, pending), "collect-arguments")
+        sink = call.sink
+        task = io_thread().spawn(_complete_and_submit(router, call, pending, sink), "collect-arguments")
+        call.sink = _IncompleteCall(sink, task)
 
 
-async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments) -> None:
+class _IncompleteCall:
+    """Sink of a call while its arguments are awaited: a call that ends then, cancelled or late, ends the wait too."""
+
+    def __init__(self, sink: CallSink, collecting: asyncio.Task[None]) -> None:
+        self._sink = sink
+        self._collecting = collecting
+
+    def on_done(self, outcome: Outcome) -> None:
+        self._collecting.cancel()
+        self._sink.on_done(outcome)
+
+    def on_item(self, payload: Payload) -> None:
+        """Nothing comes before the call is sent, nor below."""
+
+    def on_credit(self) -> None: ...
+
+    def on_initial_metadata(self, entries: Trailers) -> None: ...
+
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None: ...
+
+
+async def _complete_and_submit(router: Router, call: OutgoingCall, pending: PendingArguments, sink: CallSink) -> None:
+    """`sink`: what the call has when its arguments are there."""
     router.counts.collecting += 1
     try:
-        call.request.payload = await pending.collect()
+        try:
+            call.request.payload = await pending.collect()
+        finally:
+            call.sink = sink
     except* UpstreamError as group:
         first = group.exceptions[0]
         outcome = first.outcome if isinstance(first, UpstreamError) else failed(MeshException(str(first)))

@@ -62,6 +62,7 @@ def test_a_call_that_is_cancelled_while_its_argument_is_awaited_never_runs(mesh:
     doomed = mesh.handle("hang").remote(upstream)
     doomed.cancel()
     assert isinstance(raised(doomed), RequestCancelledError)
+    until(lambda: not mesh.router.counts.collecting, "the end of the wait for its argument")
     store.gate.set()
     assert result(mesh.handle().remote(upstream)) == "unblocked"
     assert store.started == 1, "the upstream call alone"
@@ -86,6 +87,7 @@ def test_the_deadline_counts_while_arguments_are_awaited(mesh: SmallMesh, store:
     upstream = mesh.handle("hang").remote()
     error = raised(mesh.handle(timeout_s=0.05).remote(upstream))
     assert isinstance(error, DeadlineExceededError)
+    until(lambda: not mesh.router.counts.collecting, "the end of the wait for its argument")
     upstream.cancel()
 
 
