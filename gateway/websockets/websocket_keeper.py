@@ -23,6 +23,9 @@ class WebSocketKeeper:
         self._timer: asyncio.TimerHandle | None = None
         self._on_count = on_count
 
+    def __repr__(self) -> str:
+        return f"<WebSocketKeeper of {len(self._connections)} connections>"
+
     def add(self, connection: WebSocketConnection) -> None:
         self._connections.add(connection)
         self._on_count(len(self._connections))

@@ -121,9 +121,13 @@ def _wrap(batcher: Batcher) -> Any:
 
 
 class Batcher:
-    """One batched function: its options, its figures and the queues of its objects."""
+    """One batched function: its options, its figures and the queues of its objects.
+
+    Each object that has the method has a queue of its own on each event loop; a function has one per loop.
+    """
 
     def __init__(self, function: Callable[..., Any], options: BatchOptions) -> None:
+        """`function` takes lists of equal length, one element for each caller. Raises TypeError if it is not async."""
         self.function = function
         self.is_generator = inspect.isasyncgenfunction(function)
         if not self.is_generator and not inspect.iscoroutinefunction(function):
@@ -135,11 +139,19 @@ class Batcher:
         self._stats = BatchStats(self._name.rpartition(".")[2], self._queue_length)
         self._is_capacity_checked = False
 
+    def __repr__(self) -> str:
+        return f"<Batcher of {self._name}, {self._queue_length()} calls waiting>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Decorated classes are pickled by value into replicas. What waits here belongs to this process.
         return Batcher, (self.function, self._options)
 
     async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The caller's element of the list that its batch returns.
+
+        Raises what the function raises, TypeError for arguments that it does not take, and MeshException where the
+        result does not have one element for each caller.
+        """
         call = self._call(BatchResult(), args, kwargs)
         queue = self._queue_of(call.owner)
         queue.add(call)
@@ -149,6 +161,7 @@ class Batcher:
             queue.leave(call)
 
     async def stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """The caller's element of each list that its batch yields, until that is StopIteration. Raises as `call`."""
         call = self._call(BatchStream(), args, kwargs)
         queue = self._queue_of(call.owner)
         queue.add(call)
@@ -160,11 +173,13 @@ class Batcher:
             call.outlet.end()
 
     def set_max_batch_size(self, max_batch_size: int) -> None:
+        """Calls of a batch, from the next one on. Raises TypeError or ValueError unless it is a positive integer."""
         self._options.max_batch_size = _count("max_batch_size", max_batch_size)
         self._is_capacity_checked = False
         self._options_changed()
 
     def set_batch_wait_timeout_s(self, batch_wait_timeout_s: float) -> None:
+        """How long the first call of a batch waits for others, in seconds. Raises TypeError, or ValueError below 0."""
         self._options.batch_wait_timeout_s = option_checks.number("batch_wait_timeout_s", batch_wait_timeout_s)
         self._options_changed()
 

@@ -38,6 +38,10 @@ class Admission:
         """Links that have been offered a place and have not answered."""
         self._idle = Waiters()
 
+    def __repr__(self) -> str:
+        phase = "closed" if self.is_closed else "open"
+        return f"<Admission {phase}, {self.ongoing} of {self.limit} places taken, {len(self._waiting)} links waiting>"
+
     def try_enter(self, seeker: PlaceSeeker) -> bool:
         """Take a place, unless all are taken or offered to others, or the replica drains."""
         has_place = self.has_place_for(seeker)

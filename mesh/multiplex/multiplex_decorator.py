@@ -101,7 +101,11 @@ def get_multiplexed_model_id() -> str:
 
 
 class ModelRegistry:
-    """All models of one replica: announced to routers, and unloaded by a stopping replica."""
+    """All models of one replica: announced to routers, and unloaded by a stopping replica.
+
+    Loaders add their caches, which it does not keep alive. Ids are those that requests name; each is there once,
+    whichever loaders have it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -109,8 +113,14 @@ class ModelRegistry:
         self._callback: Callable[[list[str]], None] | None = None
         self._announced: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<ModelRegistry of {len(self._caches)} caches, {len(self._announced)} models announced>"
+
     def on_change(self, callback: Callable[[list[str]], None] | None) -> None:
-        """Call `callback` with all ids, loaded and loading, when they change. Runs in the thread of the user loop."""
+        """Call `callback` with all ids, loaded and loading, when they change; None: no longer.
+
+        It runs in the thread of the user loop, takes the place of an earlier one, and must not raise.
+        """
         self._callback = callback
 
     def model_ids(self) -> list[str]:
@@ -118,16 +128,21 @@ class ModelRegistry:
         return list(self._announced)
 
     async def unload_all(self) -> None:
-        """Unload every model; errors of `__del__` are logged. For the shutdown of a replica, on its user loop."""
+        """Unload every model and stop loads. Raises nothing: errors of `__del__` are logged.
+
+        For the shutdown of a replica, on its user loop.
+        """
         for cache in self._snapshot():
             for error in await cache.unload_all():
                 logger.error("Unloading a model failed: its __del__ raised.", exc_info=error)
 
     def add(self, cache: ModelCache) -> None:
+        """From any thread."""
         with self._lock:
             self._caches.add(cache)
 
     def announce(self) -> None:
+        """Tell the callback, if the set of ids has changed. On the user loop."""
         ids = dict.fromkeys(model_id for cache in self._snapshot() for model_id in cache.announced)
         if ids.keys() != set(self._announced):
             self._announced = tuple(ids)

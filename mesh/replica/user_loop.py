@@ -52,6 +52,10 @@ class UserLoop:
         self.to_io: Callable[..., None] = io.post if is_isolated else io.call
         """From user code: run `function(*args)` on the I/O loop."""
 
+    def __repr__(self) -> str:
+        kind = "isolated" if self.is_isolated else "on the I/O loop"
+        return f"<UserLoop {kind}, {'stopped' if self._is_stopped else 'running'}, at most {self._threads_max} threads>"
+
     @property
     def threads_max(self) -> int:
         return self._threads_max

@@ -40,14 +40,21 @@ class HTTPOptions:
     keep_alive_timeout_s: int = 90
     """A connection of HTTP/1.1 is closed this long after its last request, in seconds."""
     ssl_keyfile: str | None = None
+    """Private key of the certificate, a PEM file on each node that is read again when it changes."""
     ssl_certfile: str | None = None
+    """Certificate chain in PEM; with it the port speaks TLS only. ValueError without `ssl_keyfile`, and the reverse."""
     ssl_keyfile_password: str | None = None
+    """Where the password of the key is: "file:PATH" on each node."""
     ssl_ca_certs: str | None = None
+    """Authorities in PEM that sign the certificates of clients (mTLS)."""
     ssl_client_certificates: str = "required"
+    """With `ssl_ca_certs`: "required", or "optional" for clients that may also come without one."""
     cors: CorsOptions | Mapping[str, Any] | None = None
     """Pages of other origins that may call from a browser; None: none."""
     middlewares: Sequence[object] = ()
+    """ValueError unless it is empty: gateways run no code of others. An application may have its own middleware."""
     num_cpus: float = 0
+    """ValueError unless it is 0: gateways reserve no CPUs."""
 
     def __post_init__(self) -> None:
         if self.host is not None:
