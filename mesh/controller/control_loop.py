@@ -18,6 +18,7 @@ from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import Runtime
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
+from mesh.controller.actors.health_reports import HealthReports
 from mesh.controller.actors.node_list import NodeList
 from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
@@ -196,6 +197,11 @@ class ControlLoop:
         present = self._node_list.nodes
         gone = self._wanted.desired.cordons.keys() - {node.node_id for node in present}
         return [*present, *(Node(node_id=node_id) for node_id in sorted(gone))]
+
+    @property
+    def health(self) -> HealthReports:
+        """What replicas report of themselves."""
+        return self._keepers.replicas.checks.reports
 
     @property
     def waits_for(self) -> str:

@@ -278,6 +278,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
                 self._publisher.unsubscribe(subscriber, _keys(report.unsubscribe))
             self._publisher.subscribe(subscriber, _keys(report.subscribe))
             self._loop.autoscaler.report_load(subscriber.hello.process_id, subscriber, report.loads)
+            if report.HasField("health"):
+                self._loop.health.take(report.health)
             report = await context.read()
 
     async def _write(self, subscriber: Subscriber, context: _Context) -> None:

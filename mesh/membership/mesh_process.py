@@ -128,6 +128,10 @@ class MeshProcess:
         own = self.own_reading()
         return [*(router.reading() for router in self.routers()), *([own] if own is not None else ())]
 
+    def report_health(self, health: control_pb2.ReplicaHealth) -> None:
+        """Report how the replica in this process has found itself. On the I/O loop."""
+        self._sync.report_health(health)
+
     def on_routes(self, listener: Callable[[control_pb2.RouteTable], None]) -> None:
         """Call `listener` with every route table, immediately if there is one already."""
         self._listeners.routes.append(listener)

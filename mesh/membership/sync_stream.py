@@ -67,6 +67,8 @@ class SyncStream:
         self._subscribed: set[DeploymentKey] = set()
         self._reporter = LoadReporter()
         self._urgent: set[DeploymentKey] = set()
+        self._health: control_pb2.ReplicaHealth | None = None
+        """To be reported; what it was before the stream broke is not."""
         self.has_answered = False
         """Whether the controller has sent an update on the present stream."""
         self._last_failure = ""
@@ -91,6 +93,11 @@ class SyncStream:
     def report_urgently(self, router: Router) -> None:
         """Report now that calls wait, because the controller has to start a replica for them."""
         self._urgent.add(router.key)
+        self._wake.set()
+
+    def report_health(self, health: control_pb2.ReplicaHealth) -> None:
+        """Report how the replica in this process has found itself, if there is a stream."""
+        self._health = health
         self._wake.set()
 
     async def _keep(self) -> None:
@@ -156,12 +163,16 @@ class SyncStream:
         )
         self._subscribed.clear()
         self._reporter.restart()
+        self._health = None
         report = control_pb2.Report(hello=hello)
         while True:
             self._process.drop_deleted_routers()
             self._update_subscriptions(report)
             readings = self._readings()
             report.loads.extend(self._reporter.take(readings, time.monotonic()))
+            if self._health is not None:
+                report.health.CopyFrom(self._health)
+                self._health = None
             if report.ByteSize():
                 await stream.write(report)
             # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes together with the wake-up.

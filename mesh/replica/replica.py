@@ -25,6 +25,7 @@ from mesh.link.admission import Admission
 from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import LINK_LIMITS, LINK_UPKEEP
 from mesh.membership.mesh_process import REPLICA, join
+from mesh.membership.own_health import OwnHealth
 from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.multiplex.preloading import copies_min_of, preload_models
 from mesh.options.drain_policy import drain_policy_of
@@ -90,6 +91,7 @@ class ReplicaProcess:
         self._opening: _Opening | None = None
         self._began_at_s = time.monotonic()
         self._configs = ConfigAttempts()
+        self._own_health: OwnHealth | None = None
         self._stats: dict[str, RecordedStats] = {}
         """By the user's hook that they are of."""
 
@@ -125,6 +127,8 @@ class ReplicaProcess:
         metadata = await metadata_of(self._record) if user_object.has_hook(METADATA) else {}
         await self._serve(MethodTable(user_object.target, typed), user_object, metadata)
         process.own_reading = self._reading
+        self._own_health = OwnHealth(self.spec.replica_id, self._check_self, self._options, process.report_health)
+        self._own_health.begin()
         self._begin_stats(user_object)
         # What start-up made lives as long as the process: the collector can skip it from now on.
         gc.collect()
@@ -177,6 +181,14 @@ class ReplicaProcess:
         if self._object is not None:
             await self._on_user_loop(self._object.check_health())
 
+    async def _check_self(self) -> str:
+        """What the controller's checks would find: raises, or returns why the replica takes no calls."""
+        await self.check_health()
+        return await self.check_ready() if self._object is not None and self._object.checks_ready else ""
+
+    def _options(self) -> control_pb2.DeploymentOptions:
+        return self.spec.spec.options
+
     async def reconfigure(self, spec: control_pb2.ReplicaSpec) -> None:
         """Take over what can change in place: the user's configuration, the limit on calls and the access log.
 
@@ -213,6 +225,8 @@ class ReplicaProcess:
         """
         timeout_s = drain_policy_of(self.spec.spec.options).timeout_s
         logger.info("draining %r for at most %g s", self, timeout_s)
+        if self._own_health is not None:
+            self._own_health.end()
         if self._servicer is not None:
             self._servicer.drain()
             with contextlib.suppress(TimeoutError):

@@ -1256,16 +1256,26 @@ class DeploymentLoad(_message.Message):
     def __init__(self, deployment: _Optional[_Union[_common_pb2.DeploymentId, _Mapping]] = ..., queued: _Optional[float] = ..., ongoing: _Optional[float] = ..., executing: _Optional[float] = ..., stats: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("hello", "subscribe", "loads", "unsubscribe")
+    __slots__ = ("hello", "subscribe", "loads", "unsubscribe", "health")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     LOADS_FIELD_NUMBER: _ClassVar[int]
     UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     hello: ProcessHello
     subscribe: _containers.RepeatedCompositeFieldContainer[_common_pb2.DeploymentId]
     loads: _containers.RepeatedCompositeFieldContainer[DeploymentLoad]
     unsubscribe: _containers.RepeatedCompositeFieldContainer[_common_pb2.DeploymentId]
-    def __init__(self, hello: _Optional[_Union[ProcessHello, _Mapping]] = ..., subscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ..., unsubscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ...) -> None: ...
+    health: ReplicaHealth
+    def __init__(self, hello: _Optional[_Union[ProcessHello, _Mapping]] = ..., subscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ..., unsubscribe: _Optional[_Iterable[_Union[_common_pb2.DeploymentId, _Mapping]]] = ..., health: _Optional[_Union[ReplicaHealth, _Mapping]] = ...) -> None: ...
+
+class ReplicaHealth(_message.Message):
+    __slots__ = ("replica_id", "is_well")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    IS_WELL_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    is_well: bool
+    def __init__(self, replica_id: _Optional[str] = ..., is_well: bool = ...) -> None: ...
 
 class ReplicaInfo(_message.Message):
     __slots__ = ("replica_id", "address", "node_id", "zone", "version")

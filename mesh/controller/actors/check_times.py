@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from mesh.settings import settings
@@ -31,12 +31,18 @@ def check_times_of(options: control_pb2.DeploymentOptions, *, is_ready: bool) ->
     )
 
 
-async def wait_for_check(period_s: Callable[[], float | None]) -> None:
-    """Wait until the next check is due. The period may change meanwhile; None: there is nothing to check any more."""
+async def wait_for_check(
+    period_s: Callable[[], float | None], pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+) -> None:
+    """Wait until the next check is due. The period may change meanwhile; None: there is nothing to check any more.
+
+    `pause` waits for that many seconds; where it returns something true, the check is due at once.
+    """
     jitter = settings().controller.health_jitter_share
     share = random.uniform(1 - jitter, 1 + jitter)
     passed_s = 0.0
     while (wanted_s := period_s()) is not None and passed_s < wanted_s * share:
         pause_s = min(wanted_s * share - passed_s, _LOOK_S)
-        await asyncio.sleep(pause_s)
+        if await pause(pause_s):
+            return
         passed_s += pause_s

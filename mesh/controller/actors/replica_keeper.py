@@ -11,13 +11,14 @@ from typing import Any, TypeVar, assert_never
 from mesh.cluster.keys import ReplicaName
 from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.actor_registry import ActorRegistry, actor_name_of
-from mesh.controller.actors.check_times import DEFAULT_TIMEOUT_S, CheckTimes, check_times_of, wait_for_check
+from mesh.controller.actors.check_times import DEFAULT_TIMEOUT_S
 from mesh.controller.actors.cluster_runtime import (
     ActorCallError,
     ActorDiedError,
     Runtime,
     read_answer,
 )
+from mesh.controller.actors.replica_checks import ReplicaChecks
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.actions import (
@@ -42,7 +43,6 @@ T = TypeVar("T")
 
 _IDENTIFICATIONS_MAX = 100
 """Replicas that have not answered a new controller in time, and are asked at once."""
-_READY_MARGIN_S = 5.0
 
 
 class ReplicaKeeper:
@@ -59,6 +59,7 @@ class ReplicaKeeper:
         self._calls = calls
         self._spawn_task = spawn_task
         self._new_id = new_id
+        self.checks = ReplicaChecks(registry, calls, self._options, self._log_failure)
         self._identifications = asyncio.Semaphore(_IDENTIFICATIONS_MAX)
         self._last_failures: dict[DeploymentKey, str] = {}
         """What was logged of each deployment."""
@@ -149,7 +150,7 @@ class ReplicaKeeper:
         if ready.is_draining:
             self._stop(ready.replica_id, Reason.ADOPTED)
         elif ready.address:
-            self._keep("check", ready.replica_id, self._check(ready.replica_id))
+            self._keep("check", ready.replica_id, self.checks.keep_checking(ready.replica_id))
         else:
             self._keep("start", ready.replica_id, self._await_start(actor_name_of(replica), ready.replica_id))
 
@@ -243,7 +244,7 @@ class ReplicaKeeper:
             self._registry.replica_broken(replica_id, str(error))
             return
         self._registry.replica_ready(ready, ready.config_version)
-        await self._check(replica_id)
+        await self.checks.keep_checking(replica_id)
 
     async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
         request = spec.SerializeToString()
@@ -276,24 +277,6 @@ class ReplicaKeeper:
         replica = self._registry.replica(replica_id)
         return replica.address if replica is not None and not replica.is_leaving else ""
 
-    async def _check(self, replica_id: str) -> None:
-        """Check its health while it serves."""
-        while (replica := self._registry.replica(replica_id)) and replica.is_up:
-            await wait_for_check(lambda: self._check_period_s(replica_id))
-            timeout_s = self._check_times(replica).timeout_s
-            failure = await self._calls.check(actor_name_of(replica), timeout_s)
-            if failure is not None:
-                self._log_failure("health check", replica_id, failure)
-            self._registry.replica_checked(replica_id, failure)
-            if not replica.checks_ready:
-                continue
-            # Beyond the replica's own limit for user code.
-            not_ready = await self._calls.not_ready(actor_name_of(replica), timeout_s + _READY_MARGIN_S)
-            if not_ready is not None and self._registry.replica_readiness(replica_id, not_ready):
-                logger.warning(
-                    "replica %s %s", replica.title, f"takes no calls: {not_ready}" if not_ready else "is ready"
-                )
-
     def _log_failure(self, what: str, replica_id: str, text: str) -> None:
         """With the user's traceback, which follows the first line of `text`, unless it is the same as the last time."""
         replica = self._registry.replica(replica_id)
@@ -304,13 +287,10 @@ class ReplicaKeeper:
         shown = text.partition("\n")[0] if text == before else text
         logger.warning("the %s of replica %s failed: %s", what, replica.title, shown)
 
-    def _check_period_s(self, replica_id: str) -> float | None:
-        replica = self._registry.replica(replica_id)
-        return self._check_times(replica).period_s if replica is not None and replica.is_up else None
-
-    def _check_times(self, replica: Replica) -> CheckTimes:
+    def _options(self, replica: Replica) -> control_pb2.DeploymentOptions:
+        """Those that hold for it now."""
         target = _ruling(self.desired, replica)
-        return check_times_of(target.spec.options if target else replica.spec.options, is_ready=not replica.not_ready)
+        return target.spec.options if target else replica.spec.options
 
     def _replica_spec(self, replica_id: str, target: DeploymentTarget) -> control_pb2.ReplicaSpec:
         mesh = self.desired.gateways

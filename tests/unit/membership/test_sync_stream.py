@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 
 from mesh.membership.sync_stream import SyncStream
 from mesh.settings import settings
+from mesh.v1 import control_pb2
 from tests.sim.fake_time import run_in_fake_time
 
 PROCESSES = 200
@@ -38,3 +40,32 @@ def test_processes_that_lose_the_controller_together_do_not_come_back_together(m
         assert all(pause >= longest_s / 2 for pause in pauses[-5:])
     late = [sum(100.0 <= time < 100.0 + longest_s / 4 for time in times) for times in attempts.values()]
     assert 0 < sum(late) < PROCESSES / 2, "they are spread over the whole pause"
+
+
+def test_the_health_of_a_replica_is_reported_once_and_not_that_of_before_the_stream() -> None:
+    """What it was then may be long ago."""
+
+    class Stream:
+        def __init__(self) -> None:
+            self.reports: list[control_pb2.Report] = []
+
+        async def write(self, report: control_pb2.Report) -> None:
+            self.reports.append(report)
+
+    async def main() -> list[control_pb2.Report]:
+        written = Stream()
+        stream = SyncStream(cast(Any, MagicMock(process_id="p", kind=2, **{"routers.return_value": []})))
+        stream._process.identity.node_id = "n1"  # type: ignore[misc]
+        stream._process.readings = lambda: []  # type: ignore[method-assign]
+        stream.report_health(control_pb2.ReplicaHealth(replica_id="early", is_well=True))
+        task = asyncio.create_task(stream._write_reports(cast(Any, written)))
+        await asyncio.sleep(5.0)
+        for replica_id in ("r1", "r2"):
+            stream.report_health(control_pb2.ReplicaHealth(replica_id=replica_id, is_well=True))
+            await asyncio.sleep(5.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return written.reports
+
+    reports = run_in_fake_time(main())
+    assert [each.health.replica_id for each in reports] == ["", "r1", "r2"]
