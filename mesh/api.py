@@ -63,7 +63,7 @@ def start(
 
     On a running mesh the gateways get the options that are named here, one node at a time and without a failed call;
     the others stay. A dict names its keys, `HTTPOptions` and `gRPCOptions` all their fields. `processes` of
-    `grpc_options` and the last three arguments are ignored with a warning there.
+    `grpc_options` and `controller_options` are ignored with a warning there; replicas keep their logging and tracing.
 
     Args:
         proxy_location: Nodes that run a gateway: "EveryNode" (default), "HeadOnly" or "Disabled".

@@ -112,7 +112,12 @@ def planned_gateway_changes(asked: Target) -> list[str]:
     """What a deployment would change about the gateways of the running mesh."""
     config = asked.config
     return running_gateways.change_lines(
-        mesh_lifecycle.require(), config.proxy_location, config.whole_http_options, config.whole_grpc_options
+        mesh_lifecycle.require(),
+        config.proxy_location,
+        config.whole_http_options,
+        config.whole_grpc_options,
+        config.logging_config,
+        config.tracing_config,
     )
 
 

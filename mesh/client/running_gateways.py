@@ -23,10 +23,17 @@ def change_for(client: ControlClient, asked: GatewayRequest, named: NamedOptions
 
 
 def change_lines(
-    client: ControlClient, location: str | None, http: Mapping[str, Any], grpc: Mapping[str, Any]
+    client: ControlClient,
+    location: str | None,
+    http: Mapping[str, Any],
+    grpc: Mapping[str, Any],
+    logging_config: Mapping[str, Any] | None = None,
+    tracing_config: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """What `mesh.start` with these options would change, in a line for users. Raises ValueError where it would."""
-    change = change_for(client, gateway_options.parse(location, http, grpc), NamedOptions.of(location, http, grpc))
+    asked = gateway_options.parse(location, http, grpc, logging_config, tracing_config)
+    named = NamedOptions.of(location, http, grpc, logging=logging_config, tracing=tracing_config)
+    change = change_for(client, asked, named)
     return [f"gateways: {', '.join(change.names)} ({EFFECT})"] if change.names else []
 
 

@@ -28,10 +28,10 @@ from mesh.controller.desired.desired_change import (
     with_promoted,
     without_application,
 )
-from mesh.controller.desired.generations import with_gateways
 from mesh.controller.desired.shared_services import new_warnings
 from mesh.controller.event_log import EventLog
 from mesh.controller.expected_revisions import expecting, revisions_of
+from mesh.controller.gateway_orders import with_asked_gateways
 from mesh.controller.nodes.cordons import cordoned, uncordoned
 from mesh.controller.nodes.node_names import find_node, title_of
 from mesh.controller.plan.cluster_picture import Node
@@ -41,6 +41,7 @@ from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import build_status, controller_status
 from mesh.controller.store.desired_store import StoreError
 from mesh.options.gateway.gateway_options import differing_fields
+from mesh.options.logging_options import logging_of_mesh
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2, control_pb2_grpc
 from mesh.wire.duplex import converse
@@ -67,12 +68,15 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         unix_clock: Callable[[], float],
         identity: ControllerIdentity,
         events: EventLog,
+        configure_logs: Callable[[control_pb2.LoggingOptions], None] = lambda options: None,
     ) -> None:
+        """`configure_logs` lets the controller's own logs be as options of the mesh say."""
         self._loop = loop
         self._publisher = publisher
         self._unix_clock = unix_clock
         self._identity = identity
         self._events = events
+        self._configure_logs = configure_logs
         self._shown = SharedPicture(loop.picture, time.monotonic, time.thread_time)
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
@@ -144,8 +148,10 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def ConfigureGateways(
         self, request: control_pb2.ConfigureGatewaysRequest, context: _Context
     ) -> control_pb2.ConfigureGatewaysReply:
-        edit = functools.partial(with_gateways, options=request.options, expected=request.expected)
+        edit = functools.partial(with_asked_gateways, request=request)
         version = await self._change(edit, (), request.request_id, context)
+        # Not those of the request, which may be an old one that is repeated.
+        self._configure_logs(logging_of_mesh(self._loop.picture().desired.gateways))
         if names := differing_fields(request.options, request.expected):
             by = f" by {request.author}" if request.author else ""
             logger.info("change of the gateways is stored%s: %s", by, ", ".join(names))

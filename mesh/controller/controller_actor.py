@@ -120,7 +120,9 @@ class ControllerActor:
             node_id=identity.node_id,
             kind=control_pb2.PROCESS_KIND_CONTROLLER,
         )
-        servicer = ControlServicer(loop, publisher, time.time, identity, events)
+        # Other options than the first ones may be stored.
+        self._logs.configure(logging_of_mesh(loop.picture().desired.gateways))
+        servicer = ControlServicer(loop, publisher, time.time, identity, events, self._logs.configure)
         handlers = generic_handlers(control_pb2_grpc.add_ControlServicer_to_server, servicer)
         node_ip = await asyncio.to_thread(ray_core.node_ip)
         self._server, port = await start_server(

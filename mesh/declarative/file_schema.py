@@ -57,9 +57,9 @@ class MeshConfig:
     target_capacity: float | None = None
     """Percent of all replica counts and autoscaling bounds that run; None: all."""
     logging_config: Mapping[str, Any] | None = None
-    """Logs of the controller, the gateways, and the applications that have none. Used when the mesh starts."""
+    """Logs of the controller, the gateways, and applications that have none; replicas read it when they start."""
     tracing_config: Mapping[str, Any] | None = None
-    """Spans of gateways and replicas: enabled, exporter_import_path, sampling_ratio. Used when the mesh starts."""
+    """Spans: enabled, exporter_import_path, sampling_ratio. Gateways are replaced; replicas read it when they start."""
     controller_options: Mapping[str, Any] | None = None
     """Environment variables of the controller: `{runtime_env: {env_vars: {...}}}`. Used when the mesh starts."""
     applications: tuple[ApplicationEntry, ...] = ()

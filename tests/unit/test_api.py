@@ -76,7 +76,8 @@ def test_a_second_start_connects_and_changes_what_it_names(
     assert cluster.controller is first
     options = first.reply.gateway_options
     assert (options.http_host, options.http_port, options.grpc_port) == ("0.0.0.0", 8002, 9000)
-    assert "ignored: logging, processes." in caplog.text
+    assert options.logging.level == logging.DEBUG
+    assert "ignored: processes." in caplog.text
 
 
 def test_a_start_with_options_that_no_gateway_can_have_says_why_and_that_the_others_serve(

@@ -39,7 +39,7 @@ GRPC_FIELDS: Mapping[str, str] = {
     **{name: name for name in ("max_connection_idle_s", "keepalive_s", "keepalive_timeout_s")},
     **dict.fromkeys(_TLS, "grpc_tls"),
 }
-_FIXED = ("processes", "logging", "tracing", "controller_options")
+_FIXED = ("processes", "controller_options")
 """What only the next start of the mesh can change."""
 
 
@@ -97,19 +97,28 @@ def change_of(
             if other.name != name:
                 part.ClearField(other.name)
         after.MergeFrom(part)
-    _check_host(running, after)
+    if reason := refusal_of(running, after):
+        raise ValueError(reason)
     return GatewayChange(running, after, tuple(sorted(differing & set(_FIXED))))
 
 
-def _check_host(running: control_pb2.GatewayOptions, after: control_pb2.GatewayOptions) -> None:
+def refusal_of(running: control_pb2.GatewayOptions, after: control_pb2.GatewayOptions) -> str:
+    """Why gateways that run cannot get these options, with what to do instead; empty: they can."""
+    if max(1, after.processes) != max(1, running.processes):
+        return (
+            f"processes of grpc_options cannot change from {max(1, running.processes)} to {max(1, after.processes)} "
+            "while gateways run, because a port is either one process's or shared. Leave it as it is, or call "
+            "mesh.shutdown() first."
+        )
     disabled = control_pb2.GATEWAY_LOCATION_DISABLED
     has_both = disabled not in (running.location, after.location) and after.http_port == running.http_port > 0
     if has_both and after.http_host != running.http_host:
-        raise ValueError(
+        return (
             f"http_options['host'] can change only together with the port, because the gateways that listen on "
             f"{running.http_host}:{running.http_port} serve until others do. Name another port too, or call "
             "mesh.shutdown() first."
         )
+    return ""
 
 
 def _keys(options: object, kind: type[Any]) -> Iterator[str]:

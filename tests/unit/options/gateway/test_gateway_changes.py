@@ -21,7 +21,8 @@ def change(
     running: control_pb2.GatewayOptions = RUNNING,
     **others: Any,
 ) -> GatewayChange:
-    return change_of(running, parse(location, http, grpc).to_message(), NamedOptions.of(location, http, grpc, **others))
+    asked = parse(location, http, grpc, others.get("logging"), others.get("tracing"))
+    return change_of(running, asked.to_message(), NamedOptions.of(location, http, grpc, **others))
 
 
 def test_a_call_that_names_nothing_changes_nothing() -> None:
@@ -76,9 +77,15 @@ def test_gateways_are_turned_off_and_on_by_their_host() -> None:
 
 
 def test_what_only_a_new_mesh_can_have_is_left_out_and_named() -> None:
-    found = change(grpc={"processes": 3, "port": 9002}, logging={})
+    found = change(grpc={"processes": 3, "port": 9002})
     assert (found.ignored, found.names) == (("processes",), ["grpc_port"])
     assert found.after.processes == RUNNING.processes
+
+
+def test_logs_and_spans_change_while_gateways_run() -> None:
+    found = change(logging={"log_level": "DEBUG"}, tracing={"sampling_ratio": 0.5})
+    assert (found.ignored, found.names) == ((), ["logging", "tracing"])
+    assert (found.after.logging.level, found.after.tracing.sampling_ratio) == (10, 0.5)
 
 
 def test_another_host_on_the_same_port_is_refused_with_advice() -> None:

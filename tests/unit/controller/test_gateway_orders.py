@@ -1,0 +1,66 @@
+"""mesh.controller.gateway_orders: what a running mesh refuses, and what its controller takes over itself."""
+
+import grpc
+import pytest
+
+from mesh.controller.control_servicer import ControlServicer
+from mesh.controller.event_log import EventLog
+from mesh.v1 import control_pb2
+from tests.sim.fake_mesh import Mesh
+from tests.sim.fake_time import run_in_fake_time
+from tests.unit.controller.test_control_servicer import IDENTITY, Aborted, Context
+
+
+def asked(first: control_pb2.GatewayOptions, **fields: object) -> control_pb2.ConfigureGatewaysRequest:
+    request = control_pb2.ConfigureGatewaysRequest(options=first, expected=first)
+    request.options.MergeFrom(control_pb2.GatewayOptions(**fields))  # type: ignore[arg-type]
+    return request
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"processes": 4}, r"from 1 to 4 while gateways run.*mesh\.shutdown\(\) first"),
+        ({"http_host": "0.0.0.0"}, "together with the port"),
+    ],
+)
+def test_what_gateways_cannot_get_while_they_run_is_refused_with_advice(fields: dict[str, object], advice: str) -> None:
+    """Whatever client asks for it; nothing is stored."""
+    run_in_fake_time(_refuse(fields, advice))
+
+
+async def _refuse(fields: dict[str, object], advice: str) -> None:
+    options = control_pb2.GatewayOptions(http_host="localhost", http_port=8000, grpc_port=9000, processes=0)
+    mesh = Mesh(seed=1, gateways=options)
+    await mesh.boot()
+    servicer = ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY, EventLog(lambda: 12.5))
+    with pytest.raises(Aborted, match=advice) as refusal:
+        await servicer.ConfigureGateways(asked(options, **fields), Context())
+    assert refusal.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert mesh.stored().gateways == options
+    await mesh.crash()
+
+
+def test_other_logs_come_to_the_controller_at_once_and_to_gateways_one_by_one() -> None:
+    run_in_fake_time(_other_logs())
+
+
+async def _other_logs() -> None:
+    options = control_pb2.GatewayOptions(grpc_port=9000)
+    mesh = Mesh(seed=1, gateways=options)
+    await mesh.boot()
+    await mesh.until(lambda: all(each.status == "HEALTHY" for each in mesh.loop.status().gateways))
+    seen: list[control_pb2.LoggingOptions] = []
+    events = EventLog(lambda: 12.5)
+    servicer = ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY, events, seen.append)
+    wanted = control_pb2.LoggingOptions(level=10)
+    await servicer.ConfigureGateways(asked(options, logging=wanted), Context())
+    assert seen == [wanted]
+    await mesh.until(lambda: mesh.stored().gateways.logging == wanted and not mesh.stored().HasField("gateways_before"))
+
+    def gateways() -> list[control_pb2.LoggingOptions]:
+        specs = (each.spec for each in mesh.cluster.actors.values())
+        return [each.options.logging for each in specs if isinstance(each, control_pb2.GatewaySpec)]
+
+    await mesh.until(lambda: gateways() == [wanted])
+    await mesh.crash()
