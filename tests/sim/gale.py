@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mesh.controller.desired.deploy_history import Edit
-from mesh.controller.desired.desired_change import InvalidChangeError, rolled_back, with_pause
+from mesh.controller.desired.desired_change import InvalidChangeError, rolled_back, with_pause, with_promoted
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Faults
@@ -108,11 +108,16 @@ class Gale:
         """What does not serve again though it ran, and listeners that have not heard of what there is."""
         state = self.mesh.stored()
         told = {key: set(listed(self.mesh, key)) for key in (DeploymentKey(name, "Model") for name in APPS)}
-        wrong = [
-            f"{name} has {len(told[DeploymentKey(name, 'Model')])} replicas"
-            for name in APPS
-            if not _serves_again(state, name, len(told[DeploymentKey(name, "Model")]))
-        ]
+        versions = {actor.spec.replica_id: actor.spec.spec.version for actor in self.cluster.replicas()}
+        wrong: list[str] = []
+        for name in APPS:
+            known = [versions.get(each, "") for each in told[DeploymentKey(name, "Model")]]
+            canary = next((app.deployments[0] for app in state.canaries if app.name == name), None)
+            of_canary = sum(canary is not None and each == canary.version for each in known)
+            if not _serves_again(state, name, len(known) - of_canary):
+                wrong.append(f"{name} has {len(known) - of_canary} replicas, and {of_canary} of its canary")
+            if canary is not None and canary.is_proven and not of_canary:
+                wrong.append(f"the canary of {name} has none")
         wrong += [f"{each} knows others" for each in self._listeners if each.is_listening and each.known != told]
         return wrong + ["an old controller lives"] * bool(self.mesh.ghosts)
 
@@ -123,7 +128,16 @@ class Gale:
             [
                 *(self._new_version,) * 3,
                 *(self._new_config, self._new_number, self._same_again, self._delete, self._roll_back, self._pause),
-                *(self._two_drivers, self._kill_some, self._another_node, self._crash, self._die_soon),
+                *(
+                    self._canary,
+                    self._canary,
+                    self._promote,
+                    self._two_drivers,
+                    self._kill_some,
+                    self._another_node,
+                    self._crash,
+                    self._die_soon,
+                ),
                 *(self._dependency_away, self._all_sick, self._links_break, self._host_vanishes, self._short_lists),
                 *(self._slow_store, self._stand_still, self._other_controller, self._other_manners),
             ]
@@ -178,6 +192,31 @@ class Gale:
 
     async def _delete(self, name: str, event: int) -> None:
         await self.mesh.delete(name)
+
+    async def _canary(self, name: str, event: int) -> None:
+        """Some do not start, some crash soon after, some end by themselves then."""
+        dice = self.cluster.random
+        version, kind = f"c{event + 1}", dice.random()
+        if kind < 0.2:
+            self.cluster.broken_versions.add(version)
+        elif kind < 0.4:
+            self.cluster.crashing_versions[version] = dice.uniform(0.5, 8.0)
+        number = self._wishes[name].deployments[0].options.num_replicas
+        percent, is_undone = dice.choice([10.0, 50.0, 100.0]), dice.random() < 0.3
+
+        def make() -> control_pb2.ApplicationSpec:
+            asked = application(name, version, number)
+            asked.traffic.percent = percent
+            asked.deployments[0].options.rollback_on_failure = is_undone
+            return asked
+
+        try:
+            await self.mesh.run(make)
+        except InvalidChangeError as error:  # its application was deleted
+            self.cluster.note(f"refused: {error}")
+
+    async def _promote(self, name: str, event: int) -> None:
+        await self._change(functools.partial(with_promoted, name=name, unix_time_s=0.0))
 
     async def _roll_back(self, name: str, event: int) -> None:
         await self._change(functools.partial(rolled_back, name=name, unix_time_s=0.0))
