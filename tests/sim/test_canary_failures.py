@@ -198,7 +198,7 @@ async def _drop(has_canary: bool) -> None:
         await promote(mesh)
         await mesh.until(lambda: counts(mesh) == {"a2": 5, "b1": 5} and not mesh.stored().predecessors)
     kept = {"A": "a1" if has_canary else "a2"}
-    unix_time_s = mesh.loop._clocks.unix()
+    unix_time_s = mesh.loop._own_changes._clocks.unix()
     app = shop(kept, 5)
     edit = functools.partial(with_applications, applications=[app], unix_time_s=unix_time_s)
     await mesh._ask(lambda: (edit, [app]))

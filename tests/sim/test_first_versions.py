@@ -18,7 +18,7 @@ from tests.sim.goals import is_running
 
 
 class FewPlaces(FakeCluster):
-    """So many constructors succeed; the others say that there is no licence left."""
+    """A number of constructors succeed; the others raise that there is no licence left."""
 
     def __init__(self, places: int) -> None:
         super().__init__(seed=1)
