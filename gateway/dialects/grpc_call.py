@@ -320,7 +320,10 @@ class UnaryRequestCall(GrpcCall):
         if self._begun is not None:
             self._on_more(self._begun, data, start, stop)
             return
-        if self._request is None and self._reader is None:
+        if self._request is not None:
+            self._refuse_more()
+            return
+        if self._reader is None:
             max_bytes = self._method.message_max_bytes
             self._request = whole_message(data, start, stop, max_bytes)
             if self._request is not None:
@@ -337,16 +340,19 @@ class UnaryRequestCall(GrpcCall):
             return
         if not self._hold(len(messages[0]) if messages else self._reader.begun_bytes) or not messages:
             return
-        if self._request is not None or len(messages) > 1:
-            self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; another one came.")
+        if len(messages) > 1:
+            self._refuse_more()
             return
         self._request = messages[0]
 
     def _on_more(self, begun: BegunMessage, data: bytes, start: int, stop: int) -> None:
         if not begun.add(data, start, stop):
-            self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; another one came.")
+            self._refuse_more()
         elif self._hold(begun.filled) and not begun.missing_bytes:
             self._request, self._begun = begun.whole(), None
+
+    def _refuse_more(self) -> None:
+        self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; another one came.")
 
     def on_stalled(self) -> None:
         """The client has paused too long in the middle of its message."""

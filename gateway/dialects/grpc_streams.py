@@ -12,6 +12,7 @@ from collections import deque
 from gateway.dialects.grpc_call import NO_ROOM, GrpcCall, UnaryRequestCall, is_message, message_bytes
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import ServedMethod
+from mesh.http2.frame_format import ErrorCode
 from mesh.http2.stream import Stream
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, whole_message
 from mesh.settings import settings
@@ -67,6 +68,8 @@ class _StreamedRequest(GrpcCall):
         self._submit(None)
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
+        if self._is_over:
+            return
         upload = self._upload
         if self._reader is None or self._reader.is_between:
             message = whole_message(data, start, stop, self._method.message_max_bytes)
@@ -80,7 +83,13 @@ class _StreamedRequest(GrpcCall):
         upload.held_bytes += stop - start
         self._forward()
 
+    def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
+        if not self._is_over:
+            super().on_reset(stream, code)
+
     def on_end(self, stream: Stream) -> None:
+        if self._is_over:
+            return
         if self._reader is not None and not self._reader.is_between:
             self._refuse(INTERNAL, "The last request message is not complete.")
             return
@@ -89,6 +98,11 @@ class _StreamedRequest(GrpcCall):
 
     def on_credit(self) -> None:
         self._forward()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the call was refused when it began. Its stream lasts if the client does not read the answer."""
+        return self._call is None
 
     def _forward(self) -> None:
         """Send what the replica takes, and let the client send as much more."""

@@ -320,9 +320,10 @@ class Connection(Generic[H]):
         if self._is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on idle stream {stream_id}")
 
-    def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
+    def _send_reset(self, stream_id: int, code: ErrorCode, window_bytes: int = 0) -> None:
+        """`window_bytes`: what the peer may send of the stream until it has read this, if it is more than usual."""
         self.outbox.send(wire.rst_stream_frame(stream_id, code))
-        self._recent_resets.add(stream_id)
+        self._recent_resets.add(stream_id, window_bytes)
 
     def _end_stream(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
@@ -332,7 +333,7 @@ class Connection(Generic[H]):
 
     def _abort(self, stream: Stream, code: ErrorCode) -> None:
         self._end_stream(stream)
-        self._send_reset(stream.id, code)
+        self._send_reset(stream.id, code, stream.receive_window)
 
     def _forget(self, stream: Stream, code: ErrorCode | int) -> None:
         """End a stream of which the peer needs no news."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mesh.http2 import frame_format as wire
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import STREAM_ID_MAX, ConnectionFault, ErrorCode
+from mesh.http2.frame_format import STREAM_ID_MAX, WINDOW_MAX, ConnectionFault, ErrorCode
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.limits import BufferBudget, Limits, opening_frames
 from mesh.http2.outbox import MESSAGE_PREFIX_BYTES
@@ -115,10 +115,14 @@ class ServerConnection(Connection[H]):
                 yield stream, stream.read_at_s
 
     def expect(self, stream: Stream, size: int) -> None:
-        """Let the client send `size` more bytes of the stream without waiting; without effect where it may already."""
-        if size > stream.receive_window and not (stream.is_remote_done or stream.has_ended):
-            self.outbox.send(wire.window_update_frame(stream.id, size - stream.receive_window))
-            stream.receive_window = size
+        """Let the client send `size` more bytes of the stream without waiting, though none of them gives room.
+
+        A usual window stays behind them: for padding, and so that a client that has stopped is one that may go on.
+        """
+        window_bytes = min(size + self.limits.stream_window_bytes, WINDOW_MAX)
+        if window_bytes > stream.receive_window and not (stream.is_remote_done or stream.has_ended):
+            self.outbox.send(wire.window_update_frame(stream.id, window_bytes - stream.receive_window))
+            stream.receive_window = window_bytes
 
     def let_linger(self, stream: Stream) -> None:
         """No reset is to follow at once if the response of this stream ends before its request.
@@ -176,7 +180,7 @@ class ServerConnection(Connection[H]):
                 self._may_linger.discard(stream.id)
                 self._reset_rest(self._lingering.add(stream.id, self._clock()))
             else:
-                self._send_reset(stream.id, ErrorCode.NO_ERROR)
+                self._send_reset(stream.id, ErrorCode.NO_ERROR, stream.receive_window)
 
     def _reset_rest(self, stream_id: int | None) -> None:
         if stream_id is not None:

@@ -139,10 +139,11 @@ class RecentResets:
     def __contains__(self, stream_id: int) -> bool:
         return stream_id in self._windows
 
-    def add(self, stream_id: int) -> None:
+    def add(self, stream_id: int, window_bytes: int = 0) -> None:
+        """`window_bytes`: the window that the stream had, if it was larger than usual."""
         if len(self._windows) >= _RESETS_REMEMBERED:
             del self._windows[next(iter(self._windows))]
-        self._windows[stream_id] = self._window_bytes
+        self._windows[stream_id] = max(window_bytes, self._window_bytes)
 
     def take(self, stream_id: int, size: int) -> None:
         """Count DATA of such a stream. Raises ConnectionFault for more than its window."""

@@ -3,10 +3,15 @@
 Fresh memory is expensive: the system fills each page with zeros when it is first written to, and a buffer that grows is
 copied. Theory of operation: the memory is an anonymous mapping, of a power of two in size. Between it and the views
 stands an object that lives as long as any view, also a view of a view; when that ends, the mapping is free again.
+
+Garbage in a cycle is an exception: the collector says of all its objects that they end, and only then runs their
+finalizers (`__del__`, the `finally` of a generator), which may read a view or keep it. So a mapping is asked once more
+before it is used again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import weakref
@@ -45,23 +50,53 @@ class BufferPool:
             whole_size *= 2
         if whole_size > self._kept_max_bytes:
             return memoryview(_new_mapping(max(size, 1)))[:size]
-        try:
-            mapping = self._free[whole_size].pop()
-        except (KeyError, IndexError):
-            mapping = _new_mapping(whole_size)
+        mapping = self._take_free(whole_size) or _new_mapping(whole_size)
         lease = (ctypes.c_ubyte * whole_size).from_buffer(mapping)
         weakref.finalize(lease, self._give_back, mapping, whole_size).atexit = False
         return memoryview(lease).cast("B")[:size]
 
+    def _take_free(self, size: int) -> mmap.mmap | None:
+        free = self._free.get(size)
+        while free:
+            try:
+                mapping = free.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if not _has_views(mapping, size):
+                return mapping
+        return None
+
     def _give_back(self, mapping: mmap.mmap, size: int) -> None:
-        if self.kept_bytes + size <= self._kept_max_bytes:
-            self._free.setdefault(size, deque()).append(mapping)
+        while self.kept_bytes + size > self._kept_max_bytes:
+            if not self._drop_one_beside(size):
+                return
+        self._free.setdefault(size, deque()).append(mapping)
+
+    def _drop_one_beside(self, size: int) -> bool:
+        """Give a free buffer of another size back to the system: messages of that size may never come again."""
+        for other, free in list(self._free.items()):
+            if other != size and free:
+                with contextlib.suppress(IndexError):
+                    free.popleft()
+                    return True
+        return False
 
 
 @cache
 def buffer_pool() -> BufferPool:
     """That of this process."""
     return BufferPool(settings().payload.freed_bytes_kept)
+
+
+def _has_views(mapping: mmap.mmap, size: int) -> bool:
+    """Whether a finalizer still has one. To resize it to the size that it has changes nothing, and is refused then."""
+    try:
+        mapping.resize(size)
+    except BufferError:
+        return True
+    except SystemError:  # a system that cannot resize says so after it has looked for views
+        pass
+    return False
 
 
 def _new_mapping(size: int) -> mmap.mmap:

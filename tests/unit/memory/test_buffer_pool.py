@@ -68,3 +68,93 @@ def test_any_thread_may_drop_the_last_view() -> None:
     del thread, threads
     gc.collect()
     assert pool.kept_bytes == 32 * MIB
+
+
+def test_a_view_that_a_finalizer_keeps_goes_on_showing_its_message() -> None:
+    """The collector says that all objects of a cycle end before it runs their finalizers."""
+
+    class Keeper:
+        def __init__(self, view: memoryview) -> None:
+            self.view = view
+            self.itself = self
+
+        def __del__(self) -> None:
+            kept.append(self.view)
+
+    kept: list[memoryview] = []
+    pool = BufferPool(64 * MIB)
+    first = pool.take(MIB)
+    first[:5] = b"first"
+    Keeper(first)
+    del first
+    gc.collect()
+    second = pool.take(MIB)
+    second[:5] = b"other"
+    assert kept[0][:5] == b"first"
+
+
+def test_a_finalizer_reads_its_own_message_while_another_takes_memory() -> None:
+    class Reader:
+        def __init__(self, view: memoryview) -> None:
+            self.view = view
+            self.itself = self
+
+        def __del__(self) -> None:
+            taken.append(pool.take(MIB))
+            taken[-1][:5] = b"other"
+            seen.append(bytes(self.view[:5]))
+
+    taken: list[memoryview] = []
+    seen: list[bytes] = []
+    pool = BufferPool(64 * MIB)
+    first = pool.take(MIB)
+    first[:5] = b"first"
+    Reader(first)
+    del first
+    gc.collect()
+    assert seen == [b"first"]
+
+
+def test_free_buffers_of_a_size_that_is_not_used_any_more_make_room_for_others() -> None:
+    pool = BufferPool(4 * MIB)
+    small = [pool.take(MIB // 4) for _ in range(16)]
+    small.clear()
+    assert pool.kept_bytes == 4 * MIB
+    large = pool.take(3 * MIB)
+    large[:4] = b"mine"
+    del large
+    assert pool.kept_bytes == 4 * MIB
+    assert pool.take(3 * MIB)[:4] == b"mine", "the same memory"
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["take", "slice", "drop", "cycle", "collect"]), st.integers(0, 2**20)), max_size=60
+    )
+)
+def test_what_is_kept_never_changes_whatever_is_taken_and_dropped(steps: list[tuple[str, int]]) -> None:
+    pool = BufferPool(2 * MIB)
+    kept: list[tuple[int, memoryview]] = []
+    for number, (step, value) in enumerate(steps):
+        match step:
+            case "take":
+                view = pool.take(value)
+                view[:8] = b"%08d" % number if value >= 8 else bytes(len(view[:8]))
+                view[-8:] = view[:8]
+                if value >= 16:
+                    kept.append((number, view.toreadonly()))
+                del view
+            case "slice" if kept:
+                number_of, view = kept.pop(value % len(kept))
+                kept.append((number_of, view[: max(16, value)]))
+                del view
+            case "drop" if kept:
+                del kept[value % len(kept)]
+            case "cycle" if kept:
+                cycle: list[object] = [kept.pop(value % len(kept))]
+                cycle.append(cycle)
+                del cycle
+            case "collect":
+                gc.collect(0)
+        assert all(bytes(view[:8]) == b"%08d" % number for number, view in kept)
+        assert pool.kept_bytes <= 2 * MIB

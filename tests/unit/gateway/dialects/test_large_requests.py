@@ -10,6 +10,7 @@ import pytest
 
 from mesh.http2.client_connection import ClientConnection
 from mesh.http2.hpack_encoder import encode_fields
+from mesh.http2.limits import Limits
 from mesh.http2.stream import Stream
 from mesh.memory.buffer_pool import buffer_pool
 from tests.unit.fakes.rpc_ends import RAW_REQUEST, RawCall, raw_connection
@@ -41,7 +42,10 @@ def test_the_client_gets_room_for_all_of_a_message_whose_length_it_has_said() ->
     async def scenario() -> None:
         async with serving(FakeRouter(echo), "shop") as gateway, raw_connection(f"localhost:{gateway.port}") as client:
             stream = begin(client, RawCall(), SIZE.to_bytes(5, "big") + bytes(1_000))
-            await until(lambda: stream.send_window == SIZE - 1_000, "room for the rest, and no more")
+            await until(
+                lambda: stream.send_window == SIZE - 1_000 + Limits().stream_window_bytes,
+                "room for the rest, and a usual window",
+            )
 
     on_io_loop(scenario())
 
