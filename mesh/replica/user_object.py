@@ -25,12 +25,10 @@ class UserObject:
     def __init__(self, code: UserCode) -> None:
         self._code = code
         self.target: Any = None
-        self._recordings: dict[str, asyncio.Future[object]] = {}
-        """The call of each sync `record_...` hook that was made last."""
+        self._asked: dict[str, asyncio.Future[object]] = {}
+        """The call of each hook that was made last."""
         self.not_ready = ""
         """Why its `check_ready` says that it takes no calls, when it was asked last."""
-        self._readiness: asyncio.Future[object] | None = None
-        """The call of a sync `check_ready` that was made last."""
         self.web: WebService | None = None
         """What answers its web calls, once that has started; `delete` stops it."""
 
@@ -73,42 +71,50 @@ class UserObject:
         await _settled(method, user_config)
 
     async def check_health(self) -> None:
-        """Raises what the user's `check_health` raises. A sync one runs in a thread: it may block."""
-        method = getattr(self.target, "check_health", None)
-        if method is not None:
-            await _answer_of(method)
+        """Raises what the user's `check_health` raises."""
+        if hasattr(self.target, "check_health"):
+            await self._ask("check_health")
 
     @property
     def checks_ready(self) -> bool:
         return self.has_hook("check_ready")
 
     async def check_ready(self) -> None:
-        """Raises what the user's `check_ready` raises. A sync one runs in a thread: it may block."""
-        if not self.checks_ready:
-            return
-        method = self.target.check_ready
-        if inspect.iscoroutinefunction(method):
-            await method()
-            return
-        # As for `record`.
-        if self._readiness is None or self._readiness.done():
-            self._readiness = asyncio.ensure_future(_answer_of(method))
-        await asyncio.shield(self._readiness)
+        """Raises what the user's `check_ready` raises."""
+        if self.checks_ready:
+            await self._ask("check_ready")
 
     def has_hook(self, name: str) -> bool:
         """Whether the class has this method, which the mesh calls by itself."""
         return inspect.isclass(self._code.callable) and hasattr(self._code.callable, name)
 
     async def record(self, hook: str) -> object:
-        """What a hook like `record_autoscaling_stats` returns. A sync one runs in a thread: it may block."""
+        """What a hook like `record_autoscaling_stats` returns."""
+        return await self._ask(hook)
+
+    async def _ask(self, hook: str) -> object:
+        """What a hook returns now. A sync one runs in a thread: it may block.
+
+        One that hangs keeps its thread: asked again it gets no other, or user code would soon find none. An async one
+        whose caller has given up is cancelled.
+        """
         method = getattr(self.target, hook)
-        if inspect.iscoroutinefunction(method):
-            return await method()
-        # One that hangs keeps its thread. Asked again it gets no other, or `check_health` would soon find none.
-        recording = self._recordings.get(hook)
-        if recording is None or recording.done():
-            recording = self._recordings[hook] = asyncio.ensure_future(_answer_of(method))
-        return await asyncio.shield(recording)
+        before = self._asked.get(hook)
+        if not inspect.iscoroutinefunction(method):
+            if before is None or before.done():
+                before = self._asked[hook] = asyncio.ensure_future(_answer_in_thread(method))
+            return await asyncio.shield(before)
+        if before is not None:
+            before.cancel()
+        task = asyncio.current_task()
+        assert task is not None
+        self._asked[hook] = task
+        try:
+            answer: object = await method()
+        finally:
+            if self._asked.get(hook) is task:
+                del self._asked[hook]
+        return answer
 
     async def delete(self) -> None:
         """Stop what answers web calls, unload models and run `__del__`, sync or async, once, whatever of it raises.
@@ -126,9 +132,9 @@ class UserObject:
                 await finalize(target, in_thread=False)
 
 
-async def _answer_of(method: Callable[[], Any]) -> Any:
-    """What a hook returns. A sync one runs in a thread; what it returns may have to be awaited, as with a wrapper."""
-    answer = method() if inspect.iscoroutinefunction(method) else await asyncio.to_thread(method)
+async def _answer_in_thread(method: Callable[[], Any]) -> Any:
+    """What it returns may have to be awaited, as with a wrapper around an `async def`."""
+    answer = await asyncio.to_thread(method)
     return await answer if inspect.isawaitable(answer) else answer
 
 

@@ -15,6 +15,8 @@ from mesh.replica.recorded_stats import numbers
 from mesh.replica.user_object import UserObject
 from mesh.usercode.user_code import UserCode
 
+DEADLINE_S = 10.0
+
 
 def logged(function: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
     """A wrapper that is itself no `async def`, as many decorators make it."""
@@ -90,6 +92,62 @@ def test_a_sync_health_check_runs_in_a_thread_and_what_it_raises_counts() -> Non
         with pytest.raises(LookupError, match="no index"):
             await user_object.check_health()
         assert user_object.target.threads != [threading.current_thread().name]
+
+    asyncio.run(main())
+
+
+class Hanging:
+    """Its checks hang until the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.threads: list[str] = []
+        self.cancelled = 0
+        self.is_stuck = True
+
+    def check_health(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        assert self.gate.wait(DEADLINE_S)
+
+    async def check_ready(self) -> None:
+        try:
+            await (asyncio.Event().wait() if self.is_stuck else asyncio.sleep(0))
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+def test_a_sync_check_that_hangs_takes_one_thread_however_often_it_is_asked() -> None:
+    """A replica may have to serve on while its checks fail; its code needs the other threads (item 150)."""
+
+    async def main() -> None:
+        user_object = await made(Hanging)
+        asked = [asyncio.ensure_future(user_object.check_health()) for _ in range(50)]
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(lambda: "a thread is free") == "a thread is free"
+        user_object.target.gate.set()
+        await asyncio.gather(*asked)
+        assert len(user_object.target.threads) == 1
+        await user_object.check_health()
+        assert len(user_object.target.threads) == 2
+
+    asyncio.run(main())
+
+
+def test_an_async_check_that_hangs_is_cancelled_when_it_is_asked_again() -> None:
+    """The new one can succeed (item 150)."""
+
+    async def main() -> None:
+        user_object = await made(Hanging)
+        stuck = asyncio.ensure_future(user_object.check_ready())
+        await asyncio.sleep(0)
+        user_object.target.is_stuck = False
+        await user_object.check_ready()
+        with pytest.raises(asyncio.CancelledError):
+            await stuck
+        assert user_object.target.cancelled == 1
+        await user_object.check_ready()
+        assert user_object.target.cancelled == 1
 
     asyncio.run(main())
 
