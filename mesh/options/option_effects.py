@@ -68,7 +68,15 @@ def _digest(options: control_pb2.DeploymentOptions, effect: Effect) -> str:
     for name, other in EFFECTS.items():
         if other is not effect:
             chosen.ClearField(name)
-    if effect is Effect.IN_PLACE and options.autoscaling.metrics_interval_s:
-        # Replicas need the report interval; only the controller uses the rest of autoscaling.
-        chosen.autoscaling.metrics_interval_s = options.autoscaling.metrics_interval_s
+    if effect is Effect.IN_PLACE:
+        _add_intervals(chosen, options)
     return hashlib.sha256(chosen.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _add_intervals(chosen: control_pb2.DeploymentOptions, options: control_pb2.DeploymentOptions) -> None:
+    """How often replicas report; only the controller and callers use the rest of these options."""
+    if options.autoscaling.metrics_interval_s:
+        chosen.autoscaling.metrics_interval_s = options.autoscaling.metrics_interval_s
+    if options.request_router.stats_period_s:
+        chosen.request_router.stats_period_s = options.request_router.stats_period_s
+        chosen.request_router.stats_timeout_s = options.request_router.stats_timeout_s

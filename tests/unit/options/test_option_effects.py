@@ -44,6 +44,7 @@ def spec(**options: object) -> control_pb2.DeploymentSpec:
 
 @pytest.mark.parametrize(("option", "value", "effect"), TABLE, ids=[f"{row[0]}={row[1]}".strip() for row in TABLE])
 def test_a_changed_option_has_its_effect_and_no_other(option: str, value: object, effect: Effect) -> None:
+    """It replaces replicas, is taken over by them, or needs no call to them (items 186–188)."""
     before, after = spec(), spec(**{option: value})
     assert EFFECTS[option] is effect
     assert (replica_version(before) != replica_version(after)) == (effect is Effect.REPLACE)
@@ -60,6 +61,20 @@ def test_replicas_take_over_how_often_they_report() -> None:
     after = spec(autoscaling=control_pb2.AutoscalingOptions(metrics_interval_s=1.0))
     assert config_version(before.options) != config_version(after.options)
     assert replica_version(before) == replica_version(after)
+
+
+@pytest.mark.parametrize("before", [{}, {"stats_period_s": 10.0, "stats_timeout_s": 30.0}])
+def test_replicas_take_over_how_often_they_record_for_request_routers(before: dict[str, float]) -> None:
+    """Also those that had no router when they started; another class alone concerns callers only (items 155, 187)."""
+    plain = spec(request_router=control_pb2.RequestRouter(**before)) if before else spec()  # type: ignore[arg-type]
+    after = spec(request_router=control_pb2.RequestRouter(stats_period_s=1.0, stats_timeout_s=30.0))
+    patient = spec(request_router=control_pb2.RequestRouter(stats_period_s=1.0, stats_timeout_s=5.0))
+    other = spec(
+        request_router=control_pb2.RequestRouter(import_path="shop:ByUser", stats_period_s=1.0, stats_timeout_s=5.0)
+    )
+    assert len({config_version(each.options) for each in (plain, after, patient, other)}) == 3
+    assert config_version(patient.options) == config_version(other.options)
+    assert len({replica_version(each) for each in (plain, after, patient, other)}) == 1
 
 
 def test_changed_code_replaces_replicas() -> None:
