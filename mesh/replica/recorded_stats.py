@@ -71,7 +71,14 @@ class RecordedStats:
             if self._interval_s() > 0:
                 await self._ask()
                 self._on_read(self.values)
-            await asyncio.sleep(max(self._interval_s() or _IDLE_PERIOD_S, _PERIOD_MIN_S))
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until it is due again. An interval that becomes shorter meanwhile holds soon."""
+        passed_s = 0.0
+        while (left_s := max(self._interval_s() or _IDLE_PERIOD_S, _PERIOD_MIN_S) - passed_s) > 0:
+            await asyncio.sleep(min(left_s, _IDLE_PERIOD_S))
+            passed_s += min(left_s, _IDLE_PERIOD_S)
 
     async def _ask(self) -> None:
         timeout_s = self._timeout_s()

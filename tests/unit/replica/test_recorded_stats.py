@@ -51,6 +51,29 @@ def test_the_hook_is_asked_at_the_interval() -> None:
     assert len(asked) <= 21  # a slip of the pen must not eat the replica
 
 
+def test_an_interval_that_becomes_shorter_holds_within_the_longer_one_before() -> None:
+    """As replicas take it over while they run (items 155, 187)."""
+
+    async def main() -> None:
+        asked: list[float] = []
+        interval_s = 3600.0
+
+        async def record(hook: str) -> dict[str, float]:
+            asked.append(asyncio.get_running_loop().time())
+            return {}
+
+        stats = RecordedStats(AUTOSCALING, record, interval_s=lambda: interval_s, timeout_s=lambda: 10.0, read=numbers)
+        task = asyncio.create_task(stats.run())
+        await asyncio.sleep(1.0)
+        interval_s = 2.0
+        await asyncio.sleep(20.0)
+        task.cancel()
+        assert len(asked) >= 5
+        assert asked[1] - asked[0] <= 11.0
+
+    run_in_fake_time(main())
+
+
 @pytest.mark.parametrize("answer", [None, [1], {"a": "b"}, {1: 2}, {"a": True}])
 def test_what_is_no_dict_of_numbers_counts_for_nothing(answer: object, caplog: pytest.LogCaptureFixture) -> None:
     async def record() -> object:
