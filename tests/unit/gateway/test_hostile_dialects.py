@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.http1.client_socket import ClientSocket
 from gateway.web_rpc.envelope_reader import envelope
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.settings import settings
@@ -34,9 +35,9 @@ pytestmark = pytest.mark.usefixtures("eager_upkeep")
 
 @pytest.fixture
 def eager_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A WebSocket that is silent for an instant gets one."""
+    """A WebSocket that is silent for an instant gets one, and one more if it is held back and does not answer."""
     known = settings()
-    limits = replace(known.gateway, websocket_ping_interval_s=0.05)
+    limits = replace(known.gateway, websocket_ping_interval_s=0.05, websocket_ping_timeout_s=0.05)
     for module in ("websocket_connection", "websocket_keeper"):
         monkeypatch.setattr(f"gateway.websockets.{module}.settings", lambda: replace(known, gateway=limits))
 
@@ -57,10 +58,32 @@ PIECES = {
 }
 
 
+@pytest.fixture
+def client_sockets(monkeypatch: pytest.MonkeyPatch) -> list[ClientSocket]:
+    """Those that the gateway accepts."""
+    accepted: list[ClientSocket] = []
+
+    def accept(transport: asyncio.Transport) -> ClientSocket:
+        accepted.append(ClientSocket(transport))
+        return accepted[-1]
+
+    monkeypatch.setattr("gateway.http1.http1_connection.ClientSocket", accept)
+    return accepted
+
+
+async def until_unread(socket: ClientSocket) -> None:
+    """For longer than the turns of the loop in which the gateway deals with what it has read."""
+    turns = 0
+    async with asyncio.timeout(10):
+        while turns < 20:
+            await asyncio.sleep(0)
+            turns = 0 if socket.is_reading else turns + 1
+
+
 @pytest.mark.parametrize("is_abrupt", [False, True], ids=["closes", "resets"])
 @pytest.mark.parametrize("name", UPLOADS)
 def test_a_client_that_leaves_while_the_replica_takes_nothing_frees_its_place(
-    name: str, is_abrupt: bool, eager_pings: None
+    name: str, is_abrupt: bool, eager_pings: None, client_sockets: list[ClientSocket]
 ) -> None:
     """The gateway does not read its socket then, so that no event tells that it has gone; pings do."""
     router = FakeRouter(lambda call: allow(call, 2))
@@ -72,9 +95,11 @@ def test_a_client_that_leaves_while_the_replica_takes_nothing_frees_its_place(
             else:
                 _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
                 writer.write(UPLOADS[name])
-            # As much as the gateway takes before it stops reading, and a little more.
+            # More than the gateway takes before it stops reading.
             writer.write(PIECES[name] * 8)
-            await until(lambda: gateway.listener.buffered_bytes > 200_000, "the gateway reads no more")
+            await until(lambda: len(router.link.items) == 2, "the replica has no more credit")
+            await until_unread(client_sockets[0])
+            assert gateway.listener.buffered_bytes > 50_000
             await writer.drain()
             assert router.cancelled == []
             reset(writer) if is_abrupt else writer.transport.abort()
