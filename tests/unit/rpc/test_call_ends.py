@@ -142,18 +142,19 @@ def test_a_cancel_reaches_the_servicer(client: str, server: str, servicer: Any) 
 def test_a_task_that_is_cancelled_cancels_its_call(client: str) -> None:
     async def talk() -> None:
         servicer = AsyncShop()
+        seen = servicer.seen
         async with shop_of(client, servicer) as shop:
             call = shop.Price(Item(name="hang"))
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await call
+            task = asyncio.ensure_future(_result(call))
+            await until(lambda: seen.started == 1, "the call has started")
+            await _cancelled(task)
             assert call.cancelled()
             listing = shop.List(Item(name="hang"))
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await listing.read()
+            task = asyncio.ensure_future(listing.read())
+            await until(lambda: seen.started == 2, "the listing has started")
+            await _cancelled(task)
             assert listing.cancelled()
-            await until(lambda: servicer.seen.cancelled == 2, "the calls are cancelled at the server")
+            await until(lambda: seen.cancelled == 2, "the calls are cancelled at the server")
 
     scenario(talk())
 
@@ -262,6 +263,12 @@ def test_a_response_may_be_awaited_again() -> None:
 
 async def _result(call: Any) -> Any:
     return await call
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def _streams(ours: Any) -> int:
