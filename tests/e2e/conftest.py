@@ -61,8 +61,10 @@ def cluster() -> Iterator[Path]:
     temporary.mkdir()
     environment = {
         leftovers.MARK: str(uuid.uuid4()),
+        "MESH_CLIENT_GATEWAYS_FAILING_TIMEOUT_S": "3",
         "MESH_CONTROLLER_LOAD_INTERVAL_S": "1",
         "MESH_CONTROLLER_MIN_READY_S": "0.2",
+        "MESH_CONTROLLER_RETIRE_DELAY_S": "1",
         "MESH_GATEWAY_LAME_DUCK_S": "0.2",
         "MESH_CONTROLLER_GATEWAY_MIN_READY_S": "0.2",
         "MESH_MESSAGE_MAX_BYTES": str(MESSAGE_MAX_BYTES),
@@ -140,4 +142,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(60))
+            item.add_marker(pytest.mark.timeout(120))

@@ -33,8 +33,8 @@ TALK = """new Promise((resolve, reject) => {
   socket.onclose = (event) => resolve(JSON.stringify([heard, event.code]));
   setTimeout(() => reject(new Error("no answer")), 60000);
 })"""
-"""The empty message waits for the answers: behind others that it has just written to an HTTP/2 connection, Chromium (156)
-may keep an empty one until the page sends another."""
+"""The empty message waits for the answers: directly behind others on an HTTP/2 connection, Chromium (156) may keep an
+empty one until the page sends another."""
 
 
 class Page:

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import ray
 from ray._private import internal_api
 
 import mesh
@@ -152,5 +153,6 @@ def test_the_object_store_is_empty_when_no_array_is_in_use(arrays: Handle) -> No
 
 
 def object_store_report() -> str:
+    """Of this Ray: other tests have theirs."""
     with redirect_stdout(io.StringIO()):
-        return str(internal_api.memory_summary(stats_only=True))
+        return str(internal_api.memory_summary(address=ray.get_runtime_context().gcs_address, stats_only=True))

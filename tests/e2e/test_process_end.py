@@ -28,7 +28,7 @@ from tests.e2e.conftest import Gateway
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 ENDS_WITHIN_S = 5.0
 
@@ -98,7 +98,9 @@ class Program:
     gateway: Gateway
 
     def until_serving(self) -> grpc.Channel:
-        channel = grpc.insecure_channel(self.gateway.grpc_address)
+        # Its gateway starts in some seconds: a stock client would pause longer from attempt to attempt.
+        options = ((f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max"))
+        channel = grpc.insecure_channel(self.gateway.grpc_address, options=[*options])
         stub = shop_pb2_grpc.ShopStub(channel)
 
         def serves() -> bool:
@@ -108,7 +110,7 @@ class Program:
             except grpc.RpcError:
                 return False
 
-        until(serves, timeout_s=60)
+        until(serves, timeout_s=100)
         return channel
 
     def end(self, send: int, *, to_group: bool = False) -> tuple[int, list[str]]:
@@ -118,7 +120,7 @@ class Program:
 
     def ended(self, timeout_s: float = ENDS_WITHIN_S) -> tuple[int, list[str]]:
         began_at_s = time.monotonic()
-        out, _ = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=100)
         took_s = time.monotonic() - began_at_s
         assert took_s < timeout_s, f"it took {took_s:.1f} s: {out}"
         until(lambda: not leftovers.processes_of_this_run(self.mark), timeout_s=20)

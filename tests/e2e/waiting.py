@@ -6,13 +6,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PAUSE_S = 0.01
+PAUSE_MIN_S, PAUSE_MAX_S = 0.005, 0.05
+PAUSE_SHARE = 0.05
+"""Of the time that was waited: to ask more often would take the processor from what is waited for."""
 
 
-def until(condition: Callable[[], T], timeout_s: float = 15.0) -> T:
+def until(condition: Callable[[], T], timeout_s: float = 30.0) -> T:
     """What `condition` gives as soon as that is true. Fails the test when time runs out: to wait is to assert."""
-    deadline_s = time.monotonic() + timeout_s
+    began_at_s = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline_s, f"not within {timeout_s} s; the last answer was {found!r}"
-        time.sleep(PAUSE_S)
+        waited_s = time.monotonic() - began_at_s
+        assert waited_s < timeout_s, f"not within {timeout_s} s; the last answer was {found!r}"
+        time.sleep(min(max(PAUSE_MIN_S, waited_s * PAUSE_SHARE), PAUSE_MAX_S))
     return found
