@@ -31,13 +31,15 @@ class SocketPhase(Enum):
 class ClientSocket:
     """An asyncio transport, plain or TLS."""
 
-    __slots__ = ("_transport", "is_reading", "lost_reason", "phase")
+    __slots__ = ("_transport", "is_reading", "lingers", "lost_reason", "phase")
 
     def __init__(self, transport: Any) -> None:
         """uvloop's transports have no common type with asyncio's."""
         self._transport = transport
         self.phase = SocketPhase.OPEN
         self.is_reading = True
+        self.lingers = False
+        """Whether the end that follows a flush is to linger."""
         self.lost_reason = ""
         """Why the socket was closed, or will be."""
         _watch_for_death(transport.get_extra_info("socket"))
@@ -94,8 +96,9 @@ class ClientSocket:
             else:
                 self._transport.pause_reading()
 
-    def flush(self, reason: str) -> None:
+    def flush(self, reason: str, *, lingers: bool) -> None:
         """An end will follow once what waits has been written."""
+        self.lingers = lingers
         self._go_on(SocketPhase.FLUSHING, reason)
 
     def close(self, reason: str) -> None:

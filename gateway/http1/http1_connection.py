@@ -283,7 +283,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _on_writable(self) -> None:
         if self._socket.phase is SocketPhase.FLUSHING:
-            self._finish("the answer was the last")
+            self._finish("the answer was the last", lingers=self._socket.lingers)
         elif self._exchange is not None:
             self._exchange.receiver.on_writable()
         elif not self._is_advancing:
@@ -341,7 +341,7 @@ class Http1Connection(asyncio.Protocol):
     def _finish(self, reason: str, *, lingers: bool = False) -> None:
         """Close behind what was written. `lingers`: its client may be in the middle of a message, and is to read it."""
         if self.writer.is_blocked:
-            self._socket.flush(reason)
+            self._socket.flush(reason, lingers=lingers)
         elif self._reader.unread_bytes or not self._reader.body.is_done or (lingers and self._socket.can_half_close):
             self._socket.linger(reason)
         else:

@@ -52,6 +52,10 @@ class HttpHead:
         """The last value of each field."""
         return dict(self.fields)
 
+    def all_of(self, name: bytes) -> bytes:
+        """The values of all fields of this name as one list (RFC 9110 §5.3); empty if there is none."""
+        return b", ".join(value for key, value in self.fields if key == name) if name in self.by_name else b""
+
     @cached_property
     def content_type(self) -> str:
         """The media type in lower case, without parameters; empty if there is none."""

@@ -96,7 +96,7 @@ def read_request(head: HttpHead) -> ConnectRequest:
         return _read_get(head)
     codec = (STREAM_TYPES if form is RequestForm.STREAM else UNARY_TYPES).get(head.content_type, "")
     prefix = b"connect-" if form is RequestForm.STREAM else b""
-    encoding = _read_encoding(head.by_name.get(prefix + b"content-encoding", b""))
+    encoding = _read_encoding(head.all_of(prefix + b"content-encoding"))
     accepted = _read_accepted(head.by_name.get(prefix + b"accept-encoding"), encoding)
     return ConnectRequest(form, codec, encoding, accepted, _read_timeout(head))
 

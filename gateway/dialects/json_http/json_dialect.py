@@ -167,7 +167,7 @@ def _unsupported(head: HttpHead, method: ServedMethod, *, is_raw: bool) -> str:
 
 
 def _encoding(head: HttpHead) -> str:
-    return head.by_name.get(b"content-encoding", b"").strip().lower().decode("latin-1")
+    return head.all_of(b"content-encoding").strip().lower().decode("latin-1")
 
 
 def application_of(head: HttpHead) -> str | None:

@@ -260,6 +260,16 @@ def test_a_body_of_another_type_is_unsupported(field: tuple[str, str]) -> None:
     gateway.assert_counted_once(3)
 
 
+def test_a_body_that_was_compressed_twice_is_unsupported_also_if_two_fields_say_so() -> None:
+    """Fields of one name are one list (RFC 9110 §5.3)."""
+    body = gzip.compress(gzip.compress(b"{}"))
+    answer = JsonGateway().ask(
+        "POST", f"{SERVICE}GetBook", body, ("content-encoding", "gzip"), ("content-encoding", "gzip")
+    )
+    assert answer.status == 415
+    assert "gzip, gzip" in json_of(answer)["message"]
+
+
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/problem+json", "text/json"])
 def test_types_of_json_are_read(kind: str) -> None:
     assert JsonGateway(answer_with(BOOK)).ask("POST", f"{SERVICE}GetBook", b"{}", ("content-type", kind)).status == 200

@@ -275,6 +275,23 @@ def test_a_websocket_is_opened_as_the_rfc_shows_it() -> None:
 
 
 @on_loop
+def test_a_tunnel_whose_last_bytes_wait_for_the_socket_closes_only_our_side_behind_them() -> None:
+    """To close a socket with unread bytes breaks it, and the client may never see the close frame."""
+    client = Client().send(HANDSHAKE)
+    (keeper,) = client.keepers
+    keeper.exchange.open_tunnel([])
+    client.transport.is_stuck = True
+    keeper.exchange.send_body(b"first")
+    keeper.exchange.send_body(b"last")
+    keeper.exchange.end()
+    assert not client.transport.is_half_closed
+    client.let_write()
+    assert client.written().endswith(b"firstlast")
+    assert client.transport.is_half_closed
+    assert not client.transport.is_closed
+
+
+@on_loop
 def test_bytes_behind_a_handshake_wait_for_the_tunnel() -> None:
     client = Client().send(HANDSHAKE + b"early")
     (keeper,) = client.keepers

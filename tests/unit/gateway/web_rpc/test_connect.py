@@ -251,6 +251,7 @@ STREAM = "application/connect+proto"
         (PRICE, b"", [], {"content_type": "application/foo"}, 415, None),
         (PRICE, b"", [], {"content_type": "application/connect+foo"}, 415, None),
         (PRICE, PROTO, [("content-encoding", "foo")], {}, 501, "unimplemented"),
+        (PRICE, PROTO, [("content-encoding", "gzip"), ("content-encoding", "gzip")], {}, 501, "unimplemented"),
         (LIST, envelope(b""), [("connect-content-encoding", "foo")], {"content_type": STREAM}, 200, "unimplemented"),
         (
             LIST,
