@@ -40,7 +40,7 @@ class Service:
         try:
             while True:
                 yield 1
-        except asyncio.CancelledError as error:
+        except GeneratorExit as error:
             self._note(error)
             raise
 
