@@ -226,9 +226,13 @@ class Observed:
     departed: tuple[DepartedReplica, ...] = ()
 
     def is_free(self, node: Node) -> bool:
-        """It has neither a replica nor a gateway, which the head keeps: see mesh/controller/plan/gateway_plan.py."""
+        """It has neither a replica nor a gateway, which the head keeps: see mesh/controller/plan/gateway_plan.py.
+
+        A replica of an earlier controller that does not say yet where it is may be on any node.
+        """
         has_gateway = any(each.slot.node_id == node.node_id for each in self.gateways)
-        has_replica = any(each.is_placed and node.node_id in each.bundle_nodes for each in self.replicas)
+        placed = (each for each in self.replicas if each.is_placed)
+        has_replica = any(not each.bundle_nodes or node.node_id in each.bundle_nodes for each in placed)
         return not has_replica and (node.is_head or not has_gateway)
 
     def failures_of(self, key: DeploymentKey, version: str) -> Failures:

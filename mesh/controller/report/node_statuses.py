@@ -18,12 +18,8 @@ _REASON_MAX_CHARS = 400
 def node_statuses(picture: MeshPicture) -> Iterator[control_pb2.NodeStatus]:
     """Of all nodes that the controller knows, the head first."""
     replicas = Counter(node_id for each in picture.observed.replicas for node_id in _nodes_of(each))
-    gateways = {gateway.slot.node_id for gateway in picture.observed.gateways}
     for node in sorted(picture.observed.nodes, key=lambda each: not each.is_head):
-        count = replicas[node.node_id]
-        # The gateway of the head stays: see mesh/controller/plan/gateway_plan.py.
-        is_free = not count and (node.is_head or node.node_id not in gateways)
-        yield _status(node, count, picture, is_free=is_free)
+        yield _status(node, replicas[node.node_id], picture)
 
 
 def node_status(node_id: str, picture: MeshPicture) -> control_pb2.NodeStatus | None:
@@ -35,12 +31,12 @@ def replicas_on(node_id: str, picture: MeshPicture) -> int:
     return sum(node_id in _nodes_of(replica) for replica in picture.observed.replicas)
 
 
-def _status(node: Node, count: int, picture: MeshPicture, *, is_free: bool) -> control_pb2.NodeStatus:
+def _status(node: Node, count: int, picture: MeshPicture) -> control_pb2.NodeStatus:
     status = control_pb2.NodeStatus(
         node_id=node.node_id,
         address=node.address,
         is_head=node.is_head,
-        status=_word(node, is_free=is_free),
+        status=_word(node, picture),
         replicas=count,
     )
     if node.is_emptied:
@@ -51,9 +47,9 @@ def _status(node: Node, count: int, picture: MeshPicture, *, is_free: bool) -> c
     return status
 
 
-def _word(node: Node, *, is_free: bool) -> NodeStatus:
+def _word(node: Node, picture: MeshPicture) -> NodeStatus:
     if node.is_emptied:
-        return NodeStatus.DRAINED if is_free else NodeStatus.DRAINING
+        return NodeStatus.DRAINED if picture.observed.is_free(node) else NodeStatus.DRAINING
     if node.ends_at_s is not None:
         return NodeStatus.LEAVING
     return NodeStatus.CORDONED if node.is_cordoned else NodeStatus.READY

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from mesh.controller.nodes.cordons import newly_drained
 from mesh.controller.plan.cluster_picture import NO_FAILURES, Gateway, Node, Observed, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.deployment_status import Verdict, next_verdict
@@ -102,3 +103,13 @@ def test_the_status_lists_the_head_first_and_nodes_only_where_all_is_asked_for()
     assert [each.address for each in build_status(seen).nodes] == ["10.0.0.3", "10.0.0.4"]
     assert [each.is_head for each in node_statuses(seen)] == [True, False]
     assert not build_status(seen, ["app"]).nodes
+
+
+def test_a_node_is_not_drained_while_a_replica_does_not_say_where_it_is() -> None:
+    """A controller that has restarted waits for the answer of one that is busy; to switch its node off would end it."""
+    silent = replace(replica(ReplicaState.RECOVERING), is_placed=True, bundle_nodes=())
+    assert status(silent).status == "DRAINING"
+    wanted = replace(desired(target()), cordons={"n2": control_pb2.Cordon(node_id="n2", is_draining=True)})
+    elsewhere = replace(silent, bundle_nodes=("n1",))
+    assert newly_drained(wanted, Observed(replicas=(silent,), nodes=(EMPTIED, HEAD))) == []
+    assert newly_drained(wanted, Observed(replicas=(elsewhere,), nodes=(EMPTIED, HEAD))) == [EMPTIED]
