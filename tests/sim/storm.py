@@ -268,11 +268,16 @@ class WatchedCluster(FakeCluster):
         return target.pace.surge_max if target is not None else 0
 
     def _check_surge(self) -> None:
-        """Both versions together are never more than the target and the surge."""
+        """Both versions together are never more than the target and the surge, a canary's own aside."""
         assert self.mesh is not None
         for app in self.mesh.loop.status().applications:
+            canary = {each.name: each.version for each in app.canary.deployments}
             for deployment in app.deployments:
-                staying = sum(replica.state not in ("STOPPING", "PENDING_MIGRATION") for replica in deployment.replicas)
+                staying = sum(
+                    replica.state not in ("STOPPING", "PENDING_MIGRATION")
+                    and replica.version != canary.get(deployment.name)
+                    for replica in deployment.replicas
+                )
                 wanted = deployment.target_replicas
                 if staying > wanted + self._surge_of(app.name, deployment.name) and not self.mesh.ghosts:
                     self.wrong(f"{app.name} has {staying} replicas where {wanted} are wanted")
