@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mesh.cluster import keys
+from tests.method_order import methods_too_low
 from tests.rooms import PUBLIC_FACE, PURE_MODULES, ROOMS, room_of, rooms_for
 from tests.source_files import (
     GENERATED_SUFFIXES,
@@ -301,6 +302,16 @@ def test_functions_take_few_parameters() -> None:
         "pass a frozen record"
         for source, function in functions()
         if function.name not in CONTRACT_SIGNATURES and (count := parameter_count(function)) > PARAMETERS_MAX
+    )
+
+
+def test_public_methods_stand_above_private_ones() -> None:
+    assert_none(
+        f"{source.at(method)}: {owner.name}.{method.name} stands too low: constructors first, then public methods, then"
+        " private ones, within each section of a class"
+        for source, owner in classes()
+        if source.path.startswith(PRODUCT)
+        for method in methods_too_low(source, owner)
     )
 
 
