@@ -20,7 +20,7 @@ from gateway.http2_exchange import Http2Exchange, read_http2_head, refuse_http2
 from gateway.requests.exchange import UNHEARD, Exchange, ExchangeReceiver
 from gateway.requests.in_flight import InFlight
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.stream import Receiver, Stream
 from mesh.http2.transport import Http2Transport
@@ -173,7 +173,7 @@ class HttpServer:
             if isinstance(known, Http1Connection):
                 known.refuse(503, text)
             else:
-                known.connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text))
+                known.connection.fail(Http2Error(ErrorCode.ENHANCE_YOUR_CALM, text))
         elif isinstance(known, Http1Connection):
             # A request has begun to arrive. It is answered, but its client is not to stay.
             known.is_draining = self._is_leaving or self._sockets.phase is not ServerPhase.OPEN

@@ -21,7 +21,7 @@ from gateway.dialects.served_method import CallCount
 from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.stream import UNHEARD, Receiver, Stream, end_failed
 from mesh.wire.identity import Identity
 
@@ -130,7 +130,7 @@ class AwaitingIdentity:
                     stream.receiver.on_data(stream, data, 0, len(data))
             if is_complete and not stream.has_ended:
                 stream.receiver.on_end(stream)
-        except ConnectionFault as fault:
+        except Http2Error as fault:
             stream.connection.fail(fault)
         except Exception as error:
             end_failed(stream, error)

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from gateway.http1.head_syntax import END, read_fields
-from gateway.http1.http1_limits import Http1Limits, HttpFault
+from gateway.http1.http1_limits import Http1Error, Http1Limits
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\0-\x08\x0a-\x1f\x7f]*)?").fullmatch
 _LINE_USUAL_BYTES = 16
@@ -25,7 +25,7 @@ class BodyReader(Protocol):
         """What is still to come, as far as that is known."""
 
     def take(self, data: bytes, position: int) -> tuple[bytes, int]:
-        """Bytes of the body from `data[position:]`, and the position behind what was read. Raises HttpFault.
+        """Bytes of the body from `data[position:]`, and the position behind what was read. Raises Http1Error.
 
         May stop early; nothing was read only if more bytes have to come.
         """
@@ -96,13 +96,13 @@ class ChunkedBody:
         end = data.find(b"\r\n", position, position + limit + 2)
         if end < 0:
             if len(data) - position > limit + 1:
-                raise HttpFault(400, f"The line before a chunk has more than {limit} bytes.")
+                raise Http1Error(400, f"The line before a chunk has more than {limit} bytes.")
             if b"\n" in data[position:]:
-                raise HttpFault(400, "The line before a chunk does not end with CR LF.")
+                raise Http1Error(400, "The line before a chunk does not end with CR LF.")
             return position
         line = _CHUNK_LINE(data, position, end)
         if line is None:
-            raise HttpFault(400, "The line before a chunk is malformed.")
+            raise Http1Error(400, "The line before a chunk is malformed.")
         size = int(line[1], 16)
         self._charge(end - position, size)
         self.left_bytes = size
@@ -112,7 +112,7 @@ class ChunkedBody:
     def _charge(self, line_bytes: int, size: int) -> None:
         self._excess_bytes = max(0, self._excess_bytes + line_bytes - _LINE_USUAL_BYTES - 2 * size)
         if self._excess_bytes > self._limits.chunk_excess_max_bytes:
-            raise HttpFault(400, "The lines between chunks are much longer than the chunks.")
+            raise Http1Error(400, "The lines between chunks are much longer than the chunks.")
 
     def _take_data_end(self, data: bytes, position: int) -> int:
         end = data[position : position + 2]
@@ -120,7 +120,7 @@ class ChunkedBody:
             self._next = _Next.SIZE
             return position + 2
         if end and end != b"\r":
-            raise HttpFault(400, "A chunk is longer than its size.")
+            raise Http1Error(400, "A chunk is longer than its size.")
         return position
 
     def _take_trailers(self, data: bytes, position: int) -> int:
@@ -134,7 +134,7 @@ class ChunkedBody:
             self.is_done = True
             return end + len(END)
         if len(data) - position > limit:
-            raise HttpFault(431, f"The trailers have more than {limit} bytes.")
+            raise Http1Error(431, f"The trailers have more than {limit} bytes.")
         return position
 
 

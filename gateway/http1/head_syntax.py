@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gateway.http1.http1_limits import Http1Limits, HttpFault
+from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.requests.exchange import Fields, HttpHead
 from mesh.tls.client_certificate import ClientCertificate
 
@@ -74,39 +74,39 @@ class ReceivedHead:
 
 
 def check_incomplete(data: bytes, limits: Http1Limits) -> None:
-    """Raises HttpFault for the beginning of a head that cannot become one."""
+    """Raises Http1Error for the beginning of a head that cannot become one."""
     line_end = data.find(b"\r\n")
     check_lengths(line_end if line_end >= 0 else len(data), len(data), limits)
     if _NOT_IN_A_HEAD(data):
-        raise HttpFault(400, "A line does not end with CR LF, or has characters that are not allowed.")
+        raise Http1Error(400, "A line does not end with CR LF, or has characters that are not allowed.")
 
 
 def read_head(line: bytes, lines: FieldLines, limits: Http1Limits, origin: Origin) -> ReceivedHead:
-    """`line`: the request line with its CR LF. Raises HttpFault."""
+    """`line`: the request line with its CR LF. Raises Http1Error."""
     found = _REQUEST_LINE(line)
     if found is None:
-        raise HttpFault(400, "The request line is malformed.")
+        raise Http1Error(400, "The request line is malformed.")
     method, target, major, minor = found.groups()
     if major != b"1":
-        raise HttpFault(505, "This port speaks HTTP/1.1 and HTTP/2.")
+        raise Http1Error(505, "This port speaks HTTP/1.1 and HTTP/2.")
     is_old = minor == b"0"
     if is_old and lines.is_chunked:
-        raise HttpFault(400, "HTTP/1.0 has no transfer-encoding.")
+        raise Http1Error(400, "HTTP/1.0 has no transfer-encoding.")
     if lines.host is None and not is_old:
-        raise HttpFault(400, "A request has a host field.")
+        raise Http1Error(400, "A request has a host field.")
     if method == b"CONNECT" or len(method) > _METHOD_MAX_CHARS or not _UPPER_CASE(method):
-        raise HttpFault(501, "This method is not served.")
+        raise Http1Error(501, "This method is not served.")
     fields = lines.fields
     if target[:1] != b"/":
         target, host = _other_target(method, target, lines.host or b"")
         fields = [(name, host if name == b"host" else value) for name, value in fields]
     if b"#" in target:
-        raise HttpFault(400, "A target has no fragment.")
+        raise Http1Error(400, "A target has no fragment.")
     path, _, query = target.partition(b"?")
     has_body = lines.is_chunked or bool(lines.length)
     is_websocket = lines.wants_websocket and not is_old
     if is_websocket and (method != b"GET" or has_body):
-        raise HttpFault(400, "A WebSocket is opened by GET without a body.")
+        raise Http1Error(400, "A WebSocket is opened by GET without a body.")
     head = HttpHead(
         method=method.decode(),
         path=path.decode(),
@@ -124,7 +124,7 @@ def read_head(line: bytes, lines: FieldLines, limits: Http1Limits, origin: Origi
 
 
 def read_lines(block: bytes, limits: Http1Limits) -> FieldLines:
-    """The lines of fields, each with its CR LF. Raises HttpFault."""
+    """The lines of fields, each with its CR LF. Raises Http1Error."""
     fields = read_fields(block, limits)
     grouped: dict[bytes, list[bytes]] = {}
     for name, value in fields:
@@ -132,11 +132,11 @@ def read_lines(block: bytes, limits: Http1Limits) -> FieldLines:
             grouped.setdefault(name, []).append(value)
     hosts = grouped.get(b"host", [])
     if len(hosts) > 1 or not all(map(_HOST, hosts)):
-        raise HttpFault(400, "A request has one valid host field.")
+        raise Http1Error(400, "A request has one valid host field.")
     is_chunked, length = _body_framing(grouped)
     expected = _tokens(grouped, b"expect")
     if expected and expected != [b"100-continue"]:
-        raise HttpFault(417, "Nothing else than 100-continue can be expected.")
+        raise Http1Error(417, "Nothing else than 100-continue can be expected.")
     options = frozenset(_tokens(grouped, b"connection"))
     return FieldLines(
         fields=[field for field in fields if field[0] not in _OF_CONNECTION],
@@ -152,23 +152,23 @@ def read_lines(block: bytes, limits: Http1Limits) -> FieldLines:
 
 
 def read_fields(block: bytes, limits: Http1Limits) -> Fields:
-    """Lines of fields, each with its CR LF; names in lower case. Raises HttpFault."""
+    """Lines of fields, each with its CR LF; names in lower case. Raises Http1Error."""
     # One match ends at each line feed and begins at the start of a line, so no byte is skipped where the counts agree.
     found: list[tuple[bytes, bytes]] = _FIELDS(block)
     if len(found) > limits.fields_max:
-        raise HttpFault(431, f"More than {limits.fields_max} header fields.")
+        raise Http1Error(431, f"More than {limits.fields_max} header fields.")
     if len(found) != block.count(b"\n"):
-        raise HttpFault(400, "A line of the header fields is malformed.")
+        raise Http1Error(400, "A line of the header fields is malformed.")
     return [(name.lower(), value.strip(b" \t")) for name, value in found]
 
 
 def check_lengths(line_bytes: int, all_bytes: int, limits: Http1Limits) -> None:
-    """Of the request line and of the whole head. Raises HttpFault."""
+    """Of the request line and of the whole head. Raises Http1Error."""
     # The line has a method and a version besides the target.
     if line_bytes > limits.target_max_bytes + _METHOD_MAX_CHARS + 16:
-        raise HttpFault(414, f"The target has more than {limits.target_max_bytes} bytes.")
+        raise Http1Error(414, f"The target has more than {limits.target_max_bytes} bytes.")
     if all_bytes - line_bytes > limits.fields_max_bytes:
-        raise HttpFault(431, f"The header fields have more than {limits.fields_max_bytes} bytes.")
+        raise Http1Error(431, f"The header fields have more than {limits.fields_max_bytes} bytes.")
 
 
 def _body_framing(grouped: dict[bytes, list[bytes]]) -> tuple[bool, int | None]:
@@ -176,17 +176,17 @@ def _body_framing(grouped: dict[bytes, list[bytes]]) -> tuple[bool, int | None]:
     lengths = grouped.get(b"content-length", [])
     if b"transfer-encoding" in grouped:
         if lengths:
-            raise HttpFault(400, "transfer-encoding together with content-length.")
+            raise Http1Error(400, "transfer-encoding together with content-length.")
         codings = _tokens(grouped, b"transfer-encoding")
         if codings[-1:] != [b"chunked"] or codings.count(b"chunked") != 1:
-            raise HttpFault(400, "The last transfer-encoding has to be chunked, and no other one.")
+            raise Http1Error(400, "The last transfer-encoding has to be chunked, and no other one.")
         if len(codings) > 1:
-            raise HttpFault(501, "No other transfer-encoding than chunked is served.")
+            raise Http1Error(501, "No other transfer-encoding than chunked is served.")
         return True, None
     if not lengths:
         return False, None
     if len(lengths) > 1 or not _LENGTH(lengths[0]):
-        raise HttpFault(400, "content-length has to be one number.")
+        raise Http1Error(400, "content-length has to be one number.")
     return False, int(lengths[0])
 
 
@@ -196,7 +196,7 @@ def _other_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byt
         return target, host
     absolute = _ABSOLUTE(target)
     if absolute is None or not _HOST(absolute[1]):
-        raise HttpFault(400, "The target has to be a path or an http URL.")
+        raise Http1Error(400, "The target has to be a path or an http URL.")
     path: bytes = absolute[2]
     return path if path[:1] == b"/" else b"/" + path, absolute[1]
 

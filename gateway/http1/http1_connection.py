@@ -24,7 +24,7 @@ from gateway.http1.answer_writer import AnswerWriter
 from gateway.http1.client_socket import ClientSocket, SocketPhase
 from gateway.http1.head_syntax import Origin, ReceivedHead
 from gateway.http1.http1_exchange import Http1Exchange
-from gateway.http1.http1_limits import HttpFault
+from gateway.http1.http1_limits import Http1Error
 from gateway.http1.http1_reader import Http1Reader
 from gateway.http1.http1_service import Http1Service
 from gateway.http1.http1_upkeep import Doing, Http1Clock, Http1Upkeep, Http1Vitals
@@ -106,7 +106,7 @@ class Http1Connection(asyncio.Protocol):
         exchange, reader = self._exchange, self._reader
         is_incomplete = bool(reader.unread_bytes) if exchange is None else not reader.body.is_done
         if self._socket.is_open and is_incomplete:
-            self._refuse(HttpFault(400, "The request is not complete."), BrokenBy.CLIENT)
+            self._refuse(Http1Error(400, "The request is not complete."), BrokenBy.CLIENT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._socket.lose(str(exc) if exc else "the client closed the connection")
@@ -158,7 +158,7 @@ class Http1Connection(asyncio.Protocol):
 
     def refuse(self, status: int, text: str) -> None:
         """Answer what comes with this status, and close."""
-        self._refuse(HttpFault(status, text), BrokenBy.DRAIN)
+        self._refuse(Http1Error(status, text), BrokenBy.DRAIN)
 
     def abort(self, reason: str) -> None:
         """Close the socket now."""
@@ -176,7 +176,7 @@ class Http1Connection(asyncio.Protocol):
         vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining, has_left)
         match self.clock.check(vitals, self._service.limits, policy, now_s):
             case Http1Upkeep.SLOW_HEAD | Http1Upkeep.SLOW_BODY:
-                self._refuse(HttpFault(408, "The request took too long to arrive."), BrokenBy.TIMEOUT)
+                self._refuse(Http1Error(408, "The request took too long to arrive."), BrokenBy.TIMEOUT)
             case Http1Upkeep.IDLE | Http1Upkeep.SILENT as action:
                 self._socket.close(action.value)
             case Http1Upkeep.DRAIN:
@@ -210,7 +210,7 @@ class Http1Connection(asyncio.Protocol):
         self._turn.begin()
         try:
             work()
-        except HttpFault as fault:
+        except Http1Error as fault:
             self._refuse(fault, BrokenBy.PROTOCOL)
         except Exception:
             logger.exception("the receiver of %r failed", self._exchange)
@@ -321,7 +321,7 @@ class Http1Connection(asyncio.Protocol):
         if exchange is not None:
             exchange.break_off(by)
 
-    def _refuse(self, fault: HttpFault, by: BrokenBy) -> None:
+    def _refuse(self, fault: Http1Error, by: BrokenBy) -> None:
         """Answer with the fault if that is still possible, and close."""
         exchange = self._exchange
         has_begun = exchange is not None and exchange.has_sent_head

@@ -35,7 +35,7 @@ class Http1Limits:
     """How long a client that still sends may take to read the answer that has ended its connection."""
 
 
-class HttpFault(Exception):
+class Http1Error(Exception):
     """The client has sent what is not HTTP, or too much of it: it gets this status, and the connection ends."""
 
     def __init__(self, status: int, text: str) -> None:

@@ -56,7 +56,7 @@ class Http1Reader:
         self._position = 0
 
     def read_head(self) -> ReceivedHead | None:
-        """The next head, once the body before it is done; None if it is not complete. Raises HttpFault."""
+        """The next head, once the body before it is done; None if it is not complete. Raises Http1Error."""
         data, start = self._unread, self._position
         if start == len(data):
             return None
@@ -80,7 +80,7 @@ class Http1Reader:
         return received
 
     def read_body(self) -> bytes:
-        """What has come of the body; empty if nothing has, or if `body` is done. Raises HttpFault."""
+        """What has come of the body; empty if nothing has, or if `body` is done. Raises Http1Error."""
         while not self.body.is_done:
             before = self._position
             piece, self._position = self.body.take(self._unread, before)
@@ -89,7 +89,7 @@ class Http1Reader:
         return b""
 
     def drop_body(self) -> bool:
-        """Read on in a body that is not wanted. Whether something of it had come. Raises HttpFault."""
+        """Read on in a body that is not wanted. Whether something of it had come. Raises Http1Error."""
         data = self.read_body()
         self.dropped_bytes += len(data)
         return bool(data) or self.body.is_done

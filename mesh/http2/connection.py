@@ -11,7 +11,7 @@ The other way, what is to be sent goes through a method here or of the outbox, w
 waits, sleeps or reads a clock but for the one that it was given, so every rule is tested by bytes in and bytes out.
 
 Faults are of two kinds. What is wrong with one stream ends that stream (RST_STREAM, `fail_stream`). What makes the
-connection's state unknowable raises ConnectionFault and ends it (GOAWAY, `fail`). In both cases the receivers learn
+connection's state unknowable raises Http2Error and ends it (GOAWAY, `fail`). In both cases the receivers learn
 by `on_reset` that nothing more will come. A peer that only costs work runs out of the FloodGuard's budget.
 """
 
@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 from mesh.http2 import frame_format as wire
 from mesh.http2.flood_guard import FloodGuard
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.frame_reader import FrameReader
 from mesh.http2.hpack_decoder import Field, HeaderDecoder
 from mesh.http2.limits import BufferBudget, BufferShare, Limits
@@ -63,7 +63,7 @@ class Connection(Generic[H]):
         self.streams: dict[int, Stream] = {}
         self.is_closing = False
         """After GOAWAY, either way: no new streams."""
-        self.fault: ConnectionFault | None = None
+        self.fault: Http2Error | None = None
         """Why we have ended the connection: nothing is read any more, and what is in the output is the last."""
         self.reader = FrameReader(self, limits, is_server=self.is_server)
         self.decoder = HeaderDecoder(interpret, limits.header_list_max_bytes)
@@ -85,7 +85,7 @@ class Connection(Generic[H]):
             self.reader.feed(data, frames_max)
             if self.outbox.can_pump:
                 self.outbox.pump()
-        except ConnectionFault as fault:
+        except Http2Error as fault:
             self.fail(fault)
 
     def take_output(self) -> list[bytes | memoryview]:
@@ -96,7 +96,7 @@ class Connection(Generic[H]):
         output, outbox.output = outbox.output, []
         return output
 
-    def fail(self, fault: ConnectionFault) -> None:
+    def fail(self, fault: Http2Error) -> None:
         """End the connection because of the peer, or of our own shell."""
         if self.fault is None:
             self.fault = fault
@@ -141,7 +141,7 @@ class Connection(Generic[H]):
     def fail_stream(self, stream: Stream, code: ErrorCode) -> None:
         """End a stream because of what the peer did on it; its receiver learns it by `on_reset`.
 
-        To be called while bytes are being received: raises ConnectionFault for a peer that does so again and again.
+        To be called while bytes are being received: raises Http2Error for a peer that does so again and again.
         Without effect on a stream that has ended.
         """
         if not stream.has_ended:
@@ -167,7 +167,7 @@ class Connection(Generic[H]):
             return
         stream.receive_window -= charged
         if stream.receive_window < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
         if ended:
             stream.is_remote_done = True
         elif not size:
@@ -208,7 +208,7 @@ class Connection(Generic[H]):
     def on_priority(self, stream_id: int, depends_on: int) -> None:
         self.guard.charge("PRIORITY")
         if depends_on == stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
 
     def on_rst_stream(self, stream_id: int, code: int) -> None:
         stream = self.streams.get(stream_id)
@@ -246,9 +246,9 @@ class Connection(Generic[H]):
             self.guard.charge_small_update(stream_id)
         if not stream_id:
             if not increment:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
+                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
             if not self.outbox.widen(increment):
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1")
+                raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1")
             return
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -298,7 +298,7 @@ class Connection(Generic[H]):
     def _widen(self) -> None:
         """Give room on the connection: its memory is bounded stream by stream."""
         if self._receive_window < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more than the window of the connection")
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "more than the window of the connection")
         self.outbox.send(wire.window_update_frame(0, self.limits.connection_window_bytes - self._receive_window))
         self._receive_window = self.limits.connection_window_bytes
 
@@ -318,7 +318,7 @@ class Connection(Generic[H]):
 
     def _check_not_idle(self, stream_id: int, what: str) -> None:
         if self._is_idle(stream_id):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on idle stream {stream_id}")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"{what} on idle stream {stream_id}")
 
     def _send_reset(self, stream_id: int, code: ErrorCode, window_bytes: int = 0) -> None:
         """`window_bytes`: what the peer may send of the stream until it has read this, if it is more than usual."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.limits import Limits
 
 _USEFUL_WORTH = 3
@@ -35,12 +35,12 @@ class FloodGuard:
         """
 
     def charge(self, what: str, frames: int = 1) -> None:
-        """Count frames, or work worth that many. Raises ConnectionFault when the budget is used up."""
+        """Count frames, or work worth that many. Raises Http2Error when the budget is used up."""
         self._tokens -= frames
         if self._tokens < 0:
             self._refill()
             if self._tokens < 0:
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many frames of little use, the last: {what}")
+                raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, f"too many frames of little use, the last: {what}")
 
     def charge_small_update(self, stream_id: int) -> None:
         """Count a WINDOW_UPDATE of a few bytes. The first one of a stream is free.
@@ -53,10 +53,10 @@ class FloodGuard:
             self.charge("WINDOW_UPDATE")
 
     def owe_ack(self) -> None:
-        """Count an answer that has to wait for the socket. Raises ConnectionFault when there are too many of them."""
+        """Count an answer that has to wait for the socket. Raises Http2Error when there are too many of them."""
         self.acks_owed += 1
         if self.acks_owed > self._limits.acks_owed_max:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "answers to PING and SETTINGS are not read")
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "answers to PING and SETTINGS are not read")
 
     def _refill(self) -> None:
         now_s = self._clock()

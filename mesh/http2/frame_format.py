@@ -54,7 +54,7 @@ class Setting(IntEnum):
     """RFC 8441."""
 
 
-class ConnectionFault(Exception):
+class Http2Error(Exception):
     """The peer broke the protocol so that the connection cannot go on; it ends with GOAWAY and this code."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mesh.http2 import frame_format as wire
-from mesh.http2.frame_format import FRAME_HEADER, HEADER_BYTES, PREFACE, ConnectionFault, ErrorCode
+from mesh.http2.frame_format import FRAME_HEADER, HEADER_BYTES, PREFACE, ErrorCode, Http2Error
 from mesh.http2.limits import Limits
 
 
@@ -81,7 +81,7 @@ class FrameReader:
         return self._needs_settings or self._block is not None or self._rest[3:4] == _HEADERS_TYPE
 
     def feed(self, data: bytes, frames_max: int) -> None:
-        """Read what has arrived, at most `frames_max` frames. Raises ConnectionFault."""
+        """Read what has arrived, at most `frames_max` frames. Raises Http2Error."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -125,7 +125,7 @@ class FrameReader:
     def _read_preface(self, data: bytes) -> int:
         wanted = self._preface
         if not data.startswith(wanted[: len(data)]):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2; no connection preface came")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2; no connection preface came")
         self._preface = wanted[len(data) :]
         return min(len(wanted), len(data))
 
@@ -139,16 +139,16 @@ class FrameReader:
 
     def _check(self, length: int, kind: int, flags: int, stream_id: int) -> None:
         if length > self._limits.frame_max_bytes:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+            raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
         if length > self._limits.header_block_max_bytes and (kind != wire.DATA or flags & wire.PADDED):
             # It would be kept until it is complete.
             is_block = kind in (wire.HEADERS, wire.CONTINUATION)
             text = "header block too long" if is_block else f"a frame of type {kind} with {length} bytes"
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text)
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, text)
         if self._needs_settings and (kind != wire.SETTINGS or flags & wire.ACK):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if self._block is not None and (kind != wire.CONTINUATION or stream_id != self._block.stream_id):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "another frame inside a header block")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "another frame inside a header block")
 
     def _read_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if kind == wire.HEADERS:
@@ -159,9 +159,9 @@ class FrameReader:
             return
         length = len(payload)
         if bool(stream_id) != _ON_STREAM[kind] and kind != wire.WINDOW_UPDATE:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a frame of type {kind} on stream {stream_id}")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a frame of type {kind} on stream {stream_id}")
         if not _fits(kind, length):
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of type {kind} with {length} bytes")
+            raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"a frame of type {kind} with {length} bytes")
         handler = self._handler
         match kind:
             case wire.DATA:
@@ -184,21 +184,21 @@ class FrameReader:
             case wire.PRIORITY:
                 handler.on_priority(stream_id, _dependency(payload))
             case wire.PUSH_PROMISE:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which was not allowed")
+                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which was not allowed")
 
     def _read_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         if flags & wire.PADDED:
             payload = _unpad(payload)
         if flags & wire.WITH_PRIORITY:
             if len(payload) < 5:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for a priority")
+                raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for a priority")
             if _dependency(payload) == stream_id:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
             payload = payload[5:]
         if len(payload) > self._limits.header_block_max_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
         ended = bool(flags & wire.END_STREAM)
         if flags & wire.END_HEADERS:
             self._handler.on_block(stream_id, payload, ended=ended)
@@ -208,12 +208,12 @@ class FrameReader:
     def _read_continuation(self, flags: int, payload: bytes) -> None:
         block = self._block
         if block is None:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
         block.pieces.append(payload)
         block.length += len(payload)
         limits = self._limits
         if len(block.pieces) > limits.continuations_max + 1 or block.length > limits.header_block_max_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
         if flags & wire.END_HEADERS:
             self._block = None
             self._handler.on_block(block.stream_id, b"".join(block.pieces), ended=block.ended)
@@ -223,7 +223,7 @@ class FrameReader:
         if not flags & wire.ACK:
             self._handler.on_settings(wire.read_settings(payload))
         elif payload:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a SETTINGS acknowledgement with a payload")
+            raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "a SETTINGS acknowledgement with a payload")
         else:
             self._handler.on_settings_ack()
 
@@ -265,10 +265,10 @@ def _fits(kind: int, length: int) -> bool:
 
 def _unpad(payload: bytes) -> bytes:
     if not payload:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without a length of its padding")
+        raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without a length of its padding")
     padding = payload[0]
     if padding >= len(payload):
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
+        raise Http2Error(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
     return payload[1 : len(payload) - padding]
 
 

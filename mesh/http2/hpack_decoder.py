@@ -16,7 +16,7 @@ from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 
 T = TypeVar("T")
 Field = tuple[bytes, bytes]
@@ -63,7 +63,7 @@ class HeaderDecoder(Generic[T]):
         """The beginning of the last list that was too long."""
 
     def decode(self, block: bytes) -> T | None:
-        """What the block means; None where its list is too long. Raises ConnectionFault for a block that is broken."""
+        """What the block means; None where its list is too long. Raises Http2Error for a block that is broken."""
         kept = self._kept.get(block)
         if kept is not None:
             return kept
@@ -115,7 +115,7 @@ class HeaderDecoder(Generic[T]):
             if list_bytes <= self._list_max_bytes:
                 fields.append(field)
             elif list_bytes > self._list_max_bytes * _LIST_FACTOR_MAX:
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header list too long")
+                raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "header list too long")
         if list_bytes > self._list_max_bytes:
             self.cut_short = fields
             return None, changes_table
@@ -147,8 +147,8 @@ class HeaderDecoder(Generic[T]):
             self._table_bytes -= len(name) + len(value) + FIELD_OVERHEAD_BYTES
 
 
-def _broken(text: str) -> ConnectionFault:
-    return ConnectionFault(ErrorCode.COMPRESSION_ERROR, text)
+def _broken(text: str) -> Http2Error:
+    return Http2Error(ErrorCode.COMPRESSION_ERROR, text)
 
 
 def _integer(data: bytes, position: int, mask: int) -> tuple[int, int]:

@@ -75,7 +75,7 @@ class Outbox:
         self._on_output()
 
     def acknowledge(self, frame: bytes) -> None:
-        """An answer that the peer can make us owe. Raises ConnectionFault for a peer that does not read them."""
+        """An answer that the peer can make us owe. Raises Http2Error for a peer that does not read them."""
         if self.is_paused:
             self._guard.owe_ack()
         self.send(frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from mesh.http2 import frame_format as wire
-from mesh.http2.frame_format import ConnectionFault, ErrorCode, Setting
+from mesh.http2.frame_format import ErrorCode, Http2Error, Setting
 from mesh.http2.hpack_decoder import TABLE_MAX_BYTES
 from mesh.http2.outbox import Outbox
 from mesh.http2.stream import Stream
@@ -16,7 +16,7 @@ def apply_settings(
 ) -> int:
     """Apply (parameter, value) in order; returns how many streams that has touched.
 
-    What we do not know is ignored. Raises ConnectionFault for a wrong value.
+    What we do not know is ignored. Raises Http2Error for a wrong value.
     `may_push`: whether the peer may offer to take pushed streams, which only a client does.
     """
     window = outbox.stream_window_bytes
@@ -27,14 +27,14 @@ def apply_settings(
                     outbox.shrink_table()
             case Setting.ENABLE_PUSH:
                 if value > may_push:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
+                    raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
             case Setting.INITIAL_WINDOW_SIZE:
                 if value > wire.WINDOW_MAX:
-                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE of {value}")
+                    raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE of {value}")
                 window = value
             case Setting.MAX_FRAME_SIZE:
                 if not wire.FRAME_BYTES_MIN <= value <= wire.FRAME_BYTES_LIMIT:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
+                    raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
                 outbox.frame_max_bytes = value
     # Once per frame, however often it names the parameter: it touches every stream.
     return 0 if window == outbox.stream_window_bytes else _set_initial_window(window, outbox, streams)
@@ -46,6 +46,6 @@ def _set_initial_window(value: int, outbox: Outbox, streams: Collection[Stream])
     for stream in streams:
         stream.send_window += change
         if stream.send_window > wire.WINDOW_MAX:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1")
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1")
         outbox.unpark(stream)
     return len(streams)

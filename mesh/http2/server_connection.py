@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mesh.http2 import frame_format as wire
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import STREAM_ID_MAX, WINDOW_MAX, ConnectionFault, ErrorCode
+from mesh.http2.frame_format import STREAM_ID_MAX, WINDOW_MAX, ErrorCode, Http2Error
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.limits import BufferBudget, Limits, opening_frames
 from mesh.http2.outbox import MESSAGE_PREFIX_BYTES
@@ -202,7 +202,7 @@ class ServerConnection(Connection[H]):
 
     def _on_new_stream(self, stream_id: int, head: H | None, *, ended: bool) -> None:
         if not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a client opened stream {stream_id}")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a client opened stream {stream_id}")
         if stream_id <= self._last_id:
             self._on_headers_of_the_past(stream_id)
             return
@@ -228,8 +228,8 @@ class ServerConnection(Connection[H]):
         if stream_id in self._recent_resets:
             return
         if any(stream_id in gap for gap in self._gaps):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} opened after {self._last_id}")
-        raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which has ended")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} opened after {self._last_id}")
+        raise Http2Error(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which has ended")
 
     def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
         """Trailers of a request. gRPC has none, but HTTP/2 has."""

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from typing import Any, Protocol
 
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 
 _RESETS_REMEMBERED = 1_024
 _LINGERING_MAX = 100
@@ -118,8 +118,8 @@ def report_reset(stream: Stream, code: ErrorCode | int) -> None:
 
 
 def end_failed(stream: Stream | None, error: Exception) -> None:
-    """Something raised in an event of this stream: end it, and no other. Raises a ConnectionFault again."""
-    if isinstance(error, ConnectionFault):
+    """Something raised in an event of this stream: end it, and no other. Raises a Http2Error again."""
+    if isinstance(error, Http2Error):
         raise error
     logger.error("the receiver of %r failed", stream, exc_info=error)
     if stream is not None and not stream.has_ended:
@@ -146,10 +146,10 @@ class RecentResets:
         self._windows[stream_id] = max(window_bytes, self._window_bytes)
 
     def take(self, stream_id: int, size: int) -> None:
-        """Count DATA of such a stream. Raises ConnectionFault for more than its window."""
+        """Count DATA of such a stream. Raises Http2Error for more than its window."""
         self._windows[stream_id] -= size
         if self._windows[stream_id] < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, f"more than the window of stream {stream_id}")
 
 
 class LingeringStreams:

@@ -12,7 +12,7 @@ from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
 from typing import Any, Generic, Protocol, TypeVar
 
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Stream
 from mesh.http2.upkeep import BodyWatch, Upkeep, UpkeepClock, UpkeepPolicy, Vitals
@@ -230,7 +230,7 @@ class Http2Transport(asyncio.Protocol):
                 if isinstance(connection, ServerConnection):
                     connection.finish_drain()
             case Upkeep.SLOW:
-                connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, Upkeep.SLOW.value))
+                connection.fail(Http2Error(ErrorCode.ENHANCE_YOUR_CALM, Upkeep.SLOW.value))
             case Upkeep.GONE | Upkeep.UNREAD | Upkeep.BEHIND | Upkeep.END_DRAIN as action:
                 self.abort(action.value)
         if isinstance(connection, ServerConnection):

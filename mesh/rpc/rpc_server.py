@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.limits import Limits
 from mesh.http2.transport import Http2Transport
@@ -77,7 +77,7 @@ class RpcServer(Generic[H]):
         connection = self._requests.connection(transport.peer, on_output)
         if self.connections >= self._connections_max:
             text = f"this server has {self._connections_max} connections, its limit"
-            connection.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text))
+            connection.fail(Http2Error(ErrorCode.ENHANCE_YOUR_CALM, text))
         self._sockets.connections.add(transport)
         if self._sockets.phase is ServerPhase.DRAINING:
             connection.drain()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.stream import Stream
 from tests.unit.fakes.http2_ends import (
     REQUEST,
@@ -106,7 +106,7 @@ def test_a_failure_when_the_connection_ends_reaches_the_others(caplog: pytest.Lo
 
 
 def test_a_fault_of_the_connection_is_none_of_a_receiver(caplog: pytest.LogCaptureFixture) -> None:
-    server, _ = server_with("data", ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much"))
+    server, _ = server_with("data", Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too much"))
     assert failures(server.receive(data(1, b"x"))) == [(0, ErrorCode.ENHANCE_YOUR_CALM)]
     assert not caplog.records
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mesh.http2 import frame_format as wire
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.hpack_encoder import encode_fields
 from mesh.http2.limits import Limits
 from mesh.http2.stream import Stream
@@ -108,7 +108,7 @@ def test_a_receiver_may_close_the_connection() -> None:
 
 
 def test_a_receiver_may_fail_the_connection() -> None:
-    fault = ConnectionFault(ErrorCode.INTERNAL_ERROR, "out of order")
+    fault = Http2Error(ErrorCode.INTERNAL_ERROR, "out of order")
     server, exchange = with_receiver("data", lambda stream: stream.connection.fail(fault))
     frames = server.receive(data(1, b"x"), data(1, b"y"), headers(3), PING)
     assert failures(frames)[0] == (0, ErrorCode.INTERNAL_ERROR)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mesh.http2.hpack_decoder as decoding
-from mesh.http2.frame_format import ConnectionFault, ErrorCode
+from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.hpack_decoder import TABLE_MAX_BYTES, Field, HeaderDecoder
 from mesh.http2.hpack_encoder import encode_field, encode_fields, encode_string
 
@@ -161,13 +161,13 @@ BROKEN = [
 
 @pytest.mark.parametrize(("section", "title", "block"), BROKEN)
 def test_a_broken_block_is_a_compression_error(section: str, title: str, block: bytes) -> None:
-    with pytest.raises(ConnectionFault) as fault:
+    with pytest.raises(Http2Error) as fault:
         decoded(block)
     assert fault.value.code is ErrorCode.COMPRESSION_ERROR
 
 
 def test_5_1_an_integer_is_given_up_before_it_is_large() -> None:
-    with pytest.raises(ConnectionFault, match="integer"):
+    with pytest.raises(Http2Error, match="integer"):
         decoded(b"\xff" + b"\xff" * 10_000)
 
 
@@ -186,7 +186,7 @@ def test_any_bytes_are_fields_or_a_fault(block: bytes) -> None:
     for _ in range(2):
         try:
             fields = tested.decode(block)
-        except ConnectionFault:
+        except Http2Error:
             return
         assert fields is None or all(isinstance(part, bytes) for field in fields for part in field)
 
@@ -234,7 +234,7 @@ def test_a_block_that_repeats_is_read_once_until_the_table_changes() -> None:
     assert tested.decode(b"\xbe") == 4
     assert read[-1] == [(b"c", b"d")]
     tested.decode(b"\x20")
-    with pytest.raises(ConnectionFault):
+    with pytest.raises(Http2Error):
         tested.decode(b"\xbe")
 
 
@@ -257,13 +257,13 @@ def test_fields_up_to_the_limit_are_read() -> None:
 def test_a_bomb_of_references_ends_the_connection() -> None:
     tested = decoder()
     tested.decode(LARGE)
-    with pytest.raises(ConnectionFault) as fault:
+    with pytest.raises(Http2Error) as fault:
         tested.decode(b"\xbe" * 4_000)
     assert fault.value.code is ErrorCode.ENHANCE_YOUR_CALM
 
 
 def test_a_list_of_empty_fields_is_bounded() -> None:
-    with pytest.raises(ConnectionFault) as fault:
+    with pytest.raises(Http2Error) as fault:
         decoded(b"\0\0\0" * 5_000)
     assert fault.value.code is ErrorCode.ENHANCE_YOUR_CALM
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http1.body_framing import BodyReader, ChunkedBody, SizedBody
-from gateway.http1.http1_limits import Http1Limits, HttpFault
+from gateway.http1.http1_limits import Http1Error, Http1Limits
 
 LIMITS = Http1Limits()
 
@@ -28,7 +28,7 @@ def take_all(body: BodyReader, data: bytes) -> tuple[bytes, bytes]:
 
 
 def status_of(data: bytes, limits: Http1Limits = LIMITS) -> int:
-    with pytest.raises(HttpFault) as caught:
+    with pytest.raises(Http1Error) as caught:
         take_all(ChunkedBody(limits), data)
     return caught.value.status
 
@@ -115,5 +115,5 @@ def test_trailers_that_are_too_large_gets_431_back() -> None:
 def test_no_bytes_do_anything_else_than_fail(data: bytes) -> None:
     for prefix in (b"", b"5\r\nhello", b"0\r\n", b"3;"):
         body = ChunkedBody(LIMITS)
-        with suppress(HttpFault):
+        with suppress(Http1Error):
             take_all(body, prefix + data)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http1.head_syntax import Origin, ReceivedHead, check_incomplete
-from gateway.http1.http1_limits import Http1Limits, HttpFault
+from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.http1.http1_reader import Http1Reader
 
 LIMITS = Http1Limits()
@@ -25,7 +25,7 @@ def read(text: str | bytes, limits: Http1Limits = LIMITS, *, is_tls: bool = Fals
 
 
 def status_of(text: str | bytes, limits: Http1Limits = LIMITS) -> int:
-    with pytest.raises(HttpFault) as caught:
+    with pytest.raises(Http1Error) as caught:
         read(text, limits)
     return caught.value.status
 
@@ -85,7 +85,7 @@ def test_the_same_fields_behind_other_request_lines() -> None:
         assert (received.head.path, received.head.fields) == (path.decode(), [(b"host", b"a")])
         assert reader.read_body() == b""
     reader.feed(b"POST / HTTP/1.0\r\n" + fields)
-    with pytest.raises(HttpFault):
+    with pytest.raises(Http1Error):
         reader.read_head()
 
 
@@ -218,14 +218,14 @@ def test_what_is_too_large() -> None:
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\n", b"GET / HTTP/1.1\r\nhost: a\nx", b"\x16\x03\x01", b"GET /\rx"])
 def test_the_beginning_of_what_is_no_head_is_refused_at_once(data: bytes) -> None:
-    with pytest.raises(HttpFault) as caught:
+    with pytest.raises(Http1Error) as caught:
         check_incomplete(data, LIMITS)
     assert caught.value.status == 400
 
 
 def test_the_beginning_of_a_head_that_is_too_large_is_refused() -> None:
     for data, status in ((b"GET /" + b"a" * 9_000, 414), (b"GET / HTTP/1.1\r\nx: " + b"a" * 17_000, 431)):
-        with pytest.raises(HttpFault) as caught:
+        with pytest.raises(Http1Error) as caught:
             check_incomplete(data, LIMITS)
         assert caught.value.status == status
 
@@ -249,6 +249,6 @@ def test_no_bytes_do_anything_else_than_fail(data: bytes) -> None:
     for start in (b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nhost: a\r\n"):
         reader = Http1Reader(LIMITS, Origin())
         reader.feed(start + data + b"\r\n\r\n")
-        with suppress(HttpFault):
+        with suppress(Http1Error):
             received = reader.read_head()
             assert received is None or received.head.path[:1] in ("/", "*")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.http1.head_syntax import Origin
-from gateway.http1.http1_limits import Http1Limits, HttpFault
+from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.http1.http1_reader import Http1Reader
 from tests.unit.gateway.http1.test_http1_fuzz import mutated
 
@@ -21,7 +21,7 @@ def ours(data: bytes) -> list[Message]:
     """All complete requests, as far as they are valid."""
     reader, found = Http1Reader(Http1Limits(), Origin()), []
     reader.feed(data)
-    with suppress(HttpFault):
+    with suppress(Http1Error):
         while (received := reader.read_head()) is not None:
             body = b""
             while piece := reader.read_body():
