@@ -267,6 +267,12 @@ class DeploymentHandle(Generic[T, Response_co]):
             raise AttributeError(name)
         return self._derived(replace(self._options, method_name=name))
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _restore, (self._key.name, self._key.app, self._options, self._family.routers)
+
+    def __repr__(self) -> str:
+        return f"DeploymentHandle(deployment='{self._key.name}')"
+
     def _init(
         self,
         *,
@@ -298,12 +304,6 @@ class DeploymentHandle(Generic[T, Response_co]):
         handle._family = self._family
         self._family.is_used = True
         return handle
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return _restore, (self._key.name, self._key.app, self._options, self._family.routers)
-
-    def __repr__(self) -> str:
-        return f"DeploymentHandle(deployment='{self._key.name}')"
 
 
 def _refuse_in_ray_client() -> None:

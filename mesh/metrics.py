@@ -67,6 +67,9 @@ class _Metric:
         self._default_tags = dict(default_tags)
         return self
 
+    def __reduce__(self) -> tuple[Callable[..., _Metric], tuple[Any, ...]]:
+        return _made_again, (type(self), self._series.family, self._default_tags)
+
     def _values_of(self, tags: Mapping[str, str] | None) -> tuple[str, ...]:
         """Values in the order of the keys. Raises ValueError if one is missing, or for one that is unknown."""
         keys = self._series.family.label_names
@@ -93,9 +96,6 @@ class _Metric:
                 _refuse_reserved(key)
                 raise ValueError(f"Unrecognized tag key {key!r}. Name it in tag_keys, which are {list(keys)}.")
             option_checks.name_text(f"tags[{key!r}]", value)
-
-    def __reduce__(self) -> tuple[Callable[..., _Metric], tuple[Any, ...]]:
-        return _made_again, (type(self), self._series.family, self._default_tags)
 
 
 class Counter(_Metric):

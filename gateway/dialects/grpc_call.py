@@ -345,15 +345,6 @@ class UnaryRequestCall(GrpcCall):
             return
         self._request = messages[0]
 
-    def _on_more(self, begun: BegunMessage, data: bytes, start: int, stop: int) -> None:
-        if not begun.add(data, start, stop):
-            self._refuse_more()
-        elif self._hold(begun.filled) and not begun.missing_bytes:
-            self._request, self._begun = begun.whole(), None
-
-    def _refuse_more(self) -> None:
-        self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; another one came.")
-
     def on_stalled(self) -> None:
         """The client has paused too long in the middle of its message."""
         self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
@@ -370,6 +361,15 @@ class UnaryRequestCall(GrpcCall):
         self._request = None
         self._method.stats.received += 1
         self._submit(request)
+
+    def _on_more(self, begun: BegunMessage, data: bytes, start: int, stop: int) -> None:
+        if not begun.add(data, start, stop):
+            self._refuse_more()
+        elif self._hold(begun.filled) and not begun.missing_bytes:
+            self._request, self._begun = begun.whole(), None
+
+    def _refuse_more(self) -> None:
+        self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; another one came.")
 
 
 class UnaryUnaryCall(UnaryRequestCall):

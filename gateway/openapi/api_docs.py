@@ -90,15 +90,6 @@ class _Build:
         self._exchange = exchange
         self._task = asyncio.get_running_loop().create_task(self._run(application, documents))
 
-    async def _run(self, application: RoutedApplication, documents: dict[str, bytes]) -> None:
-        try:
-            documents[application.name] = document = await run_blocking(Work.TRANSLATE, _document, application)
-        except Exception:
-            logger.exception("application %s was not described", application.name)
-            _answer(self._exchange, 500, _JSON, b'{"error":"The gateway failed; its log has the reason."}')
-        else:
-            _answer(self._exchange, 200, _JSON, document)
-
     def on_body(self, data: bytes) -> None:
         self._exchange.give_room(len(data))
 
@@ -108,6 +99,15 @@ class _Build:
         self._task.cancel()
 
     def on_writable(self) -> None: ...
+
+    async def _run(self, application: RoutedApplication, documents: dict[str, bytes]) -> None:
+        try:
+            documents[application.name] = document = await run_blocking(Work.TRANSLATE, _document, application)
+        except Exception:
+            logger.exception("application %s was not described", application.name)
+            _answer(self._exchange, 500, _JSON, b'{"error":"The gateway failed; its log has the reason."}')
+        else:
+            _answer(self._exchange, 200, _JSON, document)
 
 
 def _document(application: RoutedApplication) -> bytes:

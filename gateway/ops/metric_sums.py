@@ -40,12 +40,6 @@ class MetricSums:
             for sample in samples:
                 _add_to(sums, sample)
 
-    def _note_clash(self, known: Family, family: Family, samples: list[Sample]) -> None:
-        if samples and family.name not in self.clashes:
-            owners = sorted({owner for each in samples if (owner := _application_of(family, each.label_values))})
-            of = f" of application {', '.join(owners[:_OWNERS_NAMED_MAX])}" if owners else ""
-            self.clashes[family.name] = f"{_shape(family)}{of} is left out, as another one is {_shape(known)}"
-
     def keep_only(self, applications: Set[str]) -> None:
         """Remove the samples of all other applications."""
         for family, sums in self._families.values():
@@ -54,6 +48,12 @@ class MetricSums:
 
     def families(self) -> Families:
         return [(family, list(sums.values())) for family, sums in self._families.values()]
+
+    def _note_clash(self, known: Family, family: Family, samples: list[Sample]) -> None:
+        if samples and family.name not in self.clashes:
+            owners = sorted({owner for each in samples if (owner := _application_of(family, each.label_values))})
+            of = f" of application {', '.join(owners[:_OWNERS_NAMED_MAX])}" if owners else ""
+            self.clashes[family.name] = f"{_shape(family)}{of} is left out, as another one is {_shape(known)}"
 
 
 class NodeSums:

@@ -97,15 +97,6 @@ class _PageRequest:
         self._exchange = exchange
         self._task = io_thread().spawn(self._run(make), exchange.head.path)
 
-    async def _run(self, make: Callable[[], Awaitable[tuple[bytes, str]]]) -> None:
-        try:
-            body, content_type = await make()
-        except Exception:
-            answer_text(self._exchange, 500, "The page could not be made; the log of the gateway has the reason.\n")
-            raise
-        if not self._exchange.send_whole(200, [(b"content-type", content_type.encode())], body):
-            self._exchange.abort()
-
     def on_body(self, data: bytes) -> None:
         self._exchange.give_room(len(data))
 
@@ -115,3 +106,12 @@ class _PageRequest:
         self._task.cancel()
 
     def on_writable(self) -> None: ...
+
+    async def _run(self, make: Callable[[], Awaitable[tuple[bytes, str]]]) -> None:
+        try:
+            body, content_type = await make()
+        except Exception:
+            answer_text(self._exchange, 500, "The page could not be made; the log of the gateway has the reason.\n")
+            raise
+        if not self._exchange.send_whole(200, [(b"content-type", content_type.encode())], body):
+            self._exchange.abort()

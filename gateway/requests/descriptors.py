@@ -81,6 +81,15 @@ class Descriptors:
         return descriptor_pool.DescriptorPool(_FileSource(self))
 
     @cached_property
+    def extensions(self) -> dict[str, dict[int, str]]:
+        """Names of files, by the full name of the extended message and the number of the extension."""
+        found: dict[str, dict[int, str]] = {}
+        for file in self.files.values():
+            for extension in _extensions_in(file):
+                found.setdefault(extension.extendee.removeprefix("."), {})[extension.number] = file.name
+        return found
+
+    @cached_property
     def _symbols(self) -> dict[str, str]:
         """Names of files, by the full names that they define at their top."""
         symbols: dict[str, str] = {}
@@ -89,15 +98,6 @@ class Descriptors:
                 for each in group:
                     symbols[f"{file.package}.{each.name}" if file.package else each.name] = file.name
         return symbols
-
-    @cached_property
-    def extensions(self) -> dict[str, dict[int, str]]:
-        """Names of files, by the full name of the extended message and the number of the extension."""
-        found: dict[str, dict[int, str]] = {}
-        for file in self.files.values():
-            for extension in _extensions_in(file):
-                found.setdefault(extension.extendee.removeprefix("."), {})[extension.number] = file.name
-        return found
 
     def _find(self, full_name: str) -> MethodMessages | None:
         try:

@@ -32,14 +32,14 @@ class _Response:
     _to_get_it: ClassVar[str]
     """What to write, for those who take the response for what the method returned."""
 
-    @property
-    def request_id(self) -> str:
-        return self._request_id
-
     def __init__(self, future: CallFuture, request_id: str) -> None:
         self._future = future
         self._request_id = request_id
         self._is_cancelled = False
+
+    @property
+    def request_id(self) -> str:
+        return self._request_id
 
     @property
     def by_reference(self) -> bool:
@@ -204,6 +204,11 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         """Raises TypeError: there are many results."""
         raise TypeError("A streaming response has no single result. Iterate over it with `for` or `async for`.")
 
+    def __del__(self) -> None:
+        future = getattr(self, "_future", None)
+        if future is not None and future.outcome is None:
+            future.abandon()
+
     async def _to_object_ref_gen(self) -> ItemReferences:
         """References to the items in Ray's object store, for Ray tasks and actors."""
         return ItemReferences(self._next_blocking, self.__anext__)
@@ -235,11 +240,6 @@ class DeploymentResponseGenerator(_Response, Generic[R]):
         if isinstance(error, StopIteration | StopAsyncIteration):
             raise RuntimeError(f"the method raised {type(error).__name__}") from error
         raise error
-
-    def __del__(self) -> None:
-        future = getattr(self, "_future", None)
-        if future is not None and future.outcome is None:
-            future.abandon()
 
 
 class ItemReferences:

@@ -51,17 +51,6 @@ class GrpcChannel:
             # A call of another thread lost the controller and closed the shared channel.
             raise ControllerNotReadyError("the connection was closed") from None
 
-    async def _looked_up(self) -> tuple[grpc.aio.Channel, Sequence[tuple[str, bytes]]]:
-        channel = self._channel
-        try:
-            if channel is None:
-                channel = self._channel = await _connect()
-                # The mesh may have been started again, with another token.
-                await run_blocking(Work.LOOK_UP, renew_token)
-            return channel, await run_blocking(Work.LOOK_UP, token_metadata)
-        except LookupError as error:
-            raise ControllerNotReadyError("it has not created its token yet") from error
-
     async def close(self) -> None:
         if self._channel is not None:
             channel, self._channel = self._channel, None
@@ -74,6 +63,17 @@ class GrpcChannel:
         except TimeoutError:
             return ""
         return f"its start fails: {failure.decode()}" if failure else ""
+
+    async def _looked_up(self) -> tuple[grpc.aio.Channel, Sequence[tuple[str, bytes]]]:
+        channel = self._channel
+        try:
+            if channel is None:
+                channel = self._channel = await _connect()
+                # The mesh may have been started again, with another token.
+                await run_blocking(Work.LOOK_UP, renew_token)
+            return channel, await run_blocking(Work.LOOK_UP, token_metadata)
+        except LookupError as error:
+            raise ControllerNotReadyError("it has not created its token yet") from error
 
 
 async def _connect() -> grpc.aio.Channel:

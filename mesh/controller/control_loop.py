@@ -111,15 +111,6 @@ class ControlLoop:
         # Run one turn before serving, so that the first Status lists the adopted replicas.
         await self._try_turn()
 
-    async def _refuse_lost_state(self) -> None:
-        """Without a stored state every replica would be an orphan. A new mesh has none."""
-        replicas = [name for name in await self._runtime.actor_names() if name.startswith(REPLICA_PREFIX)]
-        if replicas:
-            raise LostStateError(
-                f"The desired state of the mesh is gone from the cluster's key-value store, but {len(replicas)} "
-                "replicas live. They are not touched and go on serving. To start again: mesh.shutdown(), then deploy."
-            )
-
     async def run(self) -> None:
         """Run turns until it is cancelled."""
         self._spawn_task(self._wanted.stay_current(), "epoch")
@@ -207,6 +198,15 @@ class ControlLoop:
     def waits_for(self) -> str:
         """Not empty: it does not act on the loss of many nodes yet."""
         return self._node_list.problem
+
+    async def _refuse_lost_state(self) -> None:
+        """Without a stored state every replica would be an orphan. A new mesh has none."""
+        replicas = [name for name in await self._runtime.actor_names() if name.startswith(REPLICA_PREFIX)]
+        if replicas:
+            raise LostStateError(
+                f"The desired state of the mesh is gone from the cluster's key-value store, but {len(replicas)} "
+                "replicas live. They are not touched and go on serving. To start again: mesh.shutdown(), then deploy."
+            )
 
     def _use(self, desired: Desired) -> None:
         before = self._keepers.replicas.desired

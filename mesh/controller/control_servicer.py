@@ -186,6 +186,19 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         await self._change(expecting(shutting_down, _expected(request)), (), request.request_id, context)
         return control_pb2.ShutdownReply()
 
+    async def Sync(self, request_iterator: Any, context: _Context) -> None:
+        report = await context.read()
+        if report is grpc.aio.EOF or not report.HasField("hello"):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The first Report of a Sync stream must say hello.")
+        # As in mesh/link/callee_link.py: a first write that is cancelled would leave the stream without a status.
+        await context.send_initial_metadata(())
+        subscriber = self._publisher.open(report.hello)
+        try:
+            await converse(self._read(subscriber, report, context), self._write(subscriber, context))
+        finally:
+            self._publisher.close(subscriber)
+            self._loop.autoscaler.forget_stream(subscriber)
+
     async def _add(self, request: control_pb2.ApplyRequest, context: _Context) -> control_pb2.ApplyReply:
         add: Edit = functools.partial(
             with_applications,
@@ -264,19 +277,6 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
                 return await self._loop.change(edit, code_of=code_of, request_id=request_id)
         finally:
             self._shown.forget()
-
-    async def Sync(self, request_iterator: Any, context: _Context) -> None:
-        report = await context.read()
-        if report is grpc.aio.EOF or not report.HasField("hello"):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The first Report of a Sync stream must say hello.")
-        # As in mesh/link/callee_link.py: a first write that is cancelled would leave the stream without a status.
-        await context.send_initial_metadata(())
-        subscriber = self._publisher.open(report.hello)
-        try:
-            await converse(self._read(subscriber, report, context), self._write(subscriber, context))
-        finally:
-            self._publisher.close(subscriber)
-            self._loop.autoscaler.forget_stream(subscriber)
 
     async def _read(self, subscriber: Subscriber, report: Any, context: _Context) -> None:
         while report is not grpc.aio.EOF:

@@ -97,13 +97,6 @@ class ServerConnection(Connection[H]):
                 self.guard.useful += 1
         super().on_rst_stream(stream_id, code)
 
-    def _is_rapid(self, stream: Stream) -> bool:
-        """Whether it is of little use that the client has opened this stream, and now resets it."""
-        if stream.has_sent_headers:
-            # They may be part of what the socket cannot take.
-            return self.outbox.is_paused
-        return self.read_at_s - stream.opened_at_s < self.limits.rapid_reset_s
-
     def on_goaway(self, last_stream_id: int, code: int, text: str) -> None:
         # A client's GOAWAY is about pushed streams, which we have none of.
         self.guard.charge("GOAWAY")
@@ -181,6 +174,13 @@ class ServerConnection(Connection[H]):
                 self._reset_rest(self._lingering.add(stream.id, self._clock()))
             else:
                 self._send_reset(stream.id, ErrorCode.NO_ERROR, stream.receive_window)
+
+    def _is_rapid(self, stream: Stream) -> bool:
+        """Whether it is of little use that the client has opened this stream, and now resets it."""
+        if stream.has_sent_headers:
+            # They may be part of what the socket cannot take.
+            return self.outbox.is_paused
+        return self.read_at_s - stream.opened_at_s < self.limits.rapid_reset_s
 
     def _reset_rest(self, stream_id: int | None) -> None:
         if stream_id is not None:

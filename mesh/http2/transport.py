@@ -124,11 +124,6 @@ class Http2Transport(asyncio.Protocol):
             self._socket.pause_reading()
             turn.loop.call_soon(self._read_on)
 
-    def _read_on(self) -> None:
-        if self._socket is not None and not self._socket.is_closing():
-            self._socket.resume_reading()
-            self.data_received(b"")
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._socket = None
         self.lost_reason = self.lost_reason or (str(exc) if exc else "the peer closed the connection")
@@ -146,6 +141,11 @@ class Http2Transport(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.connection.outbox.resume()
         self._on_output()
+
+    def _read_on(self) -> None:
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.resume_reading()
+            self.data_received(b"")
 
     # ---- Writing -----------------------------------------------------------------------------------------------------
 

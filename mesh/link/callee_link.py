@@ -172,24 +172,6 @@ class CalleeLink:
         self._close(reason)
         answer_status(self._stream, code, text)
 
-    def _on_end(self, reason: str, code: ErrorCode | int) -> None:
-        """Nothing more comes from the caller: it has left, or its frames were wrong."""
-        match code:
-            case ErrorCode.PROTOCOL_ERROR:
-                self.end(CancelReason.LINK_BROKEN, _INVALID_ARGUMENT, reason)
-            case ErrorCode.INTERNAL_ERROR:
-                self.end(CancelReason.LINK_BROKEN, _INTERNAL, "The replica failed; its log has the reason.")
-            case _:
-                self.end(CancelReason.LINK_BROKEN)
-
-    def _close(self, reason: CancelReason) -> None:
-        self._move(CalleeEvent.CLOSE)
-        self._admission.remove(self)
-        self._stored.clear()
-        self._writer.close()
-        for call in list(self._calls.values()):
-            self._cancel(call, reason)
-
     def drain(self) -> None:
         """Ask the caller to send no more calls, and to acknowledge that."""
         self._move(CalleeEvent.DRAIN)
@@ -221,6 +203,24 @@ class CalleeLink:
     def offer_place(self) -> None:
         """Send the caller the offer of a place."""
         self.send(frames.pack_load(self._load(), offers_place=True))
+
+    def _on_end(self, reason: str, code: ErrorCode | int) -> None:
+        """Nothing more comes from the caller: it has left, or its frames were wrong."""
+        match code:
+            case ErrorCode.PROTOCOL_ERROR:
+                self.end(CancelReason.LINK_BROKEN, _INVALID_ARGUMENT, reason)
+            case ErrorCode.INTERNAL_ERROR:
+                self.end(CancelReason.LINK_BROKEN, _INTERNAL, "The replica failed; its log has the reason.")
+            case _:
+                self.end(CancelReason.LINK_BROKEN)
+
+    def _close(self, reason: CancelReason) -> None:
+        self._move(CalleeEvent.CLOSE)
+        self._admission.remove(self)
+        self._stored.clear()
+        self._writer.close()
+        for call in list(self._calls.values()):
+            self._cancel(call, reason)
 
     # ---- From the service --------------------------------------------------------------------------------------------
 
@@ -306,6 +306,21 @@ class CalleeLink:
             case _:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
 
+    def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
+        """A new call. It was read before this: a place taken for a malformed one would never be given back."""
+        if call_id in self._calls or not call_id:
+            raise MalformedFrameError(f"call id {call_id} is in use")
+        enter = self._admission.enter_beyond if request.is_beyond_limit else self._admission.try_enter
+        if not enter(self):
+            self._reject(call_id)
+            return
+        call = self._calls[call_id] = IncomingCall(self, call_id, request, credit)
+        if self._others_reported + len(self._calls) >= self._admission.limit:
+            self._admission.watch(self)
+        if request.deadline_at_s is not None:
+            self._start_deadline(call, request.deadline_at_s)
+        call.running = self._service.start(call)
+
     def _move(self, event: CalleeEvent) -> None:
         self.phase = next_state(CALLEE_TRANSITIONS, self.phase, event)
         self._waiters.wake()
@@ -344,21 +359,6 @@ class CalleeLink:
         # A place may be free by now.
         self._admission.watch(self)
         return True
-
-    def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
-        """A new call. It was read before this: a place taken for a malformed one would never be given back."""
-        if call_id in self._calls or not call_id:
-            raise MalformedFrameError(f"call id {call_id} is in use")
-        enter = self._admission.enter_beyond if request.is_beyond_limit else self._admission.try_enter
-        if not enter(self):
-            self._reject(call_id)
-            return
-        call = self._calls[call_id] = IncomingCall(self, call_id, request, credit)
-        if self._others_reported + len(self._calls) >= self._admission.limit:
-            self._admission.watch(self)
-        if request.deadline_at_s is not None:
-            self._start_deadline(call, request.deadline_at_s)
-        call.running = self._service.start(call)
 
     def _reject(self, call_id: int) -> None:
         self.send(frames.pack_reject(call_id, self._load(), is_draining=self._admission.is_closed))

@@ -74,10 +74,6 @@ class LinkServicer:
             self.facts = replace(self.facts, routing_stats=stats)
             self._send_state("routing stats", frames.pack_routing_stats(stats))
 
-    def _send_state(self, name: str, packed: bytes) -> None:
-        for link in self.links:
-            link.send_state(name, packed)
-
     def drain(self) -> None:
         """Refuse new calls from now on, and ask all callers to send none."""
         self.admission.close()
@@ -96,6 +92,10 @@ class LinkServicer:
         """End all links."""
         for link in list(self.links):
             link.end(CancelReason.DRAIN)
+
+    def _send_state(self, name: str, packed: bytes) -> None:
+        for link in self.links:
+            link.send_state(name, packed)
 
 
 class _Handshake:

@@ -141,11 +141,6 @@ class RequestStream:
         """The method has returned, and nothing more arrives. From any thread."""
         self._loop.call_soon_threadsafe(self._end)
 
-    def _end(self) -> None:
-        if not self._is_closed and self._error is None:
-            self._error = MeshException(_ENDED)
-            self._waiters.wake()
-
     # For user code.
 
     def __aiter__(self) -> RequestStream:
@@ -180,6 +175,11 @@ class RequestStream:
             taken, self._taken = self._taken, 0
             self._grant(taken)
         return self._decode(payload)
+
+    def _end(self) -> None:
+        if not self._is_closed and self._error is None:
+            self._error = MeshException(_ENDED)
+            self._waiters.wake()
 
     def _can_read(self) -> bool:
         """Whether a message or the end of the stream is here. Raises the error of a stream that broke off."""

@@ -142,18 +142,6 @@ class GrpcContext:
         """Send the next message as it is."""
         self._send_compression("", skips_next=True)
 
-    def _send_compression(self, encoding: str, *, skips_next: bool) -> None:
-        if self.response is not None and not self._is_done:
-            response, user_loop = self.response
-            user_loop.to_io(response.set_compression, encoding, skips_next)
-
-    def _require_headers_unsent(self, method: str) -> None:
-        if self.has_sent_headers or self._is_done:
-            raise RuntimeError(
-                f"{method}() comes too late: the headers of the response are sent once, by send_initial_metadata() or "
-                "with the first message. Call it before."
-            )
-
     def abort(
         self, code: grpc.StatusCode, details: object = "", trailing_metadata: Iterable[tuple[str, str | bytes]] = ()
     ) -> NoReturn:
@@ -191,6 +179,18 @@ class GrpcContext:
             raise RuntimeError("write() is for methods with a streamed response.")
         _require_event_loop("write() is for `async def` methods: `yield` the message in this one.")
         return self.write_message(message)
+
+    def _send_compression(self, encoding: str, *, skips_next: bool) -> None:
+        if self.response is not None and not self._is_done:
+            response, user_loop = self.response
+            user_loop.to_io(response.set_compression, encoding, skips_next)
+
+    def _require_headers_unsent(self, method: str) -> None:
+        if self.has_sent_headers or self._is_done:
+            raise RuntimeError(
+                f"{method}() comes too late: the headers of the response are sent once, by send_initial_metadata() or "
+                "with the first message. Call it before."
+            )
 
     # ---- For the replica ---------------------------------------------------------------------------------------------
 

@@ -181,14 +181,6 @@ class ReplicaProcess:
         if self._object is not None:
             await self._on_user_loop(self._object.check_health())
 
-    async def _check_self(self) -> str:
-        """What the controller's checks would find: raises, or returns why the replica takes no calls."""
-        await self.check_health()
-        return await self.check_ready() if self._object is not None and self._object.checks_ready else ""
-
-    def _options(self) -> control_pb2.DeploymentOptions:
-        return self.spec.spec.options
-
     async def reconfigure(self, spec: control_pb2.ReplicaSpec) -> None:
         """Take over what can change in place: the user's configuration, the limit on calls and the access log.
 
@@ -198,25 +190,6 @@ class ReplicaProcess:
         async with self._configs.attempt(spec.config_version):
             await self._reconfigure_object(spec)
             self._take_over(spec)
-
-    async def _reconfigure_object(self, spec: control_pb2.ReplicaSpec) -> None:
-        before, options = self.spec.spec.options, spec.spec.options
-        is_new = options.user_config_json != before.user_config_json or (
-            options.HasField("user_config_json") and not before.HasField("user_config_json")
-        )
-        if self._object is not None and is_new and options.HasField("user_config_json"):
-            await self._on_user_loop(self._object.reconfigure(json.loads(options.user_config_json)))
-
-    def _take_over(self, spec: control_pb2.ReplicaSpec) -> None:
-        self.spec, options = spec, spec.spec.options
-        if self._executor is not None:
-            self._executor.log_accesses(logging_of_replica(spec).has_access_log)
-        self._user_loop.set_threads_max(options.max_ongoing_requests)
-        if self._object is not None:
-            self._user_loop.post(self._object.set_threads_max, options.max_ongoing_requests)
-        self._admission.set_limit(
-            options.max_ongoing_requests, self._servicer.links if self._servicer is not None else ()
-        )
 
     async def drain(self) -> None:
         """Let ongoing calls end, at most for the drain timeout, then delete the user's object and break the links.
@@ -246,6 +219,33 @@ class ReplicaProcess:
             except Exception:
                 logger.exception("__del__ of %s failed", self.spec.spec.name)
         await self._close()
+
+    async def _check_self(self) -> str:
+        """What the controller's checks would find: raises, or returns why the replica takes no calls."""
+        await self.check_health()
+        return await self.check_ready() if self._object is not None and self._object.checks_ready else ""
+
+    def _options(self) -> control_pb2.DeploymentOptions:
+        return self.spec.spec.options
+
+    async def _reconfigure_object(self, spec: control_pb2.ReplicaSpec) -> None:
+        before, options = self.spec.spec.options, spec.spec.options
+        is_new = options.user_config_json != before.user_config_json or (
+            options.HasField("user_config_json") and not before.HasField("user_config_json")
+        )
+        if self._object is not None and is_new and options.HasField("user_config_json"):
+            await self._on_user_loop(self._object.reconfigure(json.loads(options.user_config_json)))
+
+    def _take_over(self, spec: control_pb2.ReplicaSpec) -> None:
+        self.spec, options = spec, spec.spec.options
+        if self._executor is not None:
+            self._executor.log_accesses(logging_of_replica(spec).has_access_log)
+        self._user_loop.set_threads_max(options.max_ongoing_requests)
+        if self._object is not None:
+            self._user_loop.post(self._object.set_threads_max, options.max_ongoing_requests)
+        self._admission.set_limit(
+            options.max_ongoing_requests, self._servicer.links if self._servicer is not None else ()
+        )
 
     async def _serve(self, methods: MethodTable, user_object: UserObject, metadata: Values) -> None:
         links: set[Any] = set()

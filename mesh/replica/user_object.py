@@ -92,6 +92,21 @@ class UserObject:
         """What a hook like `record_autoscaling_stats` returns."""
         return await self._ask(hook)
 
+    async def delete(self) -> None:
+        """Stop what answers web calls, unload models and run `__del__`, sync or async, once, whatever of it raises.
+
+        Python does not run `__del__` again. Raises what any of it raises.
+        """
+        web, self.web = self.web, None
+        target, self.target = self.target, None
+        try:
+            if web is not None:
+                await web.stop()
+        finally:
+            await current_registry().unload_all()
+            if target is not None and inspect.isclass(self._code.callable):
+                await finalize(target, in_thread=False)
+
     async def _ask(self, hook: str) -> object:
         """What a hook returns now. A sync one runs in a thread: it may block.
 
@@ -115,21 +130,6 @@ class UserObject:
             if self._asked.get(hook) is task:
                 del self._asked[hook]
         return answer
-
-    async def delete(self) -> None:
-        """Stop what answers web calls, unload models and run `__del__`, sync or async, once, whatever of it raises.
-
-        Python does not run `__del__` again. Raises what any of it raises.
-        """
-        web, self.web = self.web, None
-        target, self.target = self.target, None
-        try:
-            if web is not None:
-                await web.stop()
-        finally:
-            await current_registry().unload_all()
-            if target is not None and inspect.isclass(self._code.callable):
-                await finalize(target, in_thread=False)
 
 
 async def _answer_in_thread(method: Callable[[], Any]) -> Any:

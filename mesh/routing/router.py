@@ -307,6 +307,16 @@ class Router:
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
+    def end(self, call: OutgoingCall, outcome: Outcome, reason: CancelReason) -> None:
+        """End a call with this outcome, unless it has ended; its replica, if any, gets the reason."""
+        if call.state is CallState.DONE:
+            return
+        if call.state is CallState.SENT and call.link is not None:
+            call.link.cancel(call, reason)
+        else:
+            self._queue.remove(call)
+        self._finish(call, outcome)
+
     def _expire(self, call: OutgoingCall) -> None:
         """The deadline is near: end the call if it is queued. Any other gets all its time."""
         deadline_at_s, now_s = call.request.deadline_at_s, time.monotonic()
@@ -324,16 +334,6 @@ class Router:
         self.counts.dropped += 1
         error = self.listing.queue_timeout(self.queued, self.why_queued(call), timeout_s)
         self.end(call, failed(error), CancelReason.DEADLINE)
-
-    def end(self, call: OutgoingCall, outcome: Outcome, reason: CancelReason) -> None:
-        """End a call with this outcome, unless it has ended; its replica, if any, gets the reason."""
-        if call.state is CallState.DONE:
-            return
-        if call.state is CallState.SENT and call.link is not None:
-            call.link.cancel(call, reason)
-        else:
-            self._queue.remove(call)
-        self._finish(call, outcome)
 
     def _finish(self, call: OutgoingCall, outcome: Outcome) -> None:
         now_s = time.monotonic()

@@ -113,25 +113,6 @@ class SocketServer(Generic[C]):
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
 
-    async def _open(self, host: str, port: int, tls: ssl.SSLContext | None, *, shares_port: bool) -> _Listener:
-        if tls is not None:
-            listener = TlsListener(tls, self._make_protocol)
-            await listener.open(host, port, shares_port=shares_port, backlog=_BACKLOG)
-            return listener
-        return await asyncio.get_running_loop().create_server(
-            self._make_protocol, host, port, reuse_port=shares_port or None, backlog=_BACKLOG
-        )
-
-    async def _adopt(self, inherited: Sequence[socket.socket], tls: ssl.SSLContext | None) -> _Listener:
-        if tls is not None:
-            listener = TlsListener(tls, self._make_protocol)
-            listener.adopt(inherited)
-            return listener
-        loop = asyncio.get_running_loop()
-        return _Servers(
-            [await loop.create_server(self._make_protocol, sock=each, backlog=_BACKLOG) for each in inherited]
-        )
-
     def listening(self) -> list[Sequence[socket.socket]]:
         """The sockets of each port, in the order in which they were opened."""
         return [each.sockets for each in self._listeners]
@@ -177,3 +158,22 @@ class SocketServer(Generic[C]):
         """The socket of a connection is closed."""
         self.connections.discard(connection)
         self._lost.wake()
+
+    async def _open(self, host: str, port: int, tls: ssl.SSLContext | None, *, shares_port: bool) -> _Listener:
+        if tls is not None:
+            listener = TlsListener(tls, self._make_protocol)
+            await listener.open(host, port, shares_port=shares_port, backlog=_BACKLOG)
+            return listener
+        return await asyncio.get_running_loop().create_server(
+            self._make_protocol, host, port, reuse_port=shares_port or None, backlog=_BACKLOG
+        )
+
+    async def _adopt(self, inherited: Sequence[socket.socket], tls: ssl.SSLContext | None) -> _Listener:
+        if tls is not None:
+            listener = TlsListener(tls, self._make_protocol)
+            listener.adopt(inherited)
+            return listener
+        loop = asyncio.get_running_loop()
+        return _Servers(
+            [await loop.create_server(self._make_protocol, sock=each, backlog=_BACKLOG) for each in inherited]
+        )

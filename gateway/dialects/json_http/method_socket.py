@@ -82,13 +82,13 @@ class MethodSocketDialect:
         socket.begin(WebSocketConnection(exchange, handshake, socket))
         return None if exchange.has_ended else socket.connection
 
-    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
-        self._methods.count_refusal(refusal)
-        _answer(exchange, HTTP_STATUS[refusal.code], status_json(refusal.code, fit_details(refusal.message)))
-
     def drain(self) -> None:
         """Close all sockets, so that their clients connect again elsewhere."""
         self._keeper.drain()
+
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        self._methods.count_refusal(refusal)
+        _answer(exchange, HTTP_STATUS[refusal.code], status_json(refusal.code, fit_details(refusal.message)))
 
     def _find(self, head: HttpHead) -> JsonTarget | Refusal | None:
         """By the path of the method itself: rules are for requests."""

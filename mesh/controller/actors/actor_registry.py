@@ -91,6 +91,12 @@ class ActorRegistry:
         for slot in [each for each in self._gateway_failures if each.node_id in gone]:
             del self._gateway_failures[slot]
 
+    def actor_names(self) -> set[str]:
+        """Names of all replicas and gateways of the registry."""
+        replicas = {actor_name_of(each) for each in self._replicas.values()}
+        slots = [each.slot for each in self._gateways.values()]
+        return replicas | {gateway_name(slot.node_id, slot.index, slot.revision) for slot in slots}
+
     def _node_ends(self, replica: Replica, end_s: float | None) -> None:
         marked = replace(replica, node_ends_at_s=end_s)
         if end_s is not None and replica.state in (ReplicaState.RUNNING, ReplicaState.UPDATING):
@@ -99,12 +105,6 @@ class ActorRegistry:
             self._moved(marked, ReplicaEvent.NODE_STAYS)
         else:
             self._put_replica(marked)
-
-    def actor_names(self) -> set[str]:
-        """Names of all replicas and gateways of the registry."""
-        replicas = {actor_name_of(each) for each in self._replicas.values()}
-        slots = [each.slot for each in self._gateways.values()]
-        return replicas | {gateway_name(slot.node_id, slot.index, slot.revision) for slot in slots}
 
     # ---- replicas --------------------------------------------------------------------------------------------------
 
@@ -229,9 +229,6 @@ class ActorRegistry:
         if is_due and self._records.disruptions.allows_another(key, self._serving(key)):
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
-    def _serving(self, key: DeploymentKey) -> int:
-        return sum(each.is_serving for each in self._replicas.values() if each.deployment == key)
-
     def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
         """The replica's process has ended, or never started. The loss of its node is no failure of its version."""
         replica = self._replicas.pop(replica_id, None)
@@ -265,6 +262,9 @@ class ActorRegistry:
 
     def restart_failures(self, key: DeploymentKey, version: str) -> None:
         self._records.restart(key, version)
+
+    def _serving(self, key: DeploymentKey) -> int:
+        return sum(each.is_serving for each in self._replicas.values() if each.deployment == key)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(REPLICA_TRANSITIONS, replica.state, event)

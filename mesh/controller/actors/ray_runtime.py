@@ -38,36 +38,6 @@ class RayRuntime:
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         await _outcome(self._spawn_replica(name, spec, assignment))
 
-    async def _spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
-        options = spec.spec.options
-        actor = options.actor
-        if options.placement_group_bundles:
-            bundles = [dict(bundle.resources) for bundle in options.placement_group_bundles]
-            self._groups[name] = await _in_thread(
-                ray_placement.create_placement_group,
-                name,
-                bundles,
-                options.placement_group_strategy,
-                assignment.avoided,
-            )
-        group = self._groups.get(name)
-        node_id = "" if options.placement_group_bundles or not assignment.node_ids else assignment.node_ids[0]
-        # Ray ignores a soft node affinity of an actor that asks for no resources.
-        is_bound = bool(node_id) and (options.max_replicas_per_node > 0 or not resource_request_of(options).whole)
-        placement = ray_core.ActorPlacement(
-            num_cpus=actor.num_cpus,
-            num_gpus=actor.num_gpus,
-            memory_bytes=actor.memory_bytes,
-            resources=dict(actor.resources),
-            accelerator_type=actor.accelerator_type,
-            runtime_env=json.loads(actor.runtime_env_json or "{}"),
-            node_id=node_id,
-            is_bound=is_bound,
-            label_selector=ray_placement.not_on(() if is_bound or group is not None else assignment.avoided),
-            placement_group=group,
-        )
-        await self._spawn(_REPLICA_CLASS, name, spec.SerializeToString(), placement)
-
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
         placement = ray_core.ActorPlacement(node_id=spec.node_id, is_bound=True)
         await self._spawn(_GATEWAY_CLASS, name, spec.SerializeToString(), placement)
@@ -161,6 +131,36 @@ class RayRuntime:
             )
             for state in states
         ]
+
+    async def _spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
+        options = spec.spec.options
+        actor = options.actor
+        if options.placement_group_bundles:
+            bundles = [dict(bundle.resources) for bundle in options.placement_group_bundles]
+            self._groups[name] = await _in_thread(
+                ray_placement.create_placement_group,
+                name,
+                bundles,
+                options.placement_group_strategy,
+                assignment.avoided,
+            )
+        group = self._groups.get(name)
+        node_id = "" if options.placement_group_bundles or not assignment.node_ids else assignment.node_ids[0]
+        # Ray ignores a soft node affinity of an actor that asks for no resources.
+        is_bound = bool(node_id) and (options.max_replicas_per_node > 0 or not resource_request_of(options).whole)
+        placement = ray_core.ActorPlacement(
+            num_cpus=actor.num_cpus,
+            num_gpus=actor.num_gpus,
+            memory_bytes=actor.memory_bytes,
+            resources=dict(actor.resources),
+            accelerator_type=actor.accelerator_type,
+            runtime_env=json.loads(actor.runtime_env_json or "{}"),
+            node_id=node_id,
+            is_bound=is_bound,
+            label_selector=ray_placement.not_on(() if is_bound or group is not None else assignment.avoided),
+            placement_group=group,
+        )
+        await self._spawn(_REPLICA_CLASS, name, spec.SerializeToString(), placement)
 
     def _end_of(self, state: ray_placement.NodeState) -> float | None:
         """On our clock. The same instant in every reading, so that comparing two readings shows no change."""

@@ -106,6 +106,29 @@ class ReplicaKeeper:
         self._keep("watch", name.replica_id, self._watch(str(name), name.replica_id))
         self._keep("identify", name.replica_id, self._identify(str(name), name.replica_id))
 
+    def adopt_pending(self, name: ReplicaName) -> bool:
+        """Take over a replica that has no process yet. False: its deployment does not want it, or not this version.
+
+        A replica that has to run on a certain node is not adopted, because that node is not known any more.
+        """
+        key = DeploymentKey(*name.deployment)
+        wanted = (self.desired.target(key), self.desired.canaries.get(key))
+        target = next((each for each in wanted if each is not None and name.is_of(each.version)), None)
+        if target is None or target.request.is_bound:
+            return False
+        replica = _new_replica(name.replica_id, target, ANYWHERE)
+        self._registry.add_replica(replica)
+        self._keep("watch", replica.replica_id, self._watch(actor_name_of(replica), replica.replica_id))
+        self._keep("start", replica.replica_id, self._await_start(actor_name_of(replica), replica.replica_id))
+        return True
+
+    def record_death(self, name: ReplicaName, reason: str) -> None:
+        """A replica was killed while no controller ran: count a failure of its version, if that is still wanted."""
+        target = self._target_named(name)
+        if target is not None:
+            self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
+            self._registry.replica_closed(name.replica_id, reason)
+
     async def _identify(self, name: str, replica_id: str) -> None:
         """As long as a health check may fail before it counts. Asked at once, all would wait for each other so long."""
         patience_s = settings().controller.health_failures_max * DEFAULT_TIMEOUT_S
@@ -153,29 +176,6 @@ class ReplicaKeeper:
             self._keep("check", ready.replica_id, self.checks.keep_checking(ready.replica_id))
         else:
             self._keep("start", ready.replica_id, self._await_start(actor_name_of(replica), ready.replica_id))
-
-    def adopt_pending(self, name: ReplicaName) -> bool:
-        """Take over a replica that has no process yet. False: its deployment does not want it, or not this version.
-
-        A replica that has to run on a certain node is not adopted, because that node is not known any more.
-        """
-        key = DeploymentKey(*name.deployment)
-        wanted = (self.desired.target(key), self.desired.canaries.get(key))
-        target = next((each for each in wanted if each is not None and name.is_of(each.version)), None)
-        if target is None or target.request.is_bound:
-            return False
-        replica = _new_replica(name.replica_id, target, ANYWHERE)
-        self._registry.add_replica(replica)
-        self._keep("watch", replica.replica_id, self._watch(actor_name_of(replica), replica.replica_id))
-        self._keep("start", replica.replica_id, self._await_start(actor_name_of(replica), replica.replica_id))
-        return True
-
-    def record_death(self, name: ReplicaName, reason: str) -> None:
-        """A replica was killed while no controller ran: count a failure of its version, if that is still wanted."""
-        target = self._target_named(name)
-        if target is not None:
-            self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
-            self._registry.replica_closed(name.replica_id, reason)
 
     def _start(self, action: StartReplica) -> None:
         target = self._wanted(action.deployment)

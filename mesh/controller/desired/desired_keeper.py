@@ -154,6 +154,13 @@ class DesiredKeeper:
         """Like `try_change`, for `scale`."""
         return await self._in_time(self.scale(decisions), "the numbers of replicas")
 
+    async def scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> int:
+        """Store what autoscaling has decided: the numbers of replicas before and after. Returns the state's version.
+
+        A deployment that was changed meanwhile keeps its number.
+        """
+        return await self._finished(self._scale(decisions))
+
     async def _in_time(self, change: Coroutine[Any, Any, int], what: str) -> bool:
         try:
             async with asyncio.timeout(settings().controller.store_timeout_s):
@@ -167,13 +174,6 @@ class DesiredKeeper:
         else:
             return True
         return False
-
-    async def scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> int:
-        """Store what autoscaling has decided: the numbers of replicas before and after. Returns the state's version.
-
-        A deployment that was changed meanwhile keeps its number.
-        """
-        return await self._finished(self._scale(decisions))
 
     async def _finished(self, change: Coroutine[Any, Any, int]) -> int:
         task = asyncio.create_task(change, name="change of the desired state")

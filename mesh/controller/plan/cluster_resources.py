@@ -83,10 +83,6 @@ class ClusterResources:
         """Ray may know nodes that the last list lacks, and place on them what it places by itself."""
         return self.observed.cordoned_ids | {node.node_id for node in self.observed.nodes if node.is_cordoned}
 
-    @cached_property
-    def _emptied_ids(self) -> frozenset[str]:
-        return frozenset(node.node_id for node in self.observed.nodes if node.is_emptied)
-
     def may_move_slowly(self, replica: Replica) -> bool:
         """An operator drains its node, which stays until that is done."""
         return replica.node_ends_at_s == math.inf and not self._emptied_ids.isdisjoint(replica.bundle_nodes)
@@ -153,6 +149,10 @@ class ClusterResources:
             return False
         avoided, cordoned = replica.avoided_nodes, self.cordoned_ids
         return avoided != cordoned and (not cordoned <= avoided or any(each in self.nodes for each in avoided))
+
+    @cached_property
+    def _emptied_ids(self) -> frozenset[str]:
+        return frozenset(node.node_id for node in self.observed.nodes if node.is_emptied)
 
     def _has_expired(self, replica: Replica) -> bool:
         return self.pending_state(replica) in (Pending.EXPIRED, Pending.STUCK)

@@ -22,10 +22,6 @@ class Preemption:
         self._request = request
         self._on = on
 
-    @property
-    def _is_gang(self) -> bool:
-        return len(self._request.bundles) > 1
-
     def carry_out(self, preempted: Sequence[Replica], unschedulable: int) -> None:
         """Release what these replicas hold, and reserve it for those of the unschedulable ones that it lets start."""
         for replica in preempted:
@@ -40,6 +36,10 @@ class Preemption:
         """Of `candidates`, at most `most` replicas to stop for those that are unschedulable. Changes no resources."""
         choose = self._choose_for_gangs if self._is_gang else self._choose_for_singles
         return choose(candidates, most, unschedulable)
+
+    @property
+    def _is_gang(self) -> bool:
+        return len(self._request.bundles) > 1
 
     # ---- Replicas of one bundle: those that stop for one are on one node -----------------------------------------
 

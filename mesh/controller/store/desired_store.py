@@ -123,22 +123,8 @@ class StateStore:
         self._has_numbers = True
         self._kv.put(NUMBERS_KEY, numbers.SerializeToString())
 
-    def _remove_numbers(self) -> None:
-        """They were stored beside an older state, so nothing reads them any more."""
-        if self._has_numbers:
-            self._kv.delete(NUMBERS_KEY)
-            self._has_numbers = False
-
     def has_state(self) -> bool:
         return self._kv.get(STATE_KEY) is not None
-
-    def _remove_waste(self, state: control_pb2.DesiredState) -> None:
-        generations = (*state.applications, *state.predecessors, *state.proven_before, *state.canaries)
-        referenced = {deployment.code_key for app in generations for deployment in app.deployments}
-        referenced.update(DESCRIPTORS_PREFIX + digest for digest in used_digests(state))
-        for key in (*self._kv.keys(CODE_PREFIX), *self._kv.keys(DESCRIPTORS_PREFIX)):
-            if key not in referenced:
-                self._kv.delete(key)
 
     def claim(self) -> None:
         """Count the start of this controller: from now on no earlier one stores anything."""
@@ -162,3 +148,17 @@ class StateStore:
 
     def put_address(self, address: str) -> None:
         self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())
+
+    def _remove_numbers(self) -> None:
+        """They were stored beside an older state, so nothing reads them any more."""
+        if self._has_numbers:
+            self._kv.delete(NUMBERS_KEY)
+            self._has_numbers = False
+
+    def _remove_waste(self, state: control_pb2.DesiredState) -> None:
+        generations = (*state.applications, *state.predecessors, *state.proven_before, *state.canaries)
+        referenced = {deployment.code_key for app in generations for deployment in app.deployments}
+        referenced.update(DESCRIPTORS_PREFIX + digest for digest in used_digests(state))
+        for key in (*self._kv.keys(CODE_PREFIX), *self._kv.keys(DESCRIPTORS_PREFIX)):
+            if key not in referenced:
+                self._kv.delete(key)
